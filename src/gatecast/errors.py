@@ -1,0 +1,293 @@
+"""Every error that Gatecast raises, as one tree.
+
+::
+
+    GatecastError
+    ├── InvalidValue            a value breaks a rule: names the field, the value, the limit
+    │   └── PayloadTooLarge     an event's data is larger than 1 MiB once encoded
+    ├── UnknownGateway          the gateway is not registered, or was deleted
+    ├── PositionLost            a position cannot be continued: resynchronize
+    ├── SubscriptionClosed      the server side ended this subscription
+    ├── Overloaded              a bounded queue is full: try again later
+    ├── StorageError
+    │   ├── StorageUnavailable  the database cannot be reached now: nothing is known to be stored
+    │   ├── SchemaMissing       the database has no Gatecast schema yet
+    │   ├── SchemaTooNew        a newer release migrated the database
+    │   └── TransactionUnusable the object given as `transaction` cannot carry a publish
+    ├── HubClosed               the hub was closed, or never opened
+    ├── SettingInvalid          a setting cannot be used: names it, its value, and what is allowed
+    ├── ProtocolViolation       the peer broke the gateway protocol
+    └── ControlPlaneError
+        ├── NotFound            no such resource in the caller's organization
+        ├── Conflict            the change contradicts what is stored
+        │   └── LimitReached    a counted limit is used up
+        ├── StaleWrite          the resource changed since the caller read it
+        ├── Unauthenticated     no valid credential
+        └── Forbidden           the credential does not allow this
+
+Data stands in fields, so that callers decide by type and field; the text is for people.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gatecast.events import Position
+
+_SHOWN_VALUE_LENGTH = 80
+
+
+def shorten(value: object) -> str:
+    """A value's `repr`, cut to 80 characters, safe to put into a message."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN_VALUE_LENGTH else f"{text[: _SHOWN_VALUE_LENGTH - 1]}…"
+
+
+class GatecastError(Exception):
+    """The base of every error raised by this package."""
+
+
+class InvalidValue(GatecastError, ValueError):
+    """A value breaks a rule."""
+
+    def __init__(self, field: str, value: object, rule: str) -> None:
+        super().__init__(field, value, rule)
+        #: The field at fault, as the caller spells it.
+        self.field = field
+        #: The refused value.
+        self.value = value
+        #: What is allowed, as a phrase that continues "must …".
+        self.rule = rule
+
+    def __str__(self) -> str:
+        return f"{self.field} must {self.rule}; got {shorten(self.value)}"
+
+
+class PayloadTooLarge(InvalidValue):
+    """An event's data is larger than the limit once it is encoded as JSON."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__("data", size, f"be at most {limit:,} bytes of JSON")
+        #: Size of the encoded data, in bytes.
+        self.size = size
+        #: The limit, in bytes.
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return (
+            f"data must be at most {self.limit:,} bytes of JSON; it is {self.size:,} bytes. "
+            "Store large content elsewhere and send a reference to it"
+        )
+
+
+class UnknownGateway(GatecastError, LookupError):
+    """The gateway is not registered, or was deleted; nothing was stored."""
+
+    def __init__(self, gateway_id: str) -> None:
+        super().__init__(gateway_id)
+        #: The id that is not known.
+        self.gateway_id = gateway_id
+
+    def __str__(self) -> str:
+        return f"gateway {shorten(self.gateway_id)} is not registered; register it before publishing to it"
+
+
+class PositionLost(GatecastError):
+    """A position cannot be continued; the consumer must read the desired state anew (promise P6)."""
+
+    def __init__(self, reason: str, *, resume_from: Position) -> None:
+        super().__init__(reason)
+        #: `retention`, `epoch` or `ahead`.
+        self.reason = reason
+        #: Where delivery can go on once the consumer has resynchronized.
+        self.resume_from = resume_from
+
+    def __str__(self) -> str:
+        return f"the position cannot be continued ({self.reason}); resynchronize, then continue from {self.resume_from}"
+
+
+class SubscriptionClosed(GatecastError):
+    """The subscription was ended from the server side."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        #: One of the names in `gatecast.protocol.close_codes`.
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the subscription was closed: {self.reason}"
+
+
+class Overloaded(GatecastError):
+    """A bounded queue is full."""
+
+    def __init__(self, what: str, limit: int) -> None:
+        super().__init__(what, limit)
+        #: What is full.
+        self.what = what
+        #: How much it holds.
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"{self.what} is full ({self.limit:,}); try again later"
+
+
+class StorageError(GatecastError):
+    """The database refused or could not do something."""
+
+
+class StorageUnavailable(StorageError):
+    """The database cannot be reached now.
+
+    A publish that ends with this error may have been committed when the connection broke while the answer was on
+    its way: repeat it with the same event id, which stores it once (scenario S16).
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        #: What the driver said.
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the database is not available: {self.reason}"
+
+
+class SchemaMissing(StorageError):
+    """The database holds no Gatecast schema."""
+
+    def __str__(self) -> str:
+        return "the database has no Gatecast schema; run `gatecast migrate`"
+
+
+class SchemaTooNew(StorageError):
+    """The database was migrated by a newer release."""
+
+    def __init__(self, found: int, supported: int) -> None:
+        super().__init__(found, supported)
+        #: Number of the newest migration in the database.
+        self.found = found
+        #: Number of the newest migration that this release knows.
+        self.supported = supported
+
+    def __str__(self) -> str:
+        return (
+            f"the database schema is at version {self.found}, this release knows versions up to {self.supported}; "
+            "upgrade Gatecast on this machine"
+        )
+
+
+class TransactionUnusable(StorageError):
+    """The object given as `transaction` cannot carry a publish."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        #: What is wrong with it.
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"the transaction cannot be used: {self.problem}"
+
+
+class HubClosed(GatecastError):
+    """The hub is closed."""
+
+    def __str__(self) -> str:
+        return "the hub is closed; use it inside `async with EventHub.open(…) as hub`"
+
+
+class SettingInvalid(GatecastError, ValueError):
+    """A setting cannot be used."""
+
+    def __init__(self, name: str, value: object, rule: str) -> None:
+        super().__init__(name, value, rule)
+        #: The environment variable.
+        self.name = name
+        #: The refused value.
+        self.value = value
+        #: What is allowed, as a phrase that continues "must …".
+        self.rule = rule
+
+    def __str__(self) -> str:
+        return f"{self.name} must {self.rule}; got {shorten(self.value)}"
+
+
+class ProtocolViolation(GatecastError):
+    """The peer sent something that the gateway protocol does not allow."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        #: What is wrong, without the peer's content.
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"the peer broke the protocol: {self.problem}"
+
+
+class ControlPlaneError(GatecastError):
+    """A request to the control plane cannot be carried out; nothing was changed."""
+
+
+class NotFound(ControlPlaneError, LookupError):
+    """No such resource in the caller's organization."""
+
+    def __init__(self, kind: str, identifier: str) -> None:
+        super().__init__(kind, identifier)
+        #: Kind of the resource, in words.
+        self.kind = kind
+        #: The id that was asked for.
+        self.identifier = identifier
+
+    def __str__(self) -> str:
+        return f"there is no {self.kind} {shorten(self.identifier)}"
+
+
+class Conflict(ControlPlaneError):
+    """The change contradicts what is stored."""
+
+    def __init__(self, problem: str, *, field: str | None = None) -> None:
+        super().__init__(problem)
+        #: What contradicts what, and what to do.
+        self.problem = problem
+        #: The field at fault, when there is one.
+        self.field = field
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+class LimitReached(Conflict):
+    """A counted limit is used up."""
+
+
+class StaleWrite(ControlPlaneError):
+    """The resource changed since the caller read it."""
+
+    def __init__(self, kind: str, current: str) -> None:
+        super().__init__(kind, current)
+        #: Kind of the resource, in words.
+        self.kind = kind
+        #: The entity tag that the resource has now.
+        self.current = current
+
+    def __str__(self) -> str:
+        return f"the {self.kind} was changed by someone else (now {self.current}); read it again and repeat the change"
+
+
+class Unauthenticated(ControlPlaneError):
+    """The request carries no valid credential."""
+
+    def __str__(self) -> str:
+        return "the credential is missing or not valid"
+
+
+class Forbidden(ControlPlaneError):
+    """The credential is valid but does not allow this."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        #: What is not allowed.
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return self.problem

@@ -1,0 +1,156 @@
+"""Events: as a publisher makes them, and as the log records them."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID, uuid4
+
+from gatecast.errors import InvalidValue, PayloadTooLarge
+from gatecast.events.identifiers import clean_identifier
+
+#: Largest `data` of one event, in bytes of UTF-8 JSON.
+MAX_PAYLOAD_BYTES = 1024 * 1024
+
+
+class Action(StrEnum):
+    """What a change does to its entity."""
+
+    CREATE = "CREATE"
+    UPDATE = "UPDATE"
+    DELETE = "DELETE"
+    PROVISION = "PROVISION"
+    REVOKE = "REVOKE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One change, addressed to one gateway, as its publisher made it.
+
+    Checked when it is made: identifiers are trimmed, `data` is encoded once, and anything that could not be stored
+    or sent is refused here.
+
+    Raises:
+        InvalidValue: a field breaks its rule.
+        PayloadTooLarge: `data` is larger than 1 MiB once encoded.
+    """
+
+    #: The gateway it is for; at most 255 characters.
+    gateway_id: str
+    #: What happened, like `llmprovider.deployed`; at most 255 characters.
+    type: str
+    #: What it does to the entity.
+    action: Action
+    #: Kind of the changed entity; at most 255 characters.
+    entity_type: str
+    #: The changed entity; at most 255 characters.
+    entity_id: str
+    #: A JSON object, at most 1 MiB encoded.
+    data: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    #: Unique per gateway; publishing it again returns the first position.
+    event_id: UUID = field(default_factory=uuid4)
+    #: When the publisher made the change, by its own clock. Never used for ordering.
+    originated_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    #: The W3C `traceparent` of the change, if it is traced.
+    trace_parent: str | None = None
+    #: `data`, encoded.
+    payload: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("gateway_id", "type", "entity_type", "entity_id"):
+            object.__setattr__(self, name, clean_identifier(name, getattr(self, name)))
+        object.__setattr__(self, "action", _action(self.action))
+        object.__setattr__(self, "event_id", _uuid(self.event_id))
+        if self.originated_at.tzinfo is None:
+            raise InvalidValue("originated_at", self.originated_at, "carry a time zone")
+        object.__setattr__(self, "payload", encode_payload(self.data))
+
+    def addressed_to(self, gateway_id: str) -> Event:
+        """The same event for another gateway, sharing the encoded data: what fan-out is made of."""
+        clone = copy.copy(self)
+        object.__setattr__(clone, "gateway_id", clean_identifier("gateway_id", gateway_id))
+        return clone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedEvent:
+    """One event of a gateway's log: durable, and numbered in commit order."""
+
+    #: The gateway whose log this is.
+    gateway_id: str
+    #: Its place in that log: 1, 2, 3 … without gaps.
+    offset: int
+    #: Unique per gateway.
+    event_id: UUID
+    #: What happened.
+    type: str
+    #: What it does to the entity.
+    action: Action
+    #: Kind of the changed entity.
+    entity_type: str
+    #: The changed entity.
+    entity_id: str
+    #: The data, as encoded by the publisher.
+    payload: str = field(repr=False)
+    #: When the publisher made the change, by its own clock.
+    originated_at: datetime
+    #: When the database recorded it, by the database's clock.
+    recorded_at: datetime
+    #: The W3C `traceparent` of the change, if it is traced.
+    trace_parent: str | None = None
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The data, decoded anew at every call."""
+        decoded: dict[str, Any] = json.loads(self.payload)
+        return decoded
+
+
+def encode_payload(data: object) -> str:
+    """`data` as compact JSON.
+
+    Raises:
+        InvalidValue: it is not an object, or holds something that JSON cannot express.
+        PayloadTooLarge: the result is larger than 1 MiB.
+    """
+    if not isinstance(data, Mapping):
+        raise InvalidValue("data", data, "be a JSON object")
+    try:
+        payload = json.dumps(dict(data), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        check_payload_size(len(payload.encode()))
+    except PayloadTooLarge:
+        raise
+    except (TypeError, ValueError, RecursionError) as problem:
+        raise InvalidValue("data", type(data).__name__, f"be expressible as JSON ({problem})") from problem
+    return payload
+
+
+def check_payload_size(size: int) -> None:
+    """Refuse encoded data above the limit.
+
+    Raises:
+        PayloadTooLarge: `size` is more than 1 MiB.
+    """
+    if size > MAX_PAYLOAD_BYTES:
+        raise PayloadTooLarge(size, MAX_PAYLOAD_BYTES)
+
+
+def _action(value: object) -> Action:
+    try:
+        return Action(str(value))
+    except ValueError:
+        raise InvalidValue("action", value, f"be one of {', '.join(Action)}") from None
+
+
+def _uuid(value: object) -> UUID:
+    if isinstance(value, UUID):
+        return value
+    try:
+        return UUID(str(value))
+    except ValueError:
+        raise InvalidValue("event_id", value, "be a uuid") from None

@@ -1,0 +1,1 @@
+"""TRUTH: the event log, positions and outcomes. See `gatecast.storage.contract`."""

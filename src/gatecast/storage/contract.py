@@ -1,0 +1,382 @@
+"""The contracts of the TRUTH: what every database backend promises.
+
+Three small contracts share one database, so that they share its transactions:
+
+- `EventLog`: one log of events per gateway, numbered in commit order.
+- `Presence`: which pods live, which connections they hold, and what each connection has confirmed.
+- `Outcomes`: what gateways said of single events.
+
+The suite in `gatecast.testing.storage_suite` states every sentence below as a test and runs on every backend.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, LiteralString, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    from gatecast.errors import UnknownGateway
+    from gatecast.events import Event, Position, RecordedEvent
+
+    Row: TypeAlias = Mapping[str, Any]
+
+
+# --- the event log ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """Proof that one event is durable."""
+
+    #: The gateway whose log holds it.
+    gateway_id: str
+    #: The event's id.
+    event_id: UUID
+    #: Its place in the gateway's log.
+    position: Position
+    #: False when this event id was already in the log: then `position` is where it was first recorded.
+    created: bool
+
+
+#: What became of one all-or-nothing group of events: a receipt each, in order, or the reason why none was stored.
+PublishResult: TypeAlias = "tuple[Receipt, ...] | UnknownGateway"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadRequest:
+    """Wish for the next events of one gateway."""
+
+    #: The gateway whose log to read.
+    gateway_id: str
+    #: Read what lies behind this offset.
+    after: int
+    #: At most this many events.
+    max_events: int
+    #: At most this many bytes of payload; the first event is returned whatever its size.
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadResult:
+    """The next events of one gateway, and what the log looked like in the same instant."""
+
+    #: In offset order, without gaps, starting at the first retained offset behind `after`.
+    events: Sequence[RecordedEvent]
+    #: Offset of the last event in the log.
+    head: int
+    #: Every event up to this offset was removed by retention.
+    trimmed_through: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """The gateways whose logs grew."""
+
+    #: Identity of the database's history.
+    epoch: UUID
+    #: Head of each log that may have grown since the marker; border cases repeat.
+    heads: Mapping[str, int]
+    #: Pass it to the next call.
+    marker: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrimPolicy:
+    """What retention may remove. Ages are measured by the database's clock alone."""
+
+    #: Confirmed events older than this may go.
+    keep_confirmed: timedelta
+    #: Any event older than this goes; whoever has not confirmed it must resynchronize.
+    keep_at_most: timedelta
+    #: Longest log of one gateway, in events; the oldest go first.
+    max_events: int
+    #: Most events removed in one transaction.
+    chunk: int = 2_000
+
+
+class EventLog(Protocol):
+    """One log per gateway: durable, ordered, gapless."""
+
+    async def publish(self, publications: Sequence[Sequence[Event]]) -> list[PublishResult]:
+        """Append groups of events; return, in order, what became of each group, after the commit is on disk.
+
+        Atomicity: each group is stored whole or not at all, and a refused group does not hinder the others. The
+        call as a whole is one transaction: when it raises, nothing is known to be stored.
+        Order: within one gateway offsets follow commit order, then the order given here. Offsets have no gaps.
+        Idempotency: an event id already in a gateway's log is not stored again; its first position is returned.
+
+        Raises:
+            StorageUnavailable: the database cannot be reached; whether it committed is unknown.
+        """
+
+    async def publish_in(self, transaction: object, events: Sequence[Event]) -> tuple[Receipt, ...]:
+        """Append events inside the caller's own transaction: they commit with it or not at all (promise P8).
+
+        The gateways' logs stay locked until that transaction ends, so keep it short.
+
+        Raises:
+            TransactionUnusable: the object is not an open transaction of this database.
+            UnknownGateway: a gateway is not registered; nothing was appended, the transaction stays usable.
+        """
+
+    async def changed_since(self, marker: int) -> Changes:
+        """The gateways whose logs grew since an earlier call returned `marker`; 0 names every gateway.
+
+        Never misses a commit, whatever the order in which concurrent transactions end. Costs what changed, not
+        what exists.
+        """
+
+    async def read(self, requests: Sequence[ReadRequest]) -> list[ReadResult | None]:
+        """The next events for each request, in order; None where the gateway is not registered. One round trip."""
+
+    async def register(self, gateway_id: str, *, transaction: object | None = None) -> bool:
+        """Begin an empty log; False when there is one already (then nothing changes)."""
+
+    async def forget(self, gateway_id: str, *, transaction: object | None = None) -> bool:
+        """Remove a gateway's log, positions and outcomes, and dismiss its connections; False when unknown."""
+
+    async def trim(self, policy: TrimPolicy) -> int:
+        """Remove at most one chunk of old events and return how many went; 0 when there is nothing to do now.
+
+        Safe beside readers and publishers, and from several pods at once (one of them works, the others get 0).
+        """
+
+    async def renew_epoch(self, expected: UUID) -> UUID:
+        """Begin a new history unless another pod did so first; return the epoch that is now in force."""
+
+
+# --- presence and positions -------------------------------------------------------------------------------------
+
+
+class Dismissal(StrEnum):
+    """Why a connection is closed from the server side; the name is also the close reason."""
+
+    TOKEN_REVOKED = "token-revoked"  # noqa: S105 - a reason, not a password
+    GATEWAY_DELETED = "gateway-deleted"
+    SUPERSEDED = "superseded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where a gateway's log and one stored position stand, read in one instant."""
+
+    #: Identity of the database's history now.
+    epoch: UUID
+    #: Offset of the last event.
+    head: int
+    #: Every event up to this offset was removed by retention.
+    trimmed_through: int
+    #: What the gateway (or the named replica) has confirmed, possibly in an older epoch; None: never connected.
+    confirmed: Position | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """One live connection of a gateway to a pod."""
+
+    connection_id: str
+    gateway_id: str
+    #: Name that the client gave itself; empty for unnamed clients, which share one position.
+    replica: str
+    pod_id: str
+    #: `gateway.v1` (unmodified), `gatecast.v2`, or `library`.
+    protocol: str
+    #: Address of the peer, for people.
+    remote: str
+    #: The token it came with; a revoked token dismisses its connections.
+    token_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far one connection has come; written in batches."""
+
+    connection_id: str
+    gateway_id: str
+    replica: str
+    #: The history that the offsets belong to; progress of another history is ignored.
+    epoch: UUID
+    #: Last offset handed to the socket.
+    sent: int
+    #: Last offset that the peer has confirmed.
+    confirmed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveConnection:
+    """A connection whose pod's lease has not expired, as operators see it."""
+
+    connection_id: str
+    pod_id: str
+    replica: str
+    protocol: str
+    remote: str
+    connected_at: datetime
+    sent: int
+    confirmed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayStatus:
+    """Everything that storage knows of one gateway's delivery."""
+
+    gateway_id: str
+    epoch: UUID
+    head: int
+    trimmed_through: int
+    #: Furthest offset handed to a socket.
+    sent: int
+    #: What the slowest known replica has confirmed; 0 when the stored position belongs to an older epoch.
+    confirmed: int
+    #: Age in seconds of the oldest unconfirmed event, by the database's clock; 0 when everything is confirmed.
+    lag_seconds: float
+    #: When a connection of this gateway was last opened or made progress.
+    last_seen_at: datetime | None
+    #: Why the gateway must resynchronize (`retention`, `epoch`, `ahead`), or None.
+    resync_reason: str | None
+    connections: Sequence[LiveConnection]
+
+
+class Presence(Protocol):
+    """Pods, their leases, their connections, and the positions that connections confirm."""
+
+    async def renew_lease(self, pod_id: str, duration: timedelta) -> None:
+        """Keep this pod alive for `duration` from now, by the database's clock."""
+
+    async def end_lease(self, pod_id: str) -> None:
+        """Remove the pod and its connections: it has shut down in order."""
+
+    async def standing(self, gateway_id: str, replica: str) -> Standing:
+        """Where the log and the stored position stand.
+
+        Raises:
+            UnknownGateway: the gateway is not registered.
+        """
+
+    async def connect(self, connection: Connection, *, start: Position, newest_only: bool = False) -> None:
+        """Record a connection that will read from `start`, and make `start` the stored position.
+
+        With `newest_only`, every other connection of the same gateway and replica is dismissed as superseded.
+
+        Raises:
+            UnknownGateway: the gateway was deleted meanwhile.
+        """
+
+    async def record_progress(self, progress: Sequence[Progress]) -> None:
+        """Store how far connections have come.
+
+        A stored position is the minimum over the live connections that share it, and never moves back within one
+        epoch. Progress from another epoch, or of a connection that is not recorded, changes nothing.
+        """
+
+    async def disconnect(self, progress: Sequence[Progress]) -> None:
+        """Record last progress, as above, and remove those connections."""
+
+    async def dismissals(self, pod_id: str) -> dict[str, Dismissal]:
+        """This pod's connections that must be closed, by connection id, with the reason."""
+
+    async def dismiss_token(self, token_id: str, *, transaction: object | None = None) -> int:
+        """Ask every pod to close the connections that came with this token; return how many there are."""
+
+    async def mark_resync(self, gateway_id: str, replica: str, reason: str | None) -> None:
+        """Note that the gateway must resynchronize, or with None that it has."""
+
+    async def status(self, gateway_ids: Sequence[str]) -> dict[str, GatewayStatus]:
+        """The delivery status of each registered gateway among these, in one instant."""
+
+
+# --- outcomes ---------------------------------------------------------------------------------------------------
+
+
+class OutcomeKind(StrEnum):
+    """What a gateway said of one event."""
+
+    APPLIED = "applied"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A gateway's word on one event."""
+
+    gateway_id: str
+    #: Empty for unnamed clients.
+    replica: str
+    offset: int
+    kind: OutcomeKind
+    #: Why it was rejected; empty when applied.
+    reason: str
+    #: When it was recorded, by the database's clock; None before that.
+    recorded_at: datetime | None = None
+
+
+class Outcomes(Protocol):
+    """What gateways said of single events. The last word counts."""
+
+    async def record(self, outcomes: Sequence[Outcome]) -> None:
+        """Store outcomes; one for an event that is not in the log (any more) is dropped."""
+
+    async def of_events(self, gateway_id: str, offsets: Sequence[int]) -> list[Outcome]:
+        """The outcomes of these events, of every replica, in offset order."""
+
+
+# --- the database itself ----------------------------------------------------------------------------------------
+
+
+class Transaction(Protocol):
+    """An open transaction. Placeholders are `$1`, `$2` … in every database."""
+
+    async def fetch(self, query: LiteralString, *arguments: object) -> list[Row]:
+        """Every row of the result."""
+
+    async def fetch_one(self, query: LiteralString, *arguments: object) -> Row | None:
+        """The first row of the result, or None."""
+
+    async def execute(self, query: LiteralString, *arguments: object) -> int:
+        """How many rows the statement changed."""
+
+
+class Database(Protocol):
+    """The connection to one database, for the parts that keep their own tables in it."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """Begin; commit when the block ends, roll back when it raises or is cancelled."""
+
+    async def fetch(self, query: LiteralString, *arguments: object) -> list[Row]:
+        """Every row of a query that changes nothing, outside of any transaction."""
+
+    async def ping(self) -> None:
+        """Return when the database answers.
+
+        Raises:
+            StorageUnavailable: it does not.
+        """
+
+    async def schema_version(self) -> int:
+        """Number of the newest migration that was applied; 0 for an empty database."""
+
+    async def migrate(self) -> Sequence[int]:
+        """Apply the migrations that are missing and return their numbers; pods that start at once do it once.
+
+        Raises:
+            SchemaTooNew: a newer release migrated the database.
+        """
+
+
+class Storage(Protocol):
+    """One open database with the three contracts on it."""
+
+    @property
+    def database(self) -> Database: ...
+    @property
+    def log(self) -> EventLog: ...
+    @property
+    def presence(self) -> Presence: ...
+    @property
+    def outcomes(self) -> Outcomes: ...

@@ -1,0 +1,1 @@
+"""HINT: tells pods to look again. See `gatecast.wakeup.contract`."""

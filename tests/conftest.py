@@ -1,0 +1,28 @@
+"""Runs `async def` tests, each in its own event loop and with a time limit."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import Any
+
+import pytest
+
+#: No asynchronous test may take longer; in seconds.
+TEST_TIME_LIMIT = 60.0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a coroutine test to its end."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = pyfuncitem._fixtureinfo.argnames
+    asyncio.run(_within_limit(pyfuncitem.obj, {name: pyfuncitem.funcargs[name] for name in names}))
+    return True
+
+
+async def _within_limit(test: Any, arguments: dict[str, Any]) -> None:
+    asyncio.get_running_loop().set_debug(False)
+    async with asyncio.timeout(TEST_TIME_LIMIT):
+        await test(**arguments)

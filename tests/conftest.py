@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -22,7 +22,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
-async def _within_limit(test: Any, arguments: dict[str, Any]) -> None:
-    asyncio.get_running_loop().set_debug(False)
+async def _within_limit(test: Callable[..., Awaitable[None]], arguments: dict[str, object]) -> None:
     async with asyncio.timeout(TEST_TIME_LIMIT):
         await test(**arguments)

@@ -44,8 +44,16 @@ class Receipt:
     created: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """The group was not stored because another transaction holds a gateway's log right now."""
+
+    #: The log that is held.
+    gateway_id: str
+
+
 #: What became of one all-or-nothing group of events: a receipt each, in order, or the reason why none was stored.
-PublishResult: TypeAlias = "tuple[Receipt, ...] | UnknownGateway"
+PublishResult: TypeAlias = "tuple[Receipt, ...] | UnknownGateway | Busy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +111,11 @@ class TrimPolicy:
 class EventLog(Protocol):
     """One log per gateway: durable, ordered, gapless."""
 
-    async def publish(self, publications: Sequence[Sequence[Event]]) -> list[PublishResult]:
+    async def publish(self, groups: Sequence[Sequence[Event]], *, wait: bool = True) -> list[PublishResult]:
         """Append groups of events; return, in order, what became of each group, after the commit is on disk.
+
+        With `wait`, a log that another transaction holds is waited for; without, its groups come back as `Busy`, so
+        that one held log delays nobody else (scenario S12). A backend with a single writer never answers `Busy`.
 
         Atomicity: each group is stored whole or not at all, and a refused group does not hinder the others. The
         call as a whole is one transaction: when it raises, nothing is known to be stored.
@@ -246,8 +257,11 @@ class GatewayStatus:
 class Presence(Protocol):
     """Pods, their leases, their connections, and the positions that connections confirm."""
 
-    async def renew_lease(self, pod_id: str, duration: timedelta) -> None:
-        """Keep this pod alive for `duration` from now, by the database's clock."""
+    async def renew_lease(self, pod_id: str, duration: timedelta) -> bool:
+        """Keep this pod alive for `duration` from now, by the database's clock.
+
+        False when the pod was not known: it is new, or was away so long that its connections were forgotten.
+        """
 
     async def end_lease(self, pod_id: str) -> None:
         """Remove the pod and its connections: it has shut down in order."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, Self, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,5 +44,5 @@ class Wakeup(Protocol):
     def connected(self) -> bool:
         """False while hints cannot arrive, so that only polling delivers."""
 
-    async def __aenter__(self) -> Wakeup: ...
+    async def __aenter__(self) -> Self: ...
     async def __aexit__(self, *exception: object) -> None: ...

@@ -1,0 +1,58 @@
+"""Finds the driver's connection inside whatever a caller passes as `transaction`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from gatecast.errors import TransactionUnusable
+from gatecast.storage.postgres.database import PooledConnection, PostgresDatabase, PostgresTransaction
+from gatecast.storage.postgres.driver_errors import translated
+
+_ACCEPTED = (
+    "pass an open transaction of gatecast, an asyncpg connection, or an AsyncConnection or AsyncSession of SQLAlchemy "
+    "on asyncpg; with any other driver call the SQL function gatecast.publish(…)"
+)
+
+
+async def driver_connection(transaction: object) -> PooledConnection:
+    """The asyncpg connection that carries the caller's open transaction.
+
+    Raises:
+        TransactionUnusable: there is none, or no transaction is open on it.
+    """
+    if isinstance(transaction, PostgresTransaction):
+        return transaction.connection
+    candidate: Any = transaction
+    if type(transaction).__module__.startswith("sqlalchemy."):
+        candidate = await _inside_sqlalchemy(transaction)
+    if not isinstance(candidate, asyncpg.Connection | PoolConnectionProxy):
+        raise TransactionUnusable(f"{type(candidate).__name__} is not supported; {_ACCEPTED}")
+    if not candidate.is_in_transaction():
+        raise TransactionUnusable("no transaction is open on the connection; begin one first")
+    return candidate
+
+
+@asynccontextmanager
+async def joined(database: PostgresDatabase, transaction: object | None) -> AsyncIterator[PooledConnection]:
+    """The connection of the caller's transaction when there is one, else of a new transaction."""
+    if transaction is None:
+        async with database.transaction() as own:
+            yield own.connection
+    else:
+        with translated():
+            yield await driver_connection(transaction)
+
+
+async def _inside_sqlalchemy(transaction: Any) -> object:  # noqa: ANN401 - SQLAlchemy is optional, so its types are not here
+    """What SQLAlchemy wraps: AsyncSession → AsyncConnection → asyncpg connection."""
+    connection = await transaction.connection() if hasattr(transaction, "sync_session") else transaction
+    if not connection.in_transaction():
+        raise TransactionUnusable("no transaction is open on the SQLAlchemy connection; begin one first")
+    # SQLAlchemy begins the driver's transaction with the first statement: send one, or there is nothing to join.
+    await connection.exec_driver_sql("SELECT 1")
+    return (await connection.get_raw_connection()).driver_connection

@@ -1,0 +1,121 @@
+"""The pool of connections, transactions on it, and the schema's migrations."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, LiteralString, TypeAlias, cast
+
+import asyncpg
+
+from gatecast.errors import SchemaMissing
+from gatecast.storage.contract import Row
+from gatecast.storage.migrations import Migration, available, missing
+from gatecast.storage.postgres.driver_errors import translated
+from gatecast.storage.queries import Queries
+
+#: No statement of ours takes longer, unless the database hangs or another transaction holds a log; in seconds.
+STATEMENT_TIME_LIMIT = 30.0
+
+_QUERIES = Queries("gatecast.storage.postgres", "database.sql")
+
+#: What the pool hands out stands for the connection itself.
+PooledConnection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[Any]"
+
+
+class PostgresTransaction:
+    """An open transaction on one connection of the pool."""
+
+    def __init__(self, connection: PooledConnection) -> None:
+        #: The driver's connection, for parts of this backend that take part in the transaction.
+        self.connection = connection
+
+    async def fetch(self, query: LiteralString, *arguments: object) -> list[Row]:
+        """Every row of the result."""
+        with translated():
+            return cast("list[Row]", await self.connection.fetch(query, *arguments))
+
+    async def fetch_one(self, query: LiteralString, *arguments: object) -> Row | None:
+        """The first row of the result, or None."""
+        with translated():
+            return cast("Row | None", await self.connection.fetchrow(query, *arguments))
+
+    async def execute(self, query: LiteralString, *arguments: object) -> int:
+        """How many rows the statement changed."""
+        with translated():
+            status = await self.connection.execute(query, *arguments)
+        return int(status.rpartition(" ")[2]) if status[-1:].isdigit() else 0
+
+
+class PostgresDatabase:
+    """One PostgreSQL database, reached through a pool."""
+
+    def __init__(self, pool: asyncpg.Pool[Any], migration_packages: Sequence[str]) -> None:
+        self._pool = pool
+        self._migrations = available(*migration_packages)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[PooledConnection]:
+        """One connection of the pool; errors come out translated.
+
+        A connection that has landed on a server that only reads (a demoted primary) makes the pool dial anew.
+        """
+        with translated():
+            try:
+                async with self._pool.acquire(timeout=STATEMENT_TIME_LIMIT) as connection:
+                    yield connection
+            except asyncpg.ReadOnlySQLTransactionError:
+                await self._pool.expire_connections()
+                raise
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[PostgresTransaction]:
+        """Begin; commit when the block ends, roll back when it raises or is cancelled."""
+        async with self.connection() as connection, connection.transaction():
+            yield PostgresTransaction(connection)
+
+    async def fetch(self, query: LiteralString, *arguments: object) -> list[Row]:
+        """Every row of a query, outside of any transaction."""
+        async with self.connection() as connection:
+            return cast("list[Row]", await connection.fetch(query, *arguments))
+
+    async def ping(self) -> None:
+        """Return when the database answers."""
+        async with self.connection() as connection:
+            await connection.execute("SELECT 1")
+
+    async def schema_version(self) -> int:
+        """Number of the newest migration that was applied; 0 for an empty database."""
+        try:
+            rows = await self.fetch(_QUERIES["applied_migrations"])
+        except SchemaMissing:
+            return 0
+        return max((row["number"] for row in rows), default=0)
+
+    async def check_schema(self) -> None:
+        """Refuse to work on a schema that this release does not know.
+
+        Raises:
+            SchemaMissing: a migration of this release was not applied yet.
+            SchemaTooNew: a newer release migrated the database.
+        """
+        rows = await self.fetch(_QUERIES["applied_migrations"])
+        if missing(self._migrations, [row["number"] for row in rows]):
+            raise SchemaMissing
+
+    async def migrate(self) -> list[int]:
+        """Apply the migrations that are missing; pods that start at once do it once, the others wait."""
+        async with self.transaction() as transaction:
+            # The lock lasts for this transaction, so it also works through a pooler in transaction mode.
+            await transaction.fetch(_QUERIES["lock_migrations"])
+            await transaction.connection.execute(_QUERIES["prepare_migrations"])
+            applied = await transaction.fetch(_QUERIES["applied_migrations"])
+            pending = missing(self._migrations, [row["number"] for row in applied])
+            for migration in pending:
+                await self._apply(transaction, migration)
+            return [migration.number for migration in pending]
+
+    async def _apply(self, transaction: PostgresTransaction, migration: Migration) -> None:
+        with translated():
+            await transaction.connection.execute(migration.text)
+        await transaction.execute(_QUERIES["note_migration"], migration.number, migration.name)

@@ -1,0 +1,17 @@
+-- name: lock_migrations
+-- Two pods that start at once: the second waits here, then finds nothing left to do.
+SELECT pg_advisory_xact_lock(hashtext('gatecast.migrations'))
+
+-- name: prepare_migrations
+CREATE SCHEMA IF NOT EXISTS gatecast;
+CREATE TABLE IF NOT EXISTS gatecast.schema_migrations (
+    number     integer PRIMARY KEY,
+    name       text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- name: applied_migrations
+SELECT number FROM gatecast.schema_migrations ORDER BY number
+
+-- name: note_migration
+INSERT INTO gatecast.schema_migrations (number, name) VALUES ($1, $2)

@@ -1,0 +1,188 @@
+"""The event log on PostgreSQL: arguments in, rows out; the functions of `0001_event_log.sql` do the work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any, Protocol
+from uuid import UUID
+
+from gatecast.errors import UnknownGateway
+from gatecast.events import Action, Event, Position, RecordedEvent
+from gatecast.storage.contract import Busy, Changes, PublishResult, ReadRequest, ReadResult, Receipt, Row, TrimPolicy
+from gatecast.storage.postgres.caller_transaction import driver_connection, joined
+from gatecast.storage.postgres.database import PostgresDatabase
+from gatecast.storage.postgres.driver_errors import translated
+from gatecast.storage.queries import Queries
+
+QUERIES = Queries("gatecast.storage.postgres")
+
+
+class _Fetches(Protocol):
+    async def fetch(self, query: str, *arguments: Any) -> list[Any]: ...  # noqa: ANN401 - the driver's own types
+    async def fetchrow(self, query: str, *arguments: Any) -> Any: ...  # noqa: ANN401 - the driver's own types
+
+
+class PostgresEventLog:
+    """One log per gateway in PostgreSQL."""
+
+    def __init__(self, database: PostgresDatabase, *, send_hints: bool = True) -> None:
+        self._database = database
+        self._send_hints = send_hints
+
+    async def publish(self, groups: Sequence[Sequence[Event]], *, wait: bool = True) -> list[PublishResult]:
+        """Append groups of events in one transaction and one round trip."""
+        async with self._database.connection() as connection:
+            return await self._append(connection, groups, wait=wait)
+
+    async def publish_in(self, transaction: object, events: Sequence[Event]) -> tuple[Receipt, ...]:
+        """Append events inside the caller's own transaction."""
+        with translated():
+            connection = await driver_connection(transaction)
+            [result] = await self._append(connection, [events], wait=True)
+        if isinstance(result, UnknownGateway):
+            raise result
+        assert not isinstance(result, Busy)  # noqa: S101 - cannot be: the append waited
+        return result
+
+    async def _append(
+        self, connection: _Fetches, groups: Sequence[Sequence[Event]], *, wait: bool
+    ) -> list[PublishResult]:
+        if not any(groups):
+            return [() for _ in groups]
+        if len(groups) == 1 and len(groups[0]) == 1:
+            return [await self._append_one(connection, groups[0][0], wait=wait)]
+        rows = await connection.fetch(QUERIES["append_events"], *_as_arrays(groups), wait, self._send_hints)
+        remaining = iter(rows)
+        return [await self._result(connection, group, [next(remaining) for _ in group]) for group in groups]
+
+    async def _append_one(self, connection: _Fetches, event: Event, *, wait: bool) -> PublishResult:
+        row = await connection.fetchrow(
+            QUERIES["append_event"],
+            event.gateway_id,
+            event.event_id,
+            event.type,
+            event.action,
+            event.entity_type,
+            event.entity_id,
+            event.payload,
+            event.originated_at,
+            event.trace_parent,
+            wait,
+            self._send_hints,
+        )
+        match row["status"]:
+            case "unknown":
+                return UnknownGateway(event.gateway_id)
+            case "busy":
+                return Busy(event.gateway_id)
+            case _:
+                return (_receipt(event, row),)
+
+    async def _result(self, connection: _Fetches, group: Sequence[Event], rows: Sequence[Row]) -> PublishResult:
+        if not group or rows[0]["status"] != "refused":
+            return tuple(_receipt(event, row) for event, row in zip(group, rows, strict=True))
+        culprit = rows[0]["culprit"]
+        answer = await connection.fetchrow(QUERIES["unknown_gateway"], culprit)
+        return UnknownGateway(culprit) if answer["unknown"] else Busy(culprit)
+
+    async def changed_since(self, marker: int) -> Changes:
+        """The gateways whose logs grew since `marker`, which is a transaction id."""
+        rows = await self._database.fetch(QUERIES["changed_since"], str(marker))
+        heads = {row["gateway_id"]: row["head"] for row in rows if row["gateway_id"] is not None}
+        return Changes(epoch=rows[0]["epoch"], heads=heads, marker=rows[0]["marker"])
+
+    async def read(self, requests: Sequence[ReadRequest]) -> list[ReadResult | None]:
+        """The next events for each request in one round trip."""
+        rows = await self._database.fetch(
+            QUERIES["read"],
+            [request.gateway_id for request in requests],
+            [request.after for request in requests],
+            [request.max_events for request in requests],
+            [request.max_bytes for request in requests],
+        )
+        results: list[ReadResult | None] = [None] * len(requests)
+        for number, group in groupby(rows, key=lambda row: row["number"]):
+            results[number - 1] = _read_result(requests[number - 1].gateway_id, list(group))
+        return results
+
+    async def register(self, gateway_id: str, *, transaction: object | None = None) -> bool:
+        """Begin an empty log."""
+        async with joined(self._database, transaction) as connection:
+            return await connection.fetchrow(QUERIES["register"], gateway_id) is not None
+
+    async def forget(self, gateway_id: str, *, transaction: object | None = None) -> bool:
+        """Remove a gateway's log, positions and outcomes, and dismiss its connections."""
+        async with joined(self._database, transaction) as connection:
+            # The stream first: its row is the lock, so nothing is appended behind the removal of the events.
+            if await connection.fetchrow(QUERIES["forget_stream"], gateway_id) is None:
+                return False
+            await connection.execute(QUERIES["forget_events"], gateway_id)
+            await connection.execute(QUERIES["dismiss_gateway"], gateway_id)
+            await connection.execute(QUERIES["hint_everything"])
+            return True
+
+    async def trim(self, policy: TrimPolicy) -> int:
+        """Remove at most one chunk of old events."""
+        [row] = await self._database.fetch(
+            QUERIES["trim"], policy.keep_confirmed, policy.keep_at_most, policy.max_events, policy.chunk
+        )
+        return int(row["removed"])
+
+    async def renew_epoch(self, expected: UUID) -> UUID:
+        """Begin a new history unless another pod did so first."""
+        async with self._database.transaction() as transaction:
+            await transaction.execute(QUERIES["renew_epoch"], expected)
+            [row] = await transaction.fetch(QUERIES["epoch"])
+            await transaction.execute(QUERIES["hint_everything"])
+        return UUID(str(row["current"]))
+
+
+def _as_arrays(groups: Sequence[Sequence[Event]]) -> tuple[list[Any], ...]:
+    """The arguments of `append_events`: one array for each column; each payload is sent once."""
+    events = [event for group in groups for event in group]
+    payloads = {id(event.payload): event.payload for event in events}
+    numbers = {identity: number for number, identity in enumerate(payloads, start=1)}
+    return (
+        [number for number, group in enumerate(groups) for _ in group],
+        [event.gateway_id for event in events],
+        [event.event_id for event in events],
+        [event.type for event in events],
+        [event.action for event in events],
+        [event.entity_type for event in events],
+        [event.entity_id for event in events],
+        [event.originated_at for event in events],
+        [event.trace_parent for event in events],
+        [numbers[id(event.payload)] for event in events],
+        list(payloads.values()),
+    )
+
+
+def _receipt(event: Event, row: Row) -> Receipt:
+    return Receipt(
+        gateway_id=event.gateway_id,
+        event_id=event.event_id,
+        position=Position(row["epoch"], row["offset"]),
+        created=row["status"] == "stored",
+    )
+
+
+def _read_result(gateway_id: str, rows: Sequence[Row]) -> ReadResult:
+    events = [_recorded(gateway_id, row) for row in rows if row["offset"] is not None]
+    return ReadResult(events=events, head=rows[0]["head"], trimmed_through=rows[0]["trimmed_through"])
+
+
+def _recorded(gateway_id: str, row: Row) -> RecordedEvent:
+    return RecordedEvent(
+        gateway_id=gateway_id,
+        offset=row["offset"],
+        event_id=row["event_id"],
+        type=row["type"],
+        action=Action(row["action"]),
+        entity_type=row["entity_type"],
+        entity_id=row["entity_id"],
+        payload=row["payload"],
+        originated_at=row["originated_at"],
+        recorded_at=row["recorded_at"],
+        trace_parent=row["trace_parent"],
+    )

@@ -1,0 +1,340 @@
+-- The event log, positions, presence and outcomes. PostgreSQL 14 or newer.
+
+CREATE TABLE gatecast.epoch (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    current  uuid NOT NULL,
+    begun_at timestamptz NOT NULL DEFAULT now()
+);
+INSERT INTO gatecast.epoch (current) VALUES (gen_random_uuid());
+
+-- Ids collate by bytes, so that every pod and every statement sorts, and therefore locks, in the same order.
+CREATE TABLE gatecast.gateway_streams (
+    gateway_id      text COLLATE "C" PRIMARY KEY,
+    head            bigint NOT NULL DEFAULT 0,
+    trimmed_through bigint NOT NULL DEFAULT 0,
+    changed_xid     xid8   NOT NULL DEFAULT pg_current_xact_id()
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX gateway_streams_changed ON gatecast.gateway_streams (changed_xid);
+
+CREATE TABLE gatecast.events (
+    gateway_id    text COLLATE "C" NOT NULL,
+    "offset"      bigint NOT NULL,
+    event_id      uuid NOT NULL,
+    type          text NOT NULL,
+    action        text NOT NULL,
+    entity_type   text NOT NULL,
+    entity_id     text NOT NULL,
+    payload       text NOT NULL,
+    size          integer NOT NULL,
+    originated_at timestamptz NOT NULL,
+    recorded_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    trace_parent  text,
+    PRIMARY KEY (gateway_id, "offset"),
+    CONSTRAINT events_event_id UNIQUE (gateway_id, event_id)
+);
+
+CREATE TABLE gatecast.cursors (
+    gateway_id    text COLLATE "C" NOT NULL REFERENCES gatecast.gateway_streams ON DELETE CASCADE,
+    replica       text NOT NULL,
+    epoch         uuid NOT NULL,
+    sent          bigint NOT NULL DEFAULT 0,
+    confirmed     bigint NOT NULL DEFAULT 0,
+    resync_reason text,
+    updated_at    timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (gateway_id, replica)
+) WITH (fillfactor = 70);
+
+CREATE TABLE gatecast.pods (
+    pod_id      text PRIMARY KEY,
+    lease_until timestamptz NOT NULL
+);
+
+CREATE TABLE gatecast.connections (
+    connection_id text PRIMARY KEY,
+    gateway_id    text COLLATE "C" NOT NULL,
+    replica       text NOT NULL,
+    pod_id        text NOT NULL,
+    protocol      text NOT NULL,
+    remote        text NOT NULL,
+    token_id      text,
+    connected_at  timestamptz NOT NULL DEFAULT now(),
+    sent          bigint NOT NULL,
+    confirmed     bigint NOT NULL,
+    dismissal     text
+) WITH (fillfactor = 70);
+CREATE INDEX connections_gateway ON gatecast.connections (gateway_id, replica);
+CREATE INDEX connections_pod ON gatecast.connections (pod_id) WHERE dismissal IS NOT NULL;
+CREATE INDEX connections_token ON gatecast.connections (token_id) WHERE token_id IS NOT NULL;
+
+CREATE TABLE gatecast.outcomes (
+    gateway_id  text COLLATE "C" NOT NULL REFERENCES gatecast.gateway_streams ON DELETE CASCADE,
+    replica     text NOT NULL,
+    "offset"    bigint NOT NULL,
+    kind        text NOT NULL CHECK (kind IN ('applied', 'rejected')),
+    reason      text NOT NULL,
+    recorded_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (gateway_id, "offset", replica)
+);
+
+-- Appending ---------------------------------------------------------------------------------------------------------
+--
+-- The row of gateway_streams is the lock of its gateway's log. Whoever holds it has seen every earlier commit of that
+-- log, and nobody else can number events until it commits: commit order is offset order, so a reader that asks for
+-- `offset > cursor` can never skip a commit that comes late.
+--
+-- Both functions lock first and look second. In READ COMMITTED each statement of a function has a snapshot of its own,
+-- so the look behind the lock sees what the previous holder committed; a "check, then insert" in one statement does not.
+
+-- Wakes the pods: one notification for one statement, at commit. `*` when the names do not fit (8,000 bytes).
+CREATE FUNCTION gatecast.hint(gateway_ids text[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    names text := to_json(gateway_ids)::text;
+BEGIN
+    PERFORM pg_notify('gatecast', CASE WHEN octet_length(names) < 7900 THEN names ELSE '*' END);
+END $$;
+
+-- Append one event. Status: stored, duplicate, unknown (no such gateway), busy (its log is held and wait is false).
+CREATE FUNCTION gatecast.append_event(
+    p_gateway_id text, p_event_id uuid, p_type text, p_action text, p_entity_type text, p_entity_id text,
+    p_payload text, p_originated_at timestamptz, p_trace_parent text, p_wait boolean, p_hint boolean,
+    OUT status text, OUT epoch uuid, OUT "offset" bigint
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    IF NOT p_wait THEN
+        PERFORM FROM gatecast.gateway_streams WHERE gateway_id = p_gateway_id FOR NO KEY UPDATE SKIP LOCKED;
+        IF NOT FOUND THEN
+            PERFORM FROM gatecast.gateway_streams WHERE gateway_id = p_gateway_id;
+            status := CASE WHEN FOUND THEN 'busy' ELSE 'unknown' END;
+            RETURN;
+        END IF;
+    END IF;
+    UPDATE gatecast.gateway_streams s SET head = s.head + 1, changed_xid = pg_current_xact_id()
+    WHERE s.gateway_id = p_gateway_id RETURNING s.head INTO append_event."offset";
+    IF NOT FOUND THEN
+        status := 'unknown';
+        RETURN;
+    END IF;
+    SELECT e.current INTO append_event.epoch FROM gatecast.epoch e;
+    INSERT INTO gatecast.events (gateway_id, "offset", event_id, type, action, entity_type, entity_id,
+                                 payload, size, originated_at, trace_parent)
+    VALUES (p_gateway_id, append_event."offset", p_event_id, p_type, p_action, p_entity_type, p_entity_id,
+            p_payload, octet_length(p_payload), p_originated_at, p_trace_parent)
+    ON CONFLICT ON CONSTRAINT events_event_id DO NOTHING;
+    IF FOUND THEN
+        status := 'stored';
+        IF p_hint THEN
+            PERFORM gatecast.hint(ARRAY[p_gateway_id]);
+        END IF;
+    ELSE
+        -- Give the number back: the log is locked by us, so nobody has seen it.
+        UPDATE gatecast.gateway_streams s SET head = s.head - 1 WHERE s.gateway_id = p_gateway_id;
+        SELECT e."offset" INTO append_event."offset" FROM gatecast.events e
+        WHERE e.gateway_id = p_gateway_id AND e.event_id = p_event_id;
+        status := 'duplicate';
+    END IF;
+END $$;
+
+-- Append many events in groups that are stored whole or not at all. Element i of each array describes event i;
+-- p_payload_numbers points into p_payloads, so that a fan-out carries its payload once. Returns one row for each
+-- event, in order, with the status of its group (and `culprit`, the gateway at fault) or of the event.
+CREATE FUNCTION gatecast.append_events(
+    p_groups integer[], p_gateway_ids text[], p_event_ids uuid[], p_types text[], p_actions text[],
+    p_entity_types text[], p_entity_ids text[], p_originated_at timestamptz[], p_trace_parents text[],
+    p_payload_numbers integer[], p_payloads text[], p_wait boolean, p_hint boolean
+) RETURNS TABLE (number bigint, status text, culprit text, epoch uuid, "offset" bigint)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    held text[];
+    grown text[];
+BEGIN
+    -- One global lock order, by id: two batches can never wait for each other.
+    IF p_wait THEN
+        SELECT array_agg(l.gateway_id) INTO held FROM (
+            SELECT gateway_id FROM gatecast.gateway_streams WHERE gateway_id = ANY (p_gateway_ids)
+            ORDER BY gateway_id FOR NO KEY UPDATE) l;
+    ELSE
+        SELECT array_agg(l.gateway_id) INTO held FROM (
+            SELECT gateway_id FROM gatecast.gateway_streams WHERE gateway_id = ANY (p_gateway_ids)
+            ORDER BY gateway_id FOR NO KEY UPDATE SKIP LOCKED) l;
+    END IF;
+    RETURN QUERY
+    WITH target AS MATERIALIZED (
+        -- The scalar subquery keeps this an index lookup for each event, whatever the statistics say.
+        SELECT t.*, (SELECT e."offset" FROM gatecast.events e
+                     WHERE e.gateway_id = t.gateway_id AND e.event_id = t.event_id) AS known_offset
+        FROM unnest(p_groups, p_gateway_ids, p_event_ids, p_types, p_actions, p_entity_types, p_entity_ids,
+                    p_originated_at, p_trace_parents, p_payload_numbers) WITH ORDINALITY
+            AS t(group_number, gateway_id, event_id, type, action, entity_type, entity_id,
+                 originated_at, trace_parent, payload_number, number)
+    ), refused AS MATERIALIZED (
+        SELECT t.group_number, min(t.gateway_id) AS gateway_id FROM target t
+        WHERE t.gateway_id <> ALL (coalesce(held, '{}')) GROUP BY t.group_number
+    ), fresh AS MATERIALIZED (
+        SELECT DISTINCT ON (t.gateway_id, t.event_id) t.* FROM target t
+        WHERE t.known_offset IS NULL AND NOT EXISTS (SELECT FROM refused r WHERE r.group_number = t.group_number)
+        ORDER BY t.gateway_id, t.event_id, t.number
+    ), bumped AS (
+        UPDATE gatecast.gateway_streams s SET head = s.head + c.events, changed_xid = pg_current_xact_id()
+        FROM (SELECT f.gateway_id, count(*) AS events FROM fresh f GROUP BY f.gateway_id) c
+        WHERE s.gateway_id = c.gateway_id RETURNING s.gateway_id, s.head - c.events AS base
+    ), numbered AS MATERIALIZED (
+        SELECT f.*, b.base + row_number() OVER (PARTITION BY f.gateway_id ORDER BY f.number) AS new_offset
+        FROM fresh f JOIN bumped b USING (gateway_id)
+    ), stored AS (
+        INSERT INTO gatecast.events (gateway_id, "offset", event_id, type, action, entity_type, entity_id,
+                                     payload, size, originated_at, trace_parent)
+        SELECT n.gateway_id, n.new_offset, n.event_id, n.type, n.action, n.entity_type, n.entity_id,
+               p.payload, octet_length(p.payload), n.originated_at, n.trace_parent
+        FROM numbered n JOIN unnest(p_payloads) WITH ORDINALITY AS p(payload, payload_number) USING (payload_number)
+        ORDER BY n.gateway_id, n.new_offset
+    )
+    SELECT t.number,
+           CASE WHEN r.group_number IS NOT NULL THEN 'refused'
+                WHEN n.number = t.number THEN 'stored' ELSE 'duplicate' END,
+           r.gateway_id::text, e.current, coalesce(t.known_offset, n.new_offset)
+    FROM target t CROSS JOIN gatecast.epoch e
+         LEFT JOIN refused r USING (group_number)
+         LEFT JOIN numbered n ON n.gateway_id = t.gateway_id AND n.event_id = t.event_id
+    ORDER BY t.number;
+    IF p_hint THEN
+        SELECT array_agg(s.gateway_id) INTO grown FROM gatecast.gateway_streams s
+        WHERE s.gateway_id = ANY (held) AND s.changed_xid = pg_current_xact_id();
+        IF grown IS NOT NULL THEN
+            PERFORM gatecast.hint(grown);
+        END IF;
+    END IF;
+END $$;
+
+-- Publish from any language, inside the caller's own transaction. Returns the offset; publishing the same event id
+-- again returns the first one. Refuses what the library refuses.
+CREATE FUNCTION gatecast.publish(
+    gateway_id text, type text, action text, entity_type text, entity_id text, data json DEFAULT '{}',
+    event_id uuid DEFAULT gen_random_uuid(), originated_at timestamptz DEFAULT clock_timestamp()
+) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    ids text[] := ARRAY[btrim(publish.gateway_id, E' \t\r\n'), btrim(publish.type, E' \t\r\n'),
+                        btrim(publish.entity_type, E' \t\r\n'), btrim(publish.entity_id, E' \t\r\n')];
+    names text[] := ARRAY['gateway_id', 'type', 'entity_type', 'entity_id'];
+    appended record;
+BEGIN
+    FOR i IN 1..4 LOOP
+        IF coalesce(ids[i], '') = '' THEN
+            RAISE EXCEPTION '% must not be blank', names[i] USING ERRCODE = 'check_violation';
+        ELSIF char_length(ids[i]) > 255 THEN
+            RAISE EXCEPTION '% must have at most 255 characters, not %', names[i], char_length(ids[i])
+                USING ERRCODE = 'check_violation';
+        ELSIF ids[i] ~ '[[:cntrl:]]' THEN
+            RAISE EXCEPTION '% must hold only printable characters', names[i] USING ERRCODE = 'check_violation';
+        END IF;
+    END LOOP;
+    IF publish.action IS NULL OR publish.action NOT IN ('CREATE', 'UPDATE', 'DELETE', 'PROVISION', 'REVOKE') THEN
+        RAISE EXCEPTION 'action must be one of CREATE, UPDATE, DELETE, PROVISION, REVOKE; got %', publish.action
+            USING ERRCODE = 'check_violation';
+    END IF;
+    IF json_typeof(publish.data) IS DISTINCT FROM 'object' THEN
+        RAISE EXCEPTION 'data must be a JSON object' USING ERRCODE = 'check_violation';
+    END IF;
+    IF octet_length(publish.data::text) > 1048576 THEN
+        RAISE EXCEPTION 'data must be at most 1,048,576 bytes of JSON; it is % bytes',
+            octet_length(publish.data::text) USING ERRCODE = 'check_violation';
+    END IF;
+    SELECT * INTO appended FROM gatecast.append_event(
+        ids[1], coalesce(publish.event_id, gen_random_uuid()), ids[2], publish.action, ids[3], ids[4],
+        publish.data::text, coalesce(publish.originated_at, clock_timestamp()), NULL, true, true);
+    IF appended.status = 'unknown' THEN
+        RAISE EXCEPTION 'gateway "%" is not registered', ids[1] USING ERRCODE = 'foreign_key_violation';
+    END IF;
+    RETURN appended."offset";
+END $$;
+
+-- Positions ---------------------------------------------------------------------------------------------------------
+
+-- Store how far connections have come, and with p_remove forget them. Losing this at a crash only repeats events,
+-- so it does not wait for the disk.
+CREATE FUNCTION gatecast.record_progress(
+    p_connection_ids text[], p_epochs uuid[], p_sent bigint[], p_confirmed bigint[], p_remove boolean
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    current_epoch uuid := (SELECT e.current FROM gatecast.epoch e);
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    -- Lock the shared positions first: two pods that report at the same time would otherwise each see the other's old
+    -- value as the slowest, and the position would stay behind for ever.
+    PERFORM FROM gatecast.cursors c WHERE (c.gateway_id, c.replica) IN (
+        SELECT o.gateway_id, o.replica FROM gatecast.connections o WHERE o.connection_id = ANY (p_connection_ids))
+    ORDER BY c.gateway_id, c.replica FOR NO KEY UPDATE;
+    UPDATE gatecast.connections o SET sent = greatest(o.sent, p.sent), confirmed = greatest(o.confirmed, p.confirmed)
+    FROM unnest(p_connection_ids, p_epochs, p_sent, p_confirmed) AS p(connection_id, epoch, sent, confirmed)
+    WHERE o.connection_id = p.connection_id AND p.epoch = current_epoch;
+    UPDATE gatecast.cursors c
+    SET sent = greatest(c.sent, s.sent), confirmed = greatest(c.confirmed, s.confirmed), updated_at = now()
+    FROM (SELECT o.gateway_id, o.replica, max(o.sent) AS sent, min(o.confirmed) AS confirmed
+          FROM gatecast.connections o LEFT JOIN gatecast.pods p ON p.pod_id = o.pod_id AND p.lease_until > now()
+          WHERE (o.gateway_id, o.replica) IN (
+                SELECT i.gateway_id, i.replica FROM gatecast.connections i
+                WHERE i.connection_id = ANY (p_connection_ids))
+            AND (p.pod_id IS NOT NULL OR o.connection_id = ANY (p_connection_ids))
+          GROUP BY o.gateway_id, o.replica) s
+    WHERE c.gateway_id = s.gateway_id AND c.replica = s.replica AND c.epoch = current_epoch;
+    IF p_remove THEN
+        DELETE FROM gatecast.connections o WHERE o.connection_id = ANY (p_connection_ids);
+    END IF;
+END $$;
+
+-- Retention ---------------------------------------------------------------------------------------------------------
+
+-- Remove at most about one chunk of old events and return how many went. Skips logs that are being written to, so it
+-- never makes a publisher wait and can never be part of a deadlock.
+CREATE FUNCTION gatecast.trim_events(
+    p_keep_confirmed interval, p_keep_at_most interval, p_max_events bigint, p_chunk integer
+) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    removed bigint;
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtext('gatecast.trim_events')) THEN
+        RETURN 0;
+    END IF;
+    WITH log AS MATERIALIZED (
+        SELECT s.gateway_id, s.head, s.trimmed_through, coalesce(
+            (SELECT min(c.confirmed) FROM gatecast.cursors c, gatecast.epoch e
+             WHERE c.gateway_id = s.gateway_id AND c.epoch = e.current), 0) AS confirmed
+        FROM gatecast.gateway_streams s WHERE s.head > s.trimmed_through
+    ), candidate AS MATERIALIZED (
+        SELECT l.* FROM log l CROSS JOIN LATERAL (
+            SELECT e.recorded_at FROM gatecast.events e
+            WHERE e.gateway_id = l.gateway_id AND e."offset" > l.trimmed_through ORDER BY e."offset" LIMIT 1) oldest
+        WHERE l.head - l.trimmed_through > p_max_events
+           OR oldest.recorded_at < now() - p_keep_at_most
+           OR (l.confirmed > l.trimmed_through AND oldest.recorded_at < now() - p_keep_confirmed)
+        LIMIT 500
+    ), removable AS MATERIALIZED (
+        SELECT c.gateway_id, p.through, p.events, sum(p.events) OVER (ORDER BY c.gateway_id) - p.events AS earlier
+        FROM candidate c CROSS JOIN LATERAL (
+            SELECT max(w."offset") AS through, count(*) AS events FROM (
+                -- Only an unbroken run from the front may go: retention leaves no holes (scenario S19).
+                SELECT o."offset", bool_and(o."offset" <= c.head - p_max_events
+                                            OR o.recorded_at < now() - p_keep_at_most
+                                            OR (o."offset" <= c.confirmed AND o.recorded_at < now() - p_keep_confirmed))
+                                   OVER (ORDER BY o."offset") AS goes
+                FROM (SELECT e."offset", e.recorded_at FROM gatecast.events e
+                      WHERE e.gateway_id = c.gateway_id AND e."offset" > c.trimmed_through
+                      ORDER BY e."offset" LIMIT p_chunk) o) w
+            WHERE w.goes) p
+        WHERE p.events > 0
+    ), held AS MATERIALIZED (
+        SELECT s.gateway_id, r.through FROM gatecast.gateway_streams s JOIN removable r USING (gateway_id)
+        WHERE r.earlier < p_chunk AND s.trimmed_through < r.through
+        FOR NO KEY UPDATE OF s SKIP LOCKED
+    ), moved AS (
+        UPDATE gatecast.gateway_streams s SET trimmed_through = h.through FROM held h WHERE s.gateway_id = h.gateway_id
+    ), forgotten AS (
+        DELETE FROM gatecast.outcomes o USING held h WHERE o.gateway_id = h.gateway_id AND o."offset" <= h.through
+    ), gone AS (
+        DELETE FROM gatecast.events e USING held h WHERE e.gateway_id = h.gateway_id AND e."offset" <= h.through
+        RETURNING 1
+    )
+    SELECT count(*) INTO removed FROM gone;
+    RETURN removed;
+END $$;

@@ -1,0 +1,42 @@
+"""What gateways said of single events, on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gatecast.storage.contract import Outcome, OutcomeKind
+from gatecast.storage.postgres.database import PostgresDatabase
+from gatecast.storage.postgres.log import QUERIES
+
+
+class PostgresOutcomes:
+    """The last word of each gateway on each event."""
+
+    def __init__(self, database: PostgresDatabase) -> None:
+        self._database = database
+
+    async def record(self, outcomes: Sequence[Outcome]) -> None:
+        """Store outcomes; one for an event that is not in the log is dropped."""
+        await self._database.fetch(
+            QUERIES["record_outcomes"],
+            [outcome.gateway_id for outcome in outcomes],
+            [outcome.replica for outcome in outcomes],
+            [outcome.offset for outcome in outcomes],
+            [outcome.kind for outcome in outcomes],
+            [outcome.reason for outcome in outcomes],
+        )
+
+    async def of_events(self, gateway_id: str, offsets: Sequence[int]) -> list[Outcome]:
+        """The outcomes of these events, of every replica, in offset order."""
+        rows = await self._database.fetch(QUERIES["outcomes_of_events"], gateway_id, list(offsets))
+        return [
+            Outcome(
+                gateway_id=row["gateway_id"],
+                replica=row["replica"],
+                offset=row["offset"],
+                kind=OutcomeKind(row["kind"]),
+                reason=row["reason"],
+                recorded_at=row["recorded_at"],
+            )
+            for row in rows
+        ]

@@ -1,0 +1,135 @@
+"""Pods, connections and positions on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from gatecast.errors import UnknownGateway
+from gatecast.events import Position
+from gatecast.storage.contract import Connection, Dismissal, GatewayStatus, LiveConnection, Progress, Row, Standing
+from gatecast.storage.postgres.caller_transaction import joined
+from gatecast.storage.postgres.database import PostgresDatabase
+from gatecast.storage.postgres.log import QUERIES
+
+
+class PostgresPresence:
+    """Which pods live, which connections they hold, and what each has confirmed."""
+
+    def __init__(self, database: PostgresDatabase) -> None:
+        self._database = database
+
+    async def renew_lease(self, pod_id: str, duration: timedelta) -> bool:
+        """Keep this pod alive for `duration` from now; False when it was not known."""
+        async with self._database.connection() as connection:
+            await connection.execute(QUERIES["forget_dead_pods"])
+            return bool(await connection.fetchval(QUERIES["renew_lease"], pod_id, duration))
+
+    async def end_lease(self, pod_id: str) -> None:
+        """Remove the pod and its connections."""
+        async with self._database.connection() as connection:
+            await connection.execute(QUERIES["end_lease"], pod_id)
+
+    async def standing(self, gateway_id: str, replica: str) -> Standing:
+        """Where the log and the stored position stand."""
+        rows = await self._database.fetch(QUERIES["standing"], gateway_id, replica)
+        if not rows:
+            raise UnknownGateway(gateway_id)
+        [row] = rows
+        confirmed = None if row["cursor_epoch"] is None else Position(row["cursor_epoch"], row["confirmed"])
+        return Standing(
+            epoch=row["epoch"], head=row["head"], trimmed_through=row["trimmed_through"], confirmed=confirmed
+        )
+
+    async def connect(self, connection: Connection, *, start: Position, newest_only: bool = False) -> None:
+        """Record a connection that will read from `start`, and make that the stored position."""
+        rows = await self._database.fetch(
+            QUERIES["connect"],
+            connection.gateway_id,
+            connection.replica,
+            connection.connection_id,
+            connection.pod_id,
+            connection.protocol,
+            connection.remote,
+            connection.token_id,
+            start.epoch,
+            start.offset,
+            newest_only,
+        )
+        if not rows:
+            raise UnknownGateway(connection.gateway_id)
+        if newest_only:
+            await self._database.fetch(QUERIES["hint_everything"])
+
+    async def record_progress(self, progress: Sequence[Progress]) -> None:
+        """Store how far connections have come."""
+        await self._record(progress, remove=False)
+
+    async def disconnect(self, progress: Sequence[Progress]) -> None:
+        """Record last progress and remove those connections."""
+        await self._record(progress, remove=True)
+
+    async def _record(self, progress: Sequence[Progress], *, remove: bool) -> None:
+        await self._database.fetch(
+            QUERIES["record_progress"],
+            [one.connection_id for one in progress],
+            [one.epoch for one in progress],
+            [one.sent for one in progress],
+            [one.confirmed for one in progress],
+            remove,
+        )
+
+    async def dismissals(self, pod_id: str) -> dict[str, Dismissal]:
+        """This pod's connections that must be closed, with the reason."""
+        rows = await self._database.fetch(QUERIES["dismissals"], pod_id)
+        return {row["connection_id"]: Dismissal(row["dismissal"]) for row in rows}
+
+    async def dismiss_token(self, token_id: str, *, transaction: object | None = None) -> int:
+        """Ask every pod to close the connections that came with this token."""
+        async with joined(self._database, transaction) as connection:
+            status = await connection.execute(QUERIES["dismiss_token"], token_id)
+            await connection.execute(QUERIES["hint_everything"])
+        return int(status.rpartition(" ")[2])
+
+    async def mark_resync(self, gateway_id: str, replica: str, reason: str | None) -> None:
+        """Note that the gateway must resynchronize, or with None that it has."""
+        await self._database.fetch(QUERIES["mark_resync"], gateway_id, replica, reason)
+
+    async def status(self, gateway_ids: Sequence[str]) -> dict[str, GatewayStatus]:
+        """The delivery status of each registered gateway among these."""
+        ids = list(gateway_ids)
+        # Connections first: one that opens in between may be missing, but never stands beside an older position.
+        connections = await self._database.fetch(QUERIES["live_connections"], ids)
+        rows = await self._database.fetch(QUERIES["status"], ids)
+        return {
+            row["gateway_id"]: _status(row, [c for c in connections if c["gateway_id"] == row["gateway_id"]])
+            for row in rows
+        }
+
+
+def _status(row: Row, connections: Sequence[Row]) -> GatewayStatus:
+    return GatewayStatus(
+        gateway_id=row["gateway_id"],
+        epoch=row["epoch"],
+        head=row["head"],
+        trimmed_through=row["trimmed_through"],
+        sent=row["sent"],
+        confirmed=row["confirmed"],
+        lag_seconds=max(0.0, row["lag_seconds"] or 0.0),
+        last_seen_at=row["updated_at"],
+        resync_reason=row["resync_reason"],
+        connections=[_live(connection) for connection in connections],
+    )
+
+
+def _live(row: Row) -> LiveConnection:
+    return LiveConnection(
+        connection_id=row["connection_id"],
+        pod_id=row["pod_id"],
+        replica=row["replica"],
+        protocol=row["protocol"],
+        remote=row["remote"],
+        connected_at=row["connected_at"],
+        sent=row["sent"],
+        confirmed=row["confirmed"],
+    )

@@ -1,0 +1,146 @@
+-- name: append_event
+SELECT status, epoch, "offset" FROM gatecast.append_event($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+
+-- name: append_events
+SELECT status, culprit, epoch, "offset"
+FROM gatecast.append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+
+-- name: unknown_gateway
+-- Which of these is not registered: a refused group that is not unknown is busy.
+SELECT count(*) = 0 AS unknown FROM gatecast.gateway_streams WHERE gateway_id = $1
+
+-- name: changed_since
+-- The marker is the oldest transaction that was still running: everything older has committed and been seen. Rows on the
+-- border repeat. One row always comes back, so that the marker and the epoch belong to the same snapshot as the heads.
+SELECT e.current AS epoch, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS marker, s.gateway_id, s.head
+FROM gatecast.epoch e LEFT JOIN gatecast.gateway_streams s ON s.changed_xid >= $1::text::xid8
+
+-- name: read
+-- The next events of many gateways in one round trip: an index range scan for each, bounded in rows and bytes.
+SELECT r.number, s.head, s.trimmed_through, e.*
+FROM unnest($1::text[], $2::bigint[], $3::integer[], $4::bigint[])
+         WITH ORDINALITY AS r(gateway_id, after, max_events, max_bytes, number)
+     CROSS JOIN LATERAL (SELECT head, trimmed_through FROM gatecast.gateway_streams
+                         WHERE gateway_id = r.gateway_id LIMIT 1) s
+     LEFT JOIN LATERAL (
+         SELECT w.* FROM (
+             SELECT i.*, sum(i.size) OVER (ORDER BY i."offset") AS bytes FROM (
+                 SELECT "offset", event_id, type, action, entity_type, entity_id, payload, size, originated_at,
+                        recorded_at, trace_parent
+                 FROM gatecast.events WHERE gateway_id = r.gateway_id AND "offset" > r.after
+                 ORDER BY "offset" LIMIT r.max_events) i) w
+         WHERE w.bytes <= r.max_bytes OR w.bytes = w.size) e ON true
+ORDER BY r.number, e."offset"
+
+-- name: register
+INSERT INTO gatecast.gateway_streams (gateway_id) VALUES ($1) ON CONFLICT DO NOTHING RETURNING gateway_id
+
+-- name: forget_stream
+-- Cursors and outcomes go with it.
+DELETE FROM gatecast.gateway_streams WHERE gateway_id = $1 RETURNING gateway_id
+
+-- name: forget_events
+DELETE FROM gatecast.events WHERE gateway_id = $1
+
+-- name: dismiss_gateway
+UPDATE gatecast.connections SET dismissal = 'gateway-deleted' WHERE gateway_id = $1
+
+-- name: hint_everything
+SELECT pg_notify('gatecast', '*')
+
+-- name: trim
+SELECT gatecast.trim_events($1, $2, $3, $4) AS removed
+
+-- name: renew_epoch
+UPDATE gatecast.epoch SET current = gen_random_uuid(), begun_at = now() WHERE current = $1
+
+-- name: epoch
+SELECT current FROM gatecast.epoch
+
+-- name: renew_lease
+-- xmax is 0 on a row that was inserted just now.
+INSERT INTO gatecast.pods AS p (pod_id, lease_until) VALUES ($1, now() + $2)
+ON CONFLICT (pod_id) DO UPDATE SET lease_until = excluded.lease_until RETURNING xmax <> 0 AS known
+
+-- name: forget_dead_pods
+-- Long after a pod's death nothing asks for it any more.
+WITH dead AS (
+    DELETE FROM gatecast.pods WHERE pod_id IN (
+        SELECT pod_id FROM gatecast.pods WHERE lease_until < now() - interval '10 minutes' FOR UPDATE SKIP LOCKED)
+    RETURNING pod_id)
+DELETE FROM gatecast.connections c USING dead WHERE c.pod_id = dead.pod_id
+
+-- name: end_lease
+WITH pod AS (DELETE FROM gatecast.pods WHERE pod_id = $1)
+DELETE FROM gatecast.connections WHERE pod_id = $1
+
+-- name: standing
+SELECT e.current AS epoch, s.head, s.trimmed_through, c.epoch AS cursor_epoch, c.confirmed
+FROM gatecast.gateway_streams s CROSS JOIN gatecast.epoch e
+     LEFT JOIN gatecast.cursors c ON c.gateway_id = s.gateway_id AND c.replica = $2
+WHERE s.gateway_id = $1
+
+-- name: connect
+-- The key-share lock makes a concurrent deletion of the gateway wait, or makes us find it gone.
+WITH known AS (
+    SELECT gateway_id FROM gatecast.gateway_streams WHERE gateway_id = $1 FOR KEY SHARE
+), positioned AS (
+    INSERT INTO gatecast.cursors AS c (gateway_id, replica, epoch, sent, confirmed)
+    SELECT gateway_id, $2, $8, $9, $9 FROM known
+    ON CONFLICT (gateway_id, replica) DO UPDATE
+    SET epoch = excluded.epoch, confirmed = excluded.confirmed, updated_at = now(),
+        sent = CASE WHEN c.epoch = excluded.epoch THEN greatest(c.sent, excluded.sent) ELSE excluded.sent END
+), superseded AS (
+    UPDATE gatecast.connections SET dismissal = 'superseded'
+    WHERE $10 AND gateway_id = $1 AND replica = $2 AND dismissal IS NULL
+)
+INSERT INTO gatecast.connections (connection_id, gateway_id, replica, pod_id, protocol, remote, token_id, sent, confirmed)
+SELECT $3, gateway_id, $2, $4, $5, $6, $7, $9, $9 FROM known RETURNING connection_id
+
+-- name: record_progress
+SELECT gatecast.record_progress($1, $2, $3, $4, $5)
+
+-- name: dismissals
+SELECT connection_id, dismissal FROM gatecast.connections WHERE pod_id = $1 AND dismissal IS NOT NULL
+
+-- name: dismiss_token
+UPDATE gatecast.connections SET dismissal = 'token-revoked' WHERE token_id = $1
+
+-- name: mark_resync
+UPDATE gatecast.cursors SET resync_reason = $3, updated_at = now() WHERE gateway_id = $1 AND replica = $2
+
+-- name: status
+SELECT s.gateway_id, e.current AS epoch, s.head, s.trimmed_through, coalesce(p.sent, 0) AS sent,
+       coalesce(p.confirmed, 0) AS confirmed, p.resync_reason, p.updated_at,
+       extract(epoch FROM clock_timestamp() - o.recorded_at)::float8 AS lag_seconds
+FROM gatecast.gateway_streams s CROSS JOIN gatecast.epoch e
+     LEFT JOIN LATERAL (
+         SELECT max(c.sent) FILTER (WHERE c.epoch = e.current) AS sent,
+                min(c.confirmed) FILTER (WHERE c.epoch = e.current) AS confirmed,
+                max(CASE WHEN c.epoch = e.current THEN c.resync_reason ELSE 'epoch' END) AS resync_reason,
+                max(c.updated_at) AS updated_at
+         FROM gatecast.cursors c WHERE c.gateway_id = s.gateway_id) p ON true
+     LEFT JOIN LATERAL (
+         SELECT i.recorded_at FROM gatecast.events i
+         WHERE i.gateway_id = s.gateway_id AND i."offset" > coalesce(p.confirmed, 0)
+         ORDER BY i."offset" LIMIT 1) o ON true
+WHERE s.gateway_id = ANY ($1)
+
+-- name: live_connections
+SELECT c.* FROM gatecast.connections c JOIN gatecast.pods p USING (pod_id)
+WHERE c.gateway_id = ANY ($1) AND p.lease_until > now() AND c.dismissal IS NULL
+ORDER BY c.connected_at, c.connection_id
+
+-- name: record_outcomes
+INSERT INTO gatecast.outcomes AS o (gateway_id, replica, "offset", kind, reason)
+SELECT DISTINCT ON (n.gateway_id, n."offset", n.replica) n.gateway_id, n.replica, n."offset", n.kind, n.reason
+FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[])
+         WITH ORDINALITY AS n(gateway_id, replica, "offset", kind, reason, number)
+     JOIN gatecast.events e ON e.gateway_id = n.gateway_id AND e."offset" = n."offset"
+ORDER BY n.gateway_id, n."offset", n.replica, n.number DESC
+ON CONFLICT (gateway_id, "offset", replica) DO UPDATE
+SET kind = excluded.kind, reason = excluded.reason, recorded_at = now()
+
+-- name: outcomes_of_events
+SELECT gateway_id, replica, "offset", kind, reason, recorded_at FROM gatecast.outcomes
+WHERE gateway_id = $1 AND "offset" = ANY ($2) ORDER BY "offset", replica

@@ -1,0 +1,68 @@
+"""Opens PostgreSQL as storage."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from gatecast.storage.postgres.database import STATEMENT_TIME_LIMIT, PostgresDatabase
+from gatecast.storage.postgres.driver_errors import translated
+from gatecast.storage.postgres.log import PostgresEventLog
+from gatecast.storage.postgres.outcomes import PostgresOutcomes
+from gatecast.storage.postgres.presence import PostgresPresence
+
+#: Where this backend's own migrations lie.
+MIGRATIONS = "gatecast.storage.postgres.migrations"
+
+#: Publishing needs one connection, reading one, contended logs two, administration the rest.
+_POOL_SIZE = 8
+
+#: How long one attempt to connect may take, in seconds.
+_CONNECT_TIME_LIMIT = 5.0
+
+
+class PostgresStorage:
+    """One PostgreSQL database with the three contracts on it."""
+
+    def __init__(self, database: PostgresDatabase, *, send_hints: bool = True) -> None:
+        self.database = database
+        self.log = PostgresEventLog(database, send_hints=send_hints)
+        self.presence = PostgresPresence(database)
+        self.outcomes = PostgresOutcomes(database)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        url: str,
+        *,
+        migrations: Sequence[str] = (MIGRATIONS,),
+        pool_size: int = _POOL_SIZE,
+        send_hints: bool = True,
+    ) -> AsyncIterator[PostgresStorage]:
+        """Open `postgresql://…`; connections are dialled when they are first needed."""
+        with translated():
+            pool = asyncpg.create_pool(
+                url,
+                min_size=0,
+                max_size=pool_size,
+                # The default reset costs a round trip at every release, and we leave nothing behind to reset.
+                reset=_keep,
+                max_queries=2**31,
+                timeout=_CONNECT_TIME_LIMIT,
+                command_timeout=STATEMENT_TIME_LIMIT,
+                server_settings={"application_name": "gatecast"},
+            )
+            await pool
+        try:
+            yield cls(PostgresDatabase(pool, migrations), send_hints=send_hints)
+        finally:
+            # Not `close()`: it waits for connections in use, and a hanging database must not keep a pod from ending.
+            pool.terminate()
+
+
+async def _keep(_connection: Any) -> None:  # noqa: ANN401 - the driver's own type
+    """Leave the connection as it is."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,6 +17,8 @@ from gatecast.events.identifiers import clean_identifier
 
 #: Largest `data` of one event, in bytes of UTF-8 JSON.
 MAX_PAYLOAD_BYTES = 1024 * 1024
+
+_TRACE_PARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Action(StrEnum):
@@ -66,8 +69,9 @@ class Event:
             object.__setattr__(self, name, clean_identifier(name, getattr(self, name)))
         object.__setattr__(self, "action", _action(self.action))
         object.__setattr__(self, "event_id", _uuid(self.event_id))
-        if self.originated_at.tzinfo is None:
-            raise InvalidValue("originated_at", self.originated_at, "carry a time zone")
+        object.__setattr__(self, "originated_at", _instant(self.originated_at))
+        if self.trace_parent is not None and not _TRACE_PARENT.fullmatch(self.trace_parent):
+            raise InvalidValue("trace_parent", self.trace_parent, "be a W3C traceparent")
         object.__setattr__(self, "payload", encode_payload(self.data))
 
     def addressed_to(self, gateway_id: str) -> Event:
@@ -145,6 +149,15 @@ def _action(value: object) -> Action:
         return Action(str(value))
     except ValueError:
         raise InvalidValue("action", value, f"be one of {', '.join(Action)}") from None
+
+
+def _instant(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise InvalidValue("originated_at", value, "carry a time zone")
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise InvalidValue("originated_at", value, "lie within the years 1 to 9999 in UTC") from None
 
 
 def _uuid(value: object) -> UUID:

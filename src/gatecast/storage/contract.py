@@ -11,20 +11,19 @@ The suite in `gatecast.testing.storage_suite` states every sentence below as a t
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, LiteralString, Protocol, TypeAlias
+from typing import Any, LiteralString, Protocol, TypeAlias
+from uuid import UUID
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from uuid import UUID
+from gatecast.errors import UnknownGateway
+from gatecast.events import Event, Position, RecordedEvent
 
-    from gatecast.errors import UnknownGateway
-    from gatecast.events import Event, Position, RecordedEvent
-
-    Row: TypeAlias = Mapping[str, Any]
+#: One row of a result, by column name.
+Row: TypeAlias = Mapping[str, Any]
 
 
 # --- the event log ----------------------------------------------------------------------------------------------
@@ -53,7 +52,7 @@ class Busy:
 
 
 #: What became of one all-or-nothing group of events: a receipt each, in order, or the reason why none was stored.
-PublishResult: TypeAlias = "tuple[Receipt, ...] | UnknownGateway | Busy"
+PublishResult: TypeAlias = tuple[Receipt, ...] | UnknownGateway | Busy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,6 +279,7 @@ class Presence(Protocol):
 
         Raises:
             UnknownGateway: the gateway was deleted meanwhile.
+            StorageUnavailable: `start` belongs to another epoch by now; look at `standing` again.
         """
 
     async def record_progress(self, progress: Sequence[Progress]) -> None:
@@ -387,10 +387,17 @@ class Storage(Protocol):
     """One open database with the three contracts on it."""
 
     @property
-    def database(self) -> Database: ...
+    def database(self) -> Database:
+        """The database itself."""
+
     @property
-    def log(self) -> EventLog: ...
+    def log(self) -> EventLog:
+        """The event log."""
+
     @property
-    def presence(self) -> Presence: ...
+    def presence(self) -> Presence:
+        """Pods, connections and positions."""
+
     @property
-    def outcomes(self) -> Outcomes: ...
+    def outcomes(self) -> Outcomes:
+        """What gateways said."""

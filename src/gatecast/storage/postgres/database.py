@@ -19,8 +19,8 @@ STATEMENT_TIME_LIMIT = 30.0
 
 _QUERIES = Queries("gatecast.storage.postgres", "database.sql")
 
-#: What the pool hands out stands for the connection itself.
-PooledConnection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[Any]"
+#: A connection of the driver, or what the pool hands out in its place.
+PooledConnection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
 
 
 class PostgresTransaction:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from gatecast.errors import UnknownGateway
+from gatecast.errors import StorageUnavailable, UnknownGateway
 from gatecast.events import Position
 from gatecast.storage.contract import Connection, Dismissal, GatewayStatus, LiveConnection, Progress, Row, Standing
 from gatecast.storage.postgres.caller_transaction import joined
@@ -57,7 +57,8 @@ class PostgresPresence:
             newest_only,
         )
         if not rows:
-            raise UnknownGateway(connection.gateway_id)
+            await self.standing(connection.gateway_id, connection.replica)
+            raise StorageUnavailable("its history was replaced just now")
         if newest_only:
             await self._database.fetch(QUERIES["hint_everything"])
 

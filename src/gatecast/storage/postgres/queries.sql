@@ -83,7 +83,8 @@ WHERE s.gateway_id = $1
 -- name: connect
 -- The key-share lock makes a concurrent deletion of the gateway wait, or makes us find it gone.
 WITH known AS (
-    SELECT gateway_id FROM gatecast.gateway_streams WHERE gateway_id = $1 FOR KEY SHARE
+    SELECT gateway_id FROM gatecast.gateway_streams
+    WHERE gateway_id = $1 AND (SELECT current FROM gatecast.epoch) = $8 FOR KEY SHARE
 ), positioned AS (
     INSERT INTO gatecast.cursors AS c (gateway_id, replica, epoch, sent, confirmed)
     SELECT gateway_id, $2, $8, $9, $9 FROM known

@@ -1,0 +1,177 @@
+"""Starts and stops the parts of delivery, and opens subscriptions on them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from gatecast.delivery.presence import PodPresence
+from gatecast.delivery.progress import ProgressRecorder
+from gatecast.delivery.publisher import Publisher
+from gatecast.delivery.reader import Reader
+from gatecast.delivery.resume import decide_start
+from gatecast.delivery.retention import run_retention
+from gatecast.delivery.subscription import Subscription
+from gatecast.errors import HubClosed, StorageError
+from gatecast.events import Event, Position
+from gatecast.storage.contract import Connection, Receipt, Storage, TrimPolicy
+from gatecast.telemetry import get_logger
+from gatecast.wakeup.contract import EVERYTHING, Hint, Wakeup
+
+_logger = get_logger("delivery")
+
+#: What a subscription is told when its pod shuts down.
+RESTARTING = "restarting"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryOptions:
+    """How delivery runs on this pod."""
+
+    pod_id: str
+    #: Longest time between two looks at the log, in seconds.
+    poll_interval: float
+    trim_policy: TrimPolicy
+    #: Spreads pauses; given by tests that must repeat exactly.
+    random_source: random.Random = field(default_factory=random.Random)
+
+
+class Delivery:
+    """Everything that runs between publishers, the log and connections on one pod."""
+
+    def __init__(self, storage: Storage, wakeup: Wakeup, options: DeliveryOptions) -> None:
+        self._storage = storage
+        self._wakeup = wakeup
+        self._options = options
+        self._subscriptions: dict[str, Subscription] = {}
+        self._supervisor: asyncio.Task[None] | None = None
+        #: Why a background task died, once one has: the pod must not go on.
+        self.failure: BaseException | None = None
+        self.failed = asyncio.Event()
+        self.publisher = Publisher(storage.log, send_hint=wakeup.send)
+        self.reader = Reader(storage.log, poll_interval=options.poll_interval)
+        self.recorder = ProgressRecorder(storage.presence)
+        self.presence = PodPresence(
+            storage.presence,
+            options.pod_id,
+            poll_interval=options.poll_interval,
+            dismiss=self._dismiss,
+            dismiss_all=lambda: self.dismiss_all(RESTARTING),
+        )
+
+    async def __aenter__(self) -> Self:
+        self._wakeup.listen(self._on_hint)
+        self._supervisor = asyncio.create_task(self._supervise(), name="delivery")
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        """Stop the tasks. Draining first is the owner's choice: see `drain`."""
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._supervisor
+
+    async def _supervise(self) -> None:
+        """Run every background task; when one dies, the others stop, and the pod learns of it."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for name, work in self._background_work().items():
+                    tasks.create_task(work(), name=name)
+        except Exception as failure:  # noqa: BLE001 - whatever killed a task is told loudly and ends the pod
+            _logger.exception("background-task-died")
+            self.failure = failure
+            self.dismiss_all("internal-error")
+            self.failed.set()
+
+    def _background_work(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        options = self._options
+        return {
+            "publisher": self.publisher.run,
+            "reader": self.reader.run,
+            "progress": self.recorder.run,
+            "presence": self.presence.run,
+            "retention": lambda: run_retention(
+                self._storage.log, options.trim_policy, random_source=options.random_source
+            ),
+        }
+
+    def _on_hint(self, hint: Hint) -> None:
+        self.reader.hint(hint)
+        if hint.gateways is None:
+            self.presence.look()
+
+    @property
+    def subscriptions(self) -> Sequence[Subscription]:
+        """The subscriptions that are open on this pod."""
+        return list(self._subscriptions.values())
+
+    async def publish(self, events: Sequence[Event]) -> tuple[Receipt, ...]:
+        """Store events, all or none, through the batching publisher."""
+        self._check_alive()
+        return await self.publisher.publish(events)
+
+    async def subscribe(
+        self, connection: Connection, *, after: Position | None = None, newest_only: bool = False
+    ) -> Subscription:
+        """Open a subscription where the consumer left off, or where it says it stands.
+
+        Raises:
+            UnknownGateway: the gateway is not registered.
+            StorageUnavailable: the database is away.
+        """
+        self._check_alive()
+        await self.presence.ready.wait()
+        standing = await self._storage.presence.standing(connection.gateway_id, connection.replica)
+        start = decide_start(standing, after)
+        feed = self.reader.open(connection.gateway_id, start.position.offset)
+        subscription = Subscription(connection, start, feed=feed, recorder=self.recorder, on_close=self._on_close)
+        self._subscriptions[connection.connection_id] = subscription
+        try:
+            await self._storage.presence.connect(connection, start=start.position, newest_only=newest_only)
+            if start.lost is not None:
+                await self._storage.presence.mark_resync(connection.gateway_id, connection.replica, start.lost)
+        except BaseException:
+            # Cancelled or failed in between: the row may exist already, and closing removes it.
+            subscription.close()
+            raise
+        if newest_only:
+            self._wakeup.send(EVERYTHING)
+        return subscription
+
+    def _on_close(self, subscription: Subscription) -> None:
+        self.reader.close(subscription.feed)
+        self._subscriptions.pop(subscription.connection.connection_id, None)
+
+    async def resynchronized(self, subscription: Subscription) -> None:
+        """Note that the consumer has read the desired state anew."""
+        connection = subscription.connection
+        await self._storage.presence.mark_resync(connection.gateway_id, connection.replica, None)
+
+    def _dismiss(self, connection_id: str, reason: str) -> None:
+        if (subscription := self._subscriptions.get(connection_id)) is not None:
+            subscription.dismiss(reason)
+
+    def dismiss_all(self, reason: str) -> None:
+        """End every subscription of this pod from the server side."""
+        for subscription in self.subscriptions:
+            subscription.dismiss(reason)
+
+    async def drain(self) -> None:
+        """Refuse new events, answer every accepted one, store every position, and give the lease back.
+
+        Bounded by its caller: with the database away it would wait.
+        """
+        await self.publisher.drain()
+        for subscription in self.subscriptions:
+            subscription.close()
+        await self.recorder.flush()
+        with suppress(StorageError):
+            await self._storage.presence.end_lease(self._options.pod_id)
+
+    def _check_alive(self) -> None:
+        if self._supervisor is None or self._supervisor.done():
+            raise HubClosed

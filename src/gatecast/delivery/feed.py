@@ -1,0 +1,105 @@
+"""One connection's bounded queue between the reader and the socket."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from gatecast.errors import SubscriptionClosed
+from gatecast.events import RecordedEvent
+from gatecast.storage.contract import ReadRequest, ReadResult
+from gatecast.waiting import Signal
+
+#: Most events that wait for one connection.
+MAX_EVENTS = 256
+
+#: Most bytes of payload that wait for one connection, plus at most one event.
+MAX_BYTES = 1024 * 1024
+
+#: Why a feed ends by itself: its gateway's log was trimmed past it, or its history was replaced. The connection is
+#: closed with "come back", and coming back decides how it goes on: one way to resume, not two.
+LOG_MOVED = "restarting"
+
+
+class Feed:
+    """Events of one gateway for one connection: in offset order, without gaps, bounded in count and bytes.
+
+    A full feed is simply not read for; its place in the log is `read_through`, and nothing is ever dropped.
+    """
+
+    def __init__(self, gateway_id: str, after: int, *, on_room: Callable[[Feed], None]) -> None:
+        self.gateway_id = gateway_id
+        #: Last offset that the reader put in.
+        self.read_through = after
+        #: Last offset that is known to exist.
+        self.known_head = after
+        #: True when there may be more than `known_head` tells.
+        self.suspect = True
+        self._queue: deque[RecordedEvent] = deque()
+        self._bytes = 0
+        self._on_room = on_room
+        self._changed = Signal()
+        self._ended: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """True when nothing more will come."""
+        return self._ended is not None
+
+    @property
+    def wants_read(self) -> bool:
+        """True when there is, or may be, something to read, and room for it."""
+        return not self.ended and self._has_room and (self.suspect or self.known_head > self.read_through)
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._queue) < MAX_EVENTS and self._bytes < MAX_BYTES
+
+    def request(self) -> ReadRequest:
+        """What to read next. Clears `suspect`: a hint that comes during the read makes it suspect again."""
+        self.suspect = False
+        return ReadRequest(
+            gateway_id=self.gateway_id,
+            after=self.read_through,
+            max_events=MAX_EVENTS - len(self._queue),
+            max_bytes=MAX_BYTES - self._bytes,
+        )
+
+    def accept(self, result: ReadResult) -> None:
+        """Queue what was read; end when it does not continue where the feed stands."""
+        if self.ended:
+            return
+        if result.trimmed_through > self.read_through or result.head < self.read_through:
+            self.end(LOG_MOVED)
+            return
+        self.known_head = result.head
+        for event in result.events:
+            assert event.offset == self.read_through + 1, "a log has no gaps behind what was trimmed"  # noqa: S101
+            self._queue.append(event)
+            self._bytes += len(event.payload)
+            self.read_through = event.offset
+        if result.events:
+            self._changed.set()
+
+    def end(self, reason: str) -> None:
+        """Let nothing more through; what waits is dropped, because it is still in the log."""
+        if self._ended is None:
+            self._ended = reason
+            self._queue.clear()
+            self._changed.set()
+
+    async def take(self, max_events: int) -> list[RecordedEvent]:
+        """The next events, at least one and at most `max_events`; waits for them.
+
+        Raises:
+            SubscriptionClosed: the feed has ended.
+        """
+        while not self._queue:
+            if self._ended is not None:
+                raise SubscriptionClosed(self._ended)
+            await self._changed.wait()
+        taken = [self._queue.popleft() for _ in range(min(max_events, len(self._queue)))]
+        self._bytes -= sum(len(event.payload) for event in taken)
+        if self.wants_read and len(self._queue) <= MAX_EVENTS // 2:
+            self._on_room(self)
+        return taken

@@ -1,0 +1,78 @@
+"""Keeps this pod's lease alive, and learns which of its connections must be closed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
+from gatecast.errors import StorageError
+from gatecast.storage.contract import Presence
+from gatecast.telemetry import get_logger
+from gatecast.waiting import Backoff, Signal
+
+#: A pod that has not renewed its lease for this long counts as dead, and its connections as gone.
+LEASE = timedelta(seconds=15)
+
+#: Renewed this often, in seconds: two renewals may fail before the lease ends.
+_RENEW_INTERVAL = LEASE.total_seconds() / 3
+
+_logger = get_logger("presence")
+
+
+class PodPresence:
+    """The pod's own row, and the orders that other pods leave for its connections."""
+
+    def __init__(
+        self,
+        presence: Presence,
+        pod_id: str,
+        *,
+        poll_interval: float,
+        dismiss: Callable[[str, str], None],
+        dismiss_all: Callable[[], None],
+    ) -> None:
+        self._presence = presence
+        self._pod_id = pod_id
+        self._poll_interval = poll_interval
+        self._dismiss = dismiss
+        self._dismiss_all = dismiss_all
+        self._signal = Signal()
+        self._backoff = Backoff(first=min(0.2, poll_interval), longest=max(2.0, poll_interval))
+        self._renewed = False
+        self._renew_due_at = 0.0
+        #: Set once the pod is known to others, so that connections may be recorded for it.
+        self.ready = asyncio.Event()
+
+    def look(self) -> None:
+        """Ask for orders as soon as possible."""
+        self._signal.set()
+
+    async def run(self) -> None:
+        """Renew and obey until cancelled."""
+        failures = 0
+        while True:
+            try:
+                await self._renew_if_due()
+                for connection_id, dismissal in (await self._presence.dismissals(self._pod_id)).items():
+                    self._dismiss(connection_id, dismissal)
+            except StorageError as error:
+                failures += 1
+                _logger.warning("lease-not-renewed", error=str(error), attempt=failures)
+                await asyncio.sleep(self._backoff.pause(failures))
+                continue
+            failures = 0
+            await self._signal.wait(self._poll_interval)
+
+    async def _renew_if_due(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now < self._renew_due_at:
+            return
+        known = await self._presence.renew_lease(self._pod_id, LEASE)
+        if self._renewed and not known:
+            # Away so long that others cleared this pod's connections: their progress is no longer stored.
+            _logger.warning("pod-was-forgotten")
+            self._dismiss_all()
+        self._renewed = True
+        self._renew_due_at = now + _RENEW_INTERVAL
+        self.ready.set()

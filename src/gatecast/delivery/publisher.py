@@ -1,0 +1,204 @@
+"""Gathers what many callers publish into few statements, without a timer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gatecast.errors import GatecastError, HubClosed, InvalidValue, Overloaded, StorageUnavailable
+from gatecast.events import Event
+from gatecast.storage.contract import Busy, EventLog, PublishResult, Receipt
+from gatecast.waiting import Signal
+from gatecast.wakeup.contract import Hint
+
+#: Most events in one call of `publish`; a fan-out to more gateways is several calls.
+MAX_EVENTS_PER_PUBLISH = 10_000
+
+#: Most events that wait to be sent; more are refused, so that a hanging database does not fill the memory.
+MAX_QUEUED_EVENTS = 50_000
+
+#: Most bytes of payload that wait to be sent.
+MAX_QUEUED_BYTES = 64 * 1024 * 1024
+
+#: A statement carries at most about this much; bigger ones gain nothing.
+_BATCH_EVENTS = 500
+_BATCH_BYTES = 4 * 1024 * 1024
+
+#: How many contended logs are waited for at the same time, each on a connection of its own.
+_LANES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    events: Sequence[Event]
+    size: int
+    receipts: asyncio.Future[tuple[Receipt, ...]]
+
+    def settle(self, result: PublishResult | GatecastError) -> None:
+        """Answer the caller, unless it has gone."""
+        if self.receipts.done():
+            return
+        if isinstance(result, GatecastError):
+            self.receipts.set_exception(result)
+        elif not isinstance(result, Busy):
+            self.receipts.set_result(result)
+
+
+class Publisher:
+    """Sends whatever queued while the previous statement ran; one statement is in flight.
+
+    Under load batches grow by themselves, without load nothing waits. A log that some other transaction holds gets a
+    lane of its own that waits for it, so that it delays nobody else (scenario S12); what is published to it meanwhile
+    queues in that lane, in order.
+    """
+
+    def __init__(self, log: EventLog, *, send_hint: Callable[[Hint], None]) -> None:
+        self._log = log
+        self._send_hint = send_hint
+        self._queue: deque[_Pending] = deque()
+        self._queued_events = 0
+        self._queued_bytes = 0
+        self._signal = Signal()
+        self._lanes: dict[str, deque[_Pending]] = {}
+        self._lane_permits = asyncio.Semaphore(_LANES)
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._accepting = True
+
+    @property
+    def queued_events(self) -> int:
+        """How many events wait to be stored."""
+        return self._queued_events
+
+    async def publish(self, events: Sequence[Event]) -> tuple[Receipt, ...]:
+        """Store events, all or none, and return their receipts after the commit.
+
+        A caller that is cancelled while its events wait may or may not have published them.
+
+        Raises:
+            UnknownGateway: a gateway is not registered; nothing was stored.
+            Overloaded: too much is waiting already; nothing was stored.
+            StorageUnavailable: the database is away; repeat with the same event ids.
+            HubClosed: the publisher has stopped.
+        """
+        if not events:
+            return ()
+        return await self._enqueue(events).receipts
+
+    def _enqueue(self, events: Sequence[Event]) -> _Pending:
+        if not self._accepting:
+            raise HubClosed
+        if len(events) > MAX_EVENTS_PER_PUBLISH:
+            raise InvalidValue("events", len(events), f"be at most {MAX_EVENTS_PER_PUBLISH:,} in one call")
+        size = sum({id(event.payload): len(event.payload) for event in events}.values())
+        if self._queued_events + len(events) > MAX_QUEUED_EVENTS or self._queued_bytes + size > MAX_QUEUED_BYTES:
+            raise Overloaded("the queue of events to publish", MAX_QUEUED_EVENTS)
+        pending = _Pending(events, size, asyncio.get_running_loop().create_future())
+        pending.receipts.add_done_callback(lambda _: self._forget(pending))
+        self._queued_events += len(events)
+        self._queued_bytes += size
+        self._idle.clear()
+        self._queue.append(pending)
+        self._signal.set()
+        return pending
+
+    def _forget(self, pending: _Pending) -> None:
+        self._queued_events -= len(pending.events)
+        self._queued_bytes -= pending.size
+        if not self._queued_events:
+            self._idle.set()
+
+    async def run(self) -> None:
+        """Publish until cancelled; then answer whoever still waits."""
+        try:
+            async with asyncio.TaskGroup() as lanes:
+                while True:
+                    if not self._queue:
+                        await self._signal.wait()
+                    await self._publish_next(lanes)
+        finally:
+            self._accepting = False
+            for pending in [*self._queue, *(one for lane in self._lanes.values() for one in lane)]:
+                pending.settle(HubClosed())
+
+    async def drain(self) -> None:
+        """Accept nothing more and return when everything accepted has been answered."""
+        self._accepting = False
+        await self._idle.wait()
+
+    async def _publish_next(self, lanes: asyncio.TaskGroup) -> None:
+        batch = _take_batch(self._queue)
+        batch = [pending for pending in batch if not self._joins_lane(pending)]
+        if not batch:
+            return
+        for pending, result in zip(batch, await self._append(batch, wait=False), strict=True):
+            if isinstance(result, Busy):
+                self._open_lane(lanes, result.gateway_id, pending)
+
+    def _joins_lane(self, pending: _Pending) -> bool:
+        """Keep the order of one gateway: while it has a lane, everything for it goes there."""
+        if not self._lanes:
+            return False
+        lane = next(
+            (self._lanes[event.gateway_id] for event in pending.events if event.gateway_id in self._lanes), None
+        )
+        if lane is None:
+            return False
+        lane.append(pending)
+        return True
+
+    def _open_lane(self, lanes: asyncio.TaskGroup, gateway_id: str, pending: _Pending) -> None:
+        if gateway_id in self._lanes:
+            self._lanes[gateway_id].append(pending)
+            return
+        self._lanes[gateway_id] = deque([pending])
+        lanes.create_task(self._run_lane(gateway_id), name=f"publish-lane-{gateway_id}")
+
+    async def _run_lane(self, gateway_id: str) -> None:
+        lane = self._lanes[gateway_id]
+        async with self._lane_permits:
+            while lane:
+                await self._append(_take_batch(lane), wait=True)
+            # No await between the last look and this: nothing can join a lane that has ended.
+            del self._lanes[gateway_id]
+
+    async def _append(self, batch: Sequence[_Pending], *, wait: bool) -> Sequence[PublishResult | GatecastError]:
+        """Send one statement and answer the callers; `Busy` alone is left for the lanes."""
+        results: Sequence[PublishResult | GatecastError]
+        try:
+            results = await self._attempt([pending.events for pending in batch], wait=wait)
+        except GatecastError as error:
+            results = [error] * len(batch)
+        except BaseException:
+            for pending in batch:
+                pending.settle(HubClosed())
+            raise
+        for pending, result in zip(batch, results, strict=True):
+            pending.settle(result)
+        self._send_hint(Hint.at(event.gateway_id for pending in batch for event in pending.events))
+        return results
+
+    async def _attempt(self, groups: Sequence[Sequence[Event]], *, wait: bool) -> Sequence[PublishResult]:
+        """Send it, and once more when the connection broke: event ids make the second attempt safe (scenario S16)."""
+        try:
+            return await self._log.publish(groups, wait=wait)
+        except StorageUnavailable:
+            return await self._log.publish(groups, wait=wait)
+
+
+def _take_batch(queue: deque[_Pending]) -> list[_Pending]:
+    """The oldest groups that fit into one statement, at least one; callers that have gone are left out."""
+    batch: list[_Pending] = []
+    events = size = 0
+    while queue:
+        pending = queue[0]
+        if batch and (events + len(pending.events) > _BATCH_EVENTS or size + pending.size > _BATCH_BYTES):
+            break
+        queue.popleft()
+        if not pending.receipts.cancelled():
+            batch.append(pending)
+            events += len(pending.events)
+            size += pending.size
+    return batch

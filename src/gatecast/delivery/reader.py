@@ -1,0 +1,160 @@
+"""One loop per pod that reads the log for every connection of the pod."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from gatecast.delivery.feed import LOG_MOVED, Feed
+from gatecast.errors import StorageError
+from gatecast.storage.contract import Changes, Dismissal, EventLog
+from gatecast.telemetry import get_logger
+from gatecast.waiting import Backoff, Signal
+from gatecast.wakeup.contract import Hint
+
+#: Most gateways in one read; bounds the memory of one pass.
+_GATEWAYS_PER_READ = 100
+
+_logger = get_logger("reader")
+
+
+class Reader:
+    """Keeps every feed of this pod supplied.
+
+    A hint names gateways to read for; behind it, every `poll_interval` seconds, the log is asked which gateways
+    changed. Hints can be lost without harm. A gateway without a feed here costs nothing here.
+    """
+
+    def __init__(self, log: EventLog, *, poll_interval: float, backoff: Backoff | None = None) -> None:
+        self._log = log
+        self._poll_interval = poll_interval
+        self._backoff = backoff or Backoff(first=min(0.1, poll_interval), longest=max(2.0, poll_interval))
+        self._feeds: defaultdict[str, set[Feed]] = defaultdict(set)
+        #: Feeds that may want something; looking at these alone keeps a pass independent of how many feeds idle.
+        self._due: set[Feed] = set()
+        self._signal = Signal()
+        self._sweep_due_at = 0.0
+        self._marker = 0
+        self._epoch: UUID | None = None
+        #: Why the last pass failed, or None when it succeeded.
+        self.problem: str | None = None
+
+    @property
+    def feeds(self) -> int:
+        """How many feeds are open."""
+        return sum(map(len, self._feeds.values()))
+
+    def open(self, gateway_id: str, after: int) -> Feed:
+        """A feed that begins behind `after`, in the present epoch; reading for it begins at once."""
+        feed = Feed(gateway_id, after, on_room=self._call_for)
+        self._feeds[gateway_id].add(feed)
+        self._call_for(feed)
+        return feed
+
+    def close(self, feed: Feed) -> None:
+        """Stop reading for a feed; closing it twice does nothing."""
+        feeds = self._feeds.get(feed.gateway_id)
+        if feeds is not None:
+            feeds.discard(feed)
+            if not feeds:
+                del self._feeds[feed.gateway_id]
+
+    def hint(self, hint: Hint) -> None:
+        """Look at these gateways, or at everything, as soon as possible."""
+        if hint.gateways is None:
+            self._sweep_due_at = 0.0
+            self._signal.set()
+            return
+        for gateway_id in hint.gateways & self._feeds.keys():
+            for feed in self._feeds[gateway_id]:
+                feed.suspect = True
+                self._call_for(feed)
+
+    def _call_for(self, feed: Feed) -> None:
+        self._due.add(feed)
+        self._signal.set()
+
+    async def run(self) -> None:
+        """Read until cancelled. The database may go and come back; the feeds keep their places."""
+        loop = asyncio.get_running_loop()
+        failures = 0
+        while True:
+            try:
+                await self._sweep_if_due(loop.time())
+                await self._read_due()
+            except StorageError as error:
+                failures += 1
+                self.problem = str(error)
+                self._distrust()
+                _logger.warning("read-failed", error=str(error), attempt=failures)
+                await asyncio.sleep(self._backoff.pause(failures))
+                continue
+            failures, self.problem = 0, None
+            await self._signal.wait(max(0.0, self._sweep_due_at - loop.time()))
+
+    def _distrust(self) -> None:
+        """After an outage ask for every head: the database that comes back may be another one."""
+        self._marker = 0
+        self._sweep_due_at = 0.0
+
+    async def _sweep_if_due(self, now: float) -> None:
+        if now < self._sweep_due_at:
+            return
+        # Set before the question is asked: a demand for a sweep that comes meanwhile must not be forgotten.
+        self._sweep_due_at = now + self._poll_interval
+        changes = await self._log.changed_since(self._marker)
+        if changes.marker < self._marker:
+            # A crash makes PostgreSQL use transaction ids again that it had not written down; a restore does too.
+            changes = await self._log.changed_since(0)
+        await self._check_history(changes)
+        self._marker = changes.marker
+        for gateway_id in changes.heads.keys() & self._feeds.keys():
+            for feed in self._feeds[gateway_id]:
+                feed.known_head = max(feed.known_head, changes.heads[gateway_id])
+                self._due.add(feed)
+
+    async def _check_history(self, changes: Changes) -> None:
+        """Notice a database that was restored from an older state: its logs end before what was read from them."""
+        epoch = changes.epoch
+        if epoch == self._epoch and self._was_ahead_of(changes.heads):
+            epoch = await self._log.renew_epoch(epoch)
+            _logger.error("history-replaced", epoch=str(epoch))
+        if self._epoch not in (None, epoch):
+            for feed in self._all_feeds():
+                feed.end(LOG_MOVED)
+        self._epoch = epoch
+
+    def _was_ahead_of(self, heads: Mapping[str, int]) -> bool:
+        return any(
+            feed.read_through > heads[gateway_id]
+            for gateway_id in heads.keys() & self._feeds.keys()
+            for feed in self._feeds[gateway_id]
+        )
+
+    def _all_feeds(self) -> list[Feed]:
+        return [feed for feeds in self._feeds.values() for feed in feeds]
+
+    async def _read_due(self) -> None:
+        """Read once for every feed that wants something; whoever wants more is due again."""
+        due, self._due = self._due, set()
+        wanted = [feed for feed in due if feed.wants_read]
+        for start in range(0, len(wanted), _GATEWAYS_PER_READ):
+            try:
+                await self._read(wanted[start : start + _GATEWAYS_PER_READ])
+            except BaseException:
+                for feed in wanted[start:]:
+                    feed.suspect = True
+                    self._call_for(feed)
+                raise
+
+    async def _read(self, feeds: Sequence[Feed]) -> None:
+        results = await self._log.read([feed.request() for feed in feeds])
+        for feed, result in zip(feeds, results, strict=True):
+            if result is None:
+                feed.end(Dismissal.GATEWAY_DELETED)
+            else:
+                feed.accept(result)
+            if feed.wants_read:
+                self._call_for(feed)

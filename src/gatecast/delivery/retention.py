@@ -1,0 +1,40 @@
+"""Removes old events now and then."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from gatecast.errors import StorageError
+from gatecast.storage.contract import EventLog, TrimPolicy
+from gatecast.telemetry import get_logger
+
+#: Pause between two clean-ups, in seconds; spread by half, so that pods take turns.
+_INTERVAL = 60.0
+
+#: Pause between two chunks, in seconds: publishers come first.
+_CHUNK_PAUSE = 0.05
+
+_logger = get_logger("retention")
+
+
+async def clean_up(log: EventLog, policy: TrimPolicy) -> int:
+    """Remove everything that may go now, chunk by chunk; return how many events went."""
+    total = 0
+    while removed := await log.trim(policy):
+        total += removed
+        await asyncio.sleep(_CHUNK_PAUSE)
+    return total
+
+
+async def run_retention(log: EventLog, policy: TrimPolicy, *, random_source: random.Random) -> None:
+    """Clean up until cancelled."""
+    while True:
+        await asyncio.sleep(_INTERVAL * random_source.uniform(0.5, 1.5))
+        try:
+            removed = await clean_up(log, policy)
+        except StorageError as error:
+            _logger.warning("clean-up-failed", error=str(error))
+            continue
+        if removed:
+            _logger.info("cleaned-up", events=removed)

@@ -1,0 +1,93 @@
+"""One connection's view of delivery: what comes next, and what was confirmed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gatecast.delivery.feed import Feed
+from gatecast.delivery.progress import ProgressRecorder
+from gatecast.delivery.resume import Start
+from gatecast.errors import SubscriptionClosed
+from gatecast.events import Position, RecordedEvent
+from gatecast.storage.contract import Connection, Progress
+
+
+class Subscription:
+    """The events of one gateway for one connection, from `start` on, until one side ends it."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        start: Start,
+        *,
+        feed: Feed,
+        recorder: ProgressRecorder,
+        on_close: Callable[[Subscription], None],
+    ) -> None:
+        self.connection = connection
+        #: Where delivery began, and why what the consumer had could not be continued, if so.
+        self.start = start
+        #: Where the reader puts events for it.
+        self.feed = feed
+        self._recorder = recorder
+        self._on_close = on_close
+        self._sent = self._confirmed = start.position.offset
+        self._closed = False
+
+    @property
+    def confirmed(self) -> Position:
+        """Everything up to here was confirmed by the consumer."""
+        return Position(self.start.position.epoch, self._confirmed)
+
+    @property
+    def closed(self) -> bool:
+        """True once either side has ended it."""
+        return self._closed or self.feed.ended
+
+    async def take(self, max_events: int) -> list[RecordedEvent]:
+        """The next events, at least one; waits for them.
+
+        Raises:
+            SubscriptionClosed: the server side ended it; `reason` says why.
+        """
+        if self._closed:
+            raise SubscriptionClosed("closed")
+        return await self.feed.take(max_events)
+
+    def mark_sent(self, offset: int) -> None:
+        """Note that everything up to `offset` was handed to the consumer."""
+        if offset > self._sent:
+            self._sent = offset
+            self._report()
+
+    def acknowledge(self, offset: int) -> None:
+        """Note that the consumer has confirmed everything up to `offset`; never moves back."""
+        if offset > self._confirmed:
+            self._confirmed = offset
+            self._sent = max(self._sent, offset)
+            self._report()
+
+    def _report(self) -> None:
+        if not self._closed:
+            self._recorder.report(self._progress())
+
+    def _progress(self) -> Progress:
+        return Progress(
+            connection_id=self.connection.connection_id,
+            gateway_id=self.connection.gateway_id,
+            replica=self.connection.replica,
+            epoch=self.start.position.epoch,
+            sent=self._sent,
+            confirmed=self._confirmed,
+        )
+
+    def dismiss(self, reason: str) -> None:
+        """End it from the server side; the consumer's next `take` raises with this reason."""
+        self.feed.end(reason)
+
+    def close(self) -> None:
+        """End it from the consumer's side; the last progress is stored soon after. Twice does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._recorder.leave(self._progress())
+            self._on_close(self)

@@ -1,0 +1,36 @@
+"""Structured logs. A line says what happened and names what it happened to; secrets never get here."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+
+def get_logger(name: str) -> Any:  # noqa: ANN401 - structlog's loggers are dynamic by design
+    """A logger that names the part it speaks for."""
+    return structlog.get_logger(part=name)
+
+
+def configure_logs(*, format_name: str, pod_id: str, level: int = logging.INFO) -> None:
+    """Send log lines to standard error, as `text` for people or as `json` for machines."""
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if format_name == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(pod=pod_id)

@@ -1,0 +1,48 @@
+"""How everything here waits: for a signal, for a time, or until it is cancelled. Never by polling a flag."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+
+
+class Signal:
+    """Many may set it, one waits for it; setting it again before the wait changes nothing."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        """Let the present or next wait end at once."""
+        self._event.set()
+
+    async def wait(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the time limit is what it is for
+        """Wait for the signal and consume it; False when `timeout` seconds passed first."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._event.wait()
+        except TimeoutError:
+            return False
+        self._event.clear()
+        return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """Growing pauses between attempts, with full jitter, so that many waiters do not come back together."""
+
+    #: Upper bound of the first pause, in seconds.
+    first: float = 0.1
+    #: Upper bound of any pause, in seconds.
+    longest: float = 5.0
+    #: Each upper bound is this many times the one before.
+    factor: float = 2.0
+
+    def pause(self, attempt: int, *, random_source: random.Random | None = None) -> float:
+        """How long to wait before attempt number `attempt`, counted from 1; in seconds."""
+        limit = min(self.longest, self.first * self.factor ** min(attempt - 1, 64))
+        return (random_source or _RANDOM).uniform(limit / 10, limit)
+
+
+_RANDOM = random.Random()  # noqa: S311 - spreads load, guards nothing

@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""For those who test with Gatecast, or test a backend of their own."""

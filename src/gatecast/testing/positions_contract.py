@@ -1,0 +1,188 @@
+"""The contract of stored positions: what is confirmed, by whom, and never silently further."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+from gatecast.events import Position
+from gatecast.storage.contract import Storage
+from gatecast.testing.storage_backend import (
+    ALIVE,
+    EXPIRED,
+    GATEWAY,
+    StorageBackend,
+    confirm,
+    connect,
+    epoch_of,
+    make_connection,
+    make_events,
+    progress_of,
+    publish,
+    stored_offset,
+)
+
+
+async def _disconnect(storage: Storage, connection_id: str, offset: int, replica: str = "") -> None:
+    connection = make_connection(connection_id, replica=replica)
+    await storage.presence.disconnect([await progress_of(storage, connection, sent=offset, confirmed=offset)])
+
+
+class PositionsContract(StorageBackend):
+    """`connect`, `record_progress` and `disconnect`, as far as they move stored positions."""
+
+    async def test_standing_shows_log_and_position(self, tmp_path: Path) -> None:
+        """Head, what was trimmed, the epoch, and what this replica has confirmed; None before its first connection."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await publish(storage, *make_events(4))
+            standing = await storage.presence.standing(GATEWAY, "a")
+            assert (standing.head, standing.trimmed_through, standing.confirmed) == (4, 0, None)
+            await connect(storage, make_connection(replica="a"), start=3)
+            assert (await storage.presence.standing(GATEWAY, "a")).confirmed == Position(standing.epoch, 3)
+            assert (await storage.presence.standing(GATEWAY, "")).confirmed is None
+
+    async def test_connecting_stores_the_start_also_backwards(self, tmp_path: Path) -> None:
+        """A client knows best where it stands: it may go on from earlier than it had confirmed."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await publish(storage, *make_events(9))
+            await connect(storage, make_connection("one"), start=6)
+            await connect(storage, make_connection("two"), start=2)
+            assert await stored_offset(storage) == 2
+            await connect(storage, make_connection("three"), start=8)
+            assert await stored_offset(storage) == 8
+
+    async def test_connecting_replaces_a_position_of_another_epoch(self, tmp_path: Path) -> None:
+        """In a new history the position begins where the new connection begins."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await publish(storage, *make_events(5))
+            await connect(storage, make_connection("one"), start=5)
+            await storage.log.renew_epoch(await epoch_of(storage))
+            await connect(storage, make_connection("two"), start=1)
+            assert await stored_offset(storage) == 1
+
+    async def test_s07_a_confirmed_offset_is_found_by_every_pod(self, tmp_path: Path) -> None:
+        """What was confirmed on one pod is where another pod continues."""
+        async with self.open_with(tmp_path, GATEWAY) as storage, self.open_second(tmp_path) as second:
+            await publish(storage, *make_events(5))
+            await connect(storage, make_connection())
+            await confirm(storage, make_connection(), 3)
+            assert await stored_offset(second) == 3
+
+    async def test_s08_progress_never_moves_back(self, tmp_path: Path) -> None:
+        """A late report of earlier progress changes nothing."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await connect(storage, make_connection())
+            for offset, expected in ((4, 4), (2, 4), (5, 5), (0, 5)):
+                await confirm(storage, make_connection(), offset)
+                assert await stored_offset(storage) == expected
+
+    async def test_s13_the_slowest_connection_decides(self, tmp_path: Path) -> None:
+        """Unnamed connections share a position, which is what all of them have confirmed."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await connect(storage, make_connection("fast"))
+            await connect(storage, make_connection("slow"))
+            await confirm(storage, make_connection("fast"), 9)
+            assert await stored_offset(storage) == 0
+            await confirm(storage, make_connection("slow"), 5)
+            assert await stored_offset(storage) == 5
+
+    async def test_named_replicas_have_positions_of_their_own(self, tmp_path: Path) -> None:
+        """A slow replica holds only its own position back."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await connect(storage, make_connection("one", replica="a"))
+            await connect(storage, make_connection("two", replica="b"))
+            await confirm(storage, make_connection("one", replica="a"), 9)
+            assert await stored_offset(storage, replica="a") == 9
+            assert await stored_offset(storage, replica="b") == 0
+
+    async def test_several_connections_in_one_report(self, tmp_path: Path) -> None:
+        """A batch may hold several connections of one gateway, and the same connection twice."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            one, two = make_connection("one"), make_connection("two")
+            await connect(storage, one)
+            await connect(storage, two)
+            early, late = [await progress_of(storage, one, sent=offset, confirmed=offset) for offset in (3, 7)]
+            await storage.presence.record_progress([early, await progress_of(storage, two, sent=5, confirmed=5), late])
+            assert await stored_offset(storage) == 5
+            await storage.presence.record_progress([])
+
+    async def test_concurrent_reports_end_at_the_slowest(self, tmp_path: Path) -> None:
+        """Two pods that report at the same time do not overlook each other."""
+        async with self.open_with(tmp_path, GATEWAY) as storage, self.open_second(tmp_path) as second:
+            await storage.presence.renew_lease("pod-2", ALIVE)
+            await connect(storage, make_connection("one"))
+            await connect(second, make_connection("two", pod_id="pod-2"))
+            for offset in range(1, 11):
+                await asyncio.gather(
+                    confirm(storage, make_connection("one"), offset), confirm(second, make_connection("two"), offset)
+                )
+                assert await stored_offset(storage) == offset
+
+    async def test_a_dead_pods_connection_holds_nothing_back(self, tmp_path: Path) -> None:
+        """A connection whose pod's lease is over is not waited for."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await storage.presence.renew_lease("pod-dead", EXPIRED)
+            await connect(storage, make_connection("one"))
+            await connect(storage, make_connection("stale", pod_id="pod-dead"))
+            await confirm(storage, make_connection("one"), 6)
+            assert await stored_offset(storage) == 6
+
+    async def test_s20_progress_of_another_epoch_changes_nothing(self, tmp_path: Path) -> None:
+        """Offsets of another history say nothing about this one, whether reported late or made up."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await connect(storage, make_connection())
+            late = await progress_of(storage, make_connection(), sent=9, confirmed=9)
+            await storage.presence.record_progress([replace(late, epoch=uuid4())])
+            assert await stored_offset(storage) == 0
+            await storage.log.renew_epoch(late.epoch)
+            await connect(storage, make_connection("next"), start=2)
+            await storage.presence.record_progress([late])
+            assert await stored_offset(storage) == 2
+            await storage.presence.disconnect([late])
+            assert await stored_offset(storage) == 2
+
+    async def test_progress_of_a_connection_that_is_not_recorded_changes_nothing(self, tmp_path: Path) -> None:
+        """What a closed or forgotten connection reports late is ignored."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await connect(storage, make_connection("one"))
+            await confirm(storage, make_connection("unknown"), 9)
+            assert await stored_offset(storage) == 0
+            await _disconnect(storage, "one", 3)
+            await confirm(storage, make_connection("one"), 9)
+            await _disconnect(storage, "one", 9)
+            assert await stored_offset(storage) == 3
+
+    async def test_disconnecting_records_the_last_progress(self, tmp_path: Path) -> None:
+        """What was confirmed up to the end is stored with the end; the connection is gone."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await connect(storage, make_connection())
+            await _disconnect(storage, "connection-1", 7)
+            assert await stored_offset(storage) == 7
+            assert list((await storage.presence.status([GATEWAY]))[GATEWAY].connections) == []
+
+    async def test_a_slow_connection_that_leaves_still_counts_for_the_last_time(self, tmp_path: Path) -> None:
+        """The position stays where the slow one left, so that it finds its rest when it comes back."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await connect(storage, make_connection("fast"))
+            await connect(storage, make_connection("slow"))
+            await confirm(storage, make_connection("fast"), 9)
+            await _disconnect(storage, "slow", 4)
+            assert await stored_offset(storage) == 4
+            await confirm(storage, make_connection("fast"), 10)
+            assert await stored_offset(storage) == 10
+
+    async def test_several_connections_may_leave_in_one_report(self, tmp_path: Path) -> None:
+        """Those that leave together are all counted before they are gone."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            connections = [make_connection("one"), make_connection("two")]
+            for connection in connections:
+                await connect(storage, connection)
+            last = [
+                await progress_of(storage, connection, sent=9, confirmed=offset)
+                for connection, offset in zip(connections, (8, 3), strict=True)
+            ]
+            await storage.presence.disconnect(last)
+            assert await stored_offset(storage) == 3
+            assert (await storage.presence.status([GATEWAY]))[GATEWAY].sent == 9

@@ -1,0 +1,242 @@
+"""The contract of presence: pods live by leases, connections by their pods."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from gatecast.errors import UnknownGateway
+from gatecast.events import Position
+from gatecast.storage.contract import Dismissal, GatewayStatus, Storage
+from gatecast.testing.storage_backend import (
+    ALIVE,
+    EXPIRED,
+    GATEWAY,
+    OTHER_GATEWAY,
+    POD,
+    StorageBackend,
+    confirm,
+    connect,
+    epoch_of,
+    make_connection,
+    make_event,
+    make_events,
+    progress_of,
+    publish,
+    read,
+)
+
+
+async def _status(storage: Storage, gateway_id: str = GATEWAY) -> GatewayStatus:
+    return (await storage.presence.status([gateway_id]))[gateway_id]
+
+
+async def _live(storage: Storage, gateway_id: str = GATEWAY) -> list[str]:
+    return sorted(connection.connection_id for connection in (await _status(storage, gateway_id)).connections)
+
+
+class PresenceContract(StorageBackend):
+    """Leases, connections, dismissals and status."""
+
+    async def test_a_lease_tells_whether_the_pod_was_known(self, tmp_path: Path) -> None:
+        """The first renewal says False, the next ones True, and after its end the pod is new again."""
+        async with self.open_storage(tmp_path) as storage:
+            assert await storage.presence.renew_lease("pod-9", ALIVE) is False
+            assert await storage.presence.renew_lease("pod-9", ALIVE) is True
+            await storage.presence.end_lease("pod-9")
+            assert await storage.presence.renew_lease("pod-9", ALIVE) is False
+
+    async def test_a_connection_is_shown_as_it_was_opened(self, tmp_path: Path) -> None:
+        """Operators see who is connected to which pod, since when, and how far."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await publish(storage, *make_events(4))
+            connection = make_connection(replica="a", remote="10.0.0.1:7")
+            await connect(storage, connection, start=1)
+            await storage.presence.record_progress([await progress_of(storage, connection, sent=3, confirmed=2)])
+            (live,) = (await _status(storage)).connections
+            assert (live.connection_id, live.pod_id, live.replica) == ("connection-1", POD, "a")
+            assert (live.protocol, live.remote) == ("gatecast.v2", "10.0.0.1:7")
+            assert (live.sent, live.confirmed) == (3, 2)
+            assert live.connected_at.utcoffset() == timedelta(0)
+
+    async def test_s24_a_connection_lives_as_long_as_its_pod(self, tmp_path: Path) -> None:
+        """When the lease is over the connection counts no more, and again once the pod is back in time."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await connect(storage, make_connection())
+            assert await _live(storage) == ["connection-1"]
+            await storage.presence.renew_lease(POD, EXPIRED)
+            assert await _live(storage) == []
+            assert await storage.presence.renew_lease(POD, ALIVE) is True
+            assert await _live(storage) == ["connection-1"]
+
+    async def test_a_pod_that_ends_takes_its_connections_along(self, tmp_path: Path) -> None:
+        """An orderly end removes the pod's connections and nobody else's."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await storage.presence.renew_lease("pod-2", ALIVE)
+            await connect(storage, make_connection("one"))
+            await connect(storage, make_connection("two", pod_id="pod-2"))
+            await storage.presence.end_lease(POD)
+            await storage.presence.renew_lease(POD, ALIVE)
+            assert await _live(storage) == ["two"]
+
+    async def test_a_pod_away_for_very_long_is_forgotten(self, tmp_path: Path) -> None:
+        """Rows of dead pods do not pile up: another pod's renewal removes them in the end."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await connect(storage, make_connection())
+            await storage.presence.renew_lease(POD, timedelta(days=-2))
+            await storage.presence.renew_lease("pod-2", ALIVE)
+            assert await storage.presence.renew_lease(POD, ALIVE) is False
+            assert await _live(storage) == []
+
+    async def test_connecting_to_a_deleted_gateway_is_refused(self, tmp_path: Path) -> None:
+        """A gateway that vanished meanwhile is unknown, and no connection is left behind."""
+        async with self.open_with(tmp_path) as storage:
+            with pytest.raises(UnknownGateway):
+                await connect(storage, make_connection())
+            with pytest.raises(UnknownGateway):
+                await storage.presence.standing(GATEWAY, "")
+            await storage.log.register(GATEWAY)
+            assert await _live(storage) == []
+            assert (await storage.presence.standing(GATEWAY, "")).confirmed is None
+
+    async def test_s14_newest_only_supersedes_the_others(self, tmp_path: Path) -> None:
+        """The newest connection of a gateway and replica dismisses the older ones, on every pod, and no others."""
+        async with self.open_with(tmp_path, GATEWAY, OTHER_GATEWAY) as storage:
+            await storage.presence.renew_lease("pod-2", ALIVE)
+            await connect(storage, make_connection("old"))
+            await connect(storage, make_connection("elsewhere", pod_id="pod-2"))
+            await connect(storage, make_connection("named", replica="a"))
+            await connect(storage, make_connection("foreign", OTHER_GATEWAY))
+            await connect(storage, make_connection("new"), newest_only=True)
+            assert await storage.presence.dismissals(POD) == {"old": Dismissal.SUPERSEDED}
+            assert await storage.presence.dismissals("pod-2") == {"elsewhere": Dismissal.SUPERSEDED}
+            assert await _live(storage) == ["named", "new"]
+
+    async def test_several_connections_may_stand_side_by_side(self, tmp_path: Path) -> None:
+        """Without `newest_only` nobody is dismissed."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await connect(storage, make_connection("one"))
+            await connect(storage, make_connection("two"))
+            assert await storage.presence.dismissals(POD) == {}
+            assert await _live(storage) == ["one", "two"]
+
+    async def test_s26_a_revoked_token_dismisses_its_connections(self, tmp_path: Path) -> None:
+        """Connections that came with the token are dismissed on every pod; the others stay."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await storage.presence.renew_lease("pod-2", ALIVE)
+            await connect(storage, make_connection("one"))
+            await connect(storage, make_connection("two", pod_id="pod-2"))
+            await connect(storage, make_connection("other", token_id="token-2"))  # noqa: S106 - an id
+            await connect(storage, replace(make_connection("none"), token_id=None))
+            assert await storage.presence.dismiss_token("token-1") == 2
+            assert await storage.presence.dismiss_token("token-unknown") == 0
+            assert await storage.presence.dismissals(POD) == {"one": Dismissal.TOKEN_REVOKED}
+            assert await storage.presence.dismissals("pod-2") == {"two": Dismissal.TOKEN_REVOKED}
+
+    async def test_s26_a_revocation_takes_part_in_the_transaction(self, tmp_path: Path) -> None:
+        """Revoking inside the caller's transaction dismisses when that commits."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            for number, opening in enumerate(self.transactions(storage, tmp_path)):
+                await connect(storage, make_connection(f"connection-{number}", token_id=f"token-{number}"))
+                async with opening as transaction:
+                    assert await storage.presence.dismiss_token(f"token-{number}", transaction=transaction) == 1
+                    assert f"connection-{number}" not in await storage.presence.dismissals(POD)
+                assert f"connection-{number}" in await storage.presence.dismissals(POD)
+
+    async def test_a_dismissed_connection_is_gone_once_it_is_closed(self, tmp_path: Path) -> None:
+        """Closing it, also after its gateway was deleted, ends its dismissal."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            connection = make_connection()
+            await connect(storage, connection)
+            await storage.log.forget(GATEWAY)
+            await storage.presence.disconnect([await progress_of(storage, connection, sent=0, confirmed=0)])
+            assert await storage.presence.dismissals(POD) == {}
+
+    async def test_status_of_a_gateway_that_never_connected(self, tmp_path: Path) -> None:
+        """Nothing was sent, nothing confirmed, and the lag is the age of the first event."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            assert (await _status(storage)).lag_seconds == 0
+            await publish(storage, *make_events(2))
+            status = await _status(storage)
+            assert (status.gateway_id, status.epoch) == (GATEWAY, await epoch_of(storage))
+            assert (status.head, status.trimmed_through, status.sent, status.confirmed) == (2, 0, 0, 0)
+            assert (status.last_seen_at, status.resync_reason, list(status.connections)) == (None, None, [])
+            assert 0 <= status.lag_seconds < 3600
+
+    async def test_status_of_a_gateway_that_lags(self, tmp_path: Path) -> None:
+        """Sent is the furthest and confirmed the slowest; the lag ends when all is confirmed."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await publish(storage, *make_events(5))
+            fast, slow = make_connection("fast", replica="a"), make_connection("slow", replica="b")
+            await connect(storage, fast)
+            await connect(storage, slow)
+            await confirm(storage, fast, 4)
+            await storage.presence.record_progress([await progress_of(storage, slow, sent=5, confirmed=1)])
+            status = await _status(storage)
+            assert (status.sent, status.confirmed) == (5, 1)
+            assert status.last_seen_at is not None
+            assert status.last_seen_at.utcoffset() == timedelta(0)
+            await confirm(storage, fast, 5)
+            await confirm(storage, slow, 5)
+            assert (await _status(storage)).lag_seconds == 0
+
+    async def test_status_of_many_gateways(self, tmp_path: Path) -> None:
+        """Each registered gateway has its own status; unknown ones are left out."""
+        async with self.open_with(tmp_path, GATEWAY, OTHER_GATEWAY) as storage:
+            await publish(storage, make_event(OTHER_GATEWAY))
+            await connect(storage, make_connection("one", OTHER_GATEWAY))
+            status = await storage.presence.status([GATEWAY, "gateway-unknown", OTHER_GATEWAY])
+            assert {gateway_id: each.head for gateway_id, each in status.items()} == {GATEWAY: 0, OTHER_GATEWAY: 1}
+            assert len(status[OTHER_GATEWAY].connections) == 1
+            assert list(status[GATEWAY].connections) == []
+            assert await storage.presence.status([]) == {}
+
+    async def test_s05_the_need_to_resynchronize_is_shown(self, tmp_path: Path) -> None:
+        """The reason stands in the status until it is taken back; another replica's reason is its own."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await connect(storage, make_connection("one", replica="a"))
+            await connect(storage, make_connection("two", replica="b"))
+            await storage.presence.mark_resync(GATEWAY, "a", "retention")
+            await storage.presence.mark_resync(GATEWAY, "b", None)
+            assert (await _status(storage)).resync_reason == "retention"
+            await storage.presence.mark_resync(GATEWAY, "a", None)
+            assert (await _status(storage)).resync_reason is None
+
+    async def test_s20_confirmations_of_an_older_epoch_do_not_count(self, tmp_path: Path) -> None:
+        """After a renewal the status says that nothing is confirmed, and why."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await publish(storage, *make_events(3))
+            await connect(storage, make_connection(), start=3)
+            await storage.log.renew_epoch(await epoch_of(storage))
+            status = await _status(storage)
+            assert (status.confirmed, status.resync_reason) == (0, "epoch")
+            assert status.epoch == await epoch_of(storage)
+
+    async def test_marking_an_unknown_gateway_changes_nothing(self, tmp_path: Path) -> None:
+        """A gateway that was deleted meanwhile needs no mark."""
+        async with self.open_with(tmp_path) as storage:
+            await storage.presence.mark_resync(GATEWAY, "", "retention")
+            await storage.log.register(GATEWAY)
+            assert (await _status(storage)).resync_reason is None
+
+    async def test_connections_survive_a_restart_of_the_storage(self, tmp_path: Path) -> None:
+        """A pod that reopens the database finds its connections and positions as they were."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await publish(storage, *make_events(3))
+            await connect(storage, make_connection())
+            await confirm(storage, make_connection(), 2)
+        async with self.open_storage(tmp_path) as storage:
+            assert await _live(storage) == ["connection-1"]
+            assert (await _status(storage)).confirmed == 2
+            assert (await read(storage)).head == 3
+
+    async def test_a_position_of_a_foreign_epoch_can_be_stored(self, tmp_path: Path) -> None:
+        """`connect` stores what it is given: the next standing shows that it belongs to another history."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            foreign = Position(uuid4(), 7)
+            await storage.presence.connect(make_connection(), start=foreign)
+            assert (await storage.presence.standing(GATEWAY, "")).confirmed == foreign

@@ -1,0 +1,170 @@
+"""What a storage backend gives to the contract suite, and the small steps that the suite's tests share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+from uuid import UUID, uuid4
+
+from gatecast.events import Action, Event, Position
+from gatecast.storage.contract import Connection, Progress, ReadRequest, ReadResult, Receipt, Standing, Storage
+
+T = TypeVar("T")
+
+GATEWAY = "gateway-1"
+OTHER_GATEWAY = "gateway-2"
+POD = "pod-1"
+#: A lease that outlives any test.
+ALIVE = timedelta(hours=1)
+#: A lease that is over when it begins.
+EXPIRED = timedelta(seconds=-1)
+
+
+_PLAIN = Connection(
+    connection_id="",
+    gateway_id="",
+    replica="",
+    pod_id=POD,
+    protocol="gatecast.v2",
+    remote="127.0.0.1:5000",
+    token_id="token-1",  # noqa: S106 - an id
+)
+
+
+class StorageBackend:
+    """Subclass it together with the suite, and override how the backend is opened."""
+
+    #: False where a second transaction cannot commit while a first one is open (SQLite: one writer at a time).
+    commits_overlap = True
+
+    def open_storage(self, tmp_path: Path) -> AbstractAsyncContextManager[Storage]:
+        """The database that belongs to `tmp_path`: made and migrated when first opened, the same one afterwards."""
+        raise NotImplementedError
+
+    def open_second(self, tmp_path: Path) -> AbstractAsyncContextManager[Storage]:
+        """One more instance on the same database, as another pod would open it."""
+        return self.open_storage(tmp_path)
+
+    def caller_transaction(self, storage: Storage, tmp_path: Path) -> AbstractAsyncContextManager[object]:
+        """A transaction on a connection of the caller's own driver.
+
+        Commits when the block ends, rolls back when it raises.
+        """
+        raise NotImplementedError
+
+    def transactions(self, storage: Storage, tmp_path: Path) -> list[AbstractAsyncContextManager[object]]:
+        """One of each kind that a caller can publish in."""
+        return [storage.database.transaction(), self.caller_transaction(storage, tmp_path)]
+
+    @asynccontextmanager
+    async def open_with(self, tmp_path: Path, *gateways: str) -> AsyncIterator[Storage]:
+        """A storage in which these gateways are registered and the pod `POD` is alive."""
+        async with self.open_storage(tmp_path) as storage:
+            for gateway_id in gateways:
+                await storage.log.register(gateway_id)
+            await storage.presence.renew_lease(POD, ALIVE)
+            yield storage
+
+
+class _CallerFailed(Exception):
+    """The caller's own reason to give up."""
+
+
+@asynccontextmanager
+async def rolled_back(opening: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
+    """This transaction, whose caller fails at the end of the block."""
+    with suppress(_CallerFailed):
+        async with opening as transaction:
+            yield transaction
+            raise _CallerFailed
+
+
+def make_event(gateway_id: str = GATEWAY, event_id: UUID | None = None, **data: object) -> Event:
+    """An event for this gateway."""
+    return Event(
+        gateway_id=gateway_id,
+        type="llmprovider.deployed",
+        action=Action.CREATE,
+        entity_type="LlmProvider",
+        entity_id="provider-1",
+        event_id=event_id or uuid4(),
+        data=data,
+    )
+
+
+def make_events(count: int, gateway_id: str = GATEWAY) -> list[Event]:
+    """Events for this gateway, each with its number in its data."""
+    return [make_event(gateway_id, number=number) for number in range(1, count + 1)]
+
+
+async def publish(storage: Storage, *events: Event) -> tuple[Receipt, ...]:
+    """Publish one group that must be accepted."""
+    (result,) = await storage.log.publish([events])
+    assert isinstance(result, tuple), result
+    return result
+
+
+async def read(storage: Storage, gateway_id: str = GATEWAY, *, after: int = 0, limit: int = 1_000) -> ReadResult:
+    """What lies behind `after` in the log of a registered gateway."""
+    request = ReadRequest(gateway_id=gateway_id, after=after, max_events=limit, max_bytes=64_000_000)
+    (result,) = await storage.log.read([request])
+    assert result is not None
+    return result
+
+
+async def ids_of(storage: Storage, gateway_id: str = GATEWAY) -> list[UUID]:
+    """The ids in the log, once its offsets have proved to count from 1 without gaps."""
+    result = await read(storage, gateway_id)
+    assert [event.offset for event in result.events] == list(range(1, result.head + 1))
+    return [event.event_id for event in result.events]
+
+
+async def epoch_of(storage: Storage) -> UUID:
+    """Identity of the database's history now."""
+    return (await storage.log.changed_since(0)).epoch
+
+
+def offsets_of(receipts: Sequence[Receipt]) -> list[int]:
+    """The offsets in these receipts."""
+    return [receipt.position.offset for receipt in receipts]
+
+
+def make_connection(connection_id: str = "connection-1", gateway_id: str = GATEWAY, **fields: str) -> Connection:
+    """A connection of the pod `POD`, unnamed unless `replica` says otherwise."""
+    return replace(_PLAIN, connection_id=connection_id, gateway_id=gateway_id, **fields)
+
+
+async def connect(storage: Storage, connection: Connection, start: int = 0, *, newest_only: bool = False) -> None:
+    """Connect at an offset of the current epoch."""
+    position = Position(await epoch_of(storage), start)
+    await storage.presence.connect(connection, start=position, newest_only=newest_only)
+
+
+async def progress_of(storage: Storage, connection: Connection, *, sent: int, confirmed: int) -> Progress:
+    """Progress of this connection in the current epoch."""
+    return Progress(
+        connection_id=connection.connection_id,
+        gateway_id=connection.gateway_id,
+        replica=connection.replica,
+        epoch=await epoch_of(storage),
+        sent=sent,
+        confirmed=confirmed,
+    )
+
+
+async def confirm(storage: Storage, connection: Connection, offset: int) -> None:
+    """Record that this connection has confirmed everything up to `offset`."""
+    await storage.presence.record_progress([await progress_of(storage, connection, sent=offset, confirmed=offset)])
+
+
+async def stored_offset(storage: Storage, gateway_id: str = GATEWAY, replica: str = "") -> int | None:
+    """The stored position, which must be one of the current epoch; None when never connected."""
+    standing: Standing = await storage.presence.standing(gateway_id, replica)
+    if standing.confirmed is None:
+        return None
+    assert standing.confirmed.epoch == standing.epoch
+    return standing.confirmed.offset

@@ -11,7 +11,7 @@
     ├── Overloaded              a bounded queue is full: try again later
     ├── StorageError
     │   ├── StorageUnavailable  the database cannot be reached now: nothing is known to be stored
-    │   ├── SchemaMissing       the database has no Gatecast schema yet
+    │   ├── SchemaMissing       the database lacks the schema, or its newest part
     │   ├── SchemaTooNew        a newer release migrated the database
     │   └── TransactionUnusable the object given as `transaction` cannot carry a publish
     ├── HubClosed               the hub was closed, or never opened
@@ -154,10 +154,10 @@ class StorageUnavailable(StorageError):
 
 
 class SchemaMissing(StorageError):
-    """The database holds no Gatecast schema."""
+    """The database lacks Gatecast's schema, or the newest part of it."""
 
     def __str__(self) -> str:
-        return "the database has no Gatecast schema; run `gatecast migrate`"
+        return "the database schema is missing or older than this release; run `gatecast migrate`"
 
 
 class SchemaTooNew(StorageError):

@@ -122,7 +122,9 @@ class Settings:
     migrate: str = _option(
         "auto", "auto (only an empty database), always, or never", _choice("auto", "always", "never")
     )
-    notifications: bool = _option(True, "on: the database wakes other pods; off: polling alone does", _switch)
+    notifications: bool = _option(
+        default=True, meaning="on: the database wakes other pods; off: polling alone does", parse=_switch
+    )
     poll_interval: timedelta = _option(
         timedelta(milliseconds=500), "longest time between two looks at the log", _positive
     )

@@ -81,7 +81,7 @@ class Delivery:
             async with asyncio.TaskGroup() as tasks:
                 for name, work in self._background_work().items():
                     tasks.create_task(work(), name=name)
-        except Exception as failure:  # noqa: BLE001 - whatever killed a task is told loudly and ends the pod
+        except Exception as failure:
             _logger.exception("background-task-died")
             self.failure = failure
             self.dismiss_all("internal-error")

@@ -40,6 +40,16 @@ class Subscription:
         return Position(self.start.position.epoch, self._confirmed)
 
     @property
+    def sent(self) -> int:
+        """Last offset that was handed to the consumer."""
+        return self._sent
+
+    @property
+    def was_closed_here(self) -> bool:
+        """True once the consumer's side has ended it."""
+        return self._closed
+
+    @property
     def closed(self) -> bool:
         """True once either side has ended it."""
         return self._closed or self.feed.ended
@@ -89,5 +99,6 @@ class Subscription:
         """End it from the consumer's side; the last progress is stored soon after. Twice does nothing."""
         if not self._closed:
             self._closed = True
+            self.feed.end("closed")
             self._recorder.leave(self._progress())
             self._on_close(self)

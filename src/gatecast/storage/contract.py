@@ -21,6 +21,7 @@ from uuid import UUID
 
 from gatecast.errors import UnknownGateway
 from gatecast.events import Event, Position, RecordedEvent
+from gatecast.storage.migrations import SchemaNeed
 
 #: One row of a result, by column name.
 Row: TypeAlias = Mapping[str, Any]
@@ -373,7 +374,14 @@ class Database(Protocol):
         """
 
     async def schema_version(self) -> int:
-        """Number of the newest migration that was applied; 0 for an empty database."""
+        """Number of the newest migration of the event log that was applied; 0 for an empty database."""
+
+    async def schema_need(self) -> SchemaNeed:
+        """What the database lacks.
+
+        Raises:
+            SchemaTooNew: a newer release migrated the database.
+        """
 
     async def migrate(self) -> Sequence[int]:
         """Apply the migrations that are missing and return their numbers; pods that start at once do it once.

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from enum import Enum
 from importlib import resources
 from itertools import pairwise
-from itertools import pairwise
 from typing import LiteralString
 
 from gatecast.errors import SchemaTooNew

@@ -10,7 +10,7 @@ import asyncpg
 
 from gatecast.errors import SchemaMissing
 from gatecast.storage.contract import Row
-from gatecast.storage.migrations import Migration, available, missing
+from gatecast.storage.migrations import Migration, SchemaNeed, available, missing, need, newest
 from gatecast.storage.postgres.driver_errors import translated
 from gatecast.storage.queries import Queries
 
@@ -85,23 +85,18 @@ class PostgresDatabase:
             await connection.execute("SELECT 1")
 
     async def schema_version(self) -> int:
-        """Number of the newest migration that was applied; 0 for an empty database."""
+        """Number of the newest migration of the event log that was applied; 0 for an empty database."""
+        return newest(await self._applied())
+
+    async def schema_need(self) -> SchemaNeed:
+        """What the database lacks."""
+        return need(self._migrations, await self._applied())
+
+    async def _applied(self) -> list[int]:
         try:
-            rows = await self.fetch(_QUERIES["applied_migrations"])
+            return [row["number"] for row in await self.fetch(_QUERIES["applied_migrations"])]
         except SchemaMissing:
-            return 0
-        return max((row["number"] for row in rows), default=0)
-
-    async def check_schema(self) -> None:
-        """Refuse to work on a schema that this release does not know.
-
-        Raises:
-            SchemaMissing: a migration of this release was not applied yet.
-            SchemaTooNew: a newer release migrated the database.
-        """
-        rows = await self.fetch(_QUERIES["applied_migrations"])
-        if missing(self._migrations, [row["number"] for row in rows]):
-            raise SchemaMissing
+            return []
 
     async def migrate(self) -> list[int]:
         """Apply the migrations that are missing; pods that start at once do it once, the others wait."""

@@ -1,0 +1,291 @@
+"""EventHub: the library's front door, and the only place that picks a database and a wake-up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Generator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, overload
+from uuid import uuid4
+
+from gatecast.delivery.delivery import Delivery, DeliveryOptions
+from gatecast.delivery.retention import clean_up
+from gatecast.delivery.subscription import Subscription
+from gatecast.errors import HubClosed, InvalidValue, SchemaMissing, SubscriptionClosed
+from gatecast.events import Event, Position, RecordedEvent, clean_identifier
+from gatecast.settings import Settings
+from gatecast.storage.connect import Backend, OpenStorage, open_storage
+from gatecast.storage.contract import Connection, Receipt, Storage, TrimPolicy
+from gatecast.storage.migrations import SchemaNeed
+from gatecast.wakeup.contract import Wakeup
+from gatecast.wakeup.datagram import DatagramWakeup
+from gatecast.wakeup.in_process import InProcessWakeup
+from gatecast.wakeup.postgres import PostgresWakeup
+
+
+class EventHub:
+    """Durable, ordered, confirmed delivery of events to gateways, on the database you have.
+
+    Opened with `async with EventHub.open(url) as hub`. Every process that opens the same database is one pod.
+    """
+
+    def __init__(self, opened: OpenStorage, wakeup: Wakeup, settings: Settings) -> None:
+        self._opened = opened
+        self._settings = settings
+        self._policy = trim_policy(settings)
+        self._wakeup = wakeup
+        self._closed = asyncio.Event()
+        options = DeliveryOptions(
+            pod_id=settings.pod_id,
+            poll_interval=settings.poll_interval.total_seconds(),
+            trim_policy=self._policy,
+        )
+        #: The running parts: for the server that is built on the hub.
+        self.delivery = Delivery(opened.storage, wakeup, options)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, url: str | None = None, *, settings: Settings | None = None, migrations: Sequence[str] = ()
+    ) -> AsyncIterator[Self]:
+        """Open the database at `url` and start delivery.
+
+        An empty database gets its schema; an older one only where the setting `migrate` says `always`.
+        `migrations` are packages with further migrations of your own, numbered from 9001.
+
+        Raises:
+            SettingInvalid: the URL names no supported database.
+            StorageUnavailable: the database cannot be reached.
+            SchemaMissing: the schema is older than this release; run `gatecast migrate`.
+            SchemaTooNew: a newer release migrated the database.
+        """
+        settings = settings or Settings()
+        async with AsyncExitStack() as stack:
+            opened = await stack.enter_async_context(
+                open_storage(url or settings.database, send_hints=settings.notifications, extra_migrations=migrations)
+            )
+            await _prepare_schema(opened.storage, settings.migrate)
+            wakeup = await stack.enter_async_context(_wakeup(opened, settings))
+            hub = cls(opened, wakeup, settings)
+            await stack.enter_async_context(hub.delivery)
+            try:
+                yield hub
+            finally:
+                await hub.close()
+
+    # --- publishing ---------------------------------------------------------------------------------------------
+
+    @overload
+    async def publish(self, events: Event, transaction: object | None = None) -> Position: ...
+    @overload
+    async def publish(self, events: Iterable[Event], transaction: object | None = None) -> list[Position]: ...
+
+    async def publish(
+        self, events: Event | Iterable[Event], transaction: object | None = None
+    ) -> Position | list[Position]:
+        """Store one event, or several all or none, and return where they stand once the commit is on disk.
+
+        With `transaction` they become part of the caller's own transaction and stand when it commits: an asyncpg
+        connection, an AsyncConnection or AsyncSession of SQLAlchemy, a sqlite3 connection, or a transaction of
+        `hub.storage.database`. An event id that is already in a gateway's log is not stored again.
+
+        Raises:
+            UnknownGateway: a gateway is not registered; nothing was stored.
+            TransactionUnusable: the transaction cannot carry it.
+            StorageUnavailable: the database is away; repeat with the same event ids.
+            Overloaded: too much is waiting already.
+        """
+        if isinstance(events, Event):
+            [receipt] = await self.append([events], transaction)
+            return receipt.position
+        return [receipt.position for receipt in await self.append(list(events), transaction)]
+
+    async def append(self, events: Sequence[Event], transaction: object | None = None) -> tuple[Receipt, ...]:
+        """As `publish`, with receipts that also tell whether an event was new."""
+        if transaction is not None:
+            return await self.storage.log.publish_in(transaction, events)
+        return await self.delivery.publish(events)
+
+    # --- receiving ----------------------------------------------------------------------------------------------
+
+    def subscribe(self, gateway_id: str, after: Position | None = None, *, replica: str = "") -> HubSubscription:
+        """The events of one gateway as an async iterator, from `after` or from what was acknowledged before.
+
+        Acknowledge what was handled, or it comes again at the next subscription.
+
+        Raises (when opened, at the latest by the first iteration):
+            UnknownGateway: the gateway is not registered.
+            PositionLost: the position cannot be continued.
+        """
+        connection = Connection(
+            connection_id=str(uuid4()),
+            gateway_id=clean_identifier("gateway_id", gateway_id),
+            replica=clean_identifier("replica", replica) if replica else "",
+            pod_id=self._settings.pod_id,
+            protocol="library",
+            remote="local",
+            token_id=None,
+        )
+        return HubSubscription(self.delivery, connection, after)
+
+    async def unsubscribe_all(self) -> None:
+        """End every subscription of this process and store their positions."""
+        for subscription in self.delivery.subscriptions:
+            subscription.close()
+        await self.delivery.recorder.flush()
+
+    # --- gateways and upkeep ------------------------------------------------------------------------------------
+
+    async def register_gateway(self, gateway_id: str, *, transaction: object | None = None) -> bool:
+        """Begin an empty log for a gateway; False when it has one already."""
+        return await self.storage.log.register(clean_identifier("gateway_id", gateway_id), transaction=transaction)
+
+    async def delete_gateway(self, gateway_id: str, *, transaction: object | None = None) -> bool:
+        """Remove a gateway's log and positions and close its connections on every pod; False when unknown."""
+        return await self.storage.log.forget(clean_identifier("gateway_id", gateway_id), transaction=transaction)
+
+    async def clean_up(self) -> int:
+        """Remove what retention allows now and return how many events went; runs by itself every minute."""
+        return await clean_up(self.storage.log, self._policy)
+
+    @property
+    def storage(self) -> Storage:
+        """The database that the hub works on."""
+        return self._opened.storage
+
+    @property
+    def wakeup_connected(self) -> bool:
+        """False while wake-ups cannot arrive, so that delivery is as slow as the poll interval."""
+        return self._wakeup.connected
+
+    async def close(self) -> None:
+        """Answer what was accepted, store positions, give the lease back; bounded by the drain time."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        try:
+            async with asyncio.timeout(self._settings.drain_time.total_seconds()):
+                await self.delivery.drain()
+        except TimeoutError:
+            # The database hangs. Positions are repeated, the lease runs out: both are safe.
+            self.delivery.dismiss_all("restarting")
+
+
+class HubSubscription:
+    """The events of one gateway, in order; iterate over it, and acknowledge what was handled.
+
+    Opened by the first iteration, by `async with`, or by awaiting it; closed at the end of `async with`, by `close`,
+    and with the hub.
+    """
+
+    def __init__(self, delivery: Delivery, connection: Connection, after: Position | None) -> None:
+        self._delivery = delivery
+        self._connection = connection
+        self._after = after
+        self._subscription: Subscription | None = None
+        self._waiting: list[RecordedEvent] = []
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self._open().__await__()
+
+    async def _open(self) -> Self:
+        if self._subscription is None:
+            subscription = await self._delivery.subscribe(self._connection, after=self._after)
+            self._subscription = subscription
+        return self
+
+    async def __aenter__(self) -> Self:
+        return await self._open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> RecordedEvent:
+        await self._open()
+        subscription = self._opened
+        if not self._waiting:
+            self._waiting = await self._take(subscription)
+        event = self._waiting.pop()
+        subscription.mark_sent(event.offset)
+        return event
+
+    async def _take(self, subscription: Subscription) -> list[RecordedEvent]:
+        """The next events, last first; ends the iteration when this side closed the subscription."""
+        try:
+            return (await subscription.take(_TAKE))[::-1]
+        except SubscriptionClosed:
+            if subscription.was_closed_here:
+                raise StopAsyncIteration from None
+            raise
+
+    @property
+    def _opened(self) -> Subscription:
+        if self._subscription is None:
+            raise HubClosed
+        return self._subscription
+
+    @property
+    def position(self) -> Position:
+        """Everything up to here was acknowledged."""
+        return self._opened.confirmed
+
+    @property
+    def resync_reason(self) -> str | None:
+        """Why older events are missing (`retention`, `epoch`, `ahead`), or None: nothing is missing."""
+        return self._opened.start.lost
+
+    def acknowledge(self, position: Position | RecordedEvent) -> None:
+        """Confirm everything up to this position or event; stored within a moment.
+
+        Raises:
+            InvalidValue: the position lies in another epoch, or ahead of what was received.
+        """
+        subscription = self._opened
+        if isinstance(position, Position) and position.epoch != subscription.confirmed.epoch:
+            raise InvalidValue("position", str(position), f"lie in the present epoch {subscription.confirmed.epoch}")
+        if position.offset > subscription.sent:
+            raise InvalidValue("position", position.offset, f"be at most {subscription.sent}, the last one received")
+        subscription.acknowledge(position.offset)
+
+    async def close(self) -> None:
+        """End it and store its position."""
+        if self._subscription is not None:
+            self._subscription.close()
+            await self._delivery.recorder.flush()
+
+
+#: Most events that a library subscriber takes from the feed at once.
+_TAKE = 64
+
+
+def trim_policy(settings: Settings) -> TrimPolicy:
+    """What retention may remove under these settings."""
+    return TrimPolicy(
+        keep_confirmed=settings.retention,
+        keep_at_most=max(settings.retention, settings.retention_limit),
+        max_events=settings.retention_events,
+    )
+
+
+async def _prepare_schema(storage: Storage, migrate: str) -> None:
+    """Migrate when asked, or where nothing of ours was before; else refuse a schema that does not fit."""
+    need = await storage.database.schema_need()
+    if migrate == "always" or (migrate == "auto" and need is SchemaNeed.FRESH):
+        await storage.database.migrate()
+    elif need is not SchemaNeed.NOTHING:
+        raise SchemaMissing
+
+
+def _wakeup(opened: OpenStorage, settings: Settings) -> Wakeup:
+    if not settings.notifications:
+        return InProcessWakeup()
+    if opened.backend is Backend.POSTGRESQL:
+        return PostgresWakeup(opened.location)
+    return DatagramWakeup(Path(opened.location))

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from gatecast.delivery.outcomes import OutcomeRecorder
 from gatecast.delivery.presence import PodPresence
 from gatecast.delivery.progress import ProgressRecorder
 from gatecast.delivery.publisher import Publisher
@@ -55,6 +56,7 @@ class Delivery:
         self.publisher = Publisher(storage.log, send_hint=wakeup.send)
         self.reader = Reader(storage.log, poll_interval=options.poll_interval)
         self.recorder = ProgressRecorder(storage.presence)
+        self.outcomes = OutcomeRecorder(storage.outcomes)
         self.presence = PodPresence(
             storage.presence,
             options.pod_id,
@@ -93,6 +95,7 @@ class Delivery:
             "publisher": self.publisher.run,
             "reader": self.reader.run,
             "progress": self.recorder.run,
+            "outcomes": self.outcomes.run,
             "presence": self.presence.run,
             "retention": lambda: run_retention(
                 self._storage.log, options.trim_policy, random_source=options.random_source

@@ -38,7 +38,8 @@ class Feed:
         self._queue: deque[RecordedEvent] = deque()
         self._bytes = 0
         self._on_room = on_room
-        self._changed = Signal()
+        #: Set when there is something to take, and when the feed ends. Its consumer may wait for it, and set it itself.
+        self.changed = Signal()
         self._ended: str | None = None
 
     @property
@@ -79,25 +80,23 @@ class Feed:
             self._bytes += len(event.payload)
             self.read_through = event.offset
         if result.events:
-            self._changed.set()
+            self.changed.set()
 
     def end(self, reason: str) -> None:
         """Let nothing more through; what waits is dropped, because it is still in the log."""
         if self._ended is None:
             self._ended = reason
             self._queue.clear()
-            self._changed.set()
+            self.changed.set()
 
-    async def take(self, max_events: int) -> list[RecordedEvent]:
-        """The next events, at least one and at most `max_events`; waits for them.
+    def take_now(self, max_events: int) -> list[RecordedEvent]:
+        """The next events that are here already, at most `max_events`.
 
         Raises:
             SubscriptionClosed: the feed has ended.
         """
-        while not self._queue:
-            if self._ended is not None:
-                raise SubscriptionClosed(self._ended)
-            await self._changed.wait()
+        if self._ended is not None:
+            raise SubscriptionClosed(self._ended)
         taken = [self._queue.popleft() for _ in range(min(max_events, len(self._queue)))]
         self._bytes -= sum(len(event.payload) for event in taken)
         if self.wants_read and len(self._queue) <= MAX_EVENTS // 2:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from gatecast.delivery.feed import Feed
 from gatecast.delivery.progress import ProgressRecorder
 from gatecast.delivery.resume import Start
-from gatecast.errors import SubscriptionClosed
 from gatecast.events import Position, RecordedEvent
 from gatecast.storage.contract import Connection, Progress
+from gatecast.waiting import Signal
 
 
 class Subscription:
@@ -54,15 +54,28 @@ class Subscription:
         """True once either side has ended it."""
         return self._closed or self.feed.ended
 
+    @property
+    def changed(self) -> Signal:
+        """Set when `take_now` has something new to say; a consumer that waits for more sets it for its own ends too."""
+        return self.feed.changed
+
+    def take_now(self, max_events: int) -> list[RecordedEvent]:
+        """The next events that are here already.
+
+        Raises:
+            SubscriptionClosed: either side ended it; `reason` says why.
+        """
+        return self.feed.take_now(max_events)
+
     async def take(self, max_events: int) -> list[RecordedEvent]:
         """The next events, at least one; waits for them.
 
         Raises:
-            SubscriptionClosed: the server side ended it; `reason` says why.
+            SubscriptionClosed: either side ended it; `reason` says why.
         """
-        if self._closed:
-            raise SubscriptionClosed("closed")
-        return await self.feed.take(max_events)
+        while not (events := self.take_now(max_events)):
+            await self.changed.wait()
+        return events
 
     def mark_sent(self, offset: int) -> None:
         """Note that everything up to `offset` was handed to the consumer."""

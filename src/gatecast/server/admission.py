@@ -1,0 +1,129 @@
+"""Limits on gateway connections, decided before the upgrade and without the database."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from gatecast.settings import Networks, Settings
+
+#: Most addresses whose attempts are remembered; the one not seen for longest is forgotten first.
+_REMEMBERED_ADDRESSES = 10_000
+
+#: Seconds after which a refused client may come back.
+RETRY_AFTER = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a connection is not admitted. Always 429 or 503: anything in 401-422 would end the client's process."""
+
+    status: int
+    problem: str
+
+
+class AttemptRate:
+    """A token bucket for each address over all its attempts, good or bad (scenario S27)."""
+
+    def __init__(self, per_minute: int, *, clock: Callable[[], float]) -> None:
+        self._capacity = float(per_minute)
+        self._per_second = per_minute / 60
+        self._clock = clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def allows(self, address: str) -> bool:
+        """Count one attempt; False when the address has used up its rate."""
+        now = self._clock()
+        level, then = self._buckets.pop(address, (self._capacity, now))
+        level = min(self._capacity, level + (now - then) * self._per_second)
+        allowed = level >= 1
+        self._buckets[address] = (level - 1 if allowed else level, now)
+        if len(self._buckets) > _REMEMBERED_ADDRESSES:
+            self._buckets.popitem(last=False)
+        return allowed
+
+
+class Admission:
+    """Counts what is connected, and says whether one more fits."""
+
+    def __init__(self, settings: Settings, *, clock: Callable[[], float]) -> None:
+        self._settings = settings
+        self._rate = AttemptRate(settings.connect_rate, clock=clock)
+        self._gateways: Counter[str] = Counter()
+        self._addresses: Counter[str] = Counter()
+        self._total = 0
+        #: Set while the pod shuts down: nobody new is admitted.
+        self.closed = False
+
+    @property
+    def connections(self) -> int:
+        """How many gateway connections this pod holds, or is about to hold."""
+        return self._total
+
+    def attempt(self, address: str) -> Refusal | None:
+        """Count one attempt, before anything is looked up for it."""
+        if self.closed:
+            return Refusal(503, "this pod is shutting down; connect again, to another one")
+        if not self._rate.allows(address):
+            return Refusal(429, f"more than {self._settings.connect_rate:,} attempts a minute from one address")
+        if self._total >= self._settings.max_connections:
+            return Refusal(503, f"this pod holds {self._settings.max_connections:,} connections, its limit")
+        if self._addresses[address] >= self._settings.max_connections_per_address:
+            return Refusal(
+                429, f"{self._settings.max_connections_per_address:,} connections from one address are the limit"
+            )
+        return None
+
+    def fits(self, gateway_id: str) -> Refusal | None:
+        """Whether this gateway may hold one connection more."""
+        limit = self._settings.max_connections_per_gateway
+        if self._gateways[gateway_id] >= limit:
+            return Refusal(429, f"this gateway holds {limit:,} connections to this pod, the limit")
+        return None
+
+    @contextmanager
+    def holding(self, gateway_id: str, address: str) -> Iterator[None]:
+        """Count a connection for as long as the block runs."""
+        self._total += 1
+        self._gateways[gateway_id] += 1
+        self._addresses[address] += 1
+        try:
+            yield
+        finally:
+            self._total -= 1
+            _decrease(self._gateways, gateway_id)
+            _decrease(self._addresses, address)
+
+
+def _decrease(counter: Counter[str], key: str) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]
+
+
+def client_address(peer: str, forwarded_for: str | None, trusted: Networks) -> str:
+    """The address that the limits count for.
+
+    X-Forwarded-For is believed only from a configured proxy, and only its last entry that is no such proxy itself:
+    everything left of that was written by the client.
+    """
+    hops = [peer, *(hop.strip() for hop in reversed((forwarded_for or "").split(",")) if hop.strip())]
+    for hop in hops[:-1]:
+        if not _is_trusted(hop, trusted):
+            return hop
+    return hops[-1] if _is_address(hops[-1]) else peer
+
+
+def _is_trusted(hop: str, trusted: Networks) -> bool:
+    return _is_address(hop) and any(ip_address(hop) in network for network in trusted)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

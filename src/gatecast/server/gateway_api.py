@@ -1,0 +1,286 @@
+"""The gateway listener: what an unmodified gateway-controller, or a client of `gatecast.v2`, asks for.
+
+Statuses are part of the protocol. 401, 403, 404, 409 and 422 on the upgrade or the manifest end the gateway's process,
+so they are given only where that is meant; "I cannot tell" is 503, "not now" is 429 or 503 (promise P9).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from aiohttp import web
+
+from gatecast.controlplane.gateway_tokens import GatewayIdentity, GatewayTokens
+from gatecast.controlplane.gateways import Gateways
+from gatecast.delivery.subscription import Subscription
+from gatecast.errors import GatecastError, HubClosed, InvalidValue, StorageError, UnknownGateway
+from gatecast.events import Position, clean_identifier
+from gatecast.hub import EventHub
+from gatecast.protocol.messages import DeploymentAck
+from gatecast.protocol.session import Opening, ServerSession, SessionLimits, Version
+from gatecast.server.admission import RETRY_AFTER, Admission, Refusal, client_address
+from gatecast.server.gateway_socket import MAX_FRAME_BYTES, GatewaySocket
+from gatecast.settings import Settings
+from gatecast.storage.contract import Connection
+from gatecast.telemetry import get_logger
+
+#: Where gateways talk to us.
+BASE_PATH = "/api/internal/v1"
+
+#: Largest body of a request, in bytes: a manifest or an import with every policy schema stays far below.
+MAX_BODY_BYTES = 16 * 1024 * 1024
+
+#: Clients that offer this sub-protocol get explicit delivery.
+SUBPROTOCOL = "gatecast.v2"
+
+#: Looking up a token and recording a connection may take this long; then the client is told to come back.
+_ADMISSION_TIME_LIMIT = 8.0
+
+_logger = get_logger("gateway-api")
+
+
+def _ignore_ack(_identity: GatewayIdentity, _ack: DeploymentAck) -> None:
+    """Without deployments there is nothing that an acknowledgement could move."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayContext:
+    """What the gateway listener works with."""
+
+    hub: EventHub
+    settings: Settings
+    gateways: Gateways
+    tokens: GatewayTokens
+    admission: Admission
+    #: Told of every `deployment.ack`; must not block.
+    on_deployment_ack: Callable[[GatewayIdentity, DeploymentAck], None] = _ignore_ack
+    #: Brings an unmodified gateway to the desired state when its position is lost; None: it is shown as needing it.
+    on_position_lost: Callable[[str, str], Awaitable[None]] | None = None
+    session_limits: SessionLimits = field(default_factory=SessionLimits)
+
+
+CONTEXT: web.AppKey[GatewayContext] = web.AppKey("context", GatewayContext)
+
+
+def create_gateway_app(context: GatewayContext) -> web.Application:
+    """The application behind the gateway listener."""
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_errors_as_statuses])
+    app[CONTEXT] = context
+    app.router.add_get("/internal/gateway/.well-known", _no_discovery)
+    app.router.add_get(f"{BASE_PATH}/ws/gateways/connect", connect)
+    app.router.add_post(f"{BASE_PATH}/gateways/{{gateway_id}}/manifest", receive_manifest)
+    return app
+
+
+async def _no_discovery(_request: web.Request) -> web.Response:
+    """404: a 200 would turn the client into on-prem mode, which switches most of the protocol off."""
+    return refuse(404, "there is no discovery here; use the default paths")
+
+
+@web.middleware
+async def _errors_as_statuses(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Whatever goes wrong inside us is 503: the client comes back, its process lives on."""
+    try:
+        return await handler(request)
+    except web.HTTPException:
+        raise
+    except InvalidValue as error:
+        return refuse(400, str(error))
+    except (StorageError, HubClosed, TimeoutError) as error:
+        _logger.warning("cannot-tell", path=request.path, error=str(error) or type(error).__name__)
+        return refuse(503, "the database cannot be asked now; come back")
+    except GatecastError as error:
+        return refuse(503, str(error))
+    except Exception:
+        _logger.exception("request-failed", path=request.path)
+        return refuse(503, "something went wrong here; come back")
+
+
+def refuse(status: int, description: str) -> web.Response:
+    """A refusal in the shape that gateways log."""
+    body = {"code": status, "message": _MESSAGES.get(status, "Refused"), "description": description}
+    headers = {"Retry-After": str(RETRY_AFTER)} if status in (429, 503) else None
+    return web.json_response(body, status=status, headers=headers)
+
+
+_MESSAGES = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    429: "Too Many Requests",
+    503: "Service Unavailable",
+}
+
+
+async def identify(request: web.Request) -> GatewayIdentity | None:
+    """Who sends this request, by its `api-key`; None: nobody we know.
+
+    Raises:
+        StorageUnavailable: that cannot be told now.
+    """
+    token = request.headers.get("api-key", "")
+    return await request.app[CONTEXT].tokens.authenticate(token) if token else None
+
+
+# --- the WebSocket ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What the client asked for."""
+
+    version: Version
+    replica: str
+    after: Position | None
+
+
+async def connect(request: web.Request) -> web.StreamResponse:
+    """Admit a gateway, or refuse it before the upgrade; then speak until one side ends."""
+    context = request.app[CONTEXT]
+    address = _address(request, context.settings)
+    if (refusal := context.admission.attempt(address)) is not None:
+        return _refused(refusal)
+    wish = _wish(request)
+    async with asyncio.timeout(_ADMISSION_TIME_LIMIT):
+        identity = await identify(request)
+    if identity is None:
+        return refuse(401, "the api-key is missing, unknown or revoked")
+    if (refusal := context.admission.fits(identity.gateway_id)) is not None:
+        return _refused(refusal)
+    with context.admission.holding(identity.gateway_id, address):
+        return await _serve(request, identity, wish, address)
+
+
+async def _serve(request: web.Request, identity: GatewayIdentity, wish: _Wish, address: str) -> web.StreamResponse:
+    context = request.app[CONTEXT]
+    try:
+        async with asyncio.timeout(_ADMISSION_TIME_LIMIT):
+            subscription = await _subscribe(context, identity, wish, address)
+    except UnknownGateway:
+        return refuse(401, "the gateway was deleted")
+    try:
+        async with asyncio.timeout(_ADMISSION_TIME_LIMIT):
+            # The connection is recorded now, so a revocation from here on finds it; an earlier one is found here.
+            if not await context.tokens.confirm_use(identity.token_id):
+                return refuse(401, "the api-key was revoked")
+            await _bring_up_to_date(context, subscription, wish)
+        return await _speak(request, identity, wish, subscription)
+    finally:
+        subscription.close()
+
+
+async def _subscribe(context: GatewayContext, identity: GatewayIdentity, wish: _Wish, address: str) -> Subscription:
+    connection = Connection(
+        connection_id=str(uuid4()),
+        gateway_id=identity.gateway_id,
+        replica=wish.replica,
+        pod_id=context.settings.pod_id,
+        protocol=wish.version,
+        remote=address,
+        token_id=identity.token_id,
+    )
+    return await context.hub.delivery.subscribe(connection, after=wish.after, newest_only=identity.newest_only)
+
+
+async def _bring_up_to_date(context: GatewayContext, subscription: Subscription, wish: _Wish) -> None:
+    """An unmodified gateway cannot be told to resynchronize: send it the desired state as fresh events."""
+    lost = subscription.start.lost
+    if lost is None or wish.version is Version.GATECAST_V2:
+        return
+    gateway_id = subscription.connection.gateway_id
+    if context.on_position_lost is None:
+        _logger.error("resync-needed", gateway=gateway_id, reason=lost)
+        return
+    await context.on_position_lost(gateway_id, lost)
+    await context.hub.delivery.resynchronized(subscription)
+
+
+async def _speak(
+    request: web.Request, identity: GatewayIdentity, wish: _Wish, subscription: Subscription
+) -> web.StreamResponse:
+    context = request.app[CONTEXT]
+    socket = web.WebSocketResponse(
+        timeout=2.0, autoping=False, compress=False, max_msg_size=MAX_FRAME_BYTES, protocols=(SUBPROTOCOL,)
+    )
+    await socket.prepare(request)
+    now = asyncio.get_running_loop().time()
+    session = ServerSession(_opening(subscription, wish), context.session_limits, now=now)
+    opening = session.start(now, datetime.now(UTC))
+    _logger.info("connected", gateway=identity.gateway_id, version=wish.version, start=str(subscription.start.position))
+    conversation = GatewaySocket(
+        socket,
+        session,
+        subscription,
+        transport=request.transport,
+        delivery=context.hub.delivery,
+        on_deployment_ack=lambda ack: context.on_deployment_ack(identity, ack),
+    )
+    try:
+        await conversation.run(opening)
+    finally:
+        _logger.info("disconnected", gateway=identity.gateway_id, confirmed=str(subscription.confirmed))
+    return socket
+
+
+def _opening(subscription: Subscription, wish: _Wish) -> Opening:
+    start = subscription.start
+    resync = (start.lost, start.position) if start.lost and wish.version is Version.GATECAST_V2 else None
+    return Opening(
+        gateway_id=subscription.connection.gateway_id,
+        connection_id=subscription.connection.connection_id,
+        epoch=start.position.epoch,
+        start=start.position.offset,
+        version=wish.version,
+        resync=resync,
+    )
+
+
+def _wish(request: web.Request) -> _Wish:
+    """The version, replica and position that the client names; only `gatecast.v2` may name the latter two."""
+    offered = (part.strip() for part in request.headers.get("Sec-WebSocket-Protocol", "").split(","))
+    if SUBPROTOCOL not in offered:
+        return _Wish(Version.GATEWAY_V1, "", None)
+    replica, after = request.query.get("replica", ""), request.query.get("after", "")
+    return _Wish(
+        Version.GATECAST_V2,
+        clean_identifier("replica", replica) if replica else "",
+        Position.parse(after, field="after") if after else None,
+    )
+
+
+def _address(request: web.Request, settings: Settings) -> str:
+    peer = request.remote or "unknown"
+    return client_address(peer, request.headers.get("X-Forwarded-For"), settings.trusted_proxies)
+
+
+def _refused(refusal: Refusal) -> web.Response:
+    return refuse(refusal.status, refusal.problem)
+
+
+# --- the manifest -----------------------------------------------------------------------------------------------------
+
+
+async def receive_manifest(request: web.Request) -> web.Response:
+    """Store what the gateway says of itself: its version and the policies that it knows."""
+    identity = await identify(request)
+    if identity is None:
+        return refuse(401, "the api-key is missing, unknown or revoked")
+    if request.match_info["gateway_id"] != identity.gateway_id:
+        return refuse(403, "the api-key belongs to another gateway")
+    try:
+        manifest = await request.json()
+    except ValueError:
+        return refuse(400, "the body must be JSON")
+    if not isinstance(manifest, dict):
+        return refuse(400, "the body must be a JSON object")
+    await request.app[CONTEXT].gateways.record_manifest(identity.gateway_id, manifest)
+    return web.Response(status=204)

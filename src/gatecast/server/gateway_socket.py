@@ -1,0 +1,183 @@
+"""One gateway's WebSocket: moves frames between the socket and the protocol session."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from aiohttp import ClientConnectionResetError, WSMsgType, web
+
+from gatecast.delivery.delivery import Delivery
+from gatecast.delivery.subscription import Subscription
+from gatecast.errors import StorageError, SubscriptionClosed
+from gatecast.protocol.close_codes import CloseCode, for_reason
+from gatecast.protocol.messages import DeploymentAck
+from gatecast.protocol.session import (
+    Acknowledged,
+    Action,
+    Close,
+    Confirmed,
+    Rejected,
+    ResyncDone,
+    SendPing,
+    SendText,
+    ServerSession,
+)
+from gatecast.storage.contract import Outcome, OutcomeKind
+from gatecast.telemetry import get_logger, metrics
+
+#: A peer that does not take a frame within this time is closed; in seconds.
+WRITE_TIME_LIMIT = 30.0
+
+#: Largest frame that a gateway may send, in bytes; a larger one closes the connection with 1009.
+MAX_FRAME_BYTES = 64 * 1024
+
+_CLOSED = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
+
+_logger = get_logger("gateway-socket")
+
+
+class GatewaySocket:
+    """Runs one connection from its first frame to its last.
+
+    Two tasks: this one reads frames, the other one is the only writer. Whatever reading causes to be sent is left in
+    the outbox, and both events and outbox wake the writer through one signal.
+    """
+
+    def __init__(
+        self,
+        socket: web.WebSocketResponse,
+        session: ServerSession,
+        subscription: Subscription,
+        *,
+        transport: asyncio.Transport | None,
+        delivery: Delivery,
+        on_deployment_ack: Callable[[DeploymentAck], None],
+    ) -> None:
+        self._socket = socket
+        self._session = session
+        self._subscription = subscription
+        self._transport = transport
+        self._delivery = delivery
+        self._on_deployment_ack = on_deployment_ack
+        self._outbox: list[Action] = []
+        self._clock = asyncio.get_running_loop().time
+
+    async def run(self, opening: Iterable[Action]) -> None:
+        """Speak until one side ends."""
+        writer = asyncio.create_task(self._write(opening), name="gateway-writer")
+        try:
+            await self._read()
+        finally:
+            writer.cancel()
+            with suppress(asyncio.CancelledError):
+                await writer
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._socket.receive()
+            now = self._clock()
+            if message.type in _CLOSED:
+                return
+            if message.type is WSMsgType.TEXT:
+                self._react(self._session.receive_text(message.data, now))
+            elif message.type is WSMsgType.PONG:
+                self._react(self._session.receive_pong(bytes(message.data), now))
+            elif message.type is WSMsgType.PING:
+                await self._socket.pong(bytes(message.data))
+            else:
+                self._react(self._session.receive_binary(len(message.data), now))
+
+    def _react(self, actions: Iterable[Action]) -> None:
+        """Carry out at once what needs no socket; leave the rest to the writer, and tell it that there may be room."""
+        for action in actions:
+            match action:
+                case Confirmed(offset):
+                    metrics.confirmed(offset - self._subscription.confirmed.offset)
+                    self._subscription.acknowledge(offset)
+                case Rejected(offset, reason):
+                    self._report(offset, OutcomeKind.REJECTED, reason)
+                case Acknowledged(ack, offset):
+                    self._note_deployment(ack, offset)
+                case _:
+                    self._outbox.append(action)
+        self._subscription.changed.set()
+
+    def _note_deployment(self, ack: DeploymentAck, offset: int | None) -> None:
+        self._on_deployment_ack(ack)
+        if offset is not None:
+            kind = OutcomeKind.APPLIED if ack.succeeded else OutcomeKind.REJECTED
+            self._report(offset, kind, ack.error_code)
+
+    def _report(self, offset: int, kind: OutcomeKind, reason: str) -> None:
+        connection = self._subscription.connection
+        self._delivery.outcomes.report(
+            Outcome(
+                gateway_id=connection.gateway_id,
+                replica=connection.replica,
+                offset=offset,
+                kind=kind,
+                reason=reason,
+            )
+        )
+
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    async def _write(self, opening: Iterable[Action]) -> None:
+        """Send until the connection ends; whatever ends it here also ends the reading."""
+        try:
+            await self._perform(opening)
+            while True:
+                await self._write_next()
+        except SubscriptionClosed as closed:
+            await self._close(for_reason(closed.reason))
+        except (ClientConnectionResetError, ConnectionError):
+            self._abort()
+        except TimeoutError:
+            _logger.warning("peer-does-not-read", gateway=self._subscription.connection.gateway_id)
+            self._abort()
+
+    async def _write_next(self) -> None:
+        outbox, self._outbox = self._outbox, []
+        await self._perform(outbox)
+        if self._clock() >= self._session.next_tick_at:
+            await self._perform(self._session.tick(self._clock()))
+        # Asked even without room: it is also how the end of the subscription is noticed.
+        events = self._subscription.take_now(self._session.room)
+        if events:
+            await self._perform(self._session.deliver(events, self._clock()))
+            self._subscription.mark_sent(events[-1].offset)
+            metrics.delivered(len(events))
+        elif not self._outbox:
+            await self._subscription.changed.wait(max(0.0, self._session.next_tick_at - self._clock()))
+
+    async def _perform(self, actions: Iterable[Action]) -> None:
+        for action in actions:
+            match action:
+                case SendText(text):
+                    async with asyncio.timeout(WRITE_TIME_LIMIT):
+                        await self._socket.send_str(text)
+                case SendPing(payload):
+                    async with asyncio.timeout(WRITE_TIME_LIMIT):
+                        await self._socket.ping(payload)
+                case Close(code):
+                    await self._close(code)
+                case ResyncDone():
+                    await self._note_resynchronized()
+
+    async def _note_resynchronized(self) -> None:
+        """The mark may outlive a database outage; then it goes with the next resynchronization."""
+        with suppress(StorageError):
+            await self._delivery.resynchronized(self._subscription)
+
+    async def _close(self, code: CloseCode) -> None:
+        async with asyncio.timeout(WRITE_TIME_LIMIT):
+            await self._socket.close(code=code.number, message=code.reason.encode())
+
+    def _abort(self) -> None:
+        """Drop the connection without a close frame: the peer would not read it."""
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,213 @@
+"""One replica: the hub, both listeners, and the order in which they start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+
+import uvicorn
+from aiohttp import web
+
+from gatecast.controlplane.admin_tokens import AdminTokens
+from gatecast.controlplane.gateway_tokens import GatewayTokens
+from gatecast.controlplane.gateways import Gateways
+from gatecast.errors import GatecastError, SettingInvalid
+from gatecast.hub import EventHub
+from gatecast.server.admin_api import AdminContext, create_admin_app
+from gatecast.server.admission import Admission
+from gatecast.server.gateway_api import GatewayContext, create_gateway_app
+from gatecast.server.tls import gateway_tls
+from gatecast.settings import Settings, variable
+from gatecast.telemetry import get_logger, metrics
+
+#: Packages with the control plane's own tables.
+MIGRATIONS = ("gatecast.controlplane.migrations",)
+
+#: A readiness check waits this long for the database, in seconds.
+_PING_TIME_LIMIT = 2.0
+
+_logger = get_logger("pod")
+
+
+class Pod:
+    """A running replica."""
+
+    def __init__(self, settings: Settings, hub: EventHub) -> None:
+        self.settings = settings
+        self.hub = hub
+        self.gateways = Gateways(hub)
+        self.gateway_tokens = GatewayTokens(hub)
+        self.admin_tokens = AdminTokens(hub.storage)
+        self.admission = Admission(settings, clock=asyncio.get_running_loop().time)
+        #: The admin token that was made just now: to be shown once. None when there was one already.
+        self.first_admin_token: str | None = None
+        #: Base URL of the admin API.
+        self.api_url = ""
+        #: Base URL that gateways connect to.
+        self.gateway_url = ""
+        self._draining = False
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Settings) -> AsyncIterator[Pod]:
+        """Start both listeners on an open hub; on leaving, stop in an orderly way within the drain time.
+
+        Raises:
+            SettingInvalid: an address is taken, a certificate cannot be loaded, or another setting is wrong.
+            StorageError: the database cannot be used.
+        """
+        async with AsyncExitStack() as stack:
+            api_socket = stack.enter_context(_listening("api_listen", settings.api_listen))
+            gateway_socket = stack.enter_context(_listening("gateway_listen", settings.gateway_listen))
+            hub = await stack.enter_async_context(EventHub.open(settings=settings, migrations=MIGRATIONS))
+            pod = cls(settings, hub)
+            pod.first_admin_token = await pod.admin_tokens.prepare(settings.admin_token)
+            await stack.enter_async_context(pod._gateway_listener(gateway_socket))
+            await stack.enter_async_context(pod._api_listener(api_socket))
+            try:
+                yield pod
+            finally:
+                await pod._send_gateways_away()
+
+    async def problems(self) -> list[str]:
+        """Why this pod should get no traffic now; empty: it is ready."""
+        found: list[str] = []
+        if self._draining:
+            found.append("shutting down")
+        if self.hub.delivery.failure is not None:
+            found.append(f"a background task died: {type(self.hub.delivery.failure).__name__}")
+        try:
+            async with asyncio.timeout(_PING_TIME_LIMIT):
+                await self.hub.storage.database.ping()
+        except (GatecastError, TimeoutError) as error:
+            found.append(str(error) or "the database does not answer")
+        return found
+
+    # --- listeners ----------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _gateway_listener(self, listening: socket.socket) -> AsyncIterator[None]:
+        tls = gateway_tls(self.settings)
+        context = GatewayContext(
+            hub=self.hub,
+            settings=self.settings,
+            gateways=self.gateways,
+            tokens=self.gateway_tokens,
+            admission=self.admission,
+        )
+        runner = web.AppRunner(create_gateway_app(context), access_log=None, handle_signals=False, shutdown_timeout=2.0)
+        await runner.setup()
+        try:
+            await web.SockSite(runner, listening, ssl_context=tls, backlog=1024).start()
+            self.gateway_url = f"{'https' if tls else 'http'}://{_host_and_port(listening)}"
+            yield
+        finally:
+            await runner.cleanup()
+
+    @asynccontextmanager
+    async def _api_listener(self, listening: socket.socket) -> AsyncIterator[None]:
+        context = AdminContext(
+            hub=self.hub,
+            settings=self.settings,
+            gateways=self.gateways,
+            tokens=self.gateway_tokens,
+            admin_tokens=self.admin_tokens,
+            problems=self.problems,
+        )
+        config = uvicorn.Config(
+            create_admin_app(context),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=max(1, int(self.settings.drain_time.total_seconds() / 4)),
+        )
+        server = _ApiServer(config)
+        serving = asyncio.create_task(server.serve(sockets=[listening]), name="api-listener")
+        self.api_url = f"http://{_host_and_port(listening)}"
+        try:
+            yield
+        finally:
+            # Requests that are running are finished; new ones are refused.
+            server.should_exit = True
+            await serving
+
+    # --- stopping -----------------------------------------------------------------------------------------------
+
+    async def _send_gateways_away(self) -> None:
+        """The first step of stopping: unready, nobody new, and the gateways leave spread over half the drain time.
+
+        What follows is in the exit stack: running requests are finished, accepted events are stored, positions are
+        flushed and the lease is given back, each bounded, so that a hanging database does not keep the pod alive.
+        """
+        self._draining = self.admission.closed = True
+        subscriptions = list(self.hub.delivery.subscriptions)
+        _logger.info("draining", connections=len(subscriptions))
+        random.shuffle(subscriptions)
+        pause = self.settings.drain_time.total_seconds() / 2 / max(1, len(subscriptions))
+        for subscription in subscriptions:
+            subscription.dismiss("restarting")
+            await asyncio.sleep(min(pause, _LONGEST_DRAIN_PAUSE))
+
+
+#: With few gateways the drain does not take its whole time; in seconds.
+_LONGEST_DRAIN_PAUSE = 0.1
+
+
+class _ApiServer(uvicorn.Server):
+    """Uvicorn, with the signals left to the pod: it has more to stop than this listener."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture nothing."""
+        yield
+
+
+@contextmanager
+def _listening(setting: str, address: str) -> Iterator[socket.socket]:
+    """A listening socket, bound before anything else starts, so that a taken address is found at once."""
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setblocking(False)
+        try:
+            listening.bind((host.strip("[]"), int(port)))
+        except OSError as error:
+            raise SettingInvalid(
+                variable(setting), address, f"be an address that is free on this machine ({error.strerror})"
+            ) from error
+        yield listening
+
+
+def _host_and_port(listening: socket.socket) -> str:
+    host, port, *_ = listening.getsockname()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def serve(settings: Settings, *, announce: Callable[[Pod], None]) -> int:
+    """Run one pod until it is told to stop; return the exit status: 1 when a part of it died."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with Pod.open(settings) as pod:
+        metrics.watch(pod.hub, pod.admission)
+        announce(pod)
+        await _first_of(stop, pod.hub.delivery.failed)
+        failed = pod.hub.delivery.failure is not None
+    return 1 if failed else 0
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+            with suppress(asyncio.CancelledError):
+                await wait

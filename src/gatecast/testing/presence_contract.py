@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from gatecast.errors import UnknownGateway
+from gatecast.errors import StorageUnavailable, UnknownGateway
 from gatecast.events import Position
 from gatecast.storage.contract import Dismissal, GatewayStatus, Storage
 from gatecast.testing.storage_backend import (
@@ -234,9 +234,10 @@ class PresenceContract(StorageBackend):
             assert (await _status(storage)).confirmed == 2
             assert (await read(storage)).head == 3
 
-    async def test_a_position_of_a_foreign_epoch_can_be_stored(self, tmp_path: Path) -> None:
-        """`connect` stores what it is given: the next standing shows that it belongs to another history."""
+    async def test_s20_connecting_at_a_position_of_another_epoch_is_refused(self, tmp_path: Path) -> None:
+        """Whoever looked before a new history began must look again; nothing is recorded."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
-            foreign = Position(uuid4(), 7)
-            await storage.presence.connect(make_connection(), start=foreign)
-            assert (await storage.presence.standing(GATEWAY, "")).confirmed == foreign
+            with pytest.raises(StorageUnavailable):
+                await storage.presence.connect(make_connection(), start=Position(uuid4(), 7))
+            assert (await storage.presence.standing(GATEWAY, "")).confirmed is None
+            assert await _live(storage) == []

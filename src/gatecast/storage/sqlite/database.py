@@ -1,0 +1,185 @@
+"""One SQLite file: a writing thread, a reading thread, and the schema's migrations."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import LiteralString, TypeVar
+
+from gatecast.errors import SchemaMissing, StorageUnavailable, TransactionUnusable
+from gatecast.storage.contract import Row
+from gatecast.storage.migrations import SchemaNeed, available, need, newest
+from gatecast.storage.sqlite import schema
+from gatecast.storage.sqlite.caller_transaction import is_same_file, work_in_part, work_inside
+from gatecast.storage.sqlite.connection import BUSY_TIME_LIMIT
+from gatecast.storage.sqlite.connection_thread import ConnectionThread, Work
+from gatecast.storage.sqlite.statements import (
+    CONTROL,
+    begin,
+    change,
+    commit,
+    reading,
+    roll_back,
+    select,
+    select_named,
+    writing,
+)
+
+T = TypeVar("T")
+
+
+class SqliteTransaction:
+    """An open transaction; each statement runs in the writing thread."""
+
+    def __init__(self, thread: ConnectionThread, path: Path) -> None:
+        self._thread = thread
+        self._ended = False
+        #: The database that it changes.
+        self.path = path
+
+    async def fetch(self, query: LiteralString, *arguments: object) -> list[Row]:
+        """Every row of the result."""
+        return await self._run(lambda connection: select_named(connection, query, *arguments))
+
+    async def fetch_one(self, query: LiteralString, *arguments: object) -> Row | None:
+        """The first row of the result, or None."""
+        rows = await self.fetch(query, *arguments)
+        return rows[0] if rows else None
+
+    async def execute(self, query: LiteralString, *arguments: object) -> int:
+        """How many rows the statement changed."""
+        return await self._run(lambda connection: change(connection, query, *arguments))
+
+    async def take_part(self, work: Work[T]) -> T:
+        """The result of the work as a part of this transaction; when it raises, only the part is undone."""
+        return await self._run(partial(work_in_part, work=work))
+
+    def end(self) -> None:
+        """Refuse further work: behind the commit it would stand in no transaction."""
+        self._ended = True
+
+    async def _run(self, work: Work[T]) -> T:
+        if self._ended:
+            raise TransactionUnusable("it has ended")
+        return await self._thread.run_to_its_end(partial(_in_transaction, work))
+
+
+class SqliteDatabase:
+    """One SQLite file, written by one thread and read by another."""
+
+    def __init__(
+        self, path: Path, *, writer: ConnectionThread, reader: ConnectionThread, migrations: Sequence[str]
+    ) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._migrations = available(*migrations)
+        # Keeps others out of the writing thread between the statements of a transaction.
+        self._lock = asyncio.Lock()
+        #: The file.
+        self.path = path
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[SqliteTransaction]:
+        """Begin; commit when the block ends, roll back when it raises or is cancelled."""
+        async with self._writing_turn():
+            transaction = SqliteTransaction(self._writer, self.path)
+            try:
+                await self._writer.run_to_its_end(begin)
+                yield transaction
+                transaction.end()
+                await self._writer.run_to_its_end(commit)
+            except BaseException:
+                transaction.end()
+                await self._writer.run_to_its_end(roll_back)
+                raise
+
+    async def write(self, work: Work[T]) -> T:
+        """The result of the work as a transaction of its own.
+
+        Cancelled, it is still whole or nothing: it begins, commits and rolls back inside the thread.
+        """
+        async with self._writing_turn():
+            return await self._writer.run(partial(_as_transaction, work))
+
+    async def write_in(self, transaction: object, work: Work[T]) -> T:
+        """The result of the work as a part of the caller's transaction.
+
+        Raises:
+            TransactionUnusable: it is not an open transaction of this database.
+        """
+        match transaction:
+            case SqliteTransaction() if is_same_file(transaction.path, self.path):
+                return await transaction.take_part(work)
+            case sqlite3.Connection():
+                return work_inside(transaction, self.path, work)
+        raise TransactionUnusable(
+            f"give a sqlite3.Connection or a transaction of this database, not {type(transaction).__name__}"
+        )
+
+    async def write_with(self, transaction: object | None, work: Work[T]) -> T:
+        """As `write` without a transaction, as `write_in` with one."""
+        return await (self.write(work) if transaction is None else self.write_in(transaction, work))
+
+    async def read(self, work: Work[T]) -> T:
+        """The result of work that only reads, and sees one instant."""
+        return await self._reader.run(partial(_as_snapshot, work))
+
+    async def fetch(self, query: LiteralString, *arguments: object) -> list[Row]:
+        """Every row of a query that changes nothing, outside of any transaction."""
+        return await self._reader.run(lambda connection: select_named(connection, query, *arguments))
+
+    async def ping(self) -> None:
+        """Return when the file can be read."""
+        await self._reader.run(lambda connection: select(connection, CONTROL["ping"]))
+
+    async def schema_version(self) -> int:
+        """Number of the newest migration of the event log that was applied; 0 for an empty database."""
+        return newest(await self._applied())
+
+    async def schema_need(self) -> SchemaNeed:
+        """What the database lacks."""
+        return need(self._migrations, await self._applied())
+
+    async def migrate(self) -> list[int]:
+        """Apply the migrations that are missing; pods that start at once do it once, the others wait."""
+        async with self._writing_turn():
+            return await self._writer.run(lambda connection: schema.migrate(connection, self._migrations))
+
+    async def _applied(self) -> list[int]:
+        try:
+            return [row["number"] for row in await self.fetch(CONTROL["applied_migrations"])]
+        except SchemaMissing:
+            return []
+
+    @asynccontextmanager
+    async def _writing_turn(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(BUSY_TIME_LIMIT):
+                await self._lock.acquire()
+        except TimeoutError:
+            raise StorageUnavailable(f"a transaction of this process was open for over {BUSY_TIME_LIMIT:g} s") from None
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+
+def _in_transaction(work: Work[T], connection: sqlite3.Connection) -> T:
+    # After some errors (a full disk) SQLite rolls back by itself; what follows must not be committed one by one.
+    if not connection.in_transaction:
+        raise StorageUnavailable("the transaction was rolled back after an error")
+    return work(connection)
+
+
+def _as_transaction(work: Work[T], connection: sqlite3.Connection) -> T:
+    with writing(connection):
+        return work(connection)
+
+
+def _as_snapshot(work: Work[T], connection: sqlite3.Connection) -> T:
+    with reading(connection):
+        return work(connection)

@@ -1,0 +1,56 @@
+-- name: use_wal
+-- Readers never wait for the writer. Stays with the file; answers with the mode that is now in force.
+PRAGMA journal_mode = WAL
+
+-- name: sync_fully
+-- A commit returns when it is on disk (promise P1).
+PRAGMA synchronous = FULL
+
+-- name: enforce_references
+PRAGMA foreign_keys = ON
+
+-- name: only_read
+PRAGMA query_only = ON
+
+-- name: begin_writing
+-- Takes the write lock at once: a transaction that first reads and then writes could fail in its middle.
+BEGIN IMMEDIATE
+
+-- name: begin_reading
+-- The first read fixes what all of them see.
+BEGIN
+
+-- name: commit
+COMMIT
+
+-- name: roll_back
+ROLLBACK
+
+-- name: begin_part
+SAVEPOINT gatecast
+
+-- name: keep_part
+RELEASE gatecast
+
+-- name: undo_part
+ROLLBACK TO gatecast
+
+-- name: files
+PRAGMA database_list
+
+-- name: ping
+-- Reads the file, which `SELECT 1` does not.
+SELECT count(*) FROM sqlite_schema
+
+-- name: prepare_migrations
+CREATE TABLE IF NOT EXISTS schema_migrations (
+    number     integer PRIMARY KEY,
+    name       text NOT NULL,
+    applied_at text NOT NULL
+)
+
+-- name: applied_migrations
+SELECT number FROM schema_migrations ORDER BY number
+
+-- name: note_migration
+INSERT INTO schema_migrations (number, name, applied_at) VALUES ($1, $2, now())

@@ -1,0 +1,93 @@
+"""The event log on SQLite: each operation is one piece of work for one of the two threads."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from functools import partial
+from uuid import UUID, uuid4
+
+from gatecast.errors import UnknownGateway
+from gatecast.events import Event
+from gatecast.storage.contract import Busy, Changes, PublishResult, ReadRequest, ReadResult, Receipt, TrimPolicy
+from gatecast.storage.sqlite import reading, retention
+from gatecast.storage.sqlite.connection import Clock, system_clock
+from gatecast.storage.sqlite.database import SqliteDatabase
+from gatecast.storage.sqlite.publishing import QUERIES, append, next_change
+from gatecast.storage.sqlite.statements import change, select
+from gatecast.storage.sqlite.values import to_text
+
+
+class SqliteEventLog:
+    """One log per gateway in SQLite."""
+
+    def __init__(self, database: SqliteDatabase, clock: Clock = system_clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def publish(self, groups: Sequence[Sequence[Event]], *, wait: bool = True) -> list[PublishResult]:  # noqa: ARG002 - one writer at a time: no log is ever held while another is free
+        """Append groups of events in one transaction."""
+        return await self._database.write(lambda connection: self._append(connection, groups))
+
+    async def publish_in(self, transaction: object, events: Sequence[Event]) -> tuple[Receipt, ...]:
+        """Append events inside the caller's own transaction."""
+        return await self._database.write_in(transaction, lambda connection: self._append_one_group(connection, events))
+
+    def _append(self, connection: sqlite3.Connection, groups: Sequence[Sequence[Event]]) -> list[PublishResult]:
+        # The time is an argument: a caller's own connection does not know our `now()`.
+        return append(connection, groups, to_text(self._clock()))
+
+    def _append_one_group(self, connection: sqlite3.Connection, events: Sequence[Event]) -> tuple[Receipt, ...]:
+        [result] = self._append(connection, [events])
+        if isinstance(result, UnknownGateway):
+            raise result
+        assert not isinstance(result, Busy)  # noqa: S101 - SQLite never answers that
+        return result
+
+    async def changed_since(self, marker: int) -> Changes:
+        """The gateways whose logs grew since `marker`, which is a number of a change."""
+        return await self._database.read(partial(reading.changed_since, marker=marker))
+
+    async def read(self, requests: Sequence[ReadRequest]) -> list[ReadResult | None]:
+        """The next events for each request, all of one instant."""
+        return await self._database.read(partial(reading.read_logs, requests=requests))
+
+    async def register(self, gateway_id: str, *, transaction: object | None = None) -> bool:
+        """Begin an empty log."""
+        return await self._database.write_with(transaction, partial(_register, gateway_id=gateway_id))
+
+    async def forget(self, gateway_id: str, *, transaction: object | None = None) -> bool:
+        """Remove a gateway's log, positions and outcomes, and dismiss its connections."""
+        return await self._database.write_with(transaction, partial(_forget, gateway_id=gateway_id))
+
+    async def trim(self, policy: TrimPolicy) -> int:
+        """Remove at most one chunk of old events."""
+        limits = retention.TrimLimits.of(policy, self._clock())
+        gateways = await self._database.read(partial(retention.trimmable, limits=limits))
+        if not gateways:
+            return 0
+        return await self._database.write(partial(retention.trim, limits=limits, gateways=gateways))
+
+    async def renew_epoch(self, expected: UUID) -> UUID:
+        """Begin a new history unless another pod did so first."""
+        return await self._database.write(partial(_renew_epoch, expected=expected))
+
+
+def _register(connection: sqlite3.Connection, gateway_id: str) -> bool:
+    return change(connection, QUERIES["register"], gateway_id, next_change(connection)) == 1
+
+
+def _forget(connection: sqlite3.Connection, gateway_id: str) -> bool:
+    if change(connection, QUERIES["forget_stream"], gateway_id) == 0:
+        return False
+    for removal in ("forget_events", "forget_positions", "forget_outcomes", "dismiss_gateway"):
+        change(connection, QUERIES[removal], gateway_id)
+    return True
+
+
+def _renew_epoch(connection: sqlite3.Connection, expected: UUID) -> UUID:
+    if change(connection, QUERIES["renew_epoch"], expected, uuid4()):
+        change(connection, QUERIES["touch_every_stream"])
+        change(connection, QUERIES["reset_connections"])
+    [(epoch, _)] = select(connection, QUERIES["epoch"])
+    return UUID(epoch)

@@ -1,0 +1,83 @@
+-- The event log, positions, presence and outcomes. SQLite 3.38 or newer.
+--
+-- Times are text, "YYYY-MM-DD HH:MM:SS.ffffff+00:00": always UTC and always as wide, so they sort as they are.
+-- Uuids are text.
+
+-- One row. `last_change` rises with every transaction that changes a log: writers take turns, so a number that is
+-- given earlier is also committed earlier, and a reader that remembers the last one can never skip a commit.
+CREATE TABLE epoch (
+    only_row    integer PRIMARY KEY DEFAULT 1 CHECK (only_row = 1),
+    current     text NOT NULL,
+    begun_at    text NOT NULL,
+    last_change integer NOT NULL DEFAULT 0
+);
+INSERT INTO epoch (current, begun_at) VALUES (gen_random_uuid(), now());
+
+CREATE TABLE gateway_streams (
+    gateway_id      text PRIMARY KEY,
+    head            integer NOT NULL DEFAULT 0,
+    trimmed_through integer NOT NULL DEFAULT 0,
+    changed_seq     integer NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX gateway_streams_changed ON gateway_streams (changed_seq);
+
+-- The payload stands last: whatever else is asked of a row is read without following its overflow pages.
+CREATE TABLE events (
+    gateway_id    text NOT NULL,
+    "offset"      integer NOT NULL,
+    event_id      text NOT NULL,
+    type          text NOT NULL,
+    action        text NOT NULL,
+    entity_type   text NOT NULL,
+    entity_id     text NOT NULL,
+    size          integer NOT NULL,
+    originated_at text NOT NULL,
+    recorded_at   text NOT NULL,
+    trace_parent  text,
+    payload       text NOT NULL,
+    PRIMARY KEY (gateway_id, "offset")
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX events_event_id ON events (gateway_id, event_id);
+
+CREATE TABLE cursors (
+    gateway_id    text NOT NULL REFERENCES gateway_streams ON DELETE CASCADE,
+    replica       text NOT NULL,
+    epoch         text NOT NULL,
+    sent          integer NOT NULL,
+    confirmed     integer NOT NULL,
+    resync_reason text,
+    updated_at    text NOT NULL,
+    PRIMARY KEY (gateway_id, replica)
+) WITHOUT ROWID;
+
+CREATE TABLE pods (
+    pod_id      text PRIMARY KEY,
+    lease_until text NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE connections (
+    connection_id text PRIMARY KEY,
+    gateway_id    text NOT NULL,
+    replica       text NOT NULL,
+    pod_id        text NOT NULL,
+    protocol      text NOT NULL,
+    remote        text NOT NULL,
+    token_id      text,
+    connected_at  text NOT NULL,
+    sent          integer NOT NULL,
+    confirmed     integer NOT NULL,
+    dismissal     text
+) WITHOUT ROWID;
+CREATE INDEX connections_gateway ON connections (gateway_id, replica);
+CREATE INDEX connections_pod ON connections (pod_id, dismissal);
+CREATE INDEX connections_token ON connections (token_id) WHERE token_id IS NOT NULL;
+
+CREATE TABLE outcomes (
+    gateway_id  text NOT NULL REFERENCES gateway_streams ON DELETE CASCADE,
+    "offset"    integer NOT NULL,
+    replica     text NOT NULL,
+    kind        text NOT NULL CHECK (kind IN ('applied', 'rejected')),
+    reason      text NOT NULL,
+    recorded_at text NOT NULL,
+    PRIMARY KEY (gateway_id, "offset", replica)
+) WITHOUT ROWID;

@@ -1,0 +1,44 @@
+"""What gateways said of single events, on SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gatecast.storage.contract import Outcome, OutcomeKind
+from gatecast.storage.queries import Queries
+from gatecast.storage.sqlite.database import SqliteDatabase
+from gatecast.storage.sqlite.statements import Columns, as_list, change_each, select
+from gatecast.storage.sqlite.values import to_moment
+
+QUERIES = Queries("gatecast.storage.sqlite", "outcomes.sql")
+
+
+class SqliteOutcomes:
+    """Outcomes in SQLite; the last word counts."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        self._database = database
+
+    async def record(self, outcomes: Sequence[Outcome]) -> None:
+        """Store outcomes; one for an event that is not in the log is dropped."""
+        rows = [(one.gateway_id, one.offset, one.replica, one.kind.value, one.reason) for one in outcomes]
+        await self._database.write(lambda connection: change_each(connection, QUERIES["record"], rows))
+
+    async def of_events(self, gateway_id: str, offsets: Sequence[int]) -> list[Outcome]:
+        """The outcomes of these events, of every replica, in offset order."""
+        rows = await self._database.read(
+            lambda connection: select(connection, QUERIES["of_events"], gateway_id, as_list(offsets))
+        )
+        return [_outcome(gateway_id, row) for row in rows]
+
+
+def _outcome(gateway_id: str, row: Columns) -> Outcome:
+    offset, replica, kind, reason, recorded_at = row
+    return Outcome(
+        gateway_id=gateway_id,
+        replica=replica,
+        offset=offset,
+        kind=OutcomeKind(kind),
+        reason=reason,
+        recorded_at=to_moment(recorded_at),
+    )

@@ -1,0 +1,176 @@
+"""Pods, leases, connections and positions on SQLite."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from gatecast.errors import StorageUnavailable, UnknownGateway
+from gatecast.events import Position
+from gatecast.storage.contract import Connection, Dismissal, GatewayStatus, LiveConnection, Progress, Standing
+from gatecast.storage.queries import Queries
+from gatecast.storage.sqlite.connection import Clock, system_clock
+from gatecast.storage.sqlite.database import SqliteDatabase
+from gatecast.storage.sqlite.statements import Columns, as_list, change, change_each, select
+from gatecast.storage.sqlite.values import to_moment
+
+QUERIES = Queries("gatecast.storage.sqlite", "presence.sql")
+
+#: A pod whose lease ended so long ago is forgotten, with its connections.
+FORGET_AFTER = timedelta(minutes=10)
+
+
+class SqlitePresence:
+    """Who is connected, and how far, in SQLite."""
+
+    def __init__(self, database: SqliteDatabase, clock: Clock = system_clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def renew_lease(self, pod_id: str, duration: timedelta) -> bool:
+        """Keep this pod alive for `duration` from now; False when it was not known."""
+        return await self._database.write(partial(_renew_lease, pod_id=pod_id, duration=duration, now=self._clock()))
+
+    async def end_lease(self, pod_id: str) -> None:
+        """Remove the pod and its connections."""
+        await self._database.write(partial(_end_lease, pod_id=pod_id))
+
+    async def standing(self, gateway_id: str, replica: str) -> Standing:
+        """Where the log and the stored position stand."""
+        rows = await self._database.read(
+            lambda connection: select(connection, QUERIES["standing"], gateway_id, replica)
+        )
+        if not rows:
+            raise UnknownGateway(gateway_id)
+        return _standing(rows[0])
+
+    async def connect(self, connection: Connection, *, start: Position, newest_only: bool = False) -> None:
+        """Record a connection that will read from `start`, and make that the stored position."""
+        await self._database.write(partial(_connect, opened=connection, start=start, newest_only=newest_only))
+
+    async def record_progress(self, progress: Sequence[Progress]) -> None:
+        """Store how far connections have come."""
+        await self._database.write(partial(_record_progress, progress=progress))
+
+    async def disconnect(self, progress: Sequence[Progress]) -> None:
+        """Record last progress and remove those connections."""
+        await self._database.write(partial(_disconnect, progress=progress))
+
+    async def dismissals(self, pod_id: str) -> dict[str, Dismissal]:
+        """This pod's connections that must be closed, with the reason."""
+        rows = await self._database.read(lambda connection: select(connection, QUERIES["dismissals"], pod_id))
+        return {connection_id: Dismissal(dismissal) for connection_id, dismissal in rows}
+
+    async def dismiss_token(self, token_id: str, *, transaction: object | None = None) -> int:
+        """Ask every pod to close the connections that came with this token."""
+        return await self._database.write_with(
+            transaction, lambda connection: change(connection, QUERIES["dismiss_token"], token_id)
+        )
+
+    async def mark_resync(self, gateway_id: str, replica: str, reason: str | None) -> None:
+        """Note that the gateway must resynchronize, or with None that it has."""
+        await self._database.write(
+            lambda connection: change(connection, QUERIES["mark_resync"], gateway_id, replica, reason)
+        )
+
+    async def status(self, gateway_ids: Sequence[str]) -> dict[str, GatewayStatus]:
+        """The delivery status of each registered gateway among these, in one instant."""
+        return await self._database.read(partial(_status, gateway_ids=gateway_ids, now=self._clock()))
+
+
+def _renew_lease(connection: sqlite3.Connection, pod_id: str, duration: timedelta, now: datetime) -> bool:
+    change(connection, QUERIES["forget_connections_of_dead_pods"], now - FORGET_AFTER)
+    change(connection, QUERIES["forget_dead_pods"], now - FORGET_AFTER)
+    known = bool(select(connection, QUERIES["pod"], pod_id))
+    change(connection, QUERIES["renew_lease"], pod_id, now + duration)
+    return known
+
+
+def _end_lease(connection: sqlite3.Connection, pod_id: str) -> None:
+    change(connection, QUERIES["remove_connections_of_pod"], pod_id)
+    change(connection, QUERIES["remove_pod"], pod_id)
+
+
+def _connect(connection: sqlite3.Connection, opened: Connection, start: Position, *, newest_only: bool) -> None:
+    _check_place(connection, opened.gateway_id, start)
+    key = (opened.gateway_id, opened.replica)
+    change(connection, QUERIES["set_position"], *key, start.epoch, start.offset)
+    if newest_only:
+        change(connection, QUERIES["supersede"], *key, opened.connection_id)
+    by_whom = (opened.pod_id, opened.protocol, opened.remote, opened.token_id)
+    change(connection, QUERIES["insert_connection"], opened.connection_id, *key, *by_whom, start.offset)
+
+
+def _check_place(connection: sqlite3.Connection, gateway_id: str, start: Position) -> None:
+    rows = select(connection, QUERIES["place_to_connect"], gateway_id)
+    if not rows:
+        raise UnknownGateway(gateway_id)
+    if rows[0][0] != str(start.epoch):
+        raise StorageUnavailable("a new epoch has begun meanwhile")
+
+
+def _record_progress(connection: sqlite3.Connection, progress: Sequence[Progress]) -> None:
+    rows = [(one.connection_id, one.epoch, one.sent, one.confirmed) for one in progress]
+    change_each(connection, QUERIES["advance_connection"], rows)
+    change(connection, QUERIES["advance_positions"], as_list(one.connection_id for one in progress))
+
+
+def _disconnect(connection: sqlite3.Connection, progress: Sequence[Progress]) -> None:
+    # Those that leave count for the last time: the position stays where the slowest of them left.
+    _record_progress(connection, progress)
+    change(connection, QUERIES["remove_connections"], as_list(one.connection_id for one in progress))
+
+
+def _standing(row: Columns) -> Standing:
+    epoch, head, trimmed_through, position_epoch, confirmed = row
+    return Standing(
+        epoch=UUID(epoch),
+        head=head,
+        trimmed_through=trimmed_through,
+        confirmed=None if position_epoch is None else Position(UUID(position_epoch), confirmed),
+    )
+
+
+def _status(connection: sqlite3.Connection, gateway_ids: Sequence[str], now: datetime) -> dict[str, GatewayStatus]:
+    ids = as_list(gateway_ids)
+    live: dict[str, list[LiveConnection]] = {}
+    for gateway_id, *row in select(connection, QUERIES["live_connections"], ids):
+        live.setdefault(gateway_id, []).append(_live_connection(row))
+    rows = select(connection, QUERIES["status"], ids)
+    return {row[0]: _gateway_status(row, live.get(row[0], []), now) for row in rows}
+
+
+def _gateway_status(row: Columns, connections: Sequence[LiveConnection], now: datetime) -> GatewayStatus:
+    gateway_id, epoch, head, trimmed_through, sent, confirmed, updated_at, resync_reason, unconfirmed_since = row
+    lag = now - to_moment(unconfirmed_since) if unconfirmed_since else timedelta()
+    return GatewayStatus(
+        gateway_id=gateway_id,
+        epoch=UUID(epoch),
+        head=head,
+        trimmed_through=trimmed_through,
+        sent=sent,
+        confirmed=confirmed,
+        # The clock may have been set back since the event was recorded.
+        lag_seconds=max(0.0, lag.total_seconds()),
+        last_seen_at=to_moment(updated_at) if updated_at else None,
+        resync_reason=resync_reason,
+        connections=connections,
+    )
+
+
+def _live_connection(row: Sequence[Any]) -> LiveConnection:
+    connection_id, pod_id, replica, protocol, remote, connected_at, sent, confirmed = row
+    return LiveConnection(
+        connection_id=connection_id,
+        pod_id=pod_id,
+        replica=replica,
+        protocol=protocol,
+        remote=remote,
+        connected_at=to_moment(connected_at),
+        sent=sent,
+        confirmed=confirmed,
+    )

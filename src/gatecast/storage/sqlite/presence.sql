@@ -1,0 +1,106 @@
+-- name: pod
+SELECT pod_id FROM pods WHERE pod_id = $1
+
+-- name: renew_lease
+INSERT INTO pods (pod_id, lease_until) VALUES ($1, $2)
+ON CONFLICT (pod_id) DO UPDATE SET lease_until = excluded.lease_until
+
+-- name: forget_connections_of_dead_pods
+DELETE FROM connections WHERE pod_id IN (SELECT pod_id FROM pods WHERE lease_until < $1)
+
+-- name: forget_dead_pods
+DELETE FROM pods WHERE lease_until < $1
+
+-- name: remove_connections_of_pod
+DELETE FROM connections WHERE pod_id = $1
+
+-- name: remove_pod
+DELETE FROM pods WHERE pod_id = $1
+
+-- name: standing
+SELECT epoch.current, s.head, s.trimmed_through, c.epoch, c.confirmed
+FROM gateway_streams AS s CROSS JOIN epoch
+    LEFT JOIN cursors AS c ON c.gateway_id = s.gateway_id AND c.replica = $2
+WHERE s.gateway_id = $1
+
+-- name: place_to_connect
+-- The present epoch, if the gateway is registered.
+SELECT epoch.current FROM gateway_streams CROSS JOIN epoch WHERE gateway_id = $1
+
+-- name: set_position
+-- The client knows best where it stands, so this also moves back; `sent` is how far anybody got in this epoch.
+INSERT INTO cursors (gateway_id, replica, epoch, sent, confirmed, updated_at) VALUES ($1, $2, $3, $4, $4, now())
+ON CONFLICT (gateway_id, replica) DO UPDATE
+SET sent = CASE WHEN epoch = excluded.epoch THEN max(sent, excluded.sent) ELSE excluded.sent END,
+    epoch = excluded.epoch, confirmed = excluded.confirmed, updated_at = excluded.updated_at
+
+-- name: supersede
+UPDATE connections SET dismissal = 'superseded'
+WHERE gateway_id = $1 AND replica = $2 AND connection_id <> $3 AND dismissal IS NULL
+
+-- name: insert_connection
+-- Connecting again with the same id (its first answer was lost) replaces the row.
+INSERT OR REPLACE INTO connections (connection_id, gateway_id, replica, pod_id, protocol, remote, token_id, connected_at,
+                                    sent, confirmed)
+VALUES ($1, $2, $3, $4, $5, $6, $7, now(), $8, $8)
+
+-- name: advance_connection
+UPDATE connections SET sent = max(sent, $3), confirmed = max(confirmed, $4)
+WHERE connection_id = $1 AND $2 = (SELECT current FROM epoch)
+
+-- name: advance_positions
+-- Each position that the reporting connections ($1, a list of ids) share moves to what the slowest live connection has
+-- confirmed. Who reports is alive, even if its pod's lease ran out a moment ago. What a connection confirmed before its
+-- gateway was deleted says nothing about a log that was registered again under the same id.
+WITH reporting AS (
+    SELECT connection_id, gateway_id, replica FROM connections
+    WHERE connection_id IN (SELECT value FROM json_each($1))
+), reached AS (
+    SELECT o.gateway_id, o.replica, max(o.sent) AS sent, min(o.confirmed) AS confirmed
+    FROM connections AS o LEFT JOIN pods AS p ON p.pod_id = o.pod_id AND p.lease_until > now()
+    WHERE (o.gateway_id, o.replica) IN (SELECT gateway_id, replica FROM reporting)
+      AND (p.pod_id IS NOT NULL OR o.connection_id IN (SELECT connection_id FROM reporting))
+      AND o.dismissal IS NOT 'gateway-deleted'
+    GROUP BY o.gateway_id, o.replica
+)
+UPDATE cursors
+SET sent = max(cursors.sent, reached.sent), confirmed = max(cursors.confirmed, reached.confirmed), updated_at = now()
+FROM reached
+WHERE cursors.gateway_id = reached.gateway_id AND cursors.replica = reached.replica
+  AND cursors.epoch = (SELECT current FROM epoch)
+
+-- name: remove_connections
+DELETE FROM connections WHERE connection_id IN (SELECT value FROM json_each($1))
+
+-- name: dismissals
+SELECT connection_id, dismissal FROM connections WHERE pod_id = $1 AND dismissal IS NOT NULL
+
+-- name: dismiss_token
+UPDATE connections SET dismissal = 'token-revoked' WHERE token_id = $1
+
+-- name: mark_resync
+UPDATE cursors SET resync_reason = $3 WHERE gateway_id = $1 AND replica = $2
+
+-- name: status
+-- A position of an older epoch has confirmed nothing of this one.
+WITH position AS (
+    SELECT c.gateway_id, max(c.updated_at) AS updated_at,
+           coalesce(max(c.sent) FILTER (WHERE c.epoch = epoch.current), 0) AS sent,
+           coalesce(min(c.confirmed) FILTER (WHERE c.epoch = epoch.current), 0) AS confirmed,
+           max(CASE WHEN c.epoch = epoch.current THEN c.resync_reason ELSE 'epoch' END) AS resync_reason
+    FROM cursors AS c CROSS JOIN epoch
+    WHERE c.gateway_id IN (SELECT value FROM json_each($1)) GROUP BY c.gateway_id
+)
+SELECT s.gateway_id, epoch.current, s.head, s.trimmed_through, coalesce(p.sent, 0), coalesce(p.confirmed, 0),
+       p.updated_at, p.resync_reason,
+       (SELECT e.recorded_at FROM events AS e
+        WHERE e.gateway_id = s.gateway_id AND e."offset" > coalesce(p.confirmed, 0)
+        ORDER BY e."offset" LIMIT 1)
+FROM gateway_streams AS s CROSS JOIN epoch LEFT JOIN position AS p ON p.gateway_id = s.gateway_id
+WHERE s.gateway_id IN (SELECT value FROM json_each($1))
+
+-- name: live_connections
+SELECT c.gateway_id, c.connection_id, c.pod_id, c.replica, c.protocol, c.remote, c.connected_at, c.sent, c.confirmed
+FROM connections AS c JOIN pods AS p ON p.pod_id = c.pod_id AND p.lease_until > now()
+WHERE c.gateway_id IN (SELECT value FROM json_each($1)) AND c.dismissal IS NULL
+ORDER BY c.connected_at, c.connection_id

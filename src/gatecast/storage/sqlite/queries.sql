@@ -1,0 +1,66 @@
+-- name: heads
+-- The head of each of these gateways ($1, a list) that is registered.
+SELECT gateway_id, head FROM gateway_streams WHERE gateway_id IN (SELECT value FROM json_each($1))
+
+-- name: known_events
+-- Where those of these events ($1, a list of [gateway, id]) lie that are in the log already. CROSS JOIN keeps the
+-- order: one look into the index for each wanted event, however large the log is.
+SELECT e.gateway_id, e.event_id, e."offset"
+FROM json_each($1) AS wanted CROSS JOIN events AS e
+    ON e.gateway_id = json_extract(wanted.value, '$[0]') AND e.event_id = json_extract(wanted.value, '$[1]')
+
+-- name: next_change
+-- The number of this transaction's change. Nobody else gets it, or a later one, before this transaction has ended.
+UPDATE epoch SET last_change = last_change + 1 RETURNING last_change
+
+-- name: insert_event
+INSERT INTO events (gateway_id, "offset", event_id, type, action, entity_type, entity_id, size, originated_at,
+                    recorded_at, trace_parent, payload)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+
+-- name: move_head
+UPDATE gateway_streams SET head = $2, changed_seq = $3 WHERE gateway_id = $1
+
+-- name: epoch
+SELECT current, last_change FROM epoch
+
+-- name: changed_since
+SELECT gateway_id, head FROM gateway_streams WHERE changed_seq > $1
+
+-- name: streams
+SELECT gateway_id, head, trimmed_through FROM gateway_streams
+WHERE gateway_id IN (SELECT value FROM json_each($1))
+
+-- name: events_behind
+SELECT "offset", event_id, type, action, entity_type, entity_id, size, originated_at, recorded_at, trace_parent, payload
+FROM events WHERE gateway_id = $1 AND "offset" > $2 ORDER BY "offset" LIMIT $3
+
+-- name: register
+INSERT INTO gateway_streams (gateway_id, changed_seq) VALUES ($1, $2) ON CONFLICT (gateway_id) DO NOTHING
+
+-- name: forget_stream
+DELETE FROM gateway_streams WHERE gateway_id = $1
+
+-- name: forget_events
+DELETE FROM events WHERE gateway_id = $1
+
+-- name: forget_positions
+-- Named, although the schema cascades: a caller's own connection may not enforce references.
+DELETE FROM cursors WHERE gateway_id = $1
+
+-- name: forget_outcomes
+DELETE FROM outcomes WHERE gateway_id = $1
+
+-- name: dismiss_gateway
+UPDATE connections SET dismissal = 'gateway-deleted' WHERE gateway_id = $1
+
+-- name: renew_epoch
+UPDATE epoch SET current = $2, begun_at = now(), last_change = last_change + 1 WHERE current = $1
+
+-- name: touch_every_stream
+-- After a restore, numbers of changes may have gone back: everybody looks at everything once.
+UPDATE gateway_streams SET changed_seq = (SELECT last_change FROM epoch)
+
+-- name: reset_connections
+-- Nobody has confirmed anything of the new history.
+UPDATE connections SET sent = 0, confirmed = 0

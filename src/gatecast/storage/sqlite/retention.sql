@@ -1,0 +1,42 @@
+-- name: trimmable
+-- At most $4 gateways whose oldest event may go: older than $1, or one of more than $3, or confirmed and older than $2.
+SELECT s.gateway_id
+FROM gateway_streams AS s CROSS JOIN events AS oldest
+    ON oldest.gateway_id = s.gateway_id AND oldest."offset" = s.trimmed_through + 1
+WHERE oldest.recorded_at < $1
+   OR s.head - s.trimmed_through > $3
+   OR (oldest.recorded_at < $2
+       AND (SELECT min(c.confirmed) FROM cursors AS c JOIN epoch ON epoch.current = c.epoch
+            WHERE c.gateway_id = s.gateway_id) > s.trimmed_through)
+LIMIT $4
+
+-- name: cut
+-- How far the log $1 may go, at most $5 events, by the same three rules. Only an unbroken run from the front counts
+-- (scenario S19), so each age ends at the first event that is too young, whatever the clock did in between.
+WITH log AS (
+    SELECT gateway_id, head, trimmed_through, min(head, trimmed_through + $5) AS last,
+           coalesce((SELECT min(c.confirmed) FROM cursors AS c JOIN epoch ON epoch.current = c.epoch
+                     WHERE c.gateway_id = s.gateway_id), 0) AS confirmed
+    FROM gateway_streams AS s WHERE gateway_id = $1
+), age AS (
+    SELECT coalesce((SELECT e."offset" - 1 FROM events AS e
+                     WHERE e.gateway_id = log.gateway_id AND e."offset" > trimmed_through AND e."offset" <= last
+                       AND e.recorded_at >= $2
+                     ORDER BY e."offset" LIMIT 1), last) AS too_old,
+           coalesce((SELECT e."offset" - 1 FROM events AS e
+                     WHERE e.gateway_id = log.gateway_id AND e."offset" > trimmed_through AND e."offset" <= last
+                       AND e.recorded_at >= $3
+                     ORDER BY e."offset" LIMIT 1), last) AS old
+    FROM log
+)
+SELECT trimmed_through, max(trimmed_through, min(last, max(too_old, head - $4, min(old, confirmed))))
+FROM log CROSS JOIN age
+
+-- name: remove_events
+DELETE FROM events WHERE gateway_id = $1 AND "offset" <= $2
+
+-- name: remove_outcomes
+DELETE FROM outcomes WHERE gateway_id = $1 AND "offset" <= $2
+
+-- name: move_trimmed_through
+UPDATE gateway_streams SET trimmed_through = $2 WHERE gateway_id = $1

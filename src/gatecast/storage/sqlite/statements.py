@@ -1,0 +1,119 @@
+"""Runs statements on a connection, inside the thread that owns it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any, LiteralString, TypeAlias
+
+from gatecast.storage.contract import Row
+from gatecast.storage.queries import Queries
+from gatecast.storage.sqlite.values import bind
+
+CONTROL = Queries("gatecast.storage.sqlite", "database.sql")
+
+#: One row, by column number.
+Columns: TypeAlias = tuple[Any, ...]
+
+
+@contextmanager
+def _ran(connection: sqlite3.Connection, query: LiteralString, arguments: Iterable[object]) -> Iterator[sqlite3.Cursor]:
+    with closing(connection.cursor()) as cursor:
+        # A caller's connection may make its rows into something else.
+        cursor.row_factory = None
+        cursor.execute(query, bind(arguments))
+        yield cursor
+
+
+def select(connection: sqlite3.Connection, query: LiteralString, *arguments: object) -> list[Columns]:
+    """Every row of the result."""
+    with _ran(connection, query, arguments) as cursor:
+        return cursor.fetchall()
+
+
+def select_each(
+    connection: sqlite3.Connection, query: LiteralString, *arguments: object
+) -> Generator[Columns, None, None]:
+    """The rows of the result, fetched as they are asked for."""
+    with _ran(connection, query, arguments) as cursor:
+        yield from cursor
+
+
+def select_named(connection: sqlite3.Connection, query: LiteralString, *arguments: object) -> list[Row]:
+    """Every row of the result, by column name."""
+    with _ran(connection, query, arguments) as cursor:
+        names = [column[0] for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
+
+
+def change(connection: sqlite3.Connection, query: LiteralString, *arguments: object) -> int:
+    """How many rows the statement changed."""
+    with _ran(connection, query, arguments) as cursor:
+        # A statement with RETURNING has done its work when its rows are read.
+        cursor.fetchall()
+        return max(cursor.rowcount, 0)
+
+
+def change_each(connection: sqlite3.Connection, query: LiteralString, rows: Iterable[Iterable[object]]) -> None:
+    """Run the statement once for each row of arguments."""
+    with closing(connection.cursor()) as cursor:
+        cursor.executemany(query, map(bind, rows))
+
+
+def as_list(values: Iterable[object]) -> str:
+    """Many values as one argument, for `json_each`."""
+    return json.dumps(list(values), ensure_ascii=False)
+
+
+def begin(connection: sqlite3.Connection) -> None:
+    """Begin to write."""
+    connection.execute(CONTROL["begin_writing"])
+
+
+def commit(connection: sqlite3.Connection) -> None:
+    """Make it durable; a commit that fails has changed nothing."""
+    connection.execute(CONTROL["commit"])
+
+
+def roll_back(connection: sqlite3.Connection) -> None:
+    """Undo what is not committed; SQLite itself does so after some errors, then nothing is left to undo."""
+    if connection.in_transaction:
+        connection.execute(CONTROL["roll_back"])
+
+
+@contextmanager
+def writing(connection: sqlite3.Connection) -> Iterator[None]:
+    """The block as one transaction."""
+    begin(connection)
+    try:
+        yield
+        commit(connection)
+    except BaseException:
+        roll_back(connection)
+        raise
+
+
+@contextmanager
+def reading(connection: sqlite3.Connection) -> Iterator[None]:
+    """Everything that the block reads is of one instant."""
+    connection.execute(CONTROL["begin_reading"])
+    try:
+        yield
+    finally:
+        roll_back(connection)
+
+
+@contextmanager
+def part(connection: sqlite3.Connection) -> Iterator[None]:
+    """The block as a part of the open transaction: when it raises, only the part is undone."""
+    connection.execute(CONTROL["begin_part"])
+    try:
+        yield
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute(CONTROL["undo_part"])
+            connection.execute(CONTROL["keep_part"])
+        raise
+    connection.execute(CONTROL["keep_part"])

@@ -1,0 +1,53 @@
+"""Opens SQLite as storage."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Self
+
+from gatecast.storage.sqlite.connection import Clock, open_reader, open_writer, system_clock
+from gatecast.storage.sqlite.connection_thread import ConnectionThread
+from gatecast.storage.sqlite.database import SqliteDatabase
+from gatecast.storage.sqlite.log import SqliteEventLog
+from gatecast.storage.sqlite.outcomes import SqliteOutcomes
+from gatecast.storage.sqlite.presence import SqlitePresence
+
+#: Where this backend's own migrations lie.
+MIGRATIONS = "gatecast.storage.sqlite.migrations"
+
+
+class SqliteStorage:
+    """One SQLite file with the three contracts on it."""
+
+    def __init__(self, database: SqliteDatabase, clock: Clock = system_clock) -> None:
+        self.database = database
+        self.log = SqliteEventLog(database, clock)
+        self.presence = SqlitePresence(database, clock)
+        self.outcomes = SqliteOutcomes(database)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, path: str | PathLike[str], *, migrations: Sequence[str] = (MIGRATIONS,), clock: Clock = system_clock
+    ) -> AsyncIterator[Self]:
+        """Open the file, or make an empty one; its schema comes with `database.migrate()`.
+
+        Raises:
+            StorageUnavailable: the file cannot be opened, or is no database.
+        """
+        file = _absolute(path)
+        async with (
+            # The writer closes last, which moves the write-ahead log into the file.
+            ConnectionThread("gatecast-sqlite-writer", partial(open_writer, file, clock)) as writer,
+            ConnectionThread("gatecast-sqlite-reader", partial(open_reader, file, clock)) as reader,
+        ):
+            yield cls(SqliteDatabase(file, writer=writer, reader=reader, migrations=migrations), clock)
+
+
+def _absolute(path: str | PathLike[str]) -> Path:
+    """The file, wherever the process goes later."""
+    return Path(path).absolute()

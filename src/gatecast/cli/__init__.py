@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""One command per file; `main` puts them together."""

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 from uuid import uuid4
 
 from aiohttp import web
@@ -214,7 +212,7 @@ async def _speak(
     await socket.prepare(request)
     now = asyncio.get_running_loop().time()
     session = ServerSession(_opening(subscription, wish), context.session_limits, now=now)
-    opening = session.start(now, datetime.now(UTC))
+    opening = session.start(datetime.now(UTC))
     _logger.info("connected", gateway=identity.gateway_id, version=wish.version, start=str(subscription.start.position))
     conversation = GatewaySocket(
         socket,

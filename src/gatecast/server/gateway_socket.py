@@ -89,7 +89,7 @@ class GatewaySocket:
             elif message.type is WSMsgType.PING:
                 await self._socket.pong(bytes(message.data))
             else:
-                self._react(self._session.receive_binary(len(message.data), now))
+                self._react(self._session.receive_binary(now))
 
     def _react(self, actions: Iterable[Action]) -> None:
         """Carry out at once what needs no socket; leave the rest to the writer, and tell it that there may be room."""

@@ -173,7 +173,7 @@ def _listening(setting: str, address: str) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.setblocking(False)
+        listening.setblocking(False)  # noqa: FBT003 - the standard library's own
         try:
             listening.bind((host.strip("[]"), int(port)))
         except OSError as error:

@@ -1,0 +1,98 @@
+"""`gatecast gateway …`: the gateways of your organization."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import typer
+
+from gatecast.cli.output import JsonFlag, print_fields, print_json, print_table, screen
+from gatecast.cli.remote import DEFAULT_URL, ServerOption, TokenOption, ask, remote
+
+app = typer.Typer(no_args_is_help=True, help="Create, list, show and delete gateways.")
+
+GatewayArgument = Annotated[str, typer.Argument(help="Id or name of the gateway.", metavar="GATEWAY")]
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="Name, unique in your organization.")],
+    *,
+    display_name: Annotated[str, typer.Option(help="Name for people.")] = "",
+    kind: Annotated[str, typer.Option("--type", help="regular or ai.")] = "regular",
+    url: ServerOption = DEFAULT_URL,
+    token: TokenOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Register a gateway."""
+    body = {"name": name, "type": kind, **({"displayName": display_name} if display_name else {})}
+    created = ask(url, token, "POST", "/api/v1/gateways", body)
+    if as_json:
+        print_json(created)
+    else:
+        screen.print(f"created gateway [bold]{created['name']}[/bold] {created['id']}")
+        screen.print(f"next: gatecast token create {created['name']}", style="dim")
+
+
+@app.command(name="list")
+def list_gateways(*, url: ServerOption = DEFAULT_URL, token: TokenOption = "", as_json: JsonFlag = False) -> None:
+    """List gateways with the state of their delivery."""
+
+    async def run() -> list[dict[str, Any]]:
+        async with remote(url, token) as server:
+            return await server.all_items("/api/v1/gateways")
+
+    gateways = asyncio.run(run())
+    if as_json:
+        print_json(gateways)
+    else:
+        columns = {"name": "NAME", "id": "ID", "type": "TYPE", "connected": "CONNECTED", "lag": "LAG"}
+        print_table(gateways, columns, empty="no gateways yet; create one with: gatecast gateway create NAME")
+
+
+@app.command()
+def show(
+    gateway: GatewayArgument, *, url: ServerOption = DEFAULT_URL, token: TokenOption = "", as_json: JsonFlag = False
+) -> None:
+    """Show one gateway: its connections, its position, and how far it is behind."""
+    found = _at_gateway(url, token, gateway, "GET")
+    if as_json:
+        print_json(found)
+    else:
+        print_fields(found, [key for key in found if key != "manifest"])
+
+
+@app.command()
+def delete(
+    gateway: GatewayArgument,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    url: ServerOption = DEFAULT_URL,
+    token: TokenOption = "",
+) -> None:
+    """Delete a gateway with its tokens and its log, and close its connections everywhere."""
+    if not yes:
+        typer.confirm(f"Delete gateway {gateway}, its tokens and its log?", abort=True)
+    _at_gateway(url, token, gateway, "DELETE")
+    screen.print(f"deleted gateway [bold]{gateway}[/bold]")
+
+
+def why(
+    gateway: GatewayArgument, *, url: ServerOption = DEFAULT_URL, token: TokenOption = "", as_json: JsonFlag = False
+) -> None:
+    """Say in words why a gateway is, or is not, up to date."""
+    answer = _at_gateway(url, token, gateway, "GET", "/why")
+    if as_json:
+        print_json(answer)
+    else:
+        screen.print(f"[bold]{answer['code']}[/bold]: {answer['cause']}")
+
+
+def _at_gateway(url: str, token: str, gateway: str, method: str, path: str = "") -> Any:  # noqa: ANN401 - JSON
+    async def run() -> Any:  # noqa: ANN401 - JSON
+        async with remote(url, token) as server:
+            found = await server.gateway(gateway)
+            return await server.request(method, f"/api/v1/gateways/{found['id']}{path}")
+
+    return asyncio.run(run())

@@ -1,0 +1,61 @@
+"""The command `gatecast`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from gatecast.cli import bench, gateway, token
+from gatecast.cli.demo import demo
+from gatecast.cli.migrate import migrate
+from gatecast.cli.output import complaints, screen
+from gatecast.cli.publish import publish
+from gatecast.cli.serve import serve
+from gatecast.cli.settings import settings
+from gatecast.cli.tail import tail
+from gatecast.errors import GatecastError
+from gatecast.version import __version__
+
+app = typer.Typer(
+    name="gatecast",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Durable, ordered, confirmed delivery of configuration changes to gateways.",
+)
+app.command()(serve)
+app.command()(demo)
+app.command()(migrate)
+app.add_typer(gateway.app, name="gateway")
+app.add_typer(token.app, name="token")
+app.command()(publish)
+app.command()(tail)
+app.command()(gateway.why)
+app.add_typer(bench.app, name="bench")
+app.command()(settings)
+
+
+@app.callback()
+def about(
+    *, version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False
+) -> None:
+    """Durable, ordered, confirmed delivery of configuration changes to gateways."""
+    if version:
+        screen.print(__version__)
+        raise typer.Exit
+
+
+def run() -> None:
+    """Run the command that the arguments name; an error is one line that says what to do."""
+    try:
+        app()
+    except GatecastError as error:
+        complaints.print(f"[bold red]error:[/bold red] {escape(str(error))}")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run()

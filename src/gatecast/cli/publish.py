@@ -1,0 +1,64 @@
+"""`gatecast publish`: send an event to a gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from gatecast.cli.gateway import GatewayArgument
+from gatecast.cli.output import JsonFlag, print_json, screen
+from gatecast.cli.remote import DEFAULT_URL, ServerOption, TokenOption, remote
+from gatecast.errors import InvalidValue
+
+
+def publish(
+    gateway: GatewayArgument,
+    event_type: Annotated[str, typer.Option("--type", help="What happened, like route.changed.")],
+    entity_id: Annotated[str, typer.Option("--entity-id", help="The changed entity.")],
+    *,
+    entity_type: Annotated[str, typer.Option(help="Kind of the entity.")] = "entity",
+    action: Annotated[str, typer.Option(help="CREATE, UPDATE, DELETE, PROVISION or REVOKE.")] = "UPDATE",
+    data: Annotated[str, typer.Option(help="A JSON object, or - to read it from standard input.")] = "{}",
+    event_id: Annotated[str, typer.Option(help="A uuid; publishing it again stores nothing new.")] = "",
+    wait: Annotated[str, typer.Option(help="confirmed or applied: return when the gateway has it.")] = "",
+    timeout: Annotated[float, typer.Option(help="How long to wait, in seconds.")] = 10.0,
+    url: ServerOption = DEFAULT_URL,
+    token: TokenOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Publish an event; return when it is durable, or with --wait when the gateway has confirmed or applied it."""
+    body = {
+        "type": event_type,
+        "action": action,
+        "entityType": entity_type,
+        "entityId": entity_id,
+        "data": _object(sys.stdin.read() if data == "-" else data),
+        **({"eventId": event_id} if event_id else {}),
+    }
+    parameters = {"wait": wait, "timeout": str(timeout)} if wait else {}
+
+    async def run() -> Any:  # noqa: ANN401 - JSON
+        async with remote(url, token) as server:
+            found = await server.gateway(gateway)
+            path = f"/api/v1/gateways/{found['id']}/events"
+            return await server.request("POST", path, body=body, parameters=parameters, extra=timeout)
+
+    answer = asyncio.run(run())
+    if as_json:
+        print_json(answer)
+    else:
+        screen.print(f"published at offset [bold]{answer['offset']}[/bold]  event {answer['eventId']}")
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise InvalidValue("--data", text, f"be JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise InvalidValue("--data", text, "be a JSON object")
+    return value

@@ -1,0 +1,68 @@
+"""`gatecast token …`: what gateways authenticate with."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import typer
+
+from gatecast.cli.gateway import GatewayArgument
+from gatecast.cli.output import JsonFlag, print_json, print_table, screen
+from gatecast.cli.remote import DEFAULT_URL, ServerOption, TokenOption, remote
+
+app = typer.Typer(no_args_is_help=True, help="Create, list and revoke the tokens of a gateway.")
+
+
+@app.command()
+def create(
+    gateway: GatewayArgument, *, url: ServerOption = DEFAULT_URL, token: TokenOption = "", as_json: JsonFlag = False
+) -> None:
+    """Create a token. It is shown now and never again; a gateway has at most two."""
+    created = _tokens(url, token, gateway, "POST")
+    if as_json:
+        print_json(created)
+    else:
+        screen.print(f"[bold]{created['token']}[/bold]")
+        screen.print("This is the only time it is shown. The gateway sends it in the header `api-key`.", style="dim")
+
+
+@app.command(name="list")
+def list_tokens(
+    gateway: GatewayArgument, *, url: ServerOption = DEFAULT_URL, token: TokenOption = "", as_json: JsonFlag = False
+) -> None:
+    """List a gateway's tokens, without their secrets."""
+    items = _tokens(url, token, gateway, "GET")["items"]
+    if as_json:
+        print_json(items)
+    else:
+        columns = {
+            "id": "ID",
+            "prefix": "PREFIX",
+            "createdAt": "CREATED",
+            "lastUsedAt": "LAST USED",
+            "revokedAt": "REVOKED",
+        }
+        print_table(items, columns, empty=f"no tokens yet; create one with: gatecast token create {gateway}")
+
+
+@app.command()
+def revoke(
+    gateway: GatewayArgument,
+    token_id: Annotated[str, typer.Argument(help="Id of the token, from `gatecast token list`.")],
+    *,
+    url: ServerOption = DEFAULT_URL,
+    token: TokenOption = "",
+) -> None:
+    """Revoke a token: its connections are closed on every pod."""
+    _tokens(url, token, gateway, "DELETE", f"/{token_id}")
+    screen.print(f"revoked token {token_id}")
+
+
+def _tokens(url: str, token: str, gateway: str, method: str, path: str = "") -> Any:  # noqa: ANN401 - JSON
+    async def run() -> Any:  # noqa: ANN401 - JSON
+        async with remote(url, token) as server:
+            found = await server.gateway(gateway)
+            return await server.request(method, f"/api/v1/gateways/{found['id']}/tokens{path}")
+
+    return asyncio.run(run())

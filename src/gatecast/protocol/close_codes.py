@@ -1,0 +1,66 @@
+"""Close codes as data: one table for server, client and docs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseCode:
+    """Why a connection ends, and whether coming back makes sense."""
+
+    #: The number in the close frame.
+    number: int
+    #: The reason in the close frame.
+    reason: str
+    #: True when the client should connect again.
+    reconnect: bool
+    #: What it means, for people.
+    meaning: str
+
+
+NORMAL = CloseCode(number=1000, reason="bye", reconnect=True, meaning="the connection was ended in order")
+TOO_BIG = CloseCode(number=1009, reason="too-big", reconnect=True, meaning="a frame was larger than 64 KiB")
+INTERNAL = CloseCode(number=1011, reason="internal-error", reconnect=True, meaning="the pod failed; another one serves")
+RESTARTING = CloseCode(
+    number=1012, reason="restarting", reconnect=True, meaning="connect again, to this pod or another; nothing is lost"
+)
+TOKEN_REVOKED = CloseCode(
+    number=4001, reason="token-revoked", reconnect=False, meaning="the token was revoked; a new one is needed"
+)
+GATEWAY_DELETED = CloseCode(
+    number=4004, reason="gateway-deleted", reconnect=False, meaning="the gateway was deleted in the control plane"
+)
+SUPERSEDED = CloseCode(
+    number=4009, reason="superseded", reconnect=False, meaning="a newer connection of this gateway took its place"
+)
+SILENT = CloseCode(number=4008, reason="silent", reconnect=True, meaning="no Pong came for too long")
+RATE_EXCEEDED = CloseCode(
+    number=4029, reason="rate-exceeded", reconnect=True, meaning="the gateway sent far more frames than it may"
+)
+
+#: Every code that Gatecast sends.
+CLOSE_CODES = (
+    NORMAL,
+    TOO_BIG,
+    INTERNAL,
+    RESTARTING,
+    TOKEN_REVOKED,
+    GATEWAY_DELETED,
+    SILENT,
+    SUPERSEDED,
+    RATE_EXCEEDED,
+)
+
+_BY_REASON = {code.reason: code for code in CLOSE_CODES}
+_BY_NUMBER = {code.number: code for code in CLOSE_CODES}
+
+
+def for_reason(reason: str) -> CloseCode:
+    """The code with this reason; an unknown reason is an internal error."""
+    return _BY_REASON.get(reason, INTERNAL)
+
+
+def for_number(number: int | None) -> CloseCode | None:
+    """The code with this number, if it is one of ours."""
+    return _BY_NUMBER.get(number or 0)

@@ -21,9 +21,9 @@ from gatecast.errors import GatecastError, HubClosed, InvalidValue, StorageError
 from gatecast.events import Position, clean_identifier
 from gatecast.hub import EventHub
 from gatecast.protocol.messages import DeploymentAck
-from gatecast.protocol.session import Opening, ServerSession, SessionLimits, Version
+from gatecast.protocol.session import SessionLimits, Version
 from gatecast.server.admission import RETRY_AFTER, Admission, Refusal, client_address
-from gatecast.server.gateway_socket import MAX_FRAME_BYTES, GatewaySocket
+from gatecast.server.gateway_socket import MAX_FRAME_BYTES, GatewaySocket, open_session
 from gatecast.settings import Settings
 from gatecast.storage.contract import Connection
 from gatecast.telemetry import get_logger
@@ -210,9 +210,7 @@ async def _speak(
         timeout=2.0, autoping=False, compress=False, max_msg_size=MAX_FRAME_BYTES, protocols=(SUBPROTOCOL,)
     )
     await socket.prepare(request)
-    now = asyncio.get_running_loop().time()
-    session = ServerSession(_opening(subscription, wish), context.session_limits, now=now)
-    opening = session.start(datetime.now(UTC))
+    session = open_session(subscription, wish.version, context.session_limits)
     _logger.info("connected", gateway=identity.gateway_id, version=wish.version, start=str(subscription.start.position))
     conversation = GatewaySocket(
         socket,
@@ -223,23 +221,10 @@ async def _speak(
         on_deployment_ack=lambda ack: context.on_deployment_ack(identity, ack),
     )
     try:
-        await conversation.run(opening)
+        await conversation.run(session.start(datetime.now(UTC)))
     finally:
         _logger.info("disconnected", gateway=identity.gateway_id, confirmed=str(subscription.confirmed))
     return socket
-
-
-def _opening(subscription: Subscription, wish: _Wish) -> Opening:
-    start = subscription.start
-    resync = (start.lost, start.position) if start.lost and wish.version is Version.GATECAST_V2 else None
-    return Opening(
-        gateway_id=subscription.connection.gateway_id,
-        connection_id=subscription.connection.connection_id,
-        epoch=start.position.epoch,
-        start=start.position.offset,
-        version=wish.version,
-        resync=resync,
-    )
 
 
 def _wish(request: web.Request) -> _Wish:

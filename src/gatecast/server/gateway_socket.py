@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from aiohttp import ClientConnectionResetError, WSMsgType, web
+from aiohttp import WSMsgType, web
 
 from gatecast.delivery.delivery import Delivery
 from gatecast.delivery.subscription import Subscription
@@ -18,11 +18,14 @@ from gatecast.protocol.session import (
     Action,
     Close,
     Confirmed,
+    Opening,
     Rejected,
     ResyncDone,
     SendPing,
     SendText,
     ServerSession,
+    SessionLimits,
+    Version,
 )
 from gatecast.storage.contract import Outcome, OutcomeKind
 from gatecast.telemetry import get_logger, metrics
@@ -36,6 +39,20 @@ MAX_FRAME_BYTES = 64 * 1024
 _CLOSED = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
 
 _logger = get_logger("gateway-socket")
+
+
+def open_session(subscription: Subscription, version: Version, limits: SessionLimits) -> ServerSession:
+    """The protocol session of a connection that begins where its subscription does."""
+    start = subscription.start
+    opening = Opening(
+        gateway_id=subscription.connection.gateway_id,
+        connection_id=subscription.connection.connection_id,
+        epoch=start.position.epoch,
+        start=start.position.offset,
+        version=version,
+        resync=(start.lost, start.position) if start.lost and version is Version.GATECAST_V2 else None,
+    )
+    return ServerSession(opening, limits, now=asyncio.get_running_loop().time())
 
 
 class GatewaySocket:
@@ -127,18 +144,25 @@ class GatewaySocket:
     # --- writing ------------------------------------------------------------------------------------------------
 
     async def _write(self, opening: Iterable[Action]) -> None:
-        """Send until the connection ends; whatever ends it here also ends the reading."""
+        """Send until the connection ends; whatever ends the writing also ends the reading."""
+        try:
+            await self._write_until_ended(opening)
+        except ConnectionError:
+            self._abort()
+        except TimeoutError:
+            _logger.warning("peer-does-not-read", gateway=self._subscription.connection.gateway_id)
+            self._abort()
+        except Exception:
+            _logger.exception("writer-failed", gateway=self._subscription.connection.gateway_id)
+            self._abort()
+
+    async def _write_until_ended(self, opening: Iterable[Action]) -> None:
         try:
             await self._perform(opening)
             while True:
                 await self._write_next()
         except SubscriptionClosed as closed:
             await self._close(for_reason(closed.reason))
-        except (ClientConnectionResetError, ConnectionError):
-            self._abort()
-        except TimeoutError:
-            _logger.warning("peer-does-not-read", gateway=self._subscription.connection.gateway_id)
-            self._abort()
 
     async def _write_next(self) -> None:
         outbox, self._outbox = self._outbox, []

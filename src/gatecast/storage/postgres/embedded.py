@@ -21,10 +21,12 @@ async def embedded_server(folder: Path) -> AsyncIterator[str]:
         SettingInvalid: the extra `embedded` is not installed.
     """
     server = await asyncio.to_thread(_start, folder)
+    # Entering counts the users within this process; the package counts processes by itself.
+    server.__enter__()
     try:
         yield server.get_uri()
     finally:
-        await asyncio.to_thread(server.cleanup)
+        await asyncio.to_thread(server.__exit__, None, None, None)
 
 
 def _start(folder: Path) -> Any:  # noqa: ANN401 - the package has no types

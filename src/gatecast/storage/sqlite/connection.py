@@ -35,8 +35,8 @@ def open_writer(path: Path, clock: Clock = system_clock) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_TIME_LIMIT, isolation_level=None)
     try:
         _use_wal(connection)
-        connection.execute(CONTROL["sync_fully"])
-        connection.execute(CONTROL["enforce_references"])
+        for setting in ("sync_fully", "checkpoint_seldom", "enforce_references"):
+            connection.execute(CONTROL[setting])
         # What PostgreSQL has built in, so that portable statements work here too.
         connection.create_function("now", 0, lambda: to_text(clock()))
         connection.create_function("gen_random_uuid", 0, lambda: str(uuid4()))

@@ -91,7 +91,7 @@ class SqliteDatabase:
                 await self._writer.run_to_its_end(begin)
                 yield transaction
                 transaction.end()
-                await self._writer.run_to_its_end(commit)
+                await self._writer.run_to_its_end(partial(_in_transaction, commit))
             except BaseException:
                 transaction.end()
                 await self._writer.run_to_its_end(roll_back)

@@ -6,6 +6,10 @@ PRAGMA journal_mode = WAL
 -- A commit returns when it is on disk (promise P1).
 PRAGMA synchronous = FULL
 
+-- name: checkpoint_seldom
+-- Every 16 MiB instead of every 4: a page that many commits change is then copied into the file once.
+PRAGMA wal_autocheckpoint = 4000
+
 -- name: enforce_references
 PRAGMA foreign_keys = ON
 

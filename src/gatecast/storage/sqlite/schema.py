@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import LiteralString
 
 from gatecast.storage.migrations import Migration, missing
 from gatecast.storage.sqlite.statements import CONTROL, change, select, writing
+
+_UP_TO_SEMICOLON = re.compile(r"[^;]*;|[^;]+")
 
 
 def migrate(connection: sqlite3.Connection, known: Sequence[Migration]) -> list[int]:
@@ -37,10 +40,10 @@ def _apply_next(connection: sqlite3.Connection, known: Sequence[Migration]) -> i
 def _statements(text: LiteralString) -> Iterator[str]:
     """The statements of a script, one by one: `executescript` would commit before it begins."""
     statement = ""
-    for line in text.splitlines(keepends=True):
-        statement += line
+    for piece in _UP_TO_SEMICOLON.findall(text):
+        statement += piece
+        # Not yet, when the semicolon stands in a string, a comment or a trigger.
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
-    if statement.strip():
-        yield statement
+    yield statement

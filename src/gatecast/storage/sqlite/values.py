@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -19,14 +18,16 @@ def to_moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-_STORED_AS: dict[type, Callable[[Any], object]] = {datetime: to_text, UUID: str}
+_STORED_AS: dict[type, Callable[[Any], str]] = {datetime: to_text, UUID: str}
+
+#: More than any statement has parameters.
+_NAMES = tuple(str(number) for number in range(1, 100))
 
 
 def bind(arguments: Iterable[object]) -> dict[str, object]:
     """The arguments of `$1`, `$2` …, which SQLite takes for parameters with the names 1, 2 …."""
-    stored = (_STORED_AS.get(type(value), _unchanged)(value) for value in arguments)
-    return {str(number): value for number, value in zip(count(1), stored, strict=False)}
-
-
-def _unchanged(value: object) -> object:
-    return value
+    return {
+        name: stored(value) if (stored := _STORED_AS.get(type(value))) else value
+        # As many names as there are arguments.
+        for name, value in zip(_NAMES, arguments, strict=False)
+    }

@@ -21,7 +21,9 @@ CREATE TABLE gateway_streams (
 ) WITHOUT ROWID;
 CREATE INDEX gateway_streams_changed ON gateway_streams (changed_seq);
 
--- The payload stands last: whatever else is asked of a row is read without following its overflow pages.
+-- Rows are appended to the table in the order of their commits and only the indexes are entered at random places: a
+-- third less to write than with the primary key as the table itself. The payload stands last: whatever else is asked of
+-- a row is read without following its overflow pages.
 CREATE TABLE events (
     gateway_id    text NOT NULL,
     "offset"      integer NOT NULL,
@@ -36,7 +38,7 @@ CREATE TABLE events (
     trace_parent  text,
     payload       text NOT NULL,
     PRIMARY KEY (gateway_id, "offset")
-) WITHOUT ROWID;
+);
 CREATE UNIQUE INDEX events_event_id ON events (gateway_id, event_id);
 
 CREATE TABLE cursors (

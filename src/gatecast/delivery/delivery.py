@@ -130,7 +130,7 @@ class Delivery:
         await self.presence.ready.wait()
         standing = await self._storage.presence.standing(connection.gateway_id, connection.replica)
         start = decide_start(standing, after)
-        feed = self.reader.open(connection.gateway_id, start.position.offset)
+        feed = self.reader.open(connection.gateway_id, start.position)
         subscription = Subscription(connection, start, feed=feed, recorder=self.recorder, on_close=self._on_close)
         self._subscriptions[connection.connection_id] = subscription
         try:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from gatecast.errors import SubscriptionClosed
-from gatecast.events import RecordedEvent
+from gatecast.events import Position, RecordedEvent
 from gatecast.storage.contract import ReadRequest, ReadResult
 from gatecast.waiting import Signal
 
@@ -27,12 +27,13 @@ class Feed:
     A full feed is simply not read for; its place in the log is `read_through`, and nothing is ever dropped.
     """
 
-    def __init__(self, gateway_id: str, after: int, *, on_room: Callable[[Feed], None]) -> None:
+    def __init__(self, gateway_id: str, after: Position, *, on_room: Callable[[Feed], None]) -> None:
         self.gateway_id = gateway_id
+        self._epoch = after.epoch
         #: Last offset that the reader put in.
-        self.read_through = after
+        self.read_through = after.offset
         #: Last offset that is known to exist.
-        self.known_head = after
+        self.known_head = after.offset
         #: True when there may be more than `known_head` tells.
         self.suspect = True
         self._queue: deque[RecordedEvent] = deque()
@@ -70,17 +71,24 @@ class Feed:
         """Queue what was read; end when it does not continue where the feed stands."""
         if self.ended:
             return
-        if result.trimmed_through > self.read_through or result.head < self.read_through:
+        if not self._continues_with(result):
             self.end(LOG_MOVED)
             return
         self.known_head = result.head
         for event in result.events:
-            assert event.offset == self.read_through + 1, "a log has no gaps behind what was trimmed"  # noqa: S101
             self._queue.append(event)
             self._bytes += len(event.payload)
             self.read_through = event.offset
         if result.events:
             self.changed.set()
+
+    def _continues_with(self, result: ReadResult) -> bool:
+        first = result.events[0].offset if result.events else self.read_through + 1
+        return (
+            result.epoch == self._epoch
+            and result.trimmed_through <= self.read_through <= result.head
+            and first == self.read_through + 1
+        )
 
     def end(self, reason: str) -> None:
         """Let nothing more through; what waits is dropped, because it is still in the log."""

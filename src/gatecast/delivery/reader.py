@@ -9,6 +9,7 @@ from uuid import UUID
 
 from gatecast.delivery.feed import LOG_MOVED, Feed
 from gatecast.errors import StorageError
+from gatecast.events import Position
 from gatecast.storage.contract import Changes, Dismissal, EventLog
 from gatecast.telemetry import get_logger
 from gatecast.waiting import Backoff, Signal
@@ -46,8 +47,8 @@ class Reader:
         """How many feeds are open."""
         return sum(map(len, self._feeds.values()))
 
-    def open(self, gateway_id: str, after: int) -> Feed:
-        """A feed that begins behind `after`, in the present epoch; reading for it begins at once."""
+    def open(self, gateway_id: str, after: Position) -> Feed:
+        """A feed that begins behind `after`; reading for it begins at once."""
         feed = Feed(gateway_id, after, on_room=self._call_for)
         self._feeds[gateway_id].add(feed)
         self._call_for(feed)

@@ -74,6 +74,8 @@ class ReadRequest:
 class ReadResult:
     """The next events of one gateway, and what the log looked like in the same instant."""
 
+    #: Identity of the database's history.
+    epoch: UUID
     #: In offset order, without gaps, starting at the first retained offset behind `after`.
     events: Sequence[RecordedEvent]
     #: Offset of the last event in the log.

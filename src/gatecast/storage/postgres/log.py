@@ -169,7 +169,10 @@ def _receipt(event: Event, row: Row) -> Receipt:
 
 def _read_result(gateway_id: str, rows: Sequence[Row]) -> ReadResult:
     events = [_recorded(gateway_id, row) for row in rows if row["offset"] is not None]
-    return ReadResult(events=events, head=rows[0]["head"], trimmed_through=rows[0]["trimmed_through"])
+    first = rows[0]
+    return ReadResult(
+        events=events, epoch=first["epoch"], head=first["head"], trimmed_through=first["trimmed_through"]
+    )
 
 
 def _recorded(gateway_id: str, row: Row) -> RecordedEvent:

@@ -17,9 +17,10 @@ FROM gatecast.epoch e LEFT JOIN gatecast.gateway_streams s ON s.changed_xid >= $
 
 -- name: read
 -- The next events of many gateways in one round trip: an index range scan for each, bounded in rows and bytes.
-SELECT r.number, s.head, s.trimmed_through, e.*
+SELECT r.number, h.current AS epoch, s.head, s.trimmed_through, e.*
 FROM unnest($1::text[], $2::bigint[], $3::integer[], $4::bigint[])
          WITH ORDINALITY AS r(gateway_id, after, max_events, max_bytes, number)
+     CROSS JOIN gatecast.epoch h
      CROSS JOIN LATERAL (SELECT head, trimmed_through FROM gatecast.gateway_streams
                          WHERE gateway_id = r.gateway_id LIMIT 1) s
      LEFT JOIN LATERAL (

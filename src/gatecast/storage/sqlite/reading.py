@@ -27,17 +27,18 @@ def read_logs(connection: sqlite3.Connection, requests: Sequence[ReadRequest]) -
     """The next events for each request."""
     rows = select(connection, QUERIES["streams"], as_list({request.gateway_id for request in requests}))
     streams = {gateway_id: (head, trimmed_through) for gateway_id, head, trimmed_through in rows}
-    return [_read_log(connection, request, streams.get(request.gateway_id)) for request in requests]
+    [(epoch, _)] = select(connection, QUERIES["epoch"])
+    return [_read_log(connection, request, UUID(epoch), streams.get(request.gateway_id)) for request in requests]
 
 
 def _read_log(
-    connection: sqlite3.Connection, request: ReadRequest, stream: tuple[int, int] | None
+    connection: sqlite3.Connection, request: ReadRequest, epoch: UUID, stream: tuple[int, int] | None
 ) -> ReadResult | None:
     if stream is None:
         return None
     head, trimmed_through = stream
     events = _events_behind(connection, request) if head > request.after else []
-    return ReadResult(events=events, head=head, trimmed_through=trimmed_through)
+    return ReadResult(events=events, epoch=epoch, head=head, trimmed_through=trimmed_through)
 
 
 def _events_behind(connection: sqlite3.Connection, request: ReadRequest) -> list[RecordedEvent]:

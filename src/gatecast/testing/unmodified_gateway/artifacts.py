@@ -1,0 +1,145 @@
+"""The gateway's artifact table and its running configuration (gateway-protocol.md 2.1, 2.2, 2.4, 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+from gatecast.testing.unmodified_gateway.families import BUILT_IN_TEMPLATES, LLM_PROVIDER, LLM_PROXY
+from gatecast.testing.unmodified_gateway.instants import stored
+
+#: The artifact serves traffic.
+DEPLOYED: Final = "deployed"
+
+#: The artifact is kept but serves nothing.
+UNDEPLOYED: Final = "undeployed"
+
+
+class Rejected(Exception):
+    """The gateway cannot apply something; it acknowledges `failed` and keeps what it had."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """One row of the gateway's database."""
+
+    #: `RestApi`, `LlmProvider`, `LlmProxy` or `Mcp`.
+    kind: str
+    #: `metadata.name` of its document; empty when the gateway does not follow artifacts.
+    handle: str
+    #: `deployed` or `undeployed`.
+    state: str
+    #: The deployment that was applied last.
+    deployment_id: str
+    #: When the control plane did it, by the control plane's clock, in milliseconds.
+    performed_at: datetime
+    #: The YAML document; None when the gateway does not follow artifacts.
+    document: Mapping[str, Any] | None = None
+
+
+class Artifacts:
+    """What is stored, what is running, and the ids of the changes that reached the running configuration."""
+
+    def __init__(self) -> None:
+        #: What the gateway's database holds, by artifact id.
+        self.stored: dict[str, Artifact] = {}
+        #: What the gateway's runtime was last told, by artifact id.
+        self.running: dict[str, Artifact] = {}
+        self._published: set[str] = set()
+
+    def save(self, artifact_id: str, artifact: Artifact, *, event_id: str) -> bool:
+        """Store the artifact; False when a newer or equally old one is here.
+
+        The comparison is SQLite's, of texts, and strict.
+        """
+        present = self.stored.get(artifact_id)
+        if present is not None and stored(artifact.performed_at) <= stored(present.performed_at):
+            return False
+        self.stored[artifact_id] = artifact
+        if self._publish(event_id):
+            self.running[artifact_id] = artifact
+        return True
+
+    def change_state(self, artifact_id: str, change: Mapping[str, Any], *, event_id: str) -> bool:
+        """Store the same artifact with some fields changed, under the same guard as `save`."""
+        return self.save(artifact_id, replace(self.stored[artifact_id], **change), event_id=event_id)
+
+    def delete(self, artifact_id: str, *, event_id: str) -> bool:
+        """Remove the artifact; False for a provider that a proxy still refers to."""
+        if self._is_referenced(artifact_id):
+            return False
+        self.stored.pop(artifact_id, None)
+        if self._publish(event_id):
+            self.running.pop(artifact_id, None)
+        return True
+
+    def of_kind(self, kind: str) -> Iterator[tuple[str, Artifact]]:
+        """Id and row of each stored artifact of this kind."""
+        return ((artifact_id, artifact) for artifact_id, artifact in self.stored.items() if artifact.kind == kind)
+
+    def check(self, artifact_id: str, kind: str, document: Mapping[str, Any]) -> None:
+        """Refuse a document that this gateway cannot apply.
+
+        Raises:
+            Rejected: wrong kind, missing or taken handle, taken display name and version, or an unknown reference.
+        """
+        if document.get("kind") != kind:
+            raise Rejected(f"kind must be {kind}, not {document.get('kind')!r}")
+        if not _handle(document):
+            raise Rejected("metadata.name is missing")
+        for other_id, other in self.of_kind(kind):
+            if other_id != artifact_id and other.document is not None:
+                _check_conflict(document, other.document)
+        self._check_references(kind, _specification(document))
+
+    def _check_references(self, kind: str, specification: Mapping[str, Any]) -> None:
+        if kind == LLM_PROVIDER.kind and specification.get("template") not in BUILT_IN_TEMPLATES:
+            raise Rejected(f"unknown template {specification.get('template')!r}")
+        if kind == LLM_PROXY.kind:
+            handles = {provider.handle for _, provider in self.of_kind(LLM_PROVIDER.kind)}
+            if _provider_of(specification) not in handles:
+                raise Rejected(f"unknown provider {_provider_of(specification)!r}")
+
+    def _is_referenced(self, artifact_id: str) -> bool:
+        artifact = self.stored.get(artifact_id)
+        if artifact is None or artifact.kind != LLM_PROVIDER.kind or not artifact.handle:
+            return False
+        documents = (proxy.document or {} for _, proxy in self.of_kind(LLM_PROXY.kind))
+        return any(_provider_of(_specification(document)) == artifact.handle for document in documents)
+
+    def _publish(self, event_id: str) -> bool:
+        """Tell the runtime; False for a repeated id, which the gateway takes for something it already told."""
+        if event_id in self._published:
+            return False
+        if event_id:
+            self._published.add(event_id)
+        return True
+
+
+def handle_of(document: Mapping[str, Any] | None) -> str:
+    """`metadata.name`, or nothing when there is no document."""
+    return _handle(document or {})
+
+
+def _handle(document: Mapping[str, Any]) -> str:
+    return str((document.get("metadata") or {}).get("name") or "")
+
+
+def _specification(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    return document.get("spec") or {}
+
+
+def _provider_of(specification: Mapping[str, Any]) -> object:
+    return (specification.get("provider") or {}).get("id")
+
+
+def _check_conflict(document: Mapping[str, Any], other: Mapping[str, Any]) -> None:
+    if _handle(document) == _handle(other):
+        raise Rejected(f"handle {_handle(document)!r} is taken")
+    mine, theirs = (
+        (_specification(each).get("displayName"), _specification(each).get("version")) for each in (document, other)
+    )
+    if mine == theirs:
+        raise Rejected(f"display name and version {mine} are taken")

@@ -1,0 +1,46 @@
+"""Where the handlers get documents from: the control plane, or nowhere (gateway-protocol.md 2.2, 3.3, 3.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gatecast.testing.unmodified_gateway.artifacts import Rejected
+from gatecast.testing.unmodified_gateway.families import Family
+from gatecast.testing.unmodified_gateway.packages import parse_document, referenced_secrets
+from gatecast.testing.unmodified_gateway.rest_calls import CallFailed, RestCalls
+from gatecast.testing.unmodified_gateway.secrets_cache import SecretsCache
+from gatecast.testing.unmodified_gateway.world import Controls
+
+
+class NoDownloads:
+    """For a gateway that does not follow artifacts: it only takes the time that the test says."""
+
+    def __init__(self, controls: Controls) -> None:
+        self._controls = controls
+
+    async def document(self, _family: Family, artifact_id: str) -> Mapping[str, Any] | None:
+        """None, after the test's delay."""
+        await self._controls.before_download(artifact_id)
+        return None
+
+
+class ArtifactDownloads:
+    """Documents from the control plane, with the secrets that they ask for."""
+
+    def __init__(self, calls: RestCalls, secrets: SecretsCache, controls: Controls) -> None:
+        self._calls = calls
+        self._secrets = secrets
+        self._controls = controls
+
+    async def document(self, family: Family, artifact_id: str) -> Mapping[str, Any] | None:
+        """The artifact's document; Rejected when it, or a secret in it, cannot be had."""
+        await self._controls.before_download(artifact_id)
+        try:
+            text = await self._calls.document(family.path, artifact_id)
+        except CallFailed as problem:
+            raise Rejected(str(problem)) from problem
+        handles = referenced_secrets(text)
+        await self._secrets.fetch_missing(handles)
+        self._secrets.check(handles)
+        return parse_document(text)

@@ -1,0 +1,233 @@
+"""The simulated gateway as a test holds it."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Self
+
+from gatecast.client.socket import open_session
+from gatecast.testing.unmodified_gateway.api_keys import ApiKey
+from gatecast.testing.unmodified_gateway.artifacts import Artifact
+from gatecast.testing.unmodified_gateway.connection import ProcessExit
+from gatecast.testing.unmodified_gateway.messages import Received
+from gatecast.testing.unmodified_gateway.options import GatewayOptions
+from gatecast.testing.unmodified_gateway.process import Process, Target
+from gatecast.testing.unmodified_gateway.subscriptions import Plan, Subscription
+from gatecast.testing.unmodified_gateway.world import Controls, Records, World
+
+#: How long the control plane may take to answer the gateway's Close; in seconds.
+_GOODBYE_TIME_LIMIT = 1.0
+
+_GOING_AWAY = struct.pack("!H", 1000) + b"Gateway shutting down"
+
+
+class UnmodifiedGateway:
+    """A gateway-controller that knows nothing of Gatecast, for tests of a control plane.
+
+    It behaves as gateway-protocol.md says of the real one: connection, pings, back-off and exits by section 1, events
+    by section 2, and, with `follow_artifacts`, the REST calls of section 3. Without `follow_artifacts` it only holds a
+    socket, and believes every deploy event at once.
+
+    ::
+
+        async with UnmodifiedGateway("127.0.0.1:9243", token) as gateway:
+            await gateway.wait_until(lambda: gateway.connected)
+            …
+            await gateway.wait_until(lambda: len(gateway.received) == 3)
+    """
+
+    def __init__(
+        self, host: str, token: str, *, follow_artifacts: bool = False, options: GatewayOptions | None = None
+    ) -> None:
+        self._target = Target(host=host, token=token, follow_artifacts=follow_artifacts)
+        self._world = World(options or GatewayOptions())
+        self._process: Process | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._start()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._kill()
+
+    # --- what it has and what it saw ----------------------------------------------------------------------------
+
+    @property
+    def artifacts(self) -> Mapping[str, Artifact]:
+        """What its database holds, by artifact id."""
+        return self._world.database.artifacts.stored
+
+    @property
+    def running(self) -> Mapping[str, Artifact]:
+        """What its runtime was told, by artifact id: falls behind when a correlation id repeats (section 2.1)."""
+        return self._world.database.artifacts.running
+
+    @property
+    def api_keys(self) -> Mapping[tuple[str, str], ApiKey]:
+        """Its API keys, by artifact id and name; revoked ones too."""
+        return self._world.database.keys.stored
+
+    @property
+    def subscriptions(self) -> Mapping[str, Subscription]:
+        """Its subscriptions, by id."""
+        return self._world.database.subscriptions.stored
+
+    @property
+    def plans(self) -> Mapping[str, Plan]:
+        """Its subscription plans, by id."""
+        return self._world.database.subscriptions.plans
+
+    @property
+    def applications(self) -> Mapping[str, frozenset[str]]:
+        """Ids of the API keys of each application, by the application's uuid."""
+        return self._world.database.subscriptions.applications
+
+    @property
+    def secrets(self) -> Mapping[str, str]:
+        """Its secrets, by handle."""
+        return self._world.database.secrets
+
+    @property
+    def records(self) -> Records:
+        """Everything that was counted and logged."""
+        return self._world.records
+
+    @property
+    def received(self) -> Sequence[Received]:
+        """Each event, in the order of arrival, over all connections."""
+        return self._world.records.received
+
+    @property
+    def acks_sent(self) -> Sequence[Mapping[str, str]]:
+        """The payload of each `deployment.ack` that went out, in order."""
+        return self._world.records.acks_sent
+
+    @property
+    def connections_made(self) -> int:
+        """How many connections reached `connection.ack`."""
+        return self._world.records.connections_made
+
+    @property
+    def exited(self) -> int | None:
+        """The HTTP status that made the process exit with status 1; None while it runs."""
+        return self._world.records.exited
+
+    @property
+    def connected(self) -> bool:
+        """True between `connection.ack` and the loss of the connection."""
+        return self._process is not None and self._process.link is not None
+
+    @property
+    def gateway_id(self) -> str:
+        """The id that the newest `connection.ack` named; empty before the first one."""
+        return self._process.identity[0] if self._process else ""
+
+    @property
+    def connection_id(self) -> str:
+        """The connection id of the newest `connection.ack`; empty before the first one."""
+        return self._process.identity[1] if self._process else ""
+
+    # --- what a test may do -------------------------------------------------------------------------------------
+
+    async def wait_until(self, predicate: Callable[[], bool], limit: float = 10.0) -> None:
+        """Return when the predicate holds; it is asked again at each change of state.
+
+        Raises:
+            TimeoutError: it did not hold within `limit` seconds; says what the gateway looks like.
+        """
+        try:
+            async with asyncio.timeout(limit):
+                await self._world.records.until(lambda: self._alive() and predicate())
+        except TimeoutError:
+            raise TimeoutError(f"not within {limit} s; {self.describe()}") from None
+
+    def describe(self) -> str:
+        """Its state in one line."""
+        records = self._world.records
+        last = list(records.log)[-3:]
+        return (
+            f"connected={self.connected} connections={records.connections_made} exited={records.exited} "
+            f"received={len(records.received)} acks={len(records.acks_sent)} artifacts={len(self.artifacts)} log={last}"
+        )
+
+    def pause_reading(self) -> None:
+        """Read no further frame, and so answer no ping, until `resume_reading`."""
+        self._controls.may_read.clear()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        self._controls.may_read.set()
+
+    def delay_downloads(self, hook: Callable[[str], Awaitable[None]]) -> None:
+        """Await this before each artifact download, with the artifact's id: the handler, and every Pong, waits."""
+        self._controls.before_download = hook
+
+    def fail_next_apply(self, error: str) -> None:
+        """Fail one more deploy or undeploy; it is acknowledged as `failed`, GATEWAY_PROCESSING_ERROR."""
+        self._controls.planned_failures.append(error)
+
+    def cut(self) -> None:
+        """Abort the TCP connection, if there is one; the gateway reconnects at once."""
+        if self._process is not None and self._process.link is not None:
+            self._process.link.drop()
+
+    async def restart(self) -> None:
+        """Kill the process and start another: the database stays, all memory is lost."""
+        await self._kill()
+        self._start()
+
+    async def stop(self) -> None:
+        """End it as SIGTERM does: Close 1000, "Gateway shutting down" (section 1.7)."""
+        if self._process is not None and self._process.link is not None and self._task is not None:
+            self._process.stopping = True
+            await self._process.link.send_close(_GOING_AWAY)
+            await asyncio.wait({self._task}, timeout=_GOODBYE_TIME_LIMIT)
+        await self._kill()
+
+    # --- its process --------------------------------------------------------------------------------------------
+
+    @property
+    def _controls(self) -> Controls:
+        return self._world.controls
+
+    def _start(self) -> None:
+        self._world.records.exited = None
+        self._task = asyncio.create_task(self._live(), name="unmodified-gateway")
+        self._task.add_done_callback(lambda _: self._world.records.changed())
+
+    async def _live(self) -> None:
+        # The real one's default: certificates are not checked (section 1.2).
+        session = open_session(ssl=False, headers={}, time_limit=self._world.options.call_time_limit)
+        try:
+            async with session, asyncio.TaskGroup() as tasks:
+                self._process = Process(session, self._target, self._world)
+                await self._process.run(tasks)
+        except* ProcessExit as exits:
+            self._world.records.exited = _status(exits)
+
+    async def _kill(self) -> None:
+        task, self._task, self._process = self._task, None, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+            _raise_unexpected(task)
+
+    def _alive(self) -> bool:
+        """True; raises what ended the process when that was a mistake in the simulation."""
+        if self._task is not None and self._task.done():
+            _raise_unexpected(self._task)
+        return True
+
+
+def _status(exits: BaseExceptionGroup[ProcessExit]) -> int:
+    """The HTTP status of the first exit in the group."""
+    first = exits.exceptions[0]
+    return _status(first) if isinstance(first, BaseExceptionGroup) else first.status
+
+
+def _raise_unexpected(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (problem := task.exception()) is not None:
+        raise problem

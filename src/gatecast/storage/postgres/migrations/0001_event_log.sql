@@ -143,7 +143,9 @@ CREATE FUNCTION gatecast.append_events(
     p_entity_types text[], p_entity_ids text[], p_originated_at timestamptz[], p_trace_parents text[],
     p_payload_numbers integer[], p_payloads text[], p_wait boolean, p_hint boolean
 ) RETURNS TABLE (number bigint, status text, culprit text, epoch uuid, "offset" bigint)
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+-- Planning anew for each call costs more than a batch of eight; every access below is by key, whatever the sizes are.
+SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     held text[];
@@ -170,7 +172,8 @@ BEGIN
                  originated_at, trace_parent, payload_number, number)
     ), refused AS MATERIALIZED (
         SELECT t.group_number, min(t.gateway_id) AS gateway_id FROM target t
-        WHERE t.gateway_id <> ALL (coalesce(held, '{}')) GROUP BY t.group_number
+        WHERE NOT EXISTS (SELECT FROM unnest(held) AS h(gateway_id) WHERE h.gateway_id = t.gateway_id)
+        GROUP BY t.group_number
     ), fresh AS MATERIALIZED (
         SELECT DISTINCT ON (t.gateway_id, t.event_id) t.* FROM target t
         WHERE t.known_offset IS NULL AND NOT EXISTS (SELECT FROM refused r WHERE r.group_number = t.group_number)

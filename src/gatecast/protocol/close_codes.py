@@ -1,4 +1,8 @@
-"""Close codes as data: one table for server, client and docs."""
+"""Close codes as data: one table for server, client and docs.
+
+Numbers from 4000 on are ours. `reconnect` is the rule a client follows: unmodified gateways come back after any code,
+which is why a gateway that must not come back is refused before the upgrade next time.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +23,14 @@ class CloseCode:
     meaning: str
 
 
-NORMAL = CloseCode(number=1000, reason="bye", reconnect=True, meaning="the connection was ended in order")
+NORMAL = CloseCode(number=1000, reason="closed", reconnect=True, meaning="the connection was ended in order")
+GOING_AWAY = CloseCode(
+    number=1001, reason="going-away", reconnect=True, meaning="the pod goes away for good; another one serves"
+)
 TOO_BIG = CloseCode(number=1009, reason="too-big", reconnect=True, meaning="a frame was larger than 64 KiB")
 INTERNAL = CloseCode(number=1011, reason="internal-error", reconnect=True, meaning="the pod failed; another one serves")
 RESTARTING = CloseCode(
-    number=1012, reason="restarting", reconnect=True, meaning="connect again, to this pod or another; nothing is lost"
+    number=1012, reason="restarting", reconnect=True, meaning="come back, to another pod; nothing is lost"
 )
 TOKEN_REVOKED = CloseCode(
     number=4001, reason="token-revoked", reconnect=False, meaning="the token was revoked; a new one is needed"
@@ -31,17 +38,21 @@ TOKEN_REVOKED = CloseCode(
 GATEWAY_DELETED = CloseCode(
     number=4004, reason="gateway-deleted", reconnect=False, meaning="the gateway was deleted in the control plane"
 )
+SILENT = CloseCode(number=4008, reason="silent", reconnect=True, meaning="no Pong came for too long")
 SUPERSEDED = CloseCode(
     number=4009, reason="superseded", reconnect=False, meaning="a newer connection of this gateway took its place"
 )
-SILENT = CloseCode(number=4008, reason="silent", reconnect=True, meaning="no Pong came for too long")
+SLOW_CONSUMER = CloseCode(
+    number=4013, reason="slow-consumer", reconnect=True, meaning="the gateway did not read or confirm in time"
+)
 RATE_EXCEEDED = CloseCode(
-    number=4029, reason="rate-exceeded", reconnect=True, meaning="the gateway sent far more frames than it may"
+    number=4029, reason="rate-exceeded", reconnect=True, meaning="the gateway sent far more useless frames than it may"
 )
 
-#: Every code that Gatecast sends.
+#: Every code that Gatecast sends, by number.
 CLOSE_CODES = (
     NORMAL,
+    GOING_AWAY,
     TOO_BIG,
     INTERNAL,
     RESTARTING,
@@ -49,6 +60,7 @@ CLOSE_CODES = (
     GATEWAY_DELETED,
     SILENT,
     SUPERSEDED,
+    SLOW_CONSUMER,
     RATE_EXCEEDED,
 )
 

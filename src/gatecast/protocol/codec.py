@@ -3,47 +3,64 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, NoReturn, TypeVar
 from uuid import UUID
 
-from gatecast.errors import InvalidValue
 from gatecast.events import Position, RecordedEvent
-from gatecast.protocol.messages import DeploymentAck, EventReject, Ignored, Inbound, PositionAck
+from gatecast.protocol.instants import format_instant, parse_instant, parse_performed_at
+from gatecast.protocol.messages import (
+    ConnectionAck,
+    DeploymentAck,
+    EventMessage,
+    EventReject,
+    Ignored,
+    Inbound,
+    Outbound,
+    PositionAck,
+    ResyncRequired,
+)
+
+#: Largest frame that a gateway may send, in bytes of UTF-8.
+MAX_INBOUND_BYTES = 64 * 1024
 
 #: Longest reason that is kept of a peer's words, in characters.
 MAX_REASON_LENGTH = 1_000
 
-_MAX_FIELD_LENGTH = 255
+#: Longest identifier that a gateway may name, in characters.
+MAX_FIELD_LENGTH = 255
 
-#: What Go writes for a time that was never set.
-_GO_ZERO_YEAR = 1
+#: Deepest nesting of a gateway's message; ours have two levels.
+MAX_DEPTH = 16
 
-
-def encode_timestamp(instant: datetime) -> str:
-    """RFC 3339 in UTC with milliseconds and `Z`."""
-    return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+_T = TypeVar("_T")
 
 
-def encode_connection_ack(gateway_id: str, connection_id: str, now: datetime) -> str:
+# --- encoding ---------------------------------------------------------------------------------------------------------
+
+
+def encode_connection_ack(gateway_id: str, connection_id: str, timestamp: datetime) -> str:
     """The first frame of every connection."""
     return _encode(
         {
             "type": "connection.ack",
             "gatewayId": gateway_id,
             "connectionId": connection_id,
-            "timestamp": encode_timestamp(now),
+            "timestamp": format_instant(timestamp),
         }
     )
 
 
 def encode_event(event: RecordedEvent, epoch: UUID) -> str:
-    """An event's envelope around its payload, which is passed on exactly as the publisher encoded it."""
+    """An event's envelope around its payload, which is passed on exactly as the publisher encoded it.
+
+    Written by concatenation: a payload of 1 MiB is neither decoded nor copied more than once.
+    """
     event_id = str(event.event_id)
     return (
         f'{{"type":{json.dumps(event.type)},"payload":{event.payload},'
-        f'"timestamp":"{encode_timestamp(event.originated_at)}",'
+        f'"timestamp":"{format_instant(event.originated_at)}",'
         f'"correlationId":"{event_id}","eventId":"{event_id}","position":"{epoch}:{event.offset}"}}'
     )
 
@@ -60,73 +77,180 @@ def encode_position_ack(position: Position) -> str:
 
 def encode_event_reject(position: Position, reason: str) -> str:
     """A client's word that one event cannot be applied."""
-    return _encode({"type": "event.reject", "position": str(position), "reason": printable(reason)})
+    return _encode({"type": "event.reject", "position": str(position), "reason": printable(reason, MAX_REASON_LENGTH)})
 
 
 def _encode(message: Mapping[str, str]) -> str:
     return json.dumps(message, separators=(",", ":"))
 
 
-def decode(text: str) -> Inbound:
-    """The message in a text frame of a gateway."""
-    try:
-        message = json.loads(text)
-    except ValueError:
-        return Ignored("not-json")
-    except RecursionError:
+# --- decoding what a gateway says -------------------------------------------------------------------------------------
+
+
+def decode(text: str, *, max_bytes: int = MAX_INBOUND_BYTES) -> Inbound:
+    """The message in a text frame of a gateway; `Ignored` for anything else, whatever it is."""
+    if len(text) > max_bytes or len(text.encode(errors="surrogatepass")) > max_bytes:
+        return Ignored("too-large")
+    message = _load_object(text, _STRICT)
+    if isinstance(message, Ignored):
+        return message
+    if _is_deep(text, message):
         return Ignored("too-deep")
-    if not isinstance(message, dict):
-        return Ignored("not-an-object")
-    try:
-        return _decode(message)
-    except (InvalidValue, ValueError, TypeError, KeyError, OverflowError):
-        return Ignored("malformed")
+    return _decoded(message, _INBOUND)
 
 
-def _decode(message: dict[str, Any]) -> Inbound:
-    match message.get("type"):
-        case "position.ack":
-            return PositionAck(Position.parse(_text(message["position"])))
-        case "event.reject":
-            return EventReject(Position.parse(_text(message["position"])), printable(message.get("reason", "")))
-        case "deployment.ack":
-            return _deployment_ack(message["payload"])
-        case _:
-            return Ignored("unknown-type")
+def _position_ack(message: dict[str, Any]) -> PositionAck:
+    return PositionAck(_position(message["position"]))
 
 
-def _deployment_ack(payload: dict[str, Any]) -> DeploymentAck:
-    status = payload["status"]
-    if status not in ("success", "failed"):
-        raise ValueError("status")
+def _event_reject(message: dict[str, Any]) -> EventReject:
+    return EventReject(_position(message["position"]), _text(message.get("reason", ""), MAX_REASON_LENGTH))
+
+
+def _deployment_ack(message: dict[str, Any]) -> DeploymentAck:
+    payload = message["payload"]
+    if not isinstance(payload, dict):
+        raise ValueError("payload")  # noqa: TRY004 - one error for everything that is malformed
     return DeploymentAck(
         deployment_id=_text(payload.get("deploymentId", "")),
         artifact_id=_text(payload["artifactId"]),
         resource_type=_text(payload.get("resourceType", "")),
-        action=_text(payload.get("action", "")),
-        succeeded=status == "success",
-        performed_at=decode_instant(payload.get("performedAt")),
+        action=_one_of(("deploy", "undeploy"), payload["action"]),
+        succeeded=_one_of(("success", "failed"), payload["status"]) == "success",
+        performed_at=parse_performed_at(payload.get("performedAt")),
         error_code=_text(payload.get("errorCode", "")),
     )
 
 
-def decode_instant(text: object) -> datetime | None:
-    """An RFC 3339 instant in UTC; None when absent, or when it is the time that Go writes for "never"."""
-    if text is None:
-        return None
-    instant = datetime.fromisoformat(_text(text))
-    if instant.year == _GO_ZERO_YEAR or instant.tzinfo is None:
-        return None
-    return instant.astimezone(UTC)
+_INBOUND: dict[str, Callable[[dict[str, Any]], Inbound]] = {
+    "position.ack": _position_ack,
+    "event.reject": _event_reject,
+    "deployment.ack": _deployment_ack,
+}
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str) or len(value) > _MAX_FIELD_LENGTH:
-        raise ValueError("text")
-    return value
+# --- decoding what the server says ------------------------------------------------------------------------------------
 
 
-def printable(reason: object) -> str:
+def decode_from_server(text: str) -> Outbound:
+    """The message in a text frame of the server, for `gatecast.v2` clients.
+
+    What carries an `eventId` is an event, whatever its type: a publisher may name an event `resync.required`.
+    """
+    # Not strict: the payload is the publisher's own text, and an event that cannot be read is read again forever.
+    message = _load_object(text, _LENIENT)
+    if isinstance(message, Ignored):
+        return message
+    return _decoded(message, {str(message.get("type")): _event_message} if "eventId" in message else _OUTBOUND)
+
+
+def _connection_ack(message: dict[str, Any]) -> ConnectionAck:
+    return ConnectionAck(
+        gateway_id=_text(message["gatewayId"]),
+        connection_id=_text(message["connectionId"]),
+        timestamp=parse_instant(_text(message["timestamp"])),
+    )
+
+
+def _resync_required(message: dict[str, Any]) -> ResyncRequired:
+    return ResyncRequired(_text(message["reason"], MAX_REASON_LENGTH), _position(message["position"]))
+
+
+def _event_message(message: dict[str, Any]) -> EventMessage:
+    payload = message["payload"]
+    if not isinstance(payload, dict):
+        raise ValueError("payload")  # noqa: TRY004 - one error for everything that is malformed
+    return EventMessage(
+        type=_text(message["type"]),
+        payload=payload,
+        timestamp=parse_instant(_text(message["timestamp"])),
+        event_id=_text(message["eventId"]),
+        position=_position(message["position"]),
+    )
+
+
+_OUTBOUND: dict[str, Callable[[dict[str, Any]], Outbound]] = {
+    "connection.ack": _connection_ack,
+    "resync.required": _resync_required,
+}
+
+
+# --- both -------------------------------------------------------------------------------------------------------------
+
+
+class _DuplicateField(ValueError):
+    """An object names a field twice, so that two readers could take it for two different messages."""
+
+
+def _load_object(text: str, decoder: json.JSONDecoder) -> dict[str, Any] | Ignored:
+    try:
+        message = decoder.decode(text)
+    except _DuplicateField:
+        return Ignored("duplicate-field")
+    except ValueError:
+        return Ignored("not-json")
+    except RecursionError:
+        return Ignored("too-deep")
+    return message if isinstance(message, dict) else Ignored("not-an-object")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
+        raise _DuplicateField
+    return unique
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(constant)  # NaN and Infinity are not JSON
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse)
+_LENIENT = json.JSONDecoder()
+
+
+def _is_deep(text: str, message: dict[str, Any]) -> bool:
+    """Whether the nesting exceeds the limit; the interpreter's own limit depends on who calls."""
+    if text.count("{") + text.count("[") <= MAX_DEPTH:
+        return False
+    level: list[Any] = [message]
+    for _ in range(MAX_DEPTH):
+        level = [child for parent in level for child in _children(parent)]
+    return bool(level)
+
+
+def _children(value: object) -> list[Any]:
+    nested = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [child for child in nested if isinstance(child, dict | list)]
+
+
+def _decoded(message: dict[str, Any], decoders: Mapping[str, Callable[[dict[str, Any]], _T]]) -> _T | Ignored:
+    kind = message.get("type")
+    if not isinstance(kind, str) or (decoder := decoders.get(kind)) is None:
+        return Ignored("unknown-type")
+    try:
+        return decoder(message)
+    except (KeyError, ValueError):
+        return Ignored("malformed")
+
+
+def _position(value: object) -> Position:
+    return Position.parse(_text(value))
+
+
+def _one_of(allowed: tuple[str, ...], value: object) -> str:
+    if value not in allowed:
+        raise ValueError("not allowed")
+    return str(value)
+
+
+def _text(value: object, limit: int = MAX_FIELD_LENGTH) -> str:
+    if not isinstance(value, str):
+        raise ValueError("not a string")  # noqa: TRY004 - one error for everything that is malformed
+    return printable(value, limit)
+
+
+def printable(text: str, limit: int = MAX_FIELD_LENGTH) -> str:
     """A peer's words, bounded, and safe to log, store and show."""
-    text = reason if isinstance(reason, str) else ""
-    return "".join(character if character.isprintable() else " " for character in text[:MAX_REASON_LENGTH])
+    cut = text[:limit]
+    return cut if cut.isprintable() else "".join(character if character.isprintable() else " " for character in cut)

@@ -1,4 +1,4 @@
-"""Messages that gateways send, as values."""
+"""Messages as values: what a gateway says, and what a `gatecast.v2` client hears."""
 
 from __future__ import annotations
 
@@ -9,9 +9,20 @@ from typing import TypeAlias
 from gatecast.events import Position
 
 
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """Something that is no message of ours; counted, and the connection stays (scenario S28)."""
+
+    #: `too-large`, `not-json`, `too-deep`, `duplicate-field`, `not-an-object`, `unknown-type` or `malformed`.
+    why: str
+
+
+# --- from the gateway -------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentAck:
-    """What an unmodified gateway says of a deployment (gateway-protocol 1.9)."""
+    """What a gateway says of a deployment (gateway-protocol 1.9)."""
 
     deployment_id: str
     artifact_id: str
@@ -21,7 +32,7 @@ class DeploymentAck:
     action: str
     #: True when the gateway applied it.
     succeeded: bool
-    #: The event's instant, compared as an instant; None when the gateway never saw one.
+    #: The event's instant, compared as an instant; None when the event carried none.
     performed_at: datetime | None
     #: `GATEWAY_PROCESSING_ERROR`, `DEPLOYMENT_ID_MISMATCH`, or empty.
     error_code: str
@@ -39,15 +50,45 @@ class EventReject:
     """This one event cannot be applied (`gatecast.v2`)."""
 
     position: Position
+    #: At most 1,000 printable characters.
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ignored:
-    """Something that is no message of ours; counted, and the connection stays (scenario S28)."""
-
-    #: `not-json`, `too-deep`, `not-an-object`, `unknown-type` or `malformed`.
-    why: str
-
-
 Inbound: TypeAlias = DeploymentAck | PositionAck | EventReject | Ignored
+
+
+# --- from the server --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionAck:
+    """The first frame of every connection (scenario S21)."""
+
+    gateway_id: str
+    connection_id: str
+    timestamp: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ResyncRequired:
+    """The desired state must be read anew; delivery goes on behind `position` once that position is acknowledged."""
+
+    #: `retention`, `epoch` or `ahead`.
+    reason: str
+    position: Position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventMessage:
+    """One event."""
+
+    type: str
+    #: Decoded JSON object.
+    payload: dict[str, object]
+    #: When the publisher made the change, by its own clock.
+    timestamp: datetime
+    event_id: str
+    position: Position
+
+
+Outbound: TypeAlias = ConnectionAck | ResyncRequired | EventMessage | Ignored

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter, OrderedDict, deque
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from math import inf
+from types import MappingProxyType
 from typing import TypeAlias
 from uuid import UUID
 
-from gatecast.errors import ProtocolViolation
 from gatecast.events import Position, RecordedEvent
 from gatecast.protocol import codec
 from gatecast.protocol.close_codes import RATE_EXCEEDED, SILENT, CloseCode
-from gatecast.protocol.messages import DeploymentAck, EventReject, Ignored, PositionAck
+from gatecast.protocol.deployments import DEPLOYED, SentDeployments
+from gatecast.protocol.heartbeat import Heartbeat
+from gatecast.protocol.messages import DeploymentAck, EventReject, Ignored, Inbound, PositionAck
+from gatecast.protocol.token_bucket import TokenBucket
+from gatecast.protocol.window import Window
 
 
 class Version(StrEnum):
@@ -40,13 +44,16 @@ class SessionLimits:
     #: Seconds without a Pong before the peer counts as gone. A gateway that is busy inside one download answers
     #: nothing for up to 60 s and is not dead (scenario S23).
     pong_timeout: float = 90.0
-    #: Most events between two Pings.
+    #: Most events between two Pings to an unmodified gateway.
     ping_every: int = 32
-    #: Frames that move nothing: how many a gateway may send per second, and how many at once.
+    #: Useless frames that a gateway may send per second, and at once. What it says in answer to something that was
+    #: sent uses that up, and so needs no limit of its own.
     frames_per_second: float = 50.0
-    frame_burst: int = 500
-    #: Frames over the rate that are ignored before the connection is closed.
-    ignored_over_rate: int = 1_000
+    frame_burst: int = 200
+    #: So many times that rate and burst close the connection; up to there the excess is ignored.
+    flood_factor: int = 10
+    #: Largest text frame, in bytes.
+    max_text_bytes: int = codec.MAX_INBOUND_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +66,8 @@ class Opening:
     #: Delivery begins behind this offset.
     start: int
     version: Version
-    #: Why the client must resynchronize, and where delivery goes on when it has; None: it need not.
+    #: Why what the gateway had cannot be continued, and where delivery goes on. A `gatecast.v2` client must
+    #: resynchronize first; an unmodified gateway cannot be told, and delivery begins there at once.
     resync: tuple[str, Position] | None = None
 
 
@@ -82,21 +90,21 @@ class SendPing:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Close the connection."""
+    """Close the connection; the session says nothing more."""
 
     code: CloseCode
 
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """The peer has confirmed everything up to this offset."""
+    """Everything up to this offset is confirmed."""
 
     offset: int
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The peer cannot apply this event."""
+    """The peer cannot apply this event; its last word on it counts."""
 
     offset: int
     reason: str
@@ -119,14 +127,38 @@ class ResyncDone:
 
 Action: TypeAlias = SendText | SendPing | Close | Confirmed | Rejected | Acknowledged | ResyncDone
 
-#: How many deployments are remembered, so that an acknowledgement finds its event.
-_REMEMBERED_DEPLOYMENTS = 1_024
 
-#: A gateway downloads something for these, which can take 30 s each.
-_DOWNLOADS = ".deployed"
-_DEPLOYMENTS = (_DOWNLOADS, ".undeployed")
+# --- the session ------------------------------------------------------------------------------------------------------
 
-_ARTIFACT_FIELDS = ("apiId", "providerId", "proxyId")
+#: Seconds after which a Ping no longer protects a download: the gateway gives up 35 s after the last Ping that it read,
+#: and the download alone may take 30.
+_FRESH_PING = 1.0
+
+#: Characters of a useless frame that cost as much as one more frame.
+_FRAME_SIZE = 1_024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionStatistics:
+    """What one connection has done so far."""
+
+    #: Last offset that was handed out to be sent.
+    sent: int
+    #: Last offset that is confirmed.
+    confirmed: int
+    #: How many events were rejected.
+    rejected: int
+    #: How many frames were ignored, by reason.
+    ignored: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """What a frame leads to."""
+
+    actions: Sequence[Action] = ()
+    #: Why the frame is useless, so that it counts against the rate; None: it answered something that was sent.
+    useless: str | None = None
 
 
 class ServerSession:
@@ -135,45 +167,59 @@ class ServerSession:
     Events are confirmed in order: by `position.ack`, or, for an unmodified gateway, by the Pong that echoes the offset
     of a Ping sent behind them. That gateway reads frames in order and answers a Ping only after it has handled the
     frames before it, so its Pong proves handling; from other clients a Pong proves receipt.
+
+    Every `now` is in seconds of one monotonic clock.
     """
 
     def __init__(self, opening: Opening, limits: SessionLimits, *, now: float) -> None:
         self._opening = opening
         self._limits = limits
-        self._sent = self._confirmed = opening.start
-        self._awaits_resync = opening.resync is not None
         self._explicit = opening.version is Version.GATECAST_V2
-        self._window = limits.window_v2 if self._explicit else limits.window_v1
-        self._rejected: set[int] = set()
+        self._awaits_resync = self._explicit and opening.resync is not None
+        self._window = Window(
+            opening.resync[1].offset if opening.resync else opening.start,
+            limits.window_v2 if self._explicit else limits.window_v1,
+        )
+        self._heartbeat = Heartbeat(opening.epoch, interval=limits.ping_interval, timeout=limits.pong_timeout, now=now)
         self._unpinged = 0
-        #: Offsets of the Pings that were not answered yet, oldest first.
-        self._pings: deque[int] = deque()
-        self._last_ping_at = self._last_pong_at = now
-        self._deployments: OrderedDict[tuple[str, str, datetime | None, bool], int] = OrderedDict()
-        self._frames = float(limits.frame_burst)
-        self._frames_at = now
-        #: Frames that were ignored, by reason.
-        self.ignored: Counter[str] = Counter()
+        self._deployments = SentDeployments()
+        self._allowance = TokenBucket(limits.frames_per_second, limits.frame_burst, now=now)
+        self._flood = TokenBucket(
+            limits.frames_per_second * limits.flood_factor, limits.frame_burst * limits.flood_factor, now=now
+        )
+        self._closed = False
+        self._rejected = 0
+        self._ignored: Counter[str] = Counter()
 
     @property
     def sent(self) -> int:
         """Last offset that was handed out to be sent."""
-        return self._sent
+        return self._window.sent
 
     @property
     def confirmed(self) -> int:
-        """Last offset that the peer has confirmed."""
-        return self._confirmed
+        """Last offset that is confirmed."""
+        return self._window.confirmed
 
     @property
     def room(self) -> int:
         """How many more events may be handed in now."""
-        return 0 if self._awaits_resync else max(0, self._window - (self._sent - self._confirmed))
+        return 0 if self._awaits_resync or self._closed else self._window.room
 
     @property
     def next_tick_at(self) -> float:
-        """When `tick` has something to do."""
-        return self._last_ping_at + self._limits.ping_interval
+        """When `tick` has something to do; infinite once the session has closed."""
+        return inf if self._closed else min(self._heartbeat.due_at, self._heartbeat.silent_at)
+
+    @property
+    def stats(self) -> SessionStatistics:
+        """What this connection has done so far."""
+        return SessionStatistics(
+            sent=self.sent,
+            confirmed=self.confirmed,
+            rejected=self._rejected,
+            ignored=MappingProxyType(dict(self._ignored)),
+        )
 
     # --- going out ----------------------------------------------------------------------------------------------
 
@@ -183,143 +229,150 @@ class ServerSession:
         actions: list[Action] = [
             SendText(codec.encode_connection_ack(opening.gateway_id, opening.connection_id, timestamp))
         ]
-        if opening.resync is not None:
+        if self._awaits_resync and opening.resync is not None:
             actions.append(SendText(codec.encode_resync_required(*opening.resync)))
         return actions
 
     def deliver(self, events: Sequence[RecordedEvent], now: float) -> list[Action]:
-        """Send these events, which continue where the last ones ended."""
-        actions: list[Action] = []
-        for event in events:
-            if event.offset != self._sent + 1:
-                raise ProtocolViolation(f"offset {event.offset} was handed in behind {self._sent}")
-            self._sent = event.offset
-            self._unpinged += 1
-            actions.append(SendText(codec.encode_event(event, self._opening.epoch)))
-            if event.type.endswith(_DEPLOYMENTS):
-                self._remember(event)
-            if self._unpinged >= self._limits.ping_every or event.type.endswith(_DOWNLOADS):
-                actions.append(self._ping(now))
-        if self._unpinged:
+        """Send these events, which continue where the last ones ended.
+
+        Raises:
+            ValueError: they do not, or are more than there is room for; nothing was changed.
+        """
+        self._check(events)
+        actions = [action for event in events for action in self._send(event, now)]
+        if self._unpinged and not self._explicit:
             actions.append(self._ping(now))
         return actions
 
+    def _check(self, events: Sequence[RecordedEvent]) -> None:
+        if len(events) > self.room:
+            raise ValueError(f"{len(events)} events were handed in with room for {self.room}")
+        for expected, event in enumerate(events, self.sent + 1):
+            if event.offset != expected:
+                raise ValueError(f"offset {event.offset} was handed in where {expected} comes next")
+
+    def _send(self, event: RecordedEvent, now: float) -> Iterator[Action]:
+        """The event, with the Pings that an unmodified gateway needs around it."""
+        downloads = event.type.endswith(DEPLOYED)
+        if downloads and not self._explicit and self._heartbeat.age(now) > _FRESH_PING:
+            yield self._ping(now)
+        self._window.extend()
+        self._unpinged += 1
+        self._deployments.remember(event)
+        yield SendText(codec.encode_event(event, self._opening.epoch))
+        if not self._explicit and (downloads or self._unpinged >= self._limits.ping_every):
+            yield self._ping(now)
+
+    def skip_to(self, offset: int) -> list[Action]:
+        """Pass over everything up to `offset` that was not sent yet; the next event is the one behind it.
+
+        What is passed over counts as settled: it is confirmed as soon as everything before it is.
+
+        Raises:
+            ValueError: `offset` was sent already, or the client has yet to resynchronize.
+        """
+        if offset <= self.sent or self._awaits_resync:
+            raise ValueError(f"cannot skip to {offset} now")
+        before = self.confirmed
+        self._window.skip_to(offset)
+        return self._progress(before)
+
     def tick(self, now: float) -> list[Action]:
         """Ping an idle peer; close when it has been silent for too long."""
-        if self._pings and now - self._last_pong_at >= self._limits.pong_timeout:
-            return [Close(SILENT)]
-        if now < self.next_tick_at:
+        if self._closed:
             return []
-        return [self._ping(now)]
+        if now >= self._heartbeat.silent_at:
+            return [self._close(SILENT)]
+        return [self._ping(now)] if now >= self._heartbeat.due_at else []
 
     def _ping(self, now: float) -> SendPing:
-        if not self._pings:
-            # Silence is counted from the first Ping that could be answered.
-            self._last_pong_at = now
-        self._last_ping_at = now
         self._unpinged = 0
-        self._pings.append(self._sent)
-        return SendPing(f"{self._opening.epoch}:{self._sent}".encode())
+        return SendPing(self._heartbeat.ping(self.sent, now))
 
-    def _remember(self, event: RecordedEvent) -> None:
-        if (key := _deployment_key(event)) is not None:
-            self._deployments[key] = event.offset
-            if len(self._deployments) > _REMEMBERED_DEPLOYMENTS:
-                self._deployments.popitem(last=False)
+    def _close(self, code: CloseCode) -> Close:
+        self._closed = True
+        return Close(code)
 
     # --- coming in ----------------------------------------------------------------------------------------------
 
     def receive_pong(self, payload: bytes, now: float) -> list[Action]:
         """A Pong; confirms for an unmodified gateway, if it echoes a Ping of this connection."""
-        offset = self._pinged_offset(payload)
-        if offset is None:
-            self.ignored["pong"] += 1
-            return []
-        self._last_pong_at = now
-        while self._pings and self._pings[0] <= offset:
-            self._pings.popleft()
-        return [] if self._explicit else self._confirm(offset)
-
-    def _pinged_offset(self, payload: bytes) -> int | None:
-        epoch, _, digits = payload.partition(b":")
-        if epoch != str(self._opening.epoch).encode() or not digits.isdigit() or len(digits) > 19:  # noqa: PLR2004 - 2^63
-            return None
-        offset = int(digits)
-        return offset if offset in self._pings else None
+        offset = self._heartbeat.answer(payload, now)
+        reply = _Reply(useless="pong") if offset is None else _Reply(() if self._explicit else self._confirm(offset))
+        return self._admit(reply, now)
 
     def receive_binary(self, now: float) -> list[Action]:
         """A binary frame: nothing that we speak."""
-        return self._charge([], "binary", now)
+        return self._admit(_Reply(useless="binary"), now)
 
     def receive_text(self, text: str, now: float) -> list[Action]:
-        """A text frame. What moves nothing counts against the rate: a peer that confirms much is no nuisance."""
-        match codec.decode(text):
+        """A text frame; never raises, whatever it holds."""
+        message = codec.decode(text, max_bytes=self._limits.max_text_bytes)
+        return self._admit(self._handle(message), now, cost=1 + len(text) / _FRAME_SIZE)
+
+    def _admit(self, reply: _Reply, now: float, *, cost: float = 1.0) -> list[Action]:
+        """Let useful frames through, and useless ones within the rate."""
+        if self._closed:
+            return []
+        if reply.useless is None:
+            return list(reply.actions)
+        if not self._flood.take(now, cost):
+            return [self._close(RATE_EXCEEDED)]
+        if reply.actions and self._allowance.take(now):
+            return list(reply.actions)
+        self._ignored["over-rate" if reply.actions else reply.useless] += 1
+        return []
+
+    def _handle(self, message: Inbound) -> _Reply:
+        match message:
+            case DeploymentAck():
+                return self._deployment_ack(message)
+            case PositionAck() | EventReject() if not self._explicit:
+                return _Reply(useless="wrong-version")
+            case PositionAck(position) | EventReject(position) if position.epoch != self._opening.epoch:
+                return _Reply(useless="other-epoch")
             case PositionAck(position):
-                actions, why = self._position_ack(position), "position"
+                return self._position_ack(position)
             case EventReject(position, reason):
-                actions, why = self._event_reject(position, reason), "position"
-            case DeploymentAck() as ack:
-                actions, why = [self._acknowledged(ack)], "foreign-ack"
+                return self._event_reject(position.offset, reason)
             case Ignored(why):
-                actions = []
-        return actions if any(map(_moves_something, actions)) else self._charge(actions, why, now)
+                return _Reply(useless=why)
 
-    def _charge(self, actions: list[Action], why: str, now: float) -> list[Action]:
-        """Count a frame that moved nothing, and let its actions through unless there were too many of them."""
-        self.ignored[why] += 1
-        limits = self._limits
-        self._frames = min(limits.frame_burst, self._frames + (now - self._frames_at) * limits.frames_per_second)
-        self._frames_at = now
-        if self._frames >= 1:
-            self._frames -= 1
-            return actions
-        self.ignored["over-rate"] += 1
-        return [Close(RATE_EXCEEDED)] if self.ignored["over-rate"] > limits.ignored_over_rate else []
+    def _deployment_ack(self, ack: DeploymentAck) -> _Reply:
+        offset = self._deployments.take(ack)
+        return _Reply([Acknowledged(ack, offset)], useless="foreign-ack" if offset is None else None)
 
-    def _position_ack(self, position: Position) -> list[Action]:
-        if not self._explicit or position.epoch != self._opening.epoch or position.offset > self._sent:
-            return []
+    def _position_ack(self, position: Position) -> _Reply:
         if self._awaits_resync:
-            if position.offset != self._opening.start:
-                return []
-            self._awaits_resync = False
-            return [ResyncDone(position)]
-        return self._confirm(position.offset)
+            return self._resync_ack(position)
+        if position.offset > self.sent:
+            return _Reply(useless="beyond-sent")
+        actions = self._confirm(position.offset)
+        return _Reply(actions, useless=None if actions else "nothing-new")
 
-    def _event_reject(self, position: Position, reason: str) -> list[Action]:
-        offset = position.offset
-        known = position.epoch == self._opening.epoch and self._confirmed < offset <= self._sent
-        if not (self._explicit and known) or self._awaits_resync or offset in self._rejected:
-            return []
-        self._rejected.add(offset)
-        return [Rejected(offset, reason), *self._confirm(self._confirmed)]
+    def _resync_ack(self, position: Position) -> _Reply:
+        if position.offset != self.confirmed:
+            return _Reply(useless="resync-pending")
+        self._awaits_resync = False
+        return _Reply([ResyncDone(position)])
+
+    def _event_reject(self, offset: int, reason: str) -> _Reply:
+        if self._awaits_resync:
+            return _Reply(useless="resync-pending")
+        if not 0 < offset <= self.sent:
+            return _Reply(useless="beyond-sent")
+        if not self._window.is_open(offset):
+            return _Reply([Rejected(offset, reason)], useless="repeated-reject")
+        self._rejected += 1
+        before = self.confirmed
+        self._window.settle(offset)
+        return _Reply([Rejected(offset, reason), *self._progress(before)])
 
     def _confirm(self, offset: int) -> list[Action]:
-        """Move the confirmed offset, and over what was rejected next to it."""
-        before = self._confirmed
-        self._confirmed = max(before, offset)
-        while self._confirmed + 1 in self._rejected:
-            self._confirmed += 1
-        if self._confirmed == before:
-            return []
-        self._rejected = {rejected for rejected in self._rejected if rejected > self._confirmed}
-        return [Confirmed(self._confirmed)]
+        before = self.confirmed
+        self._window.settle_through(offset)
+        return self._progress(before)
 
-    def _acknowledged(self, ack: DeploymentAck) -> Acknowledged:
-        key = (ack.artifact_id, ack.deployment_id, ack.performed_at, ack.action == "deploy")
-        return Acknowledged(ack, self._deployments.pop(key, None))
-
-
-def _moves_something(action: Action) -> bool:
-    return not (isinstance(action, Acknowledged) and action.offset is None)
-
-
-def _deployment_key(event: RecordedEvent) -> tuple[str, str, datetime | None, bool] | None:
-    """What an acknowledgement of this event will name; None when the event is not what its type says."""
-    try:
-        payload = json.loads(event.payload)
-        artifact = next(str(payload[name]) for name in _ARTIFACT_FIELDS if name in payload)
-        performed_at = codec.decode_instant(payload.get("performedAt"))
-    except (ValueError, TypeError, StopIteration, OverflowError):
-        return None
-    return artifact, str(payload.get("deploymentId", "")), performed_at, event.type.endswith(_DOWNLOADS)
+    def _progress(self, before: int) -> list[Action]:
+        return [Confirmed(self.confirmed)] if self.confirmed > before else []

@@ -1,0 +1,225 @@
+"""The client's side of a `gatecast.v2` connection as a state machine: frames in, deliveries and answers out, no I/O."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeAlias
+
+from gatecast.errors import ProtocolViolation
+from gatecast.events import Position
+from gatecast.protocol import codec
+from gatecast.protocol.messages import ConnectionAck, EventMessage, Ignored, ResyncRequired
+from gatecast.protocol.session import SendText
+from gatecast.protocol.window import Window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientLimits:
+    """How patient the client is with the server, in seconds."""
+
+    #: Until `connection.ack` must have come.
+    welcome: float = 5.0
+    #: Without any frame before the server counts as gone; it pings every 15 s.
+    silence: float = 45.0
+
+
+# --- what a session tells its shell -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Welcomed:
+    """The connection is open; always the first of all."""
+
+    gateway_id: str
+    connection_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """The next event: acknowledge or reject its position once it is handled."""
+
+    position: Position
+    event_id: str
+    type: str
+    #: The event's data.
+    payload: dict[str, object] = field(repr=False)
+    #: When the publisher made the change, by its own clock.
+    originated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Resynchronize:
+    """Read the desired state anew, then call `resynchronized`; nothing is delivered before."""
+
+    #: `retention`, `epoch` or `ahead`.
+    reason: str
+    #: Where delivery goes on afterwards.
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class SendPong:
+    """Answer a Ping."""
+
+    payload: bytes
+
+
+ClientAction: TypeAlias = Welcomed | Delivered | Resynchronize | SendPong
+
+
+class ClientSession:
+    """What was delivered and what was answered.
+
+    A `ProtocolViolation` ends the connection: close it and connect again behind `settled`.
+    Every `now` is in seconds of one monotonic clock.
+    """
+
+    def __init__(self, after: Position | None, *, now: float, limits: ClientLimits | None = None) -> None:
+        self._limits = limits or ClientLimits()
+        #: Set once it is known where this client stands.
+        self._epoch = after.epoch if after else None
+        self._window = Window(after.offset if after else 0)
+        self._welcomed = False
+        self._resync: Position | None = None
+        self._heard_at = now
+        #: Frames that were dropped, by reason: `duplicate`, `late-welcome`, or what the codec says.
+        self.ignored: Counter[str] = Counter()
+
+    @property
+    def delivered(self) -> Position | None:
+        """Position of the last event that came; None before the first, when the server chose where to begin."""
+        return Position(self._epoch, self._window.sent) if self._epoch else None
+
+    @property
+    def settled(self) -> Position | None:
+        """Everything up to here was acknowledged or rejected: connect again with it as `after`."""
+        return Position(self._epoch, self._window.confirmed) if self._epoch else None
+
+    @property
+    def next_tick_at(self) -> float:
+        """When `tick` gives up, unless something comes before."""
+        return self._heard_at + (self._limits.silence if self._welcomed else self._limits.welcome)
+
+    # --- coming in ----------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Do nothing while the server keeps its times.
+
+        Raises:
+            ProtocolViolation: `connection.ack` did not come in time, or nothing came for too long.
+        """
+        if now >= self.next_tick_at:
+            raise ProtocolViolation("nothing came for too long" if self._welcomed else "connection.ack did not come")
+
+    def receive_ping(self, payload: bytes, now: float) -> list[ClientAction]:
+        """A Ping; a connection that has not been welcomed is not kept waiting by it."""
+        self._hear(now)
+        return [SendPong(payload)]
+
+    def receive_text(self, text: str, now: float) -> list[ClientAction]:
+        """A text frame.
+
+        Raises:
+            ProtocolViolation: the server left out `connection.ack` or an event, or changed the epoch unannounced.
+        """
+        message = codec.decode_from_server(text)
+        if not self._welcomed:
+            return self._welcome(message, now)
+        self._hear(now)
+        match message:
+            case EventMessage():
+                return self._event(message)
+            case ResyncRequired(reason, position):
+                return self._require_resync(reason, position)
+            case ConnectionAck():
+                return self._ignore("late-welcome")
+            case Ignored("unknown-type"):
+                return self._ignore("unknown-type")
+            case Ignored(why):
+                raise ProtocolViolation(f"a frame is {why}")
+
+    def _hear(self, now: float) -> None:
+        if self._welcomed:
+            self._heard_at = now
+
+    def _welcome(self, message: object, now: float) -> list[ClientAction]:
+        if not isinstance(message, ConnectionAck):
+            raise ProtocolViolation("the first frame is not connection.ack")
+        self._welcomed = True
+        self._heard_at = now
+        return [Welcomed(gateway_id=message.gateway_id, connection_id=message.connection_id)]
+
+    def _ignore(self, why: str) -> list[ClientAction]:
+        self.ignored[why] += 1
+        return []
+
+    def _event(self, event: EventMessage) -> list[ClientAction]:
+        if self._resync is not None:
+            raise ProtocolViolation("an event came before the resynchronization was acknowledged")
+        if self._epoch is None:
+            self._begin_behind(Position(event.position.epoch, max(0, event.position.offset - 1)))
+        if event.position.epoch != self._epoch:
+            raise ProtocolViolation("the epoch changed without resync.required")
+        if event.position.offset <= self._window.sent:
+            return self._ignore("duplicate")
+        if event.position.offset > self._window.sent + 1:
+            raise ProtocolViolation(f"offset {event.position.offset} came behind {self._window.sent}")
+        self._window.extend()
+        return [
+            Delivered(
+                position=event.position,
+                event_id=event.event_id,
+                type=event.type,
+                payload=event.payload,
+                originated_at=event.timestamp,
+            )
+        ]
+
+    def _require_resync(self, reason: str, position: Position) -> list[ClientAction]:
+        self._resync = position
+        return [Resynchronize(reason, position)]
+
+    def _begin_behind(self, position: Position) -> None:
+        self._epoch = position.epoch
+        self._window = Window(position.offset)
+
+    # --- going out ----------------------------------------------------------------------------------------------
+
+    def acknowledge(self, position: Position) -> list[SendText]:
+        """Say that everything up to `position` was handled; nothing to send when that was said already.
+
+        Raises:
+            ValueError: nothing was delivered up to there on this connection.
+        """
+        self._check_delivered(position)
+        if position.offset <= self._window.confirmed:
+            return []
+        self._window.settle_through(position.offset)
+        return [SendText(codec.encode_position_ack(position))]
+
+    def reject(self, position: Position, reason: str) -> list[SendText]:
+        """Say that this one event cannot be applied; what comes after it flows on.
+
+        `reason` is cut to 1,000 printable characters.
+
+        Raises:
+            ValueError: it was not delivered on this connection.
+        """
+        self._check_delivered(position)
+        if self._window.is_open(position.offset):
+            self._window.settle(position.offset)
+        return [SendText(codec.encode_event_reject(position, reason))]
+
+    def resynchronized(self) -> list[SendText]:
+        """Say that the desired state was read anew; delivery goes on. Nothing to send when nobody asked for it."""
+        if self._resync is None:
+            return []
+        position, self._resync = self._resync, None
+        self._begin_behind(position)
+        return [SendText(codec.encode_position_ack(position))]
+
+    def _check_delivered(self, position: Position) -> None:
+        if position.epoch != self._epoch or position.offset > self._window.sent:
+            raise ValueError(f"{position} was not delivered on this connection")

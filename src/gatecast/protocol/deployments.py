@@ -1,0 +1,66 @@
+"""Which event a `deployment.ack` speaks of: the acknowledgement names the deployment, not the event."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from datetime import datetime
+from typing import TypeAlias
+
+from gatecast.events import RecordedEvent
+from gatecast.protocol.codec import printable
+from gatecast.protocol.instants import parse_performed_at
+from gatecast.protocol.messages import DeploymentAck
+
+#: How many sent deployments are remembered, so that an acknowledgement finds its event.
+REMEMBERED_DEPLOYMENTS = 1_024
+
+#: The gateway downloads something for these, which may take 30 s each.
+DEPLOYED = ".deployed"
+
+_ACTIONS = {DEPLOYED: "deploy", ".undeployed": "undeploy"}
+_ARTIFACT_FIELDS = ("apiId", "providerId", "proxyId")
+
+#: Action, artifact, deployment, instant.
+_Key: TypeAlias = tuple[str, str, str, datetime | None]
+
+
+class SentDeployments:
+    """Deploy and undeploy events that were sent and not acknowledged yet; the oldest are forgotten first."""
+
+    def __init__(self, remembered: int = REMEMBERED_DEPLOYMENTS) -> None:
+        # A scan beats a table here: acknowledgements come in order, so theirs is nearly always the first one.
+        self._sent: deque[tuple[_Key, int]] = deque(maxlen=remembered)
+
+    def remember(self, event: RecordedEvent) -> None:
+        """Note a sent event, if it is one that is acknowledged."""
+        if (key := _key_of_event(event)) is not None:
+            self._sent.append((key, event.offset))
+
+    def take(self, ack: DeploymentAck) -> int | None:
+        """The offset of the oldest event that this acknowledgement can mean; each is found once."""
+        key = (ack.action, ack.artifact_id, ack.deployment_id, ack.performed_at)
+        for index, (sent, offset) in enumerate(self._sent):
+            if sent == key:
+                del self._sent[index]
+                return offset
+        return None
+
+
+def _key_of_event(event: RecordedEvent) -> _Key | None:
+    """What its acknowledgement will name; None when the gateway will not acknowledge it."""
+    action = _ACTIONS.get(event.type[event.type.rfind(".") :])
+    if action is None:
+        return None
+    try:
+        data = json.loads(event.payload)
+        performed_at = parse_performed_at(data.get("performedAt"))
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    artifact = next((data[name] for name in _ARTIFACT_FIELDS if name in data), "")
+    return action, _comparable(artifact), _comparable(data.get("deploymentId")), performed_at
+
+
+def _comparable(identifier: object) -> str:
+    """The identifier as the codec reads it from an acknowledgement."""
+    return printable(identifier) if isinstance(identifier, str) else ""

@@ -1,0 +1,58 @@
+"""Pings that carry an offset, and the Pongs that echo it."""
+
+from __future__ import annotations
+
+import math
+from uuid import UUID
+
+
+class Heartbeat:
+    """Which Pings are unanswered, when the next one is due, and since when the peer has been silent."""
+
+    def __init__(self, epoch: UUID, *, interval: float, timeout: float, now: float) -> None:
+        self._epoch = epoch
+        self._interval = interval
+        self._timeout = timeout
+        # The client takes the moment of the upgrade for a first Ping.
+        self._last_ping_at = now
+        #: Payload of each unanswered Ping, oldest first, and how many carried it: an idle connection repeats itself.
+        self._unanswered: dict[bytes, int] = {}
+        self._silent_since = math.inf
+
+    @property
+    def due_at(self) -> float:
+        """When an idle connection needs the next Ping."""
+        return self._last_ping_at + self._interval
+
+    @property
+    def silent_at(self) -> float:
+        """When the peer counts as gone, unless a Pong comes before; infinite when it owes none."""
+        return self._silent_since + self._timeout
+
+    def age(self, now: float) -> float:
+        """Seconds since the last Ping."""
+        return now - self._last_ping_at
+
+    def ping(self, offset: int, now: float) -> bytes:
+        """The payload of a Ping that covers everything up to `offset`; at most 56 bytes."""
+        payload = f"{self._epoch}:{offset}".encode()
+        if not self._unanswered:
+            self._silent_since = now
+        self._unanswered[payload] = self._unanswered.get(payload, 0) + 1
+        self._last_ping_at = now
+        return payload
+
+    def answer(self, payload: bytes, now: float) -> int | None:
+        """The offset that this Pong echoes; None when it answers no Ping of ours.
+
+        A Pong answers the Pings before its own too: a peer may leave out all but the newest (RFC 6455, 5.5.3).
+        """
+        if payload not in self._unanswered:
+            return None
+        while (oldest := next(iter(self._unanswered))) != payload:
+            del self._unanswered[oldest]
+        self._unanswered[payload] -= 1
+        if not self._unanswered[payload]:
+            del self._unanswered[payload]
+        self._silent_since = now if self._unanswered else math.inf
+        return int(payload.rpartition(b":")[2])

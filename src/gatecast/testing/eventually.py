@@ -1,0 +1,30 @@
+"""Waiting for what can only be asked for, not be told: the state behind an HTTP API, for example."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+_T = TypeVar("_T")
+
+_FIRST_PAUSE = 0.02
+_LONGEST_PAUSE = 0.5
+
+
+async def eventually(condition: Callable[[], Awaitable[_T]], *, within: float) -> _T:
+    """Ask, with growing pauses, until the answer is true in the sense of Python; return that answer.
+
+    Raises:
+        TimeoutError: it was not within `within` seconds; says what the last answer was.
+    """
+    answer: _T | None = None
+    pause = _FIRST_PAUSE
+    try:
+        async with asyncio.timeout(within):
+            while not (answer := await condition()):
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+    except TimeoutError:
+        raise TimeoutError(f"not within {within} s; the last answer was {answer!r}") from None
+    return answer

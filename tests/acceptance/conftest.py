@@ -1,0 +1,38 @@
+"""Real databases for pods that run as processes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gatecast.testing.postgres_server import PostgresServer
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """One PostgreSQL for every test that does not kill it."""
+    with PostgresServer(tmp_path_factory.mktemp("postgres") / "server") as server:
+        yield server
+
+
+@pytest.fixture
+def new_database(postgres: PostgresServer) -> Callable[[], Awaitable[str]]:
+    """Makes an empty database, and tells its name."""
+
+    async def make() -> str:
+        name = f"acceptance_{next(_numbers)}"
+        await postgres.create_database(name)
+        return name
+
+    return make
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """An SQLite file of the test's own."""
+    return f"sqlite:///{tmp_path / 'gatecast.db'}"

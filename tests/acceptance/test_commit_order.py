@@ -1,0 +1,232 @@
+"""Order and completeness come from commits alone: no clock takes part, and a change never parts from its event."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta, timezone
+
+import asyncpg
+import pytest
+
+from gatecast import Event, EventHub, RecordedEvent
+from gatecast.events import Action
+from gatecast.settings import Settings
+from gatecast.testing.eventually import eventually
+from gatecast.testing.postgres_server import PostgresServer
+
+pytestmark = pytest.mark.acceptance
+
+NewDatabase = Callable[[], Awaitable[str]]
+Clock = Callable[[int], datetime]
+
+
+def _event(gateway_id: str, number: int = 0, *, originated_at: datetime | None = None) -> Event:
+    return Event(
+        gateway_id=gateway_id,
+        type="api.updated",
+        action=Action.UPDATE,
+        entity_type="Api",
+        entity_id=f"api-{number}",
+        data={"number": number},
+        originated_at=originated_at or datetime.now(UTC),
+    )
+
+
+@asynccontextmanager
+async def _hubs(url: str, *names: str) -> AsyncIterator[list[EventHub]]:
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(EventHub.open(settings=Settings(database=url, pod_id=name)))
+            for name in names
+        ]
+
+
+async def _received(hub: EventHub, gateway_id: str, count: int) -> list[RecordedEvent]:
+    events: list[RecordedEvent] = []
+    async with asyncio.timeout(20), hub.subscribe(gateway_id) as subscription:
+        async for event in subscription:
+            events.append(event)
+            subscription.acknowledge(event)
+            if len(events) == count:
+                break
+    return events
+
+
+def _five_seconds_ahead(_number: int) -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=5)
+
+
+def _stepping_back(number: int) -> datetime:
+    return datetime.now(UTC) - timedelta(seconds=3 if number > 20 else 0)
+
+
+def _in_another_time_zone(_number: int) -> datetime:
+    return datetime.now(timezone(timedelta(hours=5, minutes=30)))
+
+
+async def _publish_by(clock: Clock, hub: EventHub, gateway_id: str, first: int) -> list[int]:
+    """Publish forty events one after another, stamped by this clock; return their offsets."""
+    return [
+        (await hub.publish(_event(gateway_id, first + number, originated_at=clock(number)))).offset
+        for number in range(40)
+    ]
+
+
+async def test_s01_publishers_whose_clocks_disagree_lose_nothing_and_keep_commit_order(
+    postgres: PostgresServer, new_database: NewDatabase
+) -> None:
+    """One clock is 5 s ahead, one steps back 3 s, one runs in another zone; offsets follow commits."""
+    clocks: list[Clock] = [_five_seconds_ahead, _stepping_back, _in_another_time_zone]
+    async with _hubs(postgres.url(await new_database()), "one", "two", "three") as hubs:
+        await hubs[0].register_gateway("gateway")
+        reading = asyncio.create_task(_received(hubs[1], "gateway", 120))
+        offsets = await asyncio.gather(
+            *(
+                _publish_by(clock, hub, "gateway", 1000 * index)
+                for index, (clock, hub) in enumerate(zip(clocks, hubs, strict=True))
+            )
+        )
+        events = await reading
+    assert [event.offset for event in events] == list(range(1, 121))
+    # Each publisher waited for its commits, so its own events stand in the order in which it published them.
+    assert [each == sorted(each) for each in offsets] == [True, True, True]
+    # By the publishers' clocks the same events are in disorder; by the database's clock they are not.
+    assert [event.originated_at for event in events] != sorted(event.originated_at for event in events)
+    assert [event.recorded_at for event in events] == sorted(event.recorded_at for event in events)
+
+
+async def test_s01_a_publisher_whose_clock_is_a_month_behind_gets_nothing_cleaned_up_early(
+    postgres: PostgresServer, new_database: NewDatabase
+) -> None:
+    """Retention measures age by the database's clock."""
+    async with _hubs(postgres.url(await new_database()), "one") as [hub]:
+        await hub.register_gateway("gateway")
+        await hub.publish(_event("gateway", originated_at=datetime.now(UTC) - timedelta(days=400)))
+        assert await hub.clean_up() == 0
+        assert len(await _received(hub, "gateway", 1)) == 1
+
+
+async def test_s02_a_transaction_that_is_held_open_is_overtaken_by_nothing_within_its_gateway(
+    postgres: PostgresServer, new_database: NewDatabase
+) -> None:
+    """Later publishes to that gateway wait and follow; other gateways do not wait at all."""
+    url = postgres.url(await new_database())
+    async with _hubs(url, "one", "two") as [first, second]:
+        for gateway_id in ("held", "free"):
+            await first.register_gateway(gateway_id)
+        caller = await asyncpg.connect(url)
+        async with asyncio.timeout(20):
+            async with caller.transaction():
+                early = await first.publish(_event("held", 1), transaction=caller)
+                late = [asyncio.create_task(hub.publish(_event("held", 2))) for hub in (first, second)]
+                free = await asyncio.gather(*(hub.publish(_event("free", number)) for hub in (first, second)
+                                              for number in range(10)))  # fmt: skip
+                assert not any(task.done() for task in late)
+            positions = [early, *await asyncio.gather(*late)]
+        await caller.close()
+        assert [sorted(position.offset for position in each) for each in (positions, free)] == [
+            [1, 2, 3],
+            list(range(1, 21)),
+        ]
+        assert early.offset == 1
+        assert [event.data["number"] for event in await _received(second, "held", 3)] == [1, 2, 2]
+
+
+_CALLER = """
+import asyncio, sys, asyncpg
+from gatecast import Event, EventHub
+
+async def main(url, gateways, commits):
+    async with EventHub.open(url) as hub:
+        caller = await asyncpg.connect(url)
+        transaction = caller.transaction()
+        await transaction.start()
+        await caller.execute("INSERT INTO change DEFAULT VALUES")
+        event = Event(gateway_id=gateways[0], type="api.updated", action="UPDATE", entity_type="Api", entity_id="a")
+        await hub.publish([event.addressed_to(each) for each in gateways], transaction=caller)
+        if commits:
+            await transaction.commit()
+        print("now", flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main(sys.argv[1], sys.argv[2].split(","), sys.argv[3] == "commit"))
+"""
+
+
+async def _run_caller_and_kill_it(url: str, gateways: list[str], until: str) -> None:
+    """A process changes something, publishes in the same transaction, and is killed before or after its commit."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _CALLER, url, ",".join(gateways), until, stdout=PIPE
+    )
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(30):
+            assert await process.stdout.readline() == b"now\n"
+    finally:
+        process.kill()
+        await process.wait()
+
+
+@pytest.mark.parametrize(("until", "changes"), [("open", 0), ("commit", 1)])
+@pytest.mark.parametrize("fan_out", [1, 1000])
+async def test_s06_a_change_and_its_events_are_both_there_or_neither_is(
+    postgres: PostgresServer, new_database: NewDatabase, until: str, changes: int, fan_out: int
+) -> None:
+    """A process killed before its commit leaves nothing, for one gateway and for a thousand; after it, everything."""
+    url = postgres.url(await new_database())
+    gateways = [f"gateway-{number}" for number in range(fan_out)]
+    connection = await asyncpg.connect(url)
+    await connection.execute("CREATE TABLE change (id uuid DEFAULT gen_random_uuid())")
+    async with _hubs(url, "survivor") as [hub]:
+        async with hub.storage.database.transaction() as transaction:
+            for gateway_id in gateways:
+                await hub.register_gateway(gateway_id, transaction=transaction)
+        await _run_caller_and_kill_it(url, gateways, until)
+        async with asyncio.timeout(10):
+            # The dead process holds no log: the next event follows at once, right behind what it committed.
+            assert (await hub.publish(_event(gateways[-1]))).offset == changes + 1
+        assert await connection.fetchval("SELECT count(*) FROM change") == changes
+        assert await connection.fetchval("SELECT count(*) FROM gatecast.events") == changes * fan_out + 1
+        assert await connection.fetchval("SELECT sum(head) FROM gatecast.gateway_streams") == changes * fan_out + 1
+    await connection.close()
+
+
+async def test_s06_a_fan_out_whose_process_dies_in_the_middle_is_whole_or_absent(
+    postgres: PostgresServer, new_database: NewDatabase
+) -> None:
+    """Its connection breaks while the statement runs: no gateway has the event, or every one."""
+    url = postgres.url(await new_database())
+    gateways = [f"gateway-{number}" for number in range(1000)]
+    async with _hubs(url, "publisher", "reader") as [publisher, reader]:
+        async with publisher.storage.database.transaction() as transaction:
+            for gateway_id in gateways:
+                await publisher.register_gateway(gateway_id, transaction=transaction)
+        connection = await asyncpg.connect(url)
+        event = _event(gateways[0])
+        async with connection.transaction():
+            # The last log is held, so that the fan-out stands with 999 of them in its hands when it is broken off.
+            await reader.publish(_event(gateways[-1]), transaction=connection)
+            caller = await asyncpg.connect(url)
+            await caller.transaction().start()
+            fan_out = asyncio.create_task(
+                publisher.publish([event.addressed_to(each) for each in gateways], transaction=caller)
+            )
+            await _until_blocked(url, caller.get_server_pid())
+            caller.terminate()
+            with pytest.raises(Exception, match="connection"):
+                await fan_out
+        assert await connection.fetchval("SELECT count(*) FROM gatecast.events") == 1
+        await connection.close()
+
+
+async def _until_blocked(url: str, process_id: int) -> None:
+    """Return when this backend of the database waits for a lock."""
+    observer = await asyncpg.connect(url)
+    try:
+        await eventually(lambda: observer.fetchval("SELECT cardinality(pg_blocking_pids($1))", process_id), within=10)
+    finally:
+        await observer.close()

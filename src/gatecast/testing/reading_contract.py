@@ -203,13 +203,14 @@ class ReadingContract(StorageBackend):
             assert await storage.presence.dismissals("pod-2") == {"two": Dismissal.GATEWAY_DELETED}
 
     async def test_s20_a_renewed_epoch_is_seen_by_everybody(self, tmp_path: Path) -> None:
-        """A new history has another epoch, for receipts, changes and standings alike, and keeps the log."""
+        """A new history has another epoch, for receipts, changes, reads and standings alike, and keeps the log."""
         async with self.open_with(tmp_path, GATEWAY) as storage, self.open_second(tmp_path) as second:
             (old,) = await publish(storage, make_event())
             await connect(storage, make_connection(), start=1)
             renewed = await storage.log.renew_epoch(old.position.epoch)
             assert renewed != old.position.epoch
             assert await epoch_of(second) == renewed
+            assert (await read(second)).epoch == renewed
             (receipt,) = await publish(second, make_event())
             assert (receipt.position.epoch, receipt.position.offset) == (renewed, 2)
             standing = await second.presence.standing(GATEWAY, "")

@@ -1,0 +1,75 @@
+"""Each benchmark runs on each database and prints what it measured. How fast it was is nobody's business here."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from gatecast.cli.bench import app
+from gatecast.cli.bench.report import percentile
+
+
+def _run(*arguments: str) -> dict[str, Any]:
+    result = CliRunner().invoke(app, [*arguments, "--quick", "--json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    document: dict[str, Any] = json.loads(result.stdout)
+    return document
+
+
+def _database(kind: str, folder: Path) -> list[str]:
+    return ["--database", f"sqlite:///{folder / 'bench.db'}"] if kind == "sqlite" else []
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_publish_measures_three_designs_under_six_loads(kind: str, tmp_path: Path) -> None:
+    document = _run("publish", *_database(kind, tmp_path))
+    assert document["database"] == kind
+    loads = {(each["gateways"] > 1, each["publishers"], each["design"]) for each in document["figures"]}
+    expected = {
+        (many, publishers, design)
+        for many in (True, False)
+        for publishers in (1, 8, 32)
+        for design in ("usual", "single", "hub")
+    }
+    assert loads == expected
+    assert len(document["figures"]) == len(expected)
+    for each in document["figures"]:
+        assert each["events_per_second"] > 0
+        assert each["ratio"] > 0
+        assert 0 < each["p50_ms"] <= each["p99_ms"]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_latency_measures_with_wakeups_and_with_polling_alone(kind: str, tmp_path: Path) -> None:
+    document = _run("latency", *_database(kind, tmp_path))
+    assert document["database"] == kind
+    assert [each["mode"] for each in document["figures"]] == ["wake-ups", "polling"]
+    for each in document["figures"]:
+        assert each["events"] == 60
+        assert each["ratio"] > 0
+        assert each["whole_p50_ms"] > 0
+        assert each["p50_ms"] <= each["p95_ms"] <= each["p99_ms"]
+
+
+def test_people_get_a_table_and_their_database_back_as_it_was(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["latency", "--quick", *_database("sqlite", tmp_path)], catch_exceptions=False)
+    assert "TO WAKE-UPS" in result.output
+    assert "polling" in result.output
+    _run("publish", *_database("sqlite", tmp_path))
+    with closing(sqlite3.connect(tmp_path / "bench.db")) as connection:
+        for table in ("gateway_streams", "events"):
+            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+        tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name LIKE 'gatecast_bench%'")
+        assert tables.fetchone() == (0,)
+
+
+def test_a_percentile_of_nothing_is_zero_and_of_one_value_that_value() -> None:
+    assert percentile([], 0.5) == 0
+    assert percentile([3.0], 0.99) == 3
+    assert percentile([1.0, 2.0, 3.0, 4.0], 0.5) == 2

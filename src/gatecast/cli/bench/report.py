@@ -9,7 +9,6 @@ from typing import Any
 
 from gatecast.cli.output import print_json, print_table, screen
 
-
 _DESIGNS = """
 usual   BEGIN, insert the gateway if absent, insert the event, raise the version, COMMIT; wakes nobody
 single  one statement for each event, on a connection of its own; wakes nobody

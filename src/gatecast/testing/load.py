@@ -1,0 +1,87 @@
+"""Publishing under load while things break, and the check that every gateway got everything in order."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from uuid import uuid4
+
+import aiohttp
+
+from gatecast.testing.operator import Operator, Refused
+
+#: Pause before an event that was not accepted is published again, in seconds.
+_RETRY_PAUSE = 0.05
+
+#: A publish that is not accepted anywhere within this time is lost; in seconds.
+_ACCEPT_TIME_LIMIT = 60.0
+
+
+class Load:
+    """Several workers publish to every gateway in turn, over every pod in turn, and note what was accepted.
+
+    An event that is not accepted (the pod died, the database is away) is published again under the same id, so that
+    it is stored once whatever became of the first attempt.
+    """
+
+    def __init__(self, operators: Sequence[Operator], gateway_ids: Sequence[str]) -> None:
+        #: Event ids by gateway and offset, as the control plane answered.
+        self.accepted: defaultdict[str, dict[int, str]] = defaultdict(dict)
+        self._operators = itertools.cycle(operators)
+        self._gateway_ids = gateway_ids
+        self._moved = asyncio.Event()
+
+    @property
+    def count(self) -> int:
+        """How many events were accepted."""
+        return sum(map(len, self.accepted.values()))
+
+    async def publish(self, rounds: int, *, workers: int = 8) -> None:
+        """Publish this many events to each gateway; return when all of them are accepted."""
+        todo = iter([gateway_id for _ in range(rounds) for gateway_id in self._gateway_ids])
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(workers):
+                tasks.create_task(self._work(todo))
+
+    async def reached(self, count: int) -> None:
+        """Return when this many events were accepted."""
+        while self.count < count:
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def _work(self, todo: Iterable[str]) -> None:
+        for gateway_id in todo:
+            async with asyncio.timeout(_ACCEPT_TIME_LIMIT):
+                await self._publish_once(gateway_id)
+
+    async def _publish_once(self, gateway_id: str) -> None:
+        event_id = uuid4()
+        while True:
+            try:
+                answer = await next(self._operators).publish(gateway_id, {"padding": "x" * 100}, event_id=event_id)
+            except (aiohttp.ClientError, TimeoutError, Refused) as problem:
+                if isinstance(problem, Refused) and problem.status != 503:
+                    raise
+                await asyncio.sleep(_RETRY_PAUSE)
+                continue
+            self.accepted[gateway_id][answer["offset"]] = str(event_id)
+            self._moved.set()
+            return
+
+
+def check_delivery(received: Sequence[tuple[int, str]], accepted: Mapping[int, str], *, connections: int) -> None:
+    """Fail unless offsets 1, 2, 3 … arrived, each with its own event, with no repeats but after a new connection.
+
+    `received` are offsets and event ids in the order of arrival over so many `connections`.
+    """
+    assert sorted(accepted) == list(range(1, len(accepted) + 1)), "offsets have no gaps"
+    newest, repeats, previous = 0, 0, 0
+    for offset, event_id in received:
+        assert offset <= newest + 1, f"{offset} came behind {newest}: something is missing"
+        repeats += offset != previous + 1
+        assert accepted.get(offset) == event_id, f"offset {offset} is another event"
+        newest, previous = max(newest, offset), offset
+    assert newest == len(accepted), f"{len(accepted)} events were accepted, {newest} arrived"
+    assert repeats < max(1, connections), f"{repeats} rewinds on {connections} connections"

@@ -1,0 +1,58 @@
+"""A whole deployment: pods as processes on one database, and someone who operates each of them."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import Self
+from urllib.parse import urlsplit
+
+from gatecast.testing.operator import Operator
+from gatecast.testing.pods import Pods, RunningPod
+from gatecast.testing.tcp_proxy import TcpProxy
+
+_ADMIN_TOKEN = "an-admin-token-for-tests"  # noqa: S105 - opens nothing but what a test starts
+
+#: Tests connect more often than gateways do.
+_GENEROUS = {"connect_rate": "1000000", "drain_time": "8s"}
+
+
+class Deployment:
+    """Starts pods; opened with `async with`, and nothing is left of it afterwards.
+
+    `settings` hold for every pod, written as in `Settings`: `poll_interval="1s"`.
+    """
+
+    def __init__(self, database: str, **settings: str) -> None:
+        self.pods = Pods(database, admin_token=_ADMIN_TOKEN, **{**_GENEROUS, **settings})
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self.pods)
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._stack.aclose()
+
+    async def start(self, *names: str) -> list[RunningPod]:
+        """Pods that start at the same time, ready."""
+        return await self.pods.start_all(*names)
+
+    async def operator(self, pod: RunningPod) -> Operator:
+        """Someone who talks to this pod."""
+        return await self._stack.enter_async_context(Operator(pod.api, _ADMIN_TOKEN))
+
+    async def operators(self, *pods: RunningPod) -> list[Operator]:
+        """Someone who talks to each of these pods."""
+        return [await self.operator(pod) for pod in pods]
+
+    async def balancer(self, pod: RunningPod) -> TcpProxy:
+        """What stands between gateways and pods: leads to this pod's gateway listener until it is told otherwise."""
+        return await self._stack.enter_async_context(TcpProxy(gateway_address(pod)))
+
+
+def gateway_address(pod: RunningPod) -> tuple[str, int]:
+    """Where the pod's gateway listener is."""
+    parts = urlsplit(pod.gateways)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    return parts.hostname, parts.port

@@ -270,9 +270,9 @@ class ServerSession:
         What is passed over counts as settled: it is confirmed as soon as everything before it is.
 
         Raises:
-            ValueError: `offset` was sent already, or the client has yet to resynchronize.
+            ValueError: `offset` was sent already, the client has yet to resynchronize, or the session has closed.
         """
-        if offset <= self.sent or self._awaits_resync:
+        if offset <= self.sent or self._awaits_resync or self._closed:
             raise ValueError(f"cannot skip to {offset} now")
         before = self.confirmed
         self._window.skip_to(offset)
@@ -298,23 +298,25 @@ class ServerSession:
 
     def receive_pong(self, payload: bytes, now: float) -> list[Action]:
         """A Pong; confirms for an unmodified gateway, if it echoes a Ping of this connection."""
+        if self._closed:
+            return []
         offset = self._heartbeat.answer(payload, now)
         reply = _Reply(useless="pong") if offset is None else _Reply(() if self._explicit else self._confirm(offset))
         return self._admit(reply, now)
 
     def receive_binary(self, now: float) -> list[Action]:
         """A binary frame: nothing that we speak."""
-        return self._admit(_Reply(useless="binary"), now)
+        return [] if self._closed else self._admit(_Reply(useless="binary"), now)
 
     def receive_text(self, text: str, now: float) -> list[Action]:
         """A text frame; never raises, whatever it holds."""
+        if self._closed:
+            return []
         message = codec.decode(text, max_bytes=self._limits.max_text_bytes)
         return self._admit(self._handle(message), now, cost=1 + len(text) / _FRAME_SIZE)
 
     def _admit(self, reply: _Reply, now: float, *, cost: float = 1.0) -> list[Action]:
         """Let useful frames through, and useless ones within the rate."""
-        if self._closed:
-            return []
         if reply.useless is None:
             return list(reply.actions)
         if not self._flood.take(now, cost):

@@ -1,0 +1,30 @@
+"""The tests that the promises name exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parents[3]
+_TEXT = (_ROOT / "docs/promises.md").read_text("utf-8")
+_NAMED = re.findall(r"^- `([^`]+)::(\w+)`$", _TEXT, re.MULTILINE)
+
+
+def _functions(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text("utf-8"))
+    return {each.name for each in ast.walk(tree) if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+@pytest.mark.parametrize("file", sorted({file for file, _ in _NAMED}))
+def test_every_named_test_exists(file: str) -> None:
+    named = {name for named_file, name in _NAMED if named_file == file}
+    assert named - _functions(_ROOT / file) == set()
+
+
+def test_every_promise_names_tests() -> None:
+    promises = re.split(r"^## ", _TEXT, flags=re.MULTILINE)[1:]
+    assert [each.split()[0] for each in promises] == [f"P{number}" for number in range(1, 11)]
+    assert all("::test_" in each for each in promises)

@@ -17,6 +17,7 @@
     ├── HubClosed               the hub was closed, or never opened
     ├── SettingInvalid          a setting cannot be used: names it, its value, and what is allowed
     ├── ProtocolViolation       the peer broke the gateway protocol
+    ├── ServerUnavailable       a server did not answer, or said "not now", again and again
     └── ControlPlaneError
         ├── NotFound            no such resource in the caller's organization
         ├── Conflict            the change contradicts what is stored
@@ -33,6 +34,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from gatecast.events import Position
 
 _SHOWN_VALUE_LENGTH = 80
@@ -222,6 +225,20 @@ class ProtocolViolation(GatecastError):
 
     def __str__(self) -> str:
         return f"the peer broke the protocol: {self.problem}"
+
+
+class ServerUnavailable(GatecastError):
+    """A server did not answer, or said "not now", as often as it was asked."""
+
+    def __init__(self, reason: str, *, event_id: UUID) -> None:
+        super().__init__(reason)
+        #: What the last attempt came to.
+        self.reason = reason
+        #: The event that may or may not have been stored; publish it again with this id, which stores it once.
+        self.event_id = event_id
+
+    def __str__(self) -> str:
+        return f"the server is not available: {self.reason}; repeat the publish with event id {self.event_id}"
 
 
 class ControlPlaneError(GatecastError):

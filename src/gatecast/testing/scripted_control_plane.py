@@ -38,6 +38,8 @@ class Request:
 
     method: str
     path: str
+    #: Path and query as they came, with their escapes.
+    raw_path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: bytes
@@ -109,7 +111,9 @@ class ScriptedConnection:
 class ScriptedControlPlane:
     """Listens on a free port of 127.0.0.1; unknown paths answer 404."""
 
-    def __init__(self, *, ssl: tls.SSLContext | None = None, port: int = 0) -> None:
+    def __init__(
+        self, *, ssl: tls.SSLContext | None = None, port: int = 0, protocols: tuple[str, ...] = ("gatecast.v2",)
+    ) -> None:
         #: Each HTTP request, upgrades too, in the order of arrival.
         self.requests: list[Request] = []
         #: How to answer, by "METHOD /path".
@@ -118,8 +122,10 @@ class ScriptedControlPlane:
         self.refusals: deque[Answer] = deque()
         self._ssl = ssl
         self._port = port
+        self._protocols = protocols
         self._connections: asyncio.Queue[ScriptedConnection] = asyncio.Queue()
         self._open: set[ScriptedConnection] = set()
+        self._answering: set[asyncio.Transport] = set()
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -163,10 +169,16 @@ class ScriptedControlPlane:
         await connection.greet(gateway_id, connection_id)
         return connection
 
+    def cut_requests(self) -> None:
+        """Abort the TCP connection of each request that is being answered now."""
+        for transport in self._answering:
+            transport.abort()
+
     async def _respond(self, incoming: web.Request) -> web.StreamResponse:
         request = Request(
             method=incoming.method,
             path=incoming.path,
+            raw_path=incoming.raw_path,
             query=dict(incoming.query),
             headers={name.lower(): value for name, value in incoming.headers.items()},
             body=await incoming.read(),
@@ -175,12 +187,20 @@ class ScriptedControlPlane:
         if incoming.path.endswith("/ws/gateways/connect"):
             return await self._upgrade(incoming, request)
         answer = self.answers.get(str(request), Answer(status=404))
-        return _response(answer if isinstance(answer, Answer) else await answer(request))
+        if isinstance(answer, Answer):
+            return _response(answer)
+        transport = incoming.transport
+        assert transport is not None, "the peer is gone"
+        self._answering.add(transport)
+        try:
+            return _response(await answer(request))
+        finally:
+            self._answering.discard(transport)
 
     async def _upgrade(self, incoming: web.Request, request: Request) -> web.StreamResponse:
         if self.refusals:
             return _response(self.refusals.popleft())
-        socket = web.WebSocketResponse(autoping=False, protocols=("gatecast.v2",), max_msg_size=0)
+        socket = web.WebSocketResponse(autoping=False, protocols=self._protocols, max_msg_size=0)
         await socket.prepare(incoming)
         connection = ScriptedConnection(socket, request)
         self._open.add(connection)

@@ -1,0 +1,49 @@
+"""Where the server is, and whom to trust there."""
+
+from __future__ import annotations
+
+import ssl as tls
+from pathlib import Path
+from typing import TypeAlias
+
+from yarl import URL
+
+from gatecast.errors import InvalidValue
+
+#: Whose certificates are accepted: `True` the system's authorities', a path those of the authorities in that PEM
+#: file, an `SSLContext` as it says. `False` accepts anyone's: encrypted, but no protection from an impostor.
+Trust: TypeAlias = tls.SSLContext | Path | str | bool
+
+_SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+
+
+def server_url(text: str) -> URL:
+    """The base URL of a server, without a trailing slash.
+
+    Raises:
+        InvalidValue: it is not an absolute http, https, ws or wss URL.
+    """
+    try:
+        url = URL(text.strip().rstrip("/"))
+    except ValueError:
+        raise InvalidValue("url", text, "be a URL") from None
+    scheme = _SCHEMES.get(url.scheme)
+    if scheme is None or not url.host:
+        raise InvalidValue("url", text, 'be written like "https://host:port"')
+    if url.query_string or url.fragment:
+        raise InvalidValue("url", text, "have neither a query nor a fragment")
+    return url.with_scheme(scheme)
+
+
+def trust(ssl: Trust) -> tls.SSLContext | bool:
+    """What aiohttp needs to know.
+
+    Raises:
+        InvalidValue: the file holds no certificates.
+    """
+    if isinstance(ssl, bool | tls.SSLContext):
+        return ssl
+    try:
+        return tls.create_default_context(cafile=ssl)
+    except OSError as problem:
+        raise InvalidValue("ssl", str(ssl), f"be a PEM file of certificate authorities ({problem})") from problem

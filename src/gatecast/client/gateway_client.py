@@ -1,0 +1,290 @@
+"""The gateway's side of Gatecast: connect, resume, acknowledge."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Self, TypeAlias
+
+import aiohttp
+from yarl import URL
+
+from gatecast.client.connection import Connection, ResyncDemand
+from gatecast.client.endpoint import Trust, server_url, trust
+from gatecast.client.inbox import Inbox
+from gatecast.client.progress import Progress
+from gatecast.client.reconnecting import (
+    Ending,
+    Lost,
+    ReconnectPlan,
+    ReconnectTimes,
+    Refused,
+    Unreachable,
+    parse_retry_after,
+)
+from gatecast.client.socket import GatewaySocket, open_session, open_socket
+from gatecast.errors import PositionLost, ProtocolViolation
+from gatecast.events import Position, clean_identifier
+from gatecast.protocol.client_session import ClientLimits, ClientSession, Delivered
+from gatecast.telemetry import get_logger
+
+_PATH = "/api/internal/v1/ws/gateways/connect"
+_PROTOCOL = "gatecast.v2"
+
+#: How long the upgrade may take; in seconds.
+_UPGRADE_TIME_LIMIT = 10.0
+
+_logger = get_logger("client")
+
+#: One event, as a gateway gets it.
+GatewayEvent: TypeAlias = Delivered
+
+#: Applies one event.
+Handler: TypeAlias = Callable[[GatewayEvent], Awaitable[None]]
+
+#: Reads the desired state anew: gets the reason (`retention`, `epoch` or `ahead`) and where delivery goes on.
+ResyncHandler: TypeAlias = Callable[[str, Position], Awaitable[None]]
+
+
+class Reject(Exception):
+    """Raised by a handler: this one event cannot be applied; what comes after it flows on."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        #: For people, at most 1,000 characters; the control plane shows it.
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientOptions:
+    """What few need to change."""
+
+    #: How long to wait between attempts.
+    reconnect: ReconnectTimes = field(default_factory=ReconnectTimes)
+    #: How patient to be with the server.
+    limits: ClientLimits = field(default_factory=lambda: ClientLimits(silence=35.0))
+    #: Most events that wait for the handler. When they are that many, nothing more is read from the socket, Pings
+    #: included: fewer than the server's window of 256 makes a slow handler look like a dead gateway.
+    max_waiting_events: int = 256
+    #: How long leaving may wait until the last acknowledgement is sent and the server says goodbye, in seconds.
+    goodbye_time_limit: float = 2.0
+
+
+class GatewayClient:
+    """A gateway's subscription: every event, in order, at least once, whatever happens to connections and pods.
+
+    ::
+
+        async with GatewayClient("https://control-plane:9243", token) as gateway:
+            async for event in gateway.events():
+                …apply it…
+                await gateway.acknowledge(event)
+
+    It connects by itself, again and again, and continues behind the last acknowledged event. `url` is that of the
+    gateway listener. `replica` names this process among several with one token; each name has a position of its own.
+    `after` continues behind a position that was kept elsewhere; without it the server's own record counts. `ssl` says
+    whose certificates are accepted: see `Trust`.
+
+    Within one client no event comes twice. After a restart of the process, what was not acknowledged comes again.
+
+    Raises:
+        InvalidValue: an argument breaks its rule.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        replica: str | None = None,
+        after: Position | None = None,
+        ssl: Trust = True,
+        options: ClientOptions | None = None,
+    ) -> None:
+        self._url = server_url(url) / _PATH.lstrip("/")
+        self._token = token
+        self._replica = clean_identifier("replica", replica) if replica is not None else None
+        self._trust = trust(ssl)
+        self._options = options or ClientOptions()
+        self._progress = Progress(after)
+        self._inbox: Inbox[Delivered | ResyncDemand] = Inbox(self._options.max_waiting_events)
+        self._connection: Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._leaving = False
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name="gateway-client")
+        self._task.add_done_callback(self._on_end)
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        """Send what is left to acknowledge, and end the connection in order, if the server answers soon."""
+        self._leaving = True
+        self._inbox.close()
+        task, self._task = self._task, None
+        if task is None:
+            return
+        if self._connection is not None:
+            self._connection.leave()
+            await asyncio.wait({task}, timeout=self._options.goodbye_time_limit)
+        task.cancel()
+        await asyncio.wait({task})
+
+    # --- what a gateway does ------------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> Position | None:
+        """Everything up to here was acknowledged or rejected; keep it, and pass it as `after` to the next client."""
+        return self._progress.position
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection now, as far as this side can tell."""
+        return self._connection is not None
+
+    def events(self, *, on_resync: ResyncHandler | None = None) -> EventStream:
+        """The events, one by one, as they come; ends only by an error.
+
+        When the position cannot be continued, `on_resync` is awaited: it must read the desired state anew. Delivery
+        goes on behind the position that it is given.
+
+        Raises while iterating:
+            PositionLost: that happened, and there is no `on_resync`. Read the desired state anew, and open another
+                client with `after` set to the error's `resume_from`.
+            Unauthenticated, Forbidden: the server refused the token.
+            SubscriptionClosed: the server said not to come back; the reason tells why.
+            ProtocolViolation: there is no server that speaks `gatecast.v2`.
+        """
+        return EventStream(self._next, on_resync)
+
+    async def acknowledge(self, event: GatewayEvent) -> None:
+        """Say that this event, and every one before it, was applied.
+
+        The answer goes out in the background, and many become one.
+
+        Raises:
+            InvalidValue: the event did not come from this client.
+        """
+        self._progress.acknowledge(event.position)
+        self._settled()
+
+    async def reject(self, event: GatewayEvent, reason: str) -> None:
+        """Say that this one event cannot be applied; nothing is said of those before it.
+
+        Raises:
+            InvalidValue: the event did not come from this client.
+        """
+        self._progress.reject(event.position, reason)
+        self._settled()
+
+    async def run(self, handler: Handler, *, on_resync: ResyncHandler | None = None) -> None:
+        """Hand every event to `handler`: when it returns the event is acknowledged, when it raises Reject, rejected.
+
+        Never returns. Any other error of the handler passes through, and the event is not acknowledged; beyond that it
+        raises what `events` raises.
+        """
+        async for event in self.events(on_resync=on_resync):
+            try:
+                await handler(event)
+            except Reject as rejection:
+                await self.reject(event, rejection.reason)
+            else:
+                await self.acknowledge(event)
+
+    def _settled(self) -> None:
+        if self._connection is not None:
+            self._connection.settled()
+
+    async def _next(self, on_resync: ResyncHandler | None) -> GatewayEvent:
+        while True:
+            item = await self._inbox.take()
+            if isinstance(item, Delivered):
+                self._progress.hand_out(item.position)
+                return item
+            await self._resynchronize(item, on_resync)
+
+    async def _resynchronize(self, item: ResyncDemand, on_resync: ResyncHandler | None) -> None:
+        demand = item.demand
+        if on_resync is None:
+            error = PositionLost(demand.reason, resume_from=demand.position)
+            self._inbox.fail(error)
+            raise error
+        await on_resync(demand.reason, demand.position)
+        # Holds whatever became of the connection meanwhile: the next one is asked to continue from here.
+        self._progress.begin_behind(demand.position)
+        if self._connection is item.connection:
+            item.connection.resynchronized()
+
+    # --- staying connected --------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        plan = ReconnectPlan(self._options.reconnect)
+        session = open_session(ssl=self._trust, headers={"api-key": self._token}, time_limit=_UPGRADE_TIME_LIMIT)
+        async with session:
+            while not self._leaving:
+                ending = await self._connect(session)
+                pause = plan.pause_after(ending)
+                if not self._leaving:
+                    _logger.info("disconnected", ending=ending, pause=round(pause, 3))
+                    await asyncio.sleep(pause)
+
+    async def _connect(self, session: aiohttp.ClientSession) -> Ending:
+        """One attempt, and what became of it."""
+        # Read once: while the upgrade is under way the user may settle more, which the server was not asked for.
+        behind = self.position
+        try:
+            async with asyncio.timeout(_UPGRADE_TIME_LIMIT):
+                socket = await open_socket(session, str(self._target(behind)), headers={}, protocols=(_PROTOCOL,))
+        except aiohttp.WSServerHandshakeError as refusal:
+            retry_after = refusal.headers.get("Retry-After") if refusal.headers else None
+            return Refused(refusal.status, parse_retry_after(retry_after))
+        except (aiohttp.ClientError, OSError, TimeoutError) as problem:
+            return Unreachable(repr(problem))
+        try:
+            if socket.protocol != _PROTOCOL:
+                raise ProtocolViolation(f"the server does not speak {_PROTOCOL}")
+            return await self._speak(socket, behind)
+        finally:
+            socket.release()
+
+    async def _speak(self, socket: GatewaySocket, behind: Position | None) -> Lost:
+        clock = asyncio.get_running_loop().time
+        began_at = clock()
+        session = ClientSession(behind, now=began_at, limits=self._options.limits)
+        self._connection = Connection(socket, session, self._progress, self._inbox)
+        try:
+            code = await self._connection.run()
+        finally:
+            self._connection = None
+            # Whatever the user has not had yet comes again.
+            self._inbox.clear()
+        lasted = clock() - began_at >= self._options.reconnect.useful_after
+        return Lost(code, useful=lasted or self.position != behind)
+
+    def _target(self, behind: Position | None) -> URL:
+        query = {"replica": self._replica, "after": str(behind) if behind else None}
+        return self._url.with_query({name: value for name, value in query.items() if value})
+
+    def _on_end(self, task: asyncio.Task[None]) -> None:
+        """Whatever ended the connecting for good is what the user gets."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._inbox.fail(error)
+
+
+class EventStream:
+    """Iterates over a client's events; one at a time."""
+
+    def __init__(
+        self,
+        take: Callable[[ResyncHandler | None], Awaitable[GatewayEvent]],
+        on_resync: ResyncHandler | None,
+    ) -> None:
+        self._take = take
+        self._on_resync = on_resync
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> GatewayEvent:
+        return await self._take(self._on_resync)

@@ -1,0 +1,66 @@
+"""The bounded queue between the socket and the user."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, TypeVar
+
+from gatecast.waiting import Signal
+
+T = TypeVar("T")
+
+
+class Inbox(Generic[T]):
+    """One puts, one takes. When it is full, the one who puts waits, and so does the socket behind it."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._items: deque[T] = deque()
+        self._failure: BaseException | None = None
+        self._arrived = Signal()
+        self._room = Signal()
+        self._taken_by_someone = False
+        self._closed = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `put` would wait."""
+        return len(self._items) >= self._limit and not self._closed
+
+    async def put(self, item: T) -> None:
+        """Add an item, when there is room; after `close` it goes nowhere."""
+        while self.is_full:
+            await self._room.wait()
+        if not self._closed:
+            self._items.append(item)
+            self._arrived.set()
+
+    async def take(self) -> T:
+        """The next item; raises what `fail` was told once nothing is left."""
+        if self._taken_by_someone:
+            raise RuntimeError("only one at a time may iterate over the events of a client")
+        self._taken_by_someone = True
+        try:
+            while not self._items:
+                if self._failure is not None:
+                    raise self._failure
+                await self._arrived.wait()
+        finally:
+            self._taken_by_someone = False
+        self._room.set()
+        return self._items.popleft()
+
+    def clear(self) -> None:
+        """Drop what waits: it will come again."""
+        self._items.clear()
+        self._room.set()
+
+    def fail(self, error: BaseException) -> None:
+        """Let `take` raise this from now on."""
+        self._failure = error
+        self._arrived.set()
+
+    def close(self) -> None:
+        """Take nothing in any more, so that whoever puts never waits."""
+        self._closed = True
+        self.clear()

@@ -1,0 +1,67 @@
+"""How far the user has come: outlives connections."""
+
+from __future__ import annotations
+
+from gatecast.errors import InvalidValue
+from gatecast.events import Position
+from gatecast.protocol.window import Window
+
+
+class Progress:
+    """What was handed to the user, and what the user settled of it."""
+
+    def __init__(self, after: Position | None) -> None:
+        self._epoch = after.epoch if after else None
+        self._window = Window(after.offset if after else 0)
+        #: Reasons by offset, of this epoch, until the server has certainly read them.
+        self.rejections: dict[int, str] = {}
+
+    @property
+    def position(self) -> Position | None:
+        """Everything up to here is settled; None while nobody knows where delivery begins."""
+        return Position(self._epoch, self._window.confirmed) if self._epoch else None
+
+    def is_new(self, position: Position) -> bool:
+        """False for an event that the user has had already."""
+        return position.epoch != self._epoch or position.offset > self._window.sent
+
+    def hand_out(self, position: Position) -> None:
+        """Note that the user gets this event now."""
+        if self._epoch is None:
+            self.begin_behind(Position(position.epoch, position.offset - 1))
+        if position.offset > self._window.sent + 1:
+            self._window.skip_to(position.offset - 1)
+        self._window.extend()
+
+    def acknowledge(self, position: Position) -> None:
+        """Settle everything up to here; nothing happens when a resynchronization has overtaken it.
+
+        Raises:
+            InvalidValue: the user has not had that event.
+        """
+        if self._concerns_us(position):
+            self._window.settle_through(position.offset)
+
+    def reject(self, position: Position, reason: str) -> None:
+        """Settle this one event as impossible to apply.
+
+        Raises:
+            InvalidValue: the user has not had that event.
+        """
+        if self._concerns_us(position) and self._window.is_open(position.offset):
+            self._window.settle(position.offset)
+            self.rejections[position.offset] = reason
+
+    def begin_behind(self, position: Position) -> None:
+        """Go on behind a resynchronization."""
+        self._epoch = position.epoch
+        self._window = Window(position.offset)
+        self.rejections.clear()
+
+    def _concerns_us(self, position: Position) -> bool:
+        """True within this epoch; an older epoch was left behind."""
+        if position.epoch != self._epoch:
+            return False
+        if position.offset > self._window.sent:
+            raise InvalidValue("position", str(position), "belong to an event that was received")
+        return True

@@ -1,0 +1,113 @@
+"""When to connect again, and when not to: decided from values alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from gatecast.errors import Forbidden, SubscriptionClosed, Unauthenticated
+from gatecast.protocol.close_codes import RESTARTING, for_number
+from gatecast.waiting import Backoff
+
+_UNAUTHORIZED: Final = 401
+_FORBIDDEN: Final = 403
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """There was no connection."""
+
+    #: What went wrong.
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The server answered the upgrade with another status than 101."""
+
+    #: The HTTP status.
+    status: int
+    #: What its `Retry-After` said, in seconds.
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """There was a connection."""
+
+    #: The code of the server's close frame; None when it ended without one.
+    code: int | None
+    #: Whether it was good for something: it moved the position, or lasted.
+    useful: bool
+
+
+Ending: TypeAlias = Unreachable | Refused | Lost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconnectTimes:
+    """How long to wait between attempts, in seconds."""
+
+    #: After the first immediate attempt.
+    backoff: Backoff = field(default_factory=lambda: Backoff(first=1.0, longest=30.0))
+    #: After the server said that it restarts: it says so to many at once.
+    restart: Backoff = field(default_factory=lambda: Backoff(first=1.0, longest=1.0))
+    #: The longest `Retry-After` that is believed.
+    longest_retry_after: float = 300.0
+    #: A connection that lasted so long was good for something.
+    useful_after: float = 5.0
+
+
+class ReconnectPlan:
+    """Counts attempts that came to nothing.
+
+    A lost connection is tried again at once. What follows waits longer and longer, until a connection was good for
+    something again: a server that accepts and then closes is no reason for a busy loop.
+    """
+
+    def __init__(self, times: ReconnectTimes) -> None:
+        self._times = times
+        self._failures = 0
+
+    def pause_after(self, ending: Ending) -> float:
+        """How long to wait before the next attempt, in seconds.
+
+        Raises:
+            Unauthenticated: the token is not valid.
+            Forbidden: the token does not allow this.
+            SubscriptionClosed: the server said not to come back.
+        """
+        match ending:
+            case Lost():
+                return self._after_loss(ending)
+            case Refused(status, retry_after):
+                _check_status(status)
+                return max(self._after_failure(), min(retry_after or 0.0, self._times.longest_retry_after))
+            case Unreachable():
+                return self._after_failure()
+
+    def _after_failure(self) -> float:
+        self._failures += 1
+        return self._times.backoff.pause(self._failures)
+
+    def _after_loss(self, loss: Lost) -> float:
+        code = for_number(loss.code)
+        if code is not None and not code.reconnect:
+            raise SubscriptionClosed(code.reason)
+        if loss.useful:
+            self._failures = 0
+        pause = self._times.backoff.pause(self._failures) if self._failures else 0.0
+        self._failures += 1
+        return max(pause, self._times.restart.pause(1)) if code is RESTARTING else pause
+
+
+def parse_retry_after(header: str | None) -> float | None:
+    """Seconds out of a `Retry-After` header; the form with a date is not worth trusting another clock for."""
+    return float(header) if header and header.isascii() and header.isdigit() else None
+
+
+def _check_status(status: int) -> None:
+    if status == _UNAUTHORIZED:
+        raise Unauthenticated
+    if status == _FORBIDDEN:
+        raise Forbidden("this token may not connect as a gateway")

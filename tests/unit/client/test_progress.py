@@ -1,0 +1,83 @@
+"""How far a client has come."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+
+from gatecast.client.progress import Progress
+from gatecast.errors import InvalidValue
+from gatecast.events import Position
+
+EPOCH, OTHER = UUID(int=1), UUID(int=2)
+
+
+def at(offset: int, epoch: UUID = EPOCH) -> Position:
+    return Position(epoch, offset)
+
+
+def handed_out(*offsets: int, after: Position | None = None) -> Progress:
+    """Progress after these events were handed out."""
+    progress = Progress(after)
+    for offset in offsets:
+        progress.hand_out(at(offset))
+    return progress
+
+
+def test_without_a_start_the_first_event_tells_where_delivery_began() -> None:
+    assert Progress(None).position is None
+    assert handed_out(7).position == at(6)
+
+
+def test_an_acknowledgement_covers_everything_before_it() -> None:
+    progress = handed_out(6, 7, 8, after=at(5))
+    progress.acknowledge(at(7))
+    assert progress.position == at(7)
+    progress.acknowledge(at(6))
+    assert progress.position == at(7)
+
+
+def test_a_rejection_settles_one_event_only() -> None:
+    progress = handed_out(1, 2, 3)
+    progress.reject(at(2), "why")
+    assert progress.position == at(0)
+    progress.acknowledge(at(1))
+    assert progress.position == at(2)
+    assert progress.rejections == {2: "why"}
+
+
+def test_what_was_settled_cannot_be_rejected_any_more() -> None:
+    progress = handed_out(1)
+    progress.acknowledge(at(1))
+    progress.reject(at(1), "too late")
+    assert progress.rejections == {}
+
+
+def test_an_event_is_new_until_it_was_handed_out() -> None:
+    progress = handed_out(1, 2)
+    assert [progress.is_new(at(offset)) for offset in (1, 2, 3)] == [False, False, True]
+    assert progress.is_new(at(1, OTHER))
+
+
+def test_offsets_that_the_server_left_out_hold_nothing_up() -> None:
+    progress = handed_out(1, 5)
+    progress.acknowledge(at(1))
+    assert progress.position == at(4)
+
+
+def test_what_was_not_received_cannot_be_settled() -> None:
+    progress = handed_out(1)
+    with pytest.raises(InvalidValue, match="received"):
+        progress.acknowledge(at(2))
+    with pytest.raises(InvalidValue, match="received"):
+        progress.reject(at(2), "why")
+
+
+def test_after_a_resynchronization_older_events_concern_nobody() -> None:
+    progress = handed_out(1, 2)
+    progress.reject(at(2), "why")
+    progress.begin_behind(at(40, OTHER))
+    progress.acknowledge(at(1))
+    assert progress.position == at(40, OTHER)
+    assert progress.rejections == {}

@@ -39,10 +39,15 @@ class Backoff:
     #: Each upper bound is this many times the one before.
     factor: float = 2.0
 
-    def pause(self, attempt: int, *, random_source: random.Random | None = None) -> float:
+    def pause(self, attempt: int) -> float:
         """How long to wait before attempt number `attempt`, counted from 1; in seconds."""
         limit = min(self.longest, self.first * self.factor ** min(attempt - 1, 64))
-        return (random_source or _RANDOM).uniform(limit / 10, limit)
+        return _RANDOM.uniform(limit / 10, limit)
 
 
 _RANDOM = random.Random()  # noqa: S311 - spreads load, guards nothing
+
+
+def reseed(seed: int) -> None:
+    """Make every pause from here on repeat: for simulations."""
+    _RANDOM.seed(seed)

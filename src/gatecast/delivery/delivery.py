@@ -134,9 +134,9 @@ class Delivery:
         subscription = Subscription(connection, start, feed=feed, recorder=self.recorder, on_close=self._on_close)
         self._subscriptions[connection.connection_id] = subscription
         try:
-            await self._storage.presence.connect(connection, start=start.position, newest_only=newest_only)
-            if start.lost is not None:
-                await self._storage.presence.mark_resync(connection.gateway_id, connection.replica, start.lost)
+            await self._storage.presence.connect(
+                connection, start=start.position, resync_reason=start.lost, newest_only=newest_only
+            )
         except BaseException:
             # Cancelled or failed in between: the row may exist already, and closing removes it.
             subscription.close()
@@ -152,7 +152,7 @@ class Delivery:
     async def resynchronized(self, subscription: Subscription) -> None:
         """Note that the consumer has read the desired state anew."""
         connection = subscription.connection
-        await self._storage.presence.mark_resync(connection.gateway_id, connection.replica, None)
+        await self._storage.presence.resynchronized(connection.gateway_id, connection.replica)
 
     def _dismiss(self, connection_id: str, reason: str) -> None:
         if (subscription := self._subscriptions.get(connection_id)) is not None:

@@ -32,9 +32,9 @@ class Reader:
         self._log = log
         self._poll_interval = poll_interval
         self._backoff = backoff or Backoff(first=min(0.1, poll_interval), longest=max(2.0, poll_interval))
-        self._feeds: defaultdict[str, set[Feed]] = defaultdict(set)
+        self._feeds: defaultdict[str, list[Feed]] = defaultdict(list)
         #: Feeds that may want something; looking at these alone keeps a pass independent of how many feeds idle.
-        self._due: set[Feed] = set()
+        self._due: dict[Feed, None] = {}
         self._signal = Signal()
         self._sweep_due_at = 0.0
         self._marker = 0
@@ -50,15 +50,15 @@ class Reader:
     def open(self, gateway_id: str, after: Position) -> Feed:
         """A feed that begins behind `after`; reading for it begins at once."""
         feed = Feed(gateway_id, after, on_room=self._call_for)
-        self._feeds[gateway_id].add(feed)
+        self._feeds[gateway_id].append(feed)
         self._call_for(feed)
         return feed
 
     def close(self, feed: Feed) -> None:
         """Stop reading for a feed; closing it twice does nothing."""
-        feeds = self._feeds.get(feed.gateway_id)
-        if feeds is not None:
-            feeds.discard(feed)
+        feeds = self._feeds.get(feed.gateway_id, [])
+        if feed in feeds:
+            feeds.remove(feed)
             if not feeds:
                 del self._feeds[feed.gateway_id]
 
@@ -68,13 +68,13 @@ class Reader:
             self._sweep_due_at = 0.0
             self._signal.set()
             return
-        for gateway_id in hint.gateways & self._feeds.keys():
+        for gateway_id in sorted(hint.gateways & self._feeds.keys()):
             for feed in self._feeds[gateway_id]:
                 feed.suspect = True
                 self._call_for(feed)
 
     def _call_for(self, feed: Feed) -> None:
-        self._due.add(feed)
+        self._due[feed] = None
         self._signal.set()
 
     async def run(self) -> None:
@@ -111,10 +111,10 @@ class Reader:
             changes = await self._log.changed_since(0)
         await self._check_history(changes)
         self._marker = changes.marker
-        for gateway_id in changes.heads.keys() & self._feeds.keys():
-            for feed in self._feeds[gateway_id]:
-                feed.known_head = max(feed.known_head, changes.heads[gateway_id])
-                self._due.add(feed)
+        for gateway_id, head in changes.heads.items():
+            for feed in self._feeds.get(gateway_id, ()):
+                feed.known_head = max(feed.known_head, head)
+                self._due[feed] = None
 
     async def _check_history(self, changes: Changes) -> None:
         """Notice a database that was restored from an older state: its logs end before what was read from them."""
@@ -139,7 +139,7 @@ class Reader:
 
     async def _read_due(self) -> None:
         """Read once for every feed that wants something; whoever wants more is due again."""
-        due, self._due = self._due, set()
+        due, self._due = self._due, {}
         wanted = [feed for feed in due if feed.wants_read]
         for start in range(0, len(wanted), _GATEWAYS_PER_READ):
             try:

@@ -25,13 +25,17 @@ def decide_start(standing: Standing, after: Position | None) -> Start:
     consumer is never silently taken for current (promise P6).
     """
     known = after or standing.confirmed
-    everything_retained = Position(standing.epoch, standing.trimmed_through)
-    if known is None:
-        return Start(everything_retained, "retention" if standing.trimmed_through else None)
-    if known.epoch != standing.epoch:
-        return Start(everything_retained, "epoch")
-    if known.offset > standing.head:
-        return Start(everything_retained, "ahead")
-    if known.offset < standing.trimmed_through:
-        return Start(everything_retained, "retention")
-    return Start(known)
+    lost = _why_lost(standing, known)
+    if known is None or lost is not None:
+        return Start(Position(standing.epoch, standing.trimmed_through), lost)
+    # Who was told before, and has not said that it did: the stored position is where it shall go on, not where it is.
+    return Start(known, None if after else standing.resync_reason)
+
+
+def _why_lost(standing: Standing, known: Position | None) -> str | None:
+    if (known.epoch if known else standing.registered_in) != standing.epoch:
+        return "epoch"
+    offset = known.offset if known else 0
+    if offset > standing.head:
+        return "ahead"
+    return "retention" if offset < standing.trimmed_through else None

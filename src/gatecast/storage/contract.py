@@ -187,6 +187,11 @@ class Standing:
     trimmed_through: int
     #: What the gateway (or the named replica) has confirmed, possibly in an older epoch; None: never connected.
     confirmed: Position | None
+    #: Why it was told to resynchronize (`retention`, `epoch`, `ahead`) and has not done so yet; None: nothing to do.
+    resync_reason: str | None
+    #: The epoch in which the log began. A log that is older than the present epoch may have lost events that its
+    #: gateway has seen, also when nothing is known of any position.
+    registered_in: UUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,8 +280,18 @@ class Presence(Protocol):
             UnknownGateway: the gateway is not registered.
         """
 
-    async def connect(self, connection: Connection, *, start: Position, newest_only: bool = False) -> None:
+    async def connect(
+        self,
+        connection: Connection,
+        *,
+        start: Position,
+        resync_reason: str | None = None,
+        newest_only: bool = False,
+    ) -> None:
         """Record a connection that will read from `start`, and make `start` the stored position.
+
+        With `resync_reason`, the gateway counts as having to resynchronize until `resynchronized` is called, over
+        any number of connections.
 
         With `newest_only`, every other connection of the same gateway and replica is dismissed as superseded.
 
@@ -289,7 +304,8 @@ class Presence(Protocol):
         """Store how far connections have come.
 
         A stored position is the minimum over the live connections that share it, and never moves back within one
-        epoch. Progress from another epoch, or of a connection that is not recorded, changes nothing.
+        epoch. It also moves when a connection that held it back leaves, or its pod dies (at the next `renew_lease`).
+        Progress from another epoch, or of a connection that is not recorded, changes nothing.
         """
 
     async def disconnect(self, progress: Sequence[Progress]) -> None:
@@ -301,8 +317,8 @@ class Presence(Protocol):
     async def dismiss_token(self, token_id: str, *, transaction: object | None = None) -> int:
         """Ask every pod to close the connections that came with this token; return how many there are."""
 
-    async def mark_resync(self, gateway_id: str, replica: str, reason: str | None) -> None:
-        """Note that the gateway must resynchronize, or with None that it has."""
+    async def resynchronized(self, gateway_id: str, replica: str) -> None:
+        """Note that the gateway has read the desired state anew."""
 
     async def status(self, gateway_ids: Sequence[str]) -> dict[str, GatewayStatus]:
         """The delivery status of each registered gateway among these, in one instant."""

@@ -13,6 +13,7 @@ from gatecast.testing.storage_backend import (
     ALIVE,
     EXPIRED,
     GATEWAY,
+    POD,
     StorageBackend,
     confirm,
     connect,
@@ -174,16 +175,45 @@ class PositionsContract(StorageBackend):
             assert await stored_offset(storage) == 7
             assert list((await storage.presence.status([GATEWAY]))[GATEWAY].connections) == []
 
-    async def test_a_slow_connection_that_leaves_still_counts_for_the_last_time(self, tmp_path: Path) -> None:
-        """The position stays where the slow one left, so that it finds its rest when it comes back."""
+    async def test_a_slow_connection_that_leaves_holds_nothing_back(self, tmp_path: Path) -> None:
+        """The position moves to what those have confirmed that stay, without waiting for their next report."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await connect(storage, make_connection("fast"))
             await connect(storage, make_connection("slow"))
             await confirm(storage, make_connection("fast"), 9)
+            assert await stored_offset(storage) == 0
             await _disconnect(storage, "slow", 4)
-            assert await stored_offset(storage) == 4
-            await confirm(storage, make_connection("fast"), 10)
-            assert await stored_offset(storage) == 10
+            assert await stored_offset(storage) == 9
+
+    async def test_a_pod_that_dies_holds_nothing_back(self, tmp_path: Path) -> None:
+        """Once its lease is over, the next renewal by any pod moves the positions that it held back."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await storage.presence.renew_lease("pod-2", ALIVE)
+            await connect(storage, make_connection("fast"))
+            await connect(storage, make_connection("slow", pod_id="pod-2"))
+            await confirm(storage, make_connection("fast"), 9)
+            await storage.presence.renew_lease("pod-2", EXPIRED)
+            await storage.presence.renew_lease(POD, ALIVE)
+            assert await stored_offset(storage) == 9
+
+    async def test_a_pod_that_ends_holds_nothing_back(self, tmp_path: Path) -> None:
+        """An orderly end moves the positions that the pod held back."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await storage.presence.renew_lease("pod-2", ALIVE)
+            await connect(storage, make_connection("fast"))
+            await connect(storage, make_connection("slow", pod_id="pod-2"))
+            await confirm(storage, make_connection("fast"), 9)
+            await storage.presence.end_lease("pod-2")
+            assert await stored_offset(storage) == 9
+
+    async def test_s20_a_log_knows_the_history_it_began_in(self, tmp_path: Path) -> None:
+        """After a restore, a gateway without a position may still have seen what is lost; a new one has not."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            before = (await storage.presence.standing(GATEWAY, "")).epoch
+            epoch = await storage.log.renew_epoch(before)
+            await storage.log.register("gateway-new")
+            assert (await storage.presence.standing(GATEWAY, "")).registered_in == before
+            assert (await storage.presence.standing("gateway-new", "")).registered_in == epoch
 
     async def test_several_connections_may_leave_in_one_report(self, tmp_path: Path) -> None:
         """Those that leave together are all counted before they are gone."""

@@ -195,16 +195,27 @@ class PresenceContract(StorageBackend):
             assert list(status[GATEWAY].connections) == []
             assert await storage.presence.status([]) == {}
 
-    async def test_s05_the_need_to_resynchronize_is_shown(self, tmp_path: Path) -> None:
-        """The reason stands in the status until it is taken back; another replica's reason is its own."""
+    async def test_s05_the_need_to_resynchronize_is_shown_until_it_was_done(self, tmp_path: Path) -> None:
+        """The reason outlives the connection that was told; another replica's reason is its own."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
-            await connect(storage, make_connection("one", replica="a"))
+            await connect(storage, make_connection("one", replica="a"), resync_reason="retention")
             await connect(storage, make_connection("two", replica="b"))
-            await storage.presence.mark_resync(GATEWAY, "a", "retention")
-            await storage.presence.mark_resync(GATEWAY, "b", None)
+            await storage.presence.disconnect(
+                [await progress_of(storage, make_connection("one", replica="a"), sent=0, confirmed=0)]
+            )
             assert (await _status(storage)).resync_reason == "retention"
-            await storage.presence.mark_resync(GATEWAY, "a", None)
+            assert (await storage.presence.standing(GATEWAY, "a")).resync_reason == "retention"
+            assert (await storage.presence.standing(GATEWAY, "b")).resync_reason is None
+            await storage.presence.resynchronized(GATEWAY, "a")
             assert (await _status(storage)).resync_reason is None
+            assert (await storage.presence.standing(GATEWAY, "a")).resync_reason is None
+
+    async def test_s05_connecting_with_a_position_that_can_be_continued_ends_the_need(self, tmp_path: Path) -> None:
+        """A client that says where it stands, and can go on from there, misses nothing."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await connect(storage, make_connection("one"), resync_reason="retention")
+            await connect(storage, make_connection("two"))
+            assert (await storage.presence.standing(GATEWAY, "")).resync_reason is None
 
     async def test_s20_confirmations_of_an_older_epoch_do_not_count(self, tmp_path: Path) -> None:
         """After a renewal the status says that nothing is confirmed, and why."""
@@ -215,13 +226,6 @@ class PresenceContract(StorageBackend):
             status = await _status(storage)
             assert (status.confirmed, status.resync_reason) == (0, "epoch")
             assert status.epoch == await epoch_of(storage)
-
-    async def test_marking_an_unknown_gateway_changes_nothing(self, tmp_path: Path) -> None:
-        """A gateway that was deleted meanwhile needs no mark."""
-        async with self.open_with(tmp_path) as storage:
-            await storage.presence.mark_resync(GATEWAY, "", "retention")
-            await storage.log.register(GATEWAY)
-            assert (await _status(storage)).resync_reason is None
 
     async def test_connections_survive_a_restart_of_the_storage(self, tmp_path: Path) -> None:
         """A pod that reopens the database finds its connections and positions as they were."""

@@ -138,10 +138,17 @@ def make_connection(connection_id: str = "connection-1", gateway_id: str = GATEW
     return replace(_PLAIN, connection_id=connection_id, gateway_id=gateway_id, **fields)
 
 
-async def connect(storage: Storage, connection: Connection, start: int = 0, *, newest_only: bool = False) -> None:
+async def connect(
+    storage: Storage,
+    connection: Connection,
+    start: int = 0,
+    *,
+    resync_reason: str | None = None,
+    newest_only: bool = False,
+) -> None:
     """Connect at an offset of the current epoch."""
     position = Position(await epoch_of(storage), start)
-    await storage.presence.connect(connection, start=position, newest_only=newest_only)
+    await storage.presence.connect(connection, start=position, resync_reason=resync_reason, newest_only=newest_only)
 
 
 async def progress_of(storage: Storage, connection: Connection, *, sent: int, confirmed: int) -> Progress:

@@ -132,7 +132,8 @@ class PostgresEventLog:
     async def renew_epoch(self, expected: UUID) -> UUID:
         """Begin a new history unless another pod did so first."""
         async with self._database.transaction() as transaction:
-            await transaction.execute(QUERIES["renew_epoch"], expected)
+            if await transaction.execute(QUERIES["renew_epoch"], expected):
+                await transaction.execute(QUERIES["reset_connections"])
             [row] = await transaction.fetch(QUERIES["epoch"])
             await transaction.execute(QUERIES["hint_everything"])
         return UUID(str(row["current"]))
@@ -170,9 +171,7 @@ def _receipt(event: Event, row: Row) -> Receipt:
 def _read_result(gateway_id: str, rows: Sequence[Row]) -> ReadResult:
     events = [_recorded(gateway_id, row) for row in rows if row["offset"] is not None]
     first = rows[0]
-    return ReadResult(
-        events=events, epoch=first["epoch"], head=first["head"], trimmed_through=first["trimmed_through"]
-    )
+    return ReadResult(events=events, epoch=first["epoch"], head=first["head"], trimmed_through=first["trimmed_through"])
 
 
 def _recorded(gateway_id: str, row: Row) -> RecordedEvent:

@@ -21,14 +21,12 @@ class PostgresPresence:
 
     async def renew_lease(self, pod_id: str, duration: timedelta) -> bool:
         """Keep this pod alive for `duration` from now; False when it was not known."""
-        async with self._database.connection() as connection:
-            await connection.execute(QUERIES["forget_dead_pods"])
-            return bool(await connection.fetchval(QUERIES["renew_lease"], pod_id, duration))
+        [row] = await self._database.fetch(QUERIES["renew_lease"], pod_id, duration)
+        return bool(row["known"])
 
     async def end_lease(self, pod_id: str) -> None:
         """Remove the pod and its connections."""
-        async with self._database.connection() as connection:
-            await connection.execute(QUERIES["end_lease"], pod_id)
+        await self._database.fetch(QUERIES["end_lease"], pod_id)
 
     async def standing(self, gateway_id: str, replica: str) -> Standing:
         """Where the log and the stored position stand."""
@@ -38,10 +36,22 @@ class PostgresPresence:
         [row] = rows
         confirmed = None if row["cursor_epoch"] is None else Position(row["cursor_epoch"], row["confirmed"])
         return Standing(
-            epoch=row["epoch"], head=row["head"], trimmed_through=row["trimmed_through"], confirmed=confirmed
+            epoch=row["epoch"],
+            head=row["head"],
+            trimmed_through=row["trimmed_through"],
+            confirmed=confirmed,
+            registered_in=row["registered_in"],
+            resync_reason=row["resync_reason"],
         )
 
-    async def connect(self, connection: Connection, *, start: Position, newest_only: bool = False) -> None:
+    async def connect(
+        self,
+        connection: Connection,
+        *,
+        start: Position,
+        resync_reason: str | None = None,
+        newest_only: bool = False,
+    ) -> None:
         """Record a connection that will read from `start`, and make that the stored position."""
         rows = await self._database.fetch(
             QUERIES["connect"],
@@ -55,6 +65,7 @@ class PostgresPresence:
             start.epoch,
             start.offset,
             newest_only,
+            resync_reason,
         )
         if not rows:
             await self.standing(connection.gateway_id, connection.replica)
@@ -74,6 +85,8 @@ class PostgresPresence:
         await self._database.fetch(
             QUERIES["record_progress"],
             [one.connection_id for one in progress],
+            [one.gateway_id for one in progress],
+            [one.replica for one in progress],
             [one.epoch for one in progress],
             [one.sent for one in progress],
             [one.confirmed for one in progress],
@@ -92,9 +105,9 @@ class PostgresPresence:
             await connection.execute(QUERIES["hint_everything"])
         return int(status.rpartition(" ")[2])
 
-    async def mark_resync(self, gateway_id: str, replica: str, reason: str | None) -> None:
-        """Note that the gateway must resynchronize, or with None that it has."""
-        await self._database.fetch(QUERIES["mark_resync"], gateway_id, replica, reason)
+    async def resynchronized(self, gateway_id: str, replica: str) -> None:
+        """Note that the gateway has read the desired state anew."""
+        await self._database.fetch(QUERIES["resynchronized"], gateway_id, replica)
 
     async def status(self, gateway_ids: Sequence[str]) -> dict[str, GatewayStatus]:
         """The delivery status of each registered gateway among these."""

@@ -34,7 +34,8 @@ FROM unnest($1::text[], $2::bigint[], $3::integer[], $4::bigint[])
 ORDER BY r.number, e."offset"
 
 -- name: register
-INSERT INTO gatecast.gateway_streams (gateway_id) VALUES ($1) ON CONFLICT DO NOTHING RETURNING gateway_id
+INSERT INTO gatecast.gateway_streams (gateway_id, registered_in) SELECT $1, current FROM gatecast.epoch
+ON CONFLICT DO NOTHING RETURNING gateway_id
 
 -- name: forget_stream
 -- Cursors and outcomes go with it.
@@ -55,28 +56,22 @@ SELECT gatecast.trim_events($1, $2, $3, $4) AS removed
 -- name: renew_epoch
 UPDATE gatecast.epoch SET current = gen_random_uuid(), begun_at = now() WHERE current = $1
 
+-- name: reset_connections
+-- Nobody has confirmed anything of the new history.
+UPDATE gatecast.connections SET sent = 0, confirmed = 0
+
 -- name: epoch
 SELECT current FROM gatecast.epoch
 
 -- name: renew_lease
--- xmax is 0 on a row that was inserted just now.
-INSERT INTO gatecast.pods AS p (pod_id, lease_until) VALUES ($1, now() + $2)
-ON CONFLICT (pod_id) DO UPDATE SET lease_until = excluded.lease_until RETURNING xmax <> 0 AS known
-
--- name: forget_dead_pods
--- Long after a pod's death nothing asks for it any more.
-WITH dead AS (
-    DELETE FROM gatecast.pods WHERE pod_id IN (
-        SELECT pod_id FROM gatecast.pods WHERE lease_until < now() - interval '10 minutes' FOR UPDATE SKIP LOCKED)
-    RETURNING pod_id)
-DELETE FROM gatecast.connections c USING dead WHERE c.pod_id = dead.pod_id
+SELECT gatecast.renew_lease($1, $2) AS known
 
 -- name: end_lease
-WITH pod AS (DELETE FROM gatecast.pods WHERE pod_id = $1)
-DELETE FROM gatecast.connections WHERE pod_id = $1
+SELECT gatecast.end_lease($1)
 
 -- name: standing
-SELECT e.current AS epoch, s.head, s.trimmed_through, c.epoch AS cursor_epoch, c.confirmed
+SELECT e.current AS epoch, s.head, s.trimmed_through, s.registered_in, c.epoch AS cursor_epoch, c.confirmed,
+       c.resync_reason
 FROM gatecast.gateway_streams s CROSS JOIN gatecast.epoch e
      LEFT JOIN gatecast.cursors c ON c.gateway_id = s.gateway_id AND c.replica = $2
 WHERE s.gateway_id = $1
@@ -87,10 +82,10 @@ WITH known AS (
     SELECT gateway_id FROM gatecast.gateway_streams
     WHERE gateway_id = $1 AND (SELECT current FROM gatecast.epoch) = $8 FOR KEY SHARE
 ), positioned AS (
-    INSERT INTO gatecast.cursors AS c (gateway_id, replica, epoch, sent, confirmed)
-    SELECT gateway_id, $2, $8, $9, $9 FROM known
+    INSERT INTO gatecast.cursors AS c (gateway_id, replica, epoch, sent, confirmed, resync_reason)
+    SELECT gateway_id, $2, $8, $9, $9, $11 FROM known
     ON CONFLICT (gateway_id, replica) DO UPDATE
-    SET epoch = excluded.epoch, confirmed = excluded.confirmed, updated_at = now(),
+    SET epoch = excluded.epoch, confirmed = excluded.confirmed, resync_reason = excluded.resync_reason, updated_at = now(),
         sent = CASE WHEN c.epoch = excluded.epoch THEN greatest(c.sent, excluded.sent) ELSE excluded.sent END
 ), superseded AS (
     UPDATE gatecast.connections SET dismissal = 'superseded'
@@ -100,7 +95,7 @@ INSERT INTO gatecast.connections (connection_id, gateway_id, replica, pod_id, pr
 SELECT $3, gateway_id, $2, $4, $5, $6, $7, $9, $9 FROM known RETURNING connection_id
 
 -- name: record_progress
-SELECT gatecast.record_progress($1, $2, $3, $4, $5)
+SELECT gatecast.record_progress($1, $2, $3, $4, $5, $6, $7)
 
 -- name: dismissals
 SELECT connection_id, dismissal FROM gatecast.connections WHERE pod_id = $1 AND dismissal IS NOT NULL
@@ -108,8 +103,8 @@ SELECT connection_id, dismissal FROM gatecast.connections WHERE pod_id = $1 AND 
 -- name: dismiss_token
 UPDATE gatecast.connections SET dismissal = 'token-revoked' WHERE token_id = $1
 
--- name: mark_resync
-UPDATE gatecast.cursors SET resync_reason = $3, updated_at = now() WHERE gateway_id = $1 AND replica = $2
+-- name: resynchronized
+UPDATE gatecast.cursors SET resync_reason = NULL, updated_at = now() WHERE gateway_id = $1 AND replica = $2
 
 -- name: status
 SELECT s.gateway_id, e.current AS epoch, s.head, s.trimmed_through, coalesce(p.sent, 0) AS sent,

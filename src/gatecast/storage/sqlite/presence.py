@@ -48,9 +48,18 @@ class SqlitePresence:
             raise UnknownGateway(gateway_id)
         return _standing(rows[0])
 
-    async def connect(self, connection: Connection, *, start: Position, newest_only: bool = False) -> None:
+    async def connect(
+        self,
+        connection: Connection,
+        *,
+        start: Position,
+        resync_reason: str | None = None,
+        newest_only: bool = False,
+    ) -> None:
         """Record a connection that will read from `start`, and make that the stored position."""
-        await self._database.write(partial(_connect, opened=connection, start=start, newest_only=newest_only))
+        await self._database.write(
+            partial(_connect, opened=connection, start=start, resync_reason=resync_reason, newest_only=newest_only)
+        )
 
     async def record_progress(self, progress: Sequence[Progress]) -> None:
         """Store how far connections have come."""
@@ -71,10 +80,10 @@ class SqlitePresence:
             transaction, lambda connection: change(connection, QUERIES["dismiss_token"], token_id)
         )
 
-    async def mark_resync(self, gateway_id: str, replica: str, reason: str | None) -> None:
-        """Note that the gateway must resynchronize, or with None that it has."""
+    async def resynchronized(self, gateway_id: str, replica: str) -> None:
+        """Note that the gateway has read the desired state anew."""
         await self._database.write(
-            lambda connection: change(connection, QUERIES["mark_resync"], gateway_id, replica, reason)
+            lambda connection: change(connection, QUERIES["resynchronized"], gateway_id, replica)
         )
 
     async def status(self, gateway_ids: Sequence[str]) -> dict[str, GatewayStatus]:
@@ -87,18 +96,29 @@ def _renew_lease(connection: sqlite3.Connection, pod_id: str, duration: timedelt
     change(connection, QUERIES["forget_dead_pods"], now - FORGET_AFTER)
     known = bool(select(connection, QUERIES["pod"], pod_id))
     change(connection, QUERIES["renew_lease"], pod_id, now + duration)
+    # What only a dead pod's connections held back moves on.
+    _advance(connection, select(connection, QUERIES["positions_of_dead_pods"]))
     return known
 
 
 def _end_lease(connection: sqlite3.Connection, pod_id: str) -> None:
+    shared = select(connection, QUERIES["positions_of_pod"], pod_id)
     change(connection, QUERIES["remove_connections_of_pod"], pod_id)
     change(connection, QUERIES["remove_pod"], pod_id)
+    _advance(connection, shared)
 
 
-def _connect(connection: sqlite3.Connection, opened: Connection, start: Position, *, newest_only: bool) -> None:
+def _connect(
+    connection: sqlite3.Connection,
+    opened: Connection,
+    start: Position,
+    *,
+    resync_reason: str | None,
+    newest_only: bool,
+) -> None:
     _check_place(connection, opened.gateway_id, start)
     key = (opened.gateway_id, opened.replica)
-    change(connection, QUERIES["set_position"], *key, start.epoch, start.offset)
+    change(connection, QUERIES["set_position"], *key, start.epoch, start.offset, resync_reason)
     if newest_only:
         change(connection, QUERIES["supersede"], *key, opened.connection_id)
     by_whom = (opened.pod_id, opened.protocol, opened.remote, opened.token_id)
@@ -116,22 +136,34 @@ def _check_place(connection: sqlite3.Connection, gateway_id: str, start: Positio
 def _record_progress(connection: sqlite3.Connection, progress: Sequence[Progress]) -> None:
     rows = [(one.connection_id, one.epoch, one.sent, one.confirmed) for one in progress]
     change_each(connection, QUERIES["advance_connection"], rows)
-    change(connection, QUERIES["advance_positions"], as_list(one.connection_id for one in progress))
+    _advance(connection, _shared_by(progress), [one.connection_id for one in progress])
 
 
 def _disconnect(connection: sqlite3.Connection, progress: Sequence[Progress]) -> None:
-    # Those that leave count for the last time: the position stays where the slowest of them left.
+    # Those that leave count for the last time; then the position is for those that stay to move.
     _record_progress(connection, progress)
     change(connection, QUERIES["remove_connections"], as_list(one.connection_id for one in progress))
+    _advance(connection, _shared_by(progress))
+
+
+def _shared_by(progress: Sequence[Progress]) -> list[Columns]:
+    return [(one.gateway_id, one.replica) for one in progress]
+
+
+def _advance(connection: sqlite3.Connection, positions: Sequence[Columns], reporting: Sequence[str] = ()) -> None:
+    if positions:
+        change(connection, QUERIES["advance_positions"], as_list(map(list, positions)), as_list(reporting))
 
 
 def _standing(row: Columns) -> Standing:
-    epoch, head, trimmed_through, position_epoch, confirmed = row
+    epoch, head, trimmed_through, registered_in, position_epoch, confirmed, resync_reason = row
     return Standing(
         epoch=UUID(epoch),
         head=head,
         trimmed_through=trimmed_through,
         confirmed=None if position_epoch is None else Position(UUID(position_epoch), confirmed),
+        registered_in=UUID(registered_in),
+        resync_reason=resync_reason,
     )
 
 

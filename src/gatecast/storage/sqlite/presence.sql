@@ -18,7 +18,7 @@ DELETE FROM connections WHERE pod_id = $1
 DELETE FROM pods WHERE pod_id = $1
 
 -- name: standing
-SELECT epoch.current, s.head, s.trimmed_through, c.epoch, c.confirmed
+SELECT epoch.current, s.head, s.trimmed_through, s.registered_in, c.epoch, c.confirmed, c.resync_reason
 FROM gateway_streams AS s CROSS JOIN epoch
     LEFT JOIN cursors AS c ON c.gateway_id = s.gateway_id AND c.replica = $2
 WHERE s.gateway_id = $1
@@ -29,10 +29,12 @@ SELECT epoch.current FROM gateway_streams CROSS JOIN epoch WHERE gateway_id = $1
 
 -- name: set_position
 -- The client knows best where it stands, so this also moves back; `sent` is how far anybody got in this epoch.
-INSERT INTO cursors (gateway_id, replica, epoch, sent, confirmed, updated_at) VALUES ($1, $2, $3, $4, $4, now())
+INSERT INTO cursors (gateway_id, replica, epoch, sent, confirmed, resync_reason, updated_at)
+VALUES ($1, $2, $3, $4, $4, $5, now())
 ON CONFLICT (gateway_id, replica) DO UPDATE
 SET sent = CASE WHEN epoch = excluded.epoch THEN max(sent, excluded.sent) ELSE excluded.sent END,
-    epoch = excluded.epoch, confirmed = excluded.confirmed, updated_at = excluded.updated_at
+    epoch = excluded.epoch, confirmed = excluded.confirmed, resync_reason = excluded.resync_reason,
+    updated_at = excluded.updated_at
 
 -- name: supersede
 UPDATE connections SET dismissal = 'superseded'
@@ -49,17 +51,15 @@ UPDATE connections SET sent = max(sent, $3), confirmed = max(confirmed, $4)
 WHERE connection_id = $1 AND $2 = (SELECT current FROM epoch)
 
 -- name: advance_positions
--- Each position that the reporting connections ($1, a list of ids) share moves to what the slowest live connection has
--- confirmed. Who reports is alive, even if its pod's lease ran out a moment ago. What a connection confirmed before its
--- gateway was deleted says nothing about a log that was registered again under the same id.
-WITH reporting AS (
-    SELECT connection_id, gateway_id, replica FROM connections
-    WHERE connection_id IN (SELECT value FROM json_each($1))
-), reached AS (
+-- Each of these positions ($1, a list of [gateway, replica]) moves to what its slowest live connection has confirmed.
+-- Who reports ($2, a list of connections) is alive, even if its pod's lease ran out a moment ago. What a connection
+-- confirmed before its gateway was deleted says nothing about a log that was registered again under the same id.
+WITH reached AS (
     SELECT o.gateway_id, o.replica, max(o.sent) AS sent, min(o.confirmed) AS confirmed
     FROM connections AS o LEFT JOIN pods AS p ON p.pod_id = o.pod_id AND p.lease_until > now()
-    WHERE (o.gateway_id, o.replica) IN (SELECT gateway_id, replica FROM reporting)
-      AND (p.pod_id IS NOT NULL OR o.connection_id IN (SELECT connection_id FROM reporting))
+    WHERE (o.gateway_id, o.replica) IN (
+            SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each($1))
+      AND (p.pod_id IS NOT NULL OR o.connection_id IN (SELECT value FROM json_each($2)))
       AND o.dismissal IS NOT 'gateway-deleted'
     GROUP BY o.gateway_id, o.replica
 )
@@ -68,6 +68,13 @@ SET sent = max(cursors.sent, reached.sent), confirmed = max(cursors.confirmed, r
 FROM reached
 WHERE cursors.gateway_id = reached.gateway_id AND cursors.replica = reached.replica
   AND cursors.epoch = (SELECT current FROM epoch)
+
+-- name: positions_of_pod
+SELECT DISTINCT gateway_id, replica FROM connections WHERE pod_id = $1
+
+-- name: positions_of_dead_pods
+SELECT DISTINCT gateway_id, replica FROM connections
+WHERE pod_id IN (SELECT pod_id FROM pods WHERE lease_until <= now())
 
 -- name: remove_connections
 DELETE FROM connections WHERE connection_id IN (SELECT value FROM json_each($1))
@@ -78,8 +85,8 @@ SELECT connection_id, dismissal FROM connections WHERE pod_id = $1 AND dismissal
 -- name: dismiss_token
 UPDATE connections SET dismissal = 'token-revoked' WHERE token_id = $1
 
--- name: mark_resync
-UPDATE cursors SET resync_reason = $3 WHERE gateway_id = $1 AND replica = $2
+-- name: resynchronized
+UPDATE cursors SET resync_reason = NULL WHERE gateway_id = $1 AND replica = $2
 
 -- name: status
 -- A position of an older epoch has confirmed nothing of this one.

@@ -36,7 +36,8 @@ SELECT "offset", event_id, type, action, entity_type, entity_id, size, originate
 FROM events WHERE gateway_id = $1 AND "offset" > $2 ORDER BY "offset" LIMIT $3
 
 -- name: register
-INSERT INTO gateway_streams (gateway_id, changed_seq) VALUES ($1, $2) ON CONFLICT (gateway_id) DO NOTHING
+INSERT INTO gateway_streams (gateway_id, changed_seq, registered_in) SELECT $1, $2, current FROM epoch WHERE true
+ON CONFLICT (gateway_id) DO NOTHING
 
 -- name: forget_stream
 DELETE FROM gateway_streams WHERE gateway_id = $1

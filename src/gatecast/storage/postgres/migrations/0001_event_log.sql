@@ -12,6 +12,7 @@ CREATE TABLE gatecast.gateway_streams (
     gateway_id      text COLLATE "C" PRIMARY KEY,
     head            bigint NOT NULL DEFAULT 0,
     trimmed_through bigint NOT NULL DEFAULT 0,
+    registered_in   uuid   NOT NULL,
     changed_xid     xid8   NOT NULL DEFAULT pg_current_xact_id()
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX gateway_streams_changed ON gatecast.gateway_streams (changed_xid);
@@ -254,36 +255,86 @@ END $$;
 
 -- Positions ---------------------------------------------------------------------------------------------------------
 
--- Store how far connections have come, and with p_remove forget them. Losing this at a crash only repeats events,
--- so it does not wait for the disk.
-CREATE FUNCTION gatecast.record_progress(
-    p_connection_ids text[], p_epochs uuid[], p_sent bigint[], p_confirmed bigint[], p_remove boolean
-) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    current_epoch uuid := (SELECT e.current FROM gatecast.epoch e);
-BEGIN
-    PERFORM set_config('synchronous_commit', 'off', true);
-    -- Lock the shared positions first: two pods that report at the same time would otherwise each see the other's old
-    -- value as the slowest, and the position would stay behind for ever.
-    PERFORM FROM gatecast.cursors c WHERE (c.gateway_id, c.replica) IN (
-        SELECT o.gateway_id, o.replica FROM gatecast.connections o WHERE o.connection_id = ANY (p_connection_ids))
-    ORDER BY c.gateway_id, c.replica FOR NO KEY UPDATE;
-    UPDATE gatecast.connections o SET sent = greatest(o.sent, p.sent), confirmed = greatest(o.confirmed, p.confirmed)
-    FROM unnest(p_connection_ids, p_epochs, p_sent, p_confirmed) AS p(connection_id, epoch, sent, confirmed)
-    WHERE o.connection_id = p.connection_id AND p.epoch = current_epoch;
+-- Move each of these positions to what its slowest live connection has confirmed. Who reports is alive, even if its
+-- pod's lease ran out a moment ago. What a connection confirmed before its gateway was deleted says nothing about a log
+-- that was registered again under the same id.
+CREATE FUNCTION gatecast.advance_positions(p_gateway_ids text[], p_replicas text[], p_reporting text[])
+RETURNS void LANGUAGE sql AS $$
     UPDATE gatecast.cursors c
     SET sent = greatest(c.sent, s.sent), confirmed = greatest(c.confirmed, s.confirmed), updated_at = now()
     FROM (SELECT o.gateway_id, o.replica, max(o.sent) AS sent, min(o.confirmed) AS confirmed
           FROM gatecast.connections o LEFT JOIN gatecast.pods p ON p.pod_id = o.pod_id AND p.lease_until > now()
-          WHERE (o.gateway_id, o.replica) IN (
-                SELECT i.gateway_id, i.replica FROM gatecast.connections i
-                WHERE i.connection_id = ANY (p_connection_ids))
-            AND (p.pod_id IS NOT NULL OR o.connection_id = ANY (p_connection_ids))
+          WHERE (o.gateway_id, o.replica) IN (SELECT * FROM unnest(p_gateway_ids, p_replicas))
+            AND (p.pod_id IS NOT NULL OR o.connection_id = ANY (p_reporting))
+            AND o.dismissal IS DISTINCT FROM 'gateway-deleted'
           GROUP BY o.gateway_id, o.replica) s
-    WHERE c.gateway_id = s.gateway_id AND c.replica = s.replica AND c.epoch = current_epoch;
+    WHERE c.gateway_id = s.gateway_id AND c.replica = s.replica
+      AND c.epoch = (SELECT e.current FROM gatecast.epoch e)
+      AND (c.confirmed < s.confirmed OR c.sent < s.sent)
+$$;
+
+-- Store how far connections have come, and with p_remove forget them. Losing this at a crash only repeats events,
+-- so it does not wait for the disk.
+CREATE FUNCTION gatecast.record_progress(
+    p_connection_ids text[], p_gateway_ids text[], p_replicas text[], p_epochs uuid[], p_sent bigint[],
+    p_confirmed bigint[], p_remove boolean
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    -- Lock the shared positions first: two pods that report at the same time would otherwise each see the other's old
+    -- value as the slowest, and the position would stay behind for ever.
+    PERFORM FROM gatecast.cursors c
+    WHERE (c.gateway_id, c.replica) IN (SELECT * FROM unnest(p_gateway_ids, p_replicas))
+    ORDER BY c.gateway_id, c.replica FOR NO KEY UPDATE;
+    UPDATE gatecast.connections o SET sent = greatest(o.sent, p.sent), confirmed = greatest(o.confirmed, p.confirmed)
+    FROM unnest(p_connection_ids, p_epochs, p_sent, p_confirmed) AS p(connection_id, epoch, sent, confirmed)
+    WHERE o.connection_id = p.connection_id AND p.epoch = (SELECT e.current FROM gatecast.epoch e);
+    PERFORM gatecast.advance_positions(p_gateway_ids, p_replicas, p_connection_ids);
     IF p_remove THEN
+        -- Those that leave have counted for the last time; now the position is for those that stay to move.
         DELETE FROM gatecast.connections o WHERE o.connection_id = ANY (p_connection_ids);
+        PERFORM gatecast.advance_positions(p_gateway_ids, p_replicas, '{}');
     END IF;
+END $$;
+
+-- Keep a pod alive; tell whether it was known. Looks after what dead pods left: their connections no longer hold
+-- positions back, and long after its death a pod is forgotten.
+CREATE FUNCTION gatecast.renew_lease(p_pod_id text, p_duration interval) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    known boolean := EXISTS (SELECT FROM gatecast.pods p WHERE p.pod_id = p_pod_id);
+    gateway_ids text[];
+    replicas text[];
+BEGIN
+    INSERT INTO gatecast.pods (pod_id, lease_until) VALUES (p_pod_id, now() + p_duration)
+    ON CONFLICT (pod_id) DO UPDATE SET lease_until = excluded.lease_until;
+    SELECT array_agg(o.gateway_id ORDER BY o.gateway_id, o.replica), array_agg(o.replica ORDER BY o.gateway_id, o.replica)
+    INTO gateway_ids, replicas
+    FROM gatecast.connections o JOIN gatecast.pods p USING (pod_id) WHERE p.lease_until <= now();
+    IF gateway_ids IS NOT NULL THEN
+        PERFORM FROM gatecast.cursors c
+        WHERE (c.gateway_id, c.replica) IN (SELECT * FROM unnest(gateway_ids, replicas))
+        ORDER BY c.gateway_id, c.replica FOR NO KEY UPDATE;
+        PERFORM gatecast.advance_positions(gateway_ids, replicas, '{}');
+        WITH dead AS (
+            DELETE FROM gatecast.pods WHERE pod_id IN (
+                SELECT pod_id FROM gatecast.pods WHERE lease_until < now() - interval '10 minutes'
+                FOR UPDATE SKIP LOCKED)
+            RETURNING pod_id)
+        DELETE FROM gatecast.connections o USING dead d WHERE o.pod_id = d.pod_id;
+    END IF;
+    RETURN known;
+END $$;
+
+-- Remove a pod that has shut down in order, with its connections.
+CREATE FUNCTION gatecast.end_lease(p_pod_id text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    gateway_ids text[];
+    replicas text[];
+BEGIN
+    DELETE FROM gatecast.pods WHERE pod_id = p_pod_id;
+    WITH gone AS (DELETE FROM gatecast.connections o WHERE o.pod_id = p_pod_id RETURNING o.gateway_id, o.replica)
+    SELECT array_agg(g.gateway_id), array_agg(g.replica) INTO gateway_ids, replicas FROM gone g;
+    PERFORM gatecast.advance_positions(gateway_ids, replicas, '{}');
 END $$;
 
 -- Retention ---------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ CREATE TABLE gateway_streams (
     gateway_id      text PRIMARY KEY,
     head            integer NOT NULL DEFAULT 0,
     trimmed_through integer NOT NULL DEFAULT 0,
+    registered_in   text NOT NULL,
     changed_seq     integer NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX gateway_streams_changed ON gateway_streams (changed_seq);

@@ -1,0 +1,10 @@
+"""A whole installation in one process on a clock of its own: real delivery code, simulated database, network, gateways.
+
+- `database`: the three storage contracts in memory, with PostgreSQL's rules of visibility, and faults
+- `network`: sockets that delay, cut and deafen
+- `gateways`: an unmodified gateway and a `gatecast.v2` client, as small as they can be
+- `world`: pods, gateways and a random schedule that a seed determines
+- `history`: what happened, and the promises checked against it
+
+Everything random comes from one seed, so a failure replays exactly.
+"""

@@ -1,0 +1,526 @@
+"""The three storage contracts in memory, with PostgreSQL's rules of visibility, and faults on the way to them.
+
+What is simulated is what delivery can observe: transactions that overlap, logs that are held, commits whose answer is
+lost, a lease that runs out, retention, and a restore. The rules themselves are proved on the real databases by the
+contract suite.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+from gatecast.errors import StorageUnavailable, UnknownGateway
+from gatecast.events import Event, Position, RecordedEvent
+from gatecast.storage.contract import (
+    Busy,
+    Changes,
+    Connection,
+    Dismissal,
+    GatewayStatus,
+    Outcome,
+    Progress,
+    PublishResult,
+    ReadRequest,
+    ReadResult,
+    Receipt,
+    Standing,
+    TrimPolicy,
+)
+from gatecast.testing.simulation.history import History
+
+T = TypeVar("T")
+
+_START = datetime(2026, 1, 1, tzinfo=UTC)
+_NEVER = _START - timedelta(days=1)
+
+
+@dataclass(slots=True)
+class Stream:
+    """One gateway's log."""
+
+    registered_in: UUID
+    head: int = 0
+    trimmed_through: int = 0
+    changed_xid: int = 0
+    events: dict[int, RecordedEvent] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Cursor:
+    """A stored position."""
+
+    epoch: UUID
+    sent: int
+    confirmed: int
+    resync_reason: str | None = None
+
+
+@dataclass(slots=True)
+class ConnectionRow:
+    """A recorded connection."""
+
+    connection: Connection
+    sent: int
+    confirmed: int
+    dismissal: Dismissal | None = None
+
+
+@dataclass(slots=True)
+class Rows:
+    """What a backup would contain."""
+
+    epoch: UUID
+    streams: dict[str, Stream] = field(default_factory=dict)
+    cursors: dict[tuple[str, str], Cursor] = field(default_factory=dict)
+    connections: dict[str, ConnectionRow] = field(default_factory=dict)
+    leases: dict[str, datetime] = field(default_factory=dict)
+
+
+class SimulatedDatabase:
+    """The rows that every pod shares, the locks on them, and the order in which transactions become visible."""
+
+    def __init__(
+        self, random_source: random.Random, history: History, notify: Callable[[frozenset[str] | None], None]
+    ) -> None:
+        self.random = random_source
+        self.history = history
+        self.notify = notify
+        self.rows = Rows(epoch=self._uuid())
+        #: The clock of the database's machine runs apart from the others by this much.
+        self.clock_error = timedelta(0)
+        self._next_xid = 1
+        self._running: set[int] = set()
+        self._held: dict[str, asyncio.Event] = {}
+
+    def _uuid(self) -> UUID:
+        return UUID(int=self.random.getrandbits(128), version=4)
+
+    def now(self) -> datetime:
+        """The database's clock."""
+        return _START + timedelta(seconds=asyncio.get_running_loop().time()) + self.clock_error
+
+    # --- appending ----------------------------------------------------------------------------------------------
+
+    async def lock(self, gateway_ids: Sequence[str]) -> None:
+        """Hold these logs, in one order for everybody."""
+        taken: list[str] = []
+        try:
+            for gateway_id in sorted(set(gateway_ids)):
+                while gateway_id in self._held:
+                    await self._held[gateway_id].wait()
+                self._held[gateway_id] = asyncio.Event()
+                taken.append(gateway_id)
+        except BaseException:
+            self.unlock(taken)
+            raise
+
+    def unlock(self, gateway_ids: Sequence[str]) -> None:
+        """Let others have these logs."""
+        for gateway_id in set(gateway_ids):
+            self._held.pop(gateway_id).set()
+
+    def is_held(self, gateway_id: str) -> bool:
+        """True while a transaction holds this log."""
+        return gateway_id in self._held
+
+    def begin(self) -> int:
+        """A transaction id; until it ends, nobody's marker passes it."""
+        xid, self._next_xid = self._next_xid, self._next_xid + 1
+        self._running.add(xid)
+        return xid
+
+    def end(self, xid: int) -> None:
+        """The transaction has committed or rolled back."""
+        self._running.discard(xid)
+
+    def marker(self) -> int:
+        """The oldest transaction that still runs."""
+        return min(self._running, default=self._next_xid)
+
+    def commit(self, xid: int, events: Sequence[Event]) -> tuple[Receipt, ...]:
+        """Make these events visible at once; their logs must be held."""
+        receipts = tuple(self._append(xid, event) for event in events)
+        self.notify(frozenset(event.gateway_id for event in events))
+        return receipts
+
+    def _append(self, xid: int, event: Event) -> Receipt:
+        stream = self.rows.streams[event.gateway_id]
+        offset = next((known.offset for known in stream.events.values() if known.event_id == event.event_id), None)
+        created = offset is None
+        if offset is None:
+            offset = stream.head = stream.head + 1
+            stream.changed_xid = xid
+            stream.events[offset] = self._recorded(event, offset)
+            self.history.committed(self.rows.epoch, event.gateway_id, offset, event.event_id)
+        return Receipt(
+            gateway_id=event.gateway_id,
+            event_id=event.event_id,
+            position=Position(self.rows.epoch, offset),
+            created=created,
+        )
+
+    def _recorded(self, event: Event, offset: int) -> RecordedEvent:
+        return RecordedEvent(
+            gateway_id=event.gateway_id,
+            offset=offset,
+            event_id=event.event_id,
+            type=event.type,
+            action=event.action,
+            entity_type=event.entity_type,
+            entity_id=event.entity_id,
+            payload=event.payload,
+            originated_at=event.originated_at,
+            recorded_at=self.now(),
+        )
+
+    # --- disasters ----------------------------------------------------------------------------------------------
+
+    def backup(self) -> Rows:
+        """A copy of everything that is stored."""
+        return deepcopy(self.rows)
+
+    def restore(self, backup: Rows) -> None:
+        """Go back to an older state, as an operator does: then a new history begins (`renew_epoch`)."""
+        self.rows = deepcopy(backup)
+        self.begin_history()
+
+    def begin_history(self) -> UUID:
+        """A new epoch; what the logs hold now is its beginning."""
+        epoch = self.rows.epoch = self._uuid()
+        for row in self.rows.connections.values():
+            row.sent = row.confirmed = 0
+        for gateway_id, stream in self.rows.streams.items():
+            log = self.history.logs[epoch, gateway_id]
+            for offset in range(1, stream.head + 1):
+                event = stream.events.get(offset)
+                log[offset] = event.event_id if event else self._uuid()
+        return epoch
+
+
+class Link:
+    """One pod's way to the database: slow at times, gone at times, and at times the answer is lost."""
+
+    def __init__(self, database: SimulatedDatabase) -> None:
+        self.database = database
+        #: False: the database cannot be reached.
+        self.up = True
+        #: True: the pod is dead, and nothing of it reaches the database any more.
+        self.dead = False
+        #: How likely an answer is lost after the work was done.
+        self.loss = 0.0
+
+    async def call(self, work: Callable[[], T]) -> T:
+        """Do the work in one instant, some time after the call and some time before the answer."""
+        await self.travel()
+        result = work()
+        await self.travel()
+        if self.database.random.random() < self.loss:
+            raise StorageUnavailable("the answer was lost")
+        return result
+
+    async def travel(self) -> None:
+        """The time that a message takes."""
+        await asyncio.sleep(self.database.random.choice((0.0, 0.001, 0.003, 0.02)))
+        if self.dead:
+            await asyncio.Event().wait()
+        if not self.up:
+            raise StorageUnavailable("the link is down")
+
+
+class SimulatedEventLog:
+    """The event log as one pod reaches it."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._database = link.database
+
+    async def publish(self, groups: Sequence[Sequence[Event]], *, wait: bool = True) -> list[PublishResult]:
+        """Append groups of events."""
+        await self._link.travel()
+        results: list[PublishResult] = [self._refusal(group, wait=wait) or () for group in groups]
+        wanted = [group for group, result in zip(groups, results, strict=True) if result == ()]
+        gateway_ids = [event.gateway_id for group in wanted for event in group]
+        await self._database.lock(gateway_ids)
+        xid = self._database.begin()
+        try:
+            await self._link.travel()
+            stored = iter([self._database.commit(xid, group) for group in wanted])
+        finally:
+            self._database.end(xid)
+            self._database.unlock(gateway_ids)
+        answer = [next(stored) if result == () else result for result in results]
+        return await self._link.call(lambda: answer)
+
+    def _refusal(self, group: Sequence[Event], *, wait: bool) -> UnknownGateway | Busy | None:
+        for event in group:
+            if event.gateway_id not in self._database.rows.streams:
+                return UnknownGateway(event.gateway_id)
+            if not wait and self._database.is_held(event.gateway_id):
+                return Busy(event.gateway_id)
+        return None
+
+    async def publish_in(self, transaction: object, events: Sequence[Event]) -> tuple[Receipt, ...]:
+        """Not simulated: `SimulatedWorld` holds transactions open by itself."""
+        raise TypeError(transaction, events)
+
+    async def changed_since(self, marker: int) -> Changes:
+        """The gateways whose logs grew."""
+        return await self._link.call(lambda: self._changed_since(marker))
+
+    def _changed_since(self, marker: int) -> Changes:
+        rows = self._database.rows
+        heads = {name: stream.head for name, stream in rows.streams.items() if stream.changed_xid >= marker}
+        return Changes(epoch=rows.epoch, heads=heads, marker=self._database.marker())
+
+    async def read(self, requests: Sequence[ReadRequest]) -> list[ReadResult | None]:
+        """The next events for each request."""
+        return await self._link.call(lambda: [self._read(request) for request in requests])
+
+    def _read(self, request: ReadRequest) -> ReadResult | None:
+        stream = self._database.rows.streams.get(request.gateway_id)
+        if stream is None:
+            return None
+        offsets = range(max(request.after, stream.trimmed_through) + 1, stream.head + 1)[: request.max_events]
+        return ReadResult(
+            events=[stream.events[offset] for offset in offsets],
+            epoch=self._database.rows.epoch,
+            head=stream.head,
+            trimmed_through=stream.trimmed_through,
+        )
+
+    async def register(self, gateway_id: str, *, transaction: object | None = None) -> bool:
+        """Begin an empty log."""
+        _ = transaction
+        rows = self._database.rows
+        return rows.streams.setdefault(gateway_id, Stream(rows.epoch)).head == 0
+
+    async def forget(self, gateway_id: str, *, transaction: object | None = None) -> bool:
+        """Remove a log."""
+        _ = transaction
+        return self._database.rows.streams.pop(gateway_id, None) is not None
+
+    async def trim(self, policy: TrimPolicy) -> int:
+        """Remove what every position has passed, and what is too old."""
+        return await self._link.call(lambda: sum(self._trim(name, policy) for name in self._database.rows.streams))
+
+    def _trim(self, gateway_id: str, policy: TrimPolicy) -> int:
+        rows, now = self._database.rows, self._database.now()
+        stream = rows.streams[gateway_id]
+        confirmed = min(
+            (
+                cursor.confirmed
+                for key, cursor in rows.cursors.items()
+                if key[0] == gateway_id and cursor.epoch == rows.epoch
+            ),
+            default=0,
+        )
+        before = stream.trimmed_through
+        while stream.trimmed_through < stream.head:
+            offset = stream.trimmed_through + 1
+            age = now - stream.events[offset].recorded_at
+            if not (age > policy.keep_at_most or (offset <= confirmed and age >= policy.keep_confirmed)):
+                break
+            del stream.events[offset]
+            stream.trimmed_through = offset
+        return stream.trimmed_through - before
+
+    async def renew_epoch(self, expected: UUID) -> UUID:
+        """Begin a new history unless another pod did so first."""
+
+        def renew() -> UUID:
+            rows = self._database.rows
+            return self._database.begin_history() if rows.epoch == expected else rows.epoch
+
+        return await self._link.call(renew)
+
+
+class SimulatedPresence:
+    """Pods, connections and positions as one pod reaches them."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._database = link.database
+
+    @property
+    def _rows(self) -> Rows:
+        return self._database.rows
+
+    async def renew_lease(self, pod_id: str, duration: timedelta) -> bool:
+        """Keep this pod alive."""
+
+        def renew() -> bool:
+            known, now = pod_id in self._rows.leases, self._database.now()
+            self._rows.leases[pod_id] = now + duration
+            self._advance_all(row for row in self._rows.connections.values() if not self._lives(row))
+            return known
+
+        return await self._link.call(renew)
+
+    async def end_lease(self, pod_id: str) -> None:
+        """Remove the pod and its connections."""
+
+        def end() -> None:
+            self._rows.leases.pop(pod_id, None)
+            gone = [row for row in self._rows.connections.values() if row.connection.pod_id == pod_id]
+            for row in gone:
+                del self._rows.connections[row.connection.connection_id]
+            self._advance_all(gone)
+
+        await self._link.call(end)
+
+    async def standing(self, gateway_id: str, replica: str) -> Standing:
+        """Where the log and the stored position stand."""
+        return await self._link.call(lambda: self._standing(gateway_id, replica))
+
+    def _standing(self, gateway_id: str, replica: str) -> Standing:
+        stream = self._rows.streams.get(gateway_id)
+        if stream is None:
+            raise UnknownGateway(gateway_id)
+        cursor = self._rows.cursors.get((gateway_id, replica))
+        return Standing(
+            epoch=self._rows.epoch,
+            head=stream.head,
+            trimmed_through=stream.trimmed_through,
+            confirmed=Position(cursor.epoch, cursor.confirmed) if cursor else None,
+            registered_in=stream.registered_in,
+            resync_reason=cursor.resync_reason if cursor else None,
+        )
+
+    async def connect(
+        self,
+        connection: Connection,
+        *,
+        start: Position,
+        resync_reason: str | None = None,
+        newest_only: bool = False,
+    ) -> None:
+        """Record a connection."""
+        await self._link.call(lambda: self._connect(connection, start, resync_reason, newest_only=newest_only))
+
+    def _connect(
+        self, connection: Connection, start: Position, resync_reason: str | None, *, newest_only: bool
+    ) -> None:
+        if start.epoch != self._rows.epoch:
+            raise StorageUnavailable("its history was replaced just now")
+        key = (connection.gateway_id, connection.replica)
+        if newest_only:
+            for row in self._sharing(*key):
+                row.dismissal = Dismissal.SUPERSEDED
+        before = self._rows.cursors.get(key)
+        sent = max(before.sent, start.offset) if before and before.epoch == start.epoch else start.offset
+        self._rows.cursors[key] = Cursor(start.epoch, sent, start.offset, resync_reason)
+        self._rows.connections[connection.connection_id] = ConnectionRow(connection, start.offset, start.offset)
+
+    def _sharing(self, gateway_id: str, replica: str) -> list[ConnectionRow]:
+        return [
+            row
+            for row in self._rows.connections.values()
+            if (row.connection.gateway_id, row.connection.replica) == (gateway_id, replica)
+        ]
+
+    async def record_progress(self, progress: Sequence[Progress]) -> None:
+        """Store how far connections have come."""
+        await self._link.call(lambda: self._record(progress))
+
+    async def disconnect(self, progress: Sequence[Progress]) -> None:
+        """Record last progress and remove those connections."""
+
+        def leave() -> None:
+            self._record(progress)
+            for one in progress:
+                self._rows.connections.pop(one.connection_id, None)
+            for key in dict.fromkeys((one.gateway_id, one.replica) for one in progress):
+                self._move_cursor(key, set())
+
+        await self._link.call(leave)
+
+    def _record(self, progress: Sequence[Progress]) -> None:
+        reporting = {one.connection_id for one in progress}
+        for one in progress:
+            row = self._rows.connections.get(one.connection_id)
+            if row is not None and one.epoch == self._rows.epoch:
+                row.sent, row.confirmed = max(row.sent, one.sent), max(row.confirmed, one.confirmed)
+        for key in dict.fromkeys((one.gateway_id, one.replica) for one in progress):
+            self._move_cursor(key, reporting)
+
+    def _advance_all(self, rows: Iterable[ConnectionRow]) -> None:
+        for key in dict.fromkeys((row.connection.gateway_id, row.connection.replica) for row in rows):
+            self._move_cursor(key, set())
+
+    def _lives(self, row: ConnectionRow) -> bool:
+        return self._rows.leases.get(row.connection.pod_id, _NEVER) > self._database.now()
+
+    def _move_cursor(self, key: tuple[str, str], reporting: set[str]) -> None:
+        cursor = self._rows.cursors.get(key)
+        live = [row for row in self._sharing(*key) if row.connection.connection_id in reporting or self._lives(row)]
+        if cursor is None or cursor.epoch != self._rows.epoch or not live:
+            return
+        cursor.sent = max(cursor.sent, *(row.sent for row in live))
+        cursor.confirmed = max(cursor.confirmed, min(row.confirmed for row in live))
+        if cursor.resync_reason is None:
+            self._database.history.stored_position(key[0], cursor.epoch, cursor.confirmed)
+
+    async def dismissals(self, pod_id: str) -> dict[str, Dismissal]:
+        """This pod's connections that must be closed."""
+        return await self._link.call(
+            lambda: {
+                key: row.dismissal
+                for key, row in self._rows.connections.items()
+                if row.connection.pod_id == pod_id and row.dismissal is not None
+            }
+        )
+
+    async def dismiss_token(self, token_id: str, *, transaction: object | None = None) -> int:
+        """Not simulated."""
+        raise TypeError(token_id, transaction)
+
+    async def resynchronized(self, gateway_id: str, replica: str) -> None:
+        """Note that the gateway has read the desired state anew."""
+
+        def mark() -> None:
+            if (cursor := self._rows.cursors.get((gateway_id, replica))) is not None:
+                cursor.resync_reason = None
+
+        await self._link.call(mark)
+
+    async def status(self, gateway_ids: Sequence[str]) -> dict[str, GatewayStatus]:
+        """Not simulated."""
+        raise TypeError(gateway_ids)
+
+
+class SimulatedOutcomes:
+    """What gateways said, kept in memory."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self.recorded: list[Outcome] = []
+
+    async def record(self, outcomes: Sequence[Outcome]) -> None:
+        """Store outcomes."""
+        await self._link.call(lambda: self.recorded.extend(outcomes))
+
+    async def of_events(self, gateway_id: str, offsets: Sequence[int]) -> list[Outcome]:
+        """The outcomes of these events."""
+        return [one for one in self.recorded if one.gateway_id == gateway_id and one.offset in offsets]
+
+
+class SimulatedStorage:
+    """The three contracts over one pod's link."""
+
+    def __init__(self, database: SimulatedDatabase) -> None:
+        self.link = Link(database)
+        self.log = SimulatedEventLog(self.link)
+        self.presence = SimulatedPresence(self.link)
+        self.outcomes = SimulatedOutcomes(self.link)
+
+    @property
+    def database(self) -> Any:  # noqa: ANN401 - delivery does not use it
+        """Delivery needs no more than the contracts."""
+        raise AttributeError

@@ -1,0 +1,105 @@
+"""Gateways as small as they can be: they connect, handle events one after another, and confirm."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+from aiohttp import WSMsgType
+
+from gatecast.events import Position
+from gatecast.protocol.session import Version
+from gatecast.testing.simulation.history import History
+from gatecast.testing.simulation.network import Frame, Wire
+
+#: A gateway that hears nothing for this long connects anew, in seconds (gateway-protocol 1.6).
+LIVENESS = 35.0
+
+
+class SimulatedGateway:
+    """One gateway: unmodified, or speaking `gatecast.v2`."""
+
+    def __init__(
+        self,
+        gateway_id: str,
+        version: Version,
+        *,
+        random_source: random.Random,
+        history: History,
+        dial: Callable[[SimulatedGateway, Position | None], Awaitable[Wire | None]],
+    ) -> None:
+        self.gateway_id = gateway_id
+        self.version = version
+        self._random = random_source
+        self._history = history
+        self._dial = dial
+        #: Seconds that handling one event takes, at the most.
+        self.pace = 0.01
+        #: Unset: it reads nothing, and blocks whoever writes to it.
+        self.reading = asyncio.Event()
+        self.reading.set()
+        self.wire: Wire | None = None
+
+    async def run(self) -> None:
+        """Connect, speak, and connect again, until cancelled."""
+        while True:
+            self.wire = await self._dial(self, self._after())
+            if self.wire is not None:
+                await self._speak(self.wire)
+                self.wire.cut()
+            await asyncio.sleep(self._random.uniform(0.001, 0.5))
+
+    def _after(self) -> Position | None:
+        """A client may say where it stands, or rely on what the server stored."""
+        handled = self._history.handled[self.gateway_id]
+        if self.version is Version.GATEWAY_V1 or handled.epoch is None or self._random.random() < 0.5:
+            return None
+        return Position(handled.epoch, handled.through)
+
+    async def _speak(self, wire: Wire) -> None:
+        first = True
+        while (frame := await self._next(wire)) is not None:
+            if first and not self._is_connection_ack(frame):
+                raise AssertionError("S21: the first frame was not connection.ack")
+            if not first:
+                await self._handle(wire, frame)
+            first = False
+
+    async def _next(self, wire: Wire) -> Frame | None:
+        """The next frame; None when the connection has ended, or fallen silent for too long."""
+        await self.reading.wait()
+        try:
+            async with asyncio.timeout(LIVENESS):
+                frame = await wire.to_gateway.read()
+        except TimeoutError:
+            return None
+        return None if frame.type in (WSMsgType.CLOSE, WSMsgType.CLOSED) else frame
+
+    @staticmethod
+    def _is_connection_ack(frame: Frame) -> bool:
+        return frame.type is WSMsgType.TEXT and json.loads(frame.data)["type"] == "connection.ack"
+
+    async def _handle(self, wire: Wire, frame: Frame) -> None:
+        try:
+            if frame.type is WSMsgType.PING:
+                await wire.to_pod.write(Frame(WSMsgType.PONG, frame.data))
+            elif frame.type is WSMsgType.TEXT:
+                await self._handle_message(wire, json.loads(frame.data))
+        except ConnectionResetError:
+            return
+
+    async def _handle_message(self, wire: Wire, message: dict[str, Any]) -> None:
+        position = Position.parse(message["position"])
+        await asyncio.sleep(self._random.uniform(0, self.pace))
+        if message["type"] == "resync.required":
+            self._history.resynchronized(self.gateway_id, position.epoch, position.offset)
+        else:
+            event_id = UUID(message["eventId"])
+            self._history.delivered(self.gateway_id, position.epoch, position.offset, event_id)
+        if self.version is Version.GATECAST_V2:
+            ack = json.dumps({"type": "position.ack", "position": str(position)})
+            await wire.to_pod.write(Frame(WSMsgType.TEXT, ack))

@@ -1,0 +1,209 @@
+"""`gatecast demo`: two pods, one gateway, one killed pod; nothing is lost, and it is told as it happens."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from secrets import token_urlsafe
+from typing import Annotated, Any
+
+import typer
+
+from gatecast.cli.output import screen
+from gatecast.cli.remote import Remote, remote
+from gatecast.client import GatewayClient
+from gatecast.errors import GatecastError
+from gatecast.storage.postgres.embedded import embedded_server
+from gatecast.testing.deployment import gateway_address
+from gatecast.testing.eventually import eventually
+from gatecast.testing.pods import Pods, RunningPod
+from gatecast.testing.tcp_proxy import TcpProxy
+
+_EMBEDDED = "postgresql+embedded"
+
+#: Everything that the demo waits for happens within this time, also on a slow machine; in seconds.
+_PATIENCE = 60.0
+
+
+def demo(
+    *,
+    database: Annotated[
+        str, typer.Option(help="sqlite (default), postgresql+embedded, or the URL of an empty database.")
+    ] = "sqlite",
+    once: Annotated[bool, typer.Option("--once", help="End after the show instead of staying up.")] = False,
+) -> None:
+    """Watch an event travel from one pod through another to a gateway, and survive the death of a pod."""
+    with suppress(KeyboardInterrupt):
+        asyncio.run(_demo(database, once=once))
+
+
+async def _demo(database: str, *, once: bool) -> None:
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(_prepared(database))
+        admin_token = token_urlsafe(24)
+        pods = await stack.enter_async_context(Pods(url, admin_token=admin_token))
+        screen.print(f"Starting two pods on [bold]{url.partition(':')[0]}[/bold] …")
+        # One after the other only so that the first one prepares the database; any order works.
+        pod_a, pod_b = await pods.start("pod-a"), await pods.start("pod-b")
+        server = await stack.enter_async_context(remote(pod_a.api, admin_token))
+        balancer = await stack.enter_async_context(TcpProxy(gateway_address(pod_b)))
+        show = _Show(server, balancer)
+        await show.run(pod_a, pod_b)
+        if once:
+            screen.print("\n[green]Done:[/green] every event arrived, in order, exactly as it was published.")
+        else:
+            await _stay(pod_a, admin_token, show)
+
+
+@asynccontextmanager
+async def _prepared(database: str) -> AsyncIterator[str]:
+    """The URL of an empty database that lives as long as the demo; a URL that was given is used as it is."""
+    if database not in ("sqlite", _EMBEDDED):
+        yield database
+        return
+    with tempfile.TemporaryDirectory(prefix="gatecast-", ignore_cleanup_errors=True) as folder:
+        if database == "sqlite":
+            yield f"sqlite:///{folder}/demo.db"
+            return
+        # The server belongs to the demo and not to a pod: pods get killed here.
+        async with embedded_server(Path(folder) / "postgresql") as url:
+            yield url
+
+
+class _Show:
+    """What is shown, and what is checked on the way."""
+
+    def __init__(self, server: Remote, balancer: TcpProxy) -> None:
+        self._server = server
+        self._balancer = balancer
+        self._published_at: dict[int, float] = {}
+        self._received: list[int] = []
+        self._arrived = asyncio.Condition()
+        self.gateway_id = ""
+        self.token = ""
+
+    async def run(self, pod_a: RunningPod, pod_b: RunningPod) -> None:
+        """The whole show.
+
+        Raises:
+            GatecastError: something did not arrive, or arrived in the wrong order.
+        """
+        await self._make_gateway()
+        url = f"https://{self._balancer.address}"
+        async with GatewayClient(url, self.token, ssl=False) as gateway:
+            receiving = asyncio.create_task(self._receive(gateway))
+            try:
+                await self._connected_to("pod-b")
+                _title(1, "The gateway is connected to [cyan]pod B[/cyan]; publish on [magenta]pod A[/magenta].")
+                await self._publish_and_wait(3)
+                await self._lose_pod(pod_a, pod_b)
+                _title(3, "The gateway is back, on [magenta]pod A[/magenta], and continues where it was.")
+                await self._arrived_through(6)
+                await self._publish_and_wait(2)
+                await self._confirmed(8)
+                self._check(8)
+            finally:
+                receiving.cancel()
+                await asyncio.gather(receiving, return_exceptions=True)
+
+    async def _lose_pod(self, pod_a: RunningPod, pod_b: RunningPod) -> None:
+        _title(2, "[red]kill -9[/red] of [cyan]pod B[/cyan]; publish while the gateway is cut off.")
+        pod_b.kill()
+        await pod_b.ended()
+        for number in range(4, 7):
+            await self._publish(number)
+        # What a load balancer does once it notices.
+        self._balancer.retarget(gateway_address(pod_a))
+
+    async def _make_gateway(self) -> None:
+        gateway = await self._server.request("POST", "/api/v1/gateways", body={"name": "demo-gateway"})
+        token = await self._server.request("POST", f"/api/v1/gateways/{gateway['id']}/tokens")
+        self.gateway_id, self.token = gateway["id"], token["token"]
+
+    async def _publish_and_wait(self, count: int) -> None:
+        first = len(self._published_at) + 1
+        for number in range(first, first + count):
+            await self._publish(number)
+            await self._arrived_through(number)
+
+    async def _publish(self, number: int) -> None:
+        self._published_at[number] = time.perf_counter()
+        body = {
+            "type": "route.changed",
+            "action": "UPDATE",
+            "entityType": "Route",
+            "entityId": "orders",
+            "data": {"change": number},
+        }
+        answer = await self._server.request("POST", f"/api/v1/gateways/{self.gateway_id}/events", body=body)
+        milliseconds = (time.perf_counter() - self._published_at[number]) * 1000
+        screen.print(f"   published on [magenta]pod A[/magenta]   offset {answer['offset']}   {milliseconds:5.1f} ms")
+
+    async def _receive(self, gateway: GatewayClient) -> None:
+        async for event in gateway.events():
+            number = event.position.offset
+            await gateway.acknowledge(event)
+            milliseconds = (time.perf_counter() - self._published_at[number]) * 1000
+            screen.print(f"   [green]received by gateway[/green]  offset {number}   {milliseconds:5.1f} ms after it")
+            async with self._arrived:
+                self._received.append(number)
+                self._arrived.notify_all()
+
+    async def _arrived_through(self, offset: int) -> None:
+        async with asyncio.timeout(_PATIENCE), self._arrived:
+            await self._arrived.wait_for(lambda: offset in self._received)
+
+    async def _connected_to(self, pod_id: str) -> None:
+        await self._until(lambda gateway: any(each["podId"] == pod_id for each in gateway["connections"]))
+
+    async def _confirmed(self, offset: int) -> None:
+        gateway = await self._until(lambda gateway: gateway["position"]["confirmed"] >= offset)
+        screen.print(f"   confirmed up to offset {gateway['position']['confirmed']}, lag {gateway['lag']}")
+
+    async def _until(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        async def holds() -> bool:
+            nonlocal gateway
+            gateway = await self._server.request("GET", f"/api/v1/gateways/{self.gateway_id}")
+            return condition(gateway)
+
+        gateway: dict[str, Any] = {}
+        await eventually(holds, within=_PATIENCE)
+        return gateway
+
+    def _check(self, count: int) -> None:
+        if self._received != list(range(1, count + 1)):
+            raise _ShowFailed(self._received)
+
+
+def _title(number: int, text: str) -> None:
+    screen.print(f"\n[bold]{number}.[/bold] {text}")
+
+
+class _ShowFailed(GatecastError):
+    """Something did not arrive, or not in order."""
+
+    def __init__(self, received: list[int]) -> None:
+        super().__init__(received)
+        #: The offsets in the order in which they arrived.
+        self.received = received
+
+    def __str__(self) -> str:
+        return f"the gateway received offsets {self.received}, not 1, 2, 3 … in order"
+
+
+async def _stay(pod: RunningPod, admin_token: str, show: _Show) -> None:
+    """Leave everything up to play with, until interrupted."""
+    screen.print(
+        "\n[green]Every event arrived, in order.[/green] Pod A stays up to play with; Ctrl-C ends it.\n\n"
+        f"   export GATECAST_URL={pod.api} GATECAST_TOKEN={admin_token}\n"
+        "   gatecast gateway list\n"
+        "   gatecast publish demo-gateway --type route.changed --entity-id orders\n"
+        "   gatecast why demo-gateway\n\n"
+        f"   API documentation   {pod.api}/docs\n"
+        f"   gateways connect to {pod.gateways} with the token {show.token}"
+    )
+    await asyncio.Event().wait()

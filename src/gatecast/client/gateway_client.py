@@ -24,9 +24,10 @@ from gatecast.client.reconnecting import (
     parse_retry_after,
 )
 from gatecast.client.socket import GatewaySocket, open_session, open_socket
-from gatecast.errors import PositionLost, ProtocolViolation
+from gatecast.errors import PositionLost, ProtocolViolation, SubscriptionClosed
 from gatecast.events import Position, clean_identifier
 from gatecast.protocol.client_session import ClientLimits, ClientSession, Delivered
+from gatecast.protocol.close_codes import NORMAL
 from gatecast.telemetry import get_logger
 
 _PATH = "/api/internal/v1/ws/gateways/connect"
@@ -122,14 +123,18 @@ class GatewayClient:
         """Send what is left to acknowledge, and end the connection in order, if the server answers soon."""
         self._leaving = True
         self._inbox.close()
+        # Whoever still waits for an event, in another task, waits in vain.
+        self._inbox.fail(SubscriptionClosed(NORMAL.reason))
         task, self._task = self._task, None
         if task is None:
             return
-        if self._connection is not None:
-            self._connection.leave()
-            await asyncio.wait({task}, timeout=self._options.goodbye_time_limit)
-        task.cancel()
-        await asyncio.wait({task})
+        try:
+            if self._connection is not None:
+                self._connection.leave()
+                await asyncio.wait({task}, timeout=self._options.goodbye_time_limit)
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
 
     # --- what a gateway does ------------------------------------------------------------------------------------
 
@@ -153,9 +158,11 @@ class GatewayClient:
             PositionLost: that happened, and there is no `on_resync`. Read the desired state anew, and open another
                 client with `after` set to the error's `resume_from`.
             Unauthenticated, Forbidden: the server refused the token.
-            SubscriptionClosed: the server said not to come back; the reason tells why.
+            SubscriptionClosed: the server said not to come back, and the reason tells why; or the client was left.
             ProtocolViolation: there is no server that speaks `gatecast.v2`.
         """
+        if self._task is None:
+            raise RuntimeError("open it first: `async with GatewayClient(…) as gateway`")
         return EventStream(self._next, on_resync)
 
     async def acknowledge(self, event: GatewayEvent) -> None:

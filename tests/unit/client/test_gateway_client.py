@@ -15,6 +15,8 @@ import trustme
 from aiohttp import WSMsgType
 
 from gatecast.client import ClientOptions, GatewayClient, GatewayEvent, ReconnectTimes, Reject
+from gatecast.client.reconnecting import Unreachable
+from gatecast.client.socket import open_session
 from gatecast.errors import (
     Forbidden,
     InvalidValue,
@@ -192,12 +194,10 @@ async def test_an_unknown_authority_is_not_trusted_unless_told_so(tmp_path: Path
             async with GatewayClient(url, "token-1", ssl=trust, options=OPTIONS) as gateway:
                 await deliver(await server.greeted(), 1)
                 assert offsets_of(await take(gateway, 1)) == [1]
-        reached = len(server.requests)
-        async with GatewayClient(url, "token-1", options=OPTIONS) as gateway:
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.2):
-                    await take(gateway, 1)
-        assert len(server.requests) == reached
+        async with open_session(ssl=True, headers={}, time_limit=5) as session:
+            ending = await GatewayClient(url, "token-1")._connect(session)
+        assert isinstance(ending, Unreachable)
+        assert "CERTIFICATE_VERIFY_FAILED" in ending.problem
 
 
 # --- acknowledging ------------------------------------------------------------------------------------------------
@@ -270,6 +270,24 @@ async def test_leaving_does_not_wait_for_events_that_nobody_takes() -> None:
         await deliver(connection, *range(1, 20))
         await take(gateway, 1)
         await asyncio.gather(gateway.__aexit__(None, None, None), _until_closed(connection))
+
+
+async def test_whoever_waits_for_an_event_learns_that_the_client_was_left() -> None:
+    async with connected() as (_, gateway, _connection):
+        waiting = asyncio.create_task(take(gateway, 1))
+        await asyncio.sleep(0)
+    with pytest.raises(SubscriptionClosed, match="closed"):
+        await waiting
+
+
+async def test_it_must_be_opened_first_and_has_nothing_to_say_after_it_was_left() -> None:
+    gateway = GatewayClient("http://127.0.0.1:1", "token-1", options=OPTIONS)
+    with pytest.raises(RuntimeError, match="open it first"):
+        gateway.events()
+    async with gateway:
+        gateway.events()
+    with pytest.raises(RuntimeError, match="open it first"):
+        gateway.events()
 
 
 async def _until_closed(connection: ScriptedConnection) -> None:

@@ -129,6 +129,8 @@ class Pod:
         serving = asyncio.create_task(server.serve(sockets=[listening]), name="api-listener")
         self.api_url = f"http://{_host_and_port(listening)}"
         try:
+            # Nobody learns where it is before it takes connections there.
+            await server.begun.wait()
             yield
         finally:
             # Requests that are running are finished; new ones are refused.
@@ -159,6 +161,18 @@ _LONGEST_DRAIN_PAUSE = 0.1
 
 class _ApiServer(uvicorn.Server):
     """Uvicorn, with the signals left to the pod: it has more to stop than this listener."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        #: Set once it takes connections, and when it ends without ever doing so.
+        self.begun = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to take connections."""
+        try:
+            await super().startup(sockets)
+        finally:
+            self.begun.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

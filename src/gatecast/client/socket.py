@@ -9,6 +9,9 @@ from typing import Literal
 
 import aiohttp
 
+#: How long a peer that sent something unreadable may take to say goodbye; in seconds.
+_CLOSE_TIME_LIMIT = 2.0
+
 
 class RedirectRefused(aiohttp.ClientError):
     """The server wanted to send the request, and the credential in it, elsewhere."""
@@ -61,6 +64,7 @@ async def open_socket(
         headers=headers,
         protocols=protocols,
         autoping=False,
+        timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_TIME_LIMIT),
         # Messages are as large as the server makes them; the socket's own flow control bounds what waits.
         max_msg_size=0,
     )

@@ -10,7 +10,7 @@ from gatecast.testing.postgres_server import PostgresServer
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+def postgres() -> Iterator[PostgresServer]:
     """One PostgreSQL for every example."""
-    with PostgresServer(tmp_path_factory.mktemp("postgres") / "server") as server:
+    with PostgresServer() as server:
         yield server

@@ -1,11 +1,13 @@
 """The examples in the public text run, and print what the text says that they print.
 
 A fence that begins with "python" is a whole program; the next fence, if it is "output", is what it prints. One that
-says "python postgresql" finds its database in DATABASE_URL.
+says "python postgresql" finds its database in DATABASE_URL; one that says "python server" finds a pod, and a gateway
+with one event, in GATEWAY_URL, GATEWAY_TOKEN, GATEWAY_ID, API_URL and ADMIN_TOKEN.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
@@ -16,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from gatecast.testing.operator import Operator
+from gatecast.testing.pods import Pods
 from gatecast.testing.postgres_server import PostgresServer
 
 _ROOT = Path(__file__).parents[3]
@@ -84,5 +88,25 @@ async def test_an_example_on_postgresql_runs_and_prints_what_it_says(
     assert example.output is None or printed == example.output
 
 
+@_of_kind("python server")
+async def test_an_example_with_a_server_runs_and_prints_what_it_says(example: _Example, tmp_path: Path) -> None:
+    token = "admin-token-of-the-examples"
+    async with Pods(f"sqlite:///{tmp_path / 'pod.db'}", admin_token=token) as pods:
+        pod = await pods.start("pod-1")
+        async with Operator(pod.api, token) as operator:
+            gateway = await operator.create_gateway("gateway-1")
+            event = {"type": "route.changed", "action": "UPDATE", "entityType": "Route", "entityId": "route-7"}
+            await operator.ask("POST", f"/gateways/{gateway.id}/events", event | {"data": {"path": "/orders"}})
+        environment = {
+            "GATEWAY_URL": pod.gateways,
+            "GATEWAY_TOKEN": gateway.token,
+            "GATEWAY_ID": gateway.id,
+            "API_URL": pod.api,
+            "ADMIN_TOKEN": token,
+        }
+        printed = await asyncio.to_thread(_run, example, tmp_path, **environment)
+    assert example.output is None or printed == example.output
+
+
 def test_every_example_is_of_a_kind_that_is_run() -> None:
-    assert {each.kind for each in _EXAMPLES} == {"python", "python postgresql"}
+    assert {each.kind for each in _EXAMPLES} == {"python", "python postgresql", "python server"}

@@ -1,0 +1,50 @@
+"""The reference says what the code says."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from gatecast import errors
+
+_FOLDER = Path(__file__).parents[3] / "docs"
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    """The script that writes the generated parts."""
+    spec = importlib.util.spec_from_file_location("docs_generate", _FOLDER / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("reference/settings.md", "settings"),
+        ("reference/commands.md", "commands"),
+        ("reference/errors.md", "errors"),
+        ("reference/close-codes.md", "close codes"),
+    ],
+)
+def test_a_generated_part_is_up_to_date(generate: ModuleType, file: str, name: str) -> None:
+    """If it is not: `python docs/generate.py`."""
+    text = (_FOLDER / file).read_text("utf-8")
+    assert f"<!-- {name}: begin -->" in text
+    assert text == generate.with_part(text, name, generate.PARTS[file, name]())
+
+
+def test_every_error_is_in_the_reference() -> None:
+    """The tree is drawn by hand in the module, so it could lack one."""
+    text = (_FOLDER / "reference/errors.md").read_text("utf-8")
+    names = [
+        name for name, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, errors.GatecastError)
+    ]
+    assert [name for name in names if name not in text] == []

@@ -7,7 +7,7 @@ import random
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 
 import uvicorn
 from aiohttp import web
@@ -19,6 +19,7 @@ from gatecast.errors import GatecastError, SettingInvalid
 from gatecast.hub import EventHub
 from gatecast.server.admin_api import AdminContext, create_admin_app
 from gatecast.server.admission import Admission
+from gatecast.server.deadline import ended_within
 from gatecast.server.gateway_api import GatewayContext, create_gateway_app
 from gatecast.server.tls import gateway_tls
 from gatecast.settings import Settings, variable
@@ -208,12 +209,18 @@ async def serve(settings: Settings, *, announce: Callable[[Pod], None]) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with Pod.open(settings) as pod:
-        metrics.watch(pod.hub, pod.admission)
-        announce(pod)
-        await _first_of(stop, pod.hub.delivery.failed)
-        failed = pod.hub.delivery.failure is not None
+    with ExitStack() as leaving:
+        async with Pod.open(settings) as pod:
+            metrics.watch(pod.hub, pod.admission)
+            announce(pod)
+            await _first_of(stop, pod.hub.delivery.failed)
+            failed = pod.hub.delivery.failure is not None
+            leaving.enter_context(ended_within(settings.drain_time.total_seconds() + _LATEST_EXIT))
     return 1 if failed else 0
+
+
+#: A pod that is still there so long after its drain time ends anyway; in seconds.
+_LATEST_EXIT = 2.0
 
 
 async def _first_of(*events: asyncio.Event) -> None:

@@ -14,9 +14,9 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+def postgres() -> Iterator[PostgresServer]:
     """One PostgreSQL for every test that does not kill it."""
-    with PostgresServer(tmp_path_factory.mktemp("postgres") / "server") as server:
+    with PostgresServer() as server:
         yield server
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from typing import Self
-from urllib.parse import urlsplit
 
+from gatecast.client import EventPublisher
 from gatecast.testing.operator import Operator
 from gatecast.testing.pods import Pods, RunningPod
 from gatecast.testing.tcp_proxy import TcpProxy
+from gatecast.waiting import Backoff
 
 _ADMIN_TOKEN = "an-admin-token-for-tests"  # noqa: S105 - opens nothing but what a test starts
 
 #: Tests connect more often than gateways do.
 _GENEROUS = {"connect_rate": "1000000", "drain_time": "8s"}
+
+_IMPATIENT = Backoff(first=0.02, longest=0.1)
 
 
 class Deployment:
@@ -45,6 +48,11 @@ class Deployment:
         """Someone who talks to each of these pods."""
         return [await self.operator(pod) for pod in pods]
 
+    async def publishers(self, *pods: RunningPod) -> list[EventPublisher]:
+        """A publisher at each of these pods, that gives up soon when its pod does not answer."""
+        opened = [EventPublisher(pod.api, _ADMIN_TOKEN, backoff=_IMPATIENT) for pod in pods]
+        return [await self._stack.enter_async_context(publisher) for publisher in opened]
+
     async def balancer(self, pod: RunningPod) -> TcpProxy:
         """What stands between gateways and pods: leads to this pod's gateway listener until it is told otherwise."""
         return await self._stack.enter_async_context(TcpProxy(gateway_address(pod)))
@@ -52,7 +60,5 @@ class Deployment:
 
 def gateway_address(pod: RunningPod) -> tuple[str, int]:
     """Where the pod's gateway listener is."""
-    parts = urlsplit(pod.gateways)
-    assert parts.hostname is not None
-    assert parts.port is not None
-    return parts.hostname, parts.port
+    host, _, port = pod.gateway_host.rpartition(":")
+    return host, int(port)

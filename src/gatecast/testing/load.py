@@ -6,11 +6,12 @@ import asyncio
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from uuid import uuid4
 
-import aiohttp
-
-from gatecast.testing.operator import Operator, Refused
+from gatecast.client import EventPublisher
+from gatecast.errors import ServerUnavailable
+from gatecast.events import Action
 
 #: Pause before an event that was not accepted is published again, in seconds.
 _RETRY_PAUSE = 0.05
@@ -26,10 +27,10 @@ class Load:
     it is stored once whatever became of the first attempt.
     """
 
-    def __init__(self, operators: Sequence[Operator], gateway_ids: Sequence[str]) -> None:
+    def __init__(self, publishers: Sequence[EventPublisher], gateway_ids: Sequence[str]) -> None:
         #: Event ids by gateway and offset, as the control plane answered.
         self.accepted: defaultdict[str, dict[int, str]] = defaultdict(dict)
-        self._operators = itertools.cycle(operators)
+        self._publishers = itertools.cycle(publishers)
         self._gateway_ids = gateway_ids
         self._moved = asyncio.Event()
 
@@ -59,16 +60,20 @@ class Load:
     async def _publish_once(self, gateway_id: str) -> None:
         event_id = uuid4()
         while True:
-            try:
-                answer = await next(self._operators).publish(gateway_id, {"padding": "x" * 100}, event_id=event_id)
-            except (aiohttp.ClientError, TimeoutError, Refused) as problem:
-                if isinstance(problem, Refused) and problem.status != 503:
-                    raise
-                await asyncio.sleep(_RETRY_PAUSE)
-                continue
-            self.accepted[gateway_id][answer["offset"]] = str(event_id)
-            self._moved.set()
-            return
+            publisher = next(self._publishers)
+            with suppress(ServerUnavailable):
+                published = await publisher.publish(
+                    gateway_id,
+                    type="api.updated",
+                    action=Action.UPDATE,
+                    entity_type="Api",
+                    entity_id="api-1",
+                    event_id=event_id,
+                )
+                self.accepted[gateway_id][published.position.offset] = str(event_id)
+                self._moved.set()
+                return
+            await asyncio.sleep(_RETRY_PAUSE)
 
 
 def check_delivery(received: Sequence[tuple[int, str]], accepted: Mapping[int, str], *, connections: int) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any, Self
 from uuid import UUID, uuid4
 
@@ -13,6 +15,8 @@ from gatecast.testing.eventually import eventually
 
 #: A request that takes longer has failed; in seconds.
 _TIME_LIMIT = 30.0
+
+_JSON = {"Content-Type": "application/json"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +31,11 @@ class GatewayAccess:
 class Refused(Exception):
     """The admin API answered with an error."""
 
-    def __init__(self, status: int, body: object) -> None:
+    def __init__(self, status: int, body: str) -> None:
         super().__init__(status, body)
         #: The HTTP status.
         self.status = status
-        #: The problem, decoded.
+        #: What it said.
         self.body = body
 
 
@@ -56,11 +60,13 @@ class Operator:
 
     async def ask(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
         """The decoded answer of the admin API; `path` stands below `/api/v1`."""
-        async with self._session.request(method, f"/api/v1{path}", json=body) as reply:
-            answer = await reply.json(content_type=None) if reply.status != 204 else None
+        # As a stream: aiohttp warns of larger bodies in one piece.
+        data = None if body is None else BytesIO(json.dumps(body).encode())
+        async with self._session.request(method, f"/api/v1{path}", data=data, headers=_JSON) as reply:
+            text = await reply.text()
             if reply.status >= 400:
-                raise Refused(reply.status, answer)
-            return answer
+                raise Refused(reply.status, text)
+            return json.loads(text) if text else None
 
     async def create_gateway(self, name: str) -> GatewayAccess:
         """A new gateway with a token."""

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 #: What runs one pod and prints one line of JSON when it is ready.
 SERVE = (sys.executable, "-m", "gatecast.cli.main", "serve", "--json")
@@ -59,6 +60,11 @@ class RunningPod:
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid
+
+    @property
+    def gateway_host(self) -> str:
+        """Where gateways connect to, written host:port."""
+        return urlsplit(self.gateways).netloc
 
     @property
     def running(self) -> bool:

@@ -8,6 +8,7 @@ import subprocess
 import time
 import warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import asyncpg
@@ -18,20 +19,21 @@ _PAUSE = 0.02
 
 
 class PostgresServer:
-    """A server in `folder`, which listens on a unix socket in it and nowhere else; needs the extra `embedded`.
+    """A server in a temporary folder that listens on a unix socket there and nowhere else; needs the extra `embedded`.
 
     Opened with `with`. Unlike the one behind `postgresql+embedded://` it is this process's own child, so that killing
     it is over when `kill` returns. All its methods but `create_database` block.
     """
 
-    def __init__(self, folder: Path, **parameters: str) -> None:
-        self._folder = folder
+    def __init__(self, **parameters: str) -> None:
+        # Not in pytest's folder: that belongs to one user alone, and PostgreSQL may have to run as another.
+        self._temporary = TemporaryDirectory(prefix="gatecast-postgres-", ignore_cleanup_errors=True)
+        self._folder = Path(self._temporary.name) / "data"
         self._parameters = parameters
         self._process: subprocess.Popen[bytes] | None = None
         self._package: Any = None
 
     def __enter__(self) -> Self:
-        self._folder.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():
             # It warns where XDG_RUNTIME_DIR is not set, and then does the right thing.
             warnings.simplefilter("ignore")
@@ -48,6 +50,7 @@ class PostgresServer:
             self._process.wait(_STOP_TIME_LIMIT)
         except subprocess.TimeoutExpired:
             self.kill()
+        self._temporary.cleanup()
 
     @property
     def socket(self) -> Path:

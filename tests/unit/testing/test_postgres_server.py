@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import asyncpg
-import pytest
 
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.tcp_proxy import TcpProxy
 
 
-async def test_what_was_committed_survives_a_crash(tmp_path: Path) -> None:
+async def test_what_was_committed_survives_a_crash() -> None:
     """Killed and started again it has everything, and serves under the same address."""
-    with PostgresServer(tmp_path / "server") as server:
+    with PostgresServer() as server:
         await server.create_database("survivor")
         connection = await asyncpg.connect(server.url("survivor"))
         await connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
         server.kill()
-        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
-            await connection.fetchval("SELECT 1")
+        connection.terminate()
         server.start()
         async with TcpProxy(server.socket) as proxy:
             connection = await asyncpg.connect(server.url("survivor", address=proxy.address))

@@ -1,0 +1,38 @@
+"""A gateway's log in the hands of somebody else: what a long transaction of an application looks like."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+import asyncpg
+
+from gatecast.testing.eventually import eventually
+
+_TIME_LIMIT = 10.0
+
+
+class HeldLog:
+    """A log in PostgreSQL that nobody else can append to, until the block ends."""
+
+    def __init__(self, connection: asyncpg.Connection[Any]) -> None:
+        self._connection = connection
+
+    @classmethod
+    @asynccontextmanager
+    async def hold(cls, url: str, gateway_id: str) -> AsyncIterator[Self]:
+        """Hold it on a connection of one's own."""
+        connection = await asyncpg.connect(url)
+        try:
+            async with connection.transaction():
+                statement = "SELECT FROM gatecast.gateway_streams WHERE gateway_id = $1 FOR UPDATE"
+                await connection.execute(statement, gateway_id)
+                yield cls(connection)
+        finally:
+            await connection.close()
+
+    async def waited_for(self) -> None:
+        """Return when a statement of somebody waits for it."""
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+        await eventually(lambda: self._connection.fetchval(waiting), within=_TIME_LIMIT)

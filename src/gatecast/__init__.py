@@ -1,7 +1,7 @@
 """Gatecast: durable, ordered, confirmed delivery of configuration changes to gateways.
 
-    async with EventHub.open("postgresql://…") as hub:
-        await hub.publish(Event(gateway_id="gw-1", type="route.changed", action=Action.UPDATE, …))
+async with EventHub.open("postgresql://…") as hub:
+    await hub.publish(Event(gateway_id="gw-1", type="route.changed", action=Action.UPDATE, …))
 """
 
 from gatecast.errors import GatecastError, InvalidValue, PositionLost, StorageUnavailable, UnknownGateway

@@ -165,12 +165,13 @@ class _Show:
         screen.print(f"   confirmed up to offset {gateway['position']['confirmed']}, lag {gateway['lag']}")
 
     async def _until(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        gateway: dict[str, Any] = {}
+
         async def holds() -> bool:
             nonlocal gateway
             gateway = await self._server.request("GET", f"/api/v1/gateways/{self.gateway_id}")
             return condition(gateway)
 
-        gateway: dict[str, Any] = {}
         await eventually(holds, within=_PATIENCE)
         return gateway
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from gatecast.cli.serve import serve
 from gatecast.cli.settings import settings
 from gatecast.cli.tail import tail
 from gatecast.errors import GatecastError
+from gatecast.telemetry import configure_logs
 from gatecast.version import __version__
 
 app = typer.Typer(
@@ -50,6 +52,7 @@ def about(
 
 def run() -> None:
     """Run the command that the arguments name; an error is one line that says what to do."""
+    configure_logs(format_name="text", pod_id="", level=logging.ERROR)
     try:
         app()
     except GatecastError as error:

@@ -79,6 +79,7 @@ class GatewaySocket:
         self._delivery = delivery
         self._on_deployment_ack = on_deployment_ack
         self._outbox: list[Action] = []
+        self._closed = False
         self._clock = asyncio.get_running_loop().time
 
     async def run(self, opening: Iterable[Action]) -> None:
@@ -159,7 +160,7 @@ class GatewaySocket:
     async def _write_until_ended(self, opening: Iterable[Action]) -> None:
         try:
             await self._perform(opening)
-            while True:
+            while not self._closed:
                 await self._write_next()
         except SubscriptionClosed as closed:
             await self._close(for_reason(closed.reason))
@@ -198,6 +199,7 @@ class GatewaySocket:
             await self._delivery.resynchronized(self._subscription)
 
     async def _close(self, code: CloseCode) -> None:
+        self._closed = True
         async with asyncio.timeout(WRITE_TIME_LIMIT):
             await self._socket.close(code=code.number, message=code.reason.encode())
 

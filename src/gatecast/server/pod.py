@@ -134,7 +134,8 @@ class Pod:
             await server.begun.wait()
             yield
         finally:
-            # Requests that are running are finished; new ones are refused.
+            # Requests that are running are finished; new ones are refused, and streams end.
+            context.stopping.set()
             server.should_exit = True
             await serving
 
@@ -211,7 +212,11 @@ async def serve(settings: Settings, *, announce: Callable[[Pod], None]) -> int:
         loop.add_signal_handler(number, stop.set)
     with ExitStack() as leaving:
         async with Pod.open(settings) as pod:
-            metrics.watch(pod.hub, pod.admission)
+            metrics.watch(
+                connections=lambda: pod.admission.connections,
+                queued=lambda: pod.hub.delivery.publisher.queued_events,
+                wakeups=lambda: pod.hub.wakeup_connected,
+            )
             announce(pod)
             await _first_of(stop, pod.hub.delivery.failed)
             failed = pod.hub.delivery.failure is not None

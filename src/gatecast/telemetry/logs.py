@@ -31,6 +31,6 @@ def configure_logs(*, format_name: str, pod_id: str, level: int = logging.INFO) 
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(pod=pod_id)
+    if pod_id:
+        structlog.contextvars.bind_contextvars(pod=pod_id)

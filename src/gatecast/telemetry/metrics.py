@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 #: Every metric of this process.
 registry = CollectorRegistry()
 
+_published = Counter("gatecast_events_published", "Events that were published and are durable.", registry=registry)
+_duplicates = Counter("gatecast_events_duplicate", "Published event ids that were known already.", registry=registry)
 _delivered = Counter("gatecast_events_delivered", "Events handed to a socket.", registry=registry)
 _confirmed = Counter("gatecast_events_confirmed", "Events that a gateway has confirmed.", registry=registry)
+_connections = Gauge("gatecast_gateway_connections", "Gateway connections of this pod.", registry=registry)
+_queued = Gauge("gatecast_publish_queue_events", "Events that wait to be stored.", registry=registry)
+_wakeups = Gauge("gatecast_wakeup_connected", "1 while wake-ups can arrive.", registry=registry)
+
+
+def published(events: int, *, duplicates: int) -> None:
+    """Count events that are durable, and those of them that were known already."""
+    _published.inc(events)
+    _duplicates.inc(duplicates)
 
 
 def delivered(events: int) -> None:
@@ -19,3 +32,10 @@ def delivered(events: int) -> None:
 def confirmed(events: int) -> None:
     """Count events that a gateway has confirmed."""
     _confirmed.inc(max(0, events))
+
+
+def watch(*, connections: Callable[[], int], queued: Callable[[], int], wakeups: Callable[[], bool]) -> None:
+    """Read these whenever the metrics are asked for."""
+    _connections.set_function(connections)
+    _queued.set_function(queued)
+    _wakeups.set_function(wakeups)

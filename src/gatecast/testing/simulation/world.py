@@ -29,6 +29,9 @@ from gatecast.wakeup.contract import EVERYTHING, Hint, Listener
 #: Everything must have come to rest this long after the last fault, in simulated seconds.
 REST_TIME_LIMIT = 900.0
 
+#: No schedule takes longer, in simulated seconds; one that does hangs.
+LONGEST_RUN = 7200.0
+
 _PODS = 3
 _LAZY_POLICY = TrimPolicy(keep_confirmed=timedelta(hours=1), keep_at_most=timedelta(days=1), max_events=10**6)
 _EAGER_POLICY = TrimPolicy(keep_confirmed=timedelta(0), keep_at_most=timedelta(days=1), max_events=10**6)
@@ -390,8 +393,13 @@ class SimulatedWorld:
 
     async def _trim(self) -> None:
         policy = _RUTHLESS_POLICY if self.random.random() < 0.3 else _EAGER_POLICY
-        with suppress(GatecastError):
-            await clean_up(self._some_pod().storage.log, policy)
+        self.begin(self._clean_up(self._some_pod(), policy))
+
+    async def _clean_up(self, pod: SimulatedPod, policy: TrimPolicy) -> None:
+        """Retention on a pod that may die meanwhile."""
+        with suppress(GatecastError, TimeoutError):
+            async with asyncio.timeout(30):
+                await clean_up(pod.storage.log, policy)
 
     async def _restore(self) -> None:
         if self.random.random() < 0.5:
@@ -478,7 +486,8 @@ async def simulate(seed: int, *, steps: int = 60, with_restores: bool | None = N
     reseed(seed)
     world = SimulatedWorld(seed, with_restores=restores)
     try:
-        await world.run(steps)
+        async with asyncio.timeout(LONGEST_RUN):
+            await world.run(steps)
     except BaseException as error:
         error.add_note(f"replay with: make simulate SEED={seed} STEPS={steps}")
         raise

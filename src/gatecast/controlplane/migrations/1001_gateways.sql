@@ -1,0 +1,36 @@
+-- Gateways, their tokens, and admin tokens. Understood by PostgreSQL and SQLite alike.
+
+CREATE TABLE gatecast_gateways (
+    id                text PRIMARY KEY,
+    organization      text NOT NULL,
+    name              text NOT NULL,
+    display_name      text NOT NULL,
+    description       text NOT NULL,
+    vhost             text NOT NULL,
+    type              text NOT NULL,
+    connection_policy text NOT NULL,
+    properties        text NOT NULL,
+    manifest          text,
+    version           bigint NOT NULL,
+    created_at        timestamptz NOT NULL,
+    updated_at        timestamptz NOT NULL,
+    UNIQUE (organization, name)
+);
+
+CREATE TABLE gatecast_gateway_tokens (
+    id           text PRIMARY KEY,
+    gateway_id   text NOT NULL REFERENCES gatecast_gateways (id) ON DELETE CASCADE,
+    prefix       text NOT NULL,
+    digest       text NOT NULL UNIQUE,
+    created_at   timestamptz NOT NULL,
+    last_used_at timestamptz,
+    revoked_at   timestamptz
+);
+CREATE INDEX gatecast_gateway_tokens_gateway ON gatecast_gateway_tokens (gateway_id);
+
+CREATE TABLE gatecast_admin_tokens (
+    id           text PRIMARY KEY,
+    organization text NOT NULL,
+    digest       text NOT NULL UNIQUE,
+    created_at   timestamptz NOT NULL
+);

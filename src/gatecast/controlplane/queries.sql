@@ -1,0 +1,62 @@
+-- name: insert_gateway
+INSERT INTO gatecast_gateways (id, organization, name, display_name, description, vhost, type, connection_policy,
+                               properties, version, created_at, updated_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, now(), now()) ON CONFLICT DO NOTHING
+
+-- name: gateway
+SELECT * FROM gatecast_gateways WHERE organization = $1 AND id = $2
+
+-- name: gateways
+-- One page, in the order of names.
+SELECT * FROM gatecast_gateways WHERE organization = $1 AND name > $2 ORDER BY name LIMIT $3
+
+-- name: update_gateway
+-- Changes nothing when somebody else was faster.
+UPDATE gatecast_gateways SET name = $4, display_name = $5, description = $6, vhost = $7, type = $8,
+    connection_policy = $9, properties = $10, version = version + 1, updated_at = now()
+WHERE organization = $1 AND id = $2 AND version = $3
+
+-- name: name_taken
+SELECT id FROM gatecast_gateways WHERE organization = $1 AND name = $2 AND id <> $3
+
+-- name: delete_gateway
+DELETE FROM gatecast_gateways WHERE organization = $1 AND id = $2
+
+-- name: delete_tokens
+DELETE FROM gatecast_gateway_tokens WHERE gateway_id = $1
+
+-- name: record_manifest
+UPDATE gatecast_gateways SET manifest = $2 WHERE id = $1
+
+-- name: lock_gateway
+-- An update is the lock that every database knows: whoever comes second waits, and then sees what the first one did.
+UPDATE gatecast_gateways SET version = version WHERE organization = $1 AND id = $2
+
+-- name: insert_token
+INSERT INTO gatecast_gateway_tokens (id, gateway_id, prefix, digest, created_at) VALUES ($1, $2, $3, $4, now())
+
+-- name: tokens
+SELECT id, prefix, created_at, last_used_at, revoked_at FROM gatecast_gateway_tokens
+WHERE gateway_id = $1 ORDER BY created_at, id
+
+-- name: revoke_token
+UPDATE gatecast_gateway_tokens SET revoked_at = now() WHERE gateway_id = $1 AND id = $2 AND revoked_at IS NULL
+
+-- name: token_owner
+SELECT t.id AS token_id, t.digest, g.id AS gateway_id, g.organization, g.connection_policy
+FROM gatecast_gateway_tokens AS t JOIN gatecast_gateways AS g ON g.id = t.gateway_id
+WHERE t.digest = $1 AND t.revoked_at IS NULL
+
+-- name: confirm_use
+-- Waits for a revocation that is under way, and then finds the token revoked.
+UPDATE gatecast_gateway_tokens SET last_used_at = now() WHERE id = $1 AND revoked_at IS NULL
+
+-- name: insert_admin_token
+INSERT INTO gatecast_admin_tokens (id, organization, digest, created_at) VALUES ($1, $2, $3, now())
+ON CONFLICT DO NOTHING
+
+-- name: admin_tokens
+SELECT id FROM gatecast_admin_tokens LIMIT 1
+
+-- name: admin_organization
+SELECT organization, digest FROM gatecast_admin_tokens WHERE digest = $1

@@ -1,0 +1,151 @@
+"""`/api/v1/gateways/{id}/events`: publishing, and reading the log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated, Literal, TypeAlias
+from uuid import uuid4
+
+from fastapi import APIRouter, Path, Query, Response
+
+from gatecast.errors import UnknownGateway
+from gatecast.events import Event, RecordedEvent
+from gatecast.server.admin_api.context import AdminContext, Context, Organization
+from gatecast.server.admin_api.gateways import status_of
+from gatecast.server.admin_api.models import EventPage, EventView, NewEvent, OutcomeView, PublishedEvent
+from gatecast.storage.contract import Outcome, OutcomeKind, ReadRequest, Receipt
+from gatecast.telemetry import metrics
+from gatecast.waiting import Backoff
+
+router = APIRouter(prefix="/api/v1/gateways/{gateway_id}/events", tags=["events"])
+
+#: Bytes of payload in one page of a log; at least one event is shown.
+_PAGE_BYTES = 4 * 1024 * 1024
+
+#: How often the database is asked while a caller waits.
+_LOOK = Backoff(first=0.02, longest=0.25)
+
+_State: TypeAlias = Literal["stored", "confirmed", "applied", "rejected"]
+
+_STORED: tuple[_State, str] = ("stored", "")
+
+
+class WaitFor(StrEnum):
+    """What a publisher may wait for."""
+
+    CONFIRMED = "confirmed"
+    APPLIED = "applied"
+
+
+GatewayId = Annotated[str, Path(max_length=255)]
+
+
+@router.post("", status_code=201, responses={200: {"model": PublishedEvent}, 202: {"model": PublishedEvent}})
+async def publish_event(
+    gateway_id: GatewayId,
+    body: NewEvent,
+    context: Context,
+    organization: Organization,
+    response: Response,
+    wait: Annotated[WaitFor | None, Query(description="Answer when the gateway has confirmed or applied it.")] = None,
+    timeout: Annotated[float, Query(ge=0, le=60, description="How long to wait, in seconds.")] = 10,  # noqa: ASYNC109
+) -> PublishedEvent:
+    """Publish an event: 201 when it is durable, 200 when its id was published before, 202 when waiting took too long."""
+    await context.gateways.get(organization, gateway_id)
+    [receipt] = await context.hub.append([_event(gateway_id, body)])
+    metrics.published(1, duplicates=0 if receipt.created else 1)
+    response.status_code = 201 if receipt.created else 200
+    state, reason = _STORED if wait is None else await _wait(context, receipt, wait, timeout)
+    if wait is not None and state not in (wait, "applied", "rejected"):
+        response.status_code = 202
+    return PublishedEvent(
+        event_id=receipt.event_id,
+        offset=receipt.position.offset,
+        position=str(receipt.position),
+        state=state,
+        reason=reason,
+    )
+
+
+def _event(gateway_id: str, body: NewEvent) -> Event:
+    return Event(
+        gateway_id=gateway_id,
+        type=body.type,
+        action=body.action,
+        entity_type=body.entity_type,
+        entity_id=body.entity_id,
+        data=body.data,
+        event_id=body.event_id or uuid4(),
+    )
+
+
+async def _wait(context: AdminContext, receipt: Receipt, wait: WaitFor, seconds: float) -> tuple[_State, str]:
+    """What is known of an event once it is what the caller waits for, or once the time is over."""
+    known = _STORED
+    attempt = 0
+    try:
+        async with asyncio.timeout(seconds):
+            while known[0] not in (wait, "applied", "rejected"):
+                attempt += 1
+                await asyncio.sleep(_LOOK.pause(attempt))
+                known = await _known(context, receipt)
+    except TimeoutError:
+        pass
+    return known
+
+
+async def _known(context: AdminContext, receipt: Receipt) -> tuple[_State, str]:
+    offset = receipt.position.offset
+    outcomes = await context.hub.storage.outcomes.of_events(receipt.gateway_id, [offset])
+    if (rejected := next((one for one in outcomes if one.kind is OutcomeKind.REJECTED), None)) is not None:
+        return "rejected", rejected.reason
+    if outcomes:
+        return "applied", ""
+    status = await status_of(context, receipt.gateway_id)
+    return ("confirmed" if status.confirmed >= offset else "stored"), ""
+
+
+@router.get("")
+async def list_events(
+    gateway_id: GatewayId,
+    context: Context,
+    organization: Organization,
+    after: Annotated[int, Query(ge=0, le=2**63 - 1, description="Show what lies behind this offset.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> EventPage:
+    """A page of a gateway's log, with what the gateway said of each event."""
+    await context.gateways.get(organization, gateway_id)
+    request = ReadRequest(gateway_id=gateway_id, after=after, max_events=limit, max_bytes=_PAGE_BYTES)
+    [result] = await context.hub.storage.log.read([request])
+    if result is None:
+        raise UnknownGateway(gateway_id)
+    events = result.events
+    outcomes = await context.hub.storage.outcomes.of_events(gateway_id, [event.offset for event in events])
+    last = events[-1].offset if events else result.head
+    return EventPage(items=[_shown(event, outcomes) for event in events], next=last if last < result.head else None)
+
+
+def _shown(event: RecordedEvent, outcomes: Sequence[Outcome]) -> EventView:
+    return EventView(
+        offset=event.offset,
+        event_id=event.event_id,
+        type=event.type,
+        action=event.action,
+        entity_type=event.entity_type,
+        entity_id=event.entity_id,
+        data=event.data,
+        originated_at=event.originated_at,
+        recorded_at=event.recorded_at,
+        outcome=_worst(event.offset, outcomes),
+    )
+
+
+def _worst(offset: int, outcomes: Sequence[Outcome]) -> OutcomeView | None:
+    """What was said of an event; of several replicas' words, a rejection counts more."""
+    mine = sorted((one for one in outcomes if one.offset == offset), key=lambda one: one.kind is OutcomeKind.APPLIED)
+    if not mine:
+        return None
+    one = mine[0]
+    return OutcomeView(replica=one.replica, kind=one.kind.value, reason=one.reason, recorded_at=one.recorded_at)

@@ -1,0 +1,155 @@
+"""`/api/v1/gateways`: gateways and their tokens."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Response
+
+from gatecast.controlplane.gateways import Gateway, GatewayFields
+from gatecast.errors import InvalidValue, UnknownGateway
+from gatecast.server.admin_api.context import AdminContext, Context, Organization
+from gatecast.server.admin_api.models import (
+    GatewayChanges,
+    GatewayPage,
+    GatewayView,
+    NewGateway,
+    NewToken,
+    TokenList,
+    TokenView,
+    WhyView,
+)
+from gatecast.server.admin_api.views import gateway_view, why
+from gatecast.storage.contract import GatewayStatus, OutcomeKind
+
+router = APIRouter(prefix="/api/v1/gateways", tags=["gateways"])
+
+Limit = Annotated[int, Query(ge=1, le=500)]
+IfMatch = Annotated[str | None, Header(max_length=64, description="Change only if this is still its ETag.")]
+
+
+@router.post("", status_code=201)
+async def create_gateway(
+    body: NewGateway, context: Context, organization: Organization, response: Response
+) -> GatewayView:
+    """Register a gateway."""
+    gateway = await context.gateways.create(organization, GatewayFields(**body.model_dump()))
+    return await _shown(context, gateway, response)
+
+
+@router.get("")
+async def list_gateways(
+    context: Context,
+    organization: Organization,
+    after: Annotated[str, Query(max_length=120, description="`next` of the page before.")] = "",
+    limit: Limit = 100,
+) -> GatewayPage:
+    """A page of gateways, in the order of their names."""
+    gateways = await context.gateways.page(organization, after=after, limit=limit + 1)
+    status = await context.hub.storage.presence.status([gateway.id for gateway in gateways])
+    shown = [gateway_view(gateway, status[gateway.id]) for gateway in gateways[:limit] if gateway.id in status]
+    return GatewayPage(items=shown, next=gateways[limit - 1].fields.name if len(gateways) > limit else None)
+
+
+@router.get("/{gateway_id}")
+async def show_gateway(
+    gateway_id: str, context: Context, organization: Organization, response: Response
+) -> GatewayView:
+    """One gateway: its connections, its position, and how far it is behind."""
+    return await _shown(context, await context.gateways.get(organization, gateway_id), response)
+
+
+@router.patch("/{gateway_id}")
+async def change_gateway(
+    gateway_id: str,
+    body: GatewayChanges,
+    context: Context,
+    organization: Organization,
+    response: Response,
+    if_match: IfMatch = None,
+) -> GatewayView:
+    """Change what the body names, and nothing else."""
+    changes = body.model_dump(exclude_unset=True)
+    for name, value in changes.items():
+        if value is None:
+            raise InvalidValue(name, None, "not be null; leave it out to keep it")
+    gateway = await context.gateways.update(organization, gateway_id, changes, version=_version(if_match))
+    return await _shown(context, gateway, response)
+
+
+@router.delete("/{gateway_id}", status_code=204)
+async def delete_gateway(gateway_id: str, context: Context, organization: Organization) -> None:
+    """Delete a gateway, its tokens and its log, and close its connections everywhere."""
+    await context.gateways.delete(organization, gateway_id)
+
+
+@router.get("/{gateway_id}/why")
+async def explain_gateway(gateway_id: str, context: Context, organization: Organization) -> WhyView:
+    """Why a gateway is, or is not, up to date."""
+    await context.gateways.get(organization, gateway_id)
+    status = await status_of(context, gateway_id)
+    outcomes = await context.hub.storage.outcomes.of_events(gateway_id, [status.head])
+    rejected = any(outcome.kind is OutcomeKind.REJECTED for outcome in outcomes)
+    return why(status, rejected=status.head if rejected else None)
+
+
+# --- tokens -----------------------------------------------------------------------------------------------------------
+
+
+@router.post("/{gateway_id}/tokens", status_code=201)
+async def create_token(gateway_id: str, context: Context, organization: Organization) -> NewToken:
+    """A new token. It is shown now and never again; a gateway has at most two that are active."""
+    issued = await context.tokens.issue(organization, gateway_id)
+    return NewToken(id=issued.id, token=issued.token, prefix=issued.prefix)
+
+
+@router.get("/{gateway_id}/tokens")
+async def list_tokens(gateway_id: str, context: Context, organization: Organization) -> TokenList:
+    """A gateway's tokens, without their secrets."""
+    await context.gateways.get(organization, gateway_id)
+    tokens = await context.tokens.of_gateway(gateway_id)
+    return TokenList(
+        items=[
+            TokenView(
+                id=token.id,
+                prefix=token.prefix,
+                created_at=token.created_at,
+                last_used_at=token.last_used_at,
+                revoked_at=token.revoked_at,
+            )
+            for token in tokens
+        ]
+    )
+
+
+@router.delete("/{gateway_id}/tokens/{token_id}", status_code=204)
+async def revoke_token(gateway_id: str, token_id: str, context: Context, organization: Organization) -> None:
+    """Revoke a token: its connections are closed on every pod."""
+    await context.gateways.get(organization, gateway_id)
+    await context.tokens.revoke(gateway_id, token_id)
+
+
+async def status_of(context: AdminContext, gateway_id: str) -> GatewayStatus:
+    """The delivery status of a gateway.
+
+    Raises:
+        UnknownGateway: it was deleted meanwhile.
+    """
+    status = await context.hub.storage.presence.status([gateway_id])
+    if gateway_id not in status:
+        raise UnknownGateway(gateway_id)
+    return status[gateway_id]
+
+
+async def _shown(context: AdminContext, gateway: Gateway, response: Response) -> GatewayView:
+    response.headers["ETag"] = f'"{gateway.version}"'
+    return gateway_view(gateway, await status_of(context, gateway.id))
+
+
+def _version(if_match: str | None) -> int | None:
+    if if_match is None or if_match == "*":
+        return None
+    digits = if_match.strip().removeprefix("W/").strip('"')
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 19):  # noqa: PLR2004 - fits a bigint
+        raise InvalidValue("If-Match", if_match, "be the ETag of an earlier answer")
+    return int(digits)

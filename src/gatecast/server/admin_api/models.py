@@ -1,0 +1,197 @@
+"""Bodies of requests and answers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+from gatecast.controlplane.gateways import ConnectionPolicy, GatewayType
+from gatecast.events import MAX_IDENTIFIER_LENGTH, Action
+
+Name = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=2, max_length=120, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=512, pattern=r"^[^\x00]*$")]
+Identifier = Annotated[str, StringConstraints(min_length=1, max_length=MAX_IDENTIFIER_LENGTH + 64)]
+
+
+class Model(BaseModel):
+    """camelCase outside, snake_case inside; unknown fields are errors."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+
+class NewGateway(Model):
+    """A gateway to register."""
+
+    name: Name = Field(description="Unique in your organization.", examples=["edge-eu-1"])
+    display_name: Text = ""
+    description: Text = ""
+    vhost: Text = ""
+    type: GatewayType = GatewayType.REGULAR
+    connection_policy: ConnectionPolicy = Field(
+        ConnectionPolicy.ALL, description="`newest-only` closes older connections when a new one comes."
+    )
+    properties: dict[str, Any] = Field(default_factory=dict, description="At most 16 KiB of JSON.")
+
+
+class GatewayChanges(Model):
+    """What to change; what is not named stays."""
+
+    name: Name | None = None
+    display_name: Text | None = None
+    description: Text | None = None
+    vhost: Text | None = None
+    type: GatewayType | None = None
+    connection_policy: ConnectionPolicy | None = None
+    properties: dict[str, Any] | None = None
+
+
+class PositionView(Model):
+    """How far a gateway is."""
+
+    epoch: UUID = Field(description="Identity of the database's history.")
+    head: int = Field(description="Offset of the last event.")
+    sent: int = Field(description="Last offset that was handed to a socket.")
+    confirmed: int = Field(description="Last offset that the gateway has confirmed.")
+
+
+class ConnectionView(Model):
+    """One live connection."""
+
+    connection_id: str
+    pod_id: str
+    replica: str
+    protocol: str
+    remote: str
+    connected_at: datetime
+
+
+class GatewayView(Model):
+    """A gateway, and how its delivery stands."""
+
+    id: str
+    name: str
+    display_name: str
+    description: str
+    vhost: str
+    type: GatewayType
+    connection_policy: ConnectionPolicy
+    properties: dict[str, Any]
+    manifest: dict[str, Any] | None = Field(description="What the gateway said of itself.")
+    created_at: datetime
+    updated_at: datetime
+    connected: bool = Field(description="True while a pod with a valid lease holds a connection.")
+    connections: list[ConnectionView]
+    position: PositionView
+    lag: int = Field(description="Events that are not confirmed yet.")
+    lag_seconds: float = Field(description="Age of the oldest event that is not confirmed yet.")
+    last_seen_at: datetime | None
+    resync_reason: str | None = Field(description="Why the gateway must resynchronize, or null.")
+
+
+class GatewayPage(Model):
+    """A page of gateways, in the order of their names."""
+
+    items: list[GatewayView]
+    next: str | None = Field(description="Pass it as `after` for the next page; null: there is none.")
+
+
+class WhyView(Model):
+    """Why a gateway is, or is not, up to date."""
+
+    code: str = Field(examples=["current", "offline", "slow"])
+    cause: str = Field(description="The same in words.")
+
+
+class NewToken(Model):
+    """A token, on the only occasion on which it is shown."""
+
+    id: str
+    token: str
+    prefix: str
+
+
+class TokenView(Model):
+    """A token without its secret."""
+
+    id: str
+    prefix: str
+    created_at: datetime
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+class TokenList(Model):
+    """The tokens of a gateway."""
+
+    items: list[TokenView]
+
+
+class NewEvent(Model):
+    """An event to publish."""
+
+    type: Identifier = Field(examples=["llmprovider.deployed"])
+    action: Action
+    entity_type: Identifier = Field(examples=["LlmProvider"])
+    entity_id: Identifier
+    data: dict[str, Any] = Field(default_factory=dict, description="A JSON object, at most 1 MiB encoded.")
+    event_id: UUID | None = Field(None, description="Made when absent. The same id again is not stored again.")
+
+
+class PublishedEvent(Model):
+    """Where an event stands, once it is durable."""
+
+    event_id: UUID
+    offset: int
+    position: str = Field(description="Written `epoch:offset`.")
+    state: Literal["stored", "confirmed", "applied", "rejected"] = Field(
+        description="What is known of it: stored, confirmed by the gateway, applied, or rejected."
+    )
+    reason: str = Field("", description="Why it was rejected.")
+
+
+class OutcomeView(Model):
+    """What a gateway said of an event."""
+
+    replica: str
+    kind: Literal["applied", "rejected"]
+    reason: str
+    recorded_at: datetime | None
+
+
+class EventView(Model):
+    """A recorded event."""
+
+    offset: int
+    event_id: UUID
+    type: str
+    action: Action
+    entity_type: str
+    entity_id: str
+    data: dict[str, Any]
+    originated_at: datetime
+    recorded_at: datetime
+    outcome: OutcomeView | None
+
+
+class EventPage(Model):
+    """A page of a gateway's log."""
+
+    items: list[EventView]
+    next: int | None = Field(description="Pass it as `after` for the next page; null: there is none.")
+
+
+class Problem(BaseModel):
+    """`application/problem+json`: what went wrong, and what to do."""
+
+    type: str = Field(examples=["urn:gatecast:problem:invalid-value"])
+    title: str
+    status: int
+    detail: str
+    field: str | None = Field(None, description="The field at fault.")
+    value: str | None = Field(None, description="The refused value, shortened.")

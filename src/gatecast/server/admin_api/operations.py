@@ -1,0 +1,37 @@
+"""`/healthz`, `/readyz` and `/metrics`: for whoever runs the pod."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from gatecast.server.admin_api.context import Context
+from gatecast.telemetry import metrics
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/healthz")
+async def is_alive() -> dict[str, str]:
+    """The process runs and answers."""
+    return {"status": "alive"}
+
+
+@router.get("/readyz", responses={503: {"description": "Not ready; `problems` says why."}})
+async def is_ready(context: Context, response: Response) -> dict[str, Any]:
+    """Whether this pod should get traffic, and if not, why."""
+    problems = await context.problems()
+    response.status_code = 503 if problems else 200
+    return {
+        "status": "not ready" if problems else "ready",
+        "problems": problems,
+        "wakeups": "connected" if context.hub.wakeup_connected else "not connected; polling delivers",
+    }
+
+
+@router.get("/metrics", response_class=Response)
+async def read_metrics() -> Response:
+    """Counters and gauges for Prometheus."""
+    return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -6,13 +6,15 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import typer
 
 from gatecast import errors
 from gatecast.cli.main import app
 from gatecast.protocol.close_codes import CLOSE_CODES
+from gatecast.server.admin_api import AdminContext, create_admin_app
+from gatecast.server.error_replies import ERROR_REPLIES
 from gatecast.settings import Settings, descriptions, show
 
 FOLDER = Path(__file__).parent
@@ -43,6 +45,28 @@ def close_codes_table() -> str:
             (str(each.number), f"`{each.reason}`", "yes" if each.reconnect else "no", each.meaning)
             for each in CLOSE_CODES
         ],
+    )
+
+
+def routes_table() -> str:
+    """Every route of the API listener, as its own documentation describes it."""
+    document = create_admin_app(cast("AdminContext", None)).openapi()
+    return _table(
+        ("route", "what it does"),
+        [
+            (f"`{method.upper()} {path}`", operation["description"].partition("\n\n")[0].replace("\n", " "))
+            for path, operations in document["paths"].items()
+            for method, operation in operations.items()
+        ],
+    )
+
+
+def problems_table() -> str:
+    """Which error is which status."""
+    rows = sorted(ERROR_REPLIES.values(), key=lambda each: (each.status, each.kind))
+    return _table(
+        ("status", "`type`", "title"),
+        [(str(each.status), f"`urn:gatecast:problem:{each.kind}`", each.title) for each in rows],
     )
 
 
@@ -95,6 +119,8 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("reference/settings.md", "settings"): settings_table,
     ("reference/commands.md", "commands"): commands,
+    ("reference/http-api.md", "routes"): routes_table,
+    ("reference/http-api.md", "problems"): problems_table,
     ("reference/errors.md", "errors"): errors_tree,
     ("reference/close-codes.md", "close codes"): close_codes_table,
 }

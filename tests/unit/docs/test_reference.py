@@ -30,6 +30,8 @@ def generate() -> ModuleType:
     [
         ("reference/settings.md", "settings"),
         ("reference/commands.md", "commands"),
+        ("reference/http-api.md", "routes"),
+        ("reference/http-api.md", "problems"),
         ("reference/errors.md", "errors"),
         ("reference/close-codes.md", "close codes"),
     ],

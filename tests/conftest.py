@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
+
+from gatecast.testing.postgres_server import PostgresServer
 
 #: No asynchronous test may take longer; in seconds.
 TEST_TIME_LIMIT = 60.0
@@ -25,3 +27,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 async def _within_limit(test: Callable[..., Awaitable[None]], arguments: dict[str, object]) -> None:
     async with asyncio.timeout(TEST_TIME_LIMIT):
         await test(**arguments)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One PostgreSQL for every test that does not kill it. It is not asked to survive a power cut."""
+    with PostgresServer(fsync="off") as server:
+        yield server

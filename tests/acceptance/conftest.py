@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -11,13 +11,6 @@ import pytest
 from gatecast.testing.postgres_server import PostgresServer
 
 _numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """One PostgreSQL for every test that does not kill it."""
-    with PostgresServer() as server:
-        yield server
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from gatecast.telemetry import get_logger
 from gatecast.waiting import Backoff, Signal
 
 #: A pod that has not renewed its lease for this long counts as dead, and its connections as gone.
-LEASE = timedelta(seconds=15)
+LEASE = timedelta(seconds=6)
 
 #: Renewed this often, in seconds: two renewals may fail before the lease ends.
 _RENEW_INTERVAL = LEASE.total_seconds() / 3

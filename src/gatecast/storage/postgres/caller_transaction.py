@@ -13,6 +13,8 @@ from gatecast.errors import TransactionUnusable
 from gatecast.storage.postgres.database import PooledConnection, PostgresDatabase, PostgresTransaction
 from gatecast.storage.postgres.driver_errors import translated
 
+_NOT_OPEN = "no transaction is open on the connection; begin one first"
+
 _ACCEPTED = (
     "pass an open transaction of gatecast, an asyncpg connection, or an AsyncConnection or AsyncSession of SQLAlchemy "
     "on asyncpg; with any other driver call the SQL function gatecast.publish(…)"
@@ -26,15 +28,25 @@ async def driver_connection(transaction: object) -> PooledConnection:
         TransactionUnusable: there is none, or no transaction is open on it.
     """
     if isinstance(transaction, PostgresTransaction):
+        if transaction.ended:
+            raise TransactionUnusable(_NOT_OPEN)
         return transaction.connection
     candidate: Any = transaction
     if type(transaction).__module__.startswith("sqlalchemy."):
         candidate = await _inside_sqlalchemy(transaction)
     if not isinstance(candidate, asyncpg.Connection | PoolConnectionProxy):
         raise TransactionUnusable(f"{type(candidate).__name__} is not supported; {_ACCEPTED}")
-    if not candidate.is_in_transaction():
-        raise TransactionUnusable("no transaction is open on the connection; begin one first")
+    if not _is_in_transaction(candidate):
+        raise TransactionUnusable(_NOT_OPEN)
     return candidate
+
+
+def _is_in_transaction(connection: PooledConnection) -> bool:
+    try:
+        return connection.is_in_transaction()
+    except asyncpg.InterfaceError:
+        # It was given back to its pool.
+        return False
 
 
 @asynccontextmanager
@@ -52,7 +64,7 @@ async def _inside_sqlalchemy(transaction: Any) -> object:  # noqa: ANN401 - SQLA
     """What SQLAlchemy wraps: AsyncSession → AsyncConnection → asyncpg connection."""
     connection = await transaction.connection() if hasattr(transaction, "sync_session") else transaction
     if not connection.in_transaction():
-        raise TransactionUnusable("no transaction is open on the SQLAlchemy connection; begin one first")
+        raise TransactionUnusable(_NOT_OPEN)
     # SQLAlchemy begins the driver's transaction with the first statement: send one, or there is nothing to join.
     await connection.exec_driver_sql("SELECT 1")
     return (await connection.get_raw_connection()).driver_connection

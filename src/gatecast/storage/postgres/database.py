@@ -29,6 +29,8 @@ class PostgresTransaction:
     def __init__(self, connection: PooledConnection) -> None:
         #: The driver's connection, for parts of this backend that take part in the transaction.
         self.connection = connection
+        #: True once it has committed or rolled back: the connection may be somebody else's by now.
+        self.ended = False
 
     async def fetch(self, query: LiteralString, *arguments: object) -> list[Row]:
         """Every row of the result."""
@@ -72,7 +74,11 @@ class PostgresDatabase:
     async def transaction(self) -> AsyncIterator[PostgresTransaction]:
         """Begin; commit when the block ends, roll back when it raises or is cancelled."""
         async with self.connection() as connection, connection.transaction():
-            yield PostgresTransaction(connection)
+            transaction = PostgresTransaction(connection)
+            try:
+                yield transaction
+            finally:
+                transaction.ended = True
 
     async def fetch(self, query: LiteralString, *arguments: object) -> list[Row]:
         """Every row of a query, outside of any transaction."""

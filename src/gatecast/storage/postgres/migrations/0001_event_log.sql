@@ -287,8 +287,10 @@ BEGIN
     WHERE (c.gateway_id, c.replica) IN (SELECT * FROM unnest(p_gateway_ids, p_replicas))
     ORDER BY c.gateway_id, c.replica FOR NO KEY UPDATE;
     UPDATE gatecast.connections o SET sent = greatest(o.sent, p.sent), confirmed = greatest(o.confirmed, p.confirmed)
-    FROM unnest(p_connection_ids, p_epochs, p_sent, p_confirmed) AS p(connection_id, epoch, sent, confirmed)
-    WHERE o.connection_id = p.connection_id AND p.epoch = (SELECT e.current FROM gatecast.epoch e);
+    FROM (SELECT u.connection_id, max(u.sent) AS sent, max(u.confirmed) AS confirmed
+          FROM unnest(p_connection_ids, p_epochs, p_sent, p_confirmed) AS u(connection_id, epoch, sent, confirmed)
+          WHERE u.epoch = (SELECT e.current FROM gatecast.epoch e) GROUP BY u.connection_id) p
+    WHERE o.connection_id = p.connection_id;
     PERFORM gatecast.advance_positions(p_gateway_ids, p_replicas, p_connection_ids);
     IF p_remove THEN
         -- Those that leave have counted for the last time; now the position is for those that stay to move.

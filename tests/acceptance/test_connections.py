@@ -1,0 +1,171 @@
+"""Connections: the first frame, several at once, those that hang, and when a gateway counts as connected."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+import pytest
+
+from gatecast.testing.deployment import Deployment
+from gatecast.testing.eventually import eventually
+from gatecast.testing.operator import GatewayAccess, Operator, Refused
+from gatecast.testing.pods import RunningPod
+from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.raw_connection import RawConnection, refusal
+from gatecast.testing.tcp_proxy import TcpProxy
+from gatecast.testing.unmodified_gateway import GatewayOptions, UnmodifiedGateway
+
+pytestmark = pytest.mark.acceptance
+
+NewDatabase = Callable[[], Awaitable[str]]
+
+#: Gateways that do not wait seconds before they dial again.
+_EAGER = GatewayOptions(reconnect_initial=0.05, reconnect_max=0.5)
+
+
+async def test_s13_a_connection_that_never_reads_takes_nothing_from_the_other(sqlite_url: str) -> None:
+    """Two connections of one gateway; the stored position waits for the slower one."""
+    async with Deployment(sqlite_url) as deployment:
+        [pod] = await deployment.start("one")
+        operator = await deployment.operator(pod)
+        access = await operator.create_gateway("doubled")
+        async with (
+            RawConnection.open(pod.gateways, access.token),
+            UnmodifiedGateway(pod.gateway_host, access.token) as gateway,
+        ):
+            for _ in range(100):
+                await operator.publish(access.id, {"padding": "x" * 100_000})
+            await gateway.wait_until(lambda: len(gateway.received) == 100)
+            assert [event.offset for event in gateway.received] == list(range(1, 101))
+            assert (await operator.gateway(access.id))["position"]["confirmed"] == 0
+            await operator.connections(access.id, 2)
+
+
+async def _connect_and_vanish(pod: RunningPod, access: GatewayAccess) -> None:
+    async with RawConnection.open(pod.gateways, access.token) as connection:
+        assert (await connection.message())["type"] == "connection.ack"
+
+
+async def test_s14_reconnecting_fast_leaves_exactly_one_live_feed(sqlite_url: str) -> None:
+    """A hundred reconnects in a row, then ten at once, some while the previous ones still end."""
+    async with Deployment(sqlite_url, max_connections_per_gateway="20") as deployment:
+        [pod] = await deployment.start("one")
+        operator = await deployment.operator(pod)
+        access = await operator.create_gateway("flapping")
+        for _ in range(100):
+            await _connect_and_vanish(pod, access)
+        await asyncio.gather(*(_connect_and_vanish(pod, access) for _ in range(10)))
+        async with UnmodifiedGateway(pod.gateway_host, access.token) as gateway:
+            await operator.publish(access.id)
+            await gateway.wait_until(lambda: len(gateway.received) == 1)
+            await operator.connections(access.id, 1)
+            await operator.confirmed(access.id, 1)
+            assert gateway.connections_made == 1
+            # Every slot of the gateway is free again: nothing leaked.
+            async with asyncio.TaskGroup() as tasks:
+                opened = [tasks.create_task(refusal(pod.gateways, access.token)) for _ in range(19)]
+            assert {task.result() for task in opened} == {101}
+
+
+async def test_s21_the_first_frame_is_the_acknowledgement_also_with_a_backlog(sqlite_url: str) -> None:
+    """Events that wait come behind it, from the first one on."""
+    async with Deployment(sqlite_url) as deployment:
+        [pod] = await deployment.start("one")
+        operator = await deployment.operator(pod)
+        access = await operator.create_gateway("late")
+        await asyncio.gather(*(operator.publish(access.id) for _ in range(300)))
+        async with RawConnection.open(pod.gateways, access.token) as connection:
+            first = await connection.frame()
+            assert first.type is aiohttp.WSMsgType.TEXT
+            acknowledgement = first.json()
+            assert (acknowledgement["type"], acknowledgement["gatewayId"]) == ("connection.ack", access.id)
+            assert (await connection.message())["position"].endswith(":1")
+
+
+async def test_s24_a_gateway_counts_as_connected_only_while_its_pod_lives(
+    postgres: PostgresServer, new_database: NewDatabase
+) -> None:
+    """A killed pod cannot say goodbye: its lease ends, and nobody clears a flag for it."""
+    async with Deployment(postgres.url(await new_database())) as deployment:
+        one, two = await deployment.start("one", "two")
+        operator = await deployment.operator(two)
+        access = await operator.create_gateway("orphan")
+        async with RawConnection.open(one.gateways, access.token):
+            await operator.connections(access.id, 1)
+            one.kill()
+            await operator.connections(access.id, 0, within=20)
+
+
+async def test_s24_a_pod_that_stops_in_order_leaves_no_connection_behind(
+    postgres: PostgresServer, new_database: NewDatabase
+) -> None:
+    """It gives its lease back, so the gateway is shown as offline at once."""
+    async with Deployment(postgres.url(await new_database())) as deployment:
+        one, two = await deployment.start("one", "two")
+        operator = await deployment.operator(two)
+        access = await operator.create_gateway("sent-away")
+        async with RawConnection.open(one.gateways, access.token):
+            await operator.connections(access.id, 1)
+            one.terminate()
+            assert await one.ended() == 0
+            assert (await operator.gateway(access.id))["connected"] is False
+
+
+async def test_s24_a_half_open_connection_does_not_hide_the_one_on_another_pod(
+    postgres: PostgresServer, new_database: NewDatabase
+) -> None:
+    """The old connection hangs where nobody learns of its end; the gateway is connected, and stays so."""
+    async with Deployment(postgres.url(await new_database())) as deployment:
+        one, two = await deployment.start("one", "two")
+        operator = await deployment.operator(two)
+        access = await operator.create_gateway("moved")
+        balancer = await deployment.balancer(one)
+        async with UnmodifiedGateway(balancer.address, access.token):
+            await operator.connections(access.id, 1)
+            balancer.deafen()
+        async with UnmodifiedGateway(two.gateway_host, access.token) as gateway:
+            await operator.connections(access.id, 2)
+            balancer.cut()
+            await operator.connections(access.id, 1)
+            assert [each["podId"] for each in (await operator.gateway(access.id))["connections"]] == ["two"]
+            assert gateway.connections_made == 1
+
+
+async def test_s24_s25_trouble_with_the_database_is_503_and_leaves_open_connections_alone(
+    postgres: PostgresServer, new_database: NewDatabase
+) -> None:
+    """Refused or silent, the database is no reason to end a gateway's process; when it returns, all goes on."""
+    name = await new_database()
+    async with (
+        TcpProxy(postgres.socket) as wire,
+        Deployment(postgres.url(name, address=wire.address)) as deployment,
+    ):
+        [pod] = await deployment.start("one")
+        operator = await deployment.operator(pod)
+        access = await operator.create_gateway("patient")
+        async with UnmodifiedGateway(pod.gateway_host, access.token, options=_EAGER) as gateway:
+            await operator.publish(access.id)
+            await gateway.wait_until(lambda: len(gateway.received) == 1)
+            for fault in (wire.cut, wire.deafen):
+                fault()
+                assert await refusal(pod.gateways, access.token) == 503
+            with pytest.raises(Refused) as refused:
+                await operator.publish(access.id)
+            assert refused.value.status == 503
+            wire.heal()
+            await eventually(lambda: _accepted(operator, access), within=20)
+            await gateway.wait_until(lambda: len(gateway.received) > 1, 20)
+            assert gateway.connections_made == 1
+            assert await refusal(pod.gateways, access.token) == 101
+            assert await refusal(pod.gateways, "no-such-token") == 401
+
+
+async def _accepted(operator: Operator, access: GatewayAccess) -> bool:
+    try:
+        await operator.publish(access.id)
+    except Refused as refused:
+        assert refused.status == 503  # noqa: PT017 - anything else is a failure of the test
+        return False
+    return True

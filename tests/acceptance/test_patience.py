@@ -1,0 +1,142 @@
+"""How long a connection may be slow, busy or silent: on real sockets, in this process, with shorter limits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from gatecast import Action, Event, EventHub, Settings
+from gatecast.controlplane.gateway_tokens import GatewayTokens
+from gatecast.controlplane.gateways import GatewayFields, Gateways
+from gatecast.delivery.feed import MAX_BYTES
+from gatecast.delivery.subscription import Subscription
+from gatecast.events.event import MAX_PAYLOAD_BYTES
+from gatecast.protocol.session import SessionLimits
+from gatecast.server import gateway_socket
+from gatecast.server.admission import Admission
+from gatecast.server.gateway_api import GatewayContext, create_gateway_app
+from gatecast.server.pod import MIGRATIONS
+from gatecast.server.tls import gateway_tls
+from gatecast.testing.eventually import eventually
+from gatecast.testing.raw_connection import RawConnection
+from gatecast.testing.unmodified_gateway import UnmodifiedGateway
+
+pytestmark = pytest.mark.acceptance
+
+_ORGANIZATION = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    """A gateway listener on a hub of its own."""
+
+    hub: EventHub
+    host: str
+
+    @property
+    def url(self) -> str:
+        return f"https://{self.host}"
+
+    async def register(self, name: str) -> tuple[str, str]:
+        """Id and token of a new gateway."""
+        gateway = await Gateways(self.hub).create(_ORGANIZATION, GatewayFields(name=name))
+        token = await GatewayTokens(self.hub).issue(_ORGANIZATION, gateway.id)
+        return gateway.id, token.token
+
+    async def publish(self, gateway_id: str, type_: str = "api.updated", padding: int = 0) -> None:
+        event = Event(
+            gateway_id=gateway_id,
+            type=type_,
+            action=Action.UPDATE,
+            entity_type="Api",
+            entity_id="api-1",
+            data={"padding": "x" * padding},
+        )
+        await self.hub.publish(event)
+
+
+@asynccontextmanager
+async def _listening(url: str, limits: SessionLimits) -> AsyncIterator[_Listener]:
+    settings = Settings(database=url, pod_id="here")
+    async with EventHub.open(settings=settings, migrations=MIGRATIONS) as hub:
+        context = GatewayContext(
+            hub=hub,
+            settings=settings,
+            gateways=Gateways(hub),
+            tokens=GatewayTokens(hub),
+            admission=Admission(settings, clock=asyncio.get_running_loop().time),
+            session_limits=limits,
+        )
+        runner = web.AppRunner(create_gateway_app(context), access_log=None, handle_signals=False, shutdown_timeout=1)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=gateway_tls(settings)).start()
+            host, port = runner.addresses[0][:2]
+            yield _Listener(hub, f"{host}:{port}")
+        finally:
+            await runner.cleanup()
+
+
+async def test_s22_a_client_that_never_reads_is_closed_and_hinders_nobody(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It costs one feed and one window of memory; others get their events meanwhile."""
+    monkeypatch.setattr(gateway_socket, "WRITE_TIME_LIMIT", 1.0)
+    async with _listening(sqlite_url, SessionLimits()) as listener:
+        stuck_id, stuck_token = await listener.register("stuck")
+        gateway_id, token = await listener.register("prompt")
+        async with (
+            RawConnection.open(listener.url, stuck_token),
+            UnmodifiedGateway(listener.host, token) as gateway,
+        ):
+            await gateway.wait_until(lambda: gateway.connected)
+            [subscription] = [
+                each for each in listener.hub.delivery.subscriptions if each.connection.gateway_id == stuck_id
+            ]
+            for number in range(30):
+                await listener.publish(stuck_id, padding=MAX_PAYLOAD_BYTES - 100)
+                await listener.publish(gateway_id)
+                assert subscription.feed._bytes <= MAX_BYTES + MAX_PAYLOAD_BYTES
+                await gateway.wait_until(lambda number=number: len(gateway.received) > number)  # type: ignore[misc]
+            await eventually(lambda: _has_closed(subscription), within=20)
+            assert subscription.confirmed.offset == 0
+            assert gateway.connections_made == 1
+
+
+async def _has_closed(subscription: Subscription) -> bool:
+    return subscription.closed
+
+
+async def test_s23_a_gateway_that_is_busy_with_a_download_is_not_taken_for_dead(sqlite_url: str) -> None:
+    """Pings keep coming while it answers nothing, and its late Pong confirms what it handled."""
+    async with _listening(sqlite_url, SessionLimits(ping_interval=0.1, pong_timeout=20)) as listener:
+        gateway_id, token = await listener.register("busy")
+        async with RawConnection.open(listener.url, token) as connection:
+            await connection.message()
+            await listener.publish(gateway_id, "api.deployed")
+            assert (await connection.message())["position"].endswith(":1")
+            pings = [await connection.frame() for _ in range(8)]
+            assert {ping.type for ping in pings} == {aiohttp.WSMsgType.PING}
+            await connection.socket.pong(pings[-1].data)
+            await eventually(lambda: _confirmed(listener, gateway_id), within=10)
+            await listener.publish(gateway_id)
+            assert (await connection.message())["position"].endswith(":2")
+
+
+async def _confirmed(listener: _Listener, gateway_id: str) -> bool:
+    status = await listener.hub.storage.presence.status([gateway_id])
+    return status[gateway_id].confirmed == 1
+
+
+async def test_s23_a_gateway_that_is_silent_for_too_long_is_closed(sqlite_url: str) -> None:
+    """Pings that nobody answers end the connection, with a code that says why."""
+    async with _listening(sqlite_url, SessionLimits(ping_interval=0.1, pong_timeout=0.5)) as listener:
+        _, token = await listener.register("silent")
+        async with RawConnection.open(listener.url, token) as connection:
+            assert await connection.closed() == 4008

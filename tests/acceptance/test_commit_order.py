@@ -15,6 +15,7 @@ import pytest
 from gatecast import Event, EventHub, RecordedEvent
 from gatecast.events import Action
 from gatecast.settings import Settings
+from gatecast.testing.deployment import Deployment
 from gatecast.testing.eventually import eventually
 from gatecast.testing.postgres_server import PostgresServer
 
@@ -108,6 +109,24 @@ async def test_s01_a_publisher_whose_clock_is_a_month_behind_gets_nothing_cleane
         await hub.publish(_event("gateway", originated_at=datetime.now(UTC) - timedelta(days=400)))
         assert await hub.clean_up() == 0
         assert len(await _received(hub, "gateway", 1)) == 1
+
+
+async def test_s01_pods_that_run_in_other_time_zones_make_no_difference(
+    postgres: PostgresServer, new_database: NewDatabase
+) -> None:
+    """What they publish in turn stands in that order, and its times are instants, not readings of a wall clock."""
+    async with Deployment(postgres.url(await new_database())) as deployment:
+        zones = ("Pacific/Kiritimati", "Etc/UTC", "America/St_Johns")
+        pods = [await deployment.pods.start(zone, environment={"TZ": zone}) for zone in zones]
+        operators = await deployment.operators(*pods)
+        access = await operators[0].create_gateway("gateway")
+        for number in range(9):
+            assert (await operators[number % 3].publish(access.id))["offset"] == number + 1
+        events = (await operators[0].ask("GET", f"/gateways/{access.id}/events"))["items"]
+    for kind in ("originatedAt", "recordedAt"):
+        instants = [datetime.fromisoformat(event[kind]) for event in events]
+        assert instants == sorted(instants)
+        assert instants[-1] - instants[0] < timedelta(minutes=5)
 
 
 async def test_s02_a_transaction_that_is_held_open_is_overtaken_by_nothing_within_its_gateway(

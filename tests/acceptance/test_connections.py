@@ -133,6 +133,27 @@ async def test_s24_a_half_open_connection_does_not_hide_the_one_on_another_pod(
             assert gateway.connections_made == 1
 
 
+async def test_s24_a_newer_connection_supersedes_the_older_one_on_another_pod(
+    postgres: PostgresServer, new_database: NewDatabase
+) -> None:
+    """Where the gateway is set to keep the newest only: the older one is told, and one connection counts."""
+    async with Deployment(postgres.url(await new_database())) as deployment:
+        one, two = await deployment.start("one", "two")
+        operator = await deployment.operator(one)
+        access = await operator.create_gateway("single")
+        await operator.ask("PATCH", f"/gateways/{access.id}", {"connectionPolicy": "newest-only"})
+        async with (
+            RawConnection.open(one.gateways, access.token) as older,
+            RawConnection.open(two.gateways, access.token) as newer,
+        ):
+            assert await older.closed() == 4009
+            await operator.connections(access.id, 1)
+            assert [each["podId"] for each in (await operator.gateway(access.id))["connections"]] == ["two"]
+            await operator.publish(access.id)
+            assert (await newer.message())["type"] == "connection.ack"
+            assert (await newer.message())["position"].endswith(":1")
+
+
 async def test_s24_s25_trouble_with_the_database_is_503_and_leaves_open_connections_alone(
     postgres: PostgresServer, new_database: NewDatabase
 ) -> None:

@@ -52,7 +52,7 @@ async def publish_event(
     wait: Annotated[WaitFor | None, Query(description="Answer when the gateway has confirmed or applied it.")] = None,
     timeout: Annotated[float, Query(ge=0, le=60, description="How long to wait, in seconds.")] = 10,  # noqa: ASYNC109
 ) -> PublishedEvent:
-    """Publish an event: 201 when it is durable, 200 when its id was published before, 202 when waiting took too long."""
+    """Publish an event: 201 once it is durable, 200 for an id that was published before, 202 when waiting ended."""
     await context.gateways.get(organization, gateway_id)
     [receipt] = await context.hub.append([_event(gateway_id, body)])
     metrics.published(1, duplicates=0 if receipt.created else 1)

@@ -60,11 +60,12 @@ async def joined(database: PostgresDatabase, transaction: object | None) -> Asyn
             yield await driver_connection(transaction)
 
 
-async def _inside_sqlalchemy(transaction: Any) -> object:  # noqa: ANN401 - SQLAlchemy is optional, so its types are not here
+async def _inside_sqlalchemy(transaction: Any) -> object:  # noqa: ANN401 - SQLAlchemy is optional
     """What SQLAlchemy wraps: AsyncSession → AsyncConnection → asyncpg connection."""
-    connection = await transaction.connection() if hasattr(transaction, "sync_session") else transaction
-    if not connection.in_transaction():
+    # Asked first: a session that is asked for its connection begins a transaction that nobody would commit.
+    if not transaction.in_transaction():
         raise TransactionUnusable(_NOT_OPEN)
+    connection = await transaction.connection() if hasattr(transaction, "sync_session") else transaction
     # SQLAlchemy begins the driver's transaction with the first statement: send one, or there is nothing to join.
     await connection.exec_driver_sql("SELECT 1")
     return (await connection.get_raw_connection()).driver_connection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -22,6 +23,9 @@ _POOL_SIZE = 8
 
 #: How long one attempt to connect may take, in seconds.
 _CONNECT_TIME_LIMIT = 5.0
+
+#: How long closing the pool may take, in seconds.
+_GOODBYE_TIME_LIMIT = 2.0
 
 
 class PostgresStorage:
@@ -60,8 +64,16 @@ class PostgresStorage:
         try:
             yield cls(PostgresDatabase(pool, migrations), send_hints=send_hints)
         finally:
-            # Not `close()`: it waits for connections in use, and a hanging database must not keep a pod from ending.
-            pool.terminate()
+            await _close(pool)
+
+
+async def _close(pool: asyncpg.Pool[Any]) -> None:
+    """Say goodbye; a database that hangs must not keep the pod from ending."""
+    try:
+        async with asyncio.timeout(_GOODBYE_TIME_LIMIT):
+            await pool.close()
+    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        pool.terminate()
 
 
 async def _keep(_connection: Any) -> None:  # noqa: ANN401 - the driver's own type

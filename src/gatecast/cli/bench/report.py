@@ -53,6 +53,17 @@ class LatencyFigures:
     ratio: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryFigures:
+    """What idle connections cost a pod."""
+
+    tls: bool
+    connections: int
+    #: Growth of the pod's resident memory, in KiB.
+    kib_per_connection: float
+    connects_per_second: float
+
+
 def report_publish(database: str, figures: Sequence[PublishFigures], *, as_json: bool) -> None:
     """Print how fast each design published."""
     if as_json:
@@ -114,6 +125,27 @@ def report_latency(database: str, figures: Sequence[LatencyFigures], *, as_json:
             "whole": "P50 FROM CALL",
             "ratio": "TO WAKE-UPS",
         },
+        empty="nothing was measured",
+    )
+
+
+def report_memory(figures: Sequence[MemoryFigures], *, as_json: bool) -> None:
+    """Print what idle connections cost."""
+    if as_json:
+        print_json({"figures": [asdict(each) for each in figures]})
+        return
+    screen.print("[bold]Idle gateway connections to one pod[/bold]")
+    print_table(
+        [
+            {
+                "tls": each.tls,
+                "connections": f"{each.connections:,}",
+                "memory": f"{each.kib_per_connection:.1f}",
+                "rate": f"{each.connects_per_second:,.0f}",
+            }
+            for each in figures
+        ],
+        {"tls": "TLS", "connections": "CONNECTIONS", "memory": "KIB EACH", "rate": "CONNECTS/S"},
         empty="nothing was measured",
     )
 

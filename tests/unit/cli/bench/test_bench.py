@@ -57,6 +57,15 @@ def test_latency_measures_with_wakeups_and_with_polling_alone(kind: str, tmp_pat
         assert each["p50_ms"] <= each["p95_ms"] <= each["p99_ms"]
 
 
+def test_memory_measures_connections_with_tls_and_without() -> None:
+    figures = _run("memory")["figures"]
+    assert [each["tls"] for each in figures] == [False, True]
+    for each in figures:
+        assert each["connections"] == 100
+        assert each["kib_per_connection"] > 0
+        assert each["connects_per_second"] > 0
+
+
 def test_people_get_a_table_and_their_database_back_as_it_was(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["latency", "--quick", *_database("sqlite", tmp_path)], catch_exceptions=False)
     assert "TO WAKE-UPS" in result.output

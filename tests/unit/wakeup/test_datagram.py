@@ -1,4 +1,3 @@
-# ruff: noqa: ASYNC240 - a test may wait for the file system
 from __future__ import annotations
 
 import asyncio

@@ -50,7 +50,7 @@ class SimulatedGateway:
             self.wire = await self._dial(self, self._after())
             if self.wire is not None:
                 await self._speak(self.wire)
-                self.wire.cut()
+                self.wire.hang_up()
             await asyncio.sleep(self._random.uniform(0.001, 0.5))
 
     def _after(self) -> Position | None:

@@ -90,6 +90,13 @@ class Wire:
 
     abort = cut
 
+    def hang_up(self) -> None:
+        """The gateway leaves; over a wire that lets nothing through, the pod does not learn of it."""
+        if self.to_pod.deaf:
+            self.to_gateway.cut()
+        else:
+            self.cut()
+
     def deafen(self) -> None:
         """Let nothing through any more; nobody notices by itself."""
         self.to_gateway.deaf = self.to_pod.deaf = True

@@ -78,6 +78,13 @@ def delete(
     screen.print(f"deleted gateway [bold]{gateway}[/bold]")
 
 
+@app.command()
+def resynchronized(gateway: GatewayArgument, *, url: ServerOption = DEFAULT_URL, token: TokenOption = "") -> None:
+    """Say that a gateway which showed resync-needed has the desired state again, because it was restarted."""
+    _at_gateway(url, token, gateway, "POST", "/resynchronized")
+    screen.print(f"noted: [bold]{gateway}[/bold] is resynchronized")
+
+
 def why(
     gateway: GatewayArgument, *, url: ServerOption = DEFAULT_URL, token: TokenOption = "", as_json: JsonFlag = False
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from gatecast.cli import bench, gateway, token
+from gatecast.cli import bench, epoch, gateway, token
 from gatecast.cli.demo import demo
 from gatecast.cli.migrate import migrate
 from gatecast.cli.output import complaints, screen
@@ -36,6 +36,7 @@ app.add_typer(token.app, name="token")
 app.command()(publish)
 app.command()(tail)
 app.command()(gateway.why)
+app.add_typer(epoch.app, name="epoch")
 app.add_typer(bench.app, name="bench")
 app.command()(settings)
 

@@ -173,7 +173,7 @@ class Delivery:
             subscription.close()
         await self.recorder.flush()
         with suppress(StorageError):
-            await self._storage.presence.end_lease(self._options.pod_id)
+            await self.presence.end()
 
     def _check_alive(self) -> None:
         if self._supervisor is None or self._supervisor.done():

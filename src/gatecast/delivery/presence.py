@@ -41,6 +41,8 @@ class PodPresence:
         self._backoff = Backoff(first=min(0.2, poll_interval), longest=max(2.0, poll_interval))
         self._renewed = False
         self._renew_due_at = 0.0
+        self._lease = asyncio.Lock()
+        self._ended = False
         #: Set once the pod is known to others, so that connections may be recorded for it.
         self.ready = asyncio.Event()
 
@@ -64,11 +66,20 @@ class PodPresence:
             failures = 0
             await self._signal.wait(self._poll_interval)
 
+    async def end(self) -> None:
+        """Give the lease back, for good: a renewal that is under way comes first, and none comes after."""
+        self._ended = True
+        async with self._lease:
+            await self._presence.end_lease(self._pod_id)
+
     async def _renew_if_due(self) -> None:
         now = asyncio.get_running_loop().time()
         if now < self._renew_due_at:
             return
-        known = await self._presence.renew_lease(self._pod_id, LEASE)
+        async with self._lease:
+            if self._ended:
+                return
+            known = await self._presence.renew_lease(self._pod_id, LEASE)
         if self._renewed and not known:
             # Away so long that others cleared this pod's connections: their progress is no longer stored.
             _logger.warning("pod-was-forgotten")

@@ -8,6 +8,13 @@ from typing import Any
 
 import structlog
 
+if not structlog.is_configured():
+    # Inside somebody's program, say only what matters, and not where its output goes. Its own configuration wins.
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
 
 def get_logger(name: str) -> Any:  # noqa: ANN401 - structlog's loggers are dynamic by design
     """A logger that names the part it speaks for."""

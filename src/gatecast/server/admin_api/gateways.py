@@ -93,6 +93,13 @@ async def explain_gateway(gateway_id: str, context: Context, organization: Organ
     return why(status, rejected=status.head if rejected else None)
 
 
+@router.post("/{gateway_id}/resynchronized", status_code=204)
+async def note_resynchronized(gateway_id: str, context: Context, organization: Organization) -> None:
+    """Say that a gateway that cannot say so itself has the desired state again: it was restarted, or set up anew."""
+    await context.gateways.get(organization, gateway_id)
+    await context.hub.storage.presence.resynchronized(gateway_id, "")
+
+
 # --- tokens -----------------------------------------------------------------------------------------------------------
 
 

@@ -13,9 +13,9 @@ from gatecast.testing.pods import PodFailed, Pods
 _POD = """
 import json, os, signal, sys
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
-print(json.dumps({"api": os.environ["GATECAST_DATABASE"], "gateways": os.environ.get("TZ", "")}), flush=True)
 print(json.dumps({"event": "ready", "pod": os.environ["GATECAST_POD_ID"]}), file=sys.stderr, flush=True)
 print("no json", file=sys.stderr, flush=True)
+print(json.dumps({"api": os.environ["GATECAST_DATABASE"], "gateways": os.environ.get("TZ", "")}), flush=True)
 while True:
     signal.pause()
 """

@@ -8,12 +8,12 @@ from enum import StrEnum
 from typing import Annotated, Literal, TypeAlias
 from uuid import uuid4
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Query, Response
 
 from gatecast.errors import UnknownGateway
 from gatecast.events import Event, RecordedEvent
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
-from gatecast.server.admin_api.gateways import status_of
+from gatecast.server.admin_api.gateways import GatewayId, status_of
 from gatecast.server.admin_api.models import EventPage, EventView, NewEvent, OutcomeView, PublishedEvent
 from gatecast.storage.contract import Outcome, OutcomeKind, ReadRequest, Receipt
 from gatecast.telemetry import metrics
@@ -37,9 +37,6 @@ class WaitFor(StrEnum):
 
     CONFIRMED = "confirmed"
     APPLIED = "applied"
-
-
-GatewayId = Annotated[str, Path(max_length=255)]
 
 
 @router.post("", status_code=201, responses={200: {"model": PublishedEvent}, 202: {"model": PublishedEvent}})

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Path, Query, Response
+from pydantic import AfterValidator
 
 from gatecast.controlplane.gateways import Gateway, GatewayFields
 from gatecast.errors import InvalidValue, UnknownGateway
+from gatecast.events import clean_identifier
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
 from gatecast.server.admin_api.models import (
     GatewayChanges,
@@ -24,6 +26,10 @@ from gatecast.storage.contract import GatewayStatus, OutcomeKind
 
 router = APIRouter(prefix="/api/v1/gateways", tags=["gateways"])
 
+#: Trimmed here, at the edge, like every id (scenario S17).
+GatewayId = Annotated[
+    str, Path(max_length=255), AfterValidator(lambda gateway_id: clean_identifier("gateway_id", gateway_id))
+]
 Limit = Annotated[int, Query(ge=1, le=500)]
 IfMatch = Annotated[str | None, Header(max_length=64, description="Change only if this is still its ETag.")]
 
@@ -53,7 +59,7 @@ async def list_gateways(
 
 @router.get("/{gateway_id}")
 async def show_gateway(
-    gateway_id: str, context: Context, organization: Organization, response: Response
+    gateway_id: GatewayId, context: Context, organization: Organization, response: Response
 ) -> GatewayView:
     """One gateway: its connections, its position, and how far it is behind."""
     return await _shown(context, await context.gateways.get(organization, gateway_id), response)
@@ -61,7 +67,7 @@ async def show_gateway(
 
 @router.patch("/{gateway_id}")
 async def change_gateway(
-    gateway_id: str,
+    gateway_id: GatewayId,
     body: GatewayChanges,
     context: Context,
     organization: Organization,
@@ -78,13 +84,13 @@ async def change_gateway(
 
 
 @router.delete("/{gateway_id}", status_code=204)
-async def delete_gateway(gateway_id: str, context: Context, organization: Organization) -> None:
+async def delete_gateway(gateway_id: GatewayId, context: Context, organization: Organization) -> None:
     """Delete a gateway, its tokens and its log, and close its connections everywhere."""
     await context.gateways.delete(organization, gateway_id)
 
 
 @router.get("/{gateway_id}/why")
-async def explain_gateway(gateway_id: str, context: Context, organization: Organization) -> WhyView:
+async def explain_gateway(gateway_id: GatewayId, context: Context, organization: Organization) -> WhyView:
     """Why a gateway is, or is not, up to date."""
     await context.gateways.get(organization, gateway_id)
     status = await status_of(context, gateway_id)
@@ -94,7 +100,7 @@ async def explain_gateway(gateway_id: str, context: Context, organization: Organ
 
 
 @router.post("/{gateway_id}/resynchronized", status_code=204)
-async def note_resynchronized(gateway_id: str, context: Context, organization: Organization) -> None:
+async def note_resynchronized(gateway_id: GatewayId, context: Context, organization: Organization) -> None:
     """Say that a gateway that cannot say so itself has the desired state again: it was restarted, or set up anew."""
     await context.gateways.get(organization, gateway_id)
     await context.hub.storage.presence.resynchronized(gateway_id, "")
@@ -104,14 +110,14 @@ async def note_resynchronized(gateway_id: str, context: Context, organization: O
 
 
 @router.post("/{gateway_id}/tokens", status_code=201)
-async def create_token(gateway_id: str, context: Context, organization: Organization) -> NewToken:
+async def create_token(gateway_id: GatewayId, context: Context, organization: Organization) -> NewToken:
     """A new token. It is shown now and never again; a gateway has at most two that are active."""
     issued = await context.tokens.issue(organization, gateway_id)
     return NewToken(id=issued.id, token=issued.token, prefix=issued.prefix)
 
 
 @router.get("/{gateway_id}/tokens")
-async def list_tokens(gateway_id: str, context: Context, organization: Organization) -> TokenList:
+async def list_tokens(gateway_id: GatewayId, context: Context, organization: Organization) -> TokenList:
     """A gateway's tokens, without their secrets."""
     await context.gateways.get(organization, gateway_id)
     tokens = await context.tokens.of_gateway(gateway_id)
@@ -130,7 +136,7 @@ async def list_tokens(gateway_id: str, context: Context, organization: Organizat
 
 
 @router.delete("/{gateway_id}/tokens/{token_id}", status_code=204)
-async def revoke_token(gateway_id: str, token_id: str, context: Context, organization: Organization) -> None:
+async def revoke_token(gateway_id: GatewayId, token_id: str, context: Context, organization: Organization) -> None:
     """Revoke a token: its connections are closed on every pod."""
     await context.gateways.get(organization, gateway_id)
     await context.tokens.revoke(gateway_id, token_id)

@@ -1,17 +1,22 @@
-"""Runs `async def` tests, each in its own event loop and with a time limit."""
+"""Runs `async def` tests, each in its own event loop and with a time limit; gives them PostgreSQL databases."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 from collections.abc import Awaitable, Callable, Iterator
 
+import asyncpg
 import pytest
 
+from gatecast.storage.postgres import PostgresStorage
 from gatecast.testing.postgres_server import PostgresServer
 
 #: No asynchronous test may take longer; in seconds.
 TEST_TIME_LIMIT = 60.0
+
+_database_numbers = itertools.count(1)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -34,3 +39,34 @@ def postgres() -> Iterator[PostgresServer]:
     """One PostgreSQL for every test that does not kill it. It is not asked to survive a power cut."""
     with PostgresServer(fsync="off") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: PostgresServer) -> str:
+    """A migrated, empty database to make copies of; nobody else may connect to it."""
+    name = "migrated_template"
+    asyncio.run(_make_template(postgres, name))
+    return name
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer, postgres_template: str) -> Iterator[str]:
+    """A migrated PostgreSQL database of the test's own."""
+    name = f"copy_{next(_database_numbers)}"
+    asyncio.run(_execute(postgres, f'CREATE DATABASE "{name}" TEMPLATE "{postgres_template}"'))
+    yield postgres.url(name)
+    asyncio.run(_execute(postgres, f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+async def _make_template(server: PostgresServer, name: str) -> None:
+    await server.create_database(name)
+    async with PostgresStorage.open(server.url(name)) as storage:
+        await storage.database.migrate()
+
+
+async def _execute(server: PostgresServer, statement: str) -> None:
+    connection = await asyncpg.connect(server.url())
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()

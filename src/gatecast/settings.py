@@ -143,6 +143,9 @@ class Settings:
     max_connections_per_address: int = _option(1_000, "gateway connections from one address to this pod", _count)
     connect_rate: int = _option(600, "connection attempts per minute from one address, good or bad", _count)
     trusted_proxies: Networks = _option((), "proxies whose X-Forwarded-For is believed", _networks)
+    oidc_issuer: str = _option("", "issuer whose JWTs are accepted by the admin API", _text)
+    oidc_audience: str = _option("", "audience that those JWTs must carry", _text)
+    oidc_organization_claim: str = _option("organization", "claim of those JWTs that names the organization", _text)
     log_format: str = _option("text", "text for people, json for machines", _choice("text", "json"))
 
     @classmethod

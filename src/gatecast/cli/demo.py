@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
 from secrets import token_urlsafe
 from typing import Annotated, Any
 
 import typer
 
+from gatecast.cli.databases import temporary_database
 from gatecast.cli.output import screen
 from gatecast.cli.remote import Remote, remote
 from gatecast.client import GatewayClient
 from gatecast.errors import GatecastError
-from gatecast.storage.postgres.embedded import embedded_server
 from gatecast.testing.deployment import gateway_address
 from gatecast.testing.eventually import eventually
 from gatecast.testing.pods import Pods, RunningPod
 from gatecast.testing.tcp_proxy import TcpProxy
-
-_EMBEDDED = "postgresql+embedded"
 
 #: Everything that the demo waits for happens within this time, also on a slow machine; in seconds.
 _PATIENCE = 60.0
@@ -43,7 +39,7 @@ def demo(
 
 async def _demo(database: str, *, once: bool) -> None:
     async with AsyncExitStack() as stack:
-        url = await stack.enter_async_context(_prepared(database))
+        url = await stack.enter_async_context(temporary_database(database))
         admin_token = token_urlsafe(24)
         pods = await stack.enter_async_context(Pods(url, admin_token=admin_token))
         screen.print(f"Starting two pods on [bold]{url.partition(':')[0]}[/bold] …")
@@ -57,21 +53,6 @@ async def _demo(database: str, *, once: bool) -> None:
             screen.print("\n[green]Done:[/green] every event arrived, in order, exactly as it was published.")
         else:
             await _stay(pod_a, admin_token, show)
-
-
-@asynccontextmanager
-async def _prepared(database: str) -> AsyncIterator[str]:
-    """The URL of an empty database that lives as long as the demo; a URL that was given is used as it is."""
-    if database not in ("sqlite", _EMBEDDED):
-        yield database
-        return
-    with tempfile.TemporaryDirectory(prefix="gatecast-", ignore_cleanup_errors=True) as folder:
-        if database == "sqlite":
-            yield f"sqlite:///{folder}/demo.db"
-            return
-        # The server belongs to the demo and not to a pod: pods get killed here.
-        async with embedded_server(Path(folder) / "postgresql") as url:
-            yield url
 
 
 class _Show:

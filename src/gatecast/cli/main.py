@@ -17,6 +17,7 @@ from gatecast.cli.publish import publish
 from gatecast.cli.serve import serve
 from gatecast.cli.settings import settings
 from gatecast.cli.tail import tail
+from gatecast.cli.verify import verify
 from gatecast.errors import GatecastError
 from gatecast.telemetry import configure_logs
 from gatecast.version import __version__
@@ -38,6 +39,7 @@ app.command()(tail)
 app.command()(gateway.why)
 app.add_typer(epoch.app, name="epoch")
 app.add_typer(bench.app, name="bench")
+app.command()(verify)
 app.command()(settings)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from io import BytesIO
 from typing import Any, Literal, NotRequired, Required, Self, TypeAlias, TypedDict, Unpack
 from urllib.parse import quote
 from uuid import UUID
@@ -149,7 +150,8 @@ class EventPublisher:
             raise RuntimeError("open it first: `async with EventPublisher(…) as publisher`")
         request = self._session.post(
             url,
-            data=body,
+            # As a stream: aiohttp warns of larger bodies in one piece.
+            data=BytesIO(body),
             headers={"Content-Type": "application/json"},
             timeout=aiohttp.ClientTimeout(total=limit),
             allow_redirects=False,

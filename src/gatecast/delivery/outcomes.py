@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from gatecast.errors import StorageError
 from gatecast.storage.contract import Outcome, Outcomes
@@ -19,18 +20,22 @@ _BATCH = 500
 _logger = get_logger("outcomes")
 
 
+def _nothing() -> None:
+    """Nobody waits for it."""
+
+
 class OutcomeRecorder:
     """Keeps outcomes until the database has them."""
 
     def __init__(self, outcomes: Outcomes, *, backoff: Backoff | None = None) -> None:
         self._outcomes = outcomes
         self._backoff = backoff or Backoff(first=0.2, longest=5.0)
-        self._waiting: deque[Outcome] = deque(maxlen=MAX_WAITING)
+        self._waiting: deque[tuple[Outcome, Callable[[], None]]] = deque(maxlen=MAX_WAITING)
         self._signal = Signal()
 
-    def report(self, outcome: Outcome) -> None:
-        """Store this outcome soon."""
-        self._waiting.append(outcome)
+    def report(self, outcome: Outcome, *, on_stored: Callable[[], None] = _nothing) -> None:
+        """Store this outcome soon, and then call `on_stored`; never called for one that had to go."""
+        self._waiting.append((outcome, on_stored))
         self._signal.set()
 
     async def run(self) -> None:
@@ -52,7 +57,9 @@ class OutcomeRecorder:
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
             try:
-                await self._outcomes.record(batch)
+                await self._outcomes.record([outcome for outcome, _ in batch])
             except BaseException:
                 self._waiting.extendleft(reversed(batch))
                 raise
+            for _, on_stored in batch:
+                on_stored()

@@ -64,7 +64,8 @@ class PodPresence:
                 await asyncio.sleep(self._backoff.pause(failures))
                 continue
             failures = 0
-            await self._signal.wait(self._poll_interval)
+            # A long poll interval must not let the lease run out.
+            await self._signal.wait(min(self._poll_interval, _RENEW_INTERVAL))
 
     async def end(self) -> None:
         """Give the lease back, for good: a renewal that is under way comes first, and none comes after."""

@@ -32,6 +32,8 @@ class Subscription:
         self._recorder = recorder
         self._on_close = on_close
         self._sent = self._confirmed = start.position.offset
+        #: Rejected events whose rejection is not stored yet.
+        self._unstored: set[int] = set()
         self._closed = False
 
     @property
@@ -90,6 +92,19 @@ class Subscription:
             self._sent = max(self._sent, offset)
             self._report()
 
+    def rejected(self, offset: int) -> None:
+        """Note that the consumer refused an event: no stored position passes it until the refusal is stored as well.
+
+        Otherwise a crash in between would leave an event that counts as handled, and of which nobody learns that it was
+        not applied.
+        """
+        self._unstored.add(offset)
+
+    def rejection_stored(self, offset: int) -> None:
+        """Note that the refusal is stored."""
+        self._unstored.discard(offset)
+        self._report()
+
     def _report(self) -> None:
         if not self._closed:
             self._recorder.report(self._progress())
@@ -101,7 +116,7 @@ class Subscription:
             replica=self.connection.replica,
             epoch=self.start.position.epoch,
             sent=self._sent,
-            confirmed=self._confirmed,
+            confirmed=min(self._confirmed, min(self._unstored, default=self._confirmed + 1) - 1),
         )
 
     def dismiss(self, reason: str) -> None:

@@ -79,6 +79,7 @@ class GatewaySocket:
         self._delivery = delivery
         self._on_deployment_ack = on_deployment_ack
         self._outbox: list[Action] = []
+        self._unanswered_ping: bytes | None = None
         self._closed = False
         self._clock = asyncio.get_running_loop().time
 
@@ -105,7 +106,9 @@ class GatewaySocket:
             elif message.type is WSMsgType.PONG:
                 self._react(self._session.receive_pong(bytes(message.data), now))
             elif message.type is WSMsgType.PING:
-                await self._socket.pong(bytes(message.data))
+                # Left to the writer, the only one that sends. Of several Pings the last one's answer is enough.
+                self._unanswered_ping = bytes(message.data)
+                self._subscription.changed.set()
             else:
                 self._react(self._session.receive_binary(now))
 
@@ -131,7 +134,9 @@ class GatewaySocket:
             self._report(offset, kind, ack.error_code)
 
     def _report(self, offset: int, kind: OutcomeKind, reason: str) -> None:
-        connection = self._subscription.connection
+        connection, subscription = self._subscription.connection, self._subscription
+        if kind is OutcomeKind.REJECTED:
+            subscription.rejected(offset)
         self._delivery.outcomes.report(
             Outcome(
                 gateway_id=connection.gateway_id,
@@ -139,7 +144,8 @@ class GatewaySocket:
                 offset=offset,
                 kind=kind,
                 reason=reason,
-            )
+            ),
+            on_stored=lambda: subscription.rejection_stored(offset),
         )
 
     # --- writing ------------------------------------------------------------------------------------------------
@@ -168,6 +174,7 @@ class GatewaySocket:
     async def _write_next(self) -> None:
         outbox, self._outbox = self._outbox, []
         await self._perform(outbox)
+        await self._answer_ping()
         if self._clock() >= self._session.next_tick_at:
             await self._perform(self._session.tick(self._clock()))
         # Asked even without room: it is also how the end of the subscription is noticed.
@@ -176,7 +183,7 @@ class GatewaySocket:
             await self._perform(self._session.deliver(events, self._clock()))
             self._subscription.mark_sent(events[-1].offset)
             metrics.delivered(len(events))
-        elif not self._outbox:
+        elif not self._outbox and self._unanswered_ping is None:
             await self._subscription.changed.wait(max(0.0, self._session.next_tick_at - self._clock()))
 
     async def _perform(self, actions: Iterable[Action]) -> None:
@@ -192,6 +199,12 @@ class GatewaySocket:
                     await self._close(code)
                 case ResyncDone():
                     await self._note_resynchronized()
+
+    async def _answer_ping(self) -> None:
+        payload, self._unanswered_ping = self._unanswered_ping, None
+        if payload is not None:
+            async with asyncio.timeout(WRITE_TIME_LIMIT):
+                await self._socket.pong(payload)
 
     async def _note_resynchronized(self) -> None:
         """The mark may outlive a database outage; then it goes with the next resynchronization."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from typing import Self
+from urllib.parse import urlsplit
 
 from gatecast.client import EventPublisher
 from gatecast.testing.operator import Operator
@@ -60,5 +61,10 @@ class Deployment:
 
 def gateway_address(pod: RunningPod) -> tuple[str, int]:
     """Where the pod's gateway listener is."""
-    host, _, port = pod.gateway_host.rpartition(":")
+    return address_of(pod.gateways)
+
+
+def address_of(url: str) -> tuple[str, int]:
+    """The host and port of a URL."""
+    host, _, port = urlsplit(url).netloc.rpartition(":")
     return host, int(port)

@@ -1,0 +1,27 @@
+"""Databases that live as long as a command."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from gatecast.storage.postgres.embedded import embedded_server
+
+_EMBEDDED = "postgresql+embedded"
+
+
+@asynccontextmanager
+async def temporary_database(database: str) -> AsyncIterator[str]:
+    """The URL of an empty `sqlite` or `postgresql+embedded`; any other URL is used as it is."""
+    if database not in ("sqlite", _EMBEDDED):
+        yield database
+        return
+    with tempfile.TemporaryDirectory(prefix="gatecast-", ignore_cleanup_errors=True) as folder:
+        if database == "sqlite":
+            yield f"sqlite:///{folder}/gatecast.db"
+            return
+        # The server belongs to the command and not to a pod: pods get killed.
+        async with embedded_server(Path(folder) / "postgresql") as url:
+            yield url

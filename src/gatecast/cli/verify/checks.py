@@ -1,0 +1,255 @@
+"""What `gatecast verify` does to an installation, and what it checks afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass, field
+from typing import Any
+from uuid import uuid4
+
+from gatecast.cli.remote import Remote, RequestRefused, remote
+from gatecast.client import EventPublisher, GatewayClient
+from gatecast.errors import GatecastError, PositionLost, Unauthenticated
+from gatecast.events import MAX_PAYLOAD_BYTES, Position
+from gatecast.testing.deployment import address_of
+from gatecast.testing.eventually import eventually
+from gatecast.testing.load import Load, check_delivery
+from gatecast.testing.recording_gateway import RecordingGateway
+from gatecast.testing.tcp_proxy import TcpProxy
+from gatecast.waiting import Backoff
+
+#: Whatever has not arrived within this time counts as lost; in seconds.
+_PATIENCE = 60.0
+
+#: A pod that does not answer is not insisted on: the next one gets the same event id.
+_EAGER = Backoff(first=0.01, longest=0.05)
+
+#: How long closing a revoked connection may take here. The promise is one second; a busy machine needs more.
+_REVOCATION_LIMIT = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """What is verified."""
+
+    #: Admin API of each pod.
+    apis: Sequence[str]
+    #: Gateway listener of each pod, in the same order.
+    gateways: Sequence[str]
+    #: An admin token.
+    token: str
+    #: Kills the last pod; None: nothing may be killed here.
+    kill: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One promise, and whether it held."""
+
+    promise: str
+    held: bool
+    detail: str
+    #: Seconds after the beginning, and how long it took.
+    began: float
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The finding as JSON."""
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class _Gateway:
+    id: str
+    token: str
+    token_id: str
+    balancer: TcpProxy
+    recorder: RecordingGateway
+
+
+@dataclass(slots=True)
+class _Run:
+    """One verification: what it made, and what it found."""
+
+    installation: Installation
+    server: Remote
+    publishers: list[EventPublisher]
+    recorders: AsyncExitStack
+    gateways: list[_Gateway] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+
+    async def check(self, promise: str, work: Callable[[], Awaitable[str]]) -> None:
+        """Do the work, and note whether the promise held."""
+        start = time.monotonic()
+        try:
+            async with asyncio.timeout(4 * _PATIENCE):
+                detail, held = await work(), True
+        except (AssertionError, GatecastError, TimeoutError, OSError) as broken:
+            detail, held = str(broken) or type(broken).__name__, False
+        took = time.monotonic() - start
+        self.findings.append(Finding(promise=promise, held=held, detail=detail, began=start - self.began, seconds=took))
+
+
+async def verify_installation(installation: Installation, *, gateways: int, events: int) -> list[Finding]:
+    """Check every promise that can be seen from outside; delete everything that was made for it.
+
+    Raises:
+        RequestRefused: the installation cannot be used at all: wrong address or token.
+    """
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(remote(installation.apis[0], installation.token))
+        publishers = [
+            await stack.enter_async_context(EventPublisher(api, installation.token, backoff=_EAGER))
+            for api in installation.apis
+        ]
+        recorders = await stack.enter_async_context(AsyncExitStack())
+        run = _Run(installation, server, publishers, recorders)
+        try:
+            for number in range(gateways):
+                run.gateways.append(await _make_gateway(stack, run, number))
+            await _verify(run, events)
+        finally:
+            await recorders.aclose()
+            await _delete(run)
+        return run.findings
+
+
+async def _make_gateway(stack: AsyncExitStack, run: _Run, number: int) -> _Gateway:
+    """A temporary gateway, connected through a proxy that can move it to another pod."""
+    made = await run.server.request("POST", "/api/v1/gateways", body={"name": f"verify-{uuid4()}"})
+    token = await run.server.request("POST", f"/api/v1/gateways/{made['id']}/tokens")
+    listener = run.installation.gateways[number % len(run.installation.gateways)]
+    balancer = await stack.enter_async_context(TcpProxy(address_of(listener)))
+    scheme = listener.partition("://")[0]
+    recorder = RecordingGateway(f"{scheme}://{balancer.address}", token["token"])
+    await run.recorders.enter_async_context(recorder)
+    return _Gateway(made["id"], token["token"], token["id"], balancer, recorder)
+
+
+async def _delete(run: _Run) -> None:
+    for gateway in run.gateways:
+        await run.server.request("DELETE", f"/api/v1/gateways/{gateway.id}")
+
+
+async def _verify(run: _Run, events: int) -> None:
+    load = Load(run.publishers, [gateway.id for gateway in run.gateways])
+    await run.check("P1 durable: every publish is answered", lambda: _publish_while_things_break(run, load, events))
+    await run.check("P2 P3 P5 ordered, complete, resumed", lambda: _everything_arrived(run, load))
+    await run.check("P4 confirmed: positions reach the heads", lambda: _positions(run, load))
+    # What follows closes connections and deletes gateways, which the recorders would take for failures.
+    await run.recorders.aclose()
+    await run.check("P1 a repeated event id is stored once", lambda: _repeat(run))
+    await run.check("P1 what cannot be stored is refused", lambda: _refuse(run))
+    await run.check("P6 honest: a foreign position is not continued", lambda: _foreign_position(run))
+    await run.check("P9 safe: a revoked token closes its connection", lambda: _revoke(run))
+
+
+async def _publish_while_things_break(run: _Run, load: Load, events: int) -> str:
+    total = events * len(run.gateways)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(load.publish(events))
+        tasks.create_task(_disturb(run, load, total))
+    killed = ", one pod killed" if run.installation.kill is not None else ""
+    return f"{total:,} events through {len(run.publishers)} pods; gateways cut off and moved{killed}"
+
+
+async def _disturb(run: _Run, load: Load, total: int) -> None:
+    """Move every gateway at a third, kill a pod at half, cut everybody at two thirds."""
+    listeners = [address_of(listener) for listener in run.installation.gateways]
+    await load.reached(total // 3)
+    for number, gateway in enumerate(run.gateways):
+        gateway.balancer.retarget(listeners[(number + 1) % len(listeners)])
+    await load.reached(total // 2)
+    if run.installation.kill is not None:
+        run.installation.kill()
+        listeners.pop()
+        for number, gateway in enumerate(run.gateways):
+            gateway.balancer.retarget(listeners[number % len(listeners)])
+    await load.reached(total * 2 // 3)
+    for gateway in run.gateways:
+        gateway.balancer.cut()
+        gateway.balancer.heal()
+
+
+async def _everything_arrived(run: _Run, load: Load) -> str:
+    for gateway in run.gateways:
+        accepted = load.accepted[gateway.id]
+        await gateway.recorder.until(len(accepted), within=_PATIENCE)
+        check_delivery(gateway.recorder.received, accepted, connections=len(accepted))
+    return f"each of {len(run.gateways)} gateways got offsets 1, 2, 3 … to the end, each with its own event"
+
+
+async def _positions(run: _Run, load: Load) -> str:
+    for gateway in run.gateways:
+        await _confirmed(run, gateway, len(load.accepted[gateway.id]))
+    return "every gateway's stored position is its last offset"
+
+
+async def _confirmed(run: _Run, gateway: _Gateway, offset: int) -> None:
+    async def reached() -> bool:
+        shown = await run.server.request("GET", f"/api/v1/gateways/{gateway.id}")
+        return bool(shown["position"]["confirmed"] == shown["position"]["head"] == offset)
+
+    await eventually(reached, within=_PATIENCE)
+
+
+async def _repeat(run: _Run) -> str:
+    body = {"type": "verify", "action": "UPDATE", "entityType": "verify", "entityId": "1", "eventId": str(uuid4())}
+    path = f"/api/v1/gateways/{run.gateways[0].id}/events"
+    first, second = [await run.server.request("POST", path, body=body) for _ in range(2)]
+    assert first["offset"] == second["offset"], f"stored at {first['offset']} and again at {second['offset']}"  # noqa: S101
+    return f"both answers say offset {first['offset']}"
+
+
+async def _refuse(run: _Run) -> str:
+    body = {"type": "verify", "action": "UPDATE", "entityType": "verify", "entityId": "1"}
+    too_large = {**body, "data": {"text": "x" * (MAX_PAYLOAD_BYTES + 1)}}
+    statuses = [
+        await _status(run, f"/api/v1/gateways/{run.gateways[0].id}/events", too_large),
+        await _status(run, f"/api/v1/gateways/{uuid4()}/events", body),
+    ]
+    assert statuses == [413, 404], f"answered {statuses}, not 413 and 404"  # noqa: S101
+    return "too large: 413; unknown gateway: 404"
+
+
+async def _status(run: _Run, path: str, body: object) -> int:
+    try:
+        await run.server.request("POST", path, body=body)
+    except RequestRefused as refusal:
+        return refusal.status
+    return 201
+
+
+async def _foreign_position(run: _Run) -> str:
+    gateway = run.gateways[0]
+    url = run.installation.gateways[0]
+    foreign = Position(uuid4(), 1)
+    async with GatewayClient(url, gateway.token, replica="verify", after=foreign, ssl=False) as client:
+        try:
+            await anext(client.events())
+        except PositionLost as lost:
+            return f"the client was told to resynchronize ({lost.reason})"
+    raise AssertionError("a position of another history was continued")
+
+
+async def _revoke(run: _Run) -> str:
+    gateway = run.gateways[-1]
+    async with GatewayClient(run.installation.gateways[0], gateway.token, replica="verify", ssl=False) as client:
+        events = client.events()
+        await eventually(lambda: _as_awaitable(value=client.connected), within=_PATIENCE)
+        revoked_at = time.monotonic()
+        await run.server.request("DELETE", f"/api/v1/gateways/{gateway.id}/tokens/{gateway.token_id}")
+        try:
+            async with asyncio.timeout(_REVOCATION_LIMIT):
+                while True:
+                    await client.acknowledge(await anext(events))
+        except (GatecastError, Unauthenticated):
+            return f"closed after {(time.monotonic() - revoked_at) * 1000:.0f} ms, and not admitted again"
+
+
+async def _as_awaitable(*, value: bool) -> bool:
+    return value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import suppress
 from typing import Any, Self
 
 import asyncpg
@@ -17,6 +16,8 @@ _CHANNEL = "gatecast"
 
 #: A connection that does not answer within this time is given up; in seconds.
 _ANSWER_TIME_LIMIT = 5.0
+
+_CONNECTION_LOST = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 _logger = get_logger("wakeup")
 
@@ -55,8 +56,8 @@ class PostgresWakeup:
     async def __aexit__(self, *exception: object) -> None:
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            # Waited for and not awaited: a cancellation that comes out of here is then our own.
+            await asyncio.wait([self._task])
 
     async def _run(self) -> None:
         attempt = 0
@@ -64,14 +65,17 @@ class PostgresWakeup:
             try:
                 await self._listen_until_lost()
                 attempt = 0
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except _CONNECTION_LOST as error:
                 attempt += 1
                 _logger.warning("listen-failed", error=type(error).__name__, attempt=attempt)
             await asyncio.sleep(self._backoff.pause(attempt or 1))
 
     async def _listen_until_lost(self) -> None:
         connection = await asyncpg.connect(
-            self._url, timeout=_ANSWER_TIME_LIMIT, server_settings={"application_name": "gatecast-listen"}
+            self._url,
+            timeout=_ANSWER_TIME_LIMIT,
+            command_timeout=_ANSWER_TIME_LIMIT,
+            server_settings={"application_name": "gatecast-listen"},
         )
         try:
             connection.add_termination_listener(lambda _: self._lost.set())
@@ -88,7 +92,7 @@ class PostgresWakeup:
         """Return when the connection is gone; ask now and then, because a cut wire says nothing by itself."""
         while not connection.is_closed():
             if not await self._lost.wait(self._check_interval):
-                await connection.execute("SELECT 1", timeout=_ANSWER_TIME_LIMIT)
+                await connection.execute("SELECT 1")
         _logger.warning("listen-lost")
 
     def _on_notification(self, *notification: Any) -> None:  # noqa: ANN401 - the driver's callback
@@ -99,7 +103,7 @@ def _parse(payload: str) -> Hint:
     """The hint in a notification; anything that is not a list of names means everything."""
     try:
         names = json.loads(payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         return EVERYTHING
     return Hint.at(map(str, names)) if isinstance(names, list) else EVERYTHING
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, LiteralString, TypeAlias, cast
 
 import asyncpg
 
-from gatecast.errors import SchemaMissing
+from gatecast.errors import SchemaMissing, StorageError
 from gatecast.storage.contract import Row
 from gatecast.storage.migrations import Migration, SchemaNeed, available, missing, need, newest
 from gatecast.storage.postgres.driver_errors import translated
@@ -16,6 +16,9 @@ from gatecast.storage.queries import Queries
 
 #: No statement of ours takes longer, unless the database hangs or another transaction holds a log; in seconds.
 STATEMENT_TIME_LIMIT = 30.0
+
+#: How long giving a connection back may take when its statement was interrupted; in seconds.
+_RELEASE_TIME_LIMIT = 1.0
 
 _QUERIES = Queries("gatecast.storage.postgres", "database.sql")
 
@@ -64,8 +67,14 @@ class PostgresDatabase:
         """
         with translated():
             try:
-                async with self._pool.acquire(timeout=STATEMENT_TIME_LIMIT) as connection:
+                connection = await self._pool.acquire(timeout=STATEMENT_TIME_LIMIT)
+                try:
                     yield connection
+                finally:
+                    # An interrupted statement is waited for no longer than this; then the connection is dropped. That
+                    # it was must not take the place of the cancellation that interrupted the statement.
+                    with suppress(TimeoutError):
+                        await self._pool.release(connection, timeout=_RELEASE_TIME_LIMIT)
             except asyncpg.ReadOnlySQLTransactionError:
                 await self._pool.expire_connections()
                 raise
@@ -73,12 +82,22 @@ class PostgresDatabase:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PostgresTransaction]:
         """Begin; commit when the block ends, roll back when it raises or is cancelled."""
-        async with self.connection() as connection, connection.transaction():
-            transaction = PostgresTransaction(connection)
-            try:
-                yield transaction
-            finally:
-                transaction.ended = True
+        failure: BaseException | None = None
+        try:
+            async with self.connection() as connection, connection.transaction():
+                transaction = PostgresTransaction(connection)
+                try:
+                    yield transaction
+                except BaseException as error:
+                    failure = error
+                    raise
+                finally:
+                    transaction.ended = True
+        except StorageError as error:
+            if failure is not None and error.__cause__ is failure:
+                # The block's own: a caller's TimeoutError says nothing about the database.
+                raise failure from failure.__cause__
+            raise
 
     async def fetch(self, query: LiteralString, *arguments: object) -> list[Row]:
         """Every row of a query, outside of any transaction."""

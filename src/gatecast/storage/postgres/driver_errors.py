@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import asyncpg
 
-from gatecast.errors import SchemaMissing, StorageUnavailable
+from gatecast.errors import SchemaMissing, StorageUnavailable, TransactionUnusable
 
 #: The schema, or a part of it that this release needs, is not there.
 _SCHEMA_MISSING = (
@@ -17,14 +17,17 @@ _SCHEMA_MISSING = (
     asyncpg.InvalidCatalogNameError,
 )
 
-#: The request may succeed later: connection lost, server starting, stopping, full or standing by, lock not granted.
+#: The request may succeed later: connection lost, server starting, stopping, full, failing or standing by, transaction
+#: ended by the server, lock not granted.
 _UNAVAILABLE = (
     OSError,  # includes TimeoutError
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.TransactionRollbackError,
-    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InvalidTransactionStateError,
+    asyncpg.PostgresSystemError,
+    asyncpg.InternalServerError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.LockNotAvailableError,
     asyncpg.InterfaceError,
@@ -39,6 +42,8 @@ def translated() -> Iterator[None]:
         yield
     except _SCHEMA_MISSING as error:
         raise SchemaMissing from error
+    except asyncpg.InFailedSQLTransactionError as error:
+        raise TransactionUnusable("it has failed already; roll it back") from error
     except _UNAVAILABLE as error:
         raise StorageUnavailable(_said(error)) from error
 

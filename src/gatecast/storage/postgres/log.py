@@ -54,7 +54,7 @@ class PostgresEventLog:
             return [await self._append_one(connection, groups[0][0], wait=wait)]
         rows = await connection.fetch(QUERIES["append_events"], *_as_arrays(groups), wait, self._send_hints)
         remaining = iter(rows)
-        return [await self._result(connection, group, [next(remaining) for _ in group]) for group in groups]
+        return [_result(group, [next(remaining) for _ in group]) for group in groups]
 
     async def _append_one(self, connection: _Fetches, event: Event, *, wait: bool) -> PublishResult:
         row = await connection.fetchrow(
@@ -71,20 +71,7 @@ class PostgresEventLog:
             wait,
             self._send_hints,
         )
-        match row["status"]:
-            case "unknown":
-                return UnknownGateway(event.gateway_id)
-            case "busy":
-                return Busy(event.gateway_id)
-            case _:
-                return (_receipt(event, row),)
-
-    async def _result(self, connection: _Fetches, group: Sequence[Event], rows: Sequence[Row]) -> PublishResult:
-        if not group or rows[0]["status"] != "refused":
-            return tuple(_receipt(event, row) for event, row in zip(group, rows, strict=True))
-        culprit = rows[0]["culprit"]
-        answer = await connection.fetchrow(QUERIES["unknown_gateway"], culprit)
-        return UnknownGateway(culprit) if answer["unknown"] else Busy(culprit)
+        return _result([event], [row])
 
     async def changed_since(self, marker: int) -> Changes:
         """The gateways whose logs grew since `marker`, which is a transaction id."""
@@ -157,6 +144,16 @@ def _as_arrays(groups: Sequence[Sequence[Event]]) -> tuple[list[Any], ...]:
         [numbers[id(event.payload)] for event in events],
         list(payloads.values()),
     )
+
+
+def _result(group: Sequence[Event], rows: Sequence[Row]) -> PublishResult:
+    match rows[0]["status"] if rows else "empty":
+        case "unknown":
+            return UnknownGateway(rows[0]["culprit"])
+        case "busy":
+            return Busy(rows[0]["culprit"])
+        case _:
+            return tuple(_receipt(event, row) for event, row in zip(group, rows, strict=True))
 
 
 def _receipt(event: Event, row: Row) -> Receipt:

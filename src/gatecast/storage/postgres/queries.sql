@@ -1,13 +1,10 @@
 -- name: append_event
-SELECT status, epoch, "offset" FROM gatecast.append_event($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+SELECT status, $1::text AS culprit, epoch, "offset"
+FROM gatecast.append_event($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 
 -- name: append_events
 SELECT status, culprit, epoch, "offset"
 FROM gatecast.append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-
--- name: unknown_gateway
--- Which of these is not registered: a refused group that is not unknown is busy.
-SELECT count(*) = 0 AS unknown FROM gatecast.gateway_streams WHERE gateway_id = $1
 
 -- name: changed_since
 -- The marker is the oldest transaction that was still running: everything older has committed and been seen. Rows on the
@@ -101,7 +98,9 @@ SELECT gatecast.record_progress($1, $2, $3, $4, $5, $6, $7)
 SELECT connection_id, dismissal FROM gatecast.connections WHERE pod_id = $1 AND dismissal IS NOT NULL
 
 -- name: dismiss_token
-UPDATE gatecast.connections SET dismissal = 'token-revoked' WHERE token_id = $1
+-- Locked in one order, like in record_progress, or the two could wait for each other.
+UPDATE gatecast.connections SET dismissal = 'token-revoked' WHERE connection_id IN (
+    SELECT connection_id FROM gatecast.connections WHERE token_id = $1 ORDER BY connection_id FOR NO KEY UPDATE)
 
 -- name: resynchronized
 UPDATE gatecast.cursors SET resync_reason = NULL, updated_at = now() WHERE gateway_id = $1 AND replica = $2

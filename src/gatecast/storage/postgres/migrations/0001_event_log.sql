@@ -51,7 +51,7 @@ CREATE TABLE gatecast.pods (
 );
 
 CREATE TABLE gatecast.connections (
-    connection_id text PRIMARY KEY,
+    connection_id text COLLATE "C" PRIMARY KEY,
     gateway_id    text COLLATE "C" NOT NULL,
     replica       text NOT NULL,
     pod_id        text NOT NULL,
@@ -138,7 +138,8 @@ END $$;
 
 -- Append many events in groups that are stored whole or not at all. Element i of each array describes event i;
 -- p_payload_numbers points into p_payloads, so that a fan-out carries its payload once. Returns one row for each
--- event, in order, with the status of its group (and `culprit`, the gateway at fault) or of the event.
+-- event, in order. Status: stored, duplicate, or why its group was refused: unknown or busy, with the gateway at fault
+-- as `culprit`.
 CREATE FUNCTION gatecast.append_events(
     p_groups integer[], p_gateway_ids text[], p_event_ids uuid[], p_types text[], p_actions text[],
     p_entity_types text[], p_entity_ids text[], p_originated_at timestamptz[], p_trace_parents text[],
@@ -146,7 +147,9 @@ CREATE FUNCTION gatecast.append_events(
 ) RETURNS TABLE (number bigint, status text, culprit text, epoch uuid, "offset" bigint)
 LANGUAGE plpgsql
 -- Planning anew for each call costs more than a batch of eight; every access below is by key, whatever the sizes are.
-SET plan_cache_mode = force_generic_plan AS $$
+SET plan_cache_mode = force_generic_plan
+-- A plan made while a log was small would scan it, and be kept when it has grown.
+SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     held text[];
@@ -195,8 +198,10 @@ BEGIN
         ORDER BY n.gateway_id, n.new_offset
     )
     SELECT t.number,
-           CASE WHEN r.group_number IS NOT NULL THEN 'refused'
-                WHEN n.number = t.number THEN 'stored' ELSE 'duplicate' END,
+           CASE WHEN r.group_number IS NULL THEN CASE WHEN n.number = t.number THEN 'stored' ELSE 'duplicate' END
+                -- Whoever waited holds every log there was: one that appeared since then came too late.
+                WHEN p_wait OR NOT EXISTS (SELECT FROM gatecast.gateway_streams s WHERE s.gateway_id = r.gateway_id)
+                THEN 'unknown' ELSE 'busy' END,
            r.gateway_id::text, e.current, coalesce(t.known_offset, n.new_offset)
     FROM target t CROSS JOIN gatecast.epoch e
          LEFT JOIN refused r USING (group_number)
@@ -286,6 +291,8 @@ BEGIN
     PERFORM FROM gatecast.cursors c
     WHERE (c.gateway_id, c.replica) IN (SELECT * FROM unnest(p_gateway_ids, p_replicas))
     ORDER BY c.gateway_id, c.replica FOR NO KEY UPDATE;
+    PERFORM FROM gatecast.connections o WHERE o.connection_id = ANY (p_connection_ids)
+    ORDER BY o.connection_id FOR NO KEY UPDATE;
     UPDATE gatecast.connections o SET sent = greatest(o.sent, p.sent), confirmed = greatest(o.confirmed, p.confirmed)
     FROM (SELECT u.connection_id, max(u.sent) AS sent, max(u.confirmed) AS confirmed
           FROM unnest(p_connection_ids, p_epochs, p_sent, p_confirmed) AS u(connection_id, epoch, sent, confirmed)
@@ -333,15 +340,20 @@ DECLARE
     gateway_ids text[];
     replicas text[];
 BEGIN
+    SELECT array_agg(o.gateway_id), array_agg(o.replica) INTO gateway_ids, replicas
+    FROM gatecast.connections o WHERE o.pod_id = p_pod_id;
+    -- Lock the shared positions first, for the same reason as in record_progress.
+    PERFORM FROM gatecast.cursors c
+    WHERE (c.gateway_id, c.replica) IN (SELECT * FROM unnest(gateway_ids, replicas))
+    ORDER BY c.gateway_id, c.replica FOR NO KEY UPDATE;
     DELETE FROM gatecast.pods WHERE pod_id = p_pod_id;
-    WITH gone AS (DELETE FROM gatecast.connections o WHERE o.pod_id = p_pod_id RETURNING o.gateway_id, o.replica)
-    SELECT array_agg(g.gateway_id), array_agg(g.replica) INTO gateway_ids, replicas FROM gone g;
+    DELETE FROM gatecast.connections o WHERE o.pod_id = p_pod_id;
     PERFORM gatecast.advance_positions(gateway_ids, replicas, '{}');
 END $$;
 
 -- Retention ---------------------------------------------------------------------------------------------------------
 
--- Remove at most about one chunk of old events and return how many went. Skips logs that are being written to, so it
+-- Remove at most one chunk of old events and return how many went. Skips logs that are being written to, so it
 -- never makes a publisher wait and can never be part of a deadlock.
 CREATE FUNCTION gatecast.trim_events(
     p_keep_confirmed interval, p_keep_at_most interval, p_max_events bigint, p_chunk integer
@@ -381,7 +393,7 @@ BEGIN
         WHERE p.events > 0
     ), held AS MATERIALIZED (
         SELECT s.gateway_id, r.through FROM gatecast.gateway_streams s JOIN removable r USING (gateway_id)
-        WHERE r.earlier < p_chunk AND s.trimmed_through < r.through
+        WHERE r.earlier + r.events <= p_chunk AND s.trimmed_through < r.through
         FOR NO KEY UPDATE OF s SKIP LOCKED
     ), moved AS (
         UPDATE gatecast.gateway_streams s SET trimmed_through = h.through FROM held h WHERE s.gateway_id = h.gateway_id

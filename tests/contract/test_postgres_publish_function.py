@@ -1,0 +1,151 @@
+"""The SQL function `gatecast.publish`, by which services in any language take part."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from gatecast.events import MAX_PAYLOAD_BYTES
+from gatecast.storage.contract import Storage
+from gatecast.storage.postgres import PostgresStorage
+from gatecast.testing.storage_backend import GATEWAY, ids_of, publish, read
+from gatecast.testing.storage_backend import make_event as python_event
+
+_VALID: dict[str, object] = {
+    "gateway_id": GATEWAY,
+    "type": "api.deployed",
+    "action": "CREATE",
+    "entity_type": "Api",
+    "entity_id": "api-1",
+}
+
+
+@asynccontextmanager
+async def _opened(url: str) -> AsyncIterator[tuple[Storage, asyncpg.Connection[Any]]]:
+    connection = await asyncpg.connect(url)
+    try:
+        async with PostgresStorage.open(url) as storage:
+            await storage.log.register(GATEWAY)
+            yield storage, connection
+    finally:
+        await connection.close()
+
+
+async def _publish(connection: asyncpg.Connection[Any], **arguments: object) -> int:
+    given = {**_VALID, **arguments}
+    named = ", ".join(f"{name} => ${number}" for number, name in enumerate(given, start=1))
+    offset: int = await connection.fetchval(f"SELECT gatecast.publish({named})", *given.values())
+    return offset
+
+
+async def test_an_event_published_in_sql_is_like_any_other(postgres_url: str) -> None:
+    moment = datetime(2026, 5, 1, 12, tzinfo=UTC)
+    event_id = uuid4()
+    async with _opened(postgres_url) as (storage, connection):
+        await publish(storage, python_event())
+        offset = await _publish(
+            connection,
+            data='{"name": "ü", "n": 1.50}',
+            event_id=event_id,
+            originated_at=moment,
+            gateway_id=" gateway-1\t",
+        )
+        assert offset == 2
+        event = (await read(storage, after=1)).events[0]
+        assert (event.gateway_id, event.offset, event.event_id) == (GATEWAY, 2, event_id)
+        assert (event.type, event.action, event.entity_type, event.entity_id) == (
+            "api.deployed",
+            "CREATE",
+            "Api",
+            "api-1",
+        )
+        assert (event.originated_at, event.data) == (moment, {"name": "ü", "n": 1.5})
+
+
+async def test_what_is_left_out_is_made(postgres_url: str) -> None:
+    """The id, the time and the data have defaults, and NULL means the default."""
+    async with _opened(postgres_url) as (storage, connection):
+        assert await _publish(connection) == 1
+        assert await _publish(connection, event_id=None, originated_at=None) == 2
+        assert len(set(await ids_of(storage))) == 2
+        assert [event.data for event in (await read(storage)).events] == [{}, {}]
+
+
+async def test_s15_the_same_id_again_returns_the_first_offset(postgres_url: str) -> None:
+    event_id = uuid4()
+    async with _opened(postgres_url) as (storage, connection):
+        assert await _publish(connection, event_id=event_id) == 1
+        assert await _publish(connection) == 2
+        assert await _publish(connection, event_id=event_id, data='{"other": true}') == 1
+        assert (await read(storage)).events[0].data == {}
+
+
+async def test_it_is_part_of_the_callers_transaction(postgres_url: str) -> None:
+    async with _opened(postgres_url) as (storage, connection):
+        transaction = connection.transaction()
+        await transaction.start()
+        await _publish(connection)
+        assert (await read(storage)).head == 0
+        await transaction.rollback()
+        async with connection.transaction():
+            await _publish(connection)
+        assert (await read(storage)).head == 1
+
+
+async def test_s17_an_unknown_gateway_is_refused(postgres_url: str) -> None:
+    async with _opened(postgres_url) as (_, connection):
+        with pytest.raises(asyncpg.ForeignKeyViolationError, match='gateway "nobody" is not registered'):
+            await _publish(connection, gateway_id="nobody")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "complaint"),
+    [
+        ("gateway_id", " \t\r\n", "gateway_id must not be blank"),
+        ("gateway_id", None, "gateway_id must not be blank"),
+        ("type", "", "type must not be blank"),
+        ("entity_type", None, "entity_type must not be blank"),
+        ("entity_id", "x" * 256, "entity_id must have at most 255 characters, not 256"),
+        ("entity_id", "a\x1bb", "entity_id must hold only printable characters"),
+        ("type", "a\nb", "type must hold only printable characters"),
+        ("action", "create", "action must be one of"),
+        ("action", None, "action must be one of"),
+        ("data", "[1]", "data must be a JSON object"),
+        ("data", "null", "data must be a JSON object"),
+        ("data", None, "data must be a JSON object"),
+    ],
+)
+async def test_what_the_library_refuses_is_refused(
+    postgres_url: str, field: str, value: object, complaint: str
+) -> None:
+    async with _opened(postgres_url) as (storage, connection):
+        with pytest.raises(asyncpg.CheckViolationError, match=complaint):
+            await _publish(connection, **{field: value})
+        assert (await read(storage)).head == 0
+
+
+async def test_s40_a_payload_over_the_limit_is_refused_with_its_size(postgres_url: str) -> None:
+    """Counted in bytes, as the library does; exactly the limit is accepted."""
+    frame = len(json.dumps({"a": ""}))
+    largest = "ü" * ((MAX_PAYLOAD_BYTES - frame) // 2)
+    async with _opened(postgres_url) as (storage, connection):
+        assert await _publish(connection, data=f'{{"a": "{largest}"}}') == 1
+        with pytest.raises(asyncpg.CheckViolationError, match="at most 1,048,576 bytes of JSON; it is 1048577 bytes"):
+            await _publish(connection, data=f'{{"a": "{largest}ü"}}')
+        assert (await read(storage)).head == 1
+
+
+async def test_it_hints_at_its_gateway(postgres_url: str) -> None:
+    heard: list[object] = []
+    async with _opened(postgres_url) as (_, connection):
+        await connection.add_listener("gatecast", lambda *notification: heard.append(notification[-1]))
+        await _publish(connection)
+        await connection.execute("SELECT 1")
+        assert heard == ['["gateway-1"]']

@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 DEMO_DATABASE ?=
 ONCE ?=
 
-.PHONY: demo test check format bench simulate clean
+.PHONY: demo test check format bench simulate verify clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +37,13 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/gatecast bench publish
 	$(BIN)/gatecast bench latency
+
+simulate: $(STAMP) ## Random schedules of everything that goes wrong: SEEDS=20000, or one of them again: SEED=7.
+	$(BIN)/python -m gatecast.testing.simulation $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) \
+		$(if $(STEPS),--steps $(STEPS))
+
+verify: $(STAMP) ## Check every promise on three pods, one of which is killed.
+	$(BIN)/gatecast verify --local
 
 clean:
 	rm -rf $(VENV) .demo

@@ -1,0 +1,68 @@
+"""`gatecast verify` finds that the promises hold, with a pod killed in the middle, and cleans up after itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from gatecast.testing.deployment import Deployment
+from gatecast.testing.postgres_server import PostgresServer
+
+_TIME_LIMIT = 55.0
+
+
+async def _verify(*arguments: str) -> tuple[int | None, str]:
+    command = (sys.executable, "-m", "gatecast.cli.main", "verify", *arguments)
+    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE)
+    try:
+        async with asyncio.timeout(_TIME_LIMIT):
+            output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode, output.decode()
+
+
+async def test_a_local_installation_on_sqlite_keeps_its_promises(tmp_path: Path) -> None:
+    """The report is also a page with a timeline."""
+    page = tmp_path / "report.html"
+    status, output = await _verify("--local", "--gateways", "4", "--events", "20", "--html", str(page))
+    assert status == 0, output
+    assert "promises held" in output
+    assert "Every promise held" in page.read_text()
+
+
+async def test_a_local_installation_on_postgresql_keeps_its_promises(
+    postgres: PostgresServer, new_database: Callable[[], Awaitable[str]]
+) -> None:
+    """For machines the findings are JSON."""
+    url = postgres.url(await new_database())
+    status, output = await _verify("--local", "--database", url, "--gateways", "4", "--events", "20", "--json")
+    report = json.loads(output)
+    assert status == 0, output
+    assert report["held"] is True
+    assert all(finding["held"] for finding in report["findings"])
+
+
+async def test_a_running_installation_is_left_as_it_was(sqlite_url: str) -> None:
+    """Against pods that somebody else runs, nothing is killed, and every temporary gateway is deleted again."""
+    async with Deployment(sqlite_url) as deployment:
+        one, two = await deployment.start("one", "two")
+        operator = await deployment.operator(one)
+        status, output = await _verify(
+            *("--url", one.api, "--gateway-url", one.gateways, "--url", two.api, "--gateway-url", two.gateways),
+            *("--token", "an-admin-token-for-tests", "--gateways", "3", "--events", "20"),
+        )
+        assert status == 0, output
+        assert (await operator.ask("GET", "/gateways"))["items"] == []
+
+
+async def test_an_installation_that_cannot_be_reached_is_an_error() -> None:
+    """Exit status 1, and one line that says what is wrong."""
+    status, output = await _verify("--url", "http://127.0.0.1:1", "--token", "any")
+    assert (status, output) == (1, "")

@@ -1,0 +1,149 @@
+"""Positions that several pods move at the same time, in every order that matters."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from gatecast.storage.contract import Storage
+from gatecast.storage.postgres import PostgresStorage
+from gatecast.testing.eventually import eventually
+from gatecast.testing.storage_backend import (
+    ALIVE,
+    EXPIRED,
+    GATEWAY,
+    POD,
+    confirm,
+    connect,
+    epoch_of,
+    make_connection,
+    progress_of,
+    stored_offset,
+)
+
+_OTHER_POD = "pod-2"
+
+
+@asynccontextmanager
+async def _two_connections(url: str) -> AsyncIterator[Storage]:
+    """`mine` of this pod and `theirs` of the other one share a position at 0."""
+    async with PostgresStorage.open(url) as storage:
+        await storage.log.register(GATEWAY)
+        await storage.presence.renew_lease(POD, ALIVE)
+        await storage.presence.renew_lease(_OTHER_POD, ALIVE)
+        await connect(storage, make_connection("mine"))
+        await connect(storage, make_connection("theirs", pod_id=_OTHER_POD))
+        yield storage
+
+
+class _OpenReport:
+    """A report of one pod that has done its work and has not committed yet."""
+
+    def __init__(self, connection: asyncpg.Connection[Any]) -> None:
+        self._connection = connection
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, url: str, epoch: UUID, connection_id: str, offset: int) -> AsyncIterator[_OpenReport]:
+        """Report that this connection has confirmed up to `offset`; commit when the block ends."""
+        connection = await asyncpg.connect(url)
+        statement = "SELECT gatecast.record_progress($1, $2, $3, $4, $5, $5, false)"
+        try:
+            async with connection.transaction():
+                await connection.execute(statement, [connection_id], [GATEWAY], [""], [epoch], [offset])
+                yield cls(connection)
+        finally:
+            await connection.close()
+
+    async def waited_for(self) -> None:
+        """Return when another statement waits for this one's locks."""
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+        await eventually(lambda: self._connection.fetchval(waiting), within=10)
+
+
+async def test_two_pods_that_report_at_once_end_at_the_right_minimum(postgres_url: str) -> None:
+    """The second report waits for the first to commit, and then sees it."""
+    async with _two_connections(postgres_url) as storage:
+        async with _OpenReport.of(postgres_url, await epoch_of(storage), "theirs", 7) as report:
+            mine = asyncio.create_task(confirm(storage, make_connection("mine"), 9))
+            await report.waited_for()
+            assert await stored_offset(storage) == 0
+        await mine
+        assert await stored_offset(storage) == 7
+
+
+async def test_a_connection_that_leaves_while_another_pod_reports_holds_nothing_back(postgres_url: str) -> None:
+    async with _two_connections(postgres_url) as storage:
+        last = await progress_of(storage, make_connection("mine"), sent=3, confirmed=3)
+        async with _OpenReport.of(postgres_url, last.epoch, "theirs", 9) as report:
+            leaving = asyncio.create_task(storage.presence.disconnect([last]))
+            await report.waited_for()
+        await leaving
+        assert await stored_offset(storage) == 9
+
+
+async def test_a_pod_that_ends_while_another_one_reports_holds_nothing_back(postgres_url: str) -> None:
+    """Nobody reports again, and still the position ends at what the connection that stays has confirmed."""
+    async with _two_connections(postgres_url) as storage:
+        async with _OpenReport.of(postgres_url, await epoch_of(storage), "theirs", 9) as report:
+            ending = asyncio.create_task(storage.presence.end_lease(POD))
+            await report.waited_for()
+        await ending
+        assert await stored_offset(storage) == 9
+
+
+async def test_a_dead_pod_noticed_while_another_one_reports_holds_nothing_back(postgres_url: str) -> None:
+    async with _two_connections(postgres_url) as storage:
+        await storage.presence.renew_lease(POD, EXPIRED)
+        async with _OpenReport.of(postgres_url, await epoch_of(storage), "theirs", 9) as report:
+            renewing = asyncio.create_task(storage.presence.renew_lease(_OTHER_POD, ALIVE))
+            await report.waited_for()
+        await renewing
+        assert await stored_offset(storage) == 9
+
+
+async def test_reports_endings_and_revocations_of_many_gateways_do_not_deadlock(postgres_url: str) -> None:
+    """Whatever moves positions or connections takes its locks in one order."""
+    gateways = [f"gateway-{number}" for number in range(30)]
+    async with PostgresStorage.open(postgres_url) as storage:
+        for gateway_id in gateways:
+            await storage.log.register(gateway_id)
+        for round_number in range(5):
+            await _connect_everywhere(storage, gateways)
+            async with asyncio.timeout(30):
+                await asyncio.gather(
+                    _report_all(storage, gateways, POD, round_number + 1),
+                    _report_all(storage, gateways[::-1], _OTHER_POD, round_number + 1),
+                    storage.presence.dismiss_token("token-1"),
+                    storage.presence.end_lease("pod-3"),
+                    storage.presence.renew_lease(POD, ALIVE),
+                )
+            for pod_id in (POD, _OTHER_POD):
+                await storage.presence.end_lease(pod_id)
+
+
+async def _connect_everywhere(storage: Storage, gateways: Sequence[str]) -> None:
+    for pod_id in (POD, _OTHER_POD, "pod-3"):
+        await storage.presence.renew_lease(pod_id, ALIVE)
+        # One pod's rows lie in the opposite order, so that a scan of the table meets them in another one.
+        for gateway_id in gateways if pod_id == POD else gateways[::-1]:
+            await connect(storage, make_connection(f"{pod_id}-{gateway_id}", gateway_id, pod_id=pod_id))
+
+
+async def _report_all(storage: Storage, gateways: Sequence[str], pod_id: str, offset: int) -> None:
+    await storage.presence.record_progress(
+        [
+            await progress_of(
+                storage,
+                make_connection(f"{pod_id}-{gateway_id}", gateway_id, pod_id=pod_id),
+                sent=offset,
+                confirmed=offset,
+            )
+            for gateway_id in gateways
+        ]
+    )

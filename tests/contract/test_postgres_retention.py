@@ -1,0 +1,77 @@
+"""Retention beside publishers that hold logs, and its bounds over many gateways."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+
+from gatecast.storage.contract import Storage, TrimPolicy
+from gatecast.storage.postgres import PostgresStorage
+from gatecast.testing.held_log import HeldLog
+from gatecast.testing.storage_backend import GATEWAY, make_event, make_events, offsets_of, publish, read
+
+
+def _keep(events: int, *, chunk: int = 2_000) -> TrimPolicy:
+    age = timedelta(days=1)
+    return TrimPolicy(keep_confirmed=age, keep_at_most=age, max_events=events, chunk=chunk)
+
+
+async def _fill(storage: Storage, gateways: Sequence[str], events: int) -> None:
+    for gateway_id in gateways:
+        await storage.log.register(gateway_id)
+        await publish(storage, *make_events(events, gateway_id))
+
+
+async def test_a_held_log_is_left_alone_and_waited_for_by_nobody(postgres_url: str) -> None:
+    async with PostgresStorage.open(postgres_url) as storage:
+        await _fill(storage, ["free", "held"], 10)
+        async with HeldLog.hold(postgres_url, "held"):
+            assert await storage.log.trim(_keep(4)) == 6
+            assert (await read(storage, "held")).trimmed_through == 0
+        assert await storage.log.trim(_keep(4)) == 6
+        assert (await read(storage, "held")).trimmed_through == 6
+
+
+async def test_a_chunk_bounds_what_goes_over_all_gateways(postgres_url: str) -> None:
+    """Never more than a chunk in one transaction, however it falls on the gateways; everything goes in the end."""
+    gateways = [f"gateway-{number:02}" for number in range(12)]
+    async with PostgresStorage.open(postgres_url) as storage:
+        await _fill(storage, gateways, 9)
+        removed = []
+        while went := await storage.log.trim(_keep(2, chunk=10)):
+            removed.append(went)
+        assert max(removed) <= 10
+        assert sum(removed) == 12 * 7
+
+
+async def test_publishing_and_trimming_at_once_leaves_no_hole(postgres_url: str) -> None:
+    """What is numbered while retention runs is numbered without gaps, and what is retained is the end of the log."""
+    async with PostgresStorage.open(postgres_url) as storage, PostgresStorage.open(postgres_url) as trimmer:
+        await storage.log.register(GATEWAY)
+        publishing = asyncio.gather(*(_publish_some(storage, 25) for _ in range(4)))
+        removed = 0
+        while not publishing.done():
+            removed += await trimmer.log.trim(_keep(5, chunk=7))
+        offsets = sorted(offset for offsets in await publishing for offset in offsets)
+        while went := await trimmer.log.trim(_keep(5, chunk=7)):
+            removed += went
+        assert offsets == list(range(1, 201))
+        result = await read(storage)
+        assert [event.offset for event in result.events] == [196, 197, 198, 199, 200]
+        assert (result.trimmed_through, removed) == (195, 195)
+
+
+async def _publish_some(storage: Storage, rounds: int) -> list[int]:
+    return [offset for _ in range(rounds) for offset in offsets_of(await publish(storage, make_event(), make_event()))]
+
+
+async def test_an_id_repeated_after_its_event_was_trimmed_is_a_new_event(postgres_url: str) -> None:
+    """Ids are kept as long as their events."""
+    event = make_event()
+    async with PostgresStorage.open(postgres_url) as storage:
+        await storage.log.register(GATEWAY)
+        await publish(storage, event, make_event())
+        await storage.log.trim(_keep(1))
+        (receipt,) = await publish(storage, event)
+        assert (receipt.created, receipt.position.offset) == (True, 3)

@@ -120,7 +120,7 @@ class PostgresEventLog:
         """Begin a new history unless another pod did so first."""
         async with self._database.transaction() as transaction:
             if await transaction.execute(QUERIES["renew_epoch"], expected):
-                await transaction.execute(QUERIES["reset_connections"])
+                await transaction.execute(QUERIES["forget_connections"])
             [row] = await transaction.fetch(QUERIES["epoch"])
             await transaction.execute(QUERIES["hint_everything"])
         return UUID(str(row["current"]))

@@ -53,9 +53,10 @@ SELECT gatecast.trim_events($1, $2, $3, $4) AS removed
 -- name: renew_epoch
 UPDATE gatecast.epoch SET current = gen_random_uuid(), begun_at = now() WHERE current = $1
 
--- name: reset_connections
--- Nobody has confirmed anything of the new history.
-UPDATE gatecast.connections SET sent = 0, confirmed = 0
+-- name: forget_connections
+-- Every connection of the old history is ended and comes again. A restore may even have brought back connections that
+-- ended long ago, whose pods live: they would hold positions back for ever.
+DELETE FROM gatecast.connections
 
 -- name: epoch
 SELECT current FROM gatecast.epoch

@@ -88,6 +88,6 @@ def _forget(connection: sqlite3.Connection, gateway_id: str) -> bool:
 def _renew_epoch(connection: sqlite3.Connection, expected: UUID) -> UUID:
     if change(connection, QUERIES["renew_epoch"], expected, uuid4()):
         change(connection, QUERIES["touch_every_stream"])
-        change(connection, QUERIES["reset_connections"])
+        change(connection, QUERIES["forget_connections"])
     [(epoch, _)] = select(connection, QUERIES["epoch"])
     return UUID(epoch)

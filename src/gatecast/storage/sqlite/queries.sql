@@ -62,6 +62,7 @@ UPDATE epoch SET current = $2, begun_at = now(), last_change = last_change + 1 W
 -- After a restore, numbers of changes may have gone back: everybody looks at everything once.
 UPDATE gateway_streams SET changed_seq = (SELECT last_change FROM epoch)
 
--- name: reset_connections
--- Nobody has confirmed anything of the new history.
-UPDATE connections SET sent = 0, confirmed = 0
+-- name: forget_connections
+-- Every connection of the old history is ended and comes again. A restore may even have brought back connections that
+-- ended long ago, whose pods live: they would hold positions back for ever.
+DELETE FROM connections

@@ -194,8 +194,7 @@ class SimulatedDatabase:
     def begin_history(self) -> UUID:
         """A new epoch; what the logs hold now is its beginning."""
         epoch = self.rows.epoch = self._uuid()
-        for row in self.rows.connections.values():
-            row.sent = row.confirmed = 0
+        self.rows.connections.clear()
         for gateway_id, stream in self.rows.streams.items():
             log = self.history.logs[epoch, gateway_id]
             for offset in range(1, stream.head + 1):

@@ -1,0 +1,265 @@
+"""One gateway's connection, over sockets that fail at a chosen moment, on a clock that jumps."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self, cast
+from uuid import UUID
+
+from aiohttp import WSMsgType, web
+
+from gatecast.delivery.delivery import Delivery, DeliveryOptions
+from gatecast.delivery.subscription import Subscription
+from gatecast.events import Action, Event, Position
+from gatecast.protocol.session import SessionLimits, Version
+from gatecast.server.gateway_socket import WRITE_TIME_LIMIT, GatewaySocket, open_session
+from gatecast.storage.contract import Connection, Outcome, TrimPolicy
+from gatecast.testing.simulation.database import SimulatedDatabase, SimulatedStorage
+from gatecast.testing.simulation.history import History
+from gatecast.testing.simulation.network import Frame, Wire
+from gatecast.testing.simulation.world import SimulatedWakeup
+from gatecast.testing.virtual_time import run_in_virtual_time
+
+GATEWAY = "gateway-1"
+_POLICY = TrimPolicy(keep_confirmed=timedelta(hours=1), keep_at_most=timedelta(days=1), max_events=10**6)
+
+
+class _Bench:
+    """One pod on a simulated database, and as many connections as a test opens."""
+
+    def __init__(self, version: Version = Version.GATECAST_V2) -> None:
+        self.version = version
+        self.random = random.Random(1)  # noqa: S311 - repeats, guards nothing
+        self.wakeup = SimulatedWakeup(self.random)
+        self.database = SimulatedDatabase(self.random, History(), self.wakeup.hear)
+        self.storage = SimulatedStorage(self.database)
+        options = DeliveryOptions(pod_id="pod-1", poll_interval=0.5, trim_policy=_POLICY)
+        self.delivery = Delivery(cast("Any", self.storage), self.wakeup, options)
+        self._connections = 0
+
+    async def __aenter__(self) -> Self:
+        await self.storage.log.register(GATEWAY)
+        await self.delivery.__aenter__()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.delivery.__aexit__(*exception)
+
+    async def publish(self, count: int) -> None:
+        """Events 1, 2, 3 …, of which each is a change of its own."""
+        for _ in range(count):
+            event = Event(
+                gateway_id=GATEWAY, type="route.changed", action=Action.UPDATE, entity_type="route", entity_id="1"
+            )
+            await self.delivery.publish([event])
+
+    async def subscribe(self, after: Position | None = None) -> Subscription:
+        """A subscription, as the gateway listener opens one."""
+        self._connections += 1
+        connection = Connection(
+            connection_id=f"connection-{self._connections}",
+            gateway_id=GATEWAY,
+            replica="",
+            pod_id="pod-1",
+            protocol=self.version,
+            remote="test",
+            token_id=None,
+        )
+        return await self.delivery.subscribe(connection, after=after)
+
+    def speak(self, wire: Wire, subscription: Subscription) -> asyncio.Task[None]:
+        """Run the connection as the gateway listener does."""
+        return asyncio.create_task(self._speak(wire, subscription))
+
+    async def _speak(self, wire: Wire, subscription: Subscription) -> None:
+        session = open_session(subscription, self.version, SessionLimits())
+        socket = GatewaySocket(
+            cast("web.WebSocketResponse", wire),
+            session,
+            subscription,
+            transport=cast("asyncio.Transport", wire),
+            delivery=self.delivery,
+            on_deployment_ack=lambda _: None,
+        )
+        try:
+            await socket.run(session.start(datetime.now(UTC)))
+        finally:
+            subscription.close()
+
+    def wire(self) -> Wire:
+        """A wire that works."""
+        return Wire(self.random, on_end=lambda _: None)
+
+    @property
+    def confirmed(self) -> int:
+        """The stored position."""
+        return self.database.rows.cursors[GATEWAY, ""].confirmed
+
+
+async def _next_message(wire: Wire) -> dict[str, Any]:
+    """The next text frame; Pings are passed over."""
+    while (frame := await wire.to_gateway.read()).type is not WSMsgType.TEXT:
+        assert frame.type is WSMsgType.PING, frame
+    message: dict[str, Any] = json.loads(frame.data)
+    return message
+
+
+async def _say(wire: Wire, **message: str) -> None:
+    await wire.to_pod.write(Frame(WSMsgType.TEXT, json.dumps(message)))
+
+
+class _FailingWire(Wire):
+    """Fails once, at the third text frame."""
+
+    texts = 0
+
+    async def send_str(self, text: str) -> None:
+        self.texts += 1
+        if self.texts == 3:
+            raise ConnectionResetError
+        await super().send_str(text)
+
+
+def test_s04_an_event_whose_write_failed_is_not_skipped() -> None:
+    """The connection ends, and the next one begins with that event."""
+
+    async def run() -> None:
+        async with _Bench() as bench:
+            await bench.publish(3)
+            failing = _FailingWire(bench.random, on_end=lambda _: None)
+            await bench.speak(failing, await bench.subscribe())
+            await bench.delivery.recorder.flush()
+            wire = bench.wire()
+            conversation = bench.speak(wire, await bench.subscribe())
+            messages = [await _next_message(wire) for _ in range(4)]
+            assert messages[0]["type"] == "connection.ack"
+            # Nothing was confirmed, so everything comes again, the one that failed among it.
+            assert [Position.parse(message["position"]).offset for message in messages[1:]] == [1, 2, 3]
+            wire.cut()
+            await conversation
+
+    run_in_virtual_time(run())
+
+
+def test_s22_a_peer_that_never_reads_is_closed_and_holds_a_bounded_number_of_events() -> None:
+    """Beyond the write limit nobody waits for it; what is held for it does not grow with its log."""
+
+    async def run() -> None:
+        async with _Bench() as bench:
+            await bench.publish(2_000)
+            wire, subscription = bench.wire(), await bench.subscribe()
+            began = asyncio.get_running_loop().time()
+            await bench.speak(wire, subscription)
+            assert asyncio.get_running_loop().time() - began >= WRITE_TIME_LIMIT
+            assert subscription.sent < 300
+            assert bench.delivery.reader.feeds == 0
+
+    run_in_virtual_time(run())
+
+
+def test_s05_a_client_that_was_away_for_longer_than_retention_is_told() -> None:
+    """It gets nothing but `resync.required` until it says that it has the desired state; then the rest follows."""
+
+    async def run() -> None:
+        async with _Bench() as bench:
+            await bench.publish(4)
+            ruthless = TrimPolicy(keep_confirmed=timedelta(0), keep_at_most=timedelta(seconds=-1), max_events=10)
+            await bench.storage.log.trim(ruthless)
+            await bench.publish(1)
+            wire = bench.wire()
+            conversation = bench.speak(wire, await bench.subscribe())
+            demand = [await _next_message(wire) for _ in range(2)][1]
+            assert (demand["type"], demand["reason"]) == ("resync.required", "retention")
+            assert Position.parse(demand["position"]).offset == 4
+            await _say(wire, type="position.ack", position=demand["position"])
+            assert Position.parse((await _next_message(wire))["position"]).offset == 5
+            wire.cut()
+            await conversation
+
+    run_in_virtual_time(run())
+
+
+def test_a_rejection_is_stored_before_any_position_passes_it() -> None:
+    """A pod that dies in between must not leave an event that counts as handled and was not applied."""
+
+    async def run() -> None:
+        async with _Bench() as bench:
+            await bench.publish(2)
+            stored = asyncio.Event()
+            record = bench.storage.outcomes.record
+
+            async def hold(outcomes: list[Outcome]) -> None:
+                await stored.wait()
+                await record(outcomes)
+
+            bench.storage.outcomes.record = hold  # type: ignore[assignment,method-assign]
+            wire = bench.wire()
+            conversation = bench.speak(wire, await bench.subscribe())
+            events = [await _next_message(wire) for _ in range(3)][1:]
+            await _say(wire, type="event.reject", position=events[0]["position"], reason="no such route")
+            await _say(wire, type="position.ack", position=events[1]["position"])
+            await asyncio.sleep(10)
+            assert bench.confirmed == 0
+            stored.set()
+            await asyncio.sleep(10)
+            assert bench.confirmed == 2
+            [outcome] = bench.storage.outcomes.recorded
+            assert (outcome.offset, outcome.reason) == (1, "no such route")
+            wire.cut()
+            await conversation
+
+    run_in_virtual_time(run())
+
+
+def test_a_ping_of_the_client_is_answered_by_the_writer() -> None:
+    """The Pong carries what the Ping carried."""
+
+    async def run() -> None:
+        async with _Bench() as bench:
+            wire = bench.wire()
+            conversation = bench.speak(wire, await bench.subscribe())
+            await _next_message(wire)
+            await wire.to_pod.write(Frame(WSMsgType.PING, b"are you there"))
+            assert await wire.to_gateway.read() == Frame(WSMsgType.PONG, b"are you there")
+            wire.cut()
+            await conversation
+
+    run_in_virtual_time(run())
+
+
+def test_a_session_that_fails_ends_the_connection() -> None:
+    """A defect of ours must not leave a connection that nobody writes to."""
+
+    async def run() -> None:
+        async with _Bench() as bench:
+            wire, subscription = bench.wire(), await bench.subscribe()
+            subscription.take_now = _broken  # type: ignore[assignment,method-assign]
+            await asyncio.wait_for(bench.speak(wire, subscription), 5)
+            assert wire.to_pod.is_cut
+
+    run_in_virtual_time(run())
+
+
+def _broken(_max_events: int) -> list[Any]:
+    raise ZeroDivisionError
+
+
+def test_events_carry_what_gateways_need() -> None:
+    """The envelope's id, correlation and position are those of the log."""
+
+    async def run() -> None:
+        async with _Bench() as bench:
+            await bench.publish(1)
+            wire = bench.wire()
+            conversation = bench.speak(wire, await bench.subscribe())
+            message = [await _next_message(wire) for _ in range(2)][1]
+            recorded = bench.database.rows.streams[GATEWAY].events[1]
+            assert UUID(message["eventId"]) == UUID(message["correlationId"]) == recorded.event_id
+            assert Position.parse(message["position"]) == Position(bench.database.rows.epoch, 1)
+            wire.cut()
+            await conversation
+
+    run_in_virtual_time(run())

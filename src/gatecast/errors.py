@@ -24,6 +24,7 @@
         │   └── LimitReached    a counted limit is used up
         ├── StaleWrite          the resource changed since the caller read it
         ├── Unauthenticated     no valid credential
+        ├── IssuerUnavailable   the issuer of a token cannot be asked for its keys
         └── Forbidden           the credential does not allow this
 
 Data stands in fields, so that callers decide by type and field; the text is for people.
@@ -296,6 +297,13 @@ class Unauthenticated(ControlPlaneError):
 
     def __str__(self) -> str:
         return "the credential is missing or not valid"
+
+
+class IssuerUnavailable(ControlPlaneError):
+    """The issuer of a token cannot be asked for its keys now, so nobody can tell whether the token is valid."""
+
+    def __str__(self) -> str:
+        return "the issuer of the token cannot be asked for its keys now; try again"
 
 
 class Forbidden(ControlPlaneError):

@@ -44,6 +44,9 @@ def _show(event: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(event)
         return
+    if "offset" not in event:
+        screen.print(f"[yellow]some events are missing here: {cell(event.get('reason'))}[/yellow]")
+        return
     screen.print(
         f"[dim]{event.get('recordedAt', '')}[/dim] [cyan]{cell(event.get('gatewayId'))}[/cyan] "
         f"[bold]{event['offset']}[/bold] {cell(event['type'])} {event['action']} "

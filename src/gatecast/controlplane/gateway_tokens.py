@@ -15,6 +15,9 @@ from gatecast.hub import EventHub
 #: Two, so that a token can be rotated: add, switch, revoke.
 MAX_ACTIVE_TOKENS = 2
 
+#: So many revoked ones are still listed.
+MAX_REVOKED_TOKENS = 20
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayToken:
@@ -71,11 +74,12 @@ class GatewayTokens:
             rows = await transaction.fetch(QUERIES["tokens"], gateway_id)
             if sum(row["revoked_at"] is None for row in rows) >= MAX_ACTIVE_TOKENS:
                 raise LimitReached(f"the gateway has {MAX_ACTIVE_TOKENS} active tokens; revoke one first")
+            await transaction.execute(QUERIES["forget_revoked_tokens"], gateway_id, MAX_REVOKED_TOKENS)
             await transaction.execute(QUERIES["insert_token"], token_id, gateway_id, prefix_of(token), digest_of(token))
         return IssuedToken(id=token_id, prefix=prefix_of(token), token=token)
 
     async def of_gateway(self, gateway_id: str) -> list[GatewayToken]:
-        """The tokens of a gateway, revoked ones included, oldest first."""
+        """The tokens of a gateway, the last revoked ones included, oldest first."""
         rows = await self._database.fetch(QUERIES["tokens"], gateway_id)
         return [
             GatewayToken(

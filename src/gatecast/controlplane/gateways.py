@@ -12,11 +12,19 @@ from uuid import uuid4
 
 from gatecast.controlplane.rows import instant
 from gatecast.errors import Conflict, InvalidValue, NotFound, StaleWrite
+from gatecast.events import clean_identifier
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Row, Transaction
 from gatecast.storage.queries import Queries
 
 QUERIES = Queries("gatecast.controlplane")
+
+#: Shortest and longest name, in characters.
+MIN_NAME_LENGTH = 2
+MAX_NAME_LENGTH = 120
+
+#: Longest display name, description and vhost, in characters.
+MAX_TEXT_LENGTH = 512
 
 #: Largest manifest and largest properties, in bytes of JSON.
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
@@ -41,9 +49,13 @@ class ConnectionPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayFields:
-    """What an operator says of a gateway."""
+    """What an operator says of a gateway.
 
-    #: Unique in the organization; 2 to 120 characters.
+    Raises:
+        InvalidValue: a field breaks its rule.
+    """
+
+    #: Unique in the organization; trimmed, 2 to 120 printable characters.
     name: str
     display_name: str = ""
     description: str = ""
@@ -53,6 +65,14 @@ class GatewayFields:
     #: A JSON object, at most 16 KiB.
     properties: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        name = clean_identifier("name", self.name)
+        if not MIN_NAME_LENGTH <= len(name) <= MAX_NAME_LENGTH:
+            raise InvalidValue("name", name, f"have {MIN_NAME_LENGTH} to {MAX_NAME_LENGTH} characters")
+        object.__setattr__(self, "name", name)
+        for text in ("display_name", "description", "vhost"):
+            _check_text(text, getattr(self, text))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
@@ -61,8 +81,6 @@ class Gateway:
     id: str
     organization: str
     fields: GatewayFields
-    #: What the gateway said of itself: its version and its policies; None before it first connected.
-    manifest: Mapping[str, Any] | None
     #: Rises with every change.
     version: int
     created_at: datetime
@@ -84,6 +102,7 @@ class Gateways:
         """
         gateway_id = str(uuid4())
         async with self._database.transaction() as transaction:
+            await transaction.execute(QUERIES["lock_names"], organization)
             inserted = await transaction.execute(QUERIES["insert_gateway"], gateway_id, organization, *_columns(fields))
             if not inserted:
                 raise _name_taken(fields.name)
@@ -106,6 +125,15 @@ class Gateways:
         rows = await self._database.fetch(QUERIES["gateways"], organization, after, limit)
         return [_gateway(row) for row in rows]
 
+    async def ids(self, organization: str, *, limit: int) -> list[str]:
+        """The ids of at most `limit` gateways."""
+        return [row["id"] for row in await self._database.fetch(QUERIES["gateway_ids"], organization, limit)]
+
+    async def manifest(self, organization: str, gateway_id: str) -> Mapping[str, Any] | None:
+        """What a gateway said of itself: its version and its policies; None before it did."""
+        rows = await self._database.fetch(QUERIES["manifest"], organization, gateway_id)
+        return json.loads(rows[0]["manifest"]) if rows and rows[0]["manifest"] else None
+
     async def update(
         self, organization: str, gateway_id: str, changes: Mapping[str, Any], *, version: int | None = None
     ) -> Gateway:
@@ -117,6 +145,8 @@ class Gateways:
             Conflict: the new name is taken.
         """
         async with self._database.transaction() as transaction:
+            if "name" in changes:
+                await transaction.execute(QUERIES["lock_names"], organization)
             await transaction.execute(QUERIES["lock_gateway"], organization, gateway_id)
             gateway = await _find(transaction, organization, gateway_id)
             if version not in (None, gateway.version):
@@ -161,6 +191,13 @@ async def _find(transaction: Transaction, organization: str, gateway_id: str) ->
     return _gateway(row)
 
 
+def _check_text(name: str, value: str) -> None:
+    if len(value) > MAX_TEXT_LENGTH:
+        raise InvalidValue(name, value, f"have at most {MAX_TEXT_LENGTH} characters, not {len(value):,}")
+    if "\x00" in value:
+        raise InvalidValue(name, value, "not hold a NUL character")
+
+
 def _name_taken(name: str) -> Conflict:
     return Conflict(f'a gateway named "{name}" exists already; choose another name', field="name")
 
@@ -195,7 +232,6 @@ def _gateway(row: Row) -> Gateway:
             connection_policy=ConnectionPolicy(row["connection_policy"]),
             properties=json.loads(row["properties"]),
         ),
-        manifest=json.loads(row["manifest"]) if row["manifest"] else None,
         version=row["version"],
         created_at=instant(row["created_at"]),
         updated_at=instant(row["updated_at"]),

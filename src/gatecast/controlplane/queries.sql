@@ -1,14 +1,29 @@
+-- name: lock_names
+-- Makes the organization's row and locks it: nobody else names a gateway until this transaction ends.
+INSERT INTO gatecast_organizations (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET id = excluded.id
+
 -- name: insert_gateway
 INSERT INTO gatecast_gateways (id, organization, name, display_name, description, vhost, type, connection_policy,
                                properties, version, created_at, updated_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, now(), now()) ON CONFLICT DO NOTHING
 
 -- name: gateway
-SELECT * FROM gatecast_gateways WHERE organization = $1 AND id = $2
+-- Without the manifest, which may be large.
+SELECT id, organization, name, display_name, description, vhost, type, connection_policy, properties, version,
+       created_at, updated_at
+FROM gatecast_gateways WHERE organization = $1 AND id = $2
+
+-- name: manifest
+SELECT manifest FROM gatecast_gateways WHERE organization = $1 AND id = $2
 
 -- name: gateways
 -- One page, in the order of names.
-SELECT * FROM gatecast_gateways WHERE organization = $1 AND name > $2 ORDER BY name LIMIT $3
+SELECT id, organization, name, display_name, description, vhost, type, connection_policy, properties, version,
+       created_at, updated_at
+FROM gatecast_gateways WHERE organization = $1 AND name > $2 ORDER BY name LIMIT $3
+
+-- name: gateway_ids
+SELECT id FROM gatecast_gateways WHERE organization = $1 ORDER BY id LIMIT $2
 
 -- name: update_gateway
 -- Changes nothing when somebody else was faster.
@@ -42,6 +57,12 @@ WHERE gateway_id = $1 ORDER BY created_at, id
 -- name: revoke_token
 UPDATE gatecast_gateway_tokens SET revoked_at = now() WHERE gateway_id = $1 AND id = $2 AND revoked_at IS NULL
 
+-- name: forget_revoked_tokens
+-- All but the newest few.
+DELETE FROM gatecast_gateway_tokens WHERE gateway_id = $1 AND revoked_at IS NOT NULL AND id NOT IN (
+    SELECT id FROM gatecast_gateway_tokens WHERE gateway_id = $1 AND revoked_at IS NOT NULL
+    ORDER BY revoked_at DESC, id LIMIT $2)
+
 -- name: token_owner
 SELECT t.id AS token_id, t.digest, g.id AS gateway_id, g.organization, g.connection_policy
 FROM gatecast_gateway_tokens AS t JOIN gatecast_gateways AS g ON g.id = t.gateway_id
@@ -59,4 +80,4 @@ ON CONFLICT DO NOTHING
 SELECT id FROM gatecast_admin_tokens LIMIT 1
 
 -- name: admin_organization
-SELECT organization, digest FROM gatecast_admin_tokens WHERE digest = $1
+SELECT id, organization, digest FROM gatecast_admin_tokens WHERE digest = $1

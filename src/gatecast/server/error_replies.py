@@ -25,6 +25,8 @@ class ErrorReply:
     title: str
     #: Fields of the error that are shown.
     fields: tuple[str, ...] = ()
+    #: What is told in place of the error's own words, which may name what is inside our network.
+    detail: str = ""
 
 
 #: From the most to the least special: the first class that fits counts.
@@ -37,32 +39,51 @@ ERROR_REPLIES: Mapping[type[GatecastError], ErrorReply] = {
     errors.Conflict: ErrorReply(409, "conflict", "The change contradicts what is stored", ("field",)),
     errors.StaleWrite: ErrorReply(412, "stale-write", "The resource was changed by someone else", ("current",)),
     errors.Unauthenticated: ErrorReply(401, "unauthenticated", "The credential is missing or not valid"),
+    errors.IssuerUnavailable: ErrorReply(503, "issuer-unavailable", "The token cannot be checked"),
     errors.Forbidden: ErrorReply(403, "forbidden", "The credential does not allow this"),
     errors.Overloaded: ErrorReply(503, "overloaded", "Too much is waiting already"),
-    errors.StorageError: ErrorReply(503, "database-unavailable", "The database is not available"),
-    errors.HubClosed: ErrorReply(503, "shutting-down", "This pod is shutting down"),
+    errors.StorageError: ErrorReply(
+        503, "database-unavailable", "The database is not available", detail="the database cannot be asked; try again"
+    ),
+    errors.HubClosed: ErrorReply(
+        503, "shutting-down", "This pod is shutting down", detail="this pod is shutting down; ask another one"
+    ),
 }
 
-_INTERNAL = ErrorReply(500, "internal", "Something went wrong here")
+#: Everything else is a mistake of ours, and says nothing of itself.
+INTERNAL = ErrorReply(
+    500, "internal", "Something went wrong here", detail="something went wrong here, and was logged; try again"
+)
 
 
 def reply_for(error: BaseException) -> ErrorReply:
     """The row of the table that fits an error."""
-    return next((reply for kind, reply in ERROR_REPLIES.items() if isinstance(error, kind)), _INTERNAL)
+    return next((reply for kind, reply in ERROR_REPLIES.items() if isinstance(error, kind)), INTERNAL)
 
 
 def problem(error: BaseException) -> tuple[int, dict[str, Any]]:
     """Status and body that answer an error. What is not ours is not told."""
     reply = reply_for(error)
-    body: dict[str, Any] = {
+    shown = {name: value for name in reply.fields if (value := getattr(error, name, None)) is not None}
+    if "field" in shown:
+        shown["field"] = _outside(shown["field"])
+    if isinstance(error, errors.InvalidValue) and reply.kind == "invalid-value":
+        shown["value"] = shorten(error.value)
+    return reply.status, problem_body(reply, reply.detail or str(error), **shown)
+
+
+def problem_body(reply: ErrorReply, detail: str, **fields: object) -> dict[str, Any]:
+    """A body in the one shape that problems have."""
+    return {
         "type": f"urn:gatecast:problem:{reply.kind}",
         "title": reply.title,
         "status": reply.status,
-        "detail": str(error) if reply is not _INTERNAL else "the error was logged; please try again",
+        "detail": detail,
+        **fields,
     }
-    for name in reply.fields:
-        if (value := getattr(error, name, None)) is not None:
-            body[name] = value
-    if isinstance(error, errors.InvalidValue) and not isinstance(error, errors.PayloadTooLarge):
-        body["value"] = shorten(error.value)
-    return reply.status, body
+
+
+def _outside(field: str) -> str:
+    """A field's name as the API spells it: `entity_type` is `entityType` there."""
+    first, *others = field.split("_")
+    return first + "".join(part.capitalize() for part in others)

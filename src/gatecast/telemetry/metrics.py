@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 #: Every metric of this process.
 registry = CollectorRegistry()
@@ -13,15 +13,24 @@ _published = Counter("gatecast_events_published", "Events that were published an
 _duplicates = Counter("gatecast_events_duplicate", "Published event ids that were known already.", registry=registry)
 _delivered = Counter("gatecast_events_delivered", "Events handed to a socket.", registry=registry)
 _confirmed = Counter("gatecast_events_confirmed", "Events that a gateway has confirmed.", registry=registry)
+_rejected = Counter("gatecast_events_rejected", "Events that a gateway could not apply.", registry=registry)
+_reader_passes = Counter("gatecast_reader_passes", "Looks of this pod's reader at the log.", registry=registry)
+_publish_seconds = Histogram(
+    "gatecast_publish_seconds",
+    "From the request to the commit on disk.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+    registry=registry,
+)
 _connections = Gauge("gatecast_gateway_connections", "Gateway connections of this pod.", registry=registry)
 _queued = Gauge("gatecast_publish_queue_events", "Events that wait to be stored.", registry=registry)
 _wakeups = Gauge("gatecast_wakeup_connected", "1 while wake-ups can arrive.", registry=registry)
 
 
-def published(events: int, *, duplicates: int) -> None:
-    """Count events that are durable, and those of them that were known already."""
+def published(events: int, *, duplicates: int, seconds: float) -> None:
+    """Count events that are durable, and those of them that were known already; note how long it took."""
     _published.inc(events)
     _duplicates.inc(duplicates)
+    _publish_seconds.observe(seconds)
 
 
 def delivered(events: int) -> None:
@@ -32,6 +41,16 @@ def delivered(events: int) -> None:
 def confirmed(events: int) -> None:
     """Count events that a gateway has confirmed."""
     _confirmed.inc(max(0, events))
+
+
+def rejected() -> None:
+    """Count an event that a gateway could not apply."""
+    _rejected.inc()
+
+
+def reader_passed() -> None:
+    """Count one look at the log."""
+    _reader_passes.inc()
 
 
 def watch(*, connections: Callable[[], int], queued: Callable[[], int], wakeups: Callable[[], bool]) -> None:

@@ -1,5 +1,10 @@
 -- Gateways, their tokens, and admin tokens. Understood by PostgreSQL and SQLite alike.
 
+-- Locked by whoever gives a gateway of the organization a name, so that no name is given twice.
+CREATE TABLE gatecast_organizations (
+    id text PRIMARY KEY
+);
+
 CREATE TABLE gatecast_gateways (
     id                text PRIMARY KEY,
     organization      text NOT NULL,

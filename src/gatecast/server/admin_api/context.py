@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, cast
 
@@ -15,10 +16,14 @@ from gatecast.controlplane.gateway_tokens import GatewayTokens
 from gatecast.controlplane.gateways import Gateways
 from gatecast.errors import Unauthenticated
 from gatecast.hub import EventHub
+from gatecast.server.oidc import OidcIssuer, is_jwt
 from gatecast.settings import Settings
 
 #: Streams of events that one pod serves at the same time.
 MAX_STREAMS = 100
+
+#: Publishers that wait for a gateway at one pod at the same time; more are answered with what is known at once.
+MAX_WAITS = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +37,20 @@ class AdminContext:
     admin_tokens: AdminTokens
     #: Why this pod should get no traffic now; empty: it is ready.
     problems: Callable[[], Awaitable[list[str]]]
+    #: Whose JWTs are accepted beside admin tokens.
+    oidc: OidcIssuer | None = None
     #: Set when the pod begins to stop, so that answers that would never end do.
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     #: Bounds the streams that this pod serves.
     streams: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_STREAMS))
+    #: Bounds the publishers that this pod lets wait for a gateway.
+    waits: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_WAITS))
+
+    async def pause(self, seconds: float) -> None:
+        """Return after this time, or at once when the pod begins to stop."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.stopping.wait()
 
 
 def context_of(request: Request) -> AdminContext:
@@ -43,25 +58,38 @@ def context_of(request: Request) -> AdminContext:
     return cast("AdminContext", request.app.state.context)
 
 
-_bearer = HTTPBearer(auto_error=False, description="An admin token.")
+_bearer = HTTPBearer(auto_error=False, description="An admin token, or a JWT of the configured OIDC issuer.")
 
 
-async def organization_of(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> str:
-    """The organization that the caller's token administers; never taken from anywhere else (scenario S31).
+async def token_of(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> str:
+    """The token that the caller sent.
 
     Raises:
-        Unauthenticated: there is no valid token.
-        StorageUnavailable: that cannot be told now.
+        Unauthenticated: there is none.
     """
     if credentials is None:
         raise Unauthenticated
-    organization = await context_of(request).admin_tokens.organization_of(credentials.credentials)
+    return credentials.credentials
+
+
+Context = Annotated[AdminContext, Depends(context_of)]
+Token = Annotated[str, Depends(token_of)]
+
+
+async def organization_of(context: Context, token: Token) -> str:
+    """The organization that the caller's token administers; never taken from anywhere else (scenario S31).
+
+    Raises:
+        Unauthenticated: the token is not valid.
+        Forbidden: it is valid, and names no organization.
+        StorageUnavailable, IssuerUnavailable: that cannot be told now.
+    """
+    if context.oidc is not None and is_jwt(token):
+        return await context.oidc.organization_of(token)
+    organization = await context.admin_tokens.organization_of(token)
     if organization is None:
         raise Unauthenticated
     return organization
 
 
-Context = Annotated[AdminContext, Depends(context_of)]
 Organization = Annotated[str, Depends(organization_of)]

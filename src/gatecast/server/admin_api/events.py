@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import Sequence
-from enum import StrEnum
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated
 from uuid import uuid4
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from gatecast.errors import UnknownGateway
 from gatecast.events import Event, RecordedEvent
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
-from gatecast.server.admin_api.gateways import GatewayId, status_of
+from gatecast.server.admin_api.gateways import GatewayId
 from gatecast.server.admin_api.models import EventPage, EventView, NewEvent, OutcomeView, PublishedEvent
+from gatecast.server.admin_api.waits import Known, Wait, WaitFor
 from gatecast.storage.contract import Outcome, OutcomeKind, ReadRequest, Receipt
 from gatecast.telemetry import metrics
-from gatecast.waiting import Backoff
 
 router = APIRouter(prefix="/api/v1/gateways/{gateway_id}/events", tags=["events"])
 
 #: Bytes of payload in one page of a log; at least one event is shown.
 _PAGE_BYTES = 4 * 1024 * 1024
-
-#: How often the database is asked while a caller waits.
-_LOOK = Backoff(first=0.02, longest=0.25)
-
-_State: TypeAlias = Literal["stored", "confirmed", "applied", "rejected"]
-
-_STORED: tuple[_State, str] = ("stored", "")
-
-
-class WaitFor(StrEnum):
-    """What a publisher may wait for."""
-
-    CONFIRMED = "confirmed"
-    APPLIED = "applied"
 
 
 @router.post("", status_code=201, responses={200: {"model": PublishedEvent}, 202: {"model": PublishedEvent}})
@@ -45,25 +30,33 @@ async def publish_event(
     body: NewEvent,
     context: Context,
     organization: Organization,
+    request: Request,
     response: Response,
     wait: Annotated[WaitFor | None, Query(description="Answer when the gateway has confirmed or applied it.")] = None,
     timeout: Annotated[float, Query(ge=0, le=60, description="How long to wait, in seconds.")] = 10,  # noqa: ASYNC109
 ) -> PublishedEvent:
     """Publish an event: 201 once it is durable, 200 for an id that was published before, 202 when waiting ended."""
     await context.gateways.get(organization, gateway_id)
-    [receipt] = await context.hub.append([_event(gateway_id, body)])
-    metrics.published(1, duplicates=0 if receipt.created else 1)
+    receipt = await _published(context, _event(gateway_id, body))
+    known = Known()
     response.status_code = 201 if receipt.created else 200
-    state, reason = _STORED if wait is None else await _wait(context, receipt, wait, timeout)
-    if wait is not None and state not in (wait, "applied", "rejected"):
-        response.status_code = 202
+    if wait is not None:
+        known = await Wait(context=context, request=request, receipt=receipt, wait=wait, seconds=timeout).ended()
+        response.status_code = response.status_code if known.answers(wait) else 202
     return PublishedEvent(
         event_id=receipt.event_id,
         offset=receipt.position.offset,
         position=str(receipt.position),
-        state=state,
-        reason=reason,
+        state=known.state,
+        reason=known.reason,
     )
+
+
+async def _published(context: AdminContext, event: Event) -> Receipt:
+    begun_at = time.monotonic()
+    [receipt] = await context.hub.append([event])
+    metrics.published(1, duplicates=0 if receipt.created else 1, seconds=time.monotonic() - begun_at)
+    return receipt
 
 
 def _event(gateway_id: str, body: NewEvent) -> Event:
@@ -76,32 +69,6 @@ def _event(gateway_id: str, body: NewEvent) -> Event:
         data=body.data,
         event_id=body.event_id or uuid4(),
     )
-
-
-async def _wait(context: AdminContext, receipt: Receipt, wait: WaitFor, seconds: float) -> tuple[_State, str]:
-    """What is known of an event once it is what the caller waits for, or once the time is over."""
-    known = _STORED
-    attempt = 0
-    try:
-        async with asyncio.timeout(seconds):
-            while known[0] not in (wait, "applied", "rejected"):
-                attempt += 1
-                await asyncio.sleep(_LOOK.pause(attempt))
-                known = await _known(context, receipt)
-    except TimeoutError:
-        pass
-    return known
-
-
-async def _known(context: AdminContext, receipt: Receipt) -> tuple[_State, str]:
-    offset = receipt.position.offset
-    outcomes = await context.hub.storage.outcomes.of_events(receipt.gateway_id, [offset])
-    if (rejected := next((one for one in outcomes if one.kind is OutcomeKind.REJECTED), None)) is not None:
-        return "rejected", rejected.reason
-    if outcomes:
-        return "applied", ""
-    status = await status_of(context, receipt.gateway_id)
-    return ("confirmed" if status.confirmed >= offset else "stored"), ""
 
 
 @router.get("")

@@ -21,8 +21,9 @@ from gatecast.server.admin_api.models import (
     TokenView,
     WhyView,
 )
-from gatecast.server.admin_api.views import gateway_view, why
-from gatecast.storage.contract import GatewayStatus, OutcomeKind
+from gatecast.server.admin_api.views import gateway_summary
+from gatecast.server.admin_api.why import standing_rejection, why
+from gatecast.storage.contract import GatewayStatus
 
 router = APIRouter(prefix="/api/v1/gateways", tags=["gateways"])
 
@@ -53,7 +54,7 @@ async def list_gateways(
     """A page of gateways, in the order of their names."""
     gateways = await context.gateways.page(organization, after=after, limit=limit + 1)
     status = await context.hub.storage.presence.status([gateway.id for gateway in gateways])
-    shown = [gateway_view(gateway, status[gateway.id]) for gateway in gateways[:limit] if gateway.id in status]
+    shown = [gateway_summary(gateway, status[gateway.id]) for gateway in gateways[:limit] if gateway.id in status]
     return GatewayPage(items=shown, next=gateways[limit - 1].fields.name if len(gateways) > limit else None)
 
 
@@ -94,9 +95,7 @@ async def explain_gateway(gateway_id: GatewayId, context: Context, organization:
     """Why a gateway is, or is not, up to date."""
     await context.gateways.get(organization, gateway_id)
     status = await status_of(context, gateway_id)
-    outcomes = await context.hub.storage.outcomes.of_events(gateway_id, [status.head])
-    rejected = any(outcome.kind is OutcomeKind.REJECTED for outcome in outcomes)
-    return why(status, rejected=status.head if rejected else None)
+    return why(status, rejected=await standing_rejection(context.hub.storage, status))
 
 
 @router.post("/{gateway_id}/resynchronized", status_code=204)
@@ -156,7 +155,9 @@ async def status_of(context: AdminContext, gateway_id: str) -> GatewayStatus:
 
 async def _shown(context: AdminContext, gateway: Gateway, response: Response) -> GatewayView:
     response.headers["ETag"] = f'"{gateway.version}"'
-    return gateway_view(gateway, await status_of(context, gateway.id))
+    summary = gateway_summary(gateway, await status_of(context, gateway.id))
+    manifest = await context.gateways.manifest(gateway.organization, gateway.id)
+    return GatewayView(**dict(summary), manifest=dict(manifest) if manifest is not None else None)
 
 
 def _version(if_match: str | None) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -19,6 +19,12 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=512, p
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=MAX_IDENTIFIER_LENGTH + 64)]
 
 
+WhyCode: TypeAlias = Literal["current", "offline", "slow", "rejected", "not-confirming", "pod-lagging", "resync-needed"]
+
+
+EventState: TypeAlias = Literal["stored", "confirmed", "applied", "rejected"]
+
+
 class Model(BaseModel):
     """camelCase outside, snake_case inside; unknown fields are errors."""
 
@@ -29,14 +35,16 @@ class NewGateway(Model):
     """A gateway to register."""
 
     name: Name = Field(description="Unique in your organization.", examples=["edge-eu-1"])
-    display_name: Text = ""
+    display_name: Text = Field("", examples=["Europe 1"])
     description: Text = ""
-    vhost: Text = ""
+    vhost: Text = Field("", examples=["eu-1.gateways.example"])
     type: GatewayType = GatewayType.REGULAR
     connection_policy: ConnectionPolicy = Field(
         ConnectionPolicy.ALL, description="`newest-only` closes older connections when a new one comes."
     )
-    properties: dict[str, Any] = Field(default_factory=dict, description="At most 16 KiB of JSON.")
+    properties: dict[str, Any] = Field(
+        default_factory=dict, description="At most 16 KiB of JSON.", examples=[{"region": "eu"}]
+    )
 
 
 class GatewayChanges(Model):
@@ -71,7 +79,7 @@ class ConnectionView(Model):
     connected_at: datetime
 
 
-class GatewayView(Model):
+class GatewaySummary(Model):
     """A gateway, and how its delivery stands."""
 
     id: str
@@ -82,7 +90,6 @@ class GatewayView(Model):
     type: GatewayType
     connection_policy: ConnectionPolicy
     properties: dict[str, Any]
-    manifest: dict[str, Any] | None = Field(description="What the gateway said of itself.")
     created_at: datetime
     updated_at: datetime
     connected: bool = Field(description="True while a pod with a valid lease holds a connection.")
@@ -94,17 +101,23 @@ class GatewayView(Model):
     resync_reason: str | None = Field(description="Why the gateway must resynchronize, or null.")
 
 
+class GatewayView(GatewaySummary):
+    """A gateway with everything that is known of it."""
+
+    manifest: dict[str, Any] | None = Field(description="What the gateway said of itself; null before it did.")
+
+
 class GatewayPage(Model):
     """A page of gateways, in the order of their names."""
 
-    items: list[GatewayView]
+    items: list[GatewaySummary]
     next: str | None = Field(description="Pass it as `after` for the next page; null: there is none.")
 
 
 class WhyView(Model):
     """Why a gateway is, or is not, up to date."""
 
-    code: str = Field(examples=["current", "offline", "slow"])
+    code: WhyCode
     cause: str = Field(description="The same in words.")
 
 
@@ -138,8 +151,12 @@ class NewEvent(Model):
     type: Identifier = Field(examples=["llmprovider.deployed"])
     action: Action
     entity_type: Identifier = Field(examples=["LlmProvider"])
-    entity_id: Identifier
-    data: dict[str, Any] = Field(default_factory=dict, description="A JSON object, at most 1 MiB encoded.")
+    entity_id: Identifier = Field(examples=["4b1f7f0e-0d7f-4a1e-9d0c-2f6f6d1d9a55"])
+    data: dict[str, Any] = Field(
+        default_factory=dict,
+        description="A JSON object, at most 1 MiB encoded.",
+        examples=[{"providerId": "4b1f7f0e-0d7f-4a1e-9d0c-2f6f6d1d9a55"}],
+    )
     event_id: UUID | None = Field(None, description="Made when absent. The same id again is not stored again.")
 
 
@@ -149,7 +166,7 @@ class PublishedEvent(Model):
     event_id: UUID
     offset: int
     position: str = Field(description="Written `epoch:offset`.")
-    state: Literal["stored", "confirmed", "applied", "rejected"] = Field(
+    state: EventState = Field(
         description="What is known of it: stored, confirmed by the gateway, applied, or rejected."
     )
     reason: str = Field("", description="Why it was rejected.")
@@ -194,4 +211,8 @@ class Problem(BaseModel):
     status: int
     detail: str
     field: str | None = Field(None, description="The field at fault.")
+    rule: str | None = Field(None, description="What is allowed, as a phrase that continues `must`.")
     value: str | None = Field(None, description="The refused value, shortened.")
+    size: int | None = Field(None, description="Size of the data, in bytes.")
+    limit: int | None = Field(None, description="The largest size, in bytes.")
+    current: str | None = Field(None, description="The ETag that the resource has now.")

@@ -1,0 +1,101 @@
+"""Waiting until a gateway has confirmed or applied an event."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+
+from fastapi import Request
+
+from gatecast.errors import StorageError, UnknownGateway
+from gatecast.server.admin_api.context import AdminContext
+from gatecast.server.admin_api.gateways import status_of
+from gatecast.server.admin_api.models import EventState
+from gatecast.storage.contract import OutcomeKind, Receipt
+from gatecast.waiting import Backoff
+
+#: How often the database is asked while a caller waits.
+_LOOK = Backoff(first=0.02, longest=0.25)
+
+#: A last look at a database that hangs is given up so much later, in seconds.
+_GRACE = 2.0
+
+
+class WaitFor(StrEnum):
+    """What a publisher may wait for."""
+
+    CONFIRMED = "confirmed"
+    APPLIED = "applied"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of an event that is durable."""
+
+    state: EventState = "stored"
+    #: Why it was rejected.
+    reason: str = ""
+
+    def answers(self, wait: WaitFor) -> bool:
+        """Whether waiting longer would tell no more."""
+        return self.state in (wait, "applied", "rejected")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """A publisher that waits for a gateway."""
+
+    context: AdminContext
+    #: Its request: when it is gone, nobody waits any more.
+    request: Request
+    receipt: Receipt
+    wait: WaitFor
+    #: At most this long.
+    seconds: float
+
+    async def ended(self) -> Known:
+        """What is known once it is what was waited for, or once the time is over.
+
+        The event is durable already, so trouble with the database or the end of this pod ends the wait and is no error.
+        """
+        if self.context.waits.locked():
+            return await self._look(Known())
+        async with self.context.waits:
+            return await self._watch()
+
+    async def _watch(self) -> Known:
+        ends_at = asyncio.get_running_loop().time() + self.seconds
+        known, attempt = Known(), 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(ends_at + _GRACE):
+                while True:
+                    known = await self._look(known)
+                    left = ends_at - asyncio.get_running_loop().time()
+                    if known.answers(self.wait) or left <= 0 or await self._is_over():
+                        break
+                    attempt += 1
+                    await self.context.pause(min(left, _LOOK.pause(attempt)))
+        return known
+
+    async def _is_over(self) -> bool:
+        return self.context.stopping.is_set() or await self.request.is_disconnected()
+
+    async def _look(self, before: Known) -> Known:
+        try:
+            return await self._known()
+        except (StorageError, UnknownGateway):
+            return before
+
+    async def _known(self) -> Known:
+        gateway_id, position = self.receipt.gateway_id, self.receipt.position
+        outcomes = await self.context.hub.storage.outcomes.of_events(gateway_id, [position.offset])
+        if (rejected := next((one for one in outcomes if one.kind is OutcomeKind.REJECTED), None)) is not None:
+            return Known("rejected", rejected.reason)
+        if outcomes:
+            return Known("applied")
+        status = await status_of(self.context, gateway_id)
+        # In another epoch the same offset is another event.
+        confirmed = status.epoch == position.epoch and status.confirmed >= position.offset
+        return Known("confirmed" if confirmed else "stored")

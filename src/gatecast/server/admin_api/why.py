@@ -1,0 +1,67 @@
+"""Why a gateway is, or is not, up to date."""
+
+from __future__ import annotations
+
+from gatecast.errors import shorten
+from gatecast.server.admin_api.models import WhyView
+from gatecast.storage.contract import GatewayStatus, Outcome, OutcomeKind, ReadRequest, Storage
+
+#: A gateway that is connected and this far behind, in seconds, does not confirm any more.
+SLOW_UNTIL = 10.0
+
+#: So many of the newest events are searched for rejections.
+_RECENT_EVENTS = 100
+_RECENT_BYTES = 8 * 1024 * 1024
+
+
+def why(status: GatewayStatus, *, rejected: Outcome | None) -> WhyView:
+    """The cause, from what storage knows; `rejected` is a rejection that still stands."""
+    if status.resync_reason is not None:
+        cause = f"its position cannot be continued ({status.resync_reason}); it must read the desired state anew"
+        return WhyView(code="resync-needed", cause=cause)
+    if status.head > status.confirmed:
+        return _why_behind(status, status.head - status.confirmed)
+    if rejected is not None:
+        said = f": {shorten(rejected.reason)}" if rejected.reason else ""
+        cause = f"everything was handled, but it rejected the event at offset {rejected.offset}{said}"
+        return WhyView(code="rejected", cause=cause)
+    return WhyView(code="current", cause="it has confirmed every event")
+
+
+def _why_behind(status: GatewayStatus, lag: int) -> WhyView:
+    if not status.connections:
+        return WhyView(code="offline", cause=f"it is not connected; {lag:,} events wait for it")
+    if status.sent <= status.confirmed:
+        return WhyView(code="pod-lagging", cause=f"{lag:,} events are stored, and its pod has not sent them yet")
+    if status.lag_seconds < SLOW_UNTIL:
+        return WhyView(code="slow", cause=f"it is working: {lag:,} events are not confirmed yet")
+    return WhyView(
+        code="not-confirming",
+        cause=f"events were sent up to offset {status.sent}, and none behind {status.confirmed} was confirmed "
+        f"for {status.lag_seconds:.0f} s",
+    )
+
+
+async def standing_rejection(storage: Storage, status: GatewayStatus) -> Outcome | None:
+    """The last rejection among the newest events, unless a later event replaced what was rejected."""
+    recent = list(range(max(0, status.head - _RECENT_EVENTS) + 1, status.head + 1))
+    outcomes = await storage.outcomes.of_events(status.gateway_id, recent)
+    rejections = [one for one in outcomes if one.kind is OutcomeKind.REJECTED]
+    if not rejections:
+        return None
+    newest = await _newest_of_their_entities(storage, status.gateway_id, rejections)
+    return next((one for one in reversed(rejections) if newest.get(one.offset, one.offset) == one.offset), None)
+
+
+async def _newest_of_their_entities(storage: Storage, gateway_id: str, rejections: list[Outcome]) -> dict[int, int]:
+    """For each event since the first rejection, the offset of the last event of the same entity."""
+    request = ReadRequest(
+        gateway_id=gateway_id,
+        after=rejections[0].offset - 1,
+        max_events=_RECENT_EVENTS,
+        max_bytes=_RECENT_BYTES,
+    )
+    [result] = await storage.log.read([request])
+    events = result.events if result is not None else []
+    last = {(event.entity_type, event.entity_id): event.offset for event in events}
+    return {event.offset: last[event.entity_type, event.entity_id] for event in events}

@@ -1,0 +1,239 @@
+"""JWTs of a configured OIDC issuer, as credentials of the admin API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+
+import aiohttp
+import jwt
+
+from gatecast.errors import Forbidden, InvalidValue, IssuerUnavailable, SettingInvalid, Unauthenticated
+from gatecast.events import clean_identifier
+from gatecast.settings import variable
+from gatecast.telemetry import get_logger
+
+#: Signatures that only the holder of a private key can make. Anything symmetric would let a reader of keys sign.
+ALGORITHMS = (
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "ES512",
+    "EdDSA",
+)
+
+#: How far the issuer's clock may differ from ours, in seconds.
+LEEWAY = 30.0
+
+#: Keys are asked for again after this time; in seconds.
+KEYS_FRESH = 3600.0
+
+#: When the issuer does not answer, its last keys are used for so long; in seconds.
+KEYS_USABLE = 24 * 3600.0
+
+#: The issuer is asked at most once in this time, whatever tokens come; in seconds.
+ASK_INTERVAL = 30.0
+
+#: Largest token, in characters.
+MAX_TOKEN_LENGTH = 8 * 1024
+
+_FETCH_TIME_LIMIT = 5.0
+_MAX_ANSWER_BYTES = 512 * 1024
+_MAX_KEYS = 100
+
+#: The JSON object at a URL; raises OSError, TimeoutError, ValueError or aiohttp.ClientError when there is none.
+Fetch: TypeAlias = Callable[[str], Awaitable[Mapping[str, Any]]]
+
+_logger = get_logger("oidc")
+
+
+def is_jwt(token: str) -> bool:
+    """Whether a token has the shape of a JWT; our own tokens have not."""
+    return token.startswith("eyJ") and token.count(".") == 2  # noqa: PLR2004 - header, claims, signature
+
+
+async def fetch_json(url: str) -> Mapping[str, Any]:
+    """The JSON object at a URL, within 5 seconds, without redirects.
+
+    Raises:
+        ValueError: it is no object, too large, or not at an address that is safe to ask.
+        aiohttp.ClientError: there is no answer, or it is an error.
+        TimeoutError: it takes too long.
+    """
+    _require_safe(url)
+    limit = aiohttp.ClientTimeout(total=_FETCH_TIME_LIMIT)
+    async with aiohttp.ClientSession(timeout=limit) as session, session.get(url, allow_redirects=False) as answer:
+        if answer.status != HTTPStatus.OK:
+            raise ValueError(f"it answers {answer.status}")
+        text = await answer.content.read(_MAX_ANSWER_BYTES + 1)
+        while len(text) <= _MAX_ANSWER_BYTES and (more := await answer.content.read(_MAX_ANSWER_BYTES)):
+            text += more
+    if len(text) > _MAX_ANSWER_BYTES:
+        raise ValueError("the answer is too large")
+    return _object(json.loads(text))
+
+
+def _require_safe(url: str) -> None:
+    """Keys that come over a wire which others can write to prove nothing; the text continues "must …"."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")):
+        raise ValueError("begin with https://")
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")  # noqa: TRY004 - a wrong answer, not a wrong call
+    return value
+
+
+class _IssuerKeys:
+    """The public keys of an issuer, by their id; asked for when they are missing or old, at most every 30 s."""
+
+    def __init__(self, issuer: str, *, fetch: Fetch, clock: Callable[[], float]) -> None:
+        self._issuer = issuer
+        self._fetch = fetch
+        self._clock = clock
+        self._keys: Mapping[str, jwt.PyJWK] = {}
+        self._fetched_at = self._asked_at = float("-inf")
+        self._asking = asyncio.Lock()
+
+    async def find(self, key_id: str) -> jwt.PyJWK | None:
+        """The key with this id; None: the issuer has none.
+
+        Raises:
+            IssuerUnavailable: that cannot be told now.
+        """
+        if self._should_ask(key_id):
+            async with self._asking:
+                # Whoever waited here finds that it was just done.
+                if self._should_ask(key_id):
+                    await self._ask()
+        if self._clock() - self._fetched_at > KEYS_USABLE:
+            raise IssuerUnavailable
+        key = self._keys.get(key_id)
+        if key is None and self._asked_at > self._fetched_at:
+            # The last question was not answered, so this may be a key that we could not hear of.
+            raise IssuerUnavailable
+        return key
+
+    def _should_ask(self, key_id: str) -> bool:
+        now = self._clock()
+        wanted = key_id not in self._keys or now - self._fetched_at > KEYS_FRESH
+        return wanted and now - self._asked_at >= ASK_INTERVAL
+
+    async def _ask(self) -> None:
+        try:
+            keys = await self._fetch_keys()
+        except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError) as error:
+            _logger.warning("issuer-does-not-answer", issuer=self._issuer, error=str(error) or type(error).__name__)
+            self._asked_at = self._clock()
+        else:
+            self._keys = keys
+            self._asked_at = self._fetched_at = self._clock()
+
+    async def _fetch_keys(self) -> Mapping[str, jwt.PyJWK]:
+        configuration = await self._fetch(f"{self._issuer.rstrip('/')}/.well-known/openid-configuration")
+        if configuration["issuer"] != self._issuer:
+            raise ValueError("its configuration names another issuer")
+        answer = await self._fetch(configuration["jwks_uri"])
+        return {key.key_id: key for key in map(_key, answer["keys"][:_MAX_KEYS]) if key is not None and key.key_id}
+
+
+def _key(described: Mapping[str, Any]) -> jwt.PyJWK | None:
+    """A key that signatures can be checked with; None: it is for something else."""
+    try:
+        key = jwt.PyJWK(dict(described))
+    except jwt.PyJWTError:
+        return None
+    return key if key.algorithm_name in ALGORITHMS and key.public_key_use in (None, "sig") else None
+
+
+class OidcIssuer:
+    """Recognizes the JWTs of one issuer."""
+
+    def __init__(
+        self,
+        issuer: str,
+        *,
+        audience: str,
+        organization_claim: str,
+        fetch: Fetch = fetch_json,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._issuer = issuer
+        self._audience = audience
+        self._organization_claim = organization_claim
+        self._keys = _IssuerKeys(issuer, fetch=fetch, clock=clock)
+
+    @classmethod
+    def configured(cls, issuer: str, audience: str, organization_claim: str) -> OidcIssuer | None:
+        """The issuer that the settings of these names describe; None: they name none.
+
+        Raises:
+            SettingInvalid: the issuer has no safe address, or no audience is named, so that any of its tokens would do.
+        """
+        if not issuer:
+            return None
+        try:
+            _require_safe(issuer)
+        except ValueError as problem:
+            raise SettingInvalid(variable("oidc_issuer"), issuer, str(problem)) from None
+        if not audience:
+            raise SettingInvalid(variable("oidc_audience"), audience, "be set where an issuer is")
+        return cls(issuer, audience=audience, organization_claim=organization_claim)
+
+    async def organization_of(self, token: str) -> str:
+        """The organization that this token administers.
+
+        Raises:
+            Unauthenticated: the token is not valid.
+            Forbidden: it is valid, and names no organization.
+            IssuerUnavailable: that cannot be told now.
+        """
+        claims = self._claims(token, await self._key_of(token))
+        try:
+            return clean_identifier(self._organization_claim, claims.get(self._organization_claim))
+        except InvalidValue:
+            raise Forbidden(f"the token names no organization in its claim {self._organization_claim}") from None
+
+    async def _key_of(self, token: str) -> jwt.PyJWK:
+        if len(token) > MAX_TOKEN_LENGTH:
+            raise Unauthenticated
+        try:
+            header = jwt.get_unverified_header(token)
+        except jwt.PyJWTError:
+            raise Unauthenticated from None
+        key_id = header.get("kid")
+        # What can never be valid does not make us ask the issuer.
+        if header.get("alg") not in ALGORITHMS or not isinstance(key_id, str):
+            raise Unauthenticated
+        key = await self._keys.find(key_id)
+        if key is None:
+            raise Unauthenticated
+        return key
+
+    def _claims(self, token: str, key: jwt.PyJWK) -> Mapping[str, Any]:
+        try:
+            claims: Mapping[str, Any] = jwt.decode(
+                token,
+                key,
+                # The key's own: a token does not choose how it is checked.
+                algorithms=[key.algorithm_name],
+                audience=self._audience,
+                issuer=self._issuer,
+                leeway=LEEWAY,
+                options={"require": ["exp", "iss", "aud"], "enforce_minimum_key_length": True},
+            )
+        except jwt.PyJWTError:
+            raise Unauthenticated from None
+        return claims

@@ -47,7 +47,9 @@ CREATE TABLE gatecast.cursors (
 
 CREATE TABLE gatecast.pods (
     pod_id      text PRIMARY KEY,
-    lease_until timestamptz NOT NULL
+    lease_until timestamptz NOT NULL,
+    -- True once its lease has run out and the positions that its connections held back have been moved.
+    released    boolean NOT NULL DEFAULT false
 );
 
 CREATE TABLE gatecast.connections (
@@ -64,7 +66,7 @@ CREATE TABLE gatecast.connections (
     dismissal     text
 ) WITH (fillfactor = 70);
 CREATE INDEX connections_gateway ON gatecast.connections (gateway_id, replica);
-CREATE INDEX connections_pod ON gatecast.connections (pod_id) WHERE dismissal IS NOT NULL;
+CREATE INDEX connections_pod ON gatecast.connections (pod_id, dismissal);
 CREATE INDEX connections_token ON gatecast.connections (token_id) WHERE token_id IS NOT NULL;
 
 CREATE TABLE gatecast.outcomes (
@@ -259,6 +261,9 @@ BEGIN
 END $$;
 
 -- Positions ---------------------------------------------------------------------------------------------------------
+--
+-- Everything from here on works on keys that it is given or has just looked up. The planner cannot know how few they are
+-- and would rather read a table as a whole; hence the settings on the functions.
 
 -- Move each of these positions to what its slowest live connection has confirmed. Who reports is alive, even if its
 -- pod's lease ran out a moment ago. What a connection confirmed before its gateway was deleted says nothing about a log
@@ -283,7 +288,8 @@ $$;
 CREATE FUNCTION gatecast.record_progress(
     p_connection_ids text[], p_gateway_ids text[], p_replicas text[], p_epochs uuid[], p_sent bigint[],
     p_confirmed bigint[], p_remove boolean
-) RETURNS void LANGUAGE plpgsql AS $$
+) RETURNS void LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     -- Lock the shared positions first: two pods that report at the same time would otherwise each see the other's old
@@ -306,49 +312,58 @@ BEGIN
     END IF;
 END $$;
 
--- Keep a pod alive; tell whether it was known. Looks after what dead pods left: their connections no longer hold
--- positions back, and long after its death a pod is forgotten.
-CREATE FUNCTION gatecast.renew_lease(p_pod_id text, p_duration interval) RETURNS boolean LANGUAGE plpgsql AS $$
-DECLARE
-    known boolean := EXISTS (SELECT FROM gatecast.pods p WHERE p.pod_id = p_pod_id);
-    gateway_ids text[];
-    replicas text[];
-BEGIN
-    INSERT INTO gatecast.pods (pod_id, lease_until) VALUES (p_pod_id, now() + p_duration)
-    ON CONFLICT (pod_id) DO UPDATE SET lease_until = excluded.lease_until;
-    SELECT array_agg(o.gateway_id ORDER BY o.gateway_id, o.replica), array_agg(o.replica ORDER BY o.gateway_id, o.replica)
-    INTO gateway_ids, replicas
-    FROM gatecast.connections o JOIN gatecast.pods p USING (pod_id) WHERE p.lease_until <= now();
-    IF gateway_ids IS NOT NULL THEN
-        PERFORM FROM gatecast.cursors c
-        WHERE (c.gateway_id, c.replica) IN (SELECT * FROM unnest(gateway_ids, replicas))
-        ORDER BY c.gateway_id, c.replica FOR NO KEY UPDATE;
-        PERFORM gatecast.advance_positions(gateway_ids, replicas, '{}');
-        WITH dead AS (
-            DELETE FROM gatecast.pods WHERE pod_id IN (
-                SELECT pod_id FROM gatecast.pods WHERE lease_until < now() - interval '10 minutes'
-                FOR UPDATE SKIP LOCKED)
-            RETURNING pod_id)
-        DELETE FROM gatecast.connections o USING dead d WHERE o.pod_id = d.pod_id;
-    END IF;
-    RETURN known;
-END $$;
-
--- Remove a pod that has shut down in order, with its connections.
-CREATE FUNCTION gatecast.end_lease(p_pod_id text) RETURNS void LANGUAGE plpgsql AS $$
+-- Move the positions that connections of these pods, which live no more, held back; with p_remove forget the connections.
+CREATE FUNCTION gatecast.release_positions(p_pod_ids text[], p_remove boolean) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     gateway_ids text[];
     replicas text[];
 BEGIN
     SELECT array_agg(o.gateway_id), array_agg(o.replica) INTO gateway_ids, replicas
-    FROM gatecast.connections o WHERE o.pod_id = p_pod_id;
+    FROM gatecast.connections o WHERE o.pod_id = ANY (p_pod_ids);
     -- Lock the shared positions first, for the same reason as in record_progress.
     PERFORM FROM gatecast.cursors c
     WHERE (c.gateway_id, c.replica) IN (SELECT * FROM unnest(gateway_ids, replicas))
     ORDER BY c.gateway_id, c.replica FOR NO KEY UPDATE;
-    DELETE FROM gatecast.pods WHERE pod_id = p_pod_id;
-    DELETE FROM gatecast.connections o WHERE o.pod_id = p_pod_id;
+    IF p_remove THEN
+        DELETE FROM gatecast.connections o WHERE o.pod_id = ANY (p_pod_ids);
+    END IF;
     PERFORM gatecast.advance_positions(gateway_ids, replicas, '{}');
+END $$;
+
+-- Keep a pod alive; tell whether it was known. Looks after what dead pods left: their connections no longer hold
+-- positions back, and long after its death a pod is forgotten.
+CREATE FUNCTION gatecast.renew_lease(p_pod_id text, p_duration interval) RETURNS boolean LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+DECLARE
+    known boolean := EXISTS (SELECT FROM gatecast.pods p WHERE p.pod_id = p_pod_id);
+    dead text[];
+BEGIN
+    INSERT INTO gatecast.pods (pod_id, lease_until) VALUES (p_pod_id, now() + p_duration)
+    ON CONFLICT (pod_id) DO UPDATE SET lease_until = excluded.lease_until, released = false;
+    -- One renewal does it for all, and once for each death: whoever finds a pod locked leaves it to the other.
+    SELECT array_agg(d.pod_id) INTO dead FROM (
+        SELECT p.pod_id FROM gatecast.pods p
+        WHERE p.lease_until <= now() AND NOT p.released AND p.pod_id <> p_pod_id FOR NO KEY UPDATE SKIP LOCKED) d;
+    IF dead IS NOT NULL THEN
+        PERFORM gatecast.release_positions(dead, false);
+        UPDATE gatecast.pods SET released = true WHERE pod_id = ANY (dead);
+    END IF;
+    SELECT array_agg(d.pod_id) INTO dead FROM (
+        SELECT p.pod_id FROM gatecast.pods p
+        WHERE p.lease_until < now() - interval '10 minutes' FOR UPDATE SKIP LOCKED) d;
+    IF dead IS NOT NULL THEN
+        PERFORM gatecast.release_positions(dead, true);
+        DELETE FROM gatecast.pods WHERE pod_id = ANY (dead);
+    END IF;
+    RETURN known;
+END $$;
+
+-- Remove a pod that has shut down in order, with its connections.
+CREATE FUNCTION gatecast.end_lease(p_pod_id text) RETURNS void LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+BEGIN
+    DELETE FROM gatecast.pods WHERE pod_id = p_pod_id;
+    PERFORM gatecast.release_positions(ARRAY[p_pod_id], true);
 END $$;
 
 -- Retention ---------------------------------------------------------------------------------------------------------
@@ -357,7 +372,8 @@ END $$;
 -- never makes a publisher wait and can never be part of a deadlock.
 CREATE FUNCTION gatecast.trim_events(
     p_keep_confirmed interval, p_keep_at_most interval, p_max_events bigint, p_chunk integer
-) RETURNS bigint LANGUAGE plpgsql AS $$
+) RETURNS bigint LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 DECLARE
     removed bigint;
 BEGIN

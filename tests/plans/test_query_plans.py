@@ -1,0 +1,177 @@
+"""What a statement reads depends on what it is asked for, never on how much there is."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from gatecast.events import Position
+from gatecast.storage.contract import Outcome, OutcomeKind, Progress, ReadRequest, Storage, TrimPolicy
+from gatecast.testing.postgres_reads import reads_of
+from gatecast.testing.storage_backend import ALIVE, make_connection, make_event
+
+#: Often enough that prepared statements, and those inside functions, change to their generic plans.
+_OFTEN = 8
+
+_LONG = timedelta(days=3_650)
+
+_numbers = itertools.count(1)
+
+#: Something to do with a storage whose epoch is known.
+Work = Callable[[Storage, UUID], Awaitable[object]]
+
+
+async def _publish_one(storage: Storage, _epoch: UUID) -> None:
+    await storage.log.publish([[make_event("gateway-9")]], wait=False)
+
+
+async def _publish_batch(storage: Storage, _epoch: UUID) -> None:
+    """200 events for 100 gateways."""
+    groups = [[make_event(f"gateway-{number}"), make_event(f"gateway-{number}")] for number in range(1, 101)]
+    await storage.log.publish(groups, wait=False)
+
+
+async def _publish_fan_out(storage: Storage, _epoch: UUID) -> None:
+    event = make_event("gateway-1")
+    await storage.log.publish([[event.addressed_to(f"gateway-{number}") for number in range(1, 101)]])
+
+
+async def _publish_again(storage: Storage, _epoch: UUID) -> None:
+    event = make_event("gateway-9")
+    for groups in ([[event]], [[event], [event]], [[event]]):
+        await storage.log.publish(groups)
+
+
+async def _publish_to_nobody(storage: Storage, _epoch: UUID) -> None:
+    await storage.log.publish([[make_event("nobody")], [make_event("nobody")]])
+
+
+async def _read(storage: Storage, _epoch: UUID) -> None:
+    """100 gateways, 5 events each."""
+    await storage.log.read(
+        [
+            ReadRequest(gateway_id=f"gateway-{number}", after=2, max_events=5, max_bytes=1_000_000)
+            for number in range(1, 101)
+        ]
+    )
+
+
+async def _read_at_the_head(storage: Storage, _epoch: UUID) -> None:
+    await storage.log.read(
+        [ReadRequest(gateway_id="gateway-777", after=10, max_events=256, max_bytes=1_000_000) for _ in range(100)]
+    )
+
+
+async def _ask_for_changes(storage: Storage, _epoch: UUID) -> None:
+    # A marker that lies ahead of every transaction; what comes back is the one of now.
+    marker = (await storage.log.changed_since(2**60)).marker
+    await storage.log.changed_since(marker)
+
+
+async def _connect_and_leave(storage: Storage, epoch: UUID) -> None:
+    connection = make_connection(f"new-{next(_numbers)}", "gateway-5")
+    await storage.presence.standing(connection.gateway_id, "")
+    await storage.presence.connect(connection, start=Position(epoch, 8), newest_only=True)
+    await storage.presence.disconnect([_progress(epoch, connection.connection_id, "gateway-5")])
+
+
+async def _report_progress(storage: Storage, epoch: UUID) -> None:
+    """100 connections."""
+    progress = [_progress(epoch, f"connection-{number}", f"gateway-{number}") for number in range(1, 101)]
+    await storage.presence.record_progress(progress)
+
+
+async def _look_after_the_pod(storage: Storage, _epoch: UUID) -> None:
+    await storage.presence.renew_lease("pod-1", ALIVE)
+    await storage.presence.dismissals("pod-1")
+
+
+async def _revoke(storage: Storage, _epoch: UUID) -> None:
+    await storage.presence.dismiss_token("token-4711")
+
+
+async def _show_status(storage: Storage, _epoch: UUID) -> None:
+    """50 gateways."""
+    await storage.presence.status([f"gateway-{number}" for number in range(1, 51)])
+
+
+async def _note_outcomes(storage: Storage, _epoch: UUID) -> None:
+    outcomes = [
+        Outcome(gateway_id=f"gateway-{number}", replica="", offset=7, kind=OutcomeKind.APPLIED, reason="")
+        for number in range(1, 101)
+    ]
+    await storage.outcomes.record(outcomes)
+    await storage.outcomes.of_events("gateway-1", [1, 7])
+
+
+async def _register_and_forget(storage: Storage, _epoch: UUID) -> None:
+    gateway_id = f"new-{next(_numbers)}"
+    await storage.log.register(gateway_id)
+    await storage.log.publish([[make_event(gateway_id)]])
+    await storage.log.forget(gateway_id)
+
+
+#: The most rows and index entries that one round may read, over all tables.
+_WORK: list[tuple[Work, int]] = [
+    (_publish_one, 20),
+    (_publish_batch, 2_000),
+    (_publish_fan_out, 1_500),
+    (_publish_again, 60),
+    (_publish_to_nobody, 20),
+    (_read, 2_000),
+    (_read_at_the_head, 600),
+    (_ask_for_changes, 20),
+    (_connect_and_leave, 60),
+    (_report_progress, 2_500),
+    (_look_after_the_pod, 60),
+    (_revoke, 20),
+    (_show_status, 1_000),
+    (_note_outcomes, 1_000),
+    (_register_and_forget, 60),
+]
+
+
+@pytest.mark.parametrize(("work", "most_rows"), _WORK, ids=[work.__name__.strip("_") for work, _ in _WORK])
+async def test_it_reads_what_it_is_asked_for(large_url: str, work: Work, most_rows: int) -> None:
+    """No table that grows is ever read as a whole, however often the statement runs."""
+
+    async def repeat(storage: Storage) -> None:
+        epoch = (await storage.log.changed_since(2**60)).epoch
+        for _ in range(_OFTEN):
+            await work(storage, epoch)
+
+    reads = await reads_of(large_url, repeat)
+    assert reads["events"].scans == 0
+    # Without statistics a table of connections may be read as a whole; within a minute autovacuum makes them.
+    tables = ("events", "outcomes", "cursors") if "fresh" in large_url else tuple(reads)
+    assert sum(reads[table].rows for table in tables) <= most_rows * _OFTEN, reads
+
+
+async def test_s19_looking_for_old_events_reads_one_event_for_each_gateway(large_url: str) -> None:
+    policy = TrimPolicy(keep_confirmed=_LONG, keep_at_most=_LONG, max_events=1_000)
+    reads = await reads_of(large_url, lambda storage: storage.log.trim(policy))
+    assert reads["events"].scans == 0
+    assert reads["events"].rows <= 20_500
+
+
+async def test_s19_a_chunk_of_old_events_reads_about_a_chunk(large_url: str) -> None:
+    """Finding and removing 1,000 events reads a few times as many, not all 200,000."""
+    policy = TrimPolicy(keep_confirmed=_LONG, keep_at_most=_LONG, max_events=5, chunk=1_000)
+
+    async def trim(storage: Storage) -> None:
+        for _ in range(_OFTEN):
+            assert 900 <= await storage.log.trim(policy) <= 1_000
+
+    reads = await reads_of(large_url, trim)
+    assert reads["events"].scans == 0
+    assert reads["events"].rows <= 40_000 * _OFTEN
+
+
+def _progress(epoch: UUID, connection_id: str, gateway_id: str) -> Progress:
+    return Progress(
+        connection_id=connection_id, gateway_id=gateway_id, replica="", epoch=epoch, sent=9, confirmed=next(_numbers)
+    )

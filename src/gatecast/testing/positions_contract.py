@@ -196,6 +196,20 @@ class PositionsContract(StorageBackend):
             await storage.presence.renew_lease(POD, ALIVE)
             assert await stored_offset(storage) == 9
 
+    async def test_a_pod_whose_lease_had_lapsed_catches_up(self, tmp_path: Path) -> None:
+        """What its connections had confirmed counts again once the lease is renewed, also when nothing more comes."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await storage.presence.renew_lease("pod-2", ALIVE)
+            await connect(storage, make_connection("fast"))
+            await connect(storage, make_connection("slow", pod_id="pod-2"))
+            await confirm(storage, make_connection("fast"), 9)
+            await storage.presence.renew_lease(POD, EXPIRED)
+            slow = make_connection("slow", pod_id="pod-2")
+            await storage.presence.disconnect([await progress_of(storage, slow, sent=4, confirmed=4)])
+            assert await stored_offset(storage) == 4
+            await storage.presence.renew_lease(POD, ALIVE)
+            assert await stored_offset(storage) == 9
+
     async def test_a_pod_that_ends_holds_nothing_back(self, tmp_path: Path) -> None:
         """An orderly end moves the positions that the pod held back."""
         async with self.open_with(tmp_path, GATEWAY) as storage:

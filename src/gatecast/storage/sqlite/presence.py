@@ -95,9 +95,11 @@ def _renew_lease(connection: sqlite3.Connection, pod_id: str, duration: timedelt
     change(connection, QUERIES["forget_connections_of_dead_pods"], now - FORGET_AFTER)
     change(connection, QUERIES["forget_dead_pods"], now - FORGET_AFTER)
     known = bool(select(connection, QUERIES["pod"], pod_id))
+    # While this pod's lease had lapsed, its own connections did not count, and positions may not have moved for them.
+    held_back = select(connection, QUERIES["positions_of_lapsed_pods"])
     change(connection, QUERIES["renew_lease"], pod_id, now + duration)
     # What only a dead pod's connections held back moves on.
-    _advance(connection, select(connection, QUERIES["positions_of_dead_pods"]))
+    _advance(connection, held_back)
     return known
 
 

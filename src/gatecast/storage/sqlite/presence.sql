@@ -72,7 +72,7 @@ WHERE cursors.gateway_id = reached.gateway_id AND cursors.replica = reached.repl
 -- name: positions_of_pod
 SELECT DISTINCT gateway_id, replica FROM connections WHERE pod_id = $1
 
--- name: positions_of_dead_pods
+-- name: positions_of_lapsed_pods
 SELECT DISTINCT gateway_id, replica FROM connections
 WHERE pod_id IN (SELECT pod_id FROM pods WHERE lease_until <= now())
 

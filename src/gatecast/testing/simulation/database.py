@@ -356,8 +356,9 @@ class SimulatedPresence:
 
         def renew() -> bool:
             known, now = pod_id in self._rows.leases, self._database.now()
+            lapsed = [row for row in self._rows.connections.values() if not self._lives(row)]
             self._rows.leases[pod_id] = now + duration
-            self._advance_all(row for row in self._rows.connections.values() if not self._lives(row))
+            self._advance_all(lapsed)
             return known
 
         return await self._link.call(renew)

@@ -336,10 +336,15 @@ CREATE FUNCTION gatecast.renew_lease(p_pod_id text, p_duration interval) RETURNS
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 DECLARE
     known boolean := EXISTS (SELECT FROM gatecast.pods p WHERE p.pod_id = p_pod_id);
+    lapsed boolean := EXISTS (SELECT FROM gatecast.pods p WHERE p.pod_id = p_pod_id AND p.lease_until <= now());
     dead text[];
 BEGIN
     INSERT INTO gatecast.pods (pod_id, lease_until) VALUES (p_pod_id, now() + p_duration)
     ON CONFLICT (pod_id) DO UPDATE SET lease_until = excluded.lease_until, released = false;
+    IF lapsed THEN
+        -- Meanwhile its own connections did not count, and positions may not have moved for them.
+        PERFORM gatecast.release_positions(ARRAY[p_pod_id], false);
+    END IF;
     -- One renewal does it for all, and once for each death: whoever finds a pod locked leaves it to the other.
     SELECT array_agg(d.pod_id) INTO dead FROM (
         SELECT p.pod_id FROM gatecast.pods p

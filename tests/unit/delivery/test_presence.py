@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any, cast
+
+from gatecast.delivery.presence import LEASE, PodPresence
+from gatecast.errors import StorageUnavailable
+from gatecast.testing.virtual_time import run_in_virtual_time
+
+
+class _Presence:
+    def __init__(self) -> None:
+        self.known = False
+        self.away = False
+        self.renewals: list[float] = []
+        self.orders: dict[str, str] = {}
+        self.ended = False
+
+    async def renew_lease(self, _pod_id: str, _duration: timedelta) -> bool:
+        await asyncio.sleep(0.1)
+        if self.away:
+            raise StorageUnavailable("away")
+        known, self.known = self.known, True
+        self.ended = False
+        self.renewals.append(asyncio.get_running_loop().time())
+        return known
+
+    async def dismissals(self, _pod_id: str) -> dict[str, str]:
+        if self.away:
+            raise StorageUnavailable("away")
+        orders, self.orders = self.orders, {}
+        return orders
+
+    async def end_lease(self, _pod_id: str) -> None:
+        self.ended = True
+
+
+class _Pod:
+    def __init__(self, poll_interval: float) -> None:
+        self.storage = _Presence()
+        self.dismissed: list[tuple[str, str]] = []
+        self.presence = PodPresence(
+            cast("Any", self.storage),
+            "pod",
+            poll_interval=poll_interval,
+            dismiss=lambda connection_id, reason: self.dismissed.append((connection_id, reason)),
+            dismiss_all=lambda: self.dismissed.append(("all", "")),
+        )
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls, poll_interval: float = 0.5) -> AsyncIterator[_Pod]:
+        pod = cls(poll_interval)
+        runner = asyncio.create_task(pod.presence.run())
+        try:
+            await pod.presence.ready.wait()
+            yield pod
+        finally:
+            runner.cancel()
+            with suppress(asyncio.CancelledError):
+                await runner
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    run_in_virtual_time(work)
+
+
+def test_orders_are_obeyed_at_once_when_there_is_a_hint() -> None:
+    async def run() -> None:
+        async with _Pod.running(poll_interval=100) as pod:
+            await asyncio.sleep(0)
+            pod.storage.orders = {"c": "token-revoked"}
+            pod.presence.look()
+            await asyncio.sleep(0.2)
+            assert pod.dismissed == [("c", "token-revoked")]
+
+    _run(run())
+
+
+def test_a_long_poll_interval_does_not_let_the_lease_run_out() -> None:
+    async def run() -> None:
+        async with _Pod.running(poll_interval=100) as pod:
+            await asyncio.sleep(60)
+            renewals = pod.storage.renewals
+            assert max(b - a for a, b in pairwise(renewals)) < LEASE.total_seconds() / 2
+
+    _run(run())
+
+
+def test_a_pod_that_others_forgot_closes_all_its_connections_once() -> None:
+    async def run() -> None:
+        async with _Pod.running() as pod:
+            pod.storage.away = True
+            await asyncio.sleep(60)
+            assert pod.dismissed == []
+            pod.storage.known = pod.storage.away = False
+            await asyncio.sleep(30)
+            assert pod.dismissed == [("all", "")]
+
+    _run(run())
+
+
+def test_a_lease_that_was_given_back_is_not_renewed_again() -> None:
+    """Not by a renewal that is under way, and not by a later one."""
+
+    async def run() -> None:
+        async with _Pod.running() as pod:
+            await asyncio.sleep(2.05)
+            await pod.presence.end()
+            await asyncio.sleep(30)
+            assert pod.storage.ended
+
+    _run(run())

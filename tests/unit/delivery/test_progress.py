@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, cast
+from uuid import UUID
+
+from gatecast.delivery.progress import FLUSH_INTERVAL, ProgressRecorder
+from gatecast.errors import StorageUnavailable
+from gatecast.storage.contract import Progress
+from gatecast.testing.virtual_time import run_in_virtual_time
+from gatecast.waiting import Backoff
+
+
+class _Presence:
+    """Takes a tenth of a second per write, and fails as often as it is told to."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[str, str, int]] = []
+        self.attempts = 0
+        self.failures = 0
+
+    async def record_progress(self, progress: Sequence[Progress]) -> None:
+        await self._write("record", progress)
+
+    async def disconnect(self, progress: Sequence[Progress]) -> None:
+        await self._write("leave", progress)
+
+    async def _write(self, what: str, progress: Sequence[Progress]) -> None:
+        self.attempts += 1
+        await asyncio.sleep(0.1)
+        if self.failures:
+            self.failures -= 1
+            raise StorageUnavailable("away")
+        self.written += [(what, one.connection_id, one.confirmed) for one in progress]
+
+
+def _progress(confirmed: int, connection_id: str = "c") -> Progress:
+    return Progress(
+        connection_id=connection_id,
+        gateway_id="gw",
+        replica="",
+        epoch=UUID(int=1),
+        sent=confirmed,
+        confirmed=confirmed,
+    )
+
+
+@asynccontextmanager
+async def _recording() -> AsyncIterator[tuple[_Presence, ProgressRecorder]]:
+    presence = _Presence()
+    recorder = ProgressRecorder(cast("Any", presence), backoff=Backoff(first=1, longest=1))
+    runner = asyncio.create_task(recorder.run())
+    try:
+        yield presence, recorder
+    finally:
+        runner.cancel()
+        with suppress(asyncio.CancelledError):
+            await runner
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    run_in_virtual_time(work)
+
+
+def test_what_moves_between_two_writes_is_written_once() -> None:
+    async def run() -> None:
+        async with _recording() as (presence, recorder):
+            recorder.report(_progress(1))
+            await asyncio.sleep(0.15)
+            for confirmed in range(2, 50):
+                recorder.report(_progress(confirmed))
+            await asyncio.sleep(2 * FLUSH_INTERVAL)
+            assert presence.written == [("record", "c", 1), ("record", "c", 49)]
+
+    _run(run())
+
+
+def test_what_moves_during_a_write_is_written_after_it() -> None:
+    async def run() -> None:
+        async with _recording() as (presence, recorder):
+            recorder.report(_progress(1))
+            await asyncio.sleep(0.05)
+            recorder.report(_progress(2))
+            await recorder.flush()
+            assert presence.written == [("record", "c", 1), ("record", "c", 2)]
+
+    _run(run())
+
+
+def test_a_connection_that_leaves_is_written_for_the_last_time() -> None:
+    """What it reported before is older, and what comes after is nobody's any more."""
+
+    async def run() -> None:
+        async with _recording() as (presence, recorder):
+            recorder.report(_progress(1))
+            recorder.leave(_progress(2))
+            recorder.report(_progress(3))
+            await recorder.flush()
+            assert presence.written == [("leave", "c", 2)]
+
+    _run(run())
+
+
+def test_an_outage_loses_nothing() -> None:
+    async def run() -> None:
+        async with _recording() as (presence, recorder):
+            presence.failures = 3
+            recorder.leave(_progress(1, "gone"))
+            recorder.report(_progress(2))
+            await recorder.flush()
+            assert presence.written == [("leave", "gone", 1), ("record", "c", 2)]
+
+    _run(run())

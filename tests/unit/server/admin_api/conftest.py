@@ -1,0 +1,75 @@
+"""The admin API in this process, on every database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from gatecast.controlplane.admin_tokens import AdminTokens
+from gatecast.controlplane.gateway_tokens import GatewayTokens
+from gatecast.controlplane.gateways import QUERIES, Gateways
+from gatecast.controlplane.secrets import digest_of
+from gatecast.hub import EventHub
+from gatecast.server.admin_api import AdminContext, create_admin_app
+from gatecast.settings import Settings
+
+#: An open API: a client of the organization `default`, and what the API works with.
+Api = AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]
+
+
+async def _ready() -> list[str]:
+    return []
+
+
+@asynccontextmanager
+async def _open(settings: Settings, changes: dict[str, Any]) -> AsyncIterator[tuple[httpx.AsyncClient, AdminContext]]:
+    async with EventHub.open(settings=settings, migrations=("gatecast.controlplane.migrations",)) as hub:
+        context = AdminContext(
+            hub=hub,
+            settings=settings,
+            gateways=Gateways(hub),
+            tokens=GatewayTokens(hub),
+            admin_tokens=AdminTokens(hub.storage),
+            problems=_ready,
+        )
+        context = replace(context, **changes)
+        await context.admin_tokens.prepare("default-token")
+        async with hub.storage.database.transaction() as transaction:
+            await transaction.execute(QUERIES["insert_admin_token"], "2", "other", digest_of("other-token"))
+        transport = httpx.ASGITransport(create_admin_app(context), raise_app_exceptions=False)
+        headers = {"Authorization": "Bearer default-token"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://pod", headers=headers) as client:
+            yield client, context
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def open_api(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Api]:
+    """Opens the API on the test's database, with these fields of its context changed.
+
+    The token `default-token` is of the organization `default`, and `other-token` of the organization `other`.
+    """
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'gatecast.db'}"
+    else:
+        url = str(request.getfixturevalue("postgres_url"))
+    settings = Settings(database=url, migrate="always", poll_interval=timedelta(hours=1), notifications=False)
+    return lambda **changes: _open(settings, changes)
+
+
+@pytest.fixture
+def new_gateway() -> Callable[..., Awaitable[str]]:
+    """Creates a gateway and tells its id."""
+
+    async def create(client: httpx.AsyncClient, name: str = "edge", *, headers: dict[str, str] | None = None) -> str:
+        answer = await client.post("/api/v1/gateways", json={"name": name}, headers=headers)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    return create

@@ -1,0 +1,133 @@
+"""The hub on real databases: SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from gatecast.errors import InvalidValue, SubscriptionClosed, UnknownGateway
+from gatecast.hub import EventHub, HubSubscription
+from gatecast.settings import Settings
+from gatecast.testing.storage_backend import GATEWAY, make_event
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of the test's own, of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'events.db'}"
+    found: str = request.getfixturevalue("postgres_url")
+    return found
+
+
+@asynccontextmanager
+async def _hub(url: str, settings: Settings | None = None) -> AsyncIterator[EventHub]:
+    async with EventHub.open(url, settings=settings) as hub:
+        await hub.register_gateway(GATEWAY)
+        yield hub
+
+
+async def _offsets(subscription: HubSubscription, count: int) -> list[int]:
+    return [(await anext(subscription)).offset for _ in range(count)]
+
+
+async def test_what_was_taken_and_not_acknowledged_comes_again(url: str) -> None:
+    async with _hub(url) as hub:
+        await hub.publish([make_event() for _ in range(3)])
+        async with hub.subscribe(GATEWAY) as subscription:
+            subscription.acknowledge(await anext(subscription))
+            assert await _offsets(subscription, 2) == [2, 3]
+        async with hub.subscribe(GATEWAY) as subscription:
+            assert await _offsets(subscription, 2) == [2, 3]
+
+
+async def test_s07_s08_moving_between_pods_neither_rewinds_nor_skips(url: str) -> None:
+    async with _hub(url) as first, _hub(url) as second:
+        for number, hub in enumerate((first, second, first), start=1):
+            async with hub.subscribe(GATEWAY) as subscription:
+                await second.publish(make_event())
+                event = await anext(subscription)
+                assert event.offset == number
+                subscription.acknowledge(event)
+
+
+async def test_s13_the_slowest_of_two_unnamed_subscriptions_holds_the_position(url: str) -> None:
+    async with _hub(url) as hub:
+        await hub.publish([make_event() for _ in range(3)])
+        async with hub.subscribe(GATEWAY) as slow, hub.subscribe(GATEWAY) as quick:
+            assert await _offsets(quick, 3) == [1, 2, 3]
+            quick.acknowledge(replace(quick.position, offset=3))
+            assert await _offsets(slow, 1) == [1]
+            slow.acknowledge(replace(slow.position, offset=1))
+            await hub.delivery.recorder.flush()
+            standing = await hub.storage.presence.standing(GATEWAY, "")
+            assert standing.confirmed is not None
+            assert standing.confirmed.offset == 1
+
+
+async def test_s14_a_hundred_rapid_subscriptions_leave_nothing(url: str) -> None:
+    async with _hub(url) as hub:
+        for _ in range(100):
+            await (await hub.subscribe(GATEWAY)).close()
+        assert (hub.delivery.reader.feeds, len(hub.delivery.subscriptions)) == (0, 0)
+        async with hub.subscribe(GATEWAY) as subscription:
+            await hub.publish(make_event())
+            assert await _offsets(subscription, 1) == [1]
+
+
+async def test_deleting_a_gateway_ends_its_subscriptions_on_every_pod(url: str) -> None:
+    async with _hub(url) as first, _hub(url) as second, second.subscribe(GATEWAY) as subscription:
+        assert await first.delete_gateway(GATEWAY)
+        with pytest.raises(SubscriptionClosed, match="gateway-deleted"):
+            await anext(subscription)
+        with pytest.raises(UnknownGateway):
+            await first.publish(make_event())
+
+
+async def test_without_notifications_polling_delivers_between_pods(url: str) -> None:
+    polling = Settings(notifications=False, poll_interval=timedelta(milliseconds=100))
+    other = replace(polling, pod_id="pod-2")
+    async with _hub(url, polling) as first, _hub(url, other) as second, second.subscribe(GATEWAY) as subscription:
+        await first.publish(make_event())
+        assert await _offsets(subscription, 1) == [1]
+
+
+async def test_what_was_not_received_cannot_be_acknowledged(url: str) -> None:
+    async with _hub(url) as hub, hub.subscribe(GATEWAY) as subscription:
+        with pytest.raises(InvalidValue, match="at most 0"):
+            subscription.acknowledge(replace(subscription.position, offset=1))
+
+
+async def test_an_event_stands_and_falls_with_the_callers_asyncpg_transaction(postgres_url: str) -> None:
+    connection = await asyncpg.connect(postgres_url)
+    async with _hub(postgres_url) as hub, hub.subscribe(GATEWAY) as subscription:
+        transaction = connection.transaction()
+        await transaction.start()
+        await hub.publish(make_event(), connection)
+        await transaction.rollback()
+        kept = make_event()
+        async with connection.transaction():
+            await hub.publish(kept, connection)
+        assert (await anext(subscription)).event_id == kept.event_id
+    await connection.close()
+
+
+async def test_an_event_stands_and_falls_with_the_callers_sqlite_transaction(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with _hub(f"sqlite:///{path}") as hub, hub.subscribe(GATEWAY) as subscription:
+        kept = make_event()
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            await hub.publish(make_event(), connection)
+            connection.rollback()
+            connection.execute("BEGIN IMMEDIATE")
+            await hub.publish(kept, connection)
+            connection.commit()
+        assert (await anext(subscription)).event_id == kept.event_id

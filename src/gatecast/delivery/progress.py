@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from itertools import islice
 
 from gatecast.errors import StorageError
 from gatecast.storage.contract import Presence, Progress
@@ -30,14 +29,14 @@ class ProgressRecorder:
         self._leaving: dict[str, Progress] = {}
         self._signal = Signal()
         self._urgent = Signal()
-        self._stored = asyncio.Event()
-        self._stored.set()
+        #: Those who wait until what was noted before is stored.
+        self._flushing: list[asyncio.Future[None]] = []
+        self._ended = False
 
     def report(self, progress: Progress) -> None:
         """Note how far a connection has come."""
         if progress.connection_id not in self._leaving:
             self._moved[progress.connection_id] = progress
-            self._stored.clear()
             self._signal.set()
 
     def leave(self, progress: Progress) -> None:
@@ -45,23 +44,33 @@ class ProgressRecorder:
         # Whatever it reported before is older, and must not be written once the connection is gone.
         self._moved.pop(progress.connection_id, None)
         self._leaving[progress.connection_id] = progress
-        self._stored.clear()
         self._signal.set()
         self._urgent.set()
 
     async def flush(self) -> None:
-        """Return when everything noted so far is stored."""
+        """Return when everything noted so far is stored, or when nobody stores any more."""
+        if self._ended or not (self._moved or self._leaving):
+            return
+        stored = asyncio.get_running_loop().create_future()
+        self._flushing.append(stored)
+        self._signal.set()
         self._urgent.set()
-        await self._stored.wait()
+        await stored
 
     async def run(self) -> None:
         """Write until cancelled; what cannot be written now is kept."""
+        try:
+            await self._keep_writing()
+        finally:
+            self._ended = True
+            _answer(self._flushing)
+
+    async def _keep_writing(self) -> None:
         failures = 0
         while True:
             await self._signal.wait()
             try:
-                await self._write(self._leaving, self._presence.disconnect)
-                await self._write(self._moved, self._presence.record_progress)
+                await self._write_all()
             except StorageError as error:
                 failures += 1
                 _logger.warning("progress-not-stored", error=str(error), attempt=failures)
@@ -69,15 +78,35 @@ class ProgressRecorder:
                 self._signal.set()
                 continue
             failures = 0
-            if not (self._moved or self._leaving):
-                self._stored.set()
             await self._urgent.wait(FLUSH_INTERVAL)
 
+    async def _write_all(self) -> None:
+        """Store what is noted by now, then answer those who asked for it before."""
+        waiting, self._flushing = self._flushing, []
+        try:
+            await self._write(self._leaving, self._presence.disconnect)
+            await self._write(self._moved, self._presence.record_progress)
+        except BaseException:
+            self._flushing = [*waiting, *self._flushing]
+            raise
+        _answer(waiting)
+
     async def _write(self, noted: dict[str, Progress], store: Callable[[Sequence[Progress]], Awaitable[None]]) -> None:
-        """Store what is noted, batch by batch; forget only what did not move on meanwhile."""
-        while noted:
-            batch = list(islice(noted.values(), _BATCH))
+        """Store once what is noted, batch by batch; forget only what did not move on meanwhile.
+
+        What is noted while this runs waits for the next time: under load there is always something new.
+        """
+        connections = list(noted)
+        for start in range(0, len(connections), _BATCH):
+            # Some may have left in between.
+            batch = [noted[one] for one in connections[start : start + _BATCH] if one in noted]
             await store(batch)
             for progress in batch:
                 if noted.get(progress.connection_id) is progress:
                     del noted[progress.connection_id]
+
+
+def _answer(waiting: Sequence[asyncio.Future[None]]) -> None:
+    for one in waiting:
+        if not one.done():
+            one.set_result(None)

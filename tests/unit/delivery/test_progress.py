@@ -113,3 +113,103 @@ def test_an_outage_loses_nothing() -> None:
             assert presence.written == [("leave", "gone", 1), ("record", "c", 2)]
 
     _run(run())
+
+
+async def _report_without_end(recorder: ProgressRecorder) -> None:
+    for confirmed in range(1_000_000):
+        recorder.report(_progress(confirmed, f"c{confirmed % 3}"))
+        await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def _under_load() -> AsyncIterator[tuple[_Presence, ProgressRecorder]]:
+    async with _recording() as (presence, recorder):
+        load = asyncio.create_task(_report_without_end(recorder))
+        await asyncio.sleep(1.03)
+        try:
+            yield presence, recorder
+        finally:
+            load.cancel()
+            await asyncio.wait([load])
+
+
+def test_under_load_progress_is_gathered_between_writes() -> None:
+    """There is always something new, and still the database is written to a few times a second only."""
+
+    async def run() -> None:
+        async with _under_load() as (presence, _):
+            presence.attempts = 0
+            await asyncio.sleep(30)
+            assert 90 <= presence.attempts <= 100
+
+    _run(run())
+
+
+def test_under_load_a_flush_returns_and_a_leaving_connection_is_written_at_once() -> None:
+    async def run() -> None:
+        async with _under_load() as (presence, recorder):
+            clock = asyncio.get_running_loop().time
+            began = clock()
+            recorder.leave(_progress(7, "gone"))
+            await recorder.flush()
+            assert ("leave", "gone", 7) in presence.written
+            # At most the write that is under way, and the two of the next round.
+            assert clock() - began < 0.45
+
+    _run(run())
+
+
+def test_a_connection_that_leaves_during_a_write_is_not_written_after_its_end() -> None:
+    async def run() -> None:
+        async with _recording() as (presence, recorder):
+            recorder.report(_progress(1))
+            await asyncio.sleep(0.05)
+            recorder.leave(_progress(2))
+            await recorder.flush()
+            recorder.report(_progress(3, "other"))
+            await recorder.flush()
+            assert presence.written == [("record", "c", 1), ("leave", "c", 2), ("record", "other", 3)]
+
+    _run(run())
+
+
+def test_a_flush_with_nothing_to_store_returns_at_once() -> None:
+    async def run() -> None:
+        async with _recording() as (presence, recorder):
+            await recorder.flush()
+            recorder.report(_progress(1))
+            await recorder.flush()
+            await recorder.flush()
+            assert presence.attempts == 1
+
+    _run(run())
+
+
+def test_a_flush_that_is_cancelled_harms_no_other() -> None:
+    async def run() -> None:
+        async with _recording() as (presence, recorder):
+            presence.failures = 2
+            recorder.report(_progress(1))
+            impatient, patient = (asyncio.create_task(recorder.flush()) for _ in range(2))
+            await asyncio.sleep(0.05)
+            impatient.cancel()
+            await patient
+            assert presence.written == [("record", "c", 1)]
+
+    _run(run())
+
+
+def test_a_flush_does_not_wait_for_a_recorder_that_has_ended() -> None:
+    """Whoever closes behind the hub's end, with the database away, is not held for ever."""
+
+    async def run() -> None:
+        async with _recording() as (presence, recorder):
+            presence.failures = 1_000
+            recorder.leave(_progress(1))
+            waiting = asyncio.create_task(recorder.flush())
+            await asyncio.sleep(1)
+        await waiting
+        await recorder.flush()
+        assert presence.written == []
+
+    _run(run())

@@ -59,7 +59,9 @@ class OutcomeRecorder:
             try:
                 await self._outcomes.record([outcome for outcome, _ in batch])
             except BaseException:
-                self._waiting.extendleft(reversed(batch))
+                # What came meanwhile is newer: only as many go back as there is room for.
+                room = MAX_WAITING - len(self._waiting)
+                self._waiting.extendleft(reversed(batch[max(0, len(batch) - room) :]))
                 raise
             for _, on_stored in batch:
                 on_stored()

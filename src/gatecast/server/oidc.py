@@ -51,6 +51,9 @@ _FETCH_TIME_LIMIT = 5.0
 _MAX_ANSWER_BYTES = 512 * 1024
 _MAX_KEYS = 100
 
+#: What comes of looking into an answer that is not what it should be.
+_SENSELESS = (ValueError, KeyError, TypeError, AttributeError)
+
 #: The JSON object at a URL; raises OSError, TimeoutError, ValueError or aiohttp.ClientError when there is none.
 Fetch: TypeAlias = Callable[[str], Awaitable[Mapping[str, Any]]]
 
@@ -134,7 +137,7 @@ class _IssuerKeys:
     async def _ask(self) -> None:
         try:
             keys = await self._fetch_keys()
-        except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError) as error:
+        except (aiohttp.ClientError, OSError, *_SENSELESS) as error:
             _logger.warning("issuer-does-not-answer", issuer=self._issuer, error=str(error) or type(error).__name__)
             self._asked_at = self._clock()
         else:
@@ -153,7 +156,7 @@ def _key(described: Mapping[str, Any]) -> jwt.PyJWK | None:
     """A key that signatures can be checked with; None: it is for something else."""
     try:
         key = jwt.PyJWK(dict(described))
-    except jwt.PyJWTError:
+    except (jwt.PyJWTError, *_SENSELESS):
         return None
     return key if key.algorithm_name in ALGORITHMS and key.public_key_use in (None, "sig") else None
 

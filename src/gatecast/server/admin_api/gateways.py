@@ -31,6 +31,7 @@ router = APIRouter(prefix="/api/v1/gateways", tags=["gateways"])
 GatewayId = Annotated[
     str, Path(max_length=255), AfterValidator(lambda gateway_id: clean_identifier("gateway_id", gateway_id))
 ]
+TokenId = Annotated[str, Path(max_length=64)]
 Limit = Annotated[int, Query(ge=1, le=500)]
 IfMatch = Annotated[str | None, Header(max_length=64, description="Change only if this is still its ETag.")]
 
@@ -135,7 +136,7 @@ async def list_tokens(gateway_id: GatewayId, context: Context, organization: Org
 
 
 @router.delete("/{gateway_id}/tokens/{token_id}", status_code=204)
-async def revoke_token(gateway_id: GatewayId, token_id: str, context: Context, organization: Organization) -> None:
+async def revoke_token(gateway_id: GatewayId, token_id: TokenId, context: Context, organization: Organization) -> None:
     """Revoke a token: its connections are closed on every pod."""
     await context.gateways.get(organization, gateway_id)
     await context.tokens.revoke(gateway_id, token_id)

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from gatecast.errors import Overloaded, StorageUnavailable
 from gatecast.events import Position
@@ -404,7 +405,9 @@ async def test_s39_a_mistake_of_ours_says_nothing_of_itself(
 
         path = _path(await new_gateway(client))
         monkeypatch.setattr(context.hub, "append", broken)
-        answer = await client.post(path, json=_EVENT)
+        with capture_logs() as logs:
+            answer = await client.post(path, json=_EVENT)
+    assert [(line["event"], line["path"]) for line in logs] == [("request-failed", path)]
     assert answer.status_code == 500
     assert answer.json()["type"] == "urn:gatecast:problem:internal"
     assert "hunter2" not in answer.text

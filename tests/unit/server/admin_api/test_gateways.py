@@ -12,7 +12,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from gatecast.errors import StorageUnavailable
+from gatecast.errors import Forbidden, IssuerUnavailable, StorageUnavailable
 from gatecast.events import Position
 from gatecast.server.admin_api import AdminContext
 from gatecast.storage.contract import Connection, Dismissal, Outcome, OutcomeKind
@@ -252,6 +252,40 @@ async def test_a_database_that_is_away_is_503_and_never_401(open_api: OpenApi) -
     _is_problem(answer, 503, "database-unavailable")
     assert int(answer.headers["retry-after"]) > 0
     assert "internal" not in answer.text
+
+
+class _FakeIssuer:
+    """Stands for an OIDC issuer; a token is answered by its last part."""
+
+    async def organization_of(self, token: str) -> str:
+        answer = token.rpartition(".")[2]
+        if answer == "nobody":
+            raise Forbidden("the token names no organization")
+        if answer == "away":
+            raise IssuerUnavailable
+        return answer
+
+
+@pytest.mark.parametrize(("token", "status"), [("acme", 200), ("nobody", 403), ("away", 503)])
+async def test_s31_a_jwt_names_the_organization(
+    open_api: OpenApi, new_gateway: NewGateway, token: str, status: int
+) -> None:
+    """Beside admin tokens, which stay what they are; an issuer that is away is 503 and never 401."""
+    headers = {"Authorization": f"Bearer eyJhbGciOi.claims.{token}"}
+    async with open_api(oidc=_FakeIssuer()) as (client, context):
+        await new_gateway(client)
+        answer = await client.get("/api/v1/gateways", headers=headers)
+        assert answer.status_code == status
+        if status == 200:
+            created = await new_gateway(client, headers=headers)
+            assert (await context.gateways.get("acme", created)).organization == "acme"
+            assert len((await client.get("/api/v1/gateways")).json()["items"]) == 1
+
+
+async def test_without_an_issuer_a_jwt_is_nobodys(open_api: OpenApi) -> None:
+    async with open_api() as (client, _):
+        answer = await client.get("/api/v1/gateways", headers={"Authorization": "Bearer eyJhbGciOi.claims.acme"})
+    _is_problem(answer, 401, "unauthenticated")
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------

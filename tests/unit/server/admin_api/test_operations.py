@@ -1,0 +1,89 @@
+"""`/healthz`, `/readyz`, `/metrics` and `/docs`: for whoever runs the pod."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from gatecast.server.admin_api import AdminContext
+from gatecast.telemetry import metrics
+
+OpenApi = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]]
+NewGateway = Callable[..., Awaitable[str]]
+
+_EVENT = {"type": "api.deployed", "action": "CREATE", "entityType": "Api", "entityId": "a-1"}
+
+
+async def _value(client: httpx.AsyncClient, name: str) -> float:
+    text = (await client.get("/metrics")).text
+    samples = [each for family in text_string_to_metric_families(text) for each in family.samples]
+    return next(sample.value for sample in samples if sample.name == name)
+
+
+async def test_a_pod_that_answers_is_alive(open_api: OpenApi) -> None:
+    async with open_api() as (client, _):
+        answer = await client.get("/healthz", headers={"Authorization": ""})
+    assert answer.json() == {"status": "alive"}
+
+
+async def test_a_pod_is_ready_until_it_says_why_not(open_api: OpenApi) -> None:
+    problems: list[str] = []
+
+    async def report() -> list[str]:
+        return problems
+
+    async with open_api(problems=report) as (client, _):
+        ready = await client.get("/readyz")
+        assert (ready.status_code, ready.json()["status"]) == (200, "ready")
+        problems.append("the database does not answer")
+        unready = await client.get("/readyz")
+        assert (unready.status_code, unready.json()["problems"]) == (503, problems)
+
+
+async def test_what_is_published_is_counted(open_api: OpenApi, new_gateway: NewGateway) -> None:
+    """Repeated ids too, and how long it took."""
+    async with open_api() as (client, _):
+        path = f"/api/v1/gateways/{await new_gateway(client)}/events"
+        names = ("gatecast_events_published_total", "gatecast_events_duplicate_total", "gatecast_publish_seconds_count")
+        before = [await _value(client, name) for name in names]
+        event_id = (await client.post(path, json=_EVENT)).json()["eventId"]
+        await client.post(path, json=_EVENT | {"eventId": event_id})
+        after = [await _value(client, name) for name in names]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [2, 1, 2]
+
+
+async def test_what_others_report_is_shown(open_api: OpenApi) -> None:
+    async with open_api() as (client, _):
+        counters = [
+            f"gatecast_{name}_total"
+            for name in ("events_delivered", "events_confirmed", "events_rejected", "reader_passes")
+        ]
+        before = [await _value(client, name) for name in counters]
+        metrics.delivered(3)
+        metrics.confirmed(4)
+        metrics.rejected()
+        metrics.reader_passed()
+        after = [await _value(client, name) for name in counters]
+        assert [now - then for now, then in zip(after, before, strict=True)] == [3, 4, 1, 1]
+        metrics.watch(connections=lambda: 7, queued=lambda: 8, wakeups=lambda: True)
+        gauges = ("gatecast_gateway_connections", "gatecast_publish_queue_events", "gatecast_wakeup_connected")
+        assert [await _value(client, name) for name in gauges] == [7, 8, 1]
+
+
+@pytest.mark.parametrize("path", ["/docs", "/openapi.json"])
+async def test_the_documentation_is_open(open_api: OpenApi, path: str) -> None:
+    async with open_api() as (client, _):
+        assert (await client.get(path, headers={"Authorization": ""})).status_code == 200
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nowhere", 404), ("PUT", "/api/v1/gateways", 405)])
+async def test_what_does_not_exist_is_a_problem_too(open_api: OpenApi, method: str, path: str, status: int) -> None:
+    async with open_api() as (client, _):
+        answer = await client.request(method, path)
+    assert (answer.status_code, answer.json()["status"], answer.json()["type"]) == (status, status, "about:blank")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert ("allow" in answer.headers) == (status == 405)

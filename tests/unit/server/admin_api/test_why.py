@@ -1,0 +1,75 @@
+"""Why a gateway is, or is not, up to date."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import get_args
+from uuid import uuid4
+
+import pytest
+
+from gatecast.server.admin_api.models import WhyCode
+from gatecast.server.admin_api.why import SLOW_UNTIL, why
+from gatecast.storage.contract import GatewayStatus, LiveConnection, Outcome, OutcomeKind
+
+_CONNECTION = LiveConnection(
+    connection_id="c",
+    pod_id="pod-1",
+    replica="",
+    protocol="gateway.v1",
+    remote="",
+    connected_at=datetime(2026, 1, 1, tzinfo=UTC),
+    sent=0,
+    confirmed=0,
+)
+
+_CURRENT = GatewayStatus(
+    gateway_id="gw-1",
+    epoch=uuid4(),
+    head=9,
+    trimmed_through=0,
+    sent=9,
+    confirmed=9,
+    lag_seconds=0.0,
+    last_seen_at=None,
+    resync_reason=None,
+    connections=[_CONNECTION],
+)
+
+_BEHIND = replace(_CURRENT, confirmed=4, lag_seconds=1.0)
+
+_REJECTION = Outcome(gateway_id="gw-1", replica="", offset=7, kind=OutcomeKind.REJECTED, reason="unknown template")
+
+_CASES = [
+    ("current", _CURRENT, None),
+    ("current", replace(_CURRENT, connections=[]), None),
+    ("current", replace(_CURRENT, head=0, sent=0, confirmed=0), None),
+    ("rejected", _CURRENT, _REJECTION),
+    ("slow", _BEHIND, None),
+    ("slow", _BEHIND, _REJECTION),
+    ("not-confirming", replace(_BEHIND, lag_seconds=SLOW_UNTIL), None),
+    ("pod-lagging", replace(_BEHIND, sent=4), None),
+    ("pod-lagging", replace(_BEHIND, sent=4, lag_seconds=60.0), None),
+    ("offline", replace(_BEHIND, connections=[]), None),
+    ("offline", replace(_BEHIND, connections=[], sent=4), None),
+    ("resync-needed", replace(_CURRENT, resync_reason="retention"), None),
+    ("resync-needed", replace(_BEHIND, resync_reason="epoch", connections=[]), _REJECTION),
+]
+
+
+@pytest.mark.parametrize(("code", "status", "rejected"), _CASES)
+def test_the_code_follows_from_what_storage_knows(code: str, status: GatewayStatus, rejected: Outcome | None) -> None:
+    found = why(status, rejected=rejected)
+    assert found.code == code
+    assert found.cause
+
+
+def test_every_code_has_a_case() -> None:
+    assert {code for code, _, _ in _CASES} == set(get_args(WhyCode))
+
+
+def test_a_rejection_is_told_with_its_reason() -> None:
+    cause = why(_CURRENT, rejected=_REJECTION).cause
+    assert "offset 7" in cause
+    assert "unknown template" in cause

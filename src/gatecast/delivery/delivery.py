@@ -50,11 +50,11 @@ class Delivery:
         self._options = options
         self._subscriptions: dict[str, Subscription] = {}
         self._supervisor: asyncio.Task[None] | None = None
+        self._draining = False
         #: Why a background task died, once one has: the pod must not go on.
         self.failure: BaseException | None = None
         self.failed = asyncio.Event()
         self.publisher = Publisher(storage.log, send_hint=wakeup.send)
-        self.reader = Reader(storage.log, poll_interval=options.poll_interval)
         self.recorder = ProgressRecorder(storage.presence)
         self.outcomes = OutcomeRecorder(storage.outcomes)
         self.presence = PodPresence(
@@ -64,6 +64,7 @@ class Delivery:
             dismiss=self._dismiss,
             dismiss_all=lambda: self.dismiss_all(RESTARTING),
         )
+        self.reader = Reader(storage.log, poll_interval=options.poll_interval, obey=self.presence.obey)
 
     async def __aenter__(self) -> Self:
         self._wakeup.listen(self._on_hint)
@@ -71,11 +72,11 @@ class Delivery:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        """Stop the tasks. Draining first is the owner's choice: see `drain`."""
+        """Stop the tasks, and end what is still open. Draining first is the owner's choice: see `drain`."""
         if self._supervisor is not None:
             self._supervisor.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._supervisor
+            # Waited for and not awaited: a cancellation that comes out of here is then our own.
+            await asyncio.wait([self._supervisor])
 
     async def _supervise(self) -> None:
         """Run every background task; when one dies, the others stop, and the pod learns of it."""
@@ -88,6 +89,10 @@ class Delivery:
             self.failure = failure
             self.dismiss_all("internal-error")
             self.failed.set()
+        finally:
+            # Nobody supplies them any more, and nobody shall wait for that.
+            self.dismiss_all(RESTARTING)
+            self.presence.ready.set()
 
     def _background_work(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         options = self._options
@@ -125,6 +130,7 @@ class Delivery:
         Raises:
             UnknownGateway: the gateway is not registered.
             StorageUnavailable: the database is away.
+            HubClosed: this pod is stopping.
         """
         self._check_alive()
         await self.presence.ready.wait()
@@ -137,8 +143,10 @@ class Delivery:
             await self._storage.presence.connect(
                 connection, start=start.position, resync_reason=start.lost, newest_only=newest_only
             )
+            self._check_alive()
         except BaseException:
-            # Cancelled or failed in between: the row may exist already, and closing removes it.
+            # Cancelled or failed in between, or too late for draining to close it: the row may exist already, and
+            # closing removes it.
             subscription.close()
             raise
         if newest_only:
@@ -168,6 +176,7 @@ class Delivery:
 
         Bounded by its caller: with the database away it would wait.
         """
+        self._draining = True
         await self.publisher.drain()
         for subscription in self.subscriptions:
             subscription.close()
@@ -176,5 +185,5 @@ class Delivery:
             await self.presence.end()
 
     def _check_alive(self) -> None:
-        if self._supervisor is None or self._supervisor.done():
+        if self._supervisor is None or self._supervisor.done() or self._draining:
             raise HubClosed

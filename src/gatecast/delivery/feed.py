@@ -29,7 +29,8 @@ class Feed:
 
     def __init__(self, gateway_id: str, after: Position, *, on_room: Callable[[Feed], None]) -> None:
         self.gateway_id = gateway_id
-        self._epoch = after.epoch
+        #: The history that its offsets belong to.
+        self.epoch = after.epoch
         #: Last offset that the reader put in.
         self.read_through = after.offset
         #: Last offset that is known to exist.
@@ -47,6 +48,11 @@ class Feed:
     def ended(self) -> bool:
         """True when nothing more will come."""
         return self._ended is not None
+
+    @property
+    def end_reason(self) -> str | None:
+        """Why nothing more will come; None while it goes on."""
+        return self._ended
 
     @property
     def wants_read(self) -> bool:
@@ -85,7 +91,7 @@ class Feed:
     def _continues_with(self, result: ReadResult) -> bool:
         first = result.events[0].offset if result.events else self.read_through + 1
         return (
-            result.epoch == self._epoch
+            result.epoch == self.epoch
             and result.trimmed_through <= self.read_through <= result.head
             and first == self.read_through + 1
         )

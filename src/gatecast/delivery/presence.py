@@ -38,7 +38,7 @@ class PodPresence:
         self._dismiss = dismiss
         self._dismiss_all = dismiss_all
         self._signal = Signal()
-        self._backoff = Backoff(first=min(0.2, poll_interval), longest=max(2.0, poll_interval))
+        self._backoff = Backoff(first=min(0.2, poll_interval), longest=_RENEW_INTERVAL)
         self._renewed = False
         self._renew_due_at = 0.0
         self._lease = asyncio.Lock()
@@ -56,8 +56,7 @@ class PodPresence:
         while True:
             try:
                 await self._renew_if_due()
-                for connection_id, dismissal in (await self._presence.dismissals(self._pod_id)).items():
-                    self._dismiss(connection_id, dismissal)
+                await self.obey()
             except StorageError as error:
                 failures += 1
                 _logger.warning("lease-not-renewed", error=str(error), attempt=failures)
@@ -66,6 +65,15 @@ class PodPresence:
             failures = 0
             # A long poll interval must not let the lease run out.
             await self._signal.wait(min(self._poll_interval, _RENEW_INTERVAL))
+
+    async def obey(self) -> None:
+        """Close the connections that must be closed by now.
+
+        Raises:
+            StorageUnavailable: the database is away.
+        """
+        for connection_id, dismissal in (await self._presence.dismissals(self._pod_id)).items():
+            self._dismiss(connection_id, dismissal)
 
     async def end(self) -> None:
         """Give the lease back, for good: a renewal that is under way comes first, and none comes after."""

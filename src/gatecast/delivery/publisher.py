@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from gatecast.errors import GatecastError, HubClosed, InvalidValue, Overloaded, StorageUnavailable
 from gatecast.events import Event
 from gatecast.storage.contract import Busy, EventLog, PublishResult, Receipt
-from gatecast.waiting import Signal
+from gatecast.waiting import Backoff, Signal
 from gatecast.wakeup.contract import Hint
 
 #: Most events in one call of `publish`; a fan-out to more gateways is several calls.
@@ -26,8 +26,11 @@ MAX_QUEUED_BYTES = 64 * 1024 * 1024
 _BATCH_EVENTS = 500
 _BATCH_BYTES = 4 * 1024 * 1024
 
-#: How many contended logs are waited for at the same time, each on a connection of its own.
+#: How many held logs are waited for at the same time, each on a connection of its own.
 _LANES = 2
+
+#: Pauses between looks at whether a further log is still held.
+_LANE_BACKOFF = Backoff(first=0.01, longest=0.25)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,8 @@ class Publisher:
         self._queued_bytes = 0
         self._signal = Signal()
         self._lanes: dict[str, deque[_Pending]] = {}
-        self._lane_permits = asyncio.Semaphore(_LANES)
+        self._waiting = asyncio.Semaphore(_LANES)
+        self._looking = asyncio.Semaphore(1)
         self._idle = asyncio.Event()
         self._idle.set()
         self._accepting = True
@@ -157,12 +161,26 @@ class Publisher:
         lanes.create_task(self._run_lane(gateway_id), name=f"publish-lane-{gateway_id}")
 
     async def _run_lane(self, gateway_id: str) -> None:
+        """Wait for the log; when as many are waited for as may be, look now and then whether it is free.
+
+        So logs that some application holds for long delay only each other, and not one that two pods wrote to at once.
+        """
         lane = self._lanes[gateway_id]
-        async with self._lane_permits:
-            while lane:
-                await self._append(_take_batch(lane), wait=True)
-            # No await between the last look and this: nothing can join a lane that has ended.
-            del self._lanes[gateway_id]
+        looks = 0
+        while lane:
+            if not self._waiting.locked():
+                async with self._waiting:
+                    await self._append(_take_batch(lane), wait=True)
+                continue
+            looks += 1
+            await asyncio.sleep(_LANE_BACKOFF.pause(looks))
+            async with self._looking:
+                batch = _take_batch(lane)
+                results = await self._append(batch, wait=False)
+            busy = [pending for pending, result in zip(batch, results, strict=True) if isinstance(result, Busy)]
+            lane.extendleft(reversed(busy))
+        # No await between the last look and this: nothing can join a lane that has ended.
+        del self._lanes[gateway_id]
 
     async def _append(self, batch: Sequence[_Pending], *, wait: bool) -> Sequence[PublishResult | GatecastError]:
         """Send one statement and answer the callers; `Busy` alone is left for the lanes."""
@@ -177,7 +195,9 @@ class Publisher:
             raise
         for pending, result in zip(batch, results, strict=True):
             pending.settle(result)
-        self._send_hint(Hint.at(event.gateway_id for pending in batch for event in pending.events))
+        answered = [pending for pending, result in zip(batch, results, strict=True) if not isinstance(result, Busy)]
+        if answered:
+            self._send_hint(Hint.at(event.gateway_id for pending in answered for event in pending.events))
         return results
 
     async def _attempt(self, groups: Sequence[Sequence[Event]], *, wait: bool) -> Sequence[PublishResult]:

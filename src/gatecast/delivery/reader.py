@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from uuid import UUID
 
 from gatecast.delivery.feed import LOG_MOVED, Feed
-from gatecast.errors import StorageError
+from gatecast.errors import StorageError, StorageUnavailable
 from gatecast.events import Position
 from gatecast.storage.contract import Changes, Dismissal, EventLog
-from gatecast.telemetry import get_logger
+from gatecast.telemetry import get_logger, metrics
 from gatecast.waiting import Backoff, Signal
 from gatecast.wakeup.contract import Hint
 
@@ -28,9 +28,18 @@ class Reader:
     changed. Hints can be lost without harm. A gateway without a feed here costs nothing here.
     """
 
-    def __init__(self, log: EventLog, *, poll_interval: float, backoff: Backoff | None = None) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        *,
+        poll_interval: float,
+        backoff: Backoff | None = None,
+        obey: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._log = log
         self._poll_interval = poll_interval
+        #: Ends the feeds of connections that must be closed, as far as the database knows by now.
+        self._obey = obey
         self._backoff = backoff or Backoff(first=min(0.1, poll_interval), longest=max(2.0, poll_interval))
         self._feeds: defaultdict[str, list[Feed]] = defaultdict(list)
         #: Feeds that may want something; looking at these alone keeps a pass independent of how many feeds idle.
@@ -106,6 +115,7 @@ class Reader:
         # Set before the question is asked: a demand for a sweep that comes meanwhile must not be forgotten.
         self._sweep_due_at = now + self._poll_interval
         changes = await self._log.changed_since(self._marker)
+        metrics.reader_passed()
         if changes.marker < self._marker:
             # A crash makes PostgreSQL use transaction ids again that it had not written down; a restore does too.
             changes = await self._log.changed_since(0)
@@ -119,20 +129,30 @@ class Reader:
     async def _check_history(self, changes: Changes) -> None:
         """Notice a database that was restored from an older state: its logs end before what was read from them."""
         epoch = changes.epoch
-        if epoch == self._epoch and self._was_ahead_of(changes.heads):
-            epoch = await self._log.renew_epoch(epoch)
-            _logger.error("history-replaced", epoch=str(epoch))
+        if epoch == self._epoch and (ahead := _ahead_of(changes, self._feeds_of(changes.heads))):
+            epoch = await self._epoch_behind(ahead, epoch)
         if self._epoch not in (None, epoch):
             for feed in self._all_feeds():
                 feed.end(LOG_MOVED)
         self._epoch = epoch
 
-    def _was_ahead_of(self, heads: Mapping[str, int]) -> bool:
-        return any(
-            feed.read_through > heads[gateway_id]
-            for gateway_id in heads.keys() & self._feeds.keys()
-            for feed in self._feeds[gateway_id]
-        )
+    async def _epoch_behind(self, ahead: Sequence[Feed], epoch: UUID) -> UUID:
+        """The epoch that explains why these feeds are ahead of their logs: a new one, if nothing innocent does.
+
+        A feed may have been opened while the answer was on its way, by a gateway that another pod had served in the
+        meantime. And a gateway may have been deleted and registered again: then its connections are dismissed.
+        """
+        if self._obey is not None:
+            await self._obey()
+        changes = await self._log.changed_since(0)
+        if changes.epoch == epoch and _ahead_of(changes, ahead):
+            epoch = await self._log.renew_epoch(epoch)
+            _logger.error("history-replaced", epoch=str(epoch))
+            return epoch
+        return changes.epoch
+
+    def _feeds_of(self, gateway_ids: Mapping[str, int]) -> list[Feed]:
+        return [feed for gateway_id in gateway_ids.keys() & self._feeds.keys() for feed in self._feeds[gateway_id]]
 
     def _all_feeds(self) -> list[Feed]:
         return [feed for feeds in self._feeds.values() for feed in feeds]
@@ -152,10 +172,27 @@ class Reader:
 
     async def _read(self, feeds: Sequence[Feed]) -> None:
         results = await self._log.read([feed.request() for feed in feeds])
+        shrunk = None
         for feed, result in zip(feeds, results, strict=True):
             if result is None:
                 feed.end(Dismissal.GATEWAY_DELETED)
+            elif result.epoch == self._epoch and result.head < feed.read_through:
+                shrunk = feed
             else:
                 feed.accept(result)
             if feed.wants_read:
                 self._call_for(feed)
+        if shrunk is not None:
+            # Not for this feed alone to decide: the next sweep finds out what it means for everybody.
+            raise StorageUnavailable(f"the log of {shrunk.gateway_id} ends before what was read from it")
+
+
+def _ahead_of(changes: Changes, feeds: Sequence[Feed]) -> list[Feed]:
+    """The feeds that have read more of this history than their logs hold; those of deleted gateways say nothing."""
+    return [
+        feed
+        for feed in feeds
+        if feed.read_through > changes.heads.get(feed.gateway_id, feed.read_through)
+        and feed.epoch == changes.epoch
+        and feed.end_reason != Dismissal.GATEWAY_DELETED
+    ]

@@ -136,6 +136,7 @@ class GatewaySocket:
     def _report(self, offset: int, kind: OutcomeKind, reason: str) -> None:
         connection, subscription = self._subscription.connection, self._subscription
         if kind is OutcomeKind.REJECTED:
+            metrics.rejected()
             subscription.rejected(offset)
         self._delivery.outcomes.report(
             Outcome(

@@ -21,6 +21,7 @@ from gatecast.server.admin_api import AdminContext, create_admin_app
 from gatecast.server.admission import Admission
 from gatecast.server.deadline import ended_within
 from gatecast.server.gateway_api import GatewayContext, create_gateway_app
+from gatecast.server.oidc import OidcIssuer
 from gatecast.server.tls import gateway_tls
 from gatecast.settings import Settings, variable
 from gatecast.telemetry import get_logger, metrics
@@ -118,6 +119,9 @@ class Pod:
             tokens=self.gateway_tokens,
             admin_tokens=self.admin_tokens,
             problems=self.problems,
+            oidc=OidcIssuer.configured(
+                self.settings.oidc_issuer, self.settings.oidc_audience, self.settings.oidc_organization_claim
+            ),
         )
         config = uvicorn.Config(
             create_admin_app(context),

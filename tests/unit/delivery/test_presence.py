@@ -115,3 +115,17 @@ def test_a_lease_that_was_given_back_is_not_renewed_again() -> None:
             assert pod.storage.ended
 
     _run(run())
+
+
+def test_a_long_poll_interval_does_not_prolong_an_outage() -> None:
+    """Once the database is back, the lease is renewed before it can have run out again."""
+
+    async def run() -> None:
+        async with _Pod.running(poll_interval=100) as pod:
+            pod.storage.away = True
+            await asyncio.sleep(120)
+            pod.storage.away = False
+            await asyncio.sleep(LEASE.total_seconds() / 2)
+            assert asyncio.get_running_loop().time() - pod.storage.renewals[-1] < LEASE.total_seconds() / 2
+
+    _run(run())

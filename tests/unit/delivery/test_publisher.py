@@ -221,3 +221,78 @@ def test_whoever_waits_when_the_publisher_is_stopped_learns_it() -> None:
         assert [type(result) for result in results] == [HubClosed] * 4
 
     _run(run())
+
+
+def test_s12_logs_that_are_held_for_long_do_not_stop_one_that_was_held_for_a_moment() -> None:
+    """However many logs an application holds, the others go on, in their order."""
+
+    async def run() -> None:
+        bench = _Bench()
+        for name in ("long-1", "long-2", "long-3", "moment"):
+            bench.log.held[name] = asyncio.Event()
+        async with bench.running():
+            stuck = [bench.start(f"{number}", f"long-{number}") for number in (1, 2, 3)]
+            await asyncio.sleep(5)
+            brief = [bench.start("4", "moment"), bench.start("5", "moment")]
+            await asyncio.sleep(5)
+            brief.append(bench.start("6", "moment"))
+            bench.log.held.pop("moment").set()
+            await asyncio.gather(*brief)
+            assert bench.log.stored == [("moment", "4"), ("moment", "5"), ("moment", "6")]
+            assert bench.hints[-1] == Hint.at(["moment"])
+            # One statement of everybody, two that wait, and one that looks.
+            assert bench.log.most_running <= 4
+            for name in ("long-1", "long-2", "long-3"):
+                bench.log.held.pop(name).set()
+            await asyncio.gather(*stuck)
+            await bench.publisher.drain()
+        assert bench.publisher.queued_events == 0
+
+    _run(run())
+
+
+def test_a_caller_that_goes_away_while_its_log_is_held_leaves_nothing_behind() -> None:
+    async def run() -> None:
+        bench = _Bench()
+        bench.log.held["held"] = asyncio.Event()
+        async with bench.running():
+            first, gone, last = (bench.start(name, "held") for name in ("1", "2", "3"))
+            await asyncio.sleep(5)
+            gone.cancel()
+            bench.log.held.pop("held").set()
+            await asyncio.gather(first, last)
+            await bench.publisher.drain()
+        assert bench.publisher.queued_events == 0
+
+    _run(run())
+
+
+def test_batches_grow_with_the_load() -> None:
+    """What a hundred callers publish while one statement runs is one statement, in their order."""
+
+    async def run() -> None:
+        bench = _Bench()
+        async with bench.running():
+            callers = [bench.start("first")]
+            await asyncio.sleep(0.5)
+            callers += [bench.start(f"{number}", f"gw-{number % 7}") for number in range(100)]
+            receipts = await asyncio.gather(*callers)
+            assert [one.gateway_id for (one,) in receipts[1:]] == [f"gw-{number % 7}" for number in range(100)]
+        assert bench.log.statements == [["first"], [f"{number}" for number in range(100)]]
+
+    _run(run())
+
+
+def test_a_statement_is_bounded_and_a_group_is_never_split() -> None:
+    async def run() -> None:
+        bench = _Bench()
+        async with bench.running():
+            callers = [bench.start("first")]
+            await asyncio.sleep(0.5)
+            groups = [[_event(f"{number}")] * 300 for number in range(3)]
+            callers += [asyncio.create_task(bench.publisher.publish(group)) for group in groups]
+            callers.append(asyncio.create_task(bench.publisher.publish([_event("large")] * 2_000)))
+            await asyncio.gather(*callers)
+        assert [len(statement) for statement in bench.log.statements] == [1, 300, 300, 300, 2_000]
+
+    _run(run())

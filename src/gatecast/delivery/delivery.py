@@ -17,7 +17,7 @@ from gatecast.delivery.reader import Reader
 from gatecast.delivery.resume import decide_start
 from gatecast.delivery.retention import run_retention
 from gatecast.delivery.subscription import Subscription
-from gatecast.errors import HubClosed, StorageError
+from gatecast.errors import HubClosed, StorageError, SubscriptionClosed
 from gatecast.events import Event, Position
 from gatecast.storage.contract import Connection, Receipt, Storage, TrimPolicy
 from gatecast.telemetry import get_logger
@@ -131,6 +131,7 @@ class Delivery:
             UnknownGateway: the gateway is not registered.
             StorageUnavailable: the database is away.
             HubClosed: this pod is stopping.
+            SubscriptionClosed: it was closed before it was open.
         """
         self._check_alive()
         await self.presence.ready.wait()
@@ -143,15 +144,21 @@ class Delivery:
             await self._storage.presence.connect(
                 connection, start=start.position, resync_reason=start.lost, newest_only=newest_only
             )
-            self._check_alive()
+            self._check_still_wanted(subscription)
         except BaseException:
-            # Cancelled or failed in between, or too late for draining to close it: the row may exist already, and
-            # closing removes it.
+            # Cancelled, failed, or closed in between: the row may exist by now, also where closing was too early to
+            # remove it.
             subscription.close()
+            self.recorder.leave(subscription.progress)
             raise
         if newest_only:
             self._wakeup.send(EVERYTHING)
         return subscription
+
+    def _check_still_wanted(self, subscription: Subscription) -> None:
+        self._check_alive()
+        if subscription.was_closed_here:
+            raise SubscriptionClosed("closed")
 
     def _on_close(self, subscription: Subscription) -> None:
         self.reader.close(subscription.feed)

@@ -88,6 +88,9 @@ class PodPresence:
         async with self._lease:
             if self._ended:
                 return
+            if not self._renewed:
+                # A predecessor of the same name that was killed left connections behind. They must not live again.
+                await self._presence.end_lease(self._pod_id)
             known = await self._presence.renew_lease(self._pod_id, LEASE)
         if self._renewed and not known:
             # Away so long that others cleared this pod's connections: their progress is no longer stored.

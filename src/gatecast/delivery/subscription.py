@@ -107,9 +107,11 @@ class Subscription:
 
     def _report(self) -> None:
         if not self._closed:
-            self._recorder.report(self._progress())
+            self._recorder.report(self.progress)
 
-    def _progress(self) -> Progress:
+    @property
+    def progress(self) -> Progress:
+        """How far it has come, as it may be stored now."""
         return Progress(
             connection_id=self.connection.connection_id,
             gateway_id=self.connection.gateway_id,
@@ -128,5 +130,5 @@ class Subscription:
         if not self._closed:
             self._closed = True
             self.feed.end("closed")
-            self._recorder.leave(self._progress())
+            self._recorder.leave(self.progress)
             self._on_close(self)

@@ -14,9 +14,9 @@ import pytest
 from gatecast.delivery.delivery import Delivery, DeliveryOptions
 from gatecast.errors import HubClosed, StorageUnavailable, SubscriptionClosed, UnknownGateway
 from gatecast.events import Position
-from gatecast.storage.contract import Changes, Connection, Progress, Standing, TrimPolicy
+from gatecast.storage.contract import Changes, Connection, Progress, ReadRequest, ReadResult, Standing, TrimPolicy
 from gatecast.testing.virtual_time import run_in_virtual_time
-from gatecast.wakeup.contract import EVERYTHING
+from gatecast.wakeup.contract import EVERYTHING, Hint
 from gatecast.wakeup.in_process import InProcessWakeup
 
 _EPOCH = UUID(int=1)
@@ -76,9 +76,13 @@ class _Storage:
         await self._call("changed_since")
         return Changes(epoch=_EPOCH, heads={}, marker=1)
 
-    async def read(self, requests: list[object]) -> list[None]:
-        await asyncio.Event().wait()
-        return [None for _ in requests]
+    async def trim(self, _policy: TrimPolicy) -> int:
+        await self._call("trim")
+        return 0
+
+    async def read(self, requests: list[ReadRequest]) -> list[ReadResult]:
+        await self._call("read")
+        return [ReadResult(epoch=_EPOCH, events=[], head=0, trimmed_through=0) for _ in requests]
 
 
 class _Pod:
@@ -198,14 +202,34 @@ def test_s29_a_connect_that_comes_back_after_draining_is_refused(call: str) -> N
             pod.storage.takes[call] = 10
             opening = pod.subscribe()
             await asyncio.sleep(1)
-            await pod.delivery.drain()
-            with pytest.raises(HubClosed):
-                await opening
+            draining = asyncio.create_task(pod.delivery.drain())
             with pytest.raises(HubClosed):
                 await pod.subscribe("later")
+            await draining
+            with pytest.raises(HubClosed):
+                await opening
             await asyncio.sleep(5)
             pod.assert_nothing_is_left()
         assert not pod.storage.leased
+
+    _run(run())
+
+
+def test_a_connect_whose_subscription_was_closed_meanwhile_leaves_nothing() -> None:
+    """Its connection is recorded only after it was removed."""
+
+    async def run() -> None:
+        async with _Pod.running() as pod:
+            await asyncio.sleep(1)
+            pod.storage.takes["connect"] = 10
+            opening = pod.subscribe()
+            await asyncio.sleep(1)
+            for subscription in pod.delivery.subscriptions:
+                subscription.close()
+            with pytest.raises(SubscriptionClosed):
+                await opening
+            await asyncio.sleep(5)
+            pod.assert_nothing_is_left()
 
     _run(run())
 
@@ -232,6 +256,7 @@ def test_whoever_waits_for_the_first_lease_is_told_when_delivery_stops() -> None
             opening = pod.subscribe()
             await asyncio.sleep(60)
             assert not opening.done()
+            pod.storage.fails.clear()
         with pytest.raises(HubClosed):
             await opening
 
@@ -277,7 +302,7 @@ def test_stopping_does_not_swallow_a_cancellation() -> None:
 def test_s14_a_connection_that_supersedes_others_wakes_their_pods() -> None:
     async def run() -> None:
         async with _Pod.running() as pod:
-            heard = []
+            heard: list[Hint] = []
             pod.wakeup.listen(heard.append)
             await pod.subscribe()
             await asyncio.sleep(1)

@@ -19,6 +19,7 @@ class _Presence:
         self.renewals: list[float] = []
         self.orders: dict[str, str] = {}
         self.ended = False
+        self.endings: list[float] = []
 
     async def renew_lease(self, _pod_id: str, _duration: timedelta) -> bool:
         await asyncio.sleep(0.1)
@@ -37,6 +38,8 @@ class _Presence:
 
     async def end_lease(self, _pod_id: str) -> None:
         self.ended = True
+        self.known = False
+        self.endings.append(asyncio.get_running_loop().time())
 
 
 class _Pod:
@@ -127,5 +130,18 @@ def test_a_long_poll_interval_does_not_prolong_an_outage() -> None:
             pod.storage.away = False
             await asyncio.sleep(LEASE.total_seconds() / 2)
             assert asyncio.get_running_loop().time() - pod.storage.renewals[-1] < LEASE.total_seconds() / 2
+
+    _run(run())
+
+
+def test_s24_what_a_killed_pod_of_the_same_name_left_is_removed_once() -> None:
+    """Its connections would otherwise live again with the new pod's lease, and hold positions back for ever."""
+
+    async def run() -> None:
+        async with _Pod.running() as pod:
+            assert pod.storage.endings == [0]
+            await asyncio.sleep(60)
+            assert pod.storage.endings == [0]
+            assert pod.dismissed == []
 
     _run(run())

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any, cast
 
@@ -10,39 +11,54 @@ from gatecast.errors import StorageUnavailable
 from gatecast.storage.contract import TrimPolicy
 from gatecast.testing.virtual_time import run_in_virtual_time
 
-_POLICY = TrimPolicy(keep_confirmed=timedelta(hours=1), keep_at_most=timedelta(days=1), max_events=10)
+_POLICY = TrimPolicy(keep_confirmed=timedelta(hours=1), keep_at_most=timedelta(days=1), max_events=10**6, chunk=100)
 
 
 class _Log:
-    def __init__(self, *chunks: int) -> None:
-        self.chunks = list(chunks)
-        self.calls = 0
-        self.away = False
+    """Has so many events to remove."""
 
-    async def trim(self, _policy: TrimPolicy) -> int:
-        self.calls += 1
+    def __init__(self, removable: int) -> None:
+        self.removable = removable
+        self.away = False
+        self.trims: list[float] = []
+
+    async def trim(self, policy: TrimPolicy) -> int:
+        self.trims.append(asyncio.get_running_loop().time())
         if self.away:
             raise StorageUnavailable("away")
-        return self.chunks.pop(0) if self.chunks else 0
+        removed = min(policy.chunk, self.removable)
+        self.removable -= removed
+        return removed
 
 
-def test_it_goes_on_chunk_by_chunk_until_nothing_may_go() -> None:
-    log = _Log(5, 5, 2)
-    assert run_in_virtual_time(clean_up(cast("Any", log), _POLICY)) == 12
-    assert log.calls == 4
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    run_in_virtual_time(work)
 
 
-def test_an_outage_does_not_end_it() -> None:
-    async def run() -> _Log:
-        log = _Log(5)
+def test_everything_goes_in_chunks_with_pauses_for_the_publishers() -> None:
+    async def run() -> None:
+        log = _Log(350)
+        assert await clean_up(cast("Any", log), _POLICY) == 350
+        assert log.removable == 0
+        assert len(log.trims) == 5
+        assert len(set(log.trims)) == 5
+
+    _run(run())
+
+
+def test_it_runs_every_minute_or_so_and_survives_an_outage() -> None:
+    async def run() -> None:
+        log = _Log(0)
         log.away = True
-        work = run_retention(cast("Any", log), _POLICY, random_source=random.Random(1))  # noqa: S311 - repeats
-        runner = asyncio.create_task(work)
-        await asyncio.sleep(300)
-        log.away = False
-        await asyncio.sleep(300)
+        runner = asyncio.create_task(
+            run_retention(cast("Any", log), _POLICY, random_source=random.Random(1))  # noqa: S311 - spreads load
+        )
+        await asyncio.sleep(3_600)
+        assert 45 <= len(log.trims) <= 80
+        log.away, log.removable = False, 1_000
+        await asyncio.sleep(91)
+        assert log.removable == 0
         runner.cancel()
         await asyncio.wait([runner])
-        return log
 
-    assert run_in_virtual_time(run()).chunks == []
+    _run(run())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -113,12 +114,11 @@ class PostgresPresence:
         """The delivery status of each registered gateway among these."""
         ids = list(gateway_ids)
         # Connections first: one that opens in between may be missing, but never stands beside an older position.
-        connections = await self._database.fetch(QUERIES["live_connections"], ids)
+        connections: defaultdict[str, list[Row]] = defaultdict(list)
+        for row in await self._database.fetch(QUERIES["live_connections"], ids):
+            connections[row["gateway_id"]].append(row)
         rows = await self._database.fetch(QUERIES["status"], ids)
-        return {
-            row["gateway_id"]: _status(row, [c for c in connections if c["gateway_id"] == row["gateway_id"]])
-            for row in rows
-        }
+        return {row["gateway_id"]: _status(row, connections[row["gateway_id"]]) for row in rows}
 
 
 def _status(row: Row, connections: Sequence[Row]) -> GatewayStatus:

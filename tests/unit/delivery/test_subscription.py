@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from typing import Any, cast
+from uuid import UUID
+
+import pytest
+
+from gatecast.delivery.feed import Feed
+from gatecast.delivery.resume import Start
+from gatecast.delivery.subscription import Subscription
+from gatecast.errors import SubscriptionClosed
+from gatecast.events import Position
+from gatecast.storage.contract import Connection, Progress
+
+_EPOCH = UUID(int=1)
+_CONNECTION = Connection(
+    connection_id="c", gateway_id="gw", replica="a", pod_id="pod", protocol="library", remote="test", token_id=None
+)
+
+
+class _Recorder:
+    """Keeps what it is told: where the connection stood, and whether it left."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int, int]] = []
+
+    def report(self, progress: Progress) -> None:
+        self._note("report", progress)
+
+    def leave(self, progress: Progress) -> None:
+        self._note("leave", progress)
+
+    def _note(self, what: str, progress: Progress) -> None:
+        assert (progress.connection_id, progress.gateway_id, progress.replica) == ("c", "gw", "a")
+        assert progress.epoch == _EPOCH
+        self.told.append((what, progress.sent, progress.confirmed))
+
+
+def _subscription(recorder: _Recorder, closed: list[Subscription] | None = None) -> Subscription:
+    start = Start(Position(_EPOCH, 5))
+    return Subscription(
+        _CONNECTION,
+        start,
+        feed=Feed("gw", start.position, on_room=lambda _: None),
+        recorder=cast("Any", recorder),
+        on_close=(closed if closed is not None else []).append,
+    )
+
+
+def test_it_begins_with_everything_before_its_start_confirmed() -> None:
+    subscription = _subscription(_Recorder())
+    assert (subscription.sent, subscription.confirmed) == (5, Position(_EPOCH, 5))
+    assert not subscription.closed
+
+
+def test_s08_what_was_sent_and_confirmed_never_moves_back() -> None:
+    recorder = _Recorder()
+    subscription = _subscription(recorder)
+    for offset in (8, 7, 8):
+        subscription.mark_sent(offset)
+    for offset in (6, 4, 6, 7):
+        subscription.acknowledge(offset)
+    assert recorder.told == [("report", 8, 5), ("report", 8, 6), ("report", 8, 7)]
+    assert subscription.confirmed.offset == 7
+
+
+def test_what_was_confirmed_was_sent() -> None:
+    """An acknowledgement may be quicker than the note that the frame was written."""
+    recorder = _Recorder()
+    _subscription(recorder).acknowledge(9)
+    assert recorder.told == [("report", 9, 9)]
+
+
+def test_a_stored_position_does_not_pass_a_rejection_that_is_not_stored() -> None:
+    recorder = _Recorder()
+    subscription = _subscription(recorder)
+    subscription.mark_sent(9)
+    subscription.rejected(7)
+    subscription.rejected(8)
+    subscription.acknowledge(9)
+    subscription.rejection_stored(7)
+    subscription.rejection_stored(8)
+    assert [confirmed for _, _, confirmed in recorder.told] == [5, 6, 7, 9]
+    assert subscription.confirmed.offset == 9
+
+
+def test_a_rejection_that_is_not_stored_comes_again_after_the_end() -> None:
+    recorder = _Recorder()
+    subscription = _subscription(recorder)
+    subscription.rejected(7)
+    subscription.acknowledge(9)
+    subscription.close()
+    subscription.rejection_stored(7)
+    assert recorder.told[-1] == ("leave", 9, 6)
+
+
+def test_closing_it_reports_once_for_the_last_time() -> None:
+    recorder, closed = _Recorder(), list[Subscription]()
+    subscription = _subscription(recorder, closed)
+    subscription.acknowledge(6)
+    subscription.close()
+    subscription.close()
+    subscription.acknowledge(7)
+    subscription.mark_sent(8)
+    assert recorder.told == [("report", 6, 6), ("leave", 6, 6)]
+    assert closed == [subscription]
+    assert (subscription.closed, subscription.was_closed_here) == (True, True)
+    with pytest.raises(SubscriptionClosed, match="closed"):
+        subscription.take_now(1)
+
+
+async def test_a_dismissed_one_tells_why_and_is_still_to_be_closed() -> None:
+    recorder = _Recorder()
+    subscription = _subscription(recorder)
+    subscription.dismiss("token-revoked")
+    assert (subscription.closed, subscription.was_closed_here) == (True, False)
+    with pytest.raises(SubscriptionClosed, match="token-revoked"):
+        await subscription.take(1)
+    assert recorder.told == []
+    subscription.close()
+    assert recorder.told == [("leave", 5, 5)]

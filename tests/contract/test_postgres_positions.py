@@ -51,19 +51,29 @@ class _OpenReport:
     @asynccontextmanager
     async def of(cls, url: str, epoch: UUID, connection_id: str, offset: int) -> AsyncIterator[_OpenReport]:
         """Report that this connection has confirmed up to `offset`; commit when the block ends."""
-        connection = await asyncpg.connect(url)
         statement = "SELECT gatecast.record_progress($1, $2, $3, $4, $5, $5, false)"
-        try:
-            async with connection.transaction():
-                await connection.execute(statement, [connection_id], [GATEWAY], [""], [epoch], [offset])
-                yield cls(connection)
-        finally:
-            await connection.close()
+        async with _caller(url) as connection, connection.transaction():
+            await connection.execute(statement, [connection_id], [GATEWAY], [""], [epoch], [offset])
+            yield cls(connection)
 
     async def waited_for(self) -> None:
         """Return when another statement waits for this one's locks."""
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
-        await eventually(lambda: self._connection.fetchval(waiting), within=10)
+        await _waited_for(self._connection)
+
+
+@asynccontextmanager
+async def _caller(url: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def _waited_for(holder: asyncpg.Connection[Any]) -> None:
+    """Return when another statement waits for locks of this connection."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+    await eventually(lambda: holder.fetchval(waiting), within=10)
 
 
 async def test_two_pods_that_report_at_once_end_at_the_right_minimum(postgres_url: str) -> None:
@@ -75,6 +85,19 @@ async def test_two_pods_that_report_at_once_end_at_the_right_minimum(postgres_ur
             assert await stored_offset(storage) == 0
         await mine
         assert await stored_offset(storage) == 7
+
+
+async def test_s13_two_that_connect_at_once_end_at_the_slower(postgres_url: str) -> None:
+    """The second one waits for the first to commit, and then sees it, also where nobody was connected before."""
+    slow = [GATEWAY, "a", "slow", _OTHER_POD, "", "", None]
+    async with _two_connections(postgres_url) as storage, _caller(postgres_url) as caller:
+        async with caller.transaction():
+            statement = "SELECT gatecast.connect($1, $2, $3, $4, $5, $6, $7, $8, 2, false, NULL)"
+            assert await caller.fetchval(statement, *slow, await epoch_of(storage))
+            fast = asyncio.create_task(connect(storage, make_connection("fast", replica="a"), start=8))
+            await _waited_for(caller)
+        await fast
+        assert await stored_offset(storage, replica="a") == 2
 
 
 async def test_a_connection_that_leaves_while_another_pod_reports_holds_nothing_back(postgres_url: str) -> None:

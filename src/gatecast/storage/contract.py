@@ -290,10 +290,13 @@ class Presence(Protocol):
     ) -> None:
         """Record a connection that will read from `start`, and make `start` the stored position.
 
+        A slower live connection that shares the position goes on to hold it back (scenario S13).
+
         With `resync_reason`, the gateway counts as having to resynchronize until `resynchronized` is called, over
         any number of connections.
 
-        With `newest_only`, every other connection of the same gateway and replica is dismissed as superseded.
+        With `newest_only`, every other connection of the same gateway and replica is dismissed as superseded, and holds
+        nothing back here.
 
         Raises:
             UnknownGateway: the gateway was deleted meanwhile.

@@ -49,9 +49,30 @@ class PositionsContract(StorageBackend):
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await publish(storage, *make_events(9))
             await connect(storage, make_connection("one"), start=6)
+            assert await stored_offset(storage) == 6
             await connect(storage, make_connection("two"), start=2)
             assert await stored_offset(storage) == 2
-            await connect(storage, make_connection("three"), start=8)
+
+    async def test_s13_connecting_does_not_pass_a_slower_connection(self, tmp_path: Path) -> None:
+        """What one of several unnamed clients says of itself says nothing about the others."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await connect(storage, make_connection("slow"), start=2)
+            await connect(storage, make_connection("fast"), start=8)
+            assert await stored_offset(storage) == 2
+            await confirm(storage, make_connection("slow"), 5)
+            assert await stored_offset(storage) == 5
+            await _disconnect(storage, "slow", 6)
+            assert await stored_offset(storage) == 8
+
+    async def test_connecting_passes_those_that_hold_nothing_back(self, tmp_path: Path) -> None:
+        """Other replicas, dead pods, and those of whom only the newest is wanted do not count."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await storage.presence.renew_lease("pod-dead", EXPIRED)
+            await connect(storage, make_connection("replica", replica="a"))
+            await connect(storage, make_connection("stale", pod_id="pod-dead"))
+            await connect(storage, make_connection("one"), start=5)
+            assert await stored_offset(storage) == 5
+            await connect(storage, make_connection("two"), start=8, newest_only=True)
             assert await stored_offset(storage) == 8
 
     async def test_connecting_replaces_a_position_of_another_epoch(self, tmp_path: Path) -> None:

@@ -53,8 +53,8 @@ class PostgresPresence:
         resync_reason: str | None = None,
         newest_only: bool = False,
     ) -> None:
-        """Record a connection that will read from `start`, and make that the stored position."""
-        rows = await self._database.fetch(
+        """Record a connection that will read from `start`, and make that the stored position when nobody is slower."""
+        [row] = await self._database.fetch(
             QUERIES["connect"],
             connection.gateway_id,
             connection.replica,
@@ -68,7 +68,7 @@ class PostgresPresence:
             newest_only,
             resync_reason,
         )
-        if not rows:
+        if not row["connected"]:
             await self.standing(connection.gateway_id, connection.replica)
             raise StorageUnavailable("its history was replaced just now")
         if newest_only:

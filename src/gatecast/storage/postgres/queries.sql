@@ -75,22 +75,7 @@ FROM gatecast.gateway_streams s CROSS JOIN gatecast.epoch e
 WHERE s.gateway_id = $1
 
 -- name: connect
--- The key-share lock makes a concurrent deletion of the gateway wait, or makes us find it gone.
-WITH known AS (
-    SELECT gateway_id FROM gatecast.gateway_streams
-    WHERE gateway_id = $1 AND (SELECT current FROM gatecast.epoch) = $8 FOR KEY SHARE
-), positioned AS (
-    INSERT INTO gatecast.cursors AS c (gateway_id, replica, epoch, sent, confirmed, resync_reason)
-    SELECT gateway_id, $2, $8, $9, $9, $11 FROM known
-    ON CONFLICT (gateway_id, replica) DO UPDATE
-    SET epoch = excluded.epoch, confirmed = excluded.confirmed, resync_reason = excluded.resync_reason, updated_at = now(),
-        sent = CASE WHEN c.epoch = excluded.epoch THEN greatest(c.sent, excluded.sent) ELSE excluded.sent END
-), superseded AS (
-    UPDATE gatecast.connections SET dismissal = 'superseded'
-    WHERE $10 AND gateway_id = $1 AND replica = $2 AND dismissal IS NULL
-)
-INSERT INTO gatecast.connections (connection_id, gateway_id, replica, pod_id, protocol, remote, token_id, sent, confirmed)
-SELECT $3, gateway_id, $2, $4, $5, $6, $7, $9, $9 FROM known RETURNING connection_id
+SELECT gatecast.connect($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) AS connected
 
 -- name: record_progress
 SELECT gatecast.record_progress($1, $2, $3, $4, $5, $6, $7)

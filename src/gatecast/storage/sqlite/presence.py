@@ -56,7 +56,7 @@ class SqlitePresence:
         resync_reason: str | None = None,
         newest_only: bool = False,
     ) -> None:
-        """Record a connection that will read from `start`, and make that the stored position."""
+        """Record a connection that will read from `start`, and make that the stored position when nobody is slower."""
         await self._database.write(
             partial(_connect, opened=connection, start=start, resync_reason=resync_reason, newest_only=newest_only)
         )
@@ -123,6 +123,8 @@ def _connect(
     change(connection, QUERIES["set_position"], *key, start.epoch, start.offset, resync_reason)
     if newest_only:
         change(connection, QUERIES["supersede"], *key, opened.connection_id)
+    else:
+        change(connection, QUERIES["hold_back"], *key, opened.connection_id)
     by_whom = (opened.pod_id, opened.protocol, opened.remote, opened.token_id)
     change(connection, QUERIES["insert_connection"], opened.connection_id, *key, *by_whom, start.offset)
 

@@ -36,6 +36,16 @@ SET sent = CASE WHEN epoch = excluded.epoch THEN max(sent, excluded.sent) ELSE e
     epoch = excluded.epoch, confirmed = excluded.confirmed, resync_reason = excluded.resync_reason,
     updated_at = excluded.updated_at
 
+-- name: hold_back
+-- A slower live connection that shares the position is not passed; $3 is the one that connects.
+WITH other AS (
+    SELECT min(o.confirmed) AS slowest
+    FROM connections AS o JOIN pods AS p ON p.pod_id = o.pod_id AND p.lease_until > now()
+    WHERE o.gateway_id = $1 AND o.replica = $2 AND o.connection_id <> $3 AND o.dismissal IS NOT 'gateway-deleted'
+)
+UPDATE cursors SET confirmed = other.slowest FROM other
+WHERE gateway_id = $1 AND replica = $2 AND confirmed > other.slowest
+
 -- name: supersede
 UPDATE connections SET dismissal = 'superseded'
 WHERE gateway_id = $1 AND replica = $2 AND connection_id <> $3 AND dismissal IS NULL

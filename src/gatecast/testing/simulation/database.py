@@ -410,12 +410,15 @@ class SimulatedPresence:
         if start.epoch != self._rows.epoch:
             raise StorageUnavailable("its history was replaced just now")
         key = (connection.gateway_id, connection.replica)
+        confirmed = start.offset
         if newest_only:
             for row in self._sharing(*key):
                 row.dismissal = Dismissal.SUPERSEDED
+        else:
+            confirmed = min([confirmed, *(row.confirmed for row in self._sharing(*key) if self._lives(row))])
         before = self._rows.cursors.get(key)
         sent = max(before.sent, start.offset) if before and before.epoch == start.epoch else start.offset
-        self._rows.cursors[key] = Cursor(start.epoch, sent, start.offset, resync_reason)
+        self._rows.cursors[key] = Cursor(start.epoch, sent, confirmed, resync_reason)
         self._rows.connections[connection.connection_id] = ConnectionRow(connection, start.offset, start.offset)
 
     def _sharing(self, gateway_id: str, replica: str) -> list[ConnectionRow]:

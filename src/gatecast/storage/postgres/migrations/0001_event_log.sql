@@ -283,6 +283,43 @@ RETURNS void LANGUAGE sql AS $$
       AND (c.confirmed < s.confirmed OR c.sent < s.sent)
 $$;
 
+-- Record a connection that will read from p_start; false when the gateway or this history is gone. The position is
+-- where it starts, unless a slower live connection shares it.
+CREATE FUNCTION gatecast.connect(
+    p_gateway_id text, p_replica text, p_connection_id text, p_pod_id text, p_protocol text, p_remote text,
+    p_token_id text, p_epoch uuid, p_start bigint, p_newest_only boolean, p_resync_reason text
+) RETURNS boolean LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+BEGIN
+    -- The key-share lock makes a concurrent deletion of the gateway wait, or makes us find it gone.
+    PERFORM FROM gatecast.gateway_streams s
+    WHERE s.gateway_id = p_gateway_id AND p_epoch = (SELECT e.current FROM gatecast.epoch e) FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    -- The position first: it is the lock, so that two who connect at once do not overlook each other.
+    INSERT INTO gatecast.cursors AS c (gateway_id, replica, epoch, sent, confirmed, resync_reason)
+    VALUES (p_gateway_id, p_replica, p_epoch, p_start, p_start, p_resync_reason)
+    ON CONFLICT (gateway_id, replica) DO UPDATE
+    SET epoch = excluded.epoch, confirmed = excluded.confirmed, resync_reason = excluded.resync_reason, updated_at = now(),
+        sent = CASE WHEN c.epoch = excluded.epoch THEN greatest(c.sent, excluded.sent) ELSE excluded.sent END;
+    IF p_newest_only THEN
+        UPDATE gatecast.connections o SET dismissal = 'superseded'
+        WHERE o.gateway_id = p_gateway_id AND o.replica = p_replica AND o.dismissal IS NULL;
+    ELSE
+        UPDATE gatecast.cursors c SET confirmed = s.slowest
+        FROM (SELECT min(o.confirmed) AS slowest
+              FROM gatecast.connections o JOIN gatecast.pods p ON p.pod_id = o.pod_id AND p.lease_until > now()
+              WHERE o.gateway_id = p_gateway_id AND o.replica = p_replica
+                AND o.dismissal IS DISTINCT FROM 'gateway-deleted') s
+        WHERE c.gateway_id = p_gateway_id AND c.replica = p_replica AND c.confirmed > s.slowest;
+    END IF;
+    INSERT INTO gatecast.connections (connection_id, gateway_id, replica, pod_id, protocol, remote, token_id, sent,
+                                      confirmed)
+    VALUES (p_connection_id, p_gateway_id, p_replica, p_pod_id, p_protocol, p_remote, p_token_id, p_start, p_start);
+    RETURN true;
+END $$;
+
 -- Store how far connections have come, and with p_remove forget them. Losing this at a crash only repeats events,
 -- so it does not wait for the disk.
 CREATE FUNCTION gatecast.record_progress(

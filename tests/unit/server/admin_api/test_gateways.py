@@ -374,7 +374,7 @@ async def _everything_confirmed(context: AdminContext, gateway_id: str) -> None:
         token_id=None,
     )
     await presence.renew_lease("pod-1", timedelta(hours=1))
-    await presence.connect(connection, start=Position(standing.epoch, standing.head))
+    await presence.connect(connection, start=Position(standing.epoch, standing.head), newest_only=True)
 
 
 async def test_a_gateway_that_cannot_say_so_is_called_resynchronized(

@@ -14,18 +14,18 @@ _FILL = """
 INSERT INTO gatecast.pods SELECT 'pod-' || n, now() + interval '1 day' FROM generate_series(1, 3) n;
 INSERT INTO gatecast.gateway_streams (gateway_id, head, registered_in)
     SELECT 'gateway-' || n, 10, current FROM generate_series(1, 20000) n, gatecast.epoch;
-INSERT INTO gatecast.events (gateway_id, "offset", event_id, type, action, entity_type, entity_id, payload, size,
+INSERT INTO gatecast.events (log_id, "offset", event_id, type, action, entity_type, entity_id, payload, size,
                              originated_at)
-    SELECT 'gateway-' || n, o, gen_random_uuid(), 'api.updated', 'UPDATE', 'Api', 'api-' || o, '{}', 2, now()
-    FROM generate_series(1, 20000) n, generate_series(1, 10) o;
+    SELECT log_id, o, gen_random_uuid(), 'api.updated', 'UPDATE', 'Api', 'api-' || o, '{}', 2, now()
+    FROM gatecast.gateway_streams, generate_series(1, 10) o;
 INSERT INTO gatecast.cursors (gateway_id, replica, epoch, sent, confirmed)
     SELECT 'gateway-' || n, '', current, 8, 8 FROM generate_series(1, 20000) n, gatecast.epoch;
 INSERT INTO gatecast.connections (connection_id, gateway_id, replica, pod_id, protocol, remote, token_id, sent,
                                   confirmed)
     SELECT 'connection-' || n, 'gateway-' || n, '', 'pod-' || (1 + n % 3), 'gateway.v1', '', 'token-' || n, 8, 8
     FROM generate_series(1, 20000) n;
-INSERT INTO gatecast.outcomes (gateway_id, replica, "offset", kind, reason)
-    SELECT 'gateway-' || n, '', 1, 'applied', '' FROM generate_series(1, 20000) n;
+INSERT INTO gatecast.outcomes (log_id, replica, "offset", kind, reason)
+    SELECT log_id, '', 1, 'applied', '' FROM gatecast.gateway_streams;
 """
 
 

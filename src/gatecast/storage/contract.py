@@ -152,10 +152,16 @@ class EventLog(Protocol):
         """Begin an empty log; False when there is one already (then nothing changes)."""
 
     async def forget(self, gateway_id: str, *, transaction: object | None = None) -> bool:
-        """Remove a gateway's log, positions and outcomes, and dismiss its connections; False when unknown."""
+        """Remove a gateway's log, positions and outcomes, and dismiss its connections; False when unknown.
+
+        From the commit on the gateway is unknown, and when it is registered again its log is a new and empty one. The
+        old events take up space until `trim` has removed them, so that this is quick however many they are.
+        """
 
     async def trim(self, policy: TrimPolicy) -> int:
         """Remove at most one chunk of old events and return how many went; 0 when there is nothing to do now.
+
+        The events of forgotten gateways go first, whatever the policy says.
 
         Safe beside readers and publishers, and from several pods at once (one of them works, the others get 0).
         """

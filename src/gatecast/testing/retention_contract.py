@@ -158,3 +158,34 @@ class RetentionContract(StorageBackend):
                 seen += [event.offset for event in result.events]
                 assert seen == list(range(1, len(seen) + 1))
                 await confirm(storage, connection, len(seen))
+
+    async def test_what_a_forgotten_gateway_leaves_goes_in_chunks(self, tmp_path: Path) -> None:
+        """Forgetting removes no event itself; each clean-up removes a chunk, over several logs, until none is left."""
+        async with self.open_with(tmp_path, GATEWAY, OTHER_GATEWAY) as storage, self.open_second(tmp_path) as second:
+            await publish(storage, *make_events(5))
+            await publish(storage, *make_events(2, OTHER_GATEWAY))
+            await storage.log.forget(GATEWAY)
+            await storage.log.forget(OTHER_GATEWAY)
+            # By whoever comes: the pod that forgot it may be dead.
+            assert [await second.log.trim(_policy(chunk=3)) for _ in range(4)] == [3, 3, 1, 0]
+
+    async def test_a_gateway_registered_again_is_not_touched_by_what_is_left(self, tmp_path: Path) -> None:
+        """Its log is new and empty from the start, knows no old id or outcome, and stays when the old one goes."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            events = make_events(5)
+            await publish(storage, *events)
+            rejected = Outcome(gateway_id=GATEWAY, replica="", offset=2, kind=OutcomeKind.REJECTED, reason="no")
+            await storage.outcomes.record([rejected])
+            await storage.log.forget(GATEWAY)
+            await storage.log.register(GATEWAY)
+            assert await _retained(storage) == []
+            assert await storage.log.trim(_policy(chunk=3)) == 3
+            assert offsets_of(await publish(storage, *events[3:])) == [1, 2]
+            await storage.log.publish([[event] for event in events[:1]])
+            assert (await storage.presence.status([GATEWAY]))[GATEWAY].head == 3
+            assert await storage.log.trim(_policy(chunk=3)) == 2
+            assert await storage.log.trim(_policy()) == 0
+            assert [event.event_id for event in (await read(storage)).events] == [
+                events[number].event_id for number in (3, 4, 0)
+            ]
+            assert await storage.outcomes.of_events(GATEWAY, [1, 2, 3]) == []

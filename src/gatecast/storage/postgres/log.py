@@ -99,12 +99,10 @@ class PostgresEventLog:
             return await connection.fetchrow(QUERIES["register"], gateway_id) is not None
 
     async def forget(self, gateway_id: str, *, transaction: object | None = None) -> bool:
-        """Remove a gateway's log, positions and outcomes, and dismiss its connections."""
+        """Remove a gateway's log, positions and outcomes, and dismiss its connections; its events go with `trim`."""
         async with joined(self._database, transaction) as connection:
-            # The stream first: its row is the lock, so nothing is appended behind the removal of the events.
             if await connection.fetchrow(QUERIES["forget_stream"], gateway_id) is None:
                 return False
-            await connection.execute(QUERIES["forget_events"], gateway_id)
             await connection.execute(QUERIES["dismiss_gateway"], gateway_id)
             await connection.execute(QUERIES["hint_everything"])
             return True

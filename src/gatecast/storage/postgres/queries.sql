@@ -18,14 +18,14 @@ SELECT r.number, h.current AS epoch, s.head, s.trimmed_through, e.*
 FROM unnest($1::text[], $2::bigint[], $3::integer[], $4::bigint[])
          WITH ORDINALITY AS r(gateway_id, after, max_events, max_bytes, number)
      CROSS JOIN gatecast.epoch h
-     CROSS JOIN LATERAL (SELECT head, trimmed_through FROM gatecast.gateway_streams
+     CROSS JOIN LATERAL (SELECT log_id, head, trimmed_through FROM gatecast.gateway_streams
                          WHERE gateway_id = r.gateway_id LIMIT 1) s
      LEFT JOIN LATERAL (
          SELECT w.* FROM (
              SELECT i.*, sum(i.size) OVER (ORDER BY i."offset") AS bytes FROM (
                  SELECT "offset", event_id, type, action, entity_type, entity_id, payload, size, originated_at,
                         recorded_at, trace_parent
-                 FROM gatecast.events WHERE gateway_id = r.gateway_id AND "offset" > r.after
+                 FROM gatecast.events WHERE log_id = s.log_id AND "offset" > r.after
                  ORDER BY "offset" LIMIT r.max_events) i) w
          WHERE w.bytes <= r.max_bytes OR w.bytes = w.size) e ON true
 ORDER BY r.number, e."offset"
@@ -35,11 +35,10 @@ INSERT INTO gatecast.gateway_streams (gateway_id, registered_in) SELECT $1, curr
 ON CONFLICT DO NOTHING RETURNING gateway_id
 
 -- name: forget_stream
--- Cursors and outcomes go with it.
-DELETE FROM gatecast.gateway_streams WHERE gateway_id = $1 RETURNING gateway_id
-
--- name: forget_events
-DELETE FROM gatecast.events WHERE gateway_id = $1
+-- Its row is the lock, so nothing is appended any more, and the cursors go with it. The events and outcomes may be so
+-- many that no one statement should remove them: `trim` does, chunk by chunk.
+WITH gone AS (DELETE FROM gatecast.gateway_streams WHERE gateway_id = $1 RETURNING log_id)
+INSERT INTO gatecast.forgotten_logs (log_id) SELECT log_id FROM gone RETURNING log_id
 
 -- name: dismiss_gateway
 UPDATE gatecast.connections SET dismissal = 'gateway-deleted' WHERE gateway_id = $1
@@ -104,7 +103,7 @@ FROM gatecast.gateway_streams s CROSS JOIN gatecast.epoch e
          FROM gatecast.cursors c WHERE c.gateway_id = s.gateway_id) p ON true
      LEFT JOIN LATERAL (
          SELECT i.recorded_at FROM gatecast.events i
-         WHERE i.gateway_id = s.gateway_id AND i."offset" > coalesce(p.confirmed, 0)
+         WHERE i.log_id = s.log_id AND i."offset" > coalesce(p.confirmed, 0)
          ORDER BY i."offset" LIMIT 1) o ON true
 WHERE s.gateway_id = ANY ($1)
 
@@ -114,15 +113,23 @@ WHERE c.gateway_id = ANY ($1) AND p.lease_until > now() AND c.dismissal IS NULL
 ORDER BY c.connected_at, c.connection_id
 
 -- name: record_outcomes
-INSERT INTO gatecast.outcomes AS o (gateway_id, replica, "offset", kind, reason)
-SELECT DISTINCT ON (n.gateway_id, n."offset", n.replica) n.gateway_id, n.replica, n."offset", n.kind, n.reason
+-- The key-share lock makes a concurrent deletion of a gateway wait, or makes us find it gone: nobody would remove what
+-- comes later.
+WITH log AS MATERIALIZED (
+    SELECT gateway_id, log_id FROM gatecast.gateway_streams WHERE gateway_id = ANY ($1)
+    ORDER BY gateway_id FOR KEY SHARE
+)
+INSERT INTO gatecast.outcomes AS o (log_id, replica, "offset", kind, reason)
+SELECT DISTINCT ON (l.log_id, n."offset", n.replica) l.log_id, n.replica, n."offset", n.kind, n.reason
 FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[])
          WITH ORDINALITY AS n(gateway_id, replica, "offset", kind, reason, number)
-     JOIN gatecast.events e ON e.gateway_id = n.gateway_id AND e."offset" = n."offset"
-ORDER BY n.gateway_id, n."offset", n.replica, n.number DESC
-ON CONFLICT (gateway_id, "offset", replica) DO UPDATE
+     JOIN log l USING (gateway_id)
+     JOIN gatecast.events e ON e.log_id = l.log_id AND e."offset" = n."offset"
+ORDER BY l.log_id, n."offset", n.replica, n.number DESC
+ON CONFLICT (log_id, "offset", replica) DO UPDATE
 SET kind = excluded.kind, reason = excluded.reason, recorded_at = now()
 
 -- name: outcomes_of_events
-SELECT gateway_id, replica, "offset", kind, reason, recorded_at FROM gatecast.outcomes
-WHERE gateway_id = $1 AND "offset" = ANY ($2) ORDER BY "offset", replica
+SELECT $1 AS gateway_id, replica, "offset", kind, reason, recorded_at FROM gatecast.outcomes
+WHERE log_id = (SELECT log_id FROM gatecast.gateway_streams WHERE gateway_id = $1) AND "offset" = ANY ($2)
+ORDER BY "offset", replica

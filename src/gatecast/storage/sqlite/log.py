@@ -57,16 +57,16 @@ class SqliteEventLog:
         return await self._database.write_with(transaction, partial(_register, gateway_id=gateway_id))
 
     async def forget(self, gateway_id: str, *, transaction: object | None = None) -> bool:
-        """Remove a gateway's log, positions and outcomes, and dismiss its connections."""
+        """Remove a gateway's log, positions and outcomes, and dismiss its connections; its events go with `trim`."""
         return await self._database.write_with(transaction, partial(_forget, gateway_id=gateway_id))
 
     async def trim(self, policy: TrimPolicy) -> int:
         """Remove at most one chunk of old events."""
         limits = retention.TrimLimits.of(policy, self._clock())
-        gateways = await self._database.read(partial(retention.trimmable, limits=limits))
-        if not gateways:
+        removable = await self._database.read(partial(retention.find, limits=limits))
+        if not removable:
             return 0
-        return await self._database.write(partial(retention.trim, limits=limits, gateways=gateways))
+        return await self._database.write(partial(retention.trim, limits=limits, removable=removable))
 
     async def renew_epoch(self, expected: UUID) -> UUID:
         """Begin a new history unless another pod did so first."""
@@ -78,9 +78,9 @@ def _register(connection: sqlite3.Connection, gateway_id: str) -> bool:
 
 
 def _forget(connection: sqlite3.Connection, gateway_id: str) -> bool:
-    if change(connection, QUERIES["forget_stream"], gateway_id) == 0:
+    if change(connection, QUERIES["note_forgotten_log"], gateway_id) == 0:
         return False
-    for removal in ("forget_events", "forget_positions", "forget_outcomes", "dismiss_gateway"):
+    for removal in ("forget_stream", "forget_positions", "dismiss_gateway"):
         change(connection, QUERIES[removal], gateway_id)
     return True
 

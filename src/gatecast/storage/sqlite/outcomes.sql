@@ -1,10 +1,13 @@
 -- name: record
 -- Only for an event that is in the log.
-INSERT INTO outcomes (gateway_id, "offset", replica, kind, reason, recorded_at)
-SELECT gateway_id, "offset", $3, $4, $5, now() FROM events WHERE gateway_id = $1 AND "offset" = $2
-ON CONFLICT (gateway_id, "offset", replica) DO UPDATE
+INSERT INTO outcomes (log_id, "offset", replica, kind, reason, recorded_at)
+SELECT e.log_id, e."offset", $3, $4, $5, now()
+FROM gateway_streams AS s CROSS JOIN events AS e ON e.log_id = s.log_id
+WHERE s.gateway_id = $1 AND e."offset" = $2
+ON CONFLICT (log_id, "offset", replica) DO UPDATE
 SET kind = excluded.kind, reason = excluded.reason, recorded_at = excluded.recorded_at
 
 -- name: of_events
 SELECT "offset", replica, kind, reason, recorded_at FROM outcomes
-WHERE gateway_id = $1 AND "offset" IN (SELECT value FROM json_each($2)) ORDER BY "offset", replica
+WHERE log_id = (SELECT log_id FROM gateway_streams WHERE gateway_id = $1) AND "offset" IN (SELECT value FROM json_each($2))
+ORDER BY "offset", replica

@@ -111,7 +111,7 @@ WITH position AS (
 SELECT s.gateway_id, epoch.current, s.head, s.trimmed_through, coalesce(p.sent, 0), coalesce(p.confirmed, 0),
        p.updated_at, p.resync_reason,
        (SELECT e.recorded_at FROM events AS e
-        WHERE e.gateway_id = s.gateway_id AND e."offset" > coalesce(p.confirmed, 0)
+        WHERE e.log_id = s.log_id AND e."offset" > coalesce(p.confirmed, 0)
         ORDER BY e."offset" LIMIT 1)
 FROM gateway_streams AS s CROSS JOIN epoch LEFT JOIN position AS p ON p.gateway_id = s.gateway_id
 WHERE s.gateway_id IN (SELECT value FROM json_each($1))

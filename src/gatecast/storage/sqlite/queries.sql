@@ -5,18 +5,19 @@ SELECT gateway_id, head FROM gateway_streams WHERE gateway_id IN (SELECT value F
 -- name: known_events
 -- Where those of these events ($1, a list of [gateway, id]) lie that are in the log already. CROSS JOIN keeps the
 -- order: one look into the index for each wanted event, however large the log is.
-SELECT e.gateway_id, e.event_id, e."offset"
-FROM json_each($1) AS wanted CROSS JOIN events AS e
-    ON e.gateway_id = json_extract(wanted.value, '$[0]') AND e.event_id = json_extract(wanted.value, '$[1]')
+SELECT s.gateway_id, e.event_id, e."offset"
+FROM json_each($1) AS wanted
+    CROSS JOIN gateway_streams AS s ON s.gateway_id = json_extract(wanted.value, '$[0]')
+    CROSS JOIN events AS e ON e.log_id = s.log_id AND e.event_id = json_extract(wanted.value, '$[1]')
 
 -- name: next_change
 -- The number of this transaction's change. Nobody else gets it, or a later one, before this transaction has ended.
 UPDATE epoch SET last_change = last_change + 1 RETURNING last_change
 
 -- name: insert_event
-INSERT INTO events (gateway_id, "offset", event_id, type, action, entity_type, entity_id, size, originated_at,
+INSERT INTO events (log_id, "offset", event_id, type, action, entity_type, entity_id, size, originated_at,
                     recorded_at, trace_parent, payload)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+SELECT log_id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 FROM gateway_streams WHERE gateway_id = $1
 
 -- name: move_head
 UPDATE gateway_streams SET head = $2, changed_seq = $3 WHERE gateway_id = $1
@@ -33,24 +34,25 @@ WHERE gateway_id IN (SELECT value FROM json_each($1))
 
 -- name: events_behind
 SELECT "offset", event_id, type, action, entity_type, entity_id, size, originated_at, recorded_at, trace_parent, payload
-FROM events WHERE gateway_id = $1 AND "offset" > $2 ORDER BY "offset" LIMIT $3
+FROM events WHERE log_id = (SELECT log_id FROM gateway_streams WHERE gateway_id = $1) AND "offset" > $2
+ORDER BY "offset" LIMIT $3
 
 -- name: register
-INSERT INTO gateway_streams (gateway_id, changed_seq, registered_in) SELECT $1, $2, current FROM epoch WHERE true
+-- The number of the change ($2) also names the log: no other log ever gets it.
+INSERT INTO gateway_streams (gateway_id, log_id, changed_seq, registered_in)
+SELECT $1, $2, $2, current FROM epoch WHERE true
 ON CONFLICT (gateway_id) DO NOTHING
+
+-- name: note_forgotten_log
+-- Its events and outcomes may be so many that they would keep everybody from writing: `trim` removes them in chunks.
+INSERT INTO forgotten_logs (log_id) SELECT log_id FROM gateway_streams WHERE gateway_id = $1
 
 -- name: forget_stream
 DELETE FROM gateway_streams WHERE gateway_id = $1
 
--- name: forget_events
-DELETE FROM events WHERE gateway_id = $1
-
 -- name: forget_positions
 -- Named, although the schema cascades: a caller's own connection may not enforce references.
 DELETE FROM cursors WHERE gateway_id = $1
-
--- name: forget_outcomes
-DELETE FROM outcomes WHERE gateway_id = $1
 
 -- name: dismiss_gateway
 UPDATE connections SET dismissal = 'gateway-deleted' WHERE gateway_id = $1

@@ -39,27 +39,58 @@ class TrimLimits:
         )
 
 
-def trimmable(connection: sqlite3.Connection, limits: TrimLimits) -> list[str]:
-    """Gateways whose oldest event may go, at most as many as events may be removed."""
-    rows = select(connection, QUERIES["trimmable"], limits.too_old, limits.old, limits.max_events, limits.chunk)
-    return [gateway_id for (gateway_id,) in rows]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removable:
+    """What may go, as it was found without a lock."""
+
+    #: Logs of deleted gateways.
+    forgotten: Sequence[int]
+    #: Gateways whose oldest event may go.
+    gateways: Sequence[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.forgotten or self.gateways)
 
 
-def trim(connection: sqlite3.Connection, limits: TrimLimits, gateways: Sequence[str]) -> int:
+def find(connection: sqlite3.Connection, limits: TrimLimits) -> Removable:
+    """Logs of which something may go, at most as many of each kind as events may be removed."""
+    by_age = (limits.too_old, limits.old, limits.max_events, limits.chunk)
+    return Removable(
+        forgotten=[log_id for (log_id,) in select(connection, QUERIES["forgotten_logs"], limits.chunk)],
+        gateways=[gateway_id for (gateway_id,) in select(connection, QUERIES["trimmable"], *by_age)],
+    )
+
+
+def trim(connection: sqlite3.Connection, limits: TrimLimits, removable: Removable) -> int:
     """Remove at most one chunk from these logs; what was found before is judged anew, now under the write lock."""
     removed = 0
-    for gateway_id in gateways:
-        if removed == limits.chunk:
-            break
-        removed += _trim_log(connection, limits, gateway_id, limits.chunk - removed)
+    for log_id in removable.forgotten:
+        if removed < limits.chunk:
+            removed += _remove_forgotten(connection, log_id, limits.chunk - removed)
+    for gateway_id in removable.gateways:
+        if removed < limits.chunk:
+            removed += _trim_log(connection, limits, gateway_id, limits.chunk - removed)
     return removed
+
+
+def _remove_forgotten(connection: sqlite3.Connection, log_id: int, at_most: int) -> int:
+    [(cut, events)] = select(connection, QUERIES["front"], log_id, at_most)
+    _remove_front(connection, log_id, cut)
+    if events < at_most:
+        for removal in ("remove_all_outcomes", "finish_forgotten_log"):
+            change(connection, QUERIES[removal], log_id)
+    return int(events)
 
 
 def _trim_log(connection: sqlite3.Connection, limits: TrimLimits, gateway_id: str, at_most: int) -> int:
     arguments = (gateway_id, limits.too_old, limits.old, limits.max_events, at_most)
-    for trimmed_through, cut in select(connection, QUERIES["cut"], *arguments):
+    for log_id, trimmed_through, cut in select(connection, QUERIES["cut"], *arguments):
         if cut > trimmed_through:
             change(connection, QUERIES["move_trimmed_through"], gateway_id, cut)
-            change(connection, QUERIES["remove_outcomes"], gateway_id, cut)
-            return change(connection, QUERIES["remove_events"], gateway_id, cut)
+            return _remove_front(connection, log_id, cut)
     return 0
+
+
+def _remove_front(connection: sqlite3.Connection, log_id: int, cut: int) -> int:
+    change(connection, QUERIES["remove_outcomes"], log_id, cut)
+    return change(connection, QUERIES["remove_events"], log_id, cut)

@@ -2,7 +2,7 @@
 -- At most $4 gateways whose oldest event may go: older than $1, or one of more than $3, or confirmed and older than $2.
 SELECT s.gateway_id
 FROM gateway_streams AS s CROSS JOIN events AS oldest
-    ON oldest.gateway_id = s.gateway_id AND oldest."offset" = s.trimmed_through + 1
+    ON oldest.log_id = s.log_id AND oldest."offset" = s.trimmed_through + 1
 WHERE oldest.recorded_at < $1
    OR s.head - s.trimmed_through > $3
    OR (oldest.recorded_at < $2
@@ -14,29 +14,43 @@ LIMIT $4
 -- How far the log $1 may go, at most $5 events, by the same three rules. Only an unbroken run from the front counts
 -- (scenario S19), so each age ends at the first event that is too young, whatever the clock did in between.
 WITH log AS (
-    SELECT gateway_id, head, trimmed_through, min(head, trimmed_through + $5) AS last,
+    SELECT log_id, head, trimmed_through, min(head, trimmed_through + $5) AS last,
            coalesce((SELECT min(c.confirmed) FROM cursors AS c JOIN epoch ON epoch.current = c.epoch
                      WHERE c.gateway_id = s.gateway_id), 0) AS confirmed
     FROM gateway_streams AS s WHERE gateway_id = $1
 ), age AS (
     SELECT coalesce((SELECT e."offset" - 1 FROM events AS e
-                     WHERE e.gateway_id = log.gateway_id AND e."offset" > trimmed_through AND e."offset" <= last
+                     WHERE e.log_id = log.log_id AND e."offset" > trimmed_through AND e."offset" <= last
                        AND e.recorded_at >= $2
                      ORDER BY e."offset" LIMIT 1), last) AS too_old,
            coalesce((SELECT e."offset" - 1 FROM events AS e
-                     WHERE e.gateway_id = log.gateway_id AND e."offset" > trimmed_through AND e."offset" <= last
+                     WHERE e.log_id = log.log_id AND e."offset" > trimmed_through AND e."offset" <= last
                        AND e.recorded_at >= $3
                      ORDER BY e."offset" LIMIT 1), last) AS old
     FROM log
 )
-SELECT trimmed_through, max(trimmed_through, min(last, max(too_old, head - $4, min(old, confirmed))))
+SELECT log_id, trimmed_through, max(trimmed_through, min(last, max(too_old, head - $4, min(old, confirmed))))
 FROM log CROSS JOIN age
 
 -- name: remove_events
-DELETE FROM events WHERE gateway_id = $1 AND "offset" <= $2
+DELETE FROM events WHERE log_id = $1 AND "offset" <= $2
 
 -- name: remove_outcomes
-DELETE FROM outcomes WHERE gateway_id = $1 AND "offset" <= $2
+DELETE FROM outcomes WHERE log_id = $1 AND "offset" <= $2
 
 -- name: move_trimmed_through
 UPDATE gateway_streams SET trimmed_through = $2 WHERE gateway_id = $1
+
+-- name: forgotten_logs
+SELECT log_id FROM forgotten_logs ORDER BY log_id LIMIT $1
+
+-- name: front
+-- Where the first $2 events of the log $1 end, and how many there are.
+SELECT coalesce(max("offset"), 0), count(*)
+FROM (SELECT "offset" FROM events WHERE log_id = $1 ORDER BY "offset" LIMIT $2)
+
+-- name: remove_all_outcomes
+DELETE FROM outcomes WHERE log_id = $1
+
+-- name: finish_forgotten_log
+DELETE FROM forgotten_logs WHERE log_id = $1

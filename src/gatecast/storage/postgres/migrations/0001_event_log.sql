@@ -10,6 +10,8 @@ INSERT INTO gatecast.epoch (current) VALUES (gen_random_uuid());
 -- Ids collate by bytes, so that every pod and every statement sorts, and therefore locks, in the same order.
 CREATE TABLE gatecast.gateway_streams (
     gateway_id      text COLLATE "C" PRIMARY KEY,
+    -- A gateway that is registered again has another log: what is left of the first one is none of its business.
+    log_id          bigint GENERATED ALWAYS AS IDENTITY,
     head            bigint NOT NULL DEFAULT 0,
     trimmed_through bigint NOT NULL DEFAULT 0,
     registered_in   uuid   NOT NULL,
@@ -17,8 +19,13 @@ CREATE TABLE gatecast.gateway_streams (
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX gateway_streams_changed ON gatecast.gateway_streams (changed_xid);
 
+-- Logs of deleted gateways, whose events and outcomes are removed chunk by chunk: see trim_events.
+CREATE TABLE gatecast.forgotten_logs (
+    log_id bigint PRIMARY KEY
+);
+
 CREATE TABLE gatecast.events (
-    gateway_id    text COLLATE "C" NOT NULL,
+    log_id        bigint NOT NULL,
     "offset"      bigint NOT NULL,
     event_id      uuid NOT NULL,
     type          text NOT NULL,
@@ -30,8 +37,8 @@ CREATE TABLE gatecast.events (
     originated_at timestamptz NOT NULL,
     recorded_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
     trace_parent  text,
-    PRIMARY KEY (gateway_id, "offset"),
-    CONSTRAINT events_event_id UNIQUE (gateway_id, event_id)
+    PRIMARY KEY (log_id, "offset"),
+    CONSTRAINT events_event_id UNIQUE (log_id, event_id)
 );
 
 CREATE TABLE gatecast.cursors (
@@ -70,13 +77,13 @@ CREATE INDEX connections_pod ON gatecast.connections (pod_id, dismissal);
 CREATE INDEX connections_token ON gatecast.connections (token_id) WHERE token_id IS NOT NULL;
 
 CREATE TABLE gatecast.outcomes (
-    gateway_id  text COLLATE "C" NOT NULL REFERENCES gatecast.gateway_streams ON DELETE CASCADE,
+    log_id      bigint NOT NULL,
     replica     text NOT NULL,
     "offset"    bigint NOT NULL,
     kind        text NOT NULL CHECK (kind IN ('applied', 'rejected')),
     reason      text NOT NULL,
     recorded_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (gateway_id, "offset", replica)
+    PRIMARY KEY (log_id, "offset", replica)
 );
 
 -- Appending ---------------------------------------------------------------------------------------------------------
@@ -103,6 +110,8 @@ CREATE FUNCTION gatecast.append_event(
     OUT status text, OUT epoch uuid, OUT "offset" bigint
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
+DECLARE
+    log bigint;
 BEGIN
     IF NOT p_wait THEN
         PERFORM FROM gatecast.gateway_streams WHERE gateway_id = p_gateway_id FOR NO KEY UPDATE SKIP LOCKED;
@@ -113,15 +122,15 @@ BEGIN
         END IF;
     END IF;
     UPDATE gatecast.gateway_streams s SET head = s.head + 1, changed_xid = pg_current_xact_id()
-    WHERE s.gateway_id = p_gateway_id RETURNING s.head INTO append_event."offset";
+    WHERE s.gateway_id = p_gateway_id RETURNING s.head, s.log_id INTO append_event."offset", log;
     IF NOT FOUND THEN
         status := 'unknown';
         RETURN;
     END IF;
     SELECT e.current INTO append_event.epoch FROM gatecast.epoch e;
-    INSERT INTO gatecast.events (gateway_id, "offset", event_id, type, action, entity_type, entity_id,
+    INSERT INTO gatecast.events (log_id, "offset", event_id, type, action, entity_type, entity_id,
                                  payload, size, originated_at, trace_parent)
-    VALUES (p_gateway_id, append_event."offset", p_event_id, p_type, p_action, p_entity_type, p_entity_id,
+    VALUES (log, append_event."offset", p_event_id, p_type, p_action, p_entity_type, p_entity_id,
             p_payload, octet_length(p_payload), p_originated_at, p_trace_parent)
     ON CONFLICT ON CONSTRAINT events_event_id DO NOTHING;
     IF FOUND THEN
@@ -133,7 +142,7 @@ BEGIN
         -- Give the number back: the log is locked by us, so nobody has seen it.
         UPDATE gatecast.gateway_streams s SET head = s.head - 1 WHERE s.gateway_id = p_gateway_id;
         SELECT e."offset" INTO append_event."offset" FROM gatecast.events e
-        WHERE e.gateway_id = p_gateway_id AND e.event_id = p_event_id;
+        WHERE e.log_id = log AND e.event_id = p_event_id;
         status := 'duplicate';
     END IF;
 END $$;
@@ -155,31 +164,32 @@ SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     held text[];
+    logs bigint[];
     grown text[];
 BEGIN
     -- One global lock order, by id: two batches can never wait for each other.
     IF p_wait THEN
-        SELECT array_agg(l.gateway_id) INTO held FROM (
-            SELECT gateway_id FROM gatecast.gateway_streams WHERE gateway_id = ANY (p_gateway_ids)
+        SELECT array_agg(l.gateway_id), array_agg(l.log_id) INTO held, logs FROM (
+            SELECT gateway_id, log_id FROM gatecast.gateway_streams WHERE gateway_id = ANY (p_gateway_ids)
             ORDER BY gateway_id FOR NO KEY UPDATE) l;
     ELSE
-        SELECT array_agg(l.gateway_id) INTO held FROM (
-            SELECT gateway_id FROM gatecast.gateway_streams WHERE gateway_id = ANY (p_gateway_ids)
+        SELECT array_agg(l.gateway_id), array_agg(l.log_id) INTO held, logs FROM (
+            SELECT gateway_id, log_id FROM gatecast.gateway_streams WHERE gateway_id = ANY (p_gateway_ids)
             ORDER BY gateway_id FOR NO KEY UPDATE SKIP LOCKED) l;
     END IF;
     RETURN QUERY
     WITH target AS MATERIALIZED (
         -- The scalar subquery keeps this an index lookup for each event, whatever the statistics say.
-        SELECT t.*, (SELECT e."offset" FROM gatecast.events e
-                     WHERE e.gateway_id = t.gateway_id AND e.event_id = t.event_id) AS known_offset
+        SELECT t.*, h.log_id, (SELECT e."offset" FROM gatecast.events e
+                               WHERE e.log_id = h.log_id AND e.event_id = t.event_id) AS known_offset
         FROM unnest(p_groups, p_gateway_ids, p_event_ids, p_types, p_actions, p_entity_types, p_entity_ids,
                     p_originated_at, p_trace_parents, p_payload_numbers) WITH ORDINALITY
             AS t(group_number, gateway_id, event_id, type, action, entity_type, entity_id,
                  originated_at, trace_parent, payload_number, number)
+             LEFT JOIN unnest(held, logs) AS h(gateway_id, log_id) ON h.gateway_id = t.gateway_id
     ), refused AS MATERIALIZED (
         SELECT t.group_number, min(t.gateway_id) AS gateway_id FROM target t
-        WHERE NOT EXISTS (SELECT FROM unnest(held) AS h(gateway_id) WHERE h.gateway_id = t.gateway_id)
-        GROUP BY t.group_number
+        WHERE t.log_id IS NULL GROUP BY t.group_number
     ), fresh AS MATERIALIZED (
         SELECT DISTINCT ON (t.gateway_id, t.event_id) t.* FROM target t
         WHERE t.known_offset IS NULL AND NOT EXISTS (SELECT FROM refused r WHERE r.group_number = t.group_number)
@@ -192,9 +202,9 @@ BEGIN
         SELECT f.*, b.base + row_number() OVER (PARTITION BY f.gateway_id ORDER BY f.number) AS new_offset
         FROM fresh f JOIN bumped b USING (gateway_id)
     ), stored AS (
-        INSERT INTO gatecast.events (gateway_id, "offset", event_id, type, action, entity_type, entity_id,
+        INSERT INTO gatecast.events (log_id, "offset", event_id, type, action, entity_type, entity_id,
                                      payload, size, originated_at, trace_parent)
-        SELECT n.gateway_id, n.new_offset, n.event_id, n.type, n.action, n.entity_type, n.entity_id,
+        SELECT n.log_id, n.new_offset, n.event_id, n.type, n.action, n.entity_type, n.entity_id,
                p.payload, octet_length(p.payload), n.originated_at, n.trace_parent
         FROM numbered n JOIN unnest(p_payloads) WITH ORDINALITY AS p(payload, payload_number) USING (payload_number)
         ORDER BY n.gateway_id, n.new_offset
@@ -410,7 +420,33 @@ END $$;
 
 -- Retention ---------------------------------------------------------------------------------------------------------
 
--- Remove at most one chunk of old events and return how many went. Skips logs that are being written to, so it
+-- Remove at most p_chunk events of deleted gateways, with their outcomes, and return how many went. Nobody appends to
+-- these logs, or reads them: their streams are gone.
+CREATE FUNCTION gatecast.remove_forgotten(p_chunk integer) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    forgotten bigint;
+    through bigint;
+    removed bigint := 0;
+    wanted bigint;
+    found_here bigint;
+BEGIN
+    FOR forgotten IN SELECT f.log_id FROM gatecast.forgotten_logs f ORDER BY f.log_id LIMIT p_chunk LOOP
+        EXIT WHEN removed >= p_chunk;
+        wanted := p_chunk - removed;
+        SELECT max(c."offset"), count(*) INTO through, found_here FROM (
+            SELECT e."offset" FROM gatecast.events e WHERE e.log_id = forgotten ORDER BY e."offset" LIMIT wanted) c;
+        DELETE FROM gatecast.outcomes o WHERE o.log_id = forgotten AND o."offset" <= through;
+        DELETE FROM gatecast.events e WHERE e.log_id = forgotten AND e."offset" <= through;
+        IF found_here < wanted THEN
+            DELETE FROM gatecast.outcomes o WHERE o.log_id = forgotten;
+            DELETE FROM gatecast.forgotten_logs f WHERE f.log_id = forgotten;
+        END IF;
+        removed := removed + found_here;
+    END LOOP;
+    RETURN removed;
+END $$;
+
+-- Remove at most one chunk of old events and return how many went; those of deleted gateways go first. Skips logs that are being written to, so it
 -- never makes a publisher wait and can never be part of a deadlock.
 CREATE FUNCTION gatecast.trim_events(
     p_keep_confirmed interval, p_keep_at_most interval, p_max_events bigint, p_chunk integer
@@ -422,15 +458,19 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtext('gatecast.trim_events')) THEN
         RETURN 0;
     END IF;
+    removed := gatecast.remove_forgotten(p_chunk);
+    IF removed > 0 THEN
+        RETURN removed;
+    END IF;
     WITH log AS MATERIALIZED (
-        SELECT s.gateway_id, s.head, s.trimmed_through, coalesce(
+        SELECT s.gateway_id, s.log_id, s.head, s.trimmed_through, coalesce(
             (SELECT min(c.confirmed) FROM gatecast.cursors c, gatecast.epoch e
              WHERE c.gateway_id = s.gateway_id AND c.epoch = e.current), 0) AS confirmed
         FROM gatecast.gateway_streams s WHERE s.head > s.trimmed_through
     ), candidate AS MATERIALIZED (
         SELECT l.* FROM log l CROSS JOIN LATERAL (
             SELECT e.recorded_at FROM gatecast.events e
-            WHERE e.gateway_id = l.gateway_id AND e."offset" > l.trimmed_through ORDER BY e."offset" LIMIT 1) oldest
+            WHERE e.log_id = l.log_id AND e."offset" > l.trimmed_through ORDER BY e."offset" LIMIT 1) oldest
         WHERE l.head - l.trimmed_through > p_max_events
            OR oldest.recorded_at < now() - p_keep_at_most
            OR (l.confirmed > l.trimmed_through AND oldest.recorded_at < now() - p_keep_confirmed)
@@ -445,20 +485,20 @@ BEGIN
                                             OR (o."offset" <= c.confirmed AND o.recorded_at < now() - p_keep_confirmed))
                                    OVER (ORDER BY o."offset") AS goes
                 FROM (SELECT e."offset", e.recorded_at FROM gatecast.events e
-                      WHERE e.gateway_id = c.gateway_id AND e."offset" > c.trimmed_through
+                      WHERE e.log_id = c.log_id AND e."offset" > c.trimmed_through
                       ORDER BY e."offset" LIMIT p_chunk) o) w
             WHERE w.goes) p
         WHERE p.events > 0
     ), held AS MATERIALIZED (
-        SELECT s.gateway_id, r.through FROM gatecast.gateway_streams s JOIN removable r USING (gateway_id)
+        SELECT s.gateway_id, s.log_id, r.through FROM gatecast.gateway_streams s JOIN removable r USING (gateway_id)
         WHERE r.earlier + r.events <= p_chunk AND s.trimmed_through < r.through
         FOR NO KEY UPDATE OF s SKIP LOCKED
     ), moved AS (
         UPDATE gatecast.gateway_streams s SET trimmed_through = h.through FROM held h WHERE s.gateway_id = h.gateway_id
     ), forgotten AS (
-        DELETE FROM gatecast.outcomes o USING held h WHERE o.gateway_id = h.gateway_id AND o."offset" <= h.through
+        DELETE FROM gatecast.outcomes o USING held h WHERE o.log_id = h.log_id AND o."offset" <= h.through
     ), gone AS (
-        DELETE FROM gatecast.events e USING held h WHERE e.gateway_id = h.gateway_id AND e."offset" <= h.through
+        DELETE FROM gatecast.events e USING held h WHERE e.log_id = h.log_id AND e."offset" <= h.through
         RETURNING 1
     )
     SELECT count(*) INTO removed FROM gone;

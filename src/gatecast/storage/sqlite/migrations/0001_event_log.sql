@@ -15,6 +15,8 @@ INSERT INTO epoch (current, begun_at) VALUES (gen_random_uuid(), now());
 
 CREATE TABLE gateway_streams (
     gateway_id      text PRIMARY KEY,
+    -- A gateway that is registered again has another log: what is left of the first one is none of its business.
+    log_id          integer NOT NULL,
     head            integer NOT NULL DEFAULT 0,
     trimmed_through integer NOT NULL DEFAULT 0,
     registered_in   text NOT NULL,
@@ -22,11 +24,16 @@ CREATE TABLE gateway_streams (
 ) WITHOUT ROWID;
 CREATE INDEX gateway_streams_changed ON gateway_streams (changed_seq);
 
+-- Logs of deleted gateways, whose events and outcomes are removed chunk by chunk.
+CREATE TABLE forgotten_logs (
+    log_id integer PRIMARY KEY
+);
+
 -- Rows are appended to the table in the order of their commits and only the indexes are entered at random places: a
 -- third less to write than with the primary key as the table itself. The payload stands last: whatever else is asked of
 -- a row is read without following its overflow pages.
 CREATE TABLE events (
-    gateway_id    text NOT NULL,
+    log_id        integer NOT NULL,
     "offset"      integer NOT NULL,
     event_id      text NOT NULL,
     type          text NOT NULL,
@@ -38,9 +45,9 @@ CREATE TABLE events (
     recorded_at   text NOT NULL,
     trace_parent  text,
     payload       text NOT NULL,
-    PRIMARY KEY (gateway_id, "offset")
+    PRIMARY KEY (log_id, "offset")
 );
-CREATE UNIQUE INDEX events_event_id ON events (gateway_id, event_id);
+CREATE UNIQUE INDEX events_event_id ON events (log_id, event_id);
 
 CREATE TABLE cursors (
     gateway_id    text NOT NULL REFERENCES gateway_streams ON DELETE CASCADE,
@@ -76,11 +83,11 @@ CREATE INDEX connections_pod ON connections (pod_id, dismissal);
 CREATE INDEX connections_token ON connections (token_id) WHERE token_id IS NOT NULL;
 
 CREATE TABLE outcomes (
-    gateway_id  text NOT NULL REFERENCES gateway_streams ON DELETE CASCADE,
+    log_id      integer NOT NULL,
     "offset"    integer NOT NULL,
     replica     text NOT NULL,
     kind        text NOT NULL CHECK (kind IN ('applied', 'rejected')),
     reason      text NOT NULL,
     recorded_at text NOT NULL,
-    PRIMARY KEY (gateway_id, "offset", replica)
+    PRIMARY KEY (log_id, "offset", replica)
 ) WITHOUT ROWID;

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from tempfile import TemporaryDirectory
 from typing import Annotated
 from uuid import uuid4
 
 import typer
 
+from gatecast.delivery.retention import clean_up
 from gatecast.events import Action, Event
 from gatecast.hub import EventHub
 from gatecast.settings import Settings
 from gatecast.storage.connect import Backend, OpenStorage, open_storage
-from gatecast.storage.contract import Storage
+from gatecast.storage.contract import Storage, TrimPolicy
 from gatecast.storage.postgres.storage import PostgresStorage
 
 DatabaseFlag = Annotated[
@@ -29,6 +31,9 @@ QuickFlag = Annotated[bool, typer.Option("--quick", help="A glance in a few seco
 
 #: As many connections as publishers, so that the designs that need one each are not held back by the pool.
 _CONNECTIONS = 32
+
+#: Nothing is old, and no log is long: what goes is what was forgotten.
+_KEEP = TrimPolicy(keep_confirmed=timedelta(days=36_500), keep_at_most=timedelta(days=36_500), max_events=2**60)
 
 #: With its other columns an event makes a row of about 400 bytes.
 _FILLING = "x" * 220
@@ -64,6 +69,7 @@ class Target:
     async def _forget(self, names: Sequence[str]) -> None:
         for name in names:
             await self.storage.log.forget(name)
+        await clean_up(self.storage.log, _KEEP)
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from uuid import UUID
 from gatecast.delivery.feed import LOG_MOVED, Feed
 from gatecast.errors import StorageError, StorageUnavailable
 from gatecast.events import Position
+from gatecast.storage.changes import changes_since
 from gatecast.storage.contract import Changes, Dismissal, EventLog
 from gatecast.telemetry import get_logger, metrics
 from gatecast.waiting import Backoff, Signal
@@ -46,7 +47,8 @@ class Reader:
         self._due: dict[Feed, None] = {}
         self._signal = Signal()
         self._sweep_due_at = 0.0
-        self._marker = 0
+        #: What the last sweep found; None: ask for everything.
+        self._swept: Changes | None = None
         self._epoch: UUID | None = None
         #: Why the last pass failed, or None when it succeeded.
         self.problem: str | None = None
@@ -106,7 +108,7 @@ class Reader:
 
     def _distrust(self) -> None:
         """After an outage ask for every head: the database that comes back may be another one."""
-        self._marker = 0
+        self._swept = None
         self._sweep_due_at = 0.0
 
     async def _sweep_if_due(self, now: float) -> None:
@@ -114,13 +116,10 @@ class Reader:
             return
         # Set before the question is asked: a demand for a sweep that comes meanwhile must not be forgotten.
         self._sweep_due_at = now + self._poll_interval
-        changes = await self._log.changed_since(self._marker)
+        changes = await changes_since(self._log, self._swept)
         metrics.reader_passed()
-        if changes.marker < self._marker:
-            # A crash makes PostgreSQL use transaction ids again that it had not written down; a restore does too.
-            changes = await self._log.changed_since(0)
         await self._check_history(changes)
-        self._marker = changes.marker
+        self._swept = changes
         for gateway_id, head in changes.heads.items():
             for feed in self._feeds.get(gateway_id, ()):
                 feed.known_head = max(feed.known_head, head)

@@ -27,13 +27,18 @@ class _Log:
 
     def __init__(self) -> None:
         self.epoch = _EPOCH
+        self.server = "one"
+        self.marker = 1
+        #: Logs that did not change since any marker that was given.
+        self.unchanged: set[str] = set()
         self.heads = {"gw": 5, "other": 5}
         self.renewals = 0
         #: Called when a question arrives.
         self.on_question: Callable[[], None] = lambda: None
 
-    async def changed_since(self, _marker: int) -> Changes:
-        changes = Changes(epoch=self.epoch, heads=dict(self.heads), marker=1)
+    async def changed_since(self, marker: int) -> Changes:
+        heads = {name: head for name, head in self.heads.items() if marker == 0 or name not in self.unchanged}
+        changes = Changes(epoch=self.epoch, heads=heads, marker=self.marker, server=self.server)
         self.on_question()
         await asyncio.sleep(1)
         return changes
@@ -126,6 +131,37 @@ def test_s20_a_log_that_lost_its_tail_begins_a_new_history() -> None:
             await asyncio.sleep(5)
             assert [feed.end_reason for feed in feeds] == ["restarting", "restarting"]
             assert log.renewals == 1
+
+    _run(run())
+
+
+def test_s20_a_server_that_lags_is_noticed_although_its_transaction_ids_do_not() -> None:
+    """Its marker lies ahead of the old server's, and what it lacks did not change since: only all heads tell."""
+
+    async def run() -> None:
+        async with _reading() as (log, reader):
+            feeds = [_open(reader, 5), _open(reader, 5, "other")]
+            await asyncio.sleep(1)
+            log.server, log.marker = "two", 100
+            log.heads["gw"] = 4
+            log.unchanged = {"gw", "other"}
+            reader.hint(EVERYTHING)
+            await asyncio.sleep(5)
+            assert [feed.end_reason for feed in feeds] == ["restarting", "restarting"]
+            assert log.renewals == 1
+
+    _run(run())
+
+
+def test_another_server_that_lacks_nothing_changes_nothing() -> None:
+    async def run() -> None:
+        async with _reading() as (log, reader):
+            feed = _open(reader, 5)
+            await asyncio.sleep(1)
+            log.server = "two"
+            reader.hint(EVERYTHING)
+            await asyncio.sleep(5)
+            assert (feed.end_reason, log.renewals) == (None, 0)
 
     _run(run())
 

@@ -10,6 +10,7 @@ from gatecast.errors import InvalidValue, StorageError
 from gatecast.events import RecordedEvent, clean_identifier
 from gatecast.server.admin_api.context import AdminContext
 from gatecast.server.admin_api.stream_position import StreamPosition
+from gatecast.storage.changes import changes_since
 from gatecast.storage.contract import Changes, ReadRequest, ReadResult
 
 #: Most gateways that one stream follows: each is part of every position that a client carries.
@@ -29,7 +30,7 @@ class Follower:
         self._organization = organization
         self._gateway = gateway
         self._position = position
-        self._marker = 0
+        self._seen: Changes | None = None
         #: Logs that have grown and are not read to their end yet: kept when the database goes away in between.
         self._moved: dict[str, None] = {}
         self._has_strangers = False
@@ -55,7 +56,7 @@ class Follower:
             raise InvalidValue("gateway", gateway, f"name one gateway, because you have more than {MAX_GATEWAYS}")
         changes = await context.hub.storage.log.changed_since(0)
         follower = cls(context, organization, _heads(changes, ids), gateway=gateway)
-        follower._marker = changes.marker
+        follower._seen = changes
         if resumed is not None:
             follower._resume(resumed)
         return follower
@@ -76,7 +77,7 @@ class Follower:
         with suppress(StorageError):
             if self._has_strangers and not self._gateway:
                 await self._look_for_new_gateways()
-            await self._note(await self._context.hub.storage.log.changed_since(self._marker))
+            await self._note(await changes_since(self._context.hub.storage.log, self._seen))
 
     async def next_portion(self) -> str:
         """The next part of what is new, as text; empty: there is no more, or the database cannot be read now."""
@@ -94,7 +95,7 @@ class Follower:
         known = self._position.offsets
         self._moved |= dict.fromkeys(name for name, head in changes.heads.items() if head > known.get(name, head))
         self._has_strangers |= any(name not in known for name in changes.heads)
-        self._marker = changes.marker
+        self._seen = changes
 
     async def _begin_anew(self) -> None:
         """The database was restored: offsets mean other events now."""

@@ -77,7 +77,8 @@ class PostgresEventLog:
         """The gateways whose logs grew since `marker`, which is a transaction id."""
         rows = await self._database.fetch(QUERIES["changed_since"], str(marker))
         heads = {row["gateway_id"]: row["head"] for row in rows if row["gateway_id"] is not None}
-        return Changes(epoch=rows[0]["epoch"], heads=heads, marker=rows[0]["marker"])
+        first = rows[0]
+        return Changes(epoch=first["epoch"], heads=heads, marker=first["marker"], server=first["server"])
 
     async def read(self, requests: Sequence[ReadRequest]) -> list[ReadResult | None]:
         """The next events for each request in one round trip."""

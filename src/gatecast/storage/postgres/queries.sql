@@ -9,7 +9,10 @@ FROM gatecast.append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $
 -- name: changed_since
 -- The marker is the oldest transaction that was still running: everything older has committed and been seen. Rows on the
 -- border repeat. One row always comes back, so that the marker and the epoch belong to the same snapshot as the heads.
-SELECT e.current AS epoch, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS marker, s.gateway_id, s.head
+-- While one server runs, its tables never go back, unless somebody loads them anew: then this row of `epoch` was written
+-- by another transaction.
+SELECT e.current AS epoch, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS marker, s.gateway_id, s.head,
+       extract(epoch FROM pg_postmaster_start_time()) || '/' || e.xmin AS server
 FROM gatecast.epoch e LEFT JOIN gatecast.gateway_streams s ON s.changed_xid >= $1::text::xid8
 
 -- name: read

@@ -158,6 +158,13 @@ class EventLog(Protocol):
     async def read(self, requests: Sequence[ReadRequest]) -> list[ReadResult | None]:
         """The next events for each request, in order; None where the gateway is not registered. One round trip."""
 
+    async def is_held(self, gateway_id: str) -> bool:
+        """Whether a transaction that has not ended holds this log now; false when the gateway is unknown.
+
+        What that transaction publishes is not in the log yet, and nobody else can publish. A backend with a single
+        writer says so of every log. Waits for nobody.
+        """
+
     async def register(self, gateway_id: str, *, transaction: object | None = None) -> bool:
         """Begin an empty log; False when there is one already (then nothing changes)."""
 

@@ -140,6 +140,19 @@ class TransactionContract(StorageBackend):
                 await other
                 assert (await second.log.changed_since(marker)).heads[GATEWAY] == head + 1
 
+    async def test_whoever_has_published_and_not_committed_holds_the_log(self, tmp_path: Path) -> None:
+        """Everybody can see that somebody does, without waiting for it; nobody holds what nobody changes."""
+        async with self.open_with(tmp_path, GATEWAY, OTHER_GATEWAY) as storage, self.open_second(tmp_path) as second:
+            for opening in self.transactions(storage, tmp_path):
+                assert not await second.log.is_held(GATEWAY)
+                async with opening as transaction:
+                    await storage.log.publish_in(transaction, [make_event()])
+                    for one in (storage, second):
+                        assert await one.log.is_held(GATEWAY)
+                    assert await second.log.is_held(OTHER_GATEWAY) is not self.commits_overlap
+                assert not await second.log.is_held(GATEWAY)
+            assert not await second.log.is_held("unknown")
+
     async def test_registering_takes_part_in_the_transaction(self, tmp_path: Path) -> None:
         """A log begun in a transaction can be published to in it, and exists only if it commits."""
         async with self.open_with(tmp_path) as storage:

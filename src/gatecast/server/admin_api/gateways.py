@@ -22,7 +22,7 @@ from gatecast.server.admin_api.models import (
     WhyView,
 )
 from gatecast.server.admin_api.views import gateway_summary
-from gatecast.server.admin_api.why import standing_rejection, why
+from gatecast.server.admin_api.why import explain
 from gatecast.storage.contract import GatewayStatus
 
 router = APIRouter(prefix="/api/v1/gateways", tags=["gateways"])
@@ -96,7 +96,7 @@ async def explain_gateway(gateway_id: GatewayId, context: Context, organization:
     """Why a gateway is, or is not, up to date."""
     await context.gateways.get(organization, gateway_id)
     status = await status_of(context, gateway_id)
-    return why(status, rejected=await standing_rejection(context.hub.storage, status))
+    return await explain(context.hub.storage, status)
 
 
 @router.post("/{gateway_id}/resynchronized", status_code=204)

@@ -19,7 +19,16 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=512, p
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=MAX_IDENTIFIER_LENGTH + 64)]
 
 
-WhyCode: TypeAlias = Literal["current", "offline", "slow", "rejected", "not-confirming", "pod-lagging", "resync-needed"]
+WhyCode: TypeAlias = Literal[
+    "current",
+    "offline",
+    "slow",
+    "rejected",
+    "not-confirming",
+    "pod-lagging",
+    "publisher-uncommitted",
+    "resync-needed",
+]
 
 
 EventState: TypeAlias = Literal["stored", "confirmed", "applied", "rejected"]

@@ -14,13 +14,31 @@ _RECENT_EVENTS = 100
 _RECENT_BYTES = 8 * 1024 * 1024
 
 
-def why(status: GatewayStatus, *, rejected: Outcome | None) -> WhyView:
-    """The cause, from what storage knows; `rejected` is a rejection that still stands."""
+async def explain(storage: Storage, status: GatewayStatus) -> WhyView:
+    """Why this gateway is, or is not, up to date.
+
+    Raises:
+        StorageUnavailable: the database is away.
+    """
+    rejected = await standing_rejection(storage, status)
+    return why(status, rejected=rejected, held=await storage.log.is_held(status.gateway_id))
+
+
+def why(status: GatewayStatus, *, rejected: Outcome | None, held: bool) -> WhyView:
+    """The cause, from what storage knows.
+
+    `rejected` is a rejection that still stands; `held` tells that a transaction holds the gateway's log.
+    """
     if status.resync_reason is not None:
         cause = f"its position cannot be continued ({status.resync_reason}); it must read the desired state anew"
         return WhyView(code="resync-needed", cause=cause)
     if status.head > status.confirmed:
         return _why_behind(status, status.head - status.confirmed)
+    if held:
+        cause = (
+            "it has confirmed every event; a transaction that has not ended holds its log: what that publishes comes "
+        )
+        return WhyView(code="publisher-uncommitted", cause=f"{cause}with its commit, and other publishers wait for it")
     if rejected is not None:
         said = f": {shorten(rejected.reason)}" if rejected.reason else ""
         cause = f"everything was handled, but it rejected the event at offset {rejected.offset}{said}"

@@ -94,6 +94,10 @@ class PostgresEventLog:
             results[number - 1] = _read_result(requests[number - 1].gateway_id, list(group))
         return results
 
+    async def is_held(self, gateway_id: str) -> bool:
+        """Whether a transaction that has not ended holds this log now."""
+        return bool(await self._database.fetch(QUERIES["is_held"], gateway_id))
+
     async def register(self, gateway_id: str, *, transaction: object | None = None) -> bool:
         """Begin an empty log."""
         async with joined(self._database, transaction) as connection:

@@ -33,6 +33,13 @@ FROM unnest($1::text[], $2::bigint[], $3::integer[], $4::bigint[])
          WHERE w.bytes <= r.max_bytes OR w.bytes = w.size) e ON true
 ORDER BY r.number, e."offset"
 
+-- name: is_held
+-- Whoever appends holds the row, so that it is skipped here. The lock that this takes ends with the statement.
+WITH free AS MATERIALIZED (
+    SELECT gateway_id FROM gatecast.gateway_streams WHERE gateway_id = $1 FOR SHARE SKIP LOCKED
+)
+SELECT gateway_id FROM gatecast.gateway_streams WHERE gateway_id = $1 AND NOT EXISTS (SELECT FROM free)
+
 -- name: register
 INSERT INTO gatecast.gateway_streams (gateway_id, registered_in) SELECT $1, current FROM gatecast.epoch
 ON CONFLICT DO NOTHING RETURNING gateway_id

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
@@ -51,6 +52,19 @@ def open_reader(path: Path, clock: Clock = system_clock) -> sqlite3.Connection:
     connection = open_writer(path, clock)
     connection.execute(CONTROL["only_read"])
     return connection
+
+
+def is_locked(path: Path) -> bool:
+    """Whether another connection holds the write lock now; waits for nobody."""
+    with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
+        try:
+            connection.execute(CONTROL["begin_writing"])
+        except sqlite3.OperationalError as error:
+            if is_busy(error):
+                return True
+            raise
+        connection.execute(CONTROL["roll_back"])
+        return False
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

@@ -15,7 +15,7 @@ from gatecast.storage.contract import Row
 from gatecast.storage.migrations import SchemaNeed, available, need, newest
 from gatecast.storage.sqlite import schema
 from gatecast.storage.sqlite.caller_transaction import is_same_file, work_in_part, work_inside
-from gatecast.storage.sqlite.connection import BUSY_TIME_LIMIT
+from gatecast.storage.sqlite.connection import BUSY_TIME_LIMIT, is_locked
 from gatecast.storage.sqlite.connection_thread import ConnectionThread, Work
 from gatecast.storage.sqlite.statements import (
     CONTROL,
@@ -127,6 +127,10 @@ class SqliteDatabase:
     async def read(self, work: Work[T]) -> T:
         """The result of work that only reads, and sees one instant."""
         return await self._reader.run(partial(_as_snapshot, work))
+
+    async def is_being_written(self) -> bool:
+        """Whether a connection of anybody, also one of our own, holds the write lock now."""
+        return await self._reader.run(lambda _: is_locked(self.path))
 
     async def fetch(self, query: LiteralString, *arguments: object) -> list[Row]:
         """Every row of a query that changes nothing, outside of any transaction."""

@@ -52,6 +52,10 @@ class SqliteEventLog:
         """The next events for each request, all of one instant."""
         return await self._database.read(partial(reading.read_logs, requests=requests))
 
+    async def is_held(self, gateway_id: str) -> bool:  # noqa: ARG002 - one writer at a time holds every log
+        """Whether somebody, in this process or another, writes to the file now."""
+        return await self._database.is_being_written()
+
     async def register(self, gateway_id: str, *, transaction: object | None = None) -> bool:
         """Begin an empty log."""
         return await self._database.write_with(transaction, partial(_register, gateway_id=gateway_id))

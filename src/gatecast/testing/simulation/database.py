@@ -294,6 +294,10 @@ class SimulatedEventLog:
             trimmed_through=stream.trimmed_through,
         )
 
+    async def is_held(self, gateway_id: str) -> bool:
+        """Whether a transaction holds the log."""
+        return await self._link.call(lambda: self._database.is_held(gateway_id))
+
     async def register(self, gateway_id: str, *, transaction: object | None = None) -> bool:
         """Begin an empty log."""
         _ = transaction

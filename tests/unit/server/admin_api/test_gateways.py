@@ -16,6 +16,7 @@ from gatecast.errors import Forbidden, IssuerUnavailable, StorageUnavailable
 from gatecast.events import Position
 from gatecast.server.admin_api import AdminContext
 from gatecast.storage.contract import Connection, Dismissal, Outcome, OutcomeKind
+from gatecast.testing.storage_backend import make_event
 
 OpenApi = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]]
 NewGateway = Callable[..., Awaitable[str]]
@@ -358,6 +359,18 @@ async def test_why_follows_a_gateway_from_current_to_rejected_and_back(
         await publish("a-1")
         await _everything_confirmed(context, gateway_id)
         assert await code() == "current"
+
+
+async def test_why_names_a_publisher_that_does_not_commit(open_api: OpenApi, new_gateway: NewGateway) -> None:
+    """Nobody waits for it, and after the commit the event is what the gateway waits for."""
+    async with open_api() as (client, context):
+        gateway_id = await new_gateway(client)
+        storage = context.hub.storage
+        async with storage.database.transaction() as transaction:
+            await storage.log.publish_in(transaction, [make_event(gateway_id)])
+            why = (await client.get(f"/api/v1/gateways/{gateway_id}/why")).json()
+            assert why["code"] == "publisher-uncommitted"
+        assert (await client.get(f"/api/v1/gateways/{gateway_id}/why")).json()["code"] == "offline"
 
 
 async def _everything_confirmed(context: AdminContext, gateway_id: str) -> None:

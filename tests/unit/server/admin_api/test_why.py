@@ -42,34 +42,40 @@ _BEHIND = replace(_CURRENT, confirmed=4, lag_seconds=1.0)
 _REJECTION = Outcome(gateway_id="gw-1", replica="", offset=7, kind=OutcomeKind.REJECTED, reason="unknown template")
 
 _CASES = [
-    ("current", _CURRENT, None),
-    ("current", replace(_CURRENT, connections=[]), None),
-    ("current", replace(_CURRENT, head=0, sent=0, confirmed=0), None),
-    ("rejected", _CURRENT, _REJECTION),
-    ("slow", _BEHIND, None),
-    ("slow", _BEHIND, _REJECTION),
-    ("not-confirming", replace(_BEHIND, lag_seconds=SLOW_UNTIL), None),
-    ("pod-lagging", replace(_BEHIND, sent=4), None),
-    ("pod-lagging", replace(_BEHIND, sent=4, lag_seconds=60.0), None),
-    ("offline", replace(_BEHIND, connections=[]), None),
-    ("offline", replace(_BEHIND, connections=[], sent=4), None),
-    ("resync-needed", replace(_CURRENT, resync_reason="retention"), None),
-    ("resync-needed", replace(_BEHIND, resync_reason="epoch", connections=[]), _REJECTION),
+    ("current", _CURRENT, None, False),
+    ("current", replace(_CURRENT, connections=[]), None, False),
+    ("current", replace(_CURRENT, head=0, sent=0, confirmed=0), None, False),
+    ("rejected", _CURRENT, _REJECTION, False),
+    ("slow", _BEHIND, None, False),
+    ("slow", _BEHIND, _REJECTION, False),
+    ("not-confirming", replace(_BEHIND, lag_seconds=SLOW_UNTIL), None, False),
+    ("pod-lagging", replace(_BEHIND, sent=4), None, False),
+    ("pod-lagging", replace(_BEHIND, sent=4, lag_seconds=60.0), None, False),
+    ("offline", replace(_BEHIND, connections=[]), None, False),
+    ("offline", replace(_BEHIND, connections=[], sent=4), None, False),
+    ("resync-needed", replace(_CURRENT, resync_reason="retention"), None, False),
+    ("resync-needed", replace(_BEHIND, resync_reason="epoch", connections=[]), _REJECTION, False),
+    ("publisher-uncommitted", _CURRENT, None, True),
+    ("publisher-uncommitted", _CURRENT, _REJECTION, True),
+    ("slow", _BEHIND, None, True),
+    ("resync-needed", replace(_CURRENT, resync_reason="retention"), None, True),
 ]
 
 
-@pytest.mark.parametrize(("code", "status", "rejected"), _CASES)
-def test_the_code_follows_from_what_storage_knows(code: str, status: GatewayStatus, rejected: Outcome | None) -> None:
-    found = why(status, rejected=rejected)
+@pytest.mark.parametrize(("code", "status", "rejected", "held"), _CASES)
+def test_the_code_follows_from_what_storage_knows(
+    code: str, status: GatewayStatus, rejected: Outcome | None, *, held: bool
+) -> None:
+    found = why(status, rejected=rejected, held=held)
     assert found.code == code
     assert found.cause
 
 
 def test_every_code_has_a_case() -> None:
-    assert {code for code, _, _ in _CASES} == set(get_args(WhyCode))
+    assert {code for code, *_ in _CASES} == set(get_args(WhyCode))
 
 
 def test_a_rejection_is_told_with_its_reason() -> None:
-    cause = why(_CURRENT, rejected=_REJECTION).cause
+    cause = why(_CURRENT, rejected=_REJECTION, held=False).cause
     assert "offset 7" in cause
     assert "unknown template" in cause

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, LiteralString, TypeAlias, cast
 
 import asyncpg
@@ -71,13 +71,29 @@ class PostgresDatabase:
                 try:
                     yield connection
                 finally:
-                    # An interrupted statement is waited for no longer than this; then the connection is dropped. That
-                    # it was must not take the place of the cancellation that interrupted the statement.
-                    with suppress(TimeoutError):
-                        await self._pool.release(connection, timeout=_RELEASE_TIME_LIMIT)
+                    await self._give_back(connection)
             except asyncpg.ReadOnlySQLTransactionError:
                 await self._pool.expire_connections()
                 raise
+
+    async def _give_back(self, connection: asyncpg.pool.PoolConnectionProxy[Any]) -> None:
+        """Put the connection back into the pool.
+
+        An interrupted statement is waited for no longer than a moment; then the connection is dropped. That it was must
+        not take the place of what interrupted the statement.
+        """
+        try:
+            await self._pool.release(connection, timeout=_RELEASE_TIME_LIMIT)
+        except TimeoutError:
+            # Not even the cancellation was answered: the wire was cut without a word. The idle connections went the
+            # same way, and each would have to find out by a time limit of its own.
+            self._drop_idle()
+
+    def _drop_idle(self) -> None:
+        pool: Any = self._pool
+        for holder in pool._holders:  # noqa: SLF001 - the pool's own way closes politely, and waits for an answer
+            if holder.is_idle():
+                holder.terminate()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PostgresTransaction]:

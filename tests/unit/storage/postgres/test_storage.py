@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import asyncpg
 import pytest
@@ -10,7 +11,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from gatecast.errors import StorageUnavailable, TransactionUnusable
 from gatecast.storage.postgres import PostgresStorage
+from gatecast.storage.postgres import database as postgres_database
 from gatecast.storage.postgres import storage as postgres_storage
+from gatecast.testing.held_log import HeldLog
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.storage_backend import GATEWAY, ids_of, make_event, publish
 from gatecast.testing.tcp_proxy import TcpProxy
@@ -55,6 +58,65 @@ async def test_a_database_that_came_back_is_used_again_at_once(postgres: Postgre
                     await storage.database.ping()
             proxy.heal()
             await asyncio.gather(*(storage.database.ping() for _ in range(8)))
+
+
+async def test_a_wire_that_went_silent_costs_one_time_limit_and_not_one_for_each_connection(
+    postgres: PostgresServer, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first statement that is not answered, nor its cancellation, takes the idle connections with it."""
+    monkeypatch.setattr(postgres_storage, "STATEMENT_TIME_LIMIT", 0.3)
+    monkeypatch.setattr(postgres_database, "_RELEASE_TIME_LIMIT", 0.1)
+    async with TcpProxy(postgres.socket) as proxy:
+        url = postgres.url(postgres_url.partition("@/")[2].partition("?")[0], address=proxy.address)
+        async with PostgresStorage.open(url, pool_size=4) as storage:
+            await _open_all(storage, 4)
+            proxy.deafen()
+            with pytest.raises(StorageUnavailable):
+                await storage.database.ping()
+            assert storage.database._pool.get_size() == 0
+            proxy.heal()
+            await storage.database.ping()
+
+
+async def test_a_connection_in_use_is_not_dropped_because_another_one_went_silent(
+    postgres: PostgresServer, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be in the middle of something that succeeds, and has a time limit of its own."""
+    monkeypatch.setattr(postgres_storage, "STATEMENT_TIME_LIMIT", 0.3)
+    monkeypatch.setattr(postgres_database, "_RELEASE_TIME_LIMIT", 0.1)
+    async with TcpProxy(postgres.socket) as proxy:
+        url = postgres.url(postgres_url.partition("@/")[2].partition("?")[0], address=proxy.address)
+        async with PostgresStorage.open(url, pool_size=4) as storage:
+            await _open_all(storage, 4)
+            async with storage.database.connection() as connection:
+                proxy.deafen()
+                with pytest.raises(StorageUnavailable):
+                    await storage.database.ping()
+                assert storage.database._pool.get_size() == 1
+                proxy.heal()
+                assert await connection.fetchval("SELECT 1") == 1
+
+
+async def test_a_statement_that_waited_too_long_for_a_lock_costs_no_connection(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server answers the cancellation, so the wire is whole."""
+    monkeypatch.setattr(postgres_storage, "STATEMENT_TIME_LIMIT", 0.3)
+    async with PostgresStorage.open(postgres_url, pool_size=4) as storage:
+        await storage.log.register(GATEWAY)
+        await _open_all(storage, 4)
+        async with HeldLog.hold(postgres_url, GATEWAY):
+            with pytest.raises(StorageUnavailable):
+                await publish(storage, make_event())
+        assert storage.database._pool.get_size() == 4
+
+
+async def _open_all(storage: PostgresStorage, connections: int) -> None:
+    """Have as many connections as the pool takes."""
+    async with AsyncExitStack() as stack:
+        for _ in range(connections):
+            await stack.enter_async_context(storage.database.connection())
+    assert storage.database._pool.get_size() == connections
 
 
 async def test_a_connection_that_was_given_back_to_its_pool_is_refused(postgres_url: str) -> None:

@@ -1,0 +1,88 @@
+"""What all artifacts share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+from pydantic import model_validator
+
+from gatecast.controlplane.documents.credentials import Auth
+from gatecast.controlplane.documents.document import Document, Part
+from gatecast.controlplane.documents.kinds import Kind
+from gatecast.controlplane.documents.policies import PolicyReference
+from gatecast.controlplane.documents.texts import Annotations, Description, Labels
+
+#: What `version` is when nothing is said.
+FIRST_VERSION = "v1.0"
+
+SET_HEADERS = PolicyReference(name="set-headers")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProviderReference:
+    """What a proxy's document needs of a provider."""
+
+    handle: str
+    vhost: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surroundings:
+    """What a document is rendered with."""
+
+    #: Handle of the stored secret for each place that carries a credential.
+    credentials: Mapping[str, str]
+    #: The primary provider.
+    provider: ProviderReference | None = None
+    #: The other providers, by id.
+    additional: Mapping[str, ProviderReference] = field(default_factory=dict)
+
+
+class Artifact(Document):
+    """What an operator says of something that gateways run. Description and other notes are not sent to them."""
+
+    kind: ClassVar[Kind]
+
+    name: str
+    version: str = FIRST_VERSION
+    description: Description = ""
+    #: Sent as they are; keys have no blanks.
+    labels: Labels | None = None
+    annotations: Annotations | None = None
+    context: str | None = None
+
+    @model_validator(mode="after")
+    def _keep_derived_context(self) -> Self:
+        """Once derived, a context belongs to the document: another name does not move the artifact."""
+        if self.context is not None:
+            self.model_fields_set.add("context")
+        return self
+
+    def auths(self) -> Iterator[tuple[str, Auth]]:
+        """Places where a credential may stand."""
+        yield from ()
+
+    def masked(self) -> Self:
+        """The same without credentials."""
+        return self
+
+    @abstractmethod
+    def specification(self, surroundings: Surroundings) -> dict[str, Any]:
+        """`spec` of the document; what is None or empty is left out."""
+
+    @abstractmethod
+    def policies_needed(self, providers: Iterable[ProviderReference]) -> Iterator[PolicyReference]:
+        """What a gateway must offer; `providers` are those of a proxy."""
+
+
+def contents(parts: Iterable[Part]) -> list[dict[str, Any]]:
+    """Parts as gateways read them."""
+    return [part.content() for part in parts]
+
+
+def content(part: Part | None) -> dict[str, Any] | None:
+    """A part as gateways read it."""
+    return None if part is None else part.content()

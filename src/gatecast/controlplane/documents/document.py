@@ -1,0 +1,46 @@
+"""What all models of documents share."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic.alias_generators import to_camel
+
+from gatecast.controlplane.documents.refusals import refused
+from gatecast.controlplane.documents.tenant_data import check_tenant_data
+
+
+class Part(BaseModel):
+    """A part of a document: camelCase outside, snake_case inside; unknown fields are errors; never changed."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    def content(self) -> dict[str, Any]:
+        """What was said, in the form and the order of gateways."""
+        return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+
+
+class Document(Part):
+    """A whole document."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_tenant_data(cls, written: Any) -> Any:  # noqa: ANN401 - whatever was sent
+        check_tenant_data(written)
+        return written
+
+
+class Target(Part):
+    """Where requests go: an address, or a name in `upstreamDefinitions`."""
+
+    url: str | None = None
+    ref: str | None = None
+
+    @model_validator(mode="after")
+    def _check_target(self) -> Self:
+        if (self.url is None) == (self.ref is None):
+            raise refused("have exactly one of url and ref")
+        return self

@@ -1,0 +1,87 @@
+"""What LLM providers and LLM proxies share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from gatecast.controlplane.documents.artifact import FIRST_VERSION, Artifact, content, contents
+from gatecast.controlplane.documents.contexts import RootContext, check_paths, default_context
+from gatecast.controlplane.documents.policies import (
+    LegacyPolicy,
+    OperationPolicy,
+    Policy,
+    PolicyReference,
+    most_specific_first,
+)
+from gatecast.controlplane.documents.protection import API_KEY_AUTH, Security
+from gatecast.controlplane.documents.refusals import refused
+from gatecast.controlplane.documents.texts import LlmName, LlmVersion, Vhost
+from gatecast.controlplane.documents.upstreams import Resilience
+
+
+class LlmArtifact(Artifact):
+    """A provider or a proxy."""
+
+    name: LlmName
+    version: LlmVersion = FIRST_VERSION
+    context: RootContext = Field(default_factory=default_context)
+    vhost: Vhost | None = None
+    resilience: Resilience | None = None
+    security: Security = Security()
+    global_policies: tuple[Policy, ...] = ()
+    operation_policies: tuple[OperationPolicy, ...] = ()
+    #: The older form; excludes everything else that becomes a policy.
+    policies: tuple[LegacyPolicy, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_policies(self) -> Self:
+        if self.policies and (self.all_global_policies() or self.all_operation_policies()):
+            raise refused("be empty beside globalPolicies, operationPolicies, security and rateLimits", "policies")
+        if list(self.security.policies()) and any(each.name == API_KEY_AUTH for each in self.global_policies):
+            raise refused(f"not name {API_KEY_AUTH} beside security.apiKey", "globalPolicies")
+        check_paths(self.context, self._policy_paths())
+        return self
+
+    def _policy_paths(self) -> Iterator[tuple[str, tuple[str | int, ...]]]:
+        for field, policies in (("operationPolicies", self.operation_policies), ("policies", self.policies)):
+            for index, policy in enumerate(policies):
+                for place, each in enumerate(policy.paths):
+                    yield each.path, (field, index, "paths", place, "path")
+
+    def all_global_policies(self) -> list[Policy]:
+        """Policies for every request: the key is checked before anything else happens."""
+        return [*self.security.policies(), *self.global_policies]
+
+    def all_operation_policies(self) -> list[OperationPolicy]:
+        """Policies for some requests."""
+        return list(self.operation_policies)
+
+    def heading(self) -> dict[str, Any]:
+        """The first fields of `spec`."""
+        return {
+            "displayName": self.name,
+            "version": self.version,
+            "context": self.context,
+            "vhost": self.vhost,
+        }
+
+    def policy_lists(self) -> dict[str, Any]:
+        """The last fields of `spec`."""
+        return {
+            "globalPolicies": contents(self.all_global_policies()),
+            "operationPolicies": most_specific_first(self.all_operation_policies()),
+            "policies": most_specific_first(self.policies),
+            "resilience": content(self.resilience),
+        }
+
+    def named_policies(self) -> Iterator[PolicyReference]:
+        """The policies that the document names."""
+        lists: Iterable[Iterable[Policy | LegacyPolicy]] = (
+            self.all_global_policies(),
+            self.all_operation_policies(),
+            self.policies,
+        )
+        return (policy.reference() for policies in lists for policy in policies)

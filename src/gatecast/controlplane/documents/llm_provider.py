@@ -1,0 +1,113 @@
+"""LLM providers (gateway-protocol.md 4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from gatecast.controlplane.documents.artifact import SET_HEADERS, ProviderReference, Surroundings, contents
+from gatecast.controlplane.documents.contexts import check_paths
+from gatecast.controlplane.documents.credentials import Auth
+from gatecast.controlplane.documents.document import Part
+from gatecast.controlplane.documents.kinds import Kind
+from gatecast.controlplane.documents.llm import LlmArtifact
+from gatecast.controlplane.documents.policies import OperationPolicy, Policy, PolicyReference
+from gatecast.controlplane.documents.protection import RateLimits
+from gatecast.controlplane.documents.templates import TemplateHandle
+from gatecast.controlplane.documents.texts import JsonObject, Methods, Path
+from gatecast.controlplane.documents.upstreams import LlmUpstream, UpstreamDefinition, check_references
+
+RESPOND = PolicyReference(name="respond")
+
+_ModelId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+
+class AccessException(Part):
+    """Requests for which the opposite of the mode holds."""
+
+    path: Path
+    #: `*` alone: every method.
+    methods: Methods = Field(min_length=1)
+
+
+class AccessControl(Part):
+    """Which requests reach the provider; the others answer 404."""
+
+    mode: Literal["allow_all", "deny_all"] = "allow_all"
+    exceptions: tuple[AccessException, ...] = ()
+
+    def rendered(self) -> dict[str, Any]:
+        """What a gateway reads; it wants the mode in every case."""
+        exceptions = {"exceptions": contents(self.exceptions)} if self.exceptions else {}
+        return {"mode": self.mode} | exceptions
+
+
+class LlmModel(Part):
+    """A model that the provider offers; for people, not sent to gateways."""
+
+    id: _ModelId
+    name: _ModelId | None = None
+
+
+class LlmProvider(LlmArtifact):
+    """An LLM service, and who may use what of it."""
+
+    kind: ClassVar[Kind] = Kind.LLM_PROVIDER
+
+    #: Handle of a template that the gateway has.
+    template: TemplateHandle
+    upstream: LlmUpstream
+    upstream_definitions: tuple[UpstreamDefinition, ...] = ()
+    access_control: AccessControl = AccessControl()
+    rate_limits: RateLimits = RateLimits()
+    models: tuple[LlmModel, ...] = ()
+    #: Description of the provider's API; for people, not sent to gateways.
+    openapi: JsonObject | None = None
+
+    @model_validator(mode="after")
+    def _check_provider(self) -> Self:
+        check_references(self.upstream_definitions, upstream=self.upstream)
+        exceptions = enumerate(self.access_control.exceptions)
+        limits = enumerate(self.rate_limits.paths)
+        check_paths(self.context, ((e.path, ("accessControl", "exceptions", i, "path")) for i, e in exceptions))
+        check_paths(self.context, ((e.path, ("rateLimits", "paths", i, "path")) for i, e in limits))
+        return self
+
+    def all_global_policies(self) -> list[Policy]:
+        """Policies for every request: the key first, then the limits."""
+        return [*self.security.policies(), *self.rate_limits.global_policies(), *self.global_policies]
+
+    def all_operation_policies(self) -> list[OperationPolicy]:
+        """Policies for some requests: the limits first."""
+        return [*self.rate_limits.operation_policies(), *self.operation_policies]
+
+    def auths(self) -> Iterator[tuple[str, Auth]]:
+        """The upstream's."""
+        if self.upstream.auth is not None:
+            yield "upstream.auth", self.upstream.auth
+
+    def masked(self) -> Self:
+        """The same without credentials."""
+        return self.model_copy(update={"upstream": self.upstream.masked()})
+
+    def specification(self, surroundings: Surroundings) -> dict[str, Any]:
+        """`spec`; without a credential it says so, because a gateway goes on with the last one otherwise."""
+        return {
+            **self.heading(),
+            "template": self.template,
+            "upstream": self.upstream.rendered(surroundings.credentials.get("upstream.auth")),
+            "upstreamDefinitions": contents(self.upstream_definitions),
+            "accessControl": self.access_control.rendered(),
+            **self.policy_lists(),
+        }
+
+    def policies_needed(self, providers: Iterable[ProviderReference]) -> Iterator[PolicyReference]:
+        """What a gateway must offer."""
+        del providers
+        if self.upstream.auth is not None and self.upstream.auth.type == "api-key":
+            yield SET_HEADERS
+        if self.access_control.mode == "allow_all" and self.access_control.exceptions:
+            yield RESPOND
+        yield from self.named_policies()

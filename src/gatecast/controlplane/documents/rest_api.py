@@ -1,0 +1,133 @@
+"""REST APIs (gateway-protocol.md 4.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from gatecast.controlplane.documents.artifact import (
+    FIRST_VERSION,
+    Artifact,
+    ProviderReference,
+    Surroundings,
+    content,
+    contents,
+)
+from gatecast.controlplane.documents.contexts import RootContext, check_paths, default_context
+from gatecast.controlplane.documents.document import Part
+from gatecast.controlplane.documents.kinds import Kind
+from gatecast.controlplane.documents.policies import Policy, PolicyReference
+from gatecast.controlplane.documents.refusals import refused
+from gatecast.controlplane.documents.texts import ApiName, ApiVersion, HeaderName, Method, Path, Text, Vhosts
+from gatecast.controlplane.documents.upstreams import Resilience, Upstream, UpstreamDefinition, check_references
+
+
+class RestUpstream(Part):
+    """Where requests go. A credential for it is a `set-headers` policy."""
+
+    main: Upstream
+    sandbox: Upstream | None = None
+
+
+class Hosts(Part):
+    """Hosts that the API answers on, several of them separated by `;`; left out: the gateway's own."""
+
+    main: Vhosts | None = None
+    sandbox: Vhosts | None = None
+
+
+class PathMatch(Part):
+    """How a path is compared."""
+
+    value: Path
+    type: Literal["Exact", "PathPrefix"]
+
+
+class HeaderMatch(Part):
+    """How a header is compared."""
+
+    name: HeaderName
+    value: Text
+    type: Literal["Exact", "RegularExpression"]
+
+
+class Match(Part):
+    """Which requests an operation is for."""
+
+    method: Method
+    path: PathMatch
+    headers: tuple[HeaderMatch, ...] = ()
+
+
+class Operation(Part):
+    """Some requests, and what holds for them: method and path, or `match`."""
+
+    method: Method | None = None
+    path: Path | None = None
+    match: Match | None = None
+    policies: tuple[Policy, ...] = ()
+    resilience: Resilience | None = None
+
+    @model_validator(mode="after")
+    def _check_form(self) -> Self:
+        given = (self.method is not None, self.path is not None, self.match is not None)
+        if given not in ((True, True, False), (False, False, True)):
+            raise refused("have either method and path, or match")
+        return self
+
+    def place(self) -> tuple[str, tuple[str, ...]]:
+        """The path, and where it stands."""
+        if self.match is not None:
+            return self.match.path.value, ("match", "path", "value")
+        return self.path or "/", ("path",)
+
+
+class RestApi(Artifact):
+    """An HTTP API behind gateways."""
+
+    kind: ClassVar[Kind] = Kind.REST_API
+
+    name: ApiName
+    version: ApiVersion = FIRST_VERSION
+    context: RootContext = Field(default_factory=default_context)
+    upstream: RestUpstream
+    upstream_definitions: tuple[UpstreamDefinition, ...] = ()
+    vhosts: Hosts | None = None
+    operations: tuple[Operation, ...] = Field(min_length=1)
+    policies: tuple[Policy, ...] = ()
+    resilience: Resilience | None = None
+    subscription_plans: tuple[Annotated[str, StringConstraints(min_length=1, max_length=256)], ...] = ()
+
+    @model_validator(mode="after")
+    def _check_api(self) -> Self:
+        main, sandbox = self.upstream.main, self.upstream.sandbox
+        check_references(self.upstream_definitions, upstream_main=main, upstream_sandbox=sandbox)
+        places = ((index, *each.place()) for index, each in enumerate(self.operations))
+        check_paths(self.context, ((path, ("operations", index, *place)) for index, path, place in places))
+        return self
+
+    def specification(self, surroundings: Surroundings) -> dict[str, Any]:
+        """`spec`."""
+        del surroundings
+        return {
+            "displayName": self.name,
+            "version": self.version,
+            "context": self.context,
+            "upstream": self.upstream.content(),
+            "vhosts": content(self.vhosts),
+            "operations": contents(self.operations),
+            "policies": contents(self.policies),
+            "resilience": content(self.resilience),
+            "upstreamDefinitions": contents(self.upstream_definitions),
+            "subscriptionPlans": list(self.subscription_plans),
+        }
+
+    def policies_needed(self, providers: Iterable[ProviderReference]) -> Iterator[PolicyReference]:
+        """What a gateway must offer."""
+        del providers
+        for policy in self.policies:
+            yield policy.reference()
+        for operation in self.operations:
+            yield from (policy.reference() for policy in operation.policies)

@@ -1,0 +1,122 @@
+"""Types of single fields, with the rules of gateways (gateway-protocol.md, section 4)."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, TypeAlias
+from uuid import UUID
+
+from pydantic import AfterValidator, JsonValue, StringConstraints
+
+from gatecast.controlplane.documents.refusals import refused
+
+#: Longest `displayName` of LLM kinds, in bytes.
+MAX_DISPLAY_NAME_BYTES = 253
+
+_CREDENTIAL_FREE_URL = re.compile(
+    r"https?://(?:[A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
+    r"(?P<rest>(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*)?"
+    r"(?:\?(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*)?)"
+)
+_MAX_PORT = 65_535
+
+
+def _short_in_bytes(name: str) -> str:
+    if len(name.encode()) > MAX_DISPLAY_NAME_BYTES:
+        raise refused(f"have at most {MAX_DISPLAY_NAME_BYTES} bytes")
+    return name
+
+
+def _url(url: str) -> str:
+    found = _CREDENTIAL_FREE_URL.fullmatch(url)
+    if found is None or not 0 < int(found["port"] or 1) <= _MAX_PORT:
+        raise refused("be http:// or https:// with a host, without user, fragment or blanks")
+    return url
+
+
+def _origin(url: str) -> str:
+    found = _CREDENTIAL_FREE_URL.fullmatch(_url(url))
+    if found is None or found["rest"]:
+        raise refused("be scheme://host[:port] only; the path belongs into basePath")
+    return url
+
+
+def _above_zero(duration: str) -> str:
+    if not re.search("[1-9]", duration):
+        raise refused("be longer than zero")
+    return duration
+
+
+def _balanced(path: str) -> str:
+    if re.search(r"[{}]", re.sub(r"\{[^{}]+\}", "", path)):
+        raise refused("have a closing brace for each opening one, with a name between them")
+    return path
+
+
+def _canonical_uuid(text: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise refused("be the id (a UUID) of an LLM provider") from None
+
+
+def _methods(methods: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(methods)) != len(methods) or ("*" in methods and len(methods) > 1):
+        raise refused('name each method once, or "*" alone')
+    return methods
+
+
+def _sorted_keys(value: Any) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(value, dict):
+        return {key: _sorted_keys(value[key]) for key in sorted(value)}
+    return [_sorted_keys(item) for item in value] if isinstance(value, list) else value
+
+
+#: Name that people see; becomes `displayName`.
+LlmName = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=2, max_length=120, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$"),
+    AfterValidator(_short_in_bytes),
+]
+ApiName = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=2, max_length=100, pattern=r"^[a-zA-Z0-9\-_. ]+$")
+]
+Description = Annotated[str, StringConstraints(strip_whitespace=True, max_length=512)]
+LlmVersion = Annotated[str, StringConstraints(max_length=32, pattern=r"^v[0-9]+\.[0-9]+$")]
+ApiVersion = Annotated[str, StringConstraints(max_length=32, pattern=r"^v?[0-9]+(\.[0-9]+)?(\.[0-9]+)?$")]
+MajorVersion = Annotated[str, StringConstraints(max_length=16, pattern=r"^v[0-9]+$")]
+
+#: One host, or a pattern of hosts.
+Vhost = Annotated[str, StringConstraints(max_length=253, pattern=r"^[A-Za-z0-9*_.:-]+$")]
+#: Several hosts, separated by `;`.
+Vhosts = Annotated[str, StringConstraints(max_length=2_048, pattern=r"^[A-Za-z0-9*_.:-]+(;[A-Za-z0-9*_.:-]+)*$")]
+
+Url = Annotated[str, StringConstraints(max_length=2_048), AfterValidator(_url)]
+Origin = Annotated[str, StringConstraints(max_length=2_048), AfterValidator(_origin)]
+BasePath = Annotated[str, StringConstraints(max_length=1_024, pattern=r"^/[^\s?#]*[^\s?#/]$")]
+
+#: `0s` switches off what it limits.
+Duration = Annotated[str, StringConstraints(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(ms|s|m|h)$")]
+PositiveDuration = Annotated[Duration, AfterValidator(_above_zero)]
+
+#: Name of something inside the document: an upstream definition, the alias of a provider.
+LocalName = Annotated[str, StringConstraints(max_length=100, pattern=r"^[a-zA-Z0-9\-_]+$")]
+PolicyName = Annotated[str, StringConstraints(max_length=128, pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]*$")]
+HeaderName = Annotated[str, StringConstraints(max_length=256, pattern=r"^[a-zA-Z0-9\-_]+$")]
+
+#: A path of requests; may end in `/*`.
+Path = Annotated[str, StringConstraints(max_length=1_024, pattern=r"^/[^\s?#]*$"), AfterValidator(_balanced)]
+
+Method: TypeAlias = Literal["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]
+Methods = Annotated[
+    tuple[Literal["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "*"], ...], AfterValidator(_methods)
+]
+
+Text = Annotated[str, StringConstraints(min_length=1)]
+ProviderId = Annotated[str, AfterValidator(_canonical_uuid)]
+
+#: Free JSON; its keys are sorted, so that the same content has one form.
+JsonObject = Annotated[dict[str, JsonValue], AfterValidator(_sorted_keys)]
+LabelName = Annotated[str, StringConstraints(min_length=1, pattern=r"^\S+$")]
+Labels = Annotated[dict[LabelName, str], AfterValidator(_sorted_keys)]
+Annotations = Annotated[dict[Text, str], AfterValidator(_sorted_keys)]

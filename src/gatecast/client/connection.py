@@ -103,7 +103,7 @@ class Connection:
             if message.type is aiohttp.WSMsgType.CLOSE:
                 return int(message.data)
             for action in self._actions(message):
-                await self._perform(action)
+                await self._perform(action, _size(message))
 
     async def _receive(self) -> aiohttp.WSMessage:
         """The next frame; raises ProtocolViolation when the server is silent for too long."""
@@ -125,11 +125,11 @@ class Connection:
                 self._something_to_say.set()
         return ()
 
-    async def _perform(self, action: ClientAction) -> None:
+    async def _perform(self, action: ClientAction, size: int) -> None:
         match action:
             case Delivered():
                 if self._progress.is_new(action.position):
-                    await self._put(action)
+                    await self._put(action, size)
                 # The user may have settled it on the connection before this one.
                 self._something_to_say.set()
             case SendPong(payload):
@@ -138,14 +138,14 @@ class Connection:
             case Resynchronize():
                 # What waits belongs to the state that is going to be replaced.
                 self._inbox.clear()
-                await self._put(ResyncDemand(action, self))
+                await self._put(ResyncDemand(action, self), size)
             case Welcomed(gateway_id=gateway_id, connection_id=connection_id):
                 _logger.info("connected", gateway=gateway_id, connection=connection_id)
                 self._something_to_say.set()
 
-    async def _put(self, item: Delivered | ResyncDemand) -> None:
+    async def _put(self, item: Delivered | ResyncDemand, size: int) -> None:
         before = _time()
-        await self._inbox.put(item)
+        await self._inbox.put(item, size=size)
         self._not_reading += _time() - before
 
     def _now(self) -> float:
@@ -234,3 +234,11 @@ class _SentRejections:
 
 def _time() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _size(message: aiohttp.WSMessage) -> int:
+    """Bytes of its text, which is what an event weighs; 0 for other frames."""
+    if message.type is not aiohttp.WSMsgType.TEXT:
+        return 0
+    text: str = message.data
+    return len(text) if text.isascii() else len(text.encode())

@@ -68,6 +68,9 @@ class ClientOptions:
     #: Most events that wait for the handler. When they are that many, nothing more is read from the socket, Pings
     #: included: fewer than the server's window of 256 makes a slow handler look like a dead gateway.
     max_waiting_events: int = 256
+    #: Most bytes of messages that wait for the handler, plus one message, with the same effect: less than a window of
+    #: large events makes a slow handler look like a dead gateway, and more takes several times its size in memory.
+    max_waiting_bytes: int = 64 * 1024 * 1024
     #: How long leaving may wait until the last acknowledgement is sent and the server says goodbye, in seconds.
     goodbye_time_limit: float = 2.0
 
@@ -109,7 +112,9 @@ class GatewayClient:
         self._trust = trust(ssl)
         self._options = options or ClientOptions()
         self._progress = Progress(after)
-        self._inbox: Inbox[Delivered | ResyncDemand] = Inbox(self._options.max_waiting_events)
+        self._inbox: Inbox[Delivered | ResyncDemand] = Inbox(
+            self._options.max_waiting_events, max_bytes=self._options.max_waiting_bytes
+        )
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
         self._leaving = False

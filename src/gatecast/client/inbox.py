@@ -11,11 +11,17 @@ T = TypeVar("T")
 
 
 class Inbox(Generic[T]):
-    """One puts, one takes. When it is full, the one who puts waits, and so does the socket behind it."""
+    """One puts, one takes. When it is full, the one who puts waits, and so does the socket behind it.
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._items: deque[T] = deque()
+    It holds at most `max_items`, and at most `max_bytes` plus one item, so that any single item fits.
+    """
+
+    def __init__(self, max_items: int, *, max_bytes: int) -> None:
+        self._max_items = max_items
+        self._max_bytes = max_bytes
+        #: Each with its size.
+        self._items: deque[tuple[T, int]] = deque()
+        self._bytes = 0
         self._failure: BaseException | None = None
         self._arrived = Signal()
         self._room = Signal()
@@ -25,14 +31,15 @@ class Inbox(Generic[T]):
     @property
     def is_full(self) -> bool:
         """Whether `put` would wait."""
-        return len(self._items) >= self._limit and not self._closed
+        return not self._closed and (len(self._items) >= self._max_items or self._bytes >= self._max_bytes)
 
-    async def put(self, item: T) -> None:
-        """Add an item, when there is room; after `close` it goes nowhere."""
+    async def put(self, item: T, *, size: int = 0) -> None:
+        """Add an item of `size` bytes, when there is room; after `close` it goes nowhere."""
         while self.is_full:
             await self._room.wait()
         if not self._closed:
-            self._items.append(item)
+            self._items.append((item, size))
+            self._bytes += size
             self._arrived.set()
 
     async def take(self) -> T:
@@ -47,12 +54,15 @@ class Inbox(Generic[T]):
                 await self._arrived.wait()
         finally:
             self._taken_by_someone = False
+        item, size = self._items.popleft()
+        self._bytes -= size
         self._room.set()
-        return self._items.popleft()
+        return item
 
     def clear(self) -> None:
         """Drop what waits: it will come again."""
         self._items.clear()
+        self._bytes = 0
         self._room.set()
 
     def fail(self, error: BaseException) -> None:

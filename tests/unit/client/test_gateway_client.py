@@ -410,8 +410,11 @@ async def test_a_full_inbox_is_no_silence_of_the_server() -> None:
         assert len(server.requests) == 1
 
 
-async def test_a_slow_user_stops_the_sender_through_the_socket() -> None:
-    options = replace(OPTIONS, max_waiting_events=2)
+@pytest.mark.parametrize(
+    "options", [replace(OPTIONS, max_waiting_events=2), replace(OPTIONS, max_waiting_bytes=150_000)]
+)
+async def test_a_slow_user_stops_the_sender_through_the_socket(options: ClientOptions) -> None:
+    """Whether the events are many or large."""
     async with connected(options=options) as (_, gateway, connection):
         big = {"type": "x", "payload": {"text": "x" * 100_000}, "timestamp": "2026-01-02T03:04:05Z"}
 

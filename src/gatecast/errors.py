@@ -22,6 +22,7 @@
         ├── NotFound            no such resource in the caller's organization
         ├── Conflict            the change contradicts what is stored
         │   └── LimitReached    a counted limit is used up
+        ├── SecretKeyMissing    what must be encrypted cannot be: the key is not set
         ├── StaleWrite          the resource changed since the caller read it
         ├── Unauthenticated     no valid credential
         ├── IssuerUnavailable   the issuer of a token cannot be asked for its keys
@@ -290,6 +291,16 @@ class StaleWrite(ControlPlaneError):
 
     def __str__(self) -> str:
         return f"the {self.kind} was changed by someone else (now {self.current}); read it again and repeat the change"
+
+
+class SecretKeyMissing(ControlPlaneError):
+    """What must be encrypted cannot be, or cannot be decrypted, because this pod lacks the key."""
+
+    def __str__(self) -> str:
+        return (
+            "this pod lacks the key that stored secrets are encrypted with; set GATECAST_SECRET_KEY on every pod "
+            "to the same 32 random bytes in base64, like the output of `openssl rand -base64 32`"
+        )
 
 
 class Unauthenticated(ControlPlaneError):

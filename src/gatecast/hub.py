@@ -66,7 +66,7 @@ class EventHub:
             opened = await stack.enter_async_context(
                 open_storage(url or settings.database, send_hints=settings.notifications, extra_migrations=migrations)
             )
-            await _prepare_schema(opened.storage, settings.migrate)
+            await prepare_schema(opened.storage, settings.migrate)
             wakeup = await stack.enter_async_context(_wakeup(opened, settings))
             hub = cls(opened, wakeup, settings)
             await stack.enter_async_context(hub.delivery)
@@ -274,8 +274,13 @@ def trim_policy(settings: Settings) -> TrimPolicy:
     )
 
 
-async def _prepare_schema(storage: Storage, migrate: str) -> None:
-    """Migrate when asked, or where nothing of ours was before; else refuse a schema that does not fit."""
+async def prepare_schema(storage: Storage, migrate: str) -> None:
+    """Migrate when asked, or where nothing of ours was before; else refuse a schema that does not fit.
+
+    Raises:
+        SchemaMissing: the schema is older than this release.
+        SchemaTooNew: a newer release migrated the database.
+    """
     need = await storage.database.schema_need()
     if migrate == "always" or (migrate == "auto" and need is SchemaNeed.FRESH):
         await storage.database.migrate()

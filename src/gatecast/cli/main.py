@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from gatecast.cli import bench, epoch, gateway, token
+from gatecast.cli import admin_token, bench, epoch, gateway, token
 from gatecast.cli.demo import demo
 from gatecast.cli.migrate import migrate
 from gatecast.cli.output import complaints, screen
@@ -34,6 +34,7 @@ app.command()(demo)
 app.command()(migrate)
 app.add_typer(gateway.app, name="gateway")
 app.add_typer(token.app, name="token")
+app.add_typer(admin_token.app, name="admin-token")
 app.command()(publish)
 app.command()(tail)
 app.command()(gateway.why)

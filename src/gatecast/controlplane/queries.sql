@@ -81,3 +81,9 @@ SELECT id FROM gatecast_admin_tokens LIMIT 1
 
 -- name: admin_organization
 SELECT id, organization, digest FROM gatecast_admin_tokens WHERE digest = $1
+
+-- name: all_admin_tokens
+SELECT id, organization, created_at FROM gatecast_admin_tokens ORDER BY created_at, id
+
+-- name: delete_admin_token
+DELETE FROM gatecast_admin_tokens WHERE id = $1

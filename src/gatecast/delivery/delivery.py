@@ -86,13 +86,17 @@ class Delivery:
                     tasks.create_task(work(), name=name)
         except Exception as failure:
             _logger.exception("background-task-died")
-            self.failure = failure
-            self.dismiss_all("internal-error")
-            self.failed.set()
+            self.fail(failure)
         finally:
             # Nobody supplies them any more, and nobody shall wait for that.
             self.dismiss_all(RESTARTING)
             self.presence.ready.set()
+
+    def fail(self, failure: BaseException) -> None:
+        """Send everyone away, and let the pod learn that it must not go on."""
+        self.failure = failure
+        self.dismiss_all("internal-error")
+        self.failed.set()
 
     def _background_work(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         options = self._options

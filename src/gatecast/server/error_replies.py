@@ -41,6 +41,7 @@ ERROR_REPLIES: Mapping[type[GatecastError], ErrorReply] = {
     errors.Unauthenticated: ErrorReply(401, "unauthenticated", "The credential is missing or not valid"),
     errors.IssuerUnavailable: ErrorReply(503, "issuer-unavailable", "The token cannot be checked"),
     errors.Forbidden: ErrorReply(403, "forbidden", "The credential does not allow this"),
+    errors.SecretKeyMissing: ErrorReply(503, "secret-key-missing", "Secrets cannot be stored or read"),
     errors.Overloaded: ErrorReply(503, "overloaded", "Too much is waiting already"),
     errors.StorageError: ErrorReply(
         503, "database-unavailable", "The database is not available", detail="the database cannot be asked; try again"

@@ -14,15 +14,18 @@ from uuid import uuid4
 
 from aiohttp import web
 
+from gatecast.controlplane.acknowledgements import Acknowledgement
 from gatecast.controlplane.gateway_tokens import GatewayIdentity, GatewayTokens
 from gatecast.controlplane.gateways import Gateways
+from gatecast.controlplane.resources import Resources
 from gatecast.delivery.subscription import Subscription
-from gatecast.errors import GatecastError, HubClosed, InvalidValue, StorageError, UnknownGateway
+from gatecast.errors import GatecastError, HubClosed, InvalidValue, NotFound, StorageError, UnknownGateway
 from gatecast.events import Position, clean_identifier
 from gatecast.hub import EventHub
 from gatecast.protocol.messages import DeploymentAck
 from gatecast.protocol.session import SessionLimits, Version
 from gatecast.server.admission import RETRY_AFTER, Admission, Refusal, client_address
+from gatecast.server.gateway_rest import Answer, GatewayRest
 from gatecast.server.gateway_socket import MAX_FRAME_BYTES, GatewaySocket, open_session
 from gatecast.settings import Settings
 from gatecast.storage.contract import Connection
@@ -43,10 +46,6 @@ _ADMISSION_TIME_LIMIT = 8.0
 _logger = get_logger("gateway-api")
 
 
-def _ignore_ack(_identity: GatewayIdentity, _ack: DeploymentAck) -> None:
-    """Without deployments there is nothing that an acknowledgement could move."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayContext:
     """What the gateway listener works with."""
@@ -56,10 +55,8 @@ class GatewayContext:
     gateways: Gateways
     tokens: GatewayTokens
     admission: Admission
-    #: Told of every `deployment.ack`; must not block.
-    on_deployment_ack: Callable[[GatewayIdentity, DeploymentAck], None] = _ignore_ack
-    #: Brings an unmodified gateway to the desired state when its position is lost; None: it is shown as needing it.
-    on_position_lost: Callable[[str, str], Awaitable[None]] | None = None
+    #: What gateways are given to run; None: nothing, so that a lost position is shown as needing resynchronization.
+    resources: Resources | None = None
     session_limits: SessionLimits = field(default_factory=SessionLimits)
 
 
@@ -73,7 +70,23 @@ def create_gateway_app(context: GatewayContext) -> web.Application:
     app.router.add_get("/internal/gateway/.well-known", _no_discovery)
     app.router.add_get(f"{BASE_PATH}/ws/gateways/connect", connect)
     app.router.add_post(f"{BASE_PATH}/gateways/{{gateway_id}}/manifest", receive_manifest)
+    if context.resources is not None:
+        rest = GatewayRest(context.resources.files, context.resources.imports, context.resources.subscriptions)
+        for method, path, answer in rest.routes():
+            app.router.add_route(method, BASE_PATH + path, _identified(answer))
     return app
+
+
+def _identified(answer: Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """An answer for those who say who they are."""
+
+    async def handler(request: web.Request) -> web.Response:
+        identity = await identify(request)
+        if identity is None:
+            return refuse(401, "the api-key is missing, unknown or revoked")
+        return await answer(request, identity)
+
+    return handler
 
 
 async def _no_discovery(_request: web.Request) -> web.Response:
@@ -92,6 +105,8 @@ async def _errors_as_statuses(
         raise
     except InvalidValue as error:
         return refuse(400, str(error))
+    except NotFound as error:
+        return refuse(404, str(error))
     except (StorageError, HubClosed, TimeoutError) as error:
         _logger.warning("cannot-tell", path=request.path, error=str(error) or type(error).__name__)
         return refuse(503, "the database cannot be asked now; come back")
@@ -170,8 +185,10 @@ async def _serve(request: web.Request, identity: GatewayIdentity, wish: _Wish, a
             # The connection is recorded now, so a revocation from here on finds it; an earlier one is found here.
             if not await context.tokens.confirm_use(identity.token_id):
                 return refuse(401, "the api-key was revoked")
-            await _bring_up_to_date(context, subscription, wish)
+            await _bring_up_to_date(context, identity, subscription)
         return await _speak(request, identity, wish, subscription)
+    except NotFound:
+        return refuse(401, "the gateway was deleted")
     finally:
         subscription.close()
 
@@ -189,17 +206,20 @@ async def _subscribe(context: GatewayContext, identity: GatewayIdentity, wish: _
     return await context.hub.delivery.subscribe(connection, after=wish.after, newest_only=identity.newest_only)
 
 
-async def _bring_up_to_date(context: GatewayContext, subscription: Subscription, wish: _Wish) -> None:
-    """An unmodified gateway cannot be told to resynchronize: send it the desired state as fresh events."""
-    lost = subscription.start.lost
-    if lost is None or wish.version is Version.GATECAST_V2:
+async def _bring_up_to_date(context: GatewayContext, identity: GatewayIdentity, subscription: Subscription) -> None:
+    """Publish what an unmodified gateway needs beyond the events that wait for it; a v2 client is told to ask."""
+    if subscription.connection.protocol != Version.GATEWAY_V1:
         return
-    gateway_id = subscription.connection.gateway_id
-    if context.on_position_lost is None:
-        _logger.error("resync-needed", gateway=gateway_id, reason=lost)
-        return
-    await context.on_position_lost(gateway_id, lost)
-    await context.hub.delivery.resynchronized(subscription)
+    lost, gateway_id = subscription.start.lost, identity.gateway_id
+    if context.resources is None:
+        if lost is not None:
+            _logger.error("resync-needed", gateway=gateway_id, reason=lost)
+    elif lost is None:
+        confirmed = subscription.start.position.offset
+        await context.resources.desired_state.publish_unanswered(identity.organization, gateway_id, confirmed)
+    else:
+        await context.resources.desired_state.publish_all(identity.organization, gateway_id)
+        await context.hub.delivery.resynchronized(subscription)
 
 
 async def _speak(
@@ -218,13 +238,28 @@ async def _speak(
         subscription,
         transport=request.transport,
         delivery=context.hub.delivery,
-        on_deployment_ack=lambda ack: context.on_deployment_ack(identity, ack),
+        on_deployment_ack=lambda ack: _note_ack(context, identity, ack),
     )
     try:
         await conversation.run(session.start(datetime.now(UTC)))
     finally:
         _logger.info("disconnected", gateway=identity.gateway_id, confirmed=str(subscription.confirmed))
     return socket
+
+
+def _note_ack(context: GatewayContext, identity: GatewayIdentity, ack: DeploymentAck) -> None:
+    if context.resources is not None:
+        acknowledgement = Acknowledgement(
+            organization=identity.organization,
+            gateway_id=identity.gateway_id,
+            artifact_id=ack.artifact_id,
+            deployment_id=ack.deployment_id,
+            performed_at=ack.performed_at,
+            deployed=ack.action == "deploy",
+            succeeded=ack.succeeded,
+            error_code=ack.error_code,
+        )
+        context.resources.acknowledgements.report(acknowledgement)
 
 
 def _wish(request: web.Request) -> _Wish:

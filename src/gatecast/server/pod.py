@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 
 import uvicorn
 from aiohttp import web
@@ -15,7 +16,8 @@ from aiohttp import web
 from gatecast.controlplane.admin_tokens import AdminTokens
 from gatecast.controlplane.gateway_tokens import GatewayTokens
 from gatecast.controlplane.gateways import Gateways
-from gatecast.errors import GatecastError, SettingInvalid
+from gatecast.controlplane.resources import Resources, open_resources
+from gatecast.errors import GatecastError, SettingInvalid, StorageError
 from gatecast.hub import EventHub
 from gatecast.server.admin_api import AdminContext, create_admin_app
 from gatecast.server.admission import Admission
@@ -32,15 +34,25 @@ MIGRATIONS = ("gatecast.controlplane.migrations",)
 #: A readiness check waits this long for the database, in seconds.
 _PING_TIME_LIMIT = 2.0
 
+#: The last acknowledgements may take this long to be stored, in seconds; what is lost is published once more.
+_FLUSH_TIME_LIMIT = 2.0
+
 _logger = get_logger("pod")
+
+
+def local_key_file(database: str) -> Path | None:
+    """Where this pod keeps the key to what it encrypts: beside a database on this machine, else nowhere."""
+    scheme, _, path = database.partition(":///")
+    return Path(f"{path}.key") if scheme in ("sqlite", "postgresql+embedded") else None
 
 
 class Pod:
     """A running replica."""
 
-    def __init__(self, settings: Settings, hub: EventHub) -> None:
+    def __init__(self, settings: Settings, hub: EventHub, resources: Resources) -> None:
         self.settings = settings
         self.hub = hub
+        self.resources = resources
         self.gateways = Gateways(hub)
         self.gateway_tokens = GatewayTokens(hub)
         self.admin_tokens = AdminTokens(hub.storage)
@@ -66,8 +78,9 @@ class Pod:
             api_socket = stack.enter_context(_listening("api_listen", settings.api_listen))
             gateway_socket = stack.enter_context(_listening("gateway_listen", settings.gateway_listen))
             hub = await stack.enter_async_context(EventHub.open(settings=settings, migrations=MIGRATIONS))
-            pod = cls(settings, hub)
+            pod = cls(settings, hub, await open_resources(hub, settings, local_key_file(settings.database)))
             pod.first_admin_token = await pod.admin_tokens.prepare(settings.admin_token)
+            await stack.enter_async_context(pod._storing_acknowledgements())
             await stack.enter_async_context(pod._gateway_listener(gateway_socket))
             await stack.enter_async_context(pod._api_listener(api_socket))
             try:
@@ -89,6 +102,26 @@ class Pod:
             found.append(str(error) or "the database does not answer")
         return found
 
+    @asynccontextmanager
+    async def _storing_acknowledgements(self) -> AsyncIterator[None]:
+        """Store what gateways acknowledge, and at the end what is still waiting; a failure stops the pod."""
+        acknowledgements = self.resources.acknowledgements
+        storing = asyncio.create_task(acknowledgements.run(), name="acknowledgements")
+        storing.add_done_callback(self._note_end)
+        try:
+            yield
+        finally:
+            storing.cancel()
+            await asyncio.wait({storing})
+            with suppress(StorageError, TimeoutError):
+                async with asyncio.timeout(_FLUSH_TIME_LIMIT):
+                    await acknowledgements.flush()
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            _logger.error("background-task-died", task=task.get_name(), exc_info=failure)
+            self.hub.delivery.fail(failure)
+
     # --- listeners ----------------------------------------------------------------------------------------------
 
     @asynccontextmanager
@@ -100,6 +133,7 @@ class Pod:
             gateways=self.gateways,
             tokens=self.gateway_tokens,
             admission=self.admission,
+            resources=self.resources,
         )
         runner = web.AppRunner(create_gateway_app(context), access_log=None, handle_signals=False, shutdown_timeout=2.0)
         await runner.setup()
@@ -118,6 +152,7 @@ class Pod:
             gateways=self.gateways,
             tokens=self.gateway_tokens,
             admin_tokens=self.admin_tokens,
+            resources=self.resources,
             problems=self.problems,
             oidc=OidcIssuer.configured(
                 self.settings.oidc_issuer, self.settings.oidc_audience, self.settings.oidc_organization_claim

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gatecast.server.admin_api import events, gateways, operations, stream
+from gatecast.server.admin_api import api_keys, artifacts, events, gateways, operations, stream, templates
 from gatecast.server.admin_api.context import AdminContext
 from gatecast.server.admin_api.models import Problem
 from gatecast.server.admin_api.problems import BodyTooLarge, answer_errors, documented_problems
@@ -33,8 +33,9 @@ def create_admin_app(context: AdminContext) -> FastAPI:
         summary="Durable, ordered, confirmed delivery of configuration changes to gateways.",
     )
     app.state.context = context
-    for part in (gateways, events, stream):
-        app.include_router(part.router, responses=documented_problems())
+    routers = [gateways.router, events.router, stream.router, templates.router, *artifacts.ROUTERS, *api_keys.ROUTERS]
+    for router in routers:
+        app.include_router(router, responses=documented_problems())
     app.include_router(operations.router)
     answer_errors(app)
     app.add_middleware(_BoundedBodies)

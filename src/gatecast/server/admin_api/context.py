@@ -14,6 +14,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from gatecast.controlplane.admin_tokens import AdminTokens
 from gatecast.controlplane.gateway_tokens import GatewayTokens
 from gatecast.controlplane.gateways import Gateways
+from gatecast.controlplane.resources import Resources
 from gatecast.errors import Unauthenticated
 from gatecast.hub import EventHub
 from gatecast.server.oidc import OidcIssuer, is_jwt
@@ -35,6 +36,8 @@ class AdminContext:
     gateways: Gateways
     tokens: GatewayTokens
     admin_tokens: AdminTokens
+    #: Artifacts, and what belongs to them.
+    resources: Resources
     #: Why this pod should get no traffic now; empty: it is ready.
     problems: Callable[[], Awaitable[list[str]]]
     #: Whose JWTs are accepted beside admin tokens.

@@ -9,12 +9,13 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Query, Request, Response
 
+from gatecast.controlplane.subscriptions import keeps_record_of
 from gatecast.errors import UnknownGateway
 from gatecast.events import Event, RecordedEvent
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
-from gatecast.server.admin_api.gateways import GatewayId
 from gatecast.server.admin_api.models import EventPage, EventView, NewEvent, OutcomeView, PublishedEvent
-from gatecast.server.admin_api.waits import Known, Wait, WaitFor
+from gatecast.server.admin_api.paths import GatewayId
+from gatecast.server.admin_api.waits import Known, Wait, WaitFor, known_of
 from gatecast.storage.contract import Outcome, OutcomeKind, ReadRequest, Receipt
 from gatecast.telemetry import metrics
 
@@ -41,7 +42,13 @@ async def publish_event(
     known = Known()
     response.status_code = 201 if receipt.created else 200
     if wait is not None:
-        known = await Wait(context=context, request=request, receipt=receipt, wait=wait, seconds=timeout).ended()
+        known = await Wait(
+            context=context,
+            request=request,
+            look=lambda: known_of(context, receipt),
+            answers=lambda each: each.answers(wait),
+            seconds=timeout,
+        ).ended(known)
         response.status_code = response.status_code if known.answers(wait) else 202
     return PublishedEvent(
         event_id=receipt.event_id,
@@ -54,7 +61,10 @@ async def publish_event(
 
 async def _published(context: AdminContext, event: Event) -> Receipt:
     begun_at = time.monotonic()
-    [receipt] = await context.hub.append([event])
+    if keeps_record_of(event.type):
+        receipt = await context.resources.subscriptions.publish(event)
+    else:
+        [receipt] = await context.hub.append([event])
     metrics.published(1, duplicates=0 if receipt.created else 1, seconds=time.monotonic() - begun_at)
     return receipt
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Response
-from pydantic import AfterValidator
+from fastapi import APIRouter, Query, Response
 
 from gatecast.controlplane.gateways import Gateway, GatewayFields
 from gatecast.errors import InvalidValue, UnknownGateway
-from gatecast.events import clean_identifier
+from gatecast.server.admin_api.artifact_models import (
+    GatewayDeployments,
+    ImportedArtifacts,
+    gateway_deployment_view,
+    imported_artifact_view,
+)
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
 from gatecast.server.admin_api.models import (
     GatewayChanges,
@@ -21,19 +25,12 @@ from gatecast.server.admin_api.models import (
     TokenView,
     WhyView,
 )
+from gatecast.server.admin_api.paths import GatewayId, IfMatch, Limit, TokenId, version_in
 from gatecast.server.admin_api.views import gateway_summary
 from gatecast.server.admin_api.why import explain
 from gatecast.storage.contract import GatewayStatus
 
 router = APIRouter(prefix="/api/v1/gateways", tags=["gateways"])
-
-#: Trimmed here, at the edge, like every id (scenario S17).
-GatewayId = Annotated[
-    str, Path(max_length=255), AfterValidator(lambda gateway_id: clean_identifier("gateway_id", gateway_id))
-]
-TokenId = Annotated[str, Path(max_length=64)]
-Limit = Annotated[int, Query(ge=1, le=500)]
-IfMatch = Annotated[str | None, Header(max_length=64, description="Change only if this is still its ETag.")]
 
 
 @router.post("", status_code=201)
@@ -81,7 +78,7 @@ async def change_gateway(
     for name, value in changes.items():
         if value is None:
             raise InvalidValue(name, None, "not be null; leave it out to keep it")
-    gateway = await context.gateways.update(organization, gateway_id, changes, version=_version(if_match))
+    gateway = await context.gateways.update(organization, gateway_id, changes, version=version_in(if_match))
     return await _shown(context, gateway, response)
 
 
@@ -104,6 +101,26 @@ async def note_resynchronized(gateway_id: GatewayId, context: Context, organizat
     """Say that a gateway that cannot say so itself has the desired state again: it was restarted, or set up anew."""
     await context.gateways.get(organization, gateway_id)
     await context.hub.storage.presence.resynchronized(gateway_id, "")
+
+
+@router.get("/{gateway_id}/deployments")
+async def list_gateway_deployments(
+    gateway_id: GatewayId, context: Context, organization: Organization
+) -> GatewayDeployments:
+    """What a gateway was told last of every artifact, and what it said."""
+    await context.gateways.get(organization, gateway_id)
+    placed = await context.resources.artifacts.on_gateway(gateway_id)
+    return GatewayDeployments(items=[gateway_deployment_view(each) for each in placed])
+
+
+@router.get("/{gateway_id}/imported-artifacts")
+async def list_imported_artifacts(
+    gateway_id: GatewayId, context: Context, organization: Organization
+) -> ImportedArtifacts:
+    """What was made on a gateway itself, without its configuration, which may hold credentials."""
+    await context.gateways.get(organization, gateway_id)
+    found = await context.resources.imports.of_gateway(gateway_id)
+    return ImportedArtifacts(items=[imported_artifact_view(each) for each in found])
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------
@@ -159,12 +176,3 @@ async def _shown(context: AdminContext, gateway: Gateway, response: Response) ->
     summary = gateway_summary(gateway, await status_of(context, gateway.id))
     manifest = await context.gateways.manifest(gateway.organization, gateway.id)
     return GatewayView(**dict(summary), manifest=dict(manifest) if manifest is not None else None)
-
-
-def _version(if_match: str | None) -> int | None:
-    if if_match is None or if_match == "*":
-        return None
-    digits = if_match.strip().removeprefix("W/").strip('"')
-    if not (digits.isascii() and digits.isdigit() and len(digits) < 19):  # noqa: PLR2004 - fits a bigint
-        raise InvalidValue("If-Match", if_match, "be the ETag of an earlier answer")
-    return int(digits)

@@ -24,7 +24,9 @@ from gatecast.server.error_replies import (
 from gatecast.telemetry import get_logger
 
 #: What is refused here may be a secret, so it is not shown again (scenario S39).
-_PRIVATE = frozenset({"data", "properties"})
+_PRIVATE = frozenset(
+    {"data", "properties", "auth", "value", "params", "policies", "globalPolicies", "operationPolicies"}
+)
 
 #: Kinds of broken rules that are about a field and not about its value.
 _WITHOUT_VALUE = frozenset({"missing", "extra_forbidden", "json_invalid"})

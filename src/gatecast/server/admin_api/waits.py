@@ -1,15 +1,17 @@
-"""Waiting until a gateway has confirmed or applied an event."""
+"""Waiting until a gateway has confirmed or applied something."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Generic, TypeVar
 
 from fastapi import Request
 
-from gatecast.errors import StorageError, UnknownGateway
+from gatecast.errors import NotFound, StorageError, UnknownGateway
 from gatecast.server.admin_api.context import AdminContext
 from gatecast.server.admin_api.gateways import status_of
 from gatecast.server.admin_api.models import EventState
@@ -21,6 +23,8 @@ _LOOK = Backoff(first=0.02, longest=0.25)
 
 #: A last look at a database that hangs is given up so much later, in seconds.
 _GRACE = 2.0
+
+T = TypeVar("T")
 
 
 class WaitFor(StrEnum):
@@ -44,36 +48,39 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wait:
-    """A publisher that waits for a gateway."""
+class Wait(Generic[T]):
+    """A caller that waits for a gateway."""
 
     context: AdminContext
     #: Its request: when it is gone, nobody waits any more.
     request: Request
-    receipt: Receipt
-    wait: WaitFor
+    #: Finds out what is known.
+    look: Callable[[], Awaitable[T]]
+    #: Whether waiting longer would tell no more.
+    answers: Callable[[T], bool]
     #: At most this long.
     seconds: float
 
-    async def ended(self) -> Known:
-        """What is known once it is what was waited for, or once the time is over.
+    async def ended(self, known: T) -> T:
+        """What is known once it is what was waited for, or once the time is over; at least what is known already.
 
-        The event is durable already, so trouble with the database or the end of this pod ends the wait and is no error.
+        What is waited for is durable already, so trouble with the database or the end of this pod ends the wait and
+        is no error.
         """
         if self.context.waits.locked():
-            return await self._look(Known())
+            return await self._look(known)
         async with self.context.waits:
-            return await self._watch()
+            return await self._watch(known)
 
-    async def _watch(self) -> Known:
+    async def _watch(self, known: T) -> T:
         ends_at = asyncio.get_running_loop().time() + self.seconds
-        known, attempt = Known(), 0
+        attempt = 0
         with suppress(TimeoutError):
             async with asyncio.timeout_at(ends_at + _GRACE):
                 while True:
                     known = await self._look(known)
                     left = ends_at - asyncio.get_running_loop().time()
-                    if known.answers(self.wait) or left <= 0 or await self._is_over():
+                    if self.answers(known) or left <= 0 or await self._is_over():
                         break
                     attempt += 1
                     await self.context.pause(min(left, _LOOK.pause(attempt)))
@@ -82,20 +89,26 @@ class Wait:
     async def _is_over(self) -> bool:
         return self.context.stopping.is_set() or await self.request.is_disconnected()
 
-    async def _look(self, before: Known) -> Known:
+    async def _look(self, before: T) -> T:
         try:
-            return await self._known()
-        except (StorageError, UnknownGateway):
+            return await self.look()
+        except (StorageError, UnknownGateway, NotFound):
             return before
 
-    async def _known(self) -> Known:
-        gateway_id, position = self.receipt.gateway_id, self.receipt.position
-        outcomes = await self.context.hub.storage.outcomes.of_events(gateway_id, [position.offset])
-        if (rejected := next((one for one in outcomes if one.kind is OutcomeKind.REJECTED), None)) is not None:
-            return Known("rejected", rejected.reason)
-        if outcomes:
-            return Known("applied")
-        status = await status_of(self.context, gateway_id)
-        # In another epoch the same offset is another event.
-        confirmed = status.epoch == position.epoch and status.confirmed >= position.offset
-        return Known("confirmed" if confirmed else "stored")
+
+async def known_of(context: AdminContext, receipt: Receipt) -> Known:
+    """What is known of a published event.
+
+    Raises:
+        UnknownGateway: its gateway was deleted meanwhile.
+    """
+    gateway_id, position = receipt.gateway_id, receipt.position
+    outcomes = await context.hub.storage.outcomes.of_events(gateway_id, [position.offset])
+    if (rejected := next((one for one in outcomes if one.kind is OutcomeKind.REJECTED), None)) is not None:
+        return Known("rejected", rejected.reason)
+    if outcomes:
+        return Known("applied")
+    status = await status_of(context, gateway_id)
+    # In another epoch the same offset is another event.
+    confirmed = status.epoch == position.epoch and status.confirmed >= position.offset
+    return Known("confirmed" if confirmed else "stored")

@@ -14,27 +14,19 @@ _UP_TO_SEMICOLON = re.compile(r"[^;]*;|[^;]+")
 
 
 def migrate(connection: sqlite3.Connection, known: Sequence[Migration]) -> list[int]:
-    """Apply what is missing, each migration in a transaction of its own, and return the numbers.
+    """Apply what is missing and return the numbers; pods that start at once do it once, the others wait.
 
-    What is missing is looked up anew under each write lock: pods that start at once take turns, and none repeats
-    what another one did.
+    All of it is one transaction, so that nobody finds a series of which only the beginning was applied, and takes it
+    for the work of an older release.
     """
-    applied: list[int] = []
-    while (number := _apply_next(connection, known)) is not None:
-        applied.append(number)
-    return applied
-
-
-def _apply_next(connection: sqlite3.Connection, known: Sequence[Migration]) -> int | None:
     with writing(connection):
         connection.execute(CONTROL["prepare_migrations"])
         pending = missing(known, [number for (number,) in select(connection, CONTROL["applied_migrations"])])
-        if not pending:
-            return None
-        for statement in _statements(pending[0].text):
-            connection.execute(statement)
-        change(connection, CONTROL["note_migration"], pending[0].number, pending[0].name)
-        return pending[0].number
+        for migration in pending:
+            for statement in _statements(migration.text):
+                connection.execute(statement)
+            change(connection, CONTROL["note_migration"], migration.number, migration.name)
+    return [migration.number for migration in pending]
 
 
 def _statements(text: LiteralString) -> Iterator[str]:

@@ -15,6 +15,8 @@ import pytest
 from gatecast.controlplane.admin_tokens import AdminTokens
 from gatecast.controlplane.gateway_tokens import GatewayTokens
 from gatecast.controlplane.gateways import QUERIES, Gateways
+from gatecast.controlplane.resources import Resources
+from gatecast.controlplane.sealing import Sealer
 from gatecast.controlplane.secrets import digest_of
 from gatecast.hub import EventHub
 from gatecast.server.admin_api import AdminContext, create_admin_app
@@ -37,6 +39,7 @@ async def _open(settings: Settings, changes: dict[str, Any]) -> AsyncIterator[tu
             gateways=Gateways(hub),
             tokens=GatewayTokens(hub),
             admin_tokens=AdminTokens(hub.storage),
+            resources=Resources.on(hub, Sealer([bytes(32)])),
             problems=_ready,
         )
         context = replace(context, **changes)

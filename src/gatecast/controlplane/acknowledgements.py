@@ -1,0 +1,156 @@
+"""Moves deployments by what gateways acknowledge."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from gatecast.controlplane.change import begin_change
+from gatecast.controlplane.placements import (
+    PLACEMENTS,
+    DeploymentState,
+    Desired,
+    placement_of,
+    tell_again,
+)
+from gatecast.errors import NotFound, StorageError
+from gatecast.hub import EventHub
+from gatecast.storage.contract import Transaction
+from gatecast.telemetry import get_logger
+from gatecast.waiting import Backoff, Signal
+
+#: Most acknowledgements that wait to be stored. The oldest go first: what was published and is not acknowledged is
+#: published once more when its gateway connects again.
+MAX_WAITING = 10_000
+
+_BATCH = 200
+
+#: What a gateway says when it was asked to undeploy another deployment than it has.
+_MISMATCH = "DEPLOYMENT_ID_MISMATCH"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_logger = get_logger("acknowledgements")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledgement:
+    """A `deployment.ack`, and who sent it."""
+
+    organization: str
+    gateway_id: str
+    artifact_id: str
+    #: Empty when the event named none.
+    deployment_id: str
+    #: Of the event, as an instant; None when it was not readable.
+    performed_at: datetime | None
+    #: True for a deploy, False for an undeploy.
+    deployed: bool
+    succeeded: bool
+    error_code: str
+
+
+class Acknowledgements:
+    """Stores acknowledgements soon, in order, and keeps those that cannot be stored now.
+
+    One counts only for the revision, and the very event of it, that it belongs to (scenario S36).
+    """
+
+    def __init__(self, hub: EventHub, *, backoff: Backoff | None = None) -> None:
+        self._hub = hub
+        self._backoff = backoff or Backoff(first=0.2, longest=5.0)
+        self._waiting: deque[Acknowledgement] = deque(maxlen=MAX_WAITING)
+        self._signal = Signal()
+
+    def report(self, acknowledgement: Acknowledgement) -> None:
+        """Store this one soon."""
+        self._waiting.append(acknowledgement)
+        self._signal.set()
+
+    async def run(self) -> None:
+        """Store until cancelled."""
+        failures = 0
+        while True:
+            await self._signal.wait()
+            try:
+                await self.flush()
+            except StorageError as error:
+                failures += 1
+                _logger.warning("acknowledgements-not-stored", error=str(error), attempt=failures)
+                await asyncio.sleep(self._backoff.pause(failures))
+                self._signal.set()
+                continue
+            failures = 0
+
+    async def flush(self) -> None:
+        """Store what is waiting.
+
+        Raises:
+            StorageError: that is not possible now; what is not stored stays.
+        """
+        while self._waiting:
+            batch = list(self._waiting)[:_BATCH]
+            async with self._hub.storage.database.transaction() as transaction:
+                for each in batch:
+                    await _apply(transaction, each)
+            for each in batch:
+                # Looked at before it goes: what does not fit any more has pushed older ones out already.
+                if self._waiting and self._waiting[0] is each:
+                    self._waiting.popleft()
+            for each in batch:
+                await self._undeploy_whatever_runs(each)
+
+    async def _undeploy_whatever_runs(self, acknowledgement: Acknowledgement) -> None:
+        """A gateway that has another deployment than it said is asked to undeploy without naming one."""
+        if acknowledgement.deployed or acknowledgement.error_code != _MISMATCH or not acknowledgement.deployment_id:
+            return
+        ids = (acknowledgement.artifact_id, acknowledgement.gateway_id)
+        try:
+            async with begin_change(self._hub) as change:
+                await change.lock_gateways(acknowledgement.organization, [acknowledgement.gateway_id])
+                row = await change.transaction.fetch_one(PLACEMENTS["placement"], *ids)
+                if row is None or row["performed_at"] != _milliseconds(acknowledgement.performed_at):
+                    return
+                placement = replace(placement_of(row), held="")
+                if placement.desired is Desired.UNDEPLOYED:
+                    await tell_again(change, placement, acknowledgement.organization, [])
+        except NotFound:
+            _logger.info("gateway-deleted", gateway=acknowledgement.gateway_id)
+
+
+async def _apply(transaction: Transaction, ack: Acknowledgement) -> None:
+    performed_at = _milliseconds(ack.performed_at)
+    row = await transaction.fetch_one(PLACEMENTS["placement"], ack.artifact_id, ack.gateway_id)
+    if row is None or performed_at is None:
+        return
+    deployment_id = ack.deployment_id or row["deployment_id"]
+    state, reason, awaited = _outcome(ack)
+    moved = await transaction.execute(
+        PLACEMENTS["acknowledge"], deployment_id, ack.artifact_id, ack.gateway_id, performed_at, state, reason, *awaited
+    )
+    if moved and ack.succeeded:
+        await transaction.execute(
+            PLACEMENTS["note_held"], ack.artifact_id, ack.gateway_id, performed_at, ack.deployment_id
+        )
+
+
+def _outcome(ack: Acknowledgement) -> tuple[DeploymentState, str, tuple[DeploymentState, DeploymentState]]:
+    """The state that it leads to, the reason, and the states in which it counts.
+
+    Of several replicas' words a failure counts more, so it may come behind a success.
+    """
+    waiting, done = (
+        (DeploymentState.PENDING, DeploymentState.DEPLOYED)
+        if ack.deployed
+        else (DeploymentState.UNDEPLOYING, DeploymentState.UNDEPLOYED)
+    )
+    if ack.succeeded:
+        return done, "", (waiting, waiting)
+    return DeploymentState.FAILED, ack.error_code or "the gateway gave no reason", (waiting, done)
+
+
+def _milliseconds(moment: datetime | None) -> int | None:
+    """Compared as instants: gateways write times differently (gateway-protocol.md 1.9)."""
+    return None if moment is None else (moment - _EPOCH) // timedelta(milliseconds=1)

@@ -1,0 +1,173 @@
+"""The API keys of artifacts: made, listed, given a new value, revoked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from secrets import token_hex
+from uuid import uuid4
+
+from gatecast.controlplane.artifact_events import key_created, key_revoked, key_updated
+from gatecast.controlplane.artifact_store import ArtifactStore
+from gatecast.controlplane.artifacts import Artifacts, keys_of
+from gatecast.controlplane.change import Change, begin_change
+from gatecast.controlplane.clock import later_than, milliseconds
+from gatecast.controlplane.families import Family
+from gatecast.controlplane.keys import ApiKey, hash_of, mask_of
+from gatecast.controlplane.placements import PLACEMENTS, Desired, placements_of
+from gatecast.errors import Conflict, InvalidValue, LimitReached, NotFound
+from gatecast.events import Event
+from gatecast.hub import EventHub
+
+#: A gateway drops the keys of an artifact that go beyond this; all of ours share one bucket there.
+MAX_ACTIVE_KEYS = 10
+
+#: So many revoked keys of an artifact are still listed.
+MAX_REVOKED_KEYS = 50
+
+_NAME = re.compile(r"[a-z0-9]+([_-][a-z0-9]+)*")
+_NAME_RULE = "have 3 to 63 lower-case letters and digits, with single hyphens or underscores between them"
+_SHORTEST_NAME, _LONGEST_NAME = 3, 63
+
+
+class ApiKeys:
+    """Keys of artifacts. Their values are known once, when they are made."""
+
+    def __init__(self, hub: EventHub, store: ArtifactStore, artifacts: Artifacts) -> None:
+        self._hub = hub
+        self._store = store
+        self._artifacts = artifacts
+
+    async def of_artifact(self, organization: str, family: Family, artifact_id: str) -> list[ApiKey]:
+        """The keys of an artifact, the last revoked ones included, by name.
+
+        Raises:
+            NotFound: there is no such artifact.
+        """
+        await self._artifacts.get(organization, family, artifact_id)
+        rows = await self._hub.storage.database.fetch(PLACEMENTS["keys"], artifact_id)
+        return [ApiKey.of(row) for row in rows]
+
+    async def create(
+        self, organization: str, family: Family, artifact_id: str, name: str, expires_at: datetime | None = None
+    ) -> tuple[ApiKey, str]:
+        """A new key, for every gateway that has the artifact, and its value.
+
+        Raises:
+            NotFound: there is no such artifact.
+            InvalidValue: the name breaks its rule, or the time is over already.
+            Conflict: the artifact has an active key of this name.
+            LimitReached: it has ten active keys.
+        """
+        _check_key_name(name)
+        value, now = _new_value(), milliseconds()
+        key = ApiKey(
+            id=str(uuid4()),
+            artifact_id=artifact_id,
+            name=name,
+            mask=mask_of(value),
+            sha256=hash_of(value),
+            expires_at=_expiry(expires_at),
+            created_at=now,
+            updated_at=now,
+        )
+        async with begin_change(self._hub) as change:
+            await self._store.lock(change, organization, family, artifact_id)
+            key = await _after_its_namesakes(change, key)
+            await _check_room(change, key)
+            await change.transaction.execute(PLACEMENTS["forget_revoked_keys"], artifact_id, MAX_REVOKED_KEYS)
+            columns = (key.id, artifact_id, name, key.mask, key.sha256, key.expires_at, key.created_at)
+            await change.transaction.execute(PLACEMENTS["insert_key"], *columns)
+            await _publish(change, organization, key, key_created)
+        return key, value
+
+    async def rotate(
+        self, organization: str, family: Family, artifact_id: str, name: str, expires_at: datetime | None = None
+    ) -> tuple[ApiKey, str]:
+        """Give a key a new value, and return it; the old one ends.
+
+        Raises:
+            NotFound: there is no such artifact, or no active key of this name.
+            InvalidValue: the time is over already.
+        """
+        value = _new_value()
+        async with begin_change(self._hub) as change:
+            await self._store.lock(change, organization, family, artifact_id)
+            before = await _active_key(change, artifact_id, name)
+            key = replace(
+                before,
+                mask=mask_of(value),
+                sha256=hash_of(value),
+                expires_at=_expiry(expires_at) if expires_at else before.expires_at,
+                updated_at=later_than(before.updated_at),
+            )
+            columns = (key.id, key.mask, key.sha256, key.expires_at, key.updated_at)
+            await change.transaction.execute(PLACEMENTS["rotate_key"], *columns)
+            await _publish(change, organization, key, key_updated)
+        return key, value
+
+    async def revoke(self, organization: str, family: Family, artifact_id: str, name: str) -> None:
+        """End a key on every gateway that has it.
+
+        Raises:
+            NotFound: there is no such artifact, or no active key of this name.
+        """
+        async with begin_change(self._hub) as change:
+            await self._store.lock(change, organization, family, artifact_id)
+            key = await _active_key(change, artifact_id, name)
+            await change.transaction.execute(PLACEMENTS["revoke_key"], key.id, later_than(key.updated_at))
+            await _publish(change, organization, key, key_revoked)
+
+
+def _new_value() -> str:
+    return f"apip_{token_hex(32)}"
+
+
+def _check_key_name(name: str) -> None:
+    if not _SHORTEST_NAME <= len(name) <= _LONGEST_NAME or not _NAME.fullmatch(name):
+        raise InvalidValue("name", name, _NAME_RULE)
+
+
+def _expiry(moment: datetime | None) -> int | None:
+    if moment is None:
+        return None
+    if moment.tzinfo is None:
+        raise InvalidValue("expires_at", moment, "carry a time zone")
+    expires_at = int(moment.astimezone(UTC).timestamp() * 1000)
+    if expires_at <= milliseconds():
+        raise InvalidValue("expires_at", moment, "lie in the future; to end a key now, revoke it")
+    return expires_at
+
+
+async def _after_its_namesakes(change: Change, key: ApiKey) -> ApiKey:
+    """Gateways know keys by name and ignore what is not newer, so it is newer than revoked keys of its name."""
+    rows = await change.transaction.fetch(PLACEMENTS["keys"], key.artifact_id)
+    last = max((row["updated_at"] for row in rows if row["name"] == key.name), default=0)
+    now = later_than(last)
+    return replace(key, created_at=now, updated_at=now)
+
+
+async def _check_room(change: Change, key: ApiKey) -> None:
+    active = await keys_of(change, key.artifact_id)
+    if key.name in {each.name for each in active}:
+        raise Conflict(f'there is an active key "{key.name}" already; rotate it, or revoke it first', field="name")
+    if len(active) >= MAX_ACTIVE_KEYS:
+        raise LimitReached(
+            f"the artifact has {MAX_ACTIVE_KEYS} active keys, and gateways drop further ones; revoke one first"
+        )
+
+
+async def _active_key(change: Change, artifact_id: str, name: str) -> ApiKey:
+    for key in await keys_of(change, artifact_id):
+        if key.name == name:
+            return key
+    raise NotFound("active API key", name)
+
+
+async def _publish(change: Change, organization: str, key: ApiKey, event: Callable[[ApiKey, str], Event]) -> None:
+    """Tell every gateway that has the artifact, running or not."""
+    placements = [each for each in await placements_of(change, key.artifact_id) if each.desired is not Desired.DELETED]
+    await change.lock_gateways(organization, [each.gateway_id for each in placements])
+    change.events += [event(key, placement.gateway_id) for placement in placements]

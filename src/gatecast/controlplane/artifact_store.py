@@ -1,0 +1,244 @@
+"""Artifacts as rows: the document sealed, its credentials beside it, and what gateways download rendered from both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import uuid4
+
+from gatecast.controlplane.change import Change
+from gatecast.controlplane.documents import (
+    MASK,
+    MODELS,
+    Artifact,
+    Kind,
+    LlmProvider,
+    LlmProxy,
+    ProviderReference,
+    credential_paths,
+    render,
+    take_credentials,
+)
+from gatecast.controlplane.families import BY_KIND, LLM_PROVIDER, Family
+from gatecast.controlplane.rows import instant
+from gatecast.controlplane.sealing import Sealer
+from gatecast.errors import InvalidValue, NotFound
+from gatecast.storage.contract import Row, Transaction
+from gatecast.storage.queries import Queries
+
+ARTIFACTS = Queries("gatecast.controlplane", "artifacts.sql")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredArtifact:
+    """An artifact of an organization."""
+
+    id: str
+    organization: str
+    family: Family
+    #: Its name on gateways; never changes.
+    handle: str
+    #: What operators wrote; credentials are masked.
+    document: Artifact
+    #: The handle of the secret at each place of the document that needs one.
+    credentials: Mapping[str, str]
+    #: What gateways download.
+    content_id: str
+    #: Rises with every change.
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class ArtifactStore:
+    """Reads and writes artifacts; what runs where is not its business."""
+
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def artifact_of(self, row: Row) -> StoredArtifact:
+        """The artifact in a row."""
+        family = BY_KIND[Kind(row["kind"])]
+        text = self._sealer.open(row["document"], place=_document_place(row["id"]))
+        return StoredArtifact(
+            id=row["id"],
+            organization=row["organization"],
+            family=family,
+            handle=row["handle"],
+            document=MODELS[family.kind].model_validate_json(text),
+            credentials=json.loads(row["credentials"]),
+            content_id=row["content_id"],
+            version=row["version"],
+            created_at=instant(row["created_at"]),
+            updated_at=instant(row["updated_at"]),
+        )
+
+    async def find(
+        self, transaction: Transaction, organization: str, family: Family, artifact_id: str
+    ) -> StoredArtifact:
+        """One artifact.
+
+        Raises:
+            NotFound: there is none of this kind in this organization.
+        """
+        row = await transaction.fetch_one(ARTIFACTS["artifact"], organization, family.kind, artifact_id)
+        if row is None:
+            raise NotFound(family.noun, artifact_id)
+        return self.artifact_of(row)
+
+    async def lock(self, change: Change, organization: str, family: Family, artifact_id: str) -> StoredArtifact:
+        """One artifact, behind the providers that it needs; nobody else changes it until this change ends.
+
+        Raises:
+            NotFound: there is none of this kind in this organization.
+        """
+        found = await self.find(change.transaction, organization, family, artifact_id)
+        await self.lock_providers(change, organization, found.document)
+        await change.transaction.execute(ARTIFACTS["lock_artifact"], organization, family.kind, artifact_id)
+        return await self.find(change.transaction, organization, family, artifact_id)
+
+    async def lock_providers(self, change: Change, organization: str, *documents: Artifact) -> None:
+        """The providers that documents need, so that none of them goes or moves until this change ends.
+
+        Raises:
+            InvalidValue: one of them does not exist.
+        """
+        for provider_id in sorted({each for document in documents for each in provider_ids(document)}):
+            if not await change.transaction.execute(
+                ARTIFACTS["lock_artifact"], organization, LLM_PROVIDER.kind, provider_id
+            ):
+                raise InvalidValue("provider.id", provider_id, "be the id of an LLM provider of your organization")
+
+    async def providers(
+        self, transaction: Transaction, organization: str, document: Artifact
+    ) -> dict[str, StoredArtifact]:
+        """The providers that a document needs, by id."""
+        return {
+            provider_id: await self.find(transaction, organization, LLM_PROVIDER, provider_id)
+            for provider_id in provider_ids(document)
+        }
+
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    async def insert(
+        self, change: Change, organization: str, family: Family, handle: str, document: Artifact
+    ) -> StoredArtifact:
+        """Store a new artifact, whose providers are locked."""
+        draft = _draft(str(uuid4()), organization, handle, document, stored={})
+        await change.transaction.execute(
+            ARTIFACTS["insert_artifact"], draft.id, organization, family.kind, handle, *self._columns(draft)
+        )
+        return await self._complete(change, family, draft)
+
+    async def update(self, change: Change, artifact: StoredArtifact, document: Artifact) -> StoredArtifact:
+        """Store another document for a locked artifact, whose providers are locked."""
+        draft = _draft(artifact.id, artifact.organization, artifact.handle, document, stored=artifact.credentials)
+        await change.transaction.execute(ARTIFACTS["delete_needs"], artifact.id)
+        await change.transaction.execute(ARTIFACTS["update_artifact"], draft.id, *self._columns(draft))
+        return await self._complete(change, artifact.family, draft)
+
+    def _columns(self, draft: _Draft) -> tuple[object, ...]:
+        document = draft.document
+        text = document.model_dump_json(by_alias=True, exclude_unset=True)
+        return (
+            document.name,
+            document.version,
+            self._sealer.seal(text, place=_document_place(draft.id)),
+            json.dumps(dict(draft.handles)),
+            draft.content_id,
+        )
+
+    async def _complete(self, change: Change, family: Family, draft: _Draft) -> StoredArtifact:
+        """Store what belongs to an artifact beside its row."""
+        execute = change.transaction.execute
+        for provider_id in provider_ids(draft.document):
+            await execute(ARTIFACTS["insert_need"], draft.id, provider_id)
+        for place, value in draft.new.items():
+            handle = draft.handles[place]
+            await execute(
+                ARTIFACTS["insert_secret"], handle, draft.id, self._sealer.seal(value, place=secret_place(handle))
+            )
+        content = await self._rendered(change.transaction, draft)
+        sealed = self._sealer.seal(content.decode(), place=content_place(draft.content_id))
+        await execute(ARTIFACTS["insert_content"], draft.content_id, draft.id, sealed)
+        for handle in sorted(set(draft.handles.values())):
+            await execute(ARTIFACTS["insert_content_secret"], draft.content_id, handle)
+        return await self.find(change.transaction, draft.organization, family, draft.id)
+
+    async def _rendered(self, transaction: Transaction, draft: _Draft) -> bytes:
+        providers = await self.providers(transaction, draft.organization, draft.document)
+        references = {each.id: reference_to(each) for each in providers.values()}
+        if not isinstance(draft.document, LlmProxy):
+            return render(draft.document, handle=draft.handle, credentials=draft.handles)
+        return render(
+            draft.document,
+            handle=draft.handle,
+            credentials=draft.handles,
+            provider=references[draft.document.provider.id],
+            additional=references,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """An artifact as it is about to be stored."""
+
+    id: str
+    organization: str
+    handle: str
+    #: Without credentials.
+    document: Artifact
+    #: Handle of the secret for each place that needs one.
+    handles: Mapping[str, str]
+    #: The values of those that are new, by place.
+    new: Mapping[str, str]
+    content_id: str
+
+
+def _draft(
+    artifact_id: str, organization: str, handle: str, document: Artifact, *, stored: Mapping[str, str]
+) -> _Draft:
+    """A credential that is masked keeps its stored value; another one is a new secret, with a new handle."""
+    masked, new = take_credentials(document)
+    handles: dict[str, str] = {}
+    for place in credential_paths(masked):
+        if place in new:
+            handles[place] = f"gatecast-{uuid4()}"
+        elif place in stored:
+            handles[place] = stored[place]
+        else:
+            raise InvalidValue(f"{place}.value", MASK, "be the credential itself, because none is stored yet")
+    return _Draft(artifact_id, organization, handle, masked, handles, new, str(uuid4()))
+
+
+def provider_ids(document: Artifact) -> list[str]:
+    """Ids of the providers that a document needs, each once, in the order in which they are locked."""
+    if not isinstance(document, LlmProxy):
+        return []
+    return sorted({document.provider.id, *(each.id for each in document.additional_providers or ())})
+
+
+def reference_to(provider: StoredArtifact) -> ProviderReference:
+    """What a proxy's document says of its provider."""
+    document = provider.document
+    return ProviderReference(
+        handle=provider.handle, vhost=document.vhost if isinstance(document, LlmProvider) else None
+    )
+
+
+def _document_place(artifact_id: str) -> str:
+    return f"document:{artifact_id}"
+
+
+def content_place(content_id: str) -> str:
+    """Where a rendered document is sealed for."""
+    return f"content:{content_id}"
+
+
+def secret_place(handle: str) -> str:
+    """Where a credential is sealed for."""
+    return f"secret:{handle}"

@@ -1,0 +1,400 @@
+"""Creating, changing and deleting artifacts, and what that means for the gateways that have them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from gatecast.controlplane.artifact_events import key_revoked
+from gatecast.controlplane.artifact_store import ARTIFACTS, ArtifactStore, StoredArtifact
+from gatecast.controlplane.change import Change, begin_change
+from gatecast.controlplane.documents import Artifact, Kind, LlmProvider, check_handle, derive_handle
+from gatecast.controlplane.families import LLM_PROVIDER, Family
+from gatecast.controlplane.keys import ApiKey
+from gatecast.controlplane.offers import check_offer
+from gatecast.controlplane.placements import (
+    MAX_REVISIONS,
+    PLACEMENTS,
+    Deployable,
+    Deployment,
+    Desired,
+    Placement,
+    delete,
+    deploy,
+    deployment_of,
+    placements_of,
+    undeploy,
+)
+from gatecast.errors import Conflict, NotFound, StaleWrite
+from gatecast.hub import EventHub
+from gatecast.storage.contract import Row
+
+#: Most gateways that one artifact runs on.
+MAX_GATEWAYS = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """What an operator wants of an artifact that exists."""
+
+    #: Makes the new document out of the stored one.
+    document: Callable[[Artifact], Artifact]
+    #: Where it should run; None: where it runs now.
+    gateways: Collection[str] | None = None
+    #: Where it may be undeployed because `gateways` leaves it out (scenario S32).
+    undeploy: Collection[str] = field(default_factory=frozenset)
+    #: Change it only if it is still at this version; None: in any case.
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What a gateway was told last of an artifact."""
+
+    desired: Desired
+    deployment: Deployment
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What a gateway was told last of an artifact, and which artifact that is."""
+
+    kind: Kind
+    handle: str
+    deployment: Deployment
+
+
+class Artifacts:
+    """LLM providers, LLM proxies, MCP proxies and REST APIs. One of another organization does not exist."""
+
+    def __init__(self, hub: EventHub, store: ArtifactStore) -> None:
+        self._hub = hub
+        self._store = store
+        self._database = hub.storage.database
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    async def get(self, organization: str, family: Family, artifact_id: str) -> StoredArtifact:
+        """One artifact.
+
+        Raises:
+            NotFound: there is none of this kind in this organization.
+        """
+        rows = await self._database.fetch(ARTIFACTS["artifact"], organization, family.kind, artifact_id)
+        if not rows:
+            raise NotFound(family.noun, artifact_id)
+        return self._store.artifact_of(rows[0])
+
+    async def page(self, organization: str, family: Family, *, after: str, limit: int) -> list[StoredArtifact]:
+        """At most `limit` artifacts whose handles come behind `after`, in the order of handles."""
+        rows = await self._database.fetch(ARTIFACTS["artifacts"], organization, family.kind, after, limit)
+        return [self._store.artifact_of(row) for row in rows]
+
+    async def running(self, artifact_id: str) -> list[Running]:
+        """What each gateway was told last of an artifact, by gateway."""
+        rows = await self._database.fetch(PLACEMENTS["current_deployments"], artifact_id)
+        return [_running(row) for row in rows]
+
+    async def running_of(self, artifacts: Sequence[StoredArtifact], *, after: str) -> dict[str, list[Running]]:
+        """The same for the artifacts of a page that began behind `after`, by artifact."""
+        found: dict[str, list[Running]] = {artifact.id: [] for artifact in artifacts}
+        if artifacts:
+            last = artifacts[-1]
+            values = (last.organization, last.family.kind, after, last.handle)
+            for row in await self._database.fetch(PLACEMENTS["current_deployments_of_page"], *values):
+                found.setdefault(row["artifact_id"], []).append(_running(row))
+        return found
+
+    async def on_gateway(self, gateway_id: str) -> list[Placed]:
+        """Everything that a gateway was told, by kind and handle."""
+        rows = await self._database.fetch(PLACEMENTS["gateway_states"], gateway_id)
+        return [Placed(Kind(row["kind"]), row["handle"], deployment_of(row)) for row in rows]
+
+    # --- changing -----------------------------------------------------------------------------------------------
+
+    async def create(
+        self,
+        organization: str,
+        family: Family,
+        document: Artifact,
+        *,
+        handle: str | None = None,
+        gateways: Collection[str] = (),
+    ) -> StoredArtifact:
+        """Store an artifact and let these gateways run it, in one transaction.
+
+        Raises:
+            Conflict: the handle, or the name with this version, is taken; or a gateway lacks what it needs.
+            NotFound: there is no such gateway.
+            InvalidValue: the document names a provider that does not exist.
+        """
+        if handle is not None:
+            check_handle(handle)
+        async with begin_change(self._hub) as change:
+            await change.lock_names(organization)
+            await _check_name(change, organization, family, document)
+            handle = await _free_handle(change, organization, family, document, handle)
+            await self._store.lock_providers(change, organization, document)
+            artifact = await self._store.insert(change, organization, family, handle, document)
+            await self._run_on(change, artifact, gateways)
+        return artifact
+
+    async def update(self, organization: str, family: Family, artifact_id: str, edit: Edit) -> StoredArtifact:
+        """Change an artifact, and let every gateway that runs it run the new revision, in one transaction.
+
+        Raises:
+            NotFound: there is no such artifact, or gateway.
+            StaleWrite: it is not at the named version any more.
+            Conflict: the name is taken, a gateway lacks what it needs, or the change would undeploy it from a gateway
+                that `undeploy` does not name.
+        """
+        async with begin_change(self._hub) as change:
+            # Documents change under this lock only, so what is read here stays true.
+            await change.lock_names(organization)
+            current = await self._store.find(change.transaction, organization, family, artifact_id)
+            _check_version(current, edit.version)
+            wanted = edit.document(current.document)
+            await self._store.lock_providers(change, organization, current.document, wanted)
+            artifact = await self._store.lock(change, organization, family, artifact_id)
+            if wanted == artifact.document:
+                await self._rerun(change, artifact, edit, everywhere=False)
+                return artifact
+            await _check_name(change, organization, family, wanted, artifact_id)
+            changed = await self._store.update(change, artifact, wanted)
+            await self._rerun(change, changed, edit, everywhere=True)
+            if family is LLM_PROVIDER and _moved(artifact.document, wanted):
+                await self._redeploy_dependants(change, changed)
+            await self._forget_unused(change, changed)
+        return changed
+
+    async def delete(self, organization: str, family: Family, artifact_id: str, *, version: int | None = None) -> None:
+        """Delete an artifact and its keys, everywhere, in one transaction.
+
+        Raises:
+            NotFound: there is no such artifact.
+            StaleWrite: it is not at the named version any more.
+            Conflict: proxies need it; nothing was changed anywhere (scenario S33).
+        """
+        async with begin_change(self._hub) as change:
+            await change.lock_names(organization)
+            artifact = await self._store.lock(change, organization, family, artifact_id)
+            _check_version(artifact, version)
+            if rows := await change.transaction.fetch(ARTIFACTS["dependants"], artifact_id):
+                names = ", ".join(row["handle"] for row in rows[:5])
+                raise Conflict(f"the provider has {len(rows)} proxies ({names}); delete them first")
+            placements = await placements_of(change, artifact_id)
+            await change.lock_gateways(organization, [each.gateway_id for each in placements])
+            keys = await keys_of(change, artifact_id)
+            for placement in placements:
+                # A gateway keeps the keys of some kinds of artifacts when it deletes them.
+                change.events += [key_revoked(key, placement.gateway_id) for key in keys]
+                await delete(change, placement)
+            await change.transaction.execute(ARTIFACTS["delete_artifact"], artifact_id)
+
+    # --- what runs where ----------------------------------------------------------------------------------------
+
+    async def deploy(self, organization: str, family: Family, artifact_id: str, gateway_id: str) -> Deployment:
+        """Let a gateway run the artifact as it is now, as a new revision.
+
+        Raises:
+            NotFound: there is no such artifact, or gateway.
+            Conflict: the gateway lacks what the artifact needs.
+        """
+        async with begin_change(self._hub) as change:
+            artifact = await self._store.lock(change, organization, family, artifact_id)
+            [deployment_id] = await self._run_on(change, artifact, [gateway_id])
+            await self._forget_unused(change, artifact)
+            return await _find_deployment(change, artifact_id, deployment_id)
+
+    async def restore(self, organization: str, family: Family, artifact_id: str, deployment_id: str) -> Deployment:
+        """Let the gateway of an earlier deployment run its content again, as a new revision.
+
+        Raises:
+            NotFound: there is no such artifact, or deployment.
+            Conflict: the gateway lacks what the artifact needs.
+        """
+        async with begin_change(self._hub) as change:
+            artifact = await self._store.lock(change, organization, family, artifact_id)
+            earlier = await _find_deployment(change, artifact_id, deployment_id)
+            await change.lock_gateways(organization, [earlier.gateway_id])
+            await self._check_gateway(change, artifact, earlier.gateway_id)
+            deployable = await deployable_of(change, artifact)
+            restored = await deploy(change, deployable, earlier.gateway_id, earlier.content_id)
+            return await _find_deployment(change, artifact_id, restored)
+
+    async def undeploy(self, organization: str, family: Family, artifact_id: str, gateway_id: str) -> Deployment:
+        """Let a gateway stop running the artifact.
+
+        Raises:
+            NotFound: there is no such artifact, or it was never on this gateway.
+            Conflict: proxies on that gateway need it.
+        """
+        async with begin_change(self._hub) as change:
+            artifact = await self._store.lock(change, organization, family, artifact_id)
+            await change.lock_gateways(organization, [gateway_id])
+            placements = {each.gateway_id: each for each in await placements_of(change, artifact_id)}
+            if gateway_id not in placements:
+                raise NotFound("deployment on gateway", gateway_id)
+            if placements[gateway_id].desired is Desired.DEPLOYED:
+                await self._stop_on(change, artifact, placements[gateway_id])
+            return await _find_deployment(change, artifact_id, placements[gateway_id].deployment_id)
+
+    async def deployments(
+        self, organization: str, family: Family, artifact_id: str, *, before: tuple[int, str], limit: int
+    ) -> list[Deployment]:
+        """At most `limit` deployments older than `before` (its time and id), newest first.
+
+        Raises:
+            NotFound: there is no such artifact.
+        """
+        await self.get(organization, family, artifact_id)
+        rows = await self._database.fetch(PLACEMENTS["deployments"], artifact_id, *before, limit)
+        return [deployment_of(row) for row in rows]
+
+    async def deployment(self, organization: str, family: Family, artifact_id: str, deployment_id: str) -> Deployment:
+        """One deployment of an artifact.
+
+        Raises:
+            NotFound: there is no such artifact, or deployment.
+        """
+        await self.get(organization, family, artifact_id)
+        rows = await self._database.fetch(PLACEMENTS["deployment"], artifact_id, deployment_id)
+        if not rows:
+            raise NotFound("deployment", deployment_id)
+        return deployment_of(rows[0])
+
+    # --- parts --------------------------------------------------------------------------------------------------
+
+    async def _run_on(self, change: Change, artifact: StoredArtifact, gateways: Iterable[str]) -> list[str]:
+        """Deploy the artifact as it is on these gateways; return the ids of the deployments."""
+        chosen = sorted(set(gateways))
+        if len(chosen) > MAX_GATEWAYS:
+            raise Conflict(
+                f"an artifact runs on at most {MAX_GATEWAYS:,} gateways, not {len(chosen):,}", field="gateways"
+            )
+        await change.lock_gateways(artifact.organization, chosen)
+        deployable = await deployable_of(change, artifact)
+        for gateway_id in chosen:
+            await self._check_gateway(change, artifact, gateway_id)
+        return [await deploy(change, deployable, each, artifact.content_id) for each in chosen]
+
+    async def _rerun(self, change: Change, artifact: StoredArtifact, edit: Edit, *, everywhere: bool) -> None:
+        """Let the gateways that should run an artifact run it, and undeploy it from those that should not.
+
+        Those that run it already get it again if it changed `everywhere`.
+        """
+        known = [each.gateway_id for each in await placements_of(change, artifact.id)]
+        await change.lock_gateways(artifact.organization, [*known, *(edit.gateways or ())])
+        placements = await placements_of(change, artifact.id)
+        running = {each.gateway_id: each for each in placements if each.desired is Desired.DEPLOYED}
+        wanted = set(running if edit.gateways is None else edit.gateways)
+        leaving = running.keys() - wanted
+        if unnamed := sorted(leaving - set(edit.undeploy)):
+            raise Conflict(
+                f"this would undeploy the {artifact.family.noun} from {', '.join(unnamed)}; "
+                'name the gateways in "undeploy" if that is meant',
+                field="gateways",
+            )
+        for gateway_id in sorted(leaving):
+            await self._stop_on(change, artifact, running[gateway_id])
+        await self._run_on(change, artifact, wanted if everywhere else wanted - running.keys())
+
+    async def _stop_on(self, change: Change, artifact: StoredArtifact, placement: Placement) -> None:
+        rows = await change.transaction.fetch(ARTIFACTS["dependants_on_gateway"], artifact.id, placement.gateway_id)
+        if rows:
+            names = ", ".join(row["handle"] for row in rows[:5])
+            raise Conflict(
+                f"{len(rows)} proxies on gateway {placement.gateway_id} need it ({names}); undeploy them first"
+            )
+        await undeploy(change, placement, artifact.organization)
+
+    async def _check_gateway(self, change: Change, artifact: StoredArtifact, gateway_id: str) -> None:
+        """See to it that the gateway has what the artifact needs, so that nothing is accepted that it would reject."""
+        providers = await self._store.providers(change.transaction, artifact.organization, artifact.document)
+        await check_offer(change.transaction, artifact, [*providers.values()], gateway_id)
+
+    async def _redeploy_dependants(self, change: Change, provider: StoredArtifact) -> None:
+        """A gateway builds a proxy's route from its provider: where that has moved, proxies are built again."""
+        for row in await change.transaction.fetch(ARTIFACTS["dependants"], provider.id):
+            # Whoever changes a proxy holds its providers first, and this change holds one of them: no lock is needed.
+            proxy = self._store.artifact_of(row)
+            again = await self._store.update(change, proxy, proxy.document)
+            running = [each for each in await placements_of(change, proxy.id) if each.desired is Desired.DEPLOYED]
+            await self._run_on(change, again, [each.gateway_id for each in running])
+
+    async def _forget_unused(self, change: Change, artifact: StoredArtifact) -> None:
+        """Remove the oldest revisions, and what only they referred to."""
+        for row in await change.transaction.fetch(PLACEMENTS["current_deployments"], artifact.id):
+            current = deployment_of(row)
+            oldest_kept = current.revision - MAX_REVISIONS
+            if oldest_kept > 0:
+                await change.transaction.execute(
+                    ARTIFACTS["forget_deployments"], artifact.id, current.gateway_id, oldest_kept
+                )
+        await change.transaction.execute(ARTIFACTS["forget_contents"], artifact.id, artifact.content_id)
+        await change.transaction.execute(ARTIFACTS["forget_secrets"], artifact.id)
+
+
+def _running(row: Row) -> Running:
+    return Running(Desired(row["desired"]), deployment_of(row))
+
+
+async def keys_of(change: Change, artifact_id: str) -> list[ApiKey]:
+    """The artifact's active keys."""
+    rows = await change.transaction.fetch(PLACEMENTS["keys"], artifact_id)
+    return [ApiKey.of(row) for row in rows if row["revoked_at"] is None]
+
+
+async def deployable_of(change: Change, artifact: StoredArtifact) -> Deployable:
+    """The artifact as far as its gateways are concerned."""
+    return Deployable(
+        artifact_id=artifact.id,
+        organization=artifact.organization,
+        kind=artifact.family.kind,
+        keys=await keys_of(change, artifact.id),
+    )
+
+
+def _check_version(artifact: StoredArtifact, version: int | None) -> None:
+    if version not in (None, artifact.version):
+        raise StaleWrite(artifact.family.noun, f'"{artifact.version}"')
+
+
+async def _find_deployment(change: Change, artifact_id: str, deployment_id: str) -> Deployment:
+    row = await change.transaction.fetch_one(PLACEMENTS["deployment"], artifact_id, deployment_id)
+    if row is None:
+        raise NotFound("deployment", deployment_id)
+    return deployment_of(row)
+
+
+async def _check_name(
+    change: Change, organization: str, family: Family, document: Artifact, artifact_id: str = ""
+) -> None:
+    """Gateways refuse two artifacts of one kind with the same name and version."""
+    values = (organization, family.kind, document.name, document.version, artifact_id)
+    if await change.transaction.fetch_one(ARTIFACTS["artifact_name_taken"], *values):
+        raise Conflict(
+            f'a {family.noun} "{document.name}" {document.version} exists already; choose another name or version',
+            field="name",
+        )
+
+
+async def _free_handle(
+    change: Change, organization: str, family: Family, document: Artifact, wanted: str | None
+) -> str:
+    """The wanted handle, or one that is made from the name and that nobody has."""
+    derived = wanted or derive_handle(document.name)
+    handle, number = derived, 1
+    while await change.transaction.fetch_one(ARTIFACTS["handle_taken"], organization, family.kind, handle):
+        if wanted is not None:
+            raise Conflict(f'a {family.noun} with the handle "{wanted}" exists already', field="handle")
+        number += 1
+        handle = f"{derived}-{number}"
+    return handle
+
+
+def _moved(before: Artifact, after: Artifact) -> bool:
+    """Whether proxies reach the provider elsewhere now."""
+    if not isinstance(before, LlmProvider) or not isinstance(after, LlmProvider):
+        return False
+    return (before.context, before.vhost) != (after.context, after.vhost)

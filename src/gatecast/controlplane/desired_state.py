@@ -1,0 +1,106 @@
+"""What a gateway is told when it connects, beyond the events that wait for it.
+
+An unmodified gateway reads the list of deployments once, when its process starts. Whatever it cannot be replayed is
+published again as new events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from gatecast.controlplane.change import Change, begin_change
+from gatecast.controlplane.families import FAMILIES
+from gatecast.controlplane.keys import ApiKey
+from gatecast.controlplane.placements import (
+    PLACEMENTS,
+    Desired,
+    Placement,
+    placement_of,
+    tell_again,
+)
+from gatecast.hub import EventHub
+from gatecast.storage.contract import ReadRequest
+from gatecast.telemetry import get_logger
+
+#: With more events waiting than this, what may have been lost is looked for at the next connect.
+_MAX_WAITING = 1_000
+_MAX_WAITING_BYTES = 8 * 1024 * 1024
+
+_logger = get_logger("desired-state")
+
+_RANK = {family.kind: rank for rank, family in enumerate(FAMILIES)}
+
+
+class DesiredState:
+    """Brings gateways to the state that operators want."""
+
+    def __init__(self, hub: EventHub) -> None:
+        self._hub = hub
+
+    async def publish_all(self, organization: str, gateway_id: str) -> int:
+        """Publish all that a gateway should have, and not have, as new events; return how many artifacts that were.
+
+        For a gateway whose position cannot be continued, so that nothing is known of what it has (scenario S05).
+        """
+        async with begin_change(self._hub) as change:
+            await change.lock_gateways(organization, [gateway_id])
+            rows = await change.transaction.fetch(PLACEMENTS["placements_of_gateway"], gateway_id)
+            placements = [replace(placement_of(row), held="") for row in rows]
+            await _tell(change, organization, placements)
+        _logger.warning("desired-state-published", gateway=gateway_id, artifacts=len(placements))
+        return len(placements)
+
+    async def publish_unanswered(self, organization: str, gateway_id: str, confirmed: int) -> int:
+        """Publish once more what the gateway received and never acknowledged; return how many artifacts that were.
+
+        An acknowledgement that is lost is not repeated, and the same event again would be ignored as stale
+        (gateway-protocol.md 2.2). `confirmed` is the last offset that the gateway has handled.
+        """
+        rows = await self._hub.storage.database.fetch(PLACEMENTS["open_placements"], gateway_id)
+        if not rows or (waiting := await self._waiting_events(gateway_id, confirmed)) is None:
+            return 0
+        handled = {row["event_id"] for row in rows} - waiting
+        if not handled:
+            return 0
+        async with begin_change(self._hub) as change:
+            await change.lock_gateways(organization, [gateway_id])
+            # What was acknowledged, or told anew, meanwhile is not among them any more.
+            rows = await change.transaction.fetch(PLACEMENTS["open_placements"], gateway_id)
+            unanswered = [placement_of(row) for row in rows if row["event_id"] in handled]
+            for placement in unanswered:
+                if placement.desired is Desired.DELETED:
+                    # Nothing acknowledges a deletion: that it was handled is the final word.
+                    ids = (placement.artifact_id, gateway_id)
+                    await change.transaction.execute(PLACEMENTS["delete_placement"], *ids)
+            again = [each for each in unanswered if each.desired is not Desired.DELETED]
+            await _tell(change, organization, again)
+        return len(again)
+
+    async def _waiting_events(self, gateway_id: str, confirmed: int) -> frozenset[str] | None:
+        """Ids of the events that the gateway still gets; None: too many to look at."""
+        request = ReadRequest(
+            gateway_id=gateway_id, after=confirmed, max_events=_MAX_WAITING, max_bytes=_MAX_WAITING_BYTES
+        )
+        [result] = await self._hub.storage.log.read([request])
+        if result is None or (result.events[-1].offset if result.events else confirmed) < result.head:
+            return None
+        return frozenset(str(event.event_id) for event in result.events)
+
+
+async def _tell(change: Change, organization: str, placements: Sequence[Placement]) -> None:
+    for placement in sorted(placements, key=_turn):
+        rows = await change.transaction.fetch(PLACEMENTS["keys"], placement.artifact_id)
+        await tell_again(change, placement, organization, [ApiKey.of(row) for row in rows])
+
+
+def _turn(placement: Placement) -> tuple[int, int, str]:
+    """What ends comes first, because it makes room for names; providers run before their proxies and end after them."""
+    rank = _RANK[placement.kind]
+    match placement.desired:
+        case Desired.DELETED:
+            return 0, -rank, placement.artifact_id
+        case Desired.UNDEPLOYED:
+            return 1, -rank, placement.artifact_id
+        case Desired.DEPLOYED:
+            return 2, rank, placement.artifact_id

@@ -1,0 +1,63 @@
+"""The kinds of artifacts, and what events, paths and documents call them (gateway-protocol.md 2.3, 3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gatecast.controlplane.documents import Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """One kind of artifact."""
+
+    kind: Kind
+    #: Prefix of its event types, and the entity type of its events.
+    resource_type: str
+    #: Field of its events that holds the artifact's id.
+    id_field: str
+    #: Last part of its path, for operators.
+    collection: str
+    #: Last part of its path, for gateways.
+    download: str
+    #: What people call one of them.
+    noun: str
+
+
+LLM_PROVIDER = Family(
+    kind=Kind.LLM_PROVIDER,
+    resource_type="llmprovider",
+    id_field="providerId",
+    collection="llm-providers",
+    download="llm-providers",
+    noun="LLM provider",
+)
+LLM_PROXY = Family(
+    kind=Kind.LLM_PROXY,
+    resource_type="llmproxy",
+    id_field="proxyId",
+    collection="llm-proxies",
+    download="llm-proxies",
+    noun="LLM proxy",
+)
+MCP_PROXY = Family(
+    kind=Kind.MCP,
+    resource_type="mcpproxy",
+    id_field="proxyId",
+    collection="mcp-proxies",
+    download="mcp-proxies",
+    noun="MCP proxy",
+)
+REST_API = Family(
+    kind=Kind.REST_API,
+    resource_type="api",
+    id_field="apiId",
+    collection="rest-apis",
+    download="apis",
+    noun="REST API",
+)
+
+#: In the order in which a gateway needs them: providers before the proxies that use them.
+FAMILIES = (LLM_PROVIDER, LLM_PROXY, REST_API, MCP_PROXY)
+
+BY_KIND = {family.kind: family for family in FAMILIES}

@@ -1,0 +1,80 @@
+"""What a gateway must have before an artifact is sent to it, so that nothing is accepted that it would reject."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from gatecast.controlplane.artifact_store import StoredArtifact, reference_to
+from gatecast.controlplane.documents import BUILT_IN_TEMPLATES, Kind, LlmProvider, PolicyReference, required_policies
+from gatecast.controlplane.placements import PLACEMENTS, Desired
+from gatecast.errors import Conflict
+from gatecast.storage.contract import Transaction
+
+_BUILT_IN = frozenset(template.handle for template in BUILT_IN_TEMPLATES)
+
+
+async def check_offer(
+    transaction: Transaction, artifact: StoredArtifact, providers: Sequence[StoredArtifact], gateway_id: str
+) -> None:
+    """Check an artifact against one gateway, whose lock the caller holds.
+
+    A gateway that has not said yet which policies it knows is believed to know them all.
+
+    Raises:
+        Conflict: a provider, a policy or a template is missing there.
+    """
+    for provider in providers:
+        await _check_provider(transaction, provider, gateway_id)
+    await _check_template(transaction, artifact, gateway_id)
+    references = [reference_to(provider) for provider in providers]
+    required = required_policies(artifact.document, provider=references[0] if references else None)
+    if required:
+        _check_policies(required, await _manifest(transaction, gateway_id), gateway_id)
+
+
+async def _check_provider(transaction: Transaction, provider: StoredArtifact, gateway_id: str) -> None:
+    row = await transaction.fetch_one(PLACEMENTS["placement"], provider.id, gateway_id)
+    if row is None or row["desired"] != Desired.DEPLOYED:
+        raise Conflict(
+            f'gateway {gateway_id} does not run the LLM provider "{provider.handle}"; deploy the provider there first',
+            field="gateways",
+        )
+
+
+async def _check_template(transaction: Transaction, artifact: StoredArtifact, gateway_id: str) -> None:
+    """Templates cannot be sent to gateways: one that is not built in must have been made there."""
+    document = artifact.document
+    if not isinstance(document, LlmProvider) or document.template in _BUILT_IN:
+        return
+    kind = Kind.LLM_PROVIDER_TEMPLATE
+    if await transaction.fetch_one(PLACEMENTS["imported_handle"], gateway_id, kind, document.template) is None:
+        raise Conflict(
+            f'gateway {gateway_id} has not shown a template "{document.template}"; '
+            "add it to the gateway's template folder, or choose a built-in one",
+            field="template",
+        )
+
+
+async def _manifest(transaction: Transaction, gateway_id: str) -> Mapping[str, Any] | None:
+    row = await transaction.fetch_one(PLACEMENTS["manifest_of"], gateway_id)
+    manifest = json.loads(row["manifest"]) if row and row["manifest"] else None
+    return manifest if isinstance(manifest, dict) else None
+
+
+def _check_policies(required: Iterable[PolicyReference], manifest: Mapping[str, Any] | None, gateway_id: str) -> None:
+    if manifest is None or not isinstance(policies := manifest.get("policies"), list):
+        return
+    offered = {(policy.get("name"), _major(policy.get("version"))) for policy in policies if isinstance(policy, dict)}
+    names = {name for name, _ in offered}
+    for policy in sorted(required, key=str):
+        if (policy.name, policy.major) in offered or (policy.major is None and policy.name in names):
+            continue
+        shown = policy.name if policy.major is None else f"{policy.name} {policy.major}"
+        raise Conflict(f"gateway {gateway_id} does not offer the policy {shown}", field="gateways")
+
+
+def _major(version: object) -> str:
+    """`v1` of `v1.0.0`."""
+    return str(version).partition(".")[0]

@@ -1,0 +1,253 @@
+"""Where artifacts run, and in which revision.
+
+Everything here happens inside a `Change` that holds the lock of the gateway concerned, so for one gateway the order
+of the rows is the order of the events (scenario S35).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from uuid import uuid4
+
+from gatecast.controlplane.artifact_events import artifact_event, key_created, key_revoked, written
+from gatecast.controlplane.change import Change
+from gatecast.controlplane.clock import later_than, milliseconds
+from gatecast.controlplane.documents import Kind
+from gatecast.controlplane.families import BY_KIND, Family
+from gatecast.controlplane.keys import ApiKey
+from gatecast.controlplane.rows import instant
+from gatecast.events import Action, Event
+from gatecast.storage.contract import Row
+from gatecast.storage.queries import Queries
+
+PLACEMENTS = Queries("gatecast.controlplane", "placements.sql")
+
+#: So many revisions of an artifact are kept for each gateway.
+MAX_REVISIONS = 20
+
+
+class Desired(StrEnum):
+    """What a gateway should do with an artifact."""
+
+    DEPLOYED = "DEPLOYED"
+    UNDEPLOYED = "UNDEPLOYED"
+    DELETED = "DELETED"
+
+
+class DeploymentState(StrEnum):
+    """What is known of one revision on one gateway."""
+
+    #: Its event is published, and the gateway has not said that it applied it.
+    PENDING = "PENDING"
+    DEPLOYED = "DEPLOYED"
+    #: The gateway could not do it; the reason says why.
+    FAILED = "FAILED"
+    UNDEPLOYING = "UNDEPLOYING"
+    UNDEPLOYED = "UNDEPLOYED"
+    #: A newer revision took its place.
+    SUPERSEDED = "SUPERSEDED"
+
+
+#: States in which an acknowledgement is awaited.
+WAITING = frozenset({DeploymentState.PENDING, DeploymentState.UNDEPLOYING})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """One artifact on one gateway."""
+
+    artifact_id: str
+    gateway_id: str
+    kind: Kind
+    desired: Desired
+    #: The newest revision.
+    deployment_id: str
+    #: Of its last event, in milliseconds since 1970.
+    performed_at: int
+    #: Of its last event.
+    event_id: str
+    #: The deployment that the gateway said it has; empty when that is not known.
+    held: str
+
+    @property
+    def family(self) -> Family:
+        """What its events are called."""
+        return BY_KIND[self.kind]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """One revision of an artifact on one gateway."""
+
+    id: str
+    artifact_id: str
+    gateway_id: str
+    revision: int
+    content_id: str
+    state: DeploymentState
+    #: Why it failed; empty otherwise.
+    reason: str
+    #: In milliseconds since 1970.
+    performed_at: int
+    created_at: datetime
+    updated_at: datetime
+
+
+def placement_of(row: Row) -> Placement:
+    """The placement in a row."""
+    values = {name: row[name] for name in Placement.__slots__}
+    return Placement(**values | {"kind": Kind(row["kind"]), "desired": Desired(row["desired"])})
+
+
+def deployment_of(row: Row) -> Deployment:
+    """The deployment in a row."""
+    values = {name: row[name] for name in Deployment.__slots__}
+    times = {name: instant(row[name]) for name in ("created_at", "updated_at")}
+    return Deployment(**values | times | {"state": DeploymentState(row["state"])})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployable:
+    """An artifact as far as its gateways are concerned."""
+
+    artifact_id: str
+    organization: str
+    kind: Kind
+    keys: Sequence[ApiKey]
+
+
+async def placements_of(change: Change, artifact_id: str) -> list[Placement]:
+    """Wherever the artifact is or has been, by gateway."""
+    return [
+        placement_of(row) for row in await change.transaction.fetch(PLACEMENTS["placements_of_artifact"], artifact_id)
+    ]
+
+
+async def find_placement(change: Change, artifact_id: str, gateway_id: str) -> Placement | None:
+    """The artifact on one gateway, if it ever was there."""
+    row = await change.transaction.fetch_one(PLACEMENTS["placement"], artifact_id, gateway_id)
+    return placement_of(row) if row is not None else None
+
+
+async def deploy(change: Change, artifact: Deployable, gateway_id: str, content_id: str) -> str:
+    """Let a gateway run this content as a new revision; return the deployment's id.
+
+    The artifact's keys follow unless the gateway is known to have the artifact, and with it its keys: a gateway drops
+    the keys of artifacts that it does not have.
+    """
+    before = await find_placement(change, artifact.artifact_id, gateway_id)
+    revision = await _next_revision(change, artifact.artifact_id, gateway_id)
+    placement = Placement(
+        artifact_id=artifact.artifact_id,
+        gateway_id=gateway_id,
+        kind=artifact.kind,
+        desired=Desired.DEPLOYED,
+        deployment_id=str(uuid4()),
+        performed_at=later_than(before.performed_at if before else 0),
+        event_id="",
+        held=before.held if before else "",
+    )
+    ids = (artifact.artifact_id, gateway_id)
+    await change.transaction.execute(PLACEMENTS["supersede"], *ids)
+    await change.transaction.execute(
+        PLACEMENTS["insert_deployment"], placement.deployment_id, *ids, revision, content_id, placement.performed_at
+    )
+    action = Action.UPDATE if before else Action.CREATE
+    await _tell(change, placement, artifact.organization, action=action)
+    if not placement.held:
+        send_keys(change, artifact.keys, gateway_id)
+    return placement.deployment_id
+
+
+async def undeploy(change: Change, placement: Placement, organization: str) -> None:
+    """Let a gateway stop running an artifact; it keeps it."""
+    await _tell_again(change, replace(placement, desired=Desired.UNDEPLOYED), organization)
+
+
+async def tell_again(change: Change, placement: Placement, organization: str, keys: Sequence[ApiKey]) -> None:
+    """Publish the desired state of one artifact once more, as new events: its gateway may have missed it.
+
+    Its keys, the revoked ones included, go along unless the gateway is known to have the artifact.
+    """
+    await _tell_again(change, placement, organization)
+    if placement.desired is not Desired.DELETED and not placement.held:
+        active = [key for key in keys if key.revoked_at is None]
+        names = {key.name for key in active}
+        ended = {key.name: key for key in keys if key.name not in names}
+        change.events += [key_revoked(key, placement.gateway_id) for key in ended.values()]
+        send_keys(change, active, placement.gateway_id)
+
+
+async def delete(change: Change, placement: Placement) -> None:
+    """Let a gateway forget an artifact; the placement stays until the gateway has confirmed that."""
+    placement = replace(placement, desired=Desired.DELETED, held="")
+    event = artifact_event(
+        placement.family,
+        "deleted",
+        Action.DELETE,
+        artifact_id=placement.artifact_id,
+        gateway_id=placement.gateway_id,
+    )
+    await _publish(change, placement, event)
+
+
+def send_keys(change: Change, keys: Sequence[ApiKey], gateway_id: str) -> None:
+    """Publish these keys to a gateway; expired ones it would drop."""
+    now = milliseconds()
+    change.events += [key_created(key, gateway_id) for key in keys if not key.expired(now)]
+
+
+async def _next_revision(change: Change, artifact_id: str, gateway_id: str) -> int:
+    row = await change.transaction.fetch_one(PLACEMENTS["last_revision"], artifact_id, gateway_id)
+    return 1 + (row["revision"] or 0 if row else 0)
+
+
+async def _tell_again(change: Change, placement: Placement, organization: str) -> None:
+    if placement.desired is Desired.DELETED:
+        await delete(change, placement)
+        return
+    placement = replace(placement, performed_at=later_than(placement.performed_at))
+    deployed = placement.desired is Desired.DEPLOYED
+    state = DeploymentState.PENDING if deployed else DeploymentState.UNDEPLOYING
+    await change.transaction.execute(
+        PLACEMENTS["begin_deployment"], placement.deployment_id, state, placement.performed_at
+    )
+    await _tell(change, placement, organization, action=Action.UPDATE if deployed else Action.DELETE)
+
+
+async def _tell(change: Change, placement: Placement, organization: str, *, action: Action) -> None:
+    deployed = placement.desired is Desired.DEPLOYED
+    event = artifact_event(
+        placement.family,
+        "deployed" if deployed else "undeployed",
+        action,
+        artifact_id=placement.artifact_id,
+        deploymentId=placement.deployment_id if deployed else _to_undeploy(placement),
+        performedAt=written(placement.performed_at),
+        gatewayId=placement.gateway_id,
+        organizationId=organization,
+        **({"status": "DEPLOYED"} if deployed else {}),
+        gateway_id=placement.gateway_id,
+    )
+    await _publish(change, placement, event)
+
+
+def _to_undeploy(placement: Placement) -> str:
+    """The deployment to name: a gateway refuses to undeploy another one than it has, and without a name takes any.
+
+    So it is named only where the gateway has said that it has it: a revision that it has not acknowledged may have
+    failed there, and then an older one still runs.
+    """
+    return placement.deployment_id if placement.held == placement.deployment_id else ""
+
+
+async def _publish(change: Change, placement: Placement, event: Event) -> None:
+    change.events.append(event)
+    placement = replace(placement, event_id=str(event.event_id))
+    values = [getattr(placement, name) for name in Placement.__slots__ if name not in ("artifact_id", "gateway_id")]
+    await change.transaction.execute(
+        PLACEMENTS["store_placement"], placement.artifact_id, placement.gateway_id, *values
+    )

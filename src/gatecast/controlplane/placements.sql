@@ -1,0 +1,154 @@
+-- name: placements_of_artifact
+SELECT artifact_id, gateway_id, kind, desired, deployment_id, performed_at, event_id, held
+FROM gatecast_placements WHERE artifact_id = $1 ORDER BY gateway_id
+
+-- name: placements_of_gateway
+SELECT artifact_id, gateway_id, kind, desired, deployment_id, performed_at, event_id, held
+FROM gatecast_placements WHERE gateway_id = $1 ORDER BY artifact_id
+
+-- name: placement
+SELECT artifact_id, gateway_id, kind, desired, deployment_id, performed_at, event_id, held
+FROM gatecast_placements WHERE artifact_id = $1 AND gateway_id = $2
+
+-- name: store_placement
+INSERT INTO gatecast_placements (artifact_id, gateway_id, kind, desired, deployment_id, performed_at, event_id, held)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (artifact_id, gateway_id) DO UPDATE SET desired = excluded.desired,
+    deployment_id = excluded.deployment_id, performed_at = excluded.performed_at, event_id = excluded.event_id,
+    held = excluded.held
+
+-- name: delete_placement
+DELETE FROM gatecast_placements WHERE artifact_id = $1 AND gateway_id = $2
+
+-- name: note_held
+-- Only for the very event that was acknowledged: `held` speaks of what came after it otherwise.
+UPDATE gatecast_placements SET held = $4 WHERE artifact_id = $1 AND gateway_id = $2 AND performed_at = $3
+
+-- name: last_revision
+SELECT max(revision) AS revision FROM gatecast_deployments WHERE artifact_id = $1 AND gateway_id = $2
+
+-- name: supersede
+UPDATE gatecast_deployments SET state = 'SUPERSEDED', updated_at = now()
+WHERE artifact_id = $1 AND gateway_id = $2 AND state <> 'SUPERSEDED'
+
+-- name: insert_deployment
+INSERT INTO gatecast_deployments (id, artifact_id, gateway_id, revision, content_id, state, reason, performed_at,
+                                  created_at, updated_at)
+VALUES ($1, $2, $3, $4, $5, 'PENDING', '', $6, now(), now())
+
+-- name: begin_deployment
+-- An event for this deployment goes out: it waits for its acknowledgement.
+UPDATE gatecast_deployments SET state = $2, reason = '', performed_at = $3, updated_at = now() WHERE id = $1
+
+-- name: acknowledge
+-- Moves exactly the revision, and the very event of it, that the acknowledgement belongs to.
+UPDATE gatecast_deployments SET state = $5, reason = $6, updated_at = now()
+WHERE id = $1 AND artifact_id = $2 AND gateway_id = $3 AND performed_at = $4 AND state IN ($7, $8)
+
+-- name: deployment
+SELECT d.id, d.artifact_id, d.gateway_id, d.revision, d.content_id, d.state, d.reason, d.performed_at, d.created_at,
+       d.updated_at
+FROM gatecast_deployments AS d WHERE d.artifact_id = $1 AND d.id = $2
+
+-- name: deployments
+-- One page of an artifact's revisions, newest first.
+SELECT d.id, d.artifact_id, d.gateway_id, d.revision, d.content_id, d.state, d.reason, d.performed_at, d.created_at,
+       d.updated_at
+FROM gatecast_deployments AS d
+WHERE d.artifact_id = $1 AND (d.performed_at < $2 OR (d.performed_at = $2 AND d.id < $3))
+ORDER BY d.performed_at DESC, d.id DESC LIMIT $4
+
+-- name: current_deployments
+-- What each gateway was told last of an artifact.
+SELECT d.id, d.artifact_id, d.gateway_id, d.revision, d.content_id, d.state, d.reason, d.performed_at, d.created_at,
+       d.updated_at, p.desired
+FROM gatecast_placements AS p JOIN gatecast_deployments AS d ON d.id = p.deployment_id
+WHERE p.artifact_id = $1 ORDER BY d.gateway_id
+
+-- name: current_deployments_of_page
+-- The same for all artifacts with handles behind the one, up to the other.
+SELECT d.id, d.artifact_id, d.gateway_id, d.revision, d.content_id, d.state, d.reason, d.performed_at, d.created_at,
+       d.updated_at, p.desired
+FROM gatecast_artifacts AS a
+JOIN gatecast_placements AS p ON p.artifact_id = a.id
+JOIN gatecast_deployments AS d ON d.id = p.deployment_id
+WHERE a.organization = $1 AND a.kind = $2 AND a.handle > $3 AND a.handle <= $4 ORDER BY d.gateway_id
+
+-- name: gateway_states
+-- The same for all that one gateway was told.
+SELECT d.id, d.artifact_id, d.gateway_id, d.revision, d.content_id, d.state, d.reason, d.performed_at, d.created_at,
+       d.updated_at, a.organization, a.kind, a.handle, p.desired, p.held
+FROM gatecast_placements AS p
+JOIN gatecast_deployments AS d ON d.id = p.deployment_id
+JOIN gatecast_artifacts AS a ON a.id = p.artifact_id
+WHERE p.gateway_id = $1 ORDER BY a.kind, a.handle
+
+-- name: current_content
+-- The document that a gateway is to run; none when it is to run none.
+SELECT c.id, c.content FROM gatecast_placements AS p
+JOIN gatecast_deployments AS d ON d.id = p.deployment_id
+JOIN gatecast_contents AS c ON c.id = d.content_id
+WHERE p.gateway_id = $1 AND p.kind = $2 AND p.artifact_id = $3 AND p.desired = 'DEPLOYED'
+
+-- name: deployed_content
+-- The same by deployment.
+SELECT c.id, c.content, p.kind, p.artifact_id FROM gatecast_placements AS p
+JOIN gatecast_deployments AS d ON d.id = p.deployment_id
+JOIN gatecast_contents AS c ON c.id = d.content_id
+WHERE p.gateway_id = $1 AND p.deployment_id = $2 AND p.desired = 'DEPLOYED'
+
+-- name: gateway_secrets
+-- Those that the documents on one gateway ask for.
+SELECT DISTINCT s.handle, s.created_at, s.value FROM gatecast_placements AS p
+JOIN gatecast_deployments AS d ON d.id = p.deployment_id
+JOIN gatecast_content_secrets AS c ON c.content_id = d.content_id
+JOIN gatecast_secrets AS s ON s.handle = c.handle
+WHERE p.gateway_id = $1 AND p.desired = 'DEPLOYED' ORDER BY s.handle
+
+-- name: gateway_secret
+SELECT s.handle, s.created_at, s.value FROM gatecast_placements AS p
+JOIN gatecast_deployments AS d ON d.id = p.deployment_id
+JOIN gatecast_content_secrets AS c ON c.content_id = d.content_id
+JOIN gatecast_secrets AS s ON s.handle = c.handle
+WHERE p.gateway_id = $1 AND s.handle = $2 AND p.desired = 'DEPLOYED' LIMIT 1
+
+-- name: gateway_keys
+-- The active keys of all artifacts of one kind that a gateway has, running or not.
+SELECT k.id, k.artifact_id, k.name, k.mask, k.sha256, k.expires_at, k.created_at, k.updated_at, k.revoked_at
+FROM gatecast_placements AS p JOIN gatecast_api_keys AS k ON k.artifact_id = p.artifact_id
+WHERE p.gateway_id = $1 AND p.kind = $2 AND p.desired <> 'DELETED' AND k.revoked_at IS NULL
+ORDER BY k.artifact_id, k.name
+
+-- name: keys
+SELECT id, artifact_id, name, mask, sha256, expires_at, created_at, updated_at, revoked_at
+FROM gatecast_api_keys WHERE artifact_id = $1 ORDER BY name, created_at, id
+
+-- name: insert_key
+INSERT INTO gatecast_api_keys (id, artifact_id, name, mask, sha256, expires_at, created_at, updated_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $7)
+
+-- name: rotate_key
+UPDATE gatecast_api_keys SET mask = $2, sha256 = $3, expires_at = $4, updated_at = $5 WHERE id = $1
+
+-- name: revoke_key
+UPDATE gatecast_api_keys SET revoked_at = $2, updated_at = $2 WHERE id = $1
+
+-- name: forget_revoked_keys
+DELETE FROM gatecast_api_keys WHERE artifact_id = $1 AND revoked_at IS NOT NULL AND id NOT IN (
+    SELECT id FROM gatecast_api_keys WHERE artifact_id = $1 AND revoked_at IS NOT NULL
+    ORDER BY revoked_at DESC, id LIMIT $2)
+
+-- name: manifest_of
+SELECT manifest FROM gatecast_gateways WHERE id = $1
+
+-- name: imported_handle
+SELECT id FROM gatecast_imported_artifacts WHERE gateway_id = $1 AND kind = $2 AND handle = $3 LIMIT 1
+
+-- name: open_placements
+-- Whatever on a gateway waits for an acknowledgement, or is a deletion, which may be handled by now.
+SELECT p.artifact_id, p.gateway_id, p.kind, p.desired, p.deployment_id, p.performed_at, p.event_id, p.held
+FROM gatecast_placements AS p LEFT JOIN gatecast_deployments AS d ON d.id = p.deployment_id
+WHERE p.gateway_id = $1 AND (p.desired = 'DELETED' OR d.state IN ('PENDING', 'UNDEPLOYING')) ORDER BY p.artifact_id
+
+-- name: imported_ids
+SELECT id, local_id FROM gatecast_imported_artifacts WHERE gateway_id = $1

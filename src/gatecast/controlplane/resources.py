@@ -1,0 +1,74 @@
+"""Everything that the control plane keeps for gateways to run, opened on one hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from gatecast.controlplane.acknowledgements import Acknowledgements
+from gatecast.controlplane.api_keys import ApiKeys
+from gatecast.controlplane.artifact_store import ARTIFACTS, ArtifactStore, content_place
+from gatecast.controlplane.artifacts import Artifacts
+from gatecast.controlplane.desired_state import DesiredState
+from gatecast.controlplane.gateway_files import GatewayFiles
+from gatecast.controlplane.imports import Imports
+from gatecast.controlplane.sealing import Sealer, sealer_for
+from gatecast.controlplane.subscriptions import Subscriptions
+from gatecast.controlplane.templates import Templates
+from gatecast.errors import SecretKeyMissing, SettingInvalid
+from gatecast.hub import EventHub
+from gatecast.settings import Settings, variable
+from gatecast.telemetry import get_logger
+
+_logger = get_logger("resources")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What operators manage, and what gateways are given of it."""
+
+    artifacts: Artifacts
+    keys: ApiKeys
+    templates: Templates
+    imports: Imports
+    subscriptions: Subscriptions
+    files: GatewayFiles
+    desired_state: DesiredState
+    acknowledgements: Acknowledgements
+
+    @classmethod
+    def on(cls, hub: EventHub, sealer: Sealer) -> Self:
+        """The resources in the hub's database."""
+        store = ArtifactStore(sealer)
+        artifacts = Artifacts(hub, store)
+        return cls(
+            artifacts=artifacts,
+            keys=ApiKeys(hub, store, artifacts),
+            templates=Templates(hub),
+            imports=Imports(hub, sealer),
+            subscriptions=Subscriptions(hub, sealer),
+            files=GatewayFiles(hub, sealer),
+            desired_state=DesiredState(hub),
+            acknowledgements=Acknowledgements(hub),
+        )
+
+
+async def open_resources(hub: EventHub, settings: Settings, key_file: Path | None) -> Resources:
+    """The resources of this installation, with its own key.
+
+    Raises:
+        SettingInvalid: the key is not the one that what is stored was encrypted with.
+    """
+    sealer = sealer_for(settings.secret_key, key_file)
+    for row in await hub.storage.database.fetch(ARTIFACTS["any_content"]):
+        try:
+            sealer.open(row["content"], place=content_place(row["id"]))
+        except SecretKeyMissing:
+            rule = "be the key that the stored documents were encrypted with; every pod needs the same one"
+            raise SettingInvalid(variable("secret_key"), "(hidden)", rule) from None
+    if not sealer.has_key:
+        _logger.warning(
+            "no-secret-key", effect="providers, proxies and APIs cannot be stored", setting=variable("secret_key")
+        )
+    return Resources.on(hub, sealer)

@@ -1,0 +1,126 @@
+"""Subscriptions and their plans, for gateways that read them when they connect.
+
+There is no resource for them: they are published as events. What those events say is kept for each gateway, because a
+gateway removes what the list that it reads leaves out (gateway-protocol.md 3.8).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from gatecast.controlplane.rows import instant
+from gatecast.controlplane.sealing import Sealer
+from gatecast.events import Event
+from gatecast.hub import EventHub
+from gatecast.storage.contract import Receipt, Row, Transaction
+from gatecast.storage.queries import Queries
+
+SUBSCRIPTIONS = Queries("gatecast.controlplane", "subscriptions.sql")
+
+
+class RecordKind(StrEnum):
+    """What is kept."""
+
+    SUBSCRIPTION = "subscription"
+    PLAN = "subscriptionPlan"
+
+
+#: The field of an event that names what it is about.
+_ID_FIELDS = {RecordKind.SUBSCRIPTION: "subscriptionId", RecordKind.PLAN: "planId"}
+
+#: An update may leave these out, and the gateway keeps what it has (gateway-protocol.md 2.7).
+_KEPT = ("planName", "status")
+
+#: An update of a subscription does not touch these (gateway-protocol.md 2.6).
+_NEVER_UPDATED = ("billingCustomerId", "billingSubscriptionId", "subscriptionToken", "apiId")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionRecord:
+    """A subscription, or a plan, of a gateway."""
+
+    id: str
+    api_id: str
+    #: The fields of its event.
+    fields: Mapping[str, Any]
+    #: Rises with every change.
+    version: int
+    created_at: str
+    updated_at: str
+
+
+def keeps_record_of(event_type: str) -> bool:
+    """Whether an event of this type is about a subscription or a plan."""
+    return event_type.partition(".")[0] in set(RecordKind)
+
+
+class Subscriptions:
+    """What the published events say, per gateway."""
+
+    def __init__(self, hub: EventHub, sealer: Sealer) -> None:
+        self._hub = hub
+        self._database = hub.storage.database
+        self._sealer = sealer
+
+    async def publish(self, event: Event) -> Receipt:
+        """Publish an event and keep what it says, in one transaction; one that was published before changes nothing."""
+        async with self._database.transaction() as transaction:
+            [receipt] = await self._hub.append([event], transaction)
+            if receipt.created:
+                await self._record(transaction, event)
+        return receipt
+
+    async def of_gateway(self, gateway_id: str, kind: RecordKind) -> list[SubscriptionRecord]:
+        """What a gateway should have of one kind."""
+        rows = await self._database.fetch(SUBSCRIPTIONS["records"], gateway_id, kind)
+        return [self._shown(row) for row in rows]
+
+    async def _record(self, transaction: Transaction, event: Event) -> None:
+        prefix, _, verb = event.type.partition(".")
+        kind = RecordKind(prefix)
+        data = json.loads(event.payload)
+        record_id = data.get(_ID_FIELDS[kind])
+        if not isinstance(record_id, str) or not record_id:
+            return
+        ids = (event.gateway_id, kind, record_id)
+        if verb == "deleted":
+            await transaction.execute(SUBSCRIPTIONS["delete_record"], *ids)
+            return
+        row = await transaction.fetch_one(SUBSCRIPTIONS["record"], *ids)
+        before = json.loads(self._sealer.open(row["body"], place=_place(*ids))) if row else {}
+        if verb == "updated" and row is None:
+            # A gateway ignores an update of what it does not have, too.
+            return
+        fields = data if verb == "created" else _updated(kind, before, data)
+        body = self._sealer.seal(json.dumps(fields), place=_place(*ids))
+        await transaction.execute(SUBSCRIPTIONS["store_record"], *ids, str(fields.get("apiId") or ""), body)
+
+    def _shown(self, row: Row) -> SubscriptionRecord:
+        place = _place(row["gateway_id"], row["kind"], row["id"])
+        return SubscriptionRecord(
+            id=row["id"],
+            api_id=row["api_id"],
+            fields=json.loads(self._sealer.open(row["body"], place=place)),
+            version=row["version"],
+            created_at=_written(row["created_at"]),
+            updated_at=_written(row["updated_at"]),
+        )
+
+
+def _updated(kind: RecordKind, before: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """An update replaces everything but what gateways keep."""
+    if kind is RecordKind.PLAN:
+        return {**data, **{name: data.get(name) or before.get(name) for name in _KEPT}}
+    return {**data, **{name: data.get(name) or before.get(name) for name in _NEVER_UPDATED}}
+
+
+def _place(gateway_id: str, kind: str, record_id: str) -> str:
+    return f"{kind}:{gateway_id}:{record_id}"
+
+
+def _written(value: object) -> str:
+    return instant(value).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,263 @@
+"""Bodies of requests and answers about artifacts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, TypeVar
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field, StringConstraints, ValidationError, create_model
+
+from gatecast.controlplane.artifact_store import StoredArtifact
+from gatecast.controlplane.artifacts import Placed, Running
+from gatecast.controlplane.clock import milliseconds
+from gatecast.controlplane.documents import Artifact
+from gatecast.controlplane.imports import ImportedArtifact
+from gatecast.controlplane.keys import ApiKey
+from gatecast.controlplane.placements import Deployment, Desired
+from gatecast.server.admin_api.models import Model
+
+GatewayIds = Annotated[list[Annotated[str, StringConstraints(max_length=64)]], Field(max_length=1_000)]
+
+Handle = Annotated[str, StringConstraints(max_length=253)]
+
+StateName = Literal["PENDING", "DEPLOYED", "FAILED", "UNDEPLOYING", "UNDEPLOYED", "SUPERSEDED"]
+
+
+class DeploymentView(Model):
+    """One revision of an artifact on one gateway."""
+
+    id: str
+    gateway_id: str
+    revision: int = Field(description="Rises with every deployment of the artifact to this gateway.")
+    state: StateName = Field(description="What the gateway has acknowledged; PENDING and UNDEPLOYING wait for it.")
+    reason: str = Field(description="Why it failed; empty otherwise.")
+    performed_at: datetime = Field(description="When its last event was made.")
+    age_seconds: float = Field(description="How long ago that was.")
+    created_at: datetime
+    updated_at: datetime
+
+
+class DeploymentPage(Model):
+    """A page of deployments, newest first."""
+
+    items: list[DeploymentView]
+    next: str | None = Field(description="Pass it as `after` for the next page; null: there is none.")
+
+
+class GatewayDeploymentView(DeploymentView):
+    """What a gateway was told last of an artifact."""
+
+    artifact_id: str
+    kind: str = Field(examples=["LlmProvider"])
+    handle: str
+
+
+class GatewayDeployments(Model):
+    """Everything that a gateway was told to run, and not to run any more."""
+
+    items: list[GatewayDeploymentView]
+
+
+class ImportedArtifactView(Model):
+    """An artifact that was made on a gateway itself."""
+
+    id: str
+    local_id: str = Field(description="The gateway's own id of it.")
+    kind: str
+    handle: str
+    name: str
+    status: Literal["deployed", "undeployed"]
+    deployed_at: str = Field(description="As the gateway wrote it.")
+    created_at: datetime
+    updated_at: datetime
+
+
+class ImportedArtifacts(Model):
+    """What a gateway announced."""
+
+    items: list[ImportedArtifactView]
+
+
+class NewDeployment(Model):
+    """Where to deploy an artifact as it is now."""
+
+    gateway_id: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
+class Placing(Model):
+    """Where an artifact should run."""
+
+    gateways: GatewayIds | None = Field(
+        None, description="Ids of the gateways that run it. Left out: those that run it now."
+    )
+
+
+class NewPlacing(Placing):
+    """An artifact that does not exist yet."""
+
+    handle: Handle | None = Field(None, description="Its name on gateways; made from the name when left out.")
+
+
+class ChangedPlacing(Placing):
+    """An artifact that may run somewhere already."""
+
+    undeploy: GatewayIds = Field(
+        default_factory=list, description="The gateways that it is undeployed from because `gateways` leaves them out."
+    )
+
+
+class StoredPlacing(Model):
+    """What the control plane adds to an artifact."""
+
+    id: str
+    handle: str
+    gateways: list[str] = Field(description="Ids of the gateways that should run it.")
+    deployments: list[DeploymentView] = Field(description="What each gateway was told last, and what it said.")
+    created_at: datetime
+    updated_at: datetime
+
+
+class ApiKeyView(Model):
+    """A key without its value."""
+
+    id: str
+    name: str
+    masked_value: str
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class IssuedApiKey(ApiKeyView):
+    """A key on the only occasion on which its value is shown."""
+
+    value: str
+
+
+class ApiKeyList(Model):
+    """The keys of an artifact."""
+
+    items: list[ApiKeyView]
+
+
+class NewApiKey(Model):
+    """A key to make."""
+
+    name: Annotated[str, StringConstraints(max_length=63)] = Field(examples=["mobile-app"])
+    expires_at: datetime | None = Field(None, description="Left out: it does not expire.")
+
+
+class RotatedApiKey(Model):
+    """How a key goes on."""
+
+    expires_at: datetime | None = Field(None, description="Left out: as before.")
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def joined(name: str, *parts: type[BaseModel]) -> type[BaseModel]:
+    """A model with the fields of all parts."""
+    return create_model(name, __base__=parts, __doc__=parts[-1].__doc__)
+
+
+def document_in(body: BaseModel | Mapping[str, Any], model: type[M], placing: type[BaseModel]) -> M:
+    """The artifact in a body, without what says where it runs.
+
+    Raises:
+        RequestValidationError: it breaks a rule.
+    """
+    values = body.model_dump(by_alias=True, exclude_unset=True) if isinstance(body, BaseModel) else dict(body)
+    outside = {field.alias or name for name, field in placing.model_fields.items()}
+    return checked(model, {name: value for name, value in values.items() if name not in outside})
+
+
+def checked(model: type[M], values: object) -> M:
+    """These values as this model, or an answer as if the framework had found what is wrong.
+
+    Raises:
+        RequestValidationError: they break a rule.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        found = [{**each, "loc": ("body", *each["loc"])} for each in error.errors(include_url=False)]
+        raise RequestValidationError(found) from None
+
+
+def merged(stored: object, patch: object) -> object:
+    """The stored value with a JSON merge patch applied (RFC 7396): null removes, objects are merged."""
+    if not isinstance(patch, dict):
+        return patch
+    result: dict[str, object] = dict(stored) if isinstance(stored, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = merged(result.get(name), value)
+    return result
+
+
+def artifact_view(artifact: StoredArtifact, running: Sequence[Running]) -> dict[str, Any]:
+    """An artifact as it is shown: credentials masked."""
+    added = StoredPlacing(
+        id=artifact.id,
+        handle=artifact.handle,
+        gateways=[each.deployment.gateway_id for each in running if each.desired is Desired.DEPLOYED],
+        deployments=[deployment_view(each.deployment) for each in running],
+        created_at=artifact.created_at,
+        updated_at=artifact.updated_at,
+    )
+    return {**document_dump(artifact.document), **added.model_dump(mode="json", by_alias=True)}
+
+
+def document_dump(document: Artifact) -> dict[str, Any]:
+    """What an operator wrote, as JSON."""
+    return document.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def deployment_view(deployment: Deployment) -> DeploymentView:
+    """A deployment as it is shown."""
+    return DeploymentView(
+        id=deployment.id,
+        gateway_id=deployment.gateway_id,
+        revision=deployment.revision,
+        state=deployment.state.value,
+        reason=deployment.reason,
+        performed_at=_moment(deployment.performed_at),
+        age_seconds=max(0.0, (milliseconds() - deployment.performed_at) / 1000),
+        created_at=deployment.created_at,
+        updated_at=deployment.updated_at,
+    )
+
+
+def gateway_deployment_view(placed: Placed) -> GatewayDeploymentView:
+    """One artifact of a gateway as it is shown."""
+    shown = deployment_view(placed.deployment)
+    artifact_id = placed.deployment.artifact_id
+    return GatewayDeploymentView(**dict(shown), artifact_id=artifact_id, kind=placed.kind, handle=placed.handle)
+
+
+def imported_artifact_view(imported: ImportedArtifact) -> ImportedArtifactView:
+    """An imported artifact as it is shown."""
+    return ImportedArtifactView.model_validate({name: getattr(imported, name) for name in imported.__slots__})
+
+
+def key_view(key: ApiKey) -> ApiKeyView:
+    """A key as it is shown."""
+    return ApiKeyView(
+        id=key.id,
+        name=key.name,
+        masked_value=key.mask,
+        created_at=_moment(key.created_at),
+        updated_at=_moment(key.updated_at),
+        expires_at=None if key.expires_at is None else _moment(key.expires_at),
+        revoked_at=None if key.revoked_at is None else _moment(key.revoked_at),
+    )
+
+
+def _moment(milliseconds_: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds_ / 1000, UTC)

@@ -1,0 +1,273 @@
+"""`/api/v1/llm-providers` and the other kinds of artifacts: what they are, where they run, and their keys.
+
+The kinds differ in their documents only, so the routes are made once for each family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field, create_model
+
+from gatecast.controlplane.artifacts import Edit
+from gatecast.controlplane.documents import MODELS, Artifact
+from gatecast.controlplane.families import FAMILIES, Family
+from gatecast.server.admin_api.artifact_models import (
+    ChangedPlacing,
+    DeploymentPage,
+    DeploymentView,
+    NewDeployment,
+    NewPlacing,
+    StoredPlacing,
+    artifact_view,
+    checked,
+    deployment_view,
+    document_dump,
+    document_in,
+    joined,
+    merged,
+)
+from gatecast.server.admin_api.context import AdminContext, Context, Organization
+from gatecast.server.admin_api.models import Model
+from gatecast.server.admin_api.paths import After, IfMatch, Limit, ResourceId, Timeout, version_in
+from gatecast.server.admin_api.waits import Wait, WaitFor
+
+Route = TypeVar("Route", bound=Callable[..., Any])
+
+WaitApplied = Annotated[
+    WaitFor | None, Query(description="Answer when the gateway has acknowledged it; `confirmed` waits for the same.")
+]
+
+#: Sorts behind everything.
+_END = (2**62, "")
+
+
+def artifact_router(family: Family) -> APIRouter:
+    """The routes of one kind of artifact."""
+    router = APIRouter(prefix=f"/api/v1/{family.collection}", tags=[family.collection])
+    _add_document_routes(router, family)
+    _add_deployment_routes(router, family)
+    return router
+
+
+def _add_document_routes(router: APIRouter, family: Family) -> None:
+    model = MODELS[family.kind]
+    new, replaced = (
+        joined(f"New{model.__name__}", NewPlacing, model),
+        joined(f"Put{model.__name__}", ChangedPlacing, model),
+    )
+    view = joined(f"{model.__name__}View", StoredPlacing, model)
+    page = create_model(
+        f"{model.__name__}Page",
+        __base__=Model,
+        __doc__="A page, in the order of handles.",
+        items=(list[view], ...),  # type: ignore[valid-type]
+        next=(str | None, Field(description="Pass it as `after` for the next page; null: there is none.")),
+    )
+
+    @router.post("", status_code=201, response_model=view, summary=f"Create {_a(family)}")
+    @_with(body=new)
+    async def create(body: NewPlacing, context: Context, organization: Organization) -> JSONResponse:
+        """Store it, and let the named gateways run it, in one transaction."""
+        artifact = await context.resources.artifacts.create(
+            organization, family, document_in(body, model, NewPlacing), handle=body.handle, gateways=body.gateways or ()
+        )
+        return await _shown(context, family, organization, artifact.id, status=201)
+
+    @router.get("", response_model=page, summary=f"List {family.collection}")
+    async def list_page(
+        context: Context, organization: Organization, after: After = "", limit: Limit = 100
+    ) -> JSONResponse:
+        """A page, in the order of handles."""
+        found = await context.resources.artifacts.page(organization, family, after=after, limit=limit + 1)
+        running = await context.resources.artifacts.running_of(found[:limit], after=after)
+        items = [artifact_view(each, running[each.id]) for each in found[:limit]]
+        return JSONResponse({"items": items, "next": found[limit - 1].handle if len(found) > limit else None})
+
+    @router.get("/{artifact_id}", response_model=view, summary=f"Show {_a(family)}")
+    async def show(artifact_id: ResourceId, context: Context, organization: Organization) -> JSONResponse:
+        """One of them, and what each gateway said of it."""
+        return await _shown(context, family, organization, artifact_id)
+
+    @router.put("/{artifact_id}", response_model=view, summary=f"Replace {_a(family)}")
+    @_with(body=replaced)
+    async def replace(
+        artifact_id: ResourceId,
+        body: ChangedPlacing,
+        context: Context,
+        organization: Organization,
+        if_match: IfMatch = None,
+    ) -> JSONResponse:
+        """Replace the document, and let every gateway that runs it run the new revision.
+
+        A gateway that `gateways` leaves out must be named in `undeploy`. Keys are never touched.
+        """
+        document = document_in(body, model, ChangedPlacing)
+        edit = Edit(
+            document=lambda _stored: document,
+            gateways=body.gateways,
+            undeploy=body.undeploy,
+            version=version_in(if_match),
+        )
+        await context.resources.artifacts.update(organization, family, artifact_id, edit)
+        return await _shown(context, family, organization, artifact_id)
+
+    @router.patch("/{artifact_id}", response_model=view, summary=f"Change {_a(family)}")
+    async def change(
+        artifact_id: ResourceId,
+        body: Annotated[dict[str, Any], Body(description="A JSON merge patch (RFC 7396) of the same fields as PUT.")],
+        context: Context,
+        organization: Organization,
+        if_match: IfMatch = None,
+    ) -> JSONResponse:
+        """Change what the body names, and nothing else."""
+        outside = {name: body.pop(name) for name in ("gateways", "undeploy") if name in body}
+        placing = checked(ChangedPlacing, outside)
+
+        def edited(stored: Artifact) -> Artifact:
+            return checked(model, merged(document_dump(stored), body))
+
+        edit = Edit(document=edited, gateways=placing.gateways, undeploy=placing.undeploy, version=version_in(if_match))
+        await context.resources.artifacts.update(organization, family, artifact_id, edit)
+        return await _shown(context, family, organization, artifact_id)
+
+    @router.delete("/{artifact_id}", status_code=204, summary=f"Delete {_a(family)}")
+    async def delete(
+        artifact_id: ResourceId, context: Context, organization: Organization, if_match: IfMatch = None
+    ) -> Response:
+        """Delete it and its keys, and remove both from every gateway that ever had them."""
+        version = version_in(if_match)
+        await context.resources.artifacts.delete(organization, family, artifact_id, version=version)
+        return Response(status_code=204)
+
+
+def _add_deployment_routes(router: APIRouter, family: Family) -> None:
+    path = "/{artifact_id}/deployments"
+    waited: dict[int | str, dict[str, Any]] = {202: {"model": DeploymentView, "description": "Not acknowledged yet."}}
+
+    @router.post(path, status_code=201, responses=waited, summary=f"Deploy {_a(family)}")
+    async def deploy(
+        artifact_id: ResourceId,
+        body: NewDeployment,
+        context: Context,
+        organization: Organization,
+        request: Request,
+        response: Response,
+        wait: WaitApplied = None,
+        timeout: Timeout = 10,  # noqa: ASYNC109
+    ) -> DeploymentView:
+        """Let a gateway run it as it is now, as a new revision."""
+        deployed = await context.resources.artifacts.deploy(organization, family, artifact_id, body.gateway_id)
+        return await answer(context, organization, artifact_id, deployed.id, request, response, wait, timeout)
+
+    @router.get(path, summary=f"List deployments of {_a(family)}")
+    async def list_deployments(
+        artifact_id: ResourceId, context: Context, organization: Organization, after: After = "", limit: Limit = 100
+    ) -> DeploymentPage:
+        """A page of its revisions on all gateways, newest first; the last 20 of each gateway are kept."""
+        found = await context.resources.artifacts.deployments(
+            organization, family, artifact_id, before=_cursor(after), limit=limit + 1
+        )
+        last = found[limit - 1] if len(found) > limit else None
+        items = [deployment_view(each) for each in found[:limit]]
+        return DeploymentPage(items=items, next=f"{last.performed_at}:{last.id}" if last else None)
+
+    @router.get(f"{path}/{{deployment_id}}", summary="Show a deployment")
+    async def show_deployment(
+        artifact_id: ResourceId, deployment_id: ResourceId, context: Context, organization: Organization
+    ) -> DeploymentView:
+        """One revision."""
+        return deployment_view(
+            await context.resources.artifacts.deployment(organization, family, artifact_id, deployment_id)
+        )
+
+    @router.post(f"{path}/{{deployment_id}}/restore", status_code=201, responses=waited, summary="Restore a deployment")
+    async def restore(
+        artifact_id: ResourceId,
+        deployment_id: ResourceId,
+        context: Context,
+        organization: Organization,
+        request: Request,
+        response: Response,
+        wait: WaitApplied = None,
+        timeout: Timeout = 10,  # noqa: ASYNC109
+    ) -> DeploymentView:
+        """Let its gateway run its content again, as a new revision."""
+        restored = await context.resources.artifacts.restore(organization, family, artifact_id, deployment_id)
+        return await answer(context, organization, artifact_id, restored.id, request, response, wait, timeout)
+
+    @router.post("/{artifact_id}/undeploy", responses=waited, summary=f"Undeploy {_a(family)}")
+    async def undeploy(
+        artifact_id: ResourceId,
+        body: NewDeployment,
+        context: Context,
+        organization: Organization,
+        request: Request,
+        response: Response,
+        wait: WaitApplied = None,
+        timeout: Timeout = 10,  # noqa: ASYNC109
+    ) -> DeploymentView:
+        """Let a gateway stop running it; it can be deployed or restored again."""
+        stopped = await context.resources.artifacts.undeploy(organization, family, artifact_id, body.gateway_id)
+        return await answer(context, organization, artifact_id, stopped.id, request, response, wait, timeout)
+
+    async def answer(
+        context: AdminContext,
+        organization: str,
+        artifact_id: str,
+        deployment_id: str,
+        request: Request,
+        response: Response,
+        wait: WaitFor | None,
+        seconds: float,
+    ) -> DeploymentView:
+        artifacts = context.resources.artifacts
+
+        async def look() -> DeploymentView:
+            return deployment_view(await artifacts.deployment(organization, family, artifact_id, deployment_id))
+
+        view = await look()
+        if wait is not None:
+            waiting = Wait(context=context, request=request, look=look, answers=_is_answered, seconds=seconds)
+            view = await waiting.ended(view)
+            response.status_code = response.status_code if _is_answered(view) else 202
+        return view
+
+
+def _is_answered(view: DeploymentView) -> bool:
+    return view.state not in ("PENDING", "UNDEPLOYING")
+
+
+async def _shown(
+    context: AdminContext, family: Family, organization: str, artifact_id: str, *, status: int = 200
+) -> JSONResponse:
+    artifact = await context.resources.artifacts.get(organization, family, artifact_id)
+    running = await context.resources.artifacts.running(artifact_id)
+    return JSONResponse(artifact_view(artifact, running), status_code=status, headers={"ETag": f'"{artifact.version}"'})
+
+
+def _cursor(after: str) -> tuple[int, str]:
+    """Where the page begins; a cursor that is none of ours begins at the newest."""
+    time, _, deployment_id = after.partition(":")
+    return (int(time), deployment_id) if time.isascii() and time.isdigit() and len(time) < 16 else _END  # noqa: PLR2004
+
+
+def _a(family: Family) -> str:
+    """`an LLM provider`, `a REST API`."""
+    return f"{'an' if family.noun[0] in 'LM' else 'a'} {family.noun}"
+
+
+def _with(**annotations: type[BaseModel]) -> Callable[[Route], Route]:
+    """Tell the framework the models of parameters that are made at run time."""
+
+    def annotated(route: Route) -> Route:
+        route.__annotations__.update(annotations)
+        return route
+
+    return annotated
+
+
+ROUTERS = [artifact_router(family) for family in FAMILIES]

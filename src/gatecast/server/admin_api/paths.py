@@ -1,0 +1,39 @@
+"""Parts that several routes have in their paths, queries and headers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Header, Path, Query
+from pydantic import AfterValidator
+
+from gatecast.errors import InvalidValue
+from gatecast.events import clean_identifier
+
+#: Trimmed here, at the edge, like every id (scenario S17).
+GatewayId = Annotated[
+    str, Path(max_length=255), AfterValidator(lambda gateway_id: clean_identifier("gateway_id", gateway_id))
+]
+TokenId = Annotated[str, Path(max_length=64)]
+ResourceId = Annotated[str, Path(max_length=64, pattern=r"^[^\x00]*$")]
+KeyName = Annotated[str, Path(max_length=63, pattern=r"^[^\x00]*$")]
+After = Annotated[
+    str, Query(max_length=300, pattern=r"^[^\x00]*$", description="`next` of the page before; empty: the first page.")
+]
+Limit = Annotated[int, Query(ge=1, le=500)]
+IfMatch = Annotated[str | None, Header(max_length=64, description="Change only if this is still its ETag.")]
+Timeout = Annotated[float, Query(ge=0, le=60, description="How long to wait, in seconds.")]
+
+
+def version_in(if_match: str | None) -> int | None:
+    """The version that a client names in `If-Match`; None: any.
+
+    Raises:
+        InvalidValue: it is no ETag of ours.
+    """
+    if if_match is None or if_match == "*":
+        return None
+    digits = if_match.strip().removeprefix("W/").strip('"')
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 19):  # noqa: PLR2004 - fits a bigint
+        raise InvalidValue("If-Match", if_match, "be the ETag of an earlier answer")
+    return int(digits)

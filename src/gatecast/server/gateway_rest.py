@@ -1,0 +1,253 @@
+"""What gateways ask for over HTTP beside their socket (gateway-protocol.md section 3).
+
+A list that cannot be produced is 503 and never empty: a gateway deletes what a list leaves out (scenario S37).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+from aiohttp import BodyPartReader, web
+
+from gatecast.controlplane.artifact_events import written
+from gatecast.controlplane.documents import Kind
+from gatecast.controlplane.families import FAMILIES, LLM_PROVIDER, LLM_PROXY, REST_API, Family
+from gatecast.controlplane.gateway_files import GatewayFiles, ListedDeployment, Secret
+from gatecast.controlplane.gateway_tokens import GatewayIdentity
+from gatecast.controlplane.imports import Imports
+from gatecast.controlplane.keys import ApiKey
+from gatecast.controlplane.subscriptions import RecordKind, SubscriptionRecord, Subscriptions
+from gatecast.errors import InvalidValue
+from gatecast.server.packages import imported, tar_of, zip_of
+
+#: Most deployments in one batch, and most artifacts in one question; a gateway asks for 50 and for what it has.
+MAX_BATCH = 500
+MAX_QUESTION = 20_000
+
+Answer: TypeAlias = Callable[[web.Request, GatewayIdentity], Awaitable[web.Response]]
+
+
+class GatewayRest:
+    """Answers gateways, each about itself."""
+
+    def __init__(self, files: GatewayFiles, imports: Imports, subscriptions: Subscriptions) -> None:
+        self._files = files
+        self._imports = imports
+        self._subscriptions = subscriptions
+
+    def routes(self) -> list[tuple[str, str, Answer]]:
+        """Method, path and answer of everything that is here; the first path that fits counts."""
+        return [
+            ("GET", "/deployments", self.deployments),
+            ("POST", "/deployments/fetch-batch", self.fetch_batch),
+            ("POST", "/artifacts/exists", self.exist),
+            ("POST", "/artifacts/import-gateway-artifacts", self.import_artifacts),
+            ("GET", "/secrets", self.secrets),
+            ("GET", "/secrets/{handle}/value", self.secret_value),
+            ("GET", "/subscription-plans", self.plans),
+            ("GET", "/apis/{api_id}/subscriptions", self.api_subscriptions),
+            *(("GET", f"/{family.download}/api-keys", self._keys_of(family)) for family in _WITH_KEYS),
+            *(("GET", f"/{path}/api-keys", _no_keys) for path in _OF_EVENT_GATEWAYS),
+            *(("GET", f"/{family.download}/{{artifact_id}}", self._document_of(family)) for family in FAMILIES),
+        ]
+
+    # --- artifacts ----------------------------------------------------------------------------------------------
+
+    async def deployments(self, _request: web.Request, identity: GatewayIdentity) -> web.Response:
+        """What the gateway should run; read once, when its process starts."""
+        listed = await self._files.deployments(identity.gateway_id)
+        return web.json_response({"deployments": [_deployment(each) for each in listed]})
+
+    async def fetch_batch(self, request: web.Request, identity: GatewayIdentity) -> web.Response:
+        """The documents of some deployments. Those that it should not run are left out."""
+        ids = await _strings(request, "deploymentIds", MAX_BATCH)
+        package = tar_of(await self._files.contents(identity.gateway_id, ids))
+        # Never with a content encoding: the gateway would unpack it twice.
+        return web.Response(body=package, content_type="application/x-tar+gzip")
+
+    async def exist(self, request: web.Request, identity: GatewayIdentity) -> web.Response:
+        """Which of these the gateway should keep."""
+        ids = await _strings(request, "artifactIds", MAX_QUESTION)
+        existing = await self._files.existing(identity.gateway_id, ids)
+        return web.json_response({"artifacts": [{"artifactId": each, "exists": each in existing} for each in ids]})
+
+    def _document_of(self, family: Family) -> Answer:
+        async def document(request: web.Request, identity: GatewayIdentity) -> web.Response:
+            content = await self._files.content(identity.gateway_id, family, request.match_info["artifact_id"])
+            return web.Response(body=zip_of(content), content_type="application/zip")
+
+        return document
+
+    async def import_artifacts(self, request: web.Request, identity: GatewayIdentity) -> web.Response:
+        """What was made on the gateway itself: stored and shown."""
+        items = imported(await _file(request, "artifacts"))
+        results = await self._imports.store(identity.organization, identity.gateway_id, items)
+        failed = sum(bool(each.error) for each in results.values())
+        shown = {
+            local_id: {"id": each.id, "status": each.status, "error": each.error} for local_id, each in results.items()
+        }
+        counts = {"total": len(items), "success": len(results) - failed, "failed": len(items) - len(results) + failed}
+        return web.json_response({**counts, "artifacts": shown})
+
+    # --- secrets and keys ---------------------------------------------------------------------------------------
+
+    async def secrets(self, request: web.Request, identity: GatewayIdentity) -> web.Response:
+        """The secrets that its documents ask for."""
+        with_values = request.query.get("includeValues", "").lower() == "true"
+        listed = [_secret(each) for each in await self._files.secrets(identity.gateway_id, with_values=with_values)]
+        return web.json_response({"list": listed, "count": len(listed)})
+
+    async def secret_value(self, request: web.Request, identity: GatewayIdentity) -> web.Response:
+        """The value of one of them."""
+        secret = await self._files.secret(identity.gateway_id, request.match_info["handle"])
+        return web.json_response({"value": secret.value})
+
+    def _keys_of(self, family: Family) -> Answer:
+        async def keys(_request: web.Request, identity: GatewayIdentity) -> web.Response:
+            # A gateway may ask for one issuer's only. It gets all, because it would delete the others.
+            found = await self._files.keys(identity.gateway_id, family.kind)
+            return web.json_response([_key(each) for each in found])
+
+        return keys
+
+    # --- subscriptions ------------------------------------------------------------------------------------------
+
+    async def plans(self, _request: web.Request, identity: GatewayIdentity) -> web.Response:
+        """The subscription plans that it was told of."""
+        found = await self._subscriptions.of_gateway(identity.gateway_id, RecordKind.PLAN)
+        return web.json_response([_record(each, _PLAN_FIELDS) for each in found])
+
+    async def api_subscriptions(self, request: web.Request, identity: GatewayIdentity) -> web.Response:
+        """The subscriptions of one API that it was told of."""
+        api_id = request.match_info["api_id"]
+        found = await self._subscriptions.of_gateway(identity.gateway_id, RecordKind.SUBSCRIPTION)
+        return web.json_response([_record(each, _SUBSCRIPTION_FIELDS) for each in found if each.api_id == api_id])
+
+
+#: Keys of MCP proxies come by event only: gateways have no way to ask for them.
+_WITH_KEYS = (REST_API, LLM_PROVIDER, LLM_PROXY)
+
+#: Asked for by every gateway, meant for another product.
+_OF_EVENT_GATEWAYS = ("websub-apis", "webbroker-apis")
+
+_PLAN_FIELDS = (
+    "planName",
+    "billingPlan",
+    "stopOnQuotaReach",
+    "throttleLimitCount",
+    "throttleLimitUnit",
+    "expiryTime",
+    "status",
+)
+
+_SUBSCRIPTION_FIELDS = (
+    "apiId",
+    "applicationId",
+    "subscriptionToken",
+    "subscriptionPlanId",
+    "billingCustomerId",
+    "billingSubscriptionId",
+    "status",
+)
+
+
+async def _no_keys(_request: web.Request, _identity: GatewayIdentity) -> web.Response:
+    """There are no artifacts of these kinds, so there are no keys of them."""
+    return web.json_response([])
+
+
+def _deployment(listed: ListedDeployment) -> dict[str, str]:
+    return {
+        "artifactId": listed.artifact_id,
+        "deploymentId": listed.deployment_id,
+        "kind": Kind(listed.kind).value,
+        "state": listed.desired.value,
+        "deployedAt": written(listed.deployed_at),
+        "etag": f"{listed.deployment_id}:{listed.desired.value}:{listed.deployed_at}",
+    }
+
+
+def _secret(secret: Secret) -> dict[str, str]:
+    shown = {
+        "uuid": secret.handle,
+        "handle": secret.handle,
+        "name": secret.handle,
+        "type": "GENERIC",
+        "provider": "IN_BUILT",
+        "status": "ACTIVE",
+        "hash": secret.hash,
+        "createdAt": secret.created_at,
+        "updatedAt": secret.created_at,
+    }
+    return shown if secret.value is None else {**shown, "value": secret.value}
+
+
+def _key(key: ApiKey) -> dict[str, Any]:
+    return {
+        "uuid": key.id,
+        "name": key.name,
+        "maskedApiKey": key.mask,
+        "apiKeyHashes": {"sha256": key.sha256},
+        "artifactUuid": key.artifact_id,
+        "status": "active",
+        "createdAt": written(key.created_at),
+        "createdBy": "gatecast",
+        "updatedAt": written(key.updated_at),
+        "expiresAt": None if key.expires_at is None else written(key.expires_at),
+        "source": "external",
+        "externalRefId": None,
+        "issuer": None,
+    }
+
+
+def _record(record: SubscriptionRecord, names: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        **{name: record.fields.get(name) for name in names},
+        "createdAt": record.created_at,
+        "updatedAt": record.updated_at,
+        "etag": f"{record.id}:{record.version}",
+    }
+
+
+async def _strings(request: web.Request, field: str, most: int) -> list[str]:
+    """A field of the body that is a list of texts, each once, in their order."""
+    try:
+        body = json.loads(await request.read())
+    except (ValueError, RecursionError):
+        raise InvalidValue("body", "", "be JSON") from None
+    values = body.get(field) if isinstance(body, dict) else None
+    if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
+        raise InvalidValue(field, type(values).__name__, "be a list of texts")
+    if len(values) > most:
+        raise InvalidValue(field, len(values), f"have at most {most:,} entries")
+    return list(dict.fromkeys(values))
+
+
+async def _file(request: web.Request, field: str) -> bytes:
+    """A file of a multipart body."""
+    if not request.content_type.startswith("multipart/"):
+        raise InvalidValue("body", request.content_type, "be multipart/form-data")
+    try:
+        async for part in await request.multipart():
+            if isinstance(part, BodyPartReader) and part.name == field:
+                return await _bounded(part)
+    except (ValueError, AssertionError, RuntimeError) as problem:
+        raise InvalidValue("body", type(problem).__name__, "be multipart/form-data") from problem
+    raise InvalidValue(field, "", "be a file in the body")
+
+
+#: Largest file of an import, in bytes.
+MAX_FILE_BYTES = 16 * 1024 * 1024
+
+
+async def _bounded(part: BodyPartReader) -> bytes:
+    """The file; the framework's own limit holds for whole bodies that it reads itself only."""
+    read = bytearray()
+    while chunk := await part.read_chunk():
+        read += chunk
+        if len(read) > MAX_FILE_BYTES:
+            raise InvalidValue("artifacts", len(read), f"be at most {MAX_FILE_BYTES:,} bytes")
+    return bytes(read)

@@ -1,0 +1,309 @@
+"""Artifacts are created, changed and deleted through the admin API; simulated gateways end in the desired state."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from gatecast import EventHub, Settings
+from gatecast.server.pod import MIGRATIONS
+from gatecast.testing.deployment import Deployment, gateway_address
+from gatecast.testing.desired_state import in_desired_state
+from gatecast.testing.eventually import eventually
+from gatecast.testing.operator import GatewayAccess, Operator, Refused
+from gatecast.testing.pods import RunningPod
+from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.tcp_proxy import TcpProxy
+from gatecast.testing.unmodified_gateway import GatewayOptions, UnmodifiedGateway
+
+pytestmark = pytest.mark.acceptance
+
+NewDatabase = Callable[[], Awaitable[str]]
+
+_EAGER = GatewayOptions(reconnect_initial=0.05, reconnect_max=0.5)
+
+_SECRET_KEY = "c2VjcmV0LWtleS1mb3ItdGVzdHMtb25seS0zMi1ieXQ="
+
+#: Nothing listens there.
+_NOWHERE = ("127.0.0.1", 9)
+
+_CREDENTIAL = "Bearer a-credential-that-nobody-may-see"
+
+
+def provider(name: str = "Demo Provider", **fields: object) -> dict[str, Any]:
+    """A provider with a credential."""
+    auth = {"type": "api-key", "header": "Authorization", "value": _CREDENTIAL}
+    upstream = {"url": "https://llm.example.test/v1", "auth": auth}
+    return {"name": name, "version": "v1.0", "template": "openai", "upstream": upstream, **fields}
+
+
+def proxy(provider_id: str, name: str = "Demo Proxy", **fields: object) -> dict[str, Any]:
+    """A proxy on a provider."""
+    return {"name": name, "version": "v1.0", "context": "/demo-proxy", "provider": {"id": provider_id}, **fields}
+
+
+def mcp_proxy(name: str = "Demo MCP", **fields: object) -> dict[str, Any]:
+    """An MCP proxy."""
+    upstream = {"url": "https://mcp.example.test/mcp"}
+    return {"name": name, "version": "v1.0", "context": "/demo-mcp", "upstream": upstream, **fields}
+
+
+def rest_api(name: str = "Demo API", **fields: object) -> dict[str, Any]:
+    """A REST API."""
+    return {
+        "name": name,
+        "version": "v1.0",
+        "context": "/demo-api",
+        "upstream": {"main": {"url": "http://backend.example.test:8080/base"}},
+        "operations": [{"method": "GET", "path": "/items/{id}"}],
+        **fields,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A gateway, what it authenticates with, and the way it takes to a pod."""
+
+    access: GatewayAccess
+    gateway: UnmodifiedGateway
+    way: TcpProxy
+
+    @property
+    def id(self) -> str:
+        """The gateway's id."""
+        return self.access.id
+
+
+@dataclass(frozen=True, slots=True)
+class Landscape:
+    """Two pods and two gateways, one at each."""
+
+    pods: list[RunningPod]
+    operators: list[Operator]
+    sites: list[Site]
+
+    async def settled(self) -> None:
+        """Return when every gateway is in the desired state."""
+        for site in self.sites:
+            await in_desired_state(self.operators[-1], site.id, site.gateway)
+
+
+@asynccontextmanager
+async def landscape(database: str, **settings: str) -> AsyncIterator[Landscape]:
+    """Start it."""
+    async with Deployment(database, secret_key=_SECRET_KEY, **settings) as deployment, AsyncExitStack() as stack:
+        pods = await deployment.start("one", "two")
+        operators = await deployment.operators(*pods)
+        sites = []
+        for number, pod in enumerate(pods):
+            access = await operators[0].create_gateway(f"gateway-{number}")
+            way = await deployment.balancer(pod)
+            gateway = UnmodifiedGateway(way.address, access.token, follow_artifacts=True, options=_EAGER)
+            await stack.enter_async_context(gateway)
+            sites.append(Site(access, gateway, way))
+        for site in sites:
+            await site.gateway.wait_until(lambda gateway=site.gateway: gateway.records.reconciliations >= 1)
+        yield Landscape(pods, operators, sites)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def fresh_database(request: pytest.FixtureRequest, sqlite_url: str, new_database: NewDatabase) -> NewDatabase:
+    """Makes an empty database of either kind, and tells its URL."""
+
+    async def make() -> str:
+        if request.param == "sqlite":
+            return sqlite_url
+        server: PostgresServer = request.getfixturevalue("postgres")
+        return server.url(await new_database())
+
+    return make
+
+
+async def _everything(operator: Operator, gateways: list[str]) -> dict[str, str]:
+    """One artifact of each kind on these gateways, with a key each; path by noun."""
+    made = await operator.ask("POST", "/llm-providers", provider(gateways=gateways))
+    paths = {"provider": f"/llm-providers/{made['id']}"}
+    made = await operator.ask("POST", "/llm-proxies", proxy(made["id"], gateways=gateways))
+    paths["proxy"] = f"/llm-proxies/{made['id']}"
+    made = await operator.ask("POST", "/mcp-proxies", mcp_proxy(gateways=gateways))
+    paths["mcp"] = f"/mcp-proxies/{made['id']}"
+    made = await operator.ask("POST", "/rest-apis", rest_api(gateways=gateways))
+    paths["api"] = f"/rest-apis/{made['id']}"
+    for path in paths.values():
+        await operator.ask("POST", f"{path}/api-keys", {"name": "first-key"})
+    return paths
+
+
+async def test_gateways_end_in_the_desired_state_whatever_happens(fresh_database: NewDatabase) -> None:
+    """Artifacts are changed and deleted in every way, and in between gateways go and come back."""
+    async with landscape(await fresh_database()) as land:
+        one, two = land.sites
+        operator = land.operators[0]
+        paths = await _everything(operator, [one.id, two.id])
+        await land.settled()
+
+        await operator.ask("PATCH", paths["provider"], {"upstream": {"url": "https://other.example.test/v1"}})
+        await operator.ask("POST", f"{paths['api']}/undeploy", {"gatewayId": one.id})
+        two.gateway.cut()
+        await operator.ask("POST", f"{paths['proxy']}/api-keys/first-key/rotate", {})
+        await land.settled()
+
+        await one.gateway.stop()
+        await operator.ask("PATCH", paths["mcp"], {"context": "/moved-mcp"})
+        await operator.ask("DELETE", f"{paths['provider']}/api-keys/first-key")
+        await operator.ask("POST", f"{paths['mcp']}/api-keys", {"name": "second-key"})
+        await operator.ask("DELETE", paths["proxy"])
+        deployments = (await operator.ask("GET", f"{paths['api']}/deployments"))["items"]
+        gone = next(each for each in deployments if each["gatewayId"] == one.id)
+        await operator.ask("POST", f"{paths['api']}/deployments/{gone['id']}/restore")
+        await one.gateway.restart()
+        await land.settled()
+
+        land.pods[0].kill()
+        await land.pods[0].ended()
+        one.way.retarget(gateway_address(land.pods[1]))
+        operator = land.operators[1]
+        await operator.ask("DELETE", paths["provider"])
+        await operator.ask("PATCH", paths["api"], {"gateways": [two.id], "undeploy": [one.id]})
+        await land.settled()
+        assert not one.gateway.running.keys() - set(one.gateway.artifacts)
+
+
+async def test_deployments_are_acknowledged(fresh_database: NewDatabase) -> None:
+    """A deploy that waits answers once the gateway has applied it, and says so when the gateway could not."""
+    async with landscape(await fresh_database()) as land:
+        site, operator = land.sites[0], land.operators[1]
+        made = await operator.ask("POST", "/rest-apis", rest_api())
+        path = f"/rest-apis/{made['id']}"
+        assert made["deployments"] == []
+        deployed = await operator.ask("POST", f"{path}/deployments?wait=applied", {"gatewayId": site.id})
+        assert (deployed["state"], deployed["revision"]) == ("DEPLOYED", 1)
+
+        site.gateway.fail_next_apply("no such upstream")
+        failed = await operator.ask("POST", f"{path}/deployments?wait=applied", {"gatewayId": site.id})
+        assert (failed["state"], failed["revision"]) == ("FAILED", 2)
+        assert failed["reason"] == "GATEWAY_PROCESSING_ERROR"
+
+        undeployed = await operator.ask("POST", f"{path}/undeploy?wait=applied", {"gatewayId": site.id})
+        assert undeployed["state"] == "UNDEPLOYED"
+        await land.settled()
+        restored = await operator.ask("POST", f"{path}/deployments/{deployed['id']}/restore?wait=applied")
+        assert (restored["state"], restored["revision"]) == ("DEPLOYED", 3)
+        await land.settled()
+
+
+async def test_s05_a_gateway_that_was_away_longer_than_retention_is_brought_to_the_desired_state(
+    fresh_database: NewDatabase,
+) -> None:
+    """What it missed is gone from the log, so it gets everything that should run, and not run, as new events."""
+    database = await fresh_database()
+    async with landscape(database) as land:
+        site, operator = land.sites[0], land.operators[1]
+        paths = await _everything(operator, [site.id])
+        await land.settled()
+        site.way.retarget(_NOWHERE)
+        site.gateway.cut()
+        await operator.connections(site.id, 0)
+        await operator.ask("DELETE", paths["proxy"])
+        await operator.ask("POST", f"{paths['api']}/undeploy", {"gatewayId": site.id})
+        await operator.ask("PATCH", paths["provider"], {"upstream": {"url": "https://new.example.test"}})
+        await operator.ask("DELETE", f"{paths['mcp']}/api-keys/first-key")
+        await operator.ask("POST", f"{paths['mcp']}/api-keys", {"name": "other-key"})
+        settings = Settings(database=database, retention_events=1)
+        async with EventHub.open(settings=settings, migrations=MIGRATIONS) as hub:
+            await hub.clean_up()
+        site.way.retarget(gateway_address(land.pods[0]))
+        await land.settled()
+        why = await operator.ask("GET", f"/gateways/{site.id}/why")
+        assert why["code"] != "resync-needed"
+
+
+async def test_s34_what_is_deleted_goes_from_gateways_that_are_offline_now(fresh_database: NewDatabase) -> None:
+    """A proxy, then its provider, deleted while a gateway is away: both, and their keys, are gone when it is back."""
+    async with landscape(await fresh_database()) as land:
+        away, operator = land.sites[0], land.operators[1]
+        paths = await _everything(operator, [site.id for site in land.sites])
+        await land.settled()
+        await away.gateway.stop()
+        for noun in ("proxy", "provider", "mcp", "api"):
+            await operator.ask("DELETE", paths[noun])
+        await in_desired_state(operator, land.sites[1].id, land.sites[1].gateway)
+        assert away.gateway.artifacts
+        await away.gateway.restart()
+        await land.settled()
+        for site in land.sites:
+            assert not site.gateway.artifacts
+            assert not {key.status for key in site.gateway.api_keys.values()} & {"active"}
+
+
+async def test_s35_of_concurrent_deploys_the_gateway_ends_where_the_database_ends(fresh_database: NewDatabase) -> None:
+    """Two pods change and deploy one artifact at the same time, again and again; undeploying it works afterwards."""
+    async with landscape(await fresh_database()) as land:
+        site = land.sites[0]
+        made = await land.operators[0].ask("POST", "/rest-apis", rest_api(gateways=[site.id]))
+        path = f"/rest-apis/{made['id']}"
+
+        async def change(number: int) -> None:
+            operator = land.operators[number % 2]
+            await operator.ask("PATCH", path, {"context": f"/context-{number}"})
+            await operator.ask("POST", f"{path}/deployments", {"gatewayId": site.id})
+
+        await asyncio.gather(*(change(number) for number in range(8)))
+        await land.settled()
+        shown = await land.operators[0].ask("GET", path)
+        await eventually(lambda: _is_state(land.operators[0], path, "DEPLOYED"), within=20)
+        assert len(shown["deployments"]) == 1
+        stopped = await land.operators[1].ask("POST", f"{path}/undeploy?wait=applied", {"gatewayId": site.id})
+        assert stopped["state"] == "UNDEPLOYED"
+        await land.settled()
+
+
+async def _is_state(operator: Operator, path: str, state: str) -> bool:
+    return [each["state"] for each in (await operator.ask("GET", path))["deployments"]] == [state]
+
+
+async def test_s38_a_restarted_gateway_ends_in_the_desired_state(fresh_database: NewDatabase) -> None:
+    """Its process was down while things were deployed, undeployed and deleted, and reads the list when it starts."""
+    async with landscape(await fresh_database()) as land:
+        site, operator = land.sites[0], land.operators[1]
+        paths = await _everything(operator, [site.id])
+        await land.settled()
+        await site.gateway.stop()
+        await operator.ask("POST", f"{paths['api']}/undeploy", {"gatewayId": site.id})
+        await operator.ask("DELETE", paths["proxy"])
+        await operator.ask("PATCH", paths["mcp"], {"context": "/elsewhere"})
+        added = await operator.ask("POST", "/rest-apis", rest_api("Added", context="/added", gateways=[site.id]))
+        never = await operator.ask("POST", "/rest-apis", rest_api("Never", context="/never", gateways=[site.id]))
+        await operator.ask("POST", f"/rest-apis/{never['id']}/undeploy", {"gatewayId": site.id})
+        await site.gateway.restart()
+        await land.settled()
+        await eventually(lambda: _is_state(operator, f"/rest-apis/{added['id']}", "DEPLOYED"), within=20)
+        await eventually(lambda: _is_state(operator, f"/rest-apis/{never['id']}", "UNDEPLOYED"), within=20)
+
+
+async def test_s39_secrets_appear_nowhere(fresh_database: NewDatabase) -> None:
+    """Not in logs, errors, events, lists or traces: neither credentials, nor keys, nor tokens."""
+    async with landscape(await fresh_database()) as land:
+        site, operator = land.sites[0], land.operators[0]
+        made = await operator.ask("POST", "/llm-providers", provider(gateways=[site.id]))
+        path = f"/llm-providers/{made['id']}"
+        key = await operator.ask("POST", f"{path}/api-keys", {"name": "first-key"})
+        await land.settled()
+        assert site.gateway.secrets
+        assert set(site.gateway.secrets.values()) == {_CREDENTIAL}
+        told = [made, await operator.ask("GET", path), await operator.ask("GET", f"{path}/api-keys")]
+        told.append(await operator.ask("GET", f"/gateways/{site.id}/events"))
+        told.append(await operator.ask("GET", f"/gateways/{site.id}/deployments"))
+        with pytest.raises(Refused) as refused:
+            await operator.ask("PATCH", path, {"upstream": {"auth": {"type": "api-key", "value": _CREDENTIAL + "{{"}}})
+        told.append(refused.value.body)
+        told += [list(pod.log) for pod in land.pods]
+        text = json.dumps(told)
+        for secret in (_CREDENTIAL, key["value"], site.access.token, _SECRET_KEY):
+            assert secret not in text

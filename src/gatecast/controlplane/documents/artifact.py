@@ -52,13 +52,11 @@ class Artifact(Document):
     #: Sent as they are; keys have no blanks.
     labels: Labels | None = None
     annotations: Annotations | None = None
-    context: str | None = None
 
     @model_validator(mode="after")
     def _keep_derived_context(self) -> Self:
         """Once derived, a context belongs to the document: another name does not move the artifact."""
-        if self.context is not None:
-            self.model_fields_set.add("context")
+        self.model_fields_set.add("context")
         return self
 
     def auths(self) -> Iterator[tuple[str, Auth]]:

@@ -9,7 +9,7 @@ from typing import Any, Self
 from pydantic import Field
 
 from gatecast.controlplane.documents.document import Part
-from gatecast.controlplane.documents.texts import JsonObject, MajorVersion, Methods, Path, PolicyName, Text
+from gatecast.controlplane.documents.texts import Condition, JsonObject, MajorVersion, Methods, Path, PolicyName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -37,7 +37,7 @@ class Policy(NamedPolicy):
 
     params: JsonObject | None = None
     #: Expression over the request; the policy is left out where it is false.
-    execution_condition: Text | None = None
+    execution_condition: Condition | None = None
 
 
 class PolicyPath(Part):
@@ -62,7 +62,7 @@ class OperationPolicy(LegacyPolicy):
     """A policy for some requests."""
 
     #: Expression over the request; the policy is left out where it is false.
-    execution_condition: Text | None = None
+    execution_condition: Condition | None = None
 
 
 def most_specific_first(policies: Iterable[LegacyPolicy]) -> list[dict[str, Any]]:
@@ -74,6 +74,6 @@ def most_specific_first(policies: Iterable[LegacyPolicy]) -> list[dict[str, Any]
     return [policy.content() for policy in sorted(single, key=lambda each: _specificity(each.paths[0].path))]
 
 
-def _specificity(path: str) -> tuple[int, bool]:
+def _specificity(path: str) -> tuple[int, bool, bool]:
     literal = path.partition("*")[0].partition("{")[0]
-    return (-len(literal), literal != path)
+    return (-len(literal), "*" in path, literal != path)

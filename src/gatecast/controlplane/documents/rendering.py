@@ -13,6 +13,9 @@ from gatecast.controlplane.documents.handles import check_handle
 from gatecast.controlplane.documents.policies import PolicyReference
 from gatecast.controlplane.documents.refusals import InvalidDocument
 
+#: Largest rendered document, in bytes: what is written once may be needed at several places of the YAML.
+MAX_RENDERED_BYTES = 768 * 1024
+
 API_VERSION = "gateway.api-platform.wso2.com/v1"
 
 _NO_PROVIDERS: Mapping[str, ProviderReference] = MappingProxyType({})
@@ -46,14 +49,15 @@ def render(
     themselves are nowhere in the document. A proxy needs its provider, and the additional ones by id.
 
     Raises:
-        InvalidDocument: a handle is not valid, a credential is missing, or providers of a proxy have the same name.
+        InvalidDocument: a handle is not valid, a credential is missing, providers of a proxy have the same name, or the
+            document is larger than 768 KiB.
     """
     check_handle(handle)
     for place in credential_paths(artifact):
         check_handle(_secret(credentials, place))
     surroundings = Surroundings(credentials=credentials, provider=provider, additional=additional)
     metadata = {"name": handle, "labels": artifact.labels, "annotations": artifact.annotations}
-    return emit(
+    content = emit(
         {
             "apiVersion": API_VERSION,
             "kind": artifact.kind.value,
@@ -61,6 +65,11 @@ def render(
             "spec": _present(artifact.specification(surroundings)),
         }
     )
+    if len(content) > MAX_RENDERED_BYTES:
+        raise InvalidDocument(
+            "document", len(content), f"have at most {MAX_RENDERED_BYTES:,} bytes once it is rendered"
+        )
+    return content
 
 
 def required_policies(

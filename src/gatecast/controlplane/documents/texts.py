@@ -112,6 +112,9 @@ Methods = Annotated[
     tuple[Literal["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "*"], ...], AfterValidator(_methods)
 ]
 
+#: An expression over a request.
+Condition = Annotated[str, StringConstraints(min_length=1, max_length=4_096)]
+
 Text = Annotated[str, StringConstraints(min_length=1)]
 ProviderId = Annotated[str, AfterValidator(_canonical_uuid)]
 

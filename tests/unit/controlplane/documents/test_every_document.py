@@ -1,0 +1,179 @@
+"""What holds for every document that is accepted."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatecast.controlplane.documents import (
+    MASK,
+    MODELS,
+    Artifact,
+    Kind,
+    ProviderReference,
+    credential_paths,
+    derive_handle,
+    render,
+    take_credentials,
+)
+
+IDS = [f"5c0c4d54-7a0f-4e53-9d0e-0d6b6d7e8f0{number}" for number in range(4)]
+PROVIDERS = {id_: ProviderReference(handle=f"provider-{number}", vhost=None) for number, id_ in enumerate(IDS)}
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0{"), max_size=20)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e300, 1e300) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=8,
+)
+PARAMS = st.dictionaries(TEXTS, VALUES, max_size=3)
+WORDS = st.text("abcxyz09", min_size=2, max_size=8)
+VERSIONS = st.builds("v{}.{}".format, st.integers(0, 99), st.integers(0, 99))
+PATHS = st.sampled_from(["/", "/*", "/a", "/a/*", "/a/b", "/{id}", "/a/{id}/c"])
+METHODS = st.sampled_from([["*"], ["GET"], ["GET", "POST"]])
+CREDENTIALS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E, exclude_characters="{'%"), min_size=1)
+AUTHS = st.fixed_dictionaries({"type": st.just("api-key"), "header": st.just("X-Key"), "value": CREDENTIALS})
+POLICIES = st.lists(st.fixed_dictionaries({"name": WORDS, "params": PARAMS}), max_size=3)
+PLACES = st.fixed_dictionaries({"path": PATHS, "methods": METHODS, "params": PARAMS})
+OPERATION_POLICIES = st.lists(
+    st.fixed_dictionaries({"name": WORDS, "paths": st.lists(PLACES, min_size=1, max_size=3)}), max_size=3
+)
+UPSTREAMS = st.fixed_dictionaries({"url": st.just("https://a.example.test/b")}, optional={"auth": AUTHS})
+COMMON = {
+    "description": TEXTS,
+    "version": VERSIONS,
+    "annotations": st.dictionaries(TEXTS.filter(bool), TEXTS, max_size=2),
+}
+LLM = {"globalPolicies": POLICIES, "operationPolicies": OPERATION_POLICIES}
+LLM_NAMES = TEXTS.map(lambda text: f"Né 1 {re.sub('[^ -~]', '', text)}")
+API_NAMES = WORDS.map(lambda word: f"Api {word}")
+
+
+def additional(ids: list[str]) -> st.SearchStrategy[list[Any]]:
+    return st.tuples(*(st.fixed_dictionaries({"id": st.just(each)}, optional={"auth": AUTHS}) for each in ids)).map(
+        list
+    )
+
+
+DOCUMENTS = st.one_of(
+    st.tuples(
+        st.just(Kind.LLM_PROVIDER),
+        st.fixed_dictionaries(
+            {"name": LLM_NAMES, "template": st.just("openai"), "upstream": UPSTREAMS},
+            optional={**COMMON, **LLM, "openapi": PARAMS},
+        ),
+    ),
+    st.tuples(
+        st.just(Kind.LLM_PROXY),
+        st.fixed_dictionaries(
+            {"name": LLM_NAMES, "provider": st.fixed_dictionaries({"id": st.just(IDS[0])}, optional={"auth": AUTHS})},
+            optional={
+                **COMMON,
+                **LLM,
+                "additionalProviders": st.sampled_from([[], IDS[1:2], IDS[1:]]).flatmap(additional),
+            },
+        ),
+    ),
+    st.tuples(
+        st.just(Kind.MCP),
+        st.fixed_dictionaries(
+            {"name": API_NAMES, "upstream": UPSTREAMS},
+            optional={
+                **COMMON,
+                "policies": POLICIES,
+                "tools": st.lists(st.fixed_dictionaries({"name": WORDS, "description": TEXTS}), max_size=2),
+            },
+        ),
+    ),
+    st.tuples(
+        st.just(Kind.REST_API),
+        st.fixed_dictionaries(
+            {
+                "name": API_NAMES,
+                "upstream": st.just({"main": {"url": "https://a.example.test"}}),
+                "operations": st.lists(
+                    st.fixed_dictionaries({"method": st.just("GET"), "path": PATHS, "policies": POLICIES}),
+                    min_size=1,
+                    max_size=3,
+                ),
+            },
+            optional={**COMMON, "policies": POLICIES},
+        ),
+    ),
+)
+
+
+def secrets_of(artifact: Artifact) -> dict[str, str]:
+    return {place: f"gatecast-{number}" for number, place in enumerate(credential_paths(artifact))}
+
+
+def written(artifact: Artifact) -> bytes:
+    providers: dict[str, Any] = {}
+    if artifact.kind is Kind.LLM_PROXY:
+        providers = {"provider": PROVIDERS[IDS[0]], "additional": PROVIDERS}
+    return render(artifact, handle=derive_handle(artifact.name), credentials=secrets_of(artifact), **providers)
+
+
+@given(DOCUMENTS)
+def test_it_is_read_back_as_it_was_written(case: tuple[Kind, dict[str, Any]]) -> None:
+    kind, document = case
+    artifact = MODELS[kind].model_validate(document)
+    found = yaml.safe_load(written(artifact))
+    assert (found["kind"], found["metadata"]["name"]) == (kind, derive_handle(artifact.name))
+    assert found["metadata"].get("annotations", {}) == document.get("annotations", {})
+    spec = found["spec"]
+    assert (spec["displayName"], spec["version"], spec["context"]) == (
+        document["name"].strip(),
+        document.get("version", "v1.0"),
+        f"/{derive_handle(document['name'])}",
+    )
+    assert _policies(spec) == _policies(document)
+
+
+def _policies(document: dict[str, Any]) -> list[str]:
+    """Every policy with one place of its use, in any order."""
+    everywhere = [*document.get("globalPolicies", ()), *document.get("policies", ())]
+    for operation in document.get("operations", ()):
+        everywhere += operation.get("policies", ())
+    single = [
+        {"name": policy["name"], **place}
+        for policy in document.get("operationPolicies", ())
+        for place in policy["paths"]
+    ]
+    return sorted(json.dumps(each, sort_keys=True) for each in [*everywhere, *single])
+
+
+@given(DOCUMENTS)
+def test_it_has_the_same_bytes_every_time_also_after_being_stored(case: tuple[Kind, dict[str, Any]]) -> None:
+    kind, document = case
+    artifact = MODELS[kind].model_validate(document)
+    masked, _ = take_credentials(artifact)
+    stored = MODELS[kind].model_validate_json(masked.model_dump_json(by_alias=True, exclude_unset=True))
+    assert stored == masked
+    assert written(artifact) == written(artifact) == written(masked) == written(stored)
+
+
+@given(DOCUMENTS)
+def test_it_has_no_template_but_our_references_and_no_credential(case: tuple[Kind, dict[str, Any]]) -> None:
+    kind, document = case
+    artifact = MODELS[kind].model_validate(document)
+    text = written(artifact).decode()
+    references = [f'{{{{ secret \\"{handle}\\" }}}}' for handle in secrets_of(artifact).values()]
+    assert text.count("{{") == len(references)
+    assert all(text.count(reference) == 1 for reference in references)
+    assert MASK not in [auth.value for _, auth in artifact.auths()] or MASK not in text
+
+
+@given(DOCUMENTS)
+def test_its_text_is_utf_8_in_whole_lines_without_anchors_and_tags(case: tuple[Kind, dict[str, Any]]) -> None:
+    kind, document = case
+    content = written(MODELS[kind].model_validate(document))
+    assert content.endswith(b"\n")
+    assert b"\r" not in content
+    tokens = list(yaml.scan(content.decode()))
+    assert not any(isinstance(token, yaml.AnchorToken | yaml.AliasToken | yaml.TagToken) for token in tokens)

@@ -78,6 +78,7 @@ class McpAuth(Auth):
             raise refused("not be none, which a gateway takes for a credential; leave auth out", "type")
         if any(character in self.value for character in "'%"):
             raise refused("not contain a single quote or %, which the gateway cannot pass on", "value")
-        if self.type.casefold() == "bearer" and not self.value.startswith(("Bearer ", "bearer ", MASK)):
+        prefixed = self.value == MASK or self.value.startswith(("Bearer ", "bearer "))
+        if self.type.casefold() == "bearer" and not prefixed:
             raise refused('begin with "Bearer " when type is bearer', "value")
         return self

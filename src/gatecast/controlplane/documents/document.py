@@ -18,6 +18,14 @@ class Part(BaseModel):
         alias_generator=to_camel, populate_by_name=True, frozen=True, extra="forbid", hide_input_in_errors=True
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _check_object(cls, written: Any) -> Any:  # noqa: ANN401 - whatever was sent
+        """Before any other check, because errors of those would show what stands where a credential belongs."""
+        if not isinstance(written, dict | Part):
+            raise refused("be an object")
+        return written
+
     def content(self) -> dict[str, Any]:
         """What was said, in the form and the order of gateways."""
         return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)

@@ -86,7 +86,7 @@ def _size_of_key(key: object, path: _Path) -> int:
     if problem is None and len(str(key)) > MAX_KEY_LENGTH:
         problem = f"have at most {MAX_KEY_LENGTH} characters"
     if problem is not None:
-        raise refused(f"have only keys that {problem}", *path)
+        raise refused(f"have valid keys only; each must {problem}", *path)
     return len(quoted(str(key)).encode())
 
 

@@ -104,3 +104,22 @@ def test_a_refused_credential_is_never_shown(accept: Accept, kind: Kind, value: 
     assert first["loc"] == ("upstream", "auth", "value")
     assert first["input"] == {}
     assert "top-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "place"),
+    [
+        ("https://user:top-secret@a", ("upstream",)),
+        ({"url": "https://user:top-secret@a"}, ("upstream", "url")),
+        ({"url": "https://a", "auth": "top-secret"}, ("upstream", "auth")),
+        ({"url": "https://a", "auth": {"type": "api-key", "header": "X-Key", "vlaue": "top-secret"}},
+         ("upstream", "auth", "vlaue")),
+    ],
+)  # fmt: skip
+def test_a_credential_at_a_wrong_place_is_refused(accept: Accept, target: object, place: tuple[str, ...]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        accept(Kind.LLM_PROVIDER, upstream=target)
+    first = caught.value.errors()[0]
+    assert first["loc"] == place
+    # Of an unknown field, which is told by its name, the API shows no value.
+    assert first["input"] == {} or first["type"] == "extra_forbidden"

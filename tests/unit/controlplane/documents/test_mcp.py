@@ -70,6 +70,7 @@ def test_it_is_accepted(accept: Accept, changes: dict[str, object]) -> None:
         (auth(value="100%"), "upstream.auth.value"),
         (auth(type="bearer"), "upstream.auth.value"),
         (auth(type="Bearer", value="Bearerx"), "upstream.auth.value"),
+        (auth(type="bearer", value="***x"), "upstream.auth.value"),
         ({"upstream": {"ref": "unknown"}}, "upstream.ref"),
         ({"tools": [{"title": "without a name"}]}, "tools.0.name"),
     ],

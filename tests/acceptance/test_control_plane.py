@@ -84,6 +84,7 @@ class Site:
 class Landscape:
     """Two pods and two gateways, one at each."""
 
+    database: str
     pods: list[RunningPod]
     operators: list[Operator]
     sites: list[Site]
@@ -92,6 +93,10 @@ class Landscape:
         """Return when every gateway is in the desired state."""
         for site in self.sites:
             await in_desired_state(self.operators[-1], site.id, site.gateway)
+
+
+async def _reconciled(gateway: UnmodifiedGateway) -> None:
+    await gateway.wait_until(lambda: gateway.records.reconciliations >= 1)
 
 
 @asynccontextmanager
@@ -108,8 +113,8 @@ async def landscape(database: str, **settings: str) -> AsyncIterator[Landscape]:
             await stack.enter_async_context(gateway)
             sites.append(Site(access, gateway, way))
         for site in sites:
-            await site.gateway.wait_until(lambda gateway=site.gateway: gateway.records.reconciliations >= 1)
-        yield Landscape(pods, operators, sites)
+            await _reconciled(site.gateway)
+        yield Landscape(database, pods, operators, sites)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -285,6 +290,34 @@ async def test_s38_a_restarted_gateway_ends_in_the_desired_state(fresh_database:
         await land.settled()
         await eventually(lambda: _is_state(operator, f"/rest-apis/{added['id']}", "DEPLOYED"), within=20)
         await eventually(lambda: _is_state(operator, f"/rest-apis/{never['id']}", "UNDEPLOYED"), within=20)
+
+
+async def test_a_gateway_that_lost_its_database_gets_everything_again(fresh_database: NewDatabase) -> None:
+    """A new one takes its place under the same token: the list gives it the artifacts, and their keys come, too."""
+    async with landscape(await fresh_database()) as land:
+        site, operator = land.sites[0], land.operators[1]
+        await _everything(operator, [site.id])
+        await land.settled()
+        await site.gateway.stop()
+        async with UnmodifiedGateway(site.way.address, site.access.token, follow_artifacts=True) as fresh:
+            await in_desired_state(operator, site.id, fresh)
+
+
+async def test_an_acknowledgement_that_was_lost_is_asked_for_again(fresh_database: NewDatabase) -> None:
+    """The gateway applied a change, and what it said of it never arrived: it is told again when it comes back."""
+    async with landscape(await fresh_database()) as land:
+        site, operator = land.sites[0], land.operators[1]
+        made = await operator.ask("POST", "/rest-apis", rest_api(gateways=[site.id]))
+        path = f"/rest-apis/{made['id']}"
+        await eventually(lambda: _is_state(operator, path, "DEPLOYED"), within=20)
+        # As if the pod had died between the Pong that was stored and the acknowledgement that was not.
+        async with (
+            EventHub.open(settings=Settings(database=land.database), migrations=MIGRATIONS) as hub,
+            hub.storage.database.transaction() as transaction,
+        ):
+            await transaction.execute("UPDATE gatecast_deployments SET state = 'PENDING'")
+        site.gateway.cut()
+        await eventually(lambda: _is_state(operator, path, "DEPLOYED"), within=20)
 
 
 async def test_s39_secrets_appear_nowhere(fresh_database: NewDatabase) -> None:

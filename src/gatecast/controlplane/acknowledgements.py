@@ -63,6 +63,7 @@ class Acknowledgements:
         self._backoff = backoff or Backoff(first=0.2, longest=5.0)
         self._waiting: deque[Acknowledgement] = deque(maxlen=MAX_WAITING)
         self._signal = Signal()
+        self._storing = asyncio.Lock()
 
     def report(self, acknowledgement: Acknowledgement) -> None:
         """Store this one soon."""
@@ -90,6 +91,10 @@ class Acknowledgements:
         Raises:
             StorageError: that is not possible now; what is not stored stays.
         """
+        async with self._storing:
+            await self._store_waiting()
+
+    async def _store_waiting(self) -> None:
         while self._waiting:
             batch = list(self._waiting)[:_BATCH]
             async with self._hub.storage.database.transaction() as transaction:

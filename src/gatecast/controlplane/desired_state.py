@@ -6,10 +6,11 @@ published again as new events.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from gatecast.controlplane.change import Change, begin_change
+from gatecast.controlplane.documents import Kind
 from gatecast.controlplane.families import FAMILIES
 from gatecast.controlplane.keys import ApiKey
 from gatecast.controlplane.placements import (
@@ -51,18 +52,29 @@ class DesiredState:
         _logger.warning("desired-state-published", gateway=gateway_id, artifacts=len(placements))
         return len(placements)
 
-    async def publish_unanswered(self, organization: str, gateway_id: str, confirmed: int) -> int:
-        """Publish once more what the gateway received and never acknowledged; return how many artifacts that were.
+    async def publish_unanswered(self, organization: str, gateway_id: str, confirmed: int) -> int | None:
+        """Publish once more what a gateway has handled and never acknowledged.
 
         An acknowledgement that is lost is not repeated, and the same event again would be ignored as stale
-        (gateway-protocol.md 2.2). `confirmed` is the last offset that the gateway has handled.
+        (gateway-protocol.md 2.2). `confirmed` is the last offset that the gateway has handled. Return the offset at
+        which to look again, because events that wait for the gateway now may be stale for it; None: there are none.
         """
         rows = await self._hub.storage.database.fetch(PLACEMENTS["open_placements"], gateway_id)
-        if not rows or (waiting := await self._waiting_events(gateway_id, confirmed)) is None:
-            return 0
+        if not rows:
+            return None
+        request = ReadRequest(
+            gateway_id=gateway_id, after=confirmed, max_events=_MAX_WAITING, max_bytes=_MAX_WAITING_BYTES
+        )
+        [result] = await self._hub.storage.log.read([request])
+        if result is None or (result.events[-1].offset if result.events else confirmed) < result.head:
+            return result.head if result is not None else None
+        waiting = {str(event.event_id) for event in result.events}
         handled = {row["event_id"] for row in rows} - waiting
-        if not handled:
-            return 0
+        if handled:
+            await self._publish_handled(organization, gateway_id, handled)
+        return result.head if waiting & {row["event_id"] for row in rows} else None
+
+    async def _publish_handled(self, organization: str, gateway_id: str, handled: Collection[str]) -> None:
         async with begin_change(self._hub) as change:
             await change.lock_gateways(organization, [gateway_id])
             # What was acknowledged, or told anew, meanwhile is not among them any more.
@@ -75,17 +87,23 @@ class DesiredState:
                     await change.transaction.execute(PLACEMENTS["delete_placement"], *ids)
             again = [each for each in unanswered if each.desired is not Desired.DELETED]
             await _tell(change, organization, again)
-        return len(again)
+        _logger.info("unanswered-published", gateway=gateway_id, artifacts=len(again))
 
-    async def _waiting_events(self, gateway_id: str, confirmed: int) -> frozenset[str] | None:
-        """Ids of the events that the gateway still gets; None: too many to look at."""
-        request = ReadRequest(
-            gateway_id=gateway_id, after=confirmed, max_events=_MAX_WAITING, max_bytes=_MAX_WAITING_BYTES
-        )
-        [result] = await self._hub.storage.log.read([request])
-        if result is None or (result.events[-1].offset if result.events else confirmed) < result.head:
-            return None
-        return frozenset(str(event.event_id) for event in result.events)
+    async def publish_lost_keys(self, organization: str, gateway_id: str, artifact_ids: Collection[str]) -> None:
+        """Publish artifacts, and their keys behind them, to a gateway that fetches what it said it had.
+
+        It lost its database. The keys of MCP proxies are the only thing that it does not ask for by itself.
+        """
+        async with begin_change(self._hub) as change:
+            await change.lock_gateways(organization, [gateway_id])
+            rows = await change.transaction.fetch(PLACEMENTS["placements_of_gateway"], gateway_id)
+            lost = [placement_of(row) for row in rows if row["artifact_id"] in artifact_ids]
+            await _tell(change, organization, [replace(each, held="") for each in lost if _needs_keys(each)])
+
+
+def _needs_keys(placement: Placement) -> bool:
+    held = placement.held == placement.deployment_id
+    return placement.kind is Kind.MCP and placement.desired is Desired.DEPLOYED and held
 
 
 async def _tell(change: Change, organization: str, placements: Sequence[Placement]) -> None:

@@ -25,6 +25,11 @@ _ARTIFACT_FIELDS = ("apiId", "providerId", "proxyId")
 _Key: TypeAlias = tuple[str, str, str, datetime | None]
 
 
+def is_acknowledged(event_type: str) -> bool:
+    """Whether an unmodified gateway says what it made of such an event; of others it only confirms the handling."""
+    return event_type[event_type.rfind(".") :] in _ACTIONS
+
+
 class SentDeployments:
     """Deploy and undeploy events that were sent and not acknowledged yet; the oldest are forgotten first."""
 

@@ -14,7 +14,6 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from gatecast.controlplane.acknowledgements import Acknowledgement
 from gatecast.controlplane.gateway_tokens import GatewayIdentity, GatewayTokens
 from gatecast.controlplane.gateways import Gateways
 from gatecast.controlplane.resources import Resources
@@ -22,9 +21,9 @@ from gatecast.delivery.subscription import Subscription
 from gatecast.errors import GatecastError, HubClosed, InvalidValue, NotFound, StorageError, UnknownGateway
 from gatecast.events import Position, clean_identifier
 from gatecast.hub import EventHub
-from gatecast.protocol.messages import DeploymentAck
 from gatecast.protocol.session import SessionLimits, Version
 from gatecast.server.admission import RETRY_AFTER, Admission, Refusal, client_address
+from gatecast.server.deployment_observer import DeploymentObserver
 from gatecast.server.gateway_rest import Answer, GatewayRest
 from gatecast.server.gateway_socket import MAX_FRAME_BYTES, GatewaySocket, open_session
 from gatecast.settings import Settings
@@ -71,8 +70,7 @@ def create_gateway_app(context: GatewayContext) -> web.Application:
     app.router.add_get(f"{BASE_PATH}/ws/gateways/connect", connect)
     app.router.add_post(f"{BASE_PATH}/gateways/{{gateway_id}}/manifest", receive_manifest)
     if context.resources is not None:
-        rest = GatewayRest(context.resources.files, context.resources.imports, context.resources.subscriptions)
-        for method, path, answer in rest.routes():
+        for method, path, answer in GatewayRest(context.resources).routes():
             app.router.add_route(method, BASE_PATH + path, _identified(answer))
     return app
 
@@ -185,8 +183,8 @@ async def _serve(request: web.Request, identity: GatewayIdentity, wish: _Wish, a
             # The connection is recorded now, so a revocation from here on finds it; an earlier one is found here.
             if not await context.tokens.confirm_use(identity.token_id):
                 return refuse(401, "the api-key was revoked")
-            await _bring_up_to_date(context, identity, subscription)
-        return await _speak(request, identity, wish, subscription)
+            backlog = await _bring_up_to_date(context, identity, subscription)
+        return await _speak(request, identity, subscription, backlog)
     except NotFound:
         return refuse(401, "the gateway was deleted")
     finally:
@@ -206,60 +204,56 @@ async def _subscribe(context: GatewayContext, identity: GatewayIdentity, wish: _
     return await context.hub.delivery.subscribe(connection, after=wish.after, newest_only=identity.newest_only)
 
 
-async def _bring_up_to_date(context: GatewayContext, identity: GatewayIdentity, subscription: Subscription) -> None:
-    """Publish what an unmodified gateway needs beyond the events that wait for it; a v2 client is told to ask."""
+async def _bring_up_to_date(
+    context: GatewayContext, identity: GatewayIdentity, subscription: Subscription
+) -> int | None:
+    """Publish what an unmodified gateway needs beyond the events that wait for it; a v2 client is told to ask.
+
+    Return the offset at which to look again for what is not acknowledged.
+    """
     if subscription.connection.protocol != Version.GATEWAY_V1:
-        return
+        return None
     lost, gateway_id = subscription.start.lost, identity.gateway_id
     if context.resources is None:
         if lost is not None:
             _logger.error("resync-needed", gateway=gateway_id, reason=lost)
-    elif lost is None:
+        return None
+    if lost is None:
         confirmed = subscription.start.position.offset
-        await context.resources.desired_state.publish_unanswered(identity.organization, gateway_id, confirmed)
-    else:
-        await context.resources.desired_state.publish_all(identity.organization, gateway_id)
-        await context.hub.delivery.resynchronized(subscription)
+        return await context.resources.desired_state.publish_unanswered(identity.organization, gateway_id, confirmed)
+    await context.resources.desired_state.publish_all(identity.organization, gateway_id)
+    await context.hub.delivery.resynchronized(subscription)
+    return None
 
 
 async def _speak(
-    request: web.Request, identity: GatewayIdentity, wish: _Wish, subscription: Subscription
+    request: web.Request, identity: GatewayIdentity, subscription: Subscription, backlog_end: int | None
 ) -> web.StreamResponse:
     context = request.app[CONTEXT]
+    version = Version(subscription.connection.protocol)
+    deployments = DeploymentObserver(context.resources, identity, backlog_end) if context.resources else None
     socket = web.WebSocketResponse(
         timeout=2.0, autoping=False, compress=False, max_msg_size=MAX_FRAME_BYTES, protocols=(SUBPROTOCOL,)
     )
     await socket.prepare(request)
-    session = open_session(subscription, wish.version, context.session_limits)
-    _logger.info("connected", gateway=identity.gateway_id, version=wish.version, start=str(subscription.start.position))
+    session = open_session(subscription, version, context.session_limits)
+    _logger.info("connected", gateway=identity.gateway_id, version=version, start=str(subscription.start.position))
     conversation = GatewaySocket(
         socket,
         session,
         subscription,
         transport=request.transport,
         delivery=context.hub.delivery,
-        on_deployment_ack=lambda ack: _note_ack(context, identity, ack),
+        observer=deployments,
     )
+    watching = asyncio.create_task(deployments.watch_backlog(), name="backlog") if deployments else None
     try:
         await conversation.run(session.start(datetime.now(UTC)))
     finally:
+        if watching is not None:
+            watching.cancel()
         _logger.info("disconnected", gateway=identity.gateway_id, confirmed=str(subscription.confirmed))
     return socket
-
-
-def _note_ack(context: GatewayContext, identity: GatewayIdentity, ack: DeploymentAck) -> None:
-    if context.resources is not None:
-        acknowledgement = Acknowledgement(
-            organization=identity.organization,
-            gateway_id=identity.gateway_id,
-            artifact_id=ack.artifact_id,
-            deployment_id=ack.deployment_id,
-            performed_at=ack.performed_at,
-            deployed=ack.action == "deploy",
-            succeeded=ack.succeeded,
-            error_code=ack.error_code,
-        )
-        context.resources.acknowledgements.report(acknowledgement)
 
 
 def _wish(request: web.Request) -> _Wish:

@@ -6,19 +6,19 @@ A list that cannot be produced is 503 and never empty: a gateway deletes what a 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeAlias
 
 from aiohttp import BodyPartReader, web
 
 from gatecast.controlplane.artifact_events import written
 from gatecast.controlplane.documents import Kind
-from gatecast.controlplane.families import FAMILIES, LLM_PROVIDER, LLM_PROXY, REST_API, Family
-from gatecast.controlplane.gateway_files import GatewayFiles, ListedDeployment, Secret
+from gatecast.controlplane.families import FAMILIES, LLM_PROVIDER, LLM_PROXY, MCP_PROXY, REST_API, Family
+from gatecast.controlplane.gateway_files import Content, ListedDeployment, Secret
 from gatecast.controlplane.gateway_tokens import GatewayIdentity
-from gatecast.controlplane.imports import Imports
 from gatecast.controlplane.keys import ApiKey
-from gatecast.controlplane.subscriptions import RecordKind, SubscriptionRecord, Subscriptions
+from gatecast.controlplane.resources import Resources
+from gatecast.controlplane.subscriptions import RecordKind, SubscriptionRecord
 from gatecast.errors import InvalidValue
 from gatecast.server.packages import imported, tar_of, zip_of
 
@@ -32,10 +32,11 @@ Answer: TypeAlias = Callable[[web.Request, GatewayIdentity], Awaitable[web.Respo
 class GatewayRest:
     """Answers gateways, each about itself."""
 
-    def __init__(self, files: GatewayFiles, imports: Imports, subscriptions: Subscriptions) -> None:
-        self._files = files
-        self._imports = imports
-        self._subscriptions = subscriptions
+    def __init__(self, resources: Resources) -> None:
+        self._files = resources.files
+        self._desired_state = resources.desired_state
+        self._imports = resources.imports
+        self._subscriptions = resources.subscriptions
 
     def routes(self) -> list[tuple[str, str, Answer]]:
         """Method, path and answer of everything that is here; the first path that fits counts."""
@@ -63,9 +64,16 @@ class GatewayRest:
     async def fetch_batch(self, request: web.Request, identity: GatewayIdentity) -> web.Response:
         """The documents of some deployments. Those that it should not run are left out."""
         ids = await _strings(request, "deploymentIds", MAX_BATCH)
-        package = tar_of(await self._files.contents(identity.gateway_id, ids))
+        contents = await self._files.contents(identity.gateway_id, ids)
+        await self._send_lost_keys(identity, contents.values())
+        package = tar_of(contents)
         # Never with a content encoding: the gateway would unpack it twice.
         return web.Response(body=package, content_type="application/x-tar+gzip")
+
+    async def _send_lost_keys(self, identity: GatewayIdentity, contents: Iterable[Content]) -> None:
+        proxies = {each.artifact_id for each in contents if each.family is MCP_PROXY}
+        if proxies:
+            await self._desired_state.publish_lost_keys(identity.organization, identity.gateway_id, proxies)
 
     async def exist(self, request: web.Request, identity: GatewayIdentity) -> web.Response:
         """Which of these the gateway should keep."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 
 from aiohttp import WSMsgType, web
@@ -55,6 +55,16 @@ def open_session(subscription: Subscription, version: Version, limits: SessionLi
     return ServerSession(opening, limits, now=asyncio.get_running_loop().time())
 
 
+class Observer:
+    """Told of what a gateway says; must not block. This one does nothing with it."""
+
+    def acknowledged(self, ack: DeploymentAck) -> None:
+        """The gateway said what it made of a deployment."""
+
+    def confirmed(self, offset: int) -> None:
+        """The gateway has handled everything up to here."""
+
+
 class GatewaySocket:
     """Runs one connection from its first frame to its last.
 
@@ -70,14 +80,14 @@ class GatewaySocket:
         *,
         transport: asyncio.Transport | None,
         delivery: Delivery,
-        on_deployment_ack: Callable[[DeploymentAck], None],
+        observer: Observer | None = None,
     ) -> None:
         self._socket = socket
         self._session = session
         self._subscription = subscription
         self._transport = transport
         self._delivery = delivery
-        self._on_deployment_ack = on_deployment_ack
+        self._observer = observer or Observer()
         self._outbox: list[Action] = []
         self._unanswered_ping: bytes | None = None
         self._closed = False
@@ -119,6 +129,7 @@ class GatewaySocket:
                 case Confirmed(offset):
                     metrics.confirmed(offset - self._subscription.confirmed.offset)
                     self._subscription.acknowledge(offset)
+                    self._observer.confirmed(offset)
                 case Rejected(offset, reason):
                     self._report(offset, OutcomeKind.REJECTED, reason)
                 case Acknowledged(ack, offset):
@@ -128,7 +139,7 @@ class GatewaySocket:
         self._subscription.changed.set()
 
     def _note_deployment(self, ack: DeploymentAck, offset: int | None) -> None:
-        self._on_deployment_ack(ack)
+        self._observer.acknowledged(ack)
         if offset is not None:
             kind = OutcomeKind.APPLIED if ack.succeeded else OutcomeKind.REJECTED
             self._report(offset, kind, ack.error_code)

@@ -82,7 +82,6 @@ class _Bench:
             subscription,
             transport=cast("asyncio.Transport", wire),
             delivery=self.delivery,
-            on_deployment_ack=lambda _: None,
         )
         try:
             await socket.run(session.start(datetime.now(UTC)))

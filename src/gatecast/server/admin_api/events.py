@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 from gatecast.controlplane.subscriptions import keeps_record_of
 from gatecast.errors import UnknownGateway
 from gatecast.events import Event, RecordedEvent
+from gatecast.protocol.deployments import is_acknowledged
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
 from gatecast.server.admin_api.models import EventPage, EventView, NewEvent, OutcomeView, PublishedEvent
 from gatecast.server.admin_api.paths import GatewayId
@@ -42,14 +43,16 @@ async def publish_event(
     known = Known()
     response.status_code = 201 if receipt.created else 200
     if wait is not None:
+        # Of what is never acknowledged nothing more will be said: that it was confirmed is the final word.
+        awaited = wait if is_acknowledged(body.type) else WaitFor.CONFIRMED
         known = await Wait(
             context=context,
             request=request,
             look=lambda: known_of(context, receipt),
-            answers=lambda each: each.answers(wait),
+            answers=lambda each: each.answers(awaited),
             seconds=timeout,
         ).ended(known)
-        response.status_code = response.status_code if known.answers(wait) else 202
+        response.status_code = response.status_code if known.answers(awaited) else 202
     return PublishedEvent(
         event_id=receipt.event_id,
         offset=receipt.position.offset,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from gatecast.controlplane.clock import milliseconds
 from gatecast.controlplane.gateways import Gateway, GatewayFields
 from gatecast.errors import InvalidValue, UnknownGateway
 from gatecast.server.admin_api.artifact_models import (
@@ -27,7 +28,7 @@ from gatecast.server.admin_api.models import (
 )
 from gatecast.server.admin_api.paths import GatewayId, IfMatch, Limit, TokenId, version_in
 from gatecast.server.admin_api.views import gateway_summary
-from gatecast.server.admin_api.why import explain
+from gatecast.server.admin_api.why import explain, why_unanswered
 from gatecast.storage.contract import GatewayStatus
 
 router = APIRouter(prefix="/api/v1/gateways", tags=["gateways"])
@@ -93,7 +94,11 @@ async def explain_gateway(gateway_id: GatewayId, context: Context, organization:
     """Why a gateway is, or is not, up to date."""
     await context.gateways.get(organization, gateway_id)
     status = await status_of(context, gateway_id)
-    return await explain(context.hub.storage, status)
+    view = await explain(context.hub.storage, status)
+    if view.code == "current":
+        placed = await context.resources.artifacts.on_gateway(gateway_id)
+        return why_unanswered(placed, now=milliseconds()) or view
+    return view
 
 
 @router.post("/{gateway_id}/resynchronized", status_code=204)

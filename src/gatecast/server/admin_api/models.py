@@ -24,6 +24,7 @@ WhyCode: TypeAlias = Literal[
     "offline",
     "slow",
     "rejected",
+    "not-acknowledged",
     "not-confirming",
     "pod-lagging",
     "publisher-uncommitted",

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from gatecast.controlplane.artifacts import Placed
+from gatecast.controlplane.placements import WAITING
 from gatecast.errors import shorten
 from gatecast.server.admin_api.models import WhyView
 from gatecast.storage.contract import GatewayStatus, Outcome, OutcomeKind, ReadRequest, Storage
 
 #: A gateway that is connected and this far behind, in seconds, does not confirm any more.
 SLOW_UNTIL = 10.0
+
+#: A change that was confirmed and is not acknowledged for longer, in seconds, will not be.
+ANSWERED_WITHIN = 60.0
 
 #: So many of the newest events are searched for rejections.
 _RECENT_EVENTS = 100
@@ -57,6 +64,22 @@ def _why_behind(status: GatewayStatus, lag: int) -> WhyView:
         code="not-confirming",
         cause=f"events were sent up to offset {status.sent}, and none behind {status.confirmed} was confirmed "
         f"for {status.lag_seconds:.0f} s",
+    )
+
+
+def why_unanswered(placed: Sequence[Placed], *, now: int) -> WhyView | None:
+    """The oldest change that was confirmed and not acknowledged in time; None: there is none."""
+    waiting = [each.deployment for each in placed if each.deployment.state in WAITING]
+    oldest = min(waiting, key=lambda each: each.performed_at, default=None)
+    age = (now - oldest.performed_at) / 1000 if oldest else 0.0
+    if oldest is None or age < ANSWERED_WITHIN:
+        return None
+    [place] = [each for each in placed if each.deployment is oldest]
+    return WhyView(
+        code="not-acknowledged",
+        cause=f"it has confirmed every event, but for {age:.0f} s it has not said what became of {place.kind} "
+        f'"{place.handle}" ({oldest.state}): the acknowledgement was lost, or it ignored the event; that is published '
+        "once more when it connects again, or deploy it again",
     )
 
 

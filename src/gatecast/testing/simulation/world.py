@@ -167,7 +167,6 @@ class SimulatedPod:
                 subscription,
                 transport=cast("asyncio.Transport", wire),
                 delivery=self.delivery,
-                on_deployment_ack=lambda _: None,
             )
             await conversation.run(session.start(datetime.now(UTC)))
         finally:

@@ -9,8 +9,11 @@ from uuid import uuid4
 
 import pytest
 
+from gatecast.controlplane.artifacts import Placed
+from gatecast.controlplane.documents import Kind
+from gatecast.controlplane.placements import Deployment, DeploymentState
 from gatecast.server.admin_api.models import WhyCode
-from gatecast.server.admin_api.why import SLOW_UNTIL, why
+from gatecast.server.admin_api.why import ANSWERED_WITHIN, SLOW_UNTIL, why, why_unanswered
 from gatecast.storage.contract import GatewayStatus, LiveConnection, Outcome, OutcomeKind
 
 _CONNECTION = LiveConnection(
@@ -72,7 +75,34 @@ def test_the_code_follows_from_what_storage_knows(
 
 
 def test_every_code_has_a_case() -> None:
-    assert {code for code, *_ in _CASES} == set(get_args(WhyCode))
+    assert {code for code, *_ in _CASES} | {"not-acknowledged"} == set(get_args(WhyCode))
+
+
+def _placed(state: DeploymentState, performed_at: int) -> Placed:
+    deployment = Deployment(
+        id="d",
+        artifact_id="a",
+        gateway_id="gw-1",
+        revision=1,
+        content_id="c",
+        state=state,
+        reason="",
+        performed_at=performed_at,
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        updated_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    return Placed(Kind.REST_API, "demo-api", deployment)
+
+
+def test_a_change_that_is_not_acknowledged_in_time_is_named() -> None:
+    limit = int(ANSWERED_WITHIN * 1000)
+    pending, applied = _placed(DeploymentState.PENDING, 1_000), _placed(DeploymentState.DEPLOYED, 0)
+    assert why_unanswered([applied, pending], now=limit) is None
+    found = why_unanswered([applied, pending], now=limit + 1_000)
+    assert found is not None
+    assert found.code == "not-acknowledged"
+    assert "demo-api" in found.cause
+    assert why_unanswered([applied], now=2 * limit) is None
 
 
 def test_a_rejection_is_told_with_its_reason() -> None:

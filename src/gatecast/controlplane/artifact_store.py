@@ -136,6 +136,7 @@ class ArtifactStore:
 
     async def update(self, change: Change, artifact: StoredArtifact, document: Artifact) -> StoredArtifact:
         """Store another document for a locked artifact, whose providers are locked."""
+        _check_kept_credentials(artifact.document, document)
         draft = _draft(artifact.id, artifact.organization, artifact.handle, document, stored=artifact.credentials)
         await change.transaction.execute(ARTIFACTS["delete_needs"], artifact.id)
         await change.transaction.execute(ARTIFACTS["update_artifact"], draft.id, *self._columns(draft))
@@ -213,6 +214,14 @@ def _draft(
         else:
             raise InvalidValue(f"{place}.value", MASK, "be the credential itself, because none is stored yet")
     return _Draft(artifact_id, organization, handle, masked, handles, new, str(uuid4()))
+
+
+def _check_kept_credentials(before: Artifact, after: Artifact) -> None:
+    """Another type of authentication needs another credential (gateway-protocol.md 4.1)."""
+    types = {place: auth.type for place, auth in before.auths()}
+    for place, auth in after.auths():
+        if auth.value == MASK and types.get(place, auth.type) != auth.type:
+            raise InvalidValue(f"{place}.value", MASK, "be given again, because the type of authentication has changed")
 
 
 def provider_ids(document: Artifact) -> list[str]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from gatecast.controlplane.artifact_events import key_revoked
 from gatecast.controlplane.artifact_store import ARTIFACTS, ArtifactStore, StoredArtifact
 from gatecast.controlplane.change import Change, begin_change
-from gatecast.controlplane.documents import Artifact, Kind, LlmProvider, check_handle, derive_handle
-from gatecast.controlplane.families import LLM_PROVIDER, Family
+from gatecast.controlplane.documents import Artifact, Kind, LlmProvider, check_handle, credential_paths, derive_handle
+from gatecast.controlplane.families import LLM_PROVIDER, MCP_PROXY, Family
 from gatecast.controlplane.keys import ApiKey
 from gatecast.controlplane.offers import check_offer
 from gatecast.controlplane.placements import (
@@ -160,6 +160,7 @@ class Artifacts:
                 await self._rerun(change, artifact, edit, everywhere=False)
                 return artifact
             await _check_name(change, organization, family, wanted, artifact_id)
+            await _check_removed_credential(change, artifact, wanted)
             changed = await self._store.update(change, artifact, wanted)
             await self._rerun(change, changed, edit, everywhere=True)
             if family is LLM_PROVIDER and _moved(artifact.document, wanted):
@@ -311,7 +312,7 @@ class Artifacts:
     async def _check_gateway(self, change: Change, artifact: StoredArtifact, gateway_id: str) -> None:
         """See to it that the gateway has what the artifact needs, so that nothing is accepted that it would reject."""
         providers = await self._store.providers(change.transaction, artifact.organization, artifact.document)
-        await check_offer(change.transaction, artifact, [*providers.values()], gateway_id)
+        await check_offer(change.transaction, artifact, providers, gateway_id)
 
     async def _redeploy_dependants(self, change: Change, provider: StoredArtifact) -> None:
         """A gateway builds a proxy's route from its provider: where that has moved, proxies are built again."""
@@ -376,6 +377,17 @@ async def _check_name(
         raise Conflict(
             f'a {family.noun} "{document.name}" {document.version} exists already; choose another name or version',
             field="name",
+        )
+
+
+async def _check_removed_credential(change: Change, artifact: StoredArtifact, wanted: Artifact) -> None:
+    """A gateway keeps the credential of an MCP proxy, whatever its next revision says (gateway-protocol.md 4.6)."""
+    if artifact.family is not MCP_PROXY or not set(artifact.credentials) - set(credential_paths(wanted)):
+        return
+    if await placements_of(change, artifact.id):
+        raise Conflict(
+            "gateways keep the credential of an MCP proxy; delete the proxy and create it again without one",
+            field="upstream.auth",
         )
 
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gatecast.controlplane.artifact_store import StoredArtifact, reference_to
-from gatecast.controlplane.documents import BUILT_IN_TEMPLATES, Kind, LlmProvider, PolicyReference, required_policies
+from gatecast.controlplane.documents import (
+    BUILT_IN_TEMPLATES,
+    Kind,
+    LlmProvider,
+    LlmProxy,
+    PolicyReference,
+    required_policies,
+)
 from gatecast.controlplane.placements import PLACEMENTS, Desired
 from gatecast.errors import Conflict
 from gatecast.storage.contract import Transaction
@@ -16,7 +23,7 @@ _BUILT_IN = frozenset(template.handle for template in BUILT_IN_TEMPLATES)
 
 
 async def check_offer(
-    transaction: Transaction, artifact: StoredArtifact, providers: Sequence[StoredArtifact], gateway_id: str
+    transaction: Transaction, artifact: StoredArtifact, providers: Mapping[str, StoredArtifact], gateway_id: str
 ) -> None:
     """Check an artifact against one gateway, whose lock the caller holds.
 
@@ -25,11 +32,11 @@ async def check_offer(
     Raises:
         Conflict: a provider, a policy or a template is missing there.
     """
-    for provider in providers:
+    for provider in providers.values():
         await _check_provider(transaction, provider, gateway_id)
     await _check_template(transaction, artifact, gateway_id)
-    references = [reference_to(provider) for provider in providers]
-    required = required_policies(artifact.document, provider=references[0] if references else None)
+    references = {provider_id: reference_to(provider) for provider_id, provider in providers.items()}
+    required = required_policies(artifact.document, additional=references)
     if required:
         _check_policies(required, await _manifest(transaction, gateway_id), gateway_id)
 

@@ -1,0 +1,324 @@
+"""Random operations of operators, gateways and networks: at the end every gateway is in the desired state."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from gatecast import Settings
+from gatecast.server.pod import Pod
+from gatecast.testing.deployment import address_of
+from gatecast.testing.desired_state import in_desired_state
+from gatecast.testing.operator import Operator, Refused
+from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.tcp_proxy import TcpProxy
+from gatecast.testing.unmodified_gateway import GatewayOptions, UnmodifiedGateway
+
+pytestmark = pytest.mark.acceptance
+
+T = TypeVar("T")
+
+_EAGER = GatewayOptions(reconnect_initial=0.02, reconnect_max=0.1)
+
+_ADMIN_TOKEN = "an-admin-token-for-tests"
+
+_SECRET_KEY = "c2VjcmV0LWtleS1mb3ItdGVzdHMtb25seS0zMi1ieXQ="
+
+_COLLECTIONS = st.sampled_from(["llm-providers", "llm-proxies", "mcp-proxies", "rest-apis"])
+
+_WHICH = st.integers(min_value=0, max_value=9)
+
+#: What an operation may end with that does not fit the present state.
+_REFUSALS = (404, 409, 412, 422)
+
+_GATEWAY = st.integers(min_value=0, max_value=1)
+
+_KEY_NAMES = st.sampled_from(["first-key", "second-key"])
+
+_numbers = itertools.count(1)
+
+#: So many histories, always the same; with TEST_EXAMPLES as many, and random.
+_EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "5"))
+
+
+class ControlPlane(RuleBasedStateMachine):
+    """Two pods, two gateways, and an operator at each pod."""
+
+    #: Makes the URL of an empty database out of a folder of its own; set by the tests.
+    new_database: ClassVar[Any]
+
+    @initialize()
+    def start(self) -> None:
+        """Start everything."""
+        self.runner = asyncio.Runner()
+        self.stack = AsyncExitStack()
+        self.folder = TemporaryDirectory()
+        #: Collection and id of everything that exists.
+        self.artifacts: list[tuple[str, str]] = []
+        self.names = itertools.count(1)
+        self.stopped: set[int] = set()
+        self._run(self._start())
+
+    async def _start(self) -> None:
+        enter = self.stack.enter_async_context
+        database = await self.new_database(Path(self.folder.name))
+        self.pods = [
+            await enter(
+                Pod.open(
+                    Settings(
+                        database=database,
+                        api_listen="127.0.0.1:0",
+                        gateway_listen="127.0.0.1:0",
+                        admin_token=_ADMIN_TOKEN,
+                        secret_key=_SECRET_KEY,
+                        pod_id=f"pod-{number}",
+                        connect_rate=1_000_000,
+                    )
+                )
+            )
+            for number in range(2)
+        ]
+        self.operators = [await enter(Operator(pod.api_url, _ADMIN_TOKEN)) for pod in self.pods]
+        self.ways, self.gateways, self.ids = [], [], []
+        for number, pod in enumerate(self.pods):
+            access = await self.operators[0].create_gateway(f"gateway-{number}")
+            way = await enter(TcpProxy(address_of(pod.gateway_url)))
+            gateway = UnmodifiedGateway(way.address, access.token, follow_artifacts=True, options=_EAGER)
+            self.ways.append(way)
+            self.gateways.append(await enter(gateway))
+            self.ids.append(access.id)
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(asyncio.wait_for(work, 60))
+
+    def _ask(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
+        """What the next pod's admin API answers; a refusal changes nothing, and is None."""
+        operator = self.operators[next(_numbers) % 2]
+        try:
+            return self._run(operator.ask(method, path, body))
+        except Refused as refused:
+            if refused.status in _REFUSALS:
+                return None
+            raise
+
+    def _path(self, which: int) -> str:
+        collection, artifact_id = self.artifacts[which % len(self.artifacts)]
+        return f"/{collection}/{artifact_id}"
+
+    # --- operators ----------------------------------------------------------------------------------------------
+
+    @rule(collection=_COLLECTIONS, everywhere=st.booleans(), where=_GATEWAY)
+    def create(self, collection: str, where: int, *, everywhere: bool) -> None:
+        """Create an artifact on one gateway or both."""
+        number = next(self.names)
+        body = {
+            "name": f"Artifact {number}",
+            "version": "v1.0",
+            "context": f"/artifact-{number}",
+            "gateways": self.ids if everywhere else [self.ids[where]],
+            **self._particulars(collection),
+        }
+        if (made := self._ask("POST", f"/{collection}", body)) is not None:
+            self.artifacts.append((collection, made["id"]))
+
+    def _particulars(self, collection: str) -> dict[str, Any]:
+        url = "http://backend.example.test:8080/base"
+        auth = {"type": "api-key", "header": "Authorization", "value": "Bearer a-credential"}
+        match collection:
+            case "llm-providers":
+                return {"template": "openai", "upstream": {"url": url, "auth": auth}}
+            case "llm-proxies":
+                providers = [each for kind, each in self.artifacts if kind == "llm-providers"]
+                return {"provider": {"id": providers[-1] if providers else "none"}}
+            case "mcp-proxies":
+                return {"upstream": {"url": url}}
+            case _:
+                return {"upstream": {"main": {"url": url}}, "operations": [{"method": "GET", "path": "/items"}]}
+
+    @precondition(lambda self: self.artifacts)
+    @rule(which=_WHICH)
+    def change(self, which: int) -> None:
+        """Move an artifact."""
+        self._ask("PATCH", self._path(which), {"context": f"/moved-{next(self.names)}"})
+
+    @precondition(lambda self: self.artifacts)
+    @rule(which=_WHICH, where=_GATEWAY)
+    def deploy(self, which: int, where: int) -> None:
+        """Deploy an artifact to a gateway, once more or for the first time."""
+        self._ask("POST", f"{self._path(which)}/deployments", {"gatewayId": self.ids[where]})
+
+    @precondition(lambda self: self.artifacts)
+    @rule(which=_WHICH, where=_GATEWAY)
+    def undeploy(self, which: int, where: int) -> None:
+        """Undeploy an artifact from a gateway."""
+        self._ask("POST", f"{self._path(which)}/undeploy", {"gatewayId": self.ids[where]})
+
+    @precondition(lambda self: self.artifacts)
+    @rule(which=_WHICH, back=_WHICH)
+    def restore(self, which: int, back: int) -> None:
+        """Restore an earlier deployment."""
+        page = self._ask("GET", f"{self._path(which)}/deployments")
+        if page["items"]:
+            earlier = page["items"][back % len(page["items"])]
+            self._ask("POST", f"{self._path(which)}/deployments/{earlier['id']}/restore")
+
+    @precondition(lambda self: self.artifacts)
+    @rule(which=_WHICH)
+    def delete(self, which: int) -> None:
+        """Delete an artifact."""
+        if self._ask("DELETE", self._path(which)) is None:
+            self.artifacts = [each for each in self.artifacts if self._exists(each)]
+
+    def _exists(self, artifact: tuple[str, str]) -> bool:
+        return self._ask("GET", "/".join(("", *artifact))) is not None
+
+    @precondition(lambda self: self.artifacts)
+    @rule(which=_WHICH, name=_KEY_NAMES)
+    def create_key(self, which: int, name: str) -> None:
+        """Create a key."""
+        self._ask("POST", f"{self._path(which)}/api-keys", {"name": name})
+
+    @precondition(lambda self: self.artifacts)
+    @rule(which=_WHICH, name=_KEY_NAMES)
+    def rotate_key(self, which: int, name: str) -> None:
+        """Give a key a new value."""
+        self._ask("POST", f"{self._path(which)}/api-keys/{name}/rotate", {})
+
+    @precondition(lambda self: self.artifacts)
+    @rule(which=_WHICH, name=_KEY_NAMES)
+    def revoke_key(self, which: int, name: str) -> None:
+        """Revoke a key."""
+        self._ask("DELETE", f"{self._path(which)}/api-keys/{name}")
+
+    # --- gateways and networks ----------------------------------------------------------------------------------
+
+    @rule(where=_GATEWAY)
+    def cut(self, where: int) -> None:
+        """The connection breaks."""
+        self.gateways[where].cut()
+        self._run(asyncio.sleep(0))
+
+    @rule(where=_GATEWAY)
+    def stop(self, where: int) -> None:
+        """The gateway's process ends."""
+        self.stopped.add(where)
+        self._run(self.gateways[where].stop())
+
+    @rule(where=_GATEWAY)
+    def restart(self, where: int) -> None:
+        """The gateway's process starts, after a crash if it ran."""
+        self.stopped.discard(where)
+        self._run(self.gateways[where].restart())
+
+    @rule(where=_GATEWAY, pod=_GATEWAY)
+    def move(self, where: int, pod: int) -> None:
+        """The gateway's way leads to a pod."""
+        self.ways[where].retarget(address_of(self.pods[pod].gateway_url))
+
+    @rule(where=_GATEWAY)
+    def fail(self, where: int) -> None:
+        """The next deploy or undeploy fails on the gateway."""
+        self.gateways[where].fail_next_apply("no reason")
+
+    @rule()
+    def lose_positions(self) -> None:
+        """The database was restored from a backup, as far as positions are concerned."""
+        self._run(self._renew_epoch())
+
+    async def _renew_epoch(self) -> None:
+        log = self.pods[0].hub.storage.log
+        await log.renew_epoch((await log.changed_since(0)).epoch)
+
+    @rule()
+    def settle(self) -> None:
+        """Time passes."""
+        self._run(asyncio.sleep(0.05))
+
+    # --- the end ------------------------------------------------------------------------------------------------
+
+    def teardown(self) -> None:
+        """Everything works again, and what failed is tried again: every gateway ends in the desired state."""
+        if not hasattr(self, "runner"):
+            return
+        try:
+            self._run(self._settle())
+        finally:
+            self._run(self.stack.aclose())
+            self.runner.close()
+            self.folder.cleanup()
+
+    async def _settle(self) -> None:
+        for where in self.stopped:
+            await self.gateways[where].restart()
+        for gateway in self.gateways:
+            gateway._controls.planned_failures.clear()
+        await self._try_again()
+        for gateway_id, gateway in zip(self.ids, self.gateways, strict=True):
+            await in_desired_state(self.operators[0], gateway_id, gateway)
+
+    async def _try_again(self) -> None:
+        """Deploy, or undeploy, what failed; providers first."""
+        operator = self.operators[0]
+        for collection, artifact_id in sorted(self.artifacts):
+            path = f"/{collection}/{artifact_id}"
+            try:
+                shown = await operator.ask("GET", path)
+            except Refused:
+                continue
+            for gateway_id in {each["gatewayId"] for each in shown["deployments"]}:
+                body = {"gatewayId": gateway_id}
+                if gateway_id in shown["gateways"]:
+                    await operator.ask("POST", f"{path}/deployments", body)
+                else:
+                    await operator.ask("POST", f"{path}/deployments", body)
+                    await operator.ask("POST", f"{path}/undeploy", body)
+
+
+def _explore(machine: type[ControlPlane]) -> None:
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        machine,
+        settings=settings(
+            max_examples=_EXAMPLES,
+            stateful_step_count=25,
+            deadline=None,
+            # Each step takes real time: a failure is told as it was found.
+            phases=[Phase.generate],
+            derandomize="TEST_EXAMPLES" not in os.environ,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_random_operations_end_in_the_desired_state_on_sqlite() -> None:
+    """On a file."""
+
+    class OnSqlite(ControlPlane):
+        @staticmethod
+        async def new_database(folder: Path) -> str:
+            return f"sqlite:///{folder / 'gatecast.db'}"
+
+    _explore(OnSqlite)
+
+
+def test_random_operations_end_in_the_desired_state_on_postgresql(postgres: PostgresServer) -> None:
+    """On a server."""
+
+    class OnPostgres(ControlPlane):
+        @staticmethod
+        async def new_database(_folder: Path) -> str:
+            name = f"desired_state_{next(_numbers)}"
+            await postgres.create_database(name)
+            return postgres.url(name)
+
+    _explore(OnPostgres)

@@ -286,7 +286,7 @@ class ControlPlane(RuleBasedStateMachine):
 
 
 def _explore(machine: type[ControlPlane]) -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         machine,
         settings=settings(
             max_examples=_EXAMPLES,

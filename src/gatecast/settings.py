@@ -116,7 +116,10 @@ class Settings:
         "", "bearer token of the default organization; made and printed once when empty", _text, secret=True
     )
     secret_key: str = _option(
-        "", "encrypts what is stored of artifacts: 32 bytes in base64; made beside a database on this machine when empty", _text, secret=True
+        "",
+        "encrypts what is stored of artifacts: 32 bytes in base64; made beside a database on this machine when empty",
+        _text,
+        secret=True,
     )
     pod_id: str = _option(_default_pod_id, "name of this replica, unique among those that run", _text)
     migrate: str = _option(

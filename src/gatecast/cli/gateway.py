@@ -85,6 +85,69 @@ def resynchronized(gateway: GatewayArgument, *, url: ServerOption = DEFAULT_URL,
     screen.print(f"noted: [bold]{gateway}[/bold] is resynchronized")
 
 
+@app.command()
+def parked(
+    gateway: GatewayArgument, *, url: ServerOption = DEFAULT_URL, token: TokenOption = "", as_json: JsonFlag = False
+) -> None:
+    """List the entities of which a gateway rejected an event, with the reason; they wait for retry or skip."""
+
+    async def run() -> list[dict[str, Any]]:
+        async with remote(url, token) as server:
+            found = await server.gateway(gateway)
+            return await server.all_items(f"/api/v1/gateways/{found['id']}/parked")
+
+    items = asyncio.run(run())
+    if as_json:
+        print_json(items)
+    else:
+        columns = {
+            "entityType": "ENTITY TYPE",
+            "entityId": "ENTITY ID",
+            "replica": "REPLICA",
+            "reason": "REASON",
+            "offset": "OFFSET",
+            "held": "HELD",
+        }
+        print_table(items, columns, empty="nothing is parked")
+
+
+EntityTypeOption = Annotated[str, typer.Option("--entity-type", help="As `gatecast gateway parked` shows it.")]
+EntityIdOption = Annotated[str, typer.Option("--entity-id", help="As `gatecast gateway parked` shows it.")]
+ReplicaOption = Annotated[str, typer.Option("--replica", help="Name of the replica; empty: unnamed ones.")]
+
+
+@app.command()
+def retry(
+    gateway: GatewayArgument,
+    *,
+    entity_type: EntityTypeOption,
+    entity_id: EntityIdOption,
+    replica: ReplicaOption = "",
+    url: ServerOption = DEFAULT_URL,
+    token: TokenOption = "",
+) -> None:
+    """Try a rejected event again, and send what is held behind it."""
+    body = {"entityType": entity_type, "entityId": entity_id, "replica": replica}
+    _at_gateway(url, token, gateway, "POST", "/parked/retry", body)
+    screen.print(f"{entity_type} {entity_id} is tried again")
+
+
+@app.command()
+def skip(
+    gateway: GatewayArgument,
+    *,
+    entity_type: EntityTypeOption,
+    entity_id: EntityIdOption,
+    replica: ReplicaOption = "",
+    url: ServerOption = DEFAULT_URL,
+    token: TokenOption = "",
+) -> None:
+    """Leave a rejected event out, and send what is held behind it."""
+    body = {"entityType": entity_type, "entityId": entity_id, "replica": replica}
+    _at_gateway(url, token, gateway, "POST", "/parked/skip", body)
+    screen.print(f"the rejected event of {entity_type} {entity_id} is left out")
+
+
 def why(
     gateway: GatewayArgument, *, url: ServerOption = DEFAULT_URL, token: TokenOption = "", as_json: JsonFlag = False
 ) -> None:
@@ -96,10 +159,10 @@ def why(
         screen.print(f"[bold]{answer['code']}[/bold]: {answer['cause']}")
 
 
-def _at_gateway(url: str, token: str, gateway: str, method: str, path: str = "") -> Any:  # noqa: ANN401 - JSON
+def _at_gateway(url: str, token: str, gateway: str, method: str, path: str = "", body: object = None) -> Any:  # noqa: ANN401 - JSON
     async def run() -> Any:  # noqa: ANN401 - JSON
         async with remote(url, token) as server:
             found = await server.gateway(gateway)
-            return await server.request(method, f"/api/v1/gateways/{found['id']}{path}")
+            return await server.request(method, f"/api/v1/gateways/{found['id']}{path}", body=body)
 
     return asyncio.run(run())

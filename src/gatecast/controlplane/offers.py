@@ -11,7 +11,6 @@ from gatecast.controlplane.documents import (
     BUILT_IN_TEMPLATES,
     Kind,
     LlmProvider,
-    LlmProxy,
     PolicyReference,
     required_policies,
 )

@@ -19,7 +19,7 @@ from gatecast.delivery.retention import run_retention
 from gatecast.delivery.subscription import Subscription
 from gatecast.errors import HubClosed, StorageError, SubscriptionClosed
 from gatecast.events import Event, Position
-from gatecast.storage.contract import Connection, Receipt, Storage, TrimPolicy
+from gatecast.storage.contract import Connection, Entity, Receipt, Storage, TrimPolicy
 from gatecast.telemetry import get_logger
 from gatecast.wakeup.contract import EVERYTHING, Hint, Wakeup
 
@@ -148,6 +148,13 @@ class Delivery:
             await self._storage.presence.connect(
                 connection, start=start.position, resync_reason=start.lost, newest_only=newest_only
             )
+            if connection.rejects:
+                # Behind the record: a decision that comes from here on ends this connection.
+                subscription.lot.fill(
+                    await self._storage.parking.withheld(
+                        connection.gateway_id, connection.replica, after=start.position.offset
+                    )
+                )
             self._check_still_wanted(subscription)
         except BaseException:
             # Cancelled, failed, or closed in between: the row may exist by now, also where closing was too early to
@@ -172,6 +179,13 @@ class Delivery:
         """Note that the consumer has read the desired state anew."""
         connection = subscription.connection
         await self._storage.presence.resynchronized(connection.gateway_id, connection.replica)
+
+    async def resolve(self, gateway_id: str, replica: str, entity: Entity, *, retry: bool) -> bool:
+        """Decide about a parked entity, on whichever pod its consumer is; False when it is not parked."""
+        resolved = await self._storage.parking.resolve(gateway_id, replica, entity, retry=retry)
+        if resolved:
+            self._wakeup.send(EVERYTHING)
+        return resolved
 
     def _dismiss(self, connection_id: str, reason: str) -> None:
         if (subscription := self._subscriptions.get(connection_id)) is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gatecast.delivery.feed import Feed
+from gatecast.delivery.parking import ParkingLot
 from gatecast.delivery.progress import ProgressRecorder
 from gatecast.delivery.resume import Start
 from gatecast.events import Position, RecordedEvent
@@ -27,12 +28,14 @@ class Subscription:
         self.connection = connection
         #: Where delivery began, and why what the consumer had could not be continued, if so.
         self.start = start
+        #: What its consumer is not sent.
+        self.lot = ParkingLot()
         #: Where the reader puts events for it.
         self.feed = feed
         self._recorder = recorder
         self._on_close = on_close
         self._sent = self._confirmed = start.position.offset
-        #: Rejected events whose rejection is not stored yet.
+        #: Rejected and held events of which that is not stored yet.
         self._unstored: set[int] = set()
         self._closed = False
 
@@ -92,16 +95,16 @@ class Subscription:
             self._sent = max(self._sent, offset)
             self._report()
 
-    def rejected(self, offset: int) -> None:
-        """Note that the consumer refused an event: no stored position passes it until the refusal is stored as well.
+    def set_aside(self, offset: int) -> None:
+        """Note that an event was refused, or held: no stored position passes it until that is stored as well.
 
         Otherwise a crash in between would leave an event that counts as handled, and of which nobody learns that it was
         not applied.
         """
         self._unstored.add(offset)
 
-    def rejection_stored(self, offset: int) -> None:
-        """Note that the refusal is stored."""
+    def outcome_stored(self, offset: int) -> None:
+        """Note that what became of it is stored."""
         self._unstored.discard(offset)
         self._report()
 

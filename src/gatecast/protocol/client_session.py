@@ -164,8 +164,10 @@ class ClientSession:
             raise ProtocolViolation("the epoch changed without resync.required")
         if event.position.offset <= self._window.sent:
             return self._ignore("duplicate")
-        if event.position.offset > self._window.sent + 1:
+        if event.position.offset - event.withheld > self._window.sent + 1:
             raise ProtocolViolation(f"offset {event.position.offset} came behind {self._window.sent}")
+        if event.position.offset > self._window.sent + 1:
+            self._window.skip_to(event.position.offset - 1)
         self._window.extend()
         return [
             Delivered(

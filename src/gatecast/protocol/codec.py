@@ -52,16 +52,19 @@ def encode_connection_ack(gateway_id: str, connection_id: str, timestamp: dateti
     )
 
 
-def encode_event(event: RecordedEvent, epoch: UUID) -> str:
+def encode_event(event: RecordedEvent, epoch: UUID, *, withheld: int = 0) -> str:
     """An event's envelope around its payload, which is passed on exactly as the publisher encoded it.
+
+    `withheld` is how many events before it were left out on purpose, so that a client can tell that from a loss.
 
     Written by concatenation: a payload of 1 MiB is neither decoded nor copied more than once.
     """
     event_id = str(event.event_id)
+    gap = f',"withheld":{withheld}' if withheld else ""
     return (
         f'{{"type":{json.dumps(event.type)},"payload":{event.payload},'
         f'"timestamp":"{format_instant(event.originated_at)}",'
-        f'"correlationId":"{event_id}","eventId":"{event_id}","position":"{epoch}:{event.offset}"}}'
+        f'"correlationId":"{event_id}","eventId":"{event_id}","position":"{epoch}:{event.offset}"{gap}}}'
     )
 
 
@@ -166,7 +169,14 @@ def _event_message(message: dict[str, Any]) -> EventMessage:
         timestamp=parse_instant(_text(message["timestamp"])),
         event_id=_text(message["eventId"]),
         position=_position(message["position"]),
+        withheld=_count(message.get("withheld", 0)),
     )
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError("withheld")
+    return value
 
 
 _OUTBOUND: dict[str, Callable[[dict[str, Any]], Outbound]] = {

@@ -89,6 +89,8 @@ class EventMessage:
     timestamp: datetime
     event_id: str
     position: Position
+    #: How many events before it were left out on purpose.
+    withheld: int = 0
 
 
 Outbound: TypeAlias = ConnectionAck | ResyncRequired | EventMessage | Ignored

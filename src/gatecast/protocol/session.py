@@ -182,6 +182,7 @@ class ServerSession:
         )
         self._heartbeat = Heartbeat(opening.epoch, interval=limits.ping_interval, timeout=limits.pong_timeout, now=now)
         self._unpinged = 0
+        self._withheld = 0
         self._deployments = SentDeployments()
         self._allowance = TokenBucket(limits.frames_per_second, limits.frame_burst, now=now)
         self._flood = TokenBucket(
@@ -260,7 +261,8 @@ class ServerSession:
         self._window.extend()
         self._unpinged += 1
         self._deployments.remember(event)
-        yield SendText(codec.encode_event(event, self._opening.epoch))
+        yield SendText(codec.encode_event(event, self._opening.epoch, withheld=self._withheld))
+        self._withheld = 0
         if not self._explicit and (downloads or self._unpinged >= self._limits.ping_every):
             yield self._ping(now)
 
@@ -275,6 +277,7 @@ class ServerSession:
         if offset <= self.sent or self._awaits_resync or self._closed:
             raise ValueError(f"cannot skip to {offset} now")
         before = self.confirmed
+        self._withheld += offset - self.sent
         self._window.skip_to(offset)
         return self._progress(before)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import groupby
 
 from aiohttp import WSMsgType, web
 
 from gatecast.delivery.delivery import Delivery
 from gatecast.delivery.subscription import Subscription
 from gatecast.errors import StorageError, SubscriptionClosed
+from gatecast.events import RecordedEvent
 from gatecast.protocol.close_codes import CloseCode, for_reason
 from gatecast.protocol.messages import DeploymentAck
 from gatecast.protocol.session import (
@@ -129,9 +131,11 @@ class GatewaySocket:
                 case Confirmed(offset):
                     metrics.confirmed(offset - self._subscription.confirmed.offset)
                     self._subscription.acknowledge(offset)
+                    self._subscription.lot.settle(offset)
                     self._observer.confirmed(offset)
                 case Rejected(offset, reason):
-                    self._report(offset, OutcomeKind.REJECTED, reason)
+                    self._subscription.lot.park(offset)
+                    self._report(offset, OutcomeKind.PARKED, reason)
                 case Acknowledged(ack, offset):
                     self._note_deployment(ack, offset)
                 case _:
@@ -146,9 +150,10 @@ class GatewaySocket:
 
     def _report(self, offset: int, kind: OutcomeKind, reason: str) -> None:
         connection, subscription = self._subscription.connection, self._subscription
-        if kind is OutcomeKind.REJECTED:
+        if kind is not OutcomeKind.APPLIED:
+            subscription.set_aside(offset)
+        if kind in (OutcomeKind.REJECTED, OutcomeKind.PARKED):
             metrics.rejected()
-            subscription.rejected(offset)
         self._delivery.outcomes.report(
             Outcome(
                 gateway_id=connection.gateway_id,
@@ -157,7 +162,7 @@ class GatewaySocket:
                 kind=kind,
                 reason=reason,
             ),
-            on_stored=lambda: subscription.rejection_stored(offset),
+            on_stored=lambda: subscription.outcome_stored(offset),
         )
 
     # --- writing ------------------------------------------------------------------------------------------------
@@ -192,11 +197,27 @@ class GatewaySocket:
         # Asked even without room: it is also how the end of the subscription is noticed.
         events = self._subscription.take_now(self._session.room)
         if events:
-            await self._perform(self._session.deliver(events, self._clock()))
+            await self._perform(self._sent(events))
             self._subscription.mark_sent(events[-1].offset)
             metrics.delivered(len(events))
         elif not self._outbox and self._unanswered_ping is None:
             await self._subscription.changed.wait(max(0.0, self._session.next_tick_at - self._clock()))
+
+    def _sent(self, events: Sequence[RecordedEvent]) -> list[Action]:
+        """What it takes to send these events, without those of parked entities, which are passed over."""
+        lot = self._subscription.lot
+        actions: list[Action] = []
+        for admitted, each in groupby(events, lot.admits):
+            run = list(each)
+            if admitted:
+                if self._subscription.connection.rejects:
+                    lot.remember(run)
+                actions += self._session.deliver(run, self._clock())
+                continue
+            for event in filter(lot.holds, run):
+                self._report(event.offset, OutcomeKind.HELD, "")
+            self._react(self._session.skip_to(run[-1].offset))
+        return actions
 
     async def _perform(self, actions: Iterable[Action]) -> None:
         for action in actions:

@@ -196,6 +196,7 @@ class Dismissal(StrEnum):
     TOKEN_REVOKED = "token-revoked"  # noqa: S105 - a reason, not a password
     GATEWAY_DELETED = "gateway-deleted"
     SUPERSEDED = "superseded"
+    RESTARTING = "restarting"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +233,11 @@ class Connection:
     remote: str
     #: The token it came with; a revoked token dismisses its connections.
     token_id: str | None
+
+    @property
+    def rejects(self) -> bool:
+        """Whether its client may reject single events, which parks their entities."""
+        return self.protocol == "gatecast.v2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -358,6 +364,12 @@ class OutcomeKind(StrEnum):
 
     APPLIED = "applied"
     REJECTED = "rejected"
+    #: Rejected, and the later events of its entity are held until somebody decides what becomes of it.
+    PARKED = "parked"
+    #: Not sent, because its entity is parked.
+    HELD = "held"
+    #: Published again as a later event, so not sent any more.
+    RELEASED = "released"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -376,13 +388,71 @@ class Outcome:
 
 
 class Outcomes(Protocol):
-    """What gateways said of single events. The last word counts."""
+    """What gateways said of single events. The last word counts, but what was released stays so."""
 
     async def record(self, outcomes: Sequence[Outcome]) -> None:
         """Store outcomes; one for an event that is not in the log (any more) is dropped."""
 
     async def of_events(self, gateway_id: str, offsets: Sequence[int]) -> list[Outcome]:
         """The outcomes of these events, of every replica, in offset order."""
+
+
+# --- parking ----------------------------------------------------------------------------------------------------
+
+
+#: Type and id.
+Entity: TypeAlias = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withheld:
+    """What a connection must not be sent."""
+
+    #: Their events are held, and recorded as such before the position passes them.
+    parked: frozenset[Entity] = frozenset()
+    #: Offsets of events that were published again.
+    released: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedEntity:
+    """An entity of which a replica rejected an event, and what is held because of that."""
+
+    replica: str
+    entity_type: str
+    entity_id: str
+    #: Of the first rejected event.
+    offset: int
+    event_id: UUID
+    reason: str
+    rejected_at: datetime
+    #: How many later events wait with it: held, or rejected as well.
+    held: int
+
+
+class Parking(Protocol):
+    """Entities of which a client of `gatecast.v2` rejected an event: they wait for a decision, the rest flows.
+
+    A decision changes outcomes only, and sends the connections of the replica away. What it releases is published again
+    when the replica connects: every event of the entity from the first held one up to the head, in order, as new
+    events, under the lock of the log. So no older event ever overtakes a newer one of the same entity, whatever was
+    held, waited or was on its way when the decision was taken.
+    """
+
+    async def withheld(self, gateway_id: str, replica: str, *, after: int) -> Withheld:
+        """What a connection that begins behind `after`, and is recorded, must not be sent.
+
+        Publishes first, in one transaction, what is held for entities that are not parked any more.
+        """
+
+    async def parked(self, gateway_id: str, *, after: int, limit: int) -> list[ParkedEntity]:
+        """At most `limit` entities whose rejected events lie behind `after`, by offset."""
+
+    async def resolve(self, gateway_id: str, replica: str, entity: Entity, *, retry: bool) -> bool:
+        """Decide: try what was rejected again, or leave it out; what is held comes either way.
+
+        False when the entity is not parked: of two who decide at once, one does.
+        """
 
 
 # --- the database itself ----------------------------------------------------------------------------------------
@@ -453,3 +523,7 @@ class Storage(Protocol):
     @property
     def outcomes(self) -> Outcomes:
         """What gateways said."""
+
+    @property
+    def parking(self) -> Parking:
+        """What waits for a decision."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from gatecast.testing.database_contract import DatabaseContract
 from gatecast.testing.outcomes_contract import OutcomesContract
+from gatecast.testing.parking_contract import ParkingContract
 from gatecast.testing.positions_contract import PositionsContract
 from gatecast.testing.presence_contract import PresenceContract
 from gatecast.testing.publishing_contract import PublishingContract
@@ -35,6 +36,7 @@ class StorageContract(
     PresenceContract,
     PositionsContract,
     OutcomesContract,
+    ParkingContract,
     DatabaseContract,
 ):
     """Everything that a storage backend promises."""

@@ -75,11 +75,11 @@ def test_a_stored_position_does_not_pass_a_rejection_that_is_not_stored() -> Non
     recorder = _Recorder()
     subscription = _subscription(recorder)
     subscription.mark_sent(9)
-    subscription.rejected(7)
-    subscription.rejected(8)
+    subscription.set_aside(7)
+    subscription.set_aside(8)
     subscription.acknowledge(9)
-    subscription.rejection_stored(7)
-    subscription.rejection_stored(8)
+    subscription.outcome_stored(7)
+    subscription.outcome_stored(8)
     assert [confirmed for _, _, confirmed in recorder.told] == [5, 6, 7, 9]
     assert subscription.confirmed.offset == 9
 
@@ -87,10 +87,10 @@ def test_a_stored_position_does_not_pass_a_rejection_that_is_not_stored() -> Non
 def test_a_rejection_that_is_not_stored_comes_again_after_the_end() -> None:
     recorder = _Recorder()
     subscription = _subscription(recorder)
-    subscription.rejected(7)
+    subscription.set_aside(7)
     subscription.acknowledge(9)
     subscription.close()
-    subscription.rejection_stored(7)
+    subscription.outcome_stored(7)
     assert recorder.told[-1] == ("leave", 9, 6)
 
 

@@ -75,7 +75,7 @@ def encoded(message: str, event: RecordedEvent) -> dict[str, Any]:
     """What the code writes for this message."""
     texts = {
         "connectionAck": codec.encode_connection_ack("gw-1", "c-1", MOMENT),
-        "event": codec.encode_event(event, POSITION.epoch),
+        "event": codec.encode_event(event, POSITION.epoch, withheld=2),
         "resyncRequired": codec.encode_resync_required("retention", POSITION),
         "positionAck": codec.encode_position_ack(POSITION),
         "eventReject": codec.encode_event_reject(POSITION, "no"),

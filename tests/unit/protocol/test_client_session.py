@@ -246,3 +246,30 @@ def test_both_sides_understand_each_other(make_event: MakeEvent, epoch: UUID) ->
     server.receive_text(rejected.text, 0.0)
     assert server.receive_text(acknowledged.text, 0.0) == [Confirmed(11)]
     assert client.settled == Position(epoch, 11)
+
+
+# --- what is left out -------------------------------------------------------------------------------------------------
+
+
+def test_a_gap_that_is_said_is_none(client: ClientSession, make_event: MakeEvent, epoch: UUID) -> None:
+    def receive(offset: int, withheld: int) -> list[ClientAction]:
+        return client.receive_text(codec.encode_event(make_event(offset), epoch, withheld=withheld), 0.0)
+
+    [delivered] = receive(8, withheld=2)
+    assert isinstance(delivered, Delivered)
+    assert delivered.position == Position(epoch, 8)
+    with pytest.raises(ProtocolViolation):
+        receive(12, withheld=2)
+
+
+def test_a_server_says_how_many_it_left_out(make_event: MakeEvent, epoch: UUID) -> None:
+    opening = Opening(
+        gateway_id="gw-1", connection_id="c-1", epoch=epoch, start=5, version=Version.GATECAST_V2, resync=None
+    )
+    session = ServerSession(opening, SessionLimits(), now=0.0)
+    session.skip_to(7)
+    first, second = session.deliver([make_event(8), make_event(9)], 0.0)
+    assert isinstance(first, SendText)
+    assert isinstance(second, SendText)
+    assert json.loads(first.text)["withheld"] == 2
+    assert "withheld" not in json.loads(second.text)

@@ -4,11 +4,11 @@ from gatecast.protocol.close_codes import CLOSE_CODES, INTERNAL, RESTARTING, for
 from gatecast.storage.contract import Dismissal
 
 
-def test_every_dismissal_has_a_code_of_the_same_name_that_says_do_not_come_back() -> None:
+def test_every_dismissal_has_a_code_of_the_same_name_that_says_whether_to_come_back() -> None:
     codes = [for_reason(dismissal) for dismissal in Dismissal]
 
     assert [code.reason for code in codes] == list(Dismissal)
-    assert not any(code.reconnect for code in codes)
+    assert [code.reason for code in codes if code.reconnect] == [Dismissal.RESTARTING]
 
 
 def test_a_restart_means_come_back() -> None:

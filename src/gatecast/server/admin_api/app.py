@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gatecast.server.admin_api import api_keys, artifacts, events, gateways, operations, stream, templates
+from gatecast.server.admin_api import api_keys, artifacts, events, gateways, operations, parking, stream, templates
 from gatecast.server.admin_api.context import AdminContext
 from gatecast.server.admin_api.models import Problem
 from gatecast.server.admin_api.problems import BodyTooLarge, answer_errors, documented_problems
@@ -33,7 +33,15 @@ def create_admin_app(context: AdminContext) -> FastAPI:
         summary="Durable, ordered, confirmed delivery of configuration changes to gateways.",
     )
     app.state.context = context
-    routers = [gateways.router, events.router, stream.router, templates.router, *artifacts.ROUTERS, *api_keys.ROUTERS]
+    routers = [
+        gateways.router,
+        parking.router,
+        events.router,
+        stream.router,
+        templates.router,
+        *artifacts.ROUTERS,
+        *api_keys.ROUTERS,
+    ]
     for router in routers:
         app.include_router(router, responses=documented_problems())
     app.include_router(operations.router)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
 from uuid import uuid4
 
 from fastapi import APIRouter, Query, Request, Response
@@ -125,4 +125,14 @@ def _worst(offset: int, outcomes: Sequence[Outcome]) -> OutcomeView | None:
     if not mine:
         return None
     one = mine[0]
-    return OutcomeView(replica=one.replica, kind=one.kind.value, reason=one.reason, recorded_at=one.recorded_at)
+    return OutcomeView(replica=one.replica, kind=_SHOWN[one.kind], reason=one.reason, recorded_at=one.recorded_at)
+
+
+#: Parked is what becomes of the entity; of the event itself the gateway said no.
+_SHOWN: Mapping[OutcomeKind, Literal["applied", "rejected", "held", "released"]] = {
+    OutcomeKind.APPLIED: "applied",
+    OutcomeKind.REJECTED: "rejected",
+    OutcomeKind.PARKED: "rejected",
+    OutcomeKind.HELD: "held",
+    OutcomeKind.RELEASED: "released",
+}

@@ -186,7 +186,9 @@ class OutcomeView(Model):
     """What a gateway said of an event."""
 
     replica: str
-    kind: Literal["applied", "rejected"]
+    kind: Literal["applied", "rejected", "held", "released"] = Field(
+        description="`held` because its entity is parked; `released` and published again as a later event."
+    )
     reason: str
     recorded_at: datetime | None
 
@@ -204,6 +206,34 @@ class EventView(Model):
     originated_at: datetime
     recorded_at: datetime
     outcome: OutcomeView | None
+
+
+class ParkedView(Model):
+    """An entity of which a gateway rejected an event; later events of it are held, everything else flows."""
+
+    entity_type: str
+    entity_id: str
+    replica: str
+    offset: int = Field(description="Of the first rejected event.")
+    event_id: UUID
+    reason: str = Field(description="Why the gateway rejected it.")
+    rejected_at: datetime
+    held: int = Field(description="How many later events of the entity wait with it: held, or rejected as well.")
+
+
+class ParkedPage(Model):
+    """A page of parked entities, by the offset of the rejected event."""
+
+    items: list[ParkedView]
+    next: int | None = Field(description="Pass it as `after` for the next page; null: there is none.")
+
+
+class ParkedEntityName(Model):
+    """A parked entity."""
+
+    entity_type: Identifier
+    entity_id: Identifier
+    replica: Annotated[str, StringConstraints(max_length=MAX_IDENTIFIER_LENGTH, pattern=r"^[^\x00]*$")] = ""
 
 
 class EventPage(Model):

@@ -24,6 +24,9 @@ _LOOK = Backoff(first=0.02, longest=0.25)
 #: A last look at a database that hangs is given up so much later, in seconds.
 _GRACE = 2.0
 
+#: The kinds that say no.
+REJECTIONS = frozenset({OutcomeKind.REJECTED, OutcomeKind.PARKED})
+
 T = TypeVar("T")
 
 
@@ -104,10 +107,13 @@ async def known_of(context: AdminContext, receipt: Receipt) -> Known:
     """
     gateway_id, position = receipt.gateway_id, receipt.position
     outcomes = await context.hub.storage.outcomes.of_events(gateway_id, [position.offset])
-    if (rejected := next((one for one in outcomes if one.kind is OutcomeKind.REJECTED), None)) is not None:
+    if (rejected := next((one for one in outcomes if one.kind in REJECTIONS), None)) is not None:
         return Known("rejected", rejected.reason)
-    if outcomes:
+    if any(one.kind is OutcomeKind.APPLIED for one in outcomes):
         return Known("applied")
+    if outcomes:
+        # Held because its entity is parked, or published again: nothing is known of it before somebody decides.
+        return Known()
     status = await status_of(context, gateway_id)
     # In another epoch the same offset is another event.
     confirmed = status.epoch == position.epoch and status.confirmed >= position.offset

@@ -8,7 +8,7 @@ from gatecast.controlplane.artifacts import Placed
 from gatecast.controlplane.placements import WAITING
 from gatecast.errors import shorten
 from gatecast.server.admin_api.models import WhyView
-from gatecast.storage.contract import GatewayStatus, Outcome, OutcomeKind, ReadRequest, Storage
+from gatecast.storage.contract import GatewayStatus, Outcome, OutcomeKind, ParkedEntity, ReadRequest, Storage
 
 #: A gateway that is connected and this far behind, in seconds, does not confirm any more.
 SLOW_UNTIL = 10.0
@@ -27,8 +27,25 @@ async def explain(storage: Storage, status: GatewayStatus) -> WhyView:
     Raises:
         StorageUnavailable: the database is away.
     """
-    rejected = await standing_rejection(storage, status)
-    return why(status, rejected=rejected, held=await storage.log.is_held(status.gateway_id))
+    view = why(
+        status,
+        rejected=await standing_rejection(storage, status),
+        held=await storage.log.is_held(status.gateway_id),
+    )
+    if view.code in ("current", "rejected"):
+        for parked in await storage.parking.parked(status.gateway_id, after=0, limit=1):
+            return why_parked(parked)
+    return view
+
+
+def why_parked(parked: ParkedEntity) -> WhyView:
+    """A decision is missing."""
+    said = f": {shorten(parked.reason)}" if parked.reason else ""
+    return WhyView(
+        code="rejected",
+        cause=f"it rejected {parked.entity_type} {shorten(parked.entity_id)} at offset {parked.offset}{said}; "
+        f"{parked.held:,} later events of it are held until you retry or skip it (`gatecast gateway parked`)",
+    )
 
 
 def why(status: GatewayStatus, *, rejected: Outcome | None, held: bool) -> WhyView:

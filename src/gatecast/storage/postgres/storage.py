@@ -9,11 +9,13 @@ from typing import Any
 
 import asyncpg
 
+from gatecast.storage.parking import StoredParking
 from gatecast.storage.postgres.database import STATEMENT_TIME_LIMIT, PostgresDatabase
 from gatecast.storage.postgres.driver_errors import translated
 from gatecast.storage.postgres.log import PostgresEventLog
 from gatecast.storage.postgres.outcomes import PostgresOutcomes
 from gatecast.storage.postgres.presence import PostgresPresence
+from gatecast.storage.queries import Queries
 
 #: Where this backend's own migrations lie.
 MIGRATIONS = "gatecast.storage.postgres.migrations"
@@ -28,6 +30,9 @@ _CONNECT_TIME_LIMIT = 5.0
 _GOODBYE_TIME_LIMIT = 2.0
 
 
+_PARKING = Queries("gatecast.storage.postgres", "parking.sql")
+
+
 class PostgresStorage:
     """One PostgreSQL database with the three contracts on it."""
 
@@ -36,6 +41,7 @@ class PostgresStorage:
         self.log = PostgresEventLog(database, send_hints=send_hints)
         self.presence = PostgresPresence(database)
         self.outcomes = PostgresOutcomes(database)
+        self.parking = StoredParking(database, self.log, _PARKING)
 
     @classmethod
     @asynccontextmanager

@@ -7,7 +7,9 @@ WHERE oldest.recorded_at < $1
    OR s.head - s.trimmed_through > $3
    OR (oldest.recorded_at < $2
        AND (SELECT min(c.confirmed) FROM cursors AS c JOIN epoch ON epoch.current = c.epoch
-            WHERE c.gateway_id = s.gateway_id) > s.trimmed_through)
+            WHERE c.gateway_id = s.gateway_id) > s.trimmed_through
+       AND NOT EXISTS (SELECT 1 FROM outcomes AS o WHERE o.log_id = s.log_id AND o."offset" = s.trimmed_through + 1
+                         AND o.kind IN ('parked', 'held')))
 LIMIT $4
 
 -- name: cut
@@ -15,8 +17,11 @@ LIMIT $4
 -- (scenario S19), so each age ends at the first event that is too young, whatever the clock did in between.
 WITH log AS (
     SELECT log_id, head, trimmed_through, min(head, trimmed_through + $5) AS last,
-           coalesce((SELECT min(c.confirmed) FROM cursors AS c JOIN epoch ON epoch.current = c.epoch
-                     WHERE c.gateway_id = s.gateway_id), 0) AS confirmed
+           -- What is parked or held is confirmed, and not handled.
+           min(coalesce((SELECT min(c.confirmed) FROM cursors AS c JOIN epoch ON epoch.current = c.epoch
+                         WHERE c.gateway_id = s.gateway_id), 0),
+               coalesce((SELECT min(o."offset") - 1 FROM outcomes AS o
+                         WHERE o.log_id = s.log_id AND o.kind IN ('parked', 'held')), head)) AS confirmed
     FROM gateway_streams AS s WHERE gateway_id = $1
 ), age AS (
     SELECT coalesce((SELECT e."offset" - 1 FROM events AS e
@@ -37,6 +42,12 @@ DELETE FROM events WHERE log_id = $1 AND "offset" <= $2
 
 -- name: remove_outcomes
 DELETE FROM outcomes WHERE log_id = $1 AND "offset" <= $2
+
+-- name: note_lost
+-- The caps remove also what is parked or held: then nobody believes that nothing is missing (promise P6).
+UPDATE cursors SET resync_reason = 'retention' WHERE gateway_id = $1 AND EXISTS (
+    SELECT 1 FROM outcomes AS o WHERE o.log_id = $2 AND o.replica = cursors.replica AND o."offset" <= $3
+      AND o.kind IN ('parked', 'held'))
 
 -- name: move_trimmed_through
 UPDATE gateway_streams SET trimmed_through = $2 WHERE gateway_id = $1

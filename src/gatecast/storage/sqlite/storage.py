@@ -9,6 +9,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Self
 
+from gatecast.storage.parking import StoredParking
+from gatecast.storage.queries import Queries
 from gatecast.storage.sqlite.connection import Clock, open_reader, open_writer, system_clock
 from gatecast.storage.sqlite.connection_thread import ConnectionThread
 from gatecast.storage.sqlite.database import SqliteDatabase
@@ -20,6 +22,9 @@ from gatecast.storage.sqlite.presence import SqlitePresence
 MIGRATIONS = "gatecast.storage.sqlite.migrations"
 
 
+_PARKING = Queries("gatecast.storage.sqlite", "parking.sql")
+
+
 class SqliteStorage:
     """One SQLite file with the three contracts on it."""
 
@@ -28,6 +33,7 @@ class SqliteStorage:
         self.log = SqliteEventLog(database, clock)
         self.presence = SqlitePresence(database, clock)
         self.outcomes = SqliteOutcomes(database)
+        self.parking = StoredParking(database, self.log, _PARKING)
 
     @classmethod
     @asynccontextmanager

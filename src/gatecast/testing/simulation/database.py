@@ -23,8 +23,10 @@ from gatecast.storage.contract import (
     Changes,
     Connection,
     Dismissal,
+    Entity,
     GatewayStatus,
     Outcome,
+    ParkedEntity,
     Progress,
     PublishResult,
     ReadRequest,
@@ -32,6 +34,7 @@ from gatecast.storage.contract import (
     Receipt,
     Standing,
     TrimPolicy,
+    Withheld,
 )
 from gatecast.testing.simulation.history import History
 
@@ -518,6 +521,26 @@ class SimulatedOutcomes:
         return [one for one in self.recorded if one.gateway_id == gateway_id and one.offset in offsets]
 
 
+class SimulatedParking:
+    """Nothing is ever rejected here."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def withheld(self, _gateway_id: str, _replica: str, *, after: int) -> Withheld:
+        """Nothing, whatever comes behind `after`."""
+        del after
+        return await self._link.call(Withheld)
+
+    async def parked(self, gateway_id: str, *, after: int, limit: int) -> list[ParkedEntity]:
+        """Not simulated."""
+        raise TypeError(gateway_id, after, limit)
+
+    async def resolve(self, gateway_id: str, replica: str, entity: Entity, *, retry: bool) -> bool:
+        """Not simulated."""
+        raise TypeError(gateway_id, replica, entity, retry)
+
+
 class SimulatedStorage:
     """The three contracts over one pod's link."""
 
@@ -526,6 +549,7 @@ class SimulatedStorage:
         self.log = SimulatedEventLog(self.link)
         self.presence = SimulatedPresence(self.link)
         self.outcomes = SimulatedOutcomes(self.link)
+        self.parking = SimulatedParking(self.link)
 
     @property
     def database(self) -> Any:  # noqa: ANN401 - delivery does not use it

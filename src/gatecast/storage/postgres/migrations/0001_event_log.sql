@@ -80,11 +80,13 @@ CREATE TABLE gatecast.outcomes (
     log_id      bigint NOT NULL,
     replica     text NOT NULL,
     "offset"    bigint NOT NULL,
-    kind        text NOT NULL CHECK (kind IN ('applied', 'rejected')),
+    kind        text NOT NULL CHECK (kind IN ('applied', 'rejected', 'parked', 'held', 'released')),
     reason      text NOT NULL,
     recorded_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (log_id, "offset", replica)
 );
+CREATE INDEX outcomes_parking ON gatecast.outcomes (log_id, replica, kind, "offset")
+    WHERE kind IN ('parked', 'held', 'released');
 
 -- Appending ---------------------------------------------------------------------------------------------------------
 --
@@ -463,9 +465,12 @@ BEGIN
         RETURN removed;
     END IF;
     WITH log AS MATERIALIZED (
-        SELECT s.gateway_id, s.log_id, s.head, s.trimmed_through, coalesce(
+        -- What is parked or held is confirmed, and not handled.
+        SELECT s.gateway_id, s.log_id, s.head, s.trimmed_through, least(coalesce(
             (SELECT min(c.confirmed) FROM gatecast.cursors c, gatecast.epoch e
-             WHERE c.gateway_id = s.gateway_id AND c.epoch = e.current), 0) AS confirmed
+             WHERE c.gateway_id = s.gateway_id AND c.epoch = e.current), 0),
+            (SELECT min(o."offset") - 1 FROM gatecast.outcomes o
+             WHERE o.log_id = s.log_id AND o.kind IN ('parked', 'held'))) AS confirmed
         FROM gatecast.gateway_streams s WHERE s.head > s.trimmed_through
     ), candidate AS MATERIALIZED (
         SELECT l.* FROM log l CROSS JOIN LATERAL (
@@ -495,6 +500,12 @@ BEGIN
         FOR NO KEY UPDATE OF s SKIP LOCKED
     ), moved AS (
         UPDATE gatecast.gateway_streams s SET trimmed_through = h.through FROM held h WHERE s.gateway_id = h.gateway_id
+    ), lost AS (
+        -- The caps remove also what is parked or held: then nobody believes that nothing is missing (promise P6).
+        UPDATE gatecast.cursors c SET resync_reason = 'retention' FROM held h
+        WHERE c.gateway_id = h.gateway_id AND EXISTS (
+            SELECT FROM gatecast.outcomes o WHERE o.log_id = h.log_id AND o.replica = c.replica
+              AND o."offset" <= h.through AND o.kind IN ('parked', 'held'))
     ), forgotten AS (
         DELETE FROM gatecast.outcomes o USING held h WHERE o.log_id = h.log_id AND o."offset" <= h.through
     ), gone AS (

@@ -1,0 +1,52 @@
+"""What one connection is not sent, because its consumer rejected something."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from gatecast.events import RecordedEvent
+from gatecast.storage.contract import Entity, Withheld
+
+
+class ParkingLot:
+    """The parked entities of one connection, and what of it was published again; knows no I/O.
+
+    A decision about an entity ends the connection, so entities are only ever added here.
+    """
+
+    def __init__(self) -> None:
+        self._parked: set[Entity] = set()
+        self._released: frozenset[int] = frozenset()
+        #: Offset and entity of each event that was sent and is not confirmed.
+        self._sent: deque[tuple[int, Entity]] = deque()
+
+    def fill(self, withheld: Withheld) -> None:
+        """Begin with what is stored."""
+        self._parked |= withheld.parked
+        self._released = withheld.released
+
+    def admits(self, event: RecordedEvent) -> bool:
+        """Whether this event may be sent."""
+        return event.offset not in self._released and _entity(event) not in self._parked
+
+    def holds(self, event: RecordedEvent) -> bool:
+        """Whether this event waits for a decision; the others that are not admitted come again as later events."""
+        return event.offset not in self._released and _entity(event) in self._parked
+
+    def remember(self, events: Iterable[RecordedEvent]) -> None:
+        """Note what was sent, so that a rejection finds its entity."""
+        self._sent.extend((event.offset, _entity(event)) for event in events)
+
+    def settle(self, offset: int) -> None:
+        """Forget what is confirmed."""
+        while self._sent and self._sent[0][0] <= offset:
+            self._sent.popleft()
+
+    def park(self, offset: int) -> None:
+        """Admit no further event of the entity that this sent event is about."""
+        self._parked.update(entity for sent, entity in self._sent if sent == offset)
+
+
+def _entity(event: RecordedEvent) -> Entity:
+    return event.entity_type, event.entity_id

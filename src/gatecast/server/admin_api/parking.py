@@ -1,0 +1,66 @@
+"""`/api/v1/gateways/{id}/parked`: entities of which a gateway rejected an event, and what becomes of them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from gatecast.errors import NotFound
+from gatecast.server.admin_api.context import AdminContext, Context, Organization
+from gatecast.server.admin_api.models import ParkedEntityName, ParkedPage, ParkedView
+from gatecast.server.admin_api.paths import GatewayId, Limit
+
+router = APIRouter(prefix="/api/v1/gateways/{gateway_id}/parked", tags=["gateways"])
+
+
+@router.get("")
+async def list_parked(
+    gateway_id: GatewayId,
+    context: Context,
+    organization: Organization,
+    after: Annotated[int, Query(ge=0, le=2**63 - 1, description="`next` of the page before.")] = 0,
+    limit: Limit = 100,
+) -> ParkedPage:
+    """What waits for a decision: the rejected event, its reason, and how much is held behind it."""
+    await context.gateways.get(organization, gateway_id)
+    found = await context.hub.storage.parking.parked(gateway_id, after=after, limit=limit + 1)
+    items = [
+        ParkedView(
+            entity_type=each.entity_type,
+            entity_id=each.entity_id,
+            replica=each.replica,
+            offset=each.offset,
+            event_id=each.event_id,
+            reason=each.reason,
+            rejected_at=each.rejected_at,
+            held=each.held,
+        )
+        for each in found[:limit]
+    ]
+    return ParkedPage(items=items, next=items[-1].offset if len(found) > limit else None)
+
+
+@router.post("/retry", status_code=204)
+async def retry_parked(
+    gateway_id: GatewayId, body: ParkedEntityName, context: Context, organization: Organization
+) -> None:
+    """Try the rejected event again, with what is held behind it: all of it comes as new events, in order."""
+    await _resolve(context, organization, gateway_id, body, retry=True)
+
+
+@router.post("/skip", status_code=204)
+async def skip_parked(
+    gateway_id: GatewayId, body: ParkedEntityName, context: Context, organization: Organization
+) -> None:
+    """Leave the rejected event out, and send what is held behind it, as new events, in order."""
+    await _resolve(context, organization, gateway_id, body, retry=False)
+
+
+async def _resolve(
+    context: AdminContext, organization: str, gateway_id: str, name: ParkedEntityName, *, retry: bool
+) -> None:
+    await context.gateways.get(organization, gateway_id)
+    entity = (name.entity_type.strip(), name.entity_id.strip())
+    if not await context.hub.delivery.resolve(gateway_id, name.replica.strip(), entity, retry=retry):
+        raise NotFound("parked entity", " ".join(entity))

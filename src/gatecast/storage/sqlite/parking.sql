@@ -1,0 +1,60 @@
+-- name: lock_log
+-- Nobody appends until this transaction ends: there is one writer at a time.
+SELECT log_id, head FROM gateway_streams WHERE gateway_id = $1
+
+-- name: entities
+-- What is parked or held for a replica.
+SELECT DISTINCT o.kind, e.entity_type, e.entity_id
+FROM gateway_streams s
+JOIN outcomes o ON o.log_id = s.log_id
+JOIN events e ON e.log_id = o.log_id AND e."offset" = o."offset"
+WHERE s.gateway_id = $1 AND o.replica = $2 AND o.kind IN ('parked', 'held')
+
+-- name: released
+SELECT o."offset" FROM gateway_streams s JOIN outcomes o ON o.log_id = s.log_id
+WHERE s.gateway_id = $1 AND o.replica = $2 AND o.kind = 'released' AND o."offset" > $3
+
+-- name: to_release
+-- The events of an entity from the first held one up to $5, without those that were published again already.
+SELECT e."offset", e.type, e.action, e.entity_type, e.entity_id, e.payload, e.originated_at, e.trace_parent
+FROM events e
+WHERE e.log_id = $1 AND e.entity_type = $3 AND e.entity_id = $4 AND e."offset" <= $5 AND e."offset" >= (
+        SELECT min(o."offset") FROM outcomes o
+        JOIN events h ON h.log_id = o.log_id AND h."offset" = o."offset"
+        WHERE o.log_id = $1 AND o.replica = $2 AND o.kind = 'held' AND h.entity_type = $3 AND h.entity_id = $4)
+    AND NOT EXISTS (
+        SELECT 1 FROM outcomes r
+        WHERE r.log_id = $1 AND r.replica = $2 AND r."offset" = e."offset" AND r.kind = 'released')
+ORDER BY e."offset"
+
+-- name: note_released
+INSERT INTO outcomes (log_id, replica, "offset", kind, reason, recorded_at) VALUES ($1, $2, $3, 'released', '', now())
+ON CONFLICT (log_id, "offset", replica) DO UPDATE SET kind = excluded.kind, recorded_at = excluded.recorded_at
+
+-- name: parked
+-- The first rejected event of each entity, and how many later ones of it wait with it.
+SELECT o.replica, e.entity_type, e.entity_id, o."offset", e.event_id, o.reason, o.recorded_at,
+       (SELECT count(*) FROM outcomes h
+        JOIN events f ON f.log_id = h.log_id AND f."offset" = h."offset"
+        WHERE h.log_id = o.log_id AND h.replica = o.replica AND h.kind IN ('parked', 'held')
+          AND h."offset" <> o."offset" AND f.entity_type = e.entity_type AND f.entity_id = e.entity_id) AS held
+FROM gateway_streams s
+JOIN outcomes o ON o.log_id = s.log_id
+JOIN events e ON e.log_id = o.log_id AND e."offset" = o."offset"
+WHERE s.gateway_id = $1 AND o.kind = 'parked' AND o."offset" > $2 AND NOT EXISTS (
+    SELECT 1 FROM outcomes p JOIN events g ON g.log_id = p.log_id AND g."offset" = p."offset"
+    WHERE p.log_id = o.log_id AND p.replica = o.replica AND p.kind = 'parked' AND p."offset" < o."offset"
+      AND g.entity_type = e.entity_type AND g.entity_id = e.entity_id)
+ORDER BY o."offset", o.replica LIMIT $3
+
+-- name: resolve
+UPDATE outcomes SET kind = $5
+WHERE log_id = (SELECT s.log_id FROM gateway_streams s WHERE s.gateway_id = $1)
+  AND replica = $2 AND kind = 'parked'
+  AND EXISTS (SELECT 1 FROM events e WHERE e.log_id = outcomes.log_id AND e."offset" = outcomes."offset"
+                AND e.entity_type = $3 AND e.entity_id = $4)
+
+-- name: dismiss_replica
+-- Its connections hold what they held; the next one is told anew what to hold.
+UPDATE connections SET dismissal = 'restarting'
+WHERE gateway_id = $1 AND replica = $2 AND protocol = 'gatecast.v2' AND dismissal IS NULL

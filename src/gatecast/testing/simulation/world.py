@@ -348,8 +348,9 @@ class SimulatedWorld:
 
     async def _crash_pod(self) -> None:
         pod = self._some_pod()
-        await pod.crash(silently=self.random.random() < 0.3)
+        # At once: one that is draining is removed at its end, too, perhaps meanwhile.
         self.pods.remove(pod)
+        await pod.crash(silently=self.random.random() < 0.3)
         await self._start_pod()
 
     async def _drain_pod(self) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 import time
 
 import pytest
@@ -43,7 +44,20 @@ def test_time_stands_still_while_somebody_works() -> None:
             await asyncio.sleep(0)
         return asyncio.get_running_loop().time()
 
-    assert run_in_virtual_time(run()) == 0
+    assert run_in_virtual_time(run()) < 1e-6
+
+
+def test_whoever_is_woken_a_moment_too_early_is_not_woken_for_ever() -> None:
+    async def run() -> float:
+        due = 0.1 + 0.2
+        await asyncio.sleep(0.3 - 1e-7)
+        while (rest := due - asyncio.get_running_loop().time()) > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(rest):
+                    await asyncio.Event().wait()
+        return asyncio.get_running_loop().time()
+
+    assert 0.3 <= run_in_virtual_time(run()) < 0.3001
 
 
 def test_a_time_limit_rings_before_what_takes_longer() -> None:

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 import time
+from contextlib import suppress
 
 import pytest
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from gatecast.controlplane.change import begin_change
+from gatecast.controlplane.gateways import QUERIES
 from gatecast.controlplane.placements import (
     PLACEMENTS,
     DeploymentState,
@@ -98,6 +99,9 @@ class Acknowledgements:
         while self._waiting:
             batch = list(self._waiting)[:_BATCH]
             async with self._hub.storage.database.transaction() as transaction:
+                # The same locks in the same order as changes take, so that no two wait for each other.
+                for gateway_id, organization in sorted({(each.gateway_id, each.organization) for each in batch}):
+                    await transaction.execute(QUERIES["lock_gateway"], organization, gateway_id)
                 for each in batch:
                     await _apply(transaction, each)
             for each in batch:

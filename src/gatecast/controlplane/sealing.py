@@ -64,7 +64,8 @@ class Sealer:
             raise SecretKeyMissing
         try:
             return self._keys[key_id].decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], place.encode()).decode()
-        except InvalidTag:
+        except (InvalidTag, ValueError):
+            # A nonce that was cut short is a ValueError.
             raise SecretKeyMissing from None
 
 

@@ -1,0 +1,297 @@
+"""What gateways are told, in which order, and what their acknowledgements move; on every database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import pytest
+
+from gatecast import EventHub
+from gatecast.controlplane.acknowledgements import Acknowledgement
+from gatecast.controlplane.artifact_store import ArtifactStore, StoredArtifact
+from gatecast.controlplane.artifacts import deployable_of
+from gatecast.controlplane.change import begin_change
+from gatecast.controlplane.documents import MODELS
+from gatecast.controlplane.families import LLM_PROVIDER, LLM_PROXY, MCP_PROXY, REST_API, Family
+from gatecast.controlplane.gateways import GatewayFields, Gateways
+from gatecast.controlplane.placements import Deployment, DeploymentState, deploy
+from gatecast.controlplane.resources import Resources
+from gatecast.controlplane.sealing import Sealer
+from gatecast.storage.contract import ReadRequest
+from gatecast.testing.eventually import eventually
+
+OpenHub = Callable[[], AbstractAsyncContextManager[EventHub]]
+
+_ORGANIZATION = "default"
+
+_DOCUMENTS: dict[Family, dict[str, Any]] = {
+    LLM_PROVIDER: {"template": "openai", "upstream": {"url": "https://llm.example.test/v1"}},
+    LLM_PROXY: {"context": "/demo-proxy"},
+    MCP_PROXY: {"context": "/demo-mcp", "upstream": {"url": "https://mcp.example.test/mcp"}},
+    REST_API: {
+        "context": "/demo-api",
+        "upstream": {"main": {"url": "http://backend.example.test:8080"}},
+        "operations": [{"method": "GET", "path": "/items"}],
+    },
+}
+
+
+@dataclass(frozen=True)
+class _Site:
+    """An installation with some gateways."""
+
+    hub: EventHub
+    resources: Resources
+    gateways: list[str]
+
+    async def make(self, family: Family, name: str = "Demo", **fields: object) -> StoredArtifact:
+        """An artifact on every gateway."""
+        document = {"name": name, "version": "v1.0", **_DOCUMENTS[family], **fields}
+        return await self.resources.artifacts.create(
+            _ORGANIZATION, family, MODELS[family.kind].model_validate(document), gateways=self.gateways
+        )
+
+    async def deployments(self, artifact: StoredArtifact) -> list[Deployment]:
+        """Its newest revision on each gateway."""
+        return [each.deployment for each in await self.resources.artifacts.running(artifact.id)]
+
+    async def state(self, artifact: StoredArtifact) -> DeploymentState:
+        """The state of its newest revision on the first gateway."""
+        return (await self.deployments(artifact))[0].state
+
+    def report(self, deployment: Deployment, *, deployed: bool = True, error: str = "", named: bool = True) -> None:
+        """The gateway says what became of this event."""
+        self.resources.acknowledgements.report(
+            Acknowledgement(
+                organization=_ORGANIZATION,
+                gateway_id=deployment.gateway_id,
+                artifact_id=deployment.artifact_id,
+                deployment_id=deployment.id if named else "",
+                performed_at=datetime.fromtimestamp(deployment.performed_at / 1000, UTC),
+                deployed=deployed,
+                succeeded=not error,
+                error_code=error,
+            )
+        )
+
+    async def acknowledge(
+        self, deployment: Deployment, *, deployed: bool = True, error: str = "", named: bool = True
+    ) -> None:
+        """The same, stored at once."""
+        self.report(deployment, deployed=deployed, error=error, named=named)
+        await self.resources.acknowledgements.flush()
+
+    async def told(self, *, after: int = 0) -> list[tuple[str, dict[str, Any]]]:
+        """Type and data of the first gateway's events behind this offset."""
+        request = ReadRequest(gateway_id=self.gateways[0], after=after, max_events=1_000, max_bytes=1 << 24)
+        [result] = await self.hub.storage.log.read([request])
+        assert result is not None
+        return [(event.type, json.loads(event.payload)) for event in result.events]
+
+
+@asynccontextmanager
+async def _open(open_hub: OpenHub, gateways: int) -> AsyncIterator[_Site]:
+    async with open_hub() as hub:
+        made = [await Gateways(hub).create(_ORGANIZATION, GatewayFields(name=f"edge-{n}")) for n in range(gateways)]
+        yield _Site(hub, Resources.on(hub, Sealer([bytes(32)])), sorted(each.id for each in made))
+
+
+# --- acknowledgements -------------------------------------------------------------------------------------------------
+
+
+async def test_s36_an_acknowledgement_moves_its_own_revision_only(open_hub: OpenHub) -> None:
+    async with _open(open_hub, 1) as site:
+        api = await site.make(REST_API)
+        [first] = await site.deployments(api)
+        await site.resources.artifacts.deploy(_ORGANIZATION, REST_API, api.id, first.gateway_id)
+        await site.acknowledge(first)
+        assert await site.state(api) is DeploymentState.PENDING
+        [second] = await site.deployments(api)
+        await site.acknowledge(second)
+        assert await site.state(api) is DeploymentState.DEPLOYED
+
+
+async def test_a_failure_of_one_replica_counts_behind_the_success_of_another(open_hub: OpenHub) -> None:
+    async with _open(open_hub, 1) as site:
+        api = await site.make(REST_API)
+        [deployment] = await site.deployments(api)
+        await site.acknowledge(deployment)
+        await site.acknowledge(deployment, error="INVALID_CONFIG")
+        [failed] = await site.deployments(api)
+        assert (failed.state, failed.reason) == (DeploymentState.FAILED, "INVALID_CONFIG")
+        await site.acknowledge(deployment)
+        assert await site.state(api) is DeploymentState.FAILED
+
+
+async def test_an_undeploy_names_the_deployment_only_where_the_gateway_is_known_to_have_it(open_hub: OpenHub) -> None:
+    async with _open(open_hub, 1) as site:
+        api = await site.make(REST_API)
+        [deployment] = await site.deployments(api)
+        await site.resources.artifacts.undeploy(_ORGANIZATION, REST_API, api.id, deployment.gateway_id)
+        assert (await site.told())[-1][1]["deploymentId"] == ""
+        await site.resources.artifacts.deploy(_ORGANIZATION, REST_API, api.id, deployment.gateway_id)
+        [deployment] = await site.deployments(api)
+        await site.acknowledge(deployment)
+        await site.resources.artifacts.undeploy(_ORGANIZATION, REST_API, api.id, deployment.gateway_id)
+        assert (await site.told())[-1][1]["deploymentId"] == deployment.id
+
+
+async def test_a_gateway_with_another_deployment_than_it_said_is_asked_to_undeploy_whatever_it_has(
+    open_hub: OpenHub,
+) -> None:
+    async with _open(open_hub, 1) as site:
+        api = await site.make(REST_API)
+        [deployment] = await site.deployments(api)
+        await site.acknowledge(deployment)
+        await site.resources.artifacts.undeploy(_ORGANIZATION, REST_API, api.id, deployment.gateway_id)
+        [undeploying] = await site.deployments(api)
+        told = len(await site.told())
+        await site.acknowledge(undeploying, deployed=False, error="DEPLOYMENT_ID_MISMATCH")
+        [(kind, data)] = await site.told(after=told)
+        assert (kind, data["deploymentId"]) == ("api.undeployed", "")
+        assert await site.state(api) is DeploymentState.UNDEPLOYING
+        [again] = await site.deployments(api)
+        await site.acknowledge(again, deployed=False, named=False)
+        assert await site.state(api) is DeploymentState.UNDEPLOYED
+
+
+async def test_acknowledgements_and_changes_take_their_locks_in_one_order(
+    postgres_url: str, open_hub: OpenHub, request: pytest.FixtureRequest
+) -> None:
+    if "postgresql" not in request.node.name:
+        pytest.skip("one writer at a time: nothing to lock")
+    async with _open(open_hub, 2) as site:
+        api = await site.make(REST_API)
+        first, second = await site.deployments(api)
+        async with begin_change(site.hub) as change:
+            await change.lock_gateways(_ORGANIZATION, site.gateways)
+            artifact = await ArtifactStore(Sealer([bytes(32)])).find(
+                change.transaction, _ORGANIZATION, REST_API, api.id
+            )
+            deployable = await deployable_of(change, artifact)
+            await deploy(change, deployable, second.gateway_id, artifact.content_id)
+            site.report(first)
+            site.report(second)
+            flushing = asyncio.create_task(site.resources.acknowledgements.flush())
+            await _somebody_waits_for_a_lock(postgres_url)
+            await deploy(change, deployable, first.gateway_id, artifact.content_id)
+        await flushing
+        assert [each.state for each in await site.deployments(api)] == [DeploymentState.PENDING] * 2
+
+
+async def _somebody_waits_for_a_lock(url: str) -> None:
+    observer = await asyncpg.connect(url)
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    try:
+        await eventually(lambda: observer.fetchval(query), within=10)
+    finally:
+        await observer.close()
+
+
+# --- the desired state once more --------------------------------------------------------------------------------------
+
+
+async def test_everything_is_told_again_in_the_order_that_a_gateway_needs(open_hub: OpenHub) -> None:
+    async with _open(open_hub, 1) as site:
+        [gateway] = site.gateways
+        artifacts = site.resources.artifacts
+        # Created in an order that is not the one that is needed, as ids are random.
+        provider = await site.make(LLM_PROVIDER, "Provider")
+        proxies = [
+            await site.make(LLM_PROXY, f"Proxy {n}", context=f"/proxy-{n}", provider={"id": provider.id})
+            for n in range(3)
+        ]
+        stopped_provider = await site.make(LLM_PROVIDER, "Stopped provider")
+        stopped_proxy = await site.make(LLM_PROXY, "Stopped", context="/stopped", provider={"id": stopped_provider.id})
+        await artifacts.undeploy(_ORGANIZATION, LLM_PROXY, stopped_proxy.id, gateway)
+        await artifacts.undeploy(_ORGANIZATION, LLM_PROVIDER, stopped_provider.id, gateway)
+        gone_provider = await site.make(LLM_PROVIDER, "Gone provider")
+        gone_proxy = await site.make(LLM_PROXY, "Gone", context="/gone", provider={"id": gone_provider.id})
+        await artifacts.delete(_ORGANIZATION, LLM_PROXY, gone_proxy.id)
+        await artifacts.delete(_ORGANIZATION, LLM_PROVIDER, gone_provider.id)
+        await site.resources.keys.create(_ORGANIZATION, LLM_PROVIDER, provider.id, "a-key")
+
+        told = len(await site.told())
+        assert await site.resources.desired_state.publish_all(_ORGANIZATION, gateway) == 8
+        again = await site.told(after=told)
+        assert [kind for kind, _ in again] == [
+            "llmproxy.deleted",
+            "llmprovider.deleted",
+            "llmproxy.undeployed",
+            "llmprovider.undeployed",
+            "llmprovider.deployed",
+            "apikey.created",
+            *["llmproxy.deployed"] * 3,
+        ]
+        assert {data["proxyId"] for kind, data in again if kind == "llmproxy.deployed"} == {each.id for each in proxies}
+
+
+async def test_what_is_told_again_is_newer_and_waits_for_its_own_acknowledgement(open_hub: OpenHub) -> None:
+    async with _open(open_hub, 1) as site:
+        api = await site.make(REST_API)
+        [before] = await site.deployments(api)
+        await site.acknowledge(before)
+        await site.resources.desired_state.publish_all(_ORGANIZATION, site.gateways[0])
+        [again] = await site.deployments(api)
+        assert again.id == before.id
+        assert again.performed_at > before.performed_at
+        await site.acknowledge(before)
+        assert await site.state(api) is DeploymentState.PENDING
+        await site.acknowledge(again)
+        assert await site.state(api) is DeploymentState.DEPLOYED
+
+
+async def test_a_key_that_was_revoked_is_revoked_once_more(open_hub: OpenHub) -> None:
+    async with _open(open_hub, 1) as site:
+        api = await site.make(REST_API)
+        keys = site.resources.keys
+        for name in ("kept", "ended", "back-again"):
+            await keys.create(_ORGANIZATION, REST_API, api.id, name)
+        for name in ("ended", "back-again"):
+            await keys.revoke(_ORGANIZATION, REST_API, api.id, name)
+        await keys.create(_ORGANIZATION, REST_API, api.id, "back-again")
+        told = len(await site.told())
+        await site.resources.desired_state.publish_all(_ORGANIZATION, site.gateways[0])
+        again = [(kind, data.get("keyName") or data.get("name")) for kind, data in await site.told(after=told)]
+        assert again[0][0] == "api.deployed"
+        assert again[1] == ("apikey.revoked", "ended")
+        assert sorted(again[2:]) == [("apikey.created", "back-again"), ("apikey.created", "kept")]
+
+
+async def test_what_was_handled_and_not_acknowledged_is_told_again_and_nothing_else(open_hub: OpenHub) -> None:
+    async with _open(open_hub, 1) as site:
+        [gateway] = site.gateways
+        answered, silent = await site.make(REST_API, "Answered"), await site.make(REST_API, "Silent", context="/silent")
+        [deployment] = await site.deployments(answered)
+        await site.acknowledge(deployment)
+        handled = len(await site.told())
+        waiting = await site.make(REST_API, "Waiting", context="/waiting")
+        look_again = await site.resources.desired_state.publish_unanswered(_ORGANIZATION, gateway, handled)
+        assert look_again == handled + 1
+        again = [data["apiId"] for _, data in await site.told(after=handled + 1)]
+        assert again == [silent.id]
+        # Everything is acknowledged: there is nothing to look for.
+        for each in (silent, waiting):
+            [deployment] = await site.deployments(each)
+            await site.acknowledge(deployment)
+        assert await site.resources.desired_state.publish_unanswered(_ORGANIZATION, gateway, handled + 2) is None
+
+
+async def test_a_deletion_that_was_handled_is_forgotten(open_hub: OpenHub) -> None:
+    async with _open(open_hub, 1) as site:
+        [gateway] = site.gateways
+        api = await site.make(REST_API)
+        await site.resources.artifacts.delete(_ORGANIZATION, REST_API, api.id)
+        told = len(await site.told())
+        desired_state = site.resources.desired_state
+        assert await desired_state.publish_unanswered(_ORGANIZATION, gateway, told - 1) == told
+        assert await desired_state.publish_unanswered(_ORGANIZATION, gateway, told) is None
+        assert len(await site.told()) == told
+        assert await desired_state.publish_all(_ORGANIZATION, gateway) == 0

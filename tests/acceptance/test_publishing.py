@@ -106,9 +106,13 @@ async def test_s16_an_answer_that_is_lost_after_the_commit_does_not_double_the_e
 async def test_s17_an_unknown_or_deleted_gateway_is_refused_and_leaves_no_row(
     postgres: PostgresServer, new_database: NewDatabase
 ) -> None:
-    """404 for both, and an empty database behind it."""
+    """404 for both, and an empty database once the clean-up has seen that the gateway is gone."""
     url = postgres.url(await new_database())
-    async with Deployment(url) as deployment, _connected(url) as observer:
+    async with (
+        Deployment(url) as deployment,
+        _connected(url) as observer,
+        EventHub.open(settings=Settings(database=url)) as hub,
+    ):
         [pod] = await deployment.start("one")
         operator = await deployment.operator(pod)
         access = await operator.create_gateway("short-lived")
@@ -118,6 +122,8 @@ async def test_s17_an_unknown_or_deleted_gateway_is_refused_and_leaves_no_row(
             with pytest.raises(Refused) as refused:
                 await operator.publish(gateway_id)
             assert refused.value.status == 404
+        assert await observer.fetchval("SELECT count(*) FROM gatecast.events") <= 1
+        await hub.clean_up()
         for table in ("events", "gateway_streams", "cursors", "outcomes"):
             assert await observer.fetchval(f"SELECT count(*) FROM gatecast.{table}") == 0
 

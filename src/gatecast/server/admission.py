@@ -65,23 +65,26 @@ class Admission:
 
     def attempt(self, address: str) -> Refusal | None:
         """Count one attempt, before anything is looked up for it."""
-        if self.closed:
-            return Refusal(503, "this pod is shutting down; connect again, to another one")
         if not self._rate.allows(address):
             return Refusal(429, f"more than {self._settings.connect_rate:,} attempts a minute from one address")
+        return self._full(address)
+
+    def fits(self, gateway_id: str, address: str) -> Refusal | None:
+        """Whether this gateway may hold one connection more; asked again, because others came in meanwhile."""
+        limit = self._settings.max_connections_per_gateway
+        if self._gateways[gateway_id] >= limit:
+            return Refusal(429, f"this gateway holds {limit:,} connections to this pod, the limit")
+        return self._full(address)
+
+    def _full(self, address: str) -> Refusal | None:
+        if self.closed:
+            return Refusal(503, "this pod is shutting down; connect again, to another one")
         if self._total >= self._settings.max_connections:
             return Refusal(503, f"this pod holds {self._settings.max_connections:,} connections, its limit")
         if self._addresses[address] >= self._settings.max_connections_per_address:
             return Refusal(
                 429, f"{self._settings.max_connections_per_address:,} connections from one address are the limit"
             )
-        return None
-
-    def fits(self, gateway_id: str) -> Refusal | None:
-        """Whether this gateway may hold one connection more."""
-        limit = self._settings.max_connections_per_gateway
-        if self._gateways[gateway_id] >= limit:
-            return Refusal(429, f"this gateway holds {limit:,} connections to this pod, the limit")
         return None
 
     @contextmanager

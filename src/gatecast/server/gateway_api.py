@@ -165,7 +165,7 @@ async def connect(request: web.Request) -> web.StreamResponse:
         identity = await identify(request)
     if identity is None:
         return refuse(401, "the api-key is missing, unknown or revoked")
-    if (refusal := context.admission.fits(identity.gateway_id)) is not None:
+    if (refusal := context.admission.fits(identity.gateway_id, address)) is not None:
         return _refused(refusal)
     with context.admission.holding(identity.gateway_id, address):
         return await _serve(request, identity, wish, address)

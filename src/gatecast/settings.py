@@ -15,11 +15,14 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from secrets import token_hex
 from typing import Any, TypeAlias
 
-from gatecast.errors import SettingInvalid, shorten
+from gatecast.errors import SettingInvalid
 
 PREFIX = "GATECAST_"
 
 Networks: TypeAlias = "tuple[IPv4Network | IPv6Network, ...]"
+
+#: What Kubernetes tells every pod of services whose names begin with "gatecast".
+_SERVICE_LINK = re.compile(r"\w+_SERVICE_(HOST|PORT(_\w+)?)|\w+_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?")
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
 _UNITS = {"ms": 0.001, None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -29,7 +32,7 @@ def _option(default: Any, meaning: str, parse: Callable[[str], Any], *, secret: 
     metadata = {"meaning": meaning, "parse": parse, "secret": secret}
     if callable(default):
         return field(default_factory=default, metadata=metadata)
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata=metadata, repr=not secret)
 
 
 def _text(value: str) -> str:
@@ -216,8 +219,8 @@ def _show_duration(value: timedelta) -> str:
     seconds = value.total_seconds()
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
         if seconds and seconds % length == 0:
-            return f"{seconds / length:g}{unit}"
-    return f"{seconds * 1000:g}ms"
+            return f"{seconds / length:.0f}{unit}"
+    return f"{seconds * 1000:.15g}ms"
 
 
 def _parse(name: str, text: str, metadata: Mapping[str, Any]) -> object:
@@ -232,7 +235,5 @@ def _refuse_unknown(environment: Mapping[str, str]) -> None:
     """A misspelt variable would silently do nothing."""
     known = {variable(option.name) for option in fields(Settings)} | {"GATECAST_URL", "GATECAST_TOKEN"}
     for name in environment:
-        if name.startswith(PREFIX) and name not in known:
-            raise SettingInvalid(
-                name, shorten(environment[name]), "be one of the settings that `gatecast settings` lists"
-            )
+        if name.startswith(PREFIX) and name not in known and not _SERVICE_LINK.fullmatch(name):
+            raise SettingInvalid(name, "(hidden)", "be one of the settings that `gatecast settings` lists")

@@ -1,0 +1,99 @@
+"""Settings: where they come from, and what is said of those that cannot be used."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import fields
+from datetime import timedelta
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatecast import Settings
+from gatecast.errors import SettingInvalid
+from gatecast.settings import descriptions, parse_duration, show
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_default() -> None:
+    assert Settings.read({}).retention == timedelta(days=7)
+    environment = {"GATECAST_RETENTION": "12h"}
+    assert Settings.read(environment).retention == timedelta(hours=12)
+    assert Settings.read(environment, retention="5m").retention == timedelta(minutes=5)
+    assert Settings.read(environment, retention=None).retention == timedelta(hours=12)
+
+
+def test_a_misspelt_variable_is_refused_without_showing_its_value() -> None:
+    with pytest.raises(SettingInvalid, match="GATECAST_ADMIN_TOKENS") as refused:
+        Settings.read({"GATECAST_ADMIN_TOKENS": "a-secret"})
+    assert "a-secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "GATECAST_SERVICE_HOST",
+        "GATECAST_SERVICE_PORT",
+        "GATECAST_SERVICE_PORT_HTTP",
+        "GATECAST_PORT",
+        "GATECAST_PORT_8080_TCP",
+        "GATECAST_PORT_8080_TCP_ADDR",
+        "GATECAST_ADMIN_API_SERVICE_HOST",
+        "GATECAST_ADMIN_API_PORT_8080_TCP_PROTO",
+    ],
+)
+def test_what_kubernetes_says_of_a_service_named_gatecast_is_no_setting(name: str) -> None:
+    assert Settings.read({name: "tcp://10.0.0.1:8080"}).database == Settings().database
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("poll_interval", "0s", "longer than zero"),
+        ("poll_interval", "soon", "duration like 250ms"),
+        ("poll_interval", "9" * 400 + "d", "shorter"),
+        ("migrate", "maybe", "auto, always, never"),
+        ("notifications", "yes", "on, off"),
+        ("max_connections", "0", "from 1 to"),
+        ("max_connections", "1e3", "from 1 to"),
+        ("api_listen", "8080", "host:port"),
+        ("api_listen", "localhost:99999", "host:port"),
+        ("trusted_proxies", "10.0.0.0/8;192.0.2.1", "separated by commas"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named_with_its_rule(name: str, value: str, rule: str) -> None:
+    with pytest.raises(SettingInvalid, match=rule) as refused:
+        Settings.read({}, **{name: value})
+    assert f"GATECAST_{name.upper()}" in str(refused.value)
+
+
+def test_secrets_are_not_in_the_representation() -> None:
+    secrets = {one.name for one in descriptions() if one.secret}
+    assert secrets == {"database", "admin_token", "secret_key"}
+    shown = repr(Settings(database="postgresql://me:hunter2@db/gatecast", admin_token="hunter2", secret_key="hunter2"))
+    assert "hunter2" not in shown
+
+
+def test_every_default_is_read_back_from_what_is_shown() -> None:
+    defaults = Settings(pod_id="pod")
+    flags = {each.name: show(getattr(defaults, each.name)) for each in fields(Settings)}
+    assert Settings.read({}, **flags) == defaults
+
+
+def test_networks_may_be_single_addresses() -> None:
+    proxies = Settings.read({}, trusted_proxies="10.0.0.0/8, 192.0.2.1,").trusted_proxies
+    assert proxies == (ip_network("10.0.0.0/8"), ip_network("192.0.2.1/32"))
+
+
+@given(st.integers(1, 10**9))
+def test_a_duration_is_shown_as_it_is_read(milliseconds: int) -> None:
+    duration = timedelta(milliseconds=milliseconds)
+    assert parse_duration(show(duration)) == duration
+
+
+@given(st.text(max_size=30))
+def test_whatever_is_written_as_a_setting_is_read_or_refused(text: str) -> None:
+    for one in descriptions():
+        with suppress(SettingInvalid):
+            Settings.read({}, **{one.name: text})

@@ -26,6 +26,7 @@ from gatecast.server.admission import RETRY_AFTER, Admission, Refusal, client_ad
 from gatecast.server.deployment_observer import DeploymentObserver
 from gatecast.server.gateway_rest import Answer, GatewayRest
 from gatecast.server.gateway_socket import MAX_FRAME_BYTES, GatewaySocket, open_session
+from gatecast.server.request_bodies import json_of
 from gatecast.settings import Settings
 from gatecast.storage.contract import Connection
 from gatecast.telemetry import get_logger
@@ -288,10 +289,7 @@ async def receive_manifest(request: web.Request) -> web.Response:
         return refuse(401, "the api-key is missing, unknown or revoked")
     if request.match_info["gateway_id"] != identity.gateway_id:
         return refuse(403, "the api-key belongs to another gateway")
-    try:
-        manifest = await request.json()
-    except ValueError:
-        return refuse(400, "the body must be JSON")
+    manifest = await json_of(request)
     if not isinstance(manifest, dict):
         return refuse(400, "the body must be a JSON object")
     await request.app[CONTEXT].gateways.record_manifest(identity.gateway_id, manifest)

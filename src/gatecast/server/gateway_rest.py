@@ -5,11 +5,10 @@ A list that cannot be produced is 503 and never empty: a gateway deletes what a 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeAlias
 
-from aiohttp import BodyPartReader, web
+from aiohttp import web
 
 from gatecast.controlplane.artifact_events import written
 from gatecast.controlplane.documents import Kind
@@ -21,6 +20,7 @@ from gatecast.controlplane.resources import Resources
 from gatecast.controlplane.subscriptions import RecordKind, SubscriptionRecord
 from gatecast.errors import InvalidValue
 from gatecast.server.packages import imported, tar_of, zip_of
+from gatecast.server.request_bodies import file_of, json_of
 
 #: Most deployments in one batch, and most artifacts in one question; a gateway asks for 50 and for what it has.
 MAX_BATCH = 500
@@ -90,7 +90,7 @@ class GatewayRest:
 
     async def import_artifacts(self, request: web.Request, identity: GatewayIdentity) -> web.Response:
         """What was made on the gateway itself: stored and shown."""
-        items = imported(await _file(request, "artifacts"))
+        items = imported(await file_of(request, "artifacts"))
         results = await self._imports.store(identity.organization, identity.gateway_id, items)
         failed = sum(bool(each.error) for each in results.values())
         shown = {
@@ -222,40 +222,10 @@ def _record(record: SubscriptionRecord, names: tuple[str, ...]) -> dict[str, Any
 
 async def _strings(request: web.Request, field: str, most: int) -> list[str]:
     """A field of the body that is a list of texts, each once, in their order."""
-    try:
-        body = json.loads(await request.read())
-    except (ValueError, RecursionError):
-        raise InvalidValue("body", "", "be JSON") from None
+    body = await json_of(request)
     values = body.get(field) if isinstance(body, dict) else None
     if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
         raise InvalidValue(field, type(values).__name__, "be a list of texts")
     if len(values) > most:
         raise InvalidValue(field, len(values), f"have at most {most:,} entries")
     return list(dict.fromkeys(values))
-
-
-async def _file(request: web.Request, field: str) -> bytes:
-    """A file of a multipart body."""
-    if not request.content_type.startswith("multipart/"):
-        raise InvalidValue("body", request.content_type, "be multipart/form-data")
-    try:
-        async for part in await request.multipart():
-            if isinstance(part, BodyPartReader) and part.name == field:
-                return await _bounded(part)
-    except (ValueError, AssertionError, RuntimeError) as problem:
-        raise InvalidValue("body", type(problem).__name__, "be multipart/form-data") from problem
-    raise InvalidValue(field, "", "be a file in the body")
-
-
-#: Largest file of an import, in bytes.
-MAX_FILE_BYTES = 16 * 1024 * 1024
-
-
-async def _bounded(part: BodyPartReader) -> bytes:
-    """The file; the framework's own limit holds for whole bodies that it reads itself only."""
-    read = bytearray()
-    while chunk := await part.read_chunk():
-        read += chunk
-        if len(read) > MAX_FILE_BYTES:
-            raise InvalidValue("artifacts", len(read), f"be at most {MAX_FILE_BYTES:,} bytes")
-    return bytes(read)

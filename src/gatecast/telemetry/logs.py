@@ -8,13 +8,6 @@ from typing import Any
 
 import structlog
 
-if not structlog.is_configured():
-    # Inside somebody's program, say only what matters, and not where its output goes. Its own configuration wins.
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-
 
 def get_logger(name: str) -> Any:  # noqa: ANN401 - structlog's loggers are dynamic by design
     """A logger that names the part it speaks for."""
@@ -23,21 +16,28 @@ def get_logger(name: str) -> Any:  # noqa: ANN401 - structlog's loggers are dyna
 
 def configure_logs(*, format_name: str, pod_id: str, level: int = logging.INFO) -> None:
     """Send log lines to standard error, as `text` for people or as `json` for machines."""
-    renderer: Any = (
-        structlog.processors.JSONRenderer()
-        if format_name == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
-    )
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
+        processors=_processors(format_name),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     if pod_id:
         structlog.contextvars.bind_contextvars(pod=pod_id)
+
+
+def _processors(format_name: str) -> list[Any]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        # A plain traceback: a pretty one would show the variables, and secrets among them.
+        structlog.processors.format_exc_info,
+        structlog.processors.JSONRenderer()
+        if format_name == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0),
+    ]
+
+
+if not structlog.is_configured():
+    # Inside somebody's program, say only what matters. Its own configuration wins.
+    configure_logs(format_name="text", pod_id="", level=logging.WARNING)

@@ -1,0 +1,34 @@
+"""Log lines say what happened and no secrets."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+_FAILURE = """
+import gatecast
+from gatecast.telemetry import configure_logs, get_logger
+{configure}
+def fail(token):
+    raise ValueError("something went wrong")
+try:
+    fail("gct_a-secret-token")
+except ValueError:
+    get_logger("part").exception("request-failed", path="/here")
+"""
+
+
+@pytest.mark.parametrize("format_name", ["text", "json", None])
+def test_a_traceback_shows_no_variables(format_name: str | None) -> None:
+    """None: inside a program that configured nothing."""
+    configure = f"configure_logs(format_name={format_name!r}, pod_id='pod-1')" if format_name else ""
+    command = [sys.executable, "-c", _FAILURE.format(configure=configure)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stderr
+    assert "ValueError: something went wrong" in shown
+    assert "a-secret-token" not in shown.replace('fail("gct_a-secret-token")', "")
+    if format_name == "json":
+        line = json.loads(shown)
+        assert (line["event"], line["part"], line["path"], line["pod"]) == ("request-failed", "part", "/here", "pod-1")

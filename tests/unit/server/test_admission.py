@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ _PROXY = "10.0.0.1"
 _TRUSTED = (ip_network("10.0.0.0/8"),)
 
 
-def _admission(**limits: int) -> Admission:
+def _admission(**limits: Any) -> Admission:  # noqa: ANN401 - as Settings
     return Admission(Settings(**limits), clock=lambda: 0.0)
 
 

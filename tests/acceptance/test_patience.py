@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import tracemalloc
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import aiohttp
@@ -107,6 +109,33 @@ async def test_s22_a_client_that_never_reads_is_closed_and_hinders_nobody(
             await eventually(lambda: _has_closed(subscription), within=20)
             assert subscription.confirmed.offset == 0
             assert gateway.connections_made == 1
+
+
+async def test_clients_that_never_read_take_bounded_memory_however_much_waits_for_them(sqlite_url: str) -> None:
+    """What waits in the log stays there: at most ten times the largest event is held for each, client included."""
+    clients, waiting = 4, 40
+    bound = clients * 10 * MAX_PAYLOAD_BYTES
+    async with _listening(sqlite_url, SessionLimits()) as listener, AsyncExitStack() as connections:
+        known = [await listener.register(f"stuck-{number}") for number in range(clients)]
+        for gateway_id, _ in known:
+            for _ in range(waiting):
+                await listener.publish(gateway_id, padding=MAX_PAYLOAD_BYTES - 100)
+        assert clients * waiting * MAX_PAYLOAD_BYTES >= 4 * bound
+        gc.collect()
+        tracemalloc.start()
+        try:
+            for _, token in known:
+                await connections.enter_async_context(RawConnection.open(listener.url, token))
+            await eventually(lambda: _all_stuck(listener, clients), within=20)
+            gc.collect()
+            assert tracemalloc.get_traced_memory()[0] < bound
+        finally:
+            tracemalloc.stop()
+
+
+async def _all_stuck(listener: _Listener, clients: int) -> bool:
+    subscriptions = list(listener.hub.delivery.subscriptions)
+    return len(subscriptions) == clients and all(each.sent and not each.feed.wants_read for each in subscriptions)
 
 
 async def _has_closed(subscription: Subscription) -> bool:

@@ -14,6 +14,7 @@ from gatecast.cli.demo import demo
 from gatecast.cli.migrate import migrate
 from gatecast.cli.output import complaints, screen
 from gatecast.cli.publish import publish
+from gatecast.cli.reseal import reseal
 from gatecast.cli.serve import serve
 from gatecast.cli.settings import settings
 from gatecast.cli.tail import tail
@@ -35,6 +36,7 @@ app.command()(migrate)
 app.add_typer(gateway.app, name="gateway")
 app.add_typer(token.app, name="token")
 app.add_typer(admin_token.app, name="admin-token")
+app.command()(reseal)
 app.command()(publish)
 app.command()(tail)
 app.command()(gateway.why)

@@ -63,7 +63,7 @@ class ArtifactStore:
     def artifact_of(self, row: Row) -> StoredArtifact:
         """The artifact in a row."""
         family = BY_KIND[Kind(row["kind"])]
-        text = self._sealer.open(row["document"], place=_document_place(row["id"]))
+        text = self._sealer.open(row["document"], place=document_place(row["id"]))
         return StoredArtifact(
             id=row["id"],
             organization=row["organization"],
@@ -148,7 +148,7 @@ class ArtifactStore:
         return (
             document.name,
             document.version,
-            self._sealer.seal(text, place=_document_place(draft.id)),
+            self._sealer.seal(text, place=document_place(draft.id)),
             json.dumps(dict(draft.handles)),
             draft.content_id,
         )
@@ -239,7 +239,8 @@ def reference_to(provider: StoredArtifact) -> ProviderReference:
     )
 
 
-def _document_place(artifact_id: str) -> str:
+def document_place(artifact_id: str) -> str:
+    """Where an artifact's document is sealed for."""
     return f"document:{artifact_id}"
 
 

@@ -104,7 +104,7 @@ class Imports:
             _text(configuration.get("metadata"), "name"),
             _text(configuration.get("spec"), "displayName"),
             status,
-            self._sealer.seal(json.dumps(configuration), place=f"import:{artifact_id}"),
+            self._sealer.seal(json.dumps(configuration), place=import_place(artifact_id)),
             _text(item, "deployedAt"),
         )
         return ImportResult(artifact_id, status)
@@ -112,6 +112,11 @@ class Imports:
     async def of_gateway(self, gateway_id: str) -> list[ImportedArtifact]:
         """What a gateway has announced, by kind and handle."""
         return [_imported(row) for row in await self._database.fetch(IMPORTS["imported"], gateway_id)]
+
+
+def import_place(artifact_id: str) -> str:
+    """Where the configuration of an imported artifact is sealed for."""
+    return f"import:{artifact_id}"
 
 
 def _text(fields: object, name: str) -> str:

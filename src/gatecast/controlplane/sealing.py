@@ -42,16 +42,25 @@ class Sealer:
         """False: nothing can be sealed."""
         return self._newest is not None
 
-    def seal(self, text: str, *, place: str) -> bytes:
-        """The text as it may be stored.
+    @property
+    def newest_key_id(self) -> bytes:
+        """What everything begins with that the first key sealed.
 
         Raises:
             SecretKeyMissing: there is no key.
         """
         if self._newest is None:
             raise SecretKeyMissing
-        nonce = token_bytes(_NONCE_BYTES)
-        return self._newest + nonce + self._keys[self._newest].encrypt(nonce, text.encode(), place.encode())
+        return self._newest
+
+    def seal(self, text: str, *, place: str) -> bytes:
+        """The text as it may be stored.
+
+        Raises:
+            SecretKeyMissing: there is no key.
+        """
+        key_id, nonce = self.newest_key_id, token_bytes(_NONCE_BYTES)
+        return key_id + nonce + self._keys[key_id].encrypt(nonce, text.encode(), place.encode())
 
     def open(self, sealed: bytes, *, place: str) -> str:
         """The text that was sealed for this place.

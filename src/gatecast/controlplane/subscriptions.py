@@ -91,16 +91,16 @@ class Subscriptions:
             await transaction.execute(SUBSCRIPTIONS["delete_record"], *ids)
             return
         row = await transaction.fetch_one(SUBSCRIPTIONS["record"], *ids)
-        before = json.loads(self._sealer.open(row["body"], place=_place(*ids))) if row else {}
+        before = json.loads(self._sealer.open(row["body"], place=record_place(*ids))) if row else {}
         if verb == "updated" and row is None:
             # A gateway ignores an update of what it does not have, too.
             return
         fields = data if verb == "created" else _updated(kind, before, data)
-        body = self._sealer.seal(json.dumps(fields), place=_place(*ids))
+        body = self._sealer.seal(json.dumps(fields), place=record_place(*ids))
         await transaction.execute(SUBSCRIPTIONS["store_record"], *ids, str(fields.get("apiId") or ""), body)
 
     def _shown(self, row: Row) -> SubscriptionRecord:
-        place = _place(row["gateway_id"], row["kind"], row["id"])
+        place = record_place(row["gateway_id"], row["kind"], row["id"])
         return SubscriptionRecord(
             id=row["id"],
             api_id=row["api_id"],
@@ -118,7 +118,8 @@ def _updated(kind: RecordKind, before: Mapping[str, Any], data: Mapping[str, Any
     return {**data, **{name: data.get(name) or before.get(name) for name in _NEVER_UPDATED}}
 
 
-def _place(gateway_id: str, kind: str, record_id: str) -> str:
+def record_place(gateway_id: str, kind: str, record_id: str) -> str:
+    """Where a subscription, or a plan, is sealed for."""
     return f"{kind}:{gateway_id}:{record_id}"
 
 

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import stat
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import pytest
 
-from gatecast import EventHub, Settings
+from gatecast import Action, Event, EventHub, Settings
 from gatecast.controlplane.documents import MODELS
 from gatecast.controlplane.families import LLM_PROVIDER
-from gatecast.controlplane.resources import open_resources
+from gatecast.controlplane.gateways import GatewayFields, Gateways
+from gatecast.controlplane.resealing import reseal
+from gatecast.controlplane.resources import Resources, open_resources
 from gatecast.controlplane.sealing import Sealer, sealer_for
+from gatecast.controlplane.subscriptions import RecordKind
 from gatecast.errors import SecretKeyMissing, SettingInvalid
 from gatecast.server.pod import MIGRATIONS
+
+OpenHub = Callable[[], AbstractAsyncContextManager[EventHub]]
 
 _OLD, _NEW = bytes(range(32)), bytes(range(32, 64))
 
@@ -101,9 +110,9 @@ async def test_pods_that_start_at_once_make_one_key(tmp_path: Path) -> None:
 async def test_a_pod_with_another_key_does_not_start(tmp_path: Path) -> None:
     settings = Settings(database=f"sqlite:///{tmp_path / 'gatecast.db'}", migrate="always", secret_key=_setting(_OLD))
     async with EventHub.open(settings=settings, migrations=MIGRATIONS) as hub:
-        resources = await open_resources(hub, settings, None)
+        opened = await open_resources(hub, settings, None)
         document = MODELS[LLM_PROVIDER.kind].model_validate(_PROVIDER)
-        made = await resources.artifacts.create("default", LLM_PROVIDER, document)
+        made = await opened.artifacts.create("default", LLM_PROVIDER, document)
         other = replace(settings, secret_key=_setting(_NEW))
         with pytest.raises(SettingInvalid, match="every pod needs the same"):
             await open_resources(hub, other, None)
@@ -111,3 +120,53 @@ async def test_a_pod_with_another_key_does_not_start(tmp_path: Path) -> None:
         reopened = await open_resources(hub, both, None)
         found = await reopened.artifacts.get("default", LLM_PROVIDER, made.id)
         assert found.document == made.document
+
+
+async def test_after_resealing_the_old_key_is_not_needed(open_hub: OpenHub) -> None:
+    """In every table that holds something sealed; what another key sealed is never thrown away."""
+    async with open_hub() as hub:
+        database = hub.storage.database
+        gateway = (await Gateways(hub).create("default", GatewayFields(name="edge"))).id
+        old = Resources.on(hub, Sealer([_OLD]))
+        document = MODELS[LLM_PROVIDER.kind].model_validate(_PROVIDER)
+        made = await old.artifacts.create("default", LLM_PROVIDER, document, gateways=[gateway])
+        await old.imports.store("default", gateway, [{"dpid": "1", "status": "deployed", "configuration": {}}])
+        plan = {"planId": "plan-1", "planName": "Gold"}
+        await old.subscriptions.publish(
+            Event(
+                gateway_id=gateway,
+                type="subscriptionPlan.created",
+                action=Action.CREATE,
+                entity_type="subscriptionPlan",
+                entity_id="plan-1",
+                data=plan,
+            )
+        )
+        with pytest.raises(SecretKeyMissing):
+            await reseal(database, Sealer([_NEW]))
+        assert await reseal(database, Sealer([_NEW, _OLD])) == 5
+        assert await reseal(database, Sealer([_NEW, _OLD])) == 0
+        new = Resources.on(hub, Sealer([_NEW]))
+        assert (await new.artifacts.get("default", LLM_PROVIDER, made.id)).document == made.document
+        assert (await new.files.content(gateway, LLM_PROVIDER, made.id)).text
+        [secret] = await new.files.secrets(gateway, with_values=True)
+        assert secret.value == "Bearer a-credential"
+        [record] = await new.subscriptions.of_gateway(gateway, RecordKind.PLAN)
+        assert record.fields == plan
+        assert _sealed_columns() == {
+            "gatecast_artifacts.document",
+            "gatecast_secrets.value",
+            "gatecast_contents.content",
+            "gatecast_imported_artifacts.configuration",
+            "gatecast_subscription_records.body",
+        }
+
+
+def _sealed_columns() -> set[str]:
+    """Every column of the control plane's tables that holds sealed values."""
+    migrations = Path(str(resources.files("gatecast.controlplane.migrations"))).glob("*.sql")
+    found: set[str] = set()
+    for text in (path.read_text("utf-8") for path in migrations):
+        for table, body in re.findall(r"CREATE TABLE (\w+) \((.*?)^\);", text, re.DOTALL | re.MULTILINE):
+            found |= {f"{table}.{column}" for column in re.findall(r"(\w+)\s+bytea", body)}
+    return found

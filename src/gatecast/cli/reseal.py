@@ -1,0 +1,34 @@
+"""`gatecast reseal`: replace the key to what is stored of artifacts."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gatecast.cli.options import with_settings
+from gatecast.cli.output import JsonFlag, print_json, screen
+from gatecast.controlplane.resealing import reseal as reseal_all
+from gatecast.controlplane.sealing import sealer_for
+from gatecast.server.pod import MIGRATIONS, local_key_file
+from gatecast.settings import Settings
+from gatecast.storage.connect import open_storage
+
+
+@with_settings("database", "secret_key")
+def reseal(*, settings: Settings, as_json: JsonFlag = False) -> None:
+    """Encrypt with the first key what older keys encrypted, so that those can be removed from the setting.
+
+    First put the new key in front of the old one on every pod. Safe to repeat, and to run beside them.
+    """
+    count = asyncio.run(_reseal(settings))
+    if as_json:
+        print_json({"resealed": count})
+    elif count:
+        screen.print(f"encrypted {count:,} values with the first key; the others are not needed any more")
+    else:
+        screen.print("everything is encrypted with the first key already; the others are not needed any more")
+
+
+async def _reseal(settings: Settings) -> int:
+    sealer = sealer_for(settings.secret_key, local_key_file(settings.database))
+    async with open_storage(settings.database, extra_migrations=MIGRATIONS) as opened:
+        return await reseal_all(opened.storage.database, sealer)

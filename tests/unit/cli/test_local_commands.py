@@ -1,0 +1,82 @@
+"""Commands that work on the database itself."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from gatecast.cli.main import app
+
+_KEY = base64.b64encode(bytes(32)).decode()
+
+
+class _Shell:
+    """Runs `gatecast` on one database."""
+
+    def __init__(self, database: str) -> None:
+        self._database = database
+
+    def text(self, *arguments: str) -> str:
+        """What a command prints for people."""
+        result = CliRunner().invoke(app, [*arguments, "--database", self._database], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    def json(self, *arguments: str) -> Any:  # noqa: ANN401 - JSON
+        """What it prints for machines."""
+        return json.loads(self.text(*arguments, "--json"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shell(request: pytest.FixtureRequest, tmp_path: Path) -> _Shell:
+    """On the test's database."""
+    sqlite = request.param == "sqlite"
+    return _Shell(f"sqlite:///{tmp_path / 'gatecast.db'}" if sqlite else str(request.getfixturevalue("postgres_url")))
+
+
+def test_admin_tokens_are_created_listed_and_revoked(shell: _Shell) -> None:
+    shell.text("migrate")
+    assert shell.json("admin-token", "list") == []
+    made = shell.json("admin-token", "create", "team-a")
+    assert made["organization"] == "team-a"
+    [listed] = shell.json("admin-token", "list")
+    assert (listed["id"], listed["organization"]) == (made["id"], "team-a")
+    assert made["token"] not in shell.text("admin-token", "list")
+    assert made["id"] in shell.text("admin-token", "revoke", made["id"])
+    assert shell.json("admin-token", "list") == []
+    assert "admin-token create" in shell.text("admin-token", "list")
+
+
+def test_migrations_are_applied_once(shell: _Shell) -> None:
+    assert 1001 in shell.json("migrate")["applied"]
+    assert shell.json("migrate") == {"applied": []}
+    assert "up to date" in shell.text("migrate")
+
+
+def test_a_renewed_epoch_is_another_one(shell: _Shell) -> None:
+    shell.text("migrate")
+    before = shell.json("epoch", "show")["epoch"]
+    renewed = shell.json("epoch", "renew")
+    assert renewed["before"] == before != renewed["epoch"]
+    assert shell.json("epoch", "show")["epoch"] == renewed["epoch"]
+
+
+def test_nothing_is_sealed_in_an_empty_database(shell: _Shell) -> None:
+    shell.text("migrate")
+    assert shell.json("reseal", "--secret-key", _KEY) == {"resealed": 0}
+    assert "already" in shell.text("reseal", "--secret-key", _KEY)
+
+
+def test_settings_show_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATECAST_SECRET_KEY", _KEY)
+    monkeypatch.setenv("GATECAST_RETENTION", "36h")
+    for flags in ([], ["--json"]):
+        result = CliRunner().invoke(app, ["settings", *flags], catch_exceptions=False)
+        assert result.exit_code == 0
+        assert _KEY not in result.stdout
+        assert "36h" in result.stdout

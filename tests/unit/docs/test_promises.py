@@ -28,3 +28,11 @@ def test_every_promise_names_tests() -> None:
     promises = re.split(r"^## ", _TEXT, flags=re.MULTILINE)[1:]
     assert [each.split()[0] for each in promises] == [f"P{number}" for number in range(1, 11)]
     assert all("::test_" in each for each in promises)
+
+
+def test_every_scenario_has_a_test_with_its_number() -> None:
+    folders = (_ROOT / "tests", _ROOT / "src" / "gatecast" / "testing")
+    functions = set[str]().union(*(_functions(path) for folder in folders for path in folder.rglob("*.py")))
+    names = [name for name in functions if name.startswith("test_")]
+    tested = {int(number) for name in names for number in re.findall(r"_s(\d\d)(?=_)", name)}
+    assert tested == set(range(1, 41))

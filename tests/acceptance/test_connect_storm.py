@@ -25,8 +25,10 @@ _ROUNDS = 4
 async def test_s30_five_hundred_gateways_get_exactly_what_was_committed_while_pods_die_and_stand_still(
     postgres: PostgresServer, new_database: NewDatabase
 ) -> None:
-    """Three pods; events are published on all of them all the time. One dies, and everybody who was on it connects
-    elsewhere at once. Another one stands still, its gateways go away as well, and it runs on as if nothing had happened.
+    """Events are published on all pods all the time.
+
+    One pod dies, and everybody who was on it connects elsewhere at once. Another one stands still, its gateways go away
+    as well, and it runs on as if nothing had happened.
     """
     async with Deployment(postgres.url(await new_database())) as deployment, AsyncExitStack() as stack:
         dying, freezing, staying = pods = await deployment.start("dying", "freezing", "staying")

@@ -187,7 +187,7 @@ class Connection:
         if self._resynchronized:
             self._resynchronized = False
             sends += self._session.resynchronized()
-        delivered, settled = self._session.delivered, self._progress.position
+        delivered, settled = self._session.delivered, self._progress.settled
         if delivered is not None and settled is not None and delivered.epoch == settled.epoch:
             for offset, reason in self._rejections.unsent(delivered.offset):
                 sends += self._session.reject(Position(delivered.epoch, offset), reason)
@@ -196,10 +196,10 @@ class Connection:
 
 
 class _SentRejections:
-    """Which rejections this connection has sent, and which of them the server has certainly read.
+    """Which rejections this connection has sent, and which of them the server has certainly stored.
 
-    A reconnect tells the server how far we are but not what was rejected on the way, so a rejection is repeated on
-    the next connection unless a Ping that was sent behind it came back on this one.
+    It answers a Ping once it has stored what was rejected before. Until then a rejection is repeated on the next
+    connection, which begins in front of the event.
     """
 
     def __init__(self, progress: Progress) -> None:
@@ -225,7 +225,7 @@ class _SentRejections:
         return True
 
     def answered(self) -> None:
-        """The server has read everything in front of our Ping."""
+        """The server has stored everything in front of our Ping."""
         for offset in self._asked:
             self._progress.rejections.pop(offset, None)
         self._sent -= self._asked

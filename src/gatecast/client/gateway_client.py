@@ -145,7 +145,10 @@ class GatewayClient:
 
     @property
     def position(self) -> Position | None:
-        """Everything up to here was acknowledged or rejected; keep it, and pass it as `after` to the next client."""
+        """Where to continue: keep it, and pass it as `after` to the next client.
+
+        Everything up to here was acknowledged, or rejected and that is stored.
+        """
         return self._progress.position
 
     @property

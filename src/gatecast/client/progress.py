@@ -13,13 +13,21 @@ class Progress:
     def __init__(self, after: Position | None) -> None:
         self._epoch = after.epoch if after else None
         self._window = Window(after.offset if after else 0)
-        #: Reasons by offset, of this epoch, until the server has certainly read them.
+        #: Reasons by offset, of this epoch, until the server has certainly stored them.
         self.rejections: dict[int, str] = {}
 
     @property
-    def position(self) -> Position | None:
-        """Everything up to here is settled; None while nobody knows where delivery begins."""
+    def settled(self) -> Position | None:
+        """Everything up to here was acknowledged or rejected; None while nobody knows where delivery begins."""
         return Position(self._epoch, self._window.confirmed) if self._epoch else None
+
+    @property
+    def position(self) -> Position | None:
+        """Where to continue: it passes no rejection that the server may not have stored."""
+        if self._epoch is None:
+            return None
+        confirmed = self._window.confirmed
+        return Position(self._epoch, min(confirmed, min(self.rejections, default=confirmed + 1) - 1))
 
     def is_new(self, position: Position) -> bool:
         """False for an event that the user has had already."""

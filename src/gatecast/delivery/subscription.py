@@ -107,6 +107,12 @@ class Subscription:
         """Note that what became of it is stored."""
         self._unstored.discard(offset)
         self._report()
+        self.changed.set()
+
+    @property
+    def outcomes_stored(self) -> bool:
+        """True when it is stored of every event that was refused, or held, what became of it."""
+        return not self._unstored
 
     def _report(self) -> None:
         if not self._closed:

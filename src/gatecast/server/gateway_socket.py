@@ -200,7 +200,7 @@ class GatewaySocket:
             await self._perform(self._sent(events))
             self._subscription.mark_sent(events[-1].offset)
             metrics.delivered(len(events))
-        elif not self._outbox and self._unanswered_ping is None:
+        elif not self._outbox and not self._owes_pong:
             await self._subscription.changed.wait(max(0.0, self._session.next_tick_at - self._clock()))
 
     def _sent(self, events: Sequence[RecordedEvent]) -> list[Action]:
@@ -233,9 +233,15 @@ class GatewaySocket:
                 case ResyncDone():
                     await self._note_resynchronized()
 
+    @property
+    def _owes_pong(self) -> bool:
+        """Whether a Ping can be answered now: to a client that rejects, a Pong says that its rejections are stored."""
+        rejects = self._subscription.connection.rejects
+        return self._unanswered_ping is not None and (not rejects or self._subscription.outcomes_stored)
+
     async def _answer_ping(self) -> None:
-        payload, self._unanswered_ping = self._unanswered_ping, None
-        if payload is not None:
+        if self._unanswered_ping is not None and self._owes_pong:
+            payload, self._unanswered_ping = self._unanswered_ping, None
             async with asyncio.timeout(WRITE_TIME_LIMIT):
                 await self._socket.pong(payload)
 

@@ -366,8 +366,10 @@ class OutcomeKind(StrEnum):
     REJECTED = "rejected"
     #: Rejected, and the later events of its entity are held until somebody decides what becomes of it.
     PARKED = "parked"
-    #: Not sent, because its entity is parked.
+    #: Not sent, because its entity is parked; or parked itself until somebody decided to try it again.
     HELD = "held"
+    #: Parked until somebody decided to leave it out; becomes rejected once what came behind it is published again.
+    SKIPPED = "skipped"
     #: Published again as a later event, so not sent any more.
     RELEASED = "released"
 
@@ -388,7 +390,7 @@ class Outcome:
 
 
 class Outcomes(Protocol):
-    """What gateways said of single events. The last word counts, but what was released stays so."""
+    """What gateways said of single events. The last word counts, but not against a decision about a parked entity."""
 
     async def record(self, outcomes: Sequence[Outcome]) -> None:
         """Store outcomes; one for an event that is not in the log (any more) is dropped."""
@@ -434,9 +436,9 @@ class Parking(Protocol):
     """Entities of which a client of `gatecast.v2` rejected an event: they wait for a decision, the rest flows.
 
     A decision changes outcomes only, and sends the connections of the replica away. What it releases is published again
-    when the replica connects: every event of the entity from the first held one up to the head, in order, as new
+    when the replica connects: every event of the entity behind the rejected one up to the head, in order, as new
     events, under the lock of the log. So no older event ever overtakes a newer one of the same entity, whatever was
-    held, waited or was on its way when the decision was taken.
+    held, waited or was on its way when the decision was taken, and whether or not it was stored that it was held.
     """
 
     async def withheld(self, gateway_id: str, replica: str, *, after: int) -> Withheld:

@@ -34,8 +34,8 @@ class StoredParking:
 
     async def withheld(self, gateway_id: str, replica: str, *, after: int) -> Withheld:
         """What a connection that begins behind `after`, and is recorded, must not be sent."""
-        parked, held = _entities(await self._database.fetch(self._queries["entities"], gateway_id, replica))
-        if held - parked:
+        parked, decided = _entities(await self._database.fetch(self._queries["entities"], gateway_id, replica))
+        if decided - parked:
             await self._release(gateway_id, replica)
             parked, _ = _entities(await self._database.fetch(self._queries["entities"], gateway_id, replica))
         rows = await self._database.fetch(self._queries["released"], gateway_id, replica, after)
@@ -48,7 +48,7 @@ class StoredParking:
 
     async def resolve(self, gateway_id: str, replica: str, entity: Entity, *, retry: bool) -> bool:
         """Decide; False when the entity is not parked."""
-        kind = OutcomeKind.HELD if retry else OutcomeKind.REJECTED
+        kind = OutcomeKind.HELD if retry else OutcomeKind.SKIPPED
         async with self._database.transaction() as transaction:
             # The lock: whoever releases sees this decision as a whole, or not at all.
             await transaction.fetch(self._queries["lock_log"], gateway_id)
@@ -60,8 +60,8 @@ class StoredParking:
     async def _release(self, gateway_id: str, replica: str) -> None:
         async with self._database.transaction() as transaction:
             for row in await transaction.fetch(self._queries["lock_log"], gateway_id):
-                parked, held = _entities(await transaction.fetch(self._queries["entities"], gateway_id, replica))
-                for entity in sorted(held - parked):
+                parked, decided = _entities(await transaction.fetch(self._queries["entities"], gateway_id, replica))
+                for entity in sorted(decided - parked):
                     await self._publish_again(transaction, gateway_id, replica, entity, row)
 
     async def _publish_again(
@@ -74,14 +74,16 @@ class StoredParking:
             await self._log.publish_in(transaction, [_copy(gateway_id, row) for row in chunk])
             for row in chunk:
                 await transaction.execute(self._queries["note_released"], log["log_id"], replica, row["offset"])
+        await transaction.execute(self._queries["end_skips"], log["log_id"], replica, *entity)
 
 
 def _entities(rows: Sequence[Row]) -> tuple[set[Entity], set[Entity]]:
-    """The parked ones, and those of which something is held."""
-    found: dict[str, set[Entity]] = {OutcomeKind.PARKED: set(), OutcomeKind.HELD: set()}
+    """Those of which something is parked, and those of which something is held or skipped."""
+    parked, decided = set[Entity](), set[Entity]()
     for row in rows:
-        found[row["kind"]].add((row["entity_type"], row["entity_id"]))
-    return found[OutcomeKind.PARKED], found[OutcomeKind.HELD]
+        found = parked if row["kind"] == OutcomeKind.PARKED else decided
+        found.add((row["entity_type"], row["entity_id"]))
+    return parked, decided
 
 
 def _copy(gateway_id: str, row: Row) -> Event:

@@ -6,6 +6,8 @@ import asyncio
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from gatecast.events import Event
 from gatecast.storage.contract import Dismissal, Outcome, OutcomeKind, Storage, TrimPolicy, Withheld
 from gatecast.testing.storage_backend import (
@@ -89,13 +91,51 @@ class ParkingContract(StorageBackend):
             assert rejected.kind is OutcomeKind.REJECTED
             assert {one.kind for one in released} == {OutcomeKind.RELEASED}
 
-    async def test_a_skip_with_nothing_held_publishes_nothing(self, tmp_path: Path) -> None:
-        """What waits behind the position comes by itself."""
+    async def test_a_skip_with_nothing_behind_publishes_nothing(self, tmp_path: Path) -> None:
+        """What was rejected was the last event of its entity."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await publish(storage, *[make_event(number=number) for number in range(1, 5)], _other())
+            await storage.outcomes.record([_outcome(5, OutcomeKind.PARKED)])
+            assert await storage.parking.resolve(GATEWAY, "", ("LlmProvider", "provider-2"), retry=False)
+            for _ in range(2):
+                assert await storage.parking.withheld(GATEWAY, "", after=5) == _NOTHING
+            assert await _numbers(storage, after=5) == []
+            [rejected] = await storage.outcomes.of_events(GATEWAY, [5])
+            assert (rejected.kind, rejected.reason) == (OutcomeKind.REJECTED, "no such template")
+
+    @pytest.mark.parametrize(("retry", "expected"), [(True, [1, 2, 3, 4]), (False, [2, 3, 4])])
+    async def test_what_was_passed_over_comes_although_that_was_not_stored(
+        self, tmp_path: Path, *, retry: bool, expected: list[int]
+    ) -> None:
+        """The pod died before it had stored what it held, and the client says that it stands behind it."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await self._parked(storage)
+            assert await storage.parking.resolve(GATEWAY, "", _ENTITY, retry=retry)
+            assert await storage.parking.withheld(GATEWAY, "", after=5) == _NOTHING
+            assert await _numbers(storage, after=5) == expected
+
+    async def test_what_was_rejected_on_its_way_is_left_out_as_well(self, tmp_path: Path) -> None:
+        """A skip is about everything of the entity that was rejected until then."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await self._parked(storage, 2, 4)
+            await storage.outcomes.record([_outcome(3, OutcomeKind.PARKED)])
             assert await storage.parking.resolve(GATEWAY, "", _ENTITY, retry=False)
-            assert await storage.parking.withheld(GATEWAY, "", after=1) == _NOTHING
-            assert await _numbers(storage, after=5) == []
+            await storage.parking.withheld(GATEWAY, "", after=5)
+            assert await _numbers(storage, after=5) == [2, 4]
+
+    @pytest.mark.parametrize(("retry", "expected"), [(True, [1, 2, 3, 4]), (False, [2, 3, 4])])
+    async def test_a_rejection_that_is_repeated_undoes_no_decision(
+        self, tmp_path: Path, *, retry: bool, expected: list[int]
+    ) -> None:
+        """A client repeats what it does not know to be stored: before the release, and behind it."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await self._parked(storage, 2)
+            await storage.parking.resolve(GATEWAY, "", _ENTITY, retry=retry)
+            for _ in range(2):
+                await storage.outcomes.record([_outcome(1, OutcomeKind.PARKED)])
+                assert await storage.parking.parked(GATEWAY, after=0, limit=10) == []
+                await storage.parking.withheld(GATEWAY, "", after=5)
+            assert await _numbers(storage, after=5) == expected
 
     async def test_what_is_released_comes_once(self, tmp_path: Path) -> None:
         """However many connections ask at the same time, and however often."""

@@ -234,13 +234,18 @@ async def test_a_rejected_event_is_told_with_its_reason_and_does_not_stop_the_re
         assert await connection.receive_message() == ack(2)
 
 
-async def test_a_rejection_alone_moves_the_position() -> None:
+async def test_a_rejection_moves_the_position_once_it_is_stored() -> None:
+    """Whoever keeps the position and starts anew gets the event again until then."""
     async with connected() as (_, gateway, connection):
         await deliver(connection, 1)
         (event,) = await take(gateway, 1)
         await gateway.reject(event, "why")
-        assert gateway.position == at(1)
+        assert gateway.position == at(0)
         assert await connection.receive_message() == rejection(1, "why")
+        await connection.socket.pong((await connection.receive()).data)
+        await deliver(connection, 2)
+        await take(gateway, 1)
+        assert gateway.position == at(1)
 
 
 async def test_an_event_of_another_client_cannot_be_acknowledged() -> None:
@@ -325,7 +330,8 @@ async def test_what_was_acknowledged_while_disconnected_is_told_when_the_event_c
         assert messages[-1] == ack(2)
 
 
-async def test_a_rejection_that_the_server_may_not_have_read_is_repeated() -> None:
+async def test_a_rejection_that_the_server_may_not_have_stored_is_repeated() -> None:
+    """Behind its event, which comes again, so that the server knows which entity to park; the user gets it once."""
     async with connected() as (server, gateway, connection):
         await deliver(connection, 1, 2)
         first, _ = await take(gateway, 2)
@@ -333,11 +339,14 @@ async def test_a_rejection_that_the_server_may_not_have_read_is_repeated() -> No
         assert await connection.receive_message() == rejection(1, "why")
         connection.cut()
         second = await server.greeted()
-        assert second.request.query == {"after": str(at(1))}
+        assert second.request.query == {"after": str(at(0))}
+        await deliver(second, 1, 2, 3)
         assert await second.receive_message() == rejection(1, "why")
+        (third,) = await take(gateway, 1)
+        assert third.position == at(3)
 
 
-async def test_a_rejection_that_the_server_has_read_is_not_repeated() -> None:
+async def test_a_rejection_that_the_server_has_stored_is_not_repeated() -> None:
     async with connected() as (server, gateway, connection):
         await deliver(connection, 1)
         (first,) = await take(gateway, 1)

@@ -41,10 +41,19 @@ def test_an_acknowledgement_covers_everything_before_it() -> None:
 def test_a_rejection_settles_one_event_only() -> None:
     progress = handed_out(1, 2, 3)
     progress.reject(at(2), "why")
-    assert progress.position == at(0)
+    assert progress.settled == at(0)
     progress.acknowledge(at(1))
-    assert progress.position == at(2)
+    assert progress.settled == at(2)
     assert progress.rejections == {2: "why"}
+
+
+def test_the_place_to_continue_passes_no_rejection_that_may_not_be_stored() -> None:
+    progress = handed_out(1, 2, 3)
+    progress.reject(at(2), "why")
+    progress.acknowledge(at(3))
+    assert (progress.settled, progress.position) == (at(3), at(1))
+    progress.rejections.clear()
+    assert progress.position == at(3)
 
 
 def test_what_was_settled_cannot_be_rejected_any_more() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self, cast
 from uuid import UUID
@@ -106,6 +107,18 @@ async def _next_message(wire: Wire) -> dict[str, Any]:
     return message
 
 
+async def _pongs(wire: Wire) -> list[bytes]:
+    """What the Pongs carry that are here; other frames are passed over."""
+    found: list[bytes] = []
+    with suppress(TimeoutError):
+        while True:
+            async with asyncio.timeout(1):
+                frame = await wire.to_gateway.read()
+            if frame.type is WSMsgType.PONG:
+                found.append(frame.data)
+    return found
+
+
 async def _say(wire: Wire, **message: str) -> None:
     await wire.to_pod.write(Frame(WSMsgType.TEXT, json.dumps(message)))
 
@@ -198,13 +211,19 @@ def test_a_rejection_is_stored_before_any_position_passes_it() -> None:
             wire = bench.wire()
             conversation = bench.speak(wire, await bench.subscribe())
             events = [await _next_message(wire) for _ in range(3)][1:]
+            for event in events:
+                position = Position.parse(event["position"])
+                bench.database.history.delivered(GATEWAY, position.epoch, position.offset, UUID(event["eventId"]))
             await _say(wire, type="event.reject", position=events[0]["position"], reason="no such route")
             await _say(wire, type="position.ack", position=events[1]["position"])
+            await wire.to_pod.write(Frame(WSMsgType.PING, b"stored?"))
             await asyncio.sleep(10)
             assert bench.confirmed == 0
+            assert await _pongs(wire) == []
             stored.set()
             await asyncio.sleep(10)
             assert bench.confirmed == 2
+            assert await _pongs(wire) == [b"stored?"]
             [outcome] = bench.storage.outcomes.recorded
             assert (outcome.offset, outcome.reason) == (1, "no such route")
             wire.cut()

@@ -128,11 +128,12 @@ def _worst(offset: int, outcomes: Sequence[Outcome]) -> OutcomeView | None:
     return OutcomeView(replica=one.replica, kind=_SHOWN[one.kind], reason=one.reason, recorded_at=one.recorded_at)
 
 
-#: Parked is what becomes of the entity; of the event itself the gateway said no.
+#: Parked and skipped is what becomes of the entity; of the event itself the gateway said no.
 _SHOWN: Mapping[OutcomeKind, Literal["applied", "rejected", "held", "released"]] = {
     OutcomeKind.APPLIED: "applied",
     OutcomeKind.REJECTED: "rejected",
     OutcomeKind.PARKED: "rejected",
     OutcomeKind.HELD: "held",
+    OutcomeKind.SKIPPED: "rejected",
     OutcomeKind.RELEASED: "released",
 }

@@ -25,7 +25,7 @@ _LOOK = Backoff(first=0.02, longest=0.25)
 _GRACE = 2.0
 
 #: The kinds that say no.
-REJECTIONS = frozenset({OutcomeKind.REJECTED, OutcomeKind.PARKED})
+REJECTIONS = frozenset({OutcomeKind.REJECTED, OutcomeKind.PARKED, OutcomeKind.SKIPPED})
 
 T = TypeVar("T")
 

@@ -80,13 +80,13 @@ CREATE TABLE gatecast.outcomes (
     log_id      bigint NOT NULL,
     replica     text NOT NULL,
     "offset"    bigint NOT NULL,
-    kind        text NOT NULL CHECK (kind IN ('applied', 'rejected', 'parked', 'held', 'released')),
+    kind        text NOT NULL CHECK (kind IN ('applied', 'rejected', 'parked', 'held', 'skipped', 'released')),
     reason      text NOT NULL,
     recorded_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (log_id, "offset", replica)
 );
 CREATE INDEX outcomes_parking ON gatecast.outcomes (log_id, replica, kind, "offset")
-    WHERE kind IN ('parked', 'held', 'released');
+    WHERE kind IN ('parked', 'held', 'skipped', 'released');
 
 -- Appending ---------------------------------------------------------------------------------------------------------
 --
@@ -470,7 +470,7 @@ BEGIN
             (SELECT min(c.confirmed) FROM gatecast.cursors c, gatecast.epoch e
              WHERE c.gateway_id = s.gateway_id AND c.epoch = e.current), 0),
             (SELECT min(o."offset") - 1 FROM gatecast.outcomes o
-             WHERE o.log_id = s.log_id AND o.kind IN ('parked', 'held'))) AS confirmed
+             WHERE o.log_id = s.log_id AND o.kind IN ('parked', 'held', 'skipped'))) AS confirmed
         FROM gatecast.gateway_streams s WHERE s.head > s.trimmed_through
     ), candidate AS MATERIALIZED (
         SELECT l.* FROM log l CROSS JOIN LATERAL (
@@ -505,7 +505,7 @@ BEGIN
         UPDATE gatecast.cursors c SET resync_reason = 'retention' FROM held h
         WHERE c.gateway_id = h.gateway_id AND EXISTS (
             SELECT FROM gatecast.outcomes o WHERE o.log_id = h.log_id AND o.replica = c.replica
-              AND o."offset" <= h.through AND o.kind IN ('parked', 'held'))
+              AND o."offset" <= h.through AND o.kind IN ('parked', 'held', 'skipped'))
     ), forgotten AS (
         DELETE FROM gatecast.outcomes o USING held h WHERE o.log_id = h.log_id AND o."offset" <= h.through
     ), gone AS (

@@ -86,10 +86,10 @@ CREATE TABLE outcomes (
     log_id      integer NOT NULL,
     "offset"    integer NOT NULL,
     replica     text NOT NULL,
-    kind        text NOT NULL CHECK (kind IN ('applied', 'rejected', 'parked', 'held', 'released')),
+    kind        text NOT NULL CHECK (kind IN ('applied', 'rejected', 'parked', 'held', 'skipped', 'released')),
     reason      text NOT NULL,
     recorded_at text NOT NULL,
     PRIMARY KEY (log_id, "offset", replica)
 ) WITHOUT ROWID;
 CREATE INDEX outcomes_parking ON outcomes (log_id, replica, kind, "offset")
-    WHERE kind IN ('parked', 'held', 'released');
+    WHERE kind IN ('parked', 'held', 'skipped', 'released');

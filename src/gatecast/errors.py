@@ -103,7 +103,7 @@ class PositionLost(GatecastError):
 
     def __init__(self, reason: str, *, resume_from: Position) -> None:
         super().__init__(reason)
-        #: `retention`, `epoch` or `ahead`.
+        #: `retention`, `epoch`, `ahead` or `parked`.
         self.reason = reason
         #: Where delivery can go on once the consumer has resynchronized.
         self.resume_from = resume_from

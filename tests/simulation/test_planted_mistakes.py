@@ -10,12 +10,12 @@ from gatecast.delivery import delivery, feed, publisher, reader, subscription
 from gatecast.delivery.resume import Start
 from gatecast.events import Event, Position
 from gatecast.protocol.session import SessionLimits
-from gatecast.storage.contract import Changes, Progress, ReadResult, Receipt, Standing
+from gatecast.storage.contract import Changes, Entity, OutcomeKind, Progress, ReadResult, Receipt, Standing
 from gatecast.testing.simulation import database, world
 from gatecast.testing.virtual_time import run_in_virtual_time
 
 #: A mistake must show within so many seeds.
-SEEDS = 80
+SEEDS = 400
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -165,6 +165,25 @@ def _forget_who_must_resynchronize(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(database.SimulatedPresence, "_standing", forgetful)
 
 
+def _pass_what_was_rejected(patch: pytest.MonkeyPatch) -> None:
+    """A position passes an event before it is stored that it was rejected, or held."""
+    patch.setattr(subscription.Subscription, "set_aside", lambda *_: None)
+
+
+def _send_only_what_was_rejected(patch: pytest.MonkeyPatch) -> None:
+    """A decision brings back the rejected event alone, so that it overtakes what came behind it."""
+
+    def publish_again(self: database.SimulatedParking, xid: int, gateway_id: str, replica: str, entity: Entity) -> None:
+        rows = self._database.rows
+        for offset, event in sorted(rows.streams[gateway_id].events.items()):
+            key = (gateway_id, replica, offset)
+            if database.entity_of(event) == entity and rows.outcomes.get(key) in database.WAITS_FOR_A_DECISION:
+                self._database.commit(xid, [database.copy_of(event, self._database.uuid())])
+                rows.outcomes[key] = OutcomeKind.RELEASED
+
+    patch.setattr(database.SimulatedParking, "_publish_again", publish_again)
+
+
 MISTAKES: list[Plant] = [
     _cursor_over_a_sequence,
     _advance_on_send,
@@ -178,6 +197,8 @@ MISTAKES: list[Plant] = [
     _skip_when_full,
     _never_notice_silence,
     _forget_who_must_resynchronize,
+    _pass_what_was_rejected,
+    _send_only_what_was_rejected,
 ]
 
 

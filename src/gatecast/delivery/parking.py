@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 
 from gatecast.events import RecordedEvent
 from gatecast.storage.contract import Entity, Withheld
@@ -17,22 +18,27 @@ class ParkingLot:
 
     def __init__(self) -> None:
         self._parked: set[Entity] = set()
-        self._released: frozenset[int] = frozenset()
+        self._settled: frozenset[int] = frozenset()
         #: Offset and entity of each event that was sent and is not confirmed.
         self._sent: deque[tuple[int, Entity]] = deque()
+
+    @property
+    def parked(self) -> AbstractSet[Entity]:
+        """The entities of which nothing is sent."""
+        return self._parked
 
     def fill(self, withheld: Withheld) -> None:
         """Begin with what is stored."""
         self._parked |= withheld.parked
-        self._released = withheld.released
+        self._settled = withheld.settled
 
     def admits(self, event: RecordedEvent) -> bool:
         """Whether this event may be sent."""
-        return event.offset not in self._released and _entity(event) not in self._parked
+        return event.offset not in self._settled and _entity(event) not in self._parked
 
     def holds(self, event: RecordedEvent) -> bool:
         """Whether this event waits for a decision; the others that are not admitted come again as later events."""
-        return event.offset not in self._released and _entity(event) in self._parked
+        return event.offset not in self._settled and _entity(event) in self._parked
 
     def remember(self, events: Iterable[RecordedEvent]) -> None:
         """Note what was sent, so that a rejection finds its entity."""

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from gatecast.events import Position
 from gatecast.storage.contract import Standing
 
+#: What a consumer rejected, and what was held because of that, was removed before anybody decided: whatever position
+#: it names, it does not have that.
+PARKED = "parked"
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -14,7 +18,7 @@ class Start:
 
     #: The first event delivered is the one behind this position.
     position: Position
-    #: Why what the consumer has cannot be continued (`retention`, `epoch`, `ahead`); None: it can.
+    #: Why what the consumer has cannot be continued (`retention`, `epoch`, `ahead`, `parked`); None: it can.
     lost: str | None = None
 
 
@@ -28,8 +32,11 @@ def decide_start(standing: Standing, after: Position | None) -> Start:
     lost = _why_lost(standing, known)
     if known is None or lost is not None:
         return Start(Position(standing.epoch, standing.trimmed_through), lost)
-    # Who was told before, and has not said that it did: the stored position is where it shall go on, not where it is.
-    return Start(known, None if after else standing.resync_reason)
+    if after is not None and standing.resync_reason != PARKED:
+        # It was told before, and says where it stands now.
+        return Start(known)
+    # The stored position is where it shall go on, not where it is.
+    return Start(known, standing.resync_reason)
 
 
 def _why_lost(standing: Standing, known: Position | None) -> str | None:

@@ -53,7 +53,7 @@ class Delivered:
 class Resynchronize:
     """Read the desired state anew, then call `resynchronized`; nothing is delivered before."""
 
-    #: `retention`, `epoch` or `ahead`.
+    #: `retention`, `epoch`, `ahead` or `parked`.
     reason: str
     #: Where delivery goes on afterwards.
     position: Position

@@ -73,7 +73,7 @@ class ConnectionAck:
 class ResyncRequired:
     """The desired state must be read anew; delivery goes on behind `position` once that position is acknowledged."""
 
-    #: `retention`, `epoch` or `ahead`.
+    #: `retention`, `epoch`, `ahead` or `parked`.
     reason: str
     position: Position
 

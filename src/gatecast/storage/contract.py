@@ -211,7 +211,7 @@ class Standing:
     trimmed_through: int
     #: What the gateway (or the named replica) has confirmed, possibly in an older epoch; None: never connected.
     confirmed: Position | None
-    #: Why it was told to resynchronize (`retention`, `epoch`, `ahead`) and has not done so yet; None: nothing to do.
+    #: Why it was told to resynchronize (`retention`, `epoch`, `ahead`, `parked`) and has not yet; None: nothing to do.
     resync_reason: str | None
     #: The epoch in which the log began. A log that is older than the present epoch may have lost events that its
     #: gateway has seen, also when nothing is known of any position.
@@ -285,7 +285,7 @@ class GatewayStatus:
     lag_seconds: float
     #: When a connection of this gateway was last opened or made progress.
     last_seen_at: datetime | None
-    #: Why the gateway must resynchronize (`retention`, `epoch`, `ahead`), or None.
+    #: Why the gateway must resynchronize (`retention`, `epoch`, `ahead`, `parked`), or None.
     resync_reason: str | None
     connections: Sequence[LiveConnection]
 
@@ -412,8 +412,8 @@ class Withheld:
 
     #: Their events are held, and recorded as such before the position passes them.
     parked: frozenset[Entity] = frozenset()
-    #: Offsets of events that were published again.
-    released: frozenset[int] = frozenset()
+    #: Offsets of events that were published again, and of those that are left out.
+    settled: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

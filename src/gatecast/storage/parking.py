@@ -38,8 +38,8 @@ class StoredParking:
         if decided - parked:
             await self._release(gateway_id, replica)
             parked, _ = _entities(await self._database.fetch(self._queries["entities"], gateway_id, replica))
-        rows = await self._database.fetch(self._queries["released"], gateway_id, replica, after)
-        return Withheld(parked=frozenset(parked), released=frozenset(row["offset"] for row in rows))
+        rows = await self._database.fetch(self._queries["settled"], gateway_id, replica, after)
+        return Withheld(parked=frozenset(parked), settled=frozenset(row["offset"] for row in rows))
 
     async def parked(self, gateway_id: str, *, after: int, limit: int) -> list[ParkedEntity]:
         """At most `limit` entities whose rejected events lie behind `after`, by offset."""

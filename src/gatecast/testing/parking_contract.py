@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gatecast.events import Event
+from gatecast.errors import StorageUnavailable
+from gatecast.events import Event, Position
 from gatecast.storage.contract import Dismissal, Outcome, OutcomeKind, Storage, TrimPolicy, Withheld
 from gatecast.testing.storage_backend import (
     GATEWAY,
@@ -69,13 +70,21 @@ class ParkingContract(StorageBackend):
             assert await storage.parking.parked(GATEWAY, after=1, limit=10) == []
             assert await storage.parking.parked("unknown", after=0, limit=10) == []
 
+    async def test_a_parked_event_that_comes_by_again_stays_parked(self, tmp_path: Path) -> None:
+        """A client that continues in front of it lets its pod hold it."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await self._parked(storage, 2)
+            await storage.outcomes.record([_outcome(1, OutcomeKind.HELD)])
+            [parked] = await storage.parking.parked(GATEWAY, after=0, limit=10)
+            assert (parked.offset, parked.reason) == (1, "no such template")
+
     async def test_a_retry_brings_everything_of_the_entity_in_order(self, tmp_path: Path) -> None:
         """The rejected event, what is held, and what still waits: as new events, so that none overtakes another."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await self._parked(storage, 2, 3)
             assert await storage.parking.resolve(GATEWAY, "", _ENTITY, retry=True)
             withheld = await storage.parking.withheld(GATEWAY, "", after=3)
-            assert withheld == Withheld(released=frozenset([4]))
+            assert withheld == Withheld(settled=frozenset([4]))
             assert await _numbers(storage, after=5) == [1, 2, 3, 4]
             assert await storage.parking.parked(GATEWAY, after=0, limit=10) == []
 
@@ -85,7 +94,7 @@ class ParkingContract(StorageBackend):
             await self._parked(storage, 2)
             assert await storage.parking.resolve(GATEWAY, "", _ENTITY, retry=False)
             withheld = await storage.parking.withheld(GATEWAY, "", after=2)
-            assert withheld == Withheld(released=frozenset([3, 4]))
+            assert withheld == Withheld(settled=frozenset([3, 4]))
             assert await _numbers(storage, after=5) == [2, 3, 4]
             rejected, *released = await storage.outcomes.of_events(GATEWAY, [1, 2, 3, 4])
             assert rejected.kind is OutcomeKind.REJECTED
@@ -137,6 +146,14 @@ class ParkingContract(StorageBackend):
                 await storage.parking.withheld(GATEWAY, "", after=5)
             assert await _numbers(storage, after=5) == expected
 
+    async def test_what_was_left_out_is_not_sent_again(self, tmp_path: Path) -> None:
+        """A client that does not know that its rejection is stored continues in front of the event."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await self._parked(storage, 2)
+            await storage.parking.resolve(GATEWAY, "", _ENTITY, retry=False)
+            withheld = await storage.parking.withheld(GATEWAY, "", after=0)
+            assert withheld == Withheld(settled=frozenset([1, 2, 3, 4]))
+
     async def test_what_is_released_comes_once(self, tmp_path: Path) -> None:
         """However many connections ask at the same time, and however often."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
@@ -144,7 +161,7 @@ class ParkingContract(StorageBackend):
             await storage.parking.resolve(GATEWAY, "", _ENTITY, retry=True)
             found = await asyncio.gather(*(storage.parking.withheld(GATEWAY, "", after=0) for _ in range(3)))
             assert {each.parked for each in found} == {frozenset()}
-            assert {each.released for each in found} == {frozenset([1, 2, 3, 4])}
+            assert {each.settled for each in found} == {frozenset([1, 2, 3, 4])}
             assert await _numbers(storage, after=5) == [1, 2, 3, 4]
 
     async def test_of_two_decisions_one_counts(self, tmp_path: Path) -> None:
@@ -173,13 +190,13 @@ class ParkingContract(StorageBackend):
             await storage.parking.withheld(GATEWAY, "", after=2)
             await storage.outcomes.record([_outcome(offset, OutcomeKind.HELD) for offset in (3, 6, 7)])
             withheld = await storage.parking.withheld(GATEWAY, "", after=7)
-            assert withheld.released == frozenset([8, 9])
+            assert withheld.settled == frozenset([8, 9])
             assert await _numbers(storage, after=9) == [1, 2, 3, 4]
             [third] = await storage.outcomes.of_events(GATEWAY, [3])
             assert third.kind is OutcomeKind.RELEASED
 
     async def test_retention_keeps_what_waits_for_a_decision(self, tmp_path: Path) -> None:
-        """Although it is confirmed; the caps remove it, and then the replica is told to resynchronize (promise P6)."""
+        """Although it is confirmed; the caps remove it, and then the replica comes back to be told (promise P6)."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await self._parked(storage, 2)
             connection = make_connection()
@@ -191,4 +208,23 @@ class ParkingContract(StorageBackend):
             await storage.log.trim(TrimPolicy(keep_confirmed=soon, keep_at_most=long, max_events=2))
             standing = await storage.presence.standing(GATEWAY, "")
             assert standing.trimmed_through >= 2
-            assert standing.resync_reason == "retention"
+            assert standing.resync_reason == "parked"
+            assert await storage.presence.dismissals(POD) == {connection.connection_id: Dismissal.RESTARTING}
+
+    async def test_who_connects_while_its_decision_is_lost_has_to_come_again(self, tmp_path: Path) -> None:
+        """It read where it stands before, and is told the next time; what was told is told until it is done."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await self._parked(storage, 2)
+            start = await self._position(storage, 5)
+            await storage.presence.connect(make_connection("before"), start=start)
+            soon = timedelta(0)
+            await storage.log.trim(TrimPolicy(keep_confirmed=soon, keep_at_most=timedelta(days=1), max_events=2))
+            with pytest.raises(StorageUnavailable):
+                await storage.presence.connect(make_connection("meanwhile"), start=start)
+            for name in ("told", "again"):
+                await storage.presence.connect(make_connection(name), start=start, resync_reason="parked")
+            await storage.presence.resynchronized(GATEWAY, "")
+            await storage.presence.connect(make_connection("later"), start=start)
+
+    async def _position(self, storage: Storage, offset: int) -> Position:
+        return Position((await storage.presence.standing(GATEWAY, "")).epoch, offset)

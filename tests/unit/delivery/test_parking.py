@@ -37,7 +37,7 @@ def test_events_of_parked_entities_are_held_and_others_admitted() -> None:
 
 def test_what_was_published_again_is_neither_held_nor_admitted() -> None:
     lot = ParkingLot()
-    lot.fill(Withheld(parked=frozenset([("Route", "a")]), released=frozenset([1])))
+    lot.fill(Withheld(parked=frozenset([("Route", "a")]), settled=frozenset([1])))
     assert not lot.holds(_event(1, "a"))
     assert not lot.admits(_event(1, "a"))
 

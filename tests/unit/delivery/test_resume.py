@@ -50,3 +50,9 @@ def test_who_has_not_resynchronized_is_told_again_unless_it_says_where_it_stands
     standing = replace(_STANDING, resync_reason="epoch")
     assert decide_start(standing, None) == Start(Position(_EPOCH, 5), "epoch")
     assert decide_start(standing, Position(_EPOCH, 5)) == Start(Position(_EPOCH, 5))
+
+
+def test_who_lost_what_it_had_rejected_is_told_whatever_position_it_names() -> None:
+    standing = replace(_STANDING, resync_reason="parked")
+    assert decide_start(standing, None) == Start(Position(_EPOCH, 5), "parked")
+    assert decide_start(standing, Position(_EPOCH, 7)) == Start(Position(_EPOCH, 7), "parked")

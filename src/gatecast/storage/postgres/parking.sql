@@ -10,9 +10,10 @@ JOIN gatecast.outcomes o ON o.log_id = s.log_id
 JOIN gatecast.events e ON e.log_id = o.log_id AND e."offset" = o."offset"
 WHERE s.gateway_id = $1 AND o.replica = $2 AND o.kind IN ('parked', 'held', 'skipped')
 
--- name: released
+-- name: settled
+-- What was published again, or left out.
 SELECT o."offset" FROM gatecast.gateway_streams s JOIN gatecast.outcomes o ON o.log_id = s.log_id
-WHERE s.gateway_id = $1 AND o.replica = $2 AND o.kind = 'released' AND o."offset" > $3
+WHERE s.gateway_id = $1 AND o.replica = $2 AND o.kind IN ('released', 'rejected') AND o."offset" > $3
 
 -- name: to_release
 -- The events of an entity from the first held one, or behind the first skipped one, up to $5: without those that

@@ -70,7 +70,7 @@ class PostgresPresence:
         )
         if not row["connected"]:
             await self.standing(connection.gateway_id, connection.replica)
-            raise StorageUnavailable("its history was replaced just now")
+            raise StorageUnavailable("what it may continue from has changed just now")
         if newest_only:
             await self._database.fetch(QUERIES["hint_everything"])
 

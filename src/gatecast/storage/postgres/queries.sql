@@ -138,8 +138,9 @@ FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[])
 ORDER BY l.log_id, n."offset", n.replica, n.number DESC
 ON CONFLICT (log_id, "offset", replica) DO UPDATE
 SET kind = excluded.kind, reason = excluded.reason, recorded_at = now()
--- What was decided stays so: whoever rejects or holds it once more did not know yet.
-WHERE o.kind NOT IN ('held', 'skipped', 'released') AND NOT (o.kind = 'rejected' AND excluded.kind = 'parked')
+-- What was rejected or decided stays so: whoever rejects or holds it once more did not know yet.
+WHERE o.kind NOT IN ('held', 'skipped', 'released')
+  AND NOT (o.kind IN ('parked', 'rejected') AND excluded.kind IN ('parked', 'held'))
 
 -- name: outcomes_of_events
 SELECT $1 AS gateway_id, replica, "offset", kind, reason, recorded_at FROM gatecast.outcomes

@@ -6,8 +6,9 @@ FROM gateway_streams AS s CROSS JOIN events AS e ON e.log_id = s.log_id
 WHERE s.gateway_id = $1 AND e."offset" = $2
 ON CONFLICT (log_id, "offset", replica) DO UPDATE
 SET kind = excluded.kind, reason = excluded.reason, recorded_at = excluded.recorded_at
--- What was decided stays so: whoever rejects or holds it once more did not know yet.
-WHERE outcomes.kind NOT IN ('held', 'skipped', 'released') AND NOT (outcomes.kind = 'rejected' AND excluded.kind = 'parked')
+-- What was rejected or decided stays so: whoever rejects or holds it once more did not know yet.
+WHERE outcomes.kind NOT IN ('held', 'skipped', 'released')
+  AND NOT (outcomes.kind IN ('parked', 'rejected') AND excluded.kind IN ('parked', 'held'))
 
 -- name: of_events
 SELECT "offset", replica, kind, reason, recorded_at FROM outcomes

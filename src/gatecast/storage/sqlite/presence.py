@@ -120,7 +120,8 @@ def _connect(
 ) -> None:
     _check_place(connection, opened.gateway_id, start)
     key = (opened.gateway_id, opened.replica)
-    change(connection, QUERIES["set_position"], *key, start.epoch, start.offset, resync_reason)
+    if not change(connection, QUERIES["set_position"], *key, start.epoch, start.offset, resync_reason):
+        raise StorageUnavailable("what waited for a decision was removed meanwhile")
     if newest_only:
         change(connection, QUERIES["supersede"], *key, opened.connection_id)
     else:

@@ -35,6 +35,8 @@ ON CONFLICT (gateway_id, replica) DO UPDATE
 SET sent = CASE WHEN epoch = excluded.epoch THEN max(sent, excluded.sent) ELSE excluded.sent END,
     epoch = excluded.epoch, confirmed = excluded.confirmed, resync_reason = excluded.resync_reason,
     updated_at = excluded.updated_at
+-- Lost while it was on its way here: it has to come again to be told.
+WHERE cursors.resync_reason IS NOT 'parked' OR excluded.resync_reason IS NOT NULL
 
 -- name: hold_back
 -- A slower live connection that shares the position is not passed; $3 is the one that connects.

@@ -86,7 +86,8 @@ def _trim_log(connection: sqlite3.Connection, limits: TrimLimits, gateway_id: st
     arguments = (gateway_id, limits.too_old, limits.old, limits.max_events, at_most)
     for log_id, trimmed_through, cut in select(connection, QUERIES["cut"], *arguments):
         if cut > trimmed_through:
-            change(connection, QUERIES["note_lost"], gateway_id, log_id, cut)
+            for consequence in ("note_lost", "dismiss_losers"):
+                change(connection, QUERIES[consequence], gateway_id, log_id, cut)
             change(connection, QUERIES["move_trimmed_through"], gateway_id, cut)
             return _remove_front(connection, log_id, cut)
     return 0

@@ -44,9 +44,15 @@ DELETE FROM events WHERE log_id = $1 AND "offset" <= $2
 DELETE FROM outcomes WHERE log_id = $1 AND "offset" <= $2
 
 -- name: note_lost
--- The caps remove also what is parked or held: then nobody believes that nothing is missing (promise P6).
-UPDATE cursors SET resync_reason = 'retention' WHERE gateway_id = $1 AND EXISTS (
+-- The caps remove also what waits for a decision: then nobody believes that nothing is missing (promise P6).
+UPDATE cursors SET resync_reason = 'parked' WHERE gateway_id = $1 AND EXISTS (
     SELECT 1 FROM outcomes AS o WHERE o.log_id = $2 AND o.replica = cursors.replica AND o."offset" <= $3
+      AND o.kind IN ('parked', 'held', 'skipped'))
+
+-- name: dismiss_losers
+-- They come back and are told.
+UPDATE connections SET dismissal = 'restarting' WHERE gateway_id = $1 AND dismissal IS NULL AND EXISTS (
+    SELECT 1 FROM outcomes AS o WHERE o.log_id = $2 AND o.replica = connections.replica AND o."offset" <= $3
       AND o.kind IN ('parked', 'held', 'skipped'))
 
 -- name: move_trimmed_through

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
+from gatecast.delivery.resume import PARKED
 from gatecast.errors import StorageUnavailable, UnknownGateway
 from gatecast.events import Event, Position, RecordedEvent
 from gatecast.storage.contract import (
@@ -26,6 +27,7 @@ from gatecast.storage.contract import (
     Entity,
     GatewayStatus,
     Outcome,
+    OutcomeKind,
     ParkedEntity,
     Progress,
     PublishResult,
@@ -42,6 +44,11 @@ T = TypeVar("T")
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _NEVER = _START - timedelta(days=1)
+
+WAITS_FOR_A_DECISION = (OutcomeKind.PARKED, OutcomeKind.HELD, OutcomeKind.SKIPPED)
+
+#: What no later word changes.
+_DECIDED = (OutcomeKind.HELD, OutcomeKind.SKIPPED, OutcomeKind.RELEASED)
 
 
 @dataclass(slots=True)
@@ -84,6 +91,32 @@ class Rows:
     cursors: dict[tuple[str, str], Cursor] = field(default_factory=dict)
     connections: dict[str, ConnectionRow] = field(default_factory=dict)
     leases: dict[str, datetime] = field(default_factory=dict)
+    #: By gateway, replica and offset.
+    outcomes: dict[tuple[str, str, int], OutcomeKind] = field(default_factory=dict)
+
+    def told(self, gateway_id: str) -> set[int]:
+        """Of which events it is stored what a gateway made of them; what was known of removed ones went with them."""
+        known = {offset for name, _, offset in self.outcomes if name == gateway_id}
+        return known | set(range(1, self.streams[gateway_id].trimmed_through + 1))
+
+    def waiting(self) -> list[tuple[str, str, int]]:
+        """What waits for a decision, or for what a decision brings."""
+        return [key for key, kind in self.outcomes.items() if kind in WAITS_FOR_A_DECISION]
+
+    def entities(self, gateway_id: str, replica: str, *kinds: OutcomeKind) -> dict[Entity, None]:
+        """The entities of events of which one of these is known, in the order of their offsets."""
+        events = self.streams[gateway_id].events
+        found = sorted(
+            offset
+            for (name, whose, offset), kind in self.outcomes.items()
+            if (name, whose) == (gateway_id, replica) and kind in kinds
+        )
+        return dict.fromkeys(entity_of(events[offset]) for offset in found)
+
+
+def entity_of(event: RecordedEvent) -> Entity:
+    """What an event is about."""
+    return event.entity_type, event.entity_id
 
 
 class SimulatedDatabase:
@@ -95,15 +128,20 @@ class SimulatedDatabase:
         self.random = random_source
         self.history = history
         self.notify = notify
-        self.rows = Rows(epoch=self._uuid())
+        self.rows = Rows(epoch=self.uuid())
+        history.told = self._told
         #: The clock of the database's machine runs apart from the others by this much.
         self.clock_error = timedelta(0)
         self._next_xid = 1
         self._running: set[int] = set()
         self._held: dict[str, asyncio.Event] = {}
 
-    def _uuid(self) -> UUID:
+    def uuid(self) -> UUID:
+        """A uuid that the seed determines."""
         return UUID(int=self.random.getrandbits(128), version=4)
+
+    def _told(self, gateway_id: str) -> set[int]:
+        return self.rows.told(gateway_id)
 
     def now(self) -> datetime:
         """The database's clock."""
@@ -161,7 +199,7 @@ class SimulatedDatabase:
             offset = stream.head = stream.head + 1
             stream.changed_xid = xid
             stream.events[offset] = self._recorded(event, offset)
-            self.history.committed(self.rows.epoch, event.gateway_id, offset, event.event_id)
+            self.history.committed(self.rows.epoch, event.gateway_id, offset, event)
         return Receipt(
             gateway_id=event.gateway_id,
             event_id=event.event_id,
@@ -196,13 +234,13 @@ class SimulatedDatabase:
 
     def begin_history(self) -> UUID:
         """A new epoch; what the logs hold now is its beginning."""
-        epoch = self.rows.epoch = self._uuid()
+        epoch = self.rows.epoch = self.uuid()
         self.rows.connections.clear()
         for gateway_id, stream in self.rows.streams.items():
             log = self.history.logs[epoch, gateway_id]
             for offset in range(1, stream.head + 1):
                 event = stream.events.get(offset)
-                log[offset] = event.event_id if event else self._uuid()
+                log[offset] = event.event_id if event else self.uuid()
         return epoch
 
 
@@ -327,6 +365,12 @@ class SimulatedEventLog:
             ),
             default=0,
         )
+        waiting = [
+            offset
+            for (name, _, offset), kind in rows.outcomes.items()
+            if name == gateway_id and kind in WAITS_FOR_A_DECISION
+        ]
+        confirmed = min(confirmed, min(waiting, default=stream.head + 1) - 1)
         before = stream.trimmed_through
         while stream.trimmed_through < stream.head:
             offset = stream.trimmed_through + 1
@@ -335,7 +379,19 @@ class SimulatedEventLog:
                 break
             del stream.events[offset]
             stream.trimmed_through = offset
+        self._forget_outcomes(gateway_id, stream.trimmed_through)
         return stream.trimmed_through - before
+
+    def _forget_outcomes(self, gateway_id: str, through: int) -> None:
+        """Who loses what waited for a decision comes back and is told."""
+        rows = self._database.rows
+        gone = [key for key in rows.outcomes if key[0] == gateway_id and key[2] <= through]
+        for key in gone:
+            if rows.outcomes.pop(key) in WAITS_FOR_A_DECISION and (cursor := rows.cursors.get(key[:2])) is not None:
+                cursor.resync_reason = PARKED
+                for row in rows.connections.values():
+                    if (row.connection.gateway_id, row.connection.replica) == key[:2]:
+                        row.dismissal = row.dismissal or Dismissal.RESTARTING
 
     async def renew_epoch(self, expected: UUID) -> UUID:
         """Begin a new history unless another pod did so first."""
@@ -417,13 +473,15 @@ class SimulatedPresence:
         if start.epoch != self._rows.epoch:
             raise StorageUnavailable("its history was replaced just now")
         key = (connection.gateway_id, connection.replica)
+        before = self._rows.cursors.get(key)
+        if before is not None and before.resync_reason == PARKED and resync_reason is None:
+            raise StorageUnavailable("what waited for a decision was removed meanwhile")
         confirmed = start.offset
         if newest_only:
             for row in self._sharing(*key):
                 row.dismissal = Dismissal.SUPERSEDED
         else:
             confirmed = min([confirmed, *(row.confirmed for row in self._sharing(*key) if self._lives(row))])
-        before = self._rows.cursors.get(key)
         sent = max(before.sent, start.offset) if before and before.epoch == start.epoch else start.offset
         self._rows.cursors[key] = Cursor(start.epoch, sent, confirmed, resync_reason)
         self._rows.connections[connection.connection_id] = ConnectionRow(connection, start.offset, start.offset)
@@ -506,15 +564,35 @@ class SimulatedPresence:
 
 
 class SimulatedOutcomes:
-    """What gateways said, kept in memory."""
+    """What gateways said, as one pod reaches it."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self._database = link.database
+        #: What this pod has stored.
         self.recorded: list[Outcome] = []
 
     async def record(self, outcomes: Sequence[Outcome]) -> None:
         """Store outcomes."""
-        await self._link.call(lambda: self.recorded.extend(outcomes))
+
+        def store() -> None:
+            self.recorded.extend(outcomes)
+            for outcome in outcomes:
+                self._store(outcome)
+
+        await self._link.call(store)
+
+    def _store(self, outcome: Outcome) -> None:
+        rows = self._database.rows
+        stream = rows.streams.get(outcome.gateway_id)
+        key = (outcome.gateway_id, outcome.replica, outcome.offset)
+        before = rows.outcomes.get(key)
+        repeated = before in (OutcomeKind.PARKED, OutcomeKind.REJECTED) and outcome.kind in (
+            OutcomeKind.PARKED,
+            OutcomeKind.HELD,
+        )
+        if stream is not None and outcome.offset in stream.events and before not in _DECIDED and not repeated:
+            rows.outcomes[key] = outcome.kind
 
     async def of_events(self, gateway_id: str, offsets: Sequence[int]) -> list[Outcome]:
         """The outcomes of these events."""
@@ -522,23 +600,116 @@ class SimulatedOutcomes:
 
 
 class SimulatedParking:
-    """Nothing is ever rejected here."""
+    """Entities that wait for a decision, as one pod reaches them."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self._database = link.database
 
-    async def withheld(self, _gateway_id: str, _replica: str, *, after: int) -> Withheld:
-        """Nothing, whatever comes behind `after`."""
-        del after
-        return await self._link.call(Withheld)
+    async def withheld(self, gateway_id: str, replica: str, *, after: int) -> Withheld:
+        """What a connection must not be sent; what was decided is published again first."""
+        if await self._link.call(lambda: self._decided(gateway_id, replica)):
+            await self._release(gateway_id, replica)
+        key = (gateway_id, replica)
+        parked = await self._link.call(lambda: self._database.rows.entities(*key, OutcomeKind.PARKED))
+        settled = await self._link.call(lambda: self._settled(*key, after))
+        return Withheld(parked=frozenset(parked), settled=frozenset(settled))
+
+    def _decided(self, gateway_id: str, replica: str) -> list[Entity]:
+        rows = self._database.rows
+        parked = rows.entities(gateway_id, replica, OutcomeKind.PARKED)
+        decided = rows.entities(gateway_id, replica, OutcomeKind.HELD, OutcomeKind.SKIPPED)
+        return sorted(decided.keys() - parked.keys())
+
+    def _settled(self, gateway_id: str, replica: str, after: int) -> list[int]:
+        return [
+            offset
+            for (name, whose, offset), kind in self._database.rows.outcomes.items()
+            if (name, whose) == (gateway_id, replica)
+            and kind in (OutcomeKind.RELEASED, OutcomeKind.REJECTED)
+            and offset > after
+        ]
+
+    async def _release(self, gateway_id: str, replica: str) -> None:
+        await self._link.travel()
+        await self._database.lock([gateway_id])
+        xid = self._database.begin()
+        try:
+            await self._link.travel()
+            for entity in self._decided(gateway_id, replica):
+                self._publish_again(xid, gateway_id, replica, entity)
+        finally:
+            self._database.end(xid)
+            self._database.unlock([gateway_id])
+        await self._link.travel()
+
+    def _publish_again(self, xid: int, gateway_id: str, replica: str, entity: Entity) -> None:
+        """In one instant: the world sees all of it, or nothing."""
+        rows = self._database.rows
+        events, outcomes = rows.streams[gateway_id].events, rows.outcomes
+        kinds = {
+            offset: outcomes.get((gateway_id, replica, offset))
+            for offset, event in sorted(events.items())
+            if entity_of(event) == entity
+        }
+        first = min(
+            offset if kind is OutcomeKind.HELD else offset + 1
+            for offset, kind in kinds.items()
+            if kind in (OutcomeKind.HELD, OutcomeKind.SKIPPED)
+        )
+        left_out = (OutcomeKind.RELEASED, OutcomeKind.SKIPPED, OutcomeKind.REJECTED)
+        again = [offset for offset, kind in kinds.items() if offset >= first and kind not in left_out]
+        self._database.commit(xid, [copy_of(events[offset], self._database.uuid()) for offset in again])
+        outcomes |= {(gateway_id, replica, offset): OutcomeKind.RELEASED for offset in again}
+        skipped = [offset for offset, kind in kinds.items() if kind is OutcomeKind.SKIPPED]
+        outcomes |= {(gateway_id, replica, offset): OutcomeKind.REJECTED for offset in skipped}
 
     async def parked(self, gateway_id: str, *, after: int, limit: int) -> list[ParkedEntity]:
         """Not simulated."""
         raise TypeError(gateway_id, after, limit)
 
     async def resolve(self, gateway_id: str, replica: str, entity: Entity, *, retry: bool) -> bool:
-        """Not simulated."""
-        raise TypeError(gateway_id, replica, entity, retry)
+        """Decide about an entity."""
+
+        def decide() -> bool:
+            rows = self._database.rows
+            events = rows.streams[gateway_id].events
+            parked = [
+                key
+                for key, kind in rows.outcomes.items()
+                if key[:2] == (gateway_id, replica)
+                and kind is OutcomeKind.PARKED
+                and entity_of(events[key[2]]) == entity
+            ]
+            for key in parked:
+                rows.outcomes[key] = OutcomeKind.HELD if retry else OutcomeKind.SKIPPED
+                if not retry:
+                    self._database.history.skipped(gateway_id, events[key[2]])
+            for row in rows.connections.values():
+                if parked and (row.connection.gateway_id, row.connection.replica) == (gateway_id, replica):
+                    row.dismissal = row.dismissal or Dismissal.RESTARTING
+            return bool(parked)
+
+        await self._link.travel()
+        await self._database.lock([gateway_id])
+        try:
+            return await self._link.call(decide)
+        finally:
+            self._database.unlock([gateway_id])
+
+
+def copy_of(event: RecordedEvent, event_id: UUID) -> Event:
+    """What is published when an event is published again."""
+    return Event(
+        gateway_id=event.gateway_id,
+        type=event.type,
+        action=event.action,
+        entity_type=event.entity_type,
+        entity_id=event.entity_id,
+        data=event.data,
+        event_id=event_id,
+        originated_at=event.originated_at,
+    )
 
 
 class SimulatedStorage:

@@ -43,6 +43,11 @@ class SimulatedGateway:
         self.reading = asyncio.Event()
         self.reading.set()
         self.wire: Wire | None = None
+        #: How likely it refuses an event; only a client of `gatecast.v2` can.
+        self.reluctance = 0.0
+        #: What it refused, and the server may not have stored; and what it said of that on this connection.
+        self._refused: set[int] = set()
+        self._said: set[int] = set()
 
     async def run(self) -> None:
         """Connect, speak, and connect again, until cancelled."""
@@ -56,11 +61,14 @@ class SimulatedGateway:
     def _after(self) -> Position | None:
         """A client may say where it stands, or rely on what the server stored."""
         handled = self._history.handled[self.gateway_id]
-        if self.version is Version.GATEWAY_V1 or handled.epoch is None or self._random.random() < 0.5:
+        if self.version is Version.GATEWAY_V1 or handled.epoch is None:
             return None
-        return Position(handled.epoch, handled.through)
+        if self._refused:
+            return Position(handled.epoch, min(self._refused) - 1)
+        return None if self._random.random() < 0.5 else Position(handled.epoch, handled.through)
 
     async def _speak(self, wire: Wire) -> None:
+        self._said.clear()
         first = True
         while (frame := await self._next(wire)) is not None:
             if first and not self._is_connection_ack(frame):
@@ -87,6 +95,9 @@ class SimulatedGateway:
         try:
             if frame.type is WSMsgType.PING:
                 await wire.to_pod.write(Frame(WSMsgType.PONG, frame.data))
+            elif frame.type is WSMsgType.PONG:
+                # What was refused before the Ping is stored.
+                self._refused -= set(json.loads(frame.data))
             elif frame.type is WSMsgType.TEXT:
                 await self._handle_message(wire, json.loads(frame.data))
         except ConnectionResetError:
@@ -97,9 +108,31 @@ class SimulatedGateway:
         await asyncio.sleep(self._random.uniform(0, self.pace))
         if message["type"] == "resync.required":
             self._history.resynchronized(self.gateway_id, position.epoch, position.offset)
+            self._refused.clear()
         else:
-            event_id = UUID(message["eventId"])
-            self._history.delivered(self.gateway_id, position.epoch, position.offset, event_id)
+            self._take(position, UUID(message["eventId"]), message.get("withheld", 0))
         if self.version is Version.GATECAST_V2:
-            ack = json.dumps({"type": "position.ack", "position": str(position)})
-            await wire.to_pod.write(Frame(WSMsgType.TEXT, ack))
+            await self._answer(wire, position)
+
+    def _take(self, position: Position, event_id: UUID, withheld: int) -> None:
+        """Apply an event, or refuse it; what was refused and comes again is refused again."""
+        self._history.delivered(self.gateway_id, position.epoch, position.offset, event_id, withheld=withheld)
+        if position.offset in self._refused or self._random.random() < self.reluctance:
+            self._refused.add(position.offset)
+            self._history.refused(self.gateway_id, position.offset)
+        else:
+            self._history.applied(self.gateway_id, event_id)
+
+    async def _answer(self, wire: Wire, position: Position) -> None:
+        """Rejections first, because an acknowledgement covers them; the Pong to a Ping says that they are stored."""
+        refused = sorted(offset for offset in self._refused - self._said if offset <= position.offset)
+        for offset in refused:
+            await self._say(wire, "event.reject", Position(position.epoch, offset), reason="no")
+        self._said.update(refused)
+        await self._say(wire, "position.ack", position)
+        if refused:
+            await wire.to_pod.write(Frame(WSMsgType.PING, json.dumps(refused).encode()))
+
+    async def _say(self, wire: Wire, kind: str, position: Position, **fields: str) -> None:
+        text = json.dumps({"type": kind, "position": str(position), **fields})
+        await wire.to_pod.write(Frame(WSMsgType.TEXT, text))

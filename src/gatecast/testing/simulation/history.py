@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from uuid import UUID
+
+from gatecast.events import Event, RecordedEvent
 
 
 class PromiseBroken(AssertionError):
     """A promise did not hold; the text names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an event says; the same when it is published again."""
+
+    entity: str
+    number: int
+
+    @classmethod
+    def of(cls, event: Event | RecordedEvent) -> Change:
+        """The change in an event."""
+        return cls(event.entity_id, json.loads(event.payload).get("number", 0))
 
 
 @dataclass(slots=True)
@@ -17,8 +35,14 @@ class Handled:
 
     #: The history that the offsets belong to.
     epoch: UUID | None = None
-    #: Everything up to here was handled, or covered by a resynchronization.
+    #: Everything up to here was handled, withheld, or covered by a resynchronization.
     through: int = 0
+    #: Everything up to here was covered by a resynchronization.
+    covered: int = 0
+    #: Offsets of what it refused since then.
+    refused: set[int] = field(default_factory=set)
+    #: The changes that it applied, in order: what they are about, and their numbers.
+    applied: list[Change] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -31,9 +55,20 @@ class History:
     accepted: dict[tuple[str, UUID], tuple[UUID, int]] = field(default_factory=dict)
     handled: defaultdict[str, Handled] = field(default_factory=lambda: defaultdict(Handled))
     deliveries: int = 0
+    #: What each event says, by its id.
+    changes: dict[UUID, Change] = field(default_factory=dict)
+    #: Tells of which events of a gateway it is stored why they were not handled.
+    told: Callable[[str], AbstractSet[int]] = lambda _: frozenset()
+    #: In which order changes were committed first.
+    order: dict[Change, int] = field(default_factory=dict)
+    #: The changes that somebody decided to leave out.
+    left_out: defaultdict[str, set[Change]] = field(default_factory=lambda: defaultdict(set))
 
-    def committed(self, epoch: UUID, gateway_id: str, offset: int, event_id: UUID) -> None:
+    def committed(self, epoch: UUID, gateway_id: str, offset: int, event: Event) -> None:
         """An event became visible. P2: offsets count 1, 2, 3 … in commit order."""
+        event_id = event.event_id
+        change = self.changes[event_id] = Change.of(event)
+        self.order.setdefault(change, len(self.order))
         log = self.logs[epoch, gateway_id]
         if offset != len(log) + 1:
             raise PromiseBroken(f"P2: {gateway_id} got offset {offset} behind {len(log)}")
@@ -51,9 +86,23 @@ class History:
         if handled.epoch != epoch:
             handled.epoch, handled.through = epoch, through
         handled.through = max(handled.through, through)
+        handled.covered = through
+        handled.refused.clear()
 
-    def delivered(self, gateway_id: str, epoch: UUID, offset: int, event_id: UUID) -> None:
-        """A gateway handled an event. P2, P3, P5, P6: it is the log's event, and nothing before it was left out."""
+    def skipped(self, gateway_id: str, event: RecordedEvent) -> None:
+        """Somebody decided to leave this event out."""
+        self.left_out[gateway_id].add(Change.of(event))
+
+    def applied(self, gateway_id: str, event_id: UUID) -> None:
+        """A gateway applied an event that was delivered to it."""
+        self.handled[gateway_id].applied.append(self.changes[event_id])
+
+    def refused(self, gateway_id: str, offset: int) -> None:
+        """A gateway rejected an event that was delivered to it."""
+        self.handled[gateway_id].refused.add(offset)
+
+    def delivered(self, gateway_id: str, epoch: UUID, offset: int, event_id: UUID, *, withheld: int = 0) -> None:
+        """A gateway got an event. P2, P3, P5, P6: it is the log's event, and nothing before it was left out unsaid."""
         self.deliveries += 1
         handled = self.handled[gateway_id]
         if handled.epoch is None:
@@ -62,20 +111,46 @@ class History:
             raise PromiseBroken(f"P6: {gateway_id} was continued in another epoch without being told")
         if self.logs[epoch, gateway_id].get(offset) != event_id:
             raise PromiseBroken(f"P2: {gateway_id} got another event at offset {offset} than was committed")
-        if offset > handled.through + 1:
-            raise PromiseBroken(f"P3: {gateway_id} got offset {offset} but had handled only up to {handled.through}")
+        if missed := set(range(handled.through + 1, offset - withheld)) - self.told(gateway_id):
+            raise PromiseBroken(f"P3: {gateway_id} got offset {offset} and did not get {missed}")
         handled.through = max(handled.through, offset)
 
     def stored_position(self, gateway_id: str, epoch: UUID, offset: int) -> None:
-        """A position was stored. P4: everything up to it was handled."""
-        handled = self.handled[gateway_id]
-        through = handled.through if handled.epoch in (None, epoch) else 0
-        if offset > through:
-            raise PromiseBroken(f"P4: {gateway_id} counts as confirmed up to {offset}, but handled up to {through}")
+        """A position was stored. P4: everything up to it was handled, or it is stored why it was not."""
+        handled, told = self.handled[gateway_id], self.told(gateway_id)
+        ours = handled.epoch in (None, epoch)
+        through = handled.through if ours else 0
+        if unhandled := set(range(through + 1, offset + 1)) - told:
+            raise PromiseBroken(f"P4: {gateway_id} counts as confirmed up to {offset}, but did not handle {unhandled}")
+        if ours and (untold := {each for each in handled.refused if each <= offset} - told):
+            raise PromiseBroken(f"P4: {gateway_id} counts as confirmed up to {offset}, but refused {untold}")
 
     def check_complete(self, gateway_id: str, epoch: UUID) -> None:
         """P3, once everything has come to rest: the gateway has handled its whole log."""
         head = len(self.logs[epoch, gateway_id])
         handled = self.handled[gateway_id]
-        if handled.through != head or (head and handled.epoch != epoch):
+        if not self.has_everything(gateway_id, epoch):
             raise PromiseBroken(f"P3: {gateway_id} has handled up to {handled.through} of {head}")
+        self._check_applied(gateway_id, epoch)
+
+    def has_everything(self, gateway_id: str, epoch: UUID) -> bool:
+        """Whether a gateway has handled its whole log, but for what it was not to be sent."""
+        head = len(self.logs[epoch, gateway_id])
+        handled = self.handled[gateway_id]
+        rest = set(range(handled.through + 1, head + 1)) - self.told(gateway_id)
+        return not rest and (not head or handled.epoch == epoch)
+
+    def _check_applied(self, gateway_id: str, epoch: UUID) -> None:
+        """Whatever was rejected, parked and decided: nothing is missing, and nothing older came last."""
+        handled, left_out = self.handled[gateway_id], self.left_out[gateway_id]
+        log = self.logs[epoch, gateway_id]
+        committed = [self.changes.get(log[offset]) for offset in range(handled.covered + 1, len(log) + 1)]
+        wanted = [change for change in committed if change is not None and change not in left_out]
+        applied = [change for change in handled.applied if change not in left_out]
+        if missing := [change for change in wanted if change not in set(applied)]:
+            raise PromiseBroken(f"P3: {gateway_id} has not applied {missing}")
+        last = {change.entity: change for change in applied}
+        newest = {change.entity: change for change in sorted(wanted, key=self.order.__getitem__)}
+        for entity, change in newest.items():
+            if last[entity] != change:
+                raise PromiseBroken(f"P2: {gateway_id} applied {last[entity]} behind {change}")

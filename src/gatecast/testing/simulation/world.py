@@ -18,7 +18,7 @@ from gatecast.errors import GatecastError
 from gatecast.events import Action, Event, Position
 from gatecast.protocol.session import SessionLimits, Version
 from gatecast.server.gateway_socket import GatewaySocket, open_session
-from gatecast.storage.contract import Connection, TrimPolicy
+from gatecast.storage.contract import Connection, Entity, OutcomeKind, TrimPolicy
 from gatecast.testing.simulation.database import SimulatedDatabase, SimulatedStorage
 from gatecast.testing.simulation.gateways import SimulatedGateway
 from gatecast.testing.simulation.history import History, PromiseBroken
@@ -130,16 +130,16 @@ class SimulatedPod:
             position = receipt.position
             self._world.history.acknowledged(receipt.gateway_id, receipt.event_id, position.epoch, position.offset)
 
-    def accept(self, gateway: SimulatedGateway, after: Position | None) -> Wire:
-        """Take a gateway's connection and speak with it."""
+    def accept(self, gateway: SimulatedGateway, after: Position | None, *, twin: bool) -> Wire:
+        """Take a gateway's connection and speak with it; a twin's is a second one beside its own."""
         wire = Wire(self._world.random, on_end=lambda ended: self._wires.pop(ended, None))
         self._wires[wire] = None
-        task = asyncio.create_task(self._serve(gateway, wire, after))
+        task = asyncio.create_task(self._serve(gateway, wire, after, twin=twin))
         self._serving[task] = None
         task.add_done_callback(lambda ended: self._serving.pop(ended, None))
         return wire
 
-    async def _serve(self, gateway: SimulatedGateway, wire: Wire, after: Position | None) -> None:
+    async def _serve(self, gateway: SimulatedGateway, wire: Wire, after: Position | None, *, twin: bool) -> None:
         connection = Connection(
             connection_id=str(self._world.next_uuid()),
             gateway_id=gateway.gateway_id,
@@ -156,7 +156,7 @@ class SimulatedPod:
             wire.cut()
             return
         try:
-            if subscription.start.lost and gateway.version is Version.GATEWAY_V1:
+            if subscription.start.lost and gateway.version is Version.GATEWAY_V1 and not twin:
                 # The control plane sends the desired state: the gateway misses nothing up to here.
                 start = subscription.start.position
                 self._world.history.resynchronized(gateway.gateway_id, start.epoch, start.offset)
@@ -185,7 +185,7 @@ class SimulatedWorld:
         self.pods: list[SimulatedPod] = []
         self.gateways = [self._gateway(number) for number in range(4)]
         self._with_restores = with_restores
-        self._names = 0
+        self._names = self._changes = 0
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._failure: BaseException | None = None
         self._backup = self.database.backup()
@@ -204,11 +204,11 @@ class SimulatedWorld:
         for pod in self.pods:
             pod.wakeup.hear(gateways)
 
-    async def _dial(self, gateway: SimulatedGateway, after: Position | None) -> Wire | None:
+    async def _dial(self, gateway: SimulatedGateway, after: Position | None, *, twin: bool = False) -> Wire | None:
         """A load balancer: any pod that accepts."""
         await asyncio.sleep(self.random.choice((0.0, 0.002, 0.05)))
         accepting = [pod for pod in self.pods if pod.accepting]
-        return self.random.choice(accepting).accept(gateway, after) if accepting else None
+        return self.random.choice(accepting).accept(gateway, after, twin=twin) if accepting else None
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside the schedule; a broken promise in it ends the run."""
@@ -270,6 +270,8 @@ class SimulatedWorld:
             (self._lose_answers, 4),
             (self._block_gateway, 3),
             (self._slow_gateway, 4),
+            (self._upset_gateway, 4),
+            (self._decide, 8),
             (self._jump_clock, 2),
             (self._trim, 6),
             (self._restore, 1 if self._with_restores else 0),
@@ -282,11 +284,15 @@ class SimulatedWorld:
             type=kind,
             action=Action.UPDATE,
             entity_type="thing",
-            entity_id="one",
-            data={"providerId": "p", "deploymentId": "d"},
+            entity_id=self.random.choice(("one", "two", "three")),
+            data={"providerId": "p", "deploymentId": "d", "number": self._next_number()},
             event_id=event_id or self.next_uuid(),
             originated_at=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=self.random.randint(-9, 9)),
         )
+
+    def _next_number(self) -> int:
+        self._changes += 1
+        return self._changes
 
     def _some_gateway(self) -> SimulatedGateway:
         return self.random.choice(self.gateways)
@@ -335,7 +341,7 @@ class SimulatedWorld:
     async def _connect_twice(self) -> None:
         """A second connection of the same gateway, which reads for a while and then breaks."""
         gateway = self._some_gateway()
-        wire = await self._dial(gateway, None)
+        wire = await self._dial(gateway, None, twin=True)
         if wire is not None:
             self.begin(self._read_then_break(wire, self.random.uniform(0, 10)))
 
@@ -388,6 +394,25 @@ class SimulatedWorld:
     async def _slow_gateway(self) -> None:
         self._some_gateway().pace = self.random.choice((0.0, 0.01, 0.5))
 
+    async def _upset_gateway(self) -> None:
+        """It refuses some of what it gets, for a while."""
+        gateway = self._some_gateway()
+        if gateway.version is Version.GATECAST_V2:
+            gateway.reluctance = 0.3
+            asyncio.get_running_loop().call_later(self.random.uniform(0, 20), setattr, gateway, "reluctance", 0.0)
+
+    async def _decide(self) -> None:
+        """Somebody tries what is parked again, or leaves it out."""
+        for gateway in self.gateways:
+            for entity in self.database.rows.entities(gateway.gateway_id, "", OutcomeKind.PARKED):
+                retry = self.random.random() < 0.5
+                self.begin(self._resolve(self._some_pod(), gateway.gateway_id, entity, retry=retry))
+
+    async def _resolve(self, pod: SimulatedPod, gateway_id: str, entity: Entity, *, retry: bool) -> None:
+        with suppress(GatecastError, TimeoutError):
+            async with asyncio.timeout(30):
+                await pod.delivery.resolve(gateway_id, "", entity, retry=retry)
+
     async def _jump_clock(self) -> None:
         self.database.clock_error += timedelta(seconds=self.random.choice((-3, 5, 20)))
 
@@ -419,7 +444,7 @@ class SimulatedWorld:
     async def _heal(self) -> None:
         for gateway in self.gateways:
             gateway.reading.set()
-            gateway.pace = 0.01
+            gateway.pace, gateway.reluctance = 0.01, 0.0
         for pod in self.pods:
             pod.storage.link.up, pod.storage.link.loss = True, 0.0
 
@@ -429,22 +454,50 @@ class SimulatedWorld:
             self._check_alive()
             if asyncio.get_running_loop().time() > deadline:
                 self._explain_unrest()
+            await self._decide()
             await asyncio.sleep(1.0)
+            self._bring_what_is_held(deadline)
+
+    def _bring_what_is_held(self, deadline: float) -> None:
+        """Connections that have gone may have held something in spite of a decision: the next one brings it.
+
+        The one that is there must not hold anything of which nobody can decide.
+        """
+        if deadline - asyncio.get_running_loop().time() > REST_TIME_LIMIT / 2:
+            return
+        for gateway in self.gateways:
+            parked = self.database.rows.entities(gateway.gateway_id, "", OutcomeKind.PARKED).keys()
+            for pod in self.pods:
+                for subscription in pod.delivery.subscriptions:
+                    ours = subscription.connection.gateway_id == gateway.gateway_id
+                    if ours and (held := subscription.lot.parked - parked):
+                        raise PromiseBroken(f"P3: {gateway.gateway_id} is not sent {held}, which are not parked")
+            waiting = any(name == gateway.gateway_id for name, _, _ in self.database.rows.waiting())
+            if waiting and not parked and gateway.wire is not None:
+                gateway.wire.cut()
 
     def _at_rest(self) -> bool:
         rows = self.database.rows
         # Whatever was begun has ended: only the gateways themselves go on.
-        return len(self._tasks) == len(self.gateways) and all(
-            (cursor := rows.cursors.get((gateway.gateway_id, ""))) is not None
-            and cursor.epoch == rows.epoch
-            and cursor.confirmed == rows.streams[gateway.gateway_id].head
-            and self.history.handled[gateway.gateway_id].through == cursor.confirmed
-            for gateway in self.gateways
+        decided = not rows.waiting()
+        return (
+            decided
+            and len(self._tasks) == len(self.gateways)
+            and all(
+                (cursor := rows.cursors.get((gateway.gateway_id, ""))) is not None
+                and cursor.epoch == rows.epoch
+                and (cursor.resync_reason is None or gateway.version is Version.GATEWAY_V1)
+                and cursor.confirmed == rows.streams[gateway.gateway_id].head
+                and self.history.has_everything(gateway.gateway_id, rows.epoch)
+                for gateway in self.gateways
+            )
         )
 
     def _explain_unrest(self) -> None:
         for gateway in self.gateways:
             self.history.check_complete(gateway.gateway_id, self.database.rows.epoch)
+        if waiting := self.database.rows.waiting():
+            raise PromiseBroken(f"P3: nobody decides about, or nobody sends, {waiting}")
         raise PromiseBroken(f"P4: positions did not reach the heads: {self.database.rows.cursors}")
 
     async def _check_end(self) -> None:

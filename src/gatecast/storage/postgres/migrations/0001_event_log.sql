@@ -86,7 +86,7 @@ CREATE TABLE gatecast.outcomes (
     PRIMARY KEY (log_id, "offset", replica)
 );
 CREATE INDEX outcomes_parking ON gatecast.outcomes (log_id, replica, kind, "offset")
-    WHERE kind IN ('parked', 'held', 'skipped', 'released');
+    WHERE kind IN ('parked', 'held', 'skipped', 'released', 'rejected');
 
 -- Appending ---------------------------------------------------------------------------------------------------------
 --
@@ -314,7 +314,12 @@ BEGIN
     VALUES (p_gateway_id, p_replica, p_epoch, p_start, p_start, p_resync_reason)
     ON CONFLICT (gateway_id, replica) DO UPDATE
     SET epoch = excluded.epoch, confirmed = excluded.confirmed, resync_reason = excluded.resync_reason, updated_at = now(),
-        sent = CASE WHEN c.epoch = excluded.epoch THEN greatest(c.sent, excluded.sent) ELSE excluded.sent END;
+        sent = CASE WHEN c.epoch = excluded.epoch THEN greatest(c.sent, excluded.sent) ELSE excluded.sent END
+    -- Lost while it was on its way here: it has to come again to be told.
+    WHERE c.resync_reason IS DISTINCT FROM 'parked' OR excluded.resync_reason IS NOT NULL;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
     IF p_newest_only THEN
         UPDATE gatecast.connections o SET dismissal = 'superseded'
         WHERE o.gateway_id = p_gateway_id AND o.replica = p_replica AND o.dismissal IS NULL;
@@ -501,11 +506,15 @@ BEGIN
     ), moved AS (
         UPDATE gatecast.gateway_streams s SET trimmed_through = h.through FROM held h WHERE s.gateway_id = h.gateway_id
     ), lost AS (
-        -- The caps remove also what is parked or held: then nobody believes that nothing is missing (promise P6).
-        UPDATE gatecast.cursors c SET resync_reason = 'retention' FROM held h
+        -- The caps remove also what waits for a decision: then nobody believes that nothing is missing (promise P6).
+        UPDATE gatecast.cursors c SET resync_reason = 'parked' FROM held h
         WHERE c.gateway_id = h.gateway_id AND EXISTS (
             SELECT FROM gatecast.outcomes o WHERE o.log_id = h.log_id AND o.replica = c.replica
               AND o."offset" <= h.through AND o.kind IN ('parked', 'held', 'skipped'))
+        RETURNING c.gateway_id, c.replica
+    ), dismissed AS (
+        UPDATE gatecast.connections c SET dismissal = 'restarting' FROM lost l
+        WHERE c.gateway_id = l.gateway_id AND c.replica = l.replica AND c.dismissal IS NULL
     ), forgotten AS (
         DELETE FROM gatecast.outcomes o USING held h WHERE o.log_id = h.log_id AND o."offset" <= h.through
     ), gone AS (

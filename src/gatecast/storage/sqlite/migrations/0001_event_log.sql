@@ -92,4 +92,4 @@ CREATE TABLE outcomes (
     PRIMARY KEY (log_id, "offset", replica)
 ) WITHOUT ROWID;
 CREATE INDEX outcomes_parking ON outcomes (log_id, replica, kind, "offset")
-    WHERE kind IN ('parked', 'held', 'skipped', 'released');
+    WHERE kind IN ('parked', 'held', 'skipped', 'released', 'rejected');

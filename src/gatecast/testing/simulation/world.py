@@ -13,6 +13,7 @@ from uuid import UUID
 from aiohttp import web
 
 from gatecast.delivery.delivery import Delivery, DeliveryOptions
+from gatecast.delivery.resume import PARKED
 from gatecast.delivery.retention import clean_up
 from gatecast.errors import GatecastError
 from gatecast.events import Action, Event, Position
@@ -486,7 +487,7 @@ class SimulatedWorld:
             and all(
                 (cursor := rows.cursors.get((gateway.gateway_id, ""))) is not None
                 and cursor.epoch == rows.epoch
-                and (cursor.resync_reason is None or gateway.version is Version.GATEWAY_V1)
+                and (cursor.resync_reason != PARKED or gateway.version is Version.GATEWAY_V1)
                 and cursor.confirmed == rows.streams[gateway.gateway_id].head
                 and self.history.has_everything(gateway.gateway_id, rows.epoch)
                 for gateway in self.gateways

@@ -104,12 +104,13 @@ class Acknowledgements:
                     await transaction.execute(QUERIES["lock_gateway"], organization, gateway_id)
                 for each in batch:
                     await _apply(transaction, each)
+            # Before they go: when this fails, both are done again, and change nothing that is done already.
+            for each in batch:
+                await self._undeploy_whatever_runs(each)
             for each in batch:
                 # Looked at before it goes: what does not fit any more has pushed older ones out already.
                 if self._waiting and self._waiting[0] is each:
                     self._waiting.popleft()
-            for each in batch:
-                await self._undeploy_whatever_runs(each)
 
     async def _undeploy_whatever_runs(self, acknowledgement: Acknowledgement) -> None:
         """A gateway that has another deployment than it said is asked to undeploy without naming one."""

@@ -24,6 +24,7 @@ from gatecast.controlplane.gateways import GatewayFields, Gateways
 from gatecast.controlplane.placements import Deployment, DeploymentState, deploy
 from gatecast.controlplane.resources import Resources
 from gatecast.controlplane.sealing import Sealer
+from gatecast.errors import StorageUnavailable
 from gatecast.storage.contract import ReadRequest
 from gatecast.testing.eventually import eventually
 
@@ -160,6 +161,28 @@ async def test_a_gateway_with_another_deployment_than_it_said_is_asked_to_undepl
         [again] = await site.deployments(api)
         await site.acknowledge(again, deployed=False, named=False)
         assert await site.state(api) is DeploymentState.UNDEPLOYED
+
+
+async def test_what_a_mismatch_leads_to_survives_an_outage(open_hub: OpenHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The acknowledgement is stored, and then the database is away."""
+
+    async def away(*_: object) -> None:
+        raise StorageUnavailable("away")
+
+    async with _open(open_hub, 1) as site:
+        api = await site.make(REST_API)
+        [deployment] = await site.deployments(api)
+        await site.acknowledge(deployment)
+        await site.resources.artifacts.undeploy(_ORGANIZATION, REST_API, api.id, deployment.gateway_id)
+        [undeploying] = await site.deployments(api)
+        told = len(await site.told())
+        with monkeypatch.context() as outage:
+            outage.setattr(EventHub, "append", away)
+            with pytest.raises(StorageUnavailable):
+                await site.acknowledge(undeploying, deployed=False, error="DEPLOYMENT_ID_MISMATCH")
+        for _ in range(2):
+            await site.resources.acknowledgements.flush()
+        assert [data["deploymentId"] for _, data in await site.told(after=told)] == [""]
 
 
 async def test_acknowledgements_and_changes_take_their_locks_in_one_order(

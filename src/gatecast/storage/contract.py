@@ -366,8 +366,10 @@ class OutcomeKind(StrEnum):
     REJECTED = "rejected"
     #: Rejected, and the later events of its entity are held until somebody decides what becomes of it.
     PARKED = "parked"
-    #: Not sent, because its entity is parked; or parked itself until somebody decided to try it again.
+    #: Not sent, because its entity is parked.
     HELD = "held"
+    #: Parked until somebody decided to try it again; becomes released.
+    RETRIED = "retried"
     #: Parked until somebody decided to leave it out; becomes rejected once what came behind it is published again.
     SKIPPED = "skipped"
     #: Published again as a later event, so not sent any more.

@@ -48,7 +48,7 @@ class StoredParking:
 
     async def resolve(self, gateway_id: str, replica: str, entity: Entity, *, retry: bool) -> bool:
         """Decide; False when the entity is not parked."""
-        kind = OutcomeKind.HELD if retry else OutcomeKind.SKIPPED
+        kind = OutcomeKind.RETRIED if retry else OutcomeKind.SKIPPED
         async with self._database.transaction() as transaction:
             # The lock: whoever releases sees this decision as a whole, or not at all.
             await transaction.fetch(self._queries["lock_log"], gateway_id)
@@ -78,7 +78,7 @@ class StoredParking:
 
 
 def _entities(rows: Sequence[Row]) -> tuple[set[Entity], set[Entity]]:
-    """Those of which something is parked, and those of which something is held or skipped."""
+    """Those of which something is parked, and those of which something is held or decided."""
     parked, decided = set[Entity](), set[Entity]()
     for row in rows:
         found = parked if row["kind"] == OutcomeKind.PARKED else decided

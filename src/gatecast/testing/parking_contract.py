@@ -182,6 +182,20 @@ class ParkingContract(StorageBackend):
             await storage.parking.resolve(GATEWAY, "a", _ENTITY, retry=True)
             assert await storage.presence.dismissals(POD) == {"connection-a": Dismissal.RESTARTING}
 
+    @pytest.mark.parametrize("first", [OutcomeKind.HELD, OutcomeKind.PARKED])
+    async def test_a_copy_that_one_connection_held_may_be_rejected_by_another(
+        self, tmp_path: Path, first: OutcomeKind
+    ) -> None:
+        """It is parked then, and not just held, whoever says so first: somebody can decide about it."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await self._parked(storage, 2)
+            await storage.parking.resolve(GATEWAY, "", _ENTITY, retry=True)
+            await storage.parking.withheld(GATEWAY, "", after=5)
+            second = OutcomeKind.PARKED if first is OutcomeKind.HELD else OutcomeKind.HELD
+            await storage.outcomes.record([_outcome(6, first), _outcome(6, second)])
+            [parked] = await storage.parking.parked(GATEWAY, after=0, limit=10)
+            assert parked.offset == 6
+
     async def test_what_is_held_in_spite_of_a_decision_is_released_at_the_next_connect(self, tmp_path: Path) -> None:
         """A connection that did not know of the decision held the copies, too: they come again, in order."""
         async with self.open_with(tmp_path, GATEWAY) as storage:

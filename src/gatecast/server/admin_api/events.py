@@ -134,6 +134,7 @@ _SHOWN: Mapping[OutcomeKind, Literal["applied", "rejected", "held", "released"]]
     OutcomeKind.REJECTED: "rejected",
     OutcomeKind.PARKED: "rejected",
     OutcomeKind.HELD: "held",
+    OutcomeKind.RETRIED: "held",
     OutcomeKind.SKIPPED: "rejected",
     OutcomeKind.RELEASED: "released",
 }

@@ -3,12 +3,12 @@
 SELECT log_id, head FROM gatecast.gateway_streams WHERE gateway_id = $1 FOR NO KEY UPDATE
 
 -- name: entities
--- What is parked, held or skipped for a replica.
+-- What is parked or held for a replica, and what was decided.
 SELECT DISTINCT o.kind, e.entity_type, e.entity_id
 FROM gatecast.gateway_streams s
 JOIN gatecast.outcomes o ON o.log_id = s.log_id
 JOIN gatecast.events e ON e.log_id = o.log_id AND e."offset" = o."offset"
-WHERE s.gateway_id = $1 AND o.replica = $2 AND o.kind IN ('parked', 'held', 'skipped')
+WHERE s.gateway_id = $1 AND o.replica = $2 AND o.kind IN ('parked', 'held', 'retried', 'skipped')
 
 -- name: settled
 -- What was published again, or left out.
@@ -16,14 +16,14 @@ SELECT o."offset" FROM gatecast.gateway_streams s JOIN gatecast.outcomes o ON o.
 WHERE s.gateway_id = $1 AND o.replica = $2 AND o.kind IN ('released', 'rejected') AND o."offset" > $3
 
 -- name: to_release
--- The events of an entity from the first held one, or behind the first skipped one, up to $5: without those that
--- were published again already, and without those that are left out.
+-- The events of an entity from the first one that is held or tried again, or behind the first skipped one, up to $5:
+-- without those that were published again already, and without those that are left out.
 SELECT e."offset", e.type, e.action, e.entity_type, e.entity_id, e.payload, e.originated_at, e.trace_parent
 FROM gatecast.events e
 WHERE e.log_id = $1 AND e.entity_type = $3 AND e.entity_id = $4 AND e."offset" <= $5 AND e."offset" >= (
-        SELECT min(CASE o.kind WHEN 'held' THEN o."offset" ELSE o."offset" + 1 END) FROM gatecast.outcomes o
+        SELECT min(CASE o.kind WHEN 'skipped' THEN o."offset" + 1 ELSE o."offset" END) FROM gatecast.outcomes o
         JOIN gatecast.events h ON h.log_id = o.log_id AND h."offset" = o."offset"
-        WHERE o.log_id = $1 AND o.replica = $2 AND o.kind IN ('held', 'skipped') AND h.entity_type = $3 AND h.entity_id = $4)
+        WHERE o.log_id = $1 AND o.replica = $2 AND o.kind IN ('held', 'retried', 'skipped') AND h.entity_type = $3 AND h.entity_id = $4)
     AND NOT EXISTS (
         SELECT FROM gatecast.outcomes r
         WHERE r.log_id = $1 AND r.replica = $2 AND r."offset" = e."offset" AND r.kind IN ('released', 'skipped', 'rejected'))

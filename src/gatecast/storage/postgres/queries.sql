@@ -135,12 +135,13 @@ FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[])
          WITH ORDINALITY AS n(gateway_id, replica, "offset", kind, reason, number)
      JOIN log l USING (gateway_id)
      JOIN gatecast.events e ON e.log_id = l.log_id AND e."offset" = n."offset"
-ORDER BY l.log_id, n."offset", n.replica, n.number DESC
+ORDER BY l.log_id, n."offset", n.replica, n.kind = 'held', n.number DESC
 ON CONFLICT (log_id, "offset", replica) DO UPDATE
 SET kind = excluded.kind, reason = excluded.reason, recorded_at = now()
--- What was rejected or decided stays so: whoever rejects or holds it once more did not know yet.
-WHERE o.kind NOT IN ('held', 'skipped', 'released')
-  AND NOT (o.kind IN ('parked', 'rejected') AND excluded.kind IN ('parked', 'held'))
+-- What was decided stays so, and what is parked stays parked: whoever rejects or holds it once more did not know yet.
+WHERE o.kind = 'applied'
+   OR o.kind = 'held' AND excluded.kind IN ('parked', 'rejected')
+   OR o.kind IN ('parked', 'rejected') AND excluded.kind IN ('applied', 'rejected')
 
 -- name: outcomes_of_events
 SELECT $1 AS gateway_id, replica, "offset", kind, reason, recorded_at FROM gatecast.outcomes

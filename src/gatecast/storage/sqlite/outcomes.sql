@@ -6,9 +6,10 @@ FROM gateway_streams AS s CROSS JOIN events AS e ON e.log_id = s.log_id
 WHERE s.gateway_id = $1 AND e."offset" = $2
 ON CONFLICT (log_id, "offset", replica) DO UPDATE
 SET kind = excluded.kind, reason = excluded.reason, recorded_at = excluded.recorded_at
--- What was rejected or decided stays so: whoever rejects or holds it once more did not know yet.
-WHERE outcomes.kind NOT IN ('held', 'skipped', 'released')
-  AND NOT (outcomes.kind IN ('parked', 'rejected') AND excluded.kind IN ('parked', 'held'))
+-- What was decided stays so, and what is parked stays parked: whoever rejects or holds it once more did not know yet.
+WHERE outcomes.kind = 'applied'
+   OR outcomes.kind = 'held' AND excluded.kind IN ('parked', 'rejected')
+   OR outcomes.kind IN ('parked', 'rejected') AND excluded.kind IN ('applied', 'rejected')
 
 -- name: of_events
 SELECT "offset", replica, kind, reason, recorded_at FROM outcomes

@@ -45,10 +45,18 @@ T = TypeVar("T")
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _NEVER = _START - timedelta(days=1)
 
-WAITS_FOR_A_DECISION = (OutcomeKind.PARKED, OutcomeKind.HELD, OutcomeKind.SKIPPED)
+WAITS_FOR_A_DECISION = (OutcomeKind.PARKED, OutcomeKind.HELD, OutcomeKind.RETRIED, OutcomeKind.SKIPPED)
 
-#: What no later word changes.
-_DECIDED = (OutcomeKind.HELD, OutcomeKind.SKIPPED, OutcomeKind.RELEASED)
+_REFUSED = (OutcomeKind.PARKED, OutcomeKind.REJECTED)
+
+#: What a later word may make of an earlier one.
+_FOLLOWS = {
+    None: tuple(OutcomeKind),
+    OutcomeKind.APPLIED: tuple(OutcomeKind),
+    OutcomeKind.HELD: _REFUSED,
+    OutcomeKind.PARKED: (OutcomeKind.APPLIED, OutcomeKind.REJECTED),
+    OutcomeKind.REJECTED: (OutcomeKind.APPLIED, OutcomeKind.REJECTED),
+}
 
 
 @dataclass(slots=True)
@@ -140,8 +148,8 @@ class SimulatedDatabase:
         """A uuid that the seed determines."""
         return UUID(int=self.random.getrandbits(128), version=4)
 
-    def _told(self, gateway_id: str) -> set[int]:
-        return self.rows.told(gateway_id)
+    def _told(self, gateway_id: str, epoch: UUID) -> set[int] | None:
+        return self.rows.told(gateway_id) if epoch == self.rows.epoch else None
 
     def now(self) -> datetime:
         """The database's clock."""
@@ -586,12 +594,8 @@ class SimulatedOutcomes:
         rows = self._database.rows
         stream = rows.streams.get(outcome.gateway_id)
         key = (outcome.gateway_id, outcome.replica, outcome.offset)
-        before = rows.outcomes.get(key)
-        repeated = before in (OutcomeKind.PARKED, OutcomeKind.REJECTED) and outcome.kind in (
-            OutcomeKind.PARKED,
-            OutcomeKind.HELD,
-        )
-        if stream is not None and outcome.offset in stream.events and before not in _DECIDED and not repeated:
+        possible = _FOLLOWS.get(rows.outcomes.get(key), ())
+        if stream is not None and outcome.offset in stream.events and outcome.kind in possible:
             rows.outcomes[key] = outcome.kind
 
     async def of_events(self, gateway_id: str, offsets: Sequence[int]) -> list[Outcome]:
@@ -618,7 +622,7 @@ class SimulatedParking:
     def _decided(self, gateway_id: str, replica: str) -> list[Entity]:
         rows = self._database.rows
         parked = rows.entities(gateway_id, replica, OutcomeKind.PARKED)
-        decided = rows.entities(gateway_id, replica, OutcomeKind.HELD, OutcomeKind.SKIPPED)
+        decided = rows.entities(gateway_id, replica, OutcomeKind.HELD, OutcomeKind.RETRIED, OutcomeKind.SKIPPED)
         return sorted(decided.keys() - parked.keys())
 
     def _settled(self, gateway_id: str, replica: str, after: int) -> list[int]:
@@ -653,9 +657,9 @@ class SimulatedParking:
             if entity_of(event) == entity
         }
         first = min(
-            offset if kind is OutcomeKind.HELD else offset + 1
+            offset + 1 if kind is OutcomeKind.SKIPPED else offset
             for offset, kind in kinds.items()
-            if kind in (OutcomeKind.HELD, OutcomeKind.SKIPPED)
+            if kind in (OutcomeKind.HELD, OutcomeKind.RETRIED, OutcomeKind.SKIPPED)
         )
         left_out = (OutcomeKind.RELEASED, OutcomeKind.SKIPPED, OutcomeKind.REJECTED)
         again = [offset for offset, kind in kinds.items() if offset >= first and kind not in left_out]
@@ -682,7 +686,7 @@ class SimulatedParking:
                 and entity_of(events[key[2]]) == entity
             ]
             for key in parked:
-                rows.outcomes[key] = OutcomeKind.HELD if retry else OutcomeKind.SKIPPED
+                rows.outcomes[key] = OutcomeKind.RETRIED if retry else OutcomeKind.SKIPPED
                 if not retry:
                     self._database.history.skipped(gateway_id, events[key[2]])
             for row in rows.connections.values():

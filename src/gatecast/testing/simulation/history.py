@@ -57,8 +57,8 @@ class History:
     deliveries: int = 0
     #: What each event says, by its id.
     changes: dict[UUID, Change] = field(default_factory=dict)
-    #: Tells of which events of a gateway it is stored why they were not handled.
-    told: Callable[[str], AbstractSet[int]] = lambda _: frozenset()
+    #: Tells of which events of a gateway it is stored why they were not handled; None: of an epoch that is over.
+    told: Callable[[str, UUID], AbstractSet[int] | None] = lambda *_: frozenset()
     #: In which order changes were committed first.
     order: dict[Change, int] = field(default_factory=dict)
     #: The changes that somebody decided to leave out.
@@ -111,13 +111,15 @@ class History:
             raise PromiseBroken(f"P6: {gateway_id} was continued in another epoch without being told")
         if self.logs[epoch, gateway_id].get(offset) != event_id:
             raise PromiseBroken(f"P2: {gateway_id} got another event at offset {offset} than was committed")
-        if missed := set(range(handled.through + 1, offset - withheld)) - self.told(gateway_id):
+        told = self.told(gateway_id, epoch)
+        # What was on its way when the database was restored cannot be judged any more.
+        if told is not None and (missed := set(range(handled.through + 1, offset - withheld)) - told):
             raise PromiseBroken(f"P3: {gateway_id} got offset {offset} and did not get {missed}")
         handled.through = max(handled.through, offset)
 
     def stored_position(self, gateway_id: str, epoch: UUID, offset: int) -> None:
         """A position was stored. P4: everything up to it was handled, or it is stored why it was not."""
-        handled, told = self.handled[gateway_id], self.told(gateway_id)
+        handled, told = self.handled[gateway_id], self.told(gateway_id, epoch) or set()
         ours = handled.epoch in (None, epoch)
         through = handled.through if ours else 0
         if unhandled := set(range(through + 1, offset + 1)) - told:
@@ -137,7 +139,7 @@ class History:
         """Whether a gateway has handled its whole log, but for what it was not to be sent."""
         head = len(self.logs[epoch, gateway_id])
         handled = self.handled[gateway_id]
-        rest = set(range(handled.through + 1, head + 1)) - self.told(gateway_id)
+        rest = set(range(handled.through + 1, head + 1)) - (self.told(gateway_id, epoch) or set())
         return not rest and (not head or handled.epoch == epoch)
 
     def _check_applied(self, gateway_id: str, epoch: UUID) -> None:

@@ -80,13 +80,14 @@ CREATE TABLE gatecast.outcomes (
     log_id      bigint NOT NULL,
     replica     text NOT NULL,
     "offset"    bigint NOT NULL,
-    kind        text NOT NULL CHECK (kind IN ('applied', 'rejected', 'parked', 'held', 'skipped', 'released')),
+    kind        text NOT NULL
+                CHECK (kind IN ('applied', 'rejected', 'parked', 'held', 'retried', 'skipped', 'released')),
     reason      text NOT NULL,
     recorded_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (log_id, "offset", replica)
 );
 CREATE INDEX outcomes_parking ON gatecast.outcomes (log_id, replica, kind, "offset")
-    WHERE kind IN ('parked', 'held', 'skipped', 'released', 'rejected');
+    WHERE kind IN ('parked', 'held', 'retried', 'skipped', 'released', 'rejected');
 
 -- Appending ---------------------------------------------------------------------------------------------------------
 --
@@ -475,7 +476,7 @@ BEGIN
             (SELECT min(c.confirmed) FROM gatecast.cursors c, gatecast.epoch e
              WHERE c.gateway_id = s.gateway_id AND c.epoch = e.current), 0),
             (SELECT min(o."offset") - 1 FROM gatecast.outcomes o
-             WHERE o.log_id = s.log_id AND o.kind IN ('parked', 'held', 'skipped'))) AS confirmed
+             WHERE o.log_id = s.log_id AND o.kind IN ('parked', 'held', 'retried', 'skipped'))) AS confirmed
         FROM gatecast.gateway_streams s WHERE s.head > s.trimmed_through
     ), candidate AS MATERIALIZED (
         SELECT l.* FROM log l CROSS JOIN LATERAL (
@@ -510,7 +511,7 @@ BEGIN
         UPDATE gatecast.cursors c SET resync_reason = 'parked' FROM held h
         WHERE c.gateway_id = h.gateway_id AND EXISTS (
             SELECT FROM gatecast.outcomes o WHERE o.log_id = h.log_id AND o.replica = c.replica
-              AND o."offset" <= h.through AND o.kind IN ('parked', 'held', 'skipped'))
+              AND o."offset" <= h.through AND o.kind IN ('parked', 'held', 'retried', 'skipped'))
         RETURNING c.gateway_id, c.replica
     ), dismissed AS (
         UPDATE gatecast.connections c SET dismissal = 'restarting' FROM lost l

@@ -86,10 +86,11 @@ CREATE TABLE outcomes (
     log_id      integer NOT NULL,
     "offset"    integer NOT NULL,
     replica     text NOT NULL,
-    kind        text NOT NULL CHECK (kind IN ('applied', 'rejected', 'parked', 'held', 'skipped', 'released')),
+    kind        text NOT NULL
+                CHECK (kind IN ('applied', 'rejected', 'parked', 'held', 'retried', 'skipped', 'released')),
     reason      text NOT NULL,
     recorded_at text NOT NULL,
     PRIMARY KEY (log_id, "offset", replica)
 ) WITHOUT ROWID;
 CREATE INDEX outcomes_parking ON outcomes (log_id, replica, kind, "offset")
-    WHERE kind IN ('parked', 'held', 'skipped', 'released', 'rejected');
+    WHERE kind IN ('parked', 'held', 'retried', 'skipped', 'released', 'rejected');

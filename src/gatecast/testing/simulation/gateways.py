@@ -115,9 +115,16 @@ class SimulatedGateway:
             await self._answer(wire, position)
 
     def _take(self, position: Position, event_id: UUID, withheld: int) -> None:
-        """Apply an event, or refuse it; what was refused and comes again is refused again."""
+        """Apply an event, or refuse it; what was refused and comes again is refused again.
+
+        A client of `gatecast.v2` knows what it has had, and an unmodified gateway takes everything once more.
+        """
+        handled = self._history.handled[self.gateway_id]
+        had = handled.epoch == position.epoch and position.offset <= handled.through
         self._history.delivered(self.gateway_id, position.epoch, position.offset, event_id, withheld=withheld)
-        if position.offset in self._refused or self._random.random() < self.reluctance:
+        if had and self.version is Version.GATECAST_V2:
+            return
+        if self._random.random() < self.reluctance:
             self._refused.add(position.offset)
             self._history.refused(self.gateway_id, position.offset)
         else:

@@ -102,8 +102,7 @@ class DesiredState:
 
 
 def _needs_keys(placement: Placement) -> bool:
-    held = placement.held == placement.deployment_id
-    return placement.kind is Kind.MCP and placement.desired is Desired.DEPLOYED and held
+    return placement.kind is Kind.MCP and placement.desired is Desired.DEPLOYED and bool(placement.held)
 
 
 async def _tell(change: Change, organization: str, placements: Sequence[Placement]) -> None:

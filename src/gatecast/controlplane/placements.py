@@ -77,6 +77,14 @@ class Placement:
         """What its events are called."""
         return BY_KIND[self.kind]
 
+    @property
+    def has_keys(self) -> bool:
+        """True when the gateway has the artifact's keys, or asks for them when it connects.
+
+        Those of MCP proxies it cannot ask for, so they are sent too often rather than too rarely.
+        """
+        return bool(self.held) and self.kind is not Kind.MCP
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
@@ -135,8 +143,8 @@ async def find_placement(change: Change, artifact_id: str, gateway_id: str) -> P
 async def deploy(change: Change, artifact: Deployable, gateway_id: str, content_id: str) -> str:
     """Let a gateway run this content as a new revision; return the deployment's id.
 
-    The artifact's keys follow unless the gateway is known to have the artifact, and with it its keys: a gateway drops
-    the keys of artifacts that it does not have.
+    The artifact's keys follow unless the gateway is known to have them: it drops the keys of artifacts that it does not
+    have.
     """
     before = await find_placement(change, artifact.artifact_id, gateway_id)
     revision = await _next_revision(change, artifact.artifact_id, gateway_id)
@@ -157,7 +165,7 @@ async def deploy(change: Change, artifact: Deployable, gateway_id: str, content_
     )
     action = Action.UPDATE if before else Action.CREATE
     await _tell(change, placement, artifact.organization, action=action)
-    if not placement.held:
+    if not placement.has_keys:
         send_keys(change, artifact.keys, gateway_id)
     return placement.deployment_id
 
@@ -170,10 +178,10 @@ async def undeploy(change: Change, placement: Placement, organization: str) -> N
 async def tell_again(change: Change, placement: Placement, organization: str, keys: Sequence[ApiKey]) -> None:
     """Publish the desired state of one artifact once more, as new events: its gateway may have missed it.
 
-    Its keys, the revoked ones included, go along unless the gateway is known to have the artifact.
+    Its keys, the revoked ones included, go along unless the gateway is known to have them.
     """
     await _tell_again(change, placement, organization)
-    if placement.desired is not Desired.DELETED and not placement.held:
+    if placement.desired is not Desired.DELETED and not placement.has_keys:
         active = [key for key in keys if key.revoked_at is None]
         names = {key.name for key in active}
         ended = {key.name: key for key in keys if key.name not in names}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 
 from gatecast.settings import Networks, Settings
 
@@ -107,26 +108,42 @@ def _decrease(counter: Counter[str], key: str) -> None:
         del counter[key]
 
 
-def client_address(peer: str, forwarded_for: str | None, trusted: Networks) -> str:
+def client_address(peer: str, forwarded_for: str, trusted: Networks) -> str:
     """The address that the limits count for.
 
     X-Forwarded-For is believed only from a configured proxy, and only its last entry that is no such proxy itself:
-    everything left of that was written by the client.
+    everything left of that was written by the client. An entry that is no address ends the way back: then the last
+    proxy counts.
     """
-    hops = [peer, *(hop.strip() for hop in reversed((forwarded_for or "").split(",")) if hop.strip())]
-    for hop in hops[:-1]:
-        if not _is_trusted(hop, trusted):
-            return hop
-    return hops[-1] if _is_address(hops[-1]) else peer
+    known = _address(peer) or peer
+    for entry in reversed(forwarded_for.split(",")):
+        hop = _address(entry)
+        if not _is_trusted(known, trusted) or hop is None:
+            break
+        known = hop
+    return known
 
 
-def _is_trusted(hop: str, trusted: Networks) -> bool:
-    return _is_address(hop) and any(ip_address(hop) in network for network in trusted)
+def _is_trusted(address: str, trusted: Networks) -> bool:
+    with suppress(ValueError):
+        return any(ip_address(address) in network for network in trusted)
+    return False
 
 
-def _is_address(text: str) -> bool:
+def _address(text: str) -> str | None:
+    """An address without its port, and an IPv4 address as such wherever it comes from; None: it is none."""
+    host = _without_port(text.strip())
     try:
-        ip_address(text)
+        address = ip_address(host)
     except ValueError:
-        return False
-    return True
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address)
+
+
+def _without_port(text: str) -> str:
+    match = _WITH_PORT.fullmatch(text)
+    return text if match is None else match["host"] or match["address"]
+
+
+_WITH_PORT = re.compile(r"\[(?P<address>[^\]]*)\](?::\d+)?|(?P<host>[^:]*):\d+", re.ASCII)

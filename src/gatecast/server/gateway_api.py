@@ -272,7 +272,9 @@ def _wish(request: web.Request) -> _Wish:
 
 def _address(request: web.Request, settings: Settings) -> str:
     peer = request.remote or "unknown"
-    return client_address(peer, request.headers.get("X-Forwarded-For"), settings.trusted_proxies)
+    # A proxy may add a line of its own to what the client has sent: together they are one list.
+    forwarded_for = ",".join(request.headers.getall("X-Forwarded-For", ()))
+    return client_address(peer, forwarded_for, settings.trusted_proxies)
 
 
 def _refused(refusal: Refusal) -> web.Response:

@@ -288,6 +288,26 @@ async def test_a_key_that_was_revoked_is_revoked_once_more(open_hub: OpenHub) ->
         assert sorted(again[2:]) == [("apikey.created", "back-again"), ("apikey.created", "kept")]
 
 
+async def test_keys_of_an_mcp_proxy_come_with_every_deploy(open_hub: OpenHub) -> None:
+    """A gateway that has lost its database while the proxy was undeployed cannot ask for them."""
+    async with _open(open_hub, 1) as site:
+        [gateway] = site.gateways
+        proxy = await site.make(MCP_PROXY)
+        await site.resources.keys.create(_ORGANIZATION, MCP_PROXY, proxy.id, "a-key")
+        [deployment] = await site.deployments(proxy)
+        await site.acknowledge(deployment)
+        await site.resources.artifacts.undeploy(_ORGANIZATION, MCP_PROXY, proxy.id, gateway)
+        [stopped] = await site.deployments(proxy)
+        await site.acknowledge(stopped, deployed=False)
+        told = len(await site.told())
+        await site.resources.artifacts.deploy(_ORGANIZATION, MCP_PROXY, proxy.id, gateway)
+        assert [kind for kind, _ in await site.told(after=told)] == ["mcpproxy.deployed", "apikey.created"]
+        # It starts with an empty database and fetches the new revision, which it has not acknowledged, from the list.
+        told = len(await site.told())
+        await site.resources.desired_state.publish_lost_keys(_ORGANIZATION, gateway, [proxy.id])
+        assert [kind for kind, _ in await site.told(after=told)] == ["mcpproxy.deployed", "apikey.created"]
+
+
 async def test_what_was_handled_and_not_acknowledged_is_told_again_and_nothing_else(open_hub: OpenHub) -> None:
     async with _open(open_hub, 1) as site:
         [gateway] = site.gateways

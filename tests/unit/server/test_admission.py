@@ -82,20 +82,23 @@ def test_an_attacker_with_many_addresses_takes_bounded_memory() -> None:
 @pytest.mark.parametrize(
     ("peer", "forwarded_for", "counted"),
     [
-        ("192.0.2.1", None, "192.0.2.1"),
+        ("192.0.2.1", "", "192.0.2.1"),
         ("192.0.2.1", "198.51.100.7", "192.0.2.1"),
-        (_PROXY, None, _PROXY),
+        (_PROXY, "", _PROXY),
         (_PROXY, "198.51.100.7", "198.51.100.7"),
         (_PROXY, "203.0.113.9, 198.51.100.7", "198.51.100.7"),
         (_PROXY, "203.0.113.9, 198.51.100.7, 10.0.0.2", "198.51.100.7"),
         (_PROXY, "nonsense", _PROXY),
         (_PROXY, "10.0.0.3, 10.0.0.2", "10.0.0.3"),
+        (_PROXY, "203.0.113.9, nonsense, 10.0.0.2", "10.0.0.2"),
+        (_PROXY, "203.0.113.9:51234", "203.0.113.9"),
+        (_PROXY, "[2001:db8::1]:51234", "2001:db8::1"),
+        (f"::ffff:{_PROXY}", "198.51.100.7", "198.51.100.7"),
+        ("unknown", "198.51.100.7", "unknown"),
         (_PROXY, "2001:db8::1", "2001:db8::1"),
     ],
 )
-def test_a_forwarded_address_counts_only_from_a_trusted_proxy(
-    peer: str, forwarded_for: str | None, counted: str
-) -> None:
+def test_a_forwarded_address_counts_only_from_a_trusted_proxy(peer: str, forwarded_for: str, counted: str) -> None:
     assert client_address(peer, forwarded_for, _TRUSTED) == counted
 
 

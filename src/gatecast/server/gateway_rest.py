@@ -5,6 +5,7 @@ A list that cannot be produced is 503 and never empty: a gateway deletes what a 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeAlias
 
@@ -37,6 +38,8 @@ class GatewayRest:
         self._desired_state = resources.desired_state
         self._imports = resources.imports
         self._subscriptions = resources.subscriptions
+        #: One at a time: a package may be small and hold much.
+        self._unpacking = asyncio.Lock()
 
     def routes(self) -> list[tuple[str, str, Answer]]:
         """Method, path and answer of everything that is here; the first path that fits counts."""
@@ -90,7 +93,9 @@ class GatewayRest:
 
     async def import_artifacts(self, request: web.Request, identity: GatewayIdentity) -> web.Response:
         """What was made on the gateway itself: stored and shown."""
-        items = imported(await file_of(request, "artifacts"))
+        package = await file_of(request, "artifacts")
+        async with self._unpacking:
+            items = await asyncio.to_thread(imported, package)
         results = await self._imports.store(identity.organization, identity.gateway_id, items)
         failed = sum(bool(each.error) for each in results.values())
         shown = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import tarfile
 import zipfile
 import zlib
@@ -14,6 +13,7 @@ from typing import Any
 from gatecast.controlplane.families import Family
 from gatecast.controlplane.gateway_files import Content
 from gatecast.errors import InvalidValue
+from gatecast.server.request_bodies import decode
 
 #: Largest import, in bytes once it is unpacked.
 MAX_IMPORT_BYTES = 32 * 1024 * 1024
@@ -66,11 +66,9 @@ def imported(package: bytes) -> list[dict[str, Any]]:
             text = entry.read(MAX_IMPORT_BYTES + 1)
         if len(text) > MAX_IMPORT_BYTES:
             raise InvalidValue("artifacts", len(text), f"be at most {MAX_IMPORT_BYTES:,} bytes unpacked")
-        found = json.loads(text)
     except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, NotImplementedError, RuntimeError) as problem:
         raise InvalidValue("artifacts", type(problem).__name__, f"be a ZIP that holds {_IMPORT_ENTRY}") from problem
-    except (ValueError, RecursionError) as problem:
-        raise InvalidValue(_IMPORT_ENTRY, type(problem).__name__, "be JSON") from problem
+    found = decode(_IMPORT_ENTRY, text)
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
         raise InvalidValue(_IMPORT_ENTRY, type(found).__name__, "be an array of objects")
     return found

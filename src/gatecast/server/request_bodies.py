@@ -8,20 +8,44 @@ from aiohttp import BodyPartReader, web
 
 from gatecast.errors import InvalidValue
 
+#: Largest JSON body, in bytes.
+MAX_JSON_BYTES = 4 * 1024 * 1024
+
 #: Largest file of an import, in bytes.
 MAX_FILE_BYTES = 16 * 1024 * 1024
+
+#: Most values in one document. Decoded, the smallest one takes thirty times the room that it takes as text.
+MAX_VALUES = 400_000
 
 
 async def json_of(request: web.Request) -> object:
     """The JSON in a body.
 
     Raises:
-        InvalidValue: it is none, or nested too deep to be read.
+        InvalidValue: it is none, or larger than 4 MiB, or holds too many values, or they are nested too deep.
     """
+    read = bytearray()
+    async for chunk in request.content.iter_chunked(_CHUNK_BYTES):
+        read += chunk
+        if len(read) > MAX_JSON_BYTES:
+            raise InvalidValue("body", len(read), f"be at most {MAX_JSON_BYTES:,} bytes")
+    return decode("body", bytes(read))
+
+
+def decode(name: str, text: bytes) -> object:
+    """The JSON in a text, if decoding it takes bounded memory and time.
+
+    Raises:
+        InvalidValue: it is none, or holds more than 400,000 values, or they are nested too deep.
+    """
+    # Commas in strings count as well; nobody comes near.
+    values = text.count(b",") + text.count(b"[") + text.count(b"{")
+    if values > MAX_VALUES:
+        raise InvalidValue(name, values, f"hold at most {MAX_VALUES:,} values")
     try:
-        return json.loads(await request.read())
+        return json.loads(text)
     except (ValueError, RecursionError):
-        raise InvalidValue("body", "", "be JSON") from None
+        raise InvalidValue(name, "", "be JSON") from None
 
 
 async def file_of(request: web.Request, field: str) -> bytes:
@@ -39,6 +63,9 @@ async def file_of(request: web.Request, field: str) -> bytes:
     except (ValueError, AssertionError, RuntimeError) as problem:
         raise InvalidValue("body", type(problem).__name__, "be multipart/form-data") from problem
     raise InvalidValue(field, "", "be a file in the body")
+
+
+_CHUNK_BYTES = 64 * 1024
 
 
 async def _bounded(part: BodyPartReader) -> bytes:

@@ -33,6 +33,7 @@ from gatecast.errors import StorageUnavailable
 from gatecast.server.admission import Admission
 from gatecast.server.gateway_api import BASE_PATH, GatewayContext, create_gateway_app
 from gatecast.server.packages import MAX_IMPORT_BYTES
+from gatecast.server.request_bodies import MAX_JSON_BYTES, MAX_VALUES
 
 _ORGANIZATION = "default"
 
@@ -369,6 +370,7 @@ async def test_what_was_made_on_a_gateway_is_stored_and_keeps_its_id(listener: O
         lambda: _import(b"[1]"),
         lambda: _import(b"[]", "other.json"),
         lambda: _import(b" " * (MAX_IMPORT_BYTES + 1)),
+        lambda: _import(b"[" + b"{}," * MAX_VALUES + b"{}]"),
         lambda: _import(json.dumps([{"dpid": str(number)} for number in range(5_001)]).encode()),
         lambda: aiohttp.FormData({"total": "1"}),
         lambda: b"not multipart",
@@ -383,10 +385,22 @@ async def test_a_hostile_import_is_refused(listener: OpenListener, form: Callabl
 
 
 @pytest.mark.parametrize("path", ["/deployments/fetch-batch", "/artifacts/exists"])
-@pytest.mark.parametrize("body", [b"", b"[", b"[]", b'{"deploymentIds": 1, "artifactIds": [1]}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[",
+        b"[]",
+        b'{"deploymentIds": 1, "artifactIds": [1]}',
+        b"[" * 100_000,
+        b"[" + b"[]," * MAX_VALUES + b"[]]",
+        b'"' + b" " * MAX_JSON_BYTES + b'"',
+    ],
+    ids=["nothing", "cut", "list", "types", "deep", "many", "long"],
+)
 async def test_a_hostile_question_is_refused(listener: OpenListener, path: str, body: bytes) -> None:
     async with listener() as gateway:
-        assert (await gateway.ask("POST", path, data=body)).status == 400
+        assert (await gateway.ask("POST", path, data=io.BytesIO(body))).status == 400
 
 
 def test_every_family_can_be_downloaded() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import ssl
 import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,9 +21,9 @@ from gatecast.delivery.feed import MAX_BYTES
 from gatecast.delivery.subscription import Subscription
 from gatecast.events.event import MAX_PAYLOAD_BYTES
 from gatecast.protocol.session import SessionLimits
-from gatecast.server import gateway_socket
+from gatecast.server import gateway_api, gateway_socket
 from gatecast.server.admission import Admission
-from gatecast.server.gateway_api import GatewayContext, create_gateway_app
+from gatecast.server.gateway_api import GatewayContext, gateway_runner
 from gatecast.server.pod import MIGRATIONS
 from gatecast.server.tls import gateway_tls
 from gatecast.testing.eventually import eventually
@@ -75,7 +76,7 @@ async def _listening(url: str, limits: SessionLimits) -> AsyncIterator[_Listener
             admission=Admission(settings, clock=asyncio.get_running_loop().time),
             session_limits=limits,
         )
-        runner = web.AppRunner(create_gateway_app(context), access_log=None, handle_signals=False, shutdown_timeout=1)
+        runner = gateway_runner(context)
         await runner.setup()
         try:
             await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=gateway_tls(settings)).start()
@@ -131,6 +132,27 @@ async def test_clients_that_never_read_take_bounded_memory_however_much_waits_fo
             assert tracemalloc.get_traced_memory()[0] < bound
         finally:
             tracemalloc.stop()
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /api/internal/v1/ws/gateways/connect HTTP/1.1\r\nHost: pod\r\n"])
+async def test_s27_a_connection_without_a_request_is_closed(
+    sqlite_url: str, said: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody who has no token can fill a pod with silence; who has said everything stays."""
+    monkeypatch.setattr(gateway_api, "IDLE_TIME_LIMIT", 0.5)
+    async with _listening(sqlite_url, SessionLimits()) as listener:
+        gateway_id, token = await listener.register("prompt")
+        host, _, port = listener.host.rpartition(":")
+        trust = ssl.create_default_context()
+        trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+        async with RawConnection.open(listener.url, token) as connection:
+            assert (await connection.message())["type"] == "connection.ack"
+            reader, writer = await asyncio.open_connection(host, int(port), ssl=trust)
+            writer.write(said)
+            assert await asyncio.wait_for(reader.read(), 20) == b""
+            writer.close()
+            await listener.publish(gateway_id)
+            assert (await connection.message())["position"].endswith(":1")
 
 
 async def _all_stuck(listener: _Listener, clients: int) -> bool:

@@ -60,6 +60,12 @@ class GatewayContext:
     session_limits: SessionLimits = field(default_factory=SessionLimits)
 
 
+#: A connection without a whole request on it is closed after this time, in seconds: silent ones cost a descriptor each.
+IDLE_TIME_LIMIT = 15.0
+
+#: A request over HTTP is answered, its body read included, within this time; in seconds.
+_ANSWER_TIME_LIMIT = 60.0
+
 CONTEXT: web.AppKey[GatewayContext] = web.AppKey("context", GatewayContext)
 
 
@@ -69,21 +75,33 @@ def create_gateway_app(context: GatewayContext) -> web.Application:
     app[CONTEXT] = context
     app.router.add_get("/internal/gateway/.well-known", _no_discovery)
     app.router.add_get(f"{BASE_PATH}/ws/gateways/connect", connect)
-    app.router.add_post(f"{BASE_PATH}/gateways/{{gateway_id}}/manifest", receive_manifest)
+    app.router.add_post(f"{BASE_PATH}/gateways/{{gateway_id}}/manifest", _identified(receive_manifest))
     if context.resources is not None:
         for method, path, answer in GatewayRest(context.resources).routes():
             app.router.add_route(method, BASE_PATH + path, _identified(answer))
     return app
 
 
+def gateway_runner(context: GatewayContext) -> web.AppRunner:
+    """What serves the gateway listener, with its limits."""
+    return web.AppRunner(
+        create_gateway_app(context),
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=2.0,
+        keepalive_timeout=IDLE_TIME_LIMIT,
+    )
+
+
 def _identified(answer: Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
     """An answer for those who say who they are."""
 
     async def handler(request: web.Request) -> web.Response:
-        identity = await identify(request)
-        if identity is None:
-            return refuse(401, "the api-key is missing, unknown or revoked")
-        return await answer(request, identity)
+        async with asyncio.timeout(_ANSWER_TIME_LIMIT):
+            identity = await identify(request)
+            if identity is None:
+                return refuse(401, "the api-key is missing, unknown or revoked")
+            return await answer(request, identity)
 
     return handler
 
@@ -284,11 +302,8 @@ def _refused(refusal: Refusal) -> web.Response:
 # --- the manifest -----------------------------------------------------------------------------------------------------
 
 
-async def receive_manifest(request: web.Request) -> web.Response:
+async def receive_manifest(request: web.Request, identity: GatewayIdentity) -> web.Response:
     """Store what the gateway says of itself: its version and the policies that it knows."""
-    identity = await identify(request)
-    if identity is None:
-        return refuse(401, "the api-key is missing, unknown or revoked")
     if request.match_info["gateway_id"] != identity.gateway_id:
         return refuse(403, "the api-key belongs to another gateway")
     manifest = await json_of(request)

@@ -22,7 +22,7 @@ from gatecast.hub import EventHub
 from gatecast.server.admin_api import AdminContext, create_admin_app
 from gatecast.server.admission import Admission
 from gatecast.server.deadline import ended_within
-from gatecast.server.gateway_api import GatewayContext, create_gateway_app
+from gatecast.server.gateway_api import GatewayContext, gateway_runner
 from gatecast.server.oidc import OidcIssuer
 from gatecast.server.tls import gateway_tls
 from gatecast.settings import Settings, variable
@@ -135,7 +135,7 @@ class Pod:
             admission=self.admission,
             resources=self.resources,
         )
-        runner = web.AppRunner(create_gateway_app(context), access_log=None, handle_signals=False, shutdown_timeout=2.0)
+        runner = gateway_runner(context)
         await runner.setup()
         try:
             await web.SockSite(runner, listening, ssl_context=tls, backlog=1024).start()

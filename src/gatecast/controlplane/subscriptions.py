@@ -7,7 +7,8 @@ gateway removes what the list that it reads leaves out (gateway-protocol.md 3.8)
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -16,8 +17,12 @@ from gatecast.controlplane.rows import instant
 from gatecast.controlplane.sealing import Sealer
 from gatecast.events import Event
 from gatecast.hub import EventHub
+from gatecast.protocol.instants import parse_instant
 from gatecast.storage.contract import Receipt, Row, Transaction
 from gatecast.storage.queries import Queries
+from gatecast.telemetry import get_logger
+
+_logger = get_logger("subscriptions")
 
 SUBSCRIPTIONS = Queries("gatecast.controlplane", "subscriptions.sql")
 
@@ -36,7 +41,10 @@ _ID_FIELDS = {RecordKind.SUBSCRIPTION: "subscriptionId", RecordKind.PLAN: "planI
 _KEPT = ("planName", "status")
 
 #: An update of a subscription does not touch these (gateway-protocol.md 2.6).
-_NEVER_UPDATED = ("billingCustomerId", "billingSubscriptionId", "subscriptionToken", "apiId")
+_NEVER_UPDATED = ("billingCustomerId", "billingSubscriptionId")
+
+#: And these stay when it leaves them out.
+_KEPT_OF_SUBSCRIPTION = ("subscriptionToken", "apiId")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +104,10 @@ class Subscriptions:
             # A gateway ignores an update of what it does not have, too.
             return
         fields = data if verb == "created" else _updated(kind, before, data)
+        if not is_readable(kind, fields):
+            # The gateway drops such an event; in a list it would make the whole list unreadable, for ever.
+            _logger.warning("event-not-recorded", gateway=event.gateway_id, type=event.type, id=record_id)
+            return
         body = self._sealer.seal(json.dumps(fields), place=record_place(*ids))
         await transaction.execute(SUBSCRIPTIONS["store_record"], *ids, str(fields.get("apiId") or ""), body)
 
@@ -115,7 +127,76 @@ def _updated(kind: RecordKind, before: Mapping[str, Any], data: Mapping[str, Any
     """An update replaces everything but what gateways keep."""
     if kind is RecordKind.PLAN:
         return {**data, **{name: data.get(name) or before.get(name) for name in _KEPT}}
-    return {**data, **{name: data.get(name) or before.get(name) for name in _NEVER_UPDATED}}
+    kept = {name: data.get(name) or before.get(name) for name in _KEPT_OF_SUBSCRIPTION}
+    return {**data, **kept, **{name: before.get(name) for name in _NEVER_UPDATED}}
+
+
+def is_readable(kind: RecordKind, fields: Mapping[str, Any]) -> bool:
+    """Whether a gateway can read these fields in a list; it reads strictly, and all of a list or nothing (3.8)."""
+    shape = _PLAN if kind is RecordKind.PLAN else _SUBSCRIPTION
+    return all(
+        fields[name] is None or fits(fields[name]) for name, fits in shape.optional.items() if name in fields
+    ) and all(fits(fields.get(name)) for name, fits in shape.required.items())
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What the fields of a record must be."""
+
+    required: Mapping[str, Callable[[Any], bool]]
+    optional: Mapping[str, Callable[[Any], bool]]
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_instant(value: object) -> bool:
+    with suppress(ValueError):
+        return isinstance(value, str) and bool(parse_instant(value))
+    return False
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**31
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _one_of(*values: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and value in values
+
+
+_PLAN = _Shape(
+    required={"planName": _is_name, "status": _one_of("ACTIVE", "INACTIVE")},
+    optional={
+        "billingPlan": _is_text,
+        "stopOnQuotaReach": _is_flag,
+        "throttleLimitCount": _is_count,
+        "throttleLimitUnit": _is_text,
+        "expiryTime": _is_instant,
+    },
+)
+
+_SUBSCRIPTION = _Shape(
+    required={
+        "apiId": _is_name,
+        "subscriptionToken": _is_name,
+        "status": _one_of("ACTIVE", "INACTIVE", "REVOKED"),
+    },
+    optional={
+        "applicationId": _is_text,
+        "subscriptionPlanId": _is_text,
+        "billingCustomerId": _is_text,
+        "billingSubscriptionId": _is_text,
+    },
+)
 
 
 def record_place(gateway_id: str, kind: str, record_id: str) -> str:

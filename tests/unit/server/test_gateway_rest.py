@@ -323,6 +323,55 @@ async def test_subscriptions_and_plans_are_as_the_events_left_them(listener: Ope
         assert await gateway.listed("/apis/a-1/subscriptions") == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("subscriptionPlan", {"expiryTime": ""}),
+        ("subscriptionPlan", {"expiryTime": "tomorrow"}),
+        ("subscriptionPlan", {"expiryTime": "2026-01-02T03:04:05"}),
+        ("subscriptionPlan", {"throttleLimitCount": "10"}),
+        ("subscriptionPlan", {"throttleLimitCount": True}),
+        ("subscriptionPlan", {"stopOnQuotaReach": "yes"}),
+        ("subscriptionPlan", {"planName": 5}),
+        ("subscriptionPlan", {"status": None}),
+        ("subscription", {"apiId": 1}),
+        ("subscription", {"subscriptionToken": ""}),
+        ("subscription", {"status": "SLEEPING"}),
+        ("subscription", {"applicationId": ["a"]}),
+    ],
+)
+async def test_what_a_gateway_cannot_read_spoils_no_list(
+    listener: OpenListener, kind: str, fields: dict[str, Any]
+) -> None:
+    """The gateway drops such an event; a list with it would be dropped as a whole, at every connect."""
+    good = {
+        "subscriptionPlan": {"planId": "p-1", "planName": "Gold", "status": "ACTIVE"},
+        "subscription": {"subscriptionId": "s-1", "apiId": "a-1", "subscriptionToken": "token", "status": "ACTIVE"},
+    }[kind]
+    path = {"subscriptionPlan": "/subscription-plans", "subscription": "/apis/a-1/subscriptions"}[kind]
+    async with listener() as gateway:
+
+        async def publish(verb: str, **data: object) -> None:
+            event = Event(
+                gateway_id=gateway.gateway_id,
+                type=f"{kind}.{verb}",
+                action=Action.UPDATE,
+                entity_type=kind,
+                entity_id="one",
+                data={**good, **data},
+            )
+            await gateway.resources.subscriptions.publish(event)
+
+        await publish("created", **fields)
+        assert await gateway.listed(path) == []
+        await publish("created")
+        [before] = await gateway.listed(path)
+        if fields not in ({"status": None}, {"subscriptionToken": ""}):
+            # These two an update may leave out.
+            await publish("updated", **fields)
+            assert await gateway.listed(path) == [before]
+
+
 # --- imports ----------------------------------------------------------------------------------------------------------
 
 

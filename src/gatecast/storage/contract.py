@@ -395,7 +395,10 @@ class Outcomes(Protocol):
     """What gateways said of single events. The last word counts, but not against a decision about a parked entity."""
 
     async def record(self, outcomes: Sequence[Outcome]) -> None:
-        """Store outcomes; one for an event that is not in the log (any more) is dropped."""
+        """Store outcomes; of an event that is not in the log (any more) nothing is stored.
+
+        When it was removed before it was stored that it was parked or held, its replica has to resynchronize.
+        """
 
     async def of_events(self, gateway_id: str, offsets: Sequence[int]) -> list[Outcome]:
         """The outcomes of these events, of every replica, in offset order."""

@@ -240,5 +240,19 @@ class ParkingContract(StorageBackend):
             await storage.presence.resynchronized(GATEWAY, "")
             await storage.presence.connect(make_connection("later"), start=start)
 
+    async def test_what_is_rejected_after_a_cap_removed_it_is_told(self, tmp_path: Path) -> None:
+        """It was on its way, and nobody can decide about it any more (promise P6)."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await publish(storage, *[make_event(number=number) for number in range(1, 5)])
+            connection = make_connection()
+            await connect(storage, connection)
+            soon = timedelta(0)
+            await storage.log.trim(TrimPolicy(keep_confirmed=soon, keep_at_most=timedelta(days=1), max_events=2))
+            await storage.outcomes.record([_outcome(1, OutcomeKind.APPLIED), _outcome(4, OutcomeKind.PARKED)])
+            assert (await storage.presence.standing(GATEWAY, "")).resync_reason is None
+            await storage.outcomes.record([_outcome(1, OutcomeKind.PARKED)])
+            assert (await storage.presence.standing(GATEWAY, "")).resync_reason == "parked"
+            assert await storage.presence.dismissals(POD) == {connection.connection_id: Dismissal.RESTARTING}
+
     async def _position(self, storage: Storage, offset: int) -> Position:
         return Position((await storage.presence.standing(GATEWAY, "")).epoch, offset)

@@ -16,7 +16,7 @@ class PostgresOutcomes:
         self._database = database
 
     async def record(self, outcomes: Sequence[Outcome]) -> None:
-        """Store outcomes; one for an event that is not in the log is dropped."""
+        """Store outcomes; of an event that is not in the log (any more) nothing is stored."""
         await self._database.fetch(
             QUERIES["record_outcomes"],
             [outcome.gateway_id for outcome in outcomes],

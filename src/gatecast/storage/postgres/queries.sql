@@ -126,16 +126,28 @@ ORDER BY c.connected_at, c.connection_id
 -- The key-share lock makes a concurrent deletion of a gateway wait, or makes us find it gone: nobody would remove what
 -- comes later.
 WITH log AS MATERIALIZED (
-    SELECT gateway_id, log_id FROM gatecast.gateway_streams WHERE gateway_id = ANY ($1)
+    SELECT gateway_id, log_id, trimmed_through FROM gatecast.gateway_streams WHERE gateway_id = ANY ($1)
     ORDER BY gateway_id FOR KEY SHARE
+), said AS (
+    SELECT l.log_id, l.trimmed_through, n.*
+    FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[])
+             WITH ORDINALITY AS n(gateway_id, replica, "offset", kind, reason, number)
+         JOIN log l USING (gateway_id)
+), lost AS (
+    -- A cap has removed it while it was on its way: whoever did not apply it has to be told (promise P6).
+    UPDATE gatecast.cursors c SET resync_reason = 'parked' FROM said n
+    WHERE c.gateway_id = n.gateway_id AND c.replica = n.replica
+      AND n.kind IN ('parked', 'held') AND n."offset" <= n.trimmed_through
+    RETURNING c.gateway_id, c.replica
+), dismissed AS (
+    UPDATE gatecast.connections c SET dismissal = 'restarting' FROM lost l
+    WHERE c.gateway_id = l.gateway_id AND c.replica = l.replica AND c.dismissal IS NULL
 )
 INSERT INTO gatecast.outcomes AS o (log_id, replica, "offset", kind, reason)
-SELECT DISTINCT ON (l.log_id, n."offset", n.replica) l.log_id, n.replica, n."offset", n.kind, n.reason
-FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[])
-         WITH ORDINALITY AS n(gateway_id, replica, "offset", kind, reason, number)
-     JOIN log l USING (gateway_id)
-     JOIN gatecast.events e ON e.log_id = l.log_id AND e."offset" = n."offset"
-ORDER BY l.log_id, n."offset", n.replica, n.kind = 'held', n.number DESC
+SELECT DISTINCT ON (n.log_id, n."offset", n.replica) n.log_id, n.replica, n."offset", n.kind, n.reason
+FROM said n
+     JOIN gatecast.events e ON e.log_id = n.log_id AND e."offset" = n."offset"
+ORDER BY n.log_id, n."offset", n.replica, n.kind = 'held', n.number DESC
 ON CONFLICT (log_id, "offset", replica) DO UPDATE
 SET kind = excluded.kind, reason = excluded.reason, recorded_at = now()
 -- What was decided stays so, and what is parked stays parked: whoever rejects or holds it once more did not know yet.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 
 from gatecast.storage.contract import Outcome, OutcomeKind
@@ -20,9 +21,8 @@ class SqliteOutcomes:
         self._database = database
 
     async def record(self, outcomes: Sequence[Outcome]) -> None:
-        """Store outcomes; one for an event that is not in the log is dropped."""
-        rows = [(one.gateway_id, one.offset, one.replica, one.kind.value, one.reason) for one in outcomes]
-        await self._database.write(lambda connection: change_each(connection, QUERIES["record"], rows))
+        """Store outcomes; of an event that is not in the log (any more) nothing is stored."""
+        await self._database.write(lambda connection: _record(connection, outcomes))
 
     async def of_events(self, gateway_id: str, offsets: Sequence[int]) -> list[Outcome]:
         """The outcomes of these events, of every replica, in offset order."""
@@ -30,6 +30,14 @@ class SqliteOutcomes:
             lambda connection: select(connection, QUERIES["of_events"], gateway_id, as_list(offsets))
         )
         return [_outcome(gateway_id, row) for row in rows]
+
+
+def _record(connection: sqlite3.Connection, outcomes: Sequence[Outcome]) -> None:
+    rows = [(one.gateway_id, one.offset, one.replica, one.kind.value, one.reason) for one in outcomes]
+    change_each(connection, QUERIES["record"], rows)
+    unhandled = [one for one in outcomes if one.kind in (OutcomeKind.PARKED, OutcomeKind.HELD)]
+    for consequence in ("note_lost", "dismiss_loser"):
+        change_each(connection, QUERIES[consequence], [(one.gateway_id, one.offset, one.replica) for one in unhandled])
 
 
 def _outcome(gateway_id: str, row: Columns) -> Outcome:

@@ -11,6 +11,16 @@ WHERE outcomes.kind = 'applied'
    OR outcomes.kind = 'held' AND excluded.kind IN ('parked', 'rejected')
    OR outcomes.kind IN ('parked', 'rejected') AND excluded.kind IN ('applied', 'rejected')
 
+-- name: note_lost
+-- A cap has removed it while it was on its way: whoever did not apply it has to be told (promise P6).
+UPDATE cursors SET resync_reason = 'parked' WHERE gateway_id = $1 AND replica = $3 AND EXISTS (
+    SELECT 1 FROM gateway_streams AS s WHERE s.gateway_id = $1 AND s.trimmed_through >= $2)
+
+-- name: dismiss_loser
+UPDATE connections SET dismissal = 'restarting'
+WHERE gateway_id = $1 AND replica = $3 AND dismissal IS NULL AND EXISTS (
+    SELECT 1 FROM gateway_streams AS s WHERE s.gateway_id = $1 AND s.trimmed_through >= $2)
+
 -- name: of_events
 SELECT "offset", replica, kind, reason, recorded_at FROM outcomes
 WHERE log_id = (SELECT log_id FROM gateway_streams WHERE gateway_id = $1) AND "offset" IN (SELECT value FROM json_each($2))

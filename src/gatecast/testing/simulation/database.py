@@ -107,6 +107,14 @@ class Rows:
         known = {offset for name, _, offset in self.outcomes if name == gateway_id}
         return known | set(range(1, self.streams[gateway_id].trimmed_through + 1))
 
+    def lose(self, gateway_id: str, replica: str) -> None:
+        """What waited for a decision is gone: who has to be told comes back."""
+        if (cursor := self.cursors.get((gateway_id, replica))) is not None:
+            cursor.resync_reason = PARKED
+            for row in self.connections.values():
+                if (row.connection.gateway_id, row.connection.replica) == (gateway_id, replica):
+                    row.dismissal = row.dismissal or Dismissal.RESTARTING
+
     def waiting(self) -> list[tuple[str, str, int]]:
         """What waits for a decision, or for what a decision brings."""
         return [key for key, kind in self.outcomes.items() if kind in WAITS_FOR_A_DECISION]
@@ -395,11 +403,8 @@ class SimulatedEventLog:
         rows = self._database.rows
         gone = [key for key in rows.outcomes if key[0] == gateway_id and key[2] <= through]
         for key in gone:
-            if rows.outcomes.pop(key) in WAITS_FOR_A_DECISION and (cursor := rows.cursors.get(key[:2])) is not None:
-                cursor.resync_reason = PARKED
-                for row in rows.connections.values():
-                    if (row.connection.gateway_id, row.connection.replica) == key[:2]:
-                        row.dismissal = row.dismissal or Dismissal.RESTARTING
+            if rows.outcomes.pop(key) in WAITS_FOR_A_DECISION:
+                rows.lose(*key[:2])
 
     async def renew_epoch(self, expected: UUID) -> UUID:
         """Begin a new history unless another pod did so first."""
@@ -594,6 +599,8 @@ class SimulatedOutcomes:
         rows = self._database.rows
         stream = rows.streams.get(outcome.gateway_id)
         key = (outcome.gateway_id, outcome.replica, outcome.offset)
+        if stream is not None and outcome.offset <= stream.trimmed_through and outcome.kind in WAITS_FOR_A_DECISION:
+            rows.lose(outcome.gateway_id, outcome.replica)
         possible = _FOLLOWS.get(rows.outcomes.get(key), ())
         if stream is not None and outcome.offset in stream.events and outcome.kind in possible:
             rows.outcomes[key] = outcome.kind

@@ -12,7 +12,7 @@ from uuid import uuid4
 from gatecast.controlplane.gateways import QUERIES
 from gatecast.controlplane.rows import instant
 from gatecast.controlplane.sealing import Sealer
-from gatecast.errors import InvalidValue
+from gatecast.errors import InvalidValue, SecretKeyMissing
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Row, Transaction
 from gatecast.storage.queries import Queries
@@ -89,6 +89,8 @@ class Imports:
         self, transaction: Transaction, gateway_id: str, item: Mapping[str, Any], known: dict[str, str]
     ) -> ImportResult:
         local_id, status = _text(item, "dpid"), _text(item, "status")
+        if not self._sealer.has_key:
+            return ImportResult("", status, str(SecretKeyMissing()))
         configuration = item.get("configuration")
         if not isinstance(configuration, dict) or status not in _STATUSES:
             return ImportResult("", status, "it needs a configuration, and a status that is deployed or undeployed")

@@ -72,7 +72,8 @@ async def _manifest(transaction: Transaction, gateway_id: str) -> Mapping[str, A
 def _check_policies(required: Iterable[PolicyReference], manifest: Mapping[str, Any] | None, gateway_id: str) -> None:
     if manifest is None or not isinstance(policies := manifest.get("policies"), list):
         return
-    offered = {(policy.get("name"), _major(policy.get("version"))) for policy in policies if isinstance(policy, dict)}
+    named = [each for each in policies if isinstance(each, dict) and isinstance(each.get("name"), str)]
+    offered = {(each["name"], _major(each.get("version"))) for each in named}
     names = {name for name, _ in offered}
     for policy in sorted(required, key=str):
         if (policy.name, policy.major) in offered or (policy.major is None and policy.name in names):

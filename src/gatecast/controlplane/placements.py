@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import uuid4
 
-from gatecast.controlplane.artifact_events import artifact_event, key_created, key_revoked, written
+from gatecast.controlplane.artifact_events import artifact_event, key_created, key_revoked, key_updated, written
 from gatecast.controlplane.change import Change
 from gatecast.controlplane.clock import later_than, milliseconds
 from gatecast.controlplane.documents import Kind
@@ -166,7 +166,7 @@ async def deploy(change: Change, artifact: Deployable, gateway_id: str, content_
     action = Action.UPDATE if before else Action.CREATE
     await _tell(change, placement, artifact.organization, action=action)
     if not placement.has_keys:
-        send_keys(change, artifact.keys, gateway_id)
+        _send_keys(change, placement, artifact.keys)
     return placement.deployment_id
 
 
@@ -186,7 +186,7 @@ async def tell_again(change: Change, placement: Placement, organization: str, ke
         names = {key.name for key in active}
         ended = {key.name: key for key in keys if key.name not in names}
         change.events += [key_revoked(key, placement.gateway_id) for key in ended.values()]
-        send_keys(change, active, placement.gateway_id)
+        _send_keys(change, placement, active)
 
 
 async def delete(change: Change, placement: Placement) -> None:
@@ -202,10 +202,15 @@ async def delete(change: Change, placement: Placement) -> None:
     await _publish(change, placement, event)
 
 
-def send_keys(change: Change, keys: Sequence[ApiKey], gateway_id: str) -> None:
-    """Publish these keys to a gateway; expired ones it would drop."""
+def _send_keys(change: Change, placement: Placement, keys: Sequence[ApiKey]) -> None:
+    """Publish these keys to a gateway; expired ones it would drop.
+
+    With ten keys it takes no created one, not even to replace its own. An updated one it takes also as a new one, but
+    under another id, by which its back-fill would remove it; of MCP proxies there is none.
+    """
     now = milliseconds()
-    change.events += [key_created(key, gateway_id) for key in keys if not key.expired(now)]
+    event = key_updated if placement.kind is Kind.MCP else key_created
+    change.events += [event(key, placement.gateway_id) for key in keys if not key.expired(now)]
 
 
 async def _next_revision(change: Change, artifact_id: str, gateway_id: str) -> int:

@@ -82,9 +82,14 @@ class Subscriptions:
                 await self._record(transaction, event)
         return receipt
 
-    async def of_gateway(self, gateway_id: str, kind: RecordKind) -> list[SubscriptionRecord]:
-        """What a gateway should have of one kind."""
-        rows = await self._database.fetch(SUBSCRIPTIONS["records"], gateway_id, kind)
+    async def plans(self, gateway_id: str) -> list[SubscriptionRecord]:
+        """The plans that a gateway should have."""
+        rows = await self._database.fetch(SUBSCRIPTIONS["plans"], gateway_id)
+        return [self._shown(row) for row in rows]
+
+    async def of_api(self, gateway_id: str, api_id: str) -> list[SubscriptionRecord]:
+        """The subscriptions of one API that a gateway should have."""
+        rows = await self._database.fetch(SUBSCRIPTIONS["subscriptions_of_api"], gateway_id, api_id)
         return [self._shown(row) for row in rows]
 
     async def _record(self, transaction: Transaction, event: Event) -> None:

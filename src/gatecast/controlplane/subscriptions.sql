@@ -1,6 +1,10 @@
--- name: records
+-- name: plans
 SELECT gateway_id, kind, id, api_id, body, version, created_at, updated_at
-FROM gatecast_subscription_records WHERE gateway_id = $1 AND kind = $2 ORDER BY id
+FROM gatecast_subscription_records WHERE gateway_id = $1 AND kind = 'subscriptionPlan' ORDER BY id
+
+-- name: subscriptions_of_api
+SELECT gateway_id, kind, id, api_id, body, version, created_at, updated_at
+FROM gatecast_subscription_records WHERE gateway_id = $1 AND kind = 'subscription' AND api_id = $2 ORDER BY id
 
 -- name: record
 SELECT body FROM gatecast_subscription_records WHERE gateway_id = $1 AND kind = $2 AND id = $3

@@ -26,7 +26,7 @@ from gatecast.server.admission import RETRY_AFTER, Admission, Refusal, client_ad
 from gatecast.server.deployment_observer import DeploymentObserver
 from gatecast.server.gateway_rest import Answer, GatewayRest
 from gatecast.server.gateway_socket import MAX_FRAME_BYTES, GatewaySocket, open_session
-from gatecast.server.request_bodies import json_of
+from gatecast.server.request_bodies import is_storable, json_of
 from gatecast.settings import Settings
 from gatecast.storage.contract import Connection
 from gatecast.telemetry import get_logger
@@ -101,6 +101,8 @@ def _identified(answer: Answer) -> Callable[[web.Request], Awaitable[web.Respons
             identity = await identify(request)
             if identity is None:
                 return refuse(401, "the api-key is missing, unknown or revoked")
+            if not is_storable("".join(request.match_info.values())):
+                return refuse(404, "there is nothing of this name")
             return await answer(request, identity)
 
     return handler

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from aiohttp import web
 
@@ -18,14 +18,16 @@ from gatecast.controlplane.gateway_files import Content, ListedDeployment, Secre
 from gatecast.controlplane.gateway_tokens import GatewayIdentity
 from gatecast.controlplane.keys import ApiKey
 from gatecast.controlplane.resources import Resources
-from gatecast.controlplane.subscriptions import RecordKind, SubscriptionRecord
-from gatecast.errors import InvalidValue
+from gatecast.controlplane.subscriptions import SubscriptionRecord
+from gatecast.errors import InvalidValue, StorageUnavailable
 from gatecast.server.packages import imported, tar_of, zip_of
-from gatecast.server.request_bodies import file_of, json_of
+from gatecast.server.request_bodies import file_of, is_storable, json_of
 
 #: Most deployments in one batch, and most artifacts in one question; a gateway asks for 50 and for what it has.
 MAX_BATCH = 500
 MAX_QUESTION = 20_000
+
+T = TypeVar("T")
 
 Answer: TypeAlias = Callable[[web.Request, GatewayIdentity], Awaitable[web.Response]]
 
@@ -86,7 +88,8 @@ class GatewayRest:
 
     def _document_of(self, family: Family) -> Answer:
         async def document(request: web.Request, identity: GatewayIdentity) -> web.Response:
-            content = await self._files.content(identity.gateway_id, family, request.match_info["artifact_id"])
+            artifact_id = request.match_info["artifact_id"]
+            content = await _patiently(lambda: self._files.content(identity.gateway_id, family, artifact_id))
             return web.Response(body=zip_of(content), content_type="application/zip")
 
         return document
@@ -114,7 +117,8 @@ class GatewayRest:
 
     async def secret_value(self, request: web.Request, identity: GatewayIdentity) -> web.Response:
         """The value of one of them."""
-        secret = await self._files.secret(identity.gateway_id, request.match_info["handle"])
+        handle = request.match_info["handle"]
+        secret = await _patiently(lambda: self._files.secret(identity.gateway_id, handle))
         return web.json_response({"value": secret.value})
 
     def _keys_of(self, family: Family) -> Answer:
@@ -129,14 +133,14 @@ class GatewayRest:
 
     async def plans(self, _request: web.Request, identity: GatewayIdentity) -> web.Response:
         """The subscription plans that it was told of."""
-        found = await self._subscriptions.of_gateway(identity.gateway_id, RecordKind.PLAN)
+        found = await self._subscriptions.plans(identity.gateway_id)
         return web.json_response([_record(each, _PLAN_FIELDS) for each in found])
 
     async def api_subscriptions(self, request: web.Request, identity: GatewayIdentity) -> web.Response:
         """The subscriptions of one API that it was told of."""
         api_id = request.match_info["api_id"]
-        found = await self._subscriptions.of_gateway(identity.gateway_id, RecordKind.SUBSCRIPTION)
-        return web.json_response([_record(each, _SUBSCRIPTION_FIELDS) for each in found if each.api_id == api_id])
+        found = await self._subscriptions.of_api(identity.gateway_id, api_id)
+        return web.json_response([_record(each, _SUBSCRIPTION_FIELDS) for each in found])
 
 
 #: Keys of MCP proxies come by event only: gateways have no way to ask for them.
@@ -164,6 +168,28 @@ _SUBSCRIPTION_FIELDS = (
     "billingSubscriptionId",
     "status",
 )
+
+
+#: A gateway asks once for what a deployment needs and gives the deployment up when that fails; it waits 30 s.
+_PATIENCE = 12.0
+_PAUSE = 0.5
+
+
+async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask again while the database is away for a moment.
+
+    Raises:
+        StorageError: it is away for longer.
+    """
+    clock = asyncio.get_running_loop().time
+    give_up_at = clock() + _PATIENCE
+    while True:
+        try:
+            return await ask()
+        except StorageUnavailable:
+            if clock() + _PAUSE >= give_up_at:
+                raise
+            await asyncio.sleep(_PAUSE)
 
 
 async def _no_keys(_request: web.Request, _identity: GatewayIdentity) -> web.Response:
@@ -231,6 +257,8 @@ async def _strings(request: web.Request, field: str, most: int) -> list[str]:
     values = body.get(field) if isinstance(body, dict) else None
     if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
         raise InvalidValue(field, type(values).__name__, "be a list of texts")
+    if not is_storable("".join(values)):
+        raise InvalidValue(field, "", "be texts without NUL and lone surrogates")
     if len(values) > most:
         raise InvalidValue(field, len(values), f"have at most {most:,} entries")
     return list(dict.fromkeys(values))

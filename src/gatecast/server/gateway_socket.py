@@ -32,8 +32,9 @@ from gatecast.protocol.session import (
 from gatecast.storage.contract import Outcome, OutcomeKind
 from gatecast.telemetry import get_logger, metrics
 
-#: A peer that does not take a frame within this time is closed; in seconds.
-WRITE_TIME_LIMIT = 30.0
+#: A peer that does not take a frame within this time is closed; in seconds. Longer than an unmodified gateway may be
+#: busy with one event before it ends the connection itself (gateway-protocol.md 1.6).
+WRITE_TIME_LIMIT = 45.0
 
 #: Largest frame that a gateway may send, in bytes; a larger one closes the connection with 1009.
 MAX_FRAME_BYTES = 64 * 1024

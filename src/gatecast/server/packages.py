@@ -8,6 +8,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Mapping
+from lzma import LZMAError
 from typing import Any
 
 from gatecast.controlplane.families import Family
@@ -66,7 +67,16 @@ def imported(package: bytes) -> list[dict[str, Any]]:
             text = entry.read(MAX_IMPORT_BYTES + 1)
         if len(text) > MAX_IMPORT_BYTES:
             raise InvalidValue("artifacts", len(text), f"be at most {MAX_IMPORT_BYTES:,} bytes unpacked")
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, NotImplementedError, RuntimeError) as problem:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        KeyError,
+        EOFError,
+        OSError,
+        NotImplementedError,
+        RuntimeError,
+        LZMAError,
+    ) as problem:
         raise InvalidValue("artifacts", type(problem).__name__, f"be a ZIP that holds {_IMPORT_ENTRY}") from problem
     found = decode(_IMPORT_ENTRY, text)
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from gatecast.errors import InvalidValue
 
@@ -48,6 +49,14 @@ def decode(name: str, text: bytes) -> object:
         raise InvalidValue(name, "", "be JSON") from None
 
 
+def is_storable(text: str) -> bool:
+    """Whether every database takes this text: none takes NUL, and a lone surrogate is no text."""
+    try:
+        return b"\x00" not in text.encode()
+    except UnicodeEncodeError:
+        return False
+
+
 async def file_of(request: web.Request, field: str) -> bytes:
     """A file of a multipart body.
 
@@ -57,19 +66,30 @@ async def file_of(request: web.Request, field: str) -> bytes:
     if not request.content_type.startswith("multipart/"):
         raise InvalidValue("body", request.content_type, "be multipart/form-data")
     try:
-        async for part in await request.multipart():
+        reader = await request.multipart()
+        for _ in range(_MAX_PARTS):
+            part = await reader.next()
+            if part is None:
+                break
             if isinstance(part, BodyPartReader) and part.name == field:
                 return await _bounded(part)
-    except (ValueError, AssertionError, RuntimeError) as problem:
+            # What is not asked for is passed over, and counts as well.
+            await _bounded(part)
+    except (ValueError, AssertionError, RuntimeError, HttpProcessingError) as problem:
         raise InvalidValue("body", type(problem).__name__, "be multipart/form-data") from problem
     raise InvalidValue(field, "", "be a file in the body")
 
 
 _CHUNK_BYTES = 64 * 1024
 
+#: A gateway sends a file and a few numbers.
+_MAX_PARTS = 20
 
-async def _bounded(part: BodyPartReader) -> bytes:
+
+async def _bounded(part: object) -> bytes:
     """The file; the framework's own limit holds for whole bodies that it reads itself only."""
+    if not isinstance(part, BodyPartReader):
+        raise InvalidValue("body", "multipart", "hold no parts within parts")
     read = bytearray()
     while chunk := await part.read_chunk():
         read += chunk

@@ -301,11 +301,11 @@ async def test_keys_of_an_mcp_proxy_come_with_every_deploy(open_hub: OpenHub) ->
         await site.acknowledge(stopped, deployed=False)
         told = len(await site.told())
         await site.resources.artifacts.deploy(_ORGANIZATION, MCP_PROXY, proxy.id, gateway)
-        assert [kind for kind, _ in await site.told(after=told)] == ["mcpproxy.deployed", "apikey.created"]
+        assert [kind for kind, _ in await site.told(after=told)] == ["mcpproxy.deployed", "apikey.updated"]
         # It starts with an empty database and fetches the new revision, which it has not acknowledged, from the list.
         told = len(await site.told())
         await site.resources.desired_state.publish_lost_keys(_ORGANIZATION, gateway, [proxy.id])
-        assert [kind for kind, _ in await site.told(after=told)] == ["mcpproxy.deployed", "apikey.created"]
+        assert [kind for kind, _ in await site.told(after=told)] == ["mcpproxy.deployed", "apikey.updated"]
 
 
 async def test_what_was_handled_and_not_acknowledged_is_told_again_and_nothing_else(open_hub: OpenHub) -> None:

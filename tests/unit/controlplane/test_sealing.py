@@ -21,7 +21,6 @@ from gatecast.controlplane.gateways import GatewayFields, Gateways
 from gatecast.controlplane.resealing import reseal
 from gatecast.controlplane.resources import Resources, open_resources
 from gatecast.controlplane.sealing import Sealer, sealer_for
-from gatecast.controlplane.subscriptions import RecordKind
 from gatecast.errors import SecretKeyMissing, SettingInvalid
 from gatecast.server.pod import MIGRATIONS
 
@@ -131,7 +130,7 @@ async def test_after_resealing_the_old_key_is_not_needed(open_hub: OpenHub) -> N
         document = MODELS[LLM_PROVIDER.kind].model_validate(_PROVIDER)
         made = await old.artifacts.create("default", LLM_PROVIDER, document, gateways=[gateway])
         await old.imports.store("default", gateway, [{"dpid": "1", "status": "deployed", "configuration": {}}])
-        plan = {"planId": "plan-1", "planName": "Gold"}
+        plan = {"planId": "plan-1", "planName": "Gold", "status": "ACTIVE"}
         await old.subscriptions.publish(
             Event(
                 gateway_id=gateway,
@@ -151,7 +150,7 @@ async def test_after_resealing_the_old_key_is_not_needed(open_hub: OpenHub) -> N
         assert (await new.files.content(gateway, LLM_PROVIDER, made.id)).text
         [secret] = await new.files.secrets(gateway, with_values=True)
         assert secret.value == "Bearer a-credential"
-        [record] = await new.subscriptions.of_gateway(gateway, RecordKind.PLAN)
+        [record] = await new.subscriptions.plans(gateway)
         assert record.fields == plan
         assert _sealed_columns() == {
             "gatecast_artifacts.document",

@@ -24,12 +24,14 @@ from gatecast.controlplane.artifact_events import written
 from gatecast.controlplane.artifact_store import StoredArtifact
 from gatecast.controlplane.documents import MODELS
 from gatecast.controlplane.families import BY_KIND, LLM_PROVIDER, MCP_PROXY, REST_API, Family
+from gatecast.controlplane.gateway_files import Content
 from gatecast.controlplane.gateway_tokens import GatewayTokens
 from gatecast.controlplane.gateways import GatewayFields, Gateways
 from gatecast.controlplane.placements import Deployment
 from gatecast.controlplane.resources import Resources
 from gatecast.controlplane.sealing import Sealer
 from gatecast.errors import StorageUnavailable
+from gatecast.server import gateway_rest
 from gatecast.server.admission import Admission
 from gatecast.server.gateway_api import BASE_PATH, GatewayContext, create_gateway_app
 from gatecast.server.packages import MAX_IMPORT_BYTES
@@ -257,6 +259,29 @@ async def test_keys_are_listed_for_their_kind_whatever_issuer_is_asked_for(liste
         assert await gateway.listed("/llm-providers/api-keys") == []
 
 
+async def test_a_document_is_waited_for_while_the_database_is_away_for_a_moment(
+    listener: OpenListener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway asks once, and gives the deployment up for good when that fails."""
+    monkeypatch.setattr(gateway_rest, "_PAUSE", 0.01)
+    async with listener() as gateway:
+        made, _ = await gateway.make(REST_API)
+        content, failures = gateway.resources.files.content, 3
+
+        async def away_at_first(*values: Any) -> Content:  # noqa: ANN401 - whatever is asked
+            nonlocal failures
+            failures -= 1
+            if failures >= 0:
+                raise StorageUnavailable("away")
+            return await content(*values)
+
+        monkeypatch.setattr(gateway.resources.files, "content", away_at_first)
+        assert (await gateway.ask("GET", f"/apis/{made.id}")).status == 200
+        monkeypatch.setattr(gateway_rest, "_PATIENCE", 0.0)
+        failures = 3
+        assert (await gateway.ask("GET", f"/apis/{made.id}")).status == 503
+
+
 @pytest.mark.parametrize("path", [*_KEY_PATHS, "/subscription-plans", "/apis/a-1/subscriptions", "/deployments"])
 async def test_s37_a_list_that_cannot_be_told_is_not_empty(
     listener: OpenListener, monkeypatch: pytest.MonkeyPatch, path: str
@@ -422,6 +447,7 @@ async def test_what_was_made_on_a_gateway_is_stored_and_keeps_its_id(listener: O
         lambda: _import(b"[" + b"{}," * MAX_VALUES + b"{}]"),
         lambda: _import(json.dumps([{"dpid": str(number)} for number in range(5_001)]).encode()),
         lambda: aiohttp.FormData({"total": "1"}),
+        lambda: aiohttp.FormData([(f"part-{number}", "1") for number in range(30)]),
         lambda: b"not multipart",
     ],
 )
@@ -441,11 +467,13 @@ async def test_a_hostile_import_is_refused(listener: OpenListener, form: Callabl
         b"[",
         b"[]",
         b'{"deploymentIds": 1, "artifactIds": [1]}',
+        b'{"deploymentIds": ["\\u0000"], "artifactIds": ["\\u0000"]}',
+        b'{"deploymentIds": ["\\ud800"], "artifactIds": ["\\ud800"]}',
         b"[" * 100_000,
         b"[" + b"[]," * MAX_VALUES + b"[]]",
         b'"' + b" " * MAX_JSON_BYTES + b'"',
     ],
-    ids=["nothing", "cut", "list", "types", "deep", "many", "long"],
+    ids=["nothing", "cut", "list", "types", "nul", "surrogate", "deep", "many", "long"],
 )
 async def test_a_hostile_question_is_refused(listener: OpenListener, path: str, body: bytes) -> None:
     async with listener() as gateway:

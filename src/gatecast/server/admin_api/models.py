@@ -50,7 +50,9 @@ class NewGateway(Model):
     vhost: Text = Field("", examples=["eu-1.gateways.example"])
     type: GatewayType = GatewayType.REGULAR
     connection_policy: ConnectionPolicy = Field(
-        ConnectionPolicy.ALL, description="`newest-only` closes older connections when a new one comes."
+        ConnectionPolicy.ALL,
+        description="`newest-only` closes older connections when a new one comes. For a gateway that is one process: "
+        "two that share a token would push each other out for ever.",
     )
     properties: dict[str, Any] = Field(
         default_factory=dict, description="At most 16 KiB of JSON.", examples=[{"region": "eu"}]

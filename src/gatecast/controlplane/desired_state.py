@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from gatecast.controlplane.artifact_events import key_created, key_revoked
 from gatecast.controlplane.change import Change, begin_change
 from gatecast.controlplane.documents import Kind
 from gatecast.controlplane.families import FAMILIES
@@ -18,6 +19,7 @@ from gatecast.controlplane.placements import (
     Desired,
     Placement,
     placement_of,
+    send_keys,
     tell_again,
 )
 from gatecast.hub import EventHub
@@ -99,6 +101,25 @@ class DesiredState:
             rows = await change.transaction.fetch(PLACEMENTS["placements_of_gateway"], gateway_id)
             lost = [placement_of(row) for row in rows if row["artifact_id"] in artifact_ids]
             await _tell(change, organization, [replace(each, held="") for each in lost if _needs_keys(each)])
+
+    async def publish_late_keys(self, organization: str, gateway_id: str, since: int) -> None:
+        """Publish once more what changed of keys since a moment, in milliseconds since 1970.
+
+        A gateway that connects reads its keys in lists. A key that is made while such a list is on its way is removed
+        when the list arrives, and one that is revoked comes back.
+        """
+        if not await self._hub.storage.database.fetch(PLACEMENTS["late_keys"], gateway_id, since):
+            return
+        async with begin_change(self._hub) as change:
+            await change.lock_gateways(organization, [gateway_id])
+            keys = [
+                ApiKey.of(row) for row in await change.transaction.fetch(PLACEMENTS["late_keys"], gateway_id, since)
+            ]
+            active = {(key.artifact_id, key.name) for key in keys if key.revoked_at is None}
+            ended = [key for key in keys if key.revoked_at is not None and (key.artifact_id, key.name) not in active]
+            change.events += [key_revoked(key, gateway_id) for key in ended]
+            send_keys(change, [key for key in keys if key.revoked_at is None], gateway_id, key_created)
+        _logger.info("late-keys-published", gateway=gateway_id, keys=len(keys))
 
 
 def _needs_keys(placement: Placement) -> bool:

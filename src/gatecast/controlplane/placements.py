@@ -6,7 +6,7 @@ of the rows is the order of the events (scenario S35).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -76,6 +76,15 @@ class Placement:
     def family(self) -> Family:
         """What its events are called."""
         return BY_KIND[self.kind]
+
+    @property
+    def key_event(self) -> Callable[[ApiKey, str], Event]:
+        """What brings a key that may be there already.
+
+        A gateway with ten keys takes no created one, not even in place of its own. An updated one it takes as a new
+        one, too, but under an id of its own, for which the list that it reads would remove it; MCP proxies have none.
+        """
+        return key_updated if self.kind is Kind.MCP else key_created
 
     @property
     def has_keys(self) -> bool:
@@ -166,7 +175,7 @@ async def deploy(change: Change, artifact: Deployable, gateway_id: str, content_
     action = Action.UPDATE if before else Action.CREATE
     await _tell(change, placement, artifact.organization, action=action)
     if not placement.has_keys:
-        _send_keys(change, placement, artifact.keys)
+        send_keys(change, artifact.keys, gateway_id, placement.key_event)
     return placement.deployment_id
 
 
@@ -186,7 +195,7 @@ async def tell_again(change: Change, placement: Placement, organization: str, ke
         names = {key.name for key in active}
         ended = {key.name: key for key in keys if key.name not in names}
         change.events += [key_revoked(key, placement.gateway_id) for key in ended.values()]
-        _send_keys(change, placement, active)
+        send_keys(change, active, placement.gateway_id, placement.key_event)
 
 
 async def delete(change: Change, placement: Placement) -> None:
@@ -202,15 +211,10 @@ async def delete(change: Change, placement: Placement) -> None:
     await _publish(change, placement, event)
 
 
-def _send_keys(change: Change, placement: Placement, keys: Sequence[ApiKey]) -> None:
-    """Publish these keys to a gateway; expired ones it would drop.
-
-    With ten keys it takes no created one, not even to replace its own. An updated one it takes also as a new one, but
-    under another id, by which its back-fill would remove it; of MCP proxies there is none.
-    """
+def send_keys(change: Change, keys: Sequence[ApiKey], gateway_id: str, event: Callable[[ApiKey, str], Event]) -> None:
+    """Publish these keys to a gateway; expired ones it would drop."""
     now = milliseconds()
-    event = key_updated if placement.kind is Kind.MCP else key_created
-    change.events += [event(key, placement.gateway_id) for key in keys if not key.expired(now)]
+    change.events += [event(key, gateway_id) for key in keys if not key.expired(now)]
 
 
 async def _next_revision(change: Change, artifact_id: str, gateway_id: str) -> int:

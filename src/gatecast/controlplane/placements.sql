@@ -119,6 +119,13 @@ FROM gatecast_placements AS p JOIN gatecast_api_keys AS k ON k.artifact_id = p.a
 WHERE p.gateway_id = $1 AND p.kind = $2 AND p.desired <> 'DELETED' AND k.revoked_at IS NULL
 ORDER BY k.artifact_id, k.name
 
+-- name: late_keys
+-- What changed since $2 of the keys that a gateway reads in lists, the revoked ones included.
+SELECT k.id, k.artifact_id, k.name, k.mask, k.sha256, k.expires_at, k.created_at, k.updated_at, k.revoked_at
+FROM gatecast_placements AS p JOIN gatecast_api_keys AS k ON k.artifact_id = p.artifact_id
+WHERE p.gateway_id = $1 AND p.kind <> 'Mcp' AND p.desired <> 'DELETED' AND k.updated_at >= $2
+ORDER BY k.artifact_id, k.updated_at, k.id
+
 -- name: keys
 SELECT id, artifact_id, name, mask, sha256, expires_at, created_at, updated_at, revoked_at
 FROM gatecast_api_keys WHERE artifact_id = $1 ORDER BY name, created_at, id

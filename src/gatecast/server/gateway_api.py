@@ -252,7 +252,10 @@ async def _speak(
 ) -> web.StreamResponse:
     context = request.app[CONTEXT]
     version = Version(subscription.connection.protocol)
-    deployments = DeploymentObserver(context.resources, identity, backlog_end) if context.resources else None
+    deployments = None
+    if context.resources is not None:
+        unmodified = version is Version.GATEWAY_V1
+        deployments = DeploymentObserver(context.resources, identity, backlog_end, reads_keys=unmodified)
     socket = web.WebSocketResponse(
         timeout=2.0, autoping=False, compress=False, max_msg_size=MAX_FRAME_BYTES, protocols=(SUBPROTOCOL,)
     )
@@ -267,7 +270,7 @@ async def _speak(
         delivery=context.hub.delivery,
         observer=deployments,
     )
-    watching = asyncio.create_task(deployments.watch_backlog(), name="backlog") if deployments else None
+    watching = asyncio.create_task(deployments.watch(), name="deployments") if deployments else None
     try:
         await conversation.run(session.start(datetime.now(UTC)))
     finally:

@@ -18,6 +18,7 @@ from gatecast.controlplane.acknowledgements import Acknowledgement
 from gatecast.controlplane.artifact_store import ArtifactStore, StoredArtifact
 from gatecast.controlplane.artifacts import deployable_of
 from gatecast.controlplane.change import begin_change
+from gatecast.controlplane.clock import milliseconds
 from gatecast.controlplane.documents import MODELS
 from gatecast.controlplane.families import LLM_PROVIDER, LLM_PROXY, MCP_PROXY, REST_API, Family
 from gatecast.controlplane.gateways import GatewayFields, Gateways
@@ -338,3 +339,35 @@ async def test_a_deletion_that_was_handled_is_forgotten(open_hub: OpenHub) -> No
         assert await desired_state.publish_unanswered(_ORGANIZATION, gateway, told) is None
         assert len(await site.told()) == told
         assert await desired_state.publish_all(_ORGANIZATION, gateway) == 0
+
+
+async def test_keys_that_change_while_a_gateway_reads_them_are_told_once_more(open_hub: OpenHub) -> None:
+    """Its list is older than the events: it would remove what was made, and bring back what was revoked."""
+    async with _open(open_hub, 1) as site:
+        [gateway] = site.gateways
+        api, proxy = await site.make(REST_API), await site.make(MCP_PROXY)
+        keys = site.resources.keys
+        for name in ("old", "ended", "back-again"):
+            await keys.create(_ORGANIZATION, REST_API, api.id, name)
+        await _a_moment_later()
+        since = milliseconds()
+        publish_late_keys = site.resources.desired_state.publish_late_keys
+        told = len(await site.told())
+        await publish_late_keys(_ORGANIZATION, gateway, since)
+        assert await site.told(after=told) == []
+        for name in ("ended", "back-again"):
+            await keys.revoke(_ORGANIZATION, REST_API, api.id, name)
+        for name in ("back-again", "new"):
+            await keys.create(_ORGANIZATION, REST_API, api.id, name)
+        await keys.create(_ORGANIZATION, MCP_PROXY, proxy.id, "of-a-proxy")
+        told = len(await site.told())
+        await publish_late_keys(_ORGANIZATION, gateway, since)
+        again = [(kind, data.get("keyName") or data.get("name")) for kind, data in await site.told(after=told)]
+        assert again == [("apikey.revoked", "ended"), ("apikey.created", "back-again"), ("apikey.created", "new")]
+
+
+async def _a_moment_later() -> None:
+    """Return when the clock shows another millisecond."""
+    before = milliseconds()
+    while milliseconds() == before:
+        await asyncio.sleep(0)

@@ -335,13 +335,18 @@ class Presence(Protocol):
     async def record_progress(self, progress: Sequence[Progress]) -> None:
         """Store how far connections have come.
 
-        A stored position is the minimum over the live connections that share it, and never moves back within one
-        epoch. It also moves when a connection that held it back leaves, or its pod dies (at the next `renew_lease`).
-        Progress from another epoch, or of a connection that is not recorded, changes nothing.
+        A stored position is the minimum over the connections that share it, and never moves back within one epoch. It
+        also moves when a connection that held it back leaves, or its pod dies (at the next `renew_lease`). Progress
+        from another epoch, or of a connection that is dismissed or not recorded, changes nothing.
         """
 
     async def disconnect(self, progress: Sequence[Progress]) -> None:
-        """Record last progress, as above, and remove those connections."""
+        """Record last progress, as above, and remove those connections.
+
+        When one ends, here or with its pod, before it has confirmed its whole log, older connections of the position
+        are dismissed: perhaps they belong to the same gateway, which was sent again what they had confirmed, and needs
+        what came behind it again, too.
+        """
 
     async def dismissals(self, pod_id: str) -> dict[str, Dismissal]:
         """This pod's connections that must be closed, by connection id, with the reason."""

@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
+import pytest
+
 from gatecast.events import Position
-from gatecast.storage.contract import Storage
+from gatecast.storage.contract import Dismissal, Storage
 from gatecast.testing.storage_backend import (
     ALIVE,
     EXPIRED,
@@ -70,6 +72,7 @@ class PositionsContract(StorageBackend):
             await storage.presence.renew_lease("pod-dead", EXPIRED)
             await connect(storage, make_connection("replica", replica="a"))
             await connect(storage, make_connection("stale", pod_id="pod-dead"))
+            await storage.presence.renew_lease(POD, ALIVE)
             await connect(storage, make_connection("one"), start=5)
             assert await stored_offset(storage) == 5
             await connect(storage, make_connection("two"), start=8, newest_only=True)
@@ -142,13 +145,15 @@ class PositionsContract(StorageBackend):
                 )
                 assert await stored_offset(storage) == offset
 
-    async def test_a_dead_pods_connection_holds_nothing_back(self, tmp_path: Path) -> None:
-        """A connection whose pod's lease is over is not waited for."""
+    async def test_a_dead_pods_connection_holds_back_until_somebody_noticed(self, tmp_path: Path) -> None:
+        """A connection whose pod's lease is over is waited for until the next renewal by any pod, and no longer."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await storage.presence.renew_lease("pod-dead", EXPIRED)
             await connect(storage, make_connection("one"))
             await connect(storage, make_connection("stale", pod_id="pod-dead"))
             await confirm(storage, make_connection("one"), 6)
+            assert await stored_offset(storage) == 0
+            await storage.presence.renew_lease(POD, ALIVE)
             assert await stored_offset(storage) == 6
 
     async def test_s20_progress_of_another_epoch_changes_nothing(self, tmp_path: Path) -> None:
@@ -225,6 +230,7 @@ class PositionsContract(StorageBackend):
             await connect(storage, make_connection("slow", pod_id="pod-2"))
             await confirm(storage, make_connection("fast"), 9)
             await storage.presence.renew_lease(POD, EXPIRED)
+            await storage.presence.renew_lease("pod-2", ALIVE)
             slow = make_connection("slow", pod_id="pod-2")
             await storage.presence.disconnect([await progress_of(storage, slow, sent=4, confirmed=4)])
             assert await stored_offset(storage) == 4
@@ -240,6 +246,75 @@ class PositionsContract(StorageBackend):
             await confirm(storage, make_connection("fast"), 9)
             await storage.presence.end_lease("pod-2")
             assert await stored_offset(storage) == 9
+
+    async def test_s08_what_was_sent_again_is_sent_again_to_its_end(self, tmp_path: Path) -> None:
+        """A gateway went back to an older event on a newer connection, so what came behind it must come again, too."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await publish(storage, *make_events(9))
+            await connect(storage, make_connection("before"))
+            await connect(storage, make_connection("again"))
+            await _disconnect(storage, "again", 4)
+            assert await storage.presence.dismissals(POD) == {"before": Dismissal.RESTARTING}
+            await confirm(storage, make_connection("before"), 9)
+            assert await stored_offset(storage) == 4
+            await _disconnect(storage, "before", 9)
+            assert await stored_offset(storage) == 4
+
+    async def test_s08_what_was_confirmed_before_the_end_counts_no_more_either(self, tmp_path: Path) -> None:
+        """It makes no difference whether the older connection's confirmation is stored before or after that."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await publish(storage, *make_events(9))
+            await connect(storage, make_connection("before"))
+            await connect(storage, make_connection("again"))
+            await confirm(storage, make_connection("before"), 9)
+            await _disconnect(storage, "again", 4)
+            assert await stored_offset(storage) == 4
+            await connect(storage, make_connection("next"), start=4)
+            await confirm(storage, make_connection("next"), 9)
+            assert await stored_offset(storage) == 9
+
+    @pytest.mark.parametrize("orderly", [True, False])
+    async def test_s08_that_holds_when_a_whole_pod_ends(self, tmp_path: Path, *, orderly: bool) -> None:
+        """The newer connection ends with its pod, which leaves, or dies and is noticed by another."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await publish(storage, *make_events(9))
+            await storage.presence.renew_lease("pod-2", ALIVE)
+            await connect(storage, make_connection("before"))
+            await connect(storage, make_connection("again", pod_id="pod-2"))
+            await confirm(storage, make_connection("again", pod_id="pod-2"), 4)
+            if orderly:
+                await storage.presence.end_lease("pod-2")
+            else:
+                await storage.presence.renew_lease("pod-2", EXPIRED)
+            await confirm(storage, make_connection("before"), 9)
+            await storage.presence.renew_lease(POD, ALIVE)
+            assert await stored_offset(storage) == (0 if orderly else 4)
+            assert await storage.presence.dismissals(POD) == {"before": Dismissal.RESTARTING}
+
+    async def test_whoever_ends_with_everything_confirmed_dismisses_nobody(self, tmp_path: Path) -> None:
+        """Nor does an older connection dismiss a newer one, or one of another replica."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await publish(storage, *make_events(9))
+            await connect(storage, make_connection("older"))
+            await connect(storage, make_connection("one"))
+            await connect(storage, make_connection("other", replica="a"))
+            await connect(storage, make_connection("newest"))
+            await _disconnect(storage, "one", 9)
+            await _disconnect(storage, "older", 3)
+            assert await storage.presence.dismissals(POD) == {}
+            await confirm(storage, make_connection("newest"), 8)
+            assert await stored_offset(storage) == 8
+
+    async def test_s14_what_the_superseded_confirm_counts_no_more(self, tmp_path: Path) -> None:
+        """The newest connection alone says how far its gateway is, also after its end."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await publish(storage, *make_events(9))
+            await connect(storage, make_connection("old"))
+            await connect(storage, make_connection("new"), newest_only=True)
+            await confirm(storage, make_connection("new"), 4)
+            await _disconnect(storage, "new", 5)
+            await confirm(storage, make_connection("old"), 9)
+            assert await stored_offset(storage) == 5
 
     async def test_s20_a_log_knows_the_history_it_began_in(self, tmp_path: Path) -> None:
         """After a restore, a gateway without a position may still have seen what is lost; a new one has not."""

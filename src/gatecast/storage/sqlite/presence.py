@@ -92,22 +92,34 @@ class SqlitePresence:
 
 
 def _renew_lease(connection: sqlite3.Connection, pod_id: str, duration: timedelta, now: datetime) -> bool:
+    known = select(connection, QUERIES["pod"], pod_id)
+    change(connection, QUERIES["renew_lease"], pod_id, now + duration)
+    if known and known[0][0]:
+        # While its lease had lapsed, its connections did not count, and positions may not have moved for them.
+        _advance(connection, _positions(select(connection, QUERIES["connections_of_pod"], pod_id)))
+    for (dead,) in select(connection, QUERIES["dead_pods"], pod_id):
+        change(connection, QUERIES["release_pod"], dead)
+        _release(connection, select(connection, QUERIES["connections_of_pod"], dead))
     change(connection, QUERIES["forget_connections_of_dead_pods"], now - FORGET_AFTER)
     change(connection, QUERIES["forget_dead_pods"], now - FORGET_AFTER)
-    known = bool(select(connection, QUERIES["pod"], pod_id))
-    # While this pod's lease had lapsed, its own connections did not count, and positions may not have moved for them.
-    held_back = select(connection, QUERIES["positions_of_lapsed_pods"])
-    change(connection, QUERIES["renew_lease"], pod_id, now + duration)
-    # What only a dead pod's connections held back moves on.
-    _advance(connection, held_back)
-    return known
+    return bool(known)
 
 
 def _end_lease(connection: sqlite3.Connection, pod_id: str) -> None:
-    shared = select(connection, QUERIES["positions_of_pod"], pod_id)
-    change(connection, QUERIES["remove_connections_of_pod"], pod_id)
+    ended = select(connection, QUERIES["connections_of_pod"], pod_id)
     change(connection, QUERIES["remove_pod"], pod_id)
-    _advance(connection, shared)
+    _release(connection, ended)
+    change(connection, QUERIES["remove_connections"], as_list(row[0] for row in ended))
+
+
+def _release(connection: sqlite3.Connection, ended: Sequence[Columns]) -> None:
+    """Move the positions that these connections held back."""
+    change(connection, QUERIES["dismiss_older"], as_list(row[0] for row in ended))
+    _advance(connection, _positions(ended))
+
+
+def _positions(connections: Sequence[Columns]) -> list[Columns]:
+    return [(gateway_id, replica) for _, gateway_id, replica in connections]
 
 
 def _connect(
@@ -139,16 +151,23 @@ def _check_place(connection: sqlite3.Connection, gateway_id: str, start: Positio
 
 
 def _record_progress(connection: sqlite3.Connection, progress: Sequence[Progress]) -> None:
-    rows = [(one.connection_id, one.epoch, one.sent, one.confirmed) for one in progress]
-    change_each(connection, QUERIES["advance_connection"], rows)
+    _note_progress(connection, progress)
     _advance(connection, _shared_by(progress), [one.connection_id for one in progress])
 
 
 def _disconnect(connection: sqlite3.Connection, progress: Sequence[Progress]) -> None:
+    ended = [one.connection_id for one in progress]
+    _note_progress(connection, progress)
+    change(connection, QUERIES["dismiss_older"], as_list(ended))
     # Those that leave count for the last time; then the position is for those that stay to move.
-    _record_progress(connection, progress)
-    change(connection, QUERIES["remove_connections"], as_list(one.connection_id for one in progress))
+    _advance(connection, _shared_by(progress), ended)
+    change(connection, QUERIES["remove_connections"], as_list(ended))
     _advance(connection, _shared_by(progress))
+
+
+def _note_progress(connection: sqlite3.Connection, progress: Sequence[Progress]) -> None:
+    rows = [(one.connection_id, one.epoch, one.sent, one.confirmed) for one in progress]
+    change_each(connection, QUERIES["advance_connection"], rows)
 
 
 def _shared_by(progress: Sequence[Progress]) -> list[Columns]:

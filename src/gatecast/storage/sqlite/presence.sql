@@ -1,18 +1,21 @@
 -- name: pod
-SELECT pod_id FROM pods WHERE pod_id = $1
+SELECT lease_until <= now() FROM pods WHERE pod_id = $1
 
 -- name: renew_lease
 INSERT INTO pods (pod_id, lease_until) VALUES ($1, $2)
-ON CONFLICT (pod_id) DO UPDATE SET lease_until = excluded.lease_until
+ON CONFLICT (pod_id) DO UPDATE SET lease_until = excluded.lease_until, released = false
+
+-- name: dead_pods
+SELECT pod_id FROM pods WHERE lease_until <= now() AND NOT released AND pod_id <> $1
+
+-- name: release_pod
+UPDATE pods SET released = true WHERE pod_id = $1
 
 -- name: forget_connections_of_dead_pods
 DELETE FROM connections WHERE pod_id IN (SELECT pod_id FROM pods WHERE lease_until < $1)
 
 -- name: forget_dead_pods
 DELETE FROM pods WHERE lease_until < $1
-
--- name: remove_connections_of_pod
-DELETE FROM connections WHERE pod_id = $1
 
 -- name: remove_pod
 DELETE FROM pods WHERE pod_id = $1
@@ -42,8 +45,8 @@ WHERE cursors.resync_reason IS NOT 'parked' OR excluded.resync_reason IS NOT NUL
 -- A slower live connection that shares the position is not passed; $3 is the one that connects.
 WITH other AS (
     SELECT min(o.confirmed) AS slowest
-    FROM connections AS o JOIN pods AS p ON p.pod_id = o.pod_id AND p.lease_until > now()
-    WHERE o.gateway_id = $1 AND o.replica = $2 AND o.connection_id <> $3 AND o.dismissal IS NOT 'gateway-deleted'
+    FROM connections AS o JOIN pods AS p ON p.pod_id = o.pod_id AND NOT p.released
+    WHERE o.gateway_id = $1 AND o.replica = $2 AND o.connection_id <> $3 AND o.dismissal IS NULL
 )
 UPDATE cursors SET confirmed = other.slowest FROM other
 WHERE gateway_id = $1 AND replica = $2 AND confirmed > other.slowest
@@ -63,16 +66,17 @@ UPDATE connections SET sent = max(sent, $3), confirmed = max(confirmed, $4)
 WHERE connection_id = $1 AND $2 = (SELECT current FROM epoch)
 
 -- name: advance_positions
--- Each of these positions ($1, a list of [gateway, replica]) moves to what its slowest live connection has confirmed.
--- Who reports ($2, a list of connections) is alive, even if its pod's lease ran out a moment ago. What a connection
--- confirmed before its gateway was deleted says nothing about a log that was registered again under the same id.
+-- Each of these positions ($1, a list of [gateway, replica]) moves to what its slowest connection has confirmed. Those of
+-- a dead pod count until they are released, and who reports ($2, a list of connections) is alive. Who was dismissed
+-- counts no more: what it confirmed was perhaps sent again since, or before its gateway was deleted and registered again
+-- under the same id.
 WITH reached AS (
     SELECT o.gateway_id, o.replica, max(o.sent) AS sent, min(o.confirmed) AS confirmed
-    FROM connections AS o LEFT JOIN pods AS p ON p.pod_id = o.pod_id AND p.lease_until > now()
+    FROM connections AS o LEFT JOIN pods AS p ON p.pod_id = o.pod_id AND NOT p.released
     WHERE (o.gateway_id, o.replica) IN (
             SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each($1))
       AND (p.pod_id IS NOT NULL OR o.connection_id IN (SELECT value FROM json_each($2)))
-      AND o.dismissal IS NOT 'gateway-deleted'
+      AND o.dismissal IS NULL
     GROUP BY o.gateway_id, o.replica
 )
 UPDATE cursors
@@ -81,12 +85,18 @@ FROM reached
 WHERE cursors.gateway_id = reached.gateway_id AND cursors.replica = reached.replica
   AND cursors.epoch = (SELECT current FROM epoch)
 
--- name: positions_of_pod
-SELECT DISTINCT gateway_id, replica FROM connections WHERE pod_id = $1
+-- name: connections_of_pod
+SELECT connection_id, gateway_id, replica FROM connections WHERE pod_id = $1
 
--- name: positions_of_lapsed_pods
-SELECT DISTINCT gateway_id, replica FROM connections
-WHERE pod_id IN (SELECT pod_id FROM pods WHERE lease_until <= now())
+-- name: dismiss_older
+-- These connections ($1) have ended. One that ended before it confirmed its whole log may have been sent events again that
+-- an older connection had confirmed: then the gateway needs also what came behind them again, so the older ones come
+-- back and continue from the position.
+UPDATE connections SET dismissal = 'restarting' WHERE number IN (
+    SELECT o.number FROM connections AS ended JOIN gateway_streams AS s ON s.gateway_id = ended.gateway_id
+        JOIN connections AS o ON o.gateway_id = ended.gateway_id AND o.replica = ended.replica
+    WHERE ended.connection_id IN (SELECT value FROM json_each($1)) AND ended.confirmed < s.head
+      AND o.number < ended.number AND o.dismissal IS NULL)
 
 -- name: remove_connections
 DELETE FROM connections WHERE connection_id IN (SELECT value FROM json_each($1))

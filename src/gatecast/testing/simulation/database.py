@@ -43,7 +43,6 @@ from gatecast.testing.simulation.history import History
 T = TypeVar("T")
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
-_NEVER = _START - timedelta(days=1)
 
 WAITS_FOR_A_DECISION = (OutcomeKind.PARKED, OutcomeKind.HELD, OutcomeKind.RETRIED, OutcomeKind.SKIPPED)
 
@@ -99,6 +98,8 @@ class Rows:
     cursors: dict[tuple[str, str], Cursor] = field(default_factory=dict)
     connections: dict[str, ConnectionRow] = field(default_factory=dict)
     leases: dict[str, datetime] = field(default_factory=dict)
+    #: Pods that died, and whose connections hold nothing back any more.
+    released: set[str] = field(default_factory=set)
     #: By gateway, replica and offset.
     outcomes: dict[tuple[str, str, int], OutcomeKind] = field(default_factory=dict)
 
@@ -432,9 +433,12 @@ class SimulatedPresence:
 
         def renew() -> bool:
             known, now = pod_id in self._rows.leases, self._database.now()
-            lapsed = [row for row in self._rows.connections.values() if not self._lives(row)]
             self._rows.leases[pod_id] = now + duration
-            self._advance_all(lapsed)
+            self._rows.released.discard(pod_id)
+            dead = {name for name, until in self._rows.leases.items() if until <= now} - self._rows.released
+            self._rows.released |= dead
+            self._dismiss_older(self._of_pods(dead))
+            self._advance_all(self._of_pods(dead | {pod_id}))
             return known
 
         return await self._link.call(renew)
@@ -444,12 +448,26 @@ class SimulatedPresence:
 
         def end() -> None:
             self._rows.leases.pop(pod_id, None)
-            gone = [row for row in self._rows.connections.values() if row.connection.pod_id == pod_id]
+            gone = self._of_pods({pod_id})
+            self._dismiss_older(gone)
             for row in gone:
                 del self._rows.connections[row.connection.connection_id]
             self._advance_all(gone)
 
         await self._link.call(end)
+
+    def _of_pods(self, pod_ids: set[str]) -> list[ConnectionRow]:
+        return [row for row in self._rows.connections.values() if row.connection.pod_id in pod_ids]
+
+    def _dismiss_older(self, ended: Iterable[ConnectionRow]) -> None:
+        """Who ended before it confirmed its whole log was perhaps sent again what older ones had confirmed."""
+        for row in ended:
+            stream = self._rows.streams[row.connection.gateway_id]
+            for other in self._sharing(row.connection.gateway_id, row.connection.replica):
+                if other is row:
+                    break
+                if row.confirmed < stream.head:
+                    other.dismissal = other.dismissal or Dismissal.RESTARTING
 
     async def standing(self, gateway_id: str, replica: str) -> Standing:
         """Where the log and the stored position stand."""
@@ -494,7 +512,7 @@ class SimulatedPresence:
             for row in self._sharing(*key):
                 row.dismissal = Dismissal.SUPERSEDED
         else:
-            confirmed = min([confirmed, *(row.confirmed for row in self._sharing(*key) if self._lives(row))])
+            confirmed = min([confirmed, *(row.confirmed for row in self._sharing(*key) if self._counts(row))])
         sent = max(before.sent, start.offset) if before and before.epoch == start.epoch else start.offset
         self._rows.cursors[key] = Cursor(start.epoch, sent, confirmed, resync_reason)
         self._rows.connections[connection.connection_id] = ConnectionRow(connection, start.offset, start.offset)
@@ -514,20 +532,27 @@ class SimulatedPresence:
         """Record last progress and remove those connections."""
 
         def leave() -> None:
-            self._record(progress)
+            known = self._rows.connections
+            self._note(progress)
+            self._dismiss_older([known[one.connection_id] for one in progress if one.connection_id in known])
+            self._move_cursors(progress, {one.connection_id for one in progress})
             for one in progress:
-                self._rows.connections.pop(one.connection_id, None)
-            for key in dict.fromkeys((one.gateway_id, one.replica) for one in progress):
-                self._move_cursor(key, set())
+                known.pop(one.connection_id, None)
+            self._move_cursors(progress, set())
 
         await self._link.call(leave)
 
     def _record(self, progress: Sequence[Progress]) -> None:
-        reporting = {one.connection_id for one in progress}
+        self._note(progress)
+        self._move_cursors(progress, {one.connection_id for one in progress})
+
+    def _note(self, progress: Sequence[Progress]) -> None:
         for one in progress:
             row = self._rows.connections.get(one.connection_id)
             if row is not None and one.epoch == self._rows.epoch:
                 row.sent, row.confirmed = max(row.sent, one.sent), max(row.confirmed, one.confirmed)
+
+    def _move_cursors(self, progress: Sequence[Progress], reporting: set[str]) -> None:
         for key in dict.fromkeys((one.gateway_id, one.replica) for one in progress):
             self._move_cursor(key, reporting)
 
@@ -535,12 +560,17 @@ class SimulatedPresence:
         for key in dict.fromkeys((row.connection.gateway_id, row.connection.replica) for row in rows):
             self._move_cursor(key, set())
 
-    def _lives(self, row: ConnectionRow) -> bool:
-        return self._rows.leases.get(row.connection.pod_id, _NEVER) > self._database.now()
+    def _counts(self, row: ConnectionRow) -> bool:
+        pod_id = row.connection.pod_id
+        return row.dismissal is None and pod_id in self._rows.leases and pod_id not in self._rows.released
 
     def _move_cursor(self, key: tuple[str, str], reporting: set[str]) -> None:
         cursor = self._rows.cursors.get(key)
-        live = [row for row in self._sharing(*key) if row.connection.connection_id in reporting or self._lives(row)]
+        live = [
+            row
+            for row in self._sharing(*key)
+            if self._counts(row) or (row.connection.connection_id in reporting and row.dismissal is None)
+        ]
         if cursor is None or cursor.epoch != self._rows.epoch or not live:
             return
         cursor.sent = max(cursor.sent, *(row.sent for row in live))

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from aiohttp import WSMsgType
 
+from gatecast.client.progress import Progress
 from gatecast.events import Position
 from gatecast.protocol.session import Version
 from gatecast.testing.simulation.history import History
@@ -45,8 +46,9 @@ class SimulatedGateway:
         self.wire: Wire | None = None
         #: How likely it refuses an event; only a client of `gatecast.v2` can.
         self.reluctance = 0.0
-        #: What it refused, and the server may not have stored; and what it said of that on this connection.
-        self._refused: set[int] = set()
+        #: What a client of `gatecast.v2` knows; an unmodified gateway knows nothing.
+        self._progress = Progress(None)
+        #: What it said of its rejections on this connection.
         self._said: set[int] = set()
 
     async def run(self) -> None:
@@ -60,12 +62,8 @@ class SimulatedGateway:
 
     def _after(self) -> Position | None:
         """A client may say where it stands, or rely on what the server stored."""
-        handled = self._history.handled[self.gateway_id]
-        if self.version is Version.GATEWAY_V1 or handled.epoch is None:
-            return None
-        if self._refused:
-            return Position(handled.epoch, min(self._refused) - 1)
-        return None if self._random.random() < 0.5 else Position(handled.epoch, handled.through)
+        relies = not self._progress.rejections and self._random.random() < 0.5
+        return None if relies else self._progress.position
 
     async def _speak(self, wire: Wire) -> None:
         self._said.clear()
@@ -97,7 +95,8 @@ class SimulatedGateway:
                 await wire.to_pod.write(Frame(WSMsgType.PONG, frame.data))
             elif frame.type is WSMsgType.PONG:
                 # What was refused before the Ping is stored.
-                self._refused -= set(json.loads(frame.data))
+                for offset in json.loads(frame.data):
+                    self._progress.rejections.pop(offset, None)
             elif frame.type is WSMsgType.TEXT:
                 await self._handle_message(wire, json.loads(frame.data))
         except ConnectionResetError:
@@ -108,31 +107,34 @@ class SimulatedGateway:
         await asyncio.sleep(self._random.uniform(0, self.pace))
         if message["type"] == "resync.required":
             self._history.resynchronized(self.gateway_id, position.epoch, position.offset)
-            self._refused.clear()
+            self._progress.begin_behind(position)
         else:
             self._take(position, UUID(message["eventId"]), message.get("withheld", 0))
         if self.version is Version.GATECAST_V2:
             await self._answer(wire, position)
 
     def _take(self, position: Position, event_id: UUID, withheld: int) -> None:
-        """Apply an event, or refuse it; what was refused and comes again is refused again.
-
-        A client of `gatecast.v2` knows what it has had, and an unmodified gateway takes everything once more.
-        """
-        handled = self._history.handled[self.gateway_id]
-        had = handled.epoch == position.epoch and position.offset <= handled.through
-        self._history.delivered(self.gateway_id, position.epoch, position.offset, event_id, withheld=withheld)
-        if had and self.version is Version.GATECAST_V2:
+        """Apply an event, or refuse it; a client of `gatecast.v2` knows what it has had."""
+        explicit = self.version is Version.GATECAST_V2
+        known = explicit and not self._progress.is_new(position)
+        self._history.delivered(
+            self.gateway_id, position.epoch, position.offset, event_id, withheld=withheld, known=known
+        )
+        if known:
             return
+        if explicit:
+            self._progress.hand_out(position)
         if self._random.random() < self.reluctance:
-            self._refused.add(position.offset)
+            self._progress.reject(position, "no")
             self._history.refused(self.gateway_id, position.offset)
         else:
             self._history.applied(self.gateway_id, event_id)
 
     async def _answer(self, wire: Wire, position: Position) -> None:
         """Rejections first, because an acknowledgement covers them; the Pong to a Ping says that they are stored."""
-        refused = sorted(offset for offset in self._refused - self._said if offset <= position.offset)
+        self._progress.acknowledge(position)
+        refused = sorted(offset for offset in self._progress.rejections if offset <= position.offset)
+        refused = [offset for offset in refused if offset not in self._said]
         for offset in refused:
             await self._say(wire, "event.reject", Position(position.epoch, offset), reason="no")
         self._said.update(refused)

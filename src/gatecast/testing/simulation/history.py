@@ -83,10 +83,7 @@ class History:
     def resynchronized(self, gateway_id: str, epoch: UUID, through: int) -> None:
         """A gateway was told that it missed something, and took over the desired state (P6)."""
         handled = self.handled[gateway_id]
-        if handled.epoch != epoch:
-            handled.epoch, handled.through = epoch, through
-        handled.through = max(handled.through, through)
-        handled.covered = through
+        handled.epoch, handled.through, handled.covered = epoch, through, through
         handled.refused.clear()
 
     def skipped(self, gateway_id: str, event: RecordedEvent) -> None:
@@ -101,8 +98,14 @@ class History:
         """A gateway rejected an event that was delivered to it."""
         self.handled[gateway_id].refused.add(offset)
 
-    def delivered(self, gateway_id: str, epoch: UUID, offset: int, event_id: UUID, *, withheld: int = 0) -> None:
-        """A gateway got an event. P2, P3, P5, P6: it is the log's event, and nothing before it was left out unsaid."""
+    def delivered(
+        self, gateway_id: str, epoch: UUID, offset: int, event_id: UUID, *, withheld: int = 0, known: bool = False
+    ) -> None:
+        """A gateway got an event. P2, P3, P5, P6: it is the log's event, and nothing before it was left out unsaid.
+
+        A gateway that takes one again must get again what came behind it; to one that says it is `known`, nothing
+        happens.
+        """
         self.deliveries += 1
         handled = self.handled[gateway_id]
         if handled.epoch is None:
@@ -115,7 +118,8 @@ class History:
         # What was on its way when the database was restored cannot be judged any more.
         if told is not None and (missed := set(range(handled.through + 1, offset - withheld)) - told):
             raise PromiseBroken(f"P3: {gateway_id} got offset {offset} and did not get {missed}")
-        handled.through = max(handled.through, offset)
+        if not known:
+            handled.through = offset
 
     def stored_position(self, gateway_id: str, epoch: UUID, offset: int) -> None:
         """A position was stored. P4: everything up to it was handled, or it is stored why it was not."""

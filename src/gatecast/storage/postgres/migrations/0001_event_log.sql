@@ -61,6 +61,8 @@ CREATE TABLE gatecast.pods (
 
 CREATE TABLE gatecast.connections (
     connection_id text COLLATE "C" PRIMARY KEY,
+    -- Grows in the order in which the connections of one position were opened.
+    number        bigint GENERATED ALWAYS AS IDENTITY,
     gateway_id    text COLLATE "C" NOT NULL,
     replica       text NOT NULL,
     pod_id        text NOT NULL,
@@ -278,22 +280,45 @@ END $$;
 -- Everything from here on works on keys that it is given or has just looked up. The planner cannot know how few they are
 -- and would rather read a table as a whole; hence the settings on the functions.
 
--- Move each of these positions to what its slowest live connection has confirmed. Who reports is alive, even if its
--- pod's lease ran out a moment ago. What a connection confirmed before its gateway was deleted says nothing about a log
--- that was registered again under the same id.
+-- Lock these positions, then everything that they depend on: two pods that report at the same time would otherwise each
+-- see the other's old value as the slowest, and the position would stay behind for ever.
+CREATE FUNCTION gatecast.lock_positions(p_gateway_ids text[], p_replicas text[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM gatecast.cursors c
+    WHERE (c.gateway_id, c.replica) IN (SELECT * FROM unnest(p_gateway_ids, p_replicas))
+    ORDER BY c.gateway_id, c.replica FOR NO KEY UPDATE;
+    PERFORM FROM gatecast.connections o
+    WHERE (o.gateway_id, o.replica) IN (SELECT * FROM unnest(p_gateway_ids, p_replicas))
+    ORDER BY o.connection_id FOR NO KEY UPDATE;
+END $$;
+
+-- Move each of these positions to what its slowest connection has confirmed. Those of a dead pod count until they are
+-- released, and who reports is alive. Who was dismissed counts no more: what it confirmed was perhaps sent again since,
+-- or before its gateway was deleted and registered again under the same id.
 CREATE FUNCTION gatecast.advance_positions(p_gateway_ids text[], p_replicas text[], p_reporting text[])
 RETURNS void LANGUAGE sql AS $$
     UPDATE gatecast.cursors c
     SET sent = greatest(c.sent, s.sent), confirmed = greatest(c.confirmed, s.confirmed), updated_at = now()
     FROM (SELECT o.gateway_id, o.replica, max(o.sent) AS sent, min(o.confirmed) AS confirmed
-          FROM gatecast.connections o LEFT JOIN gatecast.pods p ON p.pod_id = o.pod_id AND p.lease_until > now()
+          FROM gatecast.connections o LEFT JOIN gatecast.pods p ON p.pod_id = o.pod_id AND NOT p.released
           WHERE (o.gateway_id, o.replica) IN (SELECT * FROM unnest(p_gateway_ids, p_replicas))
             AND (p.pod_id IS NOT NULL OR o.connection_id = ANY (p_reporting))
-            AND o.dismissal IS DISTINCT FROM 'gateway-deleted'
+            AND o.dismissal IS NULL
           GROUP BY o.gateway_id, o.replica) s
     WHERE c.gateway_id = s.gateway_id AND c.replica = s.replica
       AND c.epoch = (SELECT e.current FROM gatecast.epoch e)
       AND (c.confirmed < s.confirmed OR c.sent < s.sent)
+$$;
+
+-- These connections have ended. One that ended before it confirmed its whole log may have been sent events again that
+-- an older connection had confirmed: then the gateway needs also what came behind them again, so the older ones come
+-- back and continue from the position. Their positions must be locked.
+CREATE FUNCTION gatecast.dismiss_older(p_connection_ids text[]) RETURNS void LANGUAGE sql AS $$
+    UPDATE gatecast.connections o SET dismissal = 'restarting'
+    FROM gatecast.connections ended JOIN gatecast.gateway_streams s USING (gateway_id)
+    WHERE ended.connection_id = ANY (p_connection_ids) AND ended.confirmed < s.head
+      AND o.gateway_id = ended.gateway_id AND o.replica = ended.replica AND o.number < ended.number
+      AND o.dismissal IS NULL
 $$;
 
 -- Record a connection that will read from p_start; false when the gateway or this history is gone. The position is
@@ -327,9 +352,8 @@ BEGIN
     ELSE
         UPDATE gatecast.cursors c SET confirmed = s.slowest
         FROM (SELECT min(o.confirmed) AS slowest
-              FROM gatecast.connections o JOIN gatecast.pods p ON p.pod_id = o.pod_id AND p.lease_until > now()
-              WHERE o.gateway_id = p_gateway_id AND o.replica = p_replica
-                AND o.dismissal IS DISTINCT FROM 'gateway-deleted') s
+              FROM gatecast.connections o JOIN gatecast.pods p ON p.pod_id = o.pod_id AND NOT p.released
+              WHERE o.gateway_id = p_gateway_id AND o.replica = p_replica AND o.dismissal IS NULL) s
         WHERE c.gateway_id = p_gateway_id AND c.replica = p_replica AND c.confirmed > s.slowest;
     END IF;
     INSERT INTO gatecast.connections (connection_id, gateway_id, replica, pod_id, protocol, remote, token_id, sent,
@@ -347,18 +371,15 @@ CREATE FUNCTION gatecast.record_progress(
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
-    -- Lock the shared positions first: two pods that report at the same time would otherwise each see the other's old
-    -- value as the slowest, and the position would stay behind for ever.
-    PERFORM FROM gatecast.cursors c
-    WHERE (c.gateway_id, c.replica) IN (SELECT * FROM unnest(p_gateway_ids, p_replicas))
-    ORDER BY c.gateway_id, c.replica FOR NO KEY UPDATE;
-    PERFORM FROM gatecast.connections o WHERE o.connection_id = ANY (p_connection_ids)
-    ORDER BY o.connection_id FOR NO KEY UPDATE;
+    PERFORM gatecast.lock_positions(p_gateway_ids, p_replicas);
     UPDATE gatecast.connections o SET sent = greatest(o.sent, p.sent), confirmed = greatest(o.confirmed, p.confirmed)
     FROM (SELECT u.connection_id, max(u.sent) AS sent, max(u.confirmed) AS confirmed
           FROM unnest(p_connection_ids, p_epochs, p_sent, p_confirmed) AS u(connection_id, epoch, sent, confirmed)
           WHERE u.epoch = (SELECT e.current FROM gatecast.epoch e) GROUP BY u.connection_id) p
     WHERE o.connection_id = p.connection_id;
+    IF p_remove THEN
+        PERFORM gatecast.dismiss_older(p_connection_ids);
+    END IF;
     PERFORM gatecast.advance_positions(p_gateway_ids, p_replicas, p_connection_ids);
     IF p_remove THEN
         -- Those that leave have counted for the last time; now the position is for those that stay to move.
@@ -367,20 +388,20 @@ BEGIN
     END IF;
 END $$;
 
--- Move the positions that connections of these pods, which live no more, held back; with p_remove forget the connections.
-CREATE FUNCTION gatecast.release_positions(p_pod_ids text[], p_remove boolean) RETURNS void LANGUAGE plpgsql AS $$
+-- The connections of these pods have ended, or with p_returned count again: move the positions that depend on it.
+CREATE FUNCTION gatecast.release_positions(p_pod_ids text[], p_returned boolean) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     gateway_ids text[];
     replicas text[];
+    connection_ids text[];
 BEGIN
-    SELECT array_agg(o.gateway_id), array_agg(o.replica) INTO gateway_ids, replicas
+    SELECT array_agg(o.gateway_id), array_agg(o.replica), array_agg(o.connection_id)
+    INTO gateway_ids, replicas, connection_ids
     FROM gatecast.connections o WHERE o.pod_id = ANY (p_pod_ids);
-    -- Lock the shared positions first, for the same reason as in record_progress.
-    PERFORM FROM gatecast.cursors c
-    WHERE (c.gateway_id, c.replica) IN (SELECT * FROM unnest(gateway_ids, replicas))
-    ORDER BY c.gateway_id, c.replica FOR NO KEY UPDATE;
-    IF p_remove THEN
-        DELETE FROM gatecast.connections o WHERE o.pod_id = ANY (p_pod_ids);
+    PERFORM gatecast.lock_positions(gateway_ids, replicas);
+    UPDATE gatecast.pods SET released = NOT p_returned WHERE pod_id = ANY (p_pod_ids);
+    IF NOT p_returned THEN
+        PERFORM gatecast.dismiss_older(connection_ids);
     END IF;
     PERFORM gatecast.advance_positions(gateway_ids, replicas, '{}');
 END $$;
@@ -395,10 +416,10 @@ DECLARE
     dead text[];
 BEGIN
     INSERT INTO gatecast.pods (pod_id, lease_until) VALUES (p_pod_id, now() + p_duration)
-    ON CONFLICT (pod_id) DO UPDATE SET lease_until = excluded.lease_until, released = false;
+    ON CONFLICT (pod_id) DO UPDATE SET lease_until = excluded.lease_until;
     IF lapsed THEN
         -- Meanwhile its own connections did not count, and positions may not have moved for them.
-        PERFORM gatecast.release_positions(ARRAY[p_pod_id], false);
+        PERFORM gatecast.release_positions(ARRAY[p_pod_id], true);
     END IF;
     -- One renewal does it for all, and once for each death: whoever finds a pod locked leaves it to the other.
     SELECT array_agg(d.pod_id) INTO dead FROM (
@@ -406,13 +427,12 @@ BEGIN
         WHERE p.lease_until <= now() AND NOT p.released AND p.pod_id <> p_pod_id FOR NO KEY UPDATE SKIP LOCKED) d;
     IF dead IS NOT NULL THEN
         PERFORM gatecast.release_positions(dead, false);
-        UPDATE gatecast.pods SET released = true WHERE pod_id = ANY (dead);
     END IF;
     SELECT array_agg(d.pod_id) INTO dead FROM (
         SELECT p.pod_id FROM gatecast.pods p
         WHERE p.lease_until < now() - interval '10 minutes' FOR UPDATE SKIP LOCKED) d;
     IF dead IS NOT NULL THEN
-        PERFORM gatecast.release_positions(dead, true);
+        DELETE FROM gatecast.connections WHERE pod_id = ANY (dead);
         DELETE FROM gatecast.pods WHERE pod_id = ANY (dead);
     END IF;
     RETURN known;
@@ -423,7 +443,8 @@ CREATE FUNCTION gatecast.end_lease(p_pod_id text) RETURNS void LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 BEGIN
     DELETE FROM gatecast.pods WHERE pod_id = p_pod_id;
-    PERFORM gatecast.release_positions(ARRAY[p_pod_id], true);
+    PERFORM gatecast.release_positions(ARRAY[p_pod_id], false);
+    DELETE FROM gatecast.connections WHERE pod_id = p_pod_id;
 END $$;
 
 -- Retention ---------------------------------------------------------------------------------------------------------

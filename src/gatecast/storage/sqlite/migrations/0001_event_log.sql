@@ -62,11 +62,15 @@ CREATE TABLE cursors (
 
 CREATE TABLE pods (
     pod_id      text PRIMARY KEY,
-    lease_until text NOT NULL
+    lease_until text NOT NULL,
+    -- True once its lease has run out and the positions that its connections held back have been moved.
+    released    integer NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
 CREATE TABLE connections (
-    connection_id text PRIMARY KEY,
+    -- Grows in the order in which the connections of one position were opened.
+    number        integer PRIMARY KEY,
+    connection_id text NOT NULL UNIQUE,
     gateway_id    text NOT NULL,
     replica       text NOT NULL,
     pod_id        text NOT NULL,
@@ -77,7 +81,7 @@ CREATE TABLE connections (
     sent          integer NOT NULL,
     confirmed     integer NOT NULL,
     dismissal     text
-) WITHOUT ROWID;
+);
 CREATE INDEX connections_gateway ON connections (gateway_id, replica);
 CREATE INDEX connections_pod ON connections (pod_id, dismissal);
 CREATE INDEX connections_token ON connections (token_id) WHERE token_id IS NOT NULL;

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import TypeVar
 
 from gatecast.controlplane.acknowledgements import Acknowledgement
 from gatecast.controlplane.clock import milliseconds
 from gatecast.controlplane.gateway_tokens import GatewayIdentity
 from gatecast.controlplane.resources import Resources
-from gatecast.errors import NotFound, StorageError
+from gatecast.delivery.resume import Start
+from gatecast.errors import NotFound, StorageError, UnknownGateway
 from gatecast.protocol.messages import DeploymentAck
 from gatecast.server.gateway_socket import Observer
+from gatecast.telemetry import get_logger
+from gatecast.waiting import Backoff
+
+_T = TypeVar("_T")
 
 #: A gateway has read its keys so long after it connected, also when it had to fetch much before; in seconds.
 KEY_LOOKS = (40.0, 300.0)
@@ -19,20 +27,20 @@ KEY_LOOKS = (40.0, 300.0)
 #: Clocks of pods differ by less; in milliseconds.
 _CLOCKS_APART = 10_000
 
+_PAUSES = Backoff(first=1.0, longest=30.0)
+
+_logger = get_logger("deployments")
+
 
 class DeploymentObserver(Observer):
-    """Moves deployments by what a gateway acknowledges, and looks after what it does not acknowledge.
+    """Moves deployments by what a gateway acknowledges, and brings an unmodified one up to date."""
 
-    When it has handled what waited for it as it connected, what was stale for it is published anew.
-    """
-
-    def __init__(
-        self, resources: Resources, identity: GatewayIdentity, backlog_end: int | None, *, reads_keys: bool
-    ) -> None:
+    def __init__(self, resources: Resources, identity: GatewayIdentity, start: Start) -> None:
         self._resources = resources
-        self._reads_keys = reads_keys
         self._identity = identity
-        self._backlog_end = backlog_end
+        self._start = start
+        self._confirmed = start.position.offset
+        self._backlog_end: int | None = None
         self._backlog_handled = asyncio.Event()
         self._began_at = milliseconds() - _CLOCKS_APART
 
@@ -52,35 +60,60 @@ class DeploymentObserver(Observer):
 
     def confirmed(self, offset: int) -> None:
         """Note how far the gateway is."""
+        self._confirmed = offset
         if self._backlog_end is not None and offset >= self._backlog_end:
             self._backlog_handled.set()
 
-    async def watch(self) -> None:
-        """Look after it until cancelled, or for a few minutes."""
-        async with asyncio.TaskGroup() as watching:
-            watching.create_task(self._watch_backlog())
-            if self._reads_keys:
-                watching.create_task(self._watch_keys())
+    async def look_after(self, resynchronized: Callable[[], Awaitable[None]]) -> None:
+        """Publish what the gateway needs beyond the events that wait for it, until cancelled, or for a few minutes.
+
+        `resynchronized` is awaited once a gateway whose position was lost has been told everything. Until then it
+        counts as having to resynchronize, and a connection that breaks before is no harm.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._bring_up_to_date(resynchronized))
+            tasks.create_task(self._watch_keys())
+
+    async def _bring_up_to_date(self, resynchronized: Callable[[], Awaitable[None]]) -> None:
+        ids, desired_state = (self._identity.organization, self._identity.gateway_id), self._resources.desired_state
+        with suppress(NotFound, UnknownGateway):
+            if self._start.lost is None:
+                await self._publish_unanswered()
+            else:
+                await _persistently(lambda: desired_state.publish_all(*ids))
+                await _persistently(resynchronized)
+
+    async def _publish_unanswered(self) -> None:
+        """Now, and once more when what waits for the gateway is handled: it may have been stale for it."""
+        ids, desired_state = (self._identity.organization, self._identity.gateway_id), self._resources.desired_state
+        handled = self._start.position.offset
+        end = await _persistently(lambda: desired_state.publish_unanswered(*ids, handled))
+        if end is None:
+            return
+        self._backlog_end = end
+        self.confirmed(self._confirmed)
+        await self._backlog_handled.wait()
+        # What the gateway said came before what it confirmed, and is stored first.
+        await _persistently(self._resources.acknowledgements.flush)
+        await _persistently(lambda: desired_state.publish_unanswered(*ids, end))
 
     async def _watch_keys(self) -> None:
         """What changed of keys while it was reading them is told once it has done so, soon or late."""
         identity = self._identity
         for pause in KEY_LOOKS:
             await asyncio.sleep(pause)
-            with suppress(StorageError, NotFound):
+            with suppress(StorageError, NotFound, UnknownGateway):
                 await self._resources.desired_state.publish_late_keys(
                     identity.organization, identity.gateway_id, self._began_at
                 )
 
-    async def _watch_backlog(self) -> None:
-        """Wait for the end of the backlog, and look once."""
-        if self._backlog_end is None:
-            return
-        await self._backlog_handled.wait()
-        identity = self._identity
-        with suppress(StorageError, NotFound):
-            # What the gateway said came before what it confirmed, and is stored first.
-            await self._resources.acknowledgements.flush()
-            await self._resources.desired_state.publish_unanswered(
-                identity.organization, identity.gateway_id, self._backlog_end
-            )
+
+async def _persistently(work: Callable[[], Awaitable[_T]]) -> _T:
+    """Do it again until the database takes it."""
+    for attempt in itertools.count(1):
+        try:
+            return await work()
+        except StorageError as error:
+            _logger.warning("comes-later", error=str(error))
+        await asyncio.sleep(_PAUSES.pause(attempt))
+    raise AssertionError("counting has no end")

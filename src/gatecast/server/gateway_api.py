@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from uuid import uuid4
 
 from aiohttp import web
@@ -204,10 +205,7 @@ async def _serve(request: web.Request, identity: GatewayIdentity, wish: _Wish, a
             # The connection is recorded now, so a revocation from here on finds it; an earlier one is found here.
             if not await context.tokens.confirm_use(identity.token_id):
                 return refuse(401, "the api-key was revoked")
-            backlog = await _bring_up_to_date(context, identity, subscription)
-        return await _speak(request, identity, subscription, backlog)
-    except NotFound:
-        return refuse(401, "the gateway was deleted")
+        return await _speak(request, identity, subscription)
     finally:
         subscription.close()
 
@@ -225,59 +223,45 @@ async def _subscribe(context: GatewayContext, identity: GatewayIdentity, wish: _
     return await context.hub.delivery.subscribe(connection, after=wish.after, newest_only=identity.newest_only)
 
 
-async def _bring_up_to_date(
-    context: GatewayContext, identity: GatewayIdentity, subscription: Subscription
-) -> int | None:
-    """Publish what an unmodified gateway needs beyond the events that wait for it; a v2 client is told to ask.
-
-    Return the offset at which to look again for what is not acknowledged.
-    """
-    if subscription.connection.protocol != Version.GATEWAY_V1:
-        return None
-    lost, gateway_id = subscription.start.lost, identity.gateway_id
-    if context.resources is None:
-        if lost is not None:
-            _logger.error("resync-needed", gateway=gateway_id, reason=lost)
-        return None
-    if lost is None:
-        confirmed = subscription.start.position.offset
-        return await context.resources.desired_state.publish_unanswered(identity.organization, gateway_id, confirmed)
-    await context.resources.desired_state.publish_all(identity.organization, gateway_id)
-    await context.hub.delivery.resynchronized(subscription)
-    return None
-
-
-async def _speak(
-    request: web.Request, identity: GatewayIdentity, subscription: Subscription, backlog_end: int | None
-) -> web.StreamResponse:
+async def _speak(request: web.Request, identity: GatewayIdentity, subscription: Subscription) -> web.StreamResponse:
     context = request.app[CONTEXT]
     version = Version(subscription.connection.protocol)
-    deployments = None
-    if context.resources is not None:
-        unmodified = version is Version.GATEWAY_V1
-        deployments = DeploymentObserver(context.resources, identity, backlog_end, reads_keys=unmodified)
     socket = web.WebSocketResponse(
         timeout=2.0, autoping=False, compress=False, max_msg_size=MAX_FRAME_BYTES, protocols=(SUBPROTOCOL,)
     )
     await socket.prepare(request)
     session = open_session(subscription, version, context.session_limits)
     _logger.info("connected", gateway=identity.gateway_id, version=version, start=str(subscription.start.position))
+    observer = DeploymentObserver(context.resources, identity, subscription.start) if context.resources else None
     conversation = GatewaySocket(
         socket,
         session,
         subscription,
         transport=request.transport,
         delivery=context.hub.delivery,
-        observer=deployments,
+        observer=observer,
     )
-    watching = asyncio.create_task(deployments.watch(), name="deployments") if deployments else None
+    looking_after = None
+    if version is Version.GATEWAY_V1:
+        # A client of the other version is told what it has to ask for.
+        looking_after = asyncio.create_task(_look_after(context, identity, subscription, observer))
     try:
         await conversation.run(session.start(datetime.now(UTC)))
     finally:
-        if watching is not None:
-            watching.cancel()
+        if looking_after is not None:
+            looking_after.cancel()
         _logger.info("disconnected", gateway=identity.gateway_id, confirmed=str(subscription.confirmed))
     return socket
+
+
+async def _look_after(
+    context: GatewayContext, identity: GatewayIdentity, subscription: Subscription, observer: DeploymentObserver | None
+) -> None:
+    """Give an unmodified gateway what it needs beyond the events that wait for it."""
+    if observer is not None:
+        await observer.look_after(partial(context.hub.delivery.resynchronized, subscription))
+    elif subscription.start.lost is not None:
+        _logger.error("resync-needed", gateway=identity.gateway_id, reason=subscription.start.lost)
 
 
 def _wish(request: web.Request) -> _Wish:

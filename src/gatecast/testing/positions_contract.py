@@ -291,6 +291,32 @@ class PositionsContract(StorageBackend):
             assert await stored_offset(storage) == (0 if orderly else 4)
             assert await storage.presence.dismissals(POD) == {"before": Dismissal.RESTARTING}
 
+    async def test_a_new_connection_to_a_pod_without_a_lease_holds_back(self, tmp_path: Path) -> None:
+        """The pod lives, or nobody could have connected to it; what it held before is released, and not this one."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await publish(storage, *make_events(9))
+            await storage.presence.renew_lease("pod-2", EXPIRED)
+            await connect(storage, make_connection("before"))
+            await connect(storage, make_connection("lapsed", pod_id="pod-2"))
+            await storage.presence.renew_lease(POD, ALIVE)
+            await connect(storage, make_connection("again", pod_id="pod-2"))
+            await confirm(storage, make_connection("before"), 9)
+            await confirm(storage, make_connection("again", pod_id="pod-2"), 4)
+            assert await stored_offset(storage) == 4
+            await storage.presence.renew_lease(POD, ALIVE)
+            await confirm(storage, make_connection("before"), 9)
+            assert await stored_offset(storage) == 4
+
+    async def test_a_connection_to_a_pod_that_was_forgotten_is_released_by_the_next_pod(self, tmp_path: Path) -> None:
+        """It holds its position back until then, and not for ever."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await connect(storage, make_connection("one"))
+            await connect(storage, make_connection("stray", pod_id="pod-unknown"))
+            await confirm(storage, make_connection("one"), 6)
+            assert await stored_offset(storage) == 0
+            await storage.presence.renew_lease("pod-new", ALIVE)
+            assert await stored_offset(storage) == 6
+
     async def test_whoever_ends_with_everything_confirmed_dismisses_nobody(self, tmp_path: Path) -> None:
         """Nor does an older connection dismiss a newer one, or one of another replica."""
         async with self.open_with(tmp_path, GATEWAY) as storage:

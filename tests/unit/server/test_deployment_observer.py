@@ -2,39 +2,131 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+import asyncio
+from collections.abc import Sequence
+from typing import cast
+from uuid import UUID
 
 import pytest
 
 from gatecast.controlplane.clock import milliseconds
 from gatecast.controlplane.gateway_tokens import GatewayIdentity
 from gatecast.controlplane.resources import Resources
-from gatecast.errors import StorageUnavailable
+from gatecast.delivery.resume import Start
+from gatecast.errors import StorageUnavailable, UnknownGateway
+from gatecast.events import Position
 from gatecast.server import deployment_observer
 from gatecast.server.deployment_observer import DeploymentObserver
+from gatecast.waiting import Backoff
+
+IDENTITY = GatewayIdentity(organization="acme", gateway_id="edge", token_id="1", newest_only=False)
+START = Position(UUID(int=7), 5)
 
 
 class _Resources:
-    """Notes what is published of keys; the first time the database is away."""
+    """Notes what is asked of it; each kind of work fails as often as it is told, because the database is away."""
 
-    def __init__(self) -> None:
-        self.desired_state = self
+    def __init__(self, *, failures: int = 0, ends: Sequence[int | None] = (None,)) -> None:
+        self.desired_state = self.acknowledgements = self
+        self.calls: list[str] = []
         self.looks: list[tuple[str, str, int]] = []
+        self.changed = asyncio.Event()
+        self._failures = failures
+        self._ends = iter(ends)
+
+    async def publish_all(self, organization: str, gateway_id: str) -> int:
+        return self._call(f"all {organization} {gateway_id}", 3)
+
+    async def publish_unanswered(self, organization: str, gateway_id: str, confirmed: int) -> int | None:
+        self._call(f"unanswered {organization} {gateway_id} {confirmed}", 0)
+        return next(self._ends)
+
+    async def flush(self) -> None:
+        self._call("flush", 0)
+
+    async def resynchronized(self) -> None:
+        self._call("resynchronized", 0)
 
     async def publish_late_keys(self, organization: str, gateway_id: str, since: int) -> None:
         self.looks.append((organization, gateway_id, since))
         if len(self.looks) == 1:
             raise StorageUnavailable("away")
 
+    def _call(self, name: str, result: int) -> int:
+        self.calls.append(name)
+        self.changed.set()
+        if self._failures:
+            self._failures -= 1
+            raise StorageUnavailable("away")
+        return result
 
-@pytest.mark.parametrize(("reads_keys", "looks"), [(True, 2), (False, 0)])
-async def test_keys_are_looked_at_twice_while_an_unmodified_gateway_is_connected(
-    monkeypatch: pytest.MonkeyPatch, *, reads_keys: bool, looks: int
-) -> None:
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is waited for."""
     monkeypatch.setattr(deployment_observer, "KEY_LOOKS", (0.0, 0.0))
-    resources: Any = _Resources()
-    identity = GatewayIdentity(organization="acme", gateway_id="edge", token_id="1", newest_only=False)
+    monkeypatch.setattr(deployment_observer, "_PAUSES", Backoff(first=0.0, longest=0.0))
+
+
+def observer(resources: _Resources, *, lost: str | None = None) -> DeploymentObserver:
+    return DeploymentObserver(cast("Resources", resources), IDENTITY, Start(START, lost))
+
+
+async def test_keys_are_looked_at_twice_while_an_unmodified_gateway_is_connected() -> None:
+    resources = _Resources()
     began = milliseconds()
-    await DeploymentObserver(cast("Resources", resources), identity, None, reads_keys=reads_keys).watch()
-    assert [look[:2] for look in resources.looks] == [("acme", "edge")] * looks
+    await observer(resources).look_after(resources.resynchronized)
+    assert [look[:2] for look in resources.looks] == [("acme", "edge")] * 2
     assert all(began - 60_000 < since < began for *_, since in resources.looks)
+
+
+async def test_a_gateway_whose_position_was_lost_is_told_everything_before_that_counts_as_done() -> None:
+    resources = _Resources(failures=2)
+    await observer(resources, lost="retention").look_after(resources.resynchronized)
+    assert resources.calls == ["all acme edge"] * 3 + ["resynchronized"]
+
+
+async def test_what_was_told_is_not_told_again_because_noting_it_failed() -> None:
+    resources = _Resources()
+    noted: list[int] = []
+
+    async def note() -> None:
+        noted.append(1)
+        if len(noted) == 1:
+            raise StorageUnavailable("away")
+
+    await observer(resources, lost="epoch").look_after(note)
+    assert (resources.calls, len(noted)) == (["all acme edge"], 2)
+
+
+async def test_what_is_unanswered_is_looked_for_again_once_the_backlog_is_handled() -> None:
+    resources = _Resources(failures=1, ends=(9, None))
+    ours = observer(resources)
+    task = asyncio.create_task(ours.look_after(resources.resynchronized))
+    while len(resources.calls) < 2:
+        resources.changed.clear()
+        await resources.changed.wait()
+    ours.confirmed(8)
+    assert not task.done()
+    ours.confirmed(9)
+    await task
+    assert resources.calls == ["unanswered acme edge 5"] * 2 + ["flush", "unanswered acme edge 9"]
+
+
+async def test_a_backlog_that_was_handled_meanwhile_is_not_waited_for() -> None:
+    resources = _Resources(ends=(9, None))
+    ours = observer(resources)
+    ours.confirmed(12)
+    await ours.look_after(resources.resynchronized)
+    assert resources.calls == ["unanswered acme edge 5", "flush", "unanswered acme edge 9"]
+
+
+async def test_a_gateway_that_was_deleted_meanwhile_is_left_alone() -> None:
+    resources = _Resources()
+
+    async def gone(*_: object) -> int:
+        raise UnknownGateway("edge")
+
+    resources.publish_all = gone  # type: ignore[assignment,method-assign]
+    await observer(resources, lost="retention").look_after(resources.resynchronized)
+    assert resources.calls == []

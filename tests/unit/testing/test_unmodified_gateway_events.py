@@ -259,6 +259,23 @@ async def test_a_delete_removes_the_artifact_and_its_keys_without_a_word() -> No
     assert len(w.acks) == 1
 
 
+@pytest.mark.parametrize(("event_type", "field"), [("api.deleted", "apiId"), ("llmproxy.deleted", "proxyId")])
+async def test_a_delete_of_another_kind_removes_the_keys_of_that_id_only(event_type: str, field: str) -> None:
+    async with wire() as w:
+        await w.deploy()
+        await w.send("apikey.created", key())
+        await w.send(event_type, {field: "p-1"})
+    assert (set(w.gateway.artifacts), dict(w.gateway.api_keys)) == ({"p-1"}, {})
+
+
+async def test_a_delete_of_an_mcp_proxy_that_is_not_here_is_ignored() -> None:
+    async with wire() as w:
+        await w.deploy()
+        await w.send("apikey.created", key())
+        await w.send("mcpproxy.deleted", {"proxyId": "p-1"})
+    assert (set(w.gateway.artifacts), len(w.gateway.api_keys)) == ({"p-1"}, 1)
+
+
 async def test_an_acknowledgement_is_lost_when_the_socket_is_gone() -> None:
     async with wire() as w:
 
@@ -381,6 +398,14 @@ async def test_one_key_value_cannot_serve_two_keys() -> None:
         await w.deploy()
         await w.send("apikey.created", key("one-key"))
         await w.send("apikey.created", key("two-key"))
+    assert list(w.gateway.api_keys) == [("p-1", "one-key")]
+
+
+async def test_two_keys_cannot_have_the_same_id() -> None:
+    async with wire() as w:
+        await w.deploy()
+        await w.send("apikey.created", key("one-key"))
+        await w.send("apikey.created", key("two-key", HASH_2, uuid="u-one-key"))
     assert list(w.gateway.api_keys) == [("p-1", "one-key")]
 
 

@@ -24,11 +24,22 @@ T1, T2, T3 = "2026-01-02T03:04:05.440Z", "2026-01-02T03:04:06.000Z", "2026-01-02
 HASH_1, HASH_2 = "a" * 64, "b" * 64
 
 
+_UPSTREAM = {"url": "https://upstream.example.test"}
+_NEEDED: Mapping[str, Mapping[str, object]] = {
+    "LlmProvider": {"template": "openai", "upstream": _UPSTREAM, "accessControl": {"mode": "deny_all"}},
+    "LlmProxy": {},
+    "Mcp": {"context": "/mcp", "upstream": _UPSTREAM},
+    "RestApi": {
+        "context": "/api",
+        "upstream": {"main": _UPSTREAM},
+        "operations": [{"method": "GET", "path": "/"}],
+    },
+}
+
+
 def document(kind: str, name: str, **specification: object) -> str:
     """A YAML artifact."""
-    specification = {"displayName": f"The {name}", "version": "v1.0"} | specification
-    if kind == "LlmProvider":
-        specification.setdefault("template", "openai")
+    specification = {"displayName": f"The {name}", "version": "v1.0", **_NEEDED[kind], **specification}
     return yaml.safe_dump({"kind": kind, "metadata": {"name": name}, "spec": specification})
 
 
@@ -151,9 +162,9 @@ class Wire:
 
 
 @asynccontextmanager
-async def wire(*, batch_size: int = 50) -> AsyncIterator[Wire]:
+async def wire(**changes: Any) -> AsyncIterator[Wire]:  # noqa: ANN401 - any option
     clock = HandMovedClock()
-    options = GatewayOptions(tls=False, clock=clock, sync_batch_size=batch_size)
+    options = GatewayOptions(tls=False, clock=clock, **changes)
     async with ScriptedControlPlane() as server:
         plane = ControlPlane(server)
         gateway = UnmodifiedGateway(server.host, "token-1", follow_artifacts=True, options=options)
@@ -279,11 +290,19 @@ async def pauses_pass(clock: HandMovedClock, *expected: float) -> None:
         await clock.advance(pause)
 
 
+@pytest.mark.parametrize("artifacts", [[], {"t-1": "ok"}, {"t-1": {"id": 1}}, {"t-1": {"error": {}}}])
+async def test_an_answer_to_an_import_that_cannot_be_read_counts_as_a_failure(artifacts: object) -> None:
+    async with wire() as w:
+        w.plane.answer("POST", "/artifacts/import-gateway-artifacts", Answer(body={"total": 1, "artifacts": artifacts}))
+        await w.connect()
+        await w.gateway.wait_until(lambda: any("unusable answer" in line for line in w.gateway.records.log))
+
+
 # --- deployments at start-up --------------------------------------------------------------------------------------
 
 
 async def test_what_is_listed_is_fetched_in_batches_and_in_the_order_of_kinds() -> None:
-    async with wire(batch_size=3) as w:
+    async with wire(sync_batch_size=3) as w:
         w.plane.deploy("Mcp", "m", "d-m")
         w.plane.deploy("RestApi", "a", "d-a")
         w.plane.deploy("LlmProxy", "x", "d-x")
@@ -544,7 +563,8 @@ async def test_secrets_come_in_bulk_and_then_by_difference() -> None:
 
 
 async def test_a_deploy_event_fetches_the_secrets_that_it_needs() -> None:
-    text = document("LlmProvider", "demo", upstream={"auth": {"value": '{{ secret "my-key" }}'}})
+    auth = {"type": "api-key", "header": "Authorization", "value": '{{ secret "my-key" }}'}
+    text = document("LlmProvider", "demo", upstream={**_UPSTREAM, "auth": auth})
     async with wire() as w:
         w.plane.answer("GET", "/llm-providers/p-1", Answer(body=zipped(text)))
         w.plane.answer("GET", "/secrets/my-key/value", Answer(body={"value": "v"}))
@@ -592,6 +612,7 @@ async def test_an_empty_list_deletes_every_key_of_the_kind(body: object) -> None
         Answer(body={"list": []}),
         Answer(body="not json"),
         Answer(body=[listed_key("three", updatedAt="")]),
+        Answer(body=[listed_key("three", issuer=1)]),
     ],
 )
 async def test_an_answer_that_is_no_list_leaves_the_keys_alone(answer: Answer) -> None:
@@ -626,3 +647,49 @@ async def test_plans_and_subscriptions_become_what_is_listed() -> None:
         w.plane.answer("GET", "/apis/a-1/subscriptions", Answer(body=None))
         await w.reconnect()
         assert (dict(w.gateway.plans), dict(w.gateway.subscriptions)) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"stopOnQuotaReach": "yes"},
+        {"throttleLimitCount": "10"},
+        {"throttleLimitUnit": 1},
+        {"expiryTime": ""},
+        {"createdAt": "today"},
+        {"etag": 7},
+    ],
+)
+async def test_one_field_of_a_wrong_type_makes_the_whole_list_of_plans_useless(field: dict[str, object]) -> None:
+    plan = {"id": "gold", "planName": "Gold", "status": "ACTIVE"}
+    async with wire() as w:
+        w.plane.answer("GET", "/subscription-plans", Answer(body=[plan]))
+        await w.connect()
+        other = {"id": "silver", "planName": "Silver", "status": "ACTIVE"}
+        w.plane.answer("GET", "/subscription-plans", Answer(body=[other, plan | field]))
+        await w.reconnect()
+        assert set(w.gateway.plans) == {"gold"}
+
+
+@pytest.mark.parametrize("field", [{"billingCustomerId": 1}, {"applicationId": {}}, {"updatedAt": ""}])
+async def test_one_field_of_a_wrong_type_makes_a_list_of_subscriptions_useless(field: dict[str, object]) -> None:
+    subscription = {"id": "s-1", "subscriptionToken": "t", "status": "ACTIVE"}
+    async with wire() as w:
+        w.plane.deploy("RestApi", "a-1", "d-1")
+        w.plane.documents["d-1"] = document("RestApi", "api")
+        w.plane.answer("GET", "/apis/a-1/subscriptions", Answer(body=[subscription | field]))
+        await w.connect()
+        assert dict(w.gateway.subscriptions) == {}
+
+
+async def test_a_proxy_of_a_provider_with_a_host_of_its_own_needs_a_policy_to_rewrite_it() -> None:
+    hosted = document("LlmProvider", "demo", vhost="llm.example.test")
+    policies = tuple({"name": name, "version": "v1.0.0"} for name in ("set-headers", "respond"))
+    for given, status in ((GatewayOptions().policies, "success"), (policies, "failed")):
+        async with wire(policies=given) as w:
+            w.plane.answer("GET", "/llm-providers/p-1", Answer(body=zipped(hosted)))
+            w.plane.answer("GET", "/llm-proxies/x-1", Answer(body=zipped(PROXY)))
+            await w.connect()
+            await w.send("llmprovider.deployed", providerId="p-1", deploymentId="d-1", performedAt=T1)
+            await w.send("llmproxy.deployed", proxyId="x-1", deploymentId="d-2", performedAt=T1)
+            assert w.statuses == ["success", status]

@@ -96,10 +96,10 @@ def _renew_lease(connection: sqlite3.Connection, pod_id: str, duration: timedelt
     change(connection, QUERIES["renew_lease"], pod_id, now + duration)
     if known and known[0][0]:
         # While its lease had lapsed, its connections did not count, and positions may not have moved for them.
-        _advance(connection, _positions(select(connection, QUERIES["connections_of_pod"], pod_id)))
-    for (dead,) in select(connection, QUERIES["dead_pods"], pod_id):
-        change(connection, QUERIES["release_pod"], dead)
-        _release(connection, select(connection, QUERIES["connections_of_pod"], dead))
+        returned = select(connection, QUERIES["connections_of_pod"], pod_id)
+        change(connection, QUERIES["release"], _ids(returned), False)  # noqa: FBT003 - a column's value
+        _advance(connection, _positions(returned))
+    _release(connection, select(connection, QUERIES["ended_with_their_pods"], pod_id))
     change(connection, QUERIES["forget_connections_of_dead_pods"], now - FORGET_AFTER)
     change(connection, QUERIES["forget_dead_pods"], now - FORGET_AFTER)
     return bool(known)
@@ -109,13 +109,19 @@ def _end_lease(connection: sqlite3.Connection, pod_id: str) -> None:
     ended = select(connection, QUERIES["connections_of_pod"], pod_id)
     change(connection, QUERIES["remove_pod"], pod_id)
     _release(connection, ended)
-    change(connection, QUERIES["remove_connections"], as_list(row[0] for row in ended))
+    change(connection, QUERIES["remove_connections"], _ids(ended))
 
 
 def _release(connection: sqlite3.Connection, ended: Sequence[Columns]) -> None:
     """Move the positions that these connections held back."""
-    change(connection, QUERIES["dismiss_older"], as_list(row[0] for row in ended))
-    _advance(connection, _positions(ended))
+    if ended:
+        change(connection, QUERIES["dismiss_older"], _ids(ended))
+        change(connection, QUERIES["release"], _ids(ended), True)  # noqa: FBT003 - a column's value
+        _advance(connection, _positions(ended))
+
+
+def _ids(connections: Sequence[Columns]) -> str:
+    return as_list(connection_id for connection_id, _, _ in connections)
 
 
 def _positions(connections: Sequence[Columns]) -> list[Columns]:
@@ -152,16 +158,16 @@ def _check_place(connection: sqlite3.Connection, gateway_id: str, start: Positio
 
 def _record_progress(connection: sqlite3.Connection, progress: Sequence[Progress]) -> None:
     _note_progress(connection, progress)
-    _advance(connection, _shared_by(progress), [one.connection_id for one in progress])
+    _advance(connection, _shared_by(progress))
 
 
 def _disconnect(connection: sqlite3.Connection, progress: Sequence[Progress]) -> None:
-    ended = [one.connection_id for one in progress]
+    ended = as_list(one.connection_id for one in progress)
     _note_progress(connection, progress)
-    change(connection, QUERIES["dismiss_older"], as_list(ended))
+    change(connection, QUERIES["dismiss_older"], ended)
     # Those that leave count for the last time; then the position is for those that stay to move.
-    _advance(connection, _shared_by(progress), ended)
-    change(connection, QUERIES["remove_connections"], as_list(ended))
+    _advance(connection, _shared_by(progress))
+    change(connection, QUERIES["remove_connections"], ended)
     _advance(connection, _shared_by(progress))
 
 
@@ -174,9 +180,9 @@ def _shared_by(progress: Sequence[Progress]) -> list[Columns]:
     return [(one.gateway_id, one.replica) for one in progress]
 
 
-def _advance(connection: sqlite3.Connection, positions: Sequence[Columns], reporting: Sequence[str] = ()) -> None:
+def _advance(connection: sqlite3.Connection, positions: Sequence[Columns]) -> None:
     if positions:
-        change(connection, QUERIES["advance_positions"], as_list(map(list, positions)), as_list(reporting))
+        change(connection, QUERIES["advance_positions"], as_list(map(list, positions)))
 
 
 def _standing(row: Columns) -> Standing:

@@ -3,13 +3,15 @@ SELECT lease_until <= now() FROM pods WHERE pod_id = $1
 
 -- name: renew_lease
 INSERT INTO pods (pod_id, lease_until) VALUES ($1, $2)
-ON CONFLICT (pod_id) DO UPDATE SET lease_until = excluded.lease_until, released = false
+ON CONFLICT (pod_id) DO UPDATE SET lease_until = excluded.lease_until
 
--- name: dead_pods
-SELECT pod_id FROM pods WHERE lease_until <= now() AND NOT released AND pod_id <> $1
+-- name: ended_with_their_pods
+-- $1 is a pod that lives. A pod without a row was forgotten, perhaps just when somebody connected to it.
+SELECT o.connection_id, o.gateway_id, o.replica FROM connections AS o LEFT JOIN pods AS p ON p.pod_id = o.pod_id
+WHERE NOT o.released AND o.pod_id <> $1 AND (p.pod_id IS NULL OR p.lease_until <= now())
 
--- name: release_pod
-UPDATE pods SET released = true WHERE pod_id = $1
+-- name: release
+UPDATE connections SET released = $2 WHERE connection_id IN (SELECT value FROM json_each($1))
 
 -- name: forget_connections_of_dead_pods
 DELETE FROM connections WHERE pod_id IN (SELECT pod_id FROM pods WHERE lease_until < $1)
@@ -45,8 +47,8 @@ WHERE cursors.resync_reason IS NOT 'parked' OR excluded.resync_reason IS NOT NUL
 -- A slower live connection that shares the position is not passed; $3 is the one that connects.
 WITH other AS (
     SELECT min(o.confirmed) AS slowest
-    FROM connections AS o JOIN pods AS p ON p.pod_id = o.pod_id AND NOT p.released
-    WHERE o.gateway_id = $1 AND o.replica = $2 AND o.connection_id <> $3 AND o.dismissal IS NULL
+    FROM connections AS o
+    WHERE o.gateway_id = $1 AND o.replica = $2 AND o.connection_id <> $3 AND NOT o.released AND o.dismissal IS NULL
 )
 UPDATE cursors SET confirmed = other.slowest FROM other
 WHERE gateway_id = $1 AND replica = $2 AND confirmed > other.slowest
@@ -62,21 +64,20 @@ INSERT OR REPLACE INTO connections (connection_id, gateway_id, replica, pod_id, 
 VALUES ($1, $2, $3, $4, $5, $6, $7, now(), $8, $8)
 
 -- name: advance_connection
-UPDATE connections SET sent = max(sent, $3), confirmed = max(confirmed, $4)
+-- Who reports is alive, even if its pod's lease ran out.
+UPDATE connections SET sent = max(sent, $3), confirmed = max(confirmed, $4), released = false
 WHERE connection_id = $1 AND $2 = (SELECT current FROM epoch)
 
 -- name: advance_positions
 -- Each of these positions ($1, a list of [gateway, replica]) moves to what its slowest connection has confirmed. Those of
--- a dead pod count until they are released, and who reports ($2, a list of connections) is alive. Who was dismissed
--- counts no more: what it confirmed was perhaps sent again since, or before its gateway was deleted and registered again
--- under the same id.
+-- a dead pod count until they are released. Who was dismissed counts no more: what it confirmed was perhaps sent again
+-- since, or before its gateway was deleted and registered again under the same id.
 WITH reached AS (
     SELECT o.gateway_id, o.replica, max(o.sent) AS sent, min(o.confirmed) AS confirmed
-    FROM connections AS o LEFT JOIN pods AS p ON p.pod_id = o.pod_id AND NOT p.released
+    FROM connections AS o
     WHERE (o.gateway_id, o.replica) IN (
             SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each($1))
-      AND (p.pod_id IS NOT NULL OR o.connection_id IN (SELECT value FROM json_each($2)))
-      AND o.dismissal IS NULL
+      AND NOT o.released AND o.dismissal IS NULL
     GROUP BY o.gateway_id, o.replica
 )
 UPDATE cursors

@@ -87,6 +87,13 @@ class ConnectionRow:
     sent: int
     confirmed: int
     dismissal: Dismissal | None = None
+    #: Its pod died, and it holds nothing back any more.
+    released: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether the position waits for it, and moves by what it confirms."""
+        return not self.released and self.dismissal is None
 
 
 @dataclass(slots=True)
@@ -98,8 +105,6 @@ class Rows:
     cursors: dict[tuple[str, str], Cursor] = field(default_factory=dict)
     connections: dict[str, ConnectionRow] = field(default_factory=dict)
     leases: dict[str, datetime] = field(default_factory=dict)
-    #: Pods that died, and whose connections hold nothing back any more.
-    released: set[str] = field(default_factory=set)
     #: By gateway, replica and offset.
     outcomes: dict[tuple[str, str, int], OutcomeKind] = field(default_factory=dict)
 
@@ -433,12 +438,14 @@ class SimulatedPresence:
 
         def renew() -> bool:
             known, now = pod_id in self._rows.leases, self._database.now()
-            self._rows.leases[pod_id] = now + duration
-            self._rows.released.discard(pod_id)
-            dead = {name for name, until in self._rows.leases.items() if until <= now} - self._rows.released
-            self._rows.released |= dead
-            self._dismiss_older(self._of_pods(dead))
-            self._advance_all(self._of_pods(dead | {pod_id}))
+            leases = self._rows.leases
+            leases[pod_id] = now + duration
+            returned = self._of_pods({pod_id})
+            for row in returned:
+                row.released = False
+            self._advance_all(returned)
+            forgotten = {row.connection.pod_id for row in self._rows.connections.values()} - leases.keys()
+            self._release(forgotten | {name for name, until in leases.items() if until <= now})
             return known
 
         return await self._link.call(renew)
@@ -448,13 +455,18 @@ class SimulatedPresence:
 
         def end() -> None:
             self._rows.leases.pop(pod_id, None)
-            gone = self._of_pods({pod_id})
-            self._dismiss_older(gone)
-            for row in gone:
+            self._release({pod_id})
+            for row in self._of_pods({pod_id}):
                 del self._rows.connections[row.connection.connection_id]
-            self._advance_all(gone)
 
         await self._link.call(end)
+
+    def _release(self, pod_ids: set[str]) -> None:
+        ended = [row for row in self._of_pods(pod_ids) if not row.released]
+        self._dismiss_older(ended)
+        for row in ended:
+            row.released = True
+        self._advance_all(ended)
 
     def _of_pods(self, pod_ids: set[str]) -> list[ConnectionRow]:
         return [row for row in self._rows.connections.values() if row.connection.pod_id in pod_ids]
@@ -512,7 +524,7 @@ class SimulatedPresence:
             for row in self._sharing(*key):
                 row.dismissal = Dismissal.SUPERSEDED
         else:
-            confirmed = min([confirmed, *(row.confirmed for row in self._sharing(*key) if self._counts(row))])
+            confirmed = min([confirmed, *(row.confirmed for row in self._sharing(*key) if row.counts)])
         sent = max(before.sent, start.offset) if before and before.epoch == start.epoch else start.offset
         self._rows.cursors[key] = Cursor(start.epoch, sent, confirmed, resync_reason)
         self._rows.connections[connection.connection_id] = ConnectionRow(connection, start.offset, start.offset)
@@ -535,42 +547,35 @@ class SimulatedPresence:
             known = self._rows.connections
             self._note(progress)
             self._dismiss_older([known[one.connection_id] for one in progress if one.connection_id in known])
-            self._move_cursors(progress, {one.connection_id for one in progress})
+            self._move_cursors(progress)
             for one in progress:
                 known.pop(one.connection_id, None)
-            self._move_cursors(progress, set())
+            self._move_cursors(progress)
 
         await self._link.call(leave)
 
     def _record(self, progress: Sequence[Progress]) -> None:
         self._note(progress)
-        self._move_cursors(progress, {one.connection_id for one in progress})
+        self._move_cursors(progress)
 
     def _note(self, progress: Sequence[Progress]) -> None:
         for one in progress:
             row = self._rows.connections.get(one.connection_id)
             if row is not None and one.epoch == self._rows.epoch:
                 row.sent, row.confirmed = max(row.sent, one.sent), max(row.confirmed, one.confirmed)
+                row.released = False
 
-    def _move_cursors(self, progress: Sequence[Progress], reporting: set[str]) -> None:
+    def _move_cursors(self, progress: Sequence[Progress]) -> None:
         for key in dict.fromkeys((one.gateway_id, one.replica) for one in progress):
-            self._move_cursor(key, reporting)
+            self._move_cursor(key)
 
     def _advance_all(self, rows: Iterable[ConnectionRow]) -> None:
         for key in dict.fromkeys((row.connection.gateway_id, row.connection.replica) for row in rows):
-            self._move_cursor(key, set())
+            self._move_cursor(key)
 
-    def _counts(self, row: ConnectionRow) -> bool:
-        pod_id = row.connection.pod_id
-        return row.dismissal is None and pod_id in self._rows.leases and pod_id not in self._rows.released
-
-    def _move_cursor(self, key: tuple[str, str], reporting: set[str]) -> None:
+    def _move_cursor(self, key: tuple[str, str]) -> None:
         cursor = self._rows.cursors.get(key)
-        live = [
-            row
-            for row in self._sharing(*key)
-            if self._counts(row) or (row.connection.connection_id in reporting and row.dismissal is None)
-        ]
+        live = [row for row in self._sharing(*key) if row.counts]
         if cursor is None or cursor.epoch != self._rows.epoch or not live:
             return
         cursor.sent = max(cursor.sent, *(row.sent for row in live))

@@ -17,7 +17,7 @@ from gatecast.protocol.session import Version
 from gatecast.testing.simulation.history import History
 from gatecast.testing.simulation.network import Frame, Wire
 
-#: A gateway that hears nothing for this long connects anew, in seconds (gateway-protocol 1.6).
+#: A gateway that hears no Ping for this long connects anew, in seconds (gateway-protocol 1.6).
 LIVENESS = 35.0
 
 
@@ -50,6 +50,8 @@ class SimulatedGateway:
         self._progress = Progress(None)
         #: What it said of its rejections on this connection.
         self._said: set[int] = set()
+        #: When the connection counts as dead.
+        self._silent_at = 0.0
 
     async def run(self) -> None:
         """Connect, speak, and connect again, until cancelled."""
@@ -67,6 +69,7 @@ class SimulatedGateway:
 
     async def _speak(self, wire: Wire) -> None:
         self._said.clear()
+        self._heard()
         first = True
         while (frame := await self._next(wire)) is not None:
             if first and not self._is_connection_ack(frame):
@@ -79,11 +82,16 @@ class SimulatedGateway:
         """The next frame; None when the connection has ended, or fallen silent for too long."""
         await self.reading.wait()
         try:
-            async with asyncio.timeout(LIVENESS):
+            async with asyncio.timeout_at(self._silent_at):
                 frame = await wire.to_gateway.read()
         except TimeoutError:
             return None
+        if frame.type is WSMsgType.PING or self.version is Version.GATECAST_V2:
+            self._heard()
         return None if frame.type in (WSMsgType.CLOSE, WSMsgType.CLOSED) else frame
+
+    def _heard(self) -> None:
+        self._silent_at = asyncio.get_running_loop().time() + LIVENESS
 
     @staticmethod
     def _is_connection_ack(frame: Frame) -> bool:

@@ -94,8 +94,11 @@ class ApiKeys:
     def save(self, key: ApiKey) -> None:
         """Store the key unless the one that is here is as new; raises Dropped when its value opens another artifact."""
         place = (key.artifact_id, key.name)
-        if any(other.sha256 == key.sha256 for at, other in self.stored.items() if at != place):
+        others = [other for at, other in self.stored.items() if at != place]
+        if any(other.sha256 == key.sha256 for other in others):
             raise Dropped("one key value cannot serve two keys")
+        if any(other.uuid == key.uuid for other in others):
+            raise Dropped("two keys cannot have the same id")
         present = self.stored.get(place)
         if present is None or key.updated_at > present.updated_at:
             self.stored[place] = key
@@ -131,6 +134,8 @@ def listed_keys(items: Iterable[object]) -> list[ApiKey]:
 def _listed_key(item: Fields) -> ApiKey | None:
     updated_at, expires_at = item.instant("updatedAt"), item.instant("expiresAt")
     item.instant("createdAt")
+    for name in ("etag", "source", "externalRefId", "issuer"):
+        item.text(name)
     hashes = item.fields("apiKeyHashes")
     sha256 = hashes.text("sha256").strip() if hashes else ""
     if item.text("status") != ACTIVE or not sha256 or not item.text("uuid") or updated_at is None:

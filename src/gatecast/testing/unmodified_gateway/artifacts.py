@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from gatecast.testing.unmodified_gateway.families import BUILT_IN_TEMPLATES, LLM_PROVIDER, LLM_PROXY
+from gatecast.testing.unmodified_gateway.document_rules import Rejected, check_document, check_loaded
+from gatecast.testing.unmodified_gateway.families import LLM_PROVIDER, LLM_PROXY
 from gatecast.testing.unmodified_gateway.instants import stored
 
 #: The artifact serves traffic.
@@ -15,10 +16,6 @@ DEPLOYED: Final = "deployed"
 
 #: The artifact is kept but serves nothing.
 UNDEPLOYED: Final = "undeployed"
-
-
-class Rejected(Exception):
-    """The gateway cannot apply something; it acknowledges `failed` and keeps what it had."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +39,12 @@ class Artifact:
 class Artifacts:
     """What is stored, what is running, and the ids of the changes that reached the running configuration."""
 
-    def __init__(self) -> None:
+    def __init__(self, policies: Sequence[Mapping[str, Any]]) -> None:
         #: What the gateway's database holds, by artifact id.
         self.stored: dict[str, Artifact] = {}
         #: What the gateway's runtime was last told, by artifact id.
         self.running: dict[str, Artifact] = {}
+        self._policies = policies
         self._published: set[str] = set()
 
     def save(self, artifact_id: str, artifact: Artifact, *, event_id: str) -> bool:
@@ -83,24 +81,23 @@ class Artifacts:
         """Refuse a document that this gateway cannot apply.
 
         Raises:
-            Rejected: wrong kind, missing or taken handle, taken display name and version, or an unknown reference.
+            Rejected: a rule of its kind does not hold, its handle, or display name and version, are taken, or it refers
+                to a provider that is not here.
         """
-        if document.get("kind") != kind:
-            raise Rejected(f"kind must be {kind}, not {document.get('kind')!r}")
-        if not _handle(document):
-            raise Rejected("metadata.name is missing")
+        check_document(kind, document, self._policies)
         for other_id, other in self.of_kind(kind):
             if other_id != artifact_id and other.document is not None:
                 _check_conflict(document, other.document)
-        self._check_references(kind, _specification(document))
-
-    def _check_references(self, kind: str, specification: Mapping[str, Any]) -> None:
-        if kind == LLM_PROVIDER.kind and specification.get("template") not in BUILT_IN_TEMPLATES:
-            raise Rejected(f"unknown template {specification.get('template')!r}")
         if kind == LLM_PROXY.kind:
-            handles = {provider.handle for _, provider in self.of_kind(LLM_PROVIDER.kind)}
-            if _provider_of(specification) not in handles:
-                raise Rejected(f"unknown provider {_provider_of(specification)!r}")
+            self._check_provider(_provider_of(_specification(document)))
+
+    def _check_provider(self, handle: object) -> None:
+        """Of a proxy; it does not matter whether the provider is deployed."""
+        providers = {provider.handle: provider for _, provider in self.of_kind(LLM_PROVIDER.kind)}
+        if handle not in providers:
+            raise Rejected(f"unknown provider {handle!r}")
+        if _specification(providers[str(handle)].document or {}).get("vhost"):
+            check_loaded(("host-rewrite",), self._policies)
 
     def _is_referenced(self, artifact_id: str) -> bool:
         artifact = self.stored.get(artifact_id)

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from gatecast.testing.unmodified_gateway.artifacts import DEPLOYED, UNDEPLOYED, Artifact, Rejected, handle_of
+from gatecast.testing.unmodified_gateway.artifacts import DEPLOYED, UNDEPLOYED, Artifact, handle_of
+from gatecast.testing.unmodified_gateway.document_rules import Rejected
 from gatecast.testing.unmodified_gateway.families import DELETION_ORDER, FETCH_ORDER
 from gatecast.testing.unmodified_gateway.messages import Fields
 from gatecast.testing.unmodified_gateway.packages import parse_document, referenced_secrets
@@ -71,7 +72,7 @@ class DeploymentSync:
         stored = self._database.artifacts.stored
         gone = (artifact_id for artifact_id in orphans if artifact_id not in existing and artifact_id in stored)
         for artifact_id in sorted(gone, key=lambda artifact_id: DELETION_ORDER.index(stored[artifact_id].kind)):
-            self._database.delete_artifact(artifact_id, event_id="")
+            self._database.delete_artifact(artifact_id, kind=stored[artifact_id].kind, event_id="")
             self._records.changed()
 
     async def _fetch(self, batch: Sequence[Listed]) -> None:

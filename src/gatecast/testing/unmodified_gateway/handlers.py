@@ -8,8 +8,9 @@ from typing import Any, Protocol, TypeAlias
 
 from gatecast.testing.clock import Clock
 from gatecast.testing.unmodified_gateway.api_keys import Dropped
-from gatecast.testing.unmodified_gateway.artifacts import DEPLOYED, UNDEPLOYED, Artifact, Rejected, handle_of
-from gatecast.testing.unmodified_gateway.families import API, BY_RESOURCE_TYPE, Family
+from gatecast.testing.unmodified_gateway.artifacts import DEPLOYED, UNDEPLOYED, Artifact, handle_of
+from gatecast.testing.unmodified_gateway.document_rules import Rejected
+from gatecast.testing.unmodified_gateway.families import API, BY_RESOURCE_TYPE, MCP_PROXY, Family
 from gatecast.testing.unmodified_gateway.instants import GoInstant, cut_to_milliseconds
 from gatecast.testing.unmodified_gateway.messages import (
     DEPLOYMENT_ID_MISMATCH,
@@ -126,7 +127,10 @@ class EventHandlers:
         artifact_id = event.payload.text(family.id_field)
         if not artifact_id:
             raise Dropped(f"{family.id_field} is missing")
-        if not self._database.delete_artifact(artifact_id, event_id=event.event_id):
+        present = self._database.artifacts.stored.get(artifact_id)
+        if family is MCP_PROXY and (present is None or present.kind != family.kind):
+            raise Dropped("the artifact is not here")
+        if not self._database.delete_artifact(artifact_id, kind=family.kind, event_id=event.event_id):
             raise Dropped("a proxy refers to the provider")
 
     def _silent_handlers(self) -> dict[str, Silent]:

@@ -80,6 +80,10 @@ class Fields:
         value = self._fields.get(name)
         return None if value is None else Fields(value)
 
+    def mapping(self, name: str) -> dict[str, Fields]:
+        """Objects by name; empty when absent."""
+        return {key: Fields(value) for key, value in (self._typed(name, dict) or {}).items()}
+
     def items(self, name: str) -> list[Fields]:
         """A list of objects; empty when absent."""
         return [Fields(value) for value in self._typed(name, list) or ()]

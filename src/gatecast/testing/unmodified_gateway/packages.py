@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import tarfile
 import zipfile
 import zlib
@@ -14,11 +13,9 @@ from typing import Any
 
 import yaml
 
-from gatecast.testing.unmodified_gateway.artifacts import Rejected
+from gatecast.testing.unmodified_gateway.document_rules import SECRET_REFERENCE, Rejected
 
 _YAML_SUFFIXES = (".yaml", ".yml")
-
-_SECRET_REFERENCE = re.compile(r"""\{\{\s*secret\s+\\?["']([^"'\\]+)\\?["']\s*\}\}""")
 
 
 def first_document(package: bytes) -> str:
@@ -56,10 +53,10 @@ def parse_document(text: str) -> Mapping[str, Any]:
     """The first YAML document of a text.
 
     Raises:
-        Rejected: it is not YAML, or not a mapping.
+        Rejected: it is not YAML, not a mapping, or has a key twice.
     """
     try:
-        document = next(yaml.safe_load_all(text), None)
+        document = next(yaml.load_all(text, _StrictLoader), None)
     except yaml.YAMLError as problem:
         raise Rejected(f"not YAML: {problem!r}") from problem
     if not isinstance(document, dict):
@@ -67,9 +64,20 @@ def parse_document(text: str) -> Mapping[str, Any]:
     return document
 
 
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses what the gateway's parser refuses and PyYAML does not."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        """A mapping whose keys are all different."""
+        keys = [key.value for key, _ in node.value]
+        if len(set(keys)) < len(keys):
+            raise yaml.constructor.ConstructorError(None, None, "a key comes twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def referenced_secrets(text: str) -> list[str]:
     """Handles of the secrets that a document asks for."""
-    return _SECRET_REFERENCE.findall(text)
+    return SECRET_REFERENCE.findall(text)
 
 
 def import_package(configurations: Iterable[Mapping[str, Any]]) -> bytes:

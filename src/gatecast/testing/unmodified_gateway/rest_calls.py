@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 
 from gatecast.testing.unmodified_gateway.connection import Dialer
+from gatecast.testing.unmodified_gateway.messages import Fields, Unparsable
 from gatecast.testing.unmodified_gateway.packages import documents_by_deployment, first_document
 
 _HTTP_OK = 200
@@ -66,7 +67,11 @@ class RestCalls:
         form = aiohttp.FormData()
         form.add_field("artifacts", package, filename="artifacts.zip", content_type="application/octet-stream")
         form.add_field("total", str(total))
-        await self._read("POST", "/artifacts/import-gateway-artifacts", accepted=(200, 201), data=form)
+        answer = await self._json("POST", "/artifacts/import-gateway-artifacts", accepted=(200, 201), data=form)
+        try:
+            _check_import(answer)
+        except Unparsable as problem:
+            raise CallFailed("/artifacts/import-gateway-artifacts", None, f"unusable answer: {problem}") from problem
 
     async def _json(self, method: str, path: str, **arguments: Any) -> object:  # noqa: ANN401 - aiohttp's own
         body = await self._read(method, path, **arguments)
@@ -99,3 +104,13 @@ class RestCalls:
         if answer.status not in accepted:
             raise CallFailed(path, answer.status)
         return body
+
+
+def _check_import(answer: object) -> None:
+    """Read what the gateway reads of the answer to an import; raises Unparsable when a field has the wrong type."""
+    fields = Fields(answer)
+    for name in ("total", "success", "failed"):
+        fields.integer(name)
+    for artifact in fields.mapping("artifacts").values():
+        artifact.text("id")
+        artifact.text("error")

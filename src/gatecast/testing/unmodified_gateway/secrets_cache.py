@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gatecast.testing.unmodified_gateway.artifacts import Rejected
+from gatecast.testing.unmodified_gateway.document_rules import Rejected
 from gatecast.testing.unmodified_gateway.messages import Fields
 from gatecast.testing.unmodified_gateway.rest_calls import CallFailed, RestCalls
 from gatecast.testing.unmodified_gateway.world import World

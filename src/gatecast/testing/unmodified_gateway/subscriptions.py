@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from gatecast.testing.unmodified_gateway.api_keys import Dropped
@@ -11,6 +11,9 @@ from gatecast.testing.unmodified_gateway.messages import Fields
 
 _SUBSCRIPTION_STATES = ("ACTIVE", "INACTIVE", "REVOKED")
 _PLAN_STATES = ("ACTIVE", "INACTIVE")
+
+#: Only listings have them.
+_LISTED_TIMES = ("createdAt", "updatedAt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +60,9 @@ class Subscriptions:
 
     def update_plan(self, plan_id: str, payload: Fields) -> None:
         """Change a known plan; an empty name or status keeps the old one."""
-        present = self.plans.get(plan_id)
+        present, plan = self.plans.get(plan_id), plan_from(payload)
         if present is not None:
-            name, status = payload.text("planName") or present.name, payload.text("status") or present.status
-            self.save_plan(plan_id, Plan(name=name, status=status))
+            self.save_plan(plan_id, Plan(name=plan.name or present.name, status=plan.status or present.status))
 
     def delete_plan(self, plan_id: str) -> None:
         """Remove a plan that no subscription follows."""
@@ -116,18 +118,31 @@ class Subscriptions:
 
 
 def plan_from(payload: Fields) -> Plan:
-    """The plan that an event or a listing describes."""
+    """The plan that an event or a listing describes; raises Unparsable when a field has the wrong type."""
+    _read(payload, texts=("billingPlan", "throttleLimitUnit", "etag"), instants=("expiryTime", *_LISTED_TIMES))
+    payload.flag("stopOnQuotaReach")
+    payload.integer("throttleLimitCount")
     return Plan(name=payload.text("planName"), status=payload.text("status"))
 
 
 def subscription_from(payload: Fields, *, api_id: str) -> Subscription:
-    """The subscription that an event or a listing describes."""
+    """The subscription that an event or a listing describes; raises Unparsable when a field has the wrong type."""
+    billing = ("billingCustomerId", "billingSubscriptionId")
+    _read(payload, texts=("apiId", "applicationId", "etag", *billing), instants=_LISTED_TIMES)
     return Subscription(
         api_id=api_id,
         token_sha256=_hash(payload.text("subscriptionToken")),
         plan_id=payload.text("subscriptionPlanId"),
         status=payload.text("status"),
     )
+
+
+def _read(payload: Fields, *, texts: Iterable[str], instants: Iterable[str]) -> None:
+    """Read fields of which nothing is kept: a decoder looks at their types all the same."""
+    for name in texts:
+        payload.text(name)
+    for name in instants:
+        payload.instant(name)
 
 
 def _hash(token: str) -> str:

@@ -75,8 +75,11 @@ class World:
     #: How the gateway is set up.
     options: GatewayOptions
     #: Its database.
-    database: Database = field(default_factory=Database)
+    database: Database = field(init=False)
     #: What happened.
     records: Records = field(default_factory=Records)
     #: What the test wants.
     controls: Controls = field(default_factory=Controls)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "database", Database(self.options.policies))

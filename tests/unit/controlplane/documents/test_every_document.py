@@ -19,8 +19,11 @@ from gatecast.controlplane.documents import (
     credential_paths,
     derive_handle,
     render,
+    required_policies,
     take_credentials,
 )
+from gatecast.testing.unmodified_gateway.document_rules import check_document
+from gatecast.testing.unmodified_gateway.packages import parse_document
 
 IDS = [f"5c0c4d54-7a0f-4e53-9d0e-0d6b6d7e8f0{number}" for number in range(4)]
 PROVIDERS = {id_: ProviderReference(handle=f"provider-{number}", vhost=None) for number, id_ in enumerate(IDS)}
@@ -44,14 +47,55 @@ OPERATION_POLICIES = st.lists(
     st.fixed_dictionaries({"name": WORDS, "paths": st.lists(PLACES, min_size=1, max_size=3)}), max_size=3
 )
 UPSTREAMS = st.fixed_dictionaries({"url": st.just("https://a.example.test/b")}, optional={"auth": AUTHS})
+DURATIONS = st.sampled_from(["1s", "250ms", "1.5m", "0s"])
+RESILIENCE = st.fixed_dictionaries({}, optional={"timeout": DURATIONS, "idleTimeout": DURATIONS})
+DEFINITIONS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "name": WORDS,
+            "upstreams": st.lists(
+                st.fixed_dictionaries(
+                    {"url": st.sampled_from(["http://a.example.test", "https://10.0.0.1:8443"])},
+                    optional={"weight": st.integers(0, 100)},
+                ),
+                min_size=1,
+                max_size=2,
+            ),
+        },
+        optional={"basePath": st.just("/base"), "timeout": st.just({"connect": "5s"})},
+    ),
+    max_size=2,
+    unique_by=lambda definition: str(definition["name"]),
+)
 COMMON = {
+    "resilience": RESILIENCE,
+    "upstreamDefinitions": DEFINITIONS,
     "description": TEXTS,
     "version": VERSIONS,
     "annotations": st.dictionaries(TEXTS.filter(bool), TEXTS, max_size=2),
 }
+PROXY_COMMON = {name: strategy for name, strategy in COMMON.items() if name != "upstreamDefinitions"}
+LIMITS = st.lists(
+    st.fixed_dictionaries({"count": st.integers(1, 9), "duration": st.just("1h")}), min_size=1, max_size=2
+)
 LLM = {"globalPolicies": POLICIES, "operationPolicies": OPERATION_POLICIES}
+PROVIDER = {
+    "security": st.sampled_from(
+        [{"apiKey": {"key": "X-Key", "in": "header"}}, {"apiKey": {"key": "k", "in": "query"}}]
+    ),
+    "accessControl": st.fixed_dictionaries(
+        {
+            "mode": st.sampled_from(["allow_all", "deny_all"]),
+            "exceptions": st.lists(st.fixed_dictionaries({"path": PATHS, "methods": METHODS}), max_size=2),
+        }
+    ),
+    "rateLimits": st.fixed_dictionaries({"global": st.fixed_dictionaries({"requests": LIMITS, "totalTokens": LIMITS})}),
+}
 LLM_NAMES = TEXTS.map(lambda text: f"Né 1 {re.sub('[^ -~]', '', text)}")
 API_NAMES = WORDS.map(lambda word: f"Api {word}")
+
+
+WELL_KNOWN = {"api-key-auth", "basic-ratelimit", "token-based-ratelimit"}
 
 
 def additional(ids: list[str]) -> st.SearchStrategy[list[Any]]:
@@ -65,7 +109,7 @@ DOCUMENTS = st.one_of(
         st.just(Kind.LLM_PROVIDER),
         st.fixed_dictionaries(
             {"name": LLM_NAMES, "template": st.just("openai"), "upstream": UPSTREAMS},
-            optional={**COMMON, **LLM, "openapi": PARAMS},
+            optional={**COMMON, **LLM, **PROVIDER, "vhost": st.just("llm.example.test"), "openapi": PARAMS},
         ),
     ),
     st.tuples(
@@ -73,7 +117,7 @@ DOCUMENTS = st.one_of(
         st.fixed_dictionaries(
             {"name": LLM_NAMES, "provider": st.fixed_dictionaries({"id": st.just(IDS[0])}, optional={"auth": AUTHS})},
             optional={
-                **COMMON,
+                **PROXY_COMMON,
                 **LLM,
                 "additionalProviders": st.sampled_from([[], IDS[1:2], IDS[1:]]).flatmap(additional),
             },
@@ -85,6 +129,7 @@ DOCUMENTS = st.one_of(
             {"name": API_NAMES, "upstream": UPSTREAMS},
             optional={
                 **COMMON,
+                "specVersion": st.sampled_from(["2025-06-18", "2025-11-25"]),
                 "policies": POLICIES,
                 "tools": st.lists(st.fixed_dictionaries({"name": WORDS, "description": TEXTS}), max_size=2),
             },
@@ -108,15 +153,17 @@ DOCUMENTS = st.one_of(
 )
 
 
+def providers_of(artifact: Artifact) -> dict[str, Any]:
+    return {"provider": PROVIDERS[IDS[0]], "additional": PROVIDERS} if artifact.kind is Kind.LLM_PROXY else {}
+
+
 def secrets_of(artifact: Artifact) -> dict[str, str]:
     return {place: f"gatecast-{number}" for number, place in enumerate(credential_paths(artifact))}
 
 
 def written(artifact: Artifact) -> bytes:
-    providers: dict[str, Any] = {}
-    if artifact.kind is Kind.LLM_PROXY:
-        providers = {"provider": PROVIDERS[IDS[0]], "additional": PROVIDERS}
-    return render(artifact, handle=derive_handle(artifact.name), credentials=secrets_of(artifact), **providers)
+    handle = derive_handle(artifact.name)
+    return render(artifact, handle=handle, credentials=secrets_of(artifact), **providers_of(artifact))
 
 
 @given(DOCUMENTS)
@@ -135,8 +182,17 @@ def test_it_is_read_back_as_it_was_written(case: tuple[Kind, dict[str, Any]]) ->
     assert _policies(spec) == _policies(document)
 
 
+@given(DOCUMENTS)
+def test_a_gateway_with_the_policies_that_it_needs_applies_it(case: tuple[Kind, dict[str, Any]]) -> None:
+    kind, document = case
+    artifact = MODELS[kind].model_validate(document)
+    needed = required_policies(artifact, **providers_of(artifact))
+    loaded = [{"name": each.name, "version": f"{each.major or 'v3'}.1.0"} for each in needed]
+    check_document(kind, parse_document(written(artifact).decode()), loaded)
+
+
 def _policies(document: dict[str, Any]) -> list[str]:
-    """Every policy with one place of its use, in any order."""
+    """Every policy with one place of its use, in any order; but for those of `security` and `rateLimits`."""
     everywhere = [*document.get("globalPolicies", ()), *document.get("policies", ())]
     for operation in document.get("operations", ()):
         everywhere += operation.get("policies", ())
@@ -145,7 +201,8 @@ def _policies(document: dict[str, Any]) -> list[str]:
         for policy in document.get("operationPolicies", ())
         for place in policy["paths"]
     ]
-    return sorted(json.dumps(each, sort_keys=True) for each in [*everywhere, *single])
+    own = (policy for policy in [*everywhere, *single] if policy["name"] not in WELL_KNOWN)
+    return sorted(json.dumps(each, sort_keys=True) for each in own)
 
 
 @given(DOCUMENTS)

@@ -54,9 +54,7 @@ CREATE TABLE gatecast.cursors (
 
 CREATE TABLE gatecast.pods (
     pod_id      text PRIMARY KEY,
-    lease_until timestamptz NOT NULL,
-    -- True once its lease has run out and the positions that its connections held back have been moved.
-    released    boolean NOT NULL DEFAULT false
+    lease_until timestamptz NOT NULL
 );
 
 CREATE TABLE gatecast.connections (
@@ -72,10 +70,13 @@ CREATE TABLE gatecast.connections (
     connected_at  timestamptz NOT NULL DEFAULT now(),
     sent          bigint NOT NULL,
     confirmed     bigint NOT NULL,
-    dismissal     text
+    dismissal     text,
+    -- True once its pod's lease has run out and the position that it held back has been moved.
+    released      boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 70);
 CREATE INDEX connections_gateway ON gatecast.connections (gateway_id, replica);
 CREATE INDEX connections_pod ON gatecast.connections (pod_id, dismissal);
+CREATE INDEX connections_holding ON gatecast.connections (pod_id) WHERE NOT released;
 CREATE INDEX connections_token ON gatecast.connections (token_id) WHERE token_id IS NOT NULL;
 
 CREATE TABLE gatecast.outcomes (
@@ -293,17 +294,15 @@ BEGIN
 END $$;
 
 -- Move each of these positions to what its slowest connection has confirmed. Those of a dead pod count until they are
--- released, and who reports is alive. Who was dismissed counts no more: what it confirmed was perhaps sent again since,
--- or before its gateway was deleted and registered again under the same id.
-CREATE FUNCTION gatecast.advance_positions(p_gateway_ids text[], p_replicas text[], p_reporting text[])
-RETURNS void LANGUAGE sql AS $$
+-- released. Who was dismissed counts no more: what it confirmed was perhaps sent again since, or before its gateway was
+-- deleted and registered again under the same id.
+CREATE FUNCTION gatecast.advance_positions(p_gateway_ids text[], p_replicas text[]) RETURNS void LANGUAGE sql AS $$
     UPDATE gatecast.cursors c
     SET sent = greatest(c.sent, s.sent), confirmed = greatest(c.confirmed, s.confirmed), updated_at = now()
     FROM (SELECT o.gateway_id, o.replica, max(o.sent) AS sent, min(o.confirmed) AS confirmed
-          FROM gatecast.connections o LEFT JOIN gatecast.pods p ON p.pod_id = o.pod_id AND NOT p.released
+          FROM gatecast.connections o
           WHERE (o.gateway_id, o.replica) IN (SELECT * FROM unnest(p_gateway_ids, p_replicas))
-            AND (p.pod_id IS NOT NULL OR o.connection_id = ANY (p_reporting))
-            AND o.dismissal IS NULL
+            AND NOT o.released AND o.dismissal IS NULL
           GROUP BY o.gateway_id, o.replica) s
     WHERE c.gateway_id = s.gateway_id AND c.replica = s.replica
       AND c.epoch = (SELECT e.current FROM gatecast.epoch e)
@@ -352,8 +351,8 @@ BEGIN
     ELSE
         UPDATE gatecast.cursors c SET confirmed = s.slowest
         FROM (SELECT min(o.confirmed) AS slowest
-              FROM gatecast.connections o JOIN gatecast.pods p ON p.pod_id = o.pod_id AND NOT p.released
-              WHERE o.gateway_id = p_gateway_id AND o.replica = p_replica AND o.dismissal IS NULL) s
+              FROM gatecast.connections o
+              WHERE o.gateway_id = p_gateway_id AND o.replica = p_replica AND NOT o.released AND o.dismissal IS NULL) s
         WHERE c.gateway_id = p_gateway_id AND c.replica = p_replica AND c.confirmed > s.slowest;
     END IF;
     INSERT INTO gatecast.connections (connection_id, gateway_id, replica, pod_id, protocol, remote, token_id, sent,
@@ -372,7 +371,9 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SE
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     PERFORM gatecast.lock_positions(p_gateway_ids, p_replicas);
-    UPDATE gatecast.connections o SET sent = greatest(o.sent, p.sent), confirmed = greatest(o.confirmed, p.confirmed)
+    -- Who reports is alive, even if its pod's lease ran out.
+    UPDATE gatecast.connections o
+    SET sent = greatest(o.sent, p.sent), confirmed = greatest(o.confirmed, p.confirmed), released = false
     FROM (SELECT u.connection_id, max(u.sent) AS sent, max(u.confirmed) AS confirmed
           FROM unnest(p_connection_ids, p_epochs, p_sent, p_confirmed) AS u(connection_id, epoch, sent, confirmed)
           WHERE u.epoch = (SELECT e.current FROM gatecast.epoch e) GROUP BY u.connection_id) p
@@ -380,11 +381,11 @@ BEGIN
     IF p_remove THEN
         PERFORM gatecast.dismiss_older(p_connection_ids);
     END IF;
-    PERFORM gatecast.advance_positions(p_gateway_ids, p_replicas, p_connection_ids);
+    PERFORM gatecast.advance_positions(p_gateway_ids, p_replicas);
     IF p_remove THEN
         -- Those that leave have counted for the last time; now the position is for those that stay to move.
         DELETE FROM gatecast.connections o WHERE o.connection_id = ANY (p_connection_ids);
-        PERFORM gatecast.advance_positions(p_gateway_ids, p_replicas, '{}');
+        PERFORM gatecast.advance_positions(p_gateway_ids, p_replicas);
     END IF;
 END $$;
 
@@ -397,13 +398,13 @@ DECLARE
 BEGIN
     SELECT array_agg(o.gateway_id), array_agg(o.replica), array_agg(o.connection_id)
     INTO gateway_ids, replicas, connection_ids
-    FROM gatecast.connections o WHERE o.pod_id = ANY (p_pod_ids);
+    FROM gatecast.connections o WHERE o.pod_id = ANY (p_pod_ids) AND o.released = p_returned;
     PERFORM gatecast.lock_positions(gateway_ids, replicas);
-    UPDATE gatecast.pods SET released = NOT p_returned WHERE pod_id = ANY (p_pod_ids);
     IF NOT p_returned THEN
         PERFORM gatecast.dismiss_older(connection_ids);
     END IF;
-    PERFORM gatecast.advance_positions(gateway_ids, replicas, '{}');
+    UPDATE gatecast.connections SET released = NOT p_returned WHERE connection_id = ANY (connection_ids);
+    PERFORM gatecast.advance_positions(gateway_ids, replicas);
 END $$;
 
 -- Keep a pod alive; tell whether it was known. Looks after what dead pods left: their connections no longer hold
@@ -424,8 +425,16 @@ BEGIN
     -- One renewal does it for all, and once for each death: whoever finds a pod locked leaves it to the other.
     SELECT array_agg(d.pod_id) INTO dead FROM (
         SELECT p.pod_id FROM gatecast.pods p
-        WHERE p.lease_until <= now() AND NOT p.released AND p.pod_id <> p_pod_id FOR NO KEY UPDATE SKIP LOCKED) d;
-    IF dead IS NOT NULL THEN
+        WHERE p.lease_until <= now() AND p.pod_id <> p_pod_id
+          AND EXISTS (SELECT FROM gatecast.connections o WHERE o.pod_id = p.pod_id AND NOT o.released)
+        FOR NO KEY UPDATE OF p SKIP LOCKED) d;
+    IF NOT known THEN
+        -- Somebody may have connected to a pod just when it was forgotten.
+        dead := dead || ARRAY(SELECT DISTINCT o.pod_id FROM gatecast.connections o
+                              WHERE NOT o.released AND NOT EXISTS (
+                                  SELECT FROM gatecast.pods p WHERE p.pod_id = o.pod_id));
+    END IF;
+    IF dead <> '{}' THEN
         PERFORM gatecast.release_positions(dead, false);
     END IF;
     SELECT array_agg(d.pod_id) INTO dead FROM (

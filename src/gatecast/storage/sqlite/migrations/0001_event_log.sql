@@ -62,9 +62,7 @@ CREATE TABLE cursors (
 
 CREATE TABLE pods (
     pod_id      text PRIMARY KEY,
-    lease_until text NOT NULL,
-    -- True once its lease has run out and the positions that its connections held back have been moved.
-    released    integer NOT NULL DEFAULT 0
+    lease_until text NOT NULL
 ) WITHOUT ROWID;
 
 CREATE TABLE connections (
@@ -80,10 +78,13 @@ CREATE TABLE connections (
     connected_at  text NOT NULL,
     sent          integer NOT NULL,
     confirmed     integer NOT NULL,
-    dismissal     text
+    dismissal     text,
+    -- True once its pod's lease has run out and the position that it held back has been moved.
+    released      integer NOT NULL DEFAULT false
 );
 CREATE INDEX connections_gateway ON connections (gateway_id, replica);
 CREATE INDEX connections_pod ON connections (pod_id, dismissal);
+CREATE INDEX connections_holding ON connections (pod_id) WHERE NOT released;
 CREATE INDEX connections_token ON connections (token_id) WHERE token_id IS NOT NULL;
 
 CREATE TABLE outcomes (

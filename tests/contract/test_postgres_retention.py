@@ -6,10 +6,19 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
-from gatecast.storage.contract import Storage, TrimPolicy
+from gatecast.storage.contract import Outcome, OutcomeKind, Storage, TrimPolicy
 from gatecast.storage.postgres import PostgresStorage
 from gatecast.testing.held_log import HeldLog
-from gatecast.testing.storage_backend import GATEWAY, make_event, make_events, offsets_of, publish, read
+from gatecast.testing.storage_backend import (
+    GATEWAY,
+    connect,
+    make_connection,
+    make_event,
+    make_events,
+    offsets_of,
+    publish,
+    read,
+)
 
 
 def _keep(events: int, *, chunk: int = 2_000) -> TrimPolicy:
@@ -31,6 +40,21 @@ async def test_a_held_log_is_left_alone_and_waited_for_by_nobody(postgres_url: s
             assert (await read(storage, "held")).trimmed_through == 0
         assert await storage.log.trim(_keep(4)) == 6
         assert (await read(storage, "held")).trimmed_through == 6
+
+
+async def test_what_is_parked_while_a_cap_removes_it_is_told(postgres_url: str) -> None:
+    """Recording waits for retention, and then sees what was removed."""
+    async with PostgresStorage.open(postgres_url) as storage:
+        await _fill(storage, [GATEWAY], 10)
+        await connect(storage, make_connection())
+        async with HeldLog.hold(postgres_url, GATEWAY) as held:
+            await held.execute("SELECT gatecast.trim_events('1 day', '1 day', 4, 100)")
+            parked = Outcome(gateway_id=GATEWAY, replica="", offset=3, kind=OutcomeKind.PARKED, reason="no")
+            recording = asyncio.create_task(storage.outcomes.record([parked]))
+            await held.waited_for()
+        await recording
+        assert await storage.outcomes.of_events(GATEWAY, [3]) == []
+        assert (await storage.presence.standing(GATEWAY, "")).resync_reason == "parked"
 
 
 async def test_a_chunk_bounds_what_goes_over_all_gateways(postgres_url: str) -> None:

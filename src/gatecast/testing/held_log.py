@@ -32,6 +32,10 @@ class HeldLog:
         finally:
             await connection.close()
 
+    async def execute(self, statement: str, *arguments: object) -> None:
+        """Do something else in the same transaction."""
+        await self._connection.execute(statement, *arguments)
+
     async def waited_for(self) -> None:
         """Return when a statement of somebody waits for it."""
         waiting = "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"

@@ -106,11 +106,10 @@ class PostgresEventLog:
     async def forget(self, gateway_id: str, *, transaction: object | None = None) -> bool:
         """Remove a gateway's log, positions and outcomes, and dismiss its connections; its events go with `trim`."""
         async with joined(self._database, transaction) as connection:
-            if await connection.fetchrow(QUERIES["forget_stream"], gateway_id) is None:
-                return False
-            await connection.execute(QUERIES["dismiss_gateway"], gateway_id)
-            await connection.execute(QUERIES["hint_everything"])
-            return True
+            forgotten: bool = await connection.fetchval(QUERIES["forget_gateway"], gateway_id)
+            if forgotten:
+                await connection.execute(QUERIES["hint_everything"])
+        return forgotten
 
     async def trim(self, policy: TrimPolicy) -> int:
         """Remove at most one chunk of old events."""

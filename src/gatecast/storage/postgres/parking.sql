@@ -65,5 +65,4 @@ WHERE log_id = (SELECT s.log_id FROM gatecast.gateway_streams s WHERE s.gateway_
 
 -- name: dismiss_replica
 -- Its connections hold what they held; the next one is told anew what to hold.
-UPDATE gatecast.connections SET dismissal = 'restarting'
-WHERE gateway_id = $1 AND replica = $2 AND protocol = 'gatecast.v2' AND dismissal IS NULL
+SELECT gatecast.dismiss_positions(ARRAY[$1::text], ARRAY[$2::text], 'gatecast.v2')

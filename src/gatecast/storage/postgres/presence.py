@@ -102,9 +102,9 @@ class PostgresPresence:
     async def dismiss_token(self, token_id: str, *, transaction: object | None = None) -> int:
         """Ask every pod to close the connections that came with this token."""
         async with joined(self._database, transaction) as connection:
-            status = await connection.execute(QUERIES["dismiss_token"], token_id)
+            dismissed: int = await connection.fetchval(QUERIES["dismiss_token"], token_id)
             await connection.execute(QUERIES["hint_everything"])
-        return int(status.rpartition(" ")[2])
+        return dismissed
 
     async def resynchronized(self, gateway_id: str, replica: str) -> None:
         """Note that the gateway has read the desired state anew."""

@@ -44,14 +44,8 @@ SELECT gateway_id FROM gatecast.gateway_streams WHERE gateway_id = $1 AND NOT EX
 INSERT INTO gatecast.gateway_streams (gateway_id, registered_in) SELECT $1, current FROM gatecast.epoch
 ON CONFLICT DO NOTHING RETURNING gateway_id
 
--- name: forget_stream
--- Its row is the lock, so nothing is appended any more, and the cursors go with it. The events and outcomes may be so
--- many that no one statement should remove them: `trim` does, chunk by chunk.
-WITH gone AS (DELETE FROM gatecast.gateway_streams WHERE gateway_id = $1 RETURNING log_id)
-INSERT INTO gatecast.forgotten_logs (log_id) SELECT log_id FROM gone RETURNING log_id
-
--- name: dismiss_gateway
-UPDATE gatecast.connections SET dismissal = 'gateway-deleted' WHERE gateway_id = $1
+-- name: forget_gateway
+SELECT gatecast.forget_gateway($1) AS forgotten
 
 -- name: hint_everything
 SELECT pg_notify('gatecast', '*')
@@ -93,9 +87,7 @@ SELECT gatecast.record_progress($1, $2, $3, $4, $5, $6, $7)
 SELECT connection_id, dismissal FROM gatecast.connections WHERE pod_id = $1 AND dismissal IS NOT NULL
 
 -- name: dismiss_token
--- Locked in one order, like in record_progress, or the two could wait for each other.
-UPDATE gatecast.connections SET dismissal = 'token-revoked' WHERE connection_id IN (
-    SELECT connection_id FROM gatecast.connections WHERE token_id = $1 ORDER BY connection_id FOR NO KEY UPDATE)
+SELECT gatecast.dismiss_token($1) AS dismissed
 
 -- name: resynchronized
 UPDATE gatecast.cursors SET resync_reason = NULL, updated_at = now() WHERE gateway_id = $1 AND replica = $2
@@ -124,7 +116,7 @@ ORDER BY c.connected_at, c.connection_id
 
 -- name: record_outcomes
 -- The key-share lock makes a concurrent deletion of a gateway wait, or makes us find it gone: nobody would remove what
--- comes later.
+-- comes later. It waits for retention as well, whose cut we then see.
 WITH log AS MATERIALIZED (
     SELECT gateway_id, log_id, trimmed_through FROM gatecast.gateway_streams WHERE gateway_id = ANY ($1)
     ORDER BY gateway_id FOR KEY SHARE
@@ -133,27 +125,26 @@ WITH log AS MATERIALIZED (
     FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[])
              WITH ORDINALITY AS n(gateway_id, replica, "offset", kind, reason, number)
          JOIN log l USING (gateway_id)
-), lost AS (
-    -- A cap has removed it while it was on its way: whoever did not apply it has to be told (promise P6).
-    UPDATE gatecast.cursors c SET resync_reason = 'parked' FROM said n
-    WHERE c.gateway_id = n.gateway_id AND c.replica = n.replica
-      AND n.kind IN ('parked', 'held') AND n."offset" <= n.trimmed_through
-    RETURNING c.gateway_id, c.replica
-), dismissed AS (
-    UPDATE gatecast.connections c SET dismissal = 'restarting' FROM lost l
-    WHERE c.gateway_id = l.gateway_id AND c.replica = l.replica AND c.dismissal IS NULL
+), stored AS (
+    INSERT INTO gatecast.outcomes AS o (log_id, replica, "offset", kind, reason)
+    SELECT DISTINCT ON (n.log_id, n."offset", n.replica) n.log_id, n.replica, n."offset", n.kind, n.reason
+    FROM said n
+         JOIN gatecast.events e ON e.log_id = n.log_id AND e."offset" = n."offset"
+    WHERE n."offset" > n.trimmed_through
+    ORDER BY n.log_id, n."offset", n.replica, n.kind = 'held', n.number DESC
+    ON CONFLICT (log_id, "offset", replica) DO UPDATE
+    SET kind = excluded.kind, reason = excluded.reason, recorded_at = now()
+    -- What was decided stays so, and what is parked stays parked: whoever rejects or holds it once more did not know yet.
+    WHERE o.kind = 'applied'
+       OR o.kind = 'held' AND excluded.kind IN ('parked', 'rejected')
+       OR o.kind IN ('parked', 'rejected') AND excluded.kind IN ('applied', 'rejected')
+    RETURNING 1
 )
-INSERT INTO gatecast.outcomes AS o (log_id, replica, "offset", kind, reason)
-SELECT DISTINCT ON (n.log_id, n."offset", n.replica) n.log_id, n.replica, n."offset", n.kind, n.reason
-FROM said n
-     JOIN gatecast.events e ON e.log_id = n.log_id AND e."offset" = n."offset"
-ORDER BY n.log_id, n."offset", n.replica, n.kind = 'held', n.number DESC
-ON CONFLICT (log_id, "offset", replica) DO UPDATE
-SET kind = excluded.kind, reason = excluded.reason, recorded_at = now()
--- What was decided stays so, and what is parked stays parked: whoever rejects or holds it once more did not know yet.
-WHERE o.kind = 'applied'
-   OR o.kind = 'held' AND excluded.kind IN ('parked', 'rejected')
-   OR o.kind IN ('parked', 'rejected') AND excluded.kind IN ('applied', 'rejected')
+-- A cap has removed it while it was on its way: whoever did not apply it has to be told (promise P6). Outcomes are
+-- counted so that they are locked before positions, like everywhere.
+SELECT gatecast.lose_parked(array_agg(n.gateway_id), array_agg(n.replica))
+FROM (SELECT count(*) FROM stored) s CROSS JOIN said n
+WHERE n.kind IN ('parked', 'held') AND n."offset" <= n.trimmed_through HAVING count(*) > 0
 
 -- name: outcomes_of_events
 SELECT $1 AS gateway_id, replica, "offset", kind, reason, recorded_at FROM gatecast.outcomes

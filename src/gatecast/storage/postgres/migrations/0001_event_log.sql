@@ -282,7 +282,9 @@ END $$;
 -- and would rather read a table as a whole; hence the settings on the functions.
 
 -- Lock these positions, then everything that they depend on: two pods that report at the same time would otherwise each
--- see the other's old value as the slowest, and the position would stay behind for ever.
+-- see the other's old value as the slowest, and the position would stay behind for ever. Whoever changes connections of
+-- more than one position comes here first, once, or two would wait for each other. Order of all locks: pods, streams,
+-- outcomes, positions, connections.
 CREATE FUNCTION gatecast.lock_positions(p_gateway_ids text[], p_replicas text[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM FROM gatecast.cursors c
@@ -389,21 +391,26 @@ BEGIN
     END IF;
 END $$;
 
--- The connections of these pods have ended, or with p_returned count again: move the positions that depend on it.
-CREATE FUNCTION gatecast.release_positions(p_pod_ids text[], p_returned boolean) RETURNS void LANGUAGE plpgsql AS $$
+-- What became of pods: the connections of p_returned count again, those of p_ended have ended, and those of p_forgotten
+-- are removed. Everything is locked at once, or two that look after pods would wait for each other.
+CREATE FUNCTION gatecast.settle_pods(p_returned text[], p_ended text[], p_forgotten text[])
+RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     gateway_ids text[];
     replicas text[];
     connection_ids text[];
+    ended text[];
 BEGIN
-    SELECT array_agg(o.gateway_id), array_agg(o.replica), array_agg(o.connection_id)
-    INTO gateway_ids, replicas, connection_ids
-    FROM gatecast.connections o WHERE o.pod_id = ANY (p_pod_ids) AND o.released = p_returned;
+    SELECT array_agg(o.gateway_id), array_agg(o.replica), array_agg(o.connection_id),
+           array_agg(o.connection_id) FILTER (WHERE o.pod_id = ANY (p_ended) AND NOT o.released)
+    INTO gateway_ids, replicas, connection_ids, ended
+    FROM gatecast.connections o WHERE o.pod_id = ANY (p_returned || p_ended || p_forgotten);
     PERFORM gatecast.lock_positions(gateway_ids, replicas);
-    IF NOT p_returned THEN
-        PERFORM gatecast.dismiss_older(connection_ids);
-    END IF;
-    UPDATE gatecast.connections SET released = NOT p_returned WHERE connection_id = ANY (connection_ids);
+    PERFORM gatecast.dismiss_older(ended);
+    UPDATE gatecast.connections SET released = true WHERE connection_id = ANY (ended);
+    UPDATE gatecast.connections SET released = false
+    WHERE connection_id = ANY (connection_ids) AND pod_id = ANY (p_returned) AND released;
+    DELETE FROM gatecast.connections WHERE connection_id = ANY (connection_ids) AND pod_id = ANY (p_forgotten);
     PERFORM gatecast.advance_positions(gateway_ids, replicas);
 END $$;
 
@@ -413,36 +420,31 @@ CREATE FUNCTION gatecast.renew_lease(p_pod_id text, p_duration interval) RETURNS
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 DECLARE
     known boolean := EXISTS (SELECT FROM gatecast.pods p WHERE p.pod_id = p_pod_id);
-    lapsed boolean := EXISTS (SELECT FROM gatecast.pods p WHERE p.pod_id = p_pod_id AND p.lease_until <= now());
-    dead text[];
+    -- While its lease had lapsed, its own connections did not count, and positions may not have moved for them.
+    returned text[] := ARRAY(SELECT p.pod_id FROM gatecast.pods p WHERE p.pod_id = p_pod_id AND p.lease_until <= now());
+    ended text[];
+    forgotten text[];
 BEGIN
     INSERT INTO gatecast.pods (pod_id, lease_until) VALUES (p_pod_id, now() + p_duration)
     ON CONFLICT (pod_id) DO UPDATE SET lease_until = excluded.lease_until;
-    IF lapsed THEN
-        -- Meanwhile its own connections did not count, and positions may not have moved for them.
-        PERFORM gatecast.release_positions(ARRAY[p_pod_id], true);
-    END IF;
     -- One renewal does it for all, and once for each death: whoever finds a pod locked leaves it to the other.
-    SELECT array_agg(d.pod_id) INTO dead FROM (
+    ended := ARRAY(
         SELECT p.pod_id FROM gatecast.pods p
         WHERE p.lease_until <= now() AND p.pod_id <> p_pod_id
           AND EXISTS (SELECT FROM gatecast.connections o WHERE o.pod_id = p.pod_id AND NOT o.released)
-        FOR NO KEY UPDATE OF p SKIP LOCKED) d;
+        FOR UPDATE OF p SKIP LOCKED);
+    forgotten := ARRAY(
+        SELECT p.pod_id FROM gatecast.pods p
+        WHERE p.lease_until < now() - interval '10 minutes' AND p.pod_id <> p_pod_id FOR UPDATE SKIP LOCKED);
     IF NOT known THEN
         -- Somebody may have connected to a pod just when it was forgotten.
-        dead := dead || ARRAY(SELECT DISTINCT o.pod_id FROM gatecast.connections o
-                              WHERE NOT o.released AND NOT EXISTS (
-                                  SELECT FROM gatecast.pods p WHERE p.pod_id = o.pod_id));
+        ended := ended || ARRAY(SELECT DISTINCT o.pod_id FROM gatecast.connections o
+                                WHERE NOT o.released AND NOT EXISTS (
+                                    SELECT FROM gatecast.pods p WHERE p.pod_id = o.pod_id));
     END IF;
-    IF dead <> '{}' THEN
-        PERFORM gatecast.release_positions(dead, false);
-    END IF;
-    SELECT array_agg(d.pod_id) INTO dead FROM (
-        SELECT p.pod_id FROM gatecast.pods p
-        WHERE p.lease_until < now() - interval '10 minutes' FOR UPDATE SKIP LOCKED) d;
-    IF dead IS NOT NULL THEN
-        DELETE FROM gatecast.connections WHERE pod_id = ANY (dead);
-        DELETE FROM gatecast.pods WHERE pod_id = ANY (dead);
+    IF returned || ended || forgotten <> '{}' THEN
+        PERFORM gatecast.settle_pods(returned, ended, forgotten);
+        DELETE FROM gatecast.pods WHERE pod_id = ANY (forgotten);
     END IF;
     RETURN known;
 END $$;
@@ -452,8 +454,56 @@ CREATE FUNCTION gatecast.end_lease(p_pod_id text) RETURNS void LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 BEGIN
     DELETE FROM gatecast.pods WHERE pod_id = p_pod_id;
-    PERFORM gatecast.release_positions(ARRAY[p_pod_id], false);
-    DELETE FROM gatecast.connections WHERE pod_id = p_pod_id;
+    PERFORM gatecast.settle_pods('{}', ARRAY[p_pod_id], ARRAY[p_pod_id]);
+END $$;
+
+-- Dismissing --------------------------------------------------------------------------------------------------------
+
+-- Ask for the connections of these positions to be closed, those of one version or all.
+CREATE FUNCTION gatecast.dismiss_positions(p_gateway_ids text[], p_replicas text[], p_protocol text DEFAULT NULL)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM gatecast.lock_positions(p_gateway_ids, p_replicas);
+    UPDATE gatecast.connections o SET dismissal = 'restarting'
+    WHERE (o.gateway_id, o.replica) IN (SELECT * FROM unnest(p_gateway_ids, p_replicas))
+      AND o.dismissal IS NULL AND o.protocol = coalesce(p_protocol, o.protocol);
+END $$;
+
+-- What waited for a decision was removed by a cap: then nobody believes that nothing is missing (promise P6).
+CREATE FUNCTION gatecast.lose_parked(p_gateway_ids text[], p_replicas text[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM gatecast.dismiss_positions(p_gateway_ids, p_replicas);
+    UPDATE gatecast.cursors c SET resync_reason = 'parked'
+    WHERE (c.gateway_id, c.replica) IN (SELECT * FROM unnest(p_gateway_ids, p_replicas));
+END $$;
+
+-- Ask for the connections that came with a token to be closed; tell how many there are.
+CREATE FUNCTION gatecast.dismiss_token(p_token_id text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    dismissed bigint;
+BEGIN
+    PERFORM gatecast.lock_positions(array_agg(o.gateway_id), array_agg(o.replica))
+    FROM gatecast.connections o WHERE o.token_id = p_token_id;
+    UPDATE gatecast.connections SET dismissal = 'token-revoked' WHERE token_id = p_token_id;
+    GET DIAGNOSTICS dismissed = ROW_COUNT;
+    RETURN dismissed;
+END $$;
+
+-- Forget a gateway's log, positions and outcomes, and ask for its connections to be closed; false when there is none.
+-- The stream's row is the lock, so nothing is appended any more. The events and outcomes may be so many that no one
+-- statement should remove them: `trim_events` does, chunk by chunk.
+CREATE FUNCTION gatecast.forget_gateway(p_gateway_id text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM gatecast.gateway_streams WHERE gateway_id = p_gateway_id FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM gatecast.lock_positions(array_agg(c.gateway_id), array_agg(c.replica))
+    FROM gatecast.cursors c WHERE c.gateway_id = p_gateway_id;
+    WITH gone AS (DELETE FROM gatecast.gateway_streams WHERE gateway_id = p_gateway_id RETURNING log_id)
+    INSERT INTO gatecast.forgotten_logs (log_id) SELECT log_id FROM gone;
+    UPDATE gatecast.connections SET dismissal = 'gateway-deleted' WHERE gateway_id = p_gateway_id;
+    RETURN true;
 END $$;
 
 -- Retention ---------------------------------------------------------------------------------------------------------
@@ -484,14 +534,19 @@ BEGIN
     RETURN removed;
 END $$;
 
--- Remove at most one chunk of old events and return how many went; those of deleted gateways go first. Skips logs that are being written to, so it
--- never makes a publisher wait and can never be part of a deadlock.
+-- Remove at most one chunk of old events and return how many went; those of deleted gateways go first. Skips logs that
+-- are being written to, or whose outcomes are, so it makes no publisher wait and lets nothing slip through: it locks
+-- first and looks at outcomes second, and whoever records outcomes finds what was removed.
 CREATE FUNCTION gatecast.trim_events(
     p_keep_confirmed interval, p_keep_at_most interval, p_max_events bigint, p_chunk integer
 ) RETURNS bigint LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 DECLARE
     removed bigint;
+    gateway_ids text[];
+    cuts bigint[];
+    losers text[];
+    replicas text[];
 BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtext('gatecast.trim_events')) THEN
         RETURN 0;
@@ -531,27 +586,31 @@ BEGIN
             WHERE w.goes) p
         WHERE p.events > 0
     ), held AS MATERIALIZED (
-        SELECT s.gateway_id, s.log_id, r.through FROM gatecast.gateway_streams s JOIN removable r USING (gateway_id)
+        SELECT s.gateway_id, r.through FROM gatecast.gateway_streams s JOIN removable r USING (gateway_id)
         WHERE r.earlier + r.events <= p_chunk AND s.trimmed_through < r.through
-        FOR NO KEY UPDATE OF s SKIP LOCKED
-    ), moved AS (
-        UPDATE gatecast.gateway_streams s SET trimmed_through = h.through FROM held h WHERE s.gateway_id = h.gateway_id
+        FOR UPDATE OF s SKIP LOCKED
+    )
+    SELECT array_agg(h.gateway_id), array_agg(h.through) INTO gateway_ids, cuts FROM held h;
+
+    WITH held AS MATERIALIZED (
+        SELECT s.gateway_id, s.log_id, c.through FROM unnest(gateway_ids, cuts) AS c(gateway_id, through)
+        JOIN gatecast.gateway_streams s USING (gateway_id)
     ), lost AS (
-        -- The caps remove also what waits for a decision: then nobody believes that nothing is missing (promise P6).
-        UPDATE gatecast.cursors c SET resync_reason = 'parked' FROM held h
-        WHERE c.gateway_id = h.gateway_id AND EXISTS (
+        SELECT c.gateway_id, c.replica FROM held h JOIN gatecast.cursors c USING (gateway_id) WHERE EXISTS (
             SELECT FROM gatecast.outcomes o WHERE o.log_id = h.log_id AND o.replica = c.replica
               AND o."offset" <= h.through AND o.kind IN ('parked', 'held', 'retried', 'skipped'))
-        RETURNING c.gateway_id, c.replica
-    ), dismissed AS (
-        UPDATE gatecast.connections c SET dismissal = 'restarting' FROM lost l
-        WHERE c.gateway_id = l.gateway_id AND c.replica = l.replica AND c.dismissal IS NULL
+    ), moved AS (
+        UPDATE gatecast.gateway_streams s SET trimmed_through = h.through FROM held h WHERE s.gateway_id = h.gateway_id
     ), forgotten AS (
         DELETE FROM gatecast.outcomes o USING held h WHERE o.log_id = h.log_id AND o."offset" <= h.through
     ), gone AS (
         DELETE FROM gatecast.events e USING held h WHERE e.log_id = h.log_id AND e."offset" <= h.through
         RETURNING 1
     )
-    SELECT count(*) INTO removed FROM gone;
+    SELECT (SELECT count(*) FROM gone), array_agg(l.gateway_id), array_agg(l.replica) INTO removed, losers, replicas
+    FROM lost l;
+    IF losers IS NOT NULL THEN
+        PERFORM gatecast.lose_parked(losers, replicas);
+    END IF;
     RETURN removed;
 END $$;

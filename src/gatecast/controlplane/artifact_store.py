@@ -44,7 +44,7 @@ class StoredArtifact:
     document: Artifact
     #: The handle of the secret at each place of the document that needs one.
     credentials: Mapping[str, str]
-    #: What gateways download.
+    #: Names this revision of the document, and what gateways download of it.
     content_id: str
     #: Rises with every change.
     version: int
@@ -63,7 +63,7 @@ class ArtifactStore:
     def artifact_of(self, row: Row) -> StoredArtifact:
         """The artifact in a row."""
         family = BY_KIND[Kind(row["kind"])]
-        text = self._sealer.open(row["document"], place=document_place(row["id"]))
+        text = self._sealer.open(row["document"], place=document_place(row["content_id"]))
         return StoredArtifact(
             id=row["id"],
             organization=row["organization"],
@@ -90,14 +90,31 @@ class ArtifactStore:
             raise NotFound(family.noun, artifact_id)
         return self.artifact_of(row)
 
-    async def lock(self, change: Change, organization: str, family: Family, artifact_id: str) -> StoredArtifact:
-        """One artifact, behind the providers that it needs; nobody else changes it until this change ends.
+    async def in_revision(self, transaction: Transaction, artifact_id: str, content_id: str) -> StoredArtifact:
+        """An artifact with the document that it had once."""
+        row = await transaction.fetch_one(ARTIFACTS["artifact_in_revision"], artifact_id, content_id)
+        if row is None:
+            raise NotFound("revision", content_id)
+        return self.artifact_of(row)
+
+    async def on_gateway(self, transaction: Transaction, artifact_id: str, gateway_id: str) -> StoredArtifact | None:
+        """An artifact with the document that a gateway was told of last, running or not; None: of none."""
+        row = await transaction.fetch_one(ARTIFACTS["artifact_on_gateway"], artifact_id, gateway_id)
+        return None if row is None else self.artifact_of(row)
+
+    async def lock(
+        self, change: Change, organization: str, family: Family, artifact_id: str, *others: Artifact
+    ) -> StoredArtifact:
+        """One artifact, behind the providers that it and other documents need.
+
+        Nobody else changes it until this change ends.
 
         Raises:
             NotFound: there is none of this kind in this organization.
+            InvalidValue: one of the providers does not exist.
         """
         found = await self.find(change.transaction, organization, family, artifact_id)
-        await self.lock_providers(change, organization, found.document)
+        await self.lock_providers(change, organization, found.document, *others)
         await change.transaction.execute(ARTIFACTS["lock_artifact"], organization, family.kind, artifact_id)
         return await self.find(change.transaction, organization, family, artifact_id)
 
@@ -129,8 +146,9 @@ class ArtifactStore:
     ) -> StoredArtifact:
         """Store a new artifact, whose providers are locked."""
         draft = _draft(str(uuid4()), organization, handle, document, stored={})
+        columns = (document.name, document.version, draft.content_id)
         await change.transaction.execute(
-            ARTIFACTS["insert_artifact"], draft.id, organization, family.kind, handle, *self._columns(draft)
+            ARTIFACTS["insert_artifact"], draft.id, organization, family.kind, handle, *columns
         )
         return await self._complete(change, family, draft)
 
@@ -138,37 +156,36 @@ class ArtifactStore:
         """Store another document for a locked artifact, whose providers are locked."""
         _check_kept_credentials(artifact.document, document)
         draft = _draft(artifact.id, artifact.organization, artifact.handle, document, stored=artifact.credentials)
-        await change.transaction.execute(ARTIFACTS["delete_needs"], artifact.id)
-        await change.transaction.execute(ARTIFACTS["update_artifact"], draft.id, *self._columns(draft))
+        columns = (document.name, document.version, draft.content_id)
+        await change.transaction.execute(ARTIFACTS["update_artifact"], draft.id, *columns)
         return await self._complete(change, artifact.family, draft)
-
-    def _columns(self, draft: _Draft) -> tuple[object, ...]:
-        document = draft.document
-        text = document.model_dump_json(by_alias=True, exclude_unset=True)
-        return (
-            document.name,
-            document.version,
-            self._sealer.seal(text, place=document_place(draft.id)),
-            json.dumps(dict(draft.handles)),
-            draft.content_id,
-        )
 
     async def _complete(self, change: Change, family: Family, draft: _Draft) -> StoredArtifact:
         """Store what belongs to an artifact beside its row."""
         execute = change.transaction.execute
-        for provider_id in provider_ids(draft.document):
-            await execute(ARTIFACTS["insert_need"], draft.id, provider_id)
         for place, value in draft.new.items():
             handle = draft.handles[place]
             await execute(
                 ARTIFACTS["insert_secret"], handle, draft.id, self._sealer.seal(value, place=secret_place(handle))
             )
-        content = await self._rendered(change.transaction, draft)
-        sealed = self._sealer.seal(content.decode(), place=content_place(draft.content_id))
-        await execute(ARTIFACTS["insert_content"], draft.content_id, draft.id, sealed)
+        rendered = await self._rendered(change.transaction, draft)
+        await execute(ARTIFACTS["insert_content"], draft.content_id, draft.id, *self._columns(draft, rendered))
+        for provider_id in provider_ids(draft.document):
+            await execute(ARTIFACTS["insert_need"], draft.content_id, provider_id)
         for handle in sorted(set(draft.handles.values())):
             await execute(ARTIFACTS["insert_content_secret"], draft.content_id, handle)
         return await self.find(change.transaction, draft.organization, family, draft.id)
+
+    def _columns(self, draft: _Draft, rendered: bytes) -> tuple[object, ...]:
+        document = draft.document
+        text = document.model_dump_json(by_alias=True, exclude_unset=True)
+        return (
+            document.name,
+            document.version,
+            self._sealer.seal(text, place=document_place(draft.content_id)),
+            json.dumps(dict(draft.handles)),
+            self._sealer.seal(rendered.decode(), place=content_place(draft.content_id)),
+        )
 
     async def _rendered(self, transaction: Transaction, draft: _Draft) -> bytes:
         providers = await self.providers(transaction, draft.organization, draft.document)
@@ -239,9 +256,9 @@ def reference_to(provider: StoredArtifact) -> ProviderReference:
     )
 
 
-def document_place(artifact_id: str) -> str:
-    """Where an artifact's document is sealed for."""
-    return f"document:{artifact_id}"
+def document_place(content_id: str) -> str:
+    """Where an operator's document is sealed for."""
+    return f"document:{content_id}"
 
 
 def content_place(content_id: str) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from gatecast.controlplane.artifact_events import key_revoked
-from gatecast.controlplane.artifact_store import ARTIFACTS, ArtifactStore, StoredArtifact
+from gatecast.controlplane.artifact_store import ARTIFACTS, ArtifactStore, StoredArtifact, provider_ids
 from gatecast.controlplane.change import Change, begin_change
-from gatecast.controlplane.documents import Artifact, Kind, LlmProvider, check_handle, credential_paths, derive_handle
-from gatecast.controlplane.families import LLM_PROVIDER, MCP_PROXY, Family
+from gatecast.controlplane.documents import Artifact, Kind, LlmProvider, check_handle, derive_handle
+from gatecast.controlplane.families import LLM_PROVIDER, Family
 from gatecast.controlplane.keys import ApiKey
 from gatecast.controlplane.offers import check_offer
 from gatecast.controlplane.placements import (
@@ -17,15 +17,18 @@ from gatecast.controlplane.placements import (
     PLACEMENTS,
     Deployable,
     Deployment,
+    DeploymentState,
     Desired,
     Placement,
     delete,
     deploy,
     deployment_of,
+    find_placement,
     placements_of,
+    tell_again,
     undeploy,
 )
-from gatecast.errors import Conflict, NotFound, StaleWrite
+from gatecast.errors import Conflict, InvalidValue, NotFound, StaleWrite
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Row
 
@@ -160,12 +163,8 @@ class Artifacts:
                 await self._rerun(change, artifact, edit, everywhere=False)
                 return artifact
             await _check_name(change, organization, family, wanted, artifact_id)
-            await _check_removed_credential(change, artifact, wanted)
             changed = await self._store.update(change, artifact, wanted)
             await self._rerun(change, changed, edit, everywhere=True)
-            if family is LLM_PROVIDER and _moved(artifact.document, wanted):
-                await self._redeploy_dependants(change, changed)
-            await self._forget_unused(change, changed)
         return changed
 
     async def delete(self, organization: str, family: Family, artifact_id: str, *, version: int | None = None) -> None:
@@ -180,9 +179,7 @@ class Artifacts:
             await change.lock_names(organization)
             artifact = await self._store.lock(change, organization, family, artifact_id)
             _check_version(artifact, version)
-            if rows := await change.transaction.fetch(ARTIFACTS["dependants"], artifact_id):
-                names = ", ".join(row["handle"] for row in rows[:5])
-                raise Conflict(f"the provider has {len(rows)} proxies ({names}); delete them first")
+            await _check_unneeded(change, artifact)
             placements = await placements_of(change, artifact_id)
             await change.lock_gateways(organization, [each.gateway_id for each in placements])
             keys = await keys_of(change, artifact_id)
@@ -204,7 +201,6 @@ class Artifacts:
         async with begin_change(self._hub) as change:
             artifact = await self._store.lock(change, organization, family, artifact_id)
             [deployment_id] = await self._run_on(change, artifact, [gateway_id])
-            await self._forget_unused(change, artifact)
             return await _find_deployment(change, artifact_id, deployment_id)
 
     async def restore(self, organization: str, family: Family, artifact_id: str, deployment_id: str) -> Deployment:
@@ -212,19 +208,23 @@ class Artifacts:
 
         Raises:
             NotFound: there is no such artifact, or deployment.
-            Conflict: the gateway lacks what the artifact needs.
+            Conflict: the gateway lacks what that revision needs, or has another artifact of its name.
         """
         async with begin_change(self._hub) as change:
-            artifact = await self._store.lock(change, organization, family, artifact_id)
+            await self._store.find(change.transaction, organization, family, artifact_id)
             earlier = await _find_deployment(change, artifact_id, deployment_id)
-            await change.lock_gateways(organization, [earlier.gateway_id])
-            await self._check_gateway(change, artifact, earlier.gateway_id)
-            deployable = await deployable_of(change, artifact)
-            restored = await deploy(change, deployable, earlier.gateway_id, earlier.content_id)
+            revision = await self._store.in_revision(change.transaction, artifact_id, earlier.content_id)
+            try:
+                await self._store.lock(change, organization, family, artifact_id, revision.document)
+            except InvalidValue:
+                raise Conflict("a provider that this revision needs does not exist any more") from None
+            # It may have been forgotten before it was locked.
+            earlier = await _find_deployment(change, artifact_id, deployment_id)
+            [restored] = await self._run_on(change, revision, [earlier.gateway_id])
             return await _find_deployment(change, artifact_id, restored)
 
     async def undeploy(self, organization: str, family: Family, artifact_id: str, gateway_id: str) -> Deployment:
-        """Let a gateway stop running the artifact.
+        """Let a gateway stop running the artifact, or try once more to stop it.
 
         Raises:
             NotFound: there is no such artifact, or it was never on this gateway.
@@ -233,12 +233,13 @@ class Artifacts:
         async with begin_change(self._hub) as change:
             artifact = await self._store.lock(change, organization, family, artifact_id)
             await change.lock_gateways(organization, [gateway_id])
-            placements = {each.gateway_id: each for each in await placements_of(change, artifact_id)}
-            if gateway_id not in placements:
+            placement = await find_placement(change, artifact_id, gateway_id)
+            if placement is None:
                 raise NotFound("deployment on gateway", gateway_id)
-            if placements[gateway_id].desired is Desired.DEPLOYED:
-                await self._stop_on(change, artifact, placements[gateway_id])
-            return await _find_deployment(change, artifact_id, placements[gateway_id].deployment_id)
+            deployment = await _find_deployment(change, artifact_id, placement.deployment_id)
+            if placement.desired is Desired.DEPLOYED or deployment.state is DeploymentState.FAILED:
+                await self._stop_on(change, artifact, placement)
+            return await _find_deployment(change, artifact_id, placement.deployment_id)
 
     async def deployments(
         self, organization: str, family: Family, artifact_id: str, *, before: tuple[int, str], limit: int
@@ -267,7 +268,7 @@ class Artifacts:
     # --- parts --------------------------------------------------------------------------------------------------
 
     async def _run_on(self, change: Change, artifact: StoredArtifact, gateways: Iterable[str]) -> list[str]:
-        """Deploy the artifact as it is on these gateways; return the ids of the deployments."""
+        """Deploy the artifact, in the revision that is given, on these gateways; return the ids of the deployments."""
         chosen = sorted(set(gateways))
         if len(chosen) > MAX_GATEWAYS:
             raise Conflict(
@@ -277,7 +278,12 @@ class Artifacts:
         deployable = await deployable_of(change, artifact)
         for gateway_id in chosen:
             await self._check_gateway(change, artifact, gateway_id)
-        return [await deploy(change, deployable, each, artifact.content_id) for each in chosen]
+        moving = [each for each in chosen if await self._moves_on(change, artifact, each)]
+        deployments = [await deploy(change, deployable, each, artifact.content_id) for each in chosen]
+        for gateway_id in moving:
+            await self._rebuild_dependants(change, artifact, gateway_id)
+        await _forget_unused(change, artifact.id)
+        return deployments
 
     async def _rerun(self, change: Change, artifact: StoredArtifact, edit: Edit, *, everywhere: bool) -> None:
         """Let the gateways that should run an artifact run it, and undeploy it from those that should not.
@@ -301,39 +307,86 @@ class Artifacts:
         await self._run_on(change, artifact, wanted if everywhere else wanted - running.keys())
 
     async def _stop_on(self, change: Change, artifact: StoredArtifact, placement: Placement) -> None:
-        rows = await change.transaction.fetch(ARTIFACTS["dependants_on_gateway"], artifact.id, placement.gateway_id)
-        if rows:
-            names = ", ".join(row["handle"] for row in rows[:5])
+        if rows := await _running_dependants(change, artifact, placement.gateway_id):
             raise Conflict(
-                f"{len(rows)} proxies on gateway {placement.gateway_id} need it ({names}); undeploy them first"
+                f"{_named(rows)} on gateway {placement.gateway_id} may need it; undeploy them first",
             )
         await undeploy(change, placement, artifact.organization)
 
     async def _check_gateway(self, change: Change, artifact: StoredArtifact, gateway_id: str) -> None:
         """See to it that the gateway has what the artifact needs, so that nothing is accepted that it would reject."""
-        providers = await self._store.providers(change.transaction, artifact.organization, artifact.document)
-        await check_offer(change.transaction, artifact, providers, gateway_id)
+        providers = {
+            provider_id: await self._provider_on(change, artifact.organization, provider_id, gateway_id)
+            for provider_id in provider_ids(artifact.document)
+        }
+        before = await self._store.on_gateway(change.transaction, artifact.id, gateway_id)
+        await check_offer(change.transaction, artifact, providers, gateway_id, before=before)
 
-    async def _redeploy_dependants(self, change: Change, provider: StoredArtifact) -> None:
-        """A gateway builds a proxy's route from its provider: where that has moved, proxies are built again."""
-        for row in await change.transaction.fetch(ARTIFACTS["dependants"], provider.id):
-            # Whoever changes a proxy holds its providers first, and this change holds one of them: no lock is needed.
-            proxy = self._store.artifact_of(row)
-            again = await self._store.update(change, proxy, proxy.document)
-            running = [each for each in await placements_of(change, proxy.id) if each.desired is Desired.DEPLOYED]
-            await self._run_on(change, again, [each.gateway_id for each in running])
+    async def _provider_on(
+        self, change: Change, organization: str, provider_id: str, gateway_id: str
+    ) -> StoredArtifact:
+        """A provider as a gateway runs it."""
+        found = await self._store.on_gateway(change.transaction, provider_id, gateway_id)
+        placement = await find_placement(change, provider_id, gateway_id)
+        if found is None or placement is None or placement.desired is not Desired.DEPLOYED:
+            provider = await self._store.find(change.transaction, organization, LLM_PROVIDER, provider_id)
+            raise Conflict(
+                f'gateway {gateway_id} does not run the LLM provider "{provider.handle}"; '
+                "deploy the provider there first",
+                field="gateways",
+            )
+        return found
 
-    async def _forget_unused(self, change: Change, artifact: StoredArtifact) -> None:
-        """Remove the oldest revisions, and what only they referred to."""
-        for row in await change.transaction.fetch(PLACEMENTS["current_deployments"], artifact.id):
-            current = deployment_of(row)
-            oldest_kept = current.revision - MAX_REVISIONS
-            if oldest_kept > 0:
-                await change.transaction.execute(
-                    ARTIFACTS["forget_deployments"], artifact.id, current.gateway_id, oldest_kept
-                )
-        await change.transaction.execute(ARTIFACTS["forget_contents"], artifact.id, artifact.content_id)
-        await change.transaction.execute(ARTIFACTS["forget_secrets"], artifact.id)
+    async def _moves_on(self, change: Change, artifact: StoredArtifact, gateway_id: str) -> bool:
+        """Whether proxies on a gateway reach a provider elsewhere from now on."""
+        if artifact.family is not LLM_PROVIDER:
+            return False
+        before = await self._store.on_gateway(change.transaction, artifact.id, gateway_id)
+        return before is not None and _place(before.document) != _place(artifact.document)
+
+    async def _rebuild_dependants(self, change: Change, provider: StoredArtifact, gateway_id: str) -> None:
+        """A gateway builds a proxy's route from its provider: where that has moved, proxies are told again."""
+        for row in await _running_dependants(change, provider, gateway_id):
+            proxy = await self._store.on_gateway(change.transaction, row["artifact_id"], gateway_id)
+            placement = await find_placement(change, row["artifact_id"], gateway_id)
+            if proxy is not None and placement is not None and provider.id in provider_ids(proxy.document):
+                await self._check_gateway(change, proxy, gateway_id)
+                await tell_again(change, placement, proxy.organization, await keys_of(change, proxy.id))
+
+
+async def _check_unneeded(change: Change, artifact: StoredArtifact) -> None:
+    """No proxy may need a provider that goes (scenario S33)."""
+    if rows := await change.transaction.fetch(ARTIFACTS["dependants"], artifact.id):
+        raise Conflict(f"{_named(rows)} need the provider; delete them first")
+    if rows := await change.transaction.fetch(ARTIFACTS["dependants_on_gateways"], artifact.id):
+        raise Conflict(
+            f"{_named(rows)} may still need the provider on gateway {rows[0]['gateway_id']}, which has acknowledged no "
+            "later revision; deploy them there again, or delete them"
+        )
+
+
+async def _running_dependants(change: Change, provider: StoredArtifact, gateway_id: str) -> list[Row]:
+    """The proxies that run on a gateway and may need a provider there."""
+    rows = await change.transaction.fetch(ARTIFACTS["dependants_on_gateways"], provider.id)
+    return [row for row in rows if (row["gateway_id"], row["desired"]) == (gateway_id, Desired.DEPLOYED)]
+
+
+def _named(rows: Sequence[Row]) -> str:
+    handles = sorted({row["handle"] for row in rows})
+    return f"{len(handles)} proxies ({', '.join(handles[:5])})"
+
+
+async def _forget_unused(change: Change, artifact_id: str) -> None:
+    """Remove the oldest revisions of an artifact, and what only they referred to."""
+    for row in await change.transaction.fetch(PLACEMENTS["current_deployments"], artifact_id):
+        current = deployment_of(row)
+        oldest_kept = current.revision - MAX_REVISIONS
+        if oldest_kept > 0:
+            await change.transaction.execute(
+                ARTIFACTS["forget_deployments"], artifact_id, current.gateway_id, oldest_kept
+            )
+    await change.transaction.execute(ARTIFACTS["forget_contents"], artifact_id)
+    await change.transaction.execute(ARTIFACTS["forget_secrets"], artifact_id)
 
 
 def _running(row: Row) -> Running:
@@ -380,17 +433,6 @@ async def _check_name(
         )
 
 
-async def _check_removed_credential(change: Change, artifact: StoredArtifact, wanted: Artifact) -> None:
-    """A gateway keeps the credential of an MCP proxy, whatever its next revision says (gateway-protocol.md 4.6)."""
-    if artifact.family is not MCP_PROXY or not set(artifact.credentials) - set(credential_paths(wanted)):
-        return
-    if await placements_of(change, artifact.id):
-        raise Conflict(
-            "gateways keep the credential of an MCP proxy; delete the proxy and create it again without one",
-            field="upstream.auth",
-        )
-
-
 async def _free_handle(
     change: Change, organization: str, family: Family, document: Artifact, wanted: str | None
 ) -> str:
@@ -405,8 +447,6 @@ async def _free_handle(
     return handle
 
 
-def _moved(before: Artifact, after: Artifact) -> bool:
-    """Whether proxies reach the provider elsewhere now."""
-    if not isinstance(before, LlmProvider) or not isinstance(after, LlmProvider):
-        return False
-    return (before.context, before.vhost) != (after.context, after.vhost)
+def _place(document: Artifact) -> tuple[str | None, str | None] | None:
+    """Where proxies reach a provider."""
+    return (document.context, document.vhost) if isinstance(document, LlmProvider) else None

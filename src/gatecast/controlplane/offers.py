@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gatecast.controlplane.artifact_store import StoredArtifact, reference_to
+from gatecast.controlplane.artifact_store import ARTIFACTS, StoredArtifact, reference_to
 from gatecast.controlplane.documents import (
     BUILT_IN_TEMPLATES,
     Kind,
@@ -14,7 +14,8 @@ from gatecast.controlplane.documents import (
     PolicyReference,
     required_policies,
 )
-from gatecast.controlplane.placements import PLACEMENTS, Desired
+from gatecast.controlplane.families import MCP_PROXY
+from gatecast.controlplane.placements import PLACEMENTS
 from gatecast.errors import Conflict
 from gatecast.storage.contract import Transaction
 
@@ -22,17 +23,23 @@ _BUILT_IN = frozenset(template.handle for template in BUILT_IN_TEMPLATES)
 
 
 async def check_offer(
-    transaction: Transaction, artifact: StoredArtifact, providers: Mapping[str, StoredArtifact], gateway_id: str
+    transaction: Transaction,
+    artifact: StoredArtifact,
+    providers: Mapping[str, StoredArtifact],
+    gateway_id: str,
+    *,
+    before: StoredArtifact | None,
 ) -> None:
     """Check an artifact against one gateway, whose lock the caller holds.
 
-    A gateway that has not said yet which policies it knows is believed to know them all.
+    Artifact and providers are in the revisions that the gateway is to run, and `before` in the one that it was told of
+    last. A gateway that has not said yet which policies it knows is believed to know them all.
 
     Raises:
-        Conflict: a provider, a policy or a template is missing there.
+        Conflict: a policy or a template is missing there, its name is taken there, or it would keep a credential.
     """
-    for provider in providers.values():
-        await _check_provider(transaction, provider, gateway_id)
+    await _check_name(transaction, artifact, gateway_id)
+    _check_kept_credential(artifact, before)
     await _check_template(transaction, artifact, gateway_id)
     references = {provider_id: reference_to(provider) for provider_id, provider in providers.items()}
     required = required_policies(artifact.document, additional=references)
@@ -40,12 +47,24 @@ async def check_offer(
         _check_policies(required, await _manifest(transaction, gateway_id), gateway_id)
 
 
-async def _check_provider(transaction: Transaction, provider: StoredArtifact, gateway_id: str) -> None:
-    row = await transaction.fetch_one(PLACEMENTS["placement"], provider.id, gateway_id)
-    if row is None or row["desired"] != Desired.DEPLOYED:
+async def _check_name(transaction: Transaction, artifact: StoredArtifact, gateway_id: str) -> None:
+    """A gateway refuses two artifacts of one kind with the same name and version, running or not."""
+    kind, document = artifact.family.kind, artifact.document
+    values = (gateway_id, kind, document.name, document.version, artifact.id)
+    if (row := await transaction.fetch_one(ARTIFACTS["name_on_gateway"], *values)) is not None:
         raise Conflict(
-            f'gateway {gateway_id} does not run the LLM provider "{provider.handle}"; deploy the provider there first',
-            field="gateways",
+            f'on gateway {gateway_id} the {artifact.family.noun} "{row["handle"]}" has the name "{document.name}" '
+            f"{document.version}; deploy it there under its present name, or delete it",
+            field="name",
+        )
+
+
+def _check_kept_credential(artifact: StoredArtifact, before: StoredArtifact | None) -> None:
+    """A gateway keeps the credential of an MCP proxy, whatever its next revision says (gateway-protocol.md 4.6)."""
+    if before is not None and artifact.family is MCP_PROXY and before.credentials.keys() - artifact.credentials.keys():
+        raise Conflict(
+            "gateways keep the credential of an MCP proxy; delete the proxy and create it again without one",
+            field="upstream.auth",
         )
 
 

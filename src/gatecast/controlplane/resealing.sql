@@ -1,9 +1,9 @@
 -- name: old_documents
 -- What an older key sealed, some at a time; the newest key's id is in front of what that one sealed.
-SELECT id, document AS sealed FROM gatecast_artifacts WHERE substr(document, 1, 4) <> $1 LIMIT $2
+SELECT id, document AS sealed FROM gatecast_contents WHERE substr(document, 1, 4) <> $1 LIMIT $2
 
 -- name: replace_documents
-UPDATE gatecast_artifacts SET document = $2 WHERE id = $3 AND document = $1
+UPDATE gatecast_contents SET document = $2 WHERE id = $3 AND document = $1
 
 -- name: old_secrets
 SELECT handle, value AS sealed FROM gatecast_secrets WHERE substr(value, 1, 4) <> $1 LIMIT $2

@@ -3,116 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 import asyncpg
 import pytest
 
 from gatecast import EventHub
-from gatecast.controlplane.acknowledgements import Acknowledgement
-from gatecast.controlplane.artifact_store import ArtifactStore, StoredArtifact
+from gatecast.controlplane.artifact_store import ArtifactStore
 from gatecast.controlplane.artifacts import deployable_of
 from gatecast.controlplane.change import begin_change
 from gatecast.controlplane.clock import milliseconds
-from gatecast.controlplane.documents import MODELS
-from gatecast.controlplane.families import LLM_PROVIDER, LLM_PROXY, MCP_PROXY, REST_API, Family
-from gatecast.controlplane.gateways import GatewayFields, Gateways
-from gatecast.controlplane.placements import Deployment, DeploymentState, deploy
-from gatecast.controlplane.resources import Resources
+from gatecast.controlplane.families import LLM_PROVIDER, LLM_PROXY, MCP_PROXY, REST_API
+from gatecast.controlplane.placements import DeploymentState, deploy
 from gatecast.controlplane.sealing import Sealer
 from gatecast.errors import StorageUnavailable
-from gatecast.storage.contract import ReadRequest
 from gatecast.testing.eventually import eventually
+from gatecast.testing.site import ORGANIZATION, Site
 
 OpenHub = Callable[[], AbstractAsyncContextManager[EventHub]]
-
-_ORGANIZATION = "default"
-
-_DOCUMENTS: dict[Family, dict[str, Any]] = {
-    LLM_PROVIDER: {"template": "openai", "upstream": {"url": "https://llm.example.test/v1"}},
-    LLM_PROXY: {"context": "/demo-proxy"},
-    MCP_PROXY: {"context": "/demo-mcp", "upstream": {"url": "https://mcp.example.test/mcp"}},
-    REST_API: {
-        "context": "/demo-api",
-        "upstream": {"main": {"url": "http://backend.example.test:8080"}},
-        "operations": [{"method": "GET", "path": "/items"}],
-    },
-}
-
-
-@dataclass(frozen=True)
-class _Site:
-    """An installation with some gateways."""
-
-    hub: EventHub
-    resources: Resources
-    gateways: list[str]
-
-    async def make(self, family: Family, name: str = "Demo", **fields: object) -> StoredArtifact:
-        """An artifact on every gateway."""
-        document = {"name": name, "version": "v1.0", **_DOCUMENTS[family], **fields}
-        return await self.resources.artifacts.create(
-            _ORGANIZATION, family, MODELS[family.kind].model_validate(document), gateways=self.gateways
-        )
-
-    async def deployments(self, artifact: StoredArtifact) -> list[Deployment]:
-        """Its newest revision on each gateway."""
-        return [each.deployment for each in await self.resources.artifacts.running(artifact.id)]
-
-    async def state(self, artifact: StoredArtifact) -> DeploymentState:
-        """The state of its newest revision on the first gateway."""
-        return (await self.deployments(artifact))[0].state
-
-    def report(self, deployment: Deployment, *, deployed: bool = True, error: str = "", named: bool = True) -> None:
-        """The gateway says what became of this event."""
-        self.resources.acknowledgements.report(
-            Acknowledgement(
-                organization=_ORGANIZATION,
-                gateway_id=deployment.gateway_id,
-                artifact_id=deployment.artifact_id,
-                deployment_id=deployment.id if named else "",
-                performed_at=datetime.fromtimestamp(deployment.performed_at / 1000, UTC),
-                deployed=deployed,
-                succeeded=not error,
-                error_code=error,
-            )
-        )
-
-    async def acknowledge(
-        self, deployment: Deployment, *, deployed: bool = True, error: str = "", named: bool = True
-    ) -> None:
-        """The same, stored at once."""
-        self.report(deployment, deployed=deployed, error=error, named=named)
-        await self.resources.acknowledgements.flush()
-
-    async def told(self, *, after: int = 0) -> list[tuple[str, dict[str, Any]]]:
-        """Type and data of the first gateway's events behind this offset."""
-        request = ReadRequest(gateway_id=self.gateways[0], after=after, max_events=1_000, max_bytes=1 << 24)
-        [result] = await self.hub.storage.log.read([request])
-        assert result is not None
-        return [(event.type, json.loads(event.payload)) for event in result.events]
-
-
-@asynccontextmanager
-async def _open(open_hub: OpenHub, gateways: int) -> AsyncIterator[_Site]:
-    async with open_hub() as hub:
-        made = [await Gateways(hub).create(_ORGANIZATION, GatewayFields(name=f"edge-{n}")) for n in range(gateways)]
-        yield _Site(hub, Resources.on(hub, Sealer([bytes(32)])), sorted(each.id for each in made))
-
 
 # --- acknowledgements -------------------------------------------------------------------------------------------------
 
 
 async def test_s36_an_acknowledgement_moves_its_own_revision_only(open_hub: OpenHub) -> None:
-    async with _open(open_hub, 1) as site:
+    async with Site.open(open_hub(), 1) as site:
         api = await site.make(REST_API)
         [first] = await site.deployments(api)
-        await site.resources.artifacts.deploy(_ORGANIZATION, REST_API, api.id, first.gateway_id)
+        await site.resources.artifacts.deploy(ORGANIZATION, REST_API, api.id, first.gateway_id)
         await site.acknowledge(first)
         assert await site.state(api) is DeploymentState.PENDING
         [second] = await site.deployments(api)
@@ -121,7 +39,7 @@ async def test_s36_an_acknowledgement_moves_its_own_revision_only(open_hub: Open
 
 
 async def test_a_failure_of_one_replica_counts_behind_the_success_of_another(open_hub: OpenHub) -> None:
-    async with _open(open_hub, 1) as site:
+    async with Site.open(open_hub(), 1) as site:
         api = await site.make(REST_API)
         [deployment] = await site.deployments(api)
         await site.acknowledge(deployment)
@@ -133,26 +51,26 @@ async def test_a_failure_of_one_replica_counts_behind_the_success_of_another(ope
 
 
 async def test_an_undeploy_names_the_deployment_only_where_the_gateway_is_known_to_have_it(open_hub: OpenHub) -> None:
-    async with _open(open_hub, 1) as site:
+    async with Site.open(open_hub(), 1) as site:
         api = await site.make(REST_API)
         [deployment] = await site.deployments(api)
-        await site.resources.artifacts.undeploy(_ORGANIZATION, REST_API, api.id, deployment.gateway_id)
+        await site.resources.artifacts.undeploy(ORGANIZATION, REST_API, api.id, deployment.gateway_id)
         assert (await site.told())[-1][1]["deploymentId"] == ""
-        await site.resources.artifacts.deploy(_ORGANIZATION, REST_API, api.id, deployment.gateway_id)
+        await site.resources.artifacts.deploy(ORGANIZATION, REST_API, api.id, deployment.gateway_id)
         [deployment] = await site.deployments(api)
         await site.acknowledge(deployment)
-        await site.resources.artifacts.undeploy(_ORGANIZATION, REST_API, api.id, deployment.gateway_id)
+        await site.resources.artifacts.undeploy(ORGANIZATION, REST_API, api.id, deployment.gateway_id)
         assert (await site.told())[-1][1]["deploymentId"] == deployment.id
 
 
 async def test_a_gateway_with_another_deployment_than_it_said_is_asked_to_undeploy_whatever_it_has(
     open_hub: OpenHub,
 ) -> None:
-    async with _open(open_hub, 1) as site:
+    async with Site.open(open_hub(), 1) as site:
         api = await site.make(REST_API)
         [deployment] = await site.deployments(api)
         await site.acknowledge(deployment)
-        await site.resources.artifacts.undeploy(_ORGANIZATION, REST_API, api.id, deployment.gateway_id)
+        await site.resources.artifacts.undeploy(ORGANIZATION, REST_API, api.id, deployment.gateway_id)
         [undeploying] = await site.deployments(api)
         told = len(await site.told())
         await site.acknowledge(undeploying, deployed=False, error="DEPLOYMENT_ID_MISMATCH")
@@ -170,11 +88,11 @@ async def test_what_a_mismatch_leads_to_survives_an_outage(open_hub: OpenHub, mo
     async def away(*_: object) -> None:
         raise StorageUnavailable("away")
 
-    async with _open(open_hub, 1) as site:
+    async with Site.open(open_hub(), 1) as site:
         api = await site.make(REST_API)
         [deployment] = await site.deployments(api)
         await site.acknowledge(deployment)
-        await site.resources.artifacts.undeploy(_ORGANIZATION, REST_API, api.id, deployment.gateway_id)
+        await site.resources.artifacts.undeploy(ORGANIZATION, REST_API, api.id, deployment.gateway_id)
         [undeploying] = await site.deployments(api)
         told = len(await site.told())
         with monkeypatch.context() as outage:
@@ -191,14 +109,12 @@ async def test_acknowledgements_and_changes_take_their_locks_in_one_order(
 ) -> None:
     if "postgresql" not in request.node.name:
         pytest.skip("one writer at a time: nothing to lock")
-    async with _open(open_hub, 2) as site:
+    async with Site.open(open_hub(), 2) as site:
         api = await site.make(REST_API)
         first, second = await site.deployments(api)
         async with begin_change(site.hub) as change:
-            await change.lock_gateways(_ORGANIZATION, site.gateways)
-            artifact = await ArtifactStore(Sealer([bytes(32)])).find(
-                change.transaction, _ORGANIZATION, REST_API, api.id
-            )
+            await change.lock_gateways(ORGANIZATION, site.gateways)
+            artifact = await ArtifactStore(Sealer([bytes(32)])).find(change.transaction, ORGANIZATION, REST_API, api.id)
             deployable = await deployable_of(change, artifact)
             await deploy(change, deployable, second.gateway_id, artifact.content_id)
             site.report(first)
@@ -223,7 +139,7 @@ async def _somebody_waits_for_a_lock(url: str) -> None:
 
 
 async def test_everything_is_told_again_in_the_order_that_a_gateway_needs(open_hub: OpenHub) -> None:
-    async with _open(open_hub, 1) as site:
+    async with Site.open(open_hub(), 1) as site:
         [gateway] = site.gateways
         artifacts = site.resources.artifacts
         # Created in an order that is not the one that is needed, as ids are random.
@@ -234,16 +150,16 @@ async def test_everything_is_told_again_in_the_order_that_a_gateway_needs(open_h
         ]
         stopped_provider = await site.make(LLM_PROVIDER, "Stopped provider")
         stopped_proxy = await site.make(LLM_PROXY, "Stopped", context="/stopped", provider={"id": stopped_provider.id})
-        await artifacts.undeploy(_ORGANIZATION, LLM_PROXY, stopped_proxy.id, gateway)
-        await artifacts.undeploy(_ORGANIZATION, LLM_PROVIDER, stopped_provider.id, gateway)
+        await artifacts.undeploy(ORGANIZATION, LLM_PROXY, stopped_proxy.id, gateway)
+        await artifacts.undeploy(ORGANIZATION, LLM_PROVIDER, stopped_provider.id, gateway)
         gone_provider = await site.make(LLM_PROVIDER, "Gone provider")
         gone_proxy = await site.make(LLM_PROXY, "Gone", context="/gone", provider={"id": gone_provider.id})
-        await artifacts.delete(_ORGANIZATION, LLM_PROXY, gone_proxy.id)
-        await artifacts.delete(_ORGANIZATION, LLM_PROVIDER, gone_provider.id)
-        await site.resources.keys.create(_ORGANIZATION, LLM_PROVIDER, provider.id, "a-key")
+        await artifacts.delete(ORGANIZATION, LLM_PROXY, gone_proxy.id)
+        await artifacts.delete(ORGANIZATION, LLM_PROVIDER, gone_provider.id)
+        await site.resources.keys.create(ORGANIZATION, LLM_PROVIDER, provider.id, "a-key")
 
         told = len(await site.told())
-        assert await site.resources.desired_state.publish_all(_ORGANIZATION, gateway) == 8
+        assert await site.resources.desired_state.publish_all(ORGANIZATION, gateway) == 8
         again = await site.told(after=told)
         assert [kind for kind, _ in again] == [
             "llmproxy.deleted",
@@ -258,11 +174,11 @@ async def test_everything_is_told_again_in_the_order_that_a_gateway_needs(open_h
 
 
 async def test_what_is_told_again_is_newer_and_waits_for_its_own_acknowledgement(open_hub: OpenHub) -> None:
-    async with _open(open_hub, 1) as site:
+    async with Site.open(open_hub(), 1) as site:
         api = await site.make(REST_API)
         [before] = await site.deployments(api)
         await site.acknowledge(before)
-        await site.resources.desired_state.publish_all(_ORGANIZATION, site.gateways[0])
+        await site.resources.desired_state.publish_all(ORGANIZATION, site.gateways[0])
         [again] = await site.deployments(api)
         assert again.id == before.id
         assert again.performed_at > before.performed_at
@@ -273,16 +189,16 @@ async def test_what_is_told_again_is_newer_and_waits_for_its_own_acknowledgement
 
 
 async def test_a_key_that_was_revoked_is_revoked_once_more(open_hub: OpenHub) -> None:
-    async with _open(open_hub, 1) as site:
+    async with Site.open(open_hub(), 1) as site:
         api = await site.make(REST_API)
         keys = site.resources.keys
         for name in ("kept", "ended", "back-again"):
-            await keys.create(_ORGANIZATION, REST_API, api.id, name)
+            await keys.create(ORGANIZATION, REST_API, api.id, name)
         for name in ("ended", "back-again"):
-            await keys.revoke(_ORGANIZATION, REST_API, api.id, name)
-        await keys.create(_ORGANIZATION, REST_API, api.id, "back-again")
+            await keys.revoke(ORGANIZATION, REST_API, api.id, name)
+        await keys.create(ORGANIZATION, REST_API, api.id, "back-again")
         told = len(await site.told())
-        await site.resources.desired_state.publish_all(_ORGANIZATION, site.gateways[0])
+        await site.resources.desired_state.publish_all(ORGANIZATION, site.gateways[0])
         again = [(kind, data.get("keyName") or data.get("name")) for kind, data in await site.told(after=told)]
         assert again[0][0] == "api.deployed"
         assert again[1] == ("apikey.revoked", "ended")
@@ -291,33 +207,33 @@ async def test_a_key_that_was_revoked_is_revoked_once_more(open_hub: OpenHub) ->
 
 async def test_keys_of_an_mcp_proxy_come_with_every_deploy(open_hub: OpenHub) -> None:
     """A gateway that has lost its database while the proxy was undeployed cannot ask for them."""
-    async with _open(open_hub, 1) as site:
+    async with Site.open(open_hub(), 1) as site:
         [gateway] = site.gateways
         proxy = await site.make(MCP_PROXY)
-        await site.resources.keys.create(_ORGANIZATION, MCP_PROXY, proxy.id, "a-key")
+        await site.resources.keys.create(ORGANIZATION, MCP_PROXY, proxy.id, "a-key")
         [deployment] = await site.deployments(proxy)
         await site.acknowledge(deployment)
-        await site.resources.artifacts.undeploy(_ORGANIZATION, MCP_PROXY, proxy.id, gateway)
+        await site.resources.artifacts.undeploy(ORGANIZATION, MCP_PROXY, proxy.id, gateway)
         [stopped] = await site.deployments(proxy)
         await site.acknowledge(stopped, deployed=False)
         told = len(await site.told())
-        await site.resources.artifacts.deploy(_ORGANIZATION, MCP_PROXY, proxy.id, gateway)
+        await site.resources.artifacts.deploy(ORGANIZATION, MCP_PROXY, proxy.id, gateway)
         assert [kind for kind, _ in await site.told(after=told)] == ["mcpproxy.deployed", "apikey.updated"]
         # It starts with an empty database and fetches the new revision, which it has not acknowledged, from the list.
         told = len(await site.told())
-        await site.resources.desired_state.publish_lost_keys(_ORGANIZATION, gateway, [proxy.id])
+        await site.resources.desired_state.publish_lost_keys(ORGANIZATION, gateway, [proxy.id])
         assert [kind for kind, _ in await site.told(after=told)] == ["mcpproxy.deployed", "apikey.updated"]
 
 
 async def test_what_was_handled_and_not_acknowledged_is_told_again_and_nothing_else(open_hub: OpenHub) -> None:
-    async with _open(open_hub, 1) as site:
+    async with Site.open(open_hub(), 1) as site:
         [gateway] = site.gateways
         answered, silent = await site.make(REST_API, "Answered"), await site.make(REST_API, "Silent", context="/silent")
         [deployment] = await site.deployments(answered)
         await site.acknowledge(deployment)
         handled = len(await site.told())
         waiting = await site.make(REST_API, "Waiting", context="/waiting")
-        look_again = await site.resources.desired_state.publish_unanswered(_ORGANIZATION, gateway, handled)
+        look_again = await site.resources.desired_state.publish_unanswered(ORGANIZATION, gateway, handled)
         assert look_again == handled + 1
         again = [data["apiId"] for _, data in await site.told(after=handled + 1)]
         assert again == [silent.id]
@@ -325,43 +241,43 @@ async def test_what_was_handled_and_not_acknowledged_is_told_again_and_nothing_e
         for each in (silent, waiting):
             [deployment] = await site.deployments(each)
             await site.acknowledge(deployment)
-        assert await site.resources.desired_state.publish_unanswered(_ORGANIZATION, gateway, handled + 2) is None
+        assert await site.resources.desired_state.publish_unanswered(ORGANIZATION, gateway, handled + 2) is None
 
 
 async def test_a_deletion_that_was_handled_is_forgotten(open_hub: OpenHub) -> None:
-    async with _open(open_hub, 1) as site:
+    async with Site.open(open_hub(), 1) as site:
         [gateway] = site.gateways
         api = await site.make(REST_API)
-        await site.resources.artifacts.delete(_ORGANIZATION, REST_API, api.id)
+        await site.resources.artifacts.delete(ORGANIZATION, REST_API, api.id)
         told = len(await site.told())
         desired_state = site.resources.desired_state
-        assert await desired_state.publish_unanswered(_ORGANIZATION, gateway, told - 1) == told
-        assert await desired_state.publish_unanswered(_ORGANIZATION, gateway, told) is None
+        assert await desired_state.publish_unanswered(ORGANIZATION, gateway, told - 1) == told
+        assert await desired_state.publish_unanswered(ORGANIZATION, gateway, told) is None
         assert len(await site.told()) == told
-        assert await desired_state.publish_all(_ORGANIZATION, gateway) == 0
+        assert await desired_state.publish_all(ORGANIZATION, gateway) == 0
 
 
 async def test_keys_that_change_while_a_gateway_reads_them_are_told_once_more(open_hub: OpenHub) -> None:
     """Its list is older than the events: it would remove what was made, and bring back what was revoked."""
-    async with _open(open_hub, 1) as site:
+    async with Site.open(open_hub(), 1) as site:
         [gateway] = site.gateways
         api, proxy = await site.make(REST_API), await site.make(MCP_PROXY)
         keys = site.resources.keys
         for name in ("old", "ended", "back-again"):
-            await keys.create(_ORGANIZATION, REST_API, api.id, name)
+            await keys.create(ORGANIZATION, REST_API, api.id, name)
         await _a_moment_later()
         since = milliseconds()
         publish_late_keys = site.resources.desired_state.publish_late_keys
         told = len(await site.told())
-        await publish_late_keys(_ORGANIZATION, gateway, since)
+        await publish_late_keys(ORGANIZATION, gateway, since)
         assert await site.told(after=told) == []
         for name in ("ended", "back-again"):
-            await keys.revoke(_ORGANIZATION, REST_API, api.id, name)
+            await keys.revoke(ORGANIZATION, REST_API, api.id, name)
         for name in ("back-again", "new"):
-            await keys.create(_ORGANIZATION, REST_API, api.id, name)
-        await keys.create(_ORGANIZATION, MCP_PROXY, proxy.id, "of-a-proxy")
+            await keys.create(ORGANIZATION, REST_API, api.id, name)
+        await keys.create(ORGANIZATION, MCP_PROXY, proxy.id, "of-a-proxy")
         told = len(await site.told())
-        await publish_late_keys(_ORGANIZATION, gateway, since)
+        await publish_late_keys(ORGANIZATION, gateway, since)
         again = [(kind, data.get("keyName") or data.get("name")) for kind, data in await site.told(after=told)]
         assert again == [("apikey.revoked", "ended"), ("apikey.created", "back-again"), ("apikey.created", "new")]
 

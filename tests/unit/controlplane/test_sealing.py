@@ -153,7 +153,7 @@ async def test_after_resealing_the_old_key_is_not_needed(open_hub: OpenHub) -> N
         [record] = await new.subscriptions.plans(gateway)
         assert record.fields == plan
         assert _sealed_columns() == {
-            "gatecast_artifacts.document",
+            "gatecast_contents.document",
             "gatecast_secrets.value",
             "gatecast_contents.content",
             "gatecast_imported_artifacts.configuration",

@@ -8,9 +8,7 @@ CREATE TABLE gatecast_artifacts (
     handle           text NOT NULL,
     name             text NOT NULL,
     artifact_version text NOT NULL,
-    document         bytea NOT NULL,
-    -- JSON: the handle of the secret at each place of the document that needs one.
-    credentials      text NOT NULL,
+    -- What operators wrote last.
     content_id       text NOT NULL,
     version          bigint NOT NULL,
     created_at       timestamptz NOT NULL,
@@ -18,14 +16,6 @@ CREATE TABLE gatecast_artifacts (
     UNIQUE (organization, kind, handle),
     UNIQUE (organization, kind, name, artifact_version)
 );
-
--- Which proxy needs which provider.
-CREATE TABLE gatecast_artifact_needs (
-    artifact_id text NOT NULL REFERENCES gatecast_artifacts (id) ON DELETE CASCADE,
-    provider_id text NOT NULL REFERENCES gatecast_artifacts (id),
-    PRIMARY KEY (artifact_id, provider_id)
-);
-CREATE INDEX gatecast_artifact_needs_provider ON gatecast_artifact_needs (provider_id);
 
 -- Credentials. Never changed: a new value is a new secret, so that gateways, which keep what they fetched, fetch it.
 CREATE TABLE gatecast_secrets (
@@ -36,13 +26,26 @@ CREATE TABLE gatecast_secrets (
 );
 CREATE INDEX gatecast_secrets_artifact ON gatecast_secrets (artifact_id);
 
--- The documents that gateways download. Never changed.
+-- What artifacts are and were: the document as operators wrote it, and as gateways download it. Never changed.
 CREATE TABLE gatecast_contents (
-    id          text PRIMARY KEY,
-    artifact_id text NOT NULL REFERENCES gatecast_artifacts (id) ON DELETE CASCADE,
-    content     bytea NOT NULL
+    id               text PRIMARY KEY,
+    artifact_id      text NOT NULL REFERENCES gatecast_artifacts (id) ON DELETE CASCADE,
+    name             text NOT NULL,
+    artifact_version text NOT NULL,
+    document         bytea NOT NULL,
+    -- JSON: the handle of the secret at each place of the document that needs one.
+    credentials      text NOT NULL,
+    content          bytea NOT NULL
 );
 CREATE INDEX gatecast_contents_artifact ON gatecast_contents (artifact_id);
+
+-- Which proxy needs which provider. The content of an earlier revision may need one that is gone.
+CREATE TABLE gatecast_content_needs (
+    content_id  text NOT NULL REFERENCES gatecast_contents (id) ON DELETE CASCADE,
+    provider_id text NOT NULL,
+    PRIMARY KEY (content_id, provider_id)
+);
+CREATE INDEX gatecast_content_needs_provider ON gatecast_content_needs (provider_id);
 
 CREATE TABLE gatecast_content_secrets (
     content_id text NOT NULL REFERENCES gatecast_contents (id) ON DELETE CASCADE,

@@ -243,10 +243,11 @@ async def test_revisions_rise_and_instants_too(open_api: OpenApi, new_gateway: N
         assert {each["state"] for each in page["items"][1:]} == {"SUPERSEDED"}
         instants = [data["performedAt"] for _, data in await _events(context, gateway)]
         assert instants == sorted(set(instants))
-        oldest = rest["items"][-1]["id"]
-        restored = await client.post(f"{path}/deployments/{oldest}/restore")
+        earlier, oldest = (each["id"] for each in rest["items"][-2:])
+        restored = await client.post(f"{path}/deployments/{earlier}/restore")
         assert (restored.status_code, restored.json()["revision"]) == (201, 24)
-        assert (await client.get(f"{path}/deployments/{oldest}")).json()["state"] == "SUPERSEDED"
+        assert (await client.get(f"{path}/deployments/{earlier}")).json()["state"] == "SUPERSEDED"
+        assert (await client.get(f"{path}/deployments/{oldest}")).status_code == 404
 
 
 async def test_a_proxy_needs_its_provider_where_it_runs(open_api: OpenApi, new_gateway: NewGateway) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from secrets import token_hex
@@ -14,7 +15,7 @@ from gatecast.controlplane.artifact_store import ArtifactStore
 from gatecast.controlplane.artifacts import Artifacts, keys_of
 from gatecast.controlplane.change import Change, begin_change
 from gatecast.controlplane.clock import later_than, milliseconds
-from gatecast.controlplane.families import Family
+from gatecast.controlplane.families import MCP_PROXY, Family
 from gatecast.controlplane.keys import ApiKey, hash_of, mask_of
 from gatecast.controlplane.placements import PLACEMENTS, Desired, placements_of
 from gatecast.errors import Conflict, InvalidValue, LimitReached, NotFound
@@ -26,6 +27,9 @@ MAX_ACTIVE_KEYS = 10
 
 #: So many revoked keys of an artifact are still listed.
 MAX_REVOKED_KEYS = 50
+
+#: So many names its keys can have. MCP proxies remember them all: a gateway cannot ask which of their keys have ended.
+MAX_KEY_NAMES = 1_000
 
 _NAME = re.compile(r"[a-z0-9]+([_-][a-z0-9]+)*")
 _NAME_RULE = "have 3 to 63 lower-case letters and digits, with single hyphens or underscores between them"
@@ -77,7 +81,7 @@ class ApiKeys:
             await self._store.lock(change, organization, family, artifact_id)
             key = await _after_its_namesakes(change, key)
             await _check_room(change, key)
-            await change.transaction.execute(PLACEMENTS["forget_revoked_keys"], artifact_id, MAX_REVOKED_KEYS)
+            await _forget_ended(change, family, key)
             columns = (key.id, artifact_id, name, key.mask, key.sha256, key.expires_at, key.created_at)
             await change.transaction.execute(PLACEMENTS["insert_key"], *columns)
             await _publish(change, organization, key, key_created)
@@ -120,6 +124,16 @@ class ApiKeys:
             await change.transaction.execute(PLACEMENTS["revoke_key"], key.id, later_than(key.updated_at))
             await _publish(change, organization, key, key_revoked)
 
+    async def end_expired(self, organization: str, gateway_id: str) -> None:
+        """Revoke the keys of MCP proxies on a gateway whose time is over.
+
+        A gateway drops a value that reaches it too late, and an older value of the same key would go on to be good.
+        Other kinds of keys it reads in lists when it connects.
+        """
+        for row in await self._hub.storage.database.fetch(PLACEMENTS["expired_keys"], gateway_id, milliseconds()):
+            with suppress(NotFound):
+                await self.revoke(organization, MCP_PROXY, row["artifact_id"], row["name"])
+
 
 def _new_value() -> str:
     return f"apip_{token_hex(32)}"
@@ -157,6 +171,17 @@ async def _check_room(change: Change, key: ApiKey) -> None:
         raise LimitReached(
             f"the artifact has {MAX_ACTIVE_KEYS} active keys, and gateways drop further ones; revoke one first"
         )
+
+
+async def _forget_ended(change: Change, family: Family, key: ApiKey) -> None:
+    """Make room for a new key among the revoked ones."""
+    if family is not MCP_PROXY:
+        await change.transaction.execute(PLACEMENTS["forget_revoked_keys"], key.artifact_id, MAX_REVOKED_KEYS)
+        return
+    await change.transaction.execute(PLACEMENTS["forget_namesakes"], key.artifact_id)
+    names = {row["name"] for row in await change.transaction.fetch(PLACEMENTS["keys"], key.artifact_id)}
+    if len(names - {key.name}) >= MAX_KEY_NAMES:
+        raise LimitReached(f"keys of the artifact have had {MAX_KEY_NAMES:,} names; use one of them again")
 
 
 async def _active_key(change: Change, artifact_id: str, name: str) -> ApiKey:

@@ -91,16 +91,17 @@ class DesiredState:
             await _tell(change, organization, again)
         _logger.info("unanswered-published", gateway=gateway_id, artifacts=len(again))
 
-    async def publish_lost_keys(self, organization: str, gateway_id: str, artifact_ids: Collection[str]) -> None:
-        """Publish artifacts, and their keys behind them, to a gateway that fetches what it said it had.
+    async def publish_fetched(self, organization: str, gateway_id: str, artifact_ids: Collection[str]) -> None:
+        """Publish once more what a gateway fetches at its start although it had an answer for it.
 
-        It lost its database. The keys of MCP proxies are the only thing that it does not ask for by itself.
+        It lost its database, or it failed before and tries again now: what comes of it, it says of events only. The
+        keys of MCP proxies go along, because they are the only thing that it does not ask for by itself.
         """
         async with begin_change(self._hub) as change:
             await change.lock_gateways(organization, [gateway_id])
-            rows = await change.transaction.fetch(PLACEMENTS["placements_of_gateway"], gateway_id)
-            lost = [placement_of(row) for row in rows if row["artifact_id"] in artifact_ids]
-            await _tell(change, organization, [replace(each, held="") for each in lost if _needs_keys(each)])
+            rows = await change.transaction.fetch(PLACEMENTS["answered_placements"], gateway_id)
+            fetched = [placement_of(row) for row in rows if row["artifact_id"] in artifact_ids]
+            await _tell(change, organization, [_without_keys(each) for each in fetched])
 
     async def publish_late_keys(self, organization: str, gateway_id: str, since: int) -> None:
         """Publish once more what changed of keys since a moment, in milliseconds since 1970.
@@ -122,8 +123,9 @@ class DesiredState:
         _logger.info("late-keys-published", gateway=gateway_id, keys=len(keys))
 
 
-def _needs_keys(placement: Placement) -> bool:
-    return placement.kind is Kind.MCP and placement.desired is Desired.DEPLOYED and bool(placement.held)
+def _without_keys(placement: Placement) -> Placement:
+    """As it is where the gateway has no keys that it did not ask for."""
+    return replace(placement, held="") if placement.kind is Kind.MCP else placement
 
 
 async def _tell(change: Change, organization: str, placements: Sequence[Placement]) -> None:

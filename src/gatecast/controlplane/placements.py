@@ -212,9 +212,9 @@ async def delete(change: Change, placement: Placement) -> None:
 
 
 def send_keys(change: Change, keys: Sequence[ApiKey], gateway_id: str, event: Callable[[ApiKey, str], Event]) -> None:
-    """Publish these keys to a gateway; expired ones it would drop."""
+    """Publish these active keys to a gateway. Expired ones it would drop, and keep older values that it may have."""
     now = milliseconds()
-    change.events += [event(key, gateway_id) for key in keys if not key.expired(now)]
+    change.events += [key_revoked(key, gateway_id) if key.expired(now) else event(key, gateway_id) for key in keys]
 
 
 async def _next_revision(change: Change, artifact_id: str, gateway_id: str) -> int:

@@ -140,6 +140,19 @@ UPDATE gatecast_api_keys SET mask = $2, sha256 = $3, expires_at = $4, updated_at
 -- name: revoke_key
 UPDATE gatecast_api_keys SET revoked_at = $2, updated_at = $2 WHERE id = $1
 
+-- name: expired_keys
+-- Those of MCP proxies on a gateway: whether it had their last values before their time was over cannot be told.
+SELECT k.id, k.artifact_id, k.name, k.mask, k.sha256, k.expires_at, k.created_at, k.updated_at, k.revoked_at
+FROM gatecast_placements AS p JOIN gatecast_api_keys AS k ON k.artifact_id = p.artifact_id
+WHERE p.gateway_id = $1 AND p.kind = 'Mcp' AND p.desired <> 'DELETED' AND k.revoked_at IS NULL AND k.expires_at <= $2
+ORDER BY k.artifact_id, k.name
+
+-- name: forget_namesakes
+-- Of revoked keys of one name the last is enough.
+DELETE FROM gatecast_api_keys WHERE artifact_id = $1 AND revoked_at IS NOT NULL AND EXISTS (
+    SELECT 1 FROM gatecast_api_keys AS later WHERE later.artifact_id = $1 AND later.name = gatecast_api_keys.name
+        AND later.updated_at > gatecast_api_keys.updated_at)
+
 -- name: forget_revoked_keys
 DELETE FROM gatecast_api_keys WHERE artifact_id = $1 AND revoked_at IS NOT NULL AND id NOT IN (
     SELECT id FROM gatecast_api_keys WHERE artifact_id = $1 AND revoked_at IS NOT NULL
@@ -156,6 +169,12 @@ SELECT id FROM gatecast_imported_artifacts WHERE gateway_id = $1 AND kind = $2 A
 SELECT p.artifact_id, p.gateway_id, p.kind, p.desired, p.deployment_id, p.performed_at, p.event_id, p.held
 FROM gatecast_placements AS p LEFT JOIN gatecast_deployments AS d ON d.id = p.deployment_id
 WHERE p.gateway_id = $1 AND (p.desired = 'DELETED' OR d.state IN ('PENDING', 'UNDEPLOYING')) ORDER BY p.artifact_id
+
+-- name: answered_placements
+-- What a gateway should run, and has said of whether it does.
+SELECT p.artifact_id, p.gateway_id, p.kind, p.desired, p.deployment_id, p.performed_at, p.event_id, p.held
+FROM gatecast_placements AS p JOIN gatecast_deployments AS d ON d.id = p.deployment_id
+WHERE p.gateway_id = $1 AND p.desired = 'DEPLOYED' AND d.state IN ('DEPLOYED', 'FAILED') ORDER BY p.artifact_id
 
 -- name: imported_ids
 SELECT id, local_id FROM gatecast_imported_artifacts WHERE gateway_id = $1

@@ -98,14 +98,14 @@ class DeploymentObserver(Observer):
         await _persistently(lambda: desired_state.publish_unanswered(*ids, end))
 
     async def _watch_keys(self) -> None:
-        """What changed of keys while it was reading them is told once it has done so, soon or late."""
-        identity = self._identity
+        """Keys whose time is over end at once; what changes while it reads its keys is told behind that."""
+        ids, resources = (self._identity.organization, self._identity.gateway_id), self._resources
+        with suppress(NotFound, UnknownGateway):
+            await _persistently(lambda: resources.keys.end_expired(*ids))
         for pause in KEY_LOOKS:
             await asyncio.sleep(pause)
             with suppress(StorageError, NotFound, UnknownGateway):
-                await self._resources.desired_state.publish_late_keys(
-                    identity.organization, identity.gateway_id, self._began_at
-                )
+                await resources.desired_state.publish_late_keys(*ids, self._began_at)
 
 
 async def _persistently(work: Callable[[], Awaitable[_T]]) -> _T:

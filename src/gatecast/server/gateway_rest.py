@@ -6,15 +6,15 @@ A list that cannot be produced is 503 and never empty: a gateway deletes what a 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias, TypeVar
 
 from aiohttp import web
 
 from gatecast.controlplane.artifact_events import written
 from gatecast.controlplane.documents import Kind
-from gatecast.controlplane.families import FAMILIES, LLM_PROVIDER, LLM_PROXY, MCP_PROXY, REST_API, Family
-from gatecast.controlplane.gateway_files import Content, ListedDeployment, Secret
+from gatecast.controlplane.families import FAMILIES, LLM_PROVIDER, LLM_PROXY, REST_API, Family
+from gatecast.controlplane.gateway_files import ListedDeployment, Secret
 from gatecast.controlplane.gateway_tokens import GatewayIdentity
 from gatecast.controlplane.keys import ApiKey
 from gatecast.controlplane.resources import Resources
@@ -70,15 +70,11 @@ class GatewayRest:
         """The documents of some deployments. Those that it should not run are left out."""
         ids = await _strings(request, "deploymentIds", MAX_BATCH)
         contents = await self._files.contents(identity.gateway_id, ids)
-        await self._send_lost_keys(identity, contents.values())
+        if fetched := {each.artifact_id for each in contents.values()}:
+            await self._desired_state.publish_fetched(identity.organization, identity.gateway_id, fetched)
         package = tar_of(contents)
         # Never with a content encoding: the gateway would unpack it twice.
         return web.Response(body=package, content_type="application/x-tar+gzip")
-
-    async def _send_lost_keys(self, identity: GatewayIdentity, contents: Iterable[Content]) -> None:
-        proxies = {each.artifact_id for each in contents if each.family is MCP_PROXY}
-        if proxies:
-            await self._desired_state.publish_lost_keys(identity.organization, identity.gateway_id, proxies)
 
     async def exist(self, request: web.Request, identity: GatewayIdentity) -> web.Response:
         """Which of these the gateway should keep."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
@@ -17,7 +18,7 @@ from gatecast.controlplane.clock import milliseconds
 from gatecast.controlplane.families import LLM_PROVIDER, LLM_PROXY, MCP_PROXY, REST_API
 from gatecast.controlplane.placements import DeploymentState, deploy
 from gatecast.controlplane.sealing import Sealer
-from gatecast.errors import StorageUnavailable
+from gatecast.errors import LimitReached, StorageUnavailable
 from gatecast.testing.eventually import eventually
 from gatecast.testing.site import ORGANIZATION, Site
 
@@ -219,10 +220,85 @@ async def test_keys_of_an_mcp_proxy_come_with_every_deploy(open_hub: OpenHub) ->
         told = len(await site.told())
         await site.resources.artifacts.deploy(ORGANIZATION, MCP_PROXY, proxy.id, gateway)
         assert [kind for kind, _ in await site.told(after=told)] == ["mcpproxy.deployed", "apikey.updated"]
-        # It starts with an empty database and fetches the new revision, which it has not acknowledged, from the list.
+        # It starts with an empty database and fetches from the list what it had acknowledged.
+        await site.acknowledge((await site.deployments(proxy))[0])
         told = len(await site.told())
-        await site.resources.desired_state.publish_lost_keys(ORGANIZATION, gateway, [proxy.id])
+        await site.resources.desired_state.publish_fetched(ORGANIZATION, gateway, [proxy.id])
         assert [kind for kind, _ in await site.told(after=told)] == ["mcpproxy.deployed", "apikey.updated"]
+
+
+@pytest.mark.parametrize("error", ["", "GATEWAY_PROCESSING_ERROR"])
+async def test_what_a_gateway_fetches_at_its_start_is_doubted(open_hub: OpenHub, error: str) -> None:
+    """It says of events alone what came of them, so it is sent one more; what waits for an answer has one already."""
+    async with Site.open(open_hub(), 1) as site:
+        answered, silent = await site.make(REST_API, "Answered"), await site.make(REST_API, "Silent", context="/silent")
+        await site.acknowledge((await site.deployments(answered))[0], error=error)
+        told = len(await site.told())
+        await site.resources.desired_state.publish_fetched(ORGANIZATION, site.gateways[0], [answered.id, silent.id])
+        assert [(kind, data["apiId"]) for kind, data in await site.told(after=told)] == [("api.deployed", answered.id)]
+        assert await site.state(answered) is DeploymentState.PENDING
+        await site.acknowledge((await site.deployments(answered))[0])
+        assert await site.state(answered) is DeploymentState.DEPLOYED
+
+
+async def test_keys_of_an_mcp_proxy_end_with_their_time_also_where_their_last_value_came_too_late(
+    open_hub: OpenHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway that was away drops the value that has expired, and an older one would be good for ever."""
+    async with Site.open(open_hub(), 2) as site:
+        keys, gateway = site.resources.keys, site.gateways[0]
+        proxy = await site.make(MCP_PROXY)
+        for name in ("kept", "expiring"):
+            await keys.create(ORGANIZATION, MCP_PROXY, proxy.id, name)
+        await keys.rotate(ORGANIZATION, MCP_PROXY, proxy.id, "expiring", datetime.now(UTC) + timedelta(hours=1))
+        told = len(await site.told())
+        await keys.end_expired(ORGANIZATION, gateway)
+        assert await site.told(after=told) == []
+        in_two_hours = milliseconds() + 2 * 60 * 60 * 1000
+        for module in ("api_keys", "placements"):
+            monkeypatch.setattr(f"gatecast.controlplane.{module}.milliseconds", lambda: in_two_hours)
+        [deployment, _] = await site.deployments(proxy)
+        await site.resources.desired_state.publish_all(ORGANIZATION, gateway)
+        await keys.end_expired(ORGANIZATION, gateway)
+        await keys.end_expired(ORGANIZATION, gateway)
+        again = [(kind, data.get("keyName")) for kind, data in await site.told(after=told)]
+        assert again == [
+            ("mcpproxy.deployed", None),
+            ("apikey.revoked", "expiring"),
+            ("apikey.updated", "kept"),
+            ("apikey.revoked", "expiring"),
+        ]
+        assert deployment.gateway_id == gateway
+
+
+async def test_revoked_keys_of_an_mcp_proxy_are_not_forgotten(open_hub: OpenHub) -> None:
+    """A gateway that has lost its position is told of each: it cannot ask for the keys of MCP proxies."""
+    async with Site.open(open_hub(), 1) as site:
+        keys, ids = site.resources.keys, (ORGANIZATION, MCP_PROXY)
+        proxy = await site.make(MCP_PROXY)
+        names = [*(f"key-{number}" for number in range(60)), "key-0"]
+        for name in names:
+            await keys.create(*ids, proxy.id, name)
+            await keys.revoke(*ids, proxy.id, name)
+        told = len(await site.told())
+        await site.resources.desired_state.publish_all(ORGANIZATION, site.gateways[0])
+        revoked = [data["keyName"] for kind, data in await site.told(after=told) if kind == "apikey.revoked"]
+        assert sorted(revoked) == sorted(set(names))
+
+
+async def test_the_names_of_keys_of_an_mcp_proxy_are_bounded(
+    open_hub: OpenHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gatecast.controlplane.api_keys.MAX_KEY_NAMES", 3)
+    async with Site.open(open_hub(), 1) as site:
+        keys, ids = site.resources.keys, (ORGANIZATION, MCP_PROXY)
+        proxy = await site.make(MCP_PROXY)
+        for name in ("first", "second", "third", "first"):
+            await keys.create(*ids, proxy.id, name)
+            await keys.revoke(*ids, proxy.id, name)
+        with pytest.raises(LimitReached, match="have had 3 names"):
+            await keys.create(*ids, proxy.id, "fourth")
+        await keys.create(*ids, proxy.id, "second")
 
 
 async def test_what_was_handled_and_not_acknowledged_is_told_again_and_nothing_else(open_hub: OpenHub) -> None:

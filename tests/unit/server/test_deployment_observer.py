@@ -27,9 +27,10 @@ class _Resources:
     """Notes what is asked of it; each kind of work fails as often as it is told, because the database is away."""
 
     def __init__(self, *, failures: int = 0, ends: Sequence[int | None] = (None,)) -> None:
-        self.desired_state = self.acknowledgements = self
+        self.desired_state = self.acknowledgements = self.keys = self
         self.calls: list[str] = []
         self.looks: list[tuple[str, str, int]] = []
+        self.ended: list[tuple[str, str]] = []
         self.changed = asyncio.Event()
         self._failures = failures
         self._ends = iter(ends)
@@ -46,6 +47,9 @@ class _Resources:
 
     async def resynchronized(self) -> None:
         self._call("resynchronized", 0)
+
+    async def end_expired(self, organization: str, gateway_id: str) -> None:
+        self.ended.append((organization, gateway_id))
 
     async def publish_late_keys(self, organization: str, gateway_id: str, since: int) -> None:
         self.looks.append((organization, gateway_id, since))
@@ -76,6 +80,7 @@ async def test_keys_are_looked_at_twice_while_an_unmodified_gateway_is_connected
     resources = _Resources()
     began = milliseconds()
     await observer(resources).look_after(resources.resynchronized)
+    assert resources.ended == [("acme", "edge")]
     assert [look[:2] for look in resources.looks] == [("acme", "edge")] * 2
     assert all(began - 60_000 < since < began for *_, since in resources.looks)
 

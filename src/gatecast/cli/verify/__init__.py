@@ -22,7 +22,9 @@ _LOCAL_PODS = ("pod-a", "pod-b", "pod-c")
 
 def verify(
     *,
-    local: Annotated[bool, typer.Option("--local", help="Start three pods here, and kill one in the middle.")] = False,
+    local: Annotated[
+        bool, typer.Option("--local", help="Start three pods here; kill one, and end one in order.")
+    ] = False,
     database: Annotated[
         str, typer.Option(help="With --local: sqlite, postgresql+embedded, or the URL of an empty database.")
     ] = "sqlite",
@@ -73,4 +75,10 @@ async def _start_local(stack: AsyncExitStack, database: str) -> Installation:
         gateways=[pod.gateways for pod in running],
         token=token,
         kill=running[-1].kill,
+        end=lambda: _end(running[1]),
     )
+
+
+async def _end(pod: RunningPod) -> int:
+    pod.terminate()
+    return await pod.ended()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -23,6 +23,9 @@ from gatecast.waiting import Backoff
 
 #: Whatever has not arrived within this time counts as lost; in seconds.
 _PATIENCE = 60.0
+
+#: Events for each gateway while one thing is tried.
+_FEW = 10
 
 #: A pod that does not answer is not insisted on: the next one gets the same event id.
 _EAGER = Backoff(first=0.01, longest=0.05)
@@ -43,6 +46,8 @@ class Installation:
     token: str
     #: Kills the last pod; None: nothing may be killed here.
     kill: Callable[[], None] | None = None
+    #: Lets the second pod end in order, and returns its exit status; None: nothing may be ended here.
+    end: Callable[[], Coroutine[Any, Any, int]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +143,9 @@ async def _delete(run: _Run) -> None:
 async def _verify(run: _Run, events: int) -> None:
     load = Load(run.publishers, [gateway.id for gateway in run.gateways])
     await run.check("P1 durable: every publish is answered", lambda: _publish_while_things_break(run, load, events))
+    await run.check("P7 isolated: who hears nothing delays nobody", lambda: _deafen(run, load))
+    if (end := run.installation.end) is not None:
+        await run.check("P10 survivable: a pod that ends loses nothing", lambda: _end_pod(run, load, end))
     await run.check("P2 P3 P5 ordered, complete, resumed", lambda: _everything_arrived(run, load))
     await run.check("P4 confirmed: positions reach the heads", lambda: _positions(run, load))
     # What follows closes connections and deletes gateways, which the recorders would take for failures.
@@ -173,6 +181,35 @@ async def _disturb(run: _Run, load: Load, total: int) -> None:
     for gateway in run.gateways:
         gateway.balancer.cut()
         gateway.balancer.heal()
+
+
+async def _deafen(run: _Run, load: Load) -> str:
+    """The first gateway's wire goes silent while the others get events."""
+    deaf, *others = run.gateways
+    deaf.balancer.deafen()
+    await load.publish(_FEW)
+    for gateway in others:
+        await gateway.recorder.until(len(load.accepted[gateway.id]), within=_PATIENCE)
+    missing = len(load.accepted[deaf.id]) - len({offset for offset, _ in deaf.recorder.received})
+    deaf.balancer.cut()
+    deaf.balancer.heal()
+    await deaf.recorder.until(len(load.accepted[deaf.id]), within=_PATIENCE)
+    return f"{len(others)} gateways got everything while one missed {missing} events, which it got afterwards"
+
+
+async def _end_pod(run: _Run, load: Load, end: Callable[[], Coroutine[Any, Any, int]]) -> str:
+    """The second pod is told to end under load; its gateways go to the first one."""
+    first = address_of(run.installation.gateways[0])
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(load.publish(_FEW))
+        ended = tasks.create_task(end())
+        for gateway in run.gateways:
+            gateway.balancer.retarget(first)
+    status = ended.result()
+    assert status == 0, f"the pod ended with status {status}"  # noqa: S101
+    for gateway in run.gateways:
+        await gateway.recorder.until(len(load.accepted[gateway.id]), within=_PATIENCE)
+    return "every accepted event arrived, and the pod ended by itself"
 
 
 async def _everything_arrived(run: _Run, load: Load) -> str:

@@ -22,7 +22,9 @@ from gatecast.testing.storage_backend import (
     connect,
     epoch_of,
     make_connection,
+    make_events,
     progress_of,
+    publish,
     stored_offset,
 )
 
@@ -91,6 +93,7 @@ async def test_s13_two_that_connect_at_once_end_at_the_slower(postgres_url: str)
     """The second one waits for the first to commit, and then sees it, also where nobody was connected before."""
     slow = [GATEWAY, "a", "slow", _OTHER_POD, "", "", None]
     async with _two_connections(postgres_url) as storage, _caller(postgres_url) as caller:
+        await publish(storage, *make_events(8))
         async with caller.transaction():
             statement = "SELECT gatecast.connect($1, $2, $3, $4, $5, $6, $7, $8, 2, false, NULL)"
             assert await caller.fetchval(statement, *slow, await epoch_of(storage))

@@ -142,12 +142,14 @@ class Delivery:
         standing = await self._storage.presence.standing(connection.gateway_id, connection.replica)
         start = decide_start(standing, after)
         feed = self.reader.open(connection.gateway_id, start.position)
+        feed.provisional = True
         subscription = Subscription(connection, start, feed=feed, recorder=self.recorder, on_close=self._on_close)
         self._subscriptions[connection.connection_id] = subscription
         try:
             await self._storage.presence.connect(
                 connection, start=start.position, resync_reason=start.lost, newest_only=newest_only
             )
+            feed.provisional = False
             if connection.rejects:
                 # Behind the record: a decision that comes from here on ends this connection.
                 subscription.lot.fill(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from gatecast.errors import StorageError
 from gatecast.storage.contract import Outcome, Outcomes
 from gatecast.telemetry import get_logger
 from gatecast.waiting import Backoff, Signal
 
-#: Most outcomes that wait to be stored. A gateway may lose an acknowledgement at any time, so when the database is
-#: away for long the oldest go: no acknowledgement is a normal outcome.
+#: Most outcomes that wait to be stored. When the database is away for long the oldest go. A gateway may lose an
+#: acknowledgement at any time, so that is a normal outcome; where a position waits for one, its connection is told.
 MAX_WAITING = 10_000
 
 _BATCH = 500
@@ -24,19 +25,33 @@ def _nothing() -> None:
     """Nobody waits for it."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    outcome: Outcome
+    on_stored: Callable[[], None]
+    on_dropped: Callable[[], None]
+
+
 class OutcomeRecorder:
     """Keeps outcomes until the database has them."""
 
     def __init__(self, outcomes: Outcomes, *, backoff: Backoff | None = None) -> None:
         self._outcomes = outcomes
         self._backoff = backoff or Backoff(first=0.2, longest=5.0)
-        self._waiting: deque[tuple[Outcome, Callable[[], None]]] = deque(maxlen=MAX_WAITING)
+        self._waiting: deque[_Waiting] = deque()
         self._signal = Signal()
 
-    def report(self, outcome: Outcome, *, on_stored: Callable[[], None] = _nothing) -> None:
-        """Store this outcome soon, and then call `on_stored`; never called for one that had to go."""
-        self._waiting.append((outcome, on_stored))
+    def report(
+        self, outcome: Outcome, *, on_stored: Callable[[], None] = _nothing, on_dropped: Callable[[], None] = _nothing
+    ) -> None:
+        """Store this outcome soon. One of the two is called: once it is stored, or when it has to go."""
+        self._waiting.append(_Waiting(outcome, on_stored, on_dropped))
+        self._make_room()
         self._signal.set()
+
+    def _make_room(self) -> None:
+        while len(self._waiting) > MAX_WAITING:
+            self._waiting.popleft().on_dropped()
 
     async def run(self) -> None:
         """Store until cancelled; what cannot be stored now is kept."""
@@ -57,11 +72,10 @@ class OutcomeRecorder:
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
             try:
-                await self._outcomes.record([outcome for outcome, _ in batch])
+                await self._outcomes.record([each.outcome for each in batch])
             except BaseException:
-                # What came meanwhile is newer: only as many go back as there is room for.
-                room = MAX_WAITING - len(self._waiting)
-                self._waiting.extendleft(reversed(batch[max(0, len(batch) - room) :]))
+                self._waiting.extendleft(reversed(batch))
+                self._make_room()
                 raise
-            for _, on_stored in batch:
-                on_stored()
+            for each in batch:
+                each.on_stored()

@@ -9,6 +9,9 @@ from collections.abc import Set as AbstractSet
 from gatecast.events import RecordedEvent
 from gatecast.storage.contract import Entity, Withheld
 
+#: With so many parked entities a consumer gets nothing more until somebody decides: memory is bounded.
+MAX_PARKED = 10_000
+
 
 class ParkingLot:
     """The parked entities of one connection, and what of it was published again; knows no I/O.
@@ -26,6 +29,11 @@ class ParkingLot:
     def parked(self) -> AbstractSet[Entity]:
         """The entities of which nothing is sent."""
         return self._parked
+
+    @property
+    def full(self) -> bool:
+        """True when so much is parked that nothing more is sent."""
+        return len(self._parked) >= MAX_PARKED
 
     def fill(self, withheld: Withheld) -> None:
         """Begin with what is stored."""

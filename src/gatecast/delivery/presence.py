@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from uuid import UUID
 
 from gatecast.errors import StorageError
 from gatecast.storage.contract import Presence
@@ -16,6 +17,10 @@ LEASE = timedelta(seconds=6)
 
 #: Renewed this often, in seconds: two renewals may fail before the lease ends.
 _RENEW_INTERVAL = LEASE.total_seconds() / 3
+
+#: Asked so often for orders, whatever the poll interval, in seconds: a revocation holds within a second (promise P9),
+#: also when its hint is lost.
+_OBEY_INTERVAL = 0.5
 
 _logger = get_logger("presence")
 
@@ -39,7 +44,8 @@ class PodPresence:
         self._dismiss_all = dismiss_all
         self._signal = Signal()
         self._backoff = Backoff(first=min(0.2, poll_interval), longest=_RENEW_INTERVAL)
-        self._renewed = False
+        #: Of the pod's row: another one means that the row was removed in between, also when an answer was lost.
+        self._life: UUID | None = None
         self._renew_due_at = 0.0
         self._lease = asyncio.Lock()
         self._ended = False
@@ -63,8 +69,7 @@ class PodPresence:
                 await asyncio.sleep(self._backoff.pause(failures))
                 continue
             failures = 0
-            # A long poll interval must not let the lease run out.
-            await self._signal.wait(min(self._poll_interval, _RENEW_INTERVAL))
+            await self._signal.wait(min(self._poll_interval, _OBEY_INTERVAL))
 
     async def obey(self) -> None:
         """Close the connections that must be closed by now.
@@ -88,14 +93,14 @@ class PodPresence:
         async with self._lease:
             if self._ended:
                 return
-            if not self._renewed:
+            if self._life is None:
                 # A predecessor of the same name that was killed left connections behind. They must not live again.
                 await self._presence.end_lease(self._pod_id)
-            known = await self._presence.renew_lease(self._pod_id, LEASE)
-        if self._renewed and not known:
+            life = await self._presence.renew_lease(self._pod_id, LEASE)
+        if self._life not in (None, life):
             # Away so long that others cleared this pod's connections: their progress is no longer stored.
             _logger.warning("pod-was-forgotten")
             self._dismiss_all()
-        self._renewed = True
+        self._life = life
         self._renew_due_at = now + _RENEW_INTERVAL
         self.ready.set()

@@ -175,7 +175,7 @@ class Reader:
         for feed, result in zip(feeds, results, strict=True):
             if result is None:
                 feed.end(Dismissal.GATEWAY_DELETED)
-            elif result.epoch == self._epoch and result.head < feed.read_through:
+            elif result.epoch == self._epoch and result.head < feed.read_through and not feed.provisional:
                 shrunk = feed
             else:
                 feed.accept(result)
@@ -187,11 +187,15 @@ class Reader:
 
 
 def _ahead_of(changes: Changes, feeds: Sequence[Feed]) -> list[Feed]:
-    """The feeds that have read more of this history than their logs hold; those of deleted gateways say nothing."""
+    """The feeds that have read more of this history than their logs hold.
+
+    Those of deleted gateways say nothing, and those that are not recorded yet may speak of a deleted one's log.
+    """
     return [
         feed
         for feed in feeds
         if feed.read_through > changes.heads.get(feed.gateway_id, feed.read_through)
         and feed.epoch == changes.epoch
+        and not feed.provisional
         and feed.end_reason != Dismissal.GATEWAY_DELETED
     ]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gatecast.delivery.feed import Feed
+from gatecast.delivery.feed import LOG_MOVED, Feed
 from gatecast.delivery.parking import ParkingLot
 from gatecast.delivery.progress import ProgressRecorder
 from gatecast.delivery.resume import Start
 from gatecast.events import Position, RecordedEvent
 from gatecast.storage.contract import Connection, Progress
 from gatecast.waiting import Signal
+
+#: While it is not stored of so many events what became of them, no more are taken: memory and work are bounded.
+MAX_UNSTORED = 1_000
 
 
 class Subscription:
@@ -65,12 +68,13 @@ class Subscription:
         return self.feed.changed
 
     def take_now(self, max_events: int) -> list[RecordedEvent]:
-        """The next events that are here already.
+        """The next events that are here already; none while too much is parked, or is not stored as such.
 
         Raises:
             SubscriptionClosed: either side ended it; `reason` says why.
         """
-        return self.feed.take_now(max_events)
+        room = 0 if self.lot.full else MAX_UNSTORED - len(self._unstored)
+        return self.feed.take_now(max(0, min(max_events, room)))
 
     async def take(self, max_events: int) -> list[RecordedEvent]:
         """The next events, at least one; waits for them.
@@ -108,6 +112,10 @@ class Subscription:
         self._unstored.discard(offset)
         self._report()
         self.changed.set()
+
+    def outcome_dropped(self) -> None:
+        """Note that of some event that never will be, so that it has to come again."""
+        self.dismiss(LOG_MOVED)
 
     @property
     def outcomes_stored(self) -> bool:

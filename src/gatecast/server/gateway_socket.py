@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import groupby
 
 from aiohttp import WSMsgType, web
@@ -151,19 +152,17 @@ class GatewaySocket:
 
     def _report(self, offset: int, kind: OutcomeKind, reason: str) -> None:
         connection, subscription = self._subscription.connection, self._subscription
-        if kind is not OutcomeKind.APPLIED:
-            subscription.set_aside(offset)
+        outcome = Outcome(
+            gateway_id=connection.gateway_id, replica=connection.replica, offset=offset, kind=kind, reason=reason
+        )
         if kind in (OutcomeKind.REJECTED, OutcomeKind.PARKED):
             metrics.rejected()
+        if kind is OutcomeKind.APPLIED:
+            self._delivery.outcomes.report(outcome)
+            return
+        subscription.set_aside(offset)
         self._delivery.outcomes.report(
-            Outcome(
-                gateway_id=connection.gateway_id,
-                replica=connection.replica,
-                offset=offset,
-                kind=kind,
-                reason=reason,
-            ),
-            on_stored=lambda: subscription.outcome_stored(offset),
+            outcome, on_stored=partial(subscription.outcome_stored, offset), on_dropped=subscription.outcome_dropped
         )
 
     # --- writing ------------------------------------------------------------------------------------------------

@@ -293,10 +293,11 @@ class GatewayStatus:
 class Presence(Protocol):
     """Pods, their leases, their connections, and the positions that connections confirm."""
 
-    async def renew_lease(self, pod_id: str, duration: timedelta) -> bool:
+    async def renew_lease(self, pod_id: str, duration: timedelta) -> UUID:
         """Keep this pod alive for `duration` from now, by the database's clock.
 
-        False when the pod was not known: it is new, or was away so long that its connections were forgotten.
+        Return its life, which is the same at every renewal until the pod ends, or was away so long that its connections
+        were forgotten.
         """
 
     async def end_lease(self, pod_id: str) -> None:
@@ -329,7 +330,8 @@ class Presence(Protocol):
 
         Raises:
             UnknownGateway: the gateway was deleted meanwhile.
-            StorageUnavailable: `start` belongs to another epoch by now; look at `standing` again.
+            StorageUnavailable: `start` belongs to another epoch, or lies behind the end of the log, by now; look at
+                `standing` again.
         """
 
     async def record_progress(self, progress: Sequence[Progress]) -> None:

@@ -58,6 +58,7 @@ class PositionsContract(StorageBackend):
     async def test_s13_connecting_does_not_pass_a_slower_connection(self, tmp_path: Path) -> None:
         """What one of several unnamed clients says of itself says nothing about the others."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
+            await publish(storage, *make_events(8))
             await connect(storage, make_connection("slow"), start=2)
             await connect(storage, make_connection("fast"), start=8)
             assert await stored_offset(storage) == 2
@@ -69,6 +70,7 @@ class PositionsContract(StorageBackend):
     async def test_connecting_passes_those_that_hold_nothing_back(self, tmp_path: Path) -> None:
         """Other replicas, dead pods, and those of whom only the newest is wanted do not count."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
+            await publish(storage, *make_events(8))
             await storage.presence.renew_lease("pod-dead", EXPIRED)
             await connect(storage, make_connection("replica", replica="a"))
             await connect(storage, make_connection("stale", pod_id="pod-dead"))
@@ -169,6 +171,7 @@ class PositionsContract(StorageBackend):
     async def test_s20_what_was_confirmed_in_an_older_epoch_does_not_return(self, tmp_path: Path) -> None:
         """A connection from before a new history neither moves its positions by late reports nor by leaving."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
+            await publish(storage, *make_events(9))
             await connect(storage, make_connection())
             late = await progress_of(storage, make_connection(), sent=9, confirmed=9)
             await storage.presence.record_progress([late])

@@ -42,13 +42,16 @@ async def _live(storage: Storage, gateway_id: str = GATEWAY) -> list[str]:
 class PresenceContract(StorageBackend):
     """Leases, connections, dismissals and status."""
 
-    async def test_a_lease_tells_whether_the_pod_was_known(self, tmp_path: Path) -> None:
-        """The first renewal says False, the next ones True, and after its end the pod is new again."""
+    async def test_a_lease_tells_the_pods_life(self, tmp_path: Path) -> None:
+        """Every renewal says the same, and after its end the pod has another one."""
         async with self.open_storage(tmp_path) as storage:
-            assert await storage.presence.renew_lease("pod-9", ALIVE) is False
-            assert await storage.presence.renew_lease("pod-9", ALIVE) is True
+            first = await storage.presence.renew_lease("pod-9", ALIVE)
+            assert await storage.presence.renew_lease("pod-9", ALIVE) == first
+            assert await storage.presence.renew_lease("pod-8", ALIVE) != first
             await storage.presence.end_lease("pod-9")
-            assert await storage.presence.renew_lease("pod-9", ALIVE) is False
+            second = await storage.presence.renew_lease("pod-9", ALIVE)
+            assert second != first
+            assert await storage.presence.renew_lease("pod-9", ALIVE) == second
 
     async def test_a_connection_is_shown_as_it_was_opened(self, tmp_path: Path) -> None:
         """Operators see who is connected to which pod, since when, and how far."""
@@ -68,9 +71,9 @@ class PresenceContract(StorageBackend):
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await connect(storage, make_connection())
             assert await _live(storage) == ["connection-1"]
-            await storage.presence.renew_lease(POD, EXPIRED)
+            life = await storage.presence.renew_lease(POD, EXPIRED)
             assert await _live(storage) == []
-            assert await storage.presence.renew_lease(POD, ALIVE) is True
+            assert await storage.presence.renew_lease(POD, ALIVE) == life
             assert await _live(storage) == ["connection-1"]
 
     async def test_a_pod_that_ends_takes_its_connections_along(self, tmp_path: Path) -> None:
@@ -87,10 +90,24 @@ class PresenceContract(StorageBackend):
         """Rows of dead pods do not pile up: another pod's renewal removes them in the end."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await connect(storage, make_connection())
-            await storage.presence.renew_lease(POD, timedelta(days=-2))
+            life = await storage.presence.renew_lease(POD, timedelta(days=-2))
             await storage.presence.renew_lease("pod-2", ALIVE)
-            assert await storage.presence.renew_lease(POD, ALIVE) is False
+            assert await storage.presence.renew_lease(POD, ALIVE) != life
             assert await _live(storage) == []
+
+    async def test_connecting_behind_the_end_of_the_log_is_refused(self, tmp_path: Path) -> None:
+        """The gateway was deleted and registered again since its position was looked up."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await publish(storage, *make_events(3))
+            await connect(storage, make_connection("one"), start=3)
+            with pytest.raises(StorageUnavailable):
+                await connect(storage, make_connection("two"), start=4)
+            await storage.log.forget(GATEWAY)
+            await storage.log.register(GATEWAY)
+            with pytest.raises(StorageUnavailable):
+                await connect(storage, make_connection("three"), start=3)
+            assert await _live(storage) == []
+            assert (await storage.presence.standing(GATEWAY, "")).confirmed is None
 
     async def test_connecting_to_a_deleted_gateway_is_refused(self, tmp_path: Path) -> None:
         """A gateway that vanished meanwhile is unknown, and no connection is left behind."""

@@ -43,10 +43,10 @@ class _Storage:
         if name in self.fails:
             raise self.fails[name]
 
-    async def renew_lease(self, _pod_id: str, _duration: timedelta) -> bool:
-        known, self.leased = self.leased, True
+    async def renew_lease(self, _pod_id: str, _duration: timedelta) -> UUID:
+        self.leased = True
         await self._call("renew_lease")
-        return known
+        return _EPOCH
 
     async def end_lease(self, _pod_id: str) -> None:
         self.leased = False

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, cast
 
 from gatecast.delivery.outcomes import MAX_WAITING, OutcomeRecorder
@@ -97,8 +98,13 @@ def test_when_there_is_no_room_left_the_oldest_go() -> None:
     async def run() -> None:
         async with _recording() as (outcomes, recorder):
             outcomes.away = True
+            stored, dropped = list[int](), list[int]()
             for offset in range(500):
-                recorder.report(_outcome(offset))
+                recorder.report(
+                    _outcome(offset),
+                    on_stored=partial(stored.append, offset),
+                    on_dropped=partial(dropped.append, offset),
+                )
             await asyncio.sleep(0.05)
             # The first 500 are under way.
             for offset in range(500, MAX_WAITING + 300):
@@ -107,5 +113,6 @@ def test_when_there_is_no_room_left_the_oldest_go() -> None:
             outcomes.away = False
             await asyncio.sleep(5)
             assert outcomes.stored == list(range(300, MAX_WAITING + 300))
+            assert (dropped, stored) == (list(range(300)), list(range(300, 500)))
 
     _run(run())

@@ -6,6 +6,9 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any, cast
+from uuid import UUID, uuid4
+
+import pytest
 
 from gatecast.delivery.presence import LEASE, PodPresence
 from gatecast.errors import StorageUnavailable
@@ -14,21 +17,24 @@ from gatecast.testing.virtual_time import run_in_virtual_time
 
 class _Presence:
     def __init__(self) -> None:
-        self.known = False
+        self.life: UUID | None = None
         self.away = False
+        self.loses_answers = False
         self.renewals: list[float] = []
         self.orders: dict[str, str] = {}
         self.ended = False
         self.endings: list[float] = []
 
-    async def renew_lease(self, _pod_id: str, _duration: timedelta) -> bool:
+    async def renew_lease(self, _pod_id: str, _duration: timedelta) -> UUID:
         await asyncio.sleep(0.1)
         if self.away:
             raise StorageUnavailable("away")
-        known, self.known = self.known, True
+        self.life = self.life or uuid4()
+        if self.loses_answers:
+            raise StorageUnavailable("nobody knows")
         self.ended = False
         self.renewals.append(asyncio.get_running_loop().time())
-        return known
+        return self.life
 
     async def dismissals(self, _pod_id: str) -> dict[str, str]:
         if self.away:
@@ -38,7 +44,7 @@ class _Presence:
 
     async def end_lease(self, _pod_id: str) -> None:
         self.ended = True
-        self.known = False
+        self.life = None
         self.endings.append(asyncio.get_running_loop().time())
 
 
@@ -94,13 +100,32 @@ def test_a_long_poll_interval_does_not_let_the_lease_run_out() -> None:
     _run(run())
 
 
-def test_a_pod_that_others_forgot_closes_all_its_connections_once() -> None:
+def test_s26_orders_are_obeyed_within_a_second_without_hints_however_rarely_the_log_is_polled() -> None:
+    async def run() -> None:
+        async with _Pod.running(poll_interval=100) as pod:
+            for _ in range(20):
+                pod.dismissed.clear()
+                pod.storage.orders = {"c": "token-revoked"}
+                await asyncio.sleep(0.8)
+                assert pod.dismissed == [("c", "token-revoked")]
+
+    _run(run())
+
+
+@pytest.mark.parametrize("answer_lost", [False, True])
+def test_a_pod_that_others_forgot_closes_all_its_connections_once(*, answer_lost: bool) -> None:
+    """Also when the answer to the renewal that made it known again is lost."""
+
     async def run() -> None:
         async with _Pod.running() as pod:
             pod.storage.away = True
             await asyncio.sleep(60)
             assert pod.dismissed == []
-            pod.storage.known = pod.storage.away = False
+            pod.storage.life = None
+            pod.storage.loses_answers = answer_lost
+            pod.storage.away = False
+            await asyncio.sleep(5)
+            pod.storage.loses_answers = False
             await asyncio.sleep(30)
             assert pod.dismissed == [("all", "")]
 

@@ -119,6 +119,21 @@ def test_a_gateway_registered_again_has_lost_nothing_of_this_history() -> None:
     _run(run())
 
 
+def test_a_feed_that_is_not_recorded_yet_may_speak_of_the_log_of_a_deleted_gateway() -> None:
+    """Its gateway was registered again since its position was looked up; recording it will tell."""
+
+    async def run() -> None:
+        async with _reading() as (log, reader):
+            log.heads["gw"] = 0
+            feed, other = _open(reader, 5), _open(reader, 5, "other")
+            feed.provisional = True
+            reader.hint(EVERYTHING)
+            await asyncio.sleep(15)
+            assert (other.end_reason, log.renewals, reader.problem) == (None, 0, None)
+
+    _run(run())
+
+
 def test_s20_a_log_that_lost_its_tail_begins_a_new_history() -> None:
     """Every feed ends, and comes back to be told."""
 

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID
 
 import pytest
 
 from gatecast.delivery.feed import Feed
+from gatecast.delivery.parking import MAX_PARKED
 from gatecast.delivery.resume import Start
-from gatecast.delivery.subscription import Subscription
+from gatecast.delivery.subscription import MAX_UNSTORED, Subscription
 from gatecast.errors import SubscriptionClosed
-from gatecast.events import Position
-from gatecast.storage.contract import Connection, Progress
+from gatecast.events import Action, Position, RecordedEvent
+from gatecast.storage.contract import Connection, Progress, ReadResult, Withheld
 
 _EPOCH = UUID(int=1)
 _CONNECTION = Connection(
@@ -45,6 +47,27 @@ def _subscription(recorder: _Recorder, closed: list[Subscription] | None = None)
         recorder=cast("Any", recorder),
         on_close=(closed if closed is not None else []).append,
     )
+
+
+def read_result(*offsets: int) -> ReadResult:
+    """Events at these offsets, and nothing behind them."""
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    events = [
+        RecordedEvent(
+            gateway_id="gw",
+            offset=offset,
+            event_id=UUID(int=offset),
+            type="route.changed",
+            action=Action.UPDATE,
+            entity_type="Route",
+            entity_id="a",
+            payload="{}",
+            originated_at=moment,
+            recorded_at=moment,
+        )
+        for offset in offsets
+    ]
+    return ReadResult(epoch=_EPOCH, events=events, head=offsets[-1], trimmed_through=0)
 
 
 def test_it_begins_with_everything_before_its_start_confirmed() -> None:
@@ -92,6 +115,34 @@ def test_a_rejection_that_is_not_stored_comes_again_after_the_end() -> None:
     subscription.close()
     subscription.outcome_stored(7)
     assert recorder.told[-1] == ("leave", 9, 6)
+
+
+def test_an_event_whose_rejection_will_not_be_stored_comes_again_on_another_connection() -> None:
+    subscription = _subscription(_Recorder())
+    subscription.set_aside(7)
+    subscription.outcome_dropped()
+    with pytest.raises(SubscriptionClosed, match="restarting"):
+        subscription.take_now(1)
+
+
+def test_nothing_more_is_taken_while_too_much_is_not_stored() -> None:
+    """A parked entity with a long backlog takes no more memory than another one."""
+    subscription = _subscription(_Recorder())
+    subscription.feed.accept(read_result(6, 7, 8))
+    for offset in range(100, 100 + MAX_UNSTORED - 1):
+        subscription.set_aside(offset)
+    [event] = subscription.take_now(10)
+    subscription.set_aside(event.offset)
+    assert subscription.take_now(10) == []
+    subscription.outcome_stored(100)
+    assert [event.offset for event in subscription.take_now(10)] == [7]
+
+
+def test_nothing_more_is_taken_while_too_much_is_parked() -> None:
+    subscription = _subscription(_Recorder())
+    subscription.feed.accept(read_result(6))
+    subscription.lot.fill(Withheld(parked=frozenset(("Route", str(number)) for number in range(MAX_PARKED))))
+    assert subscription.take_now(10) == []
 
 
 def test_closing_it_reports_once_for_the_last_time() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
+from uuid import UUID
 
 from gatecast.errors import StorageUnavailable, UnknownGateway
 from gatecast.events import Position
@@ -20,10 +21,11 @@ class PostgresPresence:
     def __init__(self, database: PostgresDatabase) -> None:
         self._database = database
 
-    async def renew_lease(self, pod_id: str, duration: timedelta) -> bool:
-        """Keep this pod alive for `duration` from now; False when it was not known."""
+    async def renew_lease(self, pod_id: str, duration: timedelta) -> UUID:
+        """Keep this pod alive for `duration` from now; the life that it has while it is known."""
         [row] = await self._database.fetch(QUERIES["renew_lease"], pod_id, duration)
-        return bool(row["known"])
+        life: UUID = row["life"]
+        return life
 
     async def end_lease(self, pod_id: str) -> None:
         """Remove the pod and its connections."""

@@ -65,7 +65,7 @@ DELETE FROM gatecast.connections
 SELECT current FROM gatecast.epoch
 
 -- name: renew_lease
-SELECT gatecast.renew_lease($1, $2) AS known
+SELECT gatecast.renew_lease($1, $2) AS life
 
 -- name: end_lease
 SELECT gatecast.end_lease($1)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from gatecast.errors import StorageUnavailable, UnknownGateway
 from gatecast.events import Position
@@ -31,7 +31,7 @@ class SqlitePresence:
         self._database = database
         self._clock = clock
 
-    async def renew_lease(self, pod_id: str, duration: timedelta) -> bool:
+    async def renew_lease(self, pod_id: str, duration: timedelta) -> UUID:
         """Keep this pod alive for `duration` from now; False when it was not known."""
         return await self._database.write(partial(_renew_lease, pod_id=pod_id, duration=duration, now=self._clock()))
 
@@ -91,9 +91,9 @@ class SqlitePresence:
         return await self._database.read(partial(_status, gateway_ids=gateway_ids, now=self._clock()))
 
 
-def _renew_lease(connection: sqlite3.Connection, pod_id: str, duration: timedelta, now: datetime) -> bool:
+def _renew_lease(connection: sqlite3.Connection, pod_id: str, duration: timedelta, now: datetime) -> UUID:
     known = select(connection, QUERIES["pod"], pod_id)
-    change(connection, QUERIES["renew_lease"], pod_id, now + duration)
+    [[life]] = select(connection, QUERIES["renew_lease"], pod_id, now + duration, uuid4())
     if known and known[0][0]:
         # While its lease had lapsed, its connections did not count, and positions may not have moved for them.
         returned = select(connection, QUERIES["connections_of_pod"], pod_id)
@@ -102,7 +102,7 @@ def _renew_lease(connection: sqlite3.Connection, pod_id: str, duration: timedelt
     _release(connection, select(connection, QUERIES["ended_with_their_pods"], pod_id))
     change(connection, QUERIES["forget_connections_of_dead_pods"], now - FORGET_AFTER)
     change(connection, QUERIES["forget_dead_pods"], now - FORGET_AFTER)
-    return bool(known)
+    return UUID(life)
 
 
 def _end_lease(connection: sqlite3.Connection, pod_id: str) -> None:
@@ -152,8 +152,9 @@ def _check_place(connection: sqlite3.Connection, gateway_id: str, start: Positio
     rows = select(connection, QUERIES["place_to_connect"], gateway_id)
     if not rows:
         raise UnknownGateway(gateway_id)
-    if rows[0][0] != str(start.epoch):
-        raise StorageUnavailable("a new epoch has begun meanwhile")
+    [[epoch, head]] = rows
+    if epoch != str(start.epoch) or head < start.offset:
+        raise StorageUnavailable("what it may continue from has changed just now")
 
 
 def _record_progress(connection: sqlite3.Connection, progress: Sequence[Progress]) -> None:

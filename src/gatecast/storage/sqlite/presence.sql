@@ -2,8 +2,8 @@
 SELECT lease_until <= now() FROM pods WHERE pod_id = $1
 
 -- name: renew_lease
-INSERT INTO pods (pod_id, lease_until) VALUES ($1, $2)
-ON CONFLICT (pod_id) DO UPDATE SET lease_until = excluded.lease_until
+INSERT INTO pods (pod_id, lease_until, life) VALUES ($1, $2, $3)
+ON CONFLICT (pod_id) DO UPDATE SET lease_until = excluded.lease_until RETURNING life
 
 -- name: ended_with_their_pods
 -- $1 is a pod that lives. A pod without a row was forgotten, perhaps just when somebody connected to it.
@@ -29,8 +29,8 @@ FROM gateway_streams AS s CROSS JOIN epoch
 WHERE s.gateway_id = $1
 
 -- name: place_to_connect
--- The present epoch, if the gateway is registered.
-SELECT epoch.current FROM gateway_streams CROSS JOIN epoch WHERE gateway_id = $1
+-- The present epoch and the end of the log, if the gateway is registered.
+SELECT epoch.current, head FROM gateway_streams CROSS JOIN epoch WHERE gateway_id = $1
 
 -- name: set_position
 -- The client knows best where it stands, so this also moves back; `sent` is how far anybody got in this epoch.

@@ -105,6 +105,7 @@ class Rows:
     cursors: dict[tuple[str, str], Cursor] = field(default_factory=dict)
     connections: dict[str, ConnectionRow] = field(default_factory=dict)
     leases: dict[str, datetime] = field(default_factory=dict)
+    lives: dict[str, UUID] = field(default_factory=dict)
     #: By gateway, replica and offset.
     outcomes: dict[tuple[str, str, int], OutcomeKind] = field(default_factory=dict)
 
@@ -433,11 +434,12 @@ class SimulatedPresence:
     def _rows(self) -> Rows:
         return self._database.rows
 
-    async def renew_lease(self, pod_id: str, duration: timedelta) -> bool:
+    async def renew_lease(self, pod_id: str, duration: timedelta) -> UUID:
         """Keep this pod alive."""
 
-        def renew() -> bool:
-            known, now = pod_id in self._rows.leases, self._database.now()
+        def renew() -> UUID:
+            now = self._database.now()
+            life = self._rows.lives.setdefault(pod_id, self._database.uuid())
             leases = self._rows.leases
             leases[pod_id] = now + duration
             returned = self._of_pods({pod_id})
@@ -446,7 +448,7 @@ class SimulatedPresence:
             self._advance_all(returned)
             forgotten = {row.connection.pod_id for row in self._rows.connections.values()} - leases.keys()
             self._release(forgotten | {name for name, until in leases.items() if until <= now})
-            return known
+            return life
 
         return await self._link.call(renew)
 
@@ -455,6 +457,7 @@ class SimulatedPresence:
 
         def end() -> None:
             self._rows.leases.pop(pod_id, None)
+            self._rows.lives.pop(pod_id, None)
             self._release({pod_id})
             for row in self._of_pods({pod_id}):
                 del self._rows.connections[row.connection.connection_id]
@@ -515,6 +518,8 @@ class SimulatedPresence:
     ) -> None:
         if start.epoch != self._rows.epoch:
             raise StorageUnavailable("its history was replaced just now")
+        if start.offset > self._rows.streams[connection.gateway_id].head:
+            raise StorageUnavailable("its log ends before that by now")
         key = (connection.gateway_id, connection.replica)
         before = self._rows.cursors.get(key)
         if before is not None and before.resync_reason == PARKED and resync_reason is None:

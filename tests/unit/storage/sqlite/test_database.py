@@ -143,7 +143,7 @@ async def test_a_transaction_that_lost_a_statement_to_a_full_disk_stays_whole_or
                 await transaction.execute("INSERT INTO note VALUES (1)")
                 with pytest.raises(StorageUnavailable):
                     await transaction.execute(
-                        "INSERT INTO pods (pod_id, lease_until) VALUES (hex(zeroblob(1000000)), '')"
+                        "INSERT INTO pods (pod_id, lease_until, life) VALUES (hex(zeroblob(1000000)), '', '')"
                     )
                 await transaction.execute("INSERT INTO note VALUES (2)")
         assert await _rows(storage) in ([], [1, 2])

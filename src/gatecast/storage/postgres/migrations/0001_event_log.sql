@@ -54,7 +54,9 @@ CREATE TABLE gatecast.cursors (
 
 CREATE TABLE gatecast.pods (
     pod_id      text PRIMARY KEY,
-    lease_until timestamptz NOT NULL
+    lease_until timestamptz NOT NULL,
+    -- Of this row: a pod that was forgotten and comes back has another one.
+    life        uuid NOT NULL DEFAULT gen_random_uuid()
 );
 
 CREATE TABLE gatecast.connections (
@@ -330,9 +332,11 @@ CREATE FUNCTION gatecast.connect(
 ) RETURNS boolean LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 BEGIN
-    -- The key-share lock makes a concurrent deletion of the gateway wait, or makes us find it gone.
+    -- The key-share lock makes a concurrent deletion of the gateway wait, or makes us find it gone. A log that ends
+    -- before the start is another one, of a gateway that was registered again.
     PERFORM FROM gatecast.gateway_streams s
-    WHERE s.gateway_id = p_gateway_id AND p_epoch = (SELECT e.current FROM gatecast.epoch e) FOR KEY SHARE;
+    WHERE s.gateway_id = p_gateway_id AND s.head >= p_start AND p_epoch = (SELECT e.current FROM gatecast.epoch e)
+    FOR KEY SHARE;
     IF NOT FOUND THEN
         RETURN false;
     END IF;
@@ -414,9 +418,9 @@ BEGIN
     PERFORM gatecast.advance_positions(gateway_ids, replicas);
 END $$;
 
--- Keep a pod alive; tell whether it was known. Looks after what dead pods left: their connections no longer hold
+-- Keep a pod alive and return its life. Looks after what dead pods left: their connections no longer hold
 -- positions back, and long after its death a pod is forgotten.
-CREATE FUNCTION gatecast.renew_lease(p_pod_id text, p_duration interval) RETURNS boolean LANGUAGE plpgsql
+CREATE FUNCTION gatecast.renew_lease(p_pod_id text, p_duration interval) RETURNS uuid LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 DECLARE
     known boolean := EXISTS (SELECT FROM gatecast.pods p WHERE p.pod_id = p_pod_id);
@@ -424,9 +428,10 @@ DECLARE
     returned text[] := ARRAY(SELECT p.pod_id FROM gatecast.pods p WHERE p.pod_id = p_pod_id AND p.lease_until <= now());
     ended text[];
     forgotten text[];
+    present_life uuid;
 BEGIN
-    INSERT INTO gatecast.pods (pod_id, lease_until) VALUES (p_pod_id, now() + p_duration)
-    ON CONFLICT (pod_id) DO UPDATE SET lease_until = excluded.lease_until;
+    INSERT INTO gatecast.pods AS p (pod_id, lease_until) VALUES (p_pod_id, now() + p_duration)
+    ON CONFLICT (pod_id) DO UPDATE SET lease_until = excluded.lease_until RETURNING p.life INTO present_life;
     -- One renewal does it for all, and once for each death: whoever finds a pod locked leaves it to the other.
     ended := ARRAY(
         SELECT p.pod_id FROM gatecast.pods p
@@ -446,7 +451,7 @@ BEGIN
         PERFORM gatecast.settle_pods(returned, ended, forgotten);
         DELETE FROM gatecast.pods WHERE pod_id = ANY (forgotten);
     END IF;
-    RETURN known;
+    RETURN present_life;
 END $$;
 
 -- Remove a pod that has shut down in order, with its connections.

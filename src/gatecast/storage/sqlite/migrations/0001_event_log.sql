@@ -62,7 +62,9 @@ CREATE TABLE cursors (
 
 CREATE TABLE pods (
     pod_id      text PRIMARY KEY,
-    lease_until text NOT NULL
+    lease_until text NOT NULL,
+    -- Of this row: a pod that was forgotten and comes back has another one.
+    life        text NOT NULL
 ) WITHOUT ROWID;
 
 CREATE TABLE connections (

@@ -10,10 +10,12 @@ from pydantic import Field, model_validator
 from gatecast.controlplane.documents.artifact import FIRST_VERSION, Artifact, content, contents
 from gatecast.controlplane.documents.contexts import RootContext, check_paths, default_context
 from gatecast.controlplane.documents.policies import (
+    CheckedPolicy,
     LegacyPolicy,
     OperationPolicy,
     Policy,
     PolicyReference,
+    checked,
     most_specific_first,
 )
 from gatecast.controlplane.documents.protection import API_KEY_AUTH, Security
@@ -85,3 +87,9 @@ class LlmArtifact(Artifact):
             self.policies,
         )
         return (policy.reference() for policies in lists for policy in policies)
+
+    def checked_policies(self) -> Iterator[CheckedPolicy]:
+        """Those for every request, also where other words stand for them."""
+        for policy in self.security.policies():
+            yield CheckedPolicy(place="security.apiKey", policy=policy)
+        yield from checked("globalPolicies", self.global_policies)

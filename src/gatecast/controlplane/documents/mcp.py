@@ -24,7 +24,7 @@ from gatecast.controlplane.documents.contexts import Context, default_context
 from gatecast.controlplane.documents.credentials import Auth
 from gatecast.controlplane.documents.document import Part
 from gatecast.controlplane.documents.kinds import Kind
-from gatecast.controlplane.documents.policies import Policy, PolicyReference
+from gatecast.controlplane.documents.policies import CheckedPolicy, Policy, PolicyReference, checked
 from gatecast.controlplane.documents.refusals import refused
 from gatecast.controlplane.documents.texts import ApiName, ApiVersion, Text, Vhost
 from gatecast.controlplane.documents.upstreams import McpUpstream, Resilience, UpstreamDefinition, check_references
@@ -131,3 +131,7 @@ class McpProxy(Artifact):
         if self.upstream.auth is not None:
             yield SET_HEADERS
         yield from (policy.reference() for policy in self.policies)
+
+    def checked_policies(self) -> Iterator[CheckedPolicy]:
+        """All of them."""
+        return checked("policies", self.policies)

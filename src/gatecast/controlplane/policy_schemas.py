@@ -27,7 +27,7 @@ MAX_SCHEMA_VALUES = 2_000
 MAX_SCHEMA_DEPTH = 40
 
 #: So much is compared of one document, which takes less than half a second in the worst case.
-MAX_COMPARISONS = 100_000
+MAX_COMPARISONS = 50_000
 
 #: What a pattern costs, and reading a value of a schema, in comparisons of other keywords.
 _PATTERN_WEIGHT = 50

@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from gatecast.controlplane.artifact_store import ARTIFACTS, StoredArtifact, reference_to
 from gatecast.controlplane.documents import (
     BUILT_IN_TEMPLATES,
+    Artifact,
     Kind,
     LlmProvider,
     required_policies,
 )
 from gatecast.controlplane.families import MCP_PROXY
+from gatecast.controlplane.imports import IMPORTS
 from gatecast.controlplane.offered_policies import OfferedPolicies
 from gatecast.controlplane.placements import PLACEMENTS
 from gatecast.errors import Conflict
@@ -39,6 +41,7 @@ async def check_offer(
             there, or it would keep a credential.
     """
     await _check_name(transaction, artifact, gateway_id)
+    await _check_namesake(transaction, artifact, gateway_id)
     _check_kept_credential(artifact, before)
     await _check_template(transaction, artifact, gateway_id)
     references = {provider_id: reference_to(provider) for provider_id, provider in providers.items()}
@@ -67,6 +70,49 @@ def _check_kept_credential(artifact: StoredArtifact, before: StoredArtifact | No
             "gateways keep the credential of an MCP proxy; delete the proxy and create it again without one",
             field="upstream.auth",
         )
+
+
+async def check_known_template(
+    transaction: Transaction, organization: str, document: Artifact, before: Artifact | None = None
+) -> None:
+    """See to it that a template exists when a document names it first; it may be deleted while providers are on it.
+
+    Raises:
+        Conflict: it is neither built in, nor the organization's own, nor did a gateway of it show one.
+    """
+    template = _template_of(document)
+    if template in (None, _template_of(before)) or template in _BUILT_IN:
+        return
+    if await transaction.fetch_one(IMPORTS["known_template"], organization, template) is None:
+        raise Conflict(
+            f'there is no template "{template}", and no gateway has shown one; choose another, or make it first',
+            field="template",
+        )
+
+
+def _template_of(document: Artifact | None) -> str | None:
+    return document.template if isinstance(document, LlmProvider) else None
+
+
+async def _check_namesake(transaction: Transaction, artifact: StoredArtifact, gateway_id: str) -> None:
+    """See to it that the gateway has nothing of its own under the artifact's handle, or its name and version.
+
+    Only what it runs counts. What it announces as undeployed may still be there, and then it refuses the artifact and
+    says so; but it announces what it deletes in the same words (gateway-protocol.md 3.7), does not announce it again,
+    and nothing could be deployed in its place any more.
+    """
+    noun, document = artifact.family.noun, artifact.document
+    values = (gateway_id, artifact.family.kind, artifact.id, artifact.handle, document.name, document.version)
+    row = await transaction.fetch_one(IMPORTS["namesake"], *values)
+    if row is None:
+        return
+    same_handle = row["handle"] == artifact.handle
+    taken = "this handle" if same_handle else f'the name "{document.name}" {document.version}'
+    raise Conflict(
+        f'on gateway {gateway_id} the {noun} "{row["handle"]}", which was made there, has {taken}; '
+        "rename or delete it there, or choose another one",
+        field="handle" if same_handle else "name",
+    )
 
 
 async def _check_template(transaction: Transaction, artifact: StoredArtifact, gateway_id: str) -> None:

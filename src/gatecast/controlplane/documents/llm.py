@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from gatecast.controlplane.documents.artifact import FIRST_VERSION, Artifact, content, contents
-from gatecast.controlplane.documents.contexts import RootContext, check_paths, default_context
+from gatecast.controlplane.documents.contexts import LlmContext, check_paths, default_context
 from gatecast.controlplane.documents.policies import (
     CheckedPolicy,
     LegacyPolicy,
@@ -29,7 +29,7 @@ class LlmArtifact(Artifact):
 
     name: LlmName
     version: LlmVersion = FIRST_VERSION
-    context: RootContext = Field(default_factory=default_context)
+    context: LlmContext = Field(default_factory=default_context)
     vhost: Vhost | None = None
     resilience: Resilience | None = None
     security: Security = Security()

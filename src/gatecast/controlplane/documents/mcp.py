@@ -20,7 +20,7 @@ from gatecast.controlplane.documents.artifact import (
     content,
     contents,
 )
-from gatecast.controlplane.documents.contexts import Context, default_context
+from gatecast.controlplane.documents.contexts import ApiContext, default_context
 from gatecast.controlplane.documents.credentials import Auth
 from gatecast.controlplane.documents.document import Part
 from gatecast.controlplane.documents.kinds import Kind
@@ -82,7 +82,7 @@ class McpProxy(Artifact):
     version: ApiVersion = FIRST_VERSION
     vhost: Vhost | None = None
     #: May be left out where there is a vhost.
-    context: Context | None = Field(default_factory=_context_without_vhost)
+    context: ApiContext | None = Field(default_factory=_context_without_vhost)
     spec_version: Literal["2025-06-18", "2025-11-25"] | None = None
     upstream: McpUpstream
     upstream_definitions: tuple[UpstreamDefinition, ...] = ()

@@ -15,7 +15,7 @@ from gatecast.controlplane.documents.artifact import (
     content,
     contents,
 )
-from gatecast.controlplane.documents.contexts import RootContext, check_paths, default_context
+from gatecast.controlplane.documents.contexts import ApiContext, check_paths, default_context
 from gatecast.controlplane.documents.document import Part
 from gatecast.controlplane.documents.kinds import Kind
 from gatecast.controlplane.documents.policies import CheckedPolicy, Policy, PolicyReference, checked
@@ -91,7 +91,7 @@ class RestApi(Artifact):
 
     name: ApiName
     version: ApiVersion = FIRST_VERSION
-    context: RootContext = Field(default_factory=default_context)
+    context: ApiContext = Field(default_factory=default_context)
     upstream: RestUpstream
     upstream_definitions: tuple[UpstreamDefinition, ...] = ()
     vhosts: Hosts | None = None

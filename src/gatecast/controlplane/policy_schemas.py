@@ -12,7 +12,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from jsonschema import Draft7Validator, FormatChecker, SchemaError, ValidationError
 from jsonschema.protocols import Validator
@@ -22,9 +22,11 @@ from gatecast.controlplane.text_patterns import text_pattern
 from gatecast.errors import shorten
 from gatecast.telemetry import get_logger
 
-#: Most values in a schema, and how deep they are nested: the ones that gateways bring along have some hundred, 10 deep.
-MAX_SCHEMA_VALUES = 2_000
+#: Most values in a schema, where 64 characters count as one more, and how deep they are nested: those that gateways
+#: bring along have some hundred, 10 deep.
+MAX_SCHEMA_SIZE = 2_000
 MAX_SCHEMA_DEPTH = 40
+_CHARACTERS = 64
 
 #: So much is compared of one document, which takes less than half a second in the worst case.
 MAX_COMPARISONS = 50_000
@@ -76,7 +78,7 @@ class PolicySchema:
 
     def cost(self, params: object) -> int:
         """Most comparisons that these parameters take: each part of the schema may meet each of their values."""
-        return self._weight * sum(1 for _ in _values(params, 0))
+        return self._weight * sum(part.size for part in _parts(params))
 
     def broken_rule(self, params: dict[str, Any]) -> BrokenRule | None:
         """The first rule that parameters break."""
@@ -96,7 +98,7 @@ class Comparisons:
 
     def broken_rule(self, schema: object, params: dict[str, Any]) -> BrokenRule | None:
         """The first rule of a schema that parameters break, as far as that can be told."""
-        self._left -= _READING_WEIGHT * sum(1 for _ in islice(_depths(schema, 0), MAX_SCHEMA_VALUES))
+        self._left -= _READING_WEIGHT * sum(part.size for part in islice(_parts(schema), MAX_SCHEMA_SIZE))
         found = policy_schema(schema) if self._left >= 0 else None
         if found is None:
             return None
@@ -123,31 +125,40 @@ def _read(text: str) -> PolicySchema | None:
     applied, _ = _loosened(schema)
     if isinstance(applied, bool):
         return None
-    weight = sum(_PATTERN_WEIGHT if name == "pattern" else 1 for name in _values(applied, 0))
+    weight = sum(_PATTERN_WEIGHT if part.name == "pattern" else part.size for part in _parts(applied))
     return PolicySchema(_ParameterValidator(applied), weight)
 
 
 def _is_small(schema: object) -> bool:
-    for count, depth in enumerate(_depths(schema, 0)):
-        if count >= MAX_SCHEMA_VALUES or depth >= MAX_SCHEMA_DEPTH:
+    size = 0
+    for part in _parts(schema):
+        size += part.size
+        if size > MAX_SCHEMA_SIZE or part.depth > MAX_SCHEMA_DEPTH:
             return False
     return True
 
 
-def _depths(value: object, depth: int) -> Iterator[int]:
-    """The depth of each value; a generator, so that nothing behind a limit is looked at."""
-    yield depth
-    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-    for item in items:
-        yield from _depths(item, depth + 1)
+class _Part(NamedTuple):
+    """A value inside of another one."""
+
+    #: Empty for an element of a list.
+    name: str
+    depth: int
+    size: int
 
 
-def _values(value: object, name: str | int) -> Iterator[str | int]:
-    """The name or the index of each value, at any depth."""
-    yield name
-    pairs = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-    for each, item in pairs:
-        yield from _values(item, each)
+def _parts(value: object, name: str = "", depth: int = 0) -> Iterator[_Part]:
+    """A value and all inside of it that is not too deep; a generator, so that nothing behind a limit is looked at."""
+    text = len(value) if isinstance(value, str) else 0
+    yield _Part(name, depth, 1 + (len(name) + text) // _CHARACTERS)
+    if depth > MAX_SCHEMA_DEPTH:
+        return
+    if isinstance(value, Mapping):
+        for each, item in value.items():
+            yield from _parts(item, str(each), depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _parts(item, "", depth + 1)
 
 
 # --- what is applied of a schema --------------------------------------------------------------------------------------

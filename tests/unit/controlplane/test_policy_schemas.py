@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gatecast.controlplane.policy_schemas import MAX_SCHEMA_DEPTH, MAX_SCHEMA_VALUES, Comparisons, policy_schema
+from gatecast.controlplane.policy_schemas import MAX_SCHEMA_DEPTH, MAX_SCHEMA_SIZE, Comparisons, policy_schema
 
 _LIMITS = {
     "type": "object",
@@ -139,8 +139,9 @@ def _deep(levels: int) -> dict[str, Any]:
         {"properties": {"a": {"pattern": "[[:alpha:]]"}}},
         {"patternProperties": {"(": {"type": "integer"}}},
         {"properties": {"a": {"multipleOf": 1e-320}}},
-        _deep(MAX_SCHEMA_DEPTH),
-        {"properties": {str(n): {"type": "integer"} for n in range(MAX_SCHEMA_VALUES)}},
+        _deep(MAX_SCHEMA_DEPTH + 1),
+        {"type": "object", "required": ["n"], "description": "long " * 40_000},
+        {"properties": {str(n): {"type": "integer"} for n in range(MAX_SCHEMA_SIZE)}},
     ],
 )
 def test_an_unusable_schema_refuses_nothing_and_fetches_nothing(
@@ -167,3 +168,17 @@ def test_one_document_is_compared_for_a_moment_only() -> None:
     for _ in range(100):
         comparisons.broken_rule(schema, {str(n): "text" for n in range(1_000)})
     assert comparisons.broken_rule(schema, {"0": 1}) is None
+
+
+@pytest.mark.timeout(10)
+def test_an_endless_schema_is_left_alone() -> None:
+    schema: Any = {}
+    for _ in range(50_000):
+        schema = {"not": schema}
+    assert Comparisons().broken_rule(schema, {}) is None
+
+
+def test_long_texts_cost_more() -> None:
+    schema = policy_schema({"properties": {"a": {"anyOf": [{"type": "integer"}] * 100}}})
+    assert schema is not None
+    assert schema.cost({"a": "x" * 64_000}) > 100 * schema.cost({"a": "x"})

@@ -100,6 +100,8 @@ class Imports:
         kind, handle = _text(configuration, "kind"), _text(configuration.get("metadata"), "name")
         for replaced in known.replaced_by(local_id, kind, handle):
             await transaction.execute(IMPORTS["forget_imported"], gateway_id, replaced)
+        if known.is_full(local_id):
+            await self._make_room(transaction, gateway_id, known)
         artifact_id = known.id_of(local_id, kind, handle)
         if artifact_id is None:
             return ImportResult("", status, f"a gateway shows at most {MAX_IMPORTED:,} artifacts of its own")
@@ -117,6 +119,13 @@ class Imports:
             _text(item, "deployedAt"),
         )
         return ImportResult(artifact_id, status)
+
+    async def _make_room(self, transaction: Transaction, gateway_id: str, known: _Known) -> None:
+        """What was undeployed longest ago is most likely deleted, which gateways announce in the same words."""
+        row = await transaction.fetch_one(IMPORTS["oldest_undeployed"], gateway_id)
+        if row is not None:
+            known.forget(row["local_id"])
+            await transaction.execute(IMPORTS["forget_imported"], gateway_id, row["local_id"])
 
     async def of_gateway(self, gateway_id: str) -> list[ImportedArtifact]:
         """What a gateway has announced, by kind and handle."""
@@ -141,13 +150,21 @@ class _Known:
         """Forget what cannot be there any more beside this artifact, and tell its ids."""
         replaced = self._local_ids.get((kind, handle), set()) - {local_id} if handle else set()
         for each in replaced:
-            self._local_ids[kind, handle].discard(each)
-            del self._ids[each], self._names[each]
+            self.forget(each)
         return sorted(replaced)
+
+    def forget(self, local_id: str) -> None:
+        """It is not shown any more."""
+        self._local_ids[self._names.pop(local_id)].discard(local_id)
+        del self._ids[local_id]
+
+    def is_full(self, local_id: str) -> bool:
+        """Whether there is no room for this artifact."""
+        return local_id not in self._ids and len(self._ids) >= MAX_IMPORTED
 
     def id_of(self, local_id: str, kind: str, handle: str) -> str | None:
         """The id here of an artifact, new or not; None when there are too many."""
-        if local_id not in self._ids and len(self._ids) >= MAX_IMPORTED:
+        if self.is_full(local_id):
             return None
         before = self._names.get(local_id)
         if before is not None:

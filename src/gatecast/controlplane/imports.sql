@@ -9,6 +9,10 @@ SELECT artifact_id FROM gatecast_placements WHERE gateway_id = $1
 -- name: forget_imported
 DELETE FROM gatecast_imported_artifacts WHERE gateway_id = $1 AND local_id = $2
 
+-- name: oldest_undeployed
+SELECT local_id FROM gatecast_imported_artifacts
+WHERE gateway_id = $1 AND status = 'undeployed' ORDER BY updated_at, local_id LIMIT 1
+
 -- name: store_imported
 INSERT INTO gatecast_imported_artifacts (gateway_id, local_id, id, kind, handle, name, artifact_version, status,
                                          configuration, deployed_at, created_at, updated_at)

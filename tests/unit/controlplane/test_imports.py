@@ -100,6 +100,15 @@ async def test_beyond_the_limit_what_is_new_is_refused_and_what_is_known_is_not(
         assert {each.local_id for each in await _shown(site)} == {"1", "4"}
 
 
+async def test_what_was_undeployed_longest_ago_makes_room(open_hub: OpenHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imports, "MAX_IMPORTED", 3)
+    async with Site.open(open_hub()) as site:
+        await _announce(site, _item("1", "a"), _item("2", "b", status="undeployed"))
+        await _announce(site, _item("3", "c", status="undeployed"))
+        assert not (await _announce(site, _item("4", "d")))["4"]
+        assert {each.local_id for each in await _shown(site)} == {"1", "3", "4"}
+
+
 async def test_what_is_ours_is_not_shown_as_made_there(open_hub: OpenHub) -> None:
     async with Site.open(open_hub()) as site:
         api = await site.make(REST_API)

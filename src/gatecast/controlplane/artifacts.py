@@ -11,7 +11,7 @@ from gatecast.controlplane.change import Change, begin_change
 from gatecast.controlplane.documents import Artifact, Kind, LlmProvider, check_handle, derive_handle
 from gatecast.controlplane.families import LLM_PROVIDER, Family
 from gatecast.controlplane.keys import ApiKey
-from gatecast.controlplane.offers import check_offer
+from gatecast.controlplane.offers import check_known_template, check_offer
 from gatecast.controlplane.placements import (
     MAX_REVISIONS,
     PLACEMENTS,
@@ -137,6 +137,7 @@ class Artifacts:
             await change.lock_names(organization)
             await _check_name(change, organization, family, document)
             handle = await _free_handle(change, organization, family, document, handle)
+            await check_known_template(change.transaction, organization, document)
             await self._store.lock_providers(change, organization, document)
             artifact = await self._store.insert(change, organization, family, handle, document)
             await self._run_on(change, artifact, gateways)
@@ -163,6 +164,7 @@ class Artifacts:
                 await self._rerun(change, artifact, edit, everywhere=False)
                 return artifact
             await _check_name(change, organization, family, wanted, artifact_id)
+            await check_known_template(change.transaction, organization, wanted, artifact.document)
             changed = await self._store.update(change, artifact, wanted)
             await self._rerun(change, changed, edit, everywhere=True)
         return changed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -77,16 +77,19 @@ class Imports:
         async with self._database.transaction() as transaction:
             # One import of a gateway at a time, so that they agree on ids.
             await transaction.execute(QUERIES["lock_gateway"], organization, gateway_id)
-            rows = await transaction.fetch(IMPORTS["imported"], gateway_id)
-            known = {row["local_id"]: row["id"] for row in rows}
-            for item in items:
+            own = {row["artifact_id"] for row in await transaction.fetch(IMPORTS["own_artifacts"], gateway_id)}
+            known = _Known(await transaction.fetch(IMPORTS["imported"], gateway_id))
+            # What runs comes last, and so replaces what is announced as gone.
+            for item in sorted(items, key=lambda each: _text(each, "status") == "deployed"):
                 local_id = _text(item, "dpid")
-                if local_id:
+                if local_id in own:
+                    results[local_id] = ImportResult(local_id, _text(item, "status"))
+                elif local_id:
                     results[local_id] = await self._store_one(transaction, gateway_id, item, known)
         return results
 
     async def _store_one(
-        self, transaction: Transaction, gateway_id: str, item: Mapping[str, Any], known: dict[str, str]
+        self, transaction: Transaction, gateway_id: str, item: Mapping[str, Any], known: _Known
     ) -> ImportResult:
         local_id, status = _text(item, "dpid"), _text(item, "status")
         if not self._sealer.has_key:
@@ -94,26 +97,85 @@ class Imports:
         configuration = item.get("configuration")
         if not isinstance(configuration, dict) or status not in _STATUSES:
             return ImportResult("", status, "it needs a configuration, and a status that is deployed or undeployed")
-        if local_id not in known and len(known) >= MAX_IMPORTED:
+        kind, handle = _text(configuration, "kind"), _text(configuration.get("metadata"), "name")
+        for replaced in known.replaced_by(local_id, kind, handle):
+            await transaction.execute(IMPORTS["forget_imported"], gateway_id, replaced)
+        if known.is_full(local_id):
+            await self._make_room(transaction, gateway_id, known)
+        artifact_id = known.id_of(local_id, kind, handle)
+        if artifact_id is None:
             return ImportResult("", status, f"a gateway shows at most {MAX_IMPORTED:,} artifacts of its own")
-        artifact_id = known.setdefault(local_id, str(uuid4()))
         await transaction.execute(
             IMPORTS["store_imported"],
             gateway_id,
             local_id,
             artifact_id,
-            _text(configuration, "kind"),
-            _text(configuration.get("metadata"), "name"),
+            kind,
+            handle,
             _text(configuration.get("spec"), "displayName"),
+            _text(configuration.get("spec"), "version"),
             status,
             self._sealer.seal(json.dumps(configuration), place=import_place(artifact_id)),
             _text(item, "deployedAt"),
         )
         return ImportResult(artifact_id, status)
 
+    async def _make_room(self, transaction: Transaction, gateway_id: str, known: _Known) -> None:
+        """What was undeployed longest ago is most likely deleted, which gateways announce in the same words."""
+        row = await transaction.fetch_one(IMPORTS["oldest_undeployed"], gateway_id)
+        if row is not None:
+            known.forget(row["local_id"])
+            await transaction.execute(IMPORTS["forget_imported"], gateway_id, row["local_id"])
+
     async def of_gateway(self, gateway_id: str) -> list[ImportedArtifact]:
         """What a gateway has announced, by kind and handle."""
         return [_imported(row) for row in await self._database.fetch(IMPORTS["imported"], gateway_id)]
+
+
+class _Known:
+    """What a gateway has announced so far, by its own ids.
+
+    A gateway has one artifact of a kind and a handle. When it announces another one of them, the former is gone, and
+    with it, where a gateway does not keep its database, the id that it had until its last start.
+    """
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._ids: dict[str, str] = {}
+        self._names: dict[str, tuple[str, str]] = {}
+        self._local_ids: dict[tuple[str, str], set[str]] = {}
+        for row in rows:
+            self._add(row["local_id"], row["id"], (row["kind"], row["handle"]))
+
+    def replaced_by(self, local_id: str, kind: str, handle: str) -> list[str]:
+        """Forget what cannot be there any more beside this artifact, and tell its ids."""
+        replaced = self._local_ids.get((kind, handle), set()) - {local_id} if handle else set()
+        for each in replaced:
+            self.forget(each)
+        return sorted(replaced)
+
+    def forget(self, local_id: str) -> None:
+        """It is not shown any more."""
+        self._local_ids[self._names.pop(local_id)].discard(local_id)
+        del self._ids[local_id]
+
+    def is_full(self, local_id: str) -> bool:
+        """Whether there is no room for this artifact."""
+        return local_id not in self._ids and len(self._ids) >= MAX_IMPORTED
+
+    def id_of(self, local_id: str, kind: str, handle: str) -> str | None:
+        """The id here of an artifact, new or not; None when there are too many."""
+        if self.is_full(local_id):
+            return None
+        before = self._names.get(local_id)
+        if before is not None:
+            self._local_ids[before].discard(local_id)
+        self._add(local_id, self._ids.get(local_id) or str(uuid4()), (kind, handle))
+        return self._ids[local_id]
+
+    def _add(self, local_id: str, artifact_id: str, name: tuple[str, str]) -> None:
+        self._ids[local_id] = artifact_id
+        self._names[local_id] = name
+        self._local_ids.setdefault(name, set()).add(local_id)
 
 
 def import_place(artifact_id: str) -> str:

@@ -2,10 +2,35 @@
 SELECT id, local_id, kind, handle, name, status, deployed_at, created_at, updated_at
 FROM gatecast_imported_artifacts WHERE gateway_id = $1 ORDER BY kind, handle, local_id
 
+-- name: own_artifacts
+-- What the gateway has been told of: it may announce that, too.
+SELECT artifact_id FROM gatecast_placements WHERE gateway_id = $1
+
+-- name: forget_imported
+DELETE FROM gatecast_imported_artifacts WHERE gateway_id = $1 AND local_id = $2
+
+-- name: oldest_undeployed
+SELECT local_id FROM gatecast_imported_artifacts
+WHERE gateway_id = $1 AND status = 'undeployed' ORDER BY updated_at, local_id LIMIT 1
+
 -- name: store_imported
-INSERT INTO gatecast_imported_artifacts (gateway_id, local_id, id, kind, handle, name, status, configuration,
-                                         deployed_at, created_at, updated_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now(), now())
+INSERT INTO gatecast_imported_artifacts (gateway_id, local_id, id, kind, handle, name, artifact_version, status,
+                                         configuration, deployed_at, created_at, updated_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, now(), now())
 ON CONFLICT (gateway_id, local_id) DO UPDATE SET kind = excluded.kind, handle = excluded.handle,
-    name = excluded.name, status = excluded.status, configuration = excluded.configuration,
-    deployed_at = excluded.deployed_at, updated_at = excluded.updated_at
+    name = excluded.name, artifact_version = excluded.artifact_version, status = excluded.status,
+    configuration = excluded.configuration, deployed_at = excluded.deployed_at, updated_at = excluded.updated_at
+
+-- name: namesake
+-- What a gateway runs of its own under this handle, or under this name and version.
+SELECT handle, name, artifact_version FROM gatecast_imported_artifacts
+WHERE gateway_id = $1 AND kind = $2 AND local_id <> $3 AND status = 'deployed'
+  AND (handle = $4 OR (name = $5 AND artifact_version = $6))
+ORDER BY local_id LIMIT 1
+
+-- name: known_template
+-- Made by an organization, or shown by one of its gateways.
+SELECT handle FROM gatecast_llm_provider_templates WHERE organization = $1 AND handle = $2
+UNION
+SELECT i.handle FROM gatecast_imported_artifacts AS i JOIN gatecast_gateways AS g ON g.id = i.gateway_id
+WHERE g.organization = $1 AND i.handle = $2 AND i.kind = 'LlmProviderTemplate' AND i.status = 'deployed'

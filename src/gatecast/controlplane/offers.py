@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from gatecast.controlplane.artifact_store import ARTIFACTS, StoredArtifact, reference_to
 from gatecast.controlplane.documents import (
     BUILT_IN_TEMPLATES,
+    Artifact,
     Kind,
     LlmProvider,
-    PolicyReference,
     required_policies,
 )
 from gatecast.controlplane.families import MCP_PROXY
+from gatecast.controlplane.imports import IMPORTS
+from gatecast.controlplane.offered_policies import OfferedPolicies
 from gatecast.controlplane.placements import PLACEMENTS
 from gatecast.errors import Conflict
 from gatecast.storage.contract import Transaction
@@ -36,15 +37,18 @@ async def check_offer(
     last. A gateway that has not said yet which policies it knows is believed to know them all.
 
     Raises:
-        Conflict: a policy or a template is missing there, its name is taken there, or it would keep a credential.
+        Conflict: a policy or a template is missing there, a policy would not take its parameters, its name is taken
+            there, or it would keep a credential.
     """
     await _check_name(transaction, artifact, gateway_id)
+    await _check_namesake(transaction, artifact, gateway_id)
     _check_kept_credential(artifact, before)
     await _check_template(transaction, artifact, gateway_id)
     references = {provider_id: reference_to(provider) for provider_id, provider in providers.items()}
     required = required_policies(artifact.document, additional=references)
-    if required:
-        _check_policies(required, await _manifest(transaction, gateway_id), gateway_id)
+    if required and (offered := await _offered(transaction, gateway_id)) is not None:
+        offered.check_loaded(required)
+        offered.check_parameters(artifact.document.checked_policies())
 
 
 async def _check_name(transaction: Transaction, artifact: StoredArtifact, gateway_id: str) -> None:
@@ -68,6 +72,49 @@ def _check_kept_credential(artifact: StoredArtifact, before: StoredArtifact | No
         )
 
 
+async def check_known_template(
+    transaction: Transaction, organization: str, document: Artifact, before: Artifact | None = None
+) -> None:
+    """See to it that a template exists when a document names it first; it may be deleted while providers are on it.
+
+    Raises:
+        Conflict: it is neither built in, nor the organization's own, nor did a gateway of it show one.
+    """
+    template = _template_of(document)
+    if template in (None, _template_of(before)) or template in _BUILT_IN:
+        return
+    if await transaction.fetch_one(IMPORTS["known_template"], organization, template) is None:
+        raise Conflict(
+            f'there is no template "{template}", and no gateway has shown one; choose another, or make it first',
+            field="template",
+        )
+
+
+def _template_of(document: Artifact | None) -> str | None:
+    return document.template if isinstance(document, LlmProvider) else None
+
+
+async def _check_namesake(transaction: Transaction, artifact: StoredArtifact, gateway_id: str) -> None:
+    """See to it that the gateway has nothing of its own under the artifact's handle, or its name and version.
+
+    Only what it runs counts. What it announces as undeployed may still be there, and then it refuses the artifact and
+    says so; but it announces what it deletes in the same words (gateway-protocol.md 3.7), does not announce it again,
+    and nothing could be deployed in its place any more.
+    """
+    noun, document = artifact.family.noun, artifact.document
+    values = (gateway_id, artifact.family.kind, artifact.id, artifact.handle, document.name, document.version)
+    row = await transaction.fetch_one(IMPORTS["namesake"], *values)
+    if row is None:
+        return
+    same_handle = row["handle"] == artifact.handle
+    taken = "this handle" if same_handle else f'the name "{document.name}" {document.version}'
+    raise Conflict(
+        f'on gateway {gateway_id} the {noun} "{row["handle"]}", which was made there, has {taken}; '
+        "rename or delete it there, or choose another one",
+        field="handle" if same_handle else "name",
+    )
+
+
 async def _check_template(transaction: Transaction, artifact: StoredArtifact, gateway_id: str) -> None:
     """Templates cannot be sent to gateways: one that is not built in must have been made there."""
     document = artifact.document
@@ -82,25 +129,9 @@ async def _check_template(transaction: Transaction, artifact: StoredArtifact, ga
         )
 
 
-async def _manifest(transaction: Transaction, gateway_id: str) -> Mapping[str, Any] | None:
+async def _offered(transaction: Transaction, gateway_id: str) -> OfferedPolicies | None:
+    """What the gateway has said of its policies; None before it has."""
     row = await transaction.fetch_one(PLACEMENTS["manifest_of"], gateway_id)
     manifest = json.loads(row["manifest"]) if row and row["manifest"] else None
-    return manifest if isinstance(manifest, dict) else None
-
-
-def _check_policies(required: Iterable[PolicyReference], manifest: Mapping[str, Any] | None, gateway_id: str) -> None:
-    if manifest is None or not isinstance(policies := manifest.get("policies"), list):
-        return
-    named = [each for each in policies if isinstance(each, dict) and isinstance(each.get("name"), str)]
-    offered = {(each["name"], _major(each.get("version"))) for each in named}
-    names = {name for name, _ in offered}
-    for policy in sorted(required, key=str):
-        if (policy.name, policy.major) in offered or (policy.major is None and policy.name in names):
-            continue
-        shown = policy.name if policy.major is None else f"{policy.name} {policy.major}"
-        raise Conflict(f"gateway {gateway_id} does not offer the policy {shown}", field="gateways")
-
-
-def _major(version: object) -> str:
-    """`v1` of `v1.0.0`."""
-    return str(version).partition(".")[0]
+    entries = manifest.get("policies") if isinstance(manifest, dict) else None
+    return OfferedPolicies(gateway_id, entries) if isinstance(entries, list) else None

@@ -162,7 +162,9 @@ DELETE FROM gatecast_api_keys WHERE artifact_id = $1 AND revoked_at IS NOT NULL 
 SELECT manifest FROM gatecast_gateways WHERE id = $1
 
 -- name: imported_handle
-SELECT id FROM gatecast_imported_artifacts WHERE gateway_id = $1 AND kind = $2 AND handle = $3 LIMIT 1
+-- One that is undeployed may be deleted: gateways announce both in the same words (gateway-protocol.md 3.7).
+SELECT id FROM gatecast_imported_artifacts
+WHERE gateway_id = $1 AND kind = $2 AND handle = $3 AND status = 'deployed' LIMIT 1
 
 -- name: open_placements
 -- Whatever on a gateway waits for an acknowledgement, or is a deletion, which may be handled by now.

@@ -93,6 +93,18 @@ def test_it_takes(kind: str, place: str, value: object) -> None:
         ("LlmProvider", "spec.version", "1.x"),
         ("LlmProvider", "spec.context", "/_gateway-health/x"),
         ("LlmProvider", "spec.context", "/a/../_gateway-health"),
+        ("LlmProvider", "spec.accessControl.exceptions", [{"path": "/../_gateway-health", "methods": ["*"]}]),
+        (
+            "LlmProvider",
+            "spec.policies",
+            [{"name": "respond", "paths": [{"path": "/../_gateway-health", "methods": ["*"]}]}],
+        ),
+        ("RestApi", "spec.operations", [{"method": "GET", "path": "/../../_gateway-health"}]),
+        (
+            "RestApi",
+            "spec.operations",
+            [{"match": {"method": "GET", "path": {"value": "/x/../../../_gateway-health/ready", "type": "Exact"}}}],
+        ),
         ("LlmProvider", "spec.resilience", {"timeout": "5"}),
         ("LlmProvider", "spec.upstreamDefinitions", [{"name": "a b", "upstreams": [SERVER]}]),
         ("LlmProvider", "spec.upstreamDefinitions", [{"name": "a", "upstreams": []}]),

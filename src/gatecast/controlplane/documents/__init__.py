@@ -16,7 +16,7 @@ from gatecast.controlplane.documents.kinds import Kind
 from gatecast.controlplane.documents.llm_provider import LlmProvider
 from gatecast.controlplane.documents.llm_proxy import LlmProxy
 from gatecast.controlplane.documents.mcp import McpProxy
-from gatecast.controlplane.documents.policies import PolicyReference
+from gatecast.controlplane.documents.policies import CheckedPolicy, PolicyReference
 from gatecast.controlplane.documents.refusals import InvalidDocument
 from gatecast.controlplane.documents.rendering import credential_paths, render, required_policies, take_credentials
 from gatecast.controlplane.documents.rest_api import RestApi
@@ -32,6 +32,7 @@ __all__ = [
     "MASK",
     "MODELS",
     "Artifact",
+    "CheckedPolicy",
     "InvalidDocument",
     "Kind",
     "LlmProvider",

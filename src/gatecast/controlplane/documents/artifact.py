@@ -12,7 +12,7 @@ from pydantic import model_validator
 from gatecast.controlplane.documents.credentials import Auth
 from gatecast.controlplane.documents.document import Document, Part
 from gatecast.controlplane.documents.kinds import Kind
-from gatecast.controlplane.documents.policies import PolicyReference
+from gatecast.controlplane.documents.policies import CheckedPolicy, PolicyReference
 from gatecast.controlplane.documents.texts import Annotations, Description, Labels
 
 #: What `version` is when nothing is said.
@@ -74,6 +74,10 @@ class Artifact(Document):
     @abstractmethod
     def policies_needed(self, providers: Iterable[ProviderReference]) -> Iterator[PolicyReference]:
         """What a gateway must offer; `providers` are those of a proxy."""
+
+    def checked_policies(self) -> Iterator[CheckedPolicy]:
+        """Those whose parameters a gateway compares with its schemas; of others it reads name and version only."""
+        yield from ()
 
 
 def contents(parts: Iterable[Part]) -> list[dict[str, Any]]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import posixpath
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 from pydantic import AfterValidator, StringConstraints
 
@@ -23,18 +26,31 @@ def _not_reserved(context: str) -> str:
 
 
 def is_reserved(path: str) -> bool:
-    """Whether a path belongs to the gateway itself."""
-    return f"{path}/".startswith(f"{_RESERVED}/")
+    """Whether a path belongs to the gateway itself once it is resolved, as a gateway resolves those of requests."""
+    return any(f"{_resolved(each)}/".startswith(f"{_RESERVED}/") for each in (path, unquote(path)))
 
 
-#: `/name`, in any number of segments; `$version` is replaced by the version.
-Context = Annotated[
-    str,
-    StringConstraints(max_length=200, pattern=r"^(/([A-Za-z0-9_-]|\$version)+)+$"),
-    AfterValidator(_not_reserved),
-]
-#: The same, or `/` alone.
-RootContext = Annotated[
+def _resolved(path: str) -> str:
+    # Two slashes in front mean something of their own to posixpath.
+    return posixpath.normpath("/" + path.lstrip("/"))
+
+
+def _whole(context: str) -> str:
+    if not _API_CONTEXT.fullmatch(context):
+        raise refused(
+            'be "/", or segments that each begin with "/", are neither "." nor "..", and are made of letters, digits, '
+            "._~!&,;=:@- and $version; no blanks, control characters, braces, %, ? or #, and no / at the end"
+        )
+    return context
+
+
+#: What gateways take, without what they would take for a pattern, and what requests write in another way.
+_API_CONTEXT = re.compile(r"/|(?:/(?!\.{1,2}(?:/|\Z))(?:[A-Za-z0-9._~!&,;=:@-]|\$version)+)+")
+
+#: Of REST APIs and MCP proxies (gateway-protocol.md 4.5, 4.6); `$version` is replaced by the version.
+ApiContext = Annotated[str, StringConstraints(max_length=200), AfterValidator(_whole), AfterValidator(_not_reserved)]
+#: Of LLM kinds: `/`, or `/name` in any number of segments.
+LlmContext = Annotated[
     str,
     StringConstraints(max_length=200, pattern=r"^(/|(/([A-Za-z0-9_-]|\$version)+)+)$"),
     AfterValidator(_not_reserved),

@@ -8,12 +8,14 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from gatecast.controlplane.documents.artifact import FIRST_VERSION, Artifact, content, contents
-from gatecast.controlplane.documents.contexts import RootContext, check_paths, default_context
+from gatecast.controlplane.documents.contexts import LlmContext, check_paths, default_context
 from gatecast.controlplane.documents.policies import (
+    CheckedPolicy,
     LegacyPolicy,
     OperationPolicy,
     Policy,
     PolicyReference,
+    checked,
     most_specific_first,
 )
 from gatecast.controlplane.documents.protection import API_KEY_AUTH, Security
@@ -27,7 +29,7 @@ class LlmArtifact(Artifact):
 
     name: LlmName
     version: LlmVersion = FIRST_VERSION
-    context: RootContext = Field(default_factory=default_context)
+    context: LlmContext = Field(default_factory=default_context)
     vhost: Vhost | None = None
     resilience: Resilience | None = None
     security: Security = Security()
@@ -85,3 +87,9 @@ class LlmArtifact(Artifact):
             self.policies,
         )
         return (policy.reference() for policies in lists for policy in policies)
+
+    def checked_policies(self) -> Iterator[CheckedPolicy]:
+        """Those for every request, also where other words stand for them."""
+        for policy in self.security.policies():
+            yield CheckedPolicy(place="security.apiKey", policy=policy)
+        yield from checked("globalPolicies", self.global_policies)

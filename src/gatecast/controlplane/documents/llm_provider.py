@@ -13,7 +13,7 @@ from gatecast.controlplane.documents.credentials import Auth
 from gatecast.controlplane.documents.document import Part
 from gatecast.controlplane.documents.kinds import Kind
 from gatecast.controlplane.documents.llm import LlmArtifact
-from gatecast.controlplane.documents.policies import OperationPolicy, Policy, PolicyReference
+from gatecast.controlplane.documents.policies import CheckedPolicy, OperationPolicy, Policy, PolicyReference
 from gatecast.controlplane.documents.protection import RateLimits
 from gatecast.controlplane.documents.templates import TemplateHandle
 from gatecast.controlplane.documents.texts import JsonObject, Methods, Path
@@ -111,3 +111,9 @@ class LlmProvider(LlmArtifact):
         if self.access_control.mode == "allow_all" and self.access_control.exceptions:
             yield RESPOND
         yield from self.named_policies()
+
+    def checked_policies(self) -> Iterator[CheckedPolicy]:
+        """Those for every request, also where other words stand for them."""
+        yield from super().checked_policies()
+        for policy in self.rate_limits.global_policies():
+            yield CheckedPolicy(place="rateLimits.global", policy=policy)

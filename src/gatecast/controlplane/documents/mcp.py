@@ -20,11 +20,11 @@ from gatecast.controlplane.documents.artifact import (
     content,
     contents,
 )
-from gatecast.controlplane.documents.contexts import Context, default_context
+from gatecast.controlplane.documents.contexts import ApiContext, default_context
 from gatecast.controlplane.documents.credentials import Auth
 from gatecast.controlplane.documents.document import Part
 from gatecast.controlplane.documents.kinds import Kind
-from gatecast.controlplane.documents.policies import Policy, PolicyReference
+from gatecast.controlplane.documents.policies import CheckedPolicy, Policy, PolicyReference, checked
 from gatecast.controlplane.documents.refusals import refused
 from gatecast.controlplane.documents.texts import ApiName, ApiVersion, Text, Vhost
 from gatecast.controlplane.documents.upstreams import McpUpstream, Resilience, UpstreamDefinition, check_references
@@ -82,7 +82,7 @@ class McpProxy(Artifact):
     version: ApiVersion = FIRST_VERSION
     vhost: Vhost | None = None
     #: May be left out where there is a vhost.
-    context: Context | None = Field(default_factory=_context_without_vhost)
+    context: ApiContext | None = Field(default_factory=_context_without_vhost)
     spec_version: Literal["2025-06-18", "2025-11-25"] | None = None
     upstream: McpUpstream
     upstream_definitions: tuple[UpstreamDefinition, ...] = ()
@@ -131,3 +131,7 @@ class McpProxy(Artifact):
         if self.upstream.auth is not None:
             yield SET_HEADERS
         yield from (policy.reference() for policy in self.policies)
+
+    def checked_policies(self) -> Iterator[CheckedPolicy]:
+        """All of them."""
+        return checked("policies", self.policies)

@@ -40,6 +40,19 @@ class Policy(NamedPolicy):
     execution_condition: Condition | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedPolicy:
+    """A policy whose parameters a gateway compares with its schema, and where an operator wrote it."""
+
+    place: str
+    policy: Policy
+
+
+def checked(place: str, policies: Iterable[Policy]) -> Iterator[CheckedPolicy]:
+    """The policies of a list."""
+    return (CheckedPolicy(place=f"{place}.{index}", policy=policy) for index, policy in enumerate(policies))
+
+
 class PolicyPath(Part):
     """Requests that a policy is for."""
 

@@ -15,10 +15,10 @@ from gatecast.controlplane.documents.artifact import (
     content,
     contents,
 )
-from gatecast.controlplane.documents.contexts import RootContext, check_paths, default_context
+from gatecast.controlplane.documents.contexts import ApiContext, check_paths, default_context
 from gatecast.controlplane.documents.document import Part
 from gatecast.controlplane.documents.kinds import Kind
-from gatecast.controlplane.documents.policies import Policy, PolicyReference
+from gatecast.controlplane.documents.policies import CheckedPolicy, Policy, PolicyReference, checked
 from gatecast.controlplane.documents.refusals import refused
 from gatecast.controlplane.documents.texts import ApiName, ApiVersion, HeaderName, Method, Path, Text, Vhosts
 from gatecast.controlplane.documents.upstreams import Resilience, Upstream, UpstreamDefinition, check_references
@@ -91,7 +91,7 @@ class RestApi(Artifact):
 
     name: ApiName
     version: ApiVersion = FIRST_VERSION
-    context: RootContext = Field(default_factory=default_context)
+    context: ApiContext = Field(default_factory=default_context)
     upstream: RestUpstream
     upstream_definitions: tuple[UpstreamDefinition, ...] = ()
     vhosts: Hosts | None = None
@@ -131,3 +131,9 @@ class RestApi(Artifact):
             yield policy.reference()
         for operation in self.operations:
             yield from (policy.reference() for policy in operation.policies)
+
+    def checked_policies(self) -> Iterator[CheckedPolicy]:
+        """Those of the API, and those of its operations."""
+        yield from checked("policies", self.policies)
+        for index, operation in enumerate(self.operations):
+            yield from checked(f"operations.{index}.policies", operation.policies)

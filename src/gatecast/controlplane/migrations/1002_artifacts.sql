@@ -113,18 +113,19 @@ CREATE TABLE gatecast_llm_provider_templates (
 
 -- What was made on a gateway itself.
 CREATE TABLE gatecast_imported_artifacts (
-    gateway_id    text NOT NULL REFERENCES gatecast_gateways (id) ON DELETE CASCADE,
+    gateway_id       text NOT NULL REFERENCES gatecast_gateways (id) ON DELETE CASCADE,
     -- The gateway's own id of it.
-    local_id      text NOT NULL,
-    id            text NOT NULL UNIQUE,
-    kind          text NOT NULL,
-    handle        text NOT NULL,
-    name          text NOT NULL,
-    status        text NOT NULL,
-    configuration bytea NOT NULL,
-    deployed_at   text NOT NULL,
-    created_at    timestamptz NOT NULL,
-    updated_at    timestamptz NOT NULL,
+    local_id         text NOT NULL,
+    id               text NOT NULL UNIQUE,
+    kind             text NOT NULL,
+    handle           text NOT NULL,
+    name             text NOT NULL,
+    artifact_version text NOT NULL,
+    status           text NOT NULL,
+    configuration    bytea NOT NULL,
+    deployed_at      text NOT NULL,
+    created_at       timestamptz NOT NULL,
+    updated_at       timestamptz NOT NULL,
     PRIMARY KEY (gateway_id, local_id)
 );
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -138,13 +138,27 @@ _RULES: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
 def _check_everybodys(spec: Mapping[str, Any]) -> None:
     version = _text(spec, "version")
     _demand(not version or _VERSION.fullmatch(version) is not None, f"version {version!r} is not a version")
-    context = posixpath.normpath("/" + _text(spec, "context").lstrip("/"))
-    _demand(context != _RESERVED and not context.startswith(_RESERVED + "/"), "context is reserved")
+    for path in _served(spec):
+        resolved = posixpath.normpath("/" + path.lstrip("/"))
+        _demand(resolved != _RESERVED and not resolved.startswith(_RESERVED + "/"), f"{path!r} is reserved")
     _check_resilience(spec)
     names = [_text(definition, "name") for definition in _list(spec, "upstreamDefinitions")]
     _demand(len(set(names)) == len(names), "two upstreamDefinitions have the same name")
     for definition in _list(spec, "upstreamDefinitions"):
         _check_definition(definition)
+
+
+def _served(spec: Mapping[str, Any]) -> Iterator[str]:
+    """The context, and whatever is below it."""
+    context = _text(spec, "context")
+    yield context
+    places = [*_list(spec, "operations"), *_list(_mapping(spec, "accessControl"), "exceptions")]
+    for policy in [*_list(spec, "operationPolicies"), *_list(spec, "policies")]:
+        places += _list(policy, "paths")
+    for place in places:
+        match = _mapping(place, "match")
+        path = _text(_mapping(match, "path"), "value") if match else _text(place, "path")
+        yield context.rstrip("/") + path
 
 
 def _check_llm(spec: Mapping[str, Any]) -> None:

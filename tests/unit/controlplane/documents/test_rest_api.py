@@ -14,6 +14,44 @@ KIND = Kind.REST_API
 MAIN = {"main": {"url": "https://a"}}
 
 
+#: What would confuse whoever routes by it.
+API_CONTEXT_TRAPS = (
+    *(
+        " b",
+        "\tb",
+        "\n",
+        "\x7f",
+        "b?c",
+        "b#c",
+        "%2fb",
+        "b%",
+        "{b}",
+        "{{b}}",
+        "b*",
+        "b|c",
+        "b\\c",
+        "b'c",
+        "(b)",
+        "b+",
+        "é",
+    ),
+    *("//b", "/./b", "/../b", "/.", "/..", "/$other", "[b]", "^b", '"b"'),
+)
+
+#: Contexts and paths that resolve to what belongs to the gateway.
+RESERVED = (
+    ("/a", "/../_gateway-health"),
+    ("/a/b", "/../../_gateway-health/ready"),
+    ("/", "//_gateway-health"),
+    ("/", "/./_gateway-health/x"),
+    ("/", "/x/../_gateway-health/"),
+    ("/", "/_gateway-health/{id}"),
+    ("/", "/%5fgateway-health"),
+    ("/", "/a/%2e%2e/_gateway-health"),
+    ("/$version", "/../_gateway-health/*"),
+)
+
+
 def match(**changes: object) -> dict[str, object]:
     return {"method": "GET", "path": {"value": "/a", "type": "Exact"}, **changes}
 
@@ -26,6 +64,12 @@ def match(**changes: object) -> dict[str, object]:
         {"version": "1.0.0"},
         {"context": "/"},
         {"context": "/demo-api/$version"},
+        {"context": "/pet.store/v1.2/x"},
+        {"context": "/~a/b_c-d/e;f=1,2/@me:x!&"},
+        {"context": "/.well-known/..."},
+        {"context": "/_gateway-healthy"},
+        {"context": "/a", "operations": [{"method": "GET", "path": "/_gateway-health"}]},
+        {"context": "/_gateway-health.", "operations": [{"method": "GET", "path": "/x/.."}]},
         {"upstream": {**MAIN, "sandbox": {"url": "http://b:8080/base?x=1"}}},
         {"vhosts": {"main": "a.example.test;b.example.test", "sandbox": "_gateway_default_"}},
         {
@@ -51,6 +95,9 @@ def test_it_is_accepted(accept: Accept, changes: dict[str, object]) -> None:
         ({"version": "one"}, "version"),
         ({"context": "a"}, "context"),
         ({"context": "/a/"}, "context"),
+        *(({"context": f"/a{each}"}, "context") for each in API_CONTEXT_TRAPS),
+        ({"context": "/" + "a" * 200}, "context"),
+        ({"context": "/_gateway-health"}, "context"),
         ({"upstream": {}}, "upstream.main"),
         ({"upstream": {"main": {}}}, "upstream.main"),
         ({"upstream": {"main": {"url": "https://a", "auth": {"type": "none"}}}}, "upstream.main.auth"),
@@ -72,6 +119,10 @@ def test_it_is_accepted(accept: Accept, changes: dict[str, object]) -> None:
         ({"operations": [{"match": match(headers=[{"name": "X", "value": "y", "type": "Prefix"}])}]},
          "operations.0.match.headers.0.type"),
         ({"context": "/", "operations": [{"method": "GET", "path": "/_gateway-health"}]}, "operations.0.path"),
+        *(
+            ({"context": context, "operations": [{"method": "GET", "path": path}]}, "operations.0.path")
+            for context, path in RESERVED
+        ),
         ({"context": "/", "operations": [{"match": match(path={"value": "/_gateway-health/x", "type": "Exact"})}]},
          "operations.0.match.path.value"),
     ],

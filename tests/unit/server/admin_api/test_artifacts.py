@@ -299,6 +299,25 @@ async def test_a_gateway_that_lacks_a_policy_is_not_sent_what_needs_it(
         await _make(client, "llm-providers", _provider(gateways=[gateway]))
 
 
+async def test_parameters_that_a_gateway_would_refuse_are_refused(open_api: OpenApi, new_gateway: NewGateway) -> None:
+    schema = {"type": "object", "properties": {"count": {"type": "integer"}}, "required": ["count"]}
+    broken = {"$ref": "http://192.0.2.1/schema.json", "type": 7}
+    policies = [
+        {"name": "quota", "version": "v1.0.0", "parameters": schema},
+        {"name": "odd", "version": "v1.0.0", "parameters": broken},
+    ]
+    async with open_api() as (client, context):
+        gateway = await new_gateway(client)
+        await context.gateways.record_manifest(gateway, {"policies": policies})
+        quota = {"name": "quota", "version": "v1", "params": {"count": _CREDENTIAL}}
+        body = _api(gateways=[gateway], policies=[{"name": "odd", "version": "v1"}, quota])
+        problem = _problem(await client.post("/api/v1/rest-apis", json=body), 409, "policies.1")
+        assert all(part in problem for part in (gateway, "quota v1", "params.count", "type: 'integer'"))
+        assert _CREDENTIAL not in problem
+        quota["params"] = {"count": 5}
+        await _make(client, "rest-apis", body)
+
+
 # --- acknowledgements -------------------------------------------------------------------------------------------------
 
 

@@ -36,11 +36,29 @@ _NOWHERE = ("127.0.0.1", 9)
 _CREDENTIAL = "Bearer a-credential-that-nobody-may-see"
 
 
+#: Limits of every kind, everywhere and for single paths.
+_RATE_LIMITS = {
+    "global": {
+        "requests": [{"count": 100, "duration": "1m"}],
+        "totalTokens": [{"count": 100_000, "duration": "24h"}],
+    },
+    "paths": [{"path": "/chat/completions", "promptTokens": [{"count": 1_000, "duration": "30s"}]}],
+}
+
+
 def provider(name: str = "Demo Provider", **fields: object) -> dict[str, Any]:
-    """A provider with a credential."""
+    """A provider with a credential and limits."""
     auth = {"type": "api-key", "header": "Authorization", "value": _CREDENTIAL}
-    upstream = {"url": "https://llm.example.test/v1", "auth": auth}
-    return {"name": name, "version": "v1.0", "template": "openai", "upstream": upstream, **fields}
+    return {
+        "name": name,
+        "version": "v1.0",
+        "template": "openai",
+        "upstream": {"url": "https://llm.example.test/v1", "auth": auth},
+        "security": {"apiKey": {"in": "header"}},
+        "accessControl": {"mode": "deny_all", "exceptions": [{"path": "/chat/completions", "methods": ["POST"]}]},
+        "rateLimits": _RATE_LIMITS,
+        **fields,
+    }
 
 
 def proxy(provider_id: str, name: str = "Demo Proxy", **fields: object) -> dict[str, Any]:

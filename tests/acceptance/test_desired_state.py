@@ -137,7 +137,8 @@ class ControlPlane(RuleBasedStateMachine):
         auth = {"type": "api-key", "header": "Authorization", "value": "Bearer a-credential"}
         match collection:
             case "llm-providers":
-                return {"template": "openai", "upstream": {"url": url, "auth": auth}}
+                limits = {"global": {"requests": [{"count": 100, "duration": "1m"}]}}
+                return {"template": "openai", "upstream": {"url": url, "auth": auth}, "rateLimits": limits}
             case "llm-proxies":
                 providers = [each for kind, each in self.artifacts if kind == "llm-providers"]
                 return {"provider": {"id": providers[-1] if providers else "none"}}

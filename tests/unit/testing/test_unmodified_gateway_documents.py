@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from gatecast.testing.unmodified_gateway.document_rules import Rejected, check_document
+from gatecast.testing.unmodified_gateway.document_rules import check_document
 from gatecast.testing.unmodified_gateway.packages import parse_document
+from gatecast.testing.unmodified_gateway.yaml_values import Rejected
 
 GOLDEN = Path(__file__).parents[1] / "controlplane" / "documents" / "golden"
 POLICIES = [

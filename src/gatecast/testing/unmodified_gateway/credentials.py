@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -40,7 +40,13 @@ def rendered(document: Mapping[str, Any], secrets: Mapping[str, str]) -> Mapping
     Raises:
         Rejected: a secret has no value here.
     """
-    return {**document, "spec": _rendered(document.get("spec"), secrets)}
+
+    def value_of(handle: str) -> str:
+        if handle not in secrets:
+            raise Rejected(f"secret {handle!r} cannot be resolved")
+        return secrets[handle]
+
+    return {**document, "spec": _rendered(document.get("spec"), value_of)}
 
 
 def credentials_of(kind: str, document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -52,6 +58,18 @@ def credentials_of(kind: str, document: Mapping[str, Any]) -> dict[str, Mapping[
         # A gateway takes `none` of an MCP proxy for a type like any other.
         if auth.get("value") and (auth.get("type") != _NONE or kind == MCP_PROXY.kind)
     }
+
+
+def secrets_of(document: Mapping[str, Any]) -> frozenset[str]:
+    """Handles of the secrets that a document refers to."""
+    found: list[str] = []
+
+    def note(handle: str) -> str:
+        found.append(handle)
+        return ""
+
+    _rendered(document.get("spec"), note)
+    return frozenset(found)
 
 
 def _places(kind: str, document: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -68,15 +86,9 @@ def _places(kind: str, document: Mapping[str, Any]) -> Iterator[tuple[str, dict[
             yield (f"{place}/{text_of(owner, 'id')}" if kind == LLM_PROXY.kind else place), owner
 
 
-def _rendered(value: Any, secrets: Mapping[str, str]) -> Any:  # noqa: ANN401 - YAML
+def _rendered(value: Any, value_of: Callable[[str], str]) -> Any:  # noqa: ANN401 - YAML
     if isinstance(value, str):
-        return SECRET_REFERENCE.sub(lambda found: _value_of(found[1], secrets), value)
+        return SECRET_REFERENCE.sub(lambda found: value_of(found[1]), value)
     if isinstance(value, Mapping):
-        return {key: _rendered(each, secrets) for key, each in value.items()}
-    return [_rendered(each, secrets) for each in value] if isinstance(value, list) else value
-
-
-def _value_of(handle: str, secrets: Mapping[str, str]) -> str:
-    if handle not in secrets:
-        raise Rejected(f"secret {handle!r} cannot be resolved")
-    return secrets[handle]
+        return {key: _rendered(each, value_of) for key, each in value.items()}
+    return [_rendered(each, value_of) for each in value] if isinstance(value, list) else value

@@ -19,8 +19,14 @@ COLLECTIONS = ("llm-providers", "llm-proxies", "rest-apis", "mcp-proxies")
 _DEPLOYED, _ACTIVE = "deployed", "active"
 
 
-async def differences(operator: Operator, gateway_id: str, gateway: UnmodifiedGateway) -> list[str]:
-    """Everything in which a gateway is not as its control plane says, in words; empty: it is in the desired state."""
+async def differences(
+    operator: Operator, gateway_id: str, gateway: UnmodifiedGateway, *, as_written: bool = True
+) -> list[str]:
+    """Everything in which a gateway is not as its control plane says, in words; empty: it is in the desired state.
+
+    What runs is compared with the deployment that the control plane names, and with what operators wrote last; False
+    for `as_written` leaves out the latter, where an earlier deployment was restored.
+    """
     wanted, known = await _wanted(operator, gateway_id)
     # What was made on the gateway itself is not the control plane's business.
     kept = {artifact_id for artifact_id, each in gateway.artifacts.items() if each.origin == CONTROL_PLANE}
@@ -35,7 +41,7 @@ async def differences(operator: Operator, gateway_id: str, gateway: UnmodifiedGa
     found += [f"{artifact_id} is kept" for artifact_id in kept - known]
     for artifact_id in wanted.keys() & running.keys():
         found += _deployment_differences(wanted[artifact_id], gateway_id, running[artifact_id])
-        found += _wording_differences(wanted, artifact_id, running[artifact_id])
+        found += _wording_differences(wanted, artifact_id, running[artifact_id]) if as_written else []
         found += await _key_differences(operator, wanted[artifact_id], gateway)
     found += [
         f"key {name} of {artifact_id} opens"
@@ -47,9 +53,14 @@ async def differences(operator: Operator, gateway_id: str, gateway: UnmodifiedGa
 
 
 async def in_desired_state(
-    operator: Operator, gateway_id: str, gateway: UnmodifiedGateway, *, within: float = 20.0
+    operator: Operator,
+    gateway_id: str,
+    gateway: UnmodifiedGateway,
+    *,
+    within: float = 20.0,
+    as_written: bool = True,
 ) -> None:
-    """Return when a gateway is in the desired state.
+    """Return when a gateway is in the desired state; `as_written` as in `differences`.
 
     Raises:
         AssertionError: it is not, after `within` seconds; says in what.
@@ -57,7 +68,7 @@ async def in_desired_state(
     last: list[str] = []
 
     async def reached() -> bool:
-        last[:] = await differences(operator, gateway_id, gateway)
+        last[:] = await differences(operator, gateway_id, gateway, as_written=as_written)
         return not last
 
     try:

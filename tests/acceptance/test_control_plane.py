@@ -20,7 +20,7 @@ from gatecast.testing.operator import GatewayAccess, Operator, Refused
 from gatecast.testing.pods import RunningPod
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.tcp_proxy import TcpProxy
-from gatecast.testing.unmodified_gateway import GatewayOptions, UnmodifiedGateway
+from gatecast.testing.unmodified_gateway import GatewayOptions, UnmodifiedGateway, template
 
 pytestmark = pytest.mark.acceptance
 
@@ -36,11 +36,29 @@ _NOWHERE = ("127.0.0.1", 9)
 _CREDENTIAL = "Bearer a-credential-that-nobody-may-see"
 
 
+#: Limits of every kind, everywhere and for single paths.
+_RATE_LIMITS = {
+    "global": {
+        "requests": [{"count": 100, "duration": "1m"}],
+        "totalTokens": [{"count": 100_000, "duration": "24h"}],
+    },
+    "paths": [{"path": "/chat/completions", "promptTokens": [{"count": 1_000, "duration": "30s"}]}],
+}
+
+
 def provider(name: str = "Demo Provider", **fields: object) -> dict[str, Any]:
-    """A provider with a credential."""
+    """A provider with a credential and limits."""
     auth = {"type": "api-key", "header": "Authorization", "value": _CREDENTIAL}
-    upstream = {"url": "https://llm.example.test/v1", "auth": auth}
-    return {"name": name, "version": "v1.0", "template": "openai", "upstream": upstream, **fields}
+    return {
+        "name": name,
+        "version": "v1.0",
+        "template": "openai",
+        "upstream": {"url": "https://llm.example.test/v1", "auth": auth},
+        "security": {"apiKey": {"in": "header"}},
+        "accessControl": {"mode": "deny_all", "exceptions": [{"path": "/chat/completions", "methods": ["POST"]}]},
+        "rateLimits": _RATE_LIMITS,
+        **fields,
+    }
 
 
 def proxy(provider_id: str, name: str = "Demo Proxy", **fields: object) -> dict[str, Any]:
@@ -318,6 +336,70 @@ async def test_an_acknowledgement_that_was_lost_is_asked_for_again(fresh_databas
             await transaction.execute("UPDATE gatecast_deployments SET state = 'PENDING'")
         site.gateway.cut()
         await eventually(lambda: _is_state(operator, path, "DEPLOYED"), within=20)
+
+
+async def test_what_is_on_a_gateway_is_what_was_written(fresh_database: NewDatabase) -> None:
+    """Limits, keys and access become policies, and the credential is the one that was written last, or none."""
+    async with landscape(await fresh_database()) as land:
+        site, operator = land.sites[0], land.operators[1]
+        made = await operator.ask("POST", "/llm-providers", provider(gateways=[site.id]))
+        await land.settled()
+        running = site.gateway.running[made["id"]]
+        assert running.document is not None
+        spec = running.document["spec"]
+        names = ["api-key-auth", "basic-ratelimit", "token-based-ratelimit"]
+        assert [each["name"] for each in spec["globalPolicies"]] == names
+        assert [each["name"] for each in spec["operationPolicies"]] == names[2:]
+        assert running.credentials["upstream.auth"]["value"] == _CREDENTIAL
+        changed = {"upstream": {"auth": {"type": "other", "header": "X-Key", "value": "another"}}}
+        await operator.ask("PATCH", f"/llm-providers/{made['id']}", changed)
+        await land.settled()
+        assert site.gateway.running[made["id"]].credentials["upstream.auth"]["value"] == "another"
+        await operator.ask("PATCH", f"/llm-providers/{made['id']}", {"upstream": {"auth": None}})
+        await land.settled()
+        assert site.gateway.running[made["id"]].credentials == {}
+
+
+async def test_a_provider_may_use_a_template_that_its_gateway_has_shown(fresh_database: NewDatabase) -> None:
+    """Once it was made on the gateway; that it is removed there is shown, too."""
+    async with landscape(await fresh_database()) as land:
+        site, operator = land.sites[0], land.operators[1]
+        with pytest.raises(Refused, match="has not shown a template"):
+            await operator.ask("POST", "/llm-providers", provider(template="my-own", gateways=[site.id]))
+        local_id = site.gateway.make(template("my-own"))
+        await eventually(lambda: _shows(operator, site.id, local_id, "deployed"), within=20)
+        made = await operator.ask("POST", "/llm-providers", provider(template="my-own", gateways=[site.id]))
+        await land.settled()
+        await operator.ask("DELETE", f"/llm-providers/{made['id']}")
+        site.gateway.remove(local_id)
+        await eventually(lambda: _shows(operator, site.id, local_id, "undeployed"), within=20)
+
+
+async def test_what_a_gateway_made_itself_is_shown_and_left_alone(fresh_database: NewDatabase) -> None:
+    """Through reconnects and restarts, while artifacts of the control plane come and go beside it."""
+    spec = {
+        "displayName": "Own",
+        "version": "v1.0",
+        "context": "/own",
+        "upstream": {"main": {"url": "http://backend.example.test"}},
+        "operations": [{"method": "GET", "path": "/"}],
+    }
+    own = {"kind": "RestApi", "metadata": {"name": "own", "labels": {"project-id": "p-1"}}, "spec": spec}
+    async with landscape(await fresh_database()) as land:
+        site, operator = land.sites[0], land.operators[1]
+        local_id = site.gateway.make(own)
+        await eventually(lambda: _shows(operator, site.id, local_id, "deployed"), within=20)
+        paths = await _everything(operator, [site.id])
+        await land.settled()
+        await operator.ask("DELETE", paths["api"])
+        await site.gateway.restart()
+        await land.settled()
+        assert local_id in site.gateway.running
+
+
+async def _shows(operator: Operator, gateway_id: str, local_id: str, status: str) -> bool:
+    shown = (await operator.ask("GET", f"/gateways/{gateway_id}/imported-artifacts"))["items"]
+    return [each["status"] for each in shown if each["localId"] == local_id] == [status]
 
 
 async def test_s39_secrets_appear_nowhere(fresh_database: NewDatabase) -> None:

@@ -137,12 +137,14 @@ class ControlPlane(RuleBasedStateMachine):
         auth = {"type": "api-key", "header": "Authorization", "value": "Bearer a-credential"}
         match collection:
             case "llm-providers":
-                return {"template": "openai", "upstream": {"url": url, "auth": auth}}
+                limits = {"global": {"requests": [{"count": 100, "duration": "1m"}]}}
+                return {"template": "openai", "upstream": {"url": url, "auth": auth}, "rateLimits": limits}
             case "llm-proxies":
-                providers = [each for kind, each in self.artifacts if kind == "llm-providers"]
-                return {"provider": {"id": providers[-1] if providers else "none"}}
+                providers = [each for kind, each in self.artifacts if kind == "llm-providers"] or ["none"]
+                others = [{"id": each, "auth": auth} for each in providers[:-1][:1]]
+                return {"provider": {"id": providers[-1], "auth": auth}, "additionalProviders": others}
             case "mcp-proxies":
-                return {"upstream": {"url": url}}
+                return {"upstream": {"url": url, "auth": auth}}
             case _:
                 return {"upstream": {"main": {"url": url}}, "operations": [{"method": "GET", "path": "/items"}]}
 
@@ -151,6 +153,14 @@ class ControlPlane(RuleBasedStateMachine):
     def change(self, which: int) -> None:
         """Move an artifact."""
         self._ask("PATCH", self._path(which), {"context": f"/moved-{next(self.names)}"})
+
+    @precondition(lambda self: self.artifacts)
+    @rule(which=_WHICH, kept=st.booleans())
+    def change_credential(self, which: int, *, kept: bool) -> None:
+        """Give an artifact another credential, or none."""
+        auth = {"type": "api-key", "header": "X-Key", "value": f"credential-{next(self.names)}"} if kept else None
+        where = "provider" if self.artifacts[which % len(self.artifacts)][0] == "llm-proxies" else "upstream"
+        self._ask("PATCH", self._path(which), {where: {"auth": auth}})
 
     @precondition(lambda self: self.artifacts)
     @rule(which=_WHICH, where=_GATEWAY)

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from gatecast.testing.unmodified_gateway.document_rules import Rejected, check_document
+from gatecast.testing.unmodified_gateway import GatewayOptions
+from gatecast.testing.unmodified_gateway.document_rules import check_document
 from gatecast.testing.unmodified_gateway.packages import parse_document
+from gatecast.testing.unmodified_gateway.yaml_values import Rejected
 
 GOLDEN = Path(__file__).parents[1] / "controlplane" / "documents" / "golden"
 POLICIES = [
@@ -208,6 +210,62 @@ def test_a_policy_of_two_versions_needs_one_named() -> None:
     twice = [*POLICIES, {"name": "respond", "version": "v2.0.0"}]
     document = changed(smallest("LlmProvider"), "spec.globalPolicies", [{"name": "respond", "version": "v2"}])
     check_document("LlmProvider", document, twice)
+
+
+def test_two_definitions_of_one_major_version_are_none() -> None:
+    twice = [*POLICIES, {"name": "respond", "version": "v1.3.0"}]
+    for policy in ({"name": "respond", "version": "v1"}, {"name": "respond"}):
+        document = changed(smallest("LlmProvider"), "spec.globalPolicies", [policy])
+        with pytest.raises(Rejected, match="2 times"):
+            check_document("LlmProvider", document, twice)
+
+
+def test_a_template_of_the_gateways_own_is_taken() -> None:
+    document = changed(smallest("LlmProvider"), "spec.template", "my-own")
+    check_document("LlmProvider", document, POLICIES, ["my-own"])
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_default_policies_take_what_deployed_on_a_real_gateway(path: Path) -> None:
+    document = parse_document(path.read_text())
+    check_document(document["kind"], document, GatewayOptions().policies)
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("api-key-auth", None),
+        ("api-key-auth", {"key": "X-Key", "in": "cookie"}),
+        ("api-key-auth", {"key": "X-Key", "in": "header", "prefix": "x"}),
+        ("basic-ratelimit", {}),
+        ("basic-ratelimit", {"limits": []}),
+        ("basic-ratelimit", {"limits": [{"requests": 0, "duration": "1m"}]}),
+        ("basic-ratelimit", {"limits": [{"requests": 1, "duration": "1 minute"}]}),
+        ("basic-ratelimit", {"limits": [{"requests": 1, "duration": "1m"}] * 11}),
+        ("host-rewrite", {"host": "a/b"}),
+        ("respond", {"statusCode": 600}),
+        ("set-headers", None),
+        ("set-headers", {"requestHeaders": [{"name": "a b", "value": "x"}]}),
+        ("set-headers", "text"),
+        ("token-based-ratelimit", {"totalTokenLimits": [{"count": 1}]}),
+        ("token-based-ratelimit", {"tokens": []}),
+    ],
+)
+def test_parameters_must_fit_the_definition(name: str, params: object) -> None:
+    policy = {"name": name, "version": "v1", **({} if params is None else {"params": params})}
+    at_operation = [{"method": "GET", "path": "/", "policies": [policy]}]
+    for kind, place, value in (
+        ("LlmProvider", "spec.globalPolicies", [policy]),
+        ("LlmProxy", "spec.globalPolicies", [policy]),
+        ("RestApi", "spec.policies", [policy]),
+        ("RestApi", "spec.operations", at_operation),
+        ("Mcp", "spec.policies", [policy]),
+    ):
+        with pytest.raises(Rejected, match="params"):
+            check_document(kind, changed(smallest(kind), place, value), GatewayOptions().policies)
+    somewhere = {**policy, "paths": [{"path": "/", "methods": ["*"], "params": {"not": "looked at"}}]}
+    for place in ("spec.operationPolicies", "spec.policies"):
+        check_document("LlmProvider", changed(smallest("LlmProvider"), place, [somewhere]), GatewayOptions().policies)
 
 
 def test_a_document_with_a_key_twice_is_none() -> None:

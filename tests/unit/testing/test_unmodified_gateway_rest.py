@@ -16,10 +16,17 @@ import pytest
 import yaml
 
 from gatecast.testing.clock import HandMovedClock
-from gatecast.testing.scripted_control_plane import Answer, Request, ScriptedConnection, ScriptedControlPlane
-from gatecast.testing.unmodified_gateway import DEPLOYED, UNDEPLOYED, GatewayOptions, UnmodifiedGateway
+from gatecast.testing.scripted_control_plane import (
+    Answer,
+    Request,
+    Responder,
+    ScriptedConnection,
+    ScriptedControlPlane,
+)
+from gatecast.testing.unmodified_gateway import DEPLOYED, UNDEPLOYED, GatewayOptions, UnmodifiedGateway, template
 
 BASE = "/api/internal/v1"
+IMPORT = f"{BASE}/artifacts/import-gateway-artifacts"
 T1, T2, T3 = "2026-01-02T03:04:05.440Z", "2026-01-02T03:04:06.000Z", "2026-01-02T03:04:07.123Z"
 HASH_1, HASH_2 = "a" * 64, "b" * 64
 
@@ -89,7 +96,7 @@ class ControlPlane:
         for path in ("apis", "websub-apis", "webbroker-apis", "llm-providers", "llm-proxies"):
             self.answer("GET", f"/{path}/api-keys", Answer(body=[]))
 
-    def answer(self, method: str, path: str, answer: Answer) -> None:
+    def answer(self, method: str, path: str, answer: Answer | Responder) -> None:
         """Answer so from now on."""
         self.server.answers[f"{method} {BASE}{path}"] = answer
 
@@ -255,19 +262,78 @@ async def test_any_other_answer_to_the_manifest_is_repeated_twice(status: int) -
 
 
 async def test_the_import_announces_the_seven_built_in_templates() -> None:
-    path = f"{BASE}/artifacts/import-gateway-artifacts"
     async with wire() as w:
         await w.connect()
-        await w.gateway.wait_until(lambda: f"POST {path}" in w.plane.server.calls)
-        request = next(request for request in w.plane.server.requests if request.path == path)
-    start = request.body.index(b"PK\x03\x04")
-    with zipfile.ZipFile(io.BytesIO(request.body[start:])) as archive:
-        (name,) = archive.namelist()
-        artifacts = json.loads(archive.read(name))
-    assert name == "artifacts.json"
+        [artifacts] = await imports(w, 1)
+        request = next(request for request in w.plane.server.requests if request.path == IMPORT)
     assert b'name="total"\r\n' in request.body
     handles = [artifact["configuration"]["metadata"]["name"] for artifact in artifacts]
     assert (len(handles), handles[0], handles[-1]) == (7, "openai", "awsbedrock")
+
+
+async def test_a_template_from_the_template_folder_is_announced_with_them() -> None:
+    async with wire(templates=("my-own",)) as w:
+        await w.connect()
+        [artifacts] = await imports(w, 1)
+    assert [artifact["configuration"]["metadata"]["name"] for artifact in artifacts][7:] == ["my-own"]
+
+
+async def test_what_is_made_and_removed_on_the_gateway_is_announced_at_once() -> None:
+    async with wire() as w:
+        w.plane.answer("POST", "/artifacts/import-gateway-artifacts", takes_everything)
+        await w.connect()
+        await imports(w, 1)
+        local_id = w.gateway.make(template("my-own"))
+        [_, [made]] = await imports(w, 2)
+        assert (made["dpid"], made["status"], made["configuration"]) == (local_id, "deployed", template("my-own"))
+        await w.gateway.wait_until(lambda: w.gateway.own[local_id].control_plane_id == f"cp-{local_id}")
+        w.gateway.remove(local_id)
+        [*_, [removed]] = await imports(w, 3)
+        assert (removed["dpid"], removed["status"], "deployedAt" in removed) == (local_id, "undeployed", False)
+        await w.gateway.wait_until(lambda: local_id not in w.gateway.own)
+        await w.reconnect()
+        [*_, again] = await imports(w, 4)
+        assert len(again) == 7
+
+
+async def test_what_is_made_without_a_connection_is_announced_by_the_next_one() -> None:
+    async with wire() as w:
+        local_id = w.gateway.make(yaml.safe_load(PROVIDER))
+        await w.connect()
+        [artifacts] = await imports(w, 1)
+        assert artifacts[-1]["dpid"] == local_id
+
+
+async def test_what_the_control_plane_refuses_is_announced_again() -> None:
+    async with wire() as w:
+        local_id = w.gateway.make(yaml.safe_load(PROVIDER))
+        refused = {"artifacts": {local_id: {"id": "", "status": "deployed", "error": "no"}}}
+        w.plane.answer("POST", "/artifacts/import-gateway-artifacts", Answer(body=refused))
+        await w.connect()
+        await imports(w, 1)
+        await w.reconnect()
+        assert [each[-1]["dpid"] for each in await imports(w, 2)] == [local_id, local_id]
+        assert w.gateway.own[local_id].control_plane_id == ""
+
+
+async def takes_everything(request: Request) -> Answer:
+    """What a control plane answers that keeps all that is announced."""
+    ids = {each["dpid"]: {"id": f"cp-{each['dpid']}", "error": ""} for each in package_of(request)}
+    return Answer(status=201, body={"total": len(ids), "artifacts": ids})
+
+
+def package_of(request: Request) -> list[Any]:
+    """What an import announces."""
+    with zipfile.ZipFile(io.BytesIO(request.body[request.body.index(b"PK\x03\x04") :])) as archive:
+        assert archive.namelist() == ["artifacts.json"]
+        announced: list[Any] = json.loads(archive.read("artifacts.json"))
+    return announced
+
+
+async def imports(w: Wire, count: int) -> list[list[Any]]:
+    """What the first so many imports announced."""
+    await w.gateway.wait_until(lambda: w.plane.server.calls.count(f"POST {IMPORT}") == count)
+    return [package_of(request) for request in w.plane.server.requests if request.path == IMPORT]
 
 
 async def test_a_failed_import_is_tried_five_times() -> None:
@@ -374,6 +440,17 @@ async def test_what_is_not_listed_is_deleted_unless_it_still_exists() -> None:
         await w.restart()
         assert w.plane.bodies("/artifacts/exists") == [{"artifactIds": ["gone", "kept"]}]
         assert list(w.gateway.artifacts) == ["kept"]
+
+
+async def test_what_was_made_on_the_gateway_is_never_deleted_and_keeps_others_from_its_name() -> None:
+    async with wire() as w:
+        local_id = w.gateway.make(yaml.safe_load(document("RestApi", "mine")))
+        w.plane.deploy("RestApi", "a", "d-a")
+        w.plane.documents["d-a"] = document("RestApi", "mine", displayName="Other")
+        await w.connect()
+        assert "POST /artifacts/exists" not in w.plane.calls()
+        assert list(w.gateway.running) == [local_id]
+        assert f"GET /apis/{local_id}/subscriptions" in w.plane.calls()
 
 
 async def test_nothing_is_deleted_when_existence_cannot_be_asked() -> None:
@@ -594,6 +671,16 @@ async def wire_with_keys() -> AsyncIterator[Wire]:
         await w.connect()
         assert set(w.gateway.api_keys) == {("a-1", "one"), ("a-1", "two")}
         yield w
+
+
+async def test_a_list_of_keys_deletes_those_that_were_made_on_the_gateway() -> None:
+    async with wire_with_keys() as w:
+        local_id = w.gateway.make(yaml.safe_load(document("RestApi", "mine")))
+        for artifact_id in ("a-1", local_id):
+            w.gateway.make_api_key(artifact_id, "own-key")
+        assert len(w.gateway.api_keys) == 4
+        await w.reconnect()
+        assert set(w.gateway.api_keys) == {("a-1", "one"), ("a-1", "two")}
 
 
 @pytest.mark.parametrize("body", [[], None])

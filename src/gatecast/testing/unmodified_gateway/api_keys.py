@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import secrets
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -119,6 +121,22 @@ class ApiKeys:
         taken = sum(1 for other in self.stored.values() if other.status == ACTIVE and _bucket(other) == bucket)
         if taken >= MAX_KEYS_PER_USER:
             raise Dropped(f"{MAX_KEYS_PER_USER} active keys are the most for one artifact and user")
+
+
+def generated_key(artifact_id: str, name: str, now: datetime) -> ApiKey:
+    """A key that is made on the gateway itself (section 5)."""
+    value = f"apip_{secrets.token_hex(32)}"
+    return ApiKey(
+        uuid=str(uuid4()),
+        artifact_id=artifact_id,
+        name=name,
+        sha256=hashlib.sha256(value.encode()).hexdigest(),
+        mask=f"***{value[-5:]}",
+        status=ACTIVE,
+        user_id="admin",
+        expires_at=None,
+        updated_at=now,
+    )
 
 
 def listed_keys(items: Iterable[object]) -> list[ApiKey]:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
-from gatecast.testing.unmodified_gateway.document_rules import Rejected, check_document, check_loaded
+from gatecast.testing.unmodified_gateway.credentials import credentials_of, inherited, rendered
+from gatecast.testing.unmodified_gateway.document_rules import check_document, check_templating
 from gatecast.testing.unmodified_gateway.families import LLM_PROVIDER, LLM_PROXY
 from gatecast.testing.unmodified_gateway.instants import stored
+from gatecast.testing.unmodified_gateway.own_artifacts import OwnArtifacts
+from gatecast.testing.unmodified_gateway.policy_rules import check_loaded
+from gatecast.testing.unmodified_gateway.yaml_values import Rejected, list_of, mapping_of
 
 #: The artifact serves traffic.
 DEPLOYED: Final = "deployed"
 
 #: The artifact is kept but serves nothing.
 UNDEPLOYED: Final = "undeployed"
+
+#: The control plane sent the artifact.
+CONTROL_PLANE: Final = "control-plane"
+
+#: The artifact was made on the gateway itself.
+GATEWAY: Final = "gateway"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,27 +34,36 @@ class Artifact:
 
     #: `RestApi`, `LlmProvider`, `LlmProxy` or `Mcp`.
     kind: str
-    #: `metadata.name` of its document; empty when the gateway does not follow artifacts.
-    handle: str
     #: `deployed` or `undeployed`.
     state: str
     #: The deployment that was applied last.
     deployment_id: str
     #: When the control plane did it, by the control plane's clock, in milliseconds.
     performed_at: datetime
-    #: The YAML document; None when the gateway does not follow artifacts.
+    #: The YAML document, with the credentials that it inherited; None when the gateway does not follow artifacts.
     document: Mapping[str, Any] | None = None
+    #: What requests are given on their way, in the clear, by the place of the document that says so.
+    credentials: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    #: `control-plane` or `gateway`.
+    origin: str = CONTROL_PLANE
+
+    @property
+    def handle(self) -> str:
+        """`metadata.name` of its document; empty when there is none."""
+        return _handle(self.document or {})
 
 
 class Artifacts:
     """What is stored, what is running, and the ids of the changes that reached the running configuration."""
 
-    def __init__(self, policies: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, policies: Sequence[Mapping[str, Any]], own: OwnArtifacts, secrets: Mapping[str, str]) -> None:
         #: What the gateway's database holds, by artifact id.
         self.stored: dict[str, Artifact] = {}
         #: What the gateway's runtime was last told, by artifact id.
         self.running: dict[str, Artifact] = {}
         self._policies = policies
+        self._own = own
+        self._secrets = secrets
         self._published: set[str] = set()
 
     def save(self, artifact_id: str, artifact: Artifact, *, event_id: str) -> bool:
@@ -77,19 +96,30 @@ class Artifacts:
         """Id and row of each stored artifact of this kind."""
         return ((artifact_id, artifact) for artifact_id, artifact in self.stored.items() if artifact.kind == kind)
 
-    def check(self, artifact_id: str, kind: str, document: Mapping[str, Any]) -> None:
-        """Refuse a document that this gateway cannot apply.
+    def completed(self, artifact_id: str, artifact: Artifact) -> Artifact:
+        """A new row for this id as it can be saved: with inherited credentials, rendered and checked, in this order.
 
         Raises:
-            Rejected: a rule of its kind does not hold, its handle, or display name and version, are taken, or it refers
-                to a provider that is not here.
+            Rejected: a secret has no value, a rule of the kind does not hold, the handle, or display name and version,
+                are taken, or a template or provider is not here.
         """
-        check_document(kind, document, self._policies)
+        if artifact.document is None:
+            return artifact
+        present = self.stored.get(artifact_id)
+        document = inherited(artifact.kind, artifact.document, (present and present.document) or {})
+        check_templating(document.get("spec"))
+        applied = rendered(document, self._secrets)
+        self._check(artifact_id, artifact.kind, applied)
+        return replace(artifact, document=document, credentials=credentials_of(artifact.kind, applied))
+
+    def _check(self, artifact_id: str, kind: str, document: Mapping[str, Any]) -> None:
+        check_document(kind, document, self._policies, self._own.templates)
         for other_id, other in self.of_kind(kind):
             if other_id != artifact_id and other.document is not None:
                 _check_conflict(document, other.document)
         if kind == LLM_PROXY.kind:
-            self._check_provider(_provider_of(_specification(document)))
+            for handle in _providers_of(document):
+                self._check_provider(handle)
 
     def _check_provider(self, handle: object) -> None:
         """Of a proxy; it does not matter whether the provider is deployed."""
@@ -103,8 +133,8 @@ class Artifacts:
         artifact = self.stored.get(artifact_id)
         if artifact is None or artifact.kind != LLM_PROVIDER.kind or not artifact.handle:
             return False
-        documents = (proxy.document or {} for _, proxy in self.of_kind(LLM_PROXY.kind))
-        return any(_provider_of(_specification(document)) == artifact.handle for document in documents)
+        proxies = self.of_kind(LLM_PROXY.kind)
+        return any(artifact.handle in _providers_of(proxy.document or {}) for _, proxy in proxies)
 
     def _publish(self, event_id: str) -> bool:
         """Tell the runtime; False for a repeated id, which the gateway takes for something it already told."""
@@ -115,11 +145,6 @@ class Artifacts:
         return True
 
 
-def handle_of(document: Mapping[str, Any] | None) -> str:
-    """`metadata.name`, or nothing when there is no document."""
-    return _handle(document or {})
-
-
 def _handle(document: Mapping[str, Any]) -> str:
     return str((document.get("metadata") or {}).get("name") or "")
 
@@ -128,8 +153,10 @@ def _specification(document: Mapping[str, Any]) -> Mapping[str, Any]:
     return document.get("spec") or {}
 
 
-def _provider_of(specification: Mapping[str, Any]) -> object:
-    return (specification.get("provider") or {}).get("id")
+def _providers_of(document: Mapping[str, Any]) -> list[object]:
+    """Handles of the primary provider and of the others."""
+    spec = _specification(document)
+    return [each.get("id") for each in (mapping_of(spec, "provider"), *list_of(spec, "additionalProviders"))]
 
 
 def _check_conflict(document: Mapping[str, Any], other: Mapping[str, Any]) -> None:

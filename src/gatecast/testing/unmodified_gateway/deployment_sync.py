@@ -7,14 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from gatecast.testing.unmodified_gateway.artifacts import DEPLOYED, UNDEPLOYED, Artifact, handle_of
-from gatecast.testing.unmodified_gateway.document_rules import Rejected
+from gatecast.testing.unmodified_gateway.artifacts import CONTROL_PLANE, DEPLOYED, UNDEPLOYED, Artifact
 from gatecast.testing.unmodified_gateway.families import DELETION_ORDER, FETCH_ORDER
 from gatecast.testing.unmodified_gateway.messages import Fields
-from gatecast.testing.unmodified_gateway.packages import parse_document, referenced_secrets
+from gatecast.testing.unmodified_gateway.packages import parse_document
 from gatecast.testing.unmodified_gateway.rest_calls import CallFailed, RestCalls
-from gatecast.testing.unmodified_gateway.secrets_cache import SecretsCache
 from gatecast.testing.unmodified_gateway.world import World
+from gatecast.testing.unmodified_gateway.yaml_values import Rejected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,17 +42,18 @@ class Plan:
 class DeploymentSync:
     """Runs once per process, at its first connection."""
 
-    def __init__(self, calls: RestCalls, world: World, secrets: SecretsCache) -> None:
+    def __init__(self, calls: RestCalls, world: World) -> None:
         self._calls = calls
         self._database = world.database
         self._records = world.records
-        self._secrets = secrets
 
     async def run(self, *, batch_size: int) -> None:
         """Bring the database to what is listed; raises CallFailed or Unparsable when there is no usable list."""
         listing = await self._calls.get("/deployments")
         listed = [_listed(item) for item in Fields(listing).items("deployments")]
-        plan = make_plan(listed, self._database.artifacts.stored)
+        stored = self._database.artifacts.stored
+        # What was made on the gateway itself is nobody's to delete.
+        plan = make_plan(listed, {id_: each for id_, each in stored.items() if each.origin == CONTROL_PLANE})
         await self._delete_orphans(plan.orphans)
         for batch in _batches(plan.to_fetch, batch_size):
             await self._fetch(batch)
@@ -91,19 +91,16 @@ class DeploymentSync:
         if text is None or entry.deployed_at is None:
             raise Rejected("it is not in the archive, or has no time")
         # Unlike after an event, secrets are not fetched on demand here.
-        self._secrets.check(referenced_secrets(text))
-        document = parse_document(text)
-        self._database.artifacts.check(entry.artifact_id, entry.kind, document)
         artifact = Artifact(
             kind=entry.kind,
-            handle=handle_of(document),
             # Whatever state was listed: what is fetched ends up deployed.
             state=DEPLOYED,
             deployment_id=entry.deployment_id,
             performed_at=entry.deployed_at,
-            document=document,
+            document=parse_document(text),
         )
-        self._database.artifacts.save(entry.artifact_id, artifact, event_id=entry.event_id)
+        artifacts = self._database.artifacts
+        artifacts.save(entry.artifact_id, artifacts.completed(entry.artifact_id, artifact), event_id=entry.event_id)
         self._records.changed()
 
     def _change_state(self, entry: Listed) -> None:

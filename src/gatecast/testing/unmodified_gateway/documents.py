@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gatecast.testing.unmodified_gateway.document_rules import Rejected
 from gatecast.testing.unmodified_gateway.families import Family
 from gatecast.testing.unmodified_gateway.packages import parse_document, referenced_secrets
 from gatecast.testing.unmodified_gateway.rest_calls import CallFailed, RestCalls
 from gatecast.testing.unmodified_gateway.secrets_cache import SecretsCache
 from gatecast.testing.unmodified_gateway.world import Controls
+from gatecast.testing.unmodified_gateway.yaml_values import Rejected
 
 
 class NoDownloads:
@@ -34,13 +34,11 @@ class ArtifactDownloads:
         self._controls = controls
 
     async def document(self, family: Family, artifact_id: str) -> Mapping[str, Any] | None:
-        """The artifact's document; Rejected when it, or a secret in it, cannot be had."""
+        """The artifact's document, after the secrets that it asks for; Rejected when it cannot be had."""
         await self._controls.before_download(artifact_id)
         try:
             text = await self._calls.document(family.path, artifact_id)
         except CallFailed as problem:
             raise Rejected(str(problem)) from problem
-        handles = referenced_secrets(text)
-        await self._secrets.fetch_missing(handles)
-        self._secrets.check(handles)
+        await self._secrets.fetch_missing(referenced_secrets(text))
         return parse_document(text)

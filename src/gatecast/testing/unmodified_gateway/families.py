@@ -34,6 +34,9 @@ FETCH_ORDER = tuple(family.kind for family in FAMILIES)
 #: Kinds in the order in which start-up sync deletes them.
 DELETION_ORDER = (MCP_PROXY.kind, API.kind, LLM_PROXY.kind, LLM_PROVIDER.kind)
 
+#: What providers are made from: no event, no download, no sync brings one to a gateway (section 4.7).
+LLM_PROVIDER_TEMPLATE = "LlmProviderTemplate"
+
 #: Handles of the LLM provider templates that every gateway has (section 3.7).
 BUILT_IN_TEMPLATES = (
     "openai",

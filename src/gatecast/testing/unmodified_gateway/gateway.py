@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Self
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Self
 
 from gatecast.client.socket import open_session
-from gatecast.testing.unmodified_gateway.api_keys import ApiKey
+from gatecast.testing.unmodified_gateway.api_keys import ApiKey, generated_key
 from gatecast.testing.unmodified_gateway.artifacts import Artifact
-from gatecast.testing.unmodified_gateway.connection import ProcessExit
+from gatecast.testing.unmodified_gateway.connection import Dialer, ProcessExit
+from gatecast.testing.unmodified_gateway.lookup import Lookup
 from gatecast.testing.unmodified_gateway.messages import Received
 from gatecast.testing.unmodified_gateway.options import GatewayOptions
+from gatecast.testing.unmodified_gateway.own_artifacts import OwnArtifact
 from gatecast.testing.unmodified_gateway.process import Process, Target
+from gatecast.testing.unmodified_gateway.rest_calls import RestCalls
 from gatecast.testing.unmodified_gateway.subscriptions import Plan, Subscription
 from gatecast.testing.unmodified_gateway.world import Controls, Records, World
 
@@ -89,6 +93,11 @@ class UnmodifiedGateway:
     def secrets(self) -> Mapping[str, str]:
         """Its secrets, by handle."""
         return self._world.database.secrets
+
+    @property
+    def own(self) -> Mapping[str, OwnArtifact]:
+        """Templates and artifacts that were made on the gateway itself, by its ids of them."""
+        return self._world.database.own.stored
 
     @property
     def records(self) -> Records:
@@ -169,6 +178,31 @@ class UnmodifiedGateway:
         """Fail one more deploy or undeploy; it is acknowledged as `failed`, GATEWAY_PROCESSING_ERROR."""
         self._controls.planned_failures.append(error)
 
+    def make(self, configuration: Mapping[str, Any]) -> str:
+        """Make an artifact or a template on the gateway itself, and return its id there; the control plane is told.
+
+        Raises:
+            Rejected: the gateway cannot apply it.
+        """
+        local_id = self._world.database.make(configuration, now=self._world.options.clock.now())
+        self._announce(local_id)
+        return local_id
+
+    def remove(self, local_id: str) -> None:
+        """Remove what was made on the gateway itself; the control plane is told that it is undeployed.
+
+        Raises:
+            Rejected: a proxy still refers to it.
+        """
+        self._world.database.remove(local_id, now=self._world.options.clock.now())
+        self._announce(local_id)
+
+    def make_api_key(self, artifact_id: str, name: str) -> ApiKey:
+        """Make an API key on the gateway itself: the next list of keys of its kind removes it (section 3.9)."""
+        key = generated_key(artifact_id, name, self._world.options.clock.now())
+        self._world.database.keys.save(key)
+        return key
+
     def cut(self) -> None:
         """Abort the TCP connection, if there is one; the gateway reconnects at once."""
         if self._process is not None and self._process.link is not None:
@@ -187,11 +221,23 @@ class UnmodifiedGateway:
             await asyncio.wait({self._task}, timeout=_GOODBYE_TIME_LIMIT)
         await self._kill()
 
+    @asynccontextmanager
+    async def lookup(self) -> AsyncIterator[Lookup]:
+        """Ask its control plane what it would be given now, beside the gateway: neither of them notices."""
+        options, target = self._world.options, self._target
+        async with open_session(ssl=False, headers={}, time_limit=options.call_time_limit) as session:
+            dialer = Dialer(session, target.host, target.token, options)
+            yield Lookup(RestCalls(session, dialer, target.token))
+
     # --- its process --------------------------------------------------------------------------------------------
 
     @property
     def _controls(self) -> Controls:
         return self._world.controls
+
+    def _announce(self, local_id: str) -> None:
+        if self._process is not None:
+            self._process.announce(local_id)
 
     def _start(self) -> None:
         self._world.records.exited = None

@@ -8,8 +8,7 @@ from typing import Any, Protocol, TypeAlias
 
 from gatecast.testing.clock import Clock
 from gatecast.testing.unmodified_gateway.api_keys import Dropped
-from gatecast.testing.unmodified_gateway.artifacts import DEPLOYED, UNDEPLOYED, Artifact, handle_of
-from gatecast.testing.unmodified_gateway.document_rules import Rejected
+from gatecast.testing.unmodified_gateway.artifacts import DEPLOYED, UNDEPLOYED, Artifact
 from gatecast.testing.unmodified_gateway.families import API, BY_RESOURCE_TYPE, MCP_PROXY, Family
 from gatecast.testing.unmodified_gateway.instants import GoInstant, cut_to_milliseconds
 from gatecast.testing.unmodified_gateway.messages import (
@@ -20,6 +19,7 @@ from gatecast.testing.unmodified_gateway.messages import (
 )
 from gatecast.testing.unmodified_gateway.subscriptions import plan_from, subscription_from
 from gatecast.testing.unmodified_gateway.world import World
+from gatecast.testing.unmodified_gateway.yaml_values import Rejected
 
 #: What an event that says nothing about its success is handled by.
 Silent: TypeAlias = Callable[[Event], None]
@@ -97,17 +97,15 @@ class EventHandlers:
             raise Rejected("deploymentId is empty")
         document = await self._downloads.document(change.family, change.artifact_id)
         artifacts = self._database.artifacts
-        if document is not None:
-            artifacts.check(change.artifact_id, change.family.kind, document)
         artifact = Artifact(
             kind=change.family.kind,
-            handle=handle_of(document),
             state=DEPLOYED,
             deployment_id=change.deployment_id,
             performed_at=change.moment(self._clock),
             document=document,
         )
-        return artifacts.save(change.artifact_id, artifact, event_id=change.event_id)
+        completed = artifacts.completed(change.artifact_id, artifact)
+        return artifacts.save(change.artifact_id, completed, event_id=change.event_id)
 
     async def _undeploy(self, change: _Change) -> bool:
         artifacts = self._database.artifacts

@@ -8,13 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gatecast.testing.clock import Clock, SystemClock
-
-#: Policies that every gateway image carries and that artifacts may need (section 4.2).
-DEFAULT_POLICIES = ("api-key-auth", "host-rewrite", "respond", "set-headers")
-
-
-def _manifest_entries() -> tuple[Mapping[str, Any], ...]:
-    return tuple({"name": name, "version": "v1.0.0", "managedBy": "wso2"} for name in DEFAULT_POLICIES)
+from gatecast.testing.unmodified_gateway.policy_definitions import DEFAULT_POLICIES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +42,10 @@ class GatewayOptions:
     sync_batch_size: int = 50
     #: The gateway's release, as its manifest says (section 3.6).
     version: str = "1.2.0"
-    #: The policies that its manifest lists.
-    policies: tuple[Mapping[str, Any], ...] = field(default_factory=_manifest_entries)
+    #: The policies that its manifest lists, and that documents may use.
+    policies: tuple[Mapping[str, Any], ...] = DEFAULT_POLICIES
+    #: Handles of the templates in its template folder, beside the built-in ones (section 4.7).
+    templates: tuple[str, ...] = ()
 
     def reconnect_pause(self, failures: int) -> float:
         """How long to wait after this many failed attempts in a row (section 1.8); in seconds."""

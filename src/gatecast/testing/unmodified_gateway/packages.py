@@ -13,7 +13,8 @@ from typing import Any
 
 import yaml
 
-from gatecast.testing.unmodified_gateway.document_rules import SECRET_REFERENCE, Rejected
+from gatecast.testing.unmodified_gateway.document_rules import SECRET_REFERENCE
+from gatecast.testing.unmodified_gateway.yaml_values import Rejected
 
 _YAML_SUFFIXES = (".yaml", ".yml")
 

@@ -51,6 +51,7 @@ class Process:
             else NoDownloads(world.controls),
         )
         self._deployments_asked = False
+        self._tasks: asyncio.TaskGroup | None = None
 
     async def run(self, tasks: asyncio.TaskGroup) -> None:
         """Connect again after each loss, at once; what runs beside the connection becomes a task.
@@ -58,6 +59,7 @@ class Process:
         Raises:
             ProcessExit: the control plane refused for good.
         """
+        self._tasks = tasks
         while not self.stopping:
             link = await self._connect()
             try:
@@ -67,6 +69,14 @@ class Process:
                 self.link = None
                 link.socket.release()
                 self._world.records.changed()
+
+    def announce(self, local_id: str) -> None:
+        """Tell the control plane what has just happened to something of the gateway itself; without a connection, wait.
+
+        The next connection announces everything.
+        """
+        if self._tasks and self.link and self._follows and not self._dialer.on_premises:
+            self._tasks.create_task(self._synchronization.push_own(local_id), name="import")
 
     async def _connect(self) -> Link:
         """Attempt until a connection was greeted, with growing pauses."""
@@ -111,7 +121,7 @@ class Process:
             # Asked once per process, whatever the answer was.
             self._deployments_asked = True
             await synchronization.deployments()
-        tasks.create_task(synchronization.push_templates(), name="import")
+        tasks.create_task(synchronization.push_own(), name="import")
         await synchronization.plans_subscriptions_and_keys()
         self._world.records.reconciliations += 1
         self._world.records.changed()

@@ -62,14 +62,14 @@ class RestCalls:
         """Announce release and policies."""
         await self._read("POST", f"/gateways/{gateway_id}/manifest", accepted=(200, 204), json=manifest)
 
-    async def push_import(self, package: bytes, total: int) -> None:
-        """Announce what was made on the gateway itself."""
+    async def push_import(self, package: bytes, total: int) -> dict[str, str]:
+        """Announce what was made on the gateway itself; the control plane's id for each local one that it took."""
         form = aiohttp.FormData()
         form.add_field("artifacts", package, filename="artifacts.zip", content_type="application/octet-stream")
         form.add_field("total", str(total))
         answer = await self._json("POST", "/artifacts/import-gateway-artifacts", accepted=(200, 201), data=form)
         try:
-            _check_import(answer)
+            return _taken_ids(answer)
         except Unparsable as problem:
             raise CallFailed("/artifacts/import-gateway-artifacts", None, f"unusable answer: {problem}") from problem
 
@@ -106,11 +106,10 @@ class RestCalls:
         return body
 
 
-def _check_import(answer: object) -> None:
-    """Read what the gateway reads of the answer to an import; raises Unparsable when a field has the wrong type."""
+def _taken_ids(answer: object) -> dict[str, str]:
+    """What the gateway reads of the answer to an import; raises Unparsable when a field has the wrong type."""
     fields = Fields(answer)
     for name in ("total", "success", "failed"):
         fields.integer(name)
-    for artifact in fields.mapping("artifacts").values():
-        artifact.text("id")
-        artifact.text("error")
+    taken = {local_id: (each.text("id"), each.text("error")) for local_id, each in fields.mapping("artifacts").items()}
+    return {local_id: artifact_id for local_id, (artifact_id, error) in taken.items() if not error}

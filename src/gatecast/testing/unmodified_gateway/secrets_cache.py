@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gatecast.testing.unmodified_gateway.document_rules import Rejected
 from gatecast.testing.unmodified_gateway.messages import Fields
 from gatecast.testing.unmodified_gateway.rest_calls import CallFailed, RestCalls
 from gatecast.testing.unmodified_gateway.world import World
@@ -34,16 +33,6 @@ class SecretsCache:
         for handle in handles:
             if handle not in self._hashes:
                 await self._fetch(handle, sha="")
-
-    def check(self, handles: Iterable[str]) -> None:
-        """Refuse a document that asks for an unknown secret, as rendering does.
-
-        Raises:
-            Rejected: a secret has no value here.
-        """
-        for handle in handles:
-            if handle not in self._values:
-                raise Rejected(f"secret {handle!r} cannot be resolved")
 
     async def _fetch_all(self) -> None:
         for item in await self._listed(includeValues="true"):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from functools import partial
-from typing import Any, Final
-from uuid import NAMESPACE_URL, uuid5
+from typing import Final
 
 from gatecast.testing.unmodified_gateway.api_keys import Dropped, listed_keys
 from gatecast.testing.unmodified_gateway.connection import PERMANENT_REFUSALS, ProcessExit
 from gatecast.testing.unmodified_gateway.deployment_sync import DeploymentSync
-from gatecast.testing.unmodified_gateway.families import API, BUILT_IN_TEMPLATES, LLM_PROVIDER, LLM_PROXY
+from gatecast.testing.unmodified_gateway.families import API, LLM_PROVIDER, LLM_PROXY
 from gatecast.testing.unmodified_gateway.messages import Fields, Unparsable
 from gatecast.testing.unmodified_gateway.packages import import_package
 from gatecast.testing.unmodified_gateway.rest_calls import CallFailed, RestCalls
@@ -20,9 +20,6 @@ from gatecast.testing.unmodified_gateway.world import World
 
 _MANIFEST_WAITS = (2.0, 4.0)
 _IMPORT_WAITS = (1.0, 2.0, 4.0, 8.0)
-
-#: When the built-in templates were made.
-_IMAGE_BUILT_AT = "2026-01-01T00:00:00Z"
 
 #: Path and kind of each back-fill of keys, in the order of the calls; two kinds belong to another binary.
 _KEY_LISTS: Final = (
@@ -44,10 +41,11 @@ class Synchronization:
         self._database = world.database
         self._records = world.records
         self._options = world.options
+        self._pushing = asyncio.Lock()
 
     async def deployments(self) -> None:
         """Step 2: once per process."""
-        sync = DeploymentSync(self._calls, self._world, self.secrets)
+        sync = DeploymentSync(self._calls, self._world)
         await self._attempt(partial(sync.run, batch_size=self._options.sync_batch_size))
 
     async def api_keys_on_premises(self) -> None:
@@ -84,14 +82,21 @@ class Synchronization:
                 raise ProcessExit(problem.status) from problem
             self._records.note(f"manifest given up: {problem}")
 
-    async def push_templates(self) -> None:
-        """Step 3: announce the built-in templates, which every gateway has, beside steps 4 to 6."""
-        package = import_package(_template(handle) for handle in BUILT_IN_TEMPLATES)
-        total = len(BUILT_IN_TEMPLATES)
+    async def push_own(self, only: str | None = None) -> None:
+        """Step 3: announce what was made on the gateway itself, or one thing of it, beside steps 4 to 6."""
+        push = partial(self._push_own, only)
         try:
-            await self._repeat(partial(self._calls.push_import, package, total), _IMPORT_WAITS, ends_at=frozenset())
+            # One after another, so that what is said last is what holds.
+            async with self._pushing:
+                await self._repeat(push, _IMPORT_WAITS, ends_at=frozenset())
         except CallFailed as problem:
             self._records.note(f"import given up: {problem}")
+
+    async def _push_own(self, only: str | None) -> None:
+        own = self._database.own
+        if entries := own.announced(only):
+            own.taken(entries, await self._calls.push_import(import_package(entries), len(entries)))
+            self._records.changed()
 
     async def _attempt(self, step: Callable[[], Awaitable[None]]) -> None:
         """One step; a failure leaves local data as it is, and the next step follows."""
@@ -162,18 +167,3 @@ def _raw_array(answer: object) -> Collection[object]:
 
 def _array(answer: object) -> list[Fields]:
     return [Fields(item) for item in _raw_array(answer)]
-
-
-def _template(handle: str) -> dict[str, Any]:
-    return {
-        "dpid": str(uuid5(NAMESPACE_URL, handle)),
-        "configuration": {
-            "apiVersion": "gateway.api-platform.wso2.com/v1",
-            "kind": "LlmProviderTemplate",
-            "metadata": {"name": handle},
-            "spec": {"displayName": handle},
-        },
-        "status": "deployed",
-        "createdAt": _IMAGE_BUILT_AT,
-        "updatedAt": _IMAGE_BUILT_AT,
-    }

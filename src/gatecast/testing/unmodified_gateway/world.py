@@ -82,4 +82,4 @@ class World:
     controls: Controls = field(default_factory=Controls)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "database", Database(self.options.policies))
+        object.__setattr__(self, "database", Database(self.options))

@@ -24,6 +24,7 @@ from gatecast.controlplane.documents import (
 )
 from gatecast.testing.unmodified_gateway.document_rules import check_document
 from gatecast.testing.unmodified_gateway.packages import parse_document
+from gatecast.testing.unmodified_gateway.policy_definitions import DEFAULT_POLICIES
 
 IDS = [f"5c0c4d54-7a0f-4e53-9d0e-0d6b6d7e8f0{number}" for number in range(4)]
 PROVIDERS = {id_: ProviderReference(handle=f"provider-{number}", vhost=None) for number, id_ in enumerate(IDS)}
@@ -96,6 +97,7 @@ API_NAMES = WORDS.map(lambda word: f"Api {word}")
 
 
 WELL_KNOWN = {"api-key-auth", "basic-ratelimit", "token-based-ratelimit"}
+SCHEMAS = {each["name"]: each["parameters"] for each in DEFAULT_POLICIES}
 
 
 def additional(ids: list[str]) -> st.SearchStrategy[list[Any]]:
@@ -187,7 +189,10 @@ def test_a_gateway_with_the_policies_that_it_needs_applies_it(case: tuple[Kind, 
     kind, document = case
     artifact = MODELS[kind].model_validate(document)
     needed = required_policies(artifact, **providers_of(artifact))
-    loaded = [{"name": each.name, "version": f"{each.major or 'v3'}.1.0"} for each in needed]
+    loaded = [
+        {"name": each.name, "version": f"{each.major or 'v3'}.1.0", "parameters": SCHEMAS.get(each.name)}
+        for each in needed
+    ]
     check_document(kind, parse_document(written(artifact).decode()), loaded)
 
 

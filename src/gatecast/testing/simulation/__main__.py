@@ -26,9 +26,12 @@ def main(
     chosen = range(first, first + seeds) if seed is None else [seed]
     deliveries = 0
     for number in chosen:
-        deliveries += run_in_virtual_time(simulate(number, steps=steps)).deliveries
+        history = run_in_virtual_time(simulate(number, steps=steps))
+        deliveries += history.deliveries
     seconds = time.monotonic() - began
     typer.echo(f"{len(chosen):,} seeds, {deliveries:,} deliveries, no promise broken, {seconds:.0f} s")
+    if seed is not None:
+        typer.echo(f"digest {history.digest}")
 
 
 if __name__ == "__main__":

@@ -186,7 +186,8 @@ class SimulatedDatabase:
 
     def unlock(self, gateway_ids: Sequence[str]) -> None:
         """Let others have these logs."""
-        for gateway_id in set(gateway_ids):
+        # In one order here as well: who waits is woken in it, and that may not depend on how names are hashed.
+        for gateway_id in sorted(set(gateway_ids)):
             self._held.pop(gateway_id).set()
 
     def is_held(self, gateway_id: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable
@@ -63,10 +65,20 @@ class History:
     order: dict[Change, int] = field(default_factory=dict)
     #: The changes that somebody decided to leave out.
     left_out: defaultdict[str, set[Change]] = field(default_factory=lambda: defaultdict(set))
+    _trace: hashlib.blake2b = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
+
+    @property
+    def digest(self) -> str:
+        """Two runs of one seed have the same: everything that was noted, in its order, at its time."""
+        return self._trace.hexdigest()
+
+    def _note(self, *what: object) -> None:
+        self._trace.update(f"{asyncio.get_running_loop().time():.6f} {' '.join(map(str, what))}\n".encode())
 
     def committed(self, epoch: UUID, gateway_id: str, offset: int, event: Event) -> None:
         """An event became visible. P2: offsets count 1, 2, 3 … in commit order."""
         event_id = event.event_id
+        self._note("committed", epoch, gateway_id, offset, event_id)
         change = self.changes[event_id] = Change.of(event)
         self.order.setdefault(change, len(self.order))
         log = self.logs[epoch, gateway_id]
@@ -76,18 +88,21 @@ class History:
 
     def acknowledged(self, gateway_id: str, event_id: UUID, epoch: UUID, offset: int) -> None:
         """A publisher was told that its event is durable. P1: then it is in the log, where it was said to be."""
+        self._note("acknowledged", epoch, gateway_id, offset, event_id)
         if self.logs[epoch, gateway_id].get(offset) != event_id:
             raise PromiseBroken(f"P1: {gateway_id} offset {offset} was acknowledged but is not in the log")
         self.accepted[gateway_id, event_id] = (epoch, offset)
 
     def resynchronized(self, gateway_id: str, epoch: UUID, through: int) -> None:
         """A gateway was told that it missed something, and took over the desired state (P6)."""
+        self._note("resynchronized", epoch, gateway_id, through)
         handled = self.handled[gateway_id]
         handled.epoch, handled.through, handled.covered = epoch, through, through
         handled.refused.clear()
 
     def skipped(self, gateway_id: str, event: RecordedEvent) -> None:
         """Somebody decided to leave this event out."""
+        self._note("skipped", gateway_id, event.offset)
         self.left_out[gateway_id].add(Change.of(event))
 
     def applied(self, gateway_id: str, event_id: UUID) -> None:
@@ -96,6 +111,7 @@ class History:
 
     def refused(self, gateway_id: str, offset: int) -> None:
         """A gateway rejected an event that was delivered to it."""
+        self._note("refused", gateway_id, offset)
         self.handled[gateway_id].refused.add(offset)
 
     def delivered(
@@ -106,6 +122,7 @@ class History:
         A gateway that takes one again must get again what came behind it; to one that says it is `known`, nothing
         happens.
         """
+        self._note("delivered", epoch, gateway_id, offset, event_id, withheld, known)
         self.deliveries += 1
         handled = self.handled[gateway_id]
         if handled.epoch is None:
@@ -123,6 +140,7 @@ class History:
 
     def stored_position(self, gateway_id: str, epoch: UUID, offset: int) -> None:
         """A position was stored. P4: everything up to it was handled, or it is stored why it was not."""
+        self._note("stored", epoch, gateway_id, offset)
         handled, told = self.handled[gateway_id], self.told(gateway_id, epoch) or set()
         ours = handled.epoch in (None, epoch)
         through = handled.through if ours else 0

@@ -222,7 +222,7 @@ def _begin_with_all_that_is_retained(patch: pytest.MonkeyPatch) -> None:
 
 #: Each mistake, and the promises that it may be found by.
 MISTAKES: dict[Plant, str] = {
-    _cursor_over_a_sequence: "P[37]",
+    _cursor_over_a_sequence: "P3",
     _advance_on_send: "P4",
     _acknowledge_before_commit: "P1",
     _no_sweep: "P3",

@@ -58,9 +58,14 @@ class Limits:
         """How long a pod may pause, at the most, once its database has come back; in seconds."""
         return max(5.0, self.poll_interval)
 
+    def is_full(self, one: feed.Feed) -> bool:
+        """Whether nothing more should be read for it."""
+        waiting = _waiting(one)
+        return len(waiting) >= self.feed_events or sum(waiting) >= self.feed_bytes
+
     def check_feed(self, history: History, one: feed.Feed) -> None:
         """P7: what waits in a feed is bounded in number and size. Counted here, whatever the feed itself believes."""
-        waiting = [len(event.payload) for event in one._queue]  # noqa: SLF001 - nothing else tells what it holds
+        waiting = _waiting(one)
         if len(waiting) > self.feed_events:
             history.fail(f"P7: {len(waiting)} events wait for {one.gateway_id}, at most {self.feed_events} may")
         if sum(waiting[:-1]) > self.feed_bytes:
@@ -74,6 +79,11 @@ class Limits:
             history.fail(f"P7: {flying} unconfirmed events are on their way to {gateway_id}")
 
 
+def _waiting(one: feed.Feed) -> list[int]:
+    """The size of each event that waits."""
+    return [len(event.payload) for event in one._queue]  # noqa: SLF001 - nothing else tells what it holds
+
+
 @dataclass(slots=True)
 class Supply:
     """Whether one gateway gets what it lacks, as long as nothing of its own is in the way."""
@@ -84,16 +94,33 @@ class Supply:
     waits_since: float = 0.0
     _deliveries: int = 0
 
-    def look(self, epoch: UUID, *, now: float, hindered: bool, patience: float) -> None:
-        """P7, P3: who reads and lacks something gets something within `patience`, whatever others do."""
+    def look(self, epoch: UUID, *, now: float, hindered: bool) -> None:
+        """Begin to count anew when something is in the way, when something came, and when nothing is lacking."""
         delivered = self.history.handled[self.gateway_id].deliveries
         if hindered or delivered != self._deliveries or self.history.has_everything(self.gateway_id, epoch):
             self.waits_since, self._deliveries = now, delivered
-        elif now - self.waits_since > patience:
-            self.history.fail(f"P7: {self.gateway_id} reads, and has got nothing for {now - self.waits_since:.0f} s")
 
-    def look_behind_silence(self, epoch: UUID, *, now: float, heard_since: float, head: int) -> None:
-        """P3: what was committed before its pod heard wake-ups again is looked for at once."""
-        waits = now - max(self.waits_since, heard_since)
-        if waits > PATIENCE_AFTER_SILENCE and self.history.lacks(self.gateway_id, epoch, head):
-            self.history.fail(f"P3: {self.gateway_id} is not sent what its pod did not hear of, for {waits:.0f} s")
+    def check(self, epoch: UUID, source: Source) -> None:
+        """P3: who reads and lacks something gets something in time; P7: also while others take nothing."""
+        waits = source.now - self.waits_since
+        if waits > source.patience:
+            self.history.fail(f"{source.promise}: {self.gateway_id} reads, and has got nothing for {waits:.0f} s")
+        waits = source.now - max(self.waits_since, source.heard_since)
+        if waits > PATIENCE_AFTER_SILENCE and self.history.lacks(self.gateway_id, epoch, source.head_then):
+            self.history.fail(
+                f"{source.promise}: {self.gateway_id} is not sent what its pod did not hear of, for {waits:.0f} s"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What can be expected of the pod that one gateway reads from."""
+
+    now: float
+    #: How long one may wait for it, in seconds.
+    patience: float
+    #: Since when it hears wake-ups, and how far the gateway's log went then.
+    heard_since: float
+    head_then: int
+    #: The promise that it breaks when it does not supply: another connection that takes nothing is no excuse.
+    promise: str

@@ -13,6 +13,7 @@ from uuid import UUID
 from aiohttp import web
 
 from gatecast.delivery.delivery import Delivery, DeliveryOptions
+from gatecast.delivery.feed import Feed
 from gatecast.delivery.resume import PARKED
 from gatecast.delivery.retention import clean_up
 from gatecast.errors import GatecastError
@@ -23,7 +24,7 @@ from gatecast.storage.contract import Connection, Entity, OutcomeKind, Progress,
 from gatecast.testing.simulation.database import LOOKED_UP, SimulatedDatabase, SimulatedStorage
 from gatecast.testing.simulation.gateways import SimulatedGateway
 from gatecast.testing.simulation.history import History, PromiseBroken
-from gatecast.testing.simulation.isolation import LOOK_INTERVAL, PATIENCE, Limits, Supply
+from gatecast.testing.simulation.isolation import LOOK_INTERVAL, PATIENCE, Limits, Source, Supply
 from gatecast.testing.simulation.network import Wire
 from gatecast.waiting import reseed
 from gatecast.wakeup.contract import EVERYTHING, Hint, Listener
@@ -153,10 +154,25 @@ class SimulatedPod:
         self.heads_then = {name: stream.head for name, stream in rows.streams.items()}
         self.wakeup.regain()
 
+    def as_source(self, gateway_id: str) -> Source:
+        """What this gateway can expect of it."""
+        limits = self._world.limits
+        others_full = any(limits.is_full(feed) for feed in self._feeds() if feed.gateway_id != gateway_id)
+        return Source(
+            now=asyncio.get_running_loop().time(),
+            patience=PATIENCE + limits.poll_interval,
+            heard_since=self.heard_since,
+            head_then=self.heads_then.get(gateway_id, 0),
+            promise="P7" if others_full else "P3",
+        )
+
+    def _feeds(self) -> list[Feed]:
+        return self.delivery.reader._all_feeds()  # noqa: SLF001 - nothing else tells what they hold
+
     def check_bounds(self) -> None:
         """P7: nothing grows with what a gateway does not read."""
         history, limits = self._world.history, self._world.limits
-        for feed in self.delivery.reader._all_feeds():  # noqa: SLF001 - nothing else tells what they hold
+        for feed in self._feeds():
             limits.check_feed(history, feed)
         for session, gateway_id in self.sessions.items():
             limits.check_window(history, gateway_id, session)
@@ -509,16 +525,14 @@ class SimulatedWorld:
             self._look()
 
     def _look(self) -> None:
-        for pod in self.pods:
-            pod.check_bounds()
+        for each in self.pods:
+            each.check_bounds()
         now, epoch = asyncio.get_running_loop().time(), self.database.rows.epoch
-        patience = PATIENCE + self.limits.poll_interval
         for gateway, supply in zip(self.gateways, self._supplies, strict=True):
-            source = self._undisturbed(gateway, now)
-            supply.look(epoch, now=now, hindered=source is None, patience=patience)
-            if source is not None:
-                head = source.heads_then.get(gateway.gateway_id, 0)
-                supply.look_behind_silence(epoch, now=now, heard_since=source.heard_since, head=head)
+            pod = self._undisturbed(gateway, now)
+            supply.look(epoch, now=now, hindered=pod is None)
+            if pod is not None:
+                supply.check(epoch, pod.as_source(gateway.gateway_id))
 
     def _undisturbed(self, gateway: SimulatedGateway, now: float) -> SimulatedPod | None:
         """The pod that this gateway reads from, if nothing of their own is in the way of its events."""

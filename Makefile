@@ -40,7 +40,7 @@ bench: $(STAMP)
 
 simulate: $(STAMP) ## Random schedules of everything that goes wrong: SEEDS=20000, or one of them again: SEED=7.
 	$(BIN)/python -m gatecast.testing.simulation $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) \
-		$(if $(STEPS),--steps $(STEPS))
+		$(if $(STEPS),--steps $(STEPS)) $(if $(SCHEDULE),--schedule $(SCHEDULE))
 
 verify: $(STAMP) ## Check every promise on three pods, one of which is killed.
 	$(BIN)/gatecast verify --local

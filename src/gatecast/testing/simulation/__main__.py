@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gatecast.telemetry import configure_logs
-from gatecast.testing.simulation.world import simulate
+from gatecast.testing.simulation.world import read_schedule, simulate
 from gatecast.testing.virtual_time import run_in_virtual_time
 
 
@@ -19,16 +19,21 @@ def main(
     first: Annotated[int, typer.Option(help="Begin with this seed.")] = 0,
     seeds: Annotated[int, typer.Option(help="How many.")] = 20_000,
     steps: Annotated[int, typer.Option(help="Happenings in each.")] = 60,
+    schedule: Annotated[str | None, typer.Option(help="What happens, as a failure tells it: name:pause,…")] = None,
 ) -> None:
     """Check the promises over random schedules of everything that goes wrong; the first broken one ends the run."""
     configure_logs(format_name="text", pod_id="", level=logging.CRITICAL if seed is None else logging.INFO)
     began = time.monotonic()
     chosen = range(first, first + seeds) if seed is None else [seed]
+    happenings = None if schedule is None else read_schedule(schedule)
     deliveries = 0
     for number in chosen:
-        deliveries += run_in_virtual_time(simulate(number, steps=steps)).deliveries
+        history = run_in_virtual_time(simulate(number, steps=steps, schedule=happenings))
+        deliveries += history.deliveries
     seconds = time.monotonic() - began
     typer.echo(f"{len(chosen):,} seeds, {deliveries:,} deliveries, no promise broken, {seconds:.0f} s")
+    if seed is not None:
+        typer.echo(f"digest {history.digest}")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -41,6 +43,9 @@ from gatecast.storage.contract import (
 from gatecast.testing.simulation.history import History
 
 T = TypeVar("T")
+
+#: What the present task was told, at last, when it asked where a gateway stands; as it is stored.
+LOOKED_UP: ContextVar[Standing] = ContextVar("LOOKED_UP")
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -187,7 +192,8 @@ class SimulatedDatabase:
 
     def unlock(self, gateway_ids: Sequence[str]) -> None:
         """Let others have these logs."""
-        for gateway_id in set(gateway_ids):
+        # In one order here as well: who waits is woken in it, and that may not depend on how names are hashed.
+        for gateway_id in sorted(set(gateway_ids)):
             self._held.pop(gateway_id).set()
 
     def is_held(self, gateway_id: str) -> bool:
@@ -211,6 +217,8 @@ class SimulatedDatabase:
     def commit(self, xid: int, events: Sequence[Event]) -> tuple[Receipt, ...]:
         """Make these events visible at once; their logs must be held."""
         receipts = tuple(self._append(xid, event) for event in events)
+        for gateway_id in dict.fromkeys(event.gateway_id for event in events):
+            self.history.grew(self.rows.epoch, gateway_id, self.rows.streams[gateway_id].head)
         self.notify(frozenset(event.gateway_id for event in events))
         return receipts
 
@@ -351,8 +359,11 @@ class SimulatedEventLog:
         if stream is None:
             return None
         offsets = range(max(request.after, stream.trimmed_through) + 1, stream.head + 1)[: request.max_events]
+        events = [stream.events[offset] for offset in offsets]
+        sizes = accumulate(len(event.payload.encode()) for event in events)
+        fitting = sum(size <= request.max_bytes for size in sizes)
         return ReadResult(
-            events=[stream.events[offset] for offset in offsets],
+            events=events[: max(1, fitting)],
             epoch=self._database.rows.epoch,
             head=stream.head,
             trimmed_through=stream.trimmed_through,
@@ -486,9 +497,17 @@ class SimulatedPresence:
 
     async def standing(self, gateway_id: str, replica: str) -> Standing:
         """Where the log and the stored position stand."""
-        return await self._link.call(lambda: self._standing(gateway_id, replica))
+
+        def look() -> Standing:
+            LOOKED_UP.set(self._stored(gateway_id, replica))
+            return self._standing(gateway_id, replica)
+
+        return await self._link.call(look)
 
     def _standing(self, gateway_id: str, replica: str) -> Standing:
+        return self._stored(gateway_id, replica)
+
+    def _stored(self, gateway_id: str, replica: str) -> Standing:
         stream = self._rows.streams.get(gateway_id)
         if stream is None:
             raise UnknownGateway(gateway_id)
@@ -569,6 +588,7 @@ class SimulatedPresence:
             if row is not None and one.epoch == self._rows.epoch:
                 row.sent, row.confirmed = max(row.sent, one.sent), max(row.confirmed, one.confirmed)
                 row.released = False
+                self._database.history.noted[one.connection_id] = row.confirmed
 
     def _move_cursors(self, progress: Sequence[Progress]) -> None:
         for key in dict.fromkeys((one.gateway_id, one.replica) for one in progress):

@@ -44,6 +44,8 @@ class SimulatedGateway:
         self.reading = asyncio.Event()
         self.reading.set()
         self.wire: Wire | None = None
+        #: True once the pod has said that the connection is open.
+        self.greeted = False
         #: How likely it refuses an event; only a client of `gatecast.v2` can.
         self.reluctance = 0.0
         #: What a client of `gatecast.v2` knows; an unmodified gateway knows nothing.
@@ -56,6 +58,7 @@ class SimulatedGateway:
     async def run(self) -> None:
         """Connect, speak, and connect again, until cancelled."""
         while True:
+            self.greeted = False
             self.wire = await self._dial(self, self._after())
             if self.wire is not None:
                 await self._speak(self.wire)
@@ -76,7 +79,7 @@ class SimulatedGateway:
                 raise AssertionError("S21: the first frame was not connection.ack")
             if not first:
                 await self._handle(wire, frame)
-            first = False
+            first, self.greeted = False, True
 
     async def _next(self, wire: Wire) -> Frame | None:
         """The next frame; None when the connection has ended, or fallen silent for too long."""
@@ -117,9 +120,16 @@ class SimulatedGateway:
             self._history.resynchronized(self.gateway_id, position.epoch, position.offset)
             self._progress.begin_behind(position)
         else:
+            self._check_continued(wire, position, message.get("withheld", 0))
             self._take(position, UUID(message["eventId"]), message.get("withheld", 0))
         if self.version is Version.GATECAST_V2:
             await self._answer(wire, position)
+
+    def _check_continued(self, wire: Wire, position: Position, withheld: int) -> None:
+        first = wire.taken is None
+        behind = (wire.begins_behind if wire.taken is None else wire.taken) + withheld
+        self._history.continued(self.gateway_id, position.offset, behind=behind, first=first)
+        wire.taken = position.offset
 
     def _take(self, position: Position, event_id: UUID, withheld: int) -> None:
         """Apply an event, or refuse it; a client of `gatecast.v2` knows what it has had."""

@@ -79,6 +79,15 @@ class Wire:
         self.to_gateway = Pipe(random_source)
         self.to_pod = Pipe(random_source)
         self._on_end = on_end
+        #: Where the pod began to deliver.
+        self.begins_behind = 0
+        #: Last offset that the gateway took from it.
+        self.taken: int | None = None
+
+    @property
+    def works(self) -> bool:
+        """Whether frames get through."""
+        return not (self.to_gateway.is_cut or self.to_gateway.deaf or self.to_pod.deaf)
 
     # --- faults -------------------------------------------------------------------------------------------------
 

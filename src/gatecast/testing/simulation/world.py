@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self, cast
+from typing import Any, Self, TypeAlias, cast
 from uuid import UUID
 
 from aiohttp import web
 
 from gatecast.delivery.delivery import Delivery, DeliveryOptions
+from gatecast.delivery.feed import Feed
 from gatecast.delivery.resume import PARKED
 from gatecast.delivery.retention import clean_up
 from gatecast.errors import GatecastError
 from gatecast.events import Action, Event, Position
-from gatecast.protocol.session import SessionLimits, Version
+from gatecast.protocol.session import ServerSession, Version
 from gatecast.server.gateway_socket import GatewaySocket, open_session
-from gatecast.storage.contract import Connection, Entity, OutcomeKind, TrimPolicy
-from gatecast.testing.simulation.database import SimulatedDatabase, SimulatedStorage
+from gatecast.storage.contract import Connection, Entity, OutcomeKind, Progress, TrimPolicy
+from gatecast.testing.simulation.database import LOOKED_UP, SimulatedDatabase, SimulatedStorage
 from gatecast.testing.simulation.gateways import SimulatedGateway
 from gatecast.testing.simulation.history import History, PromiseBroken
+from gatecast.testing.simulation.isolation import LOOK_INTERVAL, PATIENCE, Limits, Source, Supply
 from gatecast.testing.simulation.network import Wire
 from gatecast.waiting import reseed
 from gatecast.wakeup.contract import EVERYTHING, Hint, Listener
@@ -32,6 +34,35 @@ REST_TIME_LIMIT = 900.0
 
 #: No schedule takes longer, in simulated seconds; one that does hangs.
 LONGEST_RUN = 7200.0
+
+#: What may happen, and how often it does.
+HAPPENINGS = {
+    "publish_one": 30,
+    "publish_many": 10,
+    "publish_again": 5,
+    "hold_transaction": 8,
+    "cut_wire": 10,
+    "deafen_wire": 4,
+    "connect_twice": 4,
+    "crash_pod": 4,
+    "drain_pod": 3,
+    "lose_wakeups": 4,
+    "lose_database": 4,
+    "lose_answers": 4,
+    "block_gateway": 3,
+    "slow_gateway": 4,
+    "upset_gateway": 4,
+    "decide": 8,
+    "jump_clock": 2,
+    "trim": 6,
+    "restore": 1,
+}
+
+#: Seconds between two of them.
+PAUSES = (0.0, 0.001, 0.01, 0.1, 1.0, 5.0)
+
+#: Something happens, and then so many seconds pass.
+Step: TypeAlias = tuple[str, float]
 
 _PODS = 3
 _LAZY_POLICY = TrimPolicy(keep_confirmed=timedelta(hours=1), keep_at_most=timedelta(days=1), max_events=10**6)
@@ -87,13 +118,64 @@ class SimulatedPod:
         self.storage = SimulatedStorage(world.database)
         self.wakeup = SimulatedWakeup(world.random)
         options = DeliveryOptions(
-            pod_id=pod_id, poll_interval=0.5, trim_policy=_LAZY_POLICY, random_source=world.random
+            pod_id=pod_id,
+            poll_interval=world.limits.poll_interval,
+            trim_policy=_LAZY_POLICY,
+            random_source=world.random,
         )
         self.delivery = Delivery(cast("Any", self.storage), self.wakeup, options)
         # Dictionaries, because they keep their order: a seed must repeat exactly.
         self._serving: dict[asyncio.Task[None], None] = {}
         self._wires: dict[Wire, None] = {}
         self.accepting = False
+        #: The open conversations, with the names of their gateways.
+        self.sessions: dict[ServerSession, str] = {}
+        #: How far each connection had come that ended here.
+        self._left: list[Progress] = []
+        #: Something of its own may keep it from reading until then.
+        self.troubled_until = 0.0
+        #: When it heard wake-ups again, and how far the logs went then.
+        self.heard_since = 0.0
+        self.heads_then: dict[str, int] = {}
+
+    def serves(self, wire: Wire) -> bool:
+        """Whether this pod speaks over this wire, and goes on."""
+        return self.accepting and wire in self._wires
+
+    def trouble(self, duration: float) -> None:
+        """Its database is away for so long, and then it may pause for a while."""
+        now = asyncio.get_running_loop().time()
+        self.troubled_until = max(self.troubled_until, now + duration + self._world.limits.longest_pause)
+
+    def hear_again(self) -> None:
+        """Wake-ups come through again."""
+        rows = self._world.database.rows
+        self.heard_since = asyncio.get_running_loop().time()
+        self.heads_then = {name: stream.head for name, stream in rows.streams.items()}
+        self.wakeup.regain()
+
+    def as_source(self, gateway_id: str) -> Source:
+        """What this gateway can expect of it."""
+        limits = self._world.limits
+        others_full = any(limits.is_full(feed) for feed in self._feeds() if feed.gateway_id != gateway_id)
+        return Source(
+            now=asyncio.get_running_loop().time(),
+            patience=PATIENCE + limits.poll_interval,
+            heard_since=self.heard_since,
+            head_then=self.heads_then.get(gateway_id, 0),
+            promise="P7" if others_full else "P3",
+        )
+
+    def _feeds(self) -> list[Feed]:
+        return self.delivery.reader._all_feeds()  # noqa: SLF001 - nothing else tells what they hold
+
+    def check_bounds(self) -> None:
+        """P7: nothing grows with what a gateway does not read."""
+        history, limits = self._world.history, self._world.limits
+        for feed in self._feeds():
+            limits.check_feed(history, feed)
+        for session, gateway_id in self.sessions.items():
+            limits.check_window(history, gateway_id, session)
 
     async def start(self) -> None:
         """Begin to serve."""
@@ -108,6 +190,8 @@ class SimulatedPod:
             async with asyncio.timeout(20):
                 await asyncio.gather(*self._serving, return_exceptions=True)
                 await self.delivery.drain()
+                if self.delivery.failure is None:
+                    self._world.history.drained(self.pod_id, self._world.database.rows.epoch, self._left)
         await self.crash()
 
     async def crash(self, *, silently: bool = False) -> None:
@@ -156,12 +240,15 @@ class SimulatedPod:
         except (GatecastError, TimeoutError):
             wire.cut()
             return
+        self._world.history.began(gateway.gateway_id, LOOKED_UP.get(), after, subscription.start)
+        wire.begins_behind = subscription.start.position.offset
+        session = open_session(subscription, gateway.version, self._world.limits.session)
+        self.sessions[session] = gateway.gateway_id
         try:
             if subscription.start.lost and gateway.version is Version.GATEWAY_V1 and not twin:
                 # The control plane sends the desired state: the gateway misses nothing up to here.
                 start = subscription.start.position
                 self._world.history.resynchronized(gateway.gateway_id, start.epoch, start.offset)
-            session = open_session(subscription, gateway.version, SessionLimits())
             conversation = GatewaySocket(
                 cast("web.WebSocketResponse", wire),
                 session,
@@ -171,6 +258,9 @@ class SimulatedPod:
             )
             await conversation.run(session.start(datetime.now(UTC)))
         finally:
+            del self.sessions[session]
+            if not subscription.was_closed_here:
+                self._left.append(subscription.progress)
             subscription.close()
             wire.cut()
 
@@ -181,10 +271,12 @@ class SimulatedWorld:
     def __init__(self, seed: int, *, with_restores: bool) -> None:
         self.seed = seed
         self.random = random.Random(seed)  # noqa: S311 - repeats, guards nothing
+        self.limits = Limits.drawn(self.random)
         self.history = History()
         self.database = SimulatedDatabase(self.random, self.history, self._notify)
         self.pods: list[SimulatedPod] = []
         self.gateways = [self._gateway(number) for number in range(4)]
+        self._supplies = [Supply(self.history, gateway.gateway_id) for gateway in self.gateways]
         self._with_restores = with_restores
         self._names = self._changes = 0
         self._tasks: dict[asyncio.Task[None], None] = {}
@@ -230,8 +322,8 @@ class SimulatedWorld:
 
     # --- the schedule -------------------------------------------------------------------------------------------
 
-    async def run(self, steps: int) -> None:
-        """Live through `steps` random happenings, come to rest, and check that everything arrived.
+    async def run(self, schedule: Iterable[Step]) -> None:
+        """Live through these happenings, come to rest, and check that everything arrived.
 
         Raises:
             PromiseBroken: a promise did not hold.
@@ -243,10 +335,12 @@ class SimulatedWorld:
             await self._start_pod()
         for gateway in self.gateways:
             self.begin(gateway.run())
+        self.begin(self._watch())
         try:
-            for _ in range(steps):
-                await self.random.choices(*zip(*self._happenings(), strict=True))[0]()
-                await asyncio.sleep(self.random.choice((0.0, 0.001, 0.01, 0.1, 1.0, 5.0)))
+            for name, pause in schedule:
+                await getattr(self, f"_{name}")()
+                await asyncio.sleep(pause)
+                self._look()
                 self._check_alive()
             await self._heal()
             await self._come_to_rest()
@@ -254,29 +348,12 @@ class SimulatedWorld:
         finally:
             await self._stop()
 
-    def _happenings(self) -> list[tuple[Callable[[], Awaitable[None]], int]]:
-        """What may happen, and how often it does."""
-        return [
-            (self._publish_one, 30),
-            (self._publish_many, 10),
-            (self._publish_again, 5),
-            (self._hold_transaction, 8),
-            (self._cut_wire, 10),
-            (self._deafen_wire, 4),
-            (self._connect_twice, 4),
-            (self._crash_pod, 4),
-            (self._drain_pod, 3),
-            (self._lose_wakeups, 4),
-            (self._lose_database, 4),
-            (self._lose_answers, 4),
-            (self._block_gateway, 3),
-            (self._slow_gateway, 4),
-            (self._upset_gateway, 4),
-            (self._decide, 8),
-            (self._jump_clock, 2),
-            (self._trim, 6),
-            (self._restore, 1 if self._with_restores else 0),
-        ]
+    def draw(self, steps: int) -> Iterator[Step]:
+        """So many happenings as the seed determines them; drawn one at a time, as they happen."""
+        names = [name for name in HAPPENINGS if name != "restore" or self._with_restores]
+        for _ in range(steps):
+            (name,) = self.random.choices(names, [HAPPENINGS[each] for each in names])
+            yield name, self.random.choice(PAUSES)
 
     def _event(self, gateway_id: str, event_id: UUID | None = None) -> Event:
         kind = self.random.choice(("llmprovider.deployed", "apikey.created", "api.undeployed"))
@@ -375,17 +452,21 @@ class SimulatedWorld:
     async def _lose_wakeups(self) -> None:
         pod = self._some_pod()
         pod.wakeup.lose()
-        asyncio.get_running_loop().call_later(self.random.uniform(0, 10), pod.wakeup.regain)
+        asyncio.get_running_loop().call_later(self.random.uniform(0, 10), pod.hear_again)
 
     async def _lose_database(self) -> None:
-        link = self._some_pod().storage.link
+        pod, duration = self._some_pod(), self.random.choice((0.5, 5, 40))
+        link = pod.storage.link
         link.up = False
-        asyncio.get_running_loop().call_later(self.random.choice((0.5, 5, 40)), setattr, link, "up", True)  # noqa: FBT003
+        pod.trouble(duration)
+        asyncio.get_running_loop().call_later(duration, setattr, link, "up", True)  # noqa: FBT003
 
     async def _lose_answers(self) -> None:
-        link = self._some_pod().storage.link
+        pod, duration = self._some_pod(), self.random.uniform(0, 5)
+        link = pod.storage.link
         link.loss = 0.3
-        asyncio.get_running_loop().call_later(self.random.uniform(0, 5), setattr, link, "loss", 0.0)
+        pod.trouble(duration)
+        asyncio.get_running_loop().call_later(duration, setattr, link, "loss", 0.0)
 
     async def _block_gateway(self) -> None:
         gateway = self._some_gateway()
@@ -432,10 +513,39 @@ class SimulatedWorld:
             self._backup = self.database.backup()
         else:
             self.database.restore(self._backup)
+            for pod in self.pods:
+                pod.heads_then.clear()
+
+    # --- what must hold all the time ------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """P7, at any time: everything is bounded, and who reads is supplied although others do not."""
+        while True:
+            await asyncio.sleep(LOOK_INTERVAL)
+            self._look()
+
+    def _look(self) -> None:
+        for each in self.pods:
+            each.check_bounds()
+        now, epoch = asyncio.get_running_loop().time(), self.database.rows.epoch
+        for gateway, supply in zip(self.gateways, self._supplies, strict=True):
+            pod = self._undisturbed(gateway, now)
+            supply.look(epoch, now=now, hindered=pod is None)
+            if pod is not None:
+                supply.check(epoch, pod.as_source(gateway.gateway_id))
+
+    def _undisturbed(self, gateway: SimulatedGateway, now: float) -> SimulatedPod | None:
+        """The pod that this gateway reads from, if nothing of their own is in the way of its events."""
+        wire = gateway.wire
+        if wire is None or not (wire.works and gateway.greeted and gateway.reading.is_set()):
+            return None
+        return next((pod for pod in self.pods if pod.serves(wire) and now > pod.troubled_until), None)
 
     # --- the end ------------------------------------------------------------------------------------------------
 
     def _check_alive(self) -> None:
+        if self.history.broken is not None:
+            raise self.history.broken
         if self._failure is not None:
             raise self._failure
         for pod in self.pods:
@@ -479,11 +589,11 @@ class SimulatedWorld:
 
     def _at_rest(self) -> bool:
         rows = self.database.rows
-        # Whatever was begun has ended: only the gateways themselves go on.
+        # Whatever was begun has ended: only the gateways themselves go on, and who watches.
         decided = not rows.waiting()
         return (
             decided
-            and len(self._tasks) == len(self.gateways)
+            and len(self._tasks) == len(self.gateways) + 1
             and all(
                 (cursor := rows.cursors.get((gateway.gateway_id, ""))) is not None
                 and cursor.epoch == rows.epoch
@@ -527,19 +637,52 @@ class SimulatedWorld:
             await pod.crash()
 
 
-async def simulate(seed: int, *, steps: int = 60, with_restores: bool | None = None) -> History:
-    """Live through one seed's schedule.
+async def simulate(
+    seed: int, *, steps: int = 60, schedule: Sequence[Step] | None = None, with_restores: bool | None = None
+) -> History:
+    """Live through one seed's schedule, or through this one; the seed determines whatever a schedule leaves open.
 
     Raises:
-        PromiseBroken: a promise did not hold; the note names the seed.
+        PromiseBroken: a promise did not hold; the note tells how to see it again.
     """
-    restores = seed % 5 == 0 if with_restores is None else with_restores
+    restores = seed % 5 == 0 if schedule is None else any(name == "restore" for name, _ in schedule)
     reseed(seed)
-    world = SimulatedWorld(seed, with_restores=restores)
+    world = SimulatedWorld(seed, with_restores=restores if with_restores is None else with_restores)
     try:
-        async with asyncio.timeout(LONGEST_RUN):
-            await world.run(steps)
+        await _live(world, world.draw(steps) if schedule is None else schedule)
     except BaseException as error:
-        error.add_note(f"replay with: make simulate SEED={seed} STEPS={steps}")
+        error.add_note(f"replay with: make simulate SEED={seed} {_written(steps, schedule)}")
         raise
     return world.history
+
+
+async def _live(world: SimulatedWorld, schedule: Iterable[Step]) -> None:
+    """Run it to its end; a broken promise comes before whatever followed from it."""
+    try:
+        with world.limits.of_feeds():
+            async with asyncio.timeout(LONGEST_RUN):
+                await world.run(schedule)
+    except Exception as error:
+        if world.history.broken not in (None, error):
+            raise world.history.broken from error
+        if isinstance(error, TimeoutError):
+            raise PromiseBroken(f"it hangs: no end within {LONGEST_RUN:,.0f} s") from error
+        raise
+
+
+def _written(steps: int, schedule: Sequence[Step] | None) -> str:
+    if schedule is None:
+        return f"STEPS={steps}"
+    return f"SCHEDULE={','.join(f'{name}:{pause}' for name, pause in schedule)}"
+
+
+def read_schedule(written: str) -> list[Step]:
+    """The schedule that a note tells.
+
+    Raises:
+        ValueError: there is no such happening, or no such pause.
+    """
+    steps = [step.partition(":") for step in filter(None, written.split(","))]
+    if unknown := [name for name, _, _ in steps if name not in HAPPENINGS]:
+        raise ValueError(f"{unknown} cannot happen; {', '.join(HAPPENINGS)} can")
+    return [(name, float(pause or 0)) for name, _, pause in steps]

@@ -6,10 +6,11 @@ import asyncio
 import itertools
 import os
 from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -20,6 +21,7 @@ from gatecast import Settings
 from gatecast.server.pod import Pod
 from gatecast.testing.deployment import address_of
 from gatecast.testing.desired_state import in_desired_state
+from gatecast.testing.eventually import eventually
 from gatecast.testing.operator import Operator, Refused
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.tcp_proxy import TcpProxy
@@ -43,6 +45,9 @@ _WHICH = st.integers(min_value=0, max_value=9)
 _REFUSALS = (404, 409, 412, 422)
 
 _GATEWAY = st.integers(min_value=0, max_value=1)
+
+#: What failed is tried again so often: a proxy may have to wait for its provider.
+_TRIES = 3
 
 _KEY_NAMES = st.sampled_from(["first-key", "second-key"])
 
@@ -72,28 +77,14 @@ class ControlPlane(RuleBasedStateMachine):
 
     async def _start(self) -> None:
         enter = self.stack.enter_async_context
-        database = await self.new_database(Path(self.folder.name))
-        self.pods = [
-            await enter(
-                Pod.open(
-                    Settings(
-                        database=database,
-                        api_listen="127.0.0.1:0",
-                        gateway_listen="127.0.0.1:0",
-                        admin_token=_ADMIN_TOKEN,
-                        secret_key=_SECRET_KEY,
-                        pod_id=f"pod-{number}",
-                        connect_rate=1_000_000,
-                    )
-                )
-            )
-            for number in range(2)
-        ]
-        self.operators = [await enter(Operator(pod.api_url, _ADMIN_TOKEN)) for pod in self.pods]
+        self.database = await self.new_database(Path(self.folder.name))
+        self.pods: list[_Replica] = [await enter(_Replica(self.database, number)) for number in range(2)]
         self.ways, self.gateways, self.ids = [], [], []
-        for number, pod in enumerate(self.pods):
-            access = await self.operators[0].create_gateway(f"gateway-{number}")
-            way = await enter(TcpProxy(address_of(pod.gateway_url)))
+        #: The pod that each gateway's way leads to.
+        self.targets = [0, 1]
+        for number in range(2):
+            access = await self.pods[0].operator.create_gateway(f"gateway-{number}")
+            way = await enter(TcpProxy(self.pods[number].gateways))
             gateway = UnmodifiedGateway(way.address, access.token, follow_artifacts=True, options=_EAGER)
             self.ways.append(way)
             self.gateways.append(await enter(gateway))
@@ -104,7 +95,7 @@ class ControlPlane(RuleBasedStateMachine):
 
     def _ask(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
         """What the next pod's admin API answers; a refusal changes nothing, and is None."""
-        operator = self.operators[next(_numbers) % 2]
+        operator = self.pods[next(_numbers) % 2].operator
         try:
             return self._run(operator.ask(method, path, body))
         except Refused as refused:
@@ -161,6 +152,28 @@ class ControlPlane(RuleBasedStateMachine):
         auth = {"type": "api-key", "header": "X-Key", "value": f"credential-{next(self.names)}"} if kept else None
         where = "provider" if self.artifacts[which % len(self.artifacts)][0] == "llm-proxies" else "upstream"
         self._ask("PATCH", self._path(which), {where: {"auth": auth}})
+
+    @precondition(lambda self: self.artifacts)
+    @rule(which=_WHICH, like=_WHICH)
+    def rename(self, which: int, like: int) -> None:
+        """Give an artifact another name, perhaps one that others have or had."""
+        self._ask("PATCH", self._path(which), {"name": f"Artifact {1 + like % next(self.names)}"})
+
+    @precondition(lambda self: self.artifacts)
+    @rule(which=_WHICH, provider=_WHICH)
+    def repoint(self, which: int, provider: int) -> None:
+        """Let a proxy use another provider."""
+        providers = [each for kind, each in self.artifacts if kind == "llm-providers"]
+        if providers and self.artifacts[which % len(self.artifacts)][0] == "llm-proxies":
+            self._ask("PATCH", self._path(which), {"provider": {"id": providers[provider % len(providers)]}})
+
+    @precondition(lambda self: self.artifacts)
+    @rule(which=_WHICH, gateways=st.sets(_GATEWAY))
+    def place(self, which: int, gateways: set[int]) -> None:
+        """Say where an artifact runs, and that it is undeployed elsewhere."""
+        chosen = [self.ids[number] for number in sorted(gateways)]
+        others = [each for each in self.ids if each not in chosen]
+        self._ask("PATCH", self._path(which), {"gateways": chosen, "undeploy": others})
 
     @precondition(lambda self: self.artifacts)
     @rule(which=_WHICH, where=_GATEWAY)
@@ -234,7 +247,16 @@ class ControlPlane(RuleBasedStateMachine):
     @rule(where=_GATEWAY, pod=_GATEWAY)
     def move(self, where: int, pod: int) -> None:
         """The gateway's way leads to a pod."""
-        self.ways[where].retarget(address_of(self.pods[pod].gateway_url))
+        self.targets[where] = pod
+        self.ways[where].retarget(self.pods[pod].gateways)
+
+    @rule(which=_GATEWAY)
+    def replace_pod(self, which: int) -> None:
+        """A pod ends, and another one takes its place."""
+        self._run(self.pods[which].restart())
+        for way, target in zip(self.ways, self.targets, strict=True):
+            if target == which:
+                way.retarget(self.pods[which].gateways)
 
     @rule(where=_GATEWAY)
     def fail(self, where: int) -> None:
@@ -247,7 +269,7 @@ class ControlPlane(RuleBasedStateMachine):
         self._run(self._renew_epoch())
 
     async def _renew_epoch(self) -> None:
-        log = self.pods[0].hub.storage.log
+        log = self.pods[0].pod.hub.storage.log
         await log.renew_epoch((await log.changed_since(0)).epoch)
 
     @rule()
@@ -273,26 +295,78 @@ class ControlPlane(RuleBasedStateMachine):
             await self.gateways[where].restart()
         for gateway in self.gateways:
             gateway._controls.planned_failures.clear()
-        await self._try_again()
+        operator = self.pods[0].operator
+        for _ in range(_TRIES):
+            await eventually(self._all_answered, within=20)
+            if not await self._try_again():
+                break
         for gateway_id, gateway in zip(self.ids, self.gateways, strict=True):
-            await in_desired_state(self.operators[0], gateway_id, gateway)
+            # Where an earlier revision was restored, that is what should run.
+            await in_desired_state(operator, gateway_id, gateway, as_written=False)
 
-    async def _try_again(self) -> None:
-        """Deploy, or undeploy, what failed; providers first."""
-        operator = self.operators[0]
+    async def _all_answered(self) -> bool:
+        states = [each["state"] for _, shown in await self._shown() for each in shown["deployments"]]
+        return not {"PENDING", "UNDEPLOYING"} & set(states)
+
+    async def _shown(self) -> list[tuple[str, Any]]:
+        """Path and representation of everything that exists; providers first."""
+        shown = []
         for collection, artifact_id in sorted(self.artifacts):
             path = f"/{collection}/{artifact_id}"
-            try:
-                shown = await operator.ask("GET", path)
-            except Refused:
-                continue
-            for gateway_id in {each["gatewayId"] for each in shown["deployments"]}:
-                body = {"gatewayId": gateway_id}
-                if gateway_id in shown["gateways"]:
-                    await operator.ask("POST", f"{path}/deployments", body)
-                else:
-                    await operator.ask("POST", f"{path}/deployments", body)
-                    await operator.ask("POST", f"{path}/undeploy", body)
+            with suppress(Refused):
+                shown.append((path, await self.pods[0].operator.ask("GET", path)))
+        return shown
+
+    async def _try_again(self) -> bool:
+        """Deploy, or undeploy, what failed, and nothing else; False when nothing did."""
+        failed = [
+            (path, each["gatewayId"], each["gatewayId"] in shown["gateways"])
+            for path, shown in await self._shown()
+            for each in shown["deployments"]
+            if each["state"] == "FAILED"
+        ]
+        for path, gateway_id, deployed in failed:
+            action = "deployments" if deployed else "undeploy"
+            await self.pods[0].operator.ask("POST", f"{path}/{action}", {"gatewayId": gateway_id})
+        return bool(failed)
+
+
+class _Replica:
+    """One pod and whoever operates it; `restart` replaces both. Opened with `async with`."""
+
+    pod: Pod
+    operator: Operator
+
+    def __init__(self, database: str, number: int) -> None:
+        self._settings = Settings(
+            database=database,
+            api_listen="127.0.0.1:0",
+            gateway_listen="127.0.0.1:0",
+            admin_token=_ADMIN_TOKEN,
+            secret_key=_SECRET_KEY,
+            pod_id=f"pod-{number}",
+            connect_rate=1_000_000,
+            drain_time=timedelta(seconds=1),
+        )
+        self._stack = AsyncExitStack()
+
+    @property
+    def gateways(self) -> tuple[str, int]:
+        """Where its gateway listener is."""
+        return address_of(self.pod.gateway_url)
+
+    async def restart(self) -> None:
+        """End it in order, and start another one of its name."""
+        await self._stack.aclose()
+        await self.__aenter__()
+
+    async def __aenter__(self) -> Self:
+        self.pod = await self._stack.enter_async_context(Pod.open(self._settings))
+        self.operator = await self._stack.enter_async_context(Operator(self.pod.api_url, _ADMIN_TOKEN))
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._stack.aclose()
 
 
 def _explore(machine: type[ControlPlane]) -> None:

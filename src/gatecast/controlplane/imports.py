@@ -111,9 +111,12 @@ class Imports:
         )
         return ImportResult(artifact_id, status)
 
-    async def of_gateway(self, gateway_id: str) -> list[ImportedArtifact]:
-        """What a gateway has announced, by kind and handle."""
-        return [_imported(row) for row in await self._database.fetch(IMPORTS["imported"], gateway_id)]
+    async def of_gateway(
+        self, gateway_id: str, *, after: str = "", limit: int = MAX_IMPORTED
+    ) -> list[ImportedArtifact]:
+        """At most `limit` artifacts that a gateway has announced and whose ids come behind `after`, by id."""
+        rows = await self._database.fetch(IMPORTS["imported_page"], gateway_id, after, limit)
+        return [_imported(row) for row in rows]
 
 
 def import_place(artifact_id: str) -> str:

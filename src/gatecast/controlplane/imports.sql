@@ -2,6 +2,11 @@
 SELECT id, local_id, kind, handle, name, status, deployed_at, created_at, updated_at
 FROM gatecast_imported_artifacts WHERE gateway_id = $1 ORDER BY kind, handle, local_id
 
+-- name: imported_page
+-- In an order that no further import changes.
+SELECT id, local_id, kind, handle, name, status, deployed_at, created_at, updated_at
+FROM gatecast_imported_artifacts WHERE gateway_id = $1 AND id > $2 ORDER BY id LIMIT $3
+
 -- name: store_imported
 INSERT INTO gatecast_imported_artifacts (gateway_id, local_id, id, kind, handle, name, status, configuration,
                                          deployed_at, created_at, updated_at)

@@ -111,6 +111,7 @@ class GatewaySocket:
     async def _read(self) -> None:
         while True:
             message = await self._socket.receive()
+            metrics.frames_ignored(self._session.take_ignored())
             now = self._clock()
             if message.type in _CLOSED:
                 return

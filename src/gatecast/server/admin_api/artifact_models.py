@@ -10,17 +10,21 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, create_model
 
 from gatecast.controlplane.artifact_store import StoredArtifact
-from gatecast.controlplane.artifacts import Placed, Running
+from gatecast.controlplane.artifacts import Running, Told
 from gatecast.controlplane.clock import milliseconds
 from gatecast.controlplane.documents import Artifact
 from gatecast.controlplane.imports import ImportedArtifact
 from gatecast.controlplane.keys import ApiKey
 from gatecast.controlplane.placements import Deployment, Desired
-from gatecast.server.admin_api.models import Model
+from gatecast.server.admin_api.models import NEXT, WHOLE, Etag, Model, ToldGateway
+from gatecast.server.admin_api.paths import etag_of
 
 GatewayIds = Annotated[list[Annotated[str, StringConstraints(max_length=64)]], Field(max_length=1_000)]
 
 Handle = Annotated[str, StringConstraints(max_length=253)]
+
+#: A field of answers that requests may carry, too.
+ReadOnly = Annotated[Any, Field(json_schema_extra={"readOnly": True})]
 
 StateName = Literal["PENDING", "DEPLOYED", "FAILED", "UNDEPLOYING", "UNDEPLOYED", "SUPERSEDED"]
 
@@ -40,24 +44,36 @@ class DeploymentView(Model):
 
 
 class DeploymentPage(Model):
-    """A page of deployments, newest first."""
+    """A page of deployments: the highest revisions first, those of the same number by gateway."""
 
     items: list[DeploymentView]
-    next: str | None = Field(description="Pass it as `after` for the next page; null: there is none.")
+    next: str | None = Field(description=NEXT)
 
 
-class GatewayDeploymentView(DeploymentView):
-    """What a gateway was told last of an artifact."""
+class GatewayDeploymentView(Model):
+    """What a gateway was told last of an artifact; of one that is deleted, only what says which one it was."""
 
+    id: str
+    gateway_id: str
     artifact_id: str
     kind: str = Field(examples=["LlmProvider"])
-    handle: str
+    handle: str | None = Field(description="Null: the artifact is deleted.")
+    state: StateName | Literal["DELETING"] = Field(
+        description="What the gateway has acknowledged; DELETING until it has confirmed, and then it is not listed."
+    )
+    revision: int | None
+    reason: str = Field("", description="Why it failed; empty otherwise.")
+    performed_at: datetime | None
+    age_seconds: float | None
+    created_at: datetime | None
+    updated_at: datetime | None
 
 
 class GatewayDeployments(Model):
-    """Everything that a gateway was told to run, and not to run any more."""
+    """A page of what a gateway was told to run, and not to run any more, by the ids of artifacts."""
 
     items: list[GatewayDeploymentView]
+    next: str | None = Field(description=NEXT)
 
 
 class ImportedArtifactView(Model):
@@ -75,9 +91,10 @@ class ImportedArtifactView(Model):
 
 
 class ImportedArtifacts(Model):
-    """What a gateway announced."""
+    """A page of what a gateway announced, by id."""
 
     items: list[ImportedArtifactView]
+    next: str | None = Field(description=NEXT)
 
 
 class NewDeployment(Model):
@@ -100,7 +117,21 @@ class NewPlacing(Placing):
     handle: Handle | None = Field(None, description="Its name on gateways; made from the name when left out.")
 
 
-class ChangedPlacing(Placing):
+class ReadBack(Model):
+    """What is shown of an artifact and cannot be changed.
+
+    Whatever a change says of it is ignored, so that what was read can be sent back.
+    """
+
+    id: ReadOnly = None
+    handle: ReadOnly = None
+    deployments: ReadOnly = None
+    etag: ReadOnly = None
+    created_at: ReadOnly = None
+    updated_at: ReadOnly = None
+
+
+class ChangedPlacing(ReadBack, Placing):
     """An artifact that may run somewhere already."""
 
     undeploy: GatewayIds = Field(
@@ -113,6 +144,7 @@ class StoredPlacing(Model):
 
     id: str
     handle: str
+    etag: Etag
     gateways: list[str] = Field(description="Ids of the gateways that should run it.")
     deployments: list[DeploymentView] = Field(description="What each gateway was told last, and what it said.")
     created_at: datetime
@@ -135,12 +167,14 @@ class IssuedApiKey(ApiKeyView):
     """A key on the only occasion on which its value is shown."""
 
     value: str
+    gateways: list[ToldGateway] = Field(description="Every gateway that is told of it, and how far that is.")
 
 
 class ApiKeyList(Model):
     """The keys of an artifact."""
 
     items: list[ApiKeyView]
+    next: Annotated[None, Field(description=WHOLE)] = None
 
 
 class NewApiKey(Model):
@@ -164,6 +198,11 @@ def joined(name: str, *parts: type[BaseModel]) -> type[BaseModel]:
     return create_model(name, __base__=parts, __doc__=parts[-1].__doc__)
 
 
+def names_of(model: type[BaseModel]) -> set[str]:
+    """What its fields are called in bodies."""
+    return {field.alias or name for name, field in model.model_fields.items()}
+
+
 def document_in(body: BaseModel | Mapping[str, Any], model: type[M], placing: type[BaseModel]) -> M:
     """The artifact in a body, without what says where it runs.
 
@@ -171,7 +210,7 @@ def document_in(body: BaseModel | Mapping[str, Any], model: type[M], placing: ty
         RequestValidationError: it breaks a rule.
     """
     values = body.model_dump(by_alias=True, exclude_unset=True) if isinstance(body, BaseModel) else dict(body)
-    outside = {field.alias or name for name, field in placing.model_fields.items()}
+    outside = names_of(placing)
     return checked(model, {name: value for name, value in values.items() if name not in outside})
 
 
@@ -206,6 +245,7 @@ def artifact_view(artifact: StoredArtifact, running: Sequence[Running]) -> dict[
     added = StoredPlacing(
         id=artifact.id,
         handle=artifact.handle,
+        etag=etag_of(artifact.version),
         gateways=[each.deployment.gateway_id for each in running if each.desired is Desired.DEPLOYED],
         deployments=[deployment_view(each.deployment) for each in running],
         created_at=artifact.created_at,
@@ -234,11 +274,16 @@ def deployment_view(deployment: Deployment) -> DeploymentView:
     )
 
 
-def gateway_deployment_view(placed: Placed) -> GatewayDeploymentView:
+def gateway_deployment_view(told: Told) -> GatewayDeploymentView:
     """One artifact of a gateway as it is shown."""
-    shown = deployment_view(placed.deployment)
-    artifact_id = placed.deployment.artifact_id
-    return GatewayDeploymentView(**dict(shown), artifact_id=artifact_id, kind=placed.kind, handle=placed.handle)
+    if told.deployment is not None:
+        shown = dict(deployment_view(told.deployment))
+    else:
+        unknown = dict.fromkeys(("revision", "performed_at", "age_seconds", "created_at", "updated_at"))
+        shown = {"id": told.deployment_id, "gateway_id": told.gateway_id, "state": "DELETING", **unknown}
+    return GatewayDeploymentView(
+        **shown, artifact_id=told.artifact_id, kind=told.kind.value, handle=told.handle or None
+    )
 
 
 def imported_artifact_view(imported: ImportedArtifact) -> ImportedArtifactView:

@@ -137,6 +137,9 @@ async def test_a_stale_change_is_refused_with_what_is_current(open_api: OpenApi,
         assert _is_problem(stale, 412, "stale-write")["current"] == '"2"'
         for match in ('"2"', "*"):
             assert (await client.patch(path, json={}, headers={"If-Match": match})).status_code == 200
+        assert _is_problem(await client.delete(path, headers={"If-Match": '"1"'}), 412, "stale-write")
+        [listed] = (await client.get("/api/v1/gateways")).json()["items"]
+        assert (await client.get(path)).headers["etag"] == listed["etag"]
         nonsense = await client.patch(path, json={}, headers={"If-Match": "yesterday"})
         assert _is_problem(nonsense, 422, "invalid-value")["field"] == "If-Match"
 

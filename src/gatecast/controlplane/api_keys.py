@@ -28,9 +28,11 @@ MAX_ACTIVE_KEYS = 10
 #: So many revoked keys of an artifact are still listed.
 MAX_REVOKED_KEYS = 50
 
-_NAME = re.compile(r"[a-z0-9]+([_-][a-z0-9]+)*")
+NAME_PATTERN = "^[a-z0-9]+([_-][a-z0-9]+)*$"
+SHORTEST_NAME, LONGEST_NAME = 3, 63
+
+_NAME = re.compile(NAME_PATTERN)
 _NAME_RULE = "have 3 to 63 lower-case letters and digits, with single hyphens or underscores between them"
-_SHORTEST_NAME, _LONGEST_NAME = 3, 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ def _new_value() -> str:
 
 
 def _check_key_name(name: str) -> None:
-    if not _SHORTEST_NAME <= len(name) <= _LONGEST_NAME or not _NAME.fullmatch(name):
+    if not SHORTEST_NAME <= len(name) <= LONGEST_NAME or not _NAME.fullmatch(name):
         raise InvalidValue("name", name, _NAME_RULE)
 
 

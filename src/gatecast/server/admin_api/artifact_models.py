@@ -9,10 +9,12 @@ from typing import Annotated, Any, Literal, TypeVar
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, create_model
 
+from gatecast.controlplane.api_keys import LONGEST_NAME, NAME_PATTERN, SHORTEST_NAME
 from gatecast.controlplane.artifact_store import StoredArtifact
 from gatecast.controlplane.artifacts import Running, Told
 from gatecast.controlplane.clock import milliseconds
 from gatecast.controlplane.documents import Artifact
+from gatecast.controlplane.documents.handles import HANDLE_PATTERN, MAX_HANDLE_LENGTH
 from gatecast.controlplane.imports import ImportedArtifact
 from gatecast.controlplane.keys import ApiKey
 from gatecast.controlplane.placements import Deployment, Desired
@@ -21,7 +23,9 @@ from gatecast.server.admin_api.paths import etag_of
 
 GatewayIds = Annotated[list[Annotated[str, StringConstraints(max_length=64)]], Field(max_length=1_000)]
 
-Handle = Annotated[str, StringConstraints(max_length=253)]
+Handle = Annotated[
+    str, StringConstraints(max_length=MAX_HANDLE_LENGTH), Field(json_schema_extra={"pattern": HANDLE_PATTERN})
+]
 
 #: A field of answers that requests may carry, too.
 ReadOnly = Annotated[Any, Field(json_schema_extra={"readOnly": True})]
@@ -100,7 +104,9 @@ class ImportedArtifacts(Model):
 class NewDeployment(Model):
     """Where to deploy an artifact as it is now."""
 
-    gateway_id: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    gateway_id: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
+        examples=["9c1f7f0e-0d7f-4a1e-9d0c-2f6f6d1d9a55"]
+    )
 
 
 class Placing(Model):
@@ -180,14 +186,22 @@ class ApiKeyList(Model):
 class NewApiKey(Model):
     """A key to make."""
 
-    name: Annotated[str, StringConstraints(max_length=63)] = Field(examples=["mobile-app"])
-    expires_at: datetime | None = Field(None, description="Left out: it does not expire.")
+    name: Annotated[str, StringConstraints(max_length=LONGEST_NAME)] = Field(
+        examples=["mobile-app"], json_schema_extra={"minLength": SHORTEST_NAME, "pattern": NAME_PATTERN}
+    )
+    expires_at: datetime | None = Field(
+        None, description="Left out: it does not expire.", examples=["2030-01-01T00:00:00Z"]
+    )
 
 
 class RotatedApiKey(Model):
     """How a key goes on."""
 
-    expires_at: datetime | None = Field(None, description="Left out: as before.")
+    expires_at: datetime | None = Field(
+        None,
+        description="Left out: as before, which is refused once the key has expired.",
+        examples=["2030-01-01T00:00:00Z"],
+    )
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -225,19 +239,6 @@ def checked(model: type[M], values: object) -> M:
     except ValidationError as error:
         found = [{**each, "loc": ("body", *each["loc"])} for each in error.errors(include_url=False)]
         raise RequestValidationError(found) from None
-
-
-def merged(stored: object, patch: object) -> object:
-    """The stored value with a JSON merge patch applied (RFC 7396): null removes, objects are merged."""
-    if not isinstance(patch, dict):
-        return patch
-    result: dict[str, object] = dict(stored) if isinstance(stored, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            result.pop(name, None)
-        else:
-            result[name] = merged(result.get(name), value)
-    return result
 
 
 def artifact_view(artifact: StoredArtifact, running: Sequence[Running]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field, create_model
+from pydantic import Field, create_model
 
 from gatecast.controlplane.artifacts import Edit
 from gatecast.controlplane.documents import MODELS, Artifact
@@ -28,10 +28,11 @@ from gatecast.server.admin_api.artifact_models import (
     document_dump,
     document_in,
     joined,
-    merged,
     names_of,
 )
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
+from gatecast.server.admin_api.examples import ARTIFACT_PATCH, ARTIFACTS, shown
+from gatecast.server.admin_api.merge_patch import merged, patch_schema
 from gatecast.server.admin_api.models import NEXT, Model
 from gatecast.server.admin_api.paths import After, IfMatch, Limit, ResourceId, Timeout, etag_of, version_in
 from gatecast.server.admin_api.waits import NOT_EVERYWHERE, Wait, WaitEverywhere, WaitFor, ended_answer
@@ -64,6 +65,7 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
         joined(f"New{model.__name__}", NewPlacing, model),
         joined(f"Put{model.__name__}", ChangedPlacing, model),
     )
+    example, patch = shown(ARTIFACTS[family.kind]), patch_schema(replaced)
     view = joined(f"{model.__name__}View", StoredPlacing, model)
     page = create_model(
         f"{model.__name__}Page",
@@ -74,7 +76,7 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
     )
 
     @router.post("", status_code=201, response_model=view, summary=f"Create {_a(family)}")
-    @_with(body=new)
+    @_with(body=Annotated[new, Body(openapi_examples=example)])
     async def create(body: NewPlacing, context: Context, organization: Organization) -> JSONResponse:
         """Store it, and let the named gateways run it, in one transaction."""
         artifact = await context.resources.artifacts.create(
@@ -98,7 +100,7 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
         return await _shown(context, family, organization, artifact_id)
 
     @router.put("/{artifact_id}", response_model=view, summary=f"Replace {_a(family)}")
-    @_with(body=replaced)
+    @_with(body=Annotated[replaced, Body(openapi_examples=example)])
     async def replace(
         artifact_id: ResourceId,
         body: ChangedPlacing,
@@ -121,19 +123,20 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
         return await _shown(context, family, organization, artifact_id)
 
     @router.patch("/{artifact_id}", response_model=view, summary=f"Change {_a(family)}")
+    @_with(body=Annotated[dict[str, Any], Body(openapi_examples=shown(ARTIFACT_PATCH), json_schema_extra=patch)])
     async def change(
         artifact_id: ResourceId,
-        body: Annotated[dict[str, Any], Body(description="A JSON merge patch (RFC 7396) of the same fields as PUT.")],
+        body: dict[str, Any],
         context: Context,
         organization: Organization,
         if_match: IfMatch = None,
     ) -> JSONResponse:
-        """Change what the body names, and nothing else."""
+        """Change what the body, a JSON merge patch (RFC 7396), names, and nothing else."""
         placing = checked(ChangedPlacing, {name: body[name] for name in names_of(ChangedPlacing) & body.keys()})
-        patch = {name: value for name, value in body.items() if name not in names_of(ChangedPlacing)}
+        changes = {name: value for name, value in body.items() if name not in names_of(ChangedPlacing)}
 
         def edited(stored: Artifact) -> Artifact:
-            return checked(model, merged(document_dump(stored), patch))
+            return checked(model, merged(document_dump(stored), changes))
 
         edit = Edit(document=edited, gateways=placing.gateways, undeploy=placing.undeploy, version=version_in(if_match))
         await context.resources.artifacts.update(organization, family, artifact_id, edit)
@@ -296,7 +299,7 @@ def _a(family: Family) -> str:
     return f"{'an' if family.noun[0] in 'LM' else 'a'} {family.noun}"
 
 
-def _with(**annotations: type[BaseModel]) -> Callable[[Route], Route]:
+def _with(**annotations: object) -> Callable[[Route], Route]:
     """Tell the framework the models of parameters that are made at run time."""
 
     def annotated(route: Route) -> Route:

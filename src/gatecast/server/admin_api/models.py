@@ -73,8 +73,8 @@ class NewGateway(Model):
 class GatewayChanges(Model):
     """What to change; what is not named stays."""
 
-    name: Name | None = None
-    display_name: Text | None = None
+    name: Name | None = Field(None, examples=["edge-eu-1"])
+    display_name: Text | None = Field(None, examples=["Europe 1"])
     description: Text | None = None
     vhost: Text | None = None
     type: GatewayType | None = None
@@ -270,8 +270,8 @@ class ParkedPage(Model):
 class ParkedEntityName(Model):
     """A parked entity."""
 
-    entity_type: Identifier
-    entity_id: Identifier
+    entity_type: Identifier = Field(examples=["llmprovider"])
+    entity_id: Identifier = Field(examples=["4b1f7f0e-0d7f-4a1e-9d0c-2f6f6d1d9a55"])
     replica: Annotated[str, StringConstraints(max_length=MAX_IDENTIFIER_LENGTH, pattern=r"^[^\x00]*$")] = ""
 
 

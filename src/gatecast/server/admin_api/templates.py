@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Body, Response
 from pydantic import Field
 
 from gatecast.controlplane.documents import LlmProviderTemplate
@@ -13,6 +13,7 @@ from gatecast.controlplane.templates import StoredTemplate
 from gatecast.errors import Conflict
 from gatecast.server.admin_api.artifact_models import ReadOnly, checked
 from gatecast.server.admin_api.context import Context, Organization
+from gatecast.server.admin_api.examples import TEMPLATE, shown
 from gatecast.server.admin_api.models import WHOLE, Etag, Model
 from gatecast.server.admin_api.paths import IfMatch, ResourceId, etag_of, version_in
 
@@ -63,7 +64,10 @@ async def show_template(
 
 @router.post("", status_code=201)
 async def create_template(
-    body: LlmProviderTemplate, context: Context, organization: Organization, response: Response
+    body: Annotated[LlmProviderTemplate, Body(openapi_examples=shown(TEMPLATE))],
+    context: Context,
+    organization: Organization,
+    response: Response,
 ) -> TemplateView:
     """Add a template. Gateways do not learn of it: add it to their template folders as well."""
     return _shown(await context.resources.templates.create(organization, body), response)
@@ -72,7 +76,7 @@ async def create_template(
 @router.put("/{handle}")
 async def replace_template(
     handle: ResourceId,
-    body: ChangedTemplate,
+    body: Annotated[ChangedTemplate, Body(openapi_examples=shown(TEMPLATE))],
     context: Context,
     organization: Organization,
     response: Response,

@@ -190,7 +190,7 @@ class NewApiKey(Model):
         examples=["mobile-app"], json_schema_extra={"minLength": SHORTEST_NAME, "pattern": NAME_PATTERN}
     )
     expires_at: datetime | None = Field(
-        None, description="Left out: it does not expire.", examples=["2030-01-01T00:00:00Z"]
+        None, description="Left out: it does not expire.", examples=["2099-12-31T00:00:00Z"]
     )
 
 
@@ -200,7 +200,7 @@ class RotatedApiKey(Model):
     expires_at: datetime | None = Field(
         None,
         description="Left out: as before, which is refused once the key has expired.",
-        examples=["2030-01-01T00:00:00Z"],
+        examples=["2099-12-31T00:00:00Z"],
     )
 
 

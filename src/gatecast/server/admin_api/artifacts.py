@@ -14,6 +14,7 @@ from pydantic import Field, create_model
 
 from gatecast.controlplane.artifacts import Edit
 from gatecast.controlplane.documents import MODELS, Artifact
+from gatecast.controlplane.documents.rendering import API_VERSION
 from gatecast.controlplane.families import FAMILIES, Family
 from gatecast.server.admin_api.artifact_models import (
     ChangedPlacing,
@@ -44,7 +45,15 @@ WaitApplied = Annotated[
 ]
 
 _YAML: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/yaml": {"schema": {"type": "string"}}}, "description": "The document."}
+    200: {
+        "description": "The document, in YAML.",
+        "content": {
+            "application/yaml": {
+                "schema": {"type": "object", "required": ["apiVersion", "kind", "metadata", "spec"]},
+                "example": {"apiVersion": API_VERSION, "kind": "RestApi", "metadata": {"name": "orders"}, "spec": {}},
+            }
+        },
+    }
 }
 
 #: Stands before every deployment.

@@ -45,13 +45,7 @@ def _patch(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[st
 
 
 def _removable(schema: dict[str, Any]) -> dict[str, Any]:
-    if "anyOf" in schema or "readOnly" in schema:
-        return (
-            schema
-            if "readOnly" in schema or _NULL in schema["anyOf"]
-            else {**schema, "anyOf": [*schema["anyOf"], _NULL]}
-        )
-    return {"anyOf": [schema, _NULL]}
+    return schema if "readOnly" in schema or _NULL in schema.get("anyOf", ()) else {"anyOf": [schema, _NULL]}
 
 
 def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:  # noqa: ANN401 - JSON

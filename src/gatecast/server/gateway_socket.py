@@ -111,7 +111,6 @@ class GatewaySocket:
     async def _read(self) -> None:
         while True:
             message = await self._socket.receive()
-            metrics.frames_ignored(self._session.take_ignored())
             now = self._clock()
             if message.type in _CLOSED:
                 return
@@ -125,6 +124,7 @@ class GatewaySocket:
                 self._subscription.changed.set()
             else:
                 self._react(self._session.receive_binary(now))
+            metrics.frames_ignored(self._session.take_ignored())
 
     def _react(self, actions: Iterable[Action]) -> None:
         """Carry out at once what needs no socket; leave the rest to the writer, and tell it that there may be room."""

@@ -27,7 +27,10 @@ from gatecast.controlplane.resources import Resources
 from gatecast.controlplane.sealing import Sealer
 from gatecast.errors import StorageUnavailable
 from gatecast.storage.contract import ReadRequest
+from gatecast.telemetry import metrics
 from gatecast.testing.eventually import eventually
+
+_IGNORED = "gatecast_acknowledgements_ignored_total"
 
 OpenHub = Callable[[], AbstractAsyncContextManager[EventHub]]
 
@@ -181,9 +184,12 @@ async def test_what_a_mismatch_leads_to_survives_an_outage(open_hub: OpenHub, mo
             outage.setattr(EventHub, "append", away)
             with pytest.raises(StorageUnavailable):
                 await site.acknowledge(undeploying, deployed=False, error="DEPLOYMENT_ID_MISMATCH")
+        ignored = metrics.registry.get_sample_value(_IGNORED)
         for _ in range(2):
             await site.resources.acknowledgements.flush()
         assert [data["deploymentId"] for _, data in await site.told(after=told)] == [""]
+        # Stored once more, it moves nothing; that is no news of a gateway.
+        assert metrics.registry.get_sample_value(_IGNORED) == ignored
 
 
 async def test_acknowledgements_and_changes_take_their_locks_in_one_order(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 
 from gatecast.controlplane.api_keys import IssuedKey
 from gatecast.controlplane.families import FAMILIES, Family
@@ -15,16 +15,9 @@ from gatecast.server.admin_api.artifact_models import (
     RotatedApiKey,
     key_view,
 )
-from gatecast.server.admin_api.context import AdminContext, Context, Organization
-from gatecast.server.admin_api.paths import KeyName, ResourceId, Timeout
-from gatecast.server.admin_api.waits import (
-    NOT_EVERYWHERE,
-    WaitEverywhere,
-    WaitFor,
-    ended_answer,
-    is_confirmed_everywhere,
-    known_everywhere,
-)
+from gatecast.server.admin_api.context import Context, Organization
+from gatecast.server.admin_api.paths import KeyName, ResourceId
+from gatecast.server.admin_api.waits import NOT_EVERYWHERE, ForEveryGateway, Patience
 
 _WAITED: dict[int | str, dict[str, Any]] = {
     202: {"model": IssuedApiKey, "description": NOT_EVERYWHERE[202]["description"]}
@@ -41,14 +34,12 @@ def key_router(family: Family) -> APIRouter:
         body: NewApiKey,
         context: Context,
         organization: Organization,
-        request: Request,
+        patience: ForEveryGateway,
         response: Response,
-        wait: WaitEverywhere = None,
-        timeout: Timeout = 10,  # noqa: ASYNC109
     ) -> IssuedApiKey:
         """A new key for every gateway that has the artifact. Its value is shown now and never again."""
         issued = await context.resources.keys.create(organization, family, artifact_id, body.name, body.expires_at)
-        return await _issued(context, request, response, issued, wait, timeout)
+        return await _issued(issued, patience, response)
 
     @router.get("", summary="List API keys")
     async def list_keys(artifact_id: ResourceId, context: Context, organization: Organization) -> ApiKeyList:
@@ -63,14 +54,12 @@ def key_router(family: Family) -> APIRouter:
         body: RotatedApiKey,
         context: Context,
         organization: Organization,
-        request: Request,
+        patience: ForEveryGateway,
         response: Response,
-        wait: WaitEverywhere = None,
-        timeout: Timeout = 10,  # noqa: ASYNC109
     ) -> IssuedApiKey:
         """Give a key a new value, which is shown now and never again; the old one ends."""
         issued = await context.resources.keys.rotate(organization, family, artifact_id, name, body.expires_at)
-        return await _issued(context, request, response, issued, wait, timeout)
+        return await _issued(issued, patience, response)
 
     @router.delete("/{name}", status_code=204, responses=NOT_EVERYWHERE, summary="Revoke an API key")
     async def revoke(
@@ -78,27 +67,18 @@ def key_router(family: Family) -> APIRouter:
         name: KeyName,
         context: Context,
         organization: Organization,
-        request: Request,
-        wait: WaitEverywhere = None,
-        timeout: Timeout = 10,  # noqa: ASYNC109
+        patience: ForEveryGateway,
     ) -> Response:
         """End a key on every gateway that has it."""
         receipts = await context.resources.keys.revoke(organization, family, artifact_id, name)
-        return await ended_answer(context, request, receipts, wait, timeout)
+        return await patience.ended(receipts)
 
     return router
 
 
-async def _issued(
-    context: AdminContext,
-    request: Request,
-    response: Response,
-    issued: IssuedKey,
-    wait: WaitFor | None,
-    seconds: float,
-) -> IssuedApiKey:
-    told = await known_everywhere(context, request, issued.receipts, wait, seconds)
-    if wait is not None and not is_confirmed_everywhere(told):
+async def _issued(issued: IssuedKey, patience: Patience, response: Response) -> IssuedApiKey:
+    told = await patience.told(issued.receipts)
+    if patience.is_disappointed(told):
         response.status_code = 202
     return IssuedApiKey(**dict(key_view(issued.key)), value=issued.value, gateways=told)
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field, StringConstraints, ValidationError, create_model
+from pydantic import BaseModel, Field, StringConstraints, ValidationError, create_model, model_validator
 
 from gatecast.controlplane.api_keys import LONGEST_NAME, NAME_PATTERN, SHORTEST_NAME
 from gatecast.controlplane.artifact_store import StoredArtifact
@@ -128,6 +128,16 @@ class ReadBack(Model):
 
     Whatever a change says of it is ignored, so that what was read can be sent back.
     """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ignore(cls, written: Any) -> Any:  # noqa: ANN401 - whatever was sent
+        """Before any rule is applied: what a gateway gave as its reason keeps none."""
+        return (
+            {name: written[name] for name in written.keys() - names_of(ReadBack)}
+            if isinstance(written, dict)
+            else written
+        )
 
     id: ReadOnly = None
     handle: ReadOnly = None

@@ -36,7 +36,7 @@ from gatecast.server.admin_api.examples import ARTIFACT_PATCH, ARTIFACTS, shown
 from gatecast.server.admin_api.merge_patch import merged, patch_schema
 from gatecast.server.admin_api.models import NEXT, Model
 from gatecast.server.admin_api.paths import After, IfMatch, Limit, ResourceId, Timeout, etag_of, version_in
-from gatecast.server.admin_api.waits import NOT_EVERYWHERE, Wait, WaitEverywhere, WaitFor, ended_answer
+from gatecast.server.admin_api.waits import NOT_EVERYWHERE, ForEveryGateway, Wait, WaitFor
 
 Route = TypeVar("Route", bound=Callable[..., Any])
 
@@ -156,15 +156,13 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
         artifact_id: ResourceId,
         context: Context,
         organization: Organization,
-        request: Request,
+        patience: ForEveryGateway,
         if_match: IfMatch = None,
-        wait: WaitEverywhere = None,
-        timeout: Timeout = 10,  # noqa: ASYNC109
     ) -> Response:
         """Delete it and its keys, and remove both from every gateway that ever had them."""
         version = version_in(if_match)
         receipts = await context.resources.artifacts.delete(organization, family, artifact_id, version=version)
-        return await ended_answer(context, request, receipts, wait, timeout)
+        return await patience.ended(receipts)
 
 
 def _add_deployment_routes(router: APIRouter, family: Family) -> None:

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Generic, TypeVar
 
-from fastapi import Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from gatecast.errors import NotFound, StorageError, UnknownGateway
 from gatecast.events import Position
-from gatecast.server.admin_api.context import AdminContext
+from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.admin_api.gateways import status_of
 from gatecast.server.admin_api.models import EventState, ToldGateway, ToldGateways
+from gatecast.server.admin_api.paths import Timeout
 from gatecast.storage.contract import GatewayStatus, Outcome, OutcomeKind, Receipt
 from gatecast.waiting import Backoff
 
@@ -132,47 +133,66 @@ async def known_of(context: AdminContext, receipt: Receipt) -> Known:
 
 # --- what is told to many gateways --------------------------------------------------------------------------------
 
-#: Of what nobody acknowledges, that it was confirmed is the final word.
-WaitEverywhere = Annotated[
-    WaitFor | None,
-    Query(description="Answer when every gateway has confirmed it: the final word, so `applied` waits for the same."),
-]
-
-
 NOT_EVERYWHERE: dict[int | str, dict[str, Any]] = {
     202: {"model": ToldGateways, "description": "Done; not every gateway has confirmed it yet, or one rejected it."}
 }
 
 
-async def ended_answer(
-    context: AdminContext, request: Request, receipts: Iterable[Receipt], wait: WaitFor | None, seconds: float
-) -> Response:
-    """The answer to a request that ends something: 204, or, with `wait`, 202 as long as a gateway has not confirmed."""
-    told = await known_everywhere(context, request, receipts, wait, seconds)
-    if wait is None or is_confirmed_everywhere(told):
-        return Response(status_code=204)
-    return JSONResponse(ToldGateways(gateways=told).model_dump(mode="json", by_alias=True), status_code=202)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long a caller waits for every gateway that is told of a change.
 
-
-async def known_everywhere(
-    context: AdminContext, request: Request, receipts: Iterable[Receipt], wait: WaitFor | None, seconds: float
-) -> list[ToldGateway]:
-    """What is known of a change at each gateway that was told of it, once all have confirmed it or the time is over.
-
-    Of several events for one gateway its last one counts: events are confirmed in order.
+    Of what nobody acknowledges, that it was confirmed is the final word.
     """
-    last = {receipt.gateway_id: receipt for receipt in receipts}
-    told = [_told(receipt, Known()) for receipt in last.values()]
-    if wait is None or not told:
-        return told
-    look = _Everywhere(context, last)
-    waiting = Wait(context=context, request=request, look=look.again, answers=_is_final_everywhere, seconds=seconds)
-    return await waiting.ended(told)
+
+    context: AdminContext
+    request: Request
+    #: None: it does not wait.
+    wait: WaitFor | None
+    seconds: float
+
+    async def told(self, receipts: Iterable[Receipt]) -> list[ToldGateway]:
+        """What is known of a change at each gateway, once all have confirmed it or the time is over.
+
+        Of several events for one gateway its last one counts: events are confirmed in order.
+        """
+        last = {receipt.gateway_id: receipt for receipt in receipts}
+        told = [_told(receipt, Known()) for receipt in last.values()]
+        if self.wait is None or not told:
+            return told
+        look = _Everywhere(self.context, last).again
+        wait = Wait(
+            context=self.context, request=self.request, look=look, answers=_is_final_everywhere, seconds=self.seconds
+        )
+        return await wait.ended(told)
+
+    def is_disappointed(self, told: Iterable[ToldGateway]) -> bool:
+        """Whether the caller waited in vain for one of them."""
+        return self.wait is not None and any(each.state not in ("confirmed", "applied") for each in told)
+
+    async def ended(self, receipts: Iterable[Receipt]) -> Response:
+        """The answer to a request that ends something: 204, or 202 when it was waited for in vain."""
+        told = await self.told(receipts)
+        if not self.is_disappointed(told):
+            return Response(status_code=204)
+        return JSONResponse(ToldGateways(gateways=told).model_dump(mode="json", by_alias=True), status_code=202)
 
 
-def is_confirmed_everywhere(told: Iterable[ToldGateway]) -> bool:
-    """Whether every gateway has it."""
-    return all(each.state in ("confirmed", "applied") for each in told)
+def _patience(
+    context: Context,
+    request: Request,
+    wait: Annotated[
+        WaitFor | None,
+        Query(
+            description="Answer when every gateway has confirmed it: the final word, so `applied` waits for the same."
+        ),
+    ] = None,
+    timeout: Timeout = 10,
+) -> Patience:
+    return Patience(context=context, request=request, wait=wait, seconds=timeout)
+
+
+ForEveryGateway = Annotated[Patience, Depends(_patience)]
 
 
 def _is_final_everywhere(told: Iterable[ToldGateway]) -> bool:

@@ -247,6 +247,7 @@ async def test_what_was_read_can_be_sent_back(
             again = await method(path, json=shown)
             assert (again.status_code, again.headers.get("etag")) == (200, '"1"'), again.text
         assert len(await _types(context, gateway)) == 1
+        shown["deployments"][0]["reason"] = "a template with {{ in it"
         changed = await client.put(path, json={**shown, "description": "changed"}, headers={"If-Match": shown["etag"]})
         assert (changed.json()["description"], changed.json()["handle"]) == ("changed", made["handle"])
         _problem(await client.put(path, json={**shown, "unknown": 1}), 422, "unknown")

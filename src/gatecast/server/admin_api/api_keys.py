@@ -78,7 +78,7 @@ def key_router(family: Family) -> APIRouter:
 
 async def _issued(issued: IssuedKey, patience: Patience, response: Response) -> IssuedApiKey:
     told = await patience.told(issued.receipts)
-    if patience.is_disappointed(told):
+    if patience.waited_in_vain(told):
         response.status_code = 202
     return IssuedApiKey(**dict(key_view(issued.key)), value=issued.value, gateways=told)
 

@@ -166,14 +166,14 @@ class Patience:
         )
         return await wait.ended(told)
 
-    def is_disappointed(self, told: Iterable[ToldGateway]) -> bool:
+    def waited_in_vain(self, told: Iterable[ToldGateway]) -> bool:
         """Whether the caller waited in vain for one of them."""
         return self.wait is not None and any(each.state not in ("confirmed", "applied") for each in told)
 
     async def ended(self, receipts: Iterable[Receipt]) -> Response:
         """The answer to a request that ends something: 204, or 202 when it was waited for in vain."""
         told = await self.told(receipts)
-        if not self.is_disappointed(told):
+        if not self.waited_in_vain(told):
             return Response(status_code=204)
         return JSONResponse(ToldGateways(gateways=told).model_dump(mode="json", by_alias=True), status_code=202)
 

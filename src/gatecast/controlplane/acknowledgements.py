@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -19,7 +20,7 @@ from gatecast.controlplane.placements import (
 from gatecast.errors import NotFound, StorageError
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Transaction
-from gatecast.telemetry import get_logger
+from gatecast.telemetry import get_logger, metrics
 from gatecast.waiting import Backoff, Signal
 
 #: Most acknowledgements that wait to be stored. The oldest go first: what was published and is not acknowledged is
@@ -63,6 +64,8 @@ class Acknowledgements:
         self._hub = hub
         self._backoff = backoff or Backoff(first=0.2, longest=5.0)
         self._waiting: deque[Acknowledgement] = deque(maxlen=MAX_WAITING)
+        #: Stored, and to be stored once more because something behind them failed.
+        self._stored: list[Acknowledgement] = []
         self._signal = Signal()
         self._storing = asyncio.Lock()
 
@@ -102,8 +105,9 @@ class Acknowledgements:
                 # The same locks in the same order as changes take, so that no two wait for each other.
                 for gateway_id, organization in sorted({(each.gateway_id, each.organization) for each in batch}):
                     await transaction.execute(QUERIES["lock_gateway"], organization, gateway_id)
-                for each in batch:
-                    await _apply(transaction, each)
+                ignored = [each for each in batch if not await _apply(transaction, each)]
+            self._note_ignored(ignored)
+            self._stored = batch
             # Before they go: when this fails, both are done again, and change nothing that is done already.
             for each in batch:
                 await self._undeploy_whatever_runs(each)
@@ -111,6 +115,21 @@ class Acknowledgements:
                 # Looked at before it goes: what does not fit any more has pushed older ones out already.
                 if self._waiting and self._waiting[0] is each:
                     self._waiting.popleft()
+            self._stored = []
+
+    def _note_ignored(self, ignored: Sequence[Acknowledgement]) -> None:
+        """Say which ones moved nothing, once: they are late, repeated, or speak of what is not there."""
+        for each in ignored:
+            if any(each is stored for stored in self._stored):
+                continue
+            metrics.acknowledgement_ignored()
+            _logger.info(
+                "acknowledgement-ignored",
+                gateway=each.gateway_id,
+                artifact=each.artifact_id,
+                deployment=each.deployment_id,
+                performed_at=each.performed_at.isoformat() if each.performed_at else None,
+            )
 
     async def _undeploy_whatever_runs(self, acknowledgement: Acknowledgement) -> None:
         """A gateway that has another deployment than it said is asked to undeploy without naming one."""
@@ -130,11 +149,12 @@ class Acknowledgements:
             _logger.info("gateway-deleted", gateway=acknowledgement.gateway_id)
 
 
-async def _apply(transaction: Transaction, ack: Acknowledgement) -> None:
+async def _apply(transaction: Transaction, ack: Acknowledgement) -> bool:
+    """Whether it moved anything."""
     performed_at = _milliseconds(ack.performed_at)
     row = await transaction.fetch_one(PLACEMENTS["placement"], ack.artifact_id, ack.gateway_id)
     if row is None or performed_at is None:
-        return
+        return False
     deployment_id = ack.deployment_id or row["deployment_id"]
     state, reason, awaited = _outcome(ack)
     moved = await transaction.execute(
@@ -144,6 +164,7 @@ async def _apply(transaction: Transaction, ack: Acknowledgement) -> None:
         await transaction.execute(
             PLACEMENTS["note_held"], ack.artifact_id, ack.gateway_id, performed_at, ack.deployment_id
         )
+    return bool(moved)
 
 
 def _outcome(ack: Acknowledgement) -> tuple[DeploymentState, str, tuple[DeploymentState, DeploymentState]]:

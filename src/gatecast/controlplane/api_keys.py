@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from secrets import token_hex
 from uuid import uuid4
@@ -21,6 +21,7 @@ from gatecast.controlplane.placements import PLACEMENTS, Desired, placements_of
 from gatecast.errors import Conflict, InvalidValue, LimitReached, NotFound
 from gatecast.events import Event
 from gatecast.hub import EventHub
+from gatecast.storage.contract import Receipt
 
 #: A gateway drops the keys of an artifact that go beyond this; all of ours share one bucket there.
 MAX_ACTIVE_KEYS = 10
@@ -31,9 +32,21 @@ MAX_REVOKED_KEYS = 50
 #: So many names its keys can have. MCP proxies remember them all: a gateway cannot ask which of their keys have ended.
 MAX_KEY_NAMES = 1_000
 
-_NAME = re.compile(r"[a-z0-9]+([_-][a-z0-9]+)*")
+NAME_PATTERN = "^[a-z0-9]+([_-][a-z0-9]+)*$"
+SHORTEST_NAME, LONGEST_NAME = 3, 63
+
+_NAME = re.compile(NAME_PATTERN)
 _NAME_RULE = "have 3 to 63 lower-case letters and digits, with single hyphens or underscores between them"
-_SHORTEST_NAME, _LONGEST_NAME = 3, 63
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedKey:
+    """A key on the only occasion on which its value is known."""
+
+    key: ApiKey
+    value: str
+    #: Where the events stand that tell gateways of it.
+    receipts: Sequence[Receipt]
 
 
 class ApiKeys:
@@ -56,8 +69,8 @@ class ApiKeys:
 
     async def create(
         self, organization: str, family: Family, artifact_id: str, name: str, expires_at: datetime | None = None
-    ) -> tuple[ApiKey, str]:
-        """A new key, for every gateway that has the artifact, and its value.
+    ) -> IssuedKey:
+        """A new key, for every gateway that has the artifact.
 
         Raises:
             NotFound: there is no such artifact.
@@ -85,16 +98,16 @@ class ApiKeys:
             columns = (key.id, artifact_id, name, key.mask, key.sha256, key.expires_at, key.created_at)
             await change.transaction.execute(PLACEMENTS["insert_key"], *columns)
             await _publish(change, organization, key, key_created)
-        return key, value
+        return IssuedKey(key, value, change.receipts)
 
     async def rotate(
         self, organization: str, family: Family, artifact_id: str, name: str, expires_at: datetime | None = None
-    ) -> tuple[ApiKey, str]:
-        """Give a key a new value, and return it; the old one ends.
+    ) -> IssuedKey:
+        """Give a key a new value; the old one ends.
 
         Raises:
             NotFound: there is no such artifact, or no active key of this name.
-            InvalidValue: the time is over already.
+            InvalidValue: the time is over already, or that of the key is and no other is given.
         """
         value = _new_value()
         async with begin_change(self._hub) as change:
@@ -104,16 +117,16 @@ class ApiKeys:
                 before,
                 mask=mask_of(value),
                 sha256=hash_of(value),
-                expires_at=_expiry(expires_at) if expires_at else before.expires_at,
+                expires_at=_expiry(expires_at) if expires_at else _unexpired(before),
                 updated_at=later_than(before.updated_at),
             )
             columns = (key.id, key.mask, key.sha256, key.expires_at, key.updated_at)
             await change.transaction.execute(PLACEMENTS["rotate_key"], *columns)
             await _publish(change, organization, key, key_updated)
-        return key, value
+        return IssuedKey(key, value, change.receipts)
 
-    async def revoke(self, organization: str, family: Family, artifact_id: str, name: str) -> None:
-        """End a key on every gateway that has it.
+    async def revoke(self, organization: str, family: Family, artifact_id: str, name: str) -> Sequence[Receipt]:
+        """End a key on every gateway that has it; return where the events stand that say so.
 
         Raises:
             NotFound: there is no such artifact, or no active key of this name.
@@ -123,6 +136,7 @@ class ApiKeys:
             key = await _active_key(change, artifact_id, name)
             await change.transaction.execute(PLACEMENTS["revoke_key"], key.id, later_than(key.updated_at))
             await _publish(change, organization, key, key_revoked)
+        return change.receipts
 
     async def end_expired(self, organization: str, gateway_id: str) -> None:
         """Revoke the keys of MCP proxies on a gateway whose time is over.
@@ -140,7 +154,7 @@ def _new_value() -> str:
 
 
 def _check_key_name(name: str) -> None:
-    if not _SHORTEST_NAME <= len(name) <= _LONGEST_NAME or not _NAME.fullmatch(name):
+    if not SHORTEST_NAME <= len(name) <= LONGEST_NAME or not _NAME.fullmatch(name):
         raise InvalidValue("name", name, _NAME_RULE)
 
 
@@ -153,6 +167,13 @@ def _expiry(moment: datetime | None) -> int | None:
     if expires_at <= milliseconds():
         raise InvalidValue("expires_at", moment, "lie in the future; to end a key now, revoke it")
     return expires_at
+
+
+def _unexpired(key: ApiKey) -> int | None:
+    """The time of a key that goes on as before: a value under a time that is over would never open anything."""
+    if key.expired(milliseconds()):
+        raise InvalidValue("expires_at", None, "be given, because the key has expired; it lies in the future")
+    return key.expires_at
 
 
 async def _after_its_namesakes(change: Change, key: ApiKey) -> ApiKey:

@@ -77,6 +77,10 @@ class ArtifactStore:
             updated_at=instant(row["updated_at"]),
         )
 
+    def content_of(self, row: Row) -> str:
+        """The rendered document in a row."""
+        return self._sealer.open(row["content"], place=content_place(row["id"]))
+
     async def find(
         self, transaction: Transaction, organization: str, family: Family, artifact_id: str
     ) -> StoredArtifact:

@@ -30,7 +30,7 @@ from gatecast.controlplane.placements import (
 )
 from gatecast.errors import Conflict, InvalidValue, NotFound, StaleWrite
 from gatecast.hub import EventHub
-from gatecast.storage.contract import Row
+from gatecast.storage.contract import Receipt, Row
 
 #: Most gateways that one artifact runs on.
 MAX_GATEWAYS = 1_000
@@ -65,6 +65,22 @@ class Placed:
     kind: Kind
     handle: str
     deployment: Deployment
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a gateway was told last of an artifact, which may be deleted."""
+
+    artifact_id: str
+    gateway_id: str
+    kind: Kind
+    deployment_id: str
+    #: Of the last event.
+    event_id: str
+    #: Empty when the artifact is deleted.
+    handle: str
+    #: None when the artifact is deleted.
+    deployment: Deployment | None
 
 
 class Artifacts:
@@ -112,6 +128,14 @@ class Artifacts:
         """Everything that a gateway was told, by kind and handle."""
         rows = await self._database.fetch(PLACEMENTS["gateway_states"], gateway_id)
         return [Placed(Kind(row["kind"]), row["handle"], deployment_of(row)) for row in rows]
+
+    async def told_on_gateway(self, gateway_id: str, *, after: str, limit: int) -> list[Told]:
+        """At most `limit` of what a gateway was told of artifacts whose ids come behind `after`, in the order of ids.
+
+        What it is to delete is among them until it is known to have done so.
+        """
+        rows = await self._database.fetch(PLACEMENTS["told_on_gateway"], gateway_id, after, limit)
+        return [_told(row) for row in rows]
 
     # --- changing -----------------------------------------------------------------------------------------------
 
@@ -169,8 +193,10 @@ class Artifacts:
             await self._rerun(change, changed, edit, everywhere=True)
         return changed
 
-    async def delete(self, organization: str, family: Family, artifact_id: str, *, version: int | None = None) -> None:
-        """Delete an artifact and its keys, everywhere, in one transaction.
+    async def delete(
+        self, organization: str, family: Family, artifact_id: str, *, version: int | None = None
+    ) -> Sequence[Receipt]:
+        """Delete an artifact and its keys, everywhere, in one transaction; return where its events stand.
 
         Raises:
             NotFound: there is no such artifact.
@@ -190,26 +216,34 @@ class Artifacts:
                 change.events += [key_revoked(key, placement.gateway_id) for key in keys]
                 await delete(change, placement)
             await change.transaction.execute(ARTIFACTS["delete_artifact"], artifact_id)
+        return change.receipts
 
     # --- what runs where ----------------------------------------------------------------------------------------
 
-    async def deploy(self, organization: str, family: Family, artifact_id: str, gateway_id: str) -> Deployment:
+    async def deploy(
+        self, organization: str, family: Family, artifact_id: str, gateway_id: str, *, version: int | None = None
+    ) -> Deployment:
         """Let a gateway run the artifact as it is now, as a new revision.
 
         Raises:
             NotFound: there is no such artifact, or gateway.
+            StaleWrite: the artifact is not at the named version any more.
             Conflict: the gateway lacks what the artifact needs.
         """
         async with begin_change(self._hub) as change:
             artifact = await self._store.lock(change, organization, family, artifact_id)
+            _check_version(artifact, version)
             [deployment_id] = await self._run_on(change, artifact, [gateway_id])
             return await _find_deployment(change, artifact_id, deployment_id)
 
-    async def restore(self, organization: str, family: Family, artifact_id: str, deployment_id: str) -> Deployment:
+    async def restore(
+        self, organization: str, family: Family, artifact_id: str, deployment_id: str, *, version: int | None = None
+    ) -> Deployment:
         """Let the gateway of an earlier deployment run its content again, as a new revision.
 
         Raises:
             NotFound: there is no such artifact, or deployment.
+            StaleWrite: the artifact is not at the named version any more.
             Conflict: the gateway lacks what that revision needs, or has another artifact of its name.
         """
         async with begin_change(self._hub) as change:
@@ -217,23 +251,28 @@ class Artifacts:
             earlier = await _find_deployment(change, artifact_id, deployment_id)
             revision = await self._store.in_revision(change.transaction, artifact_id, earlier.content_id)
             try:
-                await self._store.lock(change, organization, family, artifact_id, revision.document)
+                artifact = await self._store.lock(change, organization, family, artifact_id, revision.document)
             except InvalidValue:
                 raise Conflict("a provider that this revision needs does not exist any more") from None
+            _check_version(artifact, version)
             # It may have been forgotten before it was locked.
             earlier = await _find_deployment(change, artifact_id, deployment_id)
             [restored] = await self._run_on(change, revision, [earlier.gateway_id])
             return await _find_deployment(change, artifact_id, restored)
 
-    async def undeploy(self, organization: str, family: Family, artifact_id: str, gateway_id: str) -> Deployment:
+    async def undeploy(
+        self, organization: str, family: Family, artifact_id: str, gateway_id: str, *, version: int | None = None
+    ) -> Deployment:
         """Let a gateway stop running the artifact, or try once more to stop it.
 
         Raises:
             NotFound: there is no such artifact, or it was never on this gateway.
+            StaleWrite: the artifact is not at the named version any more.
             Conflict: proxies on that gateway need it.
         """
         async with begin_change(self._hub) as change:
             artifact = await self._store.lock(change, organization, family, artifact_id)
+            _check_version(artifact, version)
             await change.lock_gateways(organization, [gateway_id])
             placement = await find_placement(change, artifact_id, gateway_id)
             if placement is None:
@@ -244,15 +283,15 @@ class Artifacts:
             return await _find_deployment(change, artifact_id, placement.deployment_id)
 
     async def deployments(
-        self, organization: str, family: Family, artifact_id: str, *, before: tuple[int, str], limit: int
+        self, organization: str, family: Family, artifact_id: str, *, after: tuple[int, str], limit: int
     ) -> list[Deployment]:
-        """At most `limit` deployments older than `before` (its time and id), newest first.
+        """At most `limit` deployments behind one with this revision and gateway, highest revisions first.
 
         Raises:
             NotFound: there is no such artifact.
         """
         await self.get(organization, family, artifact_id)
-        rows = await self._database.fetch(PLACEMENTS["deployments"], artifact_id, *before, limit)
+        rows = await self._database.fetch(PLACEMENTS["deployments"], artifact_id, *after, limit)
         return [deployment_of(row) for row in rows]
 
     async def deployment(self, organization: str, family: Family, artifact_id: str, deployment_id: str) -> Deployment:
@@ -266,6 +305,18 @@ class Artifacts:
         if not rows:
             raise NotFound("deployment", deployment_id)
         return deployment_of(rows[0])
+
+    async def content(self, organization: str, family: Family, artifact_id: str, deployment_id: str) -> str:
+        """The document of one deployment, in YAML; where credentials belong it names secrets.
+
+        Raises:
+            NotFound: there is no such artifact, or deployment.
+            SecretKeyMissing: this pod cannot decrypt it.
+        """
+        await self.get(organization, family, artifact_id)
+        for row in await self._database.fetch(PLACEMENTS["content_of_deployment"], artifact_id, deployment_id):
+            return self._store.content_of(row)
+        raise NotFound("deployment", deployment_id)
 
     # --- parts --------------------------------------------------------------------------------------------------
 
@@ -389,6 +440,18 @@ async def _forget_unused(change: Change, artifact_id: str) -> None:
             )
     await change.transaction.execute(ARTIFACTS["forget_contents"], artifact_id)
     await change.transaction.execute(ARTIFACTS["forget_secrets"], artifact_id)
+
+
+def _told(row: Row) -> Told:
+    return Told(
+        artifact_id=row["artifact_id"],
+        gateway_id=row["gateway_id"],
+        kind=Kind(row["kind"]),
+        deployment_id=row["deployment_id"],
+        event_id=row["event_id"],
+        handle=row["handle"] or "",
+        deployment=deployment_of(row) if row["id"] is not None else None,
+    )
 
 
 def _running(row: Row) -> Running:

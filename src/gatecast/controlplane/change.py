@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ from gatecast.controlplane.gateways import QUERIES
 from gatecast.errors import NotFound
 from gatecast.events import Event
 from gatecast.hub import EventHub
-from gatecast.storage.contract import Transaction
+from gatecast.storage.contract import Receipt, Transaction
 
 
 @dataclass(slots=True)
@@ -24,6 +24,8 @@ class Change:
     transaction: Transaction
     #: In the order in which they are published.
     events: list[Event] = field(default_factory=list)
+    #: Where they stand in the logs; known once the change has ended.
+    receipts: Sequence[Receipt] = ()
 
     async def lock_names(self, organization: str) -> None:
         """Nobody else gives a name in this organization until this change ends."""
@@ -48,4 +50,4 @@ async def begin_change(hub: EventHub) -> AsyncIterator[Change]:
         yield change
         if change.events:
             # Last, because from here on other publishers to these gateways wait for the commit.
-            await hub.append(change.events, transaction)
+            change.receipts = await hub.append(change.events, transaction)

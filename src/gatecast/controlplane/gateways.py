@@ -149,8 +149,7 @@ class Gateways:
                 await transaction.execute(QUERIES["lock_names"], organization)
             await transaction.execute(QUERIES["lock_gateway"], organization, gateway_id)
             gateway = await _find(transaction, organization, gateway_id)
-            if version not in (None, gateway.version):
-                raise StaleWrite("gateway", f'"{gateway.version}"')
+            _check_version(gateway, version)
             fields = replace(gateway.fields, **changes)
             if await transaction.fetch_one(QUERIES["name_taken"], organization, fields.name, gateway_id):
                 raise _name_taken(fields.name)
@@ -159,16 +158,17 @@ class Gateways:
             )
             return await _find(transaction, organization, gateway_id)
 
-    async def delete(self, organization: str, gateway_id: str) -> None:
+    async def delete(self, organization: str, gateway_id: str, *, version: int | None = None) -> None:
         """Delete a gateway, its tokens and its log, and close its connections everywhere.
 
         Raises:
             NotFound: there is no such gateway.
+            StaleWrite: it is not at `version` any more.
         """
         async with self._database.transaction() as transaction:
             # Its tokens first: whoever connects now waits for this transaction, and then finds no token.
             await transaction.execute(QUERIES["lock_gateway"], organization, gateway_id)
-            await _find(transaction, organization, gateway_id)
+            _check_version(await _find(transaction, organization, gateway_id), version)
             await transaction.execute(QUERIES["delete_tokens"], gateway_id)
             await transaction.execute(QUERIES["delete_gateway"], organization, gateway_id)
             await self._hub.delete_gateway(gateway_id, transaction=transaction)
@@ -189,6 +189,11 @@ async def _find(transaction: Transaction, organization: str, gateway_id: str) ->
     if row is None:
         raise NotFound("gateway", gateway_id)
     return _gateway(row)
+
+
+def _check_version(gateway: Gateway, version: int | None) -> None:
+    if version not in (None, gateway.version):
+        raise StaleWrite("gateway", f'"{gateway.version}"')
 
 
 def _check_text(name: str, value: str) -> None:

@@ -127,9 +127,12 @@ class Imports:
             known.forget(row["local_id"])
             await transaction.execute(IMPORTS["forget_imported"], gateway_id, row["local_id"])
 
-    async def of_gateway(self, gateway_id: str) -> list[ImportedArtifact]:
-        """What a gateway has announced, by kind and handle."""
-        return [_imported(row) for row in await self._database.fetch(IMPORTS["imported"], gateway_id)]
+    async def of_gateway(
+        self, gateway_id: str, *, after: str = "", limit: int = MAX_IMPORTED
+    ) -> list[ImportedArtifact]:
+        """At most `limit` artifacts that a gateway has announced and whose ids come behind `after`, by id."""
+        rows = await self._database.fetch(IMPORTS["imported_page"], gateway_id, after, limit)
+        return [_imported(row) for row in rows]
 
 
 class _Known:

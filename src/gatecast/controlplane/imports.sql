@@ -13,6 +13,11 @@ DELETE FROM gatecast_imported_artifacts WHERE gateway_id = $1 AND local_id = $2
 SELECT local_id FROM gatecast_imported_artifacts
 WHERE gateway_id = $1 AND status = 'undeployed' ORDER BY updated_at, local_id LIMIT 1
 
+-- name: imported_page
+-- In an order that no further import changes.
+SELECT id, local_id, kind, handle, name, status, deployed_at, created_at, updated_at
+FROM gatecast_imported_artifacts WHERE gateway_id = $1 AND id > $2 ORDER BY id LIMIT $3
+
 -- name: store_imported
 INSERT INTO gatecast_imported_artifacts (gateway_id, local_id, id, kind, handle, name, artifact_version, status,
                                          configuration, deployed_at, created_at, updated_at)

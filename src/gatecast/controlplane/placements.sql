@@ -55,8 +55,8 @@ FROM gatecast_deployments AS d WHERE d.artifact_id = $1 AND d.id = $2
 SELECT d.id, d.artifact_id, d.gateway_id, d.revision, d.content_id, d.state, d.reason, d.performed_at, d.created_at,
        d.updated_at
 FROM gatecast_deployments AS d
-WHERE d.artifact_id = $1 AND (d.performed_at < $2 OR (d.performed_at = $2 AND d.id < $3))
-ORDER BY d.performed_at DESC, d.id DESC LIMIT $4
+WHERE d.artifact_id = $1 AND (d.revision < $2 OR (d.revision = $2 AND d.gateway_id > $3))
+ORDER BY d.revision DESC, d.gateway_id LIMIT $4
 
 -- name: current_deployments
 -- What each gateway was told last of an artifact.
@@ -83,6 +83,15 @@ JOIN gatecast_deployments AS d ON d.id = p.deployment_id
 JOIN gatecast_artifacts AS a ON a.id = p.artifact_id
 WHERE p.gateway_id = $1 ORDER BY a.kind, a.handle
 
+-- name: told_on_gateway
+-- One page of what one gateway was told; of what is being deleted, artifact and deployment are gone.
+SELECT p.artifact_id, p.gateway_id, p.kind, p.desired, p.deployment_id, p.event_id, a.handle, d.id, d.revision,
+       d.content_id, d.state, d.reason, d.performed_at, d.created_at, d.updated_at
+FROM gatecast_placements AS p
+LEFT JOIN gatecast_artifacts AS a ON a.id = p.artifact_id
+LEFT JOIN gatecast_deployments AS d ON d.id = p.deployment_id
+WHERE p.gateway_id = $1 AND p.artifact_id > $2 ORDER BY p.artifact_id LIMIT $3
+
 -- name: current_content
 -- The document that a gateway is to run; none when it is to run none.
 SELECT c.id, c.content FROM gatecast_placements AS p
@@ -96,6 +105,10 @@ SELECT c.id, c.content, p.kind, p.artifact_id FROM gatecast_placements AS p
 JOIN gatecast_deployments AS d ON d.id = p.deployment_id
 JOIN gatecast_contents AS c ON c.id = d.content_id
 WHERE p.gateway_id = $1 AND p.deployment_id = $2 AND p.desired = 'DEPLOYED'
+
+-- name: content_of_deployment
+SELECT c.id, c.content FROM gatecast_deployments AS d JOIN gatecast_contents AS c ON c.id = d.content_id
+WHERE d.artifact_id = $1 AND d.id = $2
 
 -- name: gateway_secrets
 -- Those that the documents on one gateway ask for.

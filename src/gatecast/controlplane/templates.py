@@ -10,7 +10,7 @@ from gatecast.controlplane.gateways import QUERIES
 from gatecast.controlplane.rows import instant
 from gatecast.errors import Conflict, LimitReached, NotFound, StaleWrite
 from gatecast.hub import EventHub
-from gatecast.storage.contract import Row
+from gatecast.storage.contract import Row, Transaction
 from gatecast.storage.queries import Queries
 
 TEMPLATES = Queries("gatecast.controlplane", "templates.sql")
@@ -92,26 +92,32 @@ class Templates:
         _check_own(template.handle)
         text = template.model_dump_json(by_alias=True, exclude_unset=True)
         async with self._database.transaction() as transaction:
-            await transaction.execute(QUERIES["lock_names"], organization)
-            row = await transaction.fetch_one(TEMPLATES["template"], organization, template.handle)
-            if row is None:
-                raise NotFound("LLM provider template", template.handle)
-            if version not in (None, row["version"]):
-                raise StaleWrite("LLM provider template", f'"{row["version"]}"')
+            await _lock(transaction, organization, template.handle, version)
             await transaction.execute(TEMPLATES["update_template"], organization, template.handle, text)
         return await self.get(organization, template.handle)
 
-    async def delete(self, organization: str, handle: str) -> None:
+    async def delete(self, organization: str, handle: str, *, version: int | None = None) -> None:
         """Delete a template; providers that were made from it stay.
 
         Raises:
             NotFound: there is none of this handle.
             Conflict: it is built in.
+            StaleWrite: it is not at the named version any more.
         """
         _check_own(handle)
         async with self._database.transaction() as transaction:
-            if not await transaction.execute(TEMPLATES["delete_template"], organization, handle):
-                raise NotFound("LLM provider template", handle)
+            await _lock(transaction, organization, handle, version)
+            await transaction.execute(TEMPLATES["delete_template"], organization, handle)
+
+
+async def _lock(transaction: Transaction, organization: str, handle: str, version: int | None) -> None:
+    """Nobody else changes the template until this transaction ends; it is there, and at this version."""
+    await transaction.execute(QUERIES["lock_names"], organization)
+    row = await transaction.fetch_one(TEMPLATES["template"], organization, handle)
+    if row is None:
+        raise NotFound("LLM provider template", handle)
+    if version not in (None, row["version"]):
+        raise StaleWrite("LLM provider template", f'"{row["version"]}"')
 
 
 def _check_own(handle: str) -> None:

@@ -191,6 +191,7 @@ class ServerSession:
         self._closed = False
         self._rejected = 0
         self._ignored: Counter[str] = Counter()
+        self._uncounted: Counter[str] = Counter()
 
     @property
     def sent(self) -> int:
@@ -221,6 +222,11 @@ class ServerSession:
             rejected=self._rejected,
             ignored=MappingProxyType(dict(self._ignored)),
         )
+
+    def take_ignored(self) -> Mapping[str, int]:
+        """How many frames were ignored since this was asked last, by reason: for whoever counts them elsewhere."""
+        taken, self._uncounted = self._uncounted, Counter()
+        return taken
 
     # --- going out ----------------------------------------------------------------------------------------------
 
@@ -326,7 +332,9 @@ class ServerSession:
             return [self._close(RATE_EXCEEDED)]
         if reply.actions and self._allowance.take(now):
             return list(reply.actions)
-        self._ignored["over-rate" if reply.actions else reply.useless] += 1
+        reason = "over-rate" if reply.actions else reply.useless
+        self._ignored[reason] += 1
+        self._uncounted[reason] += 1
         return []
 
     def _handle(self, message: Inbound) -> _Reply:

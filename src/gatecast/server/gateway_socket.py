@@ -125,6 +125,7 @@ class GatewaySocket:
                 self._subscription.changed.set()
             else:
                 self._react(self._session.receive_binary(now))
+            metrics.frames_ignored(self._session.take_ignored())
 
     def _react(self, actions: Iterable[Action]) -> None:
         """Carry out at once what needs no socket; leave the rest to the writer, and tell it that there may be room."""

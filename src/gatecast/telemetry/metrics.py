@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -14,6 +14,14 @@ _duplicates = Counter("gatecast_events_duplicate", "Published event ids that wer
 _delivered = Counter("gatecast_events_delivered", "Events handed to a socket.", registry=registry)
 _confirmed = Counter("gatecast_events_confirmed", "Events that a gateway has confirmed.", registry=registry)
 _rejected = Counter("gatecast_events_rejected", "Events that a gateway could not apply.", registry=registry)
+_acknowledgements_ignored = Counter(
+    "gatecast_acknowledgements_ignored",
+    "Acknowledgements of deployments that moved nothing: late, repeated, or of something else.",
+    registry=registry,
+)
+_frames_ignored = Counter(
+    "gatecast_frames_ignored", "Frames of gateways that led to nothing, by reason.", ["reason"], registry=registry
+)
 _reader_passes = Counter("gatecast_reader_passes", "Looks of this pod's reader at the log.", registry=registry)
 _publish_seconds = Histogram(
     "gatecast_publish_seconds",
@@ -46,6 +54,17 @@ def confirmed(events: int) -> None:
 def rejected() -> None:
     """Count an event that a gateway could not apply."""
     _rejected.inc()
+
+
+def acknowledgement_ignored() -> None:
+    """Count an acknowledgement that moved nothing."""
+    _acknowledgements_ignored.inc()
+
+
+def frames_ignored(frames: Mapping[str, int]) -> None:
+    """Count frames that led to nothing, by one of the reasons of `gatecast.protocol`."""
+    for reason, count in frames.items():
+        _frames_ignored.labels(reason).inc(count)
 
 
 def reader_passed() -> None:

@@ -19,8 +19,11 @@ from gatecast.controlplane.families import LLM_PROVIDER, LLM_PROXY, MCP_PROXY, R
 from gatecast.controlplane.placements import DeploymentState, deploy
 from gatecast.controlplane.sealing import Sealer
 from gatecast.errors import LimitReached, StorageUnavailable
+from gatecast.telemetry import metrics
 from gatecast.testing.eventually import eventually
 from gatecast.testing.site import ORGANIZATION, Site
+
+_IGNORED = "gatecast_acknowledgements_ignored_total"
 
 OpenHub = Callable[[], AbstractAsyncContextManager[EventHub]]
 
@@ -100,9 +103,12 @@ async def test_what_a_mismatch_leads_to_survives_an_outage(open_hub: OpenHub, mo
             outage.setattr(EventHub, "append", away)
             with pytest.raises(StorageUnavailable):
                 await site.acknowledge(undeploying, deployed=False, error="DEPLOYMENT_ID_MISMATCH")
+        ignored = metrics.registry.get_sample_value(_IGNORED)
         for _ in range(2):
             await site.resources.acknowledgements.flush()
         assert [data["deploymentId"] for _, data in await site.told(after=told)] == [""]
+        # Stored once more, it moves nothing; that is no news of a gateway.
+        assert metrics.registry.get_sample_value(_IGNORED) == ignored
 
 
 async def test_acknowledgements_and_changes_take_their_locks_in_one_order(

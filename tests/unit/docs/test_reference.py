@@ -6,10 +6,12 @@ import importlib.util
 import inspect
 from pathlib import Path
 from types import ModuleType
+from typing import get_args
 
 import pytest
 
 from gatecast import errors
+from gatecast.server.admin_api.models import EventState, WhyCode
 
 _FOLDER = Path(__file__).parents[3] / "docs"
 
@@ -41,6 +43,16 @@ def test_a_generated_part_is_up_to_date(generate: ModuleType, file: str, name: s
     text = (_FOLDER / file).read_text("utf-8")
     assert f"<!-- {name}: begin -->" in text
     assert text == generate.with_part(text, name, generate.PARTS[file, name]())
+
+
+def test_every_code_of_why_is_in_the_reference() -> None:
+    text = (_FOLDER / "reference/http-api.md").read_text("utf-8")
+    assert [code for code in get_args(WhyCode) if f"\n| `{code}` |" not in text] == []
+
+
+def test_every_state_of_an_event_is_in_the_reference() -> None:
+    text = (_FOLDER / "reference/http-api.md").read_text("utf-8")
+    assert [state for state in get_args(EventState) if f"\n| `{state}` |" not in text] == []
 
 
 def test_every_error_is_in_the_reference() -> None:

@@ -545,6 +545,8 @@ def test_acknowledgements_that_belong_to_nothing_are_passed_on_only_within_the_r
 
     assert passed_on == [True] * 200 + [False] * 100
     assert session.stats.ignored == {"over-rate": 100}
+    assert session.take_ignored() == {"over-rate": 100}
+    assert session.take_ignored() == {}
     assert session.receive_text(deployment_ack(), 1.0) != []
 
 

@@ -247,12 +247,12 @@ async def test_s38_the_list_says_what_should_run_and_what_should_not(listener: O
 async def test_keys_are_listed_for_their_kind_whatever_issuer_is_asked_for(listener: OpenListener) -> None:
     async with listener() as gateway:
         provider, _ = await gateway.make(LLM_PROVIDER)
-        made, value = await gateway.resources.keys.create(_ORGANIZATION, LLM_PROVIDER, provider.id, "first-key")
+        issued = await gateway.resources.keys.create(_ORGANIZATION, LLM_PROVIDER, provider.id, "first-key")
         for query in ("", "?issuer=somebody"):
             [key] = await gateway.listed(f"/llm-providers/api-keys{query}")
-            assert (key["uuid"], key["name"], key["artifactUuid"]) == (made.id, "first-key", provider.id)
-            assert (key["apiKeyHashes"], key["status"]) == ({"sha256": made.sha256}, "active")
-            assert value not in json.dumps(key)
+            assert (key["uuid"], key["name"], key["artifactUuid"]) == (issued.key.id, "first-key", provider.id)
+            assert (key["apiKeyHashes"], key["status"]) == ({"sha256": issued.key.sha256}, "active")
+            assert issued.value not in json.dumps(key)
         for path in ("/apis/api-keys", "/llm-proxies/api-keys", "/websub-apis/api-keys", "/webbroker-apis/api-keys"):
             assert await gateway.listed(path) == []
         await gateway.resources.keys.revoke(_ORGANIZATION, LLM_PROVIDER, provider.id, "first-key")

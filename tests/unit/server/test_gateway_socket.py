@@ -18,6 +18,7 @@ from gatecast.events import Action, Event, Position
 from gatecast.protocol.session import SessionLimits, Version
 from gatecast.server.gateway_socket import WRITE_TIME_LIMIT, GatewaySocket, open_session
 from gatecast.storage.contract import Connection, Outcome, TrimPolicy
+from gatecast.telemetry import metrics
 from gatecast.testing.simulation.database import SimulatedDatabase, SimulatedStorage
 from gatecast.testing.simulation.history import History
 from gatecast.testing.simulation.network import Frame, Wire
@@ -188,6 +189,27 @@ def test_s05_a_client_that_was_away_for_longer_than_retention_is_told() -> None:
             assert Position.parse(demand["position"]).offset == 4
             await _say(wire, type="position.ack", position=demand["position"])
             assert Position.parse((await _next_message(wire))["position"]).offset == 5
+            wire.cut()
+            await conversation
+
+    run_in_virtual_time(run())
+
+
+def test_frames_that_lead_to_nothing_are_counted_by_reason() -> None:
+    """While the connection lasts, so that an operator sees them."""
+
+    def counted() -> float:
+        return metrics.registry.get_sample_value("gatecast_frames_ignored_total", {"reason": "unknown-type"}) or 0.0
+
+    async def run() -> None:
+        async with _Bench() as bench:
+            wire = bench.wire()
+            conversation = bench.speak(wire, await bench.subscribe())
+            before = counted()
+            for _ in range(3):
+                await _say(wire, type="brand.new")
+            await asyncio.sleep(1)
+            assert counted() == before + 3
             wire.cut()
             await conversation
 

@@ -32,6 +32,7 @@ from gatecast.controlplane.sealing import Sealer
 from gatecast.server.admission import Admission
 from gatecast.server.gateway_api import BASE_PATH, GatewayContext, create_gateway_app
 from gatecast.server.gateway_rest import GatewayRest
+from gatecast.testing.postgres_server import PostgresServer
 
 _FATAL = {401, 403, 404, 409, 422}
 
@@ -129,11 +130,17 @@ class _Listener:
 
 
 @pytest.fixture(scope="module")
-def listener(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Listener]:
-    """One for all requests: what one of them breaks, the next one meets."""
-    folder: Path = tmp_path_factory.mktemp("listener")
+def listener(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Listener]:
+    """One for all requests: what one of them breaks, the next one meets. On SQLite unless a test says otherwise."""
     with asyncio.Runner() as runner:
-        opened = runner.run(_Listener.open(runner, f"sqlite:///{folder / 'gatecast.db'}"))
+        if getattr(request, "param", "sqlite") == "sqlite":
+            folder: Path = tmp_path_factory.mktemp("listener")
+            database = f"sqlite:///{folder / 'gatecast.db'}"
+        else:
+            server: PostgresServer = request.getfixturevalue("postgres")
+            runner.run(server.create_database("hostile_requests"))
+            database = server.url("hostile_requests")
+        opened = runner.run(_Listener.open(runner, database))
         yield opened
         runner.run(opened.stack.aclose())
 
@@ -186,6 +193,7 @@ def _as_json(value: object) -> bytes:
     return json.dumps(value).encode()
 
 
+@pytest.mark.parametrize("listener", ["sqlite", "postgresql"], indirect=True)
 @_LIMITS
 @given(body=_FIELDS.map(_as_json) | _JSON.map(_as_json) | st.binary(max_size=300))
 @example(body=_DEEP)

@@ -14,7 +14,8 @@ MAX_HANDLE_LENGTH = 253
 _MAX_DERIVED_LENGTH = 200
 
 _PART = "[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
-_HANDLE = re.compile(rf"{_PART}(?:\.{_PART})*")
+HANDLE_PATTERN = rf"^{_PART}(?:\.{_PART})*$"
+_HANDLE = re.compile(HANDLE_PATTERN)
 
 
 def derive_handle(name: str) -> str:

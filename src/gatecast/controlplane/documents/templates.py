@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, StringConstraints, WithJsonSchema
 
 from gatecast.controlplane.documents.document import Document, Part
-from gatecast.controlplane.documents.handles import check_handle
+from gatecast.controlplane.documents.handles import HANDLE_PATTERN, MAX_HANDLE_LENGTH, check_handle
 from gatecast.controlplane.documents.kinds import Kind
 from gatecast.controlplane.documents.refusals import InvalidDocument, refused
 from gatecast.controlplane.documents.texts import Description, HeaderName, LlmName, Text, Url
@@ -25,7 +25,11 @@ def _handle(handle: str) -> str:
     return handle
 
 
-TemplateHandle = Annotated[str, AfterValidator(_handle)]
+TemplateHandle = Annotated[
+    str,
+    AfterValidator(_handle),
+    WithJsonSchema({"type": "string", "maxLength": MAX_HANDLE_LENGTH, "pattern": HANDLE_PATTERN}),
+]
 
 
 class Extractor(Part):

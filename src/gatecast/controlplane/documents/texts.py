@@ -6,7 +6,7 @@ import re
 from typing import Annotated, Any, Literal, TypeAlias
 from uuid import UUID
 
-from pydantic import AfterValidator, JsonValue, StringConstraints
+from pydantic import AfterValidator, JsonValue, StringConstraints, WithJsonSchema
 
 from gatecast.controlplane.documents.refusals import refused
 
@@ -19,6 +19,12 @@ _CREDENTIAL_FREE_URL = re.compile(
     r"(?:\?(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*)?)"
 )
 _MAX_PORT = 65_535
+_MAX_URL = 2_048
+_URL_SCHEMA = {
+    "type": "string",
+    "maxLength": _MAX_URL,
+    "pattern": f"^{re.sub(r'[?]P<[a-z]+>', '?:', _CREDENTIAL_FREE_URL.pattern)}$",
+}
 
 
 def _short_in_bytes(name: str) -> str:
@@ -91,8 +97,10 @@ Vhost = Annotated[str, StringConstraints(max_length=253, pattern=r"^[A-Za-z0-9*_
 #: Several hosts, separated by `;`.
 Vhosts = Annotated[str, StringConstraints(max_length=2_048, pattern=r"^[A-Za-z0-9*_.:-]+(;[A-Za-z0-9*_.:-]+)*$")]
 
-Url = Annotated[str, StringConstraints(max_length=2_048), AfterValidator(_url)]
-Origin = Annotated[str, StringConstraints(max_length=2_048), AfterValidator(_origin)]
+Url = Annotated[
+    str, StringConstraints(max_length=_MAX_URL), AfterValidator(_url), WithJsonSchema(_URL_SCHEMA | {"format": "uri"})
+]
+Origin = Annotated[str, StringConstraints(max_length=_MAX_URL), AfterValidator(_origin), WithJsonSchema(_URL_SCHEMA)]
 BasePath = Annotated[str, StringConstraints(max_length=1_024, pattern=r"^/[^\s?#]*[^\s?#/]$")]
 
 #: `0s` switches off what it limits.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Any
 
+from fastapi import APIRouter, Response
+
+from gatecast.controlplane.api_keys import IssuedKey
 from gatecast.controlplane.families import FAMILIES, Family
-from gatecast.controlplane.keys import ApiKey
 from gatecast.server.admin_api.artifact_models import (
     ApiKeyList,
     IssuedApiKey,
@@ -15,19 +17,29 @@ from gatecast.server.admin_api.artifact_models import (
 )
 from gatecast.server.admin_api.context import Context, Organization
 from gatecast.server.admin_api.paths import KeyName, ResourceId
+from gatecast.server.admin_api.waits import NOT_EVERYWHERE, ForEveryGateway, Patience
+
+_WAITED: dict[int | str, dict[str, Any]] = {
+    202: {"model": IssuedApiKey, "description": NOT_EVERYWHERE[202]["description"]}
+}
 
 
 def key_router(family: Family) -> APIRouter:
     """The routes of the keys of one kind of artifact."""
     router = APIRouter(prefix=f"/api/v1/{family.collection}/{{artifact_id}}/api-keys", tags=[family.collection])
 
-    @router.post("", status_code=201, summary="Create an API key")
+    @router.post("", status_code=201, responses=_WAITED, summary="Create an API key")
     async def create(
-        artifact_id: ResourceId, body: NewApiKey, context: Context, organization: Organization
+        artifact_id: ResourceId,
+        body: NewApiKey,
+        context: Context,
+        organization: Organization,
+        patience: ForEveryGateway,
+        response: Response,
     ) -> IssuedApiKey:
         """A new key for every gateway that has the artifact. Its value is shown now and never again."""
-        key, value = await context.resources.keys.create(organization, family, artifact_id, body.name, body.expires_at)
-        return _issued(key, value)
+        issued = await context.resources.keys.create(organization, family, artifact_id, body.name, body.expires_at)
+        return await _issued(issued, patience, response)
 
     @router.get("", summary="List API keys")
     async def list_keys(artifact_id: ResourceId, context: Context, organization: Organization) -> ApiKeyList:
@@ -35,24 +47,40 @@ def key_router(family: Family) -> APIRouter:
         keys = await context.resources.keys.of_artifact(organization, family, artifact_id)
         return ApiKeyList(items=[key_view(key) for key in keys])
 
-    @router.post("/{name}/rotate", summary="Rotate an API key")
+    @router.post("/{name}/rotate", responses=_WAITED, summary="Rotate an API key")
     async def rotate(
-        artifact_id: ResourceId, name: KeyName, body: RotatedApiKey, context: Context, organization: Organization
+        artifact_id: ResourceId,
+        name: KeyName,
+        body: RotatedApiKey,
+        context: Context,
+        organization: Organization,
+        patience: ForEveryGateway,
+        response: Response,
     ) -> IssuedApiKey:
         """Give a key a new value, which is shown now and never again; the old one ends."""
-        key, value = await context.resources.keys.rotate(organization, family, artifact_id, name, body.expires_at)
-        return _issued(key, value)
+        issued = await context.resources.keys.rotate(organization, family, artifact_id, name, body.expires_at)
+        return await _issued(issued, patience, response)
 
-    @router.delete("/{name}", status_code=204, summary="Revoke an API key")
-    async def revoke(artifact_id: ResourceId, name: KeyName, context: Context, organization: Organization) -> None:
+    @router.delete("/{name}", status_code=204, responses=NOT_EVERYWHERE, summary="Revoke an API key")
+    async def revoke(
+        artifact_id: ResourceId,
+        name: KeyName,
+        context: Context,
+        organization: Organization,
+        patience: ForEveryGateway,
+    ) -> Response:
         """End a key on every gateway that has it."""
-        await context.resources.keys.revoke(organization, family, artifact_id, name)
+        receipts = await context.resources.keys.revoke(organization, family, artifact_id, name)
+        return await patience.ended(receipts)
 
     return router
 
 
-def _issued(key: ApiKey, value: str) -> IssuedApiKey:
-    return IssuedApiKey(**dict(key_view(key)), value=value)
+async def _issued(issued: IssuedKey, patience: Patience, response: Response) -> IssuedApiKey:
+    told = await patience.told(issued.receipts)
+    if patience.waited_in_vain(told):
+        response.status_code = 202
+    return IssuedApiKey(**dict(key_view(issued.key)), value=issued.value, gateways=told)
 
 
 ROUTERS = [key_router(family) for family in FAMILIES]

@@ -7,20 +7,28 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field, StringConstraints, ValidationError, create_model
+from pydantic import BaseModel, Field, StringConstraints, ValidationError, create_model, model_validator
 
+from gatecast.controlplane.api_keys import LONGEST_NAME, NAME_PATTERN, SHORTEST_NAME
 from gatecast.controlplane.artifact_store import StoredArtifact
-from gatecast.controlplane.artifacts import Placed, Running
+from gatecast.controlplane.artifacts import Running, Told
 from gatecast.controlplane.clock import milliseconds
 from gatecast.controlplane.documents import Artifact
+from gatecast.controlplane.documents.handles import HANDLE_PATTERN, MAX_HANDLE_LENGTH
 from gatecast.controlplane.imports import ImportedArtifact
 from gatecast.controlplane.keys import ApiKey
 from gatecast.controlplane.placements import Deployment, Desired
-from gatecast.server.admin_api.models import Model
+from gatecast.server.admin_api.models import NEXT, WHOLE, Etag, Model, ToldGateway
+from gatecast.server.admin_api.paths import etag_of
 
 GatewayIds = Annotated[list[Annotated[str, StringConstraints(max_length=64)]], Field(max_length=1_000)]
 
-Handle = Annotated[str, StringConstraints(max_length=253)]
+Handle = Annotated[
+    str, StringConstraints(max_length=MAX_HANDLE_LENGTH), Field(json_schema_extra={"pattern": HANDLE_PATTERN})
+]
+
+#: A field of answers that requests may carry, too.
+ReadOnly = Annotated[Any, Field(json_schema_extra={"readOnly": True})]
 
 StateName = Literal["PENDING", "DEPLOYED", "FAILED", "UNDEPLOYING", "UNDEPLOYED", "SUPERSEDED"]
 
@@ -40,24 +48,36 @@ class DeploymentView(Model):
 
 
 class DeploymentPage(Model):
-    """A page of deployments, newest first."""
+    """A page of deployments: the highest revisions first, those of the same number by gateway."""
 
     items: list[DeploymentView]
-    next: str | None = Field(description="Pass it as `after` for the next page; null: there is none.")
+    next: str | None = Field(description=NEXT)
 
 
-class GatewayDeploymentView(DeploymentView):
-    """What a gateway was told last of an artifact."""
+class GatewayDeploymentView(Model):
+    """What a gateway was told last of an artifact; of one that is deleted, only what says which one it was."""
 
+    id: str
+    gateway_id: str
     artifact_id: str
     kind: str = Field(examples=["LlmProvider"])
-    handle: str
+    handle: str | None = Field(description="Null: the artifact is deleted.")
+    state: StateName | Literal["DELETING"] = Field(
+        description="What the gateway has acknowledged; DELETING until it has confirmed, and then it is not listed."
+    )
+    revision: int | None
+    reason: str = Field("", description="Why it failed; empty otherwise.")
+    performed_at: datetime | None
+    age_seconds: float | None
+    created_at: datetime | None
+    updated_at: datetime | None
 
 
 class GatewayDeployments(Model):
-    """Everything that a gateway was told to run, and not to run any more."""
+    """A page of what a gateway was told to run, and not to run any more, by the ids of artifacts."""
 
     items: list[GatewayDeploymentView]
+    next: str | None = Field(description=NEXT)
 
 
 class ImportedArtifactView(Model):
@@ -75,15 +95,18 @@ class ImportedArtifactView(Model):
 
 
 class ImportedArtifacts(Model):
-    """What a gateway announced."""
+    """A page of what a gateway announced, by id."""
 
     items: list[ImportedArtifactView]
+    next: str | None = Field(description=NEXT)
 
 
 class NewDeployment(Model):
     """Where to deploy an artifact as it is now."""
 
-    gateway_id: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    gateway_id: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
+        examples=["9c1f7f0e-0d7f-4a1e-9d0c-2f6f6d1d9a55"]
+    )
 
 
 class Placing(Model):
@@ -100,7 +123,31 @@ class NewPlacing(Placing):
     handle: Handle | None = Field(None, description="Its name on gateways; made from the name when left out.")
 
 
-class ChangedPlacing(Placing):
+class ReadBack(Model):
+    """What is shown of an artifact and cannot be changed.
+
+    Whatever a change says of it is ignored, so that what was read can be sent back.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ignore(cls, written: Any) -> Any:  # noqa: ANN401 - whatever was sent
+        """Before any rule is applied: what a gateway gave as its reason keeps none."""
+        return (
+            {name: written[name] for name in written.keys() - names_of(ReadBack)}
+            if isinstance(written, dict)
+            else written
+        )
+
+    id: ReadOnly = None
+    handle: ReadOnly = None
+    deployments: ReadOnly = None
+    etag: ReadOnly = None
+    created_at: ReadOnly = None
+    updated_at: ReadOnly = None
+
+
+class ChangedPlacing(ReadBack, Placing):
     """An artifact that may run somewhere already."""
 
     undeploy: GatewayIds = Field(
@@ -113,6 +160,7 @@ class StoredPlacing(Model):
 
     id: str
     handle: str
+    etag: Etag
     gateways: list[str] = Field(description="Ids of the gateways that should run it.")
     deployments: list[DeploymentView] = Field(description="What each gateway was told last, and what it said.")
     created_at: datetime
@@ -135,25 +183,35 @@ class IssuedApiKey(ApiKeyView):
     """A key on the only occasion on which its value is shown."""
 
     value: str
+    gateways: list[ToldGateway] = Field(description="Every gateway that is told of it, and how far that is.")
 
 
 class ApiKeyList(Model):
     """The keys of an artifact."""
 
     items: list[ApiKeyView]
+    next: Annotated[None, Field(description=WHOLE)] = None
 
 
 class NewApiKey(Model):
     """A key to make."""
 
-    name: Annotated[str, StringConstraints(max_length=63)] = Field(examples=["mobile-app"])
-    expires_at: datetime | None = Field(None, description="Left out: it does not expire.")
+    name: Annotated[str, StringConstraints(max_length=LONGEST_NAME)] = Field(
+        examples=["mobile-app"], json_schema_extra={"minLength": SHORTEST_NAME, "pattern": NAME_PATTERN}
+    )
+    expires_at: datetime | None = Field(
+        None, description="Left out: it does not expire.", examples=["2099-12-31T00:00:00Z"]
+    )
 
 
 class RotatedApiKey(Model):
     """How a key goes on."""
 
-    expires_at: datetime | None = Field(None, description="Left out: as before.")
+    expires_at: datetime | None = Field(
+        None,
+        description="Left out: as before, which is refused once the key has expired.",
+        examples=["2099-12-31T00:00:00Z"],
+    )
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -164,6 +222,11 @@ def joined(name: str, *parts: type[BaseModel]) -> type[BaseModel]:
     return create_model(name, __base__=parts, __doc__=parts[-1].__doc__)
 
 
+def names_of(model: type[BaseModel]) -> set[str]:
+    """What its fields are called in bodies."""
+    return {field.alias or name for name, field in model.model_fields.items()}
+
+
 def document_in(body: BaseModel | Mapping[str, Any], model: type[M], placing: type[BaseModel]) -> M:
     """The artifact in a body, without what says where it runs.
 
@@ -171,7 +234,7 @@ def document_in(body: BaseModel | Mapping[str, Any], model: type[M], placing: ty
         RequestValidationError: it breaks a rule.
     """
     values = body.model_dump(by_alias=True, exclude_unset=True) if isinstance(body, BaseModel) else dict(body)
-    outside = {field.alias or name for name, field in placing.model_fields.items()}
+    outside = names_of(placing)
     return checked(model, {name: value for name, value in values.items() if name not in outside})
 
 
@@ -188,24 +251,12 @@ def checked(model: type[M], values: object) -> M:
         raise RequestValidationError(found) from None
 
 
-def merged(stored: object, patch: object) -> object:
-    """The stored value with a JSON merge patch applied (RFC 7396): null removes, objects are merged."""
-    if not isinstance(patch, dict):
-        return patch
-    result: dict[str, object] = dict(stored) if isinstance(stored, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            result.pop(name, None)
-        else:
-            result[name] = merged(result.get(name), value)
-    return result
-
-
 def artifact_view(artifact: StoredArtifact, running: Sequence[Running]) -> dict[str, Any]:
     """An artifact as it is shown: credentials masked."""
     added = StoredPlacing(
         id=artifact.id,
         handle=artifact.handle,
+        etag=etag_of(artifact.version),
         gateways=[each.deployment.gateway_id for each in running if each.desired is Desired.DEPLOYED],
         deployments=[deployment_view(each.deployment) for each in running],
         created_at=artifact.created_at,
@@ -234,11 +285,16 @@ def deployment_view(deployment: Deployment) -> DeploymentView:
     )
 
 
-def gateway_deployment_view(placed: Placed) -> GatewayDeploymentView:
+def gateway_deployment_view(told: Told) -> GatewayDeploymentView:
     """One artifact of a gateway as it is shown."""
-    shown = deployment_view(placed.deployment)
-    artifact_id = placed.deployment.artifact_id
-    return GatewayDeploymentView(**dict(shown), artifact_id=artifact_id, kind=placed.kind, handle=placed.handle)
+    if told.deployment is not None:
+        shown = dict(deployment_view(told.deployment))
+    else:
+        unknown = dict.fromkeys(("revision", "performed_at", "age_seconds", "created_at", "updated_at"))
+        shown = {"id": told.deployment_id, "gateway_id": told.gateway_id, "state": "DELETING", **unknown}
+    return GatewayDeploymentView(
+        **shown, artifact_id=told.artifact_id, kind=told.kind.value, handle=told.handle or None
+    )
 
 
 def imported_artifact_view(imported: ImportedArtifact) -> ImportedArtifactView:

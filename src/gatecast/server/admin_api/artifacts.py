@@ -10,10 +10,11 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field, create_model
+from pydantic import Field, create_model
 
 from gatecast.controlplane.artifacts import Edit
 from gatecast.controlplane.documents import MODELS, Artifact
+from gatecast.controlplane.documents.rendering import API_VERSION
 from gatecast.controlplane.families import FAMILIES, Family
 from gatecast.server.admin_api.artifact_models import (
     ChangedPlacing,
@@ -28,12 +29,14 @@ from gatecast.server.admin_api.artifact_models import (
     document_dump,
     document_in,
     joined,
-    merged,
+    names_of,
 )
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
-from gatecast.server.admin_api.models import Model
-from gatecast.server.admin_api.paths import After, IfMatch, Limit, ResourceId, Timeout, version_in
-from gatecast.server.admin_api.waits import Wait, WaitFor
+from gatecast.server.admin_api.examples import ARTIFACT_PATCH, ARTIFACTS, shown
+from gatecast.server.admin_api.merge_patch import merged, patch_schema
+from gatecast.server.admin_api.models import NEXT, Model
+from gatecast.server.admin_api.paths import After, IfMatch, Limit, ResourceId, Timeout, etag_of, version_in
+from gatecast.server.admin_api.waits import NOT_EVERYWHERE, ForEveryGateway, Wait, WaitFor
 
 Route = TypeVar("Route", bound=Callable[..., Any])
 
@@ -41,8 +44,20 @@ WaitApplied = Annotated[
     WaitFor | None, Query(description="Answer when the gateway has acknowledged it; `confirmed` waits for the same.")
 ]
 
-#: Sorts behind everything.
-_END = (2**62, "")
+_YAML: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The document, in YAML.",
+        "content": {
+            "application/yaml": {
+                "schema": {"type": "object", "required": ["apiVersion", "kind", "metadata", "spec"]},
+                "example": {"apiVersion": API_VERSION, "kind": "RestApi", "metadata": {"name": "orders"}, "spec": {}},
+            }
+        },
+    }
+}
+
+#: Stands before every deployment.
+_BEGINNING = (2**62, "")
 
 
 def artifact_router(family: Family) -> APIRouter:
@@ -59,17 +74,18 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
         joined(f"New{model.__name__}", NewPlacing, model),
         joined(f"Put{model.__name__}", ChangedPlacing, model),
     )
+    example, patch = shown(ARTIFACTS[family.kind]), patch_schema(replaced)
     view = joined(f"{model.__name__}View", StoredPlacing, model)
     page = create_model(
         f"{model.__name__}Page",
         __base__=Model,
         __doc__="A page, in the order of handles.",
         items=(list[view], ...),  # type: ignore[valid-type]
-        next=(str | None, Field(description="Pass it as `after` for the next page; null: there is none.")),
+        next=(str | None, Field(description=NEXT)),
     )
 
     @router.post("", status_code=201, response_model=view, summary=f"Create {_a(family)}")
-    @_with(body=new)
+    @_with(body=Annotated[new, Body(openapi_examples=example)])
     async def create(body: NewPlacing, context: Context, organization: Organization) -> JSONResponse:
         """Store it, and let the named gateways run it, in one transaction."""
         artifact = await context.resources.artifacts.create(
@@ -93,7 +109,7 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
         return await _shown(context, family, organization, artifact_id)
 
     @router.put("/{artifact_id}", response_model=view, summary=f"Replace {_a(family)}")
-    @_with(body=replaced)
+    @_with(body=Annotated[replaced, Body(openapi_examples=example)])
     async def replace(
         artifact_id: ResourceId,
         body: ChangedPlacing,
@@ -116,32 +132,37 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
         return await _shown(context, family, organization, artifact_id)
 
     @router.patch("/{artifact_id}", response_model=view, summary=f"Change {_a(family)}")
+    @_with(body=Annotated[dict[str, Any], Body(openapi_examples=shown(ARTIFACT_PATCH), json_schema_extra=patch)])
     async def change(
         artifact_id: ResourceId,
-        body: Annotated[dict[str, Any], Body(description="A JSON merge patch (RFC 7396) of the same fields as PUT.")],
+        body: dict[str, Any],
         context: Context,
         organization: Organization,
         if_match: IfMatch = None,
     ) -> JSONResponse:
-        """Change what the body names, and nothing else."""
-        outside = {name: body.pop(name) for name in ("gateways", "undeploy") if name in body}
-        placing = checked(ChangedPlacing, outside)
+        """Change what the body, a JSON merge patch (RFC 7396), names, and nothing else."""
+        placing = checked(ChangedPlacing, {name: body[name] for name in names_of(ChangedPlacing) & body.keys()})
+        changes = {name: value for name, value in body.items() if name not in names_of(ChangedPlacing)}
 
         def edited(stored: Artifact) -> Artifact:
-            return checked(model, merged(document_dump(stored), body))
+            return checked(model, merged(document_dump(stored), changes))
 
         edit = Edit(document=edited, gateways=placing.gateways, undeploy=placing.undeploy, version=version_in(if_match))
         await context.resources.artifacts.update(organization, family, artifact_id, edit)
         return await _shown(context, family, organization, artifact_id)
 
-    @router.delete("/{artifact_id}", status_code=204, summary=f"Delete {_a(family)}")
+    @router.delete("/{artifact_id}", status_code=204, responses=NOT_EVERYWHERE, summary=f"Delete {_a(family)}")
     async def delete(
-        artifact_id: ResourceId, context: Context, organization: Organization, if_match: IfMatch = None
+        artifact_id: ResourceId,
+        context: Context,
+        organization: Organization,
+        patience: ForEveryGateway,
+        if_match: IfMatch = None,
     ) -> Response:
         """Delete it and its keys, and remove both from every gateway that ever had them."""
         version = version_in(if_match)
-        await context.resources.artifacts.delete(organization, family, artifact_id, version=version)
-        return Response(status_code=204)
+        receipts = await context.resources.artifacts.delete(organization, family, artifact_id, version=version)
+        return await patience.ended(receipts)
 
 
 def _add_deployment_routes(router: APIRouter, family: Family) -> None:
@@ -156,24 +177,27 @@ def _add_deployment_routes(router: APIRouter, family: Family) -> None:
         organization: Organization,
         request: Request,
         response: Response,
+        if_match: IfMatch = None,
         wait: WaitApplied = None,
         timeout: Timeout = 10,  # noqa: ASYNC109
     ) -> DeploymentView:
         """Let a gateway run it as it is now, as a new revision."""
-        deployed = await context.resources.artifacts.deploy(organization, family, artifact_id, body.gateway_id)
+        deployed = await context.resources.artifacts.deploy(
+            organization, family, artifact_id, body.gateway_id, version=version_in(if_match)
+        )
         return await answer(context, organization, artifact_id, deployed.id, request, response, wait, timeout)
 
     @router.get(path, summary=f"List deployments of {_a(family)}")
     async def list_deployments(
         artifact_id: ResourceId, context: Context, organization: Organization, after: After = "", limit: Limit = 100
     ) -> DeploymentPage:
-        """A page of its revisions on all gateways, newest first; the last 20 of each gateway are kept."""
+        """A page of its revisions on all gateways, the highest first; the last 20 of each gateway are kept."""
         found = await context.resources.artifacts.deployments(
-            organization, family, artifact_id, before=_cursor(after), limit=limit + 1
+            organization, family, artifact_id, after=_cursor(after), limit=limit + 1
         )
         last = found[limit - 1] if len(found) > limit else None
         items = [deployment_view(each) for each in found[:limit]]
-        return DeploymentPage(items=items, next=f"{last.performed_at}:{last.id}" if last else None)
+        return DeploymentPage(items=items, next=f"{last.revision}:{last.gateway_id}" if last else None)
 
     @router.get(f"{path}/{{deployment_id}}", summary="Show a deployment")
     async def show_deployment(
@@ -184,6 +208,19 @@ def _add_deployment_routes(router: APIRouter, family: Family) -> None:
             await context.resources.artifacts.deployment(organization, family, artifact_id, deployment_id)
         )
 
+    @router.get(
+        f"{path}/{{deployment_id}}/content",
+        response_class=Response,
+        responses=_YAML,
+        summary="Show what a deployment consists of",
+    )
+    async def show_content(
+        artifact_id: ResourceId, deployment_id: ResourceId, context: Context, organization: Organization
+    ) -> Response:
+        """The document that its gateway downloads, which never changes; credentials are references to secrets."""
+        text = await context.resources.artifacts.content(organization, family, artifact_id, deployment_id)
+        return Response(text, media_type="application/yaml")
+
     @router.post(f"{path}/{{deployment_id}}/restore", status_code=201, responses=waited, summary="Restore a deployment")
     async def restore(
         artifact_id: ResourceId,
@@ -192,11 +229,14 @@ def _add_deployment_routes(router: APIRouter, family: Family) -> None:
         organization: Organization,
         request: Request,
         response: Response,
+        if_match: IfMatch = None,
         wait: WaitApplied = None,
         timeout: Timeout = 10,  # noqa: ASYNC109
     ) -> DeploymentView:
         """Let its gateway run its content again, as a new revision."""
-        restored = await context.resources.artifacts.restore(organization, family, artifact_id, deployment_id)
+        restored = await context.resources.artifacts.restore(
+            organization, family, artifact_id, deployment_id, version=version_in(if_match)
+        )
         return await answer(context, organization, artifact_id, restored.id, request, response, wait, timeout)
 
     @router.post("/{artifact_id}/undeploy", responses=waited, summary=f"Undeploy {_a(family)}")
@@ -207,11 +247,14 @@ def _add_deployment_routes(router: APIRouter, family: Family) -> None:
         organization: Organization,
         request: Request,
         response: Response,
+        if_match: IfMatch = None,
         wait: WaitApplied = None,
         timeout: Timeout = 10,  # noqa: ASYNC109
     ) -> DeploymentView:
         """Let a gateway stop running it; it can be deployed or restored again."""
-        stopped = await context.resources.artifacts.undeploy(organization, family, artifact_id, body.gateway_id)
+        stopped = await context.resources.artifacts.undeploy(
+            organization, family, artifact_id, body.gateway_id, version=version_in(if_match)
+        )
         return await answer(context, organization, artifact_id, stopped.id, request, response, wait, timeout)
 
     async def answer(
@@ -246,13 +289,16 @@ async def _shown(
 ) -> JSONResponse:
     artifact = await context.resources.artifacts.get(organization, family, artifact_id)
     running = await context.resources.artifacts.running(artifact_id)
-    return JSONResponse(artifact_view(artifact, running), status_code=status, headers={"ETag": f'"{artifact.version}"'})
+    return JSONResponse(
+        artifact_view(artifact, running), status_code=status, headers={"ETag": etag_of(artifact.version)}
+    )
 
 
 def _cursor(after: str) -> tuple[int, str]:
-    """Where the page begins; a cursor that is none of ours begins at the newest."""
-    time, _, deployment_id = after.partition(":")
-    return (int(time), deployment_id) if time.isascii() and time.isdigit() and len(time) < 16 else _END  # noqa: PLR2004
+    """Where the page begins; a cursor that is none of ours begins at the beginning."""
+    revision, _, gateway_id = after.partition(":")
+    is_ours = revision.isascii() and revision.isdigit() and len(revision) < 16  # noqa: PLR2004 - fits a bigint
+    return (int(revision), gateway_id) if is_ours else _BEGINNING
 
 
 def _a(family: Family) -> str:
@@ -260,7 +306,7 @@ def _a(family: Family) -> str:
     return f"{'an' if family.noun[0] in 'LM' else 'a'} {family.noun}"
 
 
-def _with(**annotations: type[BaseModel]) -> Callable[[Route], Route]:
+def _with(**annotations: object) -> Callable[[Route], Route]:
     """Tell the framework the models of parameters that are made at run time."""
 
     def annotated(route: Route) -> Route:

@@ -11,13 +11,14 @@ from fastapi import APIRouter, Query, Request, Response
 
 from gatecast.controlplane.subscriptions import keeps_record_of
 from gatecast.errors import UnknownGateway
-from gatecast.events import Event, RecordedEvent
+from gatecast.events import Event, Position, RecordedEvent
 from gatecast.protocol.deployments import is_acknowledged
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
+from gatecast.server.admin_api.gateways import status_of
 from gatecast.server.admin_api.models import EventPage, EventView, NewEvent, OutcomeView, PublishedEvent
 from gatecast.server.admin_api.paths import GatewayId
-from gatecast.server.admin_api.waits import Known, Wait, WaitFor, known_of
-from gatecast.storage.contract import Outcome, OutcomeKind, ReadRequest, Receipt
+from gatecast.server.admin_api.waits import Known, Wait, WaitFor, known, known_of
+from gatecast.storage.contract import GatewayStatus, Outcome, OutcomeKind, ReadRequest, Receipt
 from gatecast.telemetry import metrics
 
 router = APIRouter(prefix="/api/v1/gateways/{gateway_id}/events", tags=["events"])
@@ -40,25 +41,25 @@ async def publish_event(
     """Publish an event: 201 once it is durable, 200 for an id that was published before, 202 when waiting ended."""
     await context.gateways.get(organization, gateway_id)
     receipt = await _published(context, _event(gateway_id, body))
-    known = Known()
+    found = Known()
     response.status_code = 201 if receipt.created else 200
     if wait is not None:
         # Of what is never acknowledged nothing more will be said: that it was confirmed is the final word.
         awaited = wait if is_acknowledged(body.type) else WaitFor.CONFIRMED
-        known = await Wait(
+        found = await Wait(
             context=context,
             request=request,
             look=lambda: known_of(context, receipt),
             answers=lambda each: each.answers(awaited),
             seconds=timeout,
-        ).ended(known)
-        response.status_code = response.status_code if known.answers(awaited) else 202
+        ).ended(found)
+        response.status_code = response.status_code if found.answers(awaited) else 202
     return PublishedEvent(
         event_id=receipt.event_id,
         offset=receipt.position.offset,
         position=str(receipt.position),
-        state=known.state,
-        reason=known.reason,
+        state=found.state,
+        reason=found.reason,
     )
 
 
@@ -92,19 +93,21 @@ async def list_events(
     after: Annotated[int, Query(ge=0, le=2**63 - 1, description="Show what lies behind this offset.")] = 0,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> EventPage:
-    """A page of a gateway's log, with what the gateway said of each event."""
+    """A page of a gateway's log, with what is known of each event: its state, and what the gateway said of it."""
     await context.gateways.get(organization, gateway_id)
     request = ReadRequest(gateway_id=gateway_id, after=after, max_events=limit, max_bytes=_PAGE_BYTES)
     [result] = await context.hub.storage.log.read([request])
     if result is None:
         raise UnknownGateway(gateway_id)
     events = result.events
+    status = await status_of(context, gateway_id)
     outcomes = await context.hub.storage.outcomes.of_events(gateway_id, [event.offset for event in events])
     last = events[-1].offset if events else result.head
-    return EventPage(items=[_shown(event, outcomes) for event in events], next=last if last < result.head else None)
+    items = [_shown(event, Position(result.epoch, event.offset), status, outcomes) for event in events]
+    return EventPage(items=items, next=last if last < result.head else None)
 
 
-def _shown(event: RecordedEvent, outcomes: Sequence[Outcome]) -> EventView:
+def _shown(event: RecordedEvent, position: Position, status: GatewayStatus, outcomes: Sequence[Outcome]) -> EventView:
     return EventView(
         offset=event.offset,
         event_id=event.event_id,
@@ -115,6 +118,7 @@ def _shown(event: RecordedEvent, outcomes: Sequence[Outcome]) -> EventView:
         data=event.data,
         originated_at=event.originated_at,
         recorded_at=event.recorded_at,
+        state=known(position, status, outcomes).state,
         outcome=_worst(event.offset, outcomes),
     )
 

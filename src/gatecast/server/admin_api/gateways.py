@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from gatecast.controlplane.artifacts import Told
 from gatecast.controlplane.clock import milliseconds
 from gatecast.controlplane.gateways import Gateway, GatewayFields
 from gatecast.errors import InvalidValue, UnknownGateway
@@ -26,12 +28,16 @@ from gatecast.server.admin_api.models import (
     TokenView,
     WhyView,
 )
-from gatecast.server.admin_api.paths import GatewayId, IfMatch, Limit, TokenId, version_in
+from gatecast.server.admin_api.paths import After, GatewayId, IfMatch, Limit, TokenId, etag_of, version_in
 from gatecast.server.admin_api.views import gateway_summary
 from gatecast.server.admin_api.why import explain, why_unanswered
-from gatecast.storage.contract import GatewayStatus
+from gatecast.storage.contract import GatewayStatus, ReadRequest
 
 router = APIRouter(prefix="/api/v1/gateways", tags=["gateways"])
+
+#: With more waiting than this it is not looked up which deletions are among it.
+_MAX_WAITING = 1_000
+_MAX_WAITING_BYTES = 8 * 1024 * 1024
 
 
 @router.post("", status_code=201)
@@ -84,9 +90,11 @@ async def change_gateway(
 
 
 @router.delete("/{gateway_id}", status_code=204)
-async def delete_gateway(gateway_id: GatewayId, context: Context, organization: Organization) -> None:
+async def delete_gateway(
+    gateway_id: GatewayId, context: Context, organization: Organization, if_match: IfMatch = None
+) -> None:
     """Delete a gateway, its tokens and its log, and close its connections everywhere."""
-    await context.gateways.delete(organization, gateway_id)
+    await context.gateways.delete(organization, gateway_id, version=version_in(if_match))
 
 
 @router.get("/{gateway_id}/why")
@@ -110,22 +118,40 @@ async def note_resynchronized(gateway_id: GatewayId, context: Context, organizat
 
 @router.get("/{gateway_id}/deployments")
 async def list_gateway_deployments(
-    gateway_id: GatewayId, context: Context, organization: Organization
+    gateway_id: GatewayId, context: Context, organization: Organization, after: After = "", limit: Limit = 100
 ) -> GatewayDeployments:
-    """What a gateway was told last of every artifact, and what it said."""
+    """A page of what a gateway was told last of every artifact, deleted ones included, and what it said."""
     await context.gateways.get(organization, gateway_id)
-    placed = await context.resources.artifacts.on_gateway(gateway_id)
-    return GatewayDeployments(items=[gateway_deployment_view(each) for each in placed])
+    found = await context.resources.artifacts.told_on_gateway(gateway_id, after=after, limit=limit + 1)
+    handled = await _handled(context, gateway_id, [each for each in found[:limit] if each.deployment is None])
+    items = [gateway_deployment_view(each) for each in found[:limit] if each not in handled]
+    return GatewayDeployments(items=items, next=found[limit - 1].artifact_id if len(found) > limit else None)
+
+
+async def _handled(context: AdminContext, gateway_id: str, deleted: Sequence[Told]) -> list[Told]:
+    """Those whose deletion the gateway has confirmed: the control plane forgets them when it connects again."""
+    if not deleted:
+        return []
+    confirmed = (await status_of(context, gateway_id)).confirmed
+    [result] = await context.hub.storage.log.read(
+        [ReadRequest(gateway_id=gateway_id, after=confirmed, max_events=_MAX_WAITING, max_bytes=_MAX_WAITING_BYTES)]
+    )
+    if result is None or (result.events[-1].offset if result.events else confirmed) < result.head:
+        # Too much waits to tell; what may wait counts as waiting.
+        return []
+    waiting = {str(event.event_id) for event in result.events}
+    return [each for each in deleted if each.event_id not in waiting]
 
 
 @router.get("/{gateway_id}/imported-artifacts")
 async def list_imported_artifacts(
-    gateway_id: GatewayId, context: Context, organization: Organization
+    gateway_id: GatewayId, context: Context, organization: Organization, after: After = "", limit: Limit = 100
 ) -> ImportedArtifacts:
-    """What was made on a gateway itself, without its configuration, which may hold credentials."""
+    """A page of what was made on a gateway itself, without its configuration, which may hold credentials."""
     await context.gateways.get(organization, gateway_id)
-    found = await context.resources.imports.of_gateway(gateway_id)
-    return ImportedArtifacts(items=[imported_artifact_view(each) for each in found])
+    found = await context.resources.imports.of_gateway(gateway_id, after=after, limit=limit + 1)
+    items = [imported_artifact_view(each) for each in found[:limit]]
+    return ImportedArtifacts(items=items, next=items[-1].id if len(found) > limit else None)
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------
@@ -177,7 +203,7 @@ async def status_of(context: AdminContext, gateway_id: str) -> GatewayStatus:
 
 
 async def _shown(context: AdminContext, gateway: Gateway, response: Response) -> GatewayView:
-    response.headers["ETag"] = f'"{gateway.version}"'
+    response.headers["ETag"] = etag_of(gateway.version)
     summary = gateway_summary(gateway, await status_of(context, gateway.id))
     manifest = await context.gateways.manifest(gateway.organization, gateway.id)
     return GatewayView(**dict(summary), manifest=dict(manifest) if manifest is not None else None)

@@ -35,6 +35,17 @@ WhyCode: TypeAlias = Literal[
 EventState: TypeAlias = Literal["stored", "confirmed", "applied", "rejected"]
 
 
+#: What `next` of a page means.
+NEXT = "Pass it as `after` for the next page; null: there is none."
+
+#: What `next` of a short list means.
+WHOLE = "Always null: the list is short and comes as a whole."
+
+
+#: As in the header of the same name.
+Etag = Annotated[str, Field(description="Changes with it; `If-Match` takes it.", examples=['"3"'])]
+
+
 class Model(BaseModel):
     """camelCase outside, snake_case inside; unknown fields are errors."""
 
@@ -62,8 +73,8 @@ class NewGateway(Model):
 class GatewayChanges(Model):
     """What to change; what is not named stays."""
 
-    name: Name | None = None
-    display_name: Text | None = None
+    name: Name | None = Field(None, examples=["edge-eu-1"])
+    display_name: Text | None = Field(None, examples=["Europe 1"])
     description: Text | None = None
     vhost: Text | None = None
     type: GatewayType | None = None
@@ -102,6 +113,7 @@ class GatewaySummary(Model):
     type: GatewayType
     connection_policy: ConnectionPolicy
     properties: dict[str, Any]
+    etag: Etag
     created_at: datetime
     updated_at: datetime
     connected: bool = Field(description="True while a pod with a valid lease holds a connection.")
@@ -123,7 +135,7 @@ class GatewayPage(Model):
     """A page of gateways, in the order of their names."""
 
     items: list[GatewaySummary]
-    next: str | None = Field(description="Pass it as `after` for the next page; null: there is none.")
+    next: str | None = Field(description=NEXT)
 
 
 class WhyView(Model):
@@ -155,6 +167,7 @@ class TokenList(Model):
     """The tokens of a gateway."""
 
     items: list[TokenView]
+    next: Annotated[None, Field(description=WHOLE)] = None
 
 
 class NewEvent(Model):
@@ -184,6 +197,26 @@ class PublishedEvent(Model):
     reason: str = Field("", description="Why it was rejected.")
 
 
+class ToldGateway(Model):
+    """Where the last event of a change stands at one gateway."""
+
+    gateway_id: str
+    event_id: UUID
+    offset: int
+    position: str = Field(description="Written `epoch:offset`.")
+    state: EventState = Field(
+        description="What was known of it at this answer; `GET …/gateways/{gatewayId}/events` knows more later. "
+        "Nobody acknowledges it, so `confirmed` is the final word."
+    )
+    reason: str = Field("", description="Why it was rejected.")
+
+
+class ToldGateways(Model):
+    """How far a change has come."""
+
+    gateways: list[ToldGateway] = Field(description="Every gateway that was told of it.")
+
+
 class OutcomeView(Model):
     """What a gateway said of an event."""
 
@@ -207,6 +240,10 @@ class EventView(Model):
     data: dict[str, Any]
     originated_at: datetime
     recorded_at: datetime
+    state: EventState = Field(
+        description="`stored`; `confirmed` by the gateway: the final word unless it is a deploy or an undeploy; "
+        "`applied`; `rejected`. What is held behind a rejected event stays `stored`."
+    )
     outcome: OutcomeView | None
 
 
@@ -227,14 +264,14 @@ class ParkedPage(Model):
     """A page of parked entities, by the offset of the rejected event."""
 
     items: list[ParkedView]
-    next: int | None = Field(description="Pass it as `after` for the next page; null: there is none.")
+    next: int | None = Field(description=NEXT)
 
 
 class ParkedEntityName(Model):
     """A parked entity."""
 
-    entity_type: Identifier
-    entity_id: Identifier
+    entity_type: Identifier = Field(examples=["llmprovider"])
+    entity_id: Identifier = Field(examples=["4b1f7f0e-0d7f-4a1e-9d0c-2f6f6d1d9a55"])
     replica: Annotated[str, StringConstraints(max_length=MAX_IDENTIFIER_LENGTH, pattern=r"^[^\x00]*$")] = ""
 
 
@@ -242,7 +279,7 @@ class EventPage(Model):
     """A page of a gateway's log."""
 
     items: list[EventView]
-    next: int | None = Field(description="Pass it as `after` for the next page; null: there is none.")
+    next: int | None = Field(description=NEXT)
 
 
 class Problem(BaseModel):

@@ -25,6 +25,11 @@ IfMatch = Annotated[str | None, Header(max_length=64, description="Change only i
 Timeout = Annotated[float, Query(ge=0, le=60, description="How long to wait, in seconds.")]
 
 
+def etag_of(version: int) -> str:
+    """What names this version of a resource."""
+    return f'"{version}"'
+
+
 def version_in(if_match: str | None) -> int | None:
     """The version that a client names in `If-Match`; None: any.
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Body, Response
 from pydantic import Field
 
 from gatecast.controlplane.documents import LlmProviderTemplate
 from gatecast.controlplane.templates import StoredTemplate
 from gatecast.errors import Conflict
-from gatecast.server.admin_api.artifact_models import checked
+from gatecast.server.admin_api.artifact_models import ReadOnly, checked
 from gatecast.server.admin_api.context import Context, Organization
-from gatecast.server.admin_api.models import Model
-from gatecast.server.admin_api.paths import IfMatch, ResourceId, version_in
+from gatecast.server.admin_api.examples import TEMPLATE, shown
+from gatecast.server.admin_api.models import WHOLE, Etag, Model
+from gatecast.server.admin_api.paths import IfMatch, ResourceId, etag_of, version_in
 
 router = APIRouter(prefix="/api/v1/llm-provider-templates", tags=["llm-provider-templates"])
 
@@ -22,14 +24,28 @@ class TemplateView(LlmProviderTemplate):
     """A template, and whether it can be changed."""
 
     read_only: bool = Field(description="True: it is built in.")
+    etag: Etag
     created_at: datetime | None
     updated_at: datetime | None
+
+
+class ChangedTemplate(LlmProviderTemplate):
+    """A template that may be the one that was read; what cannot be changed of it is ignored."""
+
+    read_only: ReadOnly = None
+    etag: ReadOnly = None
+    created_at: ReadOnly = None
+    updated_at: ReadOnly = None
 
 
 class TemplateList(Model):
     """Templates."""
 
     items: list[TemplateView]
+    next: Annotated[None, Field(description=WHOLE)] = None
+
+
+_READ_ONLY = set(ChangedTemplate.model_fields) - set(LlmProviderTemplate.model_fields)
 
 
 @router.get("")
@@ -48,7 +64,10 @@ async def show_template(
 
 @router.post("", status_code=201)
 async def create_template(
-    body: LlmProviderTemplate, context: Context, organization: Organization, response: Response
+    body: Annotated[LlmProviderTemplate, Body(openapi_examples=shown(TEMPLATE))],
+    context: Context,
+    organization: Organization,
+    response: Response,
 ) -> TemplateView:
     """Add a template. Gateways do not learn of it: add it to their template folders as well."""
     return _shown(await context.resources.templates.create(organization, body), response)
@@ -57,7 +76,7 @@ async def create_template(
 @router.put("/{handle}")
 async def replace_template(
     handle: ResourceId,
-    body: LlmProviderTemplate,
+    body: Annotated[ChangedTemplate, Body(openapi_examples=shown(TEMPLATE))],
     context: Context,
     organization: Organization,
     response: Response,
@@ -66,22 +85,31 @@ async def replace_template(
     """Replace a template of your organization; providers that were made from it stay as they are."""
     if body.handle != handle:
         raise Conflict(f'the handle of a template does not change: the path says "{handle}"', field="handle")
-    stored = await context.resources.templates.replace(organization, body, version=version_in(if_match))
+    values = body.model_dump(by_alias=True, exclude_unset=True, exclude=_READ_ONLY)
+    template = checked(LlmProviderTemplate, values)
+    stored = await context.resources.templates.replace(organization, template, version=version_in(if_match))
     return _shown(stored, response)
 
 
 @router.delete("/{handle}", status_code=204)
-async def delete_template(handle: ResourceId, context: Context, organization: Organization) -> None:
+async def delete_template(
+    handle: ResourceId, context: Context, organization: Organization, if_match: IfMatch = None
+) -> None:
     """Delete a template of your organization."""
-    await context.resources.templates.delete(organization, handle)
+    await context.resources.templates.delete(organization, handle, version=version_in(if_match))
 
 
 def _view(stored: StoredTemplate) -> TemplateView:
     values = stored.template.model_dump(by_alias=True)
-    added = {"readOnly": stored.read_only, "createdAt": stored.created_at, "updatedAt": stored.updated_at}
+    added = {
+        "readOnly": stored.read_only,
+        "etag": etag_of(stored.version),
+        "createdAt": stored.created_at,
+        "updatedAt": stored.updated_at,
+    }
     return checked(TemplateView, {**values, **added})
 
 
 def _shown(stored: StoredTemplate, response: Response) -> TemplateView:
-    response.headers["ETag"] = f'"{stored.version}"'
+    response.headers["ETag"] = etag_of(stored.version)
     return _view(stored)

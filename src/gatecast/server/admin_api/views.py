@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gatecast.controlplane.gateways import Gateway
 from gatecast.server.admin_api.models import ConnectionView, GatewaySummary, PositionView
+from gatecast.server.admin_api.paths import etag_of
 from gatecast.storage.contract import GatewayStatus, LiveConnection
 
 
@@ -19,6 +20,7 @@ def gateway_summary(gateway: Gateway, status: GatewayStatus) -> GatewaySummary:
         type=fields.type,
         connection_policy=fields.connection_policy,
         properties=dict(fields.properties),
+        etag=etag_of(gateway.version),
         created_at=gateway.created_at,
         updated_at=gateway.updated_at,
         connected=bool(status.connections),

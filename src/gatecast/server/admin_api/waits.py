@@ -1,21 +1,24 @@
-"""Waiting until a gateway has confirmed or applied something."""
+"""Waiting until gateways have confirmed or applied something."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
-from fastapi import Request
+from fastapi import Depends, Query, Request, Response
+from fastapi.responses import JSONResponse
 
 from gatecast.errors import NotFound, StorageError, UnknownGateway
-from gatecast.server.admin_api.context import AdminContext
+from gatecast.events import Position
+from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.admin_api.gateways import status_of
-from gatecast.server.admin_api.models import EventState
-from gatecast.storage.contract import OutcomeKind, Receipt
+from gatecast.server.admin_api.models import EventState, ToldGateway, ToldGateways
+from gatecast.server.admin_api.paths import Timeout
+from gatecast.storage.contract import GatewayStatus, Outcome, OutcomeKind, Receipt
 from gatecast.waiting import Backoff
 
 #: How often the database is asked while a caller waits.
@@ -99,22 +102,138 @@ class Wait(Generic[T]):
             return before
 
 
+def known(position: Position, status: GatewayStatus, outcomes: Iterable[Outcome]) -> Known:
+    """What is known of the event at a position.
+
+    Read `outcomes` after `status`: a position passes a rejected event only once the rejection is stored.
+    """
+    mine = [one for one in outcomes if one.offset == position.offset]
+    if (rejected := next((one for one in mine if one.kind in REJECTIONS), None)) is not None:
+        return Known("rejected", rejected.reason)
+    if any(one.kind is OutcomeKind.APPLIED for one in mine):
+        return Known("applied")
+    if mine:
+        # Held because its entity is parked, or published again: nothing is known of it before somebody decides.
+        return Known()
+    # In another epoch the same offset is another event.
+    confirmed = status.epoch == position.epoch and status.confirmed >= position.offset
+    return Known("confirmed" if confirmed else "stored")
+
+
 async def known_of(context: AdminContext, receipt: Receipt) -> Known:
     """What is known of a published event.
 
     Raises:
         UnknownGateway: its gateway was deleted meanwhile.
     """
-    gateway_id, position = receipt.gateway_id, receipt.position
-    outcomes = await context.hub.storage.outcomes.of_events(gateway_id, [position.offset])
-    if (rejected := next((one for one in outcomes if one.kind in REJECTIONS), None)) is not None:
-        return Known("rejected", rejected.reason)
-    if any(one.kind is OutcomeKind.APPLIED for one in outcomes):
-        return Known("applied")
-    if outcomes:
-        # Held because its entity is parked, or published again: nothing is known of it before somebody decides.
-        return Known()
-    status = await status_of(context, gateway_id)
-    # In another epoch the same offset is another event.
-    confirmed = status.epoch == position.epoch and status.confirmed >= position.offset
-    return Known("confirmed" if confirmed else "stored")
+    status = await status_of(context, receipt.gateway_id)
+    outcomes = await context.hub.storage.outcomes.of_events(receipt.gateway_id, [receipt.position.offset])
+    return known(receipt.position, status, outcomes)
+
+
+# --- what is told to many gateways --------------------------------------------------------------------------------
+
+NOT_EVERYWHERE: dict[int | str, dict[str, Any]] = {
+    202: {"model": ToldGateways, "description": "Done; not every gateway has confirmed it yet, or one rejected it."}
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long a caller waits for every gateway that is told of a change.
+
+    Of what nobody acknowledges, that it was confirmed is the final word.
+    """
+
+    context: AdminContext
+    request: Request
+    #: None: it does not wait.
+    wait: WaitFor | None
+    seconds: float
+
+    async def told(self, receipts: Iterable[Receipt]) -> list[ToldGateway]:
+        """What is known of a change at each gateway, once all have confirmed it or the time is over.
+
+        Of several events for one gateway its last one counts: events are confirmed in order.
+        """
+        last = {receipt.gateway_id: receipt for receipt in receipts}
+        told = [_told(receipt, Known()) for receipt in last.values()]
+        if self.wait is None or not told:
+            return told
+        look = _Everywhere(self.context, last).again
+        wait = Wait(
+            context=self.context, request=self.request, look=look, answers=_is_final_everywhere, seconds=self.seconds
+        )
+        return await wait.ended(told)
+
+    def waited_in_vain(self, told: Iterable[ToldGateway]) -> bool:
+        """Whether the caller waited in vain for one of them."""
+        return self.wait is not None and any(each.state not in ("confirmed", "applied") for each in told)
+
+    async def ended(self, receipts: Iterable[Receipt]) -> Response:
+        """The answer to a request that ends something: 204, or 202 when it was waited for in vain."""
+        told = await self.told(receipts)
+        if not self.waited_in_vain(told):
+            return Response(status_code=204)
+        return JSONResponse(ToldGateways(gateways=told).model_dump(mode="json", by_alias=True), status_code=202)
+
+
+def _patience(
+    context: Context,
+    request: Request,
+    wait: Annotated[
+        WaitFor | None,
+        Query(
+            description="Answer when every gateway has confirmed it: the final word, so `applied` waits for the same."
+        ),
+    ] = None,
+    timeout: Timeout = 10,
+) -> Patience:
+    return Patience(context=context, request=request, wait=wait, seconds=timeout)
+
+
+ForEveryGateway = Annotated[Patience, Depends(_patience)]
+
+
+def _is_final_everywhere(told: Iterable[ToldGateway]) -> bool:
+    return all(each.state != "stored" for each in told)
+
+
+class _Everywhere:
+    """Looks at many gateways with one question, and once more at each that has confirmed."""
+
+    def __init__(self, context: AdminContext, receipts: Mapping[str, Receipt]) -> None:
+        self._context = context
+        self._open = dict(receipts)
+        self._final: dict[str, ToldGateway] = {}
+
+    async def again(self) -> list[ToldGateway]:
+        """What is known now; a gateway that was deleted has nothing to confirm any more."""
+        statuses = await self._context.hub.storage.presence.status(list(self._open))
+        told = [await self._of(receipt, statuses.get(name)) for name, receipt in list(self._open.items())]
+        return [*self._final.values(), *(each for each in told if each is not None and each.state == "stored")]
+
+    async def _of(self, receipt: Receipt, status: GatewayStatus | None) -> ToldGateway | None:
+        name, position = receipt.gateway_id, receipt.position
+        if status is None:
+            del self._open[name]
+            return None
+        if known(position, status, ()).state == "stored":
+            return _told(receipt, Known())
+        outcomes = await self._context.hub.storage.outcomes.of_events(name, [position.offset])
+        told = _told(receipt, known(position, status, outcomes))
+        if told.state != "stored":
+            del self._open[name]
+            self._final[name] = told
+        return told
+
+
+def _told(receipt: Receipt, known_: Known) -> ToldGateway:
+    return ToldGateway(
+        gateway_id=receipt.gateway_id,
+        event_id=receipt.event_id,
+        offset=receipt.position.offset,
+        position=str(receipt.position),
+        state=known_.state,
+        reason=known_.reason,
+    )

@@ -18,9 +18,11 @@ from gatecast.controlplane.gateways import QUERIES, Gateways
 from gatecast.controlplane.resources import Resources
 from gatecast.controlplane.sealing import Sealer
 from gatecast.controlplane.secrets import digest_of
+from gatecast.events import Position
 from gatecast.hub import EventHub
 from gatecast.server.admin_api import AdminContext, create_admin_app
 from gatecast.settings import Settings
+from gatecast.storage.contract import Connection, Progress
 
 #: An open API: a client of the organization `default`, and what the API works with.
 Api = AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]
@@ -76,3 +78,37 @@ def new_gateway() -> Callable[..., Awaitable[str]]:
         return str(answer.json()["id"])
 
     return create
+
+
+@pytest.fixture
+def confirm() -> Callable[[AdminContext, str, int], Awaitable[None]]:
+    """Lets a gateway confirm everything up to an offset."""
+    return _confirm
+
+
+async def _confirm(context: AdminContext, gateway_id: str, offset: int) -> None:
+    presence = context.hub.storage.presence
+    await presence.renew_lease("pod-1", timedelta(hours=1))
+    epoch = (await presence.standing(gateway_id, "")).epoch
+    connection = Connection(
+        connection_id=f"connection-{gateway_id}",
+        gateway_id=gateway_id,
+        replica="",
+        pod_id="pod-1",
+        protocol="gateway.v1",
+        remote="",
+        token_id=None,
+    )
+    await presence.connect(connection, start=Position(epoch, 0))
+    await presence.disconnect(
+        [
+            Progress(
+                connection_id=f"connection-{gateway_id}",
+                gateway_id=gateway_id,
+                replica="",
+                epoch=epoch,
+                sent=offset,
+                confirmed=offset,
+            )
+        ]
+    )

@@ -9,15 +9,19 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import CapturingLogger
 
+from gatecast.controlplane import acknowledgements
 from gatecast.controlplane.acknowledgements import Acknowledgement
 from gatecast.server.admin_api import AdminContext
 from gatecast.storage.contract import ReadRequest
+from gatecast.telemetry import metrics
 
 OpenApi = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]]
 NewGateway = Callable[..., Awaitable[str]]
 
 _OTHER = {"Authorization": "Bearer other-token"}
+_IGNORED = "gatecast_acknowledgements_ignored_total"
 _CREDENTIAL = "Bearer a-credential"
 _AUTH = {"type": "api-key", "header": "Authorization", "value": _CREDENTIAL}
 
@@ -202,6 +206,54 @@ async def test_a_stale_write_is_refused(open_api: OpenApi) -> None:
         assert (await client.get(path)).json()["description"] == "a"
 
 
+async def test_a_stale_deployment_is_refused(open_api: OpenApi, new_gateway: NewGateway) -> None:
+    """Deploying, restoring and undeploying go by the version of the artifact; so do lists."""
+    async with open_api() as (client, context):
+        gateway = await new_gateway(client)
+        made = await _make(client, "rest-apis", _api(gateways=[gateway]))
+        path = f"/api/v1/rest-apis/{made['id']}"
+        stale = {"If-Match": made["etag"]}
+        await client.patch(path, json={"description": "a"})
+        [listed] = (await client.get("/api/v1/rest-apis")).json()["items"]
+        assert (made["etag"], listed["etag"]) == ('"1"', '"2"')
+        before, body = await _types(context, gateway), {"gatewayId": gateway}
+        actions = [
+            ("deployments", body),
+            (f"deployments/{made['deployments'][0]['id']}/restore", {}),
+            ("undeploy", body),
+        ]
+        for action, sent in actions:
+            _problem(await client.post(f"{path}/{action}", json=sent, headers=stale), 412)
+        assert await _types(context, gateway) == before
+        for action, sent in actions:
+            fresh = await client.post(f"{path}/{action}", json=sent, headers={"If-Match": listed["etag"]})
+            assert fresh.is_success, fresh.text
+
+
+@pytest.mark.parametrize(
+    ("collection", "body"),
+    [("llm-providers", _provider()), ("mcp-proxies", _mcp()), ("rest-apis", _api())],
+)
+async def test_what_was_read_can_be_sent_back(
+    open_api: OpenApi, new_gateway: NewGateway, collection: str, body: dict[str, Any]
+) -> None:
+    """Fields that cannot be changed are ignored, unknown ones are still errors, and nothing is told twice."""
+    async with open_api() as (client, context):
+        gateway = await new_gateway(client)
+        made = await _make(client, collection, {**body, "gateways": [gateway]})
+        path = f"/api/v1/{collection}/{made['id']}"
+        shown = (await client.get(path)).json()
+        for method in (client.put, client.patch):
+            again = await method(path, json=shown)
+            assert (again.status_code, again.headers.get("etag")) == (200, '"1"'), again.text
+        assert len(await _types(context, gateway)) == 1
+        shown["deployments"][0]["reason"] = "a template with {{ in it"
+        changed = await client.put(path, json={**shown, "description": "changed"}, headers={"If-Match": shown["etag"]})
+        assert (changed.json()["description"], changed.json()["handle"]) == ("changed", made["handle"])
+        _problem(await client.put(path, json={**shown, "unknown": 1}), 422, "unknown")
+        _problem(await client.patch(path, json={"unknown": 1}), 422, "unknown")
+
+
 async def test_a_patch_merges_and_null_removes(open_api: OpenApi) -> None:
     async with open_api() as (client, _):
         made = await _make(client, "llm-providers", _provider(description="old", vhost="a.example"))
@@ -318,11 +370,48 @@ async def test_parameters_that_a_gateway_would_refuse_are_refused(open_api: Open
         await _make(client, "rest-apis", body)
 
 
+async def test_the_content_of_a_deployment_never_changes_and_holds_no_credential(
+    open_api: OpenApi, new_gateway: NewGateway
+) -> None:
+    """In the place of each credential, of every kind that has one, stands a reference to a secret."""
+    async with open_api() as (client, _):
+        gateway = await new_gateway(client)
+        provider = await _make(client, "llm-providers", _provider(gateways=[gateway]))
+        another = await _make(client, "llm-providers", _provider("Another", gateways=[gateway]))
+        mcp_upstream = {"url": "https://mcp.example.test", "auth": {**_AUTH, "type": "bearer"}}
+        more = [{"id": another["id"], "auth": _AUTH}]
+        proxy = _proxy(provider["id"], additionalProviders=more, gateways=[gateway])
+        proxy["provider"]["auth"] = _AUTH
+        made = {
+            "llm-providers": provider,
+            "mcp-proxies": await _make(client, "mcp-proxies", _mcp(upstream=mcp_upstream, gateways=[gateway])),
+            "llm-proxies": await _make(client, "llm-proxies", proxy),
+        }
+        for collection, artifact in made.items():
+            deployments = f"/api/v1/{collection}/{artifact['id']}/deployments"
+            content = f"{deployments}/{artifact['deployments'][0]['id']}/content"
+            first = await client.get(content)
+            assert (first.status_code, first.headers["content-type"]) == (200, "application/yaml")
+            assert _CREDENTIAL not in first.text
+            assert first.text.count('secret \\"gatecast-') == (2 if collection == "llm-proxies" else 1)
+            changed = await client.patch(f"/api/v1/{collection}/{artifact['id']}", json={"context": "/moved"})
+            assert changed.status_code == 200
+            assert (await client.get(content)).text == first.text
+        _problem(await client.get(f"{deployments}/unknown/content"), 404)
+        assert (await client.get(content, headers=_OTHER)).status_code == 404
+
+
 # --- acknowledgements -------------------------------------------------------------------------------------------------
 
 
-async def test_s36_a_stale_acknowledgement_changes_no_state(open_api: OpenApi, new_gateway: NewGateway) -> None:
-    """Of an older revision, another gateway, another instant, another deployment: only the very one counts."""
+async def test_s36_a_stale_acknowledgement_changes_no_state(
+    open_api: OpenApi, new_gateway: NewGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an older revision, another gateway, another instant, another deployment: only the very one counts.
+
+    The others are logged and counted.
+    """
+    monkeypatch.setattr(acknowledgements, "_logger", logger := CapturingLogger())
     async with open_api() as (client, context):
         gateway, other = await new_gateway(client), await new_gateway(client, "other")
         made = await _make(client, "rest-apis", _api(gateways=[gateway]))
@@ -346,6 +435,7 @@ async def test_s36_a_stale_acknowledgement_changes_no_state(open_api: OpenApi, n
             return str((await client.get(f"{path}/deployments/{second['id']}")).json()["state"])
 
         moment = datetime.fromisoformat(second["performedAt"])
+        ignored_before = metrics.registry.get_sample_value(_IGNORED) or 0.0
         assert await state_after(gateway_id=other) == "PENDING"
         assert await state_after(gateway_id="unknown") == "PENDING"
         assert await state_after(artifact_id="unknown") == "PENDING"
@@ -356,9 +446,18 @@ async def test_s36_a_stale_acknowledgement_changes_no_state(open_api: OpenApi, n
         assert await state_after(performed_at=datetime.fromisoformat(first["performedAt"])) == "PENDING"
         old = (await client.get(f"{path}/deployments/{first['id']}")).json()
         assert old["state"] == "SUPERSEDED"
+        assert {call.args for call in logger.calls} == {("acknowledgement-ignored",)}
+        assert logger.calls[-1].kwargs == {
+            "gateway": gateway,
+            "artifact": made["id"],
+            "deployment": second["id"],
+            "performed_at": first["performedAt"].replace("Z", "+00:00"),
+        }
+        assert metrics.registry.get_sample_value(_IGNORED) == ignored_before + 8
         # The same instant, written differently.
         assert await state_after(performed_at=moment.astimezone(UTC)) == "DEPLOYED"
         assert await state_after(succeeded=False, error_code="late") == "FAILED"
+        assert metrics.registry.get_sample_value(_IGNORED) == ignored_before + 8
 
 
 # --- keys -------------------------------------------------------------------------------------------------------------
@@ -408,6 +507,23 @@ async def test_the_eleventh_key_and_a_second_one_of_a_name_are_refused(open_api:
         _problem(await client.post(path, json={"name": "late-key", "expiresAt": past}), 422, "expiresAt")
 
 
+async def test_a_key_that_has_expired_gets_no_value_that_never_opens(
+    open_api: OpenApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_api() as (client, _):
+        made = await _make(client, "rest-apis", _api())
+        path = f"/api/v1/rest-apis/{made['id']}/api-keys"
+        soon = datetime.now(UTC) + timedelta(hours=1)
+        await client.post(path, json={"name": "first-key", "expiresAt": soon.isoformat()})
+        rotate = f"{path}/first-key/rotate"
+        assert (await client.post(rotate, json={})).status_code == 200
+        later = int((soon + timedelta(seconds=1)).timestamp() * 1000)
+        monkeypatch.setattr("gatecast.controlplane.api_keys.milliseconds", lambda: later)
+        assert "has expired" in _problem(await client.post(rotate, json={}), 422, "expiresAt")
+        again = await client.post(rotate, json={"expiresAt": (soon + timedelta(hours=1)).isoformat()})
+        assert again.status_code == 200
+
+
 # --- templates --------------------------------------------------------------------------------------------------------
 
 
@@ -426,7 +542,14 @@ async def test_templates_of_the_organization_stand_beside_the_built_in_ones(open
         changed = await client.put(f"{path}/my-template", json={**own, "name": "Mine"}, headers={"If-Match": '"1"'})
         assert (changed.json()["name"], changed.headers["etag"]) == ("Mine", '"2"')
         assert (await client.get(f"{path}/my-template", headers=_OTHER)).status_code == 404
-        assert (await client.delete(f"{path}/my-template")).status_code == 204
+        shown = (await client.get(f"{path}/my-template")).json()
+        assert shown["etag"] == '"2"'
+        sent_back = await client.put(f"{path}/my-template", json={**shown, "description": "again"})
+        assert (sent_back.status_code, sent_back.json()["description"]) == (200, "again")
+        _problem(await client.put(f"{path}/my-template", json={**shown, "unknown": 1}), 422, "unknown")
+        _problem(await client.delete(f"{path}/my-template", headers={"If-Match": shown["etag"]}), 412)
+        assert (await client.delete(f"{path}/my-template", headers={"If-Match": '"3"'})).status_code == 204
+        _problem(await client.delete(f"{path}/my-template"), 404)
         _problem(await client.delete(f"{path}/openai"), 409)
 
 

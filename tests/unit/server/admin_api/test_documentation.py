@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -11,7 +12,12 @@ from fastapi.routing import APIRoute
 from openapi_spec_validator import validate
 
 from gatecast import errors
+from gatecast.controlplane.api_keys import NAME_PATTERN
+from gatecast.controlplane.documents import MODELS, Kind, LlmProviderTemplate
+from gatecast.controlplane.documents.handles import HANDLE_PATTERN
 from gatecast.server.admin_api import AdminContext, create_admin_app
+from gatecast.server.admin_api.examples import ARTIFACT_PATCH, ARTIFACTS, TEMPLATE
+from gatecast.server.admin_api.merge_patch import merged
 from gatecast.server.error_replies import ERROR_REPLIES, INTERNAL, MEDIA_TYPE
 
 _APP = create_admin_app(cast("AdminContext", None))
@@ -106,12 +112,65 @@ def test_every_route_of_the_api_wants_a_token(operation: dict[str, Any]) -> None
     assert operation["security"] == [{"HTTPBearer": []}]
 
 
-def test_requests_have_examples() -> None:
+def _bodies() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Each request that has a body: its name, the body's schema, and the examples that stand beside it."""
     schemas = _DOCUMENT["components"]["schemas"]
-    for name in ("NewGateway", "NewEvent"):
-        for field in schemas[name]["required"]:
-            described = schemas[name]["properties"][field]
-            assert described.get("examples") or "$ref" in described, f"{name}.{field}"
+    for method, path, operation in _OPERATIONS:
+        if "requestBody" in operation:
+            described = operation["requestBody"]["content"]["application/json"]
+            schema = described["schema"]
+            schema = schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+            yield f"{method} {path}", schema, described.get("examples", {})
+
+
+@pytest.mark.parametrize(("schema", "examples"), [pytest.param(*each, id=name) for name, *each in _bodies()])
+def test_requests_have_examples(schema: dict[str, Any], examples: dict[str, Any]) -> None:
+    """A whole one, or one of each field that is needed; where none is needed, of some field."""
+    if examples:
+        assert all(set(each["value"]) <= set(schema["properties"]) for each in examples.values())
+        return
+    fields = schema["properties"]
+    assert any(each.get("examples") for each in fields.values())
+    for name in schema.get("required", []):
+        assert fields[name].get("examples") or "$ref" in fields[name], name
+
+
+def test_a_body_says_which_fields_it_may_have() -> None:
+    """Those of a merge patch at every depth, and none of them is required; null removes."""
+    for name, schema, _ in _bodies():
+        assert schema["additionalProperties"] is False, name
+    patch = _DOCUMENT["paths"]["/api/v1/llm-providers/{artifact_id}"]["patch"]["requestBody"]
+    schema = patch["content"]["application/json"]["schema"]
+    assert "required" not in schema
+    upstream, null = schema["properties"]["upstream"]["anyOf"]
+    assert null == {"type": "null"}
+    assert "required" not in upstream
+    assert upstream["properties"]["url"]["anyOf"][0]["format"] == "uri"
+    assert "$ref" not in str(schema)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_examples_of_artifacts_are_accepted(kind: Kind) -> None:
+    document = {name: value for name, value in ARTIFACTS[kind].items() if name != "gateways"}
+    MODELS[kind].model_validate(document)
+    MODELS[kind].model_validate(merged(document, {"labels": ARTIFACT_PATCH["labels"]}))
+
+
+def test_the_example_of_a_template_is_accepted() -> None:
+    LlmProviderTemplate.model_validate(TEMPLATE)
+
+
+def test_patterns_and_lengths_are_in_the_document() -> None:
+    """Names of keys, handles and URLs: what the code checks by itself, the document says."""
+    schemas = _DOCUMENT["components"]["schemas"]
+    key = schemas["NewApiKey"]["properties"]["name"]
+    assert (key["minLength"], key["maxLength"], key["pattern"]) == (3, 63, NAME_PATTERN)
+    handle = schemas["LlmProviderTemplate"]["properties"]["handle"]
+    assert (handle["maxLength"], handle["pattern"]) == (253, HANDLE_PATTERN)
+    assert schemas["NewRestApi"]["properties"]["handle"]["anyOf"][0]["pattern"] == HANDLE_PATTERN
+    url = schemas["LlmUpstream"]["properties"]["url"]["anyOf"][0]
+    assert re.search(url["pattern"], "https://host.example:8080/path?query=1")
+    assert not re.search(url["pattern"], "https://user@host.example")
 
 
 def test_what_is_bounded_says_so() -> None:

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,13 +14,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from gatecast.errors import Overloaded, StorageUnavailable
-from gatecast.events import Position
 from gatecast.server.admin_api import AdminContext, create_admin_app
 from gatecast.server.admin_api.app import MAX_BODY_BYTES
-from gatecast.storage.contract import Connection, Outcome, OutcomeKind, Progress
+from gatecast.storage.contract import Outcome, OutcomeKind
 
 OpenApi = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]]
 NewGateway = Callable[..., Awaitable[str]]
+Confirm = Callable[[AdminContext, str, int], Awaitable[None]]
 
 _EVENT = {
     "type": "api.deployed",
@@ -214,6 +213,24 @@ async def test_what_a_gateway_said_of_an_event_is_shown(open_api: OpenApi, new_g
         first, second = (await client.get(path)).json()["items"]
     assert (first["outcome"]["kind"], first["outcome"]["reason"]) == ("rejected", "because")
     assert second["outcome"]["kind"] == "applied"
+    assert (first["state"], second["state"]) == ("rejected", "applied")
+
+
+async def test_the_state_of_each_event_is_shown(open_api: OpenApi, new_gateway: NewGateway, confirm: Confirm) -> None:
+    """Stored, then confirmed, which is the final word on what nobody acknowledges; what was said of it counts more."""
+    async with open_api() as (client, context):
+        gateway_id = await new_gateway(client)
+        for _ in range(4):
+            await client.post(_path(gateway_id), json=_EVENT)
+
+        async def states() -> list[str]:
+            return [item["state"] for item in (await client.get(_path(gateway_id))).json()["items"]]
+
+        assert await states() == ["stored"] * 4
+        await confirm(context, gateway_id, 3)
+        said = [_outcome(gateway_id, 2, OutcomeKind.PARKED), _outcome(gateway_id, 3, OutcomeKind.HELD)]
+        await context.hub.storage.outcomes.record(said)
+        assert await states() == ["confirmed", "rejected", "stored", "stored"]
 
 
 def _outcome(gateway_id: str, offset: int, kind: OutcomeKind, replica: str = "") -> Outcome:
@@ -224,34 +241,6 @@ def _outcome(gateway_id: str, offset: int, kind: OutcomeKind, replica: str = "")
 # --- waiting ----------------------------------------------------------------------------------------------------------
 
 
-async def _confirm(context: AdminContext, gateway_id: str, offset: int) -> None:
-    presence = context.hub.storage.presence
-    await presence.renew_lease("pod-1", timedelta(hours=1))
-    epoch = (await presence.standing(gateway_id, "")).epoch
-    connection = Connection(
-        connection_id="connection-1",
-        gateway_id=gateway_id,
-        replica="",
-        pod_id="pod-1",
-        protocol="gateway.v1",
-        remote="",
-        token_id=None,
-    )
-    await presence.connect(connection, start=Position(epoch, 0))
-    await presence.record_progress(
-        [
-            Progress(
-                connection_id="connection-1",
-                gateway_id=gateway_id,
-                replica="",
-                epoch=epoch,
-                sent=offset,
-                confirmed=offset,
-            )
-        ]
-    )
-
-
 async def _stored(context: AdminContext, gateway_id: str) -> None:
     """Return when the gateway has an event."""
     while not (await context.hub.storage.presence.status([gateway_id]))[gateway_id].head:
@@ -260,7 +249,7 @@ async def _stored(context: AdminContext, gateway_id: str) -> None:
 
 @pytest.mark.parametrize("kind", [None, OutcomeKind.APPLIED, OutcomeKind.REJECTED])
 async def test_a_publisher_waits_until_the_gateway_has_said_something(
-    open_api: OpenApi, new_gateway: NewGateway, kind: OutcomeKind | None
+    open_api: OpenApi, new_gateway: NewGateway, confirm: Confirm, kind: OutcomeKind | None
 ) -> None:
     """Confirmed, applied, or rejected with the reason: whichever comes."""
     async with open_api() as (client, context):
@@ -271,7 +260,7 @@ async def test_a_publisher_waits_until_the_gateway_has_said_something(
         )
         await _stored(context, gateway_id)
         if kind is None:
-            await _confirm(context, gateway_id, 1)
+            await confirm(context, gateway_id, 1)
         else:
             await context.hub.storage.outcomes.record([_outcome(gateway_id, 1, kind)])
         answer = await publishing
@@ -281,7 +270,7 @@ async def test_a_publisher_waits_until_the_gateway_has_said_something(
 
 
 async def test_a_wait_that_ends_first_is_answered_with_what_is_known(
-    open_api: OpenApi, new_gateway: NewGateway
+    open_api: OpenApi, new_gateway: NewGateway, confirm: Confirm
 ) -> None:
     """202: stored, or confirmed where it should be applied. A repeated id learns at once what became of it."""
     async with open_api() as (client, context):
@@ -293,7 +282,7 @@ async def test_a_wait_that_ends_first_is_answered_with_what_is_known(
             return answer.status_code, answer.json()["state"]
 
         assert await publish("confirmed") == (202, "stored")
-        await _confirm(context, gateway_id, 1)
+        await confirm(context, gateway_id, 1)
         assert await publish("applied") == (202, "confirmed")
         assert await publish("confirmed") == (200, "confirmed")
 

@@ -88,7 +88,8 @@ async def test_a_gateway_is_created_shown_changed_and_deleted(open_api: OpenApi)
         assert (await client.get(path)).json() == gateway
         changed = await client.patch(path, json={"vhost": "new.example"}, headers={"If-Match": '"1"'})
         assert changed.headers["etag"] == '"2"'
-        assert changed.json() == gateway | {"vhost": "new.example", "updatedAt": changed.json()["updatedAt"]}
+        moved_on = {"etag": '"2"', "updatedAt": changed.json()["updatedAt"]}
+        assert changed.json() == gateway | {"vhost": "new.example"} | moved_on
         assert (await client.delete(path)).status_code == 204
         _is_problem(await client.get(path), 404, "not-found")
 
@@ -137,6 +138,9 @@ async def test_a_stale_change_is_refused_with_what_is_current(open_api: OpenApi,
         assert _is_problem(stale, 412, "stale-write")["current"] == '"2"'
         for match in ('"2"', "*"):
             assert (await client.patch(path, json={}, headers={"If-Match": match})).status_code == 200
+        assert _is_problem(await client.delete(path, headers={"If-Match": '"1"'}), 412, "stale-write")
+        [listed] = (await client.get("/api/v1/gateways")).json()["items"]
+        assert (await client.get(path)).headers["etag"] == listed["etag"]
         nonsense = await client.patch(path, json={}, headers={"If-Match": "yesterday"})
         assert _is_problem(nonsense, 422, "invalid-value")["field"] == "If-Match"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 import httpx
@@ -19,11 +20,16 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from gatecast.controlplane.families import FAMILIES, LLM_PROVIDER, LLM_PROXY, REST_API, Family
 from gatecast.server.admin_api import AdminContext, create_admin_app
+from gatecast.server.admin_api.examples import ARTIFACTS, TEMPLATE
+from gatecast.storage.contract import Outcome, OutcomeKind
 
 OpenApi = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]]
 
-_SCHEMA = schemathesis.openapi.from_dict(create_admin_app(cast("AdminContext", None)).openapi())
+_DOCUMENT = create_admin_app(cast("AdminContext", None)).openapi()
+_SCHEMA = schemathesis.openapi.from_dict(_DOCUMENT)
+_SCHEMAS: dict[str, Any] = _DOCUMENT["components"]["schemas"]
 
 #: Never ends.
 _ENDLESS = "/api/v1/events/stream"
@@ -34,16 +40,14 @@ _OPERATIONS = [each.ok() for each in cast("Any", _SCHEMA.get_all_operations()) i
 
 _CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
 
-_REST_API = {
-    "name": "Demo API",
-    "version": "v1.0",
-    "context": "/demo-api",
-    "upstream": {"main": {"url": "http://backend.example.test:8080"}},
-    "operations": [{"method": "GET", "path": "/items"}],
-}
+#: A token of an organization may be missing here.
+_OPEN = ("/healthz", "/readyz", "/metrics")
 
-_settings = settings(
-    max_examples=8,
+#: What stands for an id of something that exists, by the name of the field in a body.
+_REFERENCES = {"gateways", "undeploy", "gatewayId", "entityId", "entityType"}
+
+_generated = settings(
+    max_examples=4,
     deadline=None,
     derandomize=True,
     phases=[Phase.generate],
@@ -58,22 +62,123 @@ def runner() -> Iterator[asyncio.Runner]:
         yield opened
 
 
-async def _known(client: httpx.AsyncClient) -> dict[str, str]:
-    """Ids of things that exist, by the name of the parameter."""
-    gateway = (await client.post("/api/v1/gateways", json={"name": "edge"})).json()["id"]
-    made = (await client.post("/api/v1/rest-apis", json={**_REST_API, "gateways": [gateway]})).json()
-    await client.post(f"/api/v1/rest-apis/{made['id']}/api-keys", json={"name": "first-key"})
-    return {
-        "gateway_id": gateway,
-        "artifact_id": made["id"],
-        "deployment_id": made["deployments"][0]["id"],
-        "name": "first-key",
-    }
+# --- what exists --------------------------------------------------------------------------------------------------
 
 
-async def _send(client: httpx.AsyncClient, case: _Case, known: dict[str, str] | None) -> None:
-    if known is not None:
-        case.path_parameters = {name: known.get(name, value) for name, value in case.path_parameters.items()}
+@dataclass(frozen=True)
+class _Things:
+    """A gateway of one operation's own, and one of everything on it."""
+
+    #: By the name of the parameter in a path.
+    parameters: dict[str, str]
+    #: By the name of the field in a body.
+    references: dict[str, Any]
+    provider_id: str
+
+    def in_body(self, body: Any) -> Any:  # noqa: ANN401 - JSON
+        """The body with ids of what exists where ids belong."""
+        if not isinstance(body, dict):
+            return body
+        known = {name: self.references[name] for name in _REFERENCES & body.keys()}
+        if isinstance(body.get("provider"), dict):
+            known["provider"] = {**body["provider"], "id": self.provider_id}
+        if isinstance(body.get("template"), str):
+            known["template"] = "openai"
+        return {**body, **known}
+
+
+class _World:
+    """Makes what operations are about, one of each for every operation, and anew when one has destroyed it."""
+
+    def __init__(self, client: httpx.AsyncClient, context: AdminContext) -> None:
+        self._client = client
+        self._context = context
+        self._number = 0
+
+    async def things(self, path: str) -> _Things:
+        """What an operation with this path needs."""
+        self._number += 1
+        gateway = (await self._made("gateways", {"name": f"edge {self._number}"}))["id"]
+        token = (await self._made(f"gateways/{gateway}/tokens", {}))["id"]
+        family = next((each for each in FAMILIES if f"/{each.collection}" in path), REST_API)
+        provider_id = ""
+        if family is LLM_PROXY:
+            provider_id = (await self._made("llm-providers", self.example(LLM_PROVIDER, gateway)))["id"]
+        artifact = await self._made(family.collection, self.example(family, gateway, provider_id))
+        await self._made(f"{family.collection}/{artifact['id']}/api-keys", {"name": "first-key"})
+        handle = (await self._made("llm-provider-templates", {**TEMPLATE, "handle": f"template-{self._number}"}))[
+            "handle"
+        ]
+        await self._park(gateway)
+        return _Things(
+            parameters={
+                "gateway_id": gateway,
+                "token_id": token,
+                "artifact_id": artifact["id"],
+                "deployment_id": artifact["deployments"][0]["id"],
+                "name": "first-key",
+                "handle": handle,
+            },
+            references={
+                "gateways": [gateway],
+                "undeploy": [gateway],
+                "gatewayId": gateway,
+                "entityType": "api",
+                "entityId": "parked",
+            },
+            provider_id=provider_id,
+        )
+
+    def example(self, family: Family, gateway: str, provider_id: str = "") -> dict[str, Any]:
+        """The documented artifact of one kind, under a name of its own."""
+        example = {**ARTIFACTS[family.kind], "name": f"Example {self._number}", "gateways": [gateway]}
+        return {**example, "provider": {"id": provider_id}} if provider_id else example
+
+    async def _made(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer = await self._client.post(f"/api/v1/{path}", json=body)
+        assert answer.status_code == 201, answer.text
+        made: dict[str, Any] = answer.json()
+        return made
+
+    async def _park(self, gateway: str) -> None:
+        event = {"type": "api.changed", "action": "UPDATE", "entityType": "api", "entityId": "parked"}
+        offset = (await self._made(f"gateways/{gateway}/events", event))["offset"]
+        parked = Outcome(gateway_id=gateway, replica="", offset=offset, kind=OutcomeKind.PARKED, reason="no")
+        await self._context.hub.storage.outcomes.record([parked])
+
+
+def _documented_body(operation: Any, things: _Things, number: int) -> Any:  # noqa: ANN401 - schemathesis, and JSON
+    """The example of the documentation with ids of what exists; None: there is no body."""
+    described = operation.definition.raw.get("requestBody", {}).get("content", {}).get("application/json")
+    if described is None:
+        return None
+    if "examples" in described:
+        [example] = described["examples"].values()
+        body = things.in_body(example["value"])
+    else:
+        schema = _SCHEMAS[described["schema"]["$ref"].rpartition("/")[2]]
+        body = things.in_body(dict(_examples_of(schema)))
+    if "handle" in body and "{handle}" in operation.path:
+        body["handle"] = things.parameters["handle"]
+    if "name" in body and "api-keys" not in operation.path:
+        body["name"] = f"Documented {number}"
+    return body
+
+
+def _examples_of(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The first example of each field; of one with a few values, the first value where the field is needed."""
+    for name, field in schema["properties"].items():
+        if "examples" in field:
+            yield name, field["examples"][0]
+        elif name in schema.get("required", []):
+            yield name, _SCHEMAS[field["$ref"].rpartition("/")[2]]["enum"][0]
+
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+
+async def _send(client: httpx.AsyncClient, case: _Case) -> int:
+    """The status of the answer, which is as the documentation says."""
     if case.query and "timeout" in case.query:
         case.query["timeout"] = 0
     sent = case.as_transport_kwargs(base_url="http://pod")
@@ -85,25 +190,67 @@ async def _send(client: httpx.AsyncClient, case: _Case, known: dict[str, str] | 
         sent["content"] = sent.pop("data")
     answer = await client.request(**sent)
     case.validate_response(schemathesis.Response.from_httpx(answer, verify=False), checks=list(_CHECKS))
+    return answer.status_code
 
 
-@pytest.mark.parametrize("authorized", [True, False])
-def test_every_answer_is_as_documented(open_api: OpenApi, runner: asyncio.Runner, *, authorized: bool) -> None:
-    """For every route, with ids that exist and with others, with a token and without."""
+def _documented_case(operation: Any, things: _Things, number: int) -> _Case:  # noqa: ANN401 - schemathesis
+    body = _documented_body(operation, things, number)
+    sent = {} if body is None else {"body": body, "media_type": "application/json"}
+    case: _Case = operation.Case(path_parameters=_parameters(operation.path, things), **sent)
+    return case
+
+
+def _parameters(path: str, things: _Things) -> dict[str, str]:
+    return {name: value for name, value in things.parameters.items() if f"{{{name}}}" in path}
+
+
+def test_every_answer_is_as_documented(open_api: OpenApi, runner: asyncio.Runner) -> None:
+    """Every route does what its example asks for, and answers whatever is sent, with ids that exist and with others."""
     opening = open_api()
-    client, _ = runner.run(opening.__aenter__())
+    client, context = runner.run(opening.__aenter__())
     try:
-        known = runner.run(_known(client))
-        if not authorized:
-            client.headers.pop("Authorization")
-        for operation in _OPERATIONS:
+        world = _World(client, context)
+        for number, operation in enumerate(_OPERATIONS):
+            things = runner.run(world.things(operation.path))
+            status = runner.run(_send(client, _documented_case(operation, things, number)))
+            assert 200 <= status < 300, f"{operation.label}: {status}"
+            _explore(runner, client, world, operation, None if operation.method.upper() == "DELETE" else things)
+    finally:
+        runner.run(opening.__aexit__(None, None, None))
 
-            @_settings
-            @given(case=operation.as_strategy(), real=st.booleans())
-            def explore(case: _Case, *, real: bool) -> None:
-                # What exists goes away when it is deleted; then the rest meets what is not there.
-                runner.run(_send(client, case, known if real else None))
 
-            explore()
+def _explore(
+    runner: asyncio.Runner,
+    client: httpx.AsyncClient,
+    world: _World,
+    operation: Any,  # noqa: ANN401 - schemathesis
+    things: _Things | None,
+) -> None:
+    @_generated
+    @given(case=operation.as_strategy(), real=st.booleans())
+    def explore(case: _Case, *, real: bool) -> None:
+        nonlocal things
+        if real:
+            # Made anew once it is gone, so that one answer does not decide about all that follow.
+            things = things or runner.run(world.things(operation.path))
+            case.path_parameters = {**case.path_parameters, **_parameters(operation.path, things)}
+            case.body = things.in_body(case.body)
+        status = runner.run(_send(client, case))
+        if real and case.method == "DELETE" and status < 300:
+            things = None
+
+    explore()
+
+
+def test_whoever_has_no_token_is_told_nothing(open_api: OpenApi, runner: asyncio.Runner) -> None:
+    """On no route but those for whoever runs the pod, whatever is sent."""
+    opening = open_api()
+    client, context = runner.run(opening.__aenter__())
+    try:
+        things = runner.run(_World(client, context).things(""))
+        client.headers.pop("Authorization")
+        for number, operation in enumerate(_OPERATIONS):
+            status = runner.run(_send(client, _documented_case(operation, things, number)))
+            assert status == (200 if operation.path in _OPEN else 401), operation.label
     finally:
         runner.run(opening.__aexit__(None, None, None))

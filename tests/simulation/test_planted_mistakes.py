@@ -13,6 +13,7 @@ from gatecast.events import Event, Position
 from gatecast.protocol.session import SessionLimits
 from gatecast.storage.contract import (
     Changes,
+    Dismissal,
     Entity,
     OutcomeKind,
     Progress,
@@ -220,6 +221,17 @@ def _begin_with_all_that_is_retained(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(delivery, "decide_start", decide)
 
 
+def _revoke_for_new_connections_only(patch: pytest.MonkeyPatch) -> None:
+    """A connection that is open stays, although its token was revoked."""
+    dismiss = delivery.Delivery._dismiss
+
+    def dismiss_others(self: delivery.Delivery, connection_id: str, reason: str) -> None:
+        if reason != Dismissal.TOKEN_REVOKED:
+            dismiss(self, connection_id, reason)
+
+    patch.setattr(delivery.Delivery, "_dismiss", dismiss_others)
+
+
 #: Each mistake, and the promises that it may be found by.
 MISTAKES: dict[Plant, str] = {
     _cursor_over_a_sequence: "P3",
@@ -239,6 +251,7 @@ MISTAKES: dict[Plant, str] = {
     _read_without_room: "P7",
     _one_full_feed_stops_all: "P7",
     _begin_with_all_that_is_retained: "P5",
+    _revoke_for_new_connections_only: "P9",
 }
 
 

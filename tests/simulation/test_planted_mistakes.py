@@ -13,6 +13,7 @@ from gatecast.events import Event, Position
 from gatecast.protocol.session import SessionLimits
 from gatecast.storage.contract import (
     Changes,
+    Dismissal,
     Entity,
     OutcomeKind,
     Progress,
@@ -220,6 +221,17 @@ def _begin_with_all_that_is_retained(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(delivery, "decide_start", decide)
 
 
+def _revoke_for_new_connections_only(patch: pytest.MonkeyPatch) -> None:
+    """A connection that is open stays, although its token was revoked."""
+    dismiss = delivery.Delivery._dismiss
+
+    def dismiss_others(self: delivery.Delivery, connection_id: str, reason: str) -> None:
+        if reason != Dismissal.TOKEN_REVOKED:
+            dismiss(self, connection_id, reason)
+
+    patch.setattr(delivery.Delivery, "_dismiss", dismiss_others)
+
+
 #: Each mistake, and the promises that it may be found by.
 MISTAKES: dict[Plant, str] = {
     _cursor_over_a_sequence: "P3",
@@ -231,7 +243,8 @@ MISTAKES: dict[Plant, str] = {
     _last_writer_wins: "P4",
     _ignore_epochs: "P6",
     _drain_without_flush: "P5",
-    _skip_when_full: "P3",
+    # Beside what a parked entity holds back, the hole is passed over and counts as confirmed.
+    _skip_when_full: "P[34]",
     _never_notice_silence: "P4",
     _forget_who_must_resynchronize: "P6",
     _pass_what_was_rejected: "P4",
@@ -239,6 +252,7 @@ MISTAKES: dict[Plant, str] = {
     _read_without_room: "P7",
     _one_full_feed_stops_all: "P7",
     _begin_with_all_that_is_retained: "P5",
+    _revoke_for_new_connections_only: "P9",
 }
 
 

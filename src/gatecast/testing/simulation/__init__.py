@@ -5,6 +5,8 @@
 - `gateways`: an unmodified gateway and a `gatecast.v2` client, as small as they can be
 - `world`: pods, gateways and a random schedule that a seed determines
 - `history`: what happened, and the promises checked against it
+- `isolation`: bounds of what waits, and whether who reads is supplied
 
-Everything random comes from one seed, so a failure replays exactly.
+Everything random comes from one seed, so a failure replays exactly, in another process too: nothing here may iterate
+over a set of names.
 """

@@ -619,8 +619,12 @@ class SimulatedPresence:
         )
 
     async def dismiss_token(self, token_id: str, *, transaction: object | None = None) -> int:
-        """Not simulated."""
-        raise TypeError(token_id, transaction)
+        """Ask every pod to close what came with this token."""
+        _ = transaction
+        rows = [row for row in self._rows.connections.values() if row.connection.token_id == token_id]
+        for row in rows:
+            row.dismissal = row.dismissal or Dismissal.TOKEN_REVOKED
+        return len(rows)
 
     async def resynchronized(self, gateway_id: str, replica: str) -> None:
         """Note that the gateway has read the desired state anew."""

@@ -44,6 +44,8 @@ class SimulatedGateway:
         self.reading = asyncio.Event()
         self.reading.set()
         self.wire: Wire | None = None
+        #: The token that it connects with.
+        self.token_id = f"token-of-{gateway_id}"
         #: True once the pod has said that the connection is open.
         self.greeted = False
         #: How likely it refuses an event; only a client of `gatecast.v2` can.

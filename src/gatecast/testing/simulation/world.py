@@ -44,6 +44,8 @@ HAPPENINGS = {
     "cut_wire": 10,
     "deafen_wire": 4,
     "connect_twice": 4,
+    "take_over": 3,
+    "revoke_token": 3,
     "crash_pod": 4,
     "drain_pod": 3,
     "lose_wakeups": 4,
@@ -63,6 +65,9 @@ PAUSES = (0.0, 0.001, 0.01, 0.1, 1.0, 5.0)
 
 #: Something happens, and then so many seconds pass.
 Step: TypeAlias = tuple[str, float]
+
+#: A connection whose token was revoked must have ended by then, in simulated seconds: a lost wake-up included.
+REVOKED_WITHIN = 5.0
 
 _PODS = 3
 _LAZY_POLICY = TrimPolicy(keep_confirmed=timedelta(hours=1), keep_at_most=timedelta(days=1), max_events=10**6)
@@ -215,16 +220,20 @@ class SimulatedPod:
             position = receipt.position
             self._world.history.acknowledged(receipt.gateway_id, receipt.event_id, position.epoch, position.offset)
 
-    def accept(self, gateway: SimulatedGateway, after: Position | None, *, twin: bool) -> Wire:
-        """Take a gateway's connection and speak with it; a twin's is a second one beside its own."""
+    def accept(
+        self, gateway: SimulatedGateway, after: Position | None, *, twin: bool, newest_only: bool = False
+    ) -> Wire:
+        """Take a gateway's connection and speak with it; a twin's is a second one beside its own, or instead of it."""
         wire = Wire(self._world.random, on_end=lambda ended: self._wires.pop(ended, None))
         self._wires[wire] = None
-        task = asyncio.create_task(self._serve(gateway, wire, after, twin=twin))
+        task = asyncio.create_task(self._serve(gateway, wire, after, twin=twin, newest_only=newest_only))
         self._serving[task] = None
         task.add_done_callback(lambda ended: self._serving.pop(ended, None))
         return wire
 
-    async def _serve(self, gateway: SimulatedGateway, wire: Wire, after: Position | None, *, twin: bool) -> None:
+    async def _serve(
+        self, gateway: SimulatedGateway, wire: Wire, after: Position | None, *, twin: bool, newest_only: bool
+    ) -> None:
         connection = Connection(
             connection_id=str(self._world.next_uuid()),
             gateway_id=gateway.gateway_id,
@@ -232,11 +241,11 @@ class SimulatedPod:
             pod_id=self.pod_id,
             protocol=gateway.version,
             remote="simulated",
-            token_id=None,
+            token_id=gateway.token_id,
         )
         try:
             async with asyncio.timeout(8):
-                subscription = await self.delivery.subscribe(connection, after=after)
+                subscription = await self.delivery.subscribe(connection, after=after, newest_only=newest_only)
         except (GatecastError, TimeoutError):
             wire.cut()
             return
@@ -297,11 +306,15 @@ class SimulatedWorld:
         for pod in self.pods:
             pod.wakeup.hear(gateways)
 
-    async def _dial(self, gateway: SimulatedGateway, after: Position | None, *, twin: bool = False) -> Wire | None:
+    async def _dial(
+        self, gateway: SimulatedGateway, after: Position | None, *, twin: bool = False, newest_only: bool = False
+    ) -> Wire | None:
         """A load balancer: any pod that accepts."""
         await asyncio.sleep(self.random.choice((0.0, 0.002, 0.05)))
         accepting = [pod for pod in self.pods if pod.accepting]
-        return self.random.choice(accepting).accept(gateway, after, twin=twin) if accepting else None
+        if not accepting:
+            return None
+        return self.random.choice(accepting).accept(gateway, after, twin=twin, newest_only=newest_only)
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside the schedule; a broken promise in it ends the run."""
@@ -418,8 +431,15 @@ class SimulatedWorld:
 
     async def _connect_twice(self) -> None:
         """A second connection of the same gateway, which reads for a while and then breaks."""
+        await self._connect_another()
+
+    async def _take_over(self) -> None:
+        """The same, of one that wants to be the only one."""
+        await self._connect_another(newest_only=True)
+
+    async def _connect_another(self, *, newest_only: bool = False) -> None:
         gateway = self._some_gateway()
-        wire = await self._dial(gateway, None, twin=True)
+        wire = await self._dial(gateway, None, twin=True, newest_only=newest_only)
         if wire is not None:
             self.begin(self._read_then_break(wire, self.random.uniform(0, 10)))
 
@@ -429,6 +449,28 @@ class SimulatedWorld:
                 while not wire.to_gateway.is_cut:
                     await wire.to_gateway.read()
         wire.cut()
+
+    async def _revoke_token(self) -> None:
+        """Every connection that came with the token ends soon; with its new one, the gateway comes back."""
+        gateway = self._some_gateway()
+        revoked, gateway.token_id = gateway.token_id, str(self.next_uuid())
+        self.begin(self._revoke(revoked))
+
+    async def _revoke(self, token_id: str) -> None:
+        await SimulatedStorage(self.database).presence.dismiss_token(token_id)
+        self._notify(None)
+        revoked = [key for key, row in self.database.rows.connections.items() if row.connection.token_id == token_id]
+        epoch = self.database.rows.epoch
+        await asyncio.sleep(REVOKED_WITHIN)
+        if epoch != self.database.rows.epoch:
+            # What is restored was not revoked.
+            return
+        now = asyncio.get_running_loop().time()
+        for pod in self.pods:
+            # Away from its database it cannot know.
+            live = [one.connection.connection_id for one in pod.delivery.subscriptions if not one.closed]
+            if now > pod.troubled_until and (left := set(revoked).intersection(live)):
+                self.history.fail(f"P9: {len(left)} connections of a revoked token are still open on {pod.pod_id}")
 
     async def _crash_pod(self) -> None:
         pod = self._some_pod()

@@ -13,12 +13,17 @@ from gatecast.waiting import Signal
 #: Most events that wait for one connection.
 MAX_EVENTS = 256
 
-#: Most bytes of payload that wait for one connection, plus at most one event.
+#: Most bytes of payload that wait for one connection, plus at most one event; counted in characters, of which one may
+#: have up to four bytes.
 MAX_BYTES = 1024 * 1024
 
 #: Why a feed ends by itself: its gateway's log was trimmed past it, or its history was replaced. The connection is
 #: closed with "come back", and coming back decides how it goes on: one way to resume, not two.
 LOG_MOVED = "restarting"
+
+
+def _nothing() -> None:
+    """Nobody waits for the end."""
 
 
 class Feed:
@@ -45,6 +50,8 @@ class Feed:
         #: Set when there is something to take, and when the feed ends. Its consumer may wait for it, and set it itself.
         self.changed = Signal()
         self._ended: str | None = None
+        #: Called once, when nothing more will come.
+        self.on_end: Callable[[], None] = _nothing
 
     @property
     def ended(self) -> bool:
@@ -104,6 +111,7 @@ class Feed:
             self._ended = reason
             self._queue.clear()
             self.changed.set()
+            self.on_end()
 
     def take_now(self, max_events: int) -> list[RecordedEvent]:
         """The next events that are here already, at most `max_events`.

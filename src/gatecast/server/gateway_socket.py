@@ -30,12 +30,19 @@ from gatecast.protocol.session import (
     SessionLimits,
     Version,
 )
-from gatecast.storage.contract import Outcome, OutcomeKind
+from gatecast.storage.contract import Dismissal, Outcome, OutcomeKind
 from gatecast.telemetry import get_logger, metrics
 
 #: A peer that does not take a frame within this time is closed; in seconds. Longer than an unmodified gateway may be
 #: busy with one event before it ends the connection itself (gateway-protocol.md 1.6).
 WRITE_TIME_LIMIT = 45.0
+
+#: Whoever must go is dropped when it has not gone by itself within this time; in seconds. Together with the time until
+#: a lost hint is made good that is less than a second.
+GOODBYE_TIME_LIMIT = 0.4
+
+#: Reasons that do not wait for the peer.
+_MUST_GO = frozenset({Dismissal.TOKEN_REVOKED, Dismissal.GATEWAY_DELETED, Dismissal.SUPERSEDED})
 
 #: Largest frame that a gateway may send, in bytes; a larger one closes the connection with 1009.
 MAX_FRAME_BYTES = 64 * 1024
@@ -95,14 +102,18 @@ class GatewaySocket:
         self._outbox: list[Action] = []
         self._unanswered_ping: bytes | None = None
         self._closed = False
+        self._goodbye: asyncio.TimerHandle | None = None
         self._clock = asyncio.get_running_loop().time
 
     async def run(self, opening: Iterable[Action]) -> None:
         """Speak until one side ends."""
+        self._subscription.feed.on_end = self._limit_goodbye
         writer = asyncio.create_task(self._write(opening), name="gateway-writer")
         try:
             await self._read()
         finally:
+            if self._goodbye is not None:
+                self._goodbye.cancel()
             writer.cancel()
             with suppress(asyncio.CancelledError):
                 await writer
@@ -255,6 +266,11 @@ class GatewaySocket:
         self._closed = True
         async with asyncio.timeout(WRITE_TIME_LIMIT):
             await self._socket.close(code=code.number, message=code.reason.encode())
+
+    def _limit_goodbye(self) -> None:
+        """Whoever must go is gone within a second (promise P9), also when it does not read and the writer waits."""
+        if self._subscription.feed.end_reason in _MUST_GO:
+            self._goodbye = asyncio.get_running_loop().call_later(GOODBYE_TIME_LIMIT, self._abort)
 
     def _abort(self) -> None:
         """Drop the connection without a close frame: the peer would not read it."""

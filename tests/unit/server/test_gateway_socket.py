@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self, cast
 from uuid import UUID
 
+import pytest
 from aiohttp import WSMsgType, web
 
 from gatecast.delivery.delivery import Delivery, DeliveryOptions
@@ -17,7 +18,7 @@ from gatecast.delivery.subscription import Subscription
 from gatecast.events import Action, Event, Position
 from gatecast.protocol.session import SessionLimits, Version
 from gatecast.server.gateway_socket import WRITE_TIME_LIMIT, GatewaySocket, open_session
-from gatecast.storage.contract import Connection, Outcome, TrimPolicy
+from gatecast.storage.contract import Connection, Dismissal, Outcome, TrimPolicy
 from gatecast.telemetry import metrics
 from gatecast.testing.simulation.database import SimulatedDatabase, SimulatedStorage
 from gatecast.testing.simulation.history import History
@@ -169,6 +170,24 @@ def test_s22_a_peer_that_never_reads_is_closed_and_holds_a_bounded_number_of_eve
             assert asyncio.get_running_loop().time() - began >= WRITE_TIME_LIMIT
             assert subscription.sent < 300
             assert bench.delivery.reader.feeds == 0
+
+    run_in_virtual_time(run())
+
+
+@pytest.mark.parametrize("reason", [Dismissal.TOKEN_REVOKED, Dismissal.GATEWAY_DELETED, Dismissal.SUPERSEDED])
+def test_s26_whoever_must_go_is_gone_within_a_second_although_it_does_not_read(reason: Dismissal) -> None:
+    """The writer waits for it, for much longer."""
+
+    async def run() -> None:
+        async with _Bench() as bench:
+            await bench.publish(2_000)
+            wire, subscription = bench.wire(), await bench.subscribe()
+            conversation = bench.speak(wire, subscription)
+            await asyncio.sleep(5)
+            assert not wire.to_pod.is_cut
+            subscription.dismiss(reason)
+            await asyncio.wait_for(conversation, 0.5)
+            assert wire.to_pod.is_cut
 
     run_in_virtual_time(run())
 

@@ -13,13 +13,13 @@ from uuid import uuid4
 from gatecast.delivery.delivery import Delivery, DeliveryOptions
 from gatecast.delivery.retention import clean_up
 from gatecast.delivery.subscription import Subscription
-from gatecast.errors import HubClosed, InvalidValue, SchemaMissing, SubscriptionClosed
+from gatecast.errors import HubClosed, InvalidValue, PositionLost, SchemaMissing, SubscriptionClosed
 from gatecast.events import Event, Position, RecordedEvent, clean_identifier
 from gatecast.settings import Settings
 from gatecast.storage.connect import Backend, OpenStorage, open_storage
 from gatecast.storage.contract import Connection, Receipt, Storage, TrimPolicy
 from gatecast.storage.migrations import SchemaNeed
-from gatecast.wakeup.contract import Wakeup
+from gatecast.wakeup.contract import SupervisedWakeup, Wakeup
 from gatecast.wakeup.datagram import DatagramWakeup
 from gatecast.wakeup.in_process import InProcessWakeup
 from gatecast.wakeup.postgres import PostgresWakeup
@@ -69,6 +69,7 @@ class EventHub:
             await prepare_schema(opened.storage, settings.migrate)
             wakeup = await stack.enter_async_context(_wakeup(opened, settings))
             hub = cls(opened, wakeup, settings)
+            wakeup.on_failure(hub.delivery.fail)
             await stack.enter_async_context(hub.delivery)
             try:
                 yield hub
@@ -117,7 +118,10 @@ class EventHub:
 
         Raises (when opened, at the latest by the first iteration):
             UnknownGateway: the gateway is not registered.
-            PositionLost: the position cannot be continued.
+
+        Raises (while iterating, until `resynchronized` was awaited):
+            PositionLost: the position cannot be continued: events are missing that no iteration will bring. Read the
+                desired state anew, say so, and iterate on.
         """
         connection = Connection(
             connection_id=str(uuid4()),
@@ -186,6 +190,7 @@ class HubSubscription:
         self._after = after
         self._subscription: Subscription | None = None
         self._waiting: list[RecordedEvent] = []
+        self._resynchronized = False
 
     def __await__(self) -> Generator[Any, None, Self]:
         return self._open().__await__()
@@ -210,6 +215,8 @@ class HubSubscription:
     async def __anext__(self) -> RecordedEvent:
         await self._open()
         subscription = self._opened
+        if (reason := self.resync_reason) is not None:
+            raise PositionLost(reason, resume_from=subscription.start.position)
         if not self._waiting:
             self._waiting = await self._take(subscription)
         event = self._waiting.pop()
@@ -238,8 +245,20 @@ class HubSubscription:
 
     @property
     def resync_reason(self) -> str | None:
-        """Why older events are missing (`retention`, `epoch`, `ahead`), or None: nothing is missing."""
-        return self._opened.start.lost
+        """Why events are missing (`retention`, `epoch`, `ahead`, `parked`); None: none are, or that was made good."""
+        return None if self._resynchronized else self._opened.start.lost
+
+    async def resynchronized(self) -> None:
+        """Say that the desired state was read anew: iterating goes on with every event that is retained.
+
+        Without it, also the next subscription is told that events are missing, whatever was acknowledged.
+
+        Raises:
+            StorageUnavailable: the database is away; say it again.
+        """
+        await self._open()
+        await self._delivery.resynchronized(self._opened)
+        self._resynchronized = True
 
     def acknowledge(self, position: Position | RecordedEvent) -> None:
         """Confirm everything up to this position or event; stored within a moment.
@@ -288,7 +307,7 @@ async def prepare_schema(storage: Storage, migrate: str) -> None:
         raise SchemaMissing
 
 
-def _wakeup(opened: OpenStorage, settings: Settings) -> Wakeup:
+def _wakeup(opened: OpenStorage, settings: Settings) -> SupervisedWakeup:
     if not settings.notifications:
         return InProcessWakeup()
     if opened.backend is Backend.POSTGRESQL:

@@ -12,10 +12,13 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from gatecast.errors import InvalidValue, SubscriptionClosed, UnknownGateway
+from gatecast.errors import InvalidValue, PositionLost, SubscriptionClosed, UnknownGateway
 from gatecast.hub import EventHub, HubSubscription
 from gatecast.settings import Settings
+from gatecast.storage.contract import TrimPolicy
 from gatecast.testing.storage_backend import GATEWAY, make_event
+
+_KEEP_TWO = TrimPolicy(keep_confirmed=timedelta(days=1), keep_at_most=timedelta(days=1), max_events=2)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -89,6 +92,42 @@ async def test_deleting_a_gateway_ends_its_subscriptions_on_every_pod(url: str) 
             await anext(subscription)
         with pytest.raises(UnknownGateway):
             await first.publish(make_event())
+
+
+async def test_p6_whoever_lost_its_position_is_told_until_it_has_resynchronized(url: str) -> None:
+    """What retention removed is never silently skipped, and acknowledging the rest does not make it good."""
+    async with _hub(url) as hub:
+        await hub.publish([make_event() for _ in range(5)])
+        await hub.storage.log.trim(_KEEP_TWO)
+        async with hub.subscribe(GATEWAY) as subscription:
+            with pytest.raises(PositionLost) as lost:
+                await anext(subscription)
+            assert (lost.value.reason, lost.value.resume_from.offset) == ("retention", 3)
+            with pytest.raises(PositionLost):
+                await anext(subscription)
+        async with hub.subscribe(GATEWAY) as subscription:
+            with pytest.raises(PositionLost):
+                await anext(subscription)
+            await subscription.resynchronized()
+            assert subscription.resync_reason is None
+            events = [await anext(subscription) for _ in range(2)]
+            assert [event.offset for event in events] == [4, 5]
+            subscription.acknowledge(events[-1])
+        assert (await hub.storage.presence.standing(GATEWAY, "")).resync_reason is None
+        async with hub.subscribe(GATEWAY) as subscription:
+            await hub.publish(make_event())
+            assert await _offsets(subscription, 1) == [6]
+
+
+async def test_p6_whoever_subscribes_behind_what_was_lost_goes_on_there(url: str) -> None:
+    """The error says where: for a subscriber that keeps its positions itself."""
+    async with _hub(url) as hub:
+        await hub.publish([make_event() for _ in range(5)])
+        await hub.storage.log.trim(_KEEP_TWO)
+        with pytest.raises(PositionLost) as lost:
+            await anext(hub.subscribe(GATEWAY))
+        async with hub.subscribe(GATEWAY, after=lost.value.resume_from) as subscription:
+            assert await _offsets(subscription, 2) == [4, 5]
 
 
 async def test_without_notifications_polling_delivers_between_pods(url: str) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, overload
@@ -13,7 +13,7 @@ from uuid import uuid4
 from gatecast.delivery.delivery import Delivery, DeliveryOptions
 from gatecast.delivery.retention import clean_up
 from gatecast.delivery.subscription import Subscription
-from gatecast.errors import HubClosed, InvalidValue, PositionLost, SchemaMissing, SubscriptionClosed
+from gatecast.errors import HubClosed, InvalidValue, PositionLost, SchemaMissing, StorageError, SubscriptionClosed
 from gatecast.events import Event, Position, RecordedEvent, clean_identifier
 from gatecast.settings import Settings
 from gatecast.storage.connect import Backend, OpenStorage, open_storage
@@ -135,10 +135,10 @@ class EventHub:
         return HubSubscription(self.delivery, connection, after)
 
     async def unsubscribe_all(self) -> None:
-        """End every subscription of this process and store their positions."""
+        """End every subscription of this process and store their positions, as far as the database is there."""
         for subscription in self.delivery.subscriptions:
             subscription.close()
-        await self.delivery.recorder.flush()
+        await _done_within(_FLUSH_TIME_LIMIT, self.delivery.recorder.flush())
 
     # --- gateways and upkeep ------------------------------------------------------------------------------------
 
@@ -169,12 +169,15 @@ class EventHub:
         if self._closed.is_set():
             return
         self._closed.set()
-        try:
-            async with asyncio.timeout(self._settings.drain_time.total_seconds()):
-                await self.delivery.drain()
-        except TimeoutError:
-            # The database hangs. Positions are repeated, the lease runs out: both are safe.
-            self.delivery.dismiss_all("restarting")
+        drain_time = self._settings.drain_time.total_seconds()
+        if await _done_within(drain_time / 2, self.delivery.drain()):
+            return
+        # One step hangs, on a log that somebody holds or on the database: the others have a time of their own. What
+        # cannot be done is safe: publishers learn that they got no answer, positions are repeated, leases run out.
+        for subscription in self.delivery.subscriptions:
+            subscription.close()
+        await _done_within(drain_time / 4, self.delivery.recorder.flush())
+        await _done_within(drain_time / 4, self.delivery.presence.end())
 
 
 class HubSubscription:
@@ -274,14 +277,26 @@ class HubSubscription:
         subscription.acknowledge(position.offset)
 
     async def close(self) -> None:
-        """End it and store its position."""
+        """End it and store its position; with the database away it is stored later, or what it covers comes again."""
         if self._subscription is not None:
             self._subscription.close()
-            await self._delivery.recorder.flush()
+            await _done_within(_FLUSH_TIME_LIMIT, self._delivery.recorder.flush())
 
 
 #: Most events that a library subscriber takes from the feed at once.
 _TAKE = 64
+
+#: Ending a subscription waits this long for its position to be stored, in seconds.
+_FLUSH_TIME_LIMIT = 2.0
+
+
+async def _done_within(seconds: float, work: Coroutine[Any, Any, None]) -> bool:
+    """Whether the work was done in this time; False also when the database refused it."""
+    with suppress(TimeoutError, StorageError):
+        async with asyncio.timeout(seconds):
+            await work
+        return True
+    return False
 
 
 def trim_policy(settings: Settings) -> TrimPolicy:

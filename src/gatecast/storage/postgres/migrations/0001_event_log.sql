@@ -469,6 +469,16 @@ BEGIN
       AND o.dismissal IS NULL AND o.protocol = coalesce(p_protocol, o.protocol);
 END $$;
 
+-- Forget every connection of a history that has ended; they come again. A restore may even have brought back connections
+-- that ended long ago, whose pods live: they would hold positions back for ever.
+CREATE FUNCTION gatecast.forget_connections() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    -- As lock_positions, and in the same order: all of them.
+    PERFORM FROM gatecast.cursors c ORDER BY c.gateway_id, c.replica FOR NO KEY UPDATE;
+    PERFORM FROM gatecast.connections o ORDER BY o.connection_id FOR NO KEY UPDATE;
+    DELETE FROM gatecast.connections;
+END $$;
+
 -- What waited for a decision was removed by a cap: then nobody believes that nothing is missing (promise P6).
 CREATE FUNCTION gatecast.lose_parked(p_gateway_ids text[], p_replicas text[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN

@@ -491,10 +491,16 @@ END $$;
 CREATE FUNCTION gatecast.dismiss_token(p_token_id text) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     dismissed bigint;
+    gateway_ids text[];
+    replicas text[];
+    connection_ids text[];
 BEGIN
-    PERFORM gatecast.lock_positions(array_agg(o.gateway_id), array_agg(o.replica))
-    FROM gatecast.connections o WHERE o.token_id = p_token_id;
-    UPDATE gatecast.connections SET dismissal = 'token-revoked' WHERE token_id = p_token_id;
+    SELECT array_agg(o.gateway_id), array_agg(o.replica), array_agg(o.connection_id)
+    INTO gateway_ids, replicas, connection_ids FROM gatecast.connections o WHERE o.token_id = p_token_id;
+    PERFORM gatecast.lock_positions(gateway_ids, replicas);
+    -- These and no others: one that came while we waited stands on a position that is not locked here. Whoever opened it
+    -- looks at the token once more behind its record, and finds it revoked.
+    UPDATE gatecast.connections SET dismissal = 'token-revoked' WHERE connection_id = ANY (connection_ids);
     GET DIAGNOSTICS dismissed = ROW_COUNT;
     RETURN dismissed;
 END $$;

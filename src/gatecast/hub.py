@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, overload
@@ -13,13 +13,13 @@ from uuid import uuid4
 from gatecast.delivery.delivery import Delivery, DeliveryOptions
 from gatecast.delivery.retention import clean_up
 from gatecast.delivery.subscription import Subscription
-from gatecast.errors import HubClosed, InvalidValue, SchemaMissing, SubscriptionClosed
+from gatecast.errors import HubClosed, InvalidValue, PositionLost, SchemaMissing, StorageError, SubscriptionClosed
 from gatecast.events import Event, Position, RecordedEvent, clean_identifier
 from gatecast.settings import Settings
 from gatecast.storage.connect import Backend, OpenStorage, open_storage
 from gatecast.storage.contract import Connection, Receipt, Storage, TrimPolicy
 from gatecast.storage.migrations import SchemaNeed
-from gatecast.wakeup.contract import Wakeup
+from gatecast.wakeup.contract import SupervisedWakeup, Wakeup
 from gatecast.wakeup.datagram import DatagramWakeup
 from gatecast.wakeup.in_process import InProcessWakeup
 from gatecast.wakeup.postgres import PostgresWakeup
@@ -69,6 +69,7 @@ class EventHub:
             await prepare_schema(opened.storage, settings.migrate)
             wakeup = await stack.enter_async_context(_wakeup(opened, settings))
             hub = cls(opened, wakeup, settings)
+            wakeup.on_failure(hub.delivery.fail)
             await stack.enter_async_context(hub.delivery)
             try:
                 yield hub
@@ -117,7 +118,10 @@ class EventHub:
 
         Raises (when opened, at the latest by the first iteration):
             UnknownGateway: the gateway is not registered.
-            PositionLost: the position cannot be continued.
+
+        Raises (while iterating, until `resynchronized` was awaited):
+            PositionLost: the position cannot be continued: events are missing that no iteration will bring. Read the
+                desired state anew, say so, and iterate on.
         """
         connection = Connection(
             connection_id=str(uuid4()),
@@ -131,10 +135,10 @@ class EventHub:
         return HubSubscription(self.delivery, connection, after)
 
     async def unsubscribe_all(self) -> None:
-        """End every subscription of this process and store their positions."""
+        """End every subscription of this process and store their positions, as far as the database is there."""
         for subscription in self.delivery.subscriptions:
             subscription.close()
-        await self.delivery.recorder.flush()
+        await _done_within(_FLUSH_TIME_LIMIT, self.delivery.recorder.flush())
 
     # --- gateways and upkeep ------------------------------------------------------------------------------------
 
@@ -165,12 +169,15 @@ class EventHub:
         if self._closed.is_set():
             return
         self._closed.set()
-        try:
-            async with asyncio.timeout(self._settings.drain_time.total_seconds()):
-                await self.delivery.drain()
-        except TimeoutError:
-            # The database hangs. Positions are repeated, the lease runs out: both are safe.
-            self.delivery.dismiss_all("restarting")
+        drain_time = self._settings.drain_time.total_seconds()
+        if await _done_within(drain_time / 2, self.delivery.drain()):
+            return
+        # One step hangs, on a log that somebody holds or on the database: the others have a time of their own. What
+        # cannot be done is safe: publishers learn that they got no answer, positions are repeated, leases run out.
+        for subscription in self.delivery.subscriptions:
+            subscription.close()
+        await _done_within(drain_time / 4, self.delivery.recorder.flush())
+        await _done_within(drain_time / 4, self.delivery.presence.end())
 
 
 class HubSubscription:
@@ -186,6 +193,7 @@ class HubSubscription:
         self._after = after
         self._subscription: Subscription | None = None
         self._waiting: list[RecordedEvent] = []
+        self._resynchronized = False
 
     def __await__(self) -> Generator[Any, None, Self]:
         return self._open().__await__()
@@ -210,6 +218,8 @@ class HubSubscription:
     async def __anext__(self) -> RecordedEvent:
         await self._open()
         subscription = self._opened
+        if (reason := self.resync_reason) is not None:
+            raise PositionLost(reason, resume_from=subscription.start.position)
         if not self._waiting:
             self._waiting = await self._take(subscription)
         event = self._waiting.pop()
@@ -238,8 +248,20 @@ class HubSubscription:
 
     @property
     def resync_reason(self) -> str | None:
-        """Why older events are missing (`retention`, `epoch`, `ahead`), or None: nothing is missing."""
-        return self._opened.start.lost
+        """Why events are missing (`retention`, `epoch`, `ahead`, `parked`); None: none are, or that was made good."""
+        return None if self._resynchronized else self._opened.start.lost
+
+    async def resynchronized(self) -> None:
+        """Say that the desired state was read anew: iterating goes on with every event that is retained.
+
+        Without it, also the next subscription is told that events are missing, whatever was acknowledged.
+
+        Raises:
+            StorageUnavailable: the database is away; say it again.
+        """
+        await self._open()
+        await self._delivery.resynchronized(self._opened)
+        self._resynchronized = True
 
     def acknowledge(self, position: Position | RecordedEvent) -> None:
         """Confirm everything up to this position or event; stored within a moment.
@@ -255,14 +277,26 @@ class HubSubscription:
         subscription.acknowledge(position.offset)
 
     async def close(self) -> None:
-        """End it and store its position."""
+        """End it and store its position; with the database away it is stored later, or what it covers comes again."""
         if self._subscription is not None:
             self._subscription.close()
-            await self._delivery.recorder.flush()
+            await _done_within(_FLUSH_TIME_LIMIT, self._delivery.recorder.flush())
 
 
 #: Most events that a library subscriber takes from the feed at once.
 _TAKE = 64
+
+#: Ending a subscription waits this long for its position to be stored, in seconds.
+_FLUSH_TIME_LIMIT = 2.0
+
+
+async def _done_within(seconds: float, work: Coroutine[Any, Any, None]) -> bool:
+    """Whether the work was done in this time; False also when the database refused it."""
+    with suppress(TimeoutError, StorageError):
+        async with asyncio.timeout(seconds):
+            await work
+        return True
+    return False
 
 
 def trim_policy(settings: Settings) -> TrimPolicy:
@@ -288,7 +322,7 @@ async def prepare_schema(storage: Storage, migrate: str) -> None:
         raise SchemaMissing
 
 
-def _wakeup(opened: OpenStorage, settings: Settings) -> Wakeup:
+def _wakeup(opened: OpenStorage, settings: Settings) -> SupervisedWakeup:
     if not settings.notifications:
         return InProcessWakeup()
     if opened.backend is Backend.POSTGRESQL:

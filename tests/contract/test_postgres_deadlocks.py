@@ -50,6 +50,7 @@ class _Pod:
             (self._say_something, 20),
             (lambda: self._storage.log.trim(_RUTHLESS), 10),
             (self._decide, 2),
+            (self._renew_epoch, 1),
         ]
         steps, weights = zip(*work, strict=True)
         for _ in range(_STEPS):
@@ -73,6 +74,7 @@ class _Pod:
             protocol=self._random.choice(("gateway.v1", "gatecast.v2")),
         )
         standing = await self._storage.presence.standing(connection.gateway_id, "")
+        self._epoch = standing.epoch
         start = standing.confirmed.offset if standing.confirmed else 0
         await self._storage.presence.connect(
             connection,
@@ -81,6 +83,10 @@ class _Pod:
             newest_only=self._random.random() < 0.1,
         )
         self._reached[connection] = start
+
+    async def _renew_epoch(self) -> None:
+        """As after a restore; every connection is ended by that."""
+        self._epoch = await self._storage.log.renew_epoch(self._epoch)
 
     def _some_progress(self) -> list[Progress]:
         some = self._random.sample(list(self._reached), min(len(self._reached), 6))

@@ -42,6 +42,27 @@ async def test_a_held_log_is_left_alone_and_waited_for_by_nobody(postgres_url: s
         assert (await read(storage, "held")).trimmed_through == 6
 
 
+async def test_a_held_log_uses_up_nothing_of_the_chunk_of_the_others(postgres_url: str) -> None:
+    """One transaction that stays open must not stop retention for every gateway behind it."""
+    async with PostgresStorage.open(postgres_url) as storage:
+        await _fill(storage, ["a-held", "b-free"], 20)
+        async with HeldLog.hold(postgres_url, "a-held"):
+            removed = [await storage.log.trim(_keep(4, chunk=10)) for _ in range(5)]
+            assert removed == [10, 6, 0, 0, 0]
+            assert (await read(storage, "a-held")).trimmed_through == 0
+        assert await storage.log.trim(_keep(4, chunk=10)) == 10
+
+
+async def test_retention_locks_no_more_logs_than_it_trims(postgres_url: str) -> None:
+    """A publisher waits for the removal from its own log, never for a log that the chunk did not reach."""
+    async with PostgresStorage.open(postgres_url) as storage:
+        await _fill(storage, ["a-reached", "b-not-reached"], 20)
+        async with HeldLog.hold(postgres_url, "a-reached") as held:
+            await held.execute("SELECT gatecast.trim_events('1 day', '1 day', 4, 16)")
+            await publish(storage, make_event("b-not-reached"))
+        assert (await read(storage, "b-not-reached")).trimmed_through == 0
+
+
 async def test_what_is_parked_while_a_cap_removes_it_is_told(postgres_url: str) -> None:
     """Recording waits for retention, and then sees what was removed."""
     async with PostgresStorage.open(postgres_url) as storage:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,10 +13,21 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from gatecast.errors import InvalidValue, SubscriptionClosed, UnknownGateway
+from gatecast.errors import (
+    HubClosed,
+    InvalidValue,
+    PositionLost,
+    StorageUnavailable,
+    SubscriptionClosed,
+    UnknownGateway,
+)
 from gatecast.hub import EventHub, HubSubscription
 from gatecast.settings import Settings
+from gatecast.storage.contract import TrimPolicy
+from gatecast.testing.held_log import HeldLog
 from gatecast.testing.storage_backend import GATEWAY, make_event
+
+_KEEP_TWO = TrimPolicy(keep_confirmed=timedelta(days=1), keep_at_most=timedelta(days=1), max_events=2)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -89,6 +101,85 @@ async def test_deleting_a_gateway_ends_its_subscriptions_on_every_pod(url: str) 
             await anext(subscription)
         with pytest.raises(UnknownGateway):
             await first.publish(make_event())
+
+
+async def test_p6_whoever_lost_its_position_is_told_until_it_has_resynchronized(url: str) -> None:
+    """What retention removed is never silently skipped, and acknowledging the rest does not make it good."""
+    async with _hub(url) as hub:
+        await hub.publish([make_event() for _ in range(5)])
+        await hub.storage.log.trim(_KEEP_TWO)
+        async with hub.subscribe(GATEWAY) as subscription:
+            with pytest.raises(PositionLost) as lost:
+                await anext(subscription)
+            assert (lost.value.reason, lost.value.resume_from.offset) == ("retention", 3)
+            with pytest.raises(PositionLost):
+                await anext(subscription)
+        async with hub.subscribe(GATEWAY) as subscription:
+            with pytest.raises(PositionLost):
+                await anext(subscription)
+            await subscription.resynchronized()
+            assert subscription.resync_reason is None
+            events = [await anext(subscription) for _ in range(2)]
+            assert [event.offset for event in events] == [4, 5]
+            subscription.acknowledge(events[-1])
+        assert (await hub.storage.presence.standing(GATEWAY, "")).resync_reason is None
+        async with hub.subscribe(GATEWAY) as subscription:
+            await hub.publish(make_event())
+            assert await _offsets(subscription, 1) == [6]
+
+
+async def test_p6_whoever_subscribes_behind_what_was_lost_goes_on_there(url: str) -> None:
+    """The error says where: for a subscriber that keeps its positions itself."""
+    async with _hub(url) as hub:
+        await hub.publish([make_event() for _ in range(5)])
+        await hub.storage.log.trim(_KEEP_TWO)
+        with pytest.raises(PositionLost) as lost:
+            await anext(hub.subscribe(GATEWAY))
+        async with hub.subscribe(GATEWAY, after=lost.value.resume_from) as subscription:
+            assert await _offsets(subscription, 2) == [4, 5]
+
+
+async def test_one_held_log_does_not_keep_the_others_from_being_closed_in_order(postgres_url: str) -> None:
+    """Who waits for the log gets no answer; positions are stored, and the lease is given back."""
+    settings = Settings(drain_time=timedelta(seconds=2))
+    async with _hub(postgres_url) as other, AsyncExitStack() as stack:
+        await other.register_gateway("held")
+        await stack.enter_async_context(HeldLog.hold(postgres_url, "held"))
+        hub = await stack.enter_async_context(_hub(postgres_url, replace(settings, pod_id="leaving")))
+        subscription = await hub.subscribe(GATEWAY)
+        await hub.publish(make_event())
+        subscription.acknowledge(await anext(subscription))
+        waiting = asyncio.create_task(hub.publish(make_event("held")))
+        await asyncio.sleep(0.1)
+        life = await other.storage.presence.renew_lease("leaving", timedelta(seconds=60))
+        await hub.close()
+        with pytest.raises(StopAsyncIteration):
+            await anext(subscription)
+        status = (await other.storage.presence.status([GATEWAY]))[GATEWAY]
+        assert (status.confirmed, status.connections) == (1, [])
+        assert await other.storage.presence.renew_lease("leaving", timedelta(seconds=1)) != life
+        assert not waiting.done()
+    with pytest.raises(HubClosed):
+        await waiting
+
+
+async def test_a_subscription_ends_also_while_its_position_cannot_be_stored(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gatecast.hub._FLUSH_TIME_LIMIT", 0.1)
+    async with _hub(url) as hub:
+        subscription = await hub.subscribe(GATEWAY)
+        with monkeypatch.context() as away:
+            away.setattr(type(hub.storage.presence), "disconnect", _away)
+            async with asyncio.timeout(5):
+                await subscription.close()
+                await hub.unsubscribe_all()
+        with pytest.raises(StopAsyncIteration):
+            await anext(subscription)
+
+
+async def _away(*_: object) -> None:
+    raise StorageUnavailable("away for a test")
 
 
 async def test_without_notifications_polling_delivers_between_pods(url: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from io import BytesIO
 from typing import Annotated, Any
 
 import aiohttp
@@ -24,6 +26,8 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 
 #: A request takes at most this long, in seconds; waiting for a gateway is on top.
 _TIME_LIMIT = 30.0
+
+_JSON = {"Content-Type": "application/json"}
 
 
 class RequestRefused(GatecastError):
@@ -57,8 +61,12 @@ class Remote:
             RequestRefused: the server said no, or could not be reached.
         """
         limit = aiohttp.ClientTimeout(total=_TIME_LIMIT + extra)
+        # As a stream: aiohttp warns of larger bodies in one piece.
+        data = None if body is None else BytesIO(json.dumps(body).encode())
         try:
-            async with self._session.request(method, path, json=body, params=parameters, timeout=limit) as reply:
+            async with self._session.request(
+                method, path, data=data, headers=_JSON, params=parameters, timeout=limit
+            ) as reply:
                 answer = await reply.json(content_type=None) if reply.status != 204 else None  # noqa: PLR2004 - No Content
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise RequestRefused(

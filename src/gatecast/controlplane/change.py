@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from gatecast.controlplane.gateways import QUERIES
+from gatecast.controlplane.losses import count_own
 from gatecast.errors import NotFound
 from gatecast.events import Event
 from gatecast.hub import EventHub
@@ -49,5 +50,6 @@ async def begin_change(hub: EventHub) -> AsyncIterator[Change]:
         change = Change(transaction)
         yield change
         if change.events:
+            await count_own(transaction, change.events)
             # Last, because from here on other publishers to these gateways wait for the commit.
             change.receipts = await hub.append(change.events, transaction)

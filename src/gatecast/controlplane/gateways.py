@@ -85,6 +85,8 @@ class Gateway:
     version: int
     created_at: datetime
     updated_at: datetime
+    #: Why it lost events that the control plane cannot publish again; empty: it did not, or that was made good.
+    unrestored: str = ""
 
 
 class Gateways:
@@ -240,4 +242,5 @@ def _gateway(row: Row) -> Gateway:
         version=row["version"],
         created_at=instant(row["created_at"]),
         updated_at=instant(row["updated_at"]),
+        unrestored=row["unrestored"],
     )

@@ -10,7 +10,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, now(), now()) ON CONFLICT DO NOTH
 -- name: gateway
 -- Without the manifest, which may be large.
 SELECT id, organization, name, display_name, description, vhost, type, connection_policy, properties, version,
-       created_at, updated_at
+       created_at, updated_at, unrestored
 FROM gatecast_gateways WHERE organization = $1 AND id = $2
 
 -- name: manifest
@@ -19,7 +19,7 @@ SELECT manifest FROM gatecast_gateways WHERE organization = $1 AND id = $2
 -- name: gateways
 -- One page, in the order of names.
 SELECT id, organization, name, display_name, description, vhost, type, connection_policy, properties, version,
-       created_at, updated_at
+       created_at, updated_at, unrestored
 FROM gatecast_gateways WHERE organization = $1 AND name > $2 ORDER BY name LIMIT $3
 
 -- name: gateway_ids
@@ -46,6 +46,15 @@ UPDATE gatecast_gateways SET manifest = $2 WHERE id = $1
 -- name: lock_gateway
 -- An update is the lock that every database knows: whoever comes second waits, and then sees what the first one did.
 UPDATE gatecast_gateways SET version = version WHERE organization = $1 AND id = $2
+
+-- name: count_own_events
+UPDATE gatecast_gateways SET own_events = own_events + $2 WHERE id = $1
+
+-- name: own_events
+SELECT own_events FROM gatecast_gateways WHERE id = $1
+
+-- name: mark_unrestored
+UPDATE gatecast_gateways SET unrestored = $2 WHERE id = $1
 
 -- name: insert_token
 INSERT INTO gatecast_gateway_tokens (id, gateway_id, prefix, digest, created_at) VALUES ($1, $2, $3, $4, now())

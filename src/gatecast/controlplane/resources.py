@@ -13,6 +13,7 @@ from gatecast.controlplane.artifacts import Artifacts
 from gatecast.controlplane.desired_state import DesiredState
 from gatecast.controlplane.gateway_files import GatewayFiles
 from gatecast.controlplane.imports import Imports
+from gatecast.controlplane.losses import Losses
 from gatecast.controlplane.sealing import Sealer, sealer_for
 from gatecast.controlplane.subscriptions import Subscriptions
 from gatecast.controlplane.templates import Templates
@@ -35,6 +36,7 @@ class Resources:
     subscriptions: Subscriptions
     files: GatewayFiles
     desired_state: DesiredState
+    losses: Losses
     acknowledgements: Acknowledgements
 
     @classmethod
@@ -50,6 +52,7 @@ class Resources:
             subscriptions=Subscriptions(hub, sealer),
             files=GatewayFiles(hub, sealer),
             desired_state=DesiredState(hub),
+            losses=Losses(hub),
             acknowledgements=Acknowledgements(hub),
         )
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from gatecast.controlplane.losses import count_own
 from gatecast.controlplane.rows import instant
 from gatecast.controlplane.sealing import Sealer
 from gatecast.events import Event
@@ -77,9 +78,13 @@ class Subscriptions:
     async def publish(self, event: Event) -> Receipt:
         """Publish an event and keep what it says, in one transaction; one that was published before changes nothing."""
         async with self._database.transaction() as transaction:
+            # What is kept is read by the gateway when it connects: it is never lost for good.
+            await count_own(transaction, [event])
             [receipt] = await self._hub.append([event], transaction)
             if receipt.created:
                 await self._record(transaction, event)
+            else:
+                await count_own(transaction, [event], by=-1)
         return receipt
 
     async def plans(self, gateway_id: str) -> list[SubscriptionRecord]:

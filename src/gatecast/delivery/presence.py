@@ -49,6 +49,8 @@ class PodPresence:
         self._renew_due_at = 0.0
         self._lease = asyncio.Lock()
         self._ended = False
+        #: Why the lease could not be renewed the last time, or None when it was.
+        self.problem: str | None = None
         #: Set once the pod is known to others, so that connections may be recorded for it.
         self.ready = asyncio.Event()
 
@@ -65,10 +67,11 @@ class PodPresence:
                 await self.obey()
             except StorageError as error:
                 failures += 1
+                self.problem = str(error)
                 _logger.warning("lease-not-renewed", error=str(error), attempt=failures)
                 await asyncio.sleep(self._backoff.pause(failures))
                 continue
-            failures = 0
+            failures, self.problem = 0, None
             await self._signal.wait(min(self._poll_interval, _OBEY_INTERVAL))
 
     async def obey(self) -> None:

@@ -24,9 +24,6 @@ class CloseCode:
 
 
 NORMAL = CloseCode(number=1000, reason="closed", reconnect=True, meaning="the connection was ended in order")
-GOING_AWAY = CloseCode(
-    number=1001, reason="going-away", reconnect=True, meaning="the pod goes away for good; another one serves"
-)
 TOO_BIG = CloseCode(number=1009, reason="too-big", reconnect=True, meaning="a frame was larger than 64 KiB")
 INTERNAL = CloseCode(number=1011, reason="internal-error", reconnect=True, meaning="the pod failed; another one serves")
 RESTARTING = CloseCode(
@@ -42,9 +39,6 @@ SILENT = CloseCode(number=4008, reason="silent", reconnect=True, meaning="no Pon
 SUPERSEDED = CloseCode(
     number=4009, reason="superseded", reconnect=False, meaning="a newer connection of this gateway took its place"
 )
-SLOW_CONSUMER = CloseCode(
-    number=4013, reason="slow-consumer", reconnect=True, meaning="the gateway did not read or confirm in time"
-)
 RATE_EXCEEDED = CloseCode(
     number=4029, reason="rate-exceeded", reconnect=True, meaning="the gateway sent far more useless frames than it may"
 )
@@ -52,7 +46,6 @@ RATE_EXCEEDED = CloseCode(
 #: Every code that Gatecast sends, by number.
 CLOSE_CODES = (
     NORMAL,
-    GOING_AWAY,
     TOO_BIG,
     INTERNAL,
     RESTARTING,
@@ -60,7 +53,6 @@ CLOSE_CODES = (
     GATEWAY_DELETED,
     SILENT,
     SUPERSEDED,
-    SLOW_CONSUMER,
     RATE_EXCEEDED,
 )
 

@@ -67,21 +67,30 @@ class DeploymentObserver(Observer):
     async def look_after(self, resynchronized: Callable[[], Awaitable[None]]) -> None:
         """Publish what the gateway needs beyond the events that wait for it, until cancelled, or for a few minutes.
 
-        `resynchronized` is awaited once a gateway whose position was lost has been told everything. Until then it
-        counts as having to resynchronize, and a connection that breaks before is no harm.
+        `resynchronized` is awaited once a gateway whose position was lost has been told everything that the control
+        plane knows. Until then it counts as having to resynchronize, and a connection that breaks before is no harm.
+        Where others published to it as well, it goes on to count so, until an operator says otherwise.
         """
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._bring_up_to_date(resynchronized))
             tasks.create_task(self._watch_keys())
 
     async def _bring_up_to_date(self, resynchronized: Callable[[], Awaitable[None]]) -> None:
-        ids, desired_state = (self._identity.organization, self._identity.gateway_id), self._resources.desired_state
         with suppress(NotFound, UnknownGateway):
             if self._start.lost is None:
                 await self._publish_unanswered()
             else:
-                await _persistently(lambda: desired_state.publish_all(*ids))
+                await self._make_good(self._start.lost)
                 await _persistently(resynchronized)
+
+    async def _make_good(self, lost: str) -> None:
+        """Publish everything that the control plane can, and keep in mind when that was not everything."""
+        gateway_id = self._identity.gateway_id
+        await _persistently(lambda: self._resources.desired_state.publish_all(self._identity.organization, gateway_id))
+        if await _persistently(lambda: self._resources.losses.note(gateway_id, lost)):
+            _logger.error(
+                "resync-needed", gateway=gateway_id, reason=lost, because="events of others were lost as well"
+            )
 
     async def _publish_unanswered(self) -> None:
         """Now, and once more when what waits for the gateway is handled: it may have been stale for it."""

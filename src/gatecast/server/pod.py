@@ -27,6 +27,7 @@ from gatecast.server.oidc import OidcIssuer
 from gatecast.server.tls import gateway_tls
 from gatecast.settings import Settings, variable
 from gatecast.telemetry import get_logger, metrics
+from gatecast.wakeup.background import reason_of_end
 
 #: Packages with the control plane's own tables.
 MIGRATIONS = ("gatecast.controlplane.migrations",)
@@ -95,6 +96,11 @@ class Pod:
             found.append("shutting down")
         if self.hub.delivery.failure is not None:
             found.append(f"a background task died: {type(self.hub.delivery.failure).__name__}")
+        delivery = self.hub.delivery
+        if delivery.reader.problem is not None:
+            found.append(f"the log cannot be read: {delivery.reader.problem}")
+        if delivery.presence.problem is not None:
+            found.append(f"the lease cannot be renewed: {delivery.presence.problem}")
         try:
             async with asyncio.timeout(_PING_TIME_LIMIT):
                 await self.hub.storage.database.ping()
@@ -111,6 +117,7 @@ class Pod:
         try:
             yield
         finally:
+            storing.remove_done_callback(self._note_end)
             storing.cancel()
             await asyncio.wait({storing})
             with suppress(StorageError, TimeoutError):
@@ -118,9 +125,10 @@ class Pod:
                     await acknowledgements.flush()
 
     def _note_end(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (failure := task.exception()) is not None:
-            _logger.error("background-task-died", task=task.get_name(), exc_info=failure)
-            self.hub.delivery.fail(failure)
+        """A part that should run on has ended: the pod stops, and says why."""
+        failure = reason_of_end(task)
+        _logger.error("background-task-died", task=task.get_name(), exc_info=failure)
+        self.hub.delivery.fail(failure)
 
     # --- listeners ----------------------------------------------------------------------------------------------
 
@@ -167,6 +175,7 @@ class Pod:
         )
         server = _ApiServer(config)
         serving = asyncio.create_task(server.serve(sockets=[listening]), name="api-listener")
+        serving.add_done_callback(self._note_end)
         self.api_url = f"http://{_host_and_port(listening)}"
         try:
             # Nobody learns where it is before it takes connections there.
@@ -175,8 +184,10 @@ class Pod:
         finally:
             # Requests that are running are finished; new ones are refused, and streams end.
             context.stopping.set()
+            serving.remove_done_callback(self._note_end)
             server.should_exit = True
-            await serving
+            # Waited for and not awaited: if it died, that is known by now, and the rest is stopped in order.
+            await asyncio.wait([serving])
 
     # --- stopping -----------------------------------------------------------------------------------------------
 

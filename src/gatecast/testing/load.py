@@ -80,13 +80,21 @@ def check_delivery(received: Sequence[tuple[int, str]], accepted: Mapping[int, s
     """Fail unless offsets 1, 2, 3 … arrived, each with its own event, with no repeats but after a new connection.
 
     `received` are offsets and event ids in the order of arrival over so many `connections`.
+
+    Raises:
+        AssertionError: something is wrong, and what; also under `python -O`.
     """
-    assert sorted(accepted) == list(range(1, len(accepted) + 1)), "offsets have no gaps"
+    _expect(sorted(accepted) == list(range(1, len(accepted) + 1)), "accepted offsets have gaps")
     newest, repeats, previous = 0, 0, 0
     for offset, event_id in received:
-        assert offset <= newest + 1, f"{offset} came behind {newest}: something is missing"
+        _expect(offset <= newest + 1, f"{offset} came behind {newest}: something is missing")
         repeats += offset != previous + 1
-        assert accepted.get(offset) == event_id, f"offset {offset} is another event"
+        _expect(accepted.get(offset) == event_id, f"offset {offset} is another event")
         newest, previous = max(newest, offset), offset
-    assert newest == len(accepted), f"{len(accepted)} events were accepted, {newest} arrived"
-    assert repeats < max(1, connections), f"{repeats} rewinds on {connections} connections"
+    _expect(newest == len(accepted), f"{len(accepted)} events were accepted, {newest} arrived")
+    _expect(repeats < max(1, connections), f"{repeats} rewinds on {connections} connections")
+
+
+def _expect(held: bool, otherwise: str) -> None:  # noqa: FBT001 - reads as a sentence
+    if not held:
+        raise AssertionError(otherwise)

@@ -44,6 +44,8 @@ class TcpProxy:
         self._links: set[_Link] = set()
         self._healed = asyncio.Event()
         self._server: asyncio.Server | None = None
+        #: How many connections were made to it so far.
+        self.accepted = 0
         #: Where it listens.
         self.host = "127.0.0.1"
         self.port = 0
@@ -115,6 +117,7 @@ class TcpProxy:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = _Link(writer)
+        self.accepted += 1
         self._links.add(link)
         link.task = asyncio.create_task(self._serve(link, reader), name="tcp-proxy-link")
         link.task.add_done_callback(lambda _: self._links.discard(link))

@@ -30,6 +30,9 @@ EVERYTHING = Hint(None)
 #: Called with every hint, in the event loop's thread; must not block or raise.
 Listener: TypeAlias = Callable[[Hint], None]
 
+#: Told once why a background task has died; must not block or raise.
+FailureListener: TypeAlias = Callable[[BaseException], None]
+
 
 class Wakeup(Protocol):
     """Carries hints between the pods that share a database. Opened with `async with`."""
@@ -46,3 +49,10 @@ class Wakeup(Protocol):
 
     async def __aenter__(self) -> Self: ...
     async def __aexit__(self, *exception: object) -> None: ...
+
+
+class SupervisedWakeup(Wakeup, Protocol):
+    """A wake-up that listens in a task of its own, which somebody must watch over."""
+
+    def on_failure(self, told: FailureListener) -> None:
+        """Tell it when listening has died for good, also when it has by now. No outage does that: it is a mistake."""

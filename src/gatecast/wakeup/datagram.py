@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Self
 
 from gatecast.telemetry import get_logger
-from gatecast.wakeup.contract import EVERYTHING, Hint, Listener
+from gatecast.wakeup.background import BackgroundTask
+from gatecast.wakeup.contract import EVERYTHING, FailureListener, Hint, Listener
 from gatecast.wakeup.file_watch import FileWatch
 from gatecast.wakeup.mailbox import Mailbox, directory_of
 
@@ -27,12 +27,16 @@ class DatagramWakeup:
     def __init__(self, database: Path, *, watch_interval: float = _WATCH_INTERVAL) -> None:
         self._mailbox = Mailbox(directory_of(database), self._receive)
         self._watch = FileWatch(database, lambda: self._receive(EVERYTHING), interval=watch_interval)
-        self._watching: asyncio.Task[None] | None = None
+        self._watching = BackgroundTask()
         self._listener: Listener = _ignore
 
     def listen(self, listener: Listener) -> None:
         """Call this listener with every hint from now on."""
         self._listener = listener
+
+    def on_failure(self, told: FailureListener) -> None:
+        """Tell it when the watch on the file has died for good."""
+        self._watching.on_failure(told)
 
     def send(self, hint: Hint) -> None:
         """Hint to every pod on this file, this one included."""
@@ -49,15 +53,12 @@ class DatagramWakeup:
         except OSError as error:
             # Only hints: without them the watch on the file is enough.
             _logger.warning("datagrams-unavailable", error=str(error))
-        self._watching = asyncio.create_task(self._watch.run(), name="wakeup-file-watch")
+        self._watching.start(self._watch.run(), name="wakeup-file-watch")
         return self
 
     async def __aexit__(self, *exception: object) -> None:
         self._mailbox.close()
-        if self._watching is not None:
-            self._watching.cancel()
-            # Waited for and not awaited: a cancellation that comes out of here is then our own.
-            await asyncio.wait([self._watching])
+        await self._watching.stop()
         self._watch.working = False
 
     def _receive(self, hint: Hint) -> None:

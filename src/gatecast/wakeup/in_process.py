@@ -7,7 +7,7 @@ import threading
 from contextlib import suppress
 from typing import Self
 
-from gatecast.wakeup.contract import EVERYTHING, Hint, Listener
+from gatecast.wakeup.contract import EVERYTHING, FailureListener, Hint, Listener
 
 #: Hints that wait for their listener are joined into one; past this many gateways it says EVERYTHING.
 _MOST_GATEWAYS = 1_000
@@ -53,6 +53,9 @@ class InProcessWakeup:
     def listen(self, listener: Listener) -> None:
         """Call this listener with every hint from now on."""
         self._listener = listener
+
+    def on_failure(self, told: FailureListener) -> None:
+        """Nothing runs here that could die."""
 
     def send(self, hint: Hint) -> None:
         """Hint to every hub on the bus, this one included."""

@@ -10,7 +10,8 @@ import asyncpg
 
 from gatecast.telemetry import get_logger
 from gatecast.waiting import Backoff, Signal
-from gatecast.wakeup.contract import EVERYTHING, Hint, Listener
+from gatecast.wakeup.background import BackgroundTask
+from gatecast.wakeup.contract import EVERYTHING, FailureListener, Hint, Listener
 
 _CHANNEL = "gatecast"
 
@@ -35,11 +36,15 @@ class PostgresWakeup:
         self._listener: Listener = _ignore
         self._connection: asyncpg.Connection[Any] | None = None
         self._lost = Signal()
-        self._task: asyncio.Task[None] | None = None
+        self._task = BackgroundTask()
 
     def listen(self, listener: Listener) -> None:
         """Call this listener with every hint from now on."""
         self._listener = listener
+
+    def on_failure(self, told: FailureListener) -> None:
+        """Tell it when listening has died for good, which no outage causes."""
+        self._task.on_failure(told)
 
     def send(self, hint: Hint) -> None:
         """Nothing to do: PostgreSQL notifies when the publishing transaction commits."""
@@ -50,14 +55,11 @@ class PostgresWakeup:
         return self._connection is not None and not self._connection.is_closed()
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run(), name="wakeup-postgres")
+        self._task.start(self._run(), name="wakeup-postgres")
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            # Waited for and not awaited: a cancellation that comes out of here is then our own.
-            await asyncio.wait([self._task])
+        await self._task.stop()
 
     async def _run(self) -> None:
         attempt = 0

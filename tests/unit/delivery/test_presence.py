@@ -170,3 +170,16 @@ def test_s24_what_a_killed_pod_of_the_same_name_left_is_removed_once() -> None:
             assert pod.dismissed == []
 
     _run(run())
+
+
+def test_a_lease_that_cannot_be_renewed_is_a_problem_until_it_can() -> None:
+    async def run() -> None:
+        async with _Pod.running() as pod:
+            problems = []
+            for away in (False, True, False):
+                pod.storage.away = away
+                await asyncio.sleep(10)
+                problems.append(pod.presence.problem)
+            assert problems == [None, str(StorageUnavailable("away")), None]
+
+    _run(run())

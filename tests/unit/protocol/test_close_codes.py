@@ -31,7 +31,7 @@ def test_numbers_and_reasons_are_unique_and_sorted() -> None:
 def test_every_code_can_stand_in_a_close_frame() -> None:
     """Private numbers are 4000 to 4999, and a reason has at most 123 bytes."""
     for code in CLOSE_CODES:
-        assert code.number in {1000, 1001, 1009, 1011, 1012} or 4000 <= code.number <= 4999
+        assert code.number in {1000, 1009, 1011, 1012} or 4000 <= code.number <= 4999
         assert 0 < len(code.reason.encode()) <= 123
 
 

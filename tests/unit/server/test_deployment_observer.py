@@ -26,8 +26,11 @@ START = Position(UUID(int=7), 5)
 class _Resources:
     """Notes what is asked of it; each kind of work fails as often as it is told, because the database is away."""
 
-    def __init__(self, *, failures: int = 0, ends: Sequence[int | None] = (None,)) -> None:
-        self.desired_state = self.acknowledgements = self.keys = self
+    def __init__(
+        self, *, failures: int = 0, ends: Sequence[int | None] = (None,), others_published: bool = False
+    ) -> None:
+        self.desired_state = self.acknowledgements = self.keys = self.losses = self
+        self._others_published = others_published
         self.calls: list[str] = []
         self.looks: list[tuple[str, str, int]] = []
         self.ended: list[tuple[str, str]] = []
@@ -41,6 +44,10 @@ class _Resources:
     async def publish_unanswered(self, organization: str, gateway_id: str, confirmed: int) -> int | None:
         self._call(f"unanswered {organization} {gateway_id} {confirmed}", 0)
         return next(self._ends)
+
+    async def note(self, gateway_id: str, reason: str) -> bool:
+        self._call(f"note {gateway_id} {reason}", 0)
+        return self._others_published
 
     async def flush(self) -> None:
         self._call("flush", 0)
@@ -88,7 +95,14 @@ async def test_keys_are_looked_at_twice_while_an_unmodified_gateway_is_connected
 async def test_a_gateway_whose_position_was_lost_is_told_everything_before_that_counts_as_done() -> None:
     resources = _Resources(failures=2)
     await observer(resources, lost="retention").look_after(resources.resynchronized)
-    assert resources.calls == ["all acme edge"] * 3 + ["resynchronized"]
+    assert resources.calls == ["all acme edge"] * 3 + ["note edge retention", "resynchronized"]
+
+
+async def test_what_others_published_is_noted_as_lost_before_the_position_counts_as_made_good() -> None:
+    """In the other order a pod that dies in between would leave a gateway that counts as current and is not."""
+    resources = _Resources(others_published=True)
+    await observer(resources, lost="epoch").look_after(resources.resynchronized)
+    assert resources.calls == ["all acme edge", "note edge epoch", "resynchronized"]
 
 
 async def test_what_was_told_is_not_told_again_because_noting_it_failed() -> None:
@@ -101,7 +115,7 @@ async def test_what_was_told_is_not_told_again_because_noting_it_failed() -> Non
             raise StorageUnavailable("away")
 
     await observer(resources, lost="epoch").look_after(note)
-    assert (resources.calls, len(noted)) == (["all acme edge"], 2)
+    assert (resources.calls, len(noted)) == (["all acme edge", "note edge epoch"], 2)
 
 
 async def test_what_is_unanswered_is_looked_for_again_once_the_backlog_is_handled() -> None:

@@ -13,7 +13,8 @@ import typer
 from gatecast.cli.databases import temporary_database
 from gatecast.cli.output import JsonFlag, print_json, screen
 from gatecast.cli.remote import DEFAULT_URL, TokenOption
-from gatecast.cli.verify.checks import Finding, Installation, verify_installation
+from gatecast.cli.verify.checks import Installation, verify_installation
+from gatecast.cli.verify.findings import Finding
 from gatecast.cli.verify.report import as_html, print_findings
 from gatecast.testing.pods import Pods, RunningPod
 

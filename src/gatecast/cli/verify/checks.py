@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
 from gatecast.cli.remote import Remote, RequestRefused, remote
+from gatecast.cli.verify.findings import Finding, Findings, expect
+from gatecast.cli.verify.safety import Door, check_revocation
+from gatecast.cli.verify.temporary import LeftBehind, TemporaryGateways
 from gatecast.client import EventPublisher, GatewayClient
-from gatecast.errors import GatecastError, PositionLost, Unauthenticated
+from gatecast.errors import GatecastError, PositionLost
 from gatecast.events import MAX_PAYLOAD_BYTES, Position
 from gatecast.testing.deployment import address_of
 from gatecast.testing.eventually import eventually
@@ -29,9 +31,6 @@ _FEW = 10
 
 #: A pod that does not answer is not insisted on: the next one gets the same event id.
 _EAGER = Backoff(first=0.01, longest=0.05)
-
-#: How long closing a revoked connection may take here. The promise is one second; a busy machine needs more.
-_REVOCATION_LIMIT = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,53 +49,30 @@ class Installation:
     end: Callable[[], Coroutine[Any, Any, int]] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One promise, and whether it held."""
-
-    promise: str
-    held: bool
-    detail: str
-    #: Seconds after the beginning, and how long it took.
-    began: float
-    seconds: float
-
-    def as_json(self) -> dict[str, Any]:
-        """The finding as JSON."""
-        return asdict(self)
-
-
 @dataclass(slots=True)
 class _Gateway:
     id: str
     token: str
-    token_id: str
     balancer: TcpProxy
     recorder: RecordingGateway
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Run:
     """One verification: what it made, and what it found."""
 
     installation: Installation
-    server: Remote
-    publishers: list[EventPublisher]
-    recorders: AsyncExitStack
+    servers: Sequence[Remote]
+    publishers: Sequence[EventPublisher]
+    temporary: TemporaryGateways
+    findings: Findings
+    recorders: AsyncExitStack = field(default_factory=AsyncExitStack)
     gateways: list[_Gateway] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    began: float = field(default_factory=time.monotonic)
 
-    async def check(self, promise: str, work: Callable[[], Awaitable[str]]) -> None:
-        """Do the work, and note whether the promise held."""
-        start = time.monotonic()
-        try:
-            async with asyncio.timeout(4 * _PATIENCE):
-                detail, held = await work(), True
-        except (AssertionError, GatecastError, TimeoutError, OSError) as broken:
-            detail, held = str(broken) or type(broken).__name__, False
-        took = time.monotonic() - start
-        self.findings.append(Finding(promise=promise, held=held, detail=detail, began=start - self.began, seconds=took))
+    @property
+    def server(self) -> Remote:
+        """The pod that is neither killed nor ended."""
+        return self.servers[0]
 
 
 async def verify_installation(installation: Installation, *, gateways: int, events: int) -> list[Finding]:
@@ -106,54 +82,71 @@ async def verify_installation(installation: Installation, *, gateways: int, even
         RequestRefused: the installation cannot be used at all: wrong address or token.
     """
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(remote(installation.apis[0], installation.token))
-        publishers = [
-            await stack.enter_async_context(EventPublisher(api, installation.token, backoff=_EAGER))
-            for api in installation.apis
-        ]
-        recorders = await stack.enter_async_context(AsyncExitStack())
-        run = _Run(installation, server, publishers, recorders)
+        apis, token = installation.apis, installation.token
+        servers = [await stack.enter_async_context(remote(api, token)) for api in apis]
+        publishers = [await stack.enter_async_context(EventPublisher(api, token, backoff=_EAGER)) for api in apis]
+        run = _Run(
+            installation=installation,
+            servers=servers,
+            publishers=publishers,
+            temporary=TemporaryGateways(servers),
+            findings=Findings(time_limit=4 * _PATIENCE),
+        )
         try:
-            for number in range(gateways):
-                run.gateways.append(await _make_gateway(stack, run, number))
+            await _make_gateways(stack, run, gateways)
             await _verify(run, events)
-        finally:
-            await recorders.aclose()
-            await _delete(run)
-        return run.findings
+        except RequestRefused as refusal:
+            if left := await _clean_up(run):
+                raise LeftBehind(refusal.status, refusal.title, f"{refusal}; not deleted: {', '.join(left)}") from None
+            raise
+        except BaseException:
+            await _clean_up(run)
+            raise
+        if left := await _clean_up(run):
+            await run.findings.check("clean-up: nothing is left behind", lambda: _complain(left))
+        return run.findings.items
 
 
-async def _make_gateway(stack: AsyncExitStack, run: _Run, number: int) -> _Gateway:
-    """A temporary gateway, connected through a proxy that can move it to another pod."""
-    made = await run.server.request("POST", "/api/v1/gateways", body={"name": f"verify-{uuid4()}"})
-    token = await run.server.request("POST", f"/api/v1/gateways/{made['id']}/tokens")
-    listener = run.installation.gateways[number % len(run.installation.gateways)]
-    balancer = await stack.enter_async_context(TcpProxy(address_of(listener)))
-    scheme = listener.partition("://")[0]
-    recorder = RecordingGateway(f"{scheme}://{balancer.address}", token["token"])
-    await run.recorders.enter_async_context(recorder)
-    return _Gateway(made["id"], token["token"], token["id"], balancer, recorder)
+async def _clean_up(run: _Run) -> list[str]:
+    """Delete what was made; return what could not be."""
+    # What became of the recorders was reported when they were closed.
+    with suppress(GatecastError):
+        await run.recorders.aclose()
+    return await run.temporary.delete()
 
 
-async def _delete(run: _Run) -> None:
-    for gateway in run.gateways:
-        await run.server.request("DELETE", f"/api/v1/gateways/{gateway.id}")
+async def _complain(left: Sequence[str]) -> str:
+    raise AssertionError(f"not deleted: {', '.join(left)}")
+
+
+async def _make_gateways(stack: AsyncExitStack, run: _Run, count: int) -> None:
+    """Temporary gateways, each connected through a proxy that can move it to another pod."""
+    listeners = run.installation.gateways
+    for number in range(count):
+        access = await run.temporary.make()
+        listener = listeners[number % len(listeners)]
+        balancer = await stack.enter_async_context(TcpProxy(address_of(listener)))
+        recorder = RecordingGateway(f"{listener.partition('://')[0]}://{balancer.address}", access.token)
+        await run.recorders.enter_async_context(recorder)
+        run.gateways.append(_Gateway(access.id, access.token, balancer, recorder))
 
 
 async def _verify(run: _Run, events: int) -> None:
     load = Load(run.publishers, [gateway.id for gateway in run.gateways])
-    await run.check("P1 durable: every publish is answered", lambda: _publish_while_things_break(run, load, events))
-    await run.check("P7 isolated: who hears nothing delays nobody", lambda: _deafen(run, load))
+    check = run.findings.check
+    await check("P1 durable: every publish is answered", lambda: _publish_while_things_break(run, load, events))
+    await check("P7 isolated: who hears nothing delays nobody", lambda: _deafen(run, load))
+    # Before a pod ends, so that there is another pod to revoke it through.
+    await check("P9 safe: a revoked token closes its connection", lambda: _revoke(run))
     if (end := run.installation.end) is not None:
-        await run.check("P10 survivable: a pod that ends loses nothing", lambda: _end_pod(run, load, end))
-    await run.check("P2 P3 P5 ordered, complete, resumed", lambda: _everything_arrived(run, load))
-    await run.check("P4 confirmed: positions reach the heads", lambda: _positions(run, load))
-    # What follows closes connections and deletes gateways, which the recorders would take for failures.
-    await run.recorders.aclose()
-    await run.check("P1 a repeated event id is stored once", lambda: _repeat(run))
-    await run.check("P1 what cannot be stored is refused", lambda: _refuse(run))
-    await run.check("P6 honest: a foreign position is not continued", lambda: _foreign_position(run))
-    await run.check("P9 safe: a revoked token closes its connection", lambda: _revoke(run))
+        await check("P10 survivable: a pod that ends loses nothing", lambda: _end_pod(run, load, end))
+    await check("P2 P3 P5 ordered, complete, resumed", lambda: _everything_arrived(run, load))
+    await check("P4 confirmed: positions reach the heads", lambda: _positions(run, load))
+    # What follows makes the recorders' positions move without them.
+    await check("P6 honest: nobody was told that something is missing", lambda: _leave(run))
+    await check("P1 a repeated event id is stored once", lambda: _repeat(run))
+    await check("P1 what cannot be stored is refused", lambda: _refuse(run))
+    await check("P6 honest: a foreign position is not continued", lambda: _foreign_position(run))
 
 
 async def _publish_while_things_break(run: _Run, load: Load, events: int) -> str:
@@ -206,7 +199,7 @@ async def _end_pod(run: _Run, load: Load, end: Callable[[], Coroutine[Any, Any, 
         for gateway in run.gateways:
             gateway.balancer.retarget(first)
     status = ended.result()
-    assert status == 0, f"the pod ended with status {status}"  # noqa: S101
+    expect(status == 0, f"the pod ended with status {status}")
     for gateway in run.gateways:
         await gateway.recorder.until(len(load.accepted[gateway.id]), within=_PATIENCE)
     return "every accepted event arrived, and the pod ended by itself"
@@ -216,7 +209,7 @@ async def _everything_arrived(run: _Run, load: Load) -> str:
     for gateway in run.gateways:
         accepted = load.accepted[gateway.id]
         await gateway.recorder.until(len(accepted), within=_PATIENCE)
-        check_delivery(gateway.recorder.received, accepted, connections=len(accepted))
+        check_delivery(gateway.recorder.received, accepted, connections=gateway.balancer.accepted)
     return f"each of {len(run.gateways)} gateways got offsets 1, 2, 3 … to the end, each with its own event"
 
 
@@ -238,7 +231,7 @@ async def _repeat(run: _Run) -> str:
     body = {"type": "verify", "action": "UPDATE", "entityType": "verify", "entityId": "1", "eventId": str(uuid4())}
     path = f"/api/v1/gateways/{run.gateways[0].id}/events"
     first, second = [await run.server.request("POST", path, body=body) for _ in range(2)]
-    assert first["offset"] == second["offset"], f"stored at {first['offset']} and again at {second['offset']}"  # noqa: S101
+    expect(first["offset"] == second["offset"], f"stored at {first['offset']} and again at {second['offset']}")
     return f"both answers say offset {first['offset']}"
 
 
@@ -249,7 +242,7 @@ async def _refuse(run: _Run) -> str:
         await _status(run, f"/api/v1/gateways/{run.gateways[0].id}/events", too_large),
         await _status(run, f"/api/v1/gateways/{uuid4()}/events", body),
     ]
-    assert statuses == [413, 404], f"answered {statuses}, not 413 and 404"  # noqa: S101
+    expect(statuses == [413, 404], f"answered {statuses}, not 413 and 404")
     return "too large: 413; unknown gateway: 404"
 
 
@@ -274,19 +267,15 @@ async def _foreign_position(run: _Run) -> str:
 
 
 async def _revoke(run: _Run) -> str:
-    gateway = run.gateways[-1]
-    async with GatewayClient(run.installation.gateways[0], gateway.token, replica="verify", ssl=False) as client:
-        events = client.events()
-        await eventually(lambda: _as_awaitable(value=client.connected), within=_PATIENCE)
-        revoked_at = time.monotonic()
-        await run.server.request("DELETE", f"/api/v1/gateways/{gateway.id}/tokens/{gateway.token_id}")
-        try:
-            async with asyncio.timeout(_REVOCATION_LIMIT):
-                while True:
-                    await client.acknowledge(await anext(events))
-        except (GatecastError, Unauthenticated):
-            return f"closed after {(time.monotonic() - revoked_at) * 1000:.0f} ms, and not admitted again"
+    installation = run.installation
+    doors = [
+        Door(server=server, gateways=gateways)
+        for server, gateways in zip(run.servers, installation.gateways, strict=False)
+    ]
+    return await check_revocation(doors, await run.temporary.make())
 
 
-async def _as_awaitable(*, value: bool) -> bool:
-    return value
+async def _leave(run: _Run) -> str:
+    """Every recorder goes; one that was ended by the installation says so."""
+    await run.recorders.aclose()
+    return f"{len(run.gateways)} gateways were served to the end"

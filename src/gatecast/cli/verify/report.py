@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from gatecast.cli.output import print_table, screen
-from gatecast.cli.verify.checks import Finding
+from gatecast.cli.verify.findings import Finding
 
 
 def print_findings(findings: Sequence[Finding]) -> None:

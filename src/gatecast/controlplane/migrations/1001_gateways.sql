@@ -16,6 +16,10 @@ CREATE TABLE gatecast_gateways (
     connection_policy text NOT NULL,
     properties        text NOT NULL,
     manifest          text,
+    -- How many events of its log the control plane can publish again; a longer log holds those of others as well.
+    own_events        bigint NOT NULL DEFAULT 0,
+    -- Why events of others were lost (retention, epoch, ahead); empty: they were not, or somebody has made it good.
+    unrestored        text NOT NULL DEFAULT '',
     version           bigint NOT NULL,
     created_at        timestamptz NOT NULL,
     updated_at        timestamptz NOT NULL,

@@ -30,7 +30,7 @@ from gatecast.server.admin_api.models import (
 )
 from gatecast.server.admin_api.paths import After, GatewayId, IfMatch, Limit, TokenId, etag_of, version_in
 from gatecast.server.admin_api.views import gateway_summary
-from gatecast.server.admin_api.why import explain, why_unanswered
+from gatecast.server.admin_api.why import explain, why_unanswered, why_unrestored
 from gatecast.storage.contract import GatewayStatus, ReadRequest
 
 router = APIRouter(prefix="/api/v1/gateways", tags=["gateways"])
@@ -100,8 +100,10 @@ async def delete_gateway(
 @router.get("/{gateway_id}/why")
 async def explain_gateway(gateway_id: GatewayId, context: Context, organization: Organization) -> WhyView:
     """Why a gateway is, or is not, up to date."""
-    await context.gateways.get(organization, gateway_id)
+    gateway = await context.gateways.get(organization, gateway_id)
     status = await status_of(context, gateway_id)
+    if gateway.unrestored and status.resync_reason is None:
+        return why_unrestored(gateway.unrestored)
     view = await explain(context.hub.storage, status)
     if view.code == "current":
         placed = await context.resources.artifacts.on_gateway(gateway_id)
@@ -114,6 +116,7 @@ async def note_resynchronized(gateway_id: GatewayId, context: Context, organizat
     """Say that a gateway that cannot say so itself has the desired state again: it was restarted, or set up anew."""
     await context.gateways.get(organization, gateway_id)
     await context.hub.storage.presence.resynchronized(gateway_id, "")
+    await context.resources.losses.made_good(gateway_id)
 
 
 @router.get("/{gateway_id}/deployments")

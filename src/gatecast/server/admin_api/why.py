@@ -84,6 +84,16 @@ def _why_behind(status: GatewayStatus, lag: int) -> WhyView:
     )
 
 
+def why_unrestored(reason: str) -> WhyView:
+    """What the control plane publishes was told once more, and what others published is missing."""
+    return WhyView(
+        code="resync-needed",
+        cause=f"its position could not be continued ({reason}). What it is to run was published once more; it had got "
+        "other events as well, and those that were lost only their publisher can publish again. When that is done say "
+        "`gatecast gateway resynchronized`",
+    )
+
+
 def why_unanswered(placed: Sequence[Placed], *, now: int) -> WhyView | None:
     """The oldest change that was confirmed and not acknowledged in time; None: there is none."""
     waiting = [each.deployment for each in placed if each.deployment.state in WAITING]

@@ -113,17 +113,15 @@ class PostgresPresence:
         await self._database.fetch(QUERIES["resynchronized"], gateway_id, replica)
 
     async def status(self, gateway_ids: Sequence[str]) -> dict[str, GatewayStatus]:
-        """The delivery status of each registered gateway among these."""
-        ids = list(gateway_ids)
-        # Connections first: one that opens in between may be missing, but never stands beside an older position.
-        connections: defaultdict[str, list[Row]] = defaultdict(list)
-        for row in await self._database.fetch(QUERIES["live_connections"], ids):
-            connections[row["gateway_id"]].append(row)
-        rows = await self._database.fetch(QUERIES["status"], ids)
-        return {row["gateway_id"]: _status(row, connections[row["gateway_id"]]) for row in rows}
+        """The delivery status of each registered gateway among these, in one instant."""
+        rows: defaultdict[str, list[Row]] = defaultdict(list)
+        for row in await self._database.fetch(QUERIES["status"], list(gateway_ids)):
+            rows[row["gateway_id"]].append(row)
+        return {gateway_id: _status(of_gateway) for gateway_id, of_gateway in rows.items()}
 
 
-def _status(row: Row, connections: Sequence[Row]) -> GatewayStatus:
+def _status(rows: Sequence[Row]) -> GatewayStatus:
+    row = rows[0]
     return GatewayStatus(
         gateway_id=row["gateway_id"],
         epoch=row["epoch"],
@@ -134,7 +132,7 @@ def _status(row: Row, connections: Sequence[Row]) -> GatewayStatus:
         lag_seconds=max(0.0, row["lag_seconds"] or 0.0),
         last_seen_at=row["updated_at"],
         resync_reason=row["resync_reason"],
-        connections=[_live(connection) for connection in connections],
+        connections=[_live(each) for each in rows if each["connection_id"] is not None],
     )
 
 
@@ -146,6 +144,6 @@ def _live(row: Row) -> LiveConnection:
         protocol=row["protocol"],
         remote=row["remote"],
         connected_at=row["connected_at"],
-        sent=row["sent"],
-        confirmed=row["confirmed"],
+        sent=row["connection_sent"],
+        confirmed=row["connection_confirmed"],
     )

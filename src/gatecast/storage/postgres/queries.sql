@@ -57,9 +57,7 @@ SELECT gatecast.trim_events($1, $2, $3, $4) AS removed
 UPDATE gatecast.epoch SET current = gen_random_uuid(), begun_at = now() WHERE current = $1
 
 -- name: forget_connections
--- Every connection of the old history is ended and comes again. A restore may even have brought back connections that
--- ended long ago, whose pods live: they would hold positions back for ever.
-DELETE FROM gatecast.connections
+SELECT gatecast.forget_connections()
 
 -- name: epoch
 SELECT current FROM gatecast.epoch
@@ -93,9 +91,12 @@ SELECT gatecast.dismiss_token($1) AS dismissed
 UPDATE gatecast.cursors SET resync_reason = NULL, updated_at = now() WHERE gateway_id = $1 AND replica = $2
 
 -- name: status
+-- One row for each live connection, and one for a gateway without: in one statement, because it is one instant.
 SELECT s.gateway_id, e.current AS epoch, s.head, s.trimmed_through, coalesce(p.sent, 0) AS sent,
        coalesce(p.confirmed, 0) AS confirmed, p.resync_reason, p.updated_at,
-       extract(epoch FROM clock_timestamp() - o.recorded_at)::float8 AS lag_seconds
+       extract(epoch FROM clock_timestamp() - o.recorded_at)::float8 AS lag_seconds,
+       l.connection_id, l.pod_id, l.replica, l.protocol, l.remote, l.connected_at, l.sent AS connection_sent,
+       l.confirmed AS connection_confirmed
 FROM gatecast.gateway_streams s CROSS JOIN gatecast.epoch e
      LEFT JOIN LATERAL (
          SELECT max(c.sent) FILTER (WHERE c.epoch = e.current) AS sent,
@@ -107,12 +108,11 @@ FROM gatecast.gateway_streams s CROSS JOIN gatecast.epoch e
          SELECT i.recorded_at FROM gatecast.events i
          WHERE i.log_id = s.log_id AND i."offset" > coalesce(p.confirmed, 0)
          ORDER BY i."offset" LIMIT 1) o ON true
+     LEFT JOIN LATERAL (
+         SELECT n.* FROM gatecast.connections n JOIN gatecast.pods d USING (pod_id)
+         WHERE n.gateway_id = s.gateway_id AND d.lease_until > now() AND n.dismissal IS NULL) l ON true
 WHERE s.gateway_id = ANY ($1)
-
--- name: live_connections
-SELECT c.* FROM gatecast.connections c JOIN gatecast.pods p USING (pod_id)
-WHERE c.gateway_id = ANY ($1) AND p.lease_until > now() AND c.dismissal IS NULL
-ORDER BY c.connected_at, c.connection_id
+ORDER BY s.gateway_id, l.connected_at, l.connection_id
 
 -- name: record_outcomes
 -- The key-share lock makes a concurrent deletion of a gateway wait, or makes us find it gone: nobody would remove what

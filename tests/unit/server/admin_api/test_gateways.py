@@ -417,3 +417,20 @@ async def test_a_gateway_that_cannot_say_so_is_called_resynchronized(
         assert (await client.get(path)).json()["resyncReason"] == "retention"
         assert (await client.post(f"{path}/resynchronized")).status_code == 204
         assert (await client.get(f"{path}/why")).json()["code"] == "current"
+
+
+async def test_lost_events_of_others_are_shown_until_somebody_says_that_they_came_again(
+    open_api: OpenApi, new_gateway: NewGateway
+) -> None:
+    async with open_api() as (client, context):
+        gateway_id = await new_gateway(client)
+        await context.hub.append([make_event(gateway_id)])
+        assert await context.resources.losses.note(gateway_id, "epoch")
+        path = f"/api/v1/gateways/{gateway_id}"
+        why = (await client.get(f"{path}/why")).json()
+        assert (why["code"], "only their publisher" in why["cause"]) == ("resync-needed", True)
+        [listed] = (await client.get("/api/v1/gateways")).json()["items"]
+        assert listed["resyncReason"] == (await client.get(path)).json()["resyncReason"] == "epoch"
+        assert (await client.post(f"{path}/resynchronized")).status_code == 204
+        assert (await client.get(path)).json()["resyncReason"] is None
+        assert (await client.get(f"{path}/why")).json()["code"] == "offline"

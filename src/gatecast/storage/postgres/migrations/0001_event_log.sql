@@ -474,6 +474,16 @@ BEGIN
       AND o.dismissal IS NULL AND o.protocol = coalesce(p_protocol, o.protocol);
 END $$;
 
+-- Forget every connection of a history that has ended; they come again. A restore may even have brought back connections
+-- that ended long ago, whose pods live: they would hold positions back for ever.
+CREATE FUNCTION gatecast.forget_connections() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    -- As lock_positions, and in the same order: all of them.
+    PERFORM FROM gatecast.cursors c ORDER BY c.gateway_id, c.replica FOR NO KEY UPDATE;
+    PERFORM FROM gatecast.connections o ORDER BY o.connection_id FOR NO KEY UPDATE;
+    DELETE FROM gatecast.connections;
+END $$;
+
 -- What waited for a decision was removed by a cap: then nobody believes that nothing is missing (promise P6).
 CREATE FUNCTION gatecast.lose_parked(p_gateway_ids text[], p_replicas text[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -486,10 +496,16 @@ END $$;
 CREATE FUNCTION gatecast.dismiss_token(p_token_id text) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     dismissed bigint;
+    gateway_ids text[];
+    replicas text[];
+    connection_ids text[];
 BEGIN
-    PERFORM gatecast.lock_positions(array_agg(o.gateway_id), array_agg(o.replica))
-    FROM gatecast.connections o WHERE o.token_id = p_token_id;
-    UPDATE gatecast.connections SET dismissal = 'token-revoked' WHERE token_id = p_token_id;
+    SELECT array_agg(o.gateway_id), array_agg(o.replica), array_agg(o.connection_id)
+    INTO gateway_ids, replicas, connection_ids FROM gatecast.connections o WHERE o.token_id = p_token_id;
+    PERFORM gatecast.lock_positions(gateway_ids, replicas);
+    -- These and no others: one that came while we waited stands on a position that is not locked here. Whoever opened it
+    -- looks at the token once more behind its record, and finds it revoked.
+    UPDATE gatecast.connections SET dismissal = 'token-revoked' WHERE connection_id = ANY (connection_ids);
     GET DIAGNOSTICS dismissed = ROW_COUNT;
     RETURN dismissed;
 END $$;
@@ -547,9 +563,10 @@ CREATE FUNCTION gatecast.trim_events(
 ) RETURNS bigint LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 DECLARE
+    removable record;
     removed bigint;
-    gateway_ids text[];
-    cuts bigint[];
+    gateway_ids text[] := '{}';
+    cuts bigint[] := '{}';
     losers text[];
     replicas text[];
 BEGIN
@@ -560,24 +577,25 @@ BEGIN
     IF removed > 0 THEN
         RETURN removed;
     END IF;
-    WITH log AS MATERIALIZED (
-        -- What is parked or held is confirmed, and not handled.
-        SELECT s.gateway_id, s.log_id, s.head, s.trimmed_through, least(coalesce(
-            (SELECT min(c.confirmed) FROM gatecast.cursors c, gatecast.epoch e
-             WHERE c.gateway_id = s.gateway_id AND c.epoch = e.current), 0),
-            (SELECT min(o."offset") - 1 FROM gatecast.outcomes o
-             WHERE o.log_id = s.log_id AND o.kind IN ('parked', 'held', 'retried', 'skipped'))) AS confirmed
-        FROM gatecast.gateway_streams s WHERE s.head > s.trimmed_through
-    ), candidate AS MATERIALIZED (
-        SELECT l.* FROM log l CROSS JOIN LATERAL (
-            SELECT e.recorded_at FROM gatecast.events e
-            WHERE e.log_id = l.log_id AND e."offset" > l.trimmed_through ORDER BY e."offset" LIMIT 1) oldest
-        WHERE l.head - l.trimmed_through > p_max_events
-           OR oldest.recorded_at < now() - p_keep_at_most
-           OR (l.confirmed > l.trimmed_through AND oldest.recorded_at < now() - p_keep_confirmed)
-        LIMIT 500
-    ), removable AS MATERIALIZED (
-        SELECT c.gateway_id, p.through, p.events, sum(p.events) OVER (ORDER BY c.gateway_id) - p.events AS earlier
+    FOR removable IN
+        WITH log AS MATERIALIZED (
+            -- What is parked or held is confirmed, and not handled.
+            SELECT s.gateway_id, s.log_id, s.head, s.trimmed_through, least(coalesce(
+                (SELECT min(c.confirmed) FROM gatecast.cursors c, gatecast.epoch e
+                 WHERE c.gateway_id = s.gateway_id AND c.epoch = e.current), 0),
+                (SELECT min(o."offset") - 1 FROM gatecast.outcomes o
+                 WHERE o.log_id = s.log_id AND o.kind IN ('parked', 'held', 'retried', 'skipped'))) AS confirmed
+            FROM gatecast.gateway_streams s WHERE s.head > s.trimmed_through
+        ), candidate AS MATERIALIZED (
+            SELECT l.* FROM log l CROSS JOIN LATERAL (
+                SELECT e.recorded_at FROM gatecast.events e
+                WHERE e.log_id = l.log_id AND e."offset" > l.trimmed_through ORDER BY e."offset" LIMIT 1) oldest
+            WHERE l.head - l.trimmed_through > p_max_events
+               OR oldest.recorded_at < now() - p_keep_at_most
+               OR (l.confirmed > l.trimmed_through AND oldest.recorded_at < now() - p_keep_confirmed)
+            LIMIT 500
+        )
+        SELECT c.gateway_id, p.through, p.events
         FROM candidate c CROSS JOIN LATERAL (
             SELECT max(w."offset") AS through, count(*) AS events FROM (
                 -- Only an unbroken run from the front may go: retention leaves no holes (scenario S19).
@@ -589,13 +607,19 @@ BEGIN
                       WHERE e.log_id = c.log_id AND e."offset" > c.trimmed_through
                       ORDER BY e."offset" LIMIT p_chunk) o) w
             WHERE w.goes) p
-        WHERE p.events > 0
-    ), held AS MATERIALIZED (
-        SELECT s.gateway_id, r.through FROM gatecast.gateway_streams s JOIN removable r USING (gateway_id)
-        WHERE r.earlier + r.events <= p_chunk AND s.trimmed_through < r.through
-        FOR UPDATE OF s SKIP LOCKED
-    )
-    SELECT array_agg(h.gateway_id), array_agg(h.through) INTO gateway_ids, cuts FROM held h;
+        WHERE p.events > 0 ORDER BY c.gateway_id
+    LOOP
+        -- Lock first, then count: what cannot be locked must not use up the chunk of the logs behind it.
+        EXIT WHEN removed + removable.events > p_chunk;
+        PERFORM FROM gatecast.gateway_streams s
+        WHERE s.gateway_id = removable.gateway_id AND s.trimmed_through < removable.through
+        FOR UPDATE OF s SKIP LOCKED;
+        IF FOUND THEN
+            removed := removed + removable.events;
+            gateway_ids := gateway_ids || removable.gateway_id;
+            cuts := cuts || removable.through;
+        END IF;
+    END LOOP;
 
     WITH held AS MATERIALIZED (
         SELECT s.gateway_id, s.log_id, c.through FROM unnest(gateway_ids, cuts) AS c(gateway_id, through)

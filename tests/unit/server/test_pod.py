@@ -1,0 +1,163 @@
+"""When a pod says that it is not ready, why, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from base64 import b64encode
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from gatecast.delivery.reader import Reader
+from gatecast.errors import StorageUnavailable, SubscriptionClosed
+from gatecast.hub import HubSubscription
+from gatecast.server import pod as pod_module
+from gatecast.server.pod import Pod, serve
+from gatecast.settings import Settings
+from gatecast.testing.eventually import eventually
+from gatecast.wakeup.file_watch import FileWatch
+from gatecast.wakeup.postgres import PostgresWakeup
+
+_TIME_LIMIT = 10.0
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A pod on SQLite, on free ports."""
+    return Settings(
+        database=f"sqlite:///{tmp_path / 'events.db'}",
+        api_listen="127.0.0.1:0",
+        gateway_listen="127.0.0.1:0",
+        gateway_tls="off",
+        admin_token="an-admin-token-for-tests",
+        drain_time=timedelta(seconds=4),
+        poll_interval=timedelta(milliseconds=50),
+    )
+
+
+@pytest.fixture
+def postgres_settings(settings: Settings, postgres_url: str) -> Settings:
+    """The same on PostgreSQL."""
+    return replace(settings, database=postgres_url, secret_key=b64encode(bytes(32)).decode(), migrate="always")
+
+
+async def _away(*_: object, **__: object) -> Any:  # noqa: ANN401 - never returns
+    raise StorageUnavailable("away for a test")
+
+
+async def _die(*_: object, **__: object) -> None:
+    raise RuntimeError("a mistake")
+
+
+@pytest.mark.parametrize(
+    ("part", "call", "problem"),
+    [
+        ("log", "changed_since", "the log cannot be read: "),
+        ("presence", "renew_lease", "the lease cannot be renewed: "),
+    ],
+)
+async def test_what_a_background_task_cannot_do_makes_the_pod_unready(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, part: str, call: str, problem: str
+) -> None:
+    """The database answers a ping, and yet nothing is delivered, or others take this pod for dead."""
+    async with Pod.open(settings) as pod, httpx.AsyncClient(base_url=pod.api_url) as client:
+
+        async def answer(status: int) -> list[str]:
+            async def given() -> httpx.Response | None:
+                reply = await client.get("/readyz")
+                return reply if reply.status_code == status else None
+
+            problems: list[str] = (await eventually(given, within=_TIME_LIMIT)).json()["problems"]  # type: ignore[union-attr]
+            return problems
+
+        assert await answer(200) == []
+        with monkeypatch.context() as patch:
+            patch.setattr(type(getattr(pod.hub.storage, part)), call, _away)
+            [said] = await answer(503)
+            assert said.startswith(problem)
+            assert "away for a test" in said
+        assert await answer(200) == []
+
+
+async def test_readiness_goes_first_at_sigterm(settings: Settings) -> None:
+    """Nobody is sent here any more by the time the first connection is told to leave."""
+    pods: list[Pod] = []
+    status = asyncio.create_task(serve(settings, announce=pods.append))
+    pod = await eventually(lambda: _first(pods), within=_TIME_LIMIT)
+    assert pod is not None
+    await pod.hub.register_gateway("gateway")
+    subscriptions = [await pod.hub.subscribe("gateway") for _ in range(10)]
+    async with httpx.AsyncClient(base_url=pod.api_url) as client:
+        assert (await client.get("/readyz")).status_code == 200
+        leaving = asyncio.gather(*map(_dismissed, subscriptions))
+        os.kill(os.getpid(), signal.SIGTERM)
+        await eventually(lambda: _is(pod._draining), within=_TIME_LIMIT)
+        reply = await client.get("/readyz")
+        assert not leaving.done()
+    assert (reply.status_code, reply.json()["problems"]) == (503, ["shutting down"])
+    assert await leaving == ["restarting"] * 10
+    assert await status == 0
+
+
+@pytest.mark.parametrize(
+    ("owner", "method"), [(Reader, "_read_due"), (FileWatch, "_watch"), (pod_module._ApiServer, "main_loop")]
+)
+async def test_a_background_task_that_dies_ends_the_pod_with_status_1(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, owner: type, method: str
+) -> None:
+    await _ends_with_a_dead_task(settings, lambda: monkeypatch.setattr(owner, method, _die))
+
+
+async def test_listening_that_dies_ends_the_pod_with_status_1(
+    postgres_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _ends_with_a_dead_task(
+        postgres_settings, lambda: monkeypatch.setattr(PostgresWakeup, "_listen_until_lost", _die)
+    )
+
+
+async def test_a_task_that_ends_by_itself_has_died_as_well(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(_: object) -> None:
+        pass
+
+    await _ends_with_a_dead_task(settings, lambda: monkeypatch.setattr(FileWatch, "run", nothing))
+
+
+async def _ends_with_a_dead_task(settings: Settings, break_it: Callable[[], None]) -> None:
+    break_it()
+    found: list[Pod] = []
+    problems: list[Awaitable[list[str]]] = []
+
+    def announce(pod: Pod) -> None:
+        found.append(pod)
+        problems.append(asyncio.create_task(_problems_after_failure(pod)))
+
+    async with asyncio.timeout(_TIME_LIMIT):
+        assert await serve(settings, announce=announce) == 1
+    assert any(said.startswith("a background task died") for said in await problems[0])
+
+
+async def _problems_after_failure(pod: Pod) -> list[str]:
+    await pod.hub.delivery.failed.wait()
+    return await pod.problems()
+
+
+async def _first(pods: list[Pod]) -> Pod | None:
+    return pods[0] if pods else None
+
+
+async def _is(value: bool) -> bool:  # noqa: FBT001 - an answer
+    return value
+
+
+async def _dismissed(subscription: HubSubscription) -> str:
+    with pytest.raises(SubscriptionClosed) as end:
+        await anext(subscription)
+    return end.value.reason

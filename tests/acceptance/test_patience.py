@@ -87,11 +87,11 @@ async def _listening(url: str, limits: SessionLimits) -> AsyncIterator[_Listener
 
 
 async def test_s22_a_client_that_never_reads_is_closed_and_hinders_nobody(
-    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+    database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It costs one feed and one window of memory; others get their events meanwhile."""
     monkeypatch.setattr(gateway_socket, "WRITE_TIME_LIMIT", 1.0)
-    async with _listening(sqlite_url, SessionLimits()) as listener:
+    async with _listening(database, SessionLimits()) as listener:
         stuck_id, stuck_token = await listener.register("stuck")
         gateway_id, token = await listener.register("prompt")
         async with (
@@ -112,11 +112,11 @@ async def test_s22_a_client_that_never_reads_is_closed_and_hinders_nobody(
             assert gateway.connections_made == 1
 
 
-async def test_clients_that_never_read_take_bounded_memory_however_much_waits_for_them(sqlite_url: str) -> None:
+async def test_clients_that_never_read_take_bounded_memory_however_much_waits_for_them(database: str) -> None:
     """What waits in the log stays there: at most ten times the largest event is held for each, client included."""
     clients, waiting = 4, 40
     bound = clients * 10 * MAX_PAYLOAD_BYTES
-    async with _listening(sqlite_url, SessionLimits()) as listener, AsyncExitStack() as connections:
+    async with _listening(database, SessionLimits()) as listener, AsyncExitStack() as connections:
         known = [await listener.register(f"stuck-{number}") for number in range(clients)]
         for gateway_id, _ in known:
             for _ in range(waiting):

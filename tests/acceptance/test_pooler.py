@@ -180,7 +180,8 @@ class _TransactionPooler:
             statements[name] = (b"s%d" % next(self._names), rest)
             backend.parse(*statements[name], asked=True)
             return
-        portal, name, rest = b"", None, b""
+        portal, rest = b"", b""
+        name: bytes | None = None
         if kind == b"B":
             portal, name, rest = body.split(b"\0", 2)
         elif kind in (b"D", b"C") and body[:1] == b"S":

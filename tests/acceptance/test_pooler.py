@@ -175,13 +175,13 @@ class _TransactionPooler:
     ) -> None:
         """Hand a message on, with our own names of statements in it; prepare what this connection does not know yet."""
         kind, body = message
+        portal, rest = b"", b""
+        name: bytes | None = None
         if kind == b"P":
             name, _, rest = body.partition(b"\0")
             statements[name] = (b"s%d" % next(self._names), rest)
             backend.parse(*statements[name], asked=True)
             return
-        portal, rest = b"", b""
-        name: bytes | None = None
         if kind == b"B":
             portal, name, rest = body.split(b"\0", 2)
         elif kind in (b"D", b"C") and body[:1] == b"S":

@@ -78,11 +78,11 @@ async def test_a_database_that_crashes_under_load_loses_no_accepted_event() -> N
     with PostgresServer() as server:
         async with _scene(server.url()) as scene:
             async with asyncio.timeout(50), asyncio.TaskGroup() as tasks:
-                tasks.create_task(scene.load.publish(60))
+                tasks.create_task(scene.load.publish(40))
                 for share in (0.25, 0.5):
-                    await scene.reached(share, 60)
+                    await scene.reached(share, 40)
                     await asyncio.to_thread(_crash, server)
-            await scene.check(60)
+            await scene.check(40)
 
 
 def _crash(server: PostgresServer) -> None:

@@ -89,12 +89,12 @@ async def test_s03_s07_s08_a_pod_on_postgresql_is_killed_under_load(
 ) -> None:
     """Three pods; events are published on all of them while one dies and gateways move between the others."""
     database = postgres.url(await new_database())
-    await _survive_a_killed_pod(database, ("one", "two", "three"), gateways=9, rounds=60)
+    await _survive_a_killed_pod(database, ("one", "two", "three"), gateways=9, rounds=40)
 
 
 async def test_s03_s07_s08_a_pod_on_sqlite_is_killed_under_load(sqlite_url: str) -> None:
     """Two pods on one file."""
-    await _survive_a_killed_pod(sqlite_url, ("one", "two"), gateways=6, rounds=40)
+    await _survive_a_killed_pod(sqlite_url, ("one", "two"), gateways=6, rounds=30)
 
 
 async def _deployment_of_two(deployment: Deployment) -> tuple[RunningPod, RunningPod, Operator, Operator]:

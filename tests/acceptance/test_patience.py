@@ -112,11 +112,11 @@ async def test_s22_a_client_that_never_reads_is_closed_and_hinders_nobody(
             assert gateway.connections_made == 1
 
 
-async def test_clients_that_never_read_take_bounded_memory_however_much_waits_for_them(database: str) -> None:
+async def test_clients_that_never_read_take_bounded_memory_however_much_waits_for_them(sqlite_url: str) -> None:
     """What waits in the log stays there: at most ten times the largest event is held for each, client included."""
     clients, waiting = 4, 40
     bound = clients * 10 * MAX_PAYLOAD_BYTES
-    async with _listening(database, SessionLimits()) as listener, AsyncExitStack() as connections:
+    async with _listening(sqlite_url, SessionLimits()) as listener, AsyncExitStack() as connections:
         known = [await listener.register(f"stuck-{number}") for number in range(clients)]
         for gateway_id, _ in known:
             for _ in range(waiting):

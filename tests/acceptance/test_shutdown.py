@@ -28,7 +28,7 @@ NewDatabase = Callable[[], Awaitable[str]]
 _EAGER = GatewayOptions(reconnect_initial=0.05, reconnect_max=0.5)
 
 _GATEWAYS = 10
-_ROUNDS = 40
+_ROUNDS = 25
 
 
 async def test_s29_sigterm_under_load_loses_no_accepted_event(database: str) -> None:

@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 DEMO_DATABASE ?=
 ONCE ?=
 
-.PHONY: demo test check format bench simulate verify clean
+.PHONY: demo test check format bench simulate storm verify clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -37,10 +37,14 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/gatecast bench publish
 	$(BIN)/gatecast bench latency
+	$(BIN)/gatecast bench drain
 
 simulate: $(STAMP) ## Random schedules of everything that goes wrong: SEEDS=20000, or one of them again: SEED=7.
 	$(BIN)/python -m gatecast.testing.simulation $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) \
 		$(if $(STEPS),--steps $(STEPS)) $(if $(SCHEDULE),--schedule $(SCHEDULE))
+
+storm: $(STAMP) ## 5,000 gateways on three pods, one of which dies: takes minutes, and 11,000 open files. GATEWAYS=500
+	STORM=$(or $(GATEWAYS),5000) $(BIN)/python -m pytest tests/acceptance/test_connect_storm.py -k thousands
 
 verify: $(STAMP) ## Check every promise on three pods, one of which is killed.
 	$(BIN)/gatecast verify --local

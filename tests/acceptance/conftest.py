@@ -29,3 +29,10 @@ def new_database(postgres: PostgresServer) -> Callable[[], Awaitable[str]]:
 def sqlite_url(tmp_path: Path) -> str:
     """An SQLite file of the test's own."""
     return f"sqlite:///{tmp_path / 'gatecast.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str:
+    """An empty database of the test's own, of either kind."""
+    fixture = "sqlite_url" if request.param == "sqlite" else "postgres_url"
+    return str(request.getfixturevalue(fixture))

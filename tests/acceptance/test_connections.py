@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 
 import aiohttp
 import pytest
@@ -25,9 +27,9 @@ NewDatabase = Callable[[], Awaitable[str]]
 _EAGER = GatewayOptions(reconnect_initial=0.05, reconnect_max=0.5)
 
 
-async def test_s13_a_connection_that_never_reads_takes_nothing_from_the_other(sqlite_url: str) -> None:
+async def test_s13_a_connection_that_never_reads_takes_nothing_from_the_other(database: str) -> None:
     """Two connections of one gateway; the stored position waits for the slower one."""
-    async with Deployment(sqlite_url) as deployment:
+    async with Deployment(database) as deployment:
         [pod] = await deployment.start("one")
         operator = await deployment.operator(pod)
         access = await operator.create_gateway("doubled")
@@ -48,9 +50,9 @@ async def _connect_and_vanish(pod: RunningPod, access: GatewayAccess) -> None:
         assert (await connection.message())["type"] == "connection.ack"
 
 
-async def test_s14_reconnecting_fast_leaves_exactly_one_live_feed(sqlite_url: str) -> None:
+async def test_s14_reconnecting_fast_leaves_exactly_one_live_feed(database: str) -> None:
     """A hundred reconnects in a row, then ten at once, some while the previous ones still end."""
-    async with Deployment(sqlite_url, max_connections_per_gateway="20") as deployment:
+    async with Deployment(database, max_connections_per_gateway="20") as deployment:
         [pod] = await deployment.start("one")
         operator = await deployment.operator(pod)
         access = await operator.create_gateway("flapping")
@@ -69,9 +71,9 @@ async def test_s14_reconnecting_fast_leaves_exactly_one_live_feed(sqlite_url: st
             assert {task.result() for task in opened} == {101}
 
 
-async def test_s21_the_first_frame_is_the_acknowledgement_also_with_a_backlog(sqlite_url: str) -> None:
+async def test_s21_the_first_frame_is_the_acknowledgement_also_with_a_backlog(database: str) -> None:
     """Events that wait come behind it, from the first one on."""
-    async with Deployment(sqlite_url) as deployment:
+    async with Deployment(database) as deployment:
         [pod] = await deployment.start("one")
         operator = await deployment.operator(pod)
         access = await operator.create_gateway("late")
@@ -84,11 +86,9 @@ async def test_s21_the_first_frame_is_the_acknowledgement_also_with_a_backlog(sq
             assert (await connection.message())["position"].endswith(":1")
 
 
-async def test_s24_a_gateway_counts_as_connected_only_while_its_pod_lives(
-    postgres: PostgresServer, new_database: NewDatabase
-) -> None:
+async def test_s24_a_gateway_counts_as_connected_only_while_its_pod_lives(database: str) -> None:
     """A killed pod cannot say goodbye: its lease ends, and nobody clears a flag for it."""
-    async with Deployment(postgres.url(await new_database())) as deployment:
+    async with Deployment(database) as deployment:
         one, two = await deployment.start("one", "two")
         operator = await deployment.operator(two)
         access = await operator.create_gateway("orphan")
@@ -98,11 +98,9 @@ async def test_s24_a_gateway_counts_as_connected_only_while_its_pod_lives(
             await operator.connections(access.id, 0, within=20)
 
 
-async def test_s24_a_pod_that_stops_in_order_leaves_no_connection_behind(
-    postgres: PostgresServer, new_database: NewDatabase
-) -> None:
+async def test_s24_a_pod_that_stops_in_order_leaves_no_connection_behind(database: str) -> None:
     """It gives its lease back, so the gateway is shown as offline at once."""
-    async with Deployment(postgres.url(await new_database())) as deployment:
+    async with Deployment(database) as deployment:
         one, two = await deployment.start("one", "two")
         operator = await deployment.operator(two)
         access = await operator.create_gateway("sent-away")
@@ -113,11 +111,9 @@ async def test_s24_a_pod_that_stops_in_order_leaves_no_connection_behind(
             assert (await operator.gateway(access.id))["connected"] is False
 
 
-async def test_s24_a_half_open_connection_does_not_hide_the_one_on_another_pod(
-    postgres: PostgresServer, new_database: NewDatabase
-) -> None:
+async def test_s24_a_half_open_connection_does_not_hide_the_one_on_another_pod(database: str) -> None:
     """The old connection hangs where nobody learns of its end; the gateway is connected, and stays so."""
-    async with Deployment(postgres.url(await new_database())) as deployment:
+    async with Deployment(database) as deployment:
         one, two = await deployment.start("one", "two")
         operator = await deployment.operator(two)
         access = await operator.create_gateway("moved")
@@ -133,11 +129,9 @@ async def test_s24_a_half_open_connection_does_not_hide_the_one_on_another_pod(
             assert gateway.connections_made == 1
 
 
-async def test_s24_a_newer_connection_supersedes_the_older_one_on_another_pod(
-    postgres: PostgresServer, new_database: NewDatabase
-) -> None:
+async def test_s24_a_newer_connection_supersedes_the_older_one_on_another_pod(database: str) -> None:
     """Where the gateway is set to keep the newest only: the older one is told, and one connection counts."""
-    async with Deployment(postgres.url(await new_database())) as deployment:
+    async with Deployment(database) as deployment:
         one, two = await deployment.start("one", "two")
         operator = await deployment.operator(one)
         access = await operator.create_gateway("single")
@@ -181,6 +175,28 @@ async def test_s24_s25_trouble_with_the_database_is_503_and_leaves_open_connecti
             assert gateway.connections_made == 1
             assert await refusal(pod.gateways, access.token) == 101
             assert await refusal(pod.gateways, "no-such-token") == 401
+
+
+async def test_s25_a_file_that_is_locked_is_503_and_leaves_open_connections_alone(sqlite_url: str) -> None:
+    """Another process holds the file for longer than anybody waits; when it lets go, all goes on."""
+    async with Deployment(sqlite_url) as deployment:
+        [pod] = await deployment.start("one")
+        operator = await deployment.operator(pod)
+        access = await operator.create_gateway("patient")
+        async with UnmodifiedGateway(pod.gateway_host, access.token, options=_EAGER) as gateway:
+            await gateway.wait_until(lambda: gateway.connected)
+            with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                publishing = asyncio.create_task(operator.publish(access.id))
+                assert await refusal(pod.gateways, access.token) == 503
+                assert await refusal(pod.gateways, "no-such-token") == 401
+                with pytest.raises(Refused) as refused:
+                    await publishing
+                assert refused.value.status == 503
+            await eventually(lambda: _accepted(operator, access), within=20)
+            await gateway.wait_until(lambda: len(gateway.received) == 1, 20)
+            assert gateway.connections_made == 1
+            assert await refusal(pod.gateways, access.token) == 101
 
 
 async def _accepted(operator: Operator, access: GatewayAccess) -> bool:

@@ -89,12 +89,12 @@ async def test_s03_s07_s08_a_pod_on_postgresql_is_killed_under_load(
 ) -> None:
     """Three pods; events are published on all of them while one dies and gateways move between the others."""
     database = postgres.url(await new_database())
-    await _survive_a_killed_pod(database, ("one", "two", "three"), gateways=9, rounds=60)
+    await _survive_a_killed_pod(database, ("one", "two", "three"), gateways=9, rounds=40)
 
 
 async def test_s03_s07_s08_a_pod_on_sqlite_is_killed_under_load(sqlite_url: str) -> None:
     """Two pods on one file."""
-    await _survive_a_killed_pod(sqlite_url, ("one", "two"), gateways=6, rounds=40)
+    await _survive_a_killed_pod(sqlite_url, ("one", "two"), gateways=6, rounds=30)
 
 
 async def _deployment_of_two(deployment: Deployment) -> tuple[RunningPod, RunningPod, Operator, Operator]:
@@ -102,11 +102,9 @@ async def _deployment_of_two(deployment: Deployment) -> tuple[RunningPod, Runnin
     return one, two, await deployment.operator(one), await deployment.operator(two)
 
 
-async def test_s07_s08_a_gateway_that_moves_and_moves_back_gets_nothing_twice(
-    postgres: PostgresServer, new_database: NewDatabase
-) -> None:
+async def test_s07_s08_a_gateway_that_moves_and_moves_back_gets_nothing_twice(database: str) -> None:
     """The pod that never served it continues where it stands, and so does the first one later."""
-    async with Deployment(postgres.url(await new_database())) as deployment, AsyncExitStack() as stack:
+    async with Deployment(database) as deployment, AsyncExitStack() as stack:
         one, two, operator, other = await _deployment_of_two(deployment)
         access = await operator.create_gateway("traveller")
         balancer = await deployment.balancer(one)
@@ -124,11 +122,9 @@ async def test_s07_s08_a_gateway_that_moves_and_moves_back_gets_nothing_twice(
 
 
 @pytest.mark.parametrize("returns_to", ["the same pod", "another pod"])
-async def test_s03_what_a_peer_did_not_read_comes_again(
-    postgres: PostgresServer, new_database: NewDatabase, returns_to: str
-) -> None:
+async def test_s03_what_a_peer_did_not_read_comes_again(database: str, returns_to: str) -> None:
     """The events were handed to a socket whose peer died before it read them."""
-    async with Deployment(postgres.url(await new_database())) as deployment:
+    async with Deployment(database) as deployment:
         one, two, operator, _ = await _deployment_of_two(deployment)
         access = await operator.create_gateway("forgetful")
         async with RawConnection.open(one.gateways, access.token) as connection:
@@ -145,11 +141,9 @@ async def test_s03_what_a_peer_did_not_read_comes_again(
             await operator.confirmed(access.id, 5)
 
 
-async def test_s03_what_went_into_a_half_open_connection_comes_again(
-    postgres: PostgresServer, new_database: NewDatabase
-) -> None:
+async def test_s03_what_went_into_a_half_open_connection_comes_again(database: str) -> None:
     """The peer vanished without a word; its pod still writes into the old connection when the peer comes back."""
-    async with Deployment(postgres.url(await new_database())) as deployment:
+    async with Deployment(database) as deployment:
         one, two, operator, _ = await _deployment_of_two(deployment)
         access = await operator.create_gateway("vanished")
         balancer = await deployment.balancer(one)

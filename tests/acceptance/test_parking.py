@@ -98,13 +98,6 @@ async def _scene(database: str) -> AsyncIterator[_Scene]:
                 await asyncio.wait({running})
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest) -> str:
-    """An empty database of either kind."""
-    fixture = "sqlite_url" if request.param == "sqlite" else "postgres_url"
-    return str(request.getfixturevalue(fixture))
-
-
 async def _rejected(scene: _Scene) -> None:
     """Event 1 of route a is rejected; 2 and 4 of it come later, and 3 of route b."""
     scene.gateway.rejecting.add("a")

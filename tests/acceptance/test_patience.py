@@ -87,11 +87,11 @@ async def _listening(url: str, limits: SessionLimits) -> AsyncIterator[_Listener
 
 
 async def test_s22_a_client_that_never_reads_is_closed_and_hinders_nobody(
-    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+    database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It costs one feed and one window of memory; others get their events meanwhile."""
     monkeypatch.setattr(gateway_socket, "WRITE_TIME_LIMIT", 1.0)
-    async with _listening(sqlite_url, SessionLimits()) as listener:
+    async with _listening(database, SessionLimits()) as listener:
         stuck_id, stuck_token = await listener.register("stuck")
         gateway_id, token = await listener.register("prompt")
         async with (

@@ -11,8 +11,13 @@ from typing import Any, cast
 
 from gatecast.delivery.delivery import Delivery, DeliveryOptions
 from gatecast.events import Action, Event, Position
-from gatecast.storage.contract import Changes, Connection, ReadRequest, ReadResult, TrimPolicy
-from gatecast.testing.simulation.database import SimulatedDatabase, SimulatedEventLog, SimulatedStorage
+from gatecast.storage.contract import Changes, Connection, Dismissal, ReadRequest, ReadResult, TrimPolicy
+from gatecast.testing.simulation.database import (
+    SimulatedDatabase,
+    SimulatedEventLog,
+    SimulatedPresence,
+    SimulatedStorage,
+)
 from gatecast.testing.simulation.history import History
 from gatecast.testing.simulation.world import SimulatedWakeup
 from gatecast.testing.virtual_time import run_in_virtual_time
@@ -40,6 +45,22 @@ class _CountingLog(SimulatedEventLog):
         return results
 
 
+class _CountingPresence(SimulatedPresence):
+    """Counts what a pod asks for itself."""
+
+    def __init__(self, storage: SimulatedStorage, counts: Counter[str]) -> None:
+        super().__init__(storage.link)
+        self._counts = counts
+
+    async def renew_lease(self, pod_id: str, duration: timedelta) -> bool:
+        self._counts["renewals"] += 1
+        return await super().renew_lease(pod_id, duration)
+
+    async def dismissals(self, pod_id: str) -> dict[str, Dismissal]:
+        self._counts["dismissals"] += 1
+        return await super().dismissals(pod_id)
+
+
 class _Pod:
     def __init__(self, gateways: int) -> None:
         random_source = random.Random(1)  # noqa: S311 - repeats, guards nothing
@@ -48,6 +69,7 @@ class _Pod:
         self.database = SimulatedDatabase(random_source, self.history, self.wakeup.hear)
         storage = SimulatedStorage(self.database)
         self.log = storage.log = _CountingLog(storage)
+        storage.presence = _CountingPresence(storage, self.log.counts)
         self.gateway_ids = [f"gateway-{number}" for number in range(gateways)]
         options = DeliveryOptions(pod_id="pod-1", poll_interval=0.5, trim_policy=_POLICY)
         self.delivery = Delivery(cast("Any", storage), self.wakeup, options)
@@ -67,7 +89,7 @@ def _event(gateway_id: str) -> Event:
 
 
 def test_s10_ten_thousand_idle_gateways_cost_the_poll_rate_and_no_rows() -> None:
-    """Two questions a second, whose answers are empty, and no read at all."""
+    """Two questions a second for the logs and two for itself, whose answers are empty, a lease, and no read at all."""
 
     async def run() -> Counter[str]:
         pod = _Pod(10_000)
@@ -81,6 +103,8 @@ def test_s10_ten_thousand_idle_gateways_cost_the_poll_rate_and_no_rows() -> None
 
     counts = run_in_virtual_time(run())
     assert 100 <= counts["polls"] <= 121
+    assert 100 <= counts["dismissals"] <= 121
+    assert 28 <= counts["renewals"] <= 31
     assert (counts["heads"], counts["reads"], counts["events"]) == (0, 0, 0)
 
 

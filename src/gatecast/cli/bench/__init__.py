@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from gatecast.cli.bench.drain import drain
 from gatecast.cli.bench.latency import latency
 from gatecast.cli.bench.memory import memory
 from gatecast.cli.bench.publish import publish
@@ -11,4 +12,5 @@ from gatecast.cli.bench.publish import publish
 app = typer.Typer(no_args_is_help=True, help="Measure on this machine and this database.")
 app.command()(publish)
 app.command()(latency)
+app.command()(drain)
 app.command()(memory)

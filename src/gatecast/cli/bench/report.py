@@ -54,6 +54,18 @@ class LatencyFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DrainFigures:
+    """How fast one gateway's backlog came."""
+
+    #: `reading` (the storage alone) or `delivery` (through a hub, to a subscriber that acknowledges).
+    mode: str
+    events: int
+    events_per_second: float
+    #: Events per second against reading alone.
+    ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryFigures:
     """What idle connections cost a pod."""
 
@@ -129,6 +141,27 @@ def report_latency(database: str, figures: Sequence[LatencyFigures], *, as_json:
     )
 
 
+def report_drain(database: str, figures: Sequence[DrainFigures], *, as_json: bool) -> None:
+    """Print how fast a backlog came."""
+    if as_json:
+        print_json(_document(database, figures))
+        return
+    screen.print(f"[bold]The backlog of one gateway[/bold], on {database}\n")
+    print_table(
+        [
+            {
+                "mode": each.mode,
+                "events": f"{each.events:,}",
+                "rate": f"{each.events_per_second:,.0f}",
+                "ratio": f"{each.ratio:.2f}x",
+            }
+            for each in figures
+        ],
+        {"mode": "BY", "events": "EVENTS", "rate": "EVENTS/S", "ratio": "TO READING"},
+        empty="nothing was measured",
+    )
+
+
 def report_memory(figures: Sequence[MemoryFigures], *, as_json: bool) -> None:
     """Print what idle connections cost."""
     if as_json:
@@ -150,5 +183,7 @@ def report_memory(figures: Sequence[MemoryFigures], *, as_json: bool) -> None:
     )
 
 
-def _document(database: str, figures: Sequence[PublishFigures] | Sequence[LatencyFigures]) -> dict[str, Any]:
+def _document(
+    database: str, figures: Sequence[PublishFigures] | Sequence[LatencyFigures] | Sequence[DrainFigures]
+) -> dict[str, Any]:
     return {"database": database, "figures": [asdict(each) for each in figures]}

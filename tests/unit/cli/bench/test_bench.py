@@ -57,6 +57,19 @@ def test_latency_measures_with_wakeups_and_with_polling_alone(kind: str, tmp_pat
         assert each["p50_ms"] <= each["p95_ms"] <= each["p99_ms"]
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_s11_drain_measures_a_backlog_against_reading_it(kind: str, tmp_path: Path) -> None:
+    document = _run("drain", *_database(kind, tmp_path))
+    assert document["database"] == kind
+    reading, delivery = document["figures"]
+    assert [reading["mode"], delivery["mode"]] == ["reading", "delivery"]
+    assert reading["ratio"] == 1
+    for each in (reading, delivery):
+        assert each["events"] == 1_000
+        assert each["events_per_second"] > 0
+        assert each["ratio"] > 0
+
+
 def test_memory_measures_connections_with_tls_and_without() -> None:
     figures = _run("memory")["figures"]
     assert [each["tls"] for each in figures] == [False, True]

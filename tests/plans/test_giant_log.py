@@ -104,9 +104,6 @@ async def test_s12_a_million_events_of_one_gateway_are_not_read_for_the_others(
 
 async def test_s12_a_chunk_of_a_giant_log_reads_about_a_chunk(giant_url: str) -> None:
     """What goes is a thousand; the other 999,000 are left alone."""
-    # As autovacuum does within a minute of such a load: without statistics the log is read as a whole for its first
-    # thousand.
-    await _execute(giant_url, "ANALYZE gatecast.events")
     policy = TrimPolicy(keep_confirmed=_LONG, keep_at_most=_LONG, max_events=_EVENTS - 1_000, chunk=1_000)
 
     async def trim(storage: Storage) -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, cast
+from uuid import UUID
 
 from gatecast.delivery.delivery import Delivery, DeliveryOptions
 from gatecast.events import Action, Event, Position
@@ -52,7 +53,7 @@ class _CountingPresence(SimulatedPresence):
         super().__init__(storage.link)
         self._counts = counts
 
-    async def renew_lease(self, pod_id: str, duration: timedelta) -> bool:
+    async def renew_lease(self, pod_id: str, duration: timedelta) -> UUID:
         self._counts["renewals"] += 1
         return await super().renew_lease(pod_id, duration)
 

@@ -561,6 +561,8 @@ END $$;
 CREATE FUNCTION gatecast.trim_events(
     p_keep_confirmed interval, p_keep_at_most interval, p_max_events bigint, p_chunk integer
 ) RETURNS bigint LANGUAGE plpgsql
+-- Without statistics, after many events at once, a log would be read as a whole for its first chunk.
+SET enable_bitmapscan = off
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 DECLARE
     removable record;

@@ -12,12 +12,13 @@ from uuid import uuid4
 
 from gatecast.controlplane.artifact_events import key_created, key_revoked, key_updated
 from gatecast.controlplane.artifact_store import ArtifactStore
-from gatecast.controlplane.artifacts import Artifacts, keys_of
+from gatecast.controlplane.artifacts import Artifacts
 from gatecast.controlplane.change import Change, begin_change
 from gatecast.controlplane.clock import later_than, milliseconds
 from gatecast.controlplane.families import MCP_PROXY, Family
 from gatecast.controlplane.keys import ApiKey, hash_of, mask_of
 from gatecast.controlplane.placements import PLACEMENTS, Desired, placements_of
+from gatecast.controlplane.rollouts import keys_of
 from gatecast.errors import Conflict, InvalidValue, LimitReached, NotFound
 from gatecast.events import Event
 from gatecast.hub import EventHub

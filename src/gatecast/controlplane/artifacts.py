@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from gatecast.controlplane.artifact_events import key_revoked
-from gatecast.controlplane.artifact_store import ARTIFACTS, ArtifactStore, StoredArtifact, provider_ids
+from gatecast.controlplane.artifact_store import ARTIFACTS, ArtifactStore, StoredArtifact
 from gatecast.controlplane.change import Change, begin_change
-from gatecast.controlplane.documents import Artifact, Kind, LlmProvider, check_handle, derive_handle
-from gatecast.controlplane.families import LLM_PROVIDER, Family
-from gatecast.controlplane.keys import ApiKey
-from gatecast.controlplane.offers import check_known_template, check_offer
+from gatecast.controlplane.documents import Artifact, Kind, check_handle, derive_handle
+from gatecast.controlplane.families import Family
+from gatecast.controlplane.offers import check_known_template
 from gatecast.controlplane.placements import (
-    MAX_REVISIONS,
     PLACEMENTS,
-    Deployable,
     Deployment,
     DeploymentState,
     Desired,
-    Placement,
     delete,
-    deploy,
     deployment_of,
     find_placement,
     placements_of,
-    tell_again,
-    undeploy,
 )
+from gatecast.controlplane.rollouts import Rollouts, check_unneeded, keys_of
 from gatecast.errors import Conflict, InvalidValue, NotFound, StaleWrite
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Receipt, Row
-
-#: Most gateways that one artifact runs on.
-MAX_GATEWAYS = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +80,7 @@ class Artifacts:
     def __init__(self, hub: EventHub, store: ArtifactStore) -> None:
         self._hub = hub
         self._store = store
+        self._rollouts = Rollouts(store)
         self._database = hub.storage.database
 
     # --- reading ------------------------------------------------------------------------------------------------
@@ -164,7 +156,7 @@ class Artifacts:
             await check_known_template(change.transaction, organization, document)
             await self._store.lock_providers(change, organization, document)
             artifact = await self._store.insert(change, organization, family, handle, document)
-            await self._run_on(change, artifact, gateways)
+            await self._rollouts.run_on(change, artifact, gateways)
         return artifact
 
     async def update(self, organization: str, family: Family, artifact_id: str, edit: Edit) -> StoredArtifact:
@@ -207,7 +199,7 @@ class Artifacts:
             await change.lock_names(organization)
             artifact = await self._store.lock(change, organization, family, artifact_id)
             _check_version(artifact, version)
-            await _check_unneeded(change, artifact)
+            await check_unneeded(change, artifact)
             placements = await placements_of(change, artifact_id)
             await change.lock_gateways(organization, [each.gateway_id for each in placements])
             keys = await keys_of(change, artifact_id)
@@ -233,7 +225,7 @@ class Artifacts:
         async with begin_change(self._hub) as change:
             artifact = await self._store.lock(change, organization, family, artifact_id)
             _check_version(artifact, version)
-            [deployment_id] = await self._run_on(change, artifact, [gateway_id])
+            [deployment_id] = await self._rollouts.run_on(change, artifact, [gateway_id])
             return await _find_deployment(change, artifact_id, deployment_id)
 
     async def restore(
@@ -257,7 +249,7 @@ class Artifacts:
             _check_version(artifact, version)
             # It may have been forgotten before it was locked.
             earlier = await _find_deployment(change, artifact_id, deployment_id)
-            [restored] = await self._run_on(change, revision, [earlier.gateway_id])
+            [restored] = await self._rollouts.run_on(change, revision, [earlier.gateway_id])
             return await _find_deployment(change, artifact_id, restored)
 
     async def undeploy(
@@ -279,7 +271,7 @@ class Artifacts:
                 raise NotFound("deployment on gateway", gateway_id)
             deployment = await _find_deployment(change, artifact_id, placement.deployment_id)
             if placement.desired is Desired.DEPLOYED or deployment.state is DeploymentState.FAILED:
-                await self._stop_on(change, artifact, placement)
+                await self._rollouts.stop_on(change, artifact, placement)
             return await _find_deployment(change, artifact_id, placement.deployment_id)
 
     async def deployments(
@@ -320,24 +312,6 @@ class Artifacts:
 
     # --- parts --------------------------------------------------------------------------------------------------
 
-    async def _run_on(self, change: Change, artifact: StoredArtifact, gateways: Iterable[str]) -> list[str]:
-        """Deploy the artifact, in the revision that is given, on these gateways; return the ids of the deployments."""
-        chosen = sorted(set(gateways))
-        if len(chosen) > MAX_GATEWAYS:
-            raise Conflict(
-                f"an artifact runs on at most {MAX_GATEWAYS:,} gateways, not {len(chosen):,}", field="gateways"
-            )
-        await change.lock_gateways(artifact.organization, chosen)
-        deployable = await deployable_of(change, artifact)
-        for gateway_id in chosen:
-            await self._check_gateway(change, artifact, gateway_id)
-        moving = [each for each in chosen if await self._moves_on(change, artifact, each)]
-        deployments = [await deploy(change, deployable, each, artifact.content_id) for each in chosen]
-        for gateway_id in moving:
-            await self._rebuild_dependants(change, artifact, gateway_id)
-        await _forget_unused(change, artifact.id)
-        return deployments
-
     async def _rerun(self, change: Change, artifact: StoredArtifact, edit: Edit, *, everywhere: bool) -> None:
         """Let the gateways that should run an artifact run it, and undeploy it from those that should not.
 
@@ -356,90 +330,8 @@ class Artifacts:
                 field="gateways",
             )
         for gateway_id in sorted(leaving):
-            await self._stop_on(change, artifact, running[gateway_id])
-        await self._run_on(change, artifact, wanted if everywhere else wanted - running.keys())
-
-    async def _stop_on(self, change: Change, artifact: StoredArtifact, placement: Placement) -> None:
-        if rows := await _running_dependants(change, artifact, placement.gateway_id):
-            raise Conflict(
-                f"{_named(rows)} on gateway {placement.gateway_id} may need it; undeploy them first",
-            )
-        await undeploy(change, placement, artifact.organization)
-
-    async def _check_gateway(self, change: Change, artifact: StoredArtifact, gateway_id: str) -> None:
-        """See to it that the gateway has what the artifact needs, so that nothing is accepted that it would reject."""
-        providers = {
-            provider_id: await self._provider_on(change, artifact.organization, provider_id, gateway_id)
-            for provider_id in provider_ids(artifact.document)
-        }
-        before = await self._store.on_gateway(change.transaction, artifact.id, gateway_id)
-        await check_offer(change.transaction, artifact, providers, gateway_id, before=before)
-
-    async def _provider_on(
-        self, change: Change, organization: str, provider_id: str, gateway_id: str
-    ) -> StoredArtifact:
-        """A provider as a gateway runs it."""
-        found = await self._store.on_gateway(change.transaction, provider_id, gateway_id)
-        placement = await find_placement(change, provider_id, gateway_id)
-        if found is None or placement is None or placement.desired is not Desired.DEPLOYED:
-            provider = await self._store.find(change.transaction, organization, LLM_PROVIDER, provider_id)
-            raise Conflict(
-                f'gateway {gateway_id} does not run the LLM provider "{provider.handle}"; '
-                "deploy the provider there first",
-                field="gateways",
-            )
-        return found
-
-    async def _moves_on(self, change: Change, artifact: StoredArtifact, gateway_id: str) -> bool:
-        """Whether proxies on a gateway reach a provider elsewhere from now on."""
-        if artifact.family is not LLM_PROVIDER:
-            return False
-        before = await self._store.on_gateway(change.transaction, artifact.id, gateway_id)
-        return before is not None and _place(before.document) != _place(artifact.document)
-
-    async def _rebuild_dependants(self, change: Change, provider: StoredArtifact, gateway_id: str) -> None:
-        """A gateway builds a proxy's route from its provider: where that has moved, proxies are told again."""
-        for row in await _running_dependants(change, provider, gateway_id):
-            proxy = await self._store.on_gateway(change.transaction, row["artifact_id"], gateway_id)
-            placement = await find_placement(change, row["artifact_id"], gateway_id)
-            if proxy is not None and placement is not None and provider.id in provider_ids(proxy.document):
-                await self._check_gateway(change, proxy, gateway_id)
-                await tell_again(change, placement, proxy.organization, await keys_of(change, proxy.id))
-
-
-async def _check_unneeded(change: Change, artifact: StoredArtifact) -> None:
-    """No proxy may need a provider that goes (scenario S33)."""
-    if rows := await change.transaction.fetch(ARTIFACTS["dependants"], artifact.id):
-        raise Conflict(f"{_named(rows)} need the provider; delete them first")
-    if rows := await change.transaction.fetch(ARTIFACTS["dependants_on_gateways"], artifact.id):
-        raise Conflict(
-            f"{_named(rows)} may still need the provider on gateway {rows[0]['gateway_id']}, which has acknowledged no "
-            "later revision; deploy them there again, or delete them"
-        )
-
-
-async def _running_dependants(change: Change, provider: StoredArtifact, gateway_id: str) -> list[Row]:
-    """The proxies that run on a gateway and may need a provider there."""
-    rows = await change.transaction.fetch(ARTIFACTS["dependants_on_gateways"], provider.id)
-    return [row for row in rows if (row["gateway_id"], row["desired"]) == (gateway_id, Desired.DEPLOYED)]
-
-
-def _named(rows: Sequence[Row]) -> str:
-    handles = sorted({row["handle"] for row in rows})
-    return f"{len(handles)} proxies ({', '.join(handles[:5])})"
-
-
-async def _forget_unused(change: Change, artifact_id: str) -> None:
-    """Remove the oldest revisions of an artifact, and what only they referred to."""
-    for row in await change.transaction.fetch(PLACEMENTS["current_deployments"], artifact_id):
-        current = deployment_of(row)
-        oldest_kept = current.revision - MAX_REVISIONS
-        if oldest_kept > 0:
-            await change.transaction.execute(
-                ARTIFACTS["forget_deployments"], artifact_id, current.gateway_id, oldest_kept
-            )
-    await change.transaction.execute(ARTIFACTS["forget_contents"], artifact_id)
-    await change.transaction.execute(ARTIFACTS["forget_secrets"], artifact_id)
+            await self._rollouts.stop_on(change, artifact, running[gateway_id])
+        await self._rollouts.run_on(change, artifact, wanted if everywhere else wanted - running.keys())
 
 
 def _told(row: Row) -> Told:
@@ -456,22 +348,6 @@ def _told(row: Row) -> Told:
 
 def _running(row: Row) -> Running:
     return Running(Desired(row["desired"]), deployment_of(row))
-
-
-async def keys_of(change: Change, artifact_id: str) -> list[ApiKey]:
-    """The artifact's active keys."""
-    rows = await change.transaction.fetch(PLACEMENTS["keys"], artifact_id)
-    return [ApiKey.of(row) for row in rows if row["revoked_at"] is None]
-
-
-async def deployable_of(change: Change, artifact: StoredArtifact) -> Deployable:
-    """The artifact as far as its gateways are concerned."""
-    return Deployable(
-        artifact_id=artifact.id,
-        organization=artifact.organization,
-        kind=artifact.family.kind,
-        keys=await keys_of(change, artifact.id),
-    )
 
 
 def _check_version(artifact: StoredArtifact, version: int | None) -> None:
@@ -510,8 +386,3 @@ async def _free_handle(
         number += 1
         handle = f"{derived}-{number}"
     return handle
-
-
-def _place(document: Artifact) -> tuple[str | None, str | None] | None:
-    """Where proxies reach a provider."""
-    return (document.context, document.vhost) if isinstance(document, LlmProvider) else None

@@ -12,11 +12,11 @@ import pytest
 
 from gatecast import EventHub
 from gatecast.controlplane.artifact_store import ArtifactStore
-from gatecast.controlplane.artifacts import deployable_of
 from gatecast.controlplane.change import begin_change
 from gatecast.controlplane.clock import milliseconds
 from gatecast.controlplane.families import LLM_PROVIDER, LLM_PROXY, MCP_PROXY, REST_API
 from gatecast.controlplane.placements import DeploymentState, deploy
+from gatecast.controlplane.rollouts import deployable_of
 from gatecast.controlplane.sealing import Sealer
 from gatecast.errors import LimitReached, StorageUnavailable
 from gatecast.telemetry import metrics

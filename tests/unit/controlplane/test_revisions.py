@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Self
 
 import pytest
 
 from gatecast import EventHub
+from gatecast.controlplane.artifact_store import StoredArtifact
 from gatecast.controlplane.families import LLM_PROVIDER, LLM_PROXY, MCP_PROXY, REST_API
-from gatecast.controlplane.placements import DeploymentState
+from gatecast.controlplane.placements import Deployment, DeploymentState
 from gatecast.errors import Conflict
 from gatecast.testing.site import Site
 
@@ -27,28 +30,47 @@ def _refused(text: str) -> pytest.RaisesExc[Conflict]:
 # --- restoring --------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _MovedProxy:
+    """A proxy that was told to use another provider, without an answer yet."""
+
+    site: Site
+    first: StoredArtifact
+    proxy: StoredArtifact
+    #: What uses the first provider.
+    on_first: Deployment
+
+    @classmethod
+    @asynccontextmanager
+    async def made(cls, opening: AbstractAsyncContextManager[EventHub]) -> AsyncIterator[Self]:
+        """On one gateway."""
+        async with Site.open(opening) as site:
+            first, second = await site.make(LLM_PROVIDER, "First"), await site.make(LLM_PROVIDER, "Second")
+            proxy = await site.make(LLM_PROXY, provider={"id": first.id})
+            [on_first] = await site.deployments(proxy)
+            await site.acknowledge(on_first)
+            await site.change(proxy, provider={"id": second.id})
+            yield cls(site, first, proxy, on_first)
+
+    async def answer(self, error: str = "") -> None:
+        """The gateway says what became of the newest revision."""
+        await self.site.acknowledge((await self.site.deployments(self.proxy))[0], error=error)
+
+
 async def test_a_revision_whose_provider_is_gone_is_not_restored(open_hub: OpenHub) -> None:
-    async with Site.open(open_hub()) as site:
-        first, second = await site.make(LLM_PROVIDER, "First"), await site.make(LLM_PROVIDER, "Second")
-        proxy = await site.make(LLM_PROXY, provider={"id": first.id})
-        [on_first] = await site.deployments(proxy)
-        await site.change(proxy, provider={"id": second.id})
-        await site.acknowledge((await site.deployments(proxy))[0])
-        await site.delete(first)
+    async with _MovedProxy.made(open_hub()) as moved:
+        await moved.answer()
+        await moved.site.delete(moved.first)
         with _refused("a provider that this revision needs does not exist any more"):
-            await site.restore(proxy, on_first)
+            await moved.site.restore(moved.proxy, moved.on_first)
 
 
 async def test_a_revision_whose_provider_does_not_run_there_is_not_restored(open_hub: OpenHub) -> None:
-    async with Site.open(open_hub()) as site:
-        first, second = await site.make(LLM_PROVIDER, "First"), await site.make(LLM_PROVIDER, "Second")
-        proxy = await site.make(LLM_PROXY, provider={"id": first.id})
-        [on_first] = await site.deployments(proxy)
-        await site.change(proxy, provider={"id": second.id})
-        await site.acknowledge((await site.deployments(proxy))[0])
-        await site.undeploy(first)
+    async with _MovedProxy.made(open_hub()) as moved:
+        await moved.answer()
+        await moved.site.undeploy(moved.first)
         with _refused('does not run the LLM provider "first"'):
-            await site.restore(proxy, on_first)
+            await moved.site.restore(moved.proxy, moved.on_first)
 
 
 async def test_a_revision_whose_name_another_artifact_has_now_is_not_restored(open_hub: OpenHub) -> None:
@@ -94,33 +116,27 @@ async def test_where_an_earlier_place_of_a_provider_is_restored_its_proxies_are_
 
 
 async def test_a_provider_stays_while_a_restored_revision_of_a_proxy_needs_it(open_hub: OpenHub) -> None:
-    async with Site.open(open_hub()) as site:
-        first, second = await site.make(LLM_PROVIDER, "First"), await site.make(LLM_PROVIDER, "Second")
-        proxy = await site.make(LLM_PROXY, provider={"id": first.id})
-        [on_first] = await site.deployments(proxy)
-        await site.change(proxy, provider={"id": second.id})
-        restored = await site.restore(proxy, on_first)
-        await site.acknowledge(restored)
-        with _refused("1 proxies (demo) on gateway"):
+    async with _MovedProxy.made(open_hub()) as moved:
+        site, first = moved.site, moved.first
+        await site.restore(moved.proxy, moved.on_first)
+        await moved.answer()
+        with _refused("may need it: demo; undeploy them first"):
             await site.undeploy(first)
-        with _refused("1 proxies (demo) may still need the provider"):
+        with _refused("proxies may still need the provider"):
             await site.delete(first)
 
 
 async def test_a_provider_stays_until_a_gateway_has_left_it(open_hub: OpenHub) -> None:
     """What fails leaves the revision before it in place; the provider's deletion would be refused, its keys gone."""
-    async with Site.open(open_hub()) as site:
-        first, second = await site.make(LLM_PROVIDER, "First"), await site.make(LLM_PROVIDER, "Second")
-        proxy = await site.make(LLM_PROXY, provider={"id": first.id})
-        await site.acknowledge((await site.deployments(proxy))[0])
-        await site.change(proxy, provider={"id": second.id})
-        for error in ("", "GATEWAY_PROCESSING_ERROR"):
-            with _refused("has acknowledged no later revision"):
-                await site.delete(first)
-            if not error:
-                await site.acknowledge((await site.deployments(proxy))[0], error="GATEWAY_PROCESSING_ERROR")
-        await site.acknowledge(await site.deploy(proxy))
-        await site.delete(first)
+    async with _MovedProxy.made(open_hub()) as moved:
+        with _refused("has acknowledged no later revision: demo"):
+            await moved.site.delete(moved.first)
+        await moved.answer("GATEWAY_PROCESSING_ERROR")
+        with _refused("has acknowledged no later revision: demo"):
+            await moved.site.delete(moved.first)
+        await moved.site.deploy(moved.proxy)
+        await moved.answer()
+        await moved.site.delete(moved.first)
 
 
 async def test_a_name_stays_taken_where_an_artifact_has_it_though_it_does_not_run(open_hub: OpenHub) -> None:

@@ -49,7 +49,7 @@ class _Pod:
             (self._publish, 10),
             (self._say_something, 20),
             (lambda: self._storage.log.trim(_RUTHLESS), 10),
-            (self._decide, 2),
+            (self._decide, 10),
             (self._renew_epoch, 1),
         ]
         steps, weights = zip(*work, strict=True)

@@ -35,10 +35,13 @@ ON CONFLICT (log_id, "offset", replica) DO UPDATE SET kind = excluded.kind, reco
 
 -- name: end_skips
 -- What came behind the skipped events of an entity was published again.
-UPDATE gatecast.outcomes SET kind = 'rejected'
-WHERE log_id = $1 AND replica = $2 AND kind = 'skipped'
-  AND EXISTS (SELECT  FROM gatecast.events e WHERE e.log_id = outcomes.log_id AND e."offset" = outcomes."offset"
-                AND e.entity_type = $3 AND e.entity_id = $4)
+UPDATE gatecast.outcomes o SET kind = 'rejected'
+FROM (
+    SELECT s."offset" FROM gatecast.outcomes s JOIN gatecast.events e ON e.log_id = s.log_id AND e."offset" = s."offset"
+    WHERE s.log_id = $1 AND s.replica = $2 AND s.kind = 'skipped' AND e.entity_type = $3 AND e.entity_id = $4
+    ORDER BY s."offset" FOR UPDATE OF s
+) skipped
+WHERE o.log_id = $1 AND o.replica = $2 AND o."offset" = skipped."offset"
 
 -- name: parked
 -- The first rejected event of each entity, and how many later ones of it wait with it.
@@ -57,11 +60,17 @@ WHERE s.gateway_id = $1 AND o.kind = 'parked' AND o."offset" > $2 AND NOT EXISTS
 ORDER BY o."offset", o.replica LIMIT $3
 
 -- name: resolve
-UPDATE gatecast.outcomes SET kind = $5
-WHERE log_id = (SELECT s.log_id FROM gatecast.gateway_streams s WHERE s.gateway_id = $1)
-  AND replica = $2 AND kind = 'parked'
-  AND EXISTS (SELECT FROM gatecast.events e WHERE e.log_id = outcomes.log_id AND e."offset" = outcomes."offset"
-                AND e.entity_type = $3 AND e.entity_id = $4)
+-- Retention leaves the log alone meanwhile, and outcomes are locked in the order in which they are recorded.
+WITH log AS MATERIALIZED (
+    SELECT log_id FROM gatecast.gateway_streams WHERE gateway_id = $1 FOR KEY SHARE
+), parked AS MATERIALIZED (
+    SELECT p.log_id, p."offset" FROM gatecast.outcomes p JOIN log l USING (log_id)
+    JOIN gatecast.events e ON e.log_id = p.log_id AND e."offset" = p."offset"
+    WHERE p.replica = $2 AND p.kind = 'parked' AND e.entity_type = $3 AND e.entity_id = $4
+    ORDER BY p."offset" FOR UPDATE OF p
+)
+UPDATE gatecast.outcomes o SET kind = $5 FROM parked p
+WHERE o.log_id = p.log_id AND o.replica = $2 AND o."offset" = p."offset"
 
 -- name: dismiss_replica
 -- Its connections hold what they held; the next one is told anew what to hold.

@@ -132,6 +132,9 @@ async def _errors_as_statuses(
         return refuse(503, "the database cannot be asked now; come back")
     except GatecastError as error:
         return refuse(503, str(error))
+    except ConnectionError:
+        # It left in the middle of the upgrade: nobody reads this.
+        return refuse(503, "the connection is gone")
     except Exception:
         _logger.exception("request-failed", path=request.path)
         return refuse(503, "something went wrong here; come back")

@@ -17,6 +17,7 @@ import aiohttp
 import pytest
 import yaml
 from aiohttp.test_utils import TestClient, TestServer
+from structlog.testing import capture_logs
 
 from gatecast import Action, Event, EventHub, Settings
 from gatecast.controlplane.acknowledgements import Acknowledgement
@@ -31,7 +32,7 @@ from gatecast.controlplane.placements import Deployment
 from gatecast.controlplane.resources import Resources
 from gatecast.controlplane.sealing import Sealer
 from gatecast.errors import StorageUnavailable
-from gatecast.server import gateway_rest
+from gatecast.server import gateway_api, gateway_rest
 from gatecast.server.admission import Admission
 from gatecast.server.gateway_api import BASE_PATH, GatewayContext, create_gateway_app
 from gatecast.server.packages import MAX_IMPORT_BYTES
@@ -299,6 +300,19 @@ async def test_s37_a_list_that_cannot_be_told_is_not_empty(
         answer = await gateway.ask("GET", path)
         assert answer.status == 503
         assert "gone" not in await answer.text()
+
+
+async def test_whoever_leaves_in_the_middle_of_a_request_is_no_mistake_of_ours(
+    listener: OpenListener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def left(*_: object) -> None:
+        raise ConnectionResetError
+
+    async with listener() as gateway:
+        monkeypatch.setattr(gateway_api, "identify", left)
+        with capture_logs() as logs:
+            assert (await gateway.ask("GET", "/deployments")).status == 503
+    assert logs == []
 
 
 async def test_s37_documents_that_cannot_be_decrypted_are_503(listener: OpenListener) -> None:

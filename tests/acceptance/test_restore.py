@@ -159,9 +159,11 @@ async def test_s20_after_a_restore_gateways_are_told_and_take_nothing_for_delive
             assert [offset for [(offset, _)] in new] == [3, 3]
             await operator.confirmed(explicit_id, 3)
             assert explicit.resyncs == [("epoch", 0)]
-            # Nobody can tell an unmodified gateway: the pod saw to it that it has what it should have.
-            for gateway_id in gateway_ids:
-                await eventually(lambda gateway_id=gateway_id: _is_current(operator, gateway_id), within=20)  # type: ignore[misc]
+            await eventually(lambda: _is_current(operator, explicit_id), within=20)
+            # Nobody can tell an unmodified gateway, and what the operator published only the operator can say again.
+            assert not await _is_current(operator, unmodified_id)
+            await operator.ask("POST", f"/gateways/{unmodified_id}/resynchronized")
+            assert await _is_current(operator, unmodified_id)
 
 
 async def _is_current(operator: Operator, gateway_id: str) -> bool:

@@ -130,11 +130,9 @@ async def _errors_as_statuses(
     except (StorageError, HubClosed, TimeoutError) as error:
         _logger.warning("cannot-tell", path=request.path, error=str(error) or type(error).__name__)
         return refuse(503, "the database cannot be asked now; come back")
-    except GatecastError as error:
+    except (GatecastError, ConnectionError) as error:
+        # Of a connection that ended in the middle nobody reads this.
         return refuse(503, str(error))
-    except ConnectionError:
-        # It left in the middle of the upgrade: nobody reads this.
-        return refuse(503, "the connection is gone")
     except Exception:
         _logger.exception("request-failed", path=request.path)
         return refuse(503, "something went wrong here; come back")

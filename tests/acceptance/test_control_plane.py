@@ -364,7 +364,7 @@ async def test_a_provider_may_use_a_template_that_its_gateway_has_shown(fresh_da
     """Once it was made on the gateway; that it is removed there is shown, too."""
     async with landscape(await fresh_database()) as land:
         site, operator = land.sites[0], land.operators[1]
-        with pytest.raises(Refused, match="has not shown a template"):
+        with pytest.raises(Refused, match="no gateway has shown one"):
             await operator.ask("POST", "/llm-providers", provider(template="my-own", gateways=[site.id]))
         local_id = site.gateway.make(template("my-own"))
         await eventually(lambda: _shows(operator, site.id, local_id, "deployed"), within=20)
@@ -373,6 +373,8 @@ async def test_a_provider_may_use_a_template_that_its_gateway_has_shown(fresh_da
         await operator.ask("DELETE", f"/llm-providers/{made['id']}")
         site.gateway.remove(local_id)
         await eventually(lambda: _shows(operator, site.id, local_id, "undeployed"), within=20)
+        with pytest.raises(Refused, match="no gateway has shown one"):
+            await operator.ask("POST", "/llm-providers", provider(template="my-own", gateways=[site.id]))
 
 
 async def test_what_a_gateway_made_itself_is_shown_and_left_alone(fresh_database: NewDatabase) -> None:

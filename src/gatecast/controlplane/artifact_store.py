@@ -134,7 +134,7 @@ class ArtifactStore:
             ):
                 raise InvalidValue("provider.id", provider_id, "be the id of an LLM provider of your organization")
 
-    async def providers(
+    async def _providers(
         self, transaction: Transaction, organization: str, document: Artifact
     ) -> dict[str, StoredArtifact]:
         """The providers that a document needs, by id."""
@@ -192,7 +192,7 @@ class ArtifactStore:
         )
 
     async def _rendered(self, transaction: Transaction, draft: _Draft) -> bytes:
-        providers = await self.providers(transaction, draft.organization, draft.document)
+        providers = await self._providers(transaction, draft.organization, draft.document)
         references = {each.id: reference_to(each) for each in providers.values()}
         if not isinstance(draft.document, LlmProxy):
             return render(draft.document, handle=draft.handle, credentials=draft.handles)

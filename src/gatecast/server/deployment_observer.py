@@ -13,7 +13,7 @@ from gatecast.controlplane.clock import milliseconds
 from gatecast.controlplane.gateway_tokens import GatewayIdentity
 from gatecast.controlplane.resources import Resources
 from gatecast.delivery.resume import Start
-from gatecast.errors import NotFound, StorageError, UnknownGateway
+from gatecast.errors import NotFound, SecretKeyMissing, StorageError, UnknownGateway
 from gatecast.protocol.messages import DeploymentAck
 from gatecast.server.gateway_socket import Observer
 from gatecast.telemetry import get_logger
@@ -109,7 +109,8 @@ class DeploymentObserver(Observer):
     async def _watch_keys(self) -> None:
         """Keys whose time is over end at once; what changes while it reads its keys is told behind that."""
         ids, resources = (self._identity.organization, self._identity.gateway_id), self._resources
-        with suppress(NotFound, UnknownGateway):
+        # A pod that lacks the key to what is stored leaves it to the others.
+        with suppress(NotFound, UnknownGateway, SecretKeyMissing):
             await _persistently(lambda: resources.keys.end_expired(*ids))
         for pause in KEY_LOOKS:
             await asyncio.sleep(pause)

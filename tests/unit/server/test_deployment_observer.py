@@ -13,7 +13,7 @@ from gatecast.controlplane.clock import milliseconds
 from gatecast.controlplane.gateway_tokens import GatewayIdentity
 from gatecast.controlplane.resources import Resources
 from gatecast.delivery.resume import Start
-from gatecast.errors import StorageUnavailable, UnknownGateway
+from gatecast.errors import SecretKeyMissing, StorageUnavailable, UnknownGateway
 from gatecast.events import Position
 from gatecast.server import deployment_observer
 from gatecast.server.deployment_observer import DeploymentObserver
@@ -90,6 +90,18 @@ async def test_keys_are_looked_at_twice_while_an_unmodified_gateway_is_connected
     assert resources.ended == [("acme", "edge")]
     assert [look[:2] for look in resources.looks] == [("acme", "edge")] * 2
     assert all(began - 60_000 < since < began for *_, since in resources.looks)
+
+
+async def test_a_pod_without_the_secret_key_does_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    resources = _Resources()
+
+    async def keyless(*_: object) -> None:
+        raise SecretKeyMissing
+
+    monkeypatch.setattr(resources, "end_expired", keyless)
+    await observer(resources, lost="retention").look_after(resources.resynchronized)
+    assert resources.calls == ["all acme edge", "note edge retention", "resynchronized"]
+    assert len(resources.looks) == 2
 
 
 async def test_a_gateway_whose_position_was_lost_is_told_everything_before_that_counts_as_done() -> None:

@@ -22,7 +22,7 @@ STORED = {"stored": True}
 def is_stored(info: ValidationInfo) -> bool:
     """Whether a document is read back, so that rules which came after it do not make it unreadable."""
     context: Any = info.context
-    return context == STORED
+    return bool(context == STORED)
 
 
 class Broken(NamedTuple):

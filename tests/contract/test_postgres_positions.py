@@ -53,7 +53,7 @@ class _OpenReport:
     @asynccontextmanager
     async def of(cls, url: str, epoch: UUID, connection_id: str, offset: int) -> AsyncIterator[_OpenReport]:
         """Report that this connection has confirmed up to `offset`; commit when the block ends."""
-        statement = "SELECT gatecast.record_progress($1, $2, $3, $4, $5, $5, false)"
+        statement = "SELECT gatecast.record_progress_v1($1, $2, $3, $4, $5, $5, false)"
         async with _caller(url) as connection, connection.transaction():
             await connection.execute(statement, [connection_id], [GATEWAY], [""], [epoch], [offset])
             yield cls(connection)
@@ -95,7 +95,7 @@ async def test_s13_two_that_connect_at_once_end_at_the_slower(postgres_url: str)
     async with _two_connections(postgres_url) as storage, _caller(postgres_url) as caller:
         await publish(storage, *make_events(8))
         async with caller.transaction():
-            statement = "SELECT gatecast.connect($1, $2, $3, $4, $5, $6, $7, $8, 2, false, NULL)"
+            statement = "SELECT gatecast.connect_v1($1, $2, $3, $4, $5, $6, $7, $8, 2, false, NULL)"
             assert await caller.fetchval(statement, *slow, await epoch_of(storage))
             fast = asyncio.create_task(connect(storage, make_connection("fast", replica="a"), start=8))
             await _waited_for(caller)

@@ -58,7 +58,7 @@ async def test_retention_locks_no_more_logs_than_it_trims(postgres_url: str) -> 
     async with PostgresStorage.open(postgres_url) as storage:
         await _fill(storage, ["a-reached", "b-not-reached"], 20)
         async with HeldLog.hold(postgres_url, "a-reached") as held:
-            await held.execute("SELECT gatecast.trim_events('1 day', '1 day', 4, 16)")
+            await held.execute("SELECT gatecast.trim_events_v1('1 day', '1 day', 4, 16)")
             await publish(storage, make_event("b-not-reached"))
         assert (await read(storage, "b-not-reached")).trimmed_through == 0
 
@@ -69,7 +69,7 @@ async def test_what_is_parked_while_a_cap_removes_it_is_told(postgres_url: str) 
         await _fill(storage, [GATEWAY], 10)
         await connect(storage, make_connection())
         async with HeldLog.hold(postgres_url, GATEWAY) as held:
-            await held.execute("SELECT gatecast.trim_events('1 day', '1 day', 4, 100)")
+            await held.execute("SELECT gatecast.trim_events_v1('1 day', '1 day', 4, 100)")
             parked = Outcome(gateway_id=GATEWAY, replica="", offset=3, kind=OutcomeKind.PARKED, reason="no")
             recording = asyncio.create_task(storage.outcomes.record([parked]))
             await held.waited_for()

@@ -89,7 +89,7 @@ class TestPostgresWakeup(WakeupContract):
         if hint.gateways is None:
             await self._notify("*")
         else:
-            await self._execute("SELECT gatecast.hint($1)", sorted(hint.gateways))
+            await self._execute("SELECT gatecast.hint_v1($1)", sorted(hint.gateways))
 
     async def send_garbage(self, tmp_path: Path) -> None:  # noqa: ARG002 - others need it
         """Notifications of somebody who uses the same channel."""

@@ -53,7 +53,7 @@ async def test_s18_a_killed_connection_comes_back_and_looks_at_everything(postgr
             await _execute(postgres_url, f"SELECT pg_terminate_backend(pid) {_LISTENERS}")
             await heard.until_everything()
             assert wakeup.connected
-            await _execute(postgres_url, "SELECT gatecast.hint('{gateway-1}')")
+            await _execute(postgres_url, "SELECT gatecast.hint_v1('{gateway-1}')")
             await heard.until_told_of("gateway-1")
 
 

@@ -12,6 +12,7 @@ from gatecast.errors import SchemaMissing, StorageError
 from gatecast.storage.contract import Row
 from gatecast.storage.migrations import Migration, SchemaNeed, available, missing, need, newest
 from gatecast.storage.postgres.driver_errors import translated
+from gatecast.storage.postgres.function_files import FunctionFile, function_files
 from gatecast.storage.queries import Queries
 
 #: No statement of ours takes longer, unless the database hangs or another transaction holds a log; in seconds.
@@ -131,7 +132,10 @@ class PostgresDatabase:
 
     async def schema_need(self) -> SchemaNeed:
         """What the database lacks."""
-        return need(self._migrations, await self._applied())
+        lacking = need(self._migrations, await self._applied())
+        if lacking is SchemaNeed.NOTHING and await self._changed_functions():
+            return SchemaNeed.BEHIND
+        return lacking
 
     async def _applied(self) -> list[int]:
         try:
@@ -149,9 +153,29 @@ class PostgresDatabase:
             pending = missing(self._migrations, [row["number"] for row in applied])
             for migration in pending:
                 await self._apply(transaction, migration)
+            for file in _changed(await transaction.fetch(_QUERIES["applied_functions"])):
+                with translated():
+                    await transaction.connection.execute(file.text)
+                await transaction.execute(_QUERIES["note_functions"], file.name, file.checksum)
             return [migration.number for migration in pending]
+
+    async def _changed_functions(self) -> list[FunctionFile]:
+        """The files of functions that this database has never had in the present text."""
+        try:
+            return _changed(await self.fetch(_QUERIES["applied_functions"]))
+        except SchemaMissing:
+            return function_files()
 
     async def _apply(self, transaction: PostgresTransaction, migration: Migration) -> None:
         with translated():
             await transaction.connection.execute(migration.text)
         await transaction.execute(_QUERIES["note_migration"], migration.number, migration.name)
+
+
+def _changed(applied: Sequence[Row]) -> list[FunctionFile]:
+    """The files whose present text was never applied.
+
+    One that was applied before a newer release replaced it counts as applied: its functions still have their meaning.
+    """
+    known = {(row["name"], row["checksum"]) for row in applied}
+    return [file for file in function_files() if (file.name, file.checksum) not in known]

@@ -9,9 +9,21 @@ CREATE TABLE IF NOT EXISTS gatecast.schema_migrations (
     name       text NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT now()
 );
+CREATE TABLE IF NOT EXISTS gatecast.schema_functions (
+    name       text NOT NULL,
+    checksum   text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (name, checksum)
+);
 
 -- name: applied_migrations
 SELECT number FROM gatecast.schema_migrations ORDER BY number
 
 -- name: note_migration
 INSERT INTO gatecast.schema_migrations (number, name) VALUES ($1, $2)
+
+-- name: applied_functions
+SELECT name, checksum FROM gatecast.schema_functions
+
+-- name: note_functions
+INSERT INTO gatecast.schema_functions (name, checksum) VALUES ($1, $2)

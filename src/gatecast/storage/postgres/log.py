@@ -1,4 +1,4 @@
-"""The event log on PostgreSQL: arguments in, rows out; the functions of `0001_event_log.sql` do the work."""
+"""The event log on PostgreSQL: arguments in, rows out; the functions in `functions/` do the work."""
 
 from __future__ import annotations
 

@@ -74,4 +74,4 @@ WHERE o.log_id = p.log_id AND o.replica = $2 AND o."offset" = p."offset"
 
 -- name: dismiss_replica
 -- Its connections hold what they held; the next one is told anew what to hold.
-SELECT gatecast.dismiss_positions(ARRAY[$1::text], ARRAY[$2::text], 'gatecast.v2')
+SELECT gatecast.dismiss_positions_v1(ARRAY[$1::text], ARRAY[$2::text], 'gatecast.v2')

@@ -1,10 +1,10 @@
 -- name: append_event
 SELECT status, $1::text AS culprit, epoch, "offset"
-FROM gatecast.append_event($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+FROM gatecast.append_event_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 
 -- name: append_events
 SELECT status, culprit, epoch, "offset"
-FROM gatecast.append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+FROM gatecast.append_events_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 
 -- name: changed_since
 -- The marker is the oldest transaction that was still running: everything older has committed and been seen. Rows on the
@@ -45,28 +45,28 @@ INSERT INTO gatecast.gateway_streams (gateway_id, registered_in) SELECT $1, curr
 ON CONFLICT DO NOTHING RETURNING gateway_id
 
 -- name: forget_gateway
-SELECT gatecast.forget_gateway($1) AS forgotten
+SELECT gatecast.forget_gateway_v1($1) AS forgotten
 
 -- name: hint_everything
 SELECT pg_notify('gatecast', '*')
 
 -- name: trim
-SELECT gatecast.trim_events($1, $2, $3, $4) AS removed
+SELECT gatecast.trim_events_v1($1, $2, $3, $4) AS removed
 
 -- name: renew_epoch
 UPDATE gatecast.epoch SET current = gen_random_uuid(), begun_at = now() WHERE current = $1
 
 -- name: forget_connections
-SELECT gatecast.forget_connections()
+SELECT gatecast.forget_connections_v1()
 
 -- name: epoch
 SELECT current FROM gatecast.epoch
 
 -- name: renew_lease
-SELECT gatecast.renew_lease($1, $2) AS life
+SELECT gatecast.renew_lease_v1($1, $2) AS life
 
 -- name: end_lease
-SELECT gatecast.end_lease($1)
+SELECT gatecast.end_lease_v1($1)
 
 -- name: standing
 SELECT e.current AS epoch, s.head, s.trimmed_through, s.registered_in, c.epoch AS cursor_epoch, c.confirmed,
@@ -76,16 +76,16 @@ FROM gatecast.gateway_streams s CROSS JOIN gatecast.epoch e
 WHERE s.gateway_id = $1
 
 -- name: connect
-SELECT gatecast.connect($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) AS connected
+SELECT gatecast.connect_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) AS connected
 
 -- name: record_progress
-SELECT gatecast.record_progress($1, $2, $3, $4, $5, $6, $7)
+SELECT gatecast.record_progress_v1($1, $2, $3, $4, $5, $6, $7)
 
 -- name: dismissals
 SELECT connection_id, dismissal FROM gatecast.connections WHERE pod_id = $1 AND dismissal IS NOT NULL
 
 -- name: dismiss_token
-SELECT gatecast.dismiss_token($1) AS dismissed
+SELECT gatecast.dismiss_token_v1($1) AS dismissed
 
 -- name: resynchronized
 UPDATE gatecast.cursors SET resync_reason = NULL, updated_at = now() WHERE gateway_id = $1 AND replica = $2
@@ -142,7 +142,7 @@ WITH log AS MATERIALIZED (
 )
 -- A cap has removed it while it was on its way: whoever did not apply it has to be told (promise P6). Outcomes are
 -- counted so that they are locked before positions, like everywhere.
-SELECT gatecast.lose_parked(array_agg(n.gateway_id), array_agg(n.replica))
+SELECT gatecast.lose_parked_v1(array_agg(n.gateway_id), array_agg(n.replica))
 FROM (SELECT count(*) FROM stored) s CROSS JOIN said n
 WHERE n.kind IN ('parked', 'held') AND n."offset" <= n.trimmed_through HAVING count(*) > 0
 

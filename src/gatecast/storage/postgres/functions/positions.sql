@@ -1,0 +1,116 @@
+-- Positions of gateways, and the connections that move them.
+--
+-- Everything from here on works on keys that it is given or has just looked up. The planner cannot know how few they are
+-- and would rather read a table as a whole; hence the settings on the functions.
+
+-- Lock these positions, then everything that they depend on: two pods that report at the same time would otherwise each
+-- see the other's old value as the slowest, and the position would stay behind for ever. Whoever changes connections of
+-- more than one position comes here first, once, or two would wait for each other. Order of all locks: pods, streams,
+-- outcomes, positions, connections.
+CREATE OR REPLACE FUNCTION gatecast.lock_positions_v1(p_gateway_ids text[], p_replicas text[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM gatecast.cursors c
+    WHERE (c.gateway_id, c.replica) IN (SELECT * FROM unnest(p_gateway_ids, p_replicas))
+    ORDER BY c.gateway_id, c.replica FOR NO KEY UPDATE;
+    PERFORM FROM gatecast.connections o
+    WHERE (o.gateway_id, o.replica) IN (SELECT * FROM unnest(p_gateway_ids, p_replicas))
+    ORDER BY o.connection_id FOR NO KEY UPDATE;
+END $$;
+
+-- Move each of these positions to what its slowest connection has confirmed. Those of a dead pod count until they are
+-- released. Who was dismissed counts no more: what it confirmed was perhaps sent again since, or before its gateway was
+-- deleted and registered again under the same id.
+CREATE OR REPLACE FUNCTION gatecast.advance_positions_v1(p_gateway_ids text[], p_replicas text[]) RETURNS void LANGUAGE sql AS $$
+    UPDATE gatecast.cursors c
+    SET sent = greatest(c.sent, s.sent), confirmed = greatest(c.confirmed, s.confirmed), updated_at = now()
+    FROM (SELECT o.gateway_id, o.replica, max(o.sent) AS sent, min(o.confirmed) AS confirmed
+          FROM gatecast.connections o
+          WHERE (o.gateway_id, o.replica) IN (SELECT * FROM unnest(p_gateway_ids, p_replicas))
+            AND NOT o.released AND o.dismissal IS NULL
+          GROUP BY o.gateway_id, o.replica) s
+    WHERE c.gateway_id = s.gateway_id AND c.replica = s.replica
+      AND c.epoch = (SELECT e.current FROM gatecast.epoch e)
+      AND (c.confirmed < s.confirmed OR c.sent < s.sent)
+$$;
+
+-- These connections have ended. One that ended before it confirmed its whole log may have been sent events again that
+-- an older connection had confirmed: then the gateway needs also what came behind them again, so the older ones come
+-- back and continue from the position. Their positions must be locked.
+CREATE OR REPLACE FUNCTION gatecast.dismiss_older_v1(p_connection_ids text[]) RETURNS void LANGUAGE sql AS $$
+    UPDATE gatecast.connections o SET dismissal = 'restarting'
+    FROM gatecast.connections ended JOIN gatecast.gateway_streams s USING (gateway_id)
+    WHERE ended.connection_id = ANY (p_connection_ids) AND ended.confirmed < s.head
+      AND o.gateway_id = ended.gateway_id AND o.replica = ended.replica AND o.number < ended.number
+      AND o.dismissal IS NULL
+$$;
+
+-- Record a connection that will read from p_start; false when the gateway or this history is gone. The position is
+-- where it starts, unless a slower live connection shares it.
+CREATE OR REPLACE FUNCTION gatecast.connect_v1(
+    p_gateway_id text, p_replica text, p_connection_id text, p_pod_id text, p_protocol text, p_remote text,
+    p_token_id text, p_epoch uuid, p_start bigint, p_newest_only boolean, p_resync_reason text
+) RETURNS boolean LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+BEGIN
+    -- The key-share lock makes a concurrent deletion of the gateway wait, or makes us find it gone. A log that ends
+    -- before the start is another one, of a gateway that was registered again.
+    PERFORM FROM gatecast.gateway_streams s
+    WHERE s.gateway_id = p_gateway_id AND s.head >= p_start AND p_epoch = (SELECT e.current FROM gatecast.epoch e)
+    FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    -- The position first: it is the lock, so that two who connect at once do not overlook each other.
+    INSERT INTO gatecast.cursors AS c (gateway_id, replica, epoch, sent, confirmed, resync_reason)
+    VALUES (p_gateway_id, p_replica, p_epoch, p_start, p_start, p_resync_reason)
+    ON CONFLICT (gateway_id, replica) DO UPDATE
+    SET epoch = excluded.epoch, confirmed = excluded.confirmed, resync_reason = excluded.resync_reason, updated_at = now(),
+        sent = CASE WHEN c.epoch = excluded.epoch THEN greatest(c.sent, excluded.sent) ELSE excluded.sent END
+    -- Lost while it was on its way here: it has to come again to be told.
+    WHERE c.resync_reason IS DISTINCT FROM 'parked' OR excluded.resync_reason IS NOT NULL;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    IF p_newest_only THEN
+        UPDATE gatecast.connections o SET dismissal = 'superseded'
+        WHERE o.gateway_id = p_gateway_id AND o.replica = p_replica AND o.dismissal IS NULL;
+    ELSE
+        UPDATE gatecast.cursors c SET confirmed = s.slowest
+        FROM (SELECT min(o.confirmed) AS slowest
+              FROM gatecast.connections o
+              WHERE o.gateway_id = p_gateway_id AND o.replica = p_replica AND NOT o.released AND o.dismissal IS NULL) s
+        WHERE c.gateway_id = p_gateway_id AND c.replica = p_replica AND c.confirmed > s.slowest;
+    END IF;
+    INSERT INTO gatecast.connections (connection_id, gateway_id, replica, pod_id, protocol, remote, token_id, sent,
+                                      confirmed)
+    VALUES (p_connection_id, p_gateway_id, p_replica, p_pod_id, p_protocol, p_remote, p_token_id, p_start, p_start);
+    RETURN true;
+END $$;
+
+-- Store how far connections have come, and with p_remove forget them. Losing this at a crash only repeats events,
+-- so it does not wait for the disk.
+CREATE OR REPLACE FUNCTION gatecast.record_progress_v1(
+    p_connection_ids text[], p_gateway_ids text[], p_replicas text[], p_epochs uuid[], p_sent bigint[],
+    p_confirmed bigint[], p_remove boolean
+) RETURNS void LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM gatecast.lock_positions_v1(p_gateway_ids, p_replicas);
+    -- Who reports is alive, even if its pod's lease ran out.
+    UPDATE gatecast.connections o
+    SET sent = greatest(o.sent, p.sent), confirmed = greatest(o.confirmed, p.confirmed), released = false
+    FROM (SELECT u.connection_id, max(u.sent) AS sent, max(u.confirmed) AS confirmed
+          FROM unnest(p_connection_ids, p_epochs, p_sent, p_confirmed) AS u(connection_id, epoch, sent, confirmed)
+          WHERE u.epoch = (SELECT e.current FROM gatecast.epoch e) GROUP BY u.connection_id) p
+    WHERE o.connection_id = p.connection_id;
+    IF p_remove THEN
+        PERFORM gatecast.dismiss_older_v1(p_connection_ids);
+    END IF;
+    PERFORM gatecast.advance_positions_v1(p_gateway_ids, p_replicas);
+    IF p_remove THEN
+        -- Those that leave have counted for the last time; now the position is for those that stay to move.
+        DELETE FROM gatecast.connections o WHERE o.connection_id = ANY (p_connection_ids);
+        PERFORM gatecast.advance_positions_v1(p_gateway_ids, p_replicas);
+    END IF;
+END $$;

@@ -1,0 +1,183 @@
+-- Appending to logs.
+--
+-- The row of gateway_streams is the lock of its gateway's log. Whoever holds it has seen every earlier commit of that
+-- log, and nobody else can number events until it commits: commit order is offset order, so a reader that asks for
+-- `offset > cursor` can never skip a commit that comes late.
+--
+-- Both functions lock first and look second. In READ COMMITTED each statement of a function has a snapshot of its own,
+-- so the look behind the lock sees what the previous holder committed; a "check, then insert" in one statement does not.
+
+-- Wakes the pods: one notification for one statement, at commit. `*` when the names do not fit (8,000 bytes).
+CREATE OR REPLACE FUNCTION gatecast.hint_v1(gateway_ids text[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    names text := to_json(gateway_ids)::text;
+BEGIN
+    PERFORM pg_notify('gatecast', CASE WHEN octet_length(names) < 7900 THEN names ELSE '*' END);
+END $$;
+
+-- Append one event. Status: stored, duplicate, unknown (no such gateway), busy (its log is held and wait is false).
+CREATE OR REPLACE FUNCTION gatecast.append_event_v1(
+    p_gateway_id text, p_event_id uuid, p_type text, p_action text, p_entity_type text, p_entity_id text,
+    p_payload text, p_originated_at timestamptz, p_trace_parent text, p_wait boolean, p_hint boolean,
+    OUT status text, OUT epoch uuid, OUT "offset" bigint
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    log bigint;
+BEGIN
+    IF NOT p_wait THEN
+        PERFORM FROM gatecast.gateway_streams WHERE gateway_id = p_gateway_id FOR NO KEY UPDATE SKIP LOCKED;
+        IF NOT FOUND THEN
+            PERFORM FROM gatecast.gateway_streams WHERE gateway_id = p_gateway_id;
+            status := CASE WHEN FOUND THEN 'busy' ELSE 'unknown' END;
+            RETURN;
+        END IF;
+    END IF;
+    UPDATE gatecast.gateway_streams s SET head = s.head + 1, changed_xid = pg_current_xact_id()
+    WHERE s.gateway_id = p_gateway_id RETURNING s.head, s.log_id INTO append_event_v1."offset", log;
+    IF NOT FOUND THEN
+        status := 'unknown';
+        RETURN;
+    END IF;
+    SELECT e.current INTO append_event_v1.epoch FROM gatecast.epoch e;
+    INSERT INTO gatecast.events (log_id, "offset", event_id, type, action, entity_type, entity_id,
+                                 payload, size, originated_at, trace_parent)
+    VALUES (log, append_event_v1."offset", p_event_id, p_type, p_action, p_entity_type, p_entity_id,
+            p_payload, octet_length(p_payload), p_originated_at, p_trace_parent)
+    ON CONFLICT ON CONSTRAINT events_event_id DO NOTHING;
+    IF FOUND THEN
+        status := 'stored';
+        IF p_hint THEN
+            PERFORM gatecast.hint_v1(ARRAY[p_gateway_id]);
+        END IF;
+    ELSE
+        -- Give the number back: the log is locked by us, so nobody has seen it.
+        UPDATE gatecast.gateway_streams s SET head = s.head - 1 WHERE s.gateway_id = p_gateway_id;
+        SELECT e."offset" INTO append_event_v1."offset" FROM gatecast.events e
+        WHERE e.log_id = log AND e.event_id = p_event_id;
+        status := 'duplicate';
+    END IF;
+END $$;
+
+-- Append many events in groups that are stored whole or not at all. Element i of each array describes event i;
+-- p_payload_numbers points into p_payloads, so that a fan-out carries its payload once. Returns one row for each
+-- event, in order. Status: stored, duplicate, or why its group was refused: unknown or busy, with the gateway at fault
+-- as `culprit`.
+CREATE OR REPLACE FUNCTION gatecast.append_events_v1(
+    p_groups integer[], p_gateway_ids text[], p_event_ids uuid[], p_types text[], p_actions text[],
+    p_entity_types text[], p_entity_ids text[], p_originated_at timestamptz[], p_trace_parents text[],
+    p_payload_numbers integer[], p_payloads text[], p_wait boolean, p_hint boolean
+) RETURNS TABLE (number bigint, status text, culprit text, epoch uuid, "offset" bigint)
+LANGUAGE plpgsql
+-- Planning anew for each call costs more than a batch of eight; every access below is by key, whatever the sizes are.
+SET plan_cache_mode = force_generic_plan
+-- A plan made while a log was small would scan it, and be kept when it has grown.
+SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    held text[];
+    logs bigint[];
+    grown text[];
+BEGIN
+    -- One global lock order, by id: two batches can never wait for each other.
+    IF p_wait THEN
+        SELECT array_agg(l.gateway_id), array_agg(l.log_id) INTO held, logs FROM (
+            SELECT gateway_id, log_id FROM gatecast.gateway_streams WHERE gateway_id = ANY (p_gateway_ids)
+            ORDER BY gateway_id FOR NO KEY UPDATE) l;
+    ELSE
+        SELECT array_agg(l.gateway_id), array_agg(l.log_id) INTO held, logs FROM (
+            SELECT gateway_id, log_id FROM gatecast.gateway_streams WHERE gateway_id = ANY (p_gateway_ids)
+            ORDER BY gateway_id FOR NO KEY UPDATE SKIP LOCKED) l;
+    END IF;
+    RETURN QUERY
+    WITH target AS MATERIALIZED (
+        -- The scalar subquery keeps this an index lookup for each event, whatever the statistics say.
+        SELECT t.*, h.log_id, (SELECT e."offset" FROM gatecast.events e
+                               WHERE e.log_id = h.log_id AND e.event_id = t.event_id) AS known_offset
+        FROM unnest(p_groups, p_gateway_ids, p_event_ids, p_types, p_actions, p_entity_types, p_entity_ids,
+                    p_originated_at, p_trace_parents, p_payload_numbers) WITH ORDINALITY
+            AS t(group_number, gateway_id, event_id, type, action, entity_type, entity_id,
+                 originated_at, trace_parent, payload_number, number)
+             LEFT JOIN unnest(held, logs) AS h(gateway_id, log_id) ON h.gateway_id = t.gateway_id
+    ), refused AS MATERIALIZED (
+        SELECT t.group_number, min(t.gateway_id) AS gateway_id FROM target t
+        WHERE t.log_id IS NULL GROUP BY t.group_number
+    ), fresh AS MATERIALIZED (
+        SELECT DISTINCT ON (t.gateway_id, t.event_id) t.* FROM target t
+        WHERE t.known_offset IS NULL AND NOT EXISTS (SELECT FROM refused r WHERE r.group_number = t.group_number)
+        ORDER BY t.gateway_id, t.event_id, t.number
+    ), bumped AS (
+        UPDATE gatecast.gateway_streams s SET head = s.head + c.events, changed_xid = pg_current_xact_id()
+        FROM (SELECT f.gateway_id, count(*) AS events FROM fresh f GROUP BY f.gateway_id) c
+        WHERE s.gateway_id = c.gateway_id RETURNING s.gateway_id, s.head - c.events AS base
+    ), numbered AS MATERIALIZED (
+        SELECT f.*, b.base + row_number() OVER (PARTITION BY f.gateway_id ORDER BY f.number) AS new_offset
+        FROM fresh f JOIN bumped b USING (gateway_id)
+    ), stored AS (
+        INSERT INTO gatecast.events (log_id, "offset", event_id, type, action, entity_type, entity_id,
+                                     payload, size, originated_at, trace_parent)
+        SELECT n.log_id, n.new_offset, n.event_id, n.type, n.action, n.entity_type, n.entity_id,
+               p.payload, octet_length(p.payload), n.originated_at, n.trace_parent
+        FROM numbered n JOIN unnest(p_payloads) WITH ORDINALITY AS p(payload, payload_number) USING (payload_number)
+        ORDER BY n.gateway_id, n.new_offset
+    )
+    SELECT t.number,
+           CASE WHEN r.group_number IS NULL THEN CASE WHEN n.number = t.number THEN 'stored' ELSE 'duplicate' END
+                -- Whoever waited holds every log there was: one that appeared since then came too late.
+                WHEN p_wait OR NOT EXISTS (SELECT FROM gatecast.gateway_streams s WHERE s.gateway_id = r.gateway_id)
+                THEN 'unknown' ELSE 'busy' END,
+           r.gateway_id::text, e.current, coalesce(t.known_offset, n.new_offset)
+    FROM target t CROSS JOIN gatecast.epoch e
+         LEFT JOIN refused r USING (group_number)
+         LEFT JOIN numbered n ON n.gateway_id = t.gateway_id AND n.event_id = t.event_id
+    ORDER BY t.number;
+    IF p_hint THEN
+        SELECT array_agg(s.gateway_id) INTO grown FROM gatecast.gateway_streams s
+        WHERE s.gateway_id = ANY (held) AND s.changed_xid = pg_current_xact_id();
+        IF grown IS NOT NULL THEN
+            PERFORM gatecast.hint_v1(grown);
+        END IF;
+    END IF;
+END $$;
+
+-- Publish from any language, inside the caller's own transaction. Returns the offset; publishing the same event id
+-- again returns the first one. Refuses what the library refuses.
+CREATE OR REPLACE FUNCTION gatecast.publish(
+    gateway_id text, type text, action text, entity_type text, entity_id text, data json DEFAULT '{}',
+    event_id uuid DEFAULT gen_random_uuid(), originated_at timestamptz DEFAULT clock_timestamp()
+) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    ids text[] := ARRAY[btrim(publish.gateway_id, E' \t\r\n'), btrim(publish.type, E' \t\r\n'),
+                        btrim(publish.entity_type, E' \t\r\n'), btrim(publish.entity_id, E' \t\r\n')];
+    names text[] := ARRAY['gateway_id', 'type', 'entity_type', 'entity_id'];
+    appended record;
+BEGIN
+    FOR i IN 1..4 LOOP
+        IF coalesce(ids[i], '') = '' THEN
+            RAISE EXCEPTION '% must not be blank', names[i] USING ERRCODE = 'check_violation';
+        ELSIF char_length(ids[i]) > 255 THEN
+            RAISE EXCEPTION '% must have at most 255 characters, not %', names[i], char_length(ids[i])
+                USING ERRCODE = 'check_violation';
+        ELSIF ids[i] ~ '[[:cntrl:]]' THEN
+            RAISE EXCEPTION '% must hold only printable characters', names[i] USING ERRCODE = 'check_violation';
+        END IF;
+    END LOOP;
+    IF publish.action IS NULL OR publish.action NOT IN ('CREATE', 'UPDATE', 'DELETE', 'PROVISION', 'REVOKE') THEN
+        RAISE EXCEPTION 'action must be one of CREATE, UPDATE, DELETE, PROVISION, REVOKE; got %', publish.action
+            USING ERRCODE = 'check_violation';
+    END IF;
+    IF json_typeof(publish.data) IS DISTINCT FROM 'object' THEN
+        RAISE EXCEPTION 'data must be a JSON object' USING ERRCODE = 'check_violation';
+    END IF;
+    IF octet_length(publish.data::text) > 1048576 THEN
+        RAISE EXCEPTION 'data must be at most 1,048,576 bytes of JSON; it is % bytes',
+            octet_length(publish.data::text) USING ERRCODE = 'check_violation';
+    END IF;
+    SELECT * INTO appended FROM gatecast.append_event_v1(
+        ids[1], coalesce(publish.event_id, gen_random_uuid()), ids[2], publish.action, ids[3], ids[4],
+        publish.data::text, coalesce(publish.originated_at, clock_timestamp()), NULL, true, true);
+    IF appended.status = 'unknown' THEN
+        RAISE EXCEPTION 'gateway "%" is not registered', ids[1] USING ERRCODE = 'foreign_key_violation';
+    END IF;
+    RETURN appended."offset";
+END $$;

@@ -1,0 +1,118 @@
+-- Removing old events.
+
+-- Remove at most p_chunk events of deleted gateways, with their outcomes, and return how many went. Nobody appends to
+-- these logs, or reads them: their streams are gone.
+CREATE OR REPLACE FUNCTION gatecast.remove_forgotten_v1(p_chunk integer) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    forgotten bigint;
+    through bigint;
+    removed bigint := 0;
+    wanted bigint;
+    found_here bigint;
+BEGIN
+    FOR forgotten IN SELECT f.log_id FROM gatecast.forgotten_logs f ORDER BY f.log_id LIMIT p_chunk LOOP
+        EXIT WHEN removed >= p_chunk;
+        wanted := p_chunk - removed;
+        SELECT max(c."offset"), count(*) INTO through, found_here FROM (
+            SELECT e."offset" FROM gatecast.events e WHERE e.log_id = forgotten ORDER BY e."offset" LIMIT wanted) c;
+        DELETE FROM gatecast.outcomes o WHERE o.log_id = forgotten AND o."offset" <= through;
+        DELETE FROM gatecast.events e WHERE e.log_id = forgotten AND e."offset" <= through;
+        IF found_here < wanted THEN
+            DELETE FROM gatecast.outcomes o WHERE o.log_id = forgotten;
+            DELETE FROM gatecast.forgotten_logs f WHERE f.log_id = forgotten;
+        END IF;
+        removed := removed + found_here;
+    END LOOP;
+    RETURN removed;
+END $$;
+
+-- Remove at most one chunk of old events and return how many went; those of deleted gateways go first. Skips logs that
+-- are being written to, or whose outcomes are, so it makes no publisher wait and lets nothing slip through: it locks
+-- first and looks at outcomes second, and whoever records outcomes finds what was removed.
+CREATE OR REPLACE FUNCTION gatecast.trim_events_v1(
+    p_keep_confirmed interval, p_keep_at_most interval, p_max_events bigint, p_chunk integer
+) RETURNS bigint LANGUAGE plpgsql
+-- Without statistics, after many events at once, a log would be read as a whole for its first chunk.
+SET enable_bitmapscan = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+DECLARE
+    removable record;
+    removed bigint;
+    gateway_ids text[] := '{}';
+    cuts bigint[] := '{}';
+    losers text[];
+    replicas text[];
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtext('gatecast.trim_events')) THEN
+        RETURN 0;
+    END IF;
+    removed := gatecast.remove_forgotten_v1(p_chunk);
+    IF removed > 0 THEN
+        RETURN removed;
+    END IF;
+    FOR removable IN
+        WITH log AS MATERIALIZED (
+            -- What is parked or held is confirmed, and not handled.
+            SELECT s.gateway_id, s.log_id, s.head, s.trimmed_through, least(coalesce(
+                (SELECT min(c.confirmed) FROM gatecast.cursors c, gatecast.epoch e
+                 WHERE c.gateway_id = s.gateway_id AND c.epoch = e.current), 0),
+                (SELECT min(o."offset") - 1 FROM gatecast.outcomes o
+                 WHERE o.log_id = s.log_id AND o.kind IN ('parked', 'held', 'retried', 'skipped'))) AS confirmed
+            FROM gatecast.gateway_streams s WHERE s.head > s.trimmed_through
+        ), candidate AS MATERIALIZED (
+            SELECT l.* FROM log l CROSS JOIN LATERAL (
+                SELECT e.recorded_at FROM gatecast.events e
+                WHERE e.log_id = l.log_id AND e."offset" > l.trimmed_through ORDER BY e."offset" LIMIT 1) oldest
+            WHERE l.head - l.trimmed_through > p_max_events
+               OR oldest.recorded_at < now() - p_keep_at_most
+               OR (l.confirmed > l.trimmed_through AND oldest.recorded_at < now() - p_keep_confirmed)
+            LIMIT 500
+        )
+        SELECT c.gateway_id, p.through, p.events
+        FROM candidate c CROSS JOIN LATERAL (
+            SELECT max(w."offset") AS through, count(*) AS events FROM (
+                -- Only an unbroken run from the front may go: retention leaves no holes (scenario S19).
+                SELECT o."offset", bool_and(o."offset" <= c.head - p_max_events
+                                            OR o.recorded_at < now() - p_keep_at_most
+                                            OR (o."offset" <= c.confirmed AND o.recorded_at < now() - p_keep_confirmed))
+                                   OVER (ORDER BY o."offset") AS goes
+                FROM (SELECT e."offset", e.recorded_at FROM gatecast.events e
+                      WHERE e.log_id = c.log_id AND e."offset" > c.trimmed_through
+                      ORDER BY e."offset" LIMIT p_chunk) o) w
+            WHERE w.goes) p
+        WHERE p.events > 0 ORDER BY c.gateway_id
+    LOOP
+        -- Lock first, then count: what cannot be locked must not use up the chunk of the logs behind it.
+        EXIT WHEN removed + removable.events > p_chunk;
+        PERFORM FROM gatecast.gateway_streams s
+        WHERE s.gateway_id = removable.gateway_id AND s.trimmed_through < removable.through
+        FOR UPDATE OF s SKIP LOCKED;
+        IF FOUND THEN
+            removed := removed + removable.events;
+            gateway_ids := gateway_ids || removable.gateway_id;
+            cuts := cuts || removable.through;
+        END IF;
+    END LOOP;
+
+    WITH held AS MATERIALIZED (
+        SELECT s.gateway_id, s.log_id, c.through FROM unnest(gateway_ids, cuts) AS c(gateway_id, through)
+        JOIN gatecast.gateway_streams s USING (gateway_id)
+    ), lost AS (
+        SELECT c.gateway_id, c.replica FROM held h JOIN gatecast.cursors c USING (gateway_id) WHERE EXISTS (
+            SELECT FROM gatecast.outcomes o WHERE o.log_id = h.log_id AND o.replica = c.replica
+              AND o."offset" <= h.through AND o.kind IN ('parked', 'held', 'retried', 'skipped'))
+    ), moved AS (
+        UPDATE gatecast.gateway_streams s SET trimmed_through = h.through FROM held h WHERE s.gateway_id = h.gateway_id
+    ), forgotten AS (
+        DELETE FROM gatecast.outcomes o USING held h WHERE o.log_id = h.log_id AND o."offset" <= h.through
+    ), gone AS (
+        DELETE FROM gatecast.events e USING held h WHERE e.log_id = h.log_id AND e."offset" <= h.through
+        RETURNING 1
+    )
+    SELECT (SELECT count(*) FROM gone), array_agg(l.gateway_id), array_agg(l.replica) INTO removed, losers, replicas
+    FROM lost l;
+    IF losers IS NOT NULL THEN
+        PERFORM gatecast.lose_parked_v1(losers, replicas);
+    END IF;
+    RETURN removed;
+END $$;

@@ -1,0 +1,160 @@
+"""A database that release 0.1.0 has made and used is brought up to date in place, and loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from gatecast.errors import SchemaMissing
+from gatecast.hub import prepare_schema
+from gatecast.server.pod import MIGRATIONS as CONTROL_PLANE
+from gatecast.storage.connect import open_storage
+from gatecast.storage.contract import ReadRequest, Storage
+from gatecast.storage.migrations import SchemaNeed
+from gatecast.storage.postgres.function_files import function_files
+from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.storage_backend import make_event, publish
+
+_DUMPS = Path(__file__).parent / "upgrades"
+
+_numbers = itertools.count(1)
+
+#: What a catalogue says, in words that do not depend on the order in which things were made.
+_CATALOGUE = {
+    "columns": """
+        SELECT table_schema || '.' || table_name || '.' || column_name || ' ' || data_type || ' ' || is_nullable || ' '
+               || coalesce(column_default, '') || ' ' || coalesce(collation_name, '')
+        FROM information_schema.columns WHERE table_schema IN ('gatecast', 'public')""",
+    "constraints": """
+        SELECT conrelid::regclass || ' ' || conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint
+        WHERE connamespace IN ('gatecast'::regnamespace, 'public'::regnamespace) AND contype <> 'n'""",
+    "indexes": "SELECT indexdef FROM pg_indexes WHERE schemaname IN ('gatecast', 'public')",
+    "functions": """
+        SELECT oid::regprocedure || ' ' || prosrc || coalesce(array_to_string(proconfig, ','), '') FROM pg_proc
+        WHERE pronamespace = 'gatecast'::regnamespace AND (proname ~ '_v[0-9]+$' OR proname = 'publish')""",
+}
+
+
+@pytest.fixture
+def databases(postgres: PostgresServer) -> Iterator[dict[str, str]]:
+    """Two empty databases: `old` and `fresh`."""
+    names = {each: f"upgrade_{each}_{next(_numbers)}" for each in ("old", "fresh")}
+    for name in names.values():
+        asyncio.run(postgres.create_database(name))
+    asyncio.run(_load(postgres.url(names["old"]), (_DUMPS / "postgres.sql").read_text()))
+    yield {each: postgres.url(name) for each, name in names.items()}
+    for name in names.values():
+        asyncio.run(_load(postgres.url(), f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+async def _load(url: str, statements: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statements)
+    finally:
+        await connection.close()
+
+
+def _load_sqlite(file: Path) -> None:
+    with closing(sqlite3.connect(file)) as connection:
+        connection.executescript((_DUMPS / "sqlite.sql").read_text())
+
+
+@asynccontextmanager
+async def _upgraded(url: str) -> AsyncIterator[Storage]:
+    async with open_storage(url, extra_migrations=CONTROL_PLANE) as opened:
+        await opened.storage.database.migrate()
+        assert await opened.storage.database.schema_need() is SchemaNeed.NOTHING
+        yield opened.storage
+
+
+async def _check_content(storage: Storage) -> None:
+    """Three events of gateway-2 with ids 1, 2 and 3, then what the control plane published; the log goes on."""
+    heads = (await storage.log.changed_since(0)).heads
+    requests = [ReadRequest(gateway_id=each, after=0, max_events=10, max_bytes=2**20) for each in sorted(heads)]
+    results = [result for result in await storage.log.read(requests) if result is not None]
+    assert sorted([event.offset for event in result.events] for result in results) == [[1, 2], [1, 2, 3, 4, 5]]
+    [longest] = [result for result in results if result.head == 5]
+    assert [event.event_id for event in longest.events[:3]] == [UUID(int=1), UUID(int=2), UUID(int=3)]
+    assert [event.data for event in longest.events[:3]] == [{"number": n} for n in range(3)]
+    gateway_id = longest.events[0].gateway_id
+    [receipt] = await publish(storage, make_event(gateway_id))
+    assert receipt.position.offset == 6
+
+
+async def test_a_postgresql_database_keeps_what_it_held(databases: dict[str, str]) -> None:
+    async with _upgraded(databases["old"]) as storage:
+        await _check_content(storage)
+
+
+async def test_a_sqlite_file_keeps_what_it_held(tmp_path: Path) -> None:
+    _load_sqlite(tmp_path / "old.db")
+    async with _upgraded(f"sqlite:///{tmp_path}/old.db") as storage:
+        await _check_content(storage)
+
+
+async def test_an_upgraded_postgresql_database_equals_a_fresh_one(databases: dict[str, str]) -> None:
+    found = {}
+    for name, url in databases.items():
+        async with _upgraded(url):
+            connection = await asyncpg.connect(url)
+            found[name] = {part: {row[0] for row in await connection.fetch(text)} for part, text in _CATALOGUE.items()}
+            await connection.close()
+    assert found["old"] == found["fresh"]
+
+
+async def test_an_upgraded_sqlite_file_equals_a_fresh_one(tmp_path: Path) -> None:
+    _load_sqlite(tmp_path / "old.db")
+    found = []
+    for name in ("old", "fresh"):
+        async with _upgraded(f"sqlite:///{tmp_path}/{name}.db"):
+            with closing(sqlite3.connect(tmp_path / f"{name}.db")) as connection:
+                texts = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+            found.append({re.sub(r"\s+", " ", text) for (text,) in texts})
+    assert found[0] == found[1]
+
+
+async def test_pods_of_the_older_release_go_on_after_the_migration(databases: dict[str, str]) -> None:
+    """They call the functions that they know, and what they publish is read by pods of this release."""
+    async with _upgraded(databases["old"]) as storage:
+        [gateway_id] = [each for each, head in (await storage.log.changed_since(0)).heads.items() if head == 5]
+        connection = await asyncpg.connect(databases["old"])
+        status = await connection.fetchval(
+            "SELECT status FROM gatecast.append_event($1, gen_random_uuid(), 'api.updated', 'UPDATE', 'Api', 'api-1', "
+            "'{}', now(), NULL, true, true)",
+            gateway_id,
+        )
+        await connection.close()
+        assert status == "stored"
+        request = ReadRequest(gateway_id=gateway_id, after=5, max_events=10, max_bytes=2**20)
+        [result] = await storage.log.read([request])
+        assert result is not None
+        assert [event.offset for event in result.events] == [6]
+
+
+async def test_a_changed_function_is_applied_by_migrating_and_demanded_before(databases: dict[str, str]) -> None:
+    async with _upgraded(databases["fresh"]) as storage:
+        connection = await asyncpg.connect(databases["fresh"])
+        await connection.execute("DELETE FROM gatecast.schema_functions WHERE name = 'publishing'")
+        await connection.execute("DROP FUNCTION gatecast.hint_v1")
+        assert await storage.database.schema_need() is SchemaNeed.BEHIND
+        with pytest.raises(SchemaMissing):
+            await prepare_schema(storage, "auto")
+        await storage.database.migrate()
+        assert await connection.fetchval("SELECT to_regproc('gatecast.hint_v1')") is not None
+        await connection.close()
+
+
+def test_every_function_names_its_version() -> None:
+    """All but the one that applications call."""
+    names = {name for file in function_files() for name in re.findall(r"FUNCTION gatecast\.(\w+)", file.text)}
+    assert [name for name in names if not re.search(r"_v\d+$", name)] == ["publish"]

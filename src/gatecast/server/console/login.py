@@ -72,5 +72,7 @@ async def log_out(request: Request) -> Response:
 def _local(target: str) -> str:
     """The target when it is a page of ours, else the first page."""
     parts = urlsplit(target)
-    is_ours = target.startswith("/") and not target.startswith(("//", "/\\")) and not parts.netloc and "\\" not in target
+    is_ours = (
+        target.startswith("/") and not target.startswith(("//", "/\\")) and not parts.netloc and "\\" not in target
+    )
     return target if is_ours and target.isprintable() else "/"

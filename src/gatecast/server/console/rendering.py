@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from importlib import resources
+from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
 
@@ -38,7 +39,7 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 def age(seconds: float) -> str:
     """A duration in its two largest units: `3 min`, `2 h 5 min`, `4 d 1 h`."""
     left = max(0, int(seconds))
-    for (size, unit), (smaller, smaller_unit) in zip(_UNITS, _UNITS[1:], strict=False):
+    for (size, unit), (smaller, smaller_unit) in pairwise(_UNITS):
         if left >= size:
             rest = left % size // smaller
             return f"{left // size} {unit}" + (f" {rest} {smaller_unit}" if rest and size > 60 else "")  # noqa: PLR2004 - minutes stand alone
@@ -71,7 +72,9 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.filters.update(age=age, moment=moment, number=number, pretty=pretty, path=lambda text: quote(text, safe=""))
+_environment.filters.update(
+    age=age, moment=moment, number=number, pretty=pretty, path=lambda text: quote(text, safe="")
+)
 _environment.globals.update(version=__version__)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine
+from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import urlencode, urlsplit
 
@@ -110,11 +111,20 @@ async def _ask_to_log_in(request: Request) -> Response:
     here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     if request.method in _SAFE_METHODS:
         if request.headers.get("HX-Request"):
-            return Response(status_code=401, headers={**SECURITY_HEADERS, "HX-Redirect": f"/login?{urlencode({'next': here})}"})
+            return Response(
+                status_code=401, headers={**SECURITY_HEADERS, "HX-Redirect": f"/login?{urlencode({'next': here})}"}
+            )
         return RedirectResponse(f"/login?{urlencode({'next': here})}", 303, SECURITY_HEADERS)
     form = await request.form()
-    return page(request, "login.html", status=401, next=here, carried=carried(form), problem="Your session has ended. "
-                "Log in again: nothing that you typed is lost.", shared=True)
+    return page(
+        request,
+        "login.html",
+        status=401,
+        next=here,
+        carried=carried(form),
+        problem="Your session has ended. Log in again: nothing that you typed is lost.",
+        shared=True,
+    )
 
 
 def carried(form: FormData) -> list[tuple[str, str]]:
@@ -130,5 +140,11 @@ def _refusal(request: Request, error: Exception) -> Response:
     else:
         status, body = problem(error)
         title, detail = body["title"], body["detail"]
-    kind = "missing" if isinstance(error, NotFound) or status == 404 else "away" if isinstance(error, StorageError) else "refused"
+    kind = (
+        "missing"
+        if isinstance(error, NotFound) or status == HTTPStatus.NOT_FOUND
+        else "away"
+        if isinstance(error, StorageError)
+        else "refused"
+    )
     return page(request, "problem.html", status=status, title=title, detail=detail, kind=kind)

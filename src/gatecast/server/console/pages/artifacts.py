@@ -1,14 +1,18 @@
-"""Providers, proxies and APIs: the list of each kind, and one of them with its parts."""
+"""Providers, proxies and APIs: the list of each kind, one of them with its parts, and what can be done with it."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import RedirectResponse
 
+from gatecast.controlplane.artifact_store import StoredArtifact
+from gatecast.controlplane.artifacts import Running
 from gatecast.controlplane.families import FAMILIES, Family
 from gatecast.errors import Conflict, InvalidValue
 from gatecast.server.admin_api.artifact_models import artifact_view, deployment_view, key_view
@@ -43,51 +47,70 @@ _TABS = [
     ("yaml", "YAML"),
 ]
 
+#: Before every deployment.
+_BEGINNING = (2**62, "")
 
-def artifact_router(family: Family) -> APIRouter:
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """Which part of an artifact a page shows."""
+
+    tab: str = "overview"
+    deployment: str = ""
+    #: A key that was made just now.
+    secret: str = ""
+    problem: str = ""
+
+
+class ArtifactPages:
     """The pages of one kind of artifact."""
-    router = APIRouter(prefix=f"/{family.collection}", route_class=ConsoleRoute, include_in_schema=False)
-    title, about = _TITLES[family.collection]
 
-    @router.get("")
+    def __init__(self, family: Family) -> None:
+        self._family = family
+        self._title, self._about = _TITLES[family.collection]
+
+    def router(self) -> APIRouter:
+        """The routes of these pages."""
+        router = APIRouter(prefix=f"/{self._family.collection}", route_class=ConsoleRoute, include_in_schema=False)
+        router.add_api_route("", self.list_artifacts, methods=["GET"])
+        router.add_api_route("/{artifact_id}", self.show_artifact, methods=["GET"])
+        for path, answer in (
+            ("/keys", self.create_key),
+            ("/keys/{name}/rotate", self.rotate_key),
+            ("/keys/{name}/revoke", self.revoke_key),
+            ("/deployments/{deployment_id}/restore", self.restore),
+            ("/delete", self.delete),
+        ):
+            router.add_api_route(f"/{{artifact_id}}{path}", answer, methods=["POST"])
+        return router
+
     async def list_artifacts(
+        self,
         request: Request,
         context: Context,
         visitor: Visitor,
         q: Annotated[str, Query(max_length=120)] = "",
         after: Annotated[str, Query(max_length=255)] = "",
     ) -> Response:
-        found = await context.resources.artifacts.page(visitor.organization, family, after=after, limit=_ROWS + 1)
-        running = await context.resources.artifacts.running_of(found[:_ROWS], after=after)
-        items = [
-            {
-                "id": each.id,
-                "handle": each.handle,
-                "name": each.document.name,
-                "version": each.document.version,
-                "context": getattr(each.document, "context", "") or "",
-                "states": Counter(run.deployment.state.value for run in running[each.id]).most_common(),
-                "updated_at": each.updated_at,
-            }
-            for each in found[:_ROWS]
-        ]
-        if q:
-            items = [each for each in items if q.casefold() in f"{each['name']} {each['handle']}".casefold()]
-        following = f"?{urlencode({'after': found[_ROWS - 1].handle, 'q': q})}" if len(found) > _ROWS else ""
+        """A page of them, in the order of handles."""
+        artifacts = context.resources.artifacts
+        found = await artifacts.page(visitor.organization, self._family, after=after, limit=_ROWS + 1)
+        running = await artifacts.running_of(found[:_ROWS], after=after)
+        items = [_item(each, running[each.id]) for each in found[:_ROWS]]
         return page(
             request,
             "artifacts.html",
-            family=family,
-            title=title,
-            about=about,
-            items=items,
+            family=self._family,
+            title=self._title,
+            about=self._about,
+            items=[each for each in items if q.casefold() in f"{each['name']} {each['handle']}".casefold()],
             q=q,
-            here=f"/{family.collection}?{urlencode({'after': after, 'q': q})}",
-            next=following,
+            here=f"{request.url.path}?{urlencode({'after': after, 'q': q})}",
+            next=f"?{urlencode({'after': found[_ROWS - 1].handle, 'q': q})}" if len(found) > _ROWS else "",
         )
 
-    @router.get("/{artifact_id}")
     async def show_artifact(
+        self,
         request: Request,
         context: Context,
         visitor: Visitor,
@@ -95,106 +118,136 @@ def artifact_router(family: Family) -> APIRouter:
         tab: Annotated[str, Query(max_length=20)] = "overview",
         deployment: Annotated[str, Query(max_length=64)] = "",
     ) -> Response:
-        return await shown(request, context, visitor.organization, artifact_id, tab=tab, deployment=deployment)
+        """One of them."""
+        shown = _Shown(tab=tab, deployment=deployment)
+        return await self._page(request, context, visitor.organization, artifact_id, shown)
 
-    async def shown(
-        request: Request,
-        context: AdminContext,
-        organization: str,
-        artifact_id: str,
-        *,
-        tab: str,
-        deployment: str = "",
-        secret: str = "",
-        problem: str = "",
+    async def _page(
+        self, request: Request, context: AdminContext, organization: str, artifact_id: str, shown: _Shown
     ) -> Response:
         artifacts = context.resources.artifacts
-        artifact = await artifacts.get(organization, family, artifact_id)
+        artifact = await artifacts.get(organization, self._family, artifact_id)
         running = await artifacts.running(artifact_id)
-        standings = await look(context, organization)
-        connected = {each.gateway.id: each.connected for each in standings}
+        standings = {each.gateway.id: each for each in await look(context, organization)}
         view = artifact_view(artifact, running)
-        keys = await context.resources.keys.of_artifact(organization, family, artifact_id) if tab == "keys" else []
-        revisions = []
-        if tab == "revisions":
-            found = await artifacts.deployments(organization, family, artifact_id, after=(2**62, ""), limit=_ROWS)
-            revisions = [deployment_view(each) for each in found]
-        if tab == "yaml" and not deployment and running:
-            deployment = running[0].deployment.id
-        yaml = await artifacts.content(organization, family, artifact_id, deployment) if tab == "yaml" and deployment else ""
-        tab_title, part_fields = _PARTS.get(tab, ("", ()))
+        tab_title, part_fields = _PARTS.get(shown.tab, ("", ()))
         return page(
             request,
             "artifact.html",
-            family=family,
-            title=title,
+            family=self._family,
+            title=self._title,
             artifact=artifact,
             document=artifact.document,
             tabs=_TABS,
-            tab=tab,
+            tab=shown.tab,
             tab_title=tab_title,
             part={name: view[name] for name in part_fields if name in view},
             placed=[
-                {"deployment": deployment_view(each.deployment), "connected": connected.get(each.deployment.gateway_id, False)}
+                {
+                    "deployment": deployment_view(each.deployment),
+                    "connected": each.deployment.gateway_id in standings
+                    and standings[each.deployment.gateway_id].connected,
+                }
                 for each in running
             ],
-            names={each.gateway.id: each.gateway.fields.name for each in standings},
+            names={gateway_id: each.gateway.fields.name for gateway_id, each in standings.items()},
             facts=_facts(view),
-            keys=[key_view(each) for each in keys],
-            revisions=revisions,
-            yaml=yaml,
-            secret=secret,
-            problem=problem,
+            secret=shown.secret,
+            problem=shown.problem,
+            **await self._tab(context, organization, artifact_id, running, shown),
         )
 
-    @router.post("/{artifact_id}/keys")
-    async def create_key(request: Request, context: Context, visitor: Visitor, artifact_id: ResourceId) -> Response:
+    async def _tab(
+        self,
+        context: AdminContext,
+        organization: str,
+        artifact_id: str,
+        running: Sequence[Running],
+        shown: _Shown,
+    ) -> dict[str, Any]:
+        """What only one tab shows."""
+        place = (organization, self._family, artifact_id)
+        found: dict[str, Any] = {"keys": [], "revisions": [], "yaml": ""}
+        match shown.tab:
+            case "keys":
+                found["keys"] = [key_view(each) for each in await context.resources.keys.of_artifact(*place)]
+            case "revisions":
+                revisions = await context.resources.artifacts.deployments(*place, after=_BEGINNING, limit=_ROWS)
+                found["revisions"] = [deployment_view(each) for each in revisions]
+            case "yaml" if shown.deployment or running:
+                deployment_id = shown.deployment or running[0].deployment.id
+                found["yaml"] = await context.resources.artifacts.content(*place, deployment_id)
+        return found
+
+    # --- changing -----------------------------------------------------------------------------------------------
+
+    async def create_key(
+        self, request: Request, context: Context, visitor: Visitor, artifact_id: ResourceId
+    ) -> Response:
+        """A new key, shown once."""
         name = str((await request.form()).get("name", ""))
         try:
-            issued = await context.resources.keys.create(visitor.organization, family, artifact_id, name, None)
+            issued = await context.resources.keys.create(visitor.organization, self._family, artifact_id, name, None)
         except (Conflict, InvalidValue) as error:
-            return await shown(request, context, visitor.organization, artifact_id, tab="keys", problem=str(error))
-        return await shown(request, context, visitor.organization, artifact_id, tab="keys", secret=issued.value)
+            shown = _Shown(tab="keys", problem=str(error))
+        else:
+            shown = _Shown(tab="keys", secret=issued.value)
+        return await self._page(request, context, visitor.organization, artifact_id, shown)
 
-    @router.post("/{artifact_id}/keys/{name}/rotate")
-    async def rotate_key(request: Request, context: Context, visitor: Visitor, artifact_id: ResourceId, name: str) -> Response:
-        issued = await context.resources.keys.rotate(visitor.organization, family, artifact_id, name, None)
-        return await shown(request, context, visitor.organization, artifact_id, tab="keys", secret=issued.value)
+    async def rotate_key(
+        self, request: Request, context: Context, visitor: Visitor, artifact_id: ResourceId, name: str
+    ) -> Response:
+        """Another value for a key, shown once."""
+        issued = await context.resources.keys.rotate(visitor.organization, self._family, artifact_id, name, None)
+        shown = _Shown(tab="keys", secret=issued.value)
+        return await self._page(request, context, visitor.organization, artifact_id, shown)
 
-    @router.post("/{artifact_id}/keys/{name}/revoke")
-    async def revoke_key(context: Context, visitor: Visitor, artifact_id: ResourceId, name: str) -> Response:
-        await context.resources.keys.revoke(visitor.organization, family, artifact_id, name)
-        return RedirectResponse(f"/{family.collection}/{artifact_id}?tab=keys", 303, SECURITY_HEADERS)
+    async def revoke_key(self, context: Context, visitor: Visitor, artifact_id: ResourceId, name: str) -> Response:
+        """End a key."""
+        await context.resources.keys.revoke(visitor.organization, self._family, artifact_id, name)
+        return self._to(f"/{artifact_id}?tab=keys")
 
-    @router.post("/{artifact_id}/deployments/{deployment_id}/restore")
-    async def restore(context: Context, visitor: Visitor, artifact_id: ResourceId, deployment_id: ResourceId) -> Response:
-        await context.resources.artifacts.restore(visitor.organization, family, artifact_id, deployment_id)
-        return RedirectResponse(f"/{family.collection}/{artifact_id}", 303, SECURITY_HEADERS)
+    async def restore(
+        self, context: Context, visitor: Visitor, artifact_id: ResourceId, deployment_id: ResourceId
+    ) -> Response:
+        """Let the gateway of an earlier deployment run its content again."""
+        await context.resources.artifacts.restore(visitor.organization, self._family, artifact_id, deployment_id)
+        return self._to(f"/{artifact_id}")
 
-    @router.post("/{artifact_id}/delete")
-    async def delete(context: Context, visitor: Visitor, artifact_id: ResourceId) -> Response:
-        await context.resources.artifacts.delete(visitor.organization, family, artifact_id)
-        return RedirectResponse(f"/{family.collection}", 303, SECURITY_HEADERS)
+    async def delete(self, context: Context, visitor: Visitor, artifact_id: ResourceId) -> Response:
+        """Delete it everywhere."""
+        await context.resources.artifacts.delete(visitor.organization, self._family, artifact_id)
+        return self._to("")
 
-    return router
+    def _to(self, path: str) -> Response:
+        return RedirectResponse(f"/{self._family.collection}{path}", 303, SECURITY_HEADERS)
+
+
+def _item(artifact: StoredArtifact, running: Sequence[Running]) -> dict[str, Any]:
+    """A row of the list."""
+    return {
+        "id": artifact.id,
+        "handle": artifact.handle,
+        "name": artifact.document.name,
+        "version": artifact.document.version,
+        "context": getattr(artifact.document, "context", "") or "",
+        "states": Counter(each.deployment.state.value for each in running).most_common(),
+        "updated_at": artifact.updated_at,
+    }
 
 
 def _facts(view: dict[str, Any]) -> list[tuple[str, str]]:
     """What people want to know of a document at first sight."""
     upstream = view.get("upstream") or {}
-    url = upstream.get("url") or (upstream.get("main") or {}).get("url") or ""
-    provider = (view.get("provider") or {}).get("id", "")
     facts = (
         ("Description", view.get("description", "")),
         ("Context", view.get("context", "")),
         ("Template", view.get("template", "")),
-        ("Upstream", url),
-        ("Provider", provider),
+        ("Upstream", upstream.get("url") or (upstream.get("main") or {}).get("url", "")),
+        ("Provider", (view.get("provider") or {}).get("id", "")),
         ("Virtual host", view.get("vhost", "")),
     )
     return [(name, value) for name, value in facts if value]
 
 
-ROUTERS = [artifact_router(family) for family in FAMILIES]
-
-
+ROUTERS = [ArtifactPages(family).router() for family in FAMILIES]

@@ -80,7 +80,9 @@ async def revoke_token(context: Context, visitor: Visitor, gateway_id: GatewayId
 async def decide(request: Request, context: Context, visitor: Visitor, gateway_id: GatewayId) -> Response:
     """Retry or skip what the gateway rejected."""
     form = await request.form()
-    entity = ParkedEntityName.model_validate({name: form.get(name, "") for name in ("entity_type", "entity_id", "replica")})
+    entity = ParkedEntityName.model_validate(
+        {name: form.get(name, "") for name in ("entity_type", "entity_id", "replica")}
+    )
     resolve = parking_api.skip_parked if form.get("decision") == "skip" else parking_api.retry_parked
     await resolve(gateway_id, entity, context, visitor.organization)
     return _back(gateway_id)

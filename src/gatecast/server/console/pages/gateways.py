@@ -75,7 +75,12 @@ async def add_gateway(request: Request, context: Context, visitor: Visitor) -> R
     if form.get("intent") == "review":
         return _form(request, values, {})
     try:
-        fields = GatewayFields(**{**values, "type": GatewayType(values["type"] or "regular")})
+        fields = GatewayFields(
+            name=values["name"],
+            display_name=values["display_name"],
+            vhost=values["vhost"],
+            type=GatewayType.AI if values["type"] == GatewayType.AI else GatewayType.REGULAR,
+        )
         gateway = await context.gateways.create(visitor.organization, fields)
     except (Conflict, InvalidValue) as error:
         return _form(request, values, {error.field or "name": str(error)}, status=422)

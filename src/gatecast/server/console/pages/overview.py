@@ -64,7 +64,7 @@ async def show_overview(request: Request, context: Context, visitor: Visitor) ->
 
 async def _attention(context: AdminContext, organization: str, standings: list[Standing]) -> list[Attention]:
     """The gateways that are not current, or not connected, the gravest first."""
-    found = []
+    found: list[Attention] = []
     for each in standings:
         if len(found) >= _LISTED:
             break

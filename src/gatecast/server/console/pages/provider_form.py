@@ -63,7 +63,9 @@ async def add_provider(request: Request, context: Context, visitor: Visitor) -> 
     standings = await look(context, visitor.organization)
     if form.get("intent") == "review":
         return await _form(request, context, visitor.organization, standings, values, {})
-    templates = {each.template.handle: each.template for each in await context.resources.templates.all(visitor.organization)}
+    templates = {
+        each.template.handle: each.template for each in await context.resources.templates.all(visitor.organization)
+    }
     template = templates.get(values["template"])
     errors = _missing(values, template)
     document = None
@@ -86,7 +88,9 @@ async def add_provider(request: Request, context: Context, visitor: Visitor) -> 
 
 def _values(form: FormData) -> dict[str, Any]:
     texts = ("name", "version", "context", "description", "template", "url", "api_key")
-    return {name: str(form.get(name, "")) for name in texts} | {"gateways": [str(each) for each in form.getlist("gateways")]}
+    return {name: str(form.get(name, "")) for name in texts} | {
+        "gateways": [str(each) for each in form.getlist("gateways")]
+    }
 
 
 def _missing(values: dict[str, Any], template: LlmProviderTemplate | None) -> dict[str, str]:
@@ -109,7 +113,12 @@ def _document(values: dict[str, Any], template: LlmProviderTemplate | None) -> d
     if values["api_key"] and template and template.auth and template.auth.header:
         value = f"{template.auth.value_prefix}{values['api_key']}"
         upstream["auth"] = {"type": "api-key", "header": template.auth.header, "value": value}
-    document = {"name": values["name"], "version": values["version"], "template": values["template"], "upstream": upstream}
+    document = {
+        "name": values["name"],
+        "version": values["version"],
+        "template": values["template"],
+        "upstream": upstream,
+    }
     optional = {name: values[name] for name in ("context", "description") if values[name]}
     return document | optional
 
@@ -124,7 +133,7 @@ def _errors(error: RequestValidationError) -> dict[str, str]:
     return found
 
 
-async def _form(  # noqa: PLR0913, PLR0917 - a form has as many parts
+async def _form(
     request: Request,
     context: AdminContext,
     organization: str,

@@ -64,10 +64,11 @@ async def stream_changes(
 async def _changes(request: Request, context: AdminContext, organization: str, gateway_id: str) -> AsyncIterator[str]:
     yield "retry: 1000\nevent: hello\ndata: \n\n"
     loop = asyncio.get_running_loop()
-    before, said_at = None, loop.time()
+    before: int | None = None
+    said_at = loop.time()
     while not context.stopping.is_set() and await _is_still(request, context):
         try:
-            now = await _fingerprint(context, organization, gateway_id)
+            now: int | None = await _fingerprint(context, organization, gateway_id)
         except (StorageError, NotFound):
             now = before
         if before not in (None, now):

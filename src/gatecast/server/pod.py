@@ -11,16 +11,21 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextma
 from pathlib import Path
 from typing import Any
 
+from fastapi import FastAPI
+
 from gatecast.controlplane.admin_tokens import AdminTokens
 from gatecast.controlplane.gateway_tokens import GatewayTokens
 from gatecast.controlplane.gateways import Gateways
 from gatecast.controlplane.resources import Resources, open_resources
+from gatecast.controlplane.sealing import sealer_for
 from gatecast.errors import GatecastError, SettingInvalid, StorageError
 from gatecast.hub import EventHub
 from gatecast.server.admin_api import AdminContext, create_admin_app
 from gatecast.server.admission import Admission
 from gatecast.server.api_server import ApiServer
 from gatecast.server.connections import Places
+from gatecast.server.console.app import add_console
+from gatecast.server.console.session import SessionCookies
 from gatecast.server.deadline import ended_within
 from gatecast.server.descriptors import Budget, fitted
 from gatecast.server.gateway_api import GatewayContext, create_gateway_app
@@ -180,12 +185,13 @@ class Pod:
             tokens=self.gateway_tokens,
             admin_tokens=self.admin_tokens,
             resources=self.resources,
+            cookies=SessionCookies(sealer_for(self.settings.secret_key, local_key_file(self.settings.database))),
             problems=self.problems,
             oidc=OidcIssuer.configured(
                 self.settings.oidc_issuer, self.settings.oidc_audience, self.settings.oidc_organization_claim
             ),
         )
-        server = ApiServer(create_admin_app(context), drain_time=self.settings.drain_time)
+        server = ApiServer(_api_app(context), drain_time=self.settings.drain_time)
         listener = Listener(listening, server.connection, places=Places(self.budget.api_listener))
         self.api_url = f"http://{_host_and_port(listening)}"
         async with self._serving(server, context):
@@ -240,6 +246,13 @@ class Pod:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.hurried.wait()
+
+
+def _api_app(context: AdminContext) -> FastAPI:
+    """The admin API, and the console beside it."""
+    app = create_admin_app(context)
+    add_console(app)
+    return app
 
 
 #: With few gateways the drain does not take its whole time; in seconds.

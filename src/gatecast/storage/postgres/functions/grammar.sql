@@ -11,7 +11,7 @@ DECLARE
         '\\u205F\\u3000';
     unprintable constant text := E'\\u0001-\\u001F\\u007F-\\u00A0\\u00AD\\u0600-\\u0605\\u061C\\u06DD\\u070F\\u0890-\\u0891'
         '\\u08E2\\u1680\\u180E\\u2000-\\u200F\\u2028-\\u202F\\u205F-\\u206F\\u3000\\uE000-\\uF8FF'
-        '\\uFDD0-\\uFDEF\\uFEFF\\uFFF9-\\uFFFF\\U000110BD\\U000110CD\\U00013430-\\U0001343F'
+        '\\uFDD0-\\uFDEF\\uFEFF\\uFFF9-\\uFFFB\\uFFFE-\\uFFFF\\U000110BD\\U000110CD\\U00013430-\\U0001343F'
         '\\U0001BCA0-\\U0001BCA3\\U0001D173-\\U0001D17A\\U000E0001\\U000E0020-\\U000E007F'
         '\\U000F0000-\\U0010FFFF';
     cleaned constant text := regexp_replace(p_value, '^[' || blanks || ']+|[' || blanks || ']+$', '', 'g');

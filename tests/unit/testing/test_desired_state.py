@@ -49,10 +49,9 @@ class Site:
 
     def change(self, kind: str, **fields: object) -> None:
         """Change what runs, behind the control plane's back."""
-        artifacts = self.gateway._world.database.artifacts
-        artifact_id = self.id_of(kind)
-        changed: Artifact = replace(artifacts.running[artifact_id], **fields)  # type: ignore[arg-type]
-        artifacts.running[artifact_id] = artifacts.stored[artifact_id] = changed
+        world, artifact_id = self.gateway._world, self.id_of(kind)
+        changed: Artifact = replace(world.runtime.running[artifact_id], **fields)  # type: ignore[arg-type]
+        world.runtime.running[artifact_id] = world.database.artifacts.stored[artifact_id] = changed
 
     def rewrite(self, kind: str, place: str, value: object) -> None:
         """Change a place of the document that runs."""
@@ -95,8 +94,8 @@ async def site(folder: Path) -> AsyncIterator[Site]:
 
 def put_gone(s: Site) -> None:
     """An artifact that no longer exists is kept, and runs."""
-    artifacts = s.gateway._world.database.artifacts
-    artifacts.stored["gone"] = artifacts.running["gone"] = artifacts.stored[s.id_of("LlmProvider")]
+    stored, running = s.gateway._world.database.artifacts.stored, s.gateway._world.runtime.running
+    stored["gone"] = running["gone"] = stored[s.id_of("LlmProvider")]
 
 
 def make_own(s: Site) -> None:
@@ -155,13 +154,13 @@ FLAWS: Sequence[tuple[Callable[[Site], None], str]] = (
 
 async def test_every_flaw_is_found_and_what_the_gateway_has_itself_is_none(tmp_path: Path) -> None:
     async with site(tmp_path) as s:
-        database = s.gateway._world.database
+        database, runtime = s.gateway._world.database, s.gateway._world.runtime
         for flaw, words in FLAWS:
-            before = dict(database.artifacts.running), dict(database.keys.stored), dict(database.secrets)
+            before = dict(runtime.running), dict(database.keys.stored), dict(database.secrets)
             flaw(s)
             found = await s.found()
             assert words in found if words else not found, (words, found)
-            database.artifacts.running, database.keys.stored = before[:2]
+            runtime.running, database.keys.stored = before[:2]
             database.artifacts.stored = dict(before[0])
             database.secrets |= before[2]
         assert await s.found() == ""

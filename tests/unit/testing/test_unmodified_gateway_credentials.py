@@ -33,7 +33,7 @@ class Gateway:
         artifact = Artifact(kind=kind, state=DEPLOYED, deployment_id="d", performed_at=self._now, document=document)
         artifacts = self.database.artifacts
         artifacts.save(artifact_id, artifacts.completed(artifact_id, artifact), event_id="")
-        return artifacts.running[artifact_id].credentials
+        return artifacts.stored[artifact_id].credentials
 
     def provider(self, name: str = "provider", **upstream: object) -> Mapping[str, Any]:
         """Apply a provider."""
@@ -117,7 +117,7 @@ def test_what_runs_changes_with_the_next_deploy_and_not_with_the_secret() -> Non
     gateway = Gateway()
     gateway.provider(auth=AUTH)
     gateway.database.secrets["first"] = "Bearer 3"
-    assert gateway.database.artifacts.running["provider"].credentials == {"upstream.auth": RENDERED}
+    assert gateway.database.artifacts.stored["provider"].credentials == {"upstream.auth": RENDERED}
     assert gateway.provider() == {"upstream.auth": {**RENDERED, "value": "Bearer 3"}}
 
 

@@ -58,6 +58,8 @@ def test_what_deployed_on_a_real_gateway_is_applied(path: Path) -> None:
         ("LlmProvider", "spec.upstream.auth", ABSENT),
         ("LlmProvider", "spec.upstream.auth", {"type": "none"}),
         ("LlmProvider", "spec.unknown", 1),
+        ("LlmProvider", "spec.resilience", {"timeout": "2562047h", "idleTimeout": "0s"}),
+        ("LlmProvider", "spec.resilience", {"timeout": "0.000001ms"}),
         ("LlmProvider", "metadata.annotations", {"a b": "x"}),
         ("LlmProvider", "spec.policies", [{"name": "respond", "paths": [{"path": "/a", "methods": ["*"]}]}]),
         ("LlmProvider", "spec.globalPolicies", [{"name": "respond", "version": "v1"}]),
@@ -108,6 +110,14 @@ def test_it_takes(kind: str, place: str, value: object) -> None:
             [{"match": {"method": "GET", "path": {"value": "/x/../../../_gateway-health/ready", "type": "Exact"}}}],
         ),
         ("LlmProvider", "spec.resilience", {"timeout": "5"}),
+        ("LlmProvider", "spec.resilience", {"timeout": "2562048h"}),
+        ("LlmProvider", "spec.resilience", {"idleTimeout": "0.0000009ms"}),
+        ("LlmProvider", "spec.resilience", {"timeout": "\u0661s"}),
+        (
+            "LlmProvider",
+            "spec.upstreamDefinitions",
+            [{"name": "a", "upstreams": [SERVER], "timeout": {"connect": "9223372036.854775808s"}}],
+        ),
         ("LlmProvider", "spec.upstreamDefinitions", [{"name": "a b", "upstreams": [SERVER]}]),
         ("LlmProvider", "spec.upstreamDefinitions", [{"name": "a", "upstreams": []}]),
         ("LlmProvider", "spec.upstreamDefinitions", [{"name": "a", "upstreams": [SERVER]}] * 2),
@@ -271,3 +281,10 @@ def test_parameters_must_fit_the_definition(name: str, params: object) -> None:
 def test_a_document_with_a_key_twice_is_none() -> None:
     with pytest.raises(Rejected, match="twice"):
         parse_document("spec: {a: 1, b: {c: 2, c: 3}}")
+
+
+@pytest.mark.parametrize("digits", [309, 5000])
+def test_an_integer_that_the_gateway_cannot_decode_makes_a_document_none(digits: int) -> None:
+    with pytest.raises(Rejected, match="too long"):
+        parse_document(f"a: {'9' * digits}")
+    assert parse_document(f"a: {'9' * 308}") == {"a": int("9" * 308)}

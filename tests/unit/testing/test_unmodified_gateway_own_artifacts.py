@@ -80,7 +80,7 @@ def test_what_is_removed_is_announced_as_undeployed_until_the_control_plane_has_
 def test_an_artifact_runs_and_takes_handle_and_name_of_its_kind() -> None:
     database = Database(GatewayOptions())
     local_id = database.make(provider("mine"), now=NOW)
-    assert database.artifacts.running[local_id].origin == GATEWAY
+    assert database.artifacts.stored[local_id].origin == GATEWAY
     with pytest.raises(Rejected, match="handle 'mine' is taken"):
         database.make(provider("mine", displayName="Other"), now=NOW)
     with pytest.raises(Rejected, match="display name and version"):

@@ -6,6 +6,7 @@ from gatecast.testing.unmodified_gateway.gateway import UnmodifiedGateway
 from gatecast.testing.unmodified_gateway.messages import Received
 from gatecast.testing.unmodified_gateway.options import GatewayOptions
 from gatecast.testing.unmodified_gateway.own_artifacts import OwnArtifact, template
+from gatecast.testing.unmodified_gateway.steps import DrawnOrder, Gates, Schedule, ScriptedOrder
 from gatecast.testing.unmodified_gateway.yaml_values import Rejected
 
 __all__ = [
@@ -15,10 +16,14 @@ __all__ = [
     "UNDEPLOYED",
     "ApiKey",
     "Artifact",
+    "DrawnOrder",
+    "Gates",
     "GatewayOptions",
     "OwnArtifact",
     "Received",
     "Rejected",
+    "Schedule",
+    "ScriptedOrder",
     "UnmodifiedGateway",
     "template",
 ]

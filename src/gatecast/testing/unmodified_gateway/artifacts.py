@@ -1,4 +1,4 @@
-"""The gateway's artifact table and its running configuration (gateway-protocol.md 2.1, 2.2, 2.4, 4.1)."""
+"""The gateway's artifact table (gateway-protocol.md 2.1, 2.2, 2.4, 4.1)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from gatecast.testing.unmodified_gateway.families import LLM_PROVIDER, LLM_PROXY
 from gatecast.testing.unmodified_gateway.instants import stored
 from gatecast.testing.unmodified_gateway.own_artifacts import OwnArtifacts
 from gatecast.testing.unmodified_gateway.policy_rules import check_loaded
-from gatecast.testing.unmodified_gateway.yaml_values import Rejected, list_of, mapping_of
+from gatecast.testing.unmodified_gateway.transformation import Runtime
+from gatecast.testing.unmodified_gateway.yaml_values import Rejected, demand, list_of, mapping_of
 
 #: The artifact serves traffic.
 DEPLOYED: Final = "deployed"
@@ -54,13 +55,13 @@ class Artifact:
 
 
 class Artifacts:
-    """What is stored, what is running, and the ids of the changes that reached the running configuration."""
+    """What is stored, who serves it, and the ids of the changes that reached them."""
 
     def __init__(self, policies: Sequence[Mapping[str, Any]], own: OwnArtifacts, secrets: Mapping[str, str]) -> None:
         #: What the gateway's database holds, by artifact id.
         self.stored: dict[str, Artifact] = {}
-        #: What the gateway's runtime was last told, by artifact id.
-        self.running: dict[str, Artifact] = {}
+        #: Who serves it: one for each replica of the gateway.
+        self.runtimes: list[Runtime] = []
         self._policies = policies
         self._own = own
         self._secrets = secrets
@@ -75,8 +76,7 @@ class Artifacts:
         if present is not None and stored(artifact.performed_at) <= stored(present.performed_at):
             return False
         self.stored[artifact_id] = artifact
-        if self._publish(event_id):
-            self.running[artifact_id] = artifact
+        self._publish(event_id, artifact_id, artifact)
         return True
 
     def change_state(self, artifact_id: str, change: Mapping[str, Any], *, event_id: str) -> bool:
@@ -88,9 +88,24 @@ class Artifacts:
         if self._is_referenced(artifact_id):
             return False
         self.stored.pop(artifact_id, None)
-        if self._publish(event_id):
-            self.running.pop(artifact_id, None)
+        self._publish(event_id, artifact_id, None)
         return True
+
+    def insert(self, artifact_id: str, artifact: Artifact, *, event_id: str, seen: bool) -> bool:
+        """Save what was checked a moment ago, when the artifact was `seen` here or not.
+
+        Raises:
+            Rejected: something has changed since: another replica inserted the artifact, which aborts this transaction
+                (section 6), or a constraint of the database does not hold any more.
+        """
+        demand(seen or artifact_id not in self.stored or len(self.runtimes) == 1, "the transaction was aborted")
+        self._check_constraints(artifact_id, artifact.kind, artifact.document)
+        return self.save(artifact_id, artifact, event_id=event_id)
+
+    def lose(self) -> None:
+        """Forget everything; what runs goes on running."""
+        self.stored.clear()
+        self._published.clear()
 
     def of_kind(self, kind: str) -> Iterator[tuple[str, Artifact]]:
         """Id and row of each stored artifact of this kind."""
@@ -114,6 +129,11 @@ class Artifacts:
 
     def _check(self, artifact_id: str, kind: str, document: Mapping[str, Any]) -> None:
         check_document(kind, document, self._policies, self._own.templates)
+        self._check_constraints(artifact_id, kind, document)
+
+    def _check_constraints(self, artifact_id: str, kind: str, document: Mapping[str, Any] | None) -> None:
+        if document is None:
+            return
         for other_id, other in self.of_kind(kind):
             if other_id != artifact_id and other.document is not None:
                 _check_conflict(document, other.document)
@@ -136,13 +156,14 @@ class Artifacts:
         proxies = self.of_kind(LLM_PROXY.kind)
         return any(artifact.handle in _providers_of(proxy.document or {}) for _, proxy in proxies)
 
-    def _publish(self, event_id: str) -> bool:
-        """Tell the runtime; False for a repeated id, which the gateway takes for something it already told."""
+    def _publish(self, event_id: str, artifact_id: str, artifact: Artifact | None) -> None:
+        """Tell every runtime, unless the id repeats: the gateway takes that for something it already told."""
         if event_id in self._published:
-            return False
+            return
         if event_id:
             self._published.add(event_id)
-        return True
+        for runtime in self.runtimes:
+            runtime.tell(artifact_id, artifact)
 
 
 def _handle(document: Mapping[str, Any]) -> str:

@@ -40,6 +40,14 @@ class Database:
             return True
         return self.artifacts.delete(artifact_id, event_id=event_id)
 
+    def lose(self) -> None:
+        """Forget everything but the templates, which come with the gateway's image and its template folder."""
+        self.secrets.clear()
+        self.artifacts.lose()
+        self.keys.stored.clear()
+        self.subscriptions.lose()
+        self.own.lose()
+
     def make(self, configuration: Mapping[str, Any], *, now: datetime) -> str:
         """Add an artifact or a template of the gateway itself; return its id here.
 

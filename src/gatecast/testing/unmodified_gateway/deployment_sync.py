@@ -44,6 +44,7 @@ class DeploymentSync:
 
     def __init__(self, calls: RestCalls, world: World) -> None:
         self._calls = calls
+        self._world = world
         self._database = world.database
         self._records = world.records
 
@@ -58,6 +59,7 @@ class DeploymentSync:
         for batch in _batches(plan.to_fetch, batch_size):
             await self._fetch(batch)
         for entry in plan.to_change:
+            await self._world.step(f"list changes {entry.artifact_id}")
             self._change_state(entry)
 
     async def _delete_orphans(self, orphans: Sequence[str]) -> None:
@@ -72,7 +74,12 @@ class DeploymentSync:
         stored = self._database.artifacts.stored
         gone = (artifact_id for artifact_id in orphans if artifact_id not in existing and artifact_id in stored)
         for artifact_id in sorted(gone, key=lambda artifact_id: DELETION_ORDER.index(stored[artifact_id].kind)):
-            self._database.delete_artifact(artifact_id, kind=stored[artifact_id].kind, event_id="")
+            await self._world.step(f"list deletes {artifact_id}")
+            self._delete(artifact_id)
+
+    def _delete(self, artifact_id: str) -> None:
+        if (present := self._database.artifacts.stored.get(artifact_id)) is not None:
+            self._database.delete_artifact(artifact_id, kind=present.kind, event_id="")
             self._records.changed()
 
     async def _fetch(self, batch: Sequence[Listed]) -> None:
@@ -82,6 +89,7 @@ class DeploymentSync:
             self._records.note(f"batch skipped: {problem}")
             return
         for entry in batch:
+            await self._world.step(f"list stores {entry.artifact_id}")
             try:
                 self._deploy(entry, documents.get(entry.deployment_id))
             except Rejected as problem:

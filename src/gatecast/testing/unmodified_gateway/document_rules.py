@@ -5,12 +5,13 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from gatecast.testing.unmodified_gateway.families import API, BUILT_IN_TEMPLATES, LLM_PROVIDER, LLM_PROXY, MCP_PROXY
 from gatecast.testing.unmodified_gateway.policy_rules import MAJOR_VERSION, METHODS, check_policies
-from gatecast.testing.unmodified_gateway.yaml_values import as_mapping, demand, list_of, mapping_of, text_of
+from gatecast.testing.unmodified_gateway.yaml_values import Rejected, as_mapping, demand, list_of, mapping_of, text_of
 
 #: A reference to a secret, also with the quotes escaped as in JSON.
 SECRET_REFERENCE: Final = re.compile(r"""\{\{\s*secret\s+\\?["']([^"'\\]+)\\?["']\s*\}\}""")
@@ -19,8 +20,14 @@ _DOMAIN_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[
 _API_NAME = re.compile(r"[^\s/}\x00-\x1f\x7f]+")
 _DISPLAY_NAME = re.compile(r"[a-zA-Z0-9\-_. ]+")
 _LOCAL_NAME = re.compile(r"[a-zA-Z0-9\-_]+")
-_VERSION = re.compile(r"v?\d+(\.\d+)?(\.\d+)?")
-_DURATION = re.compile(r"\d+(\.\d+)?(ms|s|m|h)")
+_VERSION = re.compile(r"v?\d+(\.\d+)?(\.\d+)?", re.ASCII)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)", re.ASCII)
+
+#: Nanoseconds of each unit of a duration.
+_UNITS = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+
+#: Nanoseconds of the longest duration (section 6).
+_LONGEST = 2**63 - 1
 
 _SPEC_VERSIONS = frozenset({"2025-06-18", "2025-11-25"})
 _RESERVED = "/_gateway-health"
@@ -193,8 +200,7 @@ def _check_definition(definition: Mapping[str, Any]) -> None:
     whole = base_path.startswith("/") and not base_path.endswith("/")
     demand("basePath" not in definition or whole, f"basePath {base_path!r} is not a path")
     connect = text_of(mapping_of(definition, "timeout"), "connect")
-    positive = _DURATION.fullmatch(connect) is not None and float(connect.rstrip("msh")) > 0
-    demand(not connect or positive, f"timeout.connect {connect!r} is not a duration")
+    demand(not connect or _nanoseconds(connect) > 0, f"timeout.connect {connect!r} is no time")
     demand(bool(list_of(definition, "upstreams")), f"upstream {name!r} has no servers")
     for server in list_of(definition, "upstreams"):
         url, weight = text_of(server, "url"), server.get("weight", 0)
@@ -206,8 +212,18 @@ def _check_definition(definition: Mapping[str, Any]) -> None:
 def _check_resilience(place: Mapping[str, Any]) -> None:
     resilience = mapping_of(place, "resilience")
     for name in ("timeout", "idleTimeout"):
-        duration = text_of(resilience, name)
-        demand(not duration or _DURATION.fullmatch(duration) is not None, f"{name} {duration!r} is not a duration")
+        if duration := text_of(resilience, name):
+            _nanoseconds(duration)
+
+
+def _nanoseconds(duration: str) -> Decimal:
+    """The length of a duration that Go can hold: 0, or from 1 ns on."""
+    match = _DURATION.fullmatch(duration)
+    if match is None:
+        raise Rejected(f"{duration!r} is not a duration")
+    length = Decimal(match[1]) * _UNITS[match[2]]
+    demand(length == 0 or 1 <= length <= _LONGEST, f"{duration!r} is out of the range of durations")
+    return length
 
 
 def _check_llm_auth(auth: object) -> None:

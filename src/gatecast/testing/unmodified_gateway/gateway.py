@@ -12,12 +12,14 @@ from gatecast.client.socket import open_session
 from gatecast.testing.unmodified_gateway.api_keys import ApiKey, generated_key
 from gatecast.testing.unmodified_gateway.artifacts import Artifact
 from gatecast.testing.unmodified_gateway.connection import Dialer, ProcessExit
+from gatecast.testing.unmodified_gateway.database import Database
 from gatecast.testing.unmodified_gateway.lookup import Lookup
 from gatecast.testing.unmodified_gateway.messages import Received
 from gatecast.testing.unmodified_gateway.options import GatewayOptions
 from gatecast.testing.unmodified_gateway.own_artifacts import OwnArtifact
-from gatecast.testing.unmodified_gateway.process import Process, Target
+from gatecast.testing.unmodified_gateway.process import Process, StartFailed, Target
 from gatecast.testing.unmodified_gateway.rest_calls import RestCalls
+from gatecast.testing.unmodified_gateway.steps import Schedule
 from gatecast.testing.unmodified_gateway.subscriptions import Plan, Subscription
 from gatecast.testing.unmodified_gateway.world import Controls, Records, World
 
@@ -43,10 +45,17 @@ class UnmodifiedGateway:
     """
 
     def __init__(
-        self, host: str, token: str, *, follow_artifacts: bool = False, options: GatewayOptions | None = None
+        self,
+        host: str,
+        token: str,
+        *,
+        follow_artifacts: bool = False,
+        options: GatewayOptions | None = None,
+        database: Database | None = None,
     ) -> None:
         self._target = Target(host=host, token=token, follow_artifacts=follow_artifacts)
-        self._world = World(options or GatewayOptions())
+        options = options or GatewayOptions()
+        self._world = World(options, database or Database(options))
         self._process: Process | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -66,8 +75,11 @@ class UnmodifiedGateway:
 
     @property
     def running(self) -> Mapping[str, Artifact]:
-        """What its runtime was told, by artifact id: falls behind when a correlation id repeats (section 2.1)."""
-        return self._world.database.artifacts.running
+        """What its process serves, by artifact id: not what cannot be transformed (section 6).
+
+        When a correlation id repeats, it lags until the process starts again (section 2.1).
+        """
+        return self._world.runtime.running
 
     @property
     def api_keys(self) -> Mapping[tuple[str, str], ApiKey]:
@@ -125,6 +137,11 @@ class UnmodifiedGateway:
         return self._world.records.exited
 
     @property
+    def start_failed(self) -> str:
+        """Why the process exits at every start with status 1; empty when it starts."""
+        return self._world.records.start_failed
+
+    @property
     def connected(self) -> bool:
         """True between `connection.ack` and the loss of the connection."""
         return self._process is not None and self._process.link is not None
@@ -159,7 +176,8 @@ class UnmodifiedGateway:
         last = list(records.log)[-3:]
         return (
             f"connected={self.connected} connections={records.connections_made} exited={records.exited} "
-            f"received={len(records.received)} acks={len(records.acks_sent)} artifacts={len(self.artifacts)} log={last}"
+            f"{records.start_failed} received={len(records.received)} acks={len(records.acks_sent)} "
+            f"artifacts={len(self.artifacts)} log={last}"
         )
 
     def pause_reading(self) -> None:
@@ -173,6 +191,10 @@ class UnmodifiedGateway:
     def delay_downloads(self, hook: Callable[[str], Awaitable[None]]) -> None:
         """Await this before each artifact download, with the artifact's id: the handler, and every Pong, waits."""
         self._controls.before_download = hook
+
+    def schedule_steps(self, schedule: Schedule) -> None:
+        """Let this decide when each step happens (`steps`); before, each happens as the event loop comes to it."""
+        self._controls.schedule = schedule
 
     def fail_next_apply(self, error: str) -> None:
         """Fail one more deploy or undeploy; it is acknowledged as `failed`, GATEWAY_PROCESSING_ERROR."""
@@ -197,6 +219,27 @@ class UnmodifiedGateway:
         self._world.database.remove(local_id, now=self._world.options.clock.now())
         self._announce(local_id)
 
+    def delete_by_hand(self, artifact_id: str) -> None:
+        """Delete what the control plane sent through the gateway's own API; the control plane is not told."""
+        artifact = self._world.database.artifacts.stored[artifact_id]
+        self._world.database.delete_artifact(artifact_id, kind=artifact.kind, event_id="")
+        self._world.records.changed()
+
+    def lose_data(self) -> None:
+        """Empty its database, and let its process go on with all that it remembers."""
+        self._world.database.lose()
+        self._world.records.changed()
+
+    def replica(self) -> UnmodifiedGateway:
+        """Another controller with this one's token and database, and a process, a socket and a runtime of its own."""
+        return UnmodifiedGateway(
+            self._target.host,
+            self._target.token,
+            follow_artifacts=self._target.follow_artifacts,
+            options=self._world.options,
+            database=self._world.database,
+        )
+
     def make_api_key(self, artifact_id: str, name: str) -> ApiKey:
         """Make an API key on the gateway itself: the next list of keys of its kind removes it (section 3.9)."""
         key = generated_key(artifact_id, name, self._world.options.clock.now())
@@ -208,9 +251,11 @@ class UnmodifiedGateway:
         if self._process is not None and self._process.link is not None:
             self._process.link.drop()
 
-    async def restart(self) -> None:
-        """Kill the process and start another: the database stays, all memory is lost."""
+    async def restart(self, *, with_data: bool = True) -> None:
+        """Kill the process and start another: all memory is lost, and without data the database too."""
         await self._kill()
+        if not with_data:
+            self._world.database.lose()
         self._start()
 
     async def stop(self) -> None:
@@ -240,7 +285,7 @@ class UnmodifiedGateway:
             self._process.announce(local_id)
 
     def _start(self) -> None:
-        self._world.records.exited = None
+        self._world.records.exited, self._world.records.start_failed = None, ""
         self._task = asyncio.create_task(self._live(), name="unmodified-gateway")
         self._task.add_done_callback(lambda _: self._world.records.changed())
 
@@ -253,6 +298,8 @@ class UnmodifiedGateway:
                 await self._process.run(tasks)
         except* ProcessExit as exits:
             self._world.records.exited = _status(exits)
+        except* StartFailed as failures:
+            self._world.records.start_failed = str(failures.exceptions[0])
 
     async def _kill(self) -> None:
         task, self._task, self._process = self._task, None, None

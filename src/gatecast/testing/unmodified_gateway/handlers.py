@@ -97,6 +97,7 @@ class EventHandlers:
             raise Rejected("deploymentId is empty")
         document = await self._downloads.document(change.family, change.artifact_id)
         artifacts = self._database.artifacts
+        seen = change.artifact_id in artifacts.stored
         artifact = Artifact(
             kind=change.family.kind,
             state=DEPLOYED,
@@ -105,7 +106,8 @@ class EventHandlers:
             document=document,
         )
         completed = artifacts.completed(change.artifact_id, artifact)
-        return artifacts.save(change.artifact_id, completed, event_id=change.event_id)
+        await self._world.step(f"store {change.artifact_id}")
+        return artifacts.insert(change.artifact_id, completed, event_id=change.event_id, seen=seen)
 
     async def _undeploy(self, change: _Change) -> bool:
         artifacts = self._database.artifacts
@@ -132,11 +134,11 @@ class EventHandlers:
             raise Dropped("a proxy refers to the provider")
 
     def _silent_handlers(self) -> dict[str, Silent]:
-        subscriptions, keys = self._database.subscriptions, self._database.keys
+        subscriptions = self._database.subscriptions
         return {
             "apikey.created": self._key_created,
             "apikey.updated": self._key_updated,
-            "apikey.revoked": keys.revoked,
+            "apikey.revoked": self._key_revoked,
             "subscription.created": self._subscription_created,
             "subscription.updated": lambda event: subscriptions.update(
                 event.payload.text("subscriptionId"), event.payload
@@ -159,6 +161,10 @@ class EventHandlers:
     def _key_updated(self, event: Event) -> None:
         self._known_artifact(event)
         self._database.keys.updated(event, now=self._clock.now())
+
+    def _key_revoked(self, event: Event) -> None:
+        self._known_artifact(event)
+        self._database.keys.revoked(event)
 
     def _known_artifact(self, event: Event) -> Artifact:
         artifact = self._database.artifacts.stored.get(event.payload.text("apiId"))

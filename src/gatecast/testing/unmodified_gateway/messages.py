@@ -19,6 +19,9 @@ PROCESSING_ERROR: Final = "GATEWAY_PROCESSING_ERROR"
 DEPLOYMENT_ID_MISMATCH: Final = "DEPLOYMENT_ID_MISMATCH"
 
 
+#: Fields of events that hold an id, in the order in which they say what the event is about.
+_ID_FIELDS = ("providerId", "proxyId", "apiId", "subscriptionId", "planId", "applicationId")
+
 _T = TypeVar("_T")
 
 
@@ -114,6 +117,13 @@ class Envelope:
         if not isinstance(body, dict) or not isinstance(body.get("type"), str):
             return None
         return cls(body["type"], body)
+
+    @property
+    def entity_id(self) -> str:
+        """What it is about: the id of an artifact, mostly; empty when it names none."""
+        payload = self.body.get("payload")
+        named = (payload.get(name) for name in _ID_FIELDS) if isinstance(payload, Mapping) else ()
+        return next((value for value in named if isinstance(value, str)), "")
 
     def as_received(self) -> Received:
         """What a test compares."""

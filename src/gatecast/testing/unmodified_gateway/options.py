@@ -47,6 +47,9 @@ class GatewayOptions:
     #: Handles of the templates in its template folder, beside the built-in ones (section 4.7).
     templates: tuple[str, ...] = ()
 
+    #: Whether the process starts though something in its database cannot be transformed (section 6).
+    skip_invalid_deployments_on_startup: bool = False
+
     def reconnect_pause(self, failures: int) -> float:
         """How long to wait after this many failed attempts in a row (section 1.8); in seconds."""
         pause = min(self.reconnect_initial * 2.0 ** min(failures, 64), self.reconnect_max)

@@ -82,6 +82,13 @@ class OwnArtifacts:
         handles = (*BUILT_IN_TEMPLATES, *templates)
         #: All of them, the removed ones too.
         self.stored = {each.local_id: each for each in map(_template, handles)}
+        self._delivered = dict(self.stored)
+
+    def lose(self) -> None:
+        """Forget everything but what comes with the gateway."""
+        for local_id in self.stored.keys() - self._delivered.keys():
+            del self.stored[local_id]
+        self.stored |= self._delivered
 
     @property
     def templates(self) -> frozenset[str]:

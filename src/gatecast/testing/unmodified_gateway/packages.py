@@ -16,6 +16,9 @@ import yaml
 from gatecast.testing.unmodified_gateway.document_rules import SECRET_REFERENCE
 from gatecast.testing.unmodified_gateway.yaml_values import Rejected
 
+#: Digits of the longest integer that the gateway decodes (section 6).
+_LONGEST_INTEGER = 308
+
 _YAML_SUFFIXES = (".yaml", ".yml")
 
 
@@ -74,6 +77,15 @@ class _StrictLoader(yaml.SafeLoader):
         if len(set(keys)) < len(keys):
             raise yaml.constructor.ConstructorError(None, None, "a key comes twice", node.start_mark)
         return super().construct_mapping(node, deep)
+
+
+def _construct_integer(loader: _StrictLoader, node: yaml.ScalarNode) -> int:
+    if len(node.value) > _LONGEST_INTEGER:
+        raise yaml.constructor.ConstructorError(None, None, "an integer is too long", node.start_mark)
+    return loader.construct_yaml_int(node)
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _construct_integer)
 
 
 def referenced_secrets(text: str) -> list[str]:

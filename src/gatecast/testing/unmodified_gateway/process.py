@@ -15,6 +15,7 @@ from gatecast.testing.unmodified_gateway.messages import CONNECTION_ACK, Envelop
 from gatecast.testing.unmodified_gateway.rest_calls import RestCalls
 from gatecast.testing.unmodified_gateway.synchronization import Synchronization
 from gatecast.testing.unmodified_gateway.world import World
+from gatecast.testing.unmodified_gateway.yaml_values import Rejected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,10 @@ class Target:
     token: str
     #: Whether it makes REST calls.
     follow_artifacts: bool
+
+
+class StartFailed(Exception):
+    """The gateway's process ends with status 1 before it connects."""
 
 
 class Process:
@@ -42,7 +47,7 @@ class Process:
         self._world = world
         self._follows = target.follow_artifacts
         self._dialer = Dialer(session, target.host, target.token, world.options)
-        calls = RestCalls(session, self._dialer, target.token)
+        calls = RestCalls(session, self._dialer, target.token, step=world.step)
         self._synchronization = Synchronization(calls, world)
         self._handlers = EventHandlers(
             world,
@@ -58,7 +63,9 @@ class Process:
 
         Raises:
             ProcessExit: the control plane refused for good.
+            StartFailed: something in the database cannot be transformed.
         """
+        self._start_runtime()
         self._tasks = tasks
         while not self.stopping:
             link = await self._connect()
@@ -69,6 +76,13 @@ class Process:
                 self.link = None
                 link.socket.release()
                 self._world.records.changed()
+
+    def _start_runtime(self) -> None:
+        skip = self._world.options.skip_invalid_deployments_on_startup
+        try:
+            self._world.runtime.start(self._world.database.artifacts.stored, skip_invalid=skip)
+        except Rejected as problem:
+            raise StartFailed(f"failed to transform startup config: {problem}") from problem
 
     def announce(self, local_id: str) -> None:
         """Tell the control plane what has just happened to something of the gateway itself; without a connection, wait.
@@ -133,10 +147,13 @@ class Process:
             return
         self._world.records.received.append(envelope.as_received())
         self._world.records.changed()
+        name = f"{envelope.type} {envelope.entity_id}"
+        await self._world.step(f"event {name}")
         try:
             await self._apply(envelope)
         except (Unparsable, Dropped) as problem:
             self._world.records.note(f"{envelope.type} dropped: {problem}")
+        await self._world.step(f"handled {name}")
         self._world.records.handled += 1
         self._world.records.changed()
 

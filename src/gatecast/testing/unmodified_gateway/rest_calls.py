@@ -11,6 +11,7 @@ import aiohttp
 from gatecast.testing.unmodified_gateway.connection import Dialer
 from gatecast.testing.unmodified_gateway.messages import Fields, Unparsable
 from gatecast.testing.unmodified_gateway.packages import documents_by_deployment, first_document
+from gatecast.testing.unmodified_gateway.steps import Schedule, natural_order
 
 _HTTP_OK = 200
 
@@ -34,8 +35,11 @@ class CallFailed(Exception):
 class RestCalls:
     """Calls below the base URL that discovery ended with. Nothing here retries."""
 
-    def __init__(self, session: aiohttp.ClientSession, dialer: Dialer, token: str) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, dialer: Dialer, token: str, *, step: Schedule = natural_order
+    ) -> None:
         self._session = session
+        self._step = step
         self._dialer = dialer
         self._headers = {"api-key": token, "Accept": "application/json", "Accept-Encoding": "gzip"}
 
@@ -90,6 +94,7 @@ class RestCalls:
         headers: Mapping[str, str] | None = None,
         **arguments: Any,  # noqa: ANN401 - aiohttp's own
     ) -> bytes:
+        await self._step(f"{method} {path}")
         try:
             async with self._session.request(
                 method,
@@ -101,6 +106,7 @@ class RestCalls:
                 body = await answer.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as problem:
             raise CallFailed(path, None, repr(problem)) from problem
+        await self._step(f"answered {method} {path}")
         if answer.status not in accepted:
             raise CallFailed(path, answer.status)
         return body

@@ -51,6 +51,12 @@ class Subscriptions:
         #: Ids of the mapped API keys, by application uuid.
         self.applications: dict[str, frozenset[str]] = {}
 
+    def lose(self) -> None:
+        """Forget everything."""
+        self.plans.clear()
+        self.stored.clear()
+        self.applications.clear()
+
     def save_plan(self, plan_id: str, plan: Plan) -> None:
         """Store a plan; raises Dropped where the database's constraints refuse it."""
         _demand(bool(plan_id) and plan.status in _PLAN_STATES, "the plan has no id or a wrong status")

@@ -146,6 +146,7 @@ class Synchronization:
         listed = listed_keys(_raw_array(await self._calls.get(f"/{path}/api-keys")))
         for key in listed:
             self._tolerate(partial(keys.save, key))
+        await self._world.step(f"clean up /{path}/api-keys")
         artifact_ids = {artifact_id for artifact_id, _ in self._database.artifacts.of_kind(kind)}
         keys.keep_only({key.uuid for key in listed}, artifact_ids=artifact_ids)
 

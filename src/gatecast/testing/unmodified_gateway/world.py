@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from gatecast.testing.unmodified_gateway.database import Database
 from gatecast.testing.unmodified_gateway.messages import Received
 from gatecast.testing.unmodified_gateway.options import GatewayOptions
+from gatecast.testing.unmodified_gateway.steps import Schedule, natural_order
+from gatecast.testing.unmodified_gateway.transformation import Runtime
 
 #: Most remembered log lines.
 _LOG_LENGTH = 1000
@@ -31,6 +33,10 @@ class Records:
         self.reconciliations = 0
         #: The HTTP status that ended the process, if one did.
         self.exited: int | None = None
+        #: Why the process ended when it started, if it did; its exit status is 1.
+        self.start_failed = ""
+        #: The name of each step, in the order in which they happened.
+        self.steps: list[str] = []
         #: The newest log lines.
         self.log: deque[str] = deque(maxlen=_LOG_LENGTH)
         self._changed = asyncio.Event()
@@ -61,6 +67,8 @@ class Controls:
     def __init__(self) -> None:
         #: Awaited before each download, with the artifact's id.
         self.before_download: Callable[[str], Awaitable[None]] = _no_delay
+        #: Decides when a step happens.
+        self.schedule: Schedule = natural_order
         #: Errors to fail the next deploys and undeploys with, in order.
         self.planned_failures: deque[str] = deque()
         #: Cleared while the gateway does not read.
@@ -74,12 +82,21 @@ class World:
 
     #: How the gateway is set up.
     options: GatewayOptions
-    #: Its database.
-    database: Database = field(init=False)
+    #: Its database, which its replicas share.
+    database: Database
     #: What happened.
     records: Records = field(default_factory=Records)
     #: What the test wants.
     controls: Controls = field(default_factory=Controls)
 
+    #: What its process serves.
+    runtime: Runtime = field(init=False)
+
     def __post_init__(self) -> None:
-        object.__setattr__(self, "database", Database(self.options))
+        object.__setattr__(self, "runtime", Runtime(self.records.note))
+        self.database.artifacts.runtimes.append(self.runtime)
+
+    async def step(self, name: str) -> None:
+        """Return when a step is to happen."""
+        await self.controls.schedule(name)
+        self.records.steps.append(name)

@@ -69,7 +69,7 @@ class Delivery:
         self.reader = Reader(storage.log, poll_interval=options.poll_interval, obey=self.presence.obey)
         #: Keeps removing old events; that it cannot is shown, and sends no traffic elsewhere.
         self.retention = RetryLoop(
-            "clean-up-failed", "old events cannot be removed", backoff=Backoff(first=1.0, longest=60.0)
+            "clean-up-failed", "old events cannot be removed", backoff=Backoff(first=30.0, longest=100.0)
         )
 
     async def __aenter__(self) -> Self:

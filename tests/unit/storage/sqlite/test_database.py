@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from gatecast.errors import SchemaMissing, SchemaTooNew, StatementFailed, StorageUnavailable, TransactionUnusable, ValueRefused
+from gatecast.errors import (
+    SchemaMissing,
+    SchemaTooNew,
+    StatementFailed,
+    StorageUnavailable,
+    TransactionUnusable,
+    ValueRefused,
+)
 from gatecast.events import Action, Event
 from gatecast.storage.contract import Storage
 from gatecast.storage.migrations import SchemaNeed

@@ -100,11 +100,9 @@ class Pod:
             found.append("shutting down")
         if self.hub.delivery.failure is not None:
             found.append(f"a background task died: {type(self.hub.delivery.failure).__name__}")
-        delivery = self.hub.delivery
-        if delivery.reader.problem is not None:
-            found.append(f"the log cannot be read: {delivery.reader.problem}")
-        if delivery.presence.problem is not None:
-            found.append(f"the lease cannot be renewed: {delivery.presence.problem}")
+        found += self.hub.delivery.alarms
+        if (alarm := self.resources.acknowledgements.loop.alarm) is not None:
+            found.append(alarm)
         try:
             async with asyncio.timeout(_PING_TIME_LIMIT):
                 await self.hub.storage.database.ping()

@@ -155,20 +155,24 @@ class Delivery:
         start = decide_start(standing, after)
         feed = self.reader.open(connection.gateway_id, start.position)
         feed.provisional = True
-        subscription = Subscription(connection, start, feed=feed, recorder=self.recorder, on_close=self._on_close)
+        subscription = Subscription(
+            connection, start, feed=feed, recorder=self.recorder, outcomes=self.outcomes, on_close=self._on_close
+        )
         self._subscriptions[connection.connection_id] = subscription
         try:
             await self._storage.presence.connect(
                 connection, start=start.position, resync_reason=start.lost, newest_only=newest_only
             )
             feed.provisional = False
-            if connection.rejects:
-                # Behind the record: a decision that comes from here on ends this connection.
-                subscription.lot.fill(
-                    await self._storage.parking.withheld(
-                        connection.gateway_id, connection.replica, after=start.position.offset
-                    )
+            # Behind the record: a decision that comes from here on ends this connection.
+            subscription.lot.fill(
+                await self._storage.parking.withheld(
+                    connection.gateway_id,
+                    connection.replica,
+                    after=start.position.offset,
+                    parks=connection.rejects,
                 )
+            )
             self._check_still_wanted(subscription)
         except BaseException:
             # Cancelled, failed, or closed in between: the row may exist by now, also where closing was too early to

@@ -8,12 +8,13 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from gatecast.errors import UnknownGateway
-from gatecast.events import Action, Event, Position, RecordedEvent
+from gatecast.events import Event, Position
 from gatecast.storage.contract import Busy, Changes, PublishResult, ReadRequest, ReadResult, Receipt, Row, TrimPolicy
 from gatecast.storage.postgres.caller_transaction import driver_connection, joined
 from gatecast.storage.postgres.database import PostgresDatabase
 from gatecast.storage.postgres.driver_errors import translated
 from gatecast.storage.queries import Queries
+from gatecast.storage.rows import recorded_event
 
 QUERIES = Queries("gatecast.storage.postgres")
 
@@ -168,22 +169,6 @@ def _receipt(event: Event, row: Row) -> Receipt:
 
 
 def _read_result(gateway_id: str, rows: Sequence[Row]) -> ReadResult:
-    events = [_recorded(gateway_id, row) for row in rows if row["offset"] is not None]
+    events = [recorded_event(gateway_id, row) for row in rows if row["offset"] is not None]
     first = rows[0]
     return ReadResult(events=events, epoch=first["epoch"], head=first["head"], trimmed_through=first["trimmed_through"])
-
-
-def _recorded(gateway_id: str, row: Row) -> RecordedEvent:
-    return RecordedEvent(
-        gateway_id=gateway_id,
-        offset=row["offset"],
-        event_id=row["event_id"],
-        type=row["type"],
-        action=Action(row["action"]),
-        entity_type=row["entity_type"],
-        entity_id=row["entity_id"],
-        payload=row["payload"],
-        originated_at=row["originated_at"],
-        recorded_at=row["recorded_at"],
-        trace_parent=row["trace_parent"],
-    )

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from contextlib import closing
 from uuid import UUID
 
-from gatecast.events import Action, RecordedEvent
+from gatecast.events import RecordedEvent
 from gatecast.storage.contract import Changes, ReadRequest, ReadResult
+from gatecast.storage.rows import recorded_event
 from gatecast.storage.sqlite.publishing import QUERIES
-from gatecast.storage.sqlite.statements import Columns, as_list, select, select_each
-from gatecast.storage.sqlite.values import to_moment
+from gatecast.storage.sqlite.statements import as_list, select, select_each
 
 
 def changed_since(connection: sqlite3.Connection, marker: int) -> Changes:
@@ -46,28 +46,15 @@ def _events_behind(connection: sqlite3.Connection, request: ReadRequest) -> list
     left = request.max_bytes
     rows = select_each(connection, QUERIES["events_behind"], request.gateway_id, request.after, request.max_events)
     with closing(rows):
-        for size, event in (_recorded(request.gateway_id, row) for row in rows):
-            left -= size
+        for row in (dict(zip(_COLUMNS, columns, strict=True)) for columns in rows):
+            left -= row["size"]
             if events and left < 0:
                 break
-            events.append(event)
+            events.append(recorded_event(request.gateway_id, row))
     return events
 
 
-def _recorded(gateway_id: str, row: Columns) -> tuple[int, RecordedEvent]:
-    offset, event_id, type_, action, entity_type, entity_id, size, originated_at, recorded_at, trace_parent, payload = (
-        row
-    )
-    return size, RecordedEvent(
-        gateway_id=gateway_id,
-        offset=offset,
-        event_id=UUID(event_id),
-        type=type_,
-        action=Action(action),
-        entity_type=entity_type,
-        entity_id=entity_id,
-        payload=payload,
-        originated_at=to_moment(originated_at),
-        recorded_at=to_moment(recorded_at),
-        trace_parent=trace_parent,
-    )
+_COLUMNS = (
+    "offset", "event_id", "type", "action", "entity_type", "entity_id", "size", "originated_at", "recorded_at",
+    "trace_parent", "payload",
+)  # fmt: skip

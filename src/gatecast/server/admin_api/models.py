@@ -29,6 +29,7 @@ WhyCode: TypeAlias = Literal[
     "pod-lagging",
     "publisher-uncommitted",
     "resync-needed",
+    "synchronizing",
 ]
 
 

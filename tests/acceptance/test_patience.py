@@ -19,7 +19,7 @@ from gatecast.controlplane.gateway_tokens import GatewayTokens
 from gatecast.controlplane.gateways import GatewayFields, Gateways
 from gatecast.delivery.feed import MAX_BYTES
 from gatecast.delivery.subscription import Subscription
-from gatecast.events.event import MAX_PAYLOAD_BYTES
+from gatecast.events import MAX_PAYLOAD_BYTES
 from gatecast.protocol.session import SessionLimits
 from gatecast.server import gateway_api, gateway_socket
 from gatecast.server.admission import Admission

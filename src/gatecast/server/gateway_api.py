@@ -20,7 +20,7 @@ from gatecast.controlplane.gateways import Gateways
 from gatecast.controlplane.resources import Resources
 from gatecast.delivery.subscription import Subscription
 from gatecast.errors import GatecastError, HubClosed, InvalidValue, NotFound, StorageError, UnknownGateway
-from gatecast.events import Position, clean_identifier
+from gatecast.events import Position, clean_identifier, is_storable
 from gatecast.hub import EventHub
 from gatecast.protocol.session import SessionLimits, Version
 from gatecast.server.admission import RETRY_AFTER, Admission, Refusal, client_address
@@ -28,7 +28,7 @@ from gatecast.server.deployment_observer import DeploymentObserver
 from gatecast.server.gateway_rest import Answer, GatewayRest
 from gatecast.server.gateway_socket import MAX_FRAME_BYTES, GatewaySocket, open_session
 from gatecast.server.holding import Holding, Watch
-from gatecast.server.request_bodies import is_storable, json_of
+from gatecast.server.request_bodies import json_of
 from gatecast.settings import Settings
 from gatecast.storage.contract import Connection
 from gatecast.telemetry import get_logger

@@ -110,6 +110,15 @@ class AdminTokens:
             if not await transaction.execute(QUERIES["delete_admin_token"], token_id):
                 raise NotFound("admin token", token_id)
 
+    async def organization_of(self, token: str) -> str | None:
+        """The organization that this token is for; None: it is no admin token.
+
+        Raises:
+            StorageUnavailable: that cannot be told now.
+        """
+        caller = await self.caller_with(token)
+        return None if caller is None else caller.organization
+
     async def caller_with(self, token: str) -> Caller | None:
         """Who has this token; None: it is no admin token.
 

@@ -88,6 +88,7 @@ async def test_an_attempt_is_stored_before_it_is_tried(open_api: OpenApi, monkey
         with monkeypatch.context() as patch:
             patch.setattr(context.gateways, "create", dies)
             assert (await client.post("/api/v1/gateways", json={"name": "edge"})).status_code == 503
+
         async def away(*_: object) -> None:
             raise StorageUnavailable("gone")
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 from gatecast.delivery.feed import LOG_MOVED, Feed
+from gatecast.delivery.memory import Memory
 from gatecast.errors import StorageError, StorageUnavailable
 from gatecast.events import Position
 from gatecast.storage.changes import changes_since
-from gatecast.storage.contract import Changes, Dismissal, EventLog
+from gatecast.storage.contract import Changes, Dismissal, EventLog, ReadRequest, ReadResult, Verdict
 from gatecast.telemetry import get_logger, metrics
 from gatecast.waiting import Backoff, Signal
 from gatecast.wakeup.contract import Hint
 
 #: Most gateways in one read; bounds the memory of one pass.
 _GATEWAYS_PER_READ = 100
+
+#: Most remembered events in one comparison with the log.
+_EVENTS_PER_COMPARISON = 1_000
 
 _logger = get_logger("reader")
 
@@ -35,21 +39,19 @@ class Reader:
         *,
         poll_interval: float,
         backoff: Backoff | None = None,
-        obey: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._log = log
         self._poll_interval = poll_interval
-        #: Ends the feeds of connections that must be closed, as far as the database knows by now.
-        self._obey = obey
         self._backoff = backoff or Backoff(first=min(0.1, poll_interval), longest=max(2.0, poll_interval))
         self._feeds: defaultdict[str, list[Feed]] = defaultdict(list)
         #: Feeds that may want something; looking at these alone keeps a pass independent of how many feeds idle.
         self._due: dict[Feed, None] = {}
         self._signal = Signal()
         self._sweep_due_at = 0.0
-        #: What the last sweep found; None: ask for everything.
+        #: What the last sweep found.
         self._swept: Changes | None = None
-        self._epoch: UUID | None = None
+        self._ask_for_everything = False
+        self._memory = Memory()
         #: Why the last pass failed, or None when it succeeded.
         self.problem: str | None = None
 
@@ -57,6 +59,11 @@ class Reader:
     def feeds(self) -> int:
         """How many feeds are open."""
         return sum(map(len, self._feeds.values()))
+
+    @property
+    def last_sweep(self) -> Changes | None:
+        """What this pod last found, and where; None before its first look."""
+        return self._swept
 
     def open(self, gateway_id: str, after: Position) -> Feed:
         """A feed that begins behind `after`; reading for it begins at once."""
@@ -108,7 +115,7 @@ class Reader:
 
     def _distrust(self) -> None:
         """After an outage ask for every head: the database that comes back may be another one."""
-        self._swept = None
+        self._ask_for_everything = True
         self._sweep_due_at = 0.0
 
     async def _sweep_if_due(self, now: float) -> None:
@@ -116,42 +123,67 @@ class Reader:
             return
         # Set before the question is asked: a demand for a sweep that comes meanwhile must not be forgotten.
         self._sweep_due_at = now + self._poll_interval
-        changes = await changes_since(self._log, self._swept)
+        found = await changes_since(self._log, None if self._ask_for_everything else self._swept)
         metrics.reader_passed()
-        await self._check_history(changes)
-        self._swept = changes
+        changes = await self._certain(found)
+        if self._swept is not None and self._swept.epoch != changes.epoch:
+            self._begin_history(changes.epoch)
+        self._swept, self._ask_for_everything = changes, False
         for gateway_id, head in changes.heads.items():
             for feed in self._feeds.get(gateway_id, ()):
                 feed.known_head = max(feed.known_head, head)
                 self._due[feed] = None
 
-    async def _check_history(self, changes: Changes) -> None:
-        """Notice a database that was restored from an older state: its logs end before what was read from them."""
-        epoch = changes.epoch
-        if epoch == self._epoch and (ahead := _ahead_of(changes, self._feeds_of(changes.heads))):
-            epoch = await self._epoch_behind(ahead, epoch)
-        if self._epoch not in (None, epoch):
-            for feed in self._all_feeds():
-                feed.end(LOG_MOVED)
-        self._epoch = epoch
+    async def _certain(self, changes: Changes) -> Changes:
+        """The changes, once it is certain which history they belong to, and that it holds everything that was read.
 
-    async def _epoch_behind(self, ahead: Sequence[Feed], epoch: UUID) -> UUID:
-        """The epoch that explains why these feeds are ahead of their logs: a new one, if nothing innocent does.
-
-        A feed may have been opened while the answer was on its way, by a gateway that another pod had served in the
-        meantime. And a gateway may have been deleted and registered again: then its connections are dismissed.
+        Whichever pod notices first decides; the others find the decision, and compare it with what they remember.
         """
-        if self._obey is not None:
-            await self._obey()
-        changes = await self._log.changed_since(0)
-        if changes.epoch == epoch and _ahead_of(changes, ahead):
-            epoch = await self._log.renew_epoch(epoch)
-            _logger.error("history-replaced", epoch=str(epoch))
-            return epoch
-        return changes.epoch
+        if await self._is_contradicted(changes):
+            await self._log.renew_epoch(changes.epoch)
+            _logger.error("history-replaced", ended=str(changes.epoch))
+            changes = await self._log.changed_since(0)
+        if not changes.settled:
+            changes = await self._settle(changes)
+        return changes
 
-    def _feeds_of(self, gateway_ids: Mapping[str, int]) -> list[Feed]:
-        return [feed for gateway_id in gateway_ids.keys() & self._feeds.keys() for feed in self._feeds[gateway_id]]
+    async def _settle(self, changes: Changes) -> Changes:
+        """Everything, once it is decided whether the history goes on where it is found now."""
+        # While commits did not wait for a standby, the newest ones were on one server alone.
+        doubts = self._swept is not None and not self._swept.synchronous
+        epoch = await self._log.settle_history(changes.epoch, Verdict.DOUBT if doubts else Verdict.RECORD)
+        if epoch == changes.epoch:
+            _logger.info("history-goes-on", epoch=str(epoch))
+        else:
+            _logger.error("history-replaced", ended=str(changes.epoch))
+        changes = await self._log.changed_since(0)
+        if not changes.settled:
+            raise StorageUnavailable("another server answers each time; whose history it is cannot be settled")
+        return changes
+
+    async def _is_contradicted(self, changes: Changes) -> bool:
+        """Whether the present history lacks what was read of it, or holds something else there.
+
+        Asked when another server answers, and when a log looks shorter than what was read from it. That may have an
+        innocent reason: its gateway was deleted and registered again.
+        """
+        if self._swept is None or self._swept.epoch != changes.epoch:
+            return False
+        shorter = self._memory.longer_than(changes.heads)
+        if not shorter and self._swept.server == changes.server:
+            return False
+        for batch in self._memory.batches(_EVENTS_PER_COMPARISON):
+            if await self._log.contradicts(batch):
+                return True
+        self._memory.forget(shorter)
+        return False
+
+    def _begin_history(self, epoch: UUID) -> None:
+        """What was read belongs to a history that has ended: its connections come back and are told."""
+        self._memory.clear()
+        for feed in self._all_feeds():
+            if feed.epoch != epoch:
+                feed.end(LOG_MOVED)
 
     def _all_feeds(self) -> list[Feed]:
         return [feed for feeds in self._feeds.values() for feed in feeds]
@@ -170,32 +202,24 @@ class Reader:
                 raise
 
     async def _read(self, feeds: Sequence[Feed]) -> None:
-        results = await self._log.read([feed.request() for feed in feeds])
-        shrunk = None
-        for feed, result in zip(feeds, results, strict=True):
+        requests = [feed.request() for feed in feeds]
+        results = await self._log.read(requests)
+        for request, result in zip(requests, results, strict=True):
+            if result is not None:
+                self._check(request, result)
+        for feed, request, result in zip(feeds, requests, results, strict=True):
             if result is None:
                 feed.end(Dismissal.GATEWAY_DELETED)
-            elif result.epoch == self._epoch and result.head < feed.read_through and not feed.provisional:
-                shrunk = feed
             else:
+                self._memory.note(request, result)
                 feed.accept(result)
             if feed.wants_read:
                 self._call_for(feed)
-        if shrunk is not None:
-            # Not for this feed alone to decide: the next sweep finds out what it means for everybody.
-            raise StorageUnavailable(f"the log of {shrunk.gateway_id} ends before what was read from it")
 
-
-def _ahead_of(changes: Changes, feeds: Sequence[Feed]) -> list[Feed]:
-    """The feeds that have read more of this history than their logs hold.
-
-    Those of deleted gateways say nothing, and those that are not recorded yet may speak of a deleted one's log.
-    """
-    return [
-        feed
-        for feed in feeds
-        if feed.read_through > changes.heads.get(feed.gateway_id, feed.read_through)
-        and feed.epoch == changes.epoch
-        and not feed.provisional
-        and feed.end_reason != Dismissal.GATEWAY_DELETED
-    ]
+    def _check(self, request: ReadRequest, result: ReadResult) -> None:
+        """Take nothing from a server that the last sweep did not see: what it lacks must be noticed first."""
+        swept = self._swept
+        if swept is None or (result.epoch, result.server) != (swept.epoch, swept.server):
+            raise StorageUnavailable("another server or history answers than before; it is looked at first")
+        if self._memory.exceeds(request, result):
+            raise StorageUnavailable(f"the log of {request.gateway_id} ends before what was read from it")

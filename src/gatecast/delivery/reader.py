@@ -5,25 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
-from uuid import UUID
 
+from gatecast.containment import RetryLoop, concerns_everyone, log_failure
 from gatecast.delivery.feed import LOG_MOVED, Feed
-from gatecast.delivery.memory import Memory
-from gatecast.errors import StorageError, StorageUnavailable
+from gatecast.delivery.history_watch import HistoryWatch
+from gatecast.delivery.reading import read_each
+from gatecast.errors import GatecastError
 from gatecast.events import Position
-from gatecast.storage.changes import changes_since
-from gatecast.storage.contract import Changes, Dismissal, EventLog, ReadRequest, ReadResult, Verdict
-from gatecast.telemetry import get_logger, metrics
+from gatecast.storage.contract import Changes, Dismissal, EventLog, ReadResult
+from gatecast.telemetry import metrics
 from gatecast.waiting import Backoff, Signal
 from gatecast.wakeup.contract import Hint
 
 #: Most gateways in one read; bounds the memory of one pass.
 _GATEWAYS_PER_READ = 100
 
-#: Most remembered events in one comparison with the log.
-_EVENTS_PER_COMPARISON = 1_000
-
-_logger = get_logger("reader")
+#: A log that alone cannot be read is tried again after this time; in seconds.
+_PUT_OFF = 5.0
 
 
 class Reader:
@@ -33,27 +31,23 @@ class Reader:
     changed. Hints can be lost without harm. A gateway without a feed here costs nothing here.
     """
 
-    def __init__(
-        self,
-        log: EventLog,
-        *,
-        poll_interval: float,
-        backoff: Backoff | None = None,
-    ) -> None:
+    def __init__(self, log: EventLog, *, poll_interval: float, backoff: Backoff | None = None) -> None:
         self._log = log
         self._poll_interval = poll_interval
-        self._backoff = backoff or Backoff(first=min(0.1, poll_interval), longest=max(2.0, poll_interval))
+        #: Keeps the pod reading, and remembers why it does not.
+        self.loop = RetryLoop(
+            "read-failed",
+            "the log cannot be read",
+            backoff=backoff or Backoff(first=min(0.1, poll_interval), longest=max(2.0, poll_interval)),
+            on_failure=self._distrust,
+        )
         self._feeds: defaultdict[str, list[Feed]] = defaultdict(list)
         #: Feeds that may want something; looking at these alone keeps a pass independent of how many feeds idle.
         self._due: dict[Feed, None] = {}
         self._signal = Signal()
         self._sweep_due_at = 0.0
-        #: What the last sweep found.
-        self._swept: Changes | None = None
+        self._history = HistoryWatch(log)
         self._ask_for_everything = False
-        self._memory = Memory()
-        #: Why the last pass failed, or None when it succeeded.
-        self.problem: str | None = None
 
     @property
     def feeds(self) -> int:
@@ -63,7 +57,7 @@ class Reader:
     @property
     def last_sweep(self) -> Changes | None:
         """What this pod last found, and where; None before its first look."""
-        return self._swept
+        return self._history.last
 
     def open(self, gateway_id: str, after: Position) -> Feed:
         """A feed that begins behind `after`; reading for it begins at once."""
@@ -95,23 +89,21 @@ class Reader:
         self._due[feed] = None
         self._signal.set()
 
+    @property
+    def problem(self) -> str | None:
+        """Why the last pass failed, or None when it succeeded."""
+        return self.loop.problem
+
     async def run(self) -> None:
         """Read until cancelled. The database may go and come back; the feeds keep their places."""
-        loop = asyncio.get_running_loop()
-        failures = 0
-        while True:
-            try:
-                await self._sweep_if_due(loop.time())
-                await self._read_due()
-            except StorageError as error:
-                failures += 1
-                self.problem = str(error)
-                self._distrust()
-                _logger.warning("read-failed", error=str(error), attempt=failures)
-                await asyncio.sleep(self._backoff.pause(failures))
-                continue
-            failures, self.problem = 0, None
-            await self._signal.wait(max(0.0, self._sweep_due_at - loop.time()))
+        await self.loop.run(self._pass, rest=self._rest)
+
+    async def _pass(self) -> None:
+        await self._sweep_if_due(_now())
+        await self._read_due()
+
+    async def _rest(self) -> None:
+        await self._signal.wait(max(0.0, self._sweep_due_at - _now()))
 
     def _distrust(self) -> None:
         """After an outage ask for every head: the database that comes back may be another one."""
@@ -123,66 +115,21 @@ class Reader:
             return
         # Set before the question is asked: a demand for a sweep that comes meanwhile must not be forgotten.
         self._sweep_due_at = now + self._poll_interval
-        found = await changes_since(self._log, None if self._ask_for_everything else self._swept)
+        before = self._history.last
+        changes = await self._history.look(at_everything=self._ask_for_everything)
+        self._ask_for_everything = False
         metrics.reader_passed()
-        changes = await self._certain(found)
-        if self._swept is not None and self._swept.epoch != changes.epoch:
-            self._begin_history(changes.epoch)
-        self._swept, self._ask_for_everything = changes, False
+        if before is not None and before.epoch != changes.epoch:
+            self._end_other_histories(changes)
         for gateway_id, head in changes.heads.items():
             for feed in self._feeds.get(gateway_id, ()):
                 feed.known_head = max(feed.known_head, head)
                 self._due[feed] = None
 
-    async def _certain(self, changes: Changes) -> Changes:
-        """The changes, once it is certain which history they belong to, and that it holds everything that was read.
-
-        Whichever pod notices first decides; the others find the decision, and compare it with what they remember.
-        """
-        if await self._is_contradicted(changes):
-            await self._log.renew_epoch(changes.epoch)
-            _logger.error("history-replaced", ended=str(changes.epoch))
-            changes = await self._log.changed_since(0)
-        if not changes.settled:
-            changes = await self._settle(changes)
-        return changes
-
-    async def _settle(self, changes: Changes) -> Changes:
-        """Everything, once it is decided whether the history goes on where it is found now."""
-        # While commits did not wait for a standby, the newest ones were on one server alone.
-        doubts = self._swept is not None and not self._swept.synchronous
-        epoch = await self._log.settle_history(changes.epoch, Verdict.DOUBT if doubts else Verdict.RECORD)
-        if epoch == changes.epoch:
-            _logger.info("history-goes-on", epoch=str(epoch))
-        else:
-            _logger.error("history-replaced", ended=str(changes.epoch))
-        changes = await self._log.changed_since(0)
-        if not changes.settled:
-            raise StorageUnavailable("another server answers each time; whose history it is cannot be settled")
-        return changes
-
-    async def _is_contradicted(self, changes: Changes) -> bool:
-        """Whether the present history lacks what was read of it, or holds something else there.
-
-        Asked when another server answers, and when a log looks shorter than what was read from it. That may have an
-        innocent reason: its gateway was deleted and registered again.
-        """
-        if self._swept is None or self._swept.epoch != changes.epoch:
-            return False
-        shorter = self._memory.longer_than(changes.heads)
-        if not shorter and self._swept.server == changes.server:
-            return False
-        for batch in self._memory.batches(_EVENTS_PER_COMPARISON):
-            if await self._log.contradicts(batch):
-                return True
-        self._memory.forget(shorter)
-        return False
-
-    def _begin_history(self, epoch: UUID) -> None:
-        """What was read belongs to a history that has ended: its connections come back and are told."""
-        self._memory.clear()
+    def _end_other_histories(self, changes: Changes) -> None:
+        """Let the connections of a history that has ended come back: then they are told."""
         for feed in self._all_feeds():
-            if feed.epoch != epoch:
+            if feed.epoch != changes.epoch:
                 feed.end(LOG_MOVED)
 
     def _all_feeds(self) -> list[Feed]:
@@ -203,23 +150,35 @@ class Reader:
 
     async def _read(self, feeds: Sequence[Feed]) -> None:
         requests = [feed.request() for feed in feeds]
-        results = await self._log.read(requests)
+        results = await read_each(self._log, requests)
         for request, result in zip(requests, results, strict=True):
-            if result is not None:
-                self._check(request, result)
-        for feed, request, result in zip(feeds, requests, results, strict=True):
-            if result is None:
+            if isinstance(result, ReadResult):
+                self._history.check(request, result)
+        for feed, result in zip(feeds, results, strict=True):
+            if isinstance(result, GatecastError):
+                self._put_off(feed, result)
+            elif result is None:
                 feed.end(Dismissal.GATEWAY_DELETED)
             else:
-                self._memory.note(request, result)
                 feed.accept(result)
             if feed.wants_read:
                 self._call_for(feed)
 
-    def _check(self, request: ReadRequest, result: ReadResult) -> None:
-        """Take nothing from a server that the last sweep did not see: what it lacks must be noticed first."""
-        swept = self._swept
-        if swept is None or (result.epoch, result.server) != (swept.epoch, swept.server):
-            raise StorageUnavailable("another server or history answers than before; it is looked at first")
-        if self._memory.exceeds(request, result):
-            raise StorageUnavailable(f"the log of {request.gateway_id} ends before what was read from it")
+    def _put_off(self, feed: Feed, error: GatecastError) -> None:
+        """Read this log again later: the others do not wait for it.
+
+        Raises:
+            GatecastError: it is not the log that is at fault.
+        """
+        if concerns_everyone(error):
+            raise error
+        log_failure("read-refused", error, gateway=feed.gateway_id, after=feed.read_through)
+        asyncio.get_running_loop().call_later(_PUT_OFF, self._look_again, feed)
+
+    def _look_again(self, feed: Feed) -> None:
+        feed.suspect = True
+        self._call_for(feed)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

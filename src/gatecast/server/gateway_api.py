@@ -20,14 +20,15 @@ from gatecast.controlplane.gateways import Gateways
 from gatecast.controlplane.resources import Resources
 from gatecast.delivery.subscription import Subscription
 from gatecast.errors import GatecastError, HubClosed, InvalidValue, NotFound, StorageError, UnknownGateway
-from gatecast.events import Position, clean_identifier
+from gatecast.events import Position, clean_identifier, is_storable
 from gatecast.hub import EventHub
 from gatecast.protocol.session import SessionLimits, Version
 from gatecast.server.admission import RETRY_AFTER, Admission, Refusal, client_address
 from gatecast.server.deployment_observer import DeploymentObserver
 from gatecast.server.gateway_rest import Answer, GatewayRest
+from gatecast.server.gateway_server import tell_place
 from gatecast.server.gateway_socket import MAX_FRAME_BYTES, GatewaySocket, open_session
-from gatecast.server.request_bodies import is_storable, json_of
+from gatecast.server.request_bodies import json_of
 from gatecast.settings import Settings
 from gatecast.storage.contract import Connection
 from gatecast.telemetry import get_logger
@@ -61,9 +62,6 @@ class GatewayContext:
     session_limits: SessionLimits = field(default_factory=SessionLimits)
 
 
-#: A connection without a whole request on it is closed after this time, in seconds: silent ones cost a descriptor each.
-IDLE_TIME_LIMIT = 15.0
-
 #: A request over HTTP is answered, its body read included, within this time; in seconds.
 _ANSWER_TIME_LIMIT = 60.0
 
@@ -72,7 +70,7 @@ CONTEXT: web.AppKey[GatewayContext] = web.AppKey("context", GatewayContext)
 
 def create_gateway_app(context: GatewayContext) -> web.Application:
     """The application behind the gateway listener."""
-    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_errors_as_statuses])
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[tell_place, _errors_as_statuses])
     app[CONTEXT] = context
     app.router.add_get("/internal/gateway/.well-known", _no_discovery)
     app.router.add_get(f"{BASE_PATH}/ws/gateways/connect", connect)
@@ -81,17 +79,6 @@ def create_gateway_app(context: GatewayContext) -> web.Application:
         for method, path, answer in GatewayRest(context.resources).routes():
             app.router.add_route(method, BASE_PATH + path, _identified(answer))
     return app
-
-
-def gateway_runner(context: GatewayContext) -> web.AppRunner:
-    """What serves the gateway listener, with its limits."""
-    return web.AppRunner(
-        create_gateway_app(context),
-        access_log=None,
-        handle_signals=False,
-        shutdown_timeout=2.0,
-        keepalive_timeout=IDLE_TIME_LIMIT,
-    )
 
 
 def _identified(answer: Answer) -> Callable[[web.Request], Awaitable[web.Response]]:

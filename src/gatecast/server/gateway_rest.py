@@ -20,8 +20,9 @@ from gatecast.controlplane.keys import ApiKey
 from gatecast.controlplane.resources import Resources
 from gatecast.controlplane.subscriptions import SubscriptionRecord
 from gatecast.errors import InvalidValue, StorageUnavailable
+from gatecast.events import is_storable
 from gatecast.server.packages import imported, tar_of, zip_of
-from gatecast.server.request_bodies import file_of, is_storable, json_of
+from gatecast.server.request_bodies import file_of, json_of
 
 #: Most deployments in one batch, and most artifacts in one question; a gateway asks for 50 and for what it has.
 MAX_BATCH = 500

@@ -18,6 +18,7 @@ from gatecast.server.admin_api.artifact_models import (
     imported_artifact_view,
 )
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
+from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import (
     GatewayChanges,
     GatewayPage,
@@ -33,7 +34,7 @@ from gatecast.server.admin_api.views import gateway_summary
 from gatecast.server.admin_api.why import explain, why_unanswered, why_unrestored
 from gatecast.storage.contract import GatewayStatus, ReadRequest
 
-router = APIRouter(prefix="/api/v1/gateways", tags=["gateways"])
+router = APIRouter(prefix="/api/v1/gateways", tags=["gateways"], route_class=JsonRoute)
 
 #: With more waiting than this it is not looked up which deletions are among it.
 _MAX_WAITING = 1_000

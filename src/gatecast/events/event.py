@@ -15,6 +15,10 @@ from gatecast.events.grammar import MAX_PAYLOAD_BYTES, clean_identifier, clean_i
 from gatecast.events.json_values import encode, read_stored
 
 
+#: Stands in for the id of an event that cannot be read.
+UNKNOWN_ID = UUID(int=0)
+
+
 class Action(StrEnum):
     """What a change does to its entity."""
 
@@ -111,7 +115,7 @@ class RecordedEvent:
         return cls(
             gateway_id=gateway_id,
             offset=offset,
-            event_id=UUID(int=0),
+            event_id=UNKNOWN_ID,
             type="",
             action=Action.UPDATE,
             entity_type="",

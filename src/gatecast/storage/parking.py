@@ -18,7 +18,7 @@ from gatecast.storage.contract import (
     Withheld,
 )
 from gatecast.storage.queries import Queries
-from gatecast.storage.rows import recorded_event, to_moment
+from gatecast.storage.recorded import recorded_event, to_moment
 
 #: Events that are published again in one statement.
 _CHUNK = 50

@@ -42,6 +42,7 @@ WhyCode: TypeAlias = Literal[
     "undeliverable",
     "publisher-uncommitted",
     "resync-needed",
+    "synchronizing",
 ]
 
 

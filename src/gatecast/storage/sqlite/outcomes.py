@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gatecast.storage.contract import Outcome, OutcomeKind
 from gatecast.storage.queries import Queries
-from gatecast.storage.rows import to_moment
+from gatecast.storage.recorded import to_moment
 from gatecast.storage.sqlite.database import SqliteDatabase
 from gatecast.storage.sqlite.statements import Columns, as_list, change_each, select
 

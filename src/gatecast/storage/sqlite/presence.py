@@ -13,7 +13,7 @@ from gatecast.errors import StorageUnavailable, UnknownGateway
 from gatecast.events import Position
 from gatecast.storage.contract import Connection, Dismissal, GatewayStatus, LiveConnection, Progress, Standing
 from gatecast.storage.queries import Queries
-from gatecast.storage.rows import to_moment
+from gatecast.storage.recorded import to_moment
 from gatecast.storage.sqlite.connection import Clock, system_clock
 from gatecast.storage.sqlite.database import SqliteDatabase
 from gatecast.storage.sqlite.statements import Columns, as_list, change, change_each, select
@@ -85,6 +85,9 @@ class SqlitePresence:
         await self._database.write(
             lambda connection: change(connection, QUERIES["resynchronized"], gateway_id, replica)
         )
+
+    async def hint(self, gateway_ids: Sequence[str]) -> None:
+        """Nothing: SQLite sends no hints."""
 
     async def status(self, gateway_ids: Sequence[str]) -> dict[str, GatewayStatus]:
         """The delivery status of each registered gateway among these, in one instant."""

@@ -14,7 +14,6 @@ from gatecast.errors import InvalidValue, PayloadTooLarge
 from gatecast.events.grammar import MAX_PAYLOAD_BYTES, clean_identifier, clean_instant, clean_trace_parent
 from gatecast.events.json_values import encode, read_stored
 
-
 #: Stands in for the id of an event that cannot be read.
 UNKNOWN_ID = UUID(int=0)
 

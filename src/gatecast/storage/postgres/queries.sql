@@ -55,7 +55,7 @@ ON CONFLICT DO NOTHING RETURNING gateway_id
 SELECT gatecast.forget_gateway_v1($1) AS forgotten
 
 -- name: hint_everything
-SELECT pg_notify('gatecast', '*')
+SELECT gatecast.hint_v1(NULL)
 
 -- name: hint_gateways
 -- $1 is a list of ids, in JSON.

@@ -123,7 +123,7 @@ def encode_payload(data: object) -> str:
         PayloadTooLarge: the result is larger than 1 MiB.
     """
     if not isinstance(data, Mapping):
-        raise InvalidValue("data", data, "be a JSON object")
+        raise InvalidValue("data", type(data).__name__, "be a JSON object")
     try:
         payload = json.dumps(dict(data), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         check_payload_size(len(payload.encode()))

@@ -17,6 +17,7 @@ from gatecast.storage.sqlite import schema
 from gatecast.storage.sqlite.caller_transaction import is_same_file, work_in_part, work_inside
 from gatecast.storage.sqlite.connection import BUSY_TIME_LIMIT, is_locked
 from gatecast.storage.sqlite.connection_thread import ConnectionThread, Work
+from gatecast.storage.sqlite.opened_file import OpenedFile
 from gatecast.storage.sqlite.statements import (
     CONTROL,
     begin,
@@ -26,8 +27,8 @@ from gatecast.storage.sqlite.statements import (
     roll_back,
     select,
     select_named,
-    writing,
 )
+from gatecast.storage.sqlite.write_ahead_log import WriteAheadLog
 
 T = TypeVar("T")
 
@@ -72,15 +73,17 @@ class SqliteDatabase:
     """One SQLite file, written by one thread and read by another."""
 
     def __init__(
-        self, path: Path, *, writer: ConnectionThread, reader: ConnectionThread, migrations: Sequence[str]
+        self, file: OpenedFile, *, writer: ConnectionThread, reader: ConnectionThread, migrations: Sequence[str]
     ) -> None:
+        self._file = file
+        self._log = WriteAheadLog(file.write_ahead_log)
         self._writer = writer
         self._reader = reader
         self._migrations = available(*migrations)
         # Keeps others out of the writing thread between the statements of a transaction.
         self._lock = asyncio.Lock()
         #: The file.
-        self.path = path
+        self.path = file.path
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqliteTransaction]:
@@ -88,10 +91,10 @@ class SqliteDatabase:
         async with self._writing_turn():
             transaction = SqliteTransaction(self._writer, self.path)
             try:
-                await self._writer.run_to_its_end(begin)
+                await self._writer.run_to_its_end(self._begin)
                 yield transaction
                 transaction.end()
-                await self._writer.run_to_its_end(partial(_in_transaction, commit))
+                await self._writer.run_to_its_end(partial(_in_transaction, self._commit))
             except BaseException:
                 transaction.end()
                 await self._writer.run_to_its_end(roll_back)
@@ -103,7 +106,28 @@ class SqliteDatabase:
         Cancelled, it is still whole or nothing: it begins, commits and rolls back inside the thread.
         """
         async with self._writing_turn():
-            return await self._writer.run(partial(_as_transaction, work))
+            return await self._writer.run(partial(self._as_transaction, work))
+
+    def _as_transaction(self, work: Work[T], connection: sqlite3.Connection) -> T:
+        self._begin(connection)
+        try:
+            result = work(connection)
+            self._commit(connection)
+        except BaseException:
+            roll_back(connection)
+            raise
+        return result
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        self._file.check()
+        self._log.check(connection)
+        begin(connection)
+
+    def _commit(self, connection: sqlite3.Connection) -> None:
+        """Make it durable, in the file that the next start will open."""
+        commit(connection)
+        self._file.check()
+        self._log.keep_small(connection)
 
     async def write_in(self, transaction: object, work: Work[T]) -> T:
         """The result of the work as a part of the caller's transaction.
@@ -111,6 +135,7 @@ class SqliteDatabase:
         Raises:
             TransactionUnusable: it is not an open transaction of this database.
         """
+        self._file.check()
         match transaction:
             case SqliteTransaction() if is_same_file(transaction.path, self.path):
                 return await transaction.take_part(work)
@@ -137,7 +162,8 @@ class SqliteDatabase:
         return await self._reader.run(lambda connection: select_named(connection, query, *arguments))
 
     async def ping(self) -> None:
-        """Return when the file can be read."""
+        """Return when the file can be read, and is the one that the path leads to."""
+        self._file.check()
         await self._reader.run(lambda connection: select(connection, CONTROL["ping"]))
 
     async def schema_version(self) -> int:
@@ -177,11 +203,6 @@ def _in_transaction(work: Work[T], connection: sqlite3.Connection) -> T:
     if not connection.in_transaction:
         raise StorageUnavailable("the transaction was rolled back after an error")
     return work(connection)
-
-
-def _as_transaction(work: Work[T], connection: sqlite3.Connection) -> T:
-    with writing(connection):
-        return work(connection)
 
 
 def _as_snapshot(work: Work[T], connection: sqlite3.Connection) -> T:

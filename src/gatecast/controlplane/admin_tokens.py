@@ -90,7 +90,14 @@ class AdminTokens:
         Raises:
             StorageUnavailable: that cannot be told now.
         """
-        digest = digest_of(token)
+        return await self.organization_of_digest(digest_of(token))
+
+    async def organization_of_digest(self, digest: str) -> str | None:
+        """The same for the SHA-256 of a token, which is what a browser session remembers.
+
+        Raises:
+            StorageUnavailable: that cannot be told now.
+        """
         if self._configured is not None and same_digest(self._configured, digest):
             return DEFAULT_ORGANIZATION
         rows = await self._database.fetch(QUERIES["admin_organization"], digest)

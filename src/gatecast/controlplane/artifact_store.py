@@ -12,6 +12,7 @@ from gatecast.controlplane.change import Change
 from gatecast.controlplane.documents import (
     MASK,
     MODELS,
+    STORED,
     Artifact,
     Kind,
     LlmProvider,
@@ -69,7 +70,7 @@ class ArtifactStore:
             organization=row["organization"],
             family=family,
             handle=row["handle"],
-            document=MODELS[family.kind].model_validate_json(text),
+            document=MODELS[family.kind].model_validate_json(text, context=STORED),
             credentials=json.loads(row["credentials"]),
             content_id=row["content_id"],
             version=row["version"],

@@ -12,15 +12,19 @@ from pathlib import Path
 
 import uvicorn
 from aiohttp import web
+from fastapi import FastAPI
 
 from gatecast.controlplane.admin_tokens import AdminTokens
 from gatecast.controlplane.gateway_tokens import GatewayTokens
 from gatecast.controlplane.gateways import Gateways
 from gatecast.controlplane.resources import Resources, open_resources
+from gatecast.controlplane.sealing import sealer_for
 from gatecast.errors import GatecastError, SettingInvalid, StorageError
 from gatecast.hub import EventHub
 from gatecast.server.admin_api import AdminContext, create_admin_app
 from gatecast.server.admission import Admission
+from gatecast.server.console.app import add_console
+from gatecast.server.console.session import SessionCookies
 from gatecast.server.deadline import ended_within
 from gatecast.server.gateway_api import GatewayContext, gateway_runner
 from gatecast.server.oidc import OidcIssuer
@@ -162,13 +166,14 @@ class Pod:
             tokens=self.gateway_tokens,
             admin_tokens=self.admin_tokens,
             resources=self.resources,
+            cookies=SessionCookies(sealer_for(self.settings.secret_key, local_key_file(self.settings.database))),
             problems=self.problems,
             oidc=OidcIssuer.configured(
                 self.settings.oidc_issuer, self.settings.oidc_audience, self.settings.oidc_organization_claim
             ),
         )
         config = uvicorn.Config(
-            create_admin_app(context),
+            _api_app(context),
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -206,6 +211,13 @@ class Pod:
         for subscription in subscriptions:
             subscription.dismiss("restarting")
             await asyncio.sleep(min(pause, _LONGEST_DRAIN_PAUSE))
+
+
+def _api_app(context: AdminContext) -> FastAPI:
+    """The admin API, and the console beside it."""
+    app = create_admin_app(context)
+    add_console(app)
+    return app
 
 
 #: With few gateways the drain does not take its whole time; in seconds.

@@ -17,9 +17,10 @@ from gatecast.controlplane.documents.llm_provider import LlmProvider
 from gatecast.controlplane.documents.llm_proxy import LlmProxy
 from gatecast.controlplane.documents.mcp import McpProxy
 from gatecast.controlplane.documents.policies import CheckedPolicy, PolicyReference
-from gatecast.controlplane.documents.refusals import InvalidDocument
+from gatecast.controlplane.documents.refusals import STORED, InvalidDocument
 from gatecast.controlplane.documents.rendering import credential_paths, render, required_policies, take_credentials
 from gatecast.controlplane.documents.rest_api import RestApi
+from gatecast.controlplane.documents.routes import Route
 from gatecast.controlplane.documents.templates import BUILT_IN_TEMPLATES, LlmProviderTemplate
 
 #: The model of each kind that gateways download.
@@ -31,6 +32,7 @@ __all__ = [
     "BUILT_IN_TEMPLATES",
     "MASK",
     "MODELS",
+    "STORED",
     "Artifact",
     "CheckedPolicy",
     "InvalidDocument",
@@ -42,6 +44,7 @@ __all__ = [
     "PolicyReference",
     "ProviderReference",
     "RestApi",
+    "Route",
     "check_handle",
     "credential_paths",
     "derive_handle",

@@ -20,6 +20,7 @@ from gatecast.controlplane.documents.policies import (
 )
 from gatecast.controlplane.documents.protection import API_KEY_AUTH, Security
 from gatecast.controlplane.documents.refusals import refused
+from gatecast.controlplane.documents.routes import DEFAULT_HOST, Route, routes_of
 from gatecast.controlplane.documents.texts import LlmName, LlmVersion, Vhost
 from gatecast.controlplane.documents.upstreams import Resilience
 
@@ -52,6 +53,10 @@ class LlmArtifact(Artifact):
             for index, policy in enumerate(policies):
                 for place, each in enumerate(policy.paths):
                     yield each.path, (field, index, "paths", place, "path")
+
+    def routes(self) -> frozenset[Route]:
+        """On the host that it names, or the gateway's own."""
+        return routes_of([self.vhost or DEFAULT_HOST], self.context, self.version)
 
     def all_global_policies(self) -> list[Policy]:
         """Policies for every request: the key is checked before anything else happens."""

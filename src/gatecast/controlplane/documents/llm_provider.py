@@ -15,9 +15,15 @@ from gatecast.controlplane.documents.kinds import Kind
 from gatecast.controlplane.documents.llm import LlmArtifact
 from gatecast.controlplane.documents.policies import CheckedPolicy, OperationPolicy, Policy, PolicyReference
 from gatecast.controlplane.documents.protection import RateLimits
+from gatecast.controlplane.documents.refusals import Broken
 from gatecast.controlplane.documents.templates import TemplateHandle
 from gatecast.controlplane.documents.texts import JsonObject, Methods, Path
-from gatecast.controlplane.documents.upstreams import LlmUpstream, UpstreamDefinition, check_references
+from gatecast.controlplane.documents.upstreams import (
+    LlmUpstream,
+    UpstreamDefinition,
+    broken_references,
+    check_references,
+)
 
 RESPOND = PolicyReference(name="respond")
 
@@ -82,6 +88,10 @@ class LlmProvider(LlmArtifact):
     def all_operation_policies(self) -> list[OperationPolicy]:
         """Policies for some requests: the limits first."""
         return [*self.rate_limits.operation_policies(), *self.operation_policies]
+
+    def broken_later(self) -> Iterator[Broken]:
+        """A reference to several servers."""
+        return broken_references(self.upstream_definitions, upstream=self.upstream)
 
     def auths(self) -> Iterator[tuple[str, Auth]]:
         """The upstream's."""

@@ -25,9 +25,16 @@ from gatecast.controlplane.documents.credentials import Auth
 from gatecast.controlplane.documents.document import Part
 from gatecast.controlplane.documents.kinds import Kind
 from gatecast.controlplane.documents.policies import CheckedPolicy, Policy, PolicyReference, checked
-from gatecast.controlplane.documents.refusals import refused
-from gatecast.controlplane.documents.texts import ApiName, ApiVersion, Text, Vhost
-from gatecast.controlplane.documents.upstreams import McpUpstream, Resilience, UpstreamDefinition, check_references
+from gatecast.controlplane.documents.refusals import Broken, refused
+from gatecast.controlplane.documents.routes import DEFAULT_HOST, Route, routes_of
+from gatecast.controlplane.documents.texts import ApiName, ApiVersion, JsonText, Text, Vhost
+from gatecast.controlplane.documents.upstreams import (
+    McpUpstream,
+    Resilience,
+    UpstreamDefinition,
+    broken_references,
+    check_references,
+)
 
 
 class Tool(Part):
@@ -36,8 +43,8 @@ class Tool(Part):
     name: Text
     title: str | None = None
     description: str | None = None
-    input_schema: str | None = None
-    output_schema: str | None = None
+    input_schema: JsonText | None = None
+    output_schema: JsonText | None = None
 
 
 class Resource(Part):
@@ -98,6 +105,14 @@ class McpProxy(Artifact):
         if self.context is None and self.vhost is None:
             raise refused("be given where there is no vhost", "context")
         return self
+
+    def broken_later(self) -> Iterator[Broken]:
+        """A reference to several servers."""
+        return broken_references(self.upstream_definitions, upstream=self.upstream)
+
+    def routes(self) -> frozenset[Route]:
+        """On the host that it names, or the gateway's own."""
+        return routes_of([self.vhost or DEFAULT_HOST], self.context, self.version)
 
     def auths(self) -> Iterator[tuple[str, Auth]]:
         """The upstream's."""

@@ -10,7 +10,7 @@ from pydantic import Field, StrictBool, StrictInt, StringConstraints, model_vali
 from gatecast.controlplane.documents.document import Part
 from gatecast.controlplane.documents.policies import OperationPolicy, Policy, PolicyPath
 from gatecast.controlplane.documents.refusals import refused
-from gatecast.controlplane.documents.texts import Methods, Path
+from gatecast.controlplane.documents.texts import Methods, Path, WholeDuration
 
 API_KEY_AUTH = "api-key-auth"
 BASIC_RATE_LIMIT = "basic-ratelimit"
@@ -50,8 +50,7 @@ class RateLimit(Part):
     """How much may happen in how much time."""
 
     count: Annotated[StrictInt, Field(ge=1, le=_MAX_COUNT)]
-    #: `30s`, `1m`, `24h`.
-    duration: Annotated[str, StringConstraints(max_length=16, pattern=r"^[1-9][0-9]*(ms|s|m|h)$")]
+    duration: WholeDuration
 
 
 _RateLimits = Annotated[tuple[RateLimit, ...], Field(max_length=MAX_LIMITS)]

@@ -19,9 +19,16 @@ from gatecast.controlplane.documents.contexts import ApiContext, check_paths, de
 from gatecast.controlplane.documents.document import Part
 from gatecast.controlplane.documents.kinds import Kind
 from gatecast.controlplane.documents.policies import CheckedPolicy, Policy, PolicyReference, checked
-from gatecast.controlplane.documents.refusals import refused
+from gatecast.controlplane.documents.refusals import Broken, refused
+from gatecast.controlplane.documents.routes import DEFAULT_HOST, DEFAULT_SANDBOX_HOST, Route, hosts_in, routes_of
 from gatecast.controlplane.documents.texts import ApiName, ApiVersion, HeaderName, Method, Path, Text, Vhosts
-from gatecast.controlplane.documents.upstreams import Resilience, Upstream, UpstreamDefinition, check_references
+from gatecast.controlplane.documents.upstreams import (
+    Resilience,
+    Upstream,
+    UpstreamDefinition,
+    broken_references,
+    check_references,
+)
 
 
 class RestUpstream(Part):
@@ -36,6 +43,26 @@ class Hosts(Part):
 
     main: Vhosts | None = None
     sandbox: Vhosts | None = None
+
+    def all_main(self) -> list[str]:
+        """Where the API itself answers."""
+        return list(hosts_in(self.main, DEFAULT_HOST))
+
+    def all_sandbox(self) -> list[str]:
+        """Where its sandbox answers."""
+        return list(hosts_in(self.sandbox, DEFAULT_SANDBOX_HOST))
+
+    def broken(self) -> Iterator[Broken]:
+        """A host twice: a gateway builds one virtual host for each, and none of a name that it has."""
+        main, sandbox = self.all_main(), self.all_sandbox()
+        for name, hosts in (("main", main), ("sandbox", sandbox)):
+            if len(set(hosts)) != len(hosts):
+                yield Broken("name each host once", ("vhosts", name))
+        if shared := sorted(set(main) & set(sandbox)):
+            rule = f'differ from main, which has "{shared[0]}" too'
+            if self.sandbox is None:
+                rule = f'be given and differ from main: left out it is "{DEFAULT_SANDBOX_HOST}", which main has too'
+            yield Broken(rule, ("vhosts", "sandbox"))
 
 
 class PathMatch(Part):
@@ -107,6 +134,18 @@ class RestApi(Artifact):
         places = ((index, *each.place()) for index, each in enumerate(self.operations))
         check_paths(self.context, ((path, ("operations", index, *place)) for index, path, place in places))
         return self
+
+    def broken_later(self) -> Iterator[Broken]:
+        """References to several servers, and hosts that main and sandbox share."""
+        main, sandbox = self.upstream.main, self.upstream.sandbox
+        yield from broken_references(self.upstream_definitions, upstream_main=main, upstream_sandbox=sandbox)
+        yield from (self.vhosts or Hosts()).broken()
+
+    def routes(self) -> frozenset[Route]:
+        """On the hosts of the API, and on those of its sandbox if it has one."""
+        hosts = self.vhosts or Hosts()
+        sandbox = [] if self.upstream.sandbox is None else hosts.all_sandbox()
+        return routes_of([*hosts.all_main(), *sandbox], self.context, self.version)
 
     def specification(self, surroundings: Surroundings) -> dict[str, Any]:
         """`spec`."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
+from contextlib import suppress
+from fractions import Fraction
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias
 from uuid import UUID
 
-from pydantic import AfterValidator, JsonValue, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, JsonValue, StringConstraints, ValidationInfo, WithJsonSchema
 
-from gatecast.controlplane.documents.refusals import refused
+from gatecast.controlplane.documents.refusals import is_stored, refused
 
 #: Longest `displayName` of LLM kinds, in bytes.
 MAX_DISPLAY_NAME_BYTES = 253
@@ -47,6 +52,23 @@ def _origin(url: str) -> str:
     return url
 
 
+_NANOSECONDS = MappingProxyType({"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9})
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+
+#: Gateways count nanoseconds in a signed integer of 64 bits: nearly 2,562,048 hours.
+_MAX_NANOSECONDS = 2**63 - 1
+
+
+def _countable(duration: str, info: ValidationInfo) -> str:
+    found = _DURATION.fullmatch(duration)
+    if found is None or is_stored(info):
+        return duration
+    nanoseconds = Fraction(found[1]) * _NANOSECONDS[found[2]]
+    if nanoseconds and not 1 <= nanoseconds <= _MAX_NANOSECONDS:
+        raise refused("be 0, or from 1 ns up to 2562047h, which is what gateways can count")
+    return duration
+
+
 def _above_zero(duration: str) -> str:
     if not re.search("[1-9]", duration):
         raise refused("be longer than zero")
@@ -70,6 +92,19 @@ def _methods(methods: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(methods)) != len(methods) or ("*" in methods and len(methods) > 1):
         raise refused('name each method once, or "*" alone')
     return methods
+
+
+def _without_huge_numbers(text: str, info: ValidationInfo) -> str:
+    def check(number: str) -> float:
+        if not math.isfinite(value := float(number)):
+            raise refused("hold only numbers that a double can carry")
+        return value
+
+    if not is_stored(info):
+        # Gateways do not look into it at once, so it need not be JSON.
+        with suppress(json.JSONDecodeError, RecursionError):
+            json.loads(text, parse_int=check, parse_float=check, parse_constant=check)
+    return text
 
 
 def _sorted_keys(value: Any) -> Any:  # noqa: ANN401 - JSON
@@ -104,8 +139,16 @@ Origin = Annotated[str, StringConstraints(max_length=_MAX_URL), AfterValidator(_
 BasePath = Annotated[str, StringConstraints(max_length=1_024, pattern=r"^/[^\s?#]*[^\s?#/]$")]
 
 #: `0s` switches off what it limits.
-Duration = Annotated[str, StringConstraints(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(ms|s|m|h)$")]
+Duration = Annotated[
+    str,
+    StringConstraints(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(ms|s|m|h)$"),
+    AfterValidator(_countable),
+]
 PositiveDuration = Annotated[Duration, AfterValidator(_above_zero)]
+#: `30s`, `1m`, `24h`.
+WholeDuration = Annotated[
+    str, StringConstraints(max_length=16, pattern=r"^[1-9][0-9]*(ms|s|m|h)$"), AfterValidator(_countable)
+]
 
 #: Name of something inside the document: an upstream definition, the alias of a provider.
 LocalName = Annotated[str, StringConstraints(max_length=100, pattern=r"^[a-zA-Z0-9\-_]+$")]
@@ -122,6 +165,9 @@ Methods = Annotated[
 
 #: An expression over a request.
 Condition = Annotated[str, StringConstraints(min_length=1, max_length=4_096)]
+
+#: JSON as text, the schema of something.
+JsonText = Annotated[str, AfterValidator(_without_huge_numbers)]
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 ProviderId = Annotated[str, AfterValidator(_canonical_uuid)]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StrictInt
 
 from gatecast.controlplane.documents.credentials import NO_CREDENTIAL, LlmAuth, McpAuth
 from gatecast.controlplane.documents.document import Part, Target
-from gatecast.controlplane.documents.refusals import refused
+from gatecast.controlplane.documents.refusals import Broken, refused
 from gatecast.controlplane.documents.texts import BasePath, Duration, LocalName, Origin, PositiveDuration, Url
 
 
@@ -93,3 +93,12 @@ def check_references(definitions: Iterable[UpstreamDefinition], **targets: Upstr
     for place, target in targets.items():
         if target is not None and target.ref is not None and target.ref not in names:
             raise refused("name one of upstreamDefinitions", *place.split("_"), "ref")
+
+
+def broken_references(definitions: Iterable[UpstreamDefinition], **targets: Upstream | None) -> Iterator[Broken]:
+    """References to several servers: a gateway stores them, and never serves them (gateway-protocol.md 6)."""
+    pools = {definition.name for definition in definitions if len(definition.upstreams) > 1}
+    for place, target in targets.items():
+        if target is not None and target.ref in pools:
+            rule = "name an entry of upstreamDefinitions with one URL; gateways serve none with several"
+            yield Broken(rule, (*place.split("_"), "ref"))

@@ -15,8 +15,10 @@ from gatecast.controlplane.admin_tokens import AdminTokens
 from gatecast.controlplane.gateway_tokens import GatewayTokens
 from gatecast.controlplane.gateways import Gateways
 from gatecast.controlplane.resources import Resources
+from gatecast.controlplane.sealing import Sealer
 from gatecast.errors import Unauthenticated
 from gatecast.hub import EventHub
+from gatecast.server.console.session import SessionCookies
 from gatecast.server.oidc import OidcIssuer, is_jwt
 from gatecast.settings import Settings
 
@@ -42,6 +44,8 @@ class AdminContext:
     problems: Callable[[], Awaitable[list[str]]]
     #: Whose JWTs are accepted beside admin tokens.
     oidc: OidcIssuer | None = None
+    #: Sessions of the console.
+    cookies: SessionCookies = field(default_factory=lambda: SessionCookies(Sealer([])))
     #: Set when the pod begins to stop, so that answers that would never end do.
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     #: Bounds the streams that this pod serves.

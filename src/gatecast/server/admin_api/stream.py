@@ -63,13 +63,19 @@ async def stream_events(
     A stream ends with its pod and with the caller's token: come back with `Last-Event-ID`, as browsers do.
     At most 500 gateways are followed by one stream; where there are more, name a gateway.
     """
-    resumed = StreamPosition.parse(last_event_id) if last_event_id else None
-    follower = await Follower.begin(context, organization, gateway, resumed)
 
     async def is_allowed() -> bool:
         return await _is_still(context, token, organization)
 
-    return _EventStream(context, follower, is_allowed)
+    return await follow(context, organization, gateway, last_event_id, is_allowed)
+
+
+async def follow(
+    context: AdminContext, organization: str, gateway: str, last_event_id: str, is_allowed: _Check
+) -> StreamingResponse:
+    """A stream that ends when `is_allowed` says no."""
+    resumed = StreamPosition.parse(last_event_id) if last_event_id else None
+    return _EventStream(context, await Follower.begin(context, organization, gateway, resumed), is_allowed)
 
 
 async def _is_still(context: AdminContext, token: str, organization: str) -> bool:

@@ -1,4 +1,4 @@
-"""The functions that live beside the tables: files of `CREATE OR REPLACE FUNCTION`, applied when their text has changed.
+"""The functions that live beside the tables: files of `CREATE OR REPLACE FUNCTION`, applied when their text changed.
 
 A function's name ends on its version: one whose arguments or meaning change gets a new name, and the old one stays for
 one release, so that pods of the old release go on working on the new schema. Only `gatecast.publish` has none, because
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from importlib import resources
-from typing import LiteralString, cast
+from typing import LiteralString
 
 _PACKAGE = "gatecast.storage.postgres.functions"
 
@@ -35,7 +35,7 @@ def function_files() -> list[FunctionFile]:
     files = sorted(resources.files(_PACKAGE).iterdir(), key=lambda file: file.name)
     return [
         # The text ships with the package, so it is as literal as a string in the source.
-        FunctionFile(file.name.removesuffix(".sql"), cast("LiteralString", file.read_text("utf-8")))
+        FunctionFile(file.name.removesuffix(".sql"), file.read_text("utf-8"))
         for file in files
         if file.name.endswith(".sql")
     ]

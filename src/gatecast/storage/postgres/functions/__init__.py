@@ -1,1 +1,1 @@
-"""The functions of the event log on PostgreSQL, a file for each subject; applied by `migrate` when they have changed."""
+"""The functions of the event log on PostgreSQL, a file for each subject; applied by `migrate` when they changed."""

@@ -1,4 +1,4 @@
-"""The admin API in this process, on every database."""
+"""The admin API, and the console, in this process, on every database."""
 
 from __future__ import annotations
 

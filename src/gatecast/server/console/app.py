@@ -1,0 +1,28 @@
+"""Puts the console together."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from starlette.staticfiles import StaticFiles
+
+from gatecast.server.console import login
+from gatecast.server.console.pages import artifacts, gateway, gateways, installation, overview, provider_form, tail
+from gatecast.server.console.rendering import static_folder
+
+
+def add_console(app: FastAPI) -> None:
+    """Serve the console's pages beside the admin API."""
+    routers = [
+        login.router,
+        overview.router,
+        gateways.router,
+        gateway.router,
+        # Before the artifacts: `new` is no id.
+        provider_form.router,
+        *artifacts.ROUTERS,
+        tail.router,
+        installation.router,
+    ]
+    for router in routers:
+        app.include_router(router)
+    app.mount("/static", StaticFiles(directory=static_folder()), name="static")

@@ -1,0 +1,131 @@
+"""One gateway: how its delivery stands, what it runs, its tokens and its log."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+from starlette.responses import RedirectResponse
+
+from gatecast.controlplane.families import BY_KIND
+from gatecast.server.admin_api import events as events_api
+from gatecast.server.admin_api import gateways as gateways_api
+from gatecast.server.admin_api import parking as parking_api
+from gatecast.server.admin_api.context import AdminContext, Context
+from gatecast.server.admin_api.models import EventView, ParkedEntityName
+from gatecast.server.admin_api.paths import GatewayId, TokenId
+from gatecast.server.console.pages.overview import TONES
+from gatecast.server.console.rendering import SECURITY_HEADERS, page
+from gatecast.server.console.routes import ConsoleRoute, Visitor
+
+router = APIRouter(prefix="/gateways/{gateway_id}", route_class=ConsoleRoute, include_in_schema=False)
+
+#: So many of the newest events are shown, and so many are searched for others of the same entity.
+_NEWEST = 25
+_NEIGHBOURHOOD = 100
+
+Offset = Annotated[int, Path(ge=1, le=2**63 - 1)]
+
+
+@router.get("")
+async def show_gateway(request: Request, context: Context, visitor: Visitor, gateway_id: GatewayId) -> Response:
+    """Everything about it."""
+    return await _shown(request, context, visitor.organization, gateway_id)
+
+
+async def _shown(
+    request: Request, context: AdminContext, organization: str, gateway_id: str, secret: str = ""
+) -> Response:
+    gateway = await gateways_api.show_gateway(gateway_id, context, organization, Response())
+    why = await gateways_api.explain_gateway(gateway_id, context, organization)
+    tokens = (await gateways_api.list_tokens(gateway_id, context, organization)).items
+    return page(
+        request,
+        "gateway.html",
+        gateway=gateway,
+        why=why,
+        why_tone=TONES.get(why.code, "warn"),
+        deployments=(await gateways_api.list_gateway_deployments(gateway_id, context, organization)).items,
+        parked=(await parking_api.list_parked(gateway_id, context, organization)).items,
+        events=await _newest(context, organization, gateway_id, gateway.position.head),
+        tokens=tokens,
+        active_tokens=sum(token.revoked_at is None for token in tokens),
+        secret=secret,
+        collections={kind.value: family.collection for kind, family in BY_KIND.items()},
+        gateway_host=context.settings.gateway_listen,
+        self_made_certificate=context.settings.gateway_tls == "auto",
+    )
+
+
+async def _newest(context: AdminContext, organization: str, gateway_id: str, head: int) -> list[EventView]:
+    found = await events_api.list_events(gateway_id, context, organization, max(0, head - _NEWEST), _NEWEST)
+    return found.items[::-1]
+
+
+@router.post("/tokens")
+async def create_token(request: Request, context: Context, visitor: Visitor, gateway_id: GatewayId) -> Response:
+    """A new token, shown once."""
+    issued = await gateways_api.create_token(gateway_id, context, visitor.organization)
+    return await _shown(request, context, visitor.organization, gateway_id, issued.token)
+
+
+@router.post("/tokens/{token_id}/revoke")
+async def revoke_token(context: Context, visitor: Visitor, gateway_id: GatewayId, token_id: TokenId) -> Response:
+    """Revoke a token."""
+    await gateways_api.revoke_token(gateway_id, token_id, context, visitor.organization)
+    return _back(gateway_id)
+
+
+@router.post("/parked")
+async def decide(request: Request, context: Context, visitor: Visitor, gateway_id: GatewayId) -> Response:
+    """Retry or skip what the gateway rejected."""
+    form = await request.form()
+    entity = ParkedEntityName.model_validate(
+        {name: form.get(name, "") for name in ("entity_type", "entity_id", "replica")}
+    )
+    resolve = parking_api.skip_parked if form.get("decision") == "skip" else parking_api.retry_parked
+    await resolve(gateway_id, entity, context, visitor.organization)
+    return _back(gateway_id)
+
+
+@router.post("/delete")
+async def delete_gateway(context: Context, visitor: Visitor, gateway_id: GatewayId) -> Response:
+    """Delete the gateway."""
+    await gateways_api.delete_gateway(gateway_id, context, visitor.organization)
+    return RedirectResponse("/gateways", 303, SECURITY_HEADERS)
+
+
+@router.get("/events/{offset}")
+async def show_event(
+    request: Request, context: Context, visitor: Visitor, gateway_id: GatewayId, offset: Offset
+) -> Response:
+    """One event: how far it has come, and what it says."""
+    organization = visitor.organization
+    gateway = await context.gateways.get(organization, gateway_id)
+    first = max(0, offset - 1 - _NEIGHBOURHOOD // 2)
+    found = (await events_api.list_events(gateway_id, context, organization, first, _NEIGHBOURHOOD)).items
+    event = next((each for each in found if each.offset == offset), None)
+    if event is None:
+        return page(
+            request,
+            "problem.html",
+            status=404,
+            title="This event is not in the log",
+            detail="Retention has removed it, or it was never recorded.",
+            kind="missing",
+        )
+    status = await gateways_api.status_of(context, gateway_id)
+    same = [each for each in found if each.entity_id == event.entity_id and each.entity_type == event.entity_type]
+    return page(
+        request,
+        "event.html",
+        gateway=gateway,
+        event=event,
+        head=status.head,
+        sent=status.sent >= offset,
+        neighbours=[each for each in same if each.offset != offset],
+    )
+
+
+def _back(gateway_id: str) -> Response:
+    return RedirectResponse(f"/gateways/{gateway_id}", 303, SECURITY_HEADERS)

@@ -1,0 +1,157 @@
+"""The form that adds an LLM provider."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import FormData
+from starlette.responses import RedirectResponse
+
+from gatecast.controlplane.documents import LlmProvider, LlmProviderTemplate
+from gatecast.controlplane.families import LLM_PROVIDER
+from gatecast.errors import Conflict, InvalidValue, NotFound
+from gatecast.server.admin_api.artifact_models import checked
+from gatecast.server.admin_api.context import AdminContext, Context
+from gatecast.server.console.fleet import Standing, look
+from gatecast.server.console.logos import logo
+from gatecast.server.console.rendering import SECURITY_HEADERS, page
+from gatecast.server.console.routes import ConsoleRoute, Visitor
+
+router = APIRouter(prefix="/llm-providers/new", route_class=ConsoleRoute, include_in_schema=False)
+
+#: The element that each field of a provider is typed into.
+_PLACES = {
+    "name": "name",
+    "version": "version",
+    "context": "context",
+    "description": "description",
+    "template": "templates",
+    "url": "url",
+    "api_key": "api_key",
+    "gateways": "gateways",
+}
+
+#: Where an error of a document is shown.
+_FIELDS = {"upstream.url": "url", "upstream.auth": "api_key", "upstream.auth.value": "api_key", "handle": "name"}
+
+
+@router.get("")
+async def show_form(request: Request, context: Context, visitor: Visitor) -> Response:
+    """The form, with its defaults."""
+    standings = await look(context, visitor.organization)
+    connected = next((each.gateway.id for each in standings if each.connected), None)
+    values = {
+        "name": "",
+        "version": "v1.0",
+        "context": "",
+        "description": "",
+        "template": "",
+        "url": "",
+        "api_key": "",
+        "gateways": [connected] if connected else [],
+    }
+    return await _form(request, context, visitor.organization, standings, values, {})
+
+
+@router.post("")
+async def add_provider(request: Request, context: Context, visitor: Visitor) -> Response:
+    """Add the provider, or show every field that needs another value."""
+    form = await request.form()
+    values = _values(form)
+    standings = await look(context, visitor.organization)
+    if form.get("intent") == "review":
+        return await _form(request, context, visitor.organization, standings, values, {})
+    templates = {
+        each.template.handle: each.template for each in await context.resources.templates.all(visitor.organization)
+    }
+    template = templates.get(values["template"])
+    errors = _missing(values, template)
+    document = None
+    try:
+        document = checked(LlmProvider, _document(values, template))
+    except RequestValidationError as error:
+        errors = {**_errors(error), **errors}
+    if document is not None and not errors:
+        try:
+            artifact = await context.resources.artifacts.create(
+                visitor.organization, LLM_PROVIDER, document, gateways=values["gateways"]
+            )
+        except (Conflict, InvalidValue, NotFound) as error:
+            field = getattr(error, "field", None) or "gateways"
+            errors = {_FIELDS.get(field, field): str(error)}
+        else:
+            return RedirectResponse(f"/llm-providers/{artifact.id}", 303, SECURITY_HEADERS)
+    return await _form(request, context, visitor.organization, standings, values, errors, status=422)
+
+
+def _values(form: FormData) -> dict[str, Any]:
+    texts = ("name", "version", "context", "description", "template", "url", "api_key")
+    return {name: str(form.get(name, "")) for name in texts} | {
+        "gateways": [str(each) for each in form.getlist("gateways")]
+    }
+
+
+def _missing(values: dict[str, Any], template: LlmProviderTemplate | None) -> dict[str, str]:
+    """What the form asks for beyond the rules of the document."""
+    errors = {}
+    if template is None:
+        errors["template"] = "Choose a template."
+    elif not values["url"] and template.endpoint_url is None:
+        errors["url"] = "Enter the address of your provider; this template has none."
+    if template is not None and template.auth and template.auth.header and not values["api_key"]:
+        errors["api_key"] = f"Enter the provider's key; it is sent as {template.auth.header}."
+    if not values["gateways"]:
+        errors["gateways"] = "Choose at least one gateway."
+    return errors
+
+
+def _document(values: dict[str, Any], template: LlmProviderTemplate | None) -> dict[str, Any]:
+    url = values["url"] or (template.endpoint_url if template else None)
+    upstream: dict[str, Any] = {"url": url}
+    if values["api_key"] and template and template.auth and template.auth.header:
+        value = f"{template.auth.value_prefix}{values['api_key']}"
+        upstream["auth"] = {"type": "api-key", "header": template.auth.header, "value": value}
+    document = {
+        "name": values["name"],
+        "version": values["version"],
+        "template": values["template"],
+        "upstream": upstream,
+    }
+    optional = {name: values[name] for name in ("context", "description") if values[name]}
+    return document | optional
+
+
+def _errors(error: RequestValidationError) -> dict[str, str]:
+    """What is wrong, by the field that it is typed into."""
+    found: dict[str, str] = {}
+    for each in error.errors():
+        place = ".".join(str(part) for part in each["loc"][1:])
+        field = _FIELDS.get(place, place.partition(".")[0])
+        found.setdefault(field, each["msg"].replace("Input should", "It must").replace("String should", "It must"))
+    return found
+
+
+async def _form(
+    request: Request,
+    context: AdminContext,
+    organization: str,
+    standings: list[Standing],
+    values: dict[str, Any],
+    errors: dict[str, str],
+    *,
+    status: int = 200,
+) -> Response:
+    templates = [each.template for each in await context.resources.templates.all(organization)]
+    return page(
+        request,
+        "provider_form.html",
+        status=status,
+        values=values,
+        errors=errors,
+        places=_PLACES,
+        templates=templates,
+        gateways=standings,
+        logo=logo,
+    )

@@ -1,0 +1,109 @@
+"""The live tail, and the streams that pages follow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from gatecast.errors import NotFound, StorageError
+from gatecast.server.admin_api.context import AdminContext, Context
+from gatecast.server.admin_api.stream import HEARTBEAT, follow
+from gatecast.server.admin_api.stream_position import MAX_LENGTH
+from gatecast.server.console.fleet import look
+from gatecast.server.console.rendering import page
+from gatecast.server.console.routes import ConsoleRoute, NotLoggedIn, Visitor, visitor_of
+
+router = APIRouter(route_class=ConsoleRoute, include_in_schema=False)
+
+#: How often a page's stream looks whether something has changed, in seconds.
+_INTERVAL = 1.0
+
+_GatewayQuery = Annotated[str, Query(max_length=255)]
+
+
+@router.get("/tail")
+async def show_tail(request: Request, context: Context, visitor: Visitor, gateway: _GatewayQuery = "") -> Response:
+    """The page that follows events."""
+    gateways = await context.gateways.page(visitor.organization, after="", limit=500)
+    names = {each.id: each.fields.name for each in gateways}
+    return page(
+        request,
+        "tail.html",
+        gateways=gateways,
+        names=names,
+        chosen=gateway,
+        chosen_name=names.get(gateway, ""),
+    )
+
+
+@router.get("/console/stream")
+async def stream_events(
+    request: Request,
+    context: Context,
+    visitor: Visitor,
+    gateway: _GatewayQuery = "",
+    last_event_id: Annotated[str, Header(max_length=MAX_LENGTH)] = "",
+) -> StreamingResponse:
+    """The stream of the admin API, for whoever is logged in."""
+    return await follow(context, visitor.organization, gateway, last_event_id, lambda: _is_still(request, context))
+
+
+@router.get("/live")
+async def stream_changes(
+    request: Request, context: Context, visitor: Visitor, gateway: _GatewayQuery = ""
+) -> StreamingResponse:
+    """Says `changed` whenever what a page shows is another."""
+    changes = _changes(request, context, visitor.organization, gateway)
+    return StreamingResponse(changes, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+async def _changes(request: Request, context: AdminContext, organization: str, gateway_id: str) -> AsyncIterator[str]:
+    yield "retry: 1000\nevent: hello\ndata: \n\n"
+    loop = asyncio.get_running_loop()
+    before: int | None = None
+    said_at = loop.time()
+    while not context.stopping.is_set() and await _is_still(request, context):
+        try:
+            now: int | None = await _fingerprint(context, organization, gateway_id)
+        except (StorageError, NotFound):
+            now = before
+        if before not in (None, now):
+            said_at = loop.time()
+            yield "event: changed\ndata: \n\n"
+        elif loop.time() - said_at > HEARTBEAT:
+            said_at = loop.time()
+            yield ": still here\n\n"
+        before = now
+        await context.pause(_INTERVAL)
+
+
+async def _fingerprint(context: AdminContext, organization: str, gateway_id: str) -> int:
+    """Another number whenever something that pages show has changed."""
+    if gateway_id:
+        await context.gateways.get(organization, gateway_id)
+        status = await context.hub.storage.presence.status([gateway_id])
+        placed = await context.resources.artifacts.on_gateway(gateway_id)
+        states = [(each.deployment.id, each.deployment.state) for each in placed]
+        return hash((repr([_visible(each) for each in status.values()]), repr(states)))
+    standings = await look(context, organization)
+    return hash(repr([(each.gateway.id, each.gateway.version, _visible(each.status)) for each in standings]))
+
+
+def _visible(status: object) -> list[object]:
+    names = ("head", "sent", "confirmed", "resync_reason", "connections")
+    return [getattr(status, name) for name in names]
+
+
+async def _is_still(request: Request, context: AdminContext) -> bool:
+    """Whether whoever began to follow may go on; true as long as that cannot be told."""
+    try:
+        await visitor_of(request, context)
+    except NotLoggedIn:
+        return False
+    except StorageError:
+        return True
+    return True

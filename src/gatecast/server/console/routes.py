@@ -1,0 +1,150 @@
+"""What every page has in common: who is looking, and what is shown when a page cannot be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine
+from http import HTTPStatus
+from typing import Annotated, Any
+from urllib.parse import urlencode, urlsplit
+
+from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse, Response
+
+from gatecast.errors import Forbidden, GatecastError, NotFound, StorageError
+from gatecast.server.admin_api.context import AdminContext, Context
+from gatecast.server.console.rendering import SECURITY_HEADERS, page
+from gatecast.server.console.session import COOKIE, Session
+from gatecast.server.error_replies import problem
+from gatecast.telemetry import get_logger
+
+_SAFE_METHODS = frozenset({"GET", "HEAD"})
+
+_logger = get_logger("console")
+
+
+class NotLoggedIn(GatecastError):
+    """Nobody is logged in, or the session is over."""
+
+    def __str__(self) -> str:
+        return "log in to go on"
+
+
+async def visitor_of(request: Request, context: Context) -> Session:
+    """Who is looking at the page.
+
+    Raises:
+        NotLoggedIn: nobody is logged in, the session is over, or the token was revoked.
+        Forbidden: another site sent the request.
+        StorageUnavailable: that cannot be told now.
+    """
+    if request.method not in _SAFE_METHODS:
+        require_own_origin(request)
+    session = context.cookies.open(request.cookies.get(COOKIE, ""))
+    now = int(time.time())
+    if session is None or session.is_over(now):
+        raise NotLoggedIn
+    if await context.admin_tokens.organization_of_digest(session.digest) != session.organization:
+        raise NotLoggedIn
+    request.state.session = session
+    request.state.renewed = session.renewed(now)
+    return session
+
+
+Visitor = Annotated[Session, Depends(visitor_of)]
+
+
+def require_own_origin(request: Request) -> None:
+    """See to it that the request comes from a page of ours: cookies alone do not say so.
+
+    Raises:
+        Forbidden: it comes from elsewhere.
+    """
+    origin = request.headers.get("Origin")
+    if origin is None or urlsplit(origin).netloc != request.headers.get("Host"):
+        raise Forbidden("the request comes from another site")
+
+
+def keep_session(response: Response, context: AdminContext, session: Session, *, secure: bool) -> None:
+    """Let the browser send this session from now on."""
+    response.set_cookie(
+        COOKIE, context.cookies.seal(session), httponly=True, samesite="strict", secure=secure, path="/"
+    )
+
+
+def is_secure(request: Request) -> bool:
+    """Whether the browser reached us over TLS."""
+    return request.url.scheme == "https"
+
+
+class ConsoleRoute(APIRoute):
+    """A page: whatever goes wrong is shown as one."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """What answers the request."""
+        answer = super().get_route_handler()
+
+        async def handler(request: Request) -> Response:
+            try:
+                response = await answer(request)
+            except NotLoggedIn:
+                return await _ask_to_log_in(request)
+            except (GatecastError, RequestValidationError, HTTPException) as error:
+                return _refusal(request, error)
+            except Exception as error:
+                _logger.exception("page-failed", path=request.url.path)
+                return _refusal(request, error)
+            renewed = getattr(request.state, "renewed", None)
+            if renewed is not None and COOKIE not in response.headers.get("set-cookie", ""):
+                keep_session(response, request.app.state.context, renewed, secure=is_secure(request))
+            return response
+
+        return handler
+
+
+async def _ask_to_log_in(request: Request) -> Response:
+    """The log-in page; what was typed into a form goes along, and comes back after it."""
+    here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    if request.method in _SAFE_METHODS:
+        if request.headers.get("HX-Request"):
+            return Response(
+                status_code=401, headers={**SECURITY_HEADERS, "HX-Redirect": f"/login?{urlencode({'next': here})}"}
+            )
+        return RedirectResponse(f"/login?{urlencode({'next': here})}", 303, SECURITY_HEADERS)
+    form = await request.form()
+    return page(
+        request,
+        "login.html",
+        status=401,
+        next=here,
+        carried=carried(form),
+        problem="Your session has ended. Log in again: nothing that you typed is lost.",
+        shared=True,
+    )
+
+
+def carried(form: FormData) -> list[tuple[str, str]]:
+    """What was typed, to be carried through the log-in."""
+    return [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
+
+
+def _refusal(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        status, title, detail = error.status_code, str(error.detail), ""
+    elif isinstance(error, RequestValidationError):
+        status, title, detail = 422, "This address is not complete", "A part of it is not what it should be."
+    else:
+        status, body = problem(error)
+        title, detail = body["title"], body["detail"]
+    kind = (
+        "missing"
+        if isinstance(error, NotFound) or status == HTTPStatus.NOT_FOUND
+        else "away"
+        if isinstance(error, StorageError)
+        else "refused"
+    )
+    return page(request, "problem.html", status=status, title=title, detail=detail, kind=kind)

@@ -1,0 +1,76 @@
+// The form that adds an LLM provider: fills in what follows from something else, and never overwrites what was typed.
+
+const form = document.getElementById("provider-form");
+const field = (id) => document.getElementById(id);
+const [name, context, url, key] = ["name", "context", "url", "api_key"].map(field);
+const submit = field("submit"), reason = field("submit-reason");
+
+/** A context made from a name, as the server makes it. */
+function derived(text) {
+  const slug = text.normalize("NFKD").toLowerCase().replace(/[\u0300-\u036f]/g, "").replace(/[^a-z0-9]+/g, "-").replace(/^-+|-+$/g, "");
+  return slug ? `/${slug}` : "";
+}
+
+let contextIsOwn = context.value !== "" && context.value !== derived(name.value);
+context.addEventListener("input", () => { contextIsOwn = context.value !== ""; });
+name.addEventListener("input", () => { if (!contextIsOwn) context.value = derived(name.value); });
+
+let urlIsOwn = url.value !== "";
+const unlock = field("unlock-url");
+unlock.addEventListener("click", () => { url.readOnly = false; unlock.hidden = true; url.focus(); url.select(); });
+url.addEventListener("input", () => { urlIsOwn = true; });
+
+function followTemplate() {
+  const template = form.querySelector("[name=template]:checked");
+  if (!template) return;
+  if (!urlIsOwn) {
+    url.value = template.dataset.url;
+    url.readOnly = template.dataset.url !== "";
+    unlock.hidden = !url.readOnly;
+  }
+  key.required = template.dataset.auth !== "";
+}
+
+const show = field("show-key");
+show.hidden = false;
+show.addEventListener("click", () => {
+  const visible = key.type === "password";
+  key.type = visible ? "text" : "password";
+  show.textContent = visible ? "Hide" : "Show";
+  show.setAttribute("aria-pressed", String(visible));
+});
+
+function searchable(input, rows) {
+  if (!input || !rows) return;
+  input.hidden = false;
+  input.addEventListener("input", () => {
+    const wanted = input.value.toLocaleLowerCase();
+    for (const row of rows.children) row.hidden = !row.textContent.toLocaleLowerCase().includes(wanted);
+  });
+  input.addEventListener("keydown", (event) => { if (event.key === "Enter") event.preventDefault(); });
+}
+searchable(field("template-search"), field("templates"));
+searchable(field("gateway-search"), field("gateways"));
+
+function missing() {
+  if (!form.querySelector("[name=gateways]:checked")) return "Choose at least one gateway.";
+  return "";
+}
+
+let submitting = false;
+function update() {
+  const problem = missing();
+  submit.disabled = submitting || problem !== "";
+  reason.textContent = submitting ? "Adding the provider …" : problem;
+  const warning = field("offline-warning");
+  if (warning) warning.hidden = !form.querySelector("[name=gateways][data-offline='1']:checked");
+}
+
+form.addEventListener("change", () => { followTemplate(); update(); });
+form.addEventListener("submit", () => { submitting = true; update(); });
+// A page that comes back out of the browser's memory is not submitting any more.
+window.addEventListener("pageshow", () => { submitting = false; update(); });
+
+followTemplate();
+update();
+field("error-summary")?.querySelector("a") && document.querySelector("[aria-invalid=true]")?.focus();

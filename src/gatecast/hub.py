@@ -17,8 +17,9 @@ from gatecast.delivery.subscription import Subscription
 from gatecast.errors import HubClosed, InvalidValue, PositionLost, SchemaMissing, StorageError, SubscriptionClosed
 from gatecast.events import Event, Position, RecordedEvent, clean_identifier
 from gatecast.settings import Settings
-from gatecast.storage.connect import Backend, OpenStorage, open_storage
+from gatecast.storage.connect import OpenStorage, open_storage
 from gatecast.storage.contract import Connection, Receipt, Storage, TrimPolicy
+from gatecast.storage.database_url import Backend
 from gatecast.storage.migrations import SchemaNeed
 from gatecast.wakeup.contract import SupervisedWakeup, Wakeup
 from gatecast.wakeup.datagram import DatagramWakeup

@@ -53,8 +53,7 @@ _ADVICE = (
     (re.compile(r"(?i)sqlite:"), "be written sqlite:///file.db, or sqlite:////folder/file.db for an absolute path"),
     (
         re.compile(r"(?i)postgres(ql)?://"),
-        f"be written {_POSTGRES_FORM}, with special characters of user and password percent-encoded (@ is %40, / is "
-        "%2F, # is %23, ? is %3F, : is %3A)",
+        f"be written {_POSTGRES_FORM}, with special characters of user and password percent-encoded: @ is %40",
     ),
     (re.compile(""), "begin with sqlite:///, postgresql:// or postgresql+embedded:///"),
 )

@@ -62,7 +62,7 @@ def _for(options: dict[str, Any], *, pooled: bool) -> dict[str, Any]:
 
 async def _connect(*arguments: Any, **options: Any) -> asyncpg.Connection[Any]:  # noqa: ANN401 - the driver's own
     try:
-        connection = await asyncpg.connect(*arguments, **options)
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(*arguments, **options)
     except (ValueError, OverflowError):
         # What the driver says repeats a part of the URL.
         raise invalid("be a URL whose parameters PostgreSQL knows") from None

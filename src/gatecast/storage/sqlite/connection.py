@@ -42,7 +42,7 @@ def make_file(path: Path) -> None:
     except FileExistsError:
         return
     except OSError as error:
-        raise StorageUnavailable(f"the file {path} cannot be made ({error.strerror})") from error
+        raise StorageUnavailable(f"unable to open database file {path} ({error.strerror})") from error
 
 
 def open_writer(path: Path, clock: Clock = system_clock) -> sqlite3.Connection:

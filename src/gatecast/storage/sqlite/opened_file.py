@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -22,10 +21,10 @@ class FileIdentity:
     inode: int
 
     @classmethod
-    def of(cls, path: str | os.PathLike[str]) -> Self | None:
+    def of(cls, path: Path) -> Self | None:
         """The file that the path leads to now; None when there is none."""
         try:
-            found = os.stat(path)
+            found = path.stat()
         except OSError:
             return None
         return cls(found.st_dev, found.st_ino)
@@ -69,7 +68,7 @@ class OpenedFile:
             raise _Moved(self.path)
 
     def _present(self) -> tuple[FileIdentity | None, ...]:
-        return tuple(FileIdentity.of(f"{self.path}{part}") for part in _PARTS)
+        return tuple(FileIdentity.of(self.path.with_name(f"{self.path.name}{part}")) for part in _PARTS)
 
 
 class _Moved(StorageUnavailable):

@@ -40,7 +40,9 @@ async def _opened(url: str) -> AsyncIterator[tuple[Storage, asyncpg.Connection[A
 
 async def _publish(connection: asyncpg.Connection[Any], **arguments: object) -> int:
     given = {**_VALID, **arguments}
-    named = ", ".join(f"{name} => ${number}" for number, name in enumerate(given, start=1))
+    # As text, because no datetime holds what PostgreSQL takes for an instant.
+    casts = {"originated_at": "::text::timestamptz"}
+    named = ", ".join(f"{name} => ${number}{casts.get(name, '')}" for number, name in enumerate(given, start=1))
     offset: int = await connection.fetchval(f"SELECT gatecast.publish({named})", *given.values())
     return offset
 
@@ -54,7 +56,7 @@ async def test_an_event_published_in_sql_is_like_any_other(postgres_url: str) ->
             connection,
             data='{"name": "ü", "n": 1.50}',
             event_id=event_id,
-            originated_at=moment,
+            originated_at=moment.isoformat(),
             gateway_id=" gateway-1\t",
         )
         assert offset == 2
@@ -120,6 +122,25 @@ async def test_s17_an_unknown_gateway_is_refused(postgres_url: str) -> None:
         ("data", "[1]", "data must be a JSON object"),
         ("data", "null", "data must be a JSON object"),
         ("data", None, "data must be a JSON object"),
+        ("gateway_id", "\u00a0\u2003", "gateway_id must not be blank"),
+        ("entity_id", "a\u202eb", "entity_id must hold only printable characters"),
+        ("entity_type", "a\u200bb", "entity_type must hold only printable characters"),
+        ("originated_at", "infinity", "originated_at must lie within the years 1 to 9999"),
+        ("originated_at", "-infinity", "originated_at must lie within the years 1 to 9999"),
+        ("originated_at", "20000-01-01", "originated_at must lie within the years 1 to 9999"),
+        ("originated_at", "10000-01-01 00:00+00", "originated_at must lie within the years 1 to 9999"),
+        ("originated_at", "0001-01-01 00:00+01", "originated_at must lie within the years 1 to 9999"),
+        ("originated_at", "0044-03-15 BC", "originated_at must lie within the years 1 to 9999"),
+        ("data", f'{{"n": {"9" * 5_000}}}', "data must hold integers of at most 64 bits"),
+        ("data", '{"n": [9223372036854775808]}', "data must hold integers of at most 64 bits"),
+        ("data", '{"n": 1e400}', "data must hold only numbers that a double can carry"),
+        ("data", '{"n": -1e-400}', "data must hold only numbers that a double can carry"),
+        ("data", f'{{"n": 1e{"9" * 50}}}', "data must hold only numbers that a double can carry"),
+        ("data", '{"a": ' * 2_000 + "1" + "}" * 2_000, "data must be nested at most 32 deep"),
+        ("data", '{"a": "\\ud800"}', "data must hold no NUL and no lone surrogate"),
+        ("data", '{"\\udc00": 1}', "data must hold no NUL and no lone surrogate"),
+        ("data", '{"a": "\\u0000"}', "data must hold no NUL and no lone surrogate"),
+        ("data", '{"a": 1, "b": [{"c": 1, "\\u0063": 2}]}', "data must name each key of an object once"),
     ],
 )
 async def test_what_the_library_refuses_is_refused(

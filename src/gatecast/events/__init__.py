@@ -1,22 +1,27 @@
-"""Plain values: what is published, what was recorded, and where a reader stands."""
+"""Plain values: what is published, what was recorded, where a reader stands, and what every door lets in."""
 
-from gatecast.events.event import (
+from gatecast.events.event import Action, Event, RecordedEvent
+from gatecast.events.grammar import (
+    MAX_DEPTH,
+    MAX_IDENTIFIER_LENGTH,
+    MAX_INTEGER,
     MAX_PAYLOAD_BYTES,
-    Action,
-    Event,
-    RecordedEvent,
-    check_payload_size,
+    clean_identifier,
+    is_storable,
+    printable,
 )
-from gatecast.events.identifiers import MAX_IDENTIFIER_LENGTH, clean_identifier
 from gatecast.events.position import Position
 
 __all__ = [
+    "MAX_DEPTH",
     "MAX_IDENTIFIER_LENGTH",
+    "MAX_INTEGER",
     "MAX_PAYLOAD_BYTES",
     "Action",
     "Event",
     "Position",
     "RecordedEvent",
-    "check_payload_size",
     "clean_identifier",
+    "is_storable",
+    "printable",
 ]

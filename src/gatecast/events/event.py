@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,12 +11,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from gatecast.errors import InvalidValue, PayloadTooLarge
-from gatecast.events.identifiers import clean_identifier
-
-#: Largest `data` of one event, in bytes of UTF-8 JSON.
-MAX_PAYLOAD_BYTES = 1024 * 1024
-
-_TRACE_PARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+from gatecast.events.grammar import MAX_PAYLOAD_BYTES, clean_identifier, clean_instant, clean_trace_parent
+from gatecast.events.json_values import encode, read_stored
 
 
 class Action(StrEnum):
@@ -69,10 +63,10 @@ class Event:
             object.__setattr__(self, name, clean_identifier(name, getattr(self, name)))
         object.__setattr__(self, "action", _action(self.action))
         object.__setattr__(self, "event_id", _uuid(self.event_id))
-        object.__setattr__(self, "originated_at", _instant(self.originated_at))
-        if self.trace_parent is not None and not _TRACE_PARENT.fullmatch(self.trace_parent):
-            raise InvalidValue("trace_parent", self.trace_parent, "be a W3C traceparent")
-        object.__setattr__(self, "payload", encode_payload(self.data))
+        object.__setattr__(self, "originated_at", clean_instant("originated_at", self.originated_at))
+        if self.trace_parent is not None:
+            clean_trace_parent("trace_parent", self.trace_parent)
+        object.__setattr__(self, "payload", _encode_data(self.data))
 
     def addressed_to(self, gateway_id: str) -> Event:
         """The same event for another gateway, sharing the encoded data: what fan-out is made of."""
@@ -110,11 +104,15 @@ class RecordedEvent:
 
     @property
     def data(self) -> dict[str, Any]:
-        """The data, decoded anew at every call."""
-        decoded: dict[str, Any] = json.loads(self.payload)
-        return decoded
+        """The data, decoded anew at every call.
+
+        Raises:
+            InvalidValue: an older release let in what cannot be read back.
+        """
+        return read_stored("data", self.payload)
 
 
+<<<<<<< HEAD
 def encode_payload(data: object) -> str:
     """`data` as compact JSON.
 
@@ -141,7 +139,13 @@ def check_payload_size(size: int) -> None:
         PayloadTooLarge: `size` is more than 1 MiB.
     """
     if size > MAX_PAYLOAD_BYTES:
+=======
+def _encode_data(data: object) -> str:
+    payload = encode("data", data)
+    if (size := len(payload.encode())) > MAX_PAYLOAD_BYTES:
+>>>>>>> main
         raise PayloadTooLarge(size, MAX_PAYLOAD_BYTES)
+    return payload
 
 
 def _action(value: object) -> Action:
@@ -149,15 +153,6 @@ def _action(value: object) -> Action:
         return Action(str(value))
     except ValueError:
         raise InvalidValue("action", value, f"be one of {', '.join(Action)}") from None
-
-
-def _instant(value: datetime) -> datetime:
-    if value.tzinfo is None:
-        raise InvalidValue("originated_at", value, "carry a time zone")
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:
-        raise InvalidValue("originated_at", value, "lie within the years 1 to 9999 in UTC") from None
 
 
 def _uuid(value: object) -> UUID:

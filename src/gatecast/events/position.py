@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from gatecast.errors import InvalidValue
-
-_LARGEST_OFFSET = 2**63 - 1
+from gatecast.events.grammar import MAX_INTEGER
 
 
 @dataclass(frozen=True, slots=True, order=False)
@@ -40,6 +39,6 @@ class Position:
             position = cls(UUID(epoch), int(offset))
         except ValueError:
             raise InvalidValue(field, text, 'be written "epoch:offset", as found in an event') from None
-        if position.offset > _LARGEST_OFFSET:
-            raise InvalidValue(field, text, f"have an offset of at most {_LARGEST_OFFSET}")
+        if position.offset > MAX_INTEGER:
+            raise InvalidValue(field, text, f"have an offset of at most {MAX_INTEGER}")
         return position

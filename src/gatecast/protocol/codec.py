@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, NoReturn, TypeVar
 from uuid import UUID
 
-from gatecast.events import Position, RecordedEvent
+from gatecast.events import MAX_IDENTIFIER_LENGTH, Position, RecordedEvent, printable
 from gatecast.protocol.instants import format_instant, parse_instant, parse_performed_at
 from gatecast.protocol.messages import (
     ConnectionAck,
@@ -27,9 +27,6 @@ MAX_INBOUND_BYTES = 64 * 1024
 
 #: Longest reason that is kept of a peer's words, in characters.
 MAX_REASON_LENGTH = 1_000
-
-#: Longest identifier that a gateway may name, in characters.
-MAX_FIELD_LENGTH = 255
 
 #: Deepest nesting of a gateway's message; ours have two levels.
 MAX_DEPTH = 16
@@ -254,13 +251,7 @@ def _one_of(allowed: tuple[str, ...], value: object) -> str:
     return str(value)
 
 
-def _text(value: object, limit: int = MAX_FIELD_LENGTH) -> str:
+def _text(value: object, limit: int = MAX_IDENTIFIER_LENGTH) -> str:
     if not isinstance(value, str):
         raise ValueError("not a string")  # noqa: TRY004 - one error for everything that is malformed
     return printable(value, limit)
-
-
-def printable(text: str, limit: int = MAX_FIELD_LENGTH) -> str:
-    """A peer's words, bounded, and safe to log, store and show."""
-    cut = text[:limit]
-    return cut if cut.isprintable() else "".join(character if character.isprintable() else " " for character in cut)

@@ -7,8 +7,7 @@ from collections import deque
 from datetime import datetime
 from typing import TypeAlias
 
-from gatecast.events import RecordedEvent
-from gatecast.protocol.codec import printable
+from gatecast.events import RecordedEvent, printable
 from gatecast.protocol.instants import parse_performed_at
 from gatecast.protocol.messages import DeploymentAck
 

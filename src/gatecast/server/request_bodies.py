@@ -49,14 +49,6 @@ def decode(name: str, text: bytes) -> object:
         raise InvalidValue(name, "", "be JSON") from None
 
 
-def is_storable(text: str) -> bool:
-    """Whether every database takes this text: none takes NUL, and a lone surrogate is no text."""
-    try:
-        return b"\x00" not in text.encode()
-    except UnicodeEncodeError:
-        return False
-
-
 async def file_of(request: web.Request, field: str) -> bytes:
     """A file of a multipart body.
 

@@ -60,7 +60,7 @@ class PublishingContract(StorageBackend):
             action=Action.PROVISION,
             entity_type="ApiKey",
             entity_id="schlüssel-1",
-            data={"text": "é\u2028\x00'\"$1 %s", "number": 2**60, "nested": {"list": [None, True]}},
+            data={"text": "é\u2028\x01'\"$1 %s", "number": 2**60, "nested": {"list": [None, True]}},
             originated_at=moment,
             trace_parent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         )

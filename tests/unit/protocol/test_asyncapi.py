@@ -15,7 +15,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from gatecast.events import Position, RecordedEvent
+from gatecast.events import MAX_IDENTIFIER_LENGTH, Position, RecordedEvent
 from gatecast.protocol import codec
 from gatecast.protocol.close_codes import CLOSE_CODES
 from gatecast.protocol.heartbeat import Heartbeat
@@ -181,7 +181,7 @@ def test_lengths_are_those_of_the_code() -> None:
     payload = schema_of("deploymentAck")["properties"]["payload"]["properties"]
     lengths = {field["maxLength"] for field in payload.values() if "maxLength" in field}
 
-    assert lengths == {codec.MAX_FIELD_LENGTH}
+    assert lengths == {MAX_IDENTIFIER_LENGTH}
     assert schema_of("eventReject")["properties"]["reason"]["maxLength"] == codec.MAX_REASON_LENGTH
 
 

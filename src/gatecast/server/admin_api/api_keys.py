@@ -16,6 +16,7 @@ from gatecast.server.admin_api.artifact_models import (
     key_view,
 )
 from gatecast.server.admin_api.context import Context, Organization
+from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.paths import KeyName, ResourceId
 from gatecast.server.admin_api.waits import NOT_EVERYWHERE, ForEveryGateway, Patience
 
@@ -26,7 +27,9 @@ _WAITED: dict[int | str, dict[str, Any]] = {
 
 def key_router(family: Family) -> APIRouter:
     """The routes of the keys of one kind of artifact."""
-    router = APIRouter(prefix=f"/api/v1/{family.collection}/{{artifact_id}}/api-keys", tags=[family.collection])
+    router = APIRouter(
+        prefix=f"/api/v1/{family.collection}/{{artifact_id}}/api-keys", tags=[family.collection], route_class=JsonRoute
+    )
 
     @router.post("", status_code=201, responses=_WAITED, summary="Create an API key")
     async def create(

@@ -33,6 +33,7 @@ from gatecast.server.admin_api.artifact_models import (
 )
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
 from gatecast.server.admin_api.examples import ARTIFACT_PATCH, ARTIFACTS, shown
+from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.merge_patch import merged, patch_schema
 from gatecast.server.admin_api.models import NEXT, Model
 from gatecast.server.admin_api.paths import After, IfMatch, Limit, ResourceId, Timeout, etag_of, version_in
@@ -62,7 +63,7 @@ _BEGINNING = (2**62, "")
 
 def artifact_router(family: Family) -> APIRouter:
     """The routes of one kind of artifact."""
-    router = APIRouter(prefix=f"/api/v1/{family.collection}", tags=[family.collection])
+    router = APIRouter(prefix=f"/api/v1/{family.collection}", tags=[family.collection], route_class=JsonRoute)
     _add_document_routes(router, family)
     _add_deployment_routes(router, family)
     return router

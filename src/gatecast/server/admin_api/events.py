@@ -15,13 +15,14 @@ from gatecast.events import Event, Position, RecordedEvent
 from gatecast.protocol.deployments import is_acknowledged
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
 from gatecast.server.admin_api.gateways import status_of
+from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import EventPage, EventView, NewEvent, OutcomeView, PublishedEvent
 from gatecast.server.admin_api.paths import GatewayId
 from gatecast.server.admin_api.waits import Known, Wait, WaitFor, known, known_of
 from gatecast.storage.contract import GatewayStatus, Outcome, OutcomeKind, ReadRequest, Receipt
 from gatecast.telemetry import metrics
 
-router = APIRouter(prefix="/api/v1/gateways/{gateway_id}/events", tags=["events"])
+router = APIRouter(prefix="/api/v1/gateways/{gateway_id}/events", tags=["events"], route_class=JsonRoute)
 
 #: Bytes of payload in one page of a log; at least one event is shown.
 _PAGE_BYTES = 4 * 1024 * 1024

@@ -6,18 +6,30 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, TypeAlias
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 from gatecast.controlplane.gateways import ConnectionPolicy, GatewayType
-from gatecast.events import MAX_IDENTIFIER_LENGTH, Action
+from gatecast.errors import InvalidValue
+from gatecast.events import MAX_IDENTIFIER_LENGTH, Action, clean_identifier
 
 Name = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=2, max_length=120, pattern=r"^[^\x00-\x1f\x7f]+$")
 ]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=512, pattern=r"^[^\x00]*$")]
-Identifier = Annotated[str, StringConstraints(min_length=1, max_length=MAX_IDENTIFIER_LENGTH + 64)]
 
+
+def _identifier(value: str) -> str:
+    """As everywhere, so that every wrong field of a body is found at once."""
+    try:
+        return clean_identifier("", value)
+    except InvalidValue as error:
+        raise PydanticCustomError("identifier", "Input should {rule}", {"rule": error.rule}) from None
+
+
+_IDENTIFIER_SCHEMA = {"type": "string", "minLength": 1, "maxLength": MAX_IDENTIFIER_LENGTH}
+Identifier = Annotated[str, AfterValidator(_identifier), WithJsonSchema(_IDENTIFIER_SCHEMA)]
 
 WhyCode: TypeAlias = Literal[
     "current",
@@ -29,6 +41,7 @@ WhyCode: TypeAlias = Literal[
     "pod-lagging",
     "publisher-uncommitted",
     "resync-needed",
+    "synchronizing",
 ]
 
 

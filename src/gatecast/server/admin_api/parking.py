@@ -8,10 +8,11 @@ from fastapi import APIRouter, Query
 
 from gatecast.errors import NotFound
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
+from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import ParkedEntityName, ParkedPage, ParkedView
 from gatecast.server.admin_api.paths import GatewayId, Limit
 
-router = APIRouter(prefix="/api/v1/gateways/{gateway_id}/parked", tags=["gateways"])
+router = APIRouter(prefix="/api/v1/gateways/{gateway_id}/parked", tags=["gateways"], route_class=JsonRoute)
 
 
 @router.get("")

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from gatecast import errors
 from gatecast.errors import GatecastError, shorten
+from gatecast.server.admin_api.json_bodies import BodyUnreadable
 from gatecast.server.error_replies import (
     ERROR_REPLIES,
     INTERNAL,
@@ -47,6 +48,7 @@ def answer_errors(app: FastAPI) -> None:
     """Let every error of this application be answered as a problem."""
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(BodyTooLarge, _on_body_too_large)
+    app.add_exception_handler(BodyUnreadable, _on_body_unreadable)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(GatecastError, _on_error)
     app.add_exception_handler(Exception, _on_error)
@@ -76,6 +78,11 @@ async def _on_body_too_large(_request: Request, error: Exception) -> JSONRespons
     reply = ERROR_REPLIES[errors.PayloadTooLarge]
     detail = f"the body of a request must be at most {error.limit:,} bytes"
     return problem_answer(problem_body(reply, detail, field="body", limit=error.limit))
+
+
+async def _on_body_unreadable(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, BodyUnreadable)  # noqa: S101 - registered for it
+    return await _on_error(request, error.error)
 
 
 async def _on_http_error(_request: Request, error: Exception) -> JSONResponse:

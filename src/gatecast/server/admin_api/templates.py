@@ -14,10 +14,11 @@ from gatecast.errors import Conflict
 from gatecast.server.admin_api.artifact_models import ReadOnly, checked
 from gatecast.server.admin_api.context import Context, Organization
 from gatecast.server.admin_api.examples import TEMPLATE, shown
+from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import WHOLE, Etag, Model
 from gatecast.server.admin_api.paths import IfMatch, ResourceId, etag_of, version_in
 
-router = APIRouter(prefix="/api/v1/llm-provider-templates", tags=["llm-provider-templates"])
+router = APIRouter(prefix="/api/v1/llm-provider-templates", tags=["llm-provider-templates"], route_class=JsonRoute)
 
 
 class TemplateView(LlmProviderTemplate):

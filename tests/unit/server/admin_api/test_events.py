@@ -27,7 +27,7 @@ _EVENT = {
     "action": "CREATE",
     "entityType": "Api",
     "entityId": "a-1",
-    "data": {"text": "ü\u0000", "deep": [{"x": 1}]},
+    "data": {"text": "ü\n", "deep": [{"x": 1}]},
 }
 
 

@@ -141,43 +141,29 @@ BEGIN
 END $$;
 
 -- Publish from any language, inside the caller's own transaction. Returns the offset; publishing the same event id
--- again returns the first one. Refuses what the library refuses.
+-- again returns the first one. Refuses what the library refuses (see grammar.sql), and stores the data as it was written.
 CREATE OR REPLACE FUNCTION gatecast.publish(
     gateway_id text, type text, action text, entity_type text, entity_id text, data json DEFAULT '{}',
     event_id uuid DEFAULT gen_random_uuid(), originated_at timestamptz DEFAULT clock_timestamp()
 ) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
-    ids text[] := ARRAY[btrim(publish.gateway_id, E' \t\r\n'), btrim(publish.type, E' \t\r\n'),
-                        btrim(publish.entity_type, E' \t\r\n'), btrim(publish.entity_id, E' \t\r\n')];
-    names text[] := ARRAY['gateway_id', 'type', 'entity_type', 'entity_id'];
+    known_id constant text := gatecast.clean_identifier_v1('gateway_id', publish.gateway_id);
     appended record;
 BEGIN
-    FOR i IN 1..4 LOOP
-        IF coalesce(ids[i], '') = '' THEN
-            RAISE EXCEPTION '% must not be blank', names[i] USING ERRCODE = 'check_violation';
-        ELSIF char_length(ids[i]) > 255 THEN
-            RAISE EXCEPTION '% must have at most 255 characters, not %', names[i], char_length(ids[i])
-                USING ERRCODE = 'check_violation';
-        ELSIF ids[i] ~ '[[:cntrl:]]' THEN
-            RAISE EXCEPTION '% must hold only printable characters', names[i] USING ERRCODE = 'check_violation';
-        END IF;
-    END LOOP;
     IF publish.action IS NULL OR publish.action NOT IN ('CREATE', 'UPDATE', 'DELETE', 'PROVISION', 'REVOKE') THEN
         RAISE EXCEPTION 'action must be one of CREATE, UPDATE, DELETE, PROVISION, REVOKE; got %', publish.action
             USING ERRCODE = 'check_violation';
     END IF;
-    IF json_typeof(publish.data) IS DISTINCT FROM 'object' THEN
-        RAISE EXCEPTION 'data must be a JSON object' USING ERRCODE = 'check_violation';
-    END IF;
-    IF octet_length(publish.data::text) > 1048576 THEN
-        RAISE EXCEPTION 'data must be at most 1,048,576 bytes of JSON; it is % bytes',
-            octet_length(publish.data::text) USING ERRCODE = 'check_violation';
-    END IF;
+    PERFORM gatecast.check_data_v1(publish.data);
     SELECT * INTO appended FROM gatecast.append_event_v1(
-        ids[1], coalesce(publish.event_id, gen_random_uuid()), ids[2], publish.action, ids[3], ids[4],
-        publish.data::text, coalesce(publish.originated_at, clock_timestamp()), NULL, true, true);
+        known_id, coalesce(publish.event_id, gen_random_uuid()),
+        gatecast.clean_identifier_v1('type', publish.type), publish.action,
+        gatecast.clean_identifier_v1('entity_type', publish.entity_type),
+        gatecast.clean_identifier_v1('entity_id', publish.entity_id), publish.data::text,
+        gatecast.clean_instant_v1('originated_at', coalesce(publish.originated_at, clock_timestamp())),
+        NULL, true, true);
     IF appended.status = 'unknown' THEN
-        RAISE EXCEPTION 'gateway "%" is not registered', ids[1] USING ERRCODE = 'foreign_key_violation';
+        RAISE EXCEPTION 'gateway "%" is not registered', known_id USING ERRCODE = 'foreign_key_violation';
     END IF;
     RETURN appended."offset";
 END $$;

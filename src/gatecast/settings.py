@@ -232,34 +232,21 @@ class Settings:
     )
     retention_events: int = _option(1_000_000, "longest log of one gateway, in events", _COUNT)
     drain_time: timedelta = _option(
-<<<<<<< HEAD
-        timedelta(seconds=20), "longest orderly shutdown; gateways are sent away spread over half of it", _POSITIVE
+        timedelta(seconds=20),
+        "longest orderly shutdown; gateways leave over half of it, ports stay open for a quarter of it",
+        _POSITIVE,
     )
     max_connections: int = _option(10_000, "gateway connections to this pod", _COUNT)
     max_connections_per_gateway: int = _option(10, "connections of one gateway to this pod", _COUNT)
     max_connections_per_address: int = _option(5_000, "gateway connections from one address to this pod", _COUNT)
+    max_api_connections: int = _option(1_000, "connections to the admin API of this pod", _COUNT)
     connect_rate: int = _option(6_000, "connection attempts per minute from one address, good or bad", _COUNT)
-    trusted_proxies: Networks = _option((), "proxies whose X-Forwarded-For is believed", _NETWORKS)
+    trusted_proxies: Networks = _option(
+        (), "proxies whose X-Forwarded-For and X-Forwarded-Proto are believed", _NETWORKS
+    )
     oidc_issuer: str = _option("", "issuer whose JWTs are accepted by the admin API", _TEXT)
     oidc_audience: str = _option("", "audience that those JWTs must carry", _TEXT)
     oidc_organization_claim: str = _option("organization", "claim of those JWTs that names the organization", _TEXT)
-=======
-        timedelta(seconds=20),
-        "longest orderly shutdown; gateways leave over half of it, ports stay open for a quarter of it",
-        _positive,
-    )
-    max_connections: int = _option(10_000, "gateway connections to this pod", _count)
-    max_connections_per_gateway: int = _option(10, "connections of one gateway to this pod", _count)
-    max_connections_per_address: int = _option(5_000, "gateway connections from one address to this pod", _count)
-    max_api_connections: int = _option(1_000, "connections to the admin API of this pod", _count)
-    connect_rate: int = _option(6_000, "connection attempts per minute from one address, good or bad", _count)
-    trusted_proxies: Networks = _option(
-        (), "proxies whose X-Forwarded-For and X-Forwarded-Proto are believed", _networks
-    )
-    oidc_issuer: str = _option("", "issuer whose JWTs are accepted by the admin API", _text)
-    oidc_audience: str = _option("", "audience that those JWTs must carry", _text)
-    oidc_organization_claim: str = _option("organization", "claim of those JWTs that names the organization", _text)
->>>>>>> main
     log_format: str = _option("text", "text for people, json for machines", _choice("text", "json"))
 
     @classmethod

@@ -112,38 +112,9 @@ class RecordedEvent:
         return read_stored("data", self.payload)
 
 
-<<<<<<< HEAD
-def encode_payload(data: object) -> str:
-    """`data` as compact JSON.
-
-    Raises:
-        InvalidValue: it is not an object, or holds something that JSON cannot express.
-        PayloadTooLarge: the result is larger than 1 MiB.
-    """
-    if not isinstance(data, Mapping):
-        raise InvalidValue("data", type(data).__name__, "be a JSON object")
-    try:
-        payload = json.dumps(dict(data), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        check_payload_size(len(payload.encode()))
-    except PayloadTooLarge:
-        raise
-    except (TypeError, ValueError, RecursionError) as problem:
-        raise InvalidValue("data", type(data).__name__, f"be expressible as JSON ({problem})") from problem
-    return payload
-
-
-def check_payload_size(size: int) -> None:
-    """Refuse encoded data above the limit.
-
-    Raises:
-        PayloadTooLarge: `size` is more than 1 MiB.
-    """
-    if size > MAX_PAYLOAD_BYTES:
-=======
 def _encode_data(data: object) -> str:
     payload = encode("data", data)
     if (size := len(payload.encode())) > MAX_PAYLOAD_BYTES:
->>>>>>> main
         raise PayloadTooLarge(size, MAX_PAYLOAD_BYTES)
     return payload
 

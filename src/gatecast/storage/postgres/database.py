@@ -10,7 +10,7 @@ from typing import Any, LiteralString, TypeAlias, TypeVar, cast
 
 import asyncpg
 
-from gatecast.errors import DatabaseUnsuitable, SchemaMissing, StorageError, StorageUnavailable
+from gatecast.errors import DatabaseUnsuitable, SchemaMissing, StatementFailed, StorageError, StorageUnavailable
 from gatecast.storage.contract import Row
 from gatecast.storage.migrations import Migration, SchemaNeed, available, missing, need, newest, tables
 from gatecast.storage.postgres.dialing import Dialer
@@ -195,8 +195,10 @@ class PostgresDatabase:
             return []
         try:
             return await self._migrate()
-        except DatabaseUnsuitable as error:
-            raise DatabaseUnsuitable(f"{error.problem} (it has to change the schema)", MIGRATE_AS_OWNER) from error
+        except StatementFailed as error:
+            if isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError):
+                raise DatabaseUnsuitable(f"its schema has to change: {error.__cause__}", MIGRATE_AS_OWNER) from error
+            raise
 
     async def _migrate(self) -> list[int]:
         async with self.transaction() as transaction:

@@ -7,12 +7,6 @@ from contextlib import contextmanager
 
 import asyncpg
 
-<<<<<<< HEAD
-from gatecast.errors import DatabaseUnsuitable, SchemaMissing, StorageUnavailable, TransactionUnusable
-
-#: What to do when a right is missing.
-GRANT_RIGHTS = "give the role its rights: `gatecast roles` prints the statements"
-=======
 from gatecast.errors import (
     GatecastError,
     SchemaMissing,
@@ -21,7 +15,6 @@ from gatecast.errors import (
     TransactionUnusable,
     ValueRefused,
 )
->>>>>>> main
 
 #: The schema, or a part of it that this release needs, is not there.
 _SCHEMA_MISSING = (
@@ -66,8 +59,6 @@ def translated() -> Iterator[None]:
         yield
     except _SCHEMA_MISSING as error:
         raise SchemaMissing from error
-    except asyncpg.InsufficientPrivilegeError as error:
-        raise DatabaseUnsuitable(str(error), GRANT_RIGHTS) from error
     except asyncpg.InFailedSQLTransactionError as error:
         raise TransactionUnusable("it has failed already; roll it back") from error
     except _UNAVAILABLE as error:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from gatecast.errors import DatabaseUnsuitable
 from gatecast.storage.contract import Row
-from gatecast.storage.postgres.driver_errors import GRANT_RIGHTS
+
+#: What to do when a right is missing.
+GRANT_RIGHTS = "give the role its rights: `gatecast roles` prints the statements"
 
 #: What to do when the role may not change the schema.
 MIGRATE_AS_OWNER = (

@@ -247,6 +247,9 @@ class Settings:
     oidc_issuer: str = _option("", "issuer whose JWTs are accepted by the admin API", _TEXT)
     oidc_audience: str = _option("", "audience that those JWTs must carry", _TEXT)
     oidc_organization_claim: str = _option("organization", "claim of those JWTs that names the organization", _TEXT)
+    oidc_role_claim: str = _option(
+        "", "claim of those JWTs that holds admin or viewer, alone or in a list; empty: all are admins", _TEXT
+    )
     log_format: str = _option("text", "text for people, json for machines", _choice("text", "json"))
 
     @classmethod

@@ -13,10 +13,11 @@ from typing import LiteralString, TypeVar
 from gatecast.errors import SchemaMissing, StorageUnavailable, TransactionUnusable
 from gatecast.storage.contract import Row
 from gatecast.storage.migrations import SchemaNeed, available, need, newest
-from gatecast.storage.sqlite import schema
+from gatecast.storage.sqlite import history, schema
 from gatecast.storage.sqlite.caller_transaction import is_same_file, work_in_part, work_inside
-from gatecast.storage.sqlite.connection import BUSY_TIME_LIMIT, is_locked
+from gatecast.storage.sqlite.connection import BUSY_TIME_LIMIT, Clock, is_locked, system_clock
 from gatecast.storage.sqlite.connection_thread import ConnectionThread, Work
+from gatecast.storage.sqlite.history_file import HistoryFile
 from gatecast.storage.sqlite.opened_file import OpenedFile
 from gatecast.storage.sqlite.statements import (
     CONTROL,
@@ -73,7 +74,13 @@ class SqliteDatabase:
     """One SQLite file, written by one thread and read by another."""
 
     def __init__(
-        self, file: OpenedFile, *, writer: ConnectionThread, reader: ConnectionThread, migrations: Sequence[str]
+        self,
+        file: OpenedFile,
+        *,
+        writer: ConnectionThread,
+        reader: ConnectionThread,
+        migrations: Sequence[str],
+        clock: Clock = system_clock,
     ) -> None:
         self._file = file
         self._log = WriteAheadLog(file.write_ahead_log)
@@ -82,8 +89,11 @@ class SqliteDatabase:
         self._migrations = available(*migrations)
         # Keeps others out of the writing thread between the statements of a transaction.
         self._lock = asyncio.Lock()
+        self._clock = clock
         #: The file.
         self.path = file.path
+        #: What is remembered of it beside it.
+        self.history_file = HistoryFile(file)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqliteTransaction]:
@@ -109,8 +119,8 @@ class SqliteDatabase:
             return await self._writer.run(partial(self._as_transaction, work))
 
     def _as_transaction(self, work: Work[T], connection: sqlite3.Connection) -> T:
-        self._begin(connection)
         try:
+            self._begin(connection)
             result = work(connection)
             self._commit(connection)
         except BaseException:
@@ -122,11 +132,14 @@ class SqliteDatabase:
         self._file.check()
         self._log.check(connection)
         begin(connection)
+        history.go_on(connection, self.history_file, self._clock())
 
     def _commit(self, connection: sqlite3.Connection) -> None:
         """Make it durable, in the file that the next start will open."""
+        present = history.last_change(connection)
         commit(connection)
         self._file.check()
+        history.remember(self.history_file, present)
         self._log.keep_small(connection)
 
     async def write_in(self, transaction: object, work: Work[T]) -> T:
@@ -140,10 +153,15 @@ class SqliteDatabase:
             case SqliteTransaction() if is_same_file(transaction.path, self.path):
                 return await transaction.take_part(work)
             case sqlite3.Connection():
-                return work_inside(transaction, self.path, work)
+                return work_inside(transaction, self.path, partial(self._in_callers_transaction, work))
         raise TransactionUnusable(
             f"give a sqlite3.Connection or a transaction of this database, not {type(transaction).__name__}"
         )
+
+    def _in_callers_transaction(self, work: Work[T], connection: sqlite3.Connection) -> T:
+        # The caller commits; the next look at the changes remembers it.
+        history.go_on(connection, self.history_file, self._clock())
+        return work(connection)
 
     async def write_with(self, transaction: object | None, work: Work[T]) -> T:
         """As `write` without a transaction, as `write_in` with one."""

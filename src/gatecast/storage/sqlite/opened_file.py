@@ -43,6 +43,12 @@ class OpenedFile:
         self._identities: tuple[FileIdentity | None, ...] = (FileIdentity.of(path),)
 
     @property
+    def inode(self) -> int:
+        """The number of the file that is open, whatever the path leads to by now."""
+        identity = self._identities[0]
+        return identity.inode if identity is not None else 0
+
+    @property
     def write_ahead_log(self) -> Path:
         """Where commits go before they get into the file."""
         return self.path.with_name(f"{self.path.name}-wal")

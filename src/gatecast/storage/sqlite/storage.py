@@ -68,7 +68,8 @@ class SqliteStorage:
             ConnectionThread("gatecast-sqlite-reader", partial(open_reader, file, clock)) as reader,
         ):
             opened.note_parts()
-            yield cls(SqliteDatabase(opened, writer=writer, reader=reader, migrations=migrations), clock)
+            database = SqliteDatabase(opened, writer=writer, reader=reader, migrations=migrations, clock=clock)
+            yield cls(database, clock)
 
 
 def _absolute(path: str | PathLike[str]) -> Path:

@@ -99,7 +99,7 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
     async def list_page(
         context: Context, organization: Organization, after: After = "", limit: Limit = 100
     ) -> JSONResponse:
-        """A page, in the order of handles. Each without `openapi`, which may be large: show one to read it."""
+        """A page, in the order of handles, without `openapi`, which may be large."""
         found = await context.resources.artifacts.page(organization, family, after=after, limit=limit + 1)
         running = await context.resources.artifacts.running_of(found[:limit], after=after)
         items = [_listed(artifact_view(each, running[each.id])) for each in found[:limit]]

@@ -13,6 +13,7 @@ from gatecast.server.admin_api import (
     artifacts,
     audit,
     events,
+    fleet_routes,
     gateways,
     operations,
     parking,
@@ -53,6 +54,7 @@ def create_admin_app(context: AdminContext) -> FastAPI:
         stream.router,
         templates.router,
         audit.router,
+        fleet_routes.router,
         *artifacts.ROUTERS,
         *api_keys.ROUTERS,
     ]

@@ -15,6 +15,7 @@ from gatecast.server.admin_api import (
     artifacts,
     audit,
     events,
+    fleet_routes,
     gateways,
     operations,
     parking,
@@ -60,6 +61,7 @@ def create_admin_app(context: AdminContext) -> FastAPI:
         stream.router,
         templates.router,
         audit.router,
+        fleet_routes.router,
         *artifacts.ROUTERS,
         *api_keys.ROUTERS,
     ]

@@ -18,7 +18,7 @@ from gatecast.delivery.reader import Reader
 from gatecast.delivery.resume import decide_start
 from gatecast.delivery.retention import run_retention
 from gatecast.delivery.subscription import Subscription
-from gatecast.errors import HubClosed, StorageError, SubscriptionClosed
+from gatecast.errors import HubClosed, StorageError, StorageUnavailable, SubscriptionClosed
 from gatecast.events import Event, Position
 from gatecast.storage.contract import Connection, Entity, Receipt, Storage, TrimPolicy
 from gatecast.telemetry import get_logger
@@ -56,6 +56,8 @@ class Delivery:
         #: Why a background task died, once one has: the pod must not go on.
         self.failure: BaseException | None = None
         self.failed = asyncio.Event()
+        #: Called with the gateways of every hint (None: all); must not block or raise.
+        self.on_hint: Callable[[frozenset[str] | None], None] = lambda _: None
         self.publisher = Publisher(storage.log, send_hint=wakeup.send)
         self.recorder = ProgressRecorder(storage.presence)
         self.outcomes = OutcomeRecorder(storage.outcomes)
@@ -66,7 +68,7 @@ class Delivery:
             dismiss=self._dismiss,
             dismiss_all=lambda: self.dismiss_all(RESTARTING),
         )
-        self.reader = Reader(storage.log, poll_interval=options.poll_interval, obey=self.presence.obey)
+        self.reader = Reader(storage.log, poll_interval=options.poll_interval)
         #: Keeps removing old events; that it cannot is shown, and sends no traffic elsewhere.
         self.retention = RetryLoop(
             "clean-up-failed", "old events cannot be removed", backoff=Backoff(first=30.0, longest=100.0)
@@ -127,6 +129,12 @@ class Delivery:
         self.reader.hint(hint)
         if hint.gateways is None:
             self.presence.look()
+        self.on_hint(hint.gateways)
+
+    async def hint(self, gateway_ids: Sequence[str]) -> None:
+        """Let every pod look at these gateways; a hint may be lost."""
+        await self._storage.presence.hint(gateway_ids)
+        self._wakeup.send(Hint.at(gateway_ids))
 
     @property
     def subscriptions(self) -> Sequence[Subscription]:
@@ -154,14 +162,12 @@ class Delivery:
         standing = await self._storage.presence.standing(connection.gateway_id, connection.replica)
         start = decide_start(standing, after)
         feed = self.reader.open(connection.gateway_id, start.position)
-        feed.provisional = True
         subscription = Subscription(connection, start, feed=feed, recorder=self.recorder, on_close=self._on_close)
         self._subscriptions[connection.connection_id] = subscription
         try:
             await self._storage.presence.connect(
                 connection, start=start.position, resync_reason=start.lost, newest_only=newest_only
             )
-            feed.provisional = False
             if connection.rejects:
                 # Behind the record: a decision that comes from here on ends this connection.
                 subscription.lot.fill(
@@ -170,7 +176,10 @@ class Delivery:
                     )
                 )
             self._check_still_wanted(subscription)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, StorageUnavailable):
+                # Refused perhaps because this place is not settled yet: the reader settles it.
+                self.reader.hint(EVERYTHING)
             # Cancelled, failed, or closed in between: the row may exist by now, also where closing was too early to
             # remove it.
             subscription.close()

@@ -20,8 +20,10 @@ from gatecast import containment
 from gatecast.delivery.reader import Reader
 from gatecast.errors import InvariantBroken, StorageUnavailable, SubscriptionClosed
 from gatecast.hub import HubSubscription
-from gatecast.server import pod as pod_module
+from gatecast.server.api_server import ApiServer
+from gatecast.server.listener import Listener
 from gatecast.server.pod import Pod, serve
+from gatecast.server.tls import GatewayTls
 from gatecast.settings import Settings
 from gatecast.storage.contract import Progress
 from gatecast.testing.eventually import eventually
@@ -120,7 +122,14 @@ async def test_readiness_goes_first_at_sigterm(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "method"), [(Reader, "_read_due"), (FileWatch, "_watch"), (pod_module._ApiServer, "main_loop")]
+    ("owner", "method"),
+    [
+        (Reader, "_read_due"),
+        (FileWatch, "_watch"),
+        (ApiServer, "main_loop"),
+        (Listener, "_accept"),
+        (GatewayTls, "follow"),
+    ],
 )
 async def test_a_background_task_that_dies_ends_the_pod_with_status_1(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, owner: type, method: str

@@ -16,7 +16,7 @@ from gatecast.controlplane.documents.llm import LlmArtifact
 from gatecast.controlplane.documents.policies import CheckedPolicy, OperationPolicy, Policy, PolicyReference
 from gatecast.controlplane.documents.protection import RateLimits
 from gatecast.controlplane.documents.refusals import Broken
-from gatecast.controlplane.documents.templates import TemplateHandle
+from gatecast.controlplane.documents.templates import BUILT_IN_TEMPLATES, TemplateHandle
 from gatecast.controlplane.documents.texts import JsonObject, Methods, Path
 from gatecast.controlplane.documents.upstreams import (
     LlmUpstream,
@@ -24,6 +24,8 @@ from gatecast.controlplane.documents.upstreams import (
     broken_references,
     check_references,
 )
+
+_BUILT_IN = frozenset(template.handle for template in BUILT_IN_TEMPLATES)
 
 RESPOND = PolicyReference(name="respond")
 
@@ -80,6 +82,11 @@ class LlmProvider(LlmArtifact):
         check_paths(self.context, ((e.path, ("accessControl", "exceptions", i, "path")) for i, e in exceptions))
         check_paths(self.context, ((e.path, ("rateLimits", "paths", i, "path")) for i, e in limits))
         return self
+
+    @property
+    def has_built_in_template(self) -> bool:
+        """Whether every gateway brings its template along."""
+        return self.template in _BUILT_IN
 
     def all_global_policies(self) -> list[Policy]:
         """Policies for every request: the key first, then the limits."""

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from unittest.mock import patch
 
 from fastapi import FastAPI
 
-from gatecast import EventHub, Settings
-from gatecast.controlplane.resources import open_resources
+from gatecast import Settings
 from gatecast.errors import StorageUnavailable
-from gatecast.hub import prepare_schema
 from gatecast.server.admin_api import AdminContext, create_admin_app
-from gatecast.server.gateway_api import GatewayContext, gateway_runner
-from gatecast.server.pod import MIGRATIONS, Pod
-from gatecast.storage.connect import Backend, OpenStorage
-from gatecast.storage.sqlite.storage import MIGRATIONS as SQLITE_MIGRATIONS
-from gatecast.storage.sqlite.storage import SqliteStorage
-from gatecast.testing.histories.repeatable import LoopClock
-from gatecast.testing.histories.wires import Network
+from gatecast.server.connections import Place, Places
+from gatecast.server.pod import Pod
+from gatecast.testing.memory_wires import Network
 from gatecast.testing.operator import Operator, Refused
 from gatecast.wakeup.in_process import InProcessBus
 
@@ -90,15 +85,70 @@ async def _answer(application: Any, request: dict[str, Any], body: bytes) -> tup
     return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:]).decode()
 
 
-def _application(pod: str, context: AdminContext) -> FastAPI:
-    """The admin API of a pod; made once, because that takes longer than a short history."""
-    if pod not in _APPLICATIONS:
-        _APPLICATIONS[pod] = create_admin_app(context)
-    _APPLICATIONS[pod].state.context = context
-    return _APPLICATIONS[pod]
+class _MemoryListener:
+    """Takes the connections of a network in memory."""
+
+    def __init__(
+        self,
+        name: str,
+        network: Network,
+        _listening: object,
+        make_protocol: Callable[[Place], asyncio.Protocol] | None,
+        *,
+        places: Places,
+        tls: object = None,
+    ) -> None:
+        _ = tls
+        self._name = name
+        self._network = network
+        self._make_protocol = make_protocol
+        self._places = places
+
+    def begin(self) -> None:
+        """Take connections from now on."""
+        if self._make_protocol is not None:
+            self._network.listen(self._name, self._accept)
+
+    async def _accept(self) -> asyncio.Protocol:
+        assert self._make_protocol is not None, "nobody listens otherwise"
+        return self._make_protocol(await self._places.take())
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self._network.close(self._name)
 
 
-_APPLICATIONS: dict[str, FastAPI] = {}
+class _ApiServer:
+    """Holds the admin API, which operators call without a listener."""
+
+    #: No connections are taken.
+    connection = None
+
+    def __init__(self, app: FastAPI, *, drain_time: timedelta) -> None:
+        _ = drain_time
+        #: The application.
+        self.app = app
+        #: Set at once: it always answers.
+        self.begun = asyncio.Event()
+        self._ended = asyncio.Event()
+
+    @property
+    def should_exit(self) -> bool:
+        """Whether it was told to end."""
+        return self._ended.is_set()
+
+    @should_exit.setter
+    def should_exit(self, _value: bool) -> None:
+        self._ended.set()
+
+    async def serve(self, sockets: list[object]) -> None:
+        """Until told to end."""
+        _ = sockets
+        self.begun.set()
+        await self._ended.wait()
 
 
 class VirtualPod:
@@ -107,15 +157,15 @@ class VirtualPod:
     pod: Pod
     operator: InProcessOperator
 
-    def __init__(self, name: str, file: Path, *, network: Network, bus: InProcessBus, writing: asyncio.Lock) -> None:
+    def __init__(self, name: str, file: Path, *, network: Network, bus: InProcessBus) -> None:
         self.name = name
-        self._file = file
         self._network = network
         self._bus = bus
-        # Pods of one process must not wait for each other inside SQLite: nothing else could go on meanwhile.
-        self._writing = writing
         self._settings = Settings(
             database=f"sqlite:///{file}",
+            api_listen="127.0.0.1:0",
+            gateway_listen="127.0.0.1:0",
+            gateway_tls="off",
             admin_token=_ADMIN_TOKEN,
             secret_key=_SECRET_KEY,
             pod_id=name,
@@ -132,18 +182,13 @@ class VirtualPod:
         """Begin to serve."""
         self._dead = False
         async with AsyncExitStack() as stack:
-            hub = await stack.enter_async_context(self._open_hub())
-            self.pod = Pod(self._settings, hub, await open_resources(hub, self._settings, None))
-            await self.pod.admin_tokens.prepare(_ADMIN_TOKEN)
-            await stack.enter_async_context(self.pod._storing_acknowledgements())  # noqa: SLF001 - as `Pod.open` does
-            await stack.enter_async_context(self._listening())
-            self.operator = InProcessOperator(_application(self.name, self._admin_context()))
+            with self._in_memory():
+                self.pod = await stack.enter_async_context(Pod.open(self._settings))
+            stack.enter_context(self._refusing_when_away())
             self._stack = stack.pop_all()
 
     async def stop(self) -> None:
         """End in order."""
-        if not self._dead:
-            await self.pod._send_gateways_away()  # noqa: SLF001 - as `Pod.open` does
         await self._stack.aclose()
 
     async def crash(self) -> None:
@@ -153,26 +198,30 @@ class VirtualPod:
         self._network.cut(self.name)
         await self.stop()
 
-    @asynccontextmanager
-    async def _open_hub(self) -> AsyncIterator[EventHub]:
-        clock = LoopClock().now
-        migrations = (SQLITE_MIGRATIONS, *MIGRATIONS)
-        async with SqliteStorage.open(self._file, migrations=migrations, clock=clock) as storage:
-            storage.database._lock = self._writing  # noqa: SLF001 - see above
-            await prepare_schema(storage, self._settings.migrate)
-            with self._unless_away(storage):
-                async with self._bus.attach() as wakeup:
-                    hub = EventHub(OpenStorage(storage, Backend.SQLITE, str(self._file)), wakeup, self._settings)
-                    async with hub.delivery:
-                        try:
-                            yield hub
-                        finally:
-                            await hub.close()
+    @contextmanager
+    def _in_memory(self) -> Iterator[None]:
+        """Whatever would go through the operating system goes through memory, for a pod that starts now."""
+        with (
+            patch("gatecast.server.pod.Listener", partial(_MemoryListener, self.name, self._network)),
+            patch("gatecast.server.pod.ApiServer", _ApiServer),
+            patch("gatecast.server.pod._api_app", self._application),
+            patch("gatecast.hub._wakeup", lambda *_: self._bus.attach()),
+        ):
+            yield
+
+    def _application(self, context: AdminContext) -> FastAPI:
+        """The admin API; made once, because that takes longer than a short history."""
+        if self.name not in _APPLICATIONS:
+            _APPLICATIONS[self.name] = create_admin_app(context)
+        application = _APPLICATIONS[self.name]
+        application.state.context = context
+        self.operator = InProcessOperator(application)
+        return application
 
     @contextmanager
-    def _unless_away(self, storage: SqliteStorage) -> Iterator[None]:
+    def _refusing_when_away(self) -> Iterator[None]:
         """Refuse whatever is asked of the database while it is away, or its pod dead."""
-        database = storage.database
+        database = self.pod.hub.storage.database
 
         def refusing(ask: Callable[..., T]) -> Callable[..., T]:
             def asked(*arguments: object) -> T:
@@ -187,35 +236,6 @@ class VirtualPod:
                 stack.enter_context(patch.object(database, entrance, refusing(getattr(database, entrance))))
             yield
 
-    @asynccontextmanager
-    async def _listening(self) -> AsyncIterator[None]:
-        pod = self.pod
-        context = GatewayContext(
-            hub=pod.hub,
-            settings=self._settings,
-            gateways=pod.gateways,
-            tokens=pod.gateway_tokens,
-            admission=pod.admission,
-            resources=pod.resources,
-        )
-        runner = gateway_runner(context)
-        await runner.setup()
-        assert runner.server is not None, "it was set up just now"
-        self._network.listen(self.name, runner.server)
-        try:
-            yield
-        finally:
-            self._network.close(self.name)
-            await runner.cleanup()
 
-    def _admin_context(self) -> AdminContext:
-        pod = self.pod
-        return AdminContext(
-            hub=pod.hub,
-            settings=self._settings,
-            gateways=pod.gateways,
-            tokens=pod.gateway_tokens,
-            admin_tokens=pod.admin_tokens,
-            resources=pod.resources,
-            problems=pod.problems,
-        )
+#: The admin API of each pod.
+_APPLICATIONS: dict[str, FastAPI] = {}

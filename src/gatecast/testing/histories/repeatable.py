@@ -8,10 +8,12 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
 from unittest.mock import patch
 
+from gatecast.storage.sqlite.database import SqliteDatabase
 from gatecast.testing.virtual_time import VirtualTimeLoop
 from gatecast.waiting import reseed
 
@@ -87,6 +89,20 @@ async def _inline(work: Callable[..., T], *arguments: object, **_options: object
 
 
 @contextmanager
+def _one_writer() -> Iterator[None]:
+    """Pods of one process wait for each other outside of SQLite: nothing else could go on inside."""
+    begin = SqliteDatabase.__init__
+    locks: dict[Path, asyncio.Lock] = {}
+
+    def begin_with_common_lock(database: SqliteDatabase, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
+        begin(database, *arguments, **options)
+        database._lock = locks.setdefault(database.path, database._lock)  # noqa: SLF001 - nothing else leads there
+
+    with patch.object(SqliteDatabase, "__init__", begin_with_common_lock):
+        yield
+
+
+@contextmanager
 def repeatable(seed: int) -> Iterator[None]:
     """Let everything inside the block depend on the seed alone."""
     source = random.Random(seed)  # noqa: S311 - repeats, guards nothing
@@ -98,6 +114,8 @@ def repeatable(seed: int) -> Iterator[None]:
         patch("anyio.to_thread.run_sync", _inline),
         patch("gatecast.storage.sqlite.connection_thread.ThreadPoolExecutor", _InlineExecutor),
         patch("gatecast.controlplane.clock.time", SimpleNamespace(time_ns=LoopClock().time_ns)),
+        patch("gatecast.storage.sqlite.connection.datetime", SimpleNamespace(now=lambda _zone: LoopClock().now())),
+        _one_writer(),
     ):
         yield
 

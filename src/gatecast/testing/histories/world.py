@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from gatecast.testing.histories.pods import VirtualPod
 from gatecast.testing.histories.repeatable import LoopClock
-from gatecast.testing.histories.wires import MemoryConnector, Network
+from gatecast.testing.memory_wires import MemoryConnector, Network
 from gatecast.testing.operator import Operator, Refused
 from gatecast.testing.unmodified_gateway import DrawnOrder, GatewayOptions, Schedule, UnmodifiedGateway
 from gatecast.wakeup.in_process import InProcessBus
@@ -78,10 +78,10 @@ class World:
         world = cls(source, Network(source))
         async with AsyncExitStack() as stack:
             folder = stack.enter_context(TemporaryDirectory(dir=_FOLDER))
-            bus, writing = InProcessBus(), asyncio.Lock()
+            bus = InProcessBus()
             for number in range(2):
                 name, file = f"pod-{number}", Path(folder) / "gatecast.db"
-                pod = VirtualPod(name, file, network=world.network, bus=bus, writing=writing)
+                pod = VirtualPod(name, file, network=world.network, bus=bus)
                 await pod.start()
                 stack.push_async_callback(pod.stop)
                 world.pods.append(pod)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+
+#: Makes the protocol of a new connection, once there is a place for it.
+Accept: TypeAlias = Callable[[], Awaitable[asyncio.Protocol]]
 
 #: Seconds that a piece of data may be on its way.
 _DELAYS = (0.0, 0.0, 0.0, 0.001, 0.02)
@@ -132,14 +135,14 @@ class Network:
 
     def __init__(self, random_source: random.Random) -> None:
         self._random = random_source
-        self._listeners: dict[str, Callable[[], asyncio.Protocol]] = {}
+        self._listeners: dict[str, Accept] = {}
         #: Which listener each way leads to.
         self.ways: dict[str, str] = {}
         # Dictionaries, because they keep their order: a seed must repeat exactly.
         self._ends: dict[MemoryTransport, str] = {}
         self._silent: dict[MemoryTransport, None] = {}
 
-    def listen(self, name: str, accept: Callable[[], asyncio.Protocol]) -> None:
+    def listen(self, name: str, accept: Accept) -> None:
         """Let this make the protocol of each connection to a listener."""
         self._listeners[name] = accept
 
@@ -186,7 +189,7 @@ class Network:
         accept = self._listeners.get(name)
         if accept is None:
             raise ConnectionRefusedError(f"nobody listens at {name}")
-        theirs = accept()
+        theirs = await accept()
         near = MemoryTransport(self, protocol, {"peername": (name, 1)})
         far = MemoryTransport(self, theirs, {"peername": (way, 1)})
         near.peer, far.peer = far, near

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from gatecast.testing.histories.wires import MemoryConnector, Network
+from gatecast.testing.memory_wires import MemoryConnector, Network
 from gatecast.testing.virtual_time import run_in_virtual_time
 
 
@@ -38,7 +38,11 @@ class Recorder(asyncio.Protocol):
 async def connected(network: Network) -> tuple[Recorder, Recorder]:
     """Both ends of a new wire."""
     near, far = Recorder(), Recorder()
-    network.listen("pod", lambda: far)
+
+    async def accept() -> Recorder:
+        return far
+
+    network.listen("pod", accept)
     network.ways["way"] = "pod"
     await network.dial("way", near)
     return near, far
@@ -138,8 +142,13 @@ def test_aiohttp_speaks_over_them_with_requests_and_sockets() -> None:
         application.router.add_get("/{path}", echo)
         runner = web.AppRunner(application, handle_signals=False)
         await runner.setup()
-        assert runner.server is not None
-        wires.listen("pod", runner.server)
+        server = runner.server
+        assert server is not None
+
+        async def accept() -> asyncio.Protocol:
+            return server()
+
+        wires.listen("pod", accept)
         async with aiohttp.ClientSession(connector=MemoryConnector(wires)) as session:
             async with session.get("http://pod/hello") as answer:
                 assert await answer.text() == "hello"

@@ -56,6 +56,8 @@ class Delivery:
         #: Why a background task died, once one has: the pod must not go on.
         self.failure: BaseException | None = None
         self.failed = asyncio.Event()
+        #: Called with the gateways of every hint (None: all); must not block or raise.
+        self.on_hint: Callable[[frozenset[str] | None], None] = lambda _: None
         self.publisher = Publisher(storage.log, send_hint=wakeup.send)
         self.recorder = ProgressRecorder(storage.presence)
         self.outcomes = OutcomeRecorder(storage.outcomes)
@@ -127,6 +129,12 @@ class Delivery:
         self.reader.hint(hint)
         if hint.gateways is None:
             self.presence.look()
+        self.on_hint(hint.gateways)
+
+    async def hint(self, gateway_ids: Sequence[str]) -> None:
+        """Let every pod look at these gateways; a hint may be lost."""
+        await self._storage.presence.hint(gateway_ids)
+        self._wakeup.send(Hint.at(gateway_ids))
 
     @property
     def subscriptions(self) -> Sequence[Subscription]:

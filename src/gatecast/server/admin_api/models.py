@@ -41,6 +41,7 @@ WhyCode: TypeAlias = Literal[
     "pod-lagging",
     "publisher-uncommitted",
     "resync-needed",
+    "synchronizing",
 ]
 
 

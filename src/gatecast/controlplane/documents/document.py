@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any, Self
 
 from pydantic import (
@@ -60,18 +61,31 @@ class Part(BaseModel):
 class Document(Part):
     """A whole document."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _check_tenant_data(cls, written: Any) -> Any:  # noqa: ANN401 - whatever was sent
+        """What every document must keep to; told beside whatever else is wrong."""
+        _broken.get().extend(broken_tenant_data(written))
+        return written
+
     @model_validator(mode="wrap")
     @classmethod
-    def _check_tenant_data(cls, written: Any, check: ModelWrapValidatorHandler[Self]) -> Self:  # noqa: ANN401 - whatever was sent
-        """What every document must keep to, and beside it whatever else is wrong."""
-        broken = broken_tenant_data(written)
-        if not broken:
-            return check(written)
+    def _tell_all(cls, written: Any, check: ModelWrapValidatorHandler[Self]) -> Self:  # noqa: ANN401 - whatever was sent
+        broken: list[Broken] = []
+        before = _broken.set(broken)
         try:
-            check(written)
+            document = check(written)
         except ValidationError as error:
-            raise all_refused(broken, beside=error) from None
-        raise all_refused(broken)
+            raise (all_refused(broken, beside=error) if broken else error) from None
+        finally:
+            _broken.reset(before)
+        if broken:
+            raise all_refused(broken)
+        return document
+
+
+#: What is found wrong with the document that is being checked, besides its fields.
+_broken: ContextVar[list[Broken]] = ContextVar("broken")
 
 
 class Target(Part):

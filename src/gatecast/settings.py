@@ -157,6 +157,9 @@ class Settings:
     oidc_issuer: str = _option("", "issuer whose JWTs are accepted by the admin API", _text)
     oidc_audience: str = _option("", "audience that those JWTs must carry", _text)
     oidc_organization_claim: str = _option("organization", "claim of those JWTs that names the organization", _text)
+    oidc_role_claim: str = _option(
+        "", "claim of those JWTs that holds admin or viewer, alone or in a list; empty: all are admins", _text
+    )
     log_format: str = _option("text", "text for people, json for machines", _choice("text", "json"))
 
     @classmethod

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import uuid4
+
+from pydantic import ValidationError
 
 from gatecast.controlplane.change import Change
 from gatecast.controlplane.documents import (
@@ -25,11 +27,18 @@ from gatecast.controlplane.documents import (
 from gatecast.controlplane.families import BY_KIND, LLM_PROVIDER, Family
 from gatecast.controlplane.rows import instant
 from gatecast.controlplane.sealing import Sealer
-from gatecast.errors import InvalidValue, Mistakes, NotFound
+from gatecast.errors import InvalidValue, Mistakes, NotFound, SecretKeyMissing
 from gatecast.storage.contract import Row, Transaction
 from gatecast.storage.queries import Queries
+from gatecast.storage.rows import as_keys, as_rows
+from gatecast.telemetry import get_logger
 
 ARTIFACTS = Queries("gatecast.controlplane", "artifacts.sql")
+
+#: So many documents are read at once where their routes are not known.
+_BATCH = 200
+
+_logger = get_logger("artifact-store")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,10 +111,10 @@ class ArtifactStore:
             raise NotFound("revision", content_id)
         return self.artifact_of(row)
 
-    async def on_gateway(self, transaction: Transaction, artifact_id: str, gateway_id: str) -> StoredArtifact | None:
-        """An artifact with the document that a gateway was told of last, running or not; None: of none."""
-        row = await transaction.fetch_one(ARTIFACTS["artifact_on_gateway"], artifact_id, gateway_id)
-        return None if row is None else self.artifact_of(row)
+    async def in_revisions(self, transaction: Transaction, contents: Iterable[str]) -> dict[str, StoredArtifact]:
+        """Artifacts in these revisions, by content."""
+        rows = await transaction.fetch(ARTIFACTS["contents"], as_keys(contents))
+        return {row["content_id"]: self.artifact_of(row) for row in rows}
 
     async def lock(
         self, change: Change, organization: str, family: Family, artifact_id: str, *others: Artifact
@@ -120,7 +129,7 @@ class ArtifactStore:
         """
         found = await self.find(change.transaction, organization, family, artifact_id)
         await self.lock_providers(change, organization, found.document, *others)
-        await change.transaction.execute(ARTIFACTS["lock_artifact"], organization, family.kind, artifact_id)
+        await change.transaction.fetch(ARTIFACTS["lock_artifacts"], organization, family.kind, as_keys([artifact_id]))
         return await self.find(change.transaction, organization, family, artifact_id)
 
     async def lock_providers(self, change: Change, organization: str, *documents: Artifact) -> None:
@@ -129,20 +138,19 @@ class ArtifactStore:
         Raises:
             InvalidValue: one of them does not exist.
         """
-        for provider_id in sorted({each for document in documents for each in provider_ids(document)}):
-            if not await change.transaction.execute(
-                ARTIFACTS["lock_artifact"], organization, LLM_PROVIDER.kind, provider_id
-            ):
-                raise InvalidValue("provider.id", provider_id, "be the id of an LLM provider of your organization")
+        wanted = {each for document in documents for each in provider_ids(document)}
+        if not wanted:
+            return
+        values = (organization, LLM_PROVIDER.kind, as_keys(wanted))
+        found = {row["id"] for row in await change.transaction.fetch(ARTIFACTS["lock_artifacts"], *values)}
+        if missing := wanted - found:
+            raise InvalidValue("provider.id", min(missing), "be the id of an LLM provider of your organization")
 
-    async def _providers(
-        self, transaction: Transaction, organization: str, document: Artifact
-    ) -> dict[str, StoredArtifact]:
-        """The providers that a document needs, by id."""
-        return {
-            provider_id: await self.find(transaction, organization, LLM_PROVIDER, provider_id)
-            for provider_id in provider_ids(document)
-        }
+    async def _providers(self, transaction: Transaction, document: Artifact) -> dict[str, StoredArtifact]:
+        """The providers that a document needs, which are locked, by id."""
+        needed = provider_ids(document)
+        rows = await transaction.fetch(ARTIFACTS["artifacts_by_id"], as_keys(needed)) if needed else []
+        return {row["id"]: self.artifact_of(row) for row in rows}
 
     # --- writing ------------------------------------------------------------------------------------------------
 
@@ -175,11 +183,30 @@ class ArtifactStore:
             )
         rendered = await self._rendered(change.transaction, draft)
         await execute(ARTIFACTS["insert_content"], draft.content_id, draft.id, *self._columns(draft, rendered))
-        for provider_id in provider_ids(draft.document):
-            await execute(ARTIFACTS["insert_need"], draft.content_id, provider_id)
-        for handle in sorted(set(draft.handles.values())):
-            await execute(ARTIFACTS["insert_content_secret"], draft.content_id, handle)
+        await execute(ARTIFACTS["insert_routes"], as_rows(_routes(draft.content_id, draft.document)))
+        await execute(ARTIFACTS["insert_needs"], draft.content_id, as_keys(provider_ids(draft.document)))
+        await execute(ARTIFACTS["insert_content_secrets"], draft.content_id, as_keys(draft.handles.values()))
         return await self.find(change.transaction, draft.organization, family, draft.id)
+
+    async def complete_routes(self, change: Change) -> None:
+        """Store the routes of contents that an older release stored, without them."""
+        after = ""
+        while rows := await change.transaction.fetch(ARTIFACTS["unrouted"], after, _BATCH):
+            after = rows[-1]["id"]
+            documents = {row["id"]: self._readable(row) for row in rows}
+            known = {content_id: document for content_id, document in documents.items() if document is not None}
+            routes = [route for content_id, document in known.items() for route in _routes(content_id, document)]
+            await change.transaction.execute(ARTIFACTS["insert_routes"], as_rows(routes))
+            await change.transaction.execute(ARTIFACTS["note_routed"], as_keys(known))
+
+    def _readable(self, row: Row) -> Artifact | None:
+        """A document, unless it cannot be read: that must not keep others from being deployed."""
+        try:
+            text = self._sealer.open(row["document"], place=document_place(row["id"]))
+            return MODELS[Kind(row["kind"])].model_validate_json(text, context=STORED)
+        except (SecretKeyMissing, ValidationError) as error:
+            _logger.warning("routes-unknown", content=row["id"], problem=type(error).__name__)
+            return None
 
     def _columns(self, draft: _Draft, rendered: bytes) -> tuple[object, ...]:
         document = draft.document
@@ -193,7 +220,7 @@ class ArtifactStore:
         )
 
     async def _rendered(self, transaction: Transaction, draft: _Draft) -> bytes:
-        providers = await self._providers(transaction, draft.organization, draft.document)
+        providers = await self._providers(transaction, draft.document)
         references = {each.id: reference_to(each) for each in providers.values()}
         if not isinstance(draft.document, LlmProxy):
             return render(draft.document, handle=draft.handle, credentials=draft.handles)
@@ -204,6 +231,12 @@ class ArtifactStore:
             provider=references[draft.document.provider.id],
             additional=references,
         )
+
+
+def _routes(content_id: str, document: Artifact) -> list[dict[str, object]]:
+    return [
+        {"content_id": content_id, "host": route.host, "context": route.context} for route in sorted(document.routes())
+    ]
 
 
 @dataclass(frozen=True, slots=True)

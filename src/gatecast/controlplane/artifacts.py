@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from gatecast.controlplane.artifact_events import key_revoked
 from gatecast.controlplane.artifact_store import ARTIFACTS, ArtifactStore, StoredArtifact
 from gatecast.controlplane.change import Change, begin_change
-from gatecast.controlplane.documents import Artifact, Kind, check_handle, derive_handle
+from gatecast.controlplane.documents import Artifact, Kind, check_handle, derive_handle, first_free
 from gatecast.controlplane.families import Family
 from gatecast.controlplane.offers import check_known_template
 from gatecast.controlplane.placements import (
@@ -155,7 +155,9 @@ class Artifacts:
             handle = await _free_handle(change, organization, family, document, handle)
             await check_known_template(change.transaction, organization, document)
             await self._store.lock_providers(change, organization, document)
-            artifact = await self._store.insert(change, organization, family, handle, document)
+            await self._store.complete_routes(change)
+            placed = await _placed(change, organization, document)
+            artifact = await self._store.insert(change, organization, family, handle, placed)
             await self._rollouts.run_on(change, artifact, gateways)
         return artifact
 
@@ -173,7 +175,7 @@ class Artifacts:
             await change.lock_names(organization)
             current = await self._store.find(change.transaction, organization, family, artifact_id)
             _check_version(current, edit.version)
-            wanted = edit.document(current.document)
+            wanted = await _placed(change, organization, edit.document(current.document), artifact_id)
             await self._store.lock_providers(change, organization, current.document, wanted)
             artifact = await self._store.lock(change, organization, family, artifact_id)
             if wanted == artifact.document:
@@ -206,7 +208,7 @@ class Artifacts:
             for placement in placements:
                 # A gateway keeps the keys of some kinds of artifacts when it deletes them.
                 change.events += [key_revoked(key, placement.gateway_id) for key in keys]
-                await delete(change, placement)
+                delete(change, placement)
             await change.transaction.execute(ARTIFACTS["delete_artifact"], artifact_id)
         return change.receipts
 
@@ -271,7 +273,8 @@ class Artifacts:
                 raise NotFound("deployment on gateway", gateway_id)
             deployment = await _find_deployment(change, artifact_id, placement.deployment_id)
             if placement.desired is Desired.DEPLOYED or deployment.state is DeploymentState.FAILED:
-                await self._rollouts.stop_on(change, artifact, placement)
+                await self._rollouts.stop_on(change, artifact, [placement])
+                await change.write()
             return await _find_deployment(change, artifact_id, placement.deployment_id)
 
     async def deployments(
@@ -329,8 +332,7 @@ class Artifacts:
                 'name the gateways in "undeploy" if that is meant',
                 field="gateways",
             )
-        for gateway_id in sorted(leaving):
-            await self._rollouts.stop_on(change, artifact, running[gateway_id])
+        await self._rollouts.stop_on(change, artifact, [running[gateway_id] for gateway_id in sorted(leaving)])
         await self._rollouts.run_on(change, artifact, wanted if everywhere else wanted - running.keys())
 
 
@@ -379,10 +381,16 @@ async def _free_handle(
 ) -> str:
     """The wanted handle, or one that is made from the name and that nobody has."""
     derived = wanted or derive_handle(document.name)
-    handle, number = derived, 1
-    while await change.transaction.fetch_one(ARTIFACTS["handle_taken"], organization, family.kind, handle):
-        if wanted is not None:
-            raise Conflict(f'a {family.noun} with the handle "{wanted}" exists already', field="handle")
-        number += 1
-        handle = f"{derived}-{number}"
-    return handle
+    rows = await change.transaction.fetch(ARTIFACTS["handles"], organization, family.kind, derived)
+    taken = {row["handle"] for row in rows}
+    if wanted in taken:
+        raise Conflict(f'a {family.noun} with the handle "{wanted}" exists already', field="handle")
+    return first_free(derived, taken)
+
+
+async def _placed(change: Change, organization: str, document: Artifact, artifact_id: str = "") -> Artifact:
+    """The document under its context; one that is derived from the name is one that nobody has, of whatever kind."""
+    if (derived := document.derived_context) is None:
+        return document
+    rows = await change.transaction.fetch(ARTIFACTS["contexts"], organization, derived, artifact_id)
+    return document.placed_at(first_free(derived, {row["context"] for row in rows}))

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
-from pydantic import model_validator
-
+from gatecast.controlplane.documents.contexts import DerivedContext
 from gatecast.controlplane.documents.credentials import Auth
 from gatecast.controlplane.documents.document import Document, Part
 from gatecast.controlplane.documents.kinds import Kind
@@ -54,18 +53,28 @@ class Artifact(Document):
     labels: Labels | None = None
     annotations: Annotations | None = None
 
-    @model_validator(mode="after")
-    def _keep_derived_context(self) -> Self:
-        """Once derived, a context belongs to the document: another name does not move the artifact."""
-        self.model_fields_set.add("context")
-        return self
-
     def auths(self) -> Iterator[tuple[str, Auth]]:
         """Places where a credential may stand."""
         yield from ()
 
     def masked(self) -> Self:
         """The same without credentials."""
+        return self
+
+    @property
+    def derived_context(self) -> str | None:
+        """The context that was made from the name; None: one was given, or there is none."""
+        context = getattr(self, "context", None)
+        return context if isinstance(context, DerivedContext) else None
+
+    def placed_at(self, context: str) -> Self:
+        """The same under this context."""
+        return self.model_copy(update={"context": str(context)})
+
+    @model_validator(mode="after")
+    def _keep_derived_context(self) -> Self:
+        """Once derived, a context belongs to the document: another name does not move the artifact."""
+        self.model_fields_set.add("context")
         return self
 
     @abstractmethod

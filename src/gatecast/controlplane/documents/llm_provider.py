@@ -16,7 +16,7 @@ from gatecast.controlplane.documents.llm import LlmArtifact
 from gatecast.controlplane.documents.policies import CheckedPolicy, OperationPolicy, Policy, PolicyReference
 from gatecast.controlplane.documents.protection import RateLimits
 from gatecast.controlplane.documents.refusals import Broken
-from gatecast.controlplane.documents.templates import TemplateHandle
+from gatecast.controlplane.documents.templates import BUILT_IN_TEMPLATES, TemplateHandle
 from gatecast.controlplane.documents.texts import JsonObject, Methods, Path
 from gatecast.controlplane.documents.upstreams import (
     LlmUpstream,
@@ -24,6 +24,8 @@ from gatecast.controlplane.documents.upstreams import (
     broken_references,
     references_to_several,
 )
+
+_BUILT_IN = frozenset(template.handle for template in BUILT_IN_TEMPLATES)
 
 RESPOND = PolicyReference(name="respond")
 
@@ -83,6 +85,11 @@ class LlmProvider(LlmArtifact):
             *((e.path, ("rateLimits", "paths", i, "path")) for i, e in limits),
         )
         yield from reserved_paths(self.context, places)
+
+    @property
+    def has_built_in_template(self) -> bool:
+        """Whether every gateway brings its template along."""
+        return self.template in _BUILT_IN
 
     def all_global_policies(self) -> list[Policy]:
         """Policies for every request: the key first, then the limits."""

@@ -8,7 +8,18 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gatecast.server.admin_api import api_keys, artifacts, events, gateways, operations, parking, stream, templates
+from gatecast.server.admin_api import (
+    api_keys,
+    artifacts,
+    audit,
+    events,
+    gateways,
+    operations,
+    parking,
+    stream,
+    templates,
+)
+from gatecast.server.admin_api.auditing import NoteAnswers
 from gatecast.server.admin_api.context import AdminContext, context_of
 from gatecast.server.admin_api.models import Problem
 from gatecast.server.admin_api.problems import BodyTooLarge, answer_errors, documented_problems
@@ -42,6 +53,7 @@ def create_admin_app(context: AdminContext) -> FastAPI:
         events.router,
         stream.router,
         templates.router,
+        audit.router,
         *artifacts.ROUTERS,
         *api_keys.ROUTERS,
     ]
@@ -50,6 +62,7 @@ def create_admin_app(context: AdminContext) -> FastAPI:
     app.include_router(operations.router)
     answer_errors(app)
     app.add_middleware(_BoundedBodies)
+    app.add_middleware(NoteAnswers)
     app.add_middleware(_ForwardedScheme)
     return app
 

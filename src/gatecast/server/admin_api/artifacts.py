@@ -28,6 +28,7 @@ from gatecast.server.admin_api.artifact_models import (
     deployment_view,
     document_dump,
     document_in,
+    in_place,
     joined,
     names_of,
 )
@@ -124,7 +125,7 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
         """
         document = document_in(body, model, ChangedPlacing)
         edit = Edit(
-            document=lambda _stored: document,
+            document=lambda stored: in_place(document, stored),
             gateways=body.gateways,
             undeploy=body.undeploy,
             version=version_in(if_match),
@@ -146,7 +147,7 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
         changes = {name: value for name, value in body.items() if name not in names_of(ChangedPlacing)}
 
         def edited(stored: Artifact) -> Artifact:
-            return checked(model, merged(document_dump(stored), changes))
+            return in_place(checked(model, merged(document_dump(stored), changes)), stored)
 
         edit = Edit(document=edited, gateways=placing.gateways, undeploy=placing.undeploy, version=version_in(if_match))
         await context.resources.artifacts.update(organization, family, artifact_id, edit)

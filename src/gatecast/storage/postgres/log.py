@@ -9,7 +9,18 @@ from uuid import UUID
 
 from gatecast.errors import UnknownGateway
 from gatecast.events import Action, Event, Position, RecordedEvent
-from gatecast.storage.contract import Busy, Changes, PublishResult, ReadRequest, ReadResult, Receipt, Row, TrimPolicy
+from gatecast.storage.contract import (
+    Busy,
+    Changes,
+    PublishResult,
+    ReadRequest,
+    ReadResult,
+    Receipt,
+    Remembered,
+    Row,
+    TrimPolicy,
+    Verdict,
+)
 from gatecast.storage.postgres.caller_transaction import driver_connection, joined
 from gatecast.storage.postgres.database import PostgresDatabase
 from gatecast.storage.postgres.driver_errors import translated
@@ -78,7 +89,14 @@ class PostgresEventLog:
         rows = await self._database.fetch(QUERIES["changed_since"], str(marker))
         heads = {row["gateway_id"]: row["head"] for row in rows if row["gateway_id"] is not None}
         first = rows[0]
-        return Changes(epoch=first["epoch"], heads=heads, marker=first["marker"], server=first["server"])
+        return Changes(
+            epoch=first["epoch"],
+            heads=heads,
+            marker=first["marker"],
+            server=first["server"],
+            synchronous=first["synchronous"],
+            settled=first["settled"],
+        )
 
     async def read(self, requests: Sequence[ReadRequest]) -> list[ReadResult | None]:
         """The next events for each request in one round trip."""
@@ -118,14 +136,30 @@ class PostgresEventLog:
         )
         return int(row["removed"])
 
+    async def contradicts(self, remembered: Sequence[Remembered]) -> bool:
+        """Whether any of these events is not where it was read."""
+        [row] = await self._database.fetch(
+            QUERIES["contradicted"],
+            [each.gateway_id for each in remembered],
+            [each.log_id for each in remembered],
+            [each.offset for each in remembered],
+            [each.event_id for each in remembered],
+        )
+        return bool(row["events"])
+
     async def renew_epoch(self, expected: UUID) -> UUID:
         """Begin a new history unless another pod did so first."""
+        return await self._settle(expected, "end")
+
+    async def settle_history(self, expected: UUID, verdict: Verdict = Verdict.RECORD) -> UUID:
+        """Decide whether the history goes on where it is found now."""
+        return await self._settle(expected, verdict)
+
+    async def _settle(self, expected: UUID, verdict: str) -> UUID:
         async with self._database.transaction() as transaction:
-            if await transaction.execute(QUERIES["renew_epoch"], expected):
-                await transaction.execute(QUERIES["forget_connections"])
-            [row] = await transaction.fetch(QUERIES["epoch"])
+            [row] = await transaction.fetch(QUERIES["settle_history"], expected, verdict)
             await transaction.execute(QUERIES["hint_everything"])
-        return UUID(str(row["current"]))
+        return UUID(str(row["epoch"]))
 
 
 def _as_arrays(groups: Sequence[Sequence[Event]]) -> tuple[list[Any], ...]:
@@ -170,7 +204,15 @@ def _receipt(event: Event, row: Row) -> Receipt:
 def _read_result(gateway_id: str, rows: Sequence[Row]) -> ReadResult:
     events = [_recorded(gateway_id, row) for row in rows if row["offset"] is not None]
     first = rows[0]
-    return ReadResult(events=events, epoch=first["epoch"], head=first["head"], trimmed_through=first["trimmed_through"])
+    return ReadResult(
+        events=events,
+        epoch=first["epoch"],
+        server=first["server"],
+        log_id=first["log_id"],
+        head=first["head"],
+        last_event_id=first["last_event_id"],
+        trimmed_through=first["trimmed_through"],
+    )
 
 
 def _recorded(gateway_id: str, row: Row) -> RecordedEvent:

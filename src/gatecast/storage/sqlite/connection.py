@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sqlite3
 import time
 from collections.abc import Callable
@@ -38,13 +40,28 @@ def open_writer(path: Path, clock: Clock = system_clock) -> sqlite3.Connection:
         _use_wal(connection)
         for setting in ("sync_fully", "checkpoint_seldom", "enforce_references"):
             connection.execute(CONTROL[setting])
-        # What PostgreSQL has built in, so that portable statements work here too.
-        connection.create_function("now", 0, lambda: to_text(clock()))
-        connection.create_function("gen_random_uuid", 0, lambda: str(uuid4()))
+        _define_functions(connection, clock)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _define_functions(connection: sqlite3.Connection, clock: Clock) -> None:
+    """What PostgreSQL has built in, so that portable statements work here too."""
+    connection.create_function("now", 0, lambda: to_text(clock()))
+    connection.create_function("gen_random_uuid", 0, lambda: str(uuid4()))
+    for name, arguments, function in (
+        ("json_extract_path_text", 2, _json_text),
+        ("convert_to", 2, lambda text, encoding: None if text is None else text.encode(encoding)),
+        ("sha256", 1, lambda data: None if data is None else hashlib.sha256(data).digest()),
+    ):
+        connection.create_function(name, arguments, function, deterministic=True)
+
+
+def _json_text(text: str, name: str) -> str | None:
+    value = json.loads(text).get(name)
+    return value if value is None or isinstance(value, str) else json.dumps(value)
 
 
 def open_reader(path: Path, clock: Clock = system_clock) -> sqlite3.Connection:

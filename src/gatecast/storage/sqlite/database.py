@@ -13,10 +13,11 @@ from typing import LiteralString, TypeVar
 from gatecast.errors import SchemaMissing, StorageUnavailable, TransactionUnusable
 from gatecast.storage.contract import Row
 from gatecast.storage.migrations import SchemaNeed, available, need, newest
-from gatecast.storage.sqlite import schema
+from gatecast.storage.sqlite import history, schema
 from gatecast.storage.sqlite.caller_transaction import is_same_file, work_in_part, work_inside
-from gatecast.storage.sqlite.connection import BUSY_TIME_LIMIT, is_locked
+from gatecast.storage.sqlite.connection import BUSY_TIME_LIMIT, Clock, is_locked, system_clock
 from gatecast.storage.sqlite.connection_thread import ConnectionThread, Work
+from gatecast.storage.sqlite.history_file import HistoryFile
 from gatecast.storage.sqlite.statements import (
     CONTROL,
     begin,
@@ -26,7 +27,6 @@ from gatecast.storage.sqlite.statements import (
     roll_back,
     select,
     select_named,
-    writing,
 )
 
 T = TypeVar("T")
@@ -72,15 +72,24 @@ class SqliteDatabase:
     """One SQLite file, written by one thread and read by another."""
 
     def __init__(
-        self, path: Path, *, writer: ConnectionThread, reader: ConnectionThread, migrations: Sequence[str]
+        self,
+        path: Path,
+        *,
+        writer: ConnectionThread,
+        reader: ConnectionThread,
+        migrations: Sequence[str],
+        clock: Clock = system_clock,
     ) -> None:
         self._writer = writer
         self._reader = reader
         self._migrations = available(*migrations)
         # Keeps others out of the writing thread between the statements of a transaction.
         self._lock = asyncio.Lock()
+        self._clock = clock
         #: The file.
         self.path = path
+        #: What is remembered of it beside it.
+        self.history_file = HistoryFile(path)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqliteTransaction]:
@@ -88,10 +97,10 @@ class SqliteDatabase:
         async with self._writing_turn():
             transaction = SqliteTransaction(self._writer, self.path)
             try:
-                await self._writer.run_to_its_end(begin)
+                await self._writer.run_to_its_end(self._begin)
                 yield transaction
                 transaction.end()
-                await self._writer.run_to_its_end(partial(_in_transaction, commit))
+                await self._writer.run_to_its_end(partial(_in_transaction, self._commit))
             except BaseException:
                 transaction.end()
                 await self._writer.run_to_its_end(roll_back)
@@ -103,7 +112,26 @@ class SqliteDatabase:
         Cancelled, it is still whole or nothing: it begins, commits and rolls back inside the thread.
         """
         async with self._writing_turn():
-            return await self._writer.run(partial(_as_transaction, work))
+            return await self._writer.run(partial(self._as_transaction, work))
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        begin(connection)
+        history.go_on(connection, self.history_file, self._clock())
+
+    def _commit(self, connection: sqlite3.Connection) -> None:
+        present = history.last_change(connection)
+        commit(connection)
+        history.remember(self.history_file, present)
+
+    def _as_transaction(self, work: Work[T], connection: sqlite3.Connection) -> T:
+        try:
+            self._begin(connection)
+            result = work(connection)
+            self._commit(connection)
+        except BaseException:
+            roll_back(connection)
+            raise
+        return result
 
     async def write_in(self, transaction: object, work: Work[T]) -> T:
         """The result of the work as a part of the caller's transaction.
@@ -115,10 +143,15 @@ class SqliteDatabase:
             case SqliteTransaction() if is_same_file(transaction.path, self.path):
                 return await transaction.take_part(work)
             case sqlite3.Connection():
-                return work_inside(transaction, self.path, work)
+                return work_inside(transaction, self.path, partial(self._in_callers_transaction, work))
         raise TransactionUnusable(
             f"give a sqlite3.Connection or a transaction of this database, not {type(transaction).__name__}"
         )
+
+    def _in_callers_transaction(self, work: Work[T], connection: sqlite3.Connection) -> T:
+        # The caller commits; the next look at the changes remembers it.
+        history.go_on(connection, self.history_file, self._clock())
+        return work(connection)
 
     async def write_with(self, transaction: object | None, work: Work[T]) -> T:
         """As `write` without a transaction, as `write_in` with one."""
@@ -177,11 +210,6 @@ def _in_transaction(work: Work[T], connection: sqlite3.Connection) -> T:
     if not connection.in_transaction:
         raise StorageUnavailable("the transaction was rolled back after an error")
     return work(connection)
-
-
-def _as_transaction(work: Work[T], connection: sqlite3.Connection) -> T:
-    with writing(connection):
-        return work(connection)
 
 
 def _as_snapshot(work: Work[T], connection: sqlite3.Connection) -> T:

@@ -51,7 +51,8 @@ class SqliteStorage:
             ConnectionThread("gatecast-sqlite-writer", partial(open_writer, file, clock)) as writer,
             ConnectionThread("gatecast-sqlite-reader", partial(open_reader, file, clock)) as reader,
         ):
-            yield cls(SqliteDatabase(file, writer=writer, reader=reader, migrations=migrations), clock)
+            database = SqliteDatabase(file, writer=writer, reader=reader, migrations=migrations, clock=clock)
+            yield cls(database, clock)
 
 
 def _absolute(path: str | PathLike[str]) -> Path:

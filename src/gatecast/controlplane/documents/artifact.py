@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
+from pydantic import model_validator
+
 from gatecast.controlplane.documents.contexts import DerivedContext
 from gatecast.controlplane.documents.credentials import Auth
 from gatecast.controlplane.documents.document import Document, Part

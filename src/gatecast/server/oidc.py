@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import jwt
 
-from gatecast.controlplane.admin_tokens import Caller
+from gatecast.controlplane.admin_tokens import Caller, Role
 from gatecast.errors import Forbidden, InvalidValue, IssuerUnavailable, SettingInvalid, Unauthenticated
 from gatecast.events import clean_identifier
 from gatecast.settings import variable
@@ -248,14 +248,44 @@ class OidcIssuer:
             Forbidden: it is valid, and names no organization, or no role where one is asked for.
             IssuerUnavailable: that cannot be told now.
         """
-        algorithm, keys = await self._keys_of(token)
-        claims = self._claims(token, algorithm, keys)
+        claims = await self._claims_of(token)
+        return Caller(
+            organization=self._organization_in(claims),
+            role=self._role_in(claims),
+            subject=f"oidc {claims.get('sub', 'unnamed')}",
+        )
+
+    async def organization_of(self, token: str) -> str:
+        """The organization that this token administers.
+
+        Raises:
+            Unauthenticated: the token is not valid.
+            Forbidden: it is valid, and names no organization.
+            IssuerUnavailable: that cannot be told now.
+        """
+        return self._organization_in(await self._claims_of(token))
+
+    def _role_in(self, claims: Mapping[str, Any]) -> Role:
+        """The role that the claims name; without a claim to look at, everybody is an admin."""
+        if not self._role_claim:
+            return Role.ADMIN
+        named = claims.get(self._role_claim)
+        for role in Role:
+            if named == role or (isinstance(named, list) and role in named):
+                return role
+        raise Forbidden(f"the token names neither admin nor viewer in its claim {self._role_claim}")
+
+    def _organization_in(self, claims: Mapping[str, Any]) -> str:
         try:
             return clean_identifier(self._organization_claim, _single(claims.get(self._organization_claim)))
         except InvalidValue:
             raise Forbidden(
-                f"the token names no organization in its claim {self._organization_claim}, or several; it must hold one"
+                f"the token does not name one organization in its claim {self._organization_claim}"
             ) from None
+
+    async def _claims_of(self, token: str) -> Mapping[str, Any]:
+        algorithm, keys = await self._keys_of(token)
+        return self._claims(token, algorithm, keys)
 
     async def _keys_of(self, token: str) -> tuple[str, Sequence[_Key]]:
         """What the token says that it is signed with, and the keys that it may be signed with."""

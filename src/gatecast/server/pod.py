@@ -35,6 +35,7 @@ from gatecast.server.listener import Listener
 from gatecast.server.oidc import OidcIssuer
 from gatecast.server.tls import LOOK_INTERVAL, GatewayTls
 from gatecast.settings import Settings, variable
+from gatecast.storage.database_url import parse
 from gatecast.telemetry import get_logger, metrics
 from gatecast.wakeup.background import reason_of_end
 
@@ -55,8 +56,8 @@ _logger = get_logger("pod")
 
 def local_key_file(database: str) -> Path | None:
     """Where this pod keeps the key to what it encrypts: beside a database on this machine, else nowhere."""
-    scheme, _, path = database.partition(":///")
-    return Path(f"{path}.key") if scheme in ("sqlite", "postgresql+embedded") else None
+    path = parse(database).path
+    return None if path is None else Path(f"{path}.key")
 
 
 class Pod:

@@ -22,7 +22,7 @@ from gatecast.storage.contract import (
     Verdict,
 )
 from gatecast.storage.postgres.caller_transaction import driver_connection, joined
-from gatecast.storage.postgres.database import PostgresDatabase
+from gatecast.storage.postgres.database import PostgresDatabase, repeated
 from gatecast.storage.postgres.driver_errors import translated
 from gatecast.storage.queries import Queries
 
@@ -43,8 +43,12 @@ class PostgresEventLog:
 
     async def publish(self, groups: Sequence[Sequence[Event]], *, wait: bool = True) -> list[PublishResult]:
         """Append groups of events in one transaction and one round trip."""
-        async with self._database.connection() as connection:
-            return await self._append(connection, groups, wait=wait)
+
+        async def once() -> list[PublishResult]:
+            async with self._database.connection() as connection:
+                return await self._append(connection, groups, wait=wait)
+
+        return await repeated(once)
 
     async def publish_in(self, transaction: object, events: Sequence[Event]) -> tuple[Receipt, ...]:
         """Append events inside the caller's own transaction."""

@@ -18,6 +18,7 @@ from gatecast.storage.sqlite.caller_transaction import is_same_file, work_in_par
 from gatecast.storage.sqlite.connection import BUSY_TIME_LIMIT, Clock, is_locked, system_clock
 from gatecast.storage.sqlite.connection_thread import ConnectionThread, Work
 from gatecast.storage.sqlite.history_file import HistoryFile
+from gatecast.storage.sqlite.opened_file import OpenedFile
 from gatecast.storage.sqlite.statements import (
     CONTROL,
     begin,
@@ -28,6 +29,7 @@ from gatecast.storage.sqlite.statements import (
     select,
     select_named,
 )
+from gatecast.storage.sqlite.write_ahead_log import WriteAheadLog
 
 T = TypeVar("T")
 
@@ -73,13 +75,15 @@ class SqliteDatabase:
 
     def __init__(
         self,
-        path: Path,
+        file: OpenedFile,
         *,
         writer: ConnectionThread,
         reader: ConnectionThread,
         migrations: Sequence[str],
         clock: Clock = system_clock,
     ) -> None:
+        self._file = file
+        self._log = WriteAheadLog(file.write_ahead_log)
         self._writer = writer
         self._reader = reader
         self._migrations = available(*migrations)
@@ -87,9 +91,9 @@ class SqliteDatabase:
         self._lock = asyncio.Lock()
         self._clock = clock
         #: The file.
-        self.path = path
+        self.path = file.path
         #: What is remembered of it beside it.
-        self.history_file = HistoryFile(path)
+        self.history_file = HistoryFile(file)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqliteTransaction]:
@@ -114,15 +118,6 @@ class SqliteDatabase:
         async with self._writing_turn():
             return await self._writer.run(partial(self._as_transaction, work))
 
-    def _begin(self, connection: sqlite3.Connection) -> None:
-        begin(connection)
-        history.go_on(connection, self.history_file, self._clock())
-
-    def _commit(self, connection: sqlite3.Connection) -> None:
-        present = history.last_change(connection)
-        commit(connection)
-        history.remember(self.history_file, present)
-
     def _as_transaction(self, work: Work[T], connection: sqlite3.Connection) -> T:
         try:
             self._begin(connection)
@@ -133,12 +128,27 @@ class SqliteDatabase:
             raise
         return result
 
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        self._file.check()
+        self._log.check(connection)
+        begin(connection)
+        history.go_on(connection, self.history_file, self._clock())
+
+    def _commit(self, connection: sqlite3.Connection) -> None:
+        """Make it durable, in the file that the next start will open."""
+        present = history.last_change(connection)
+        commit(connection)
+        self._file.check()
+        history.remember(self.history_file, present)
+        self._log.keep_small(connection)
+
     async def write_in(self, transaction: object, work: Work[T]) -> T:
         """The result of the work as a part of the caller's transaction.
 
         Raises:
             TransactionUnusable: it is not an open transaction of this database.
         """
+        self._file.check()
         match transaction:
             case SqliteTransaction() if is_same_file(transaction.path, self.path):
                 return await transaction.take_part(work)
@@ -170,7 +180,8 @@ class SqliteDatabase:
         return await self._reader.run(lambda connection: select_named(connection, query, *arguments))
 
     async def ping(self) -> None:
-        """Return when the file can be read."""
+        """Return when the file can be read, and is the one that the path leads to."""
+        self._file.check()
         await self._reader.run(lambda connection: select(connection, CONTROL["ping"]))
 
     async def schema_version(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import (
     BaseModel,
@@ -61,11 +61,17 @@ class Part(BaseModel):
 class Document(Part):
     """A whole document."""
 
+    #: Fields that gateways are not sent, and that have bounds of their own.
+    for_people: ClassVar[frozenset[str]] = frozenset()
+
     @model_validator(mode="before")
     @classmethod
     def _check_tenant_data(cls, written: Any) -> Any:  # noqa: ANN401 - whatever was sent
         """What every document must keep to; told beside whatever else is wrong."""
-        _broken.get().extend(broken_tenant_data(written))
+        fields = dict(written) if isinstance(written, Part) else written
+        if isinstance(fields, dict):
+            fields = {name: value for name, value in fields.items() if name not in cls.for_people}
+        _broken.get().extend(broken_tenant_data(fields))
         return written
 
     @model_validator(mode="wrap")

@@ -18,6 +18,7 @@ from gatecast.controlplane.documents.artifact import (
 from gatecast.controlplane.documents.contexts import ApiContext, default_context, reserved_paths
 from gatecast.controlplane.documents.document import Part
 from gatecast.controlplane.documents.kinds import Kind
+from gatecast.controlplane.documents.openapi import OpenApi
 from gatecast.controlplane.documents.policies import CheckedPolicy, Policy, PolicyReference, checked
 from gatecast.controlplane.documents.refusals import Broken
 from gatecast.controlplane.documents.routes import DEFAULT_HOST, DEFAULT_SANDBOX_HOST, Route, hosts_in, routes_of
@@ -114,6 +115,7 @@ class RestApi(Artifact):
     """An HTTP API behind gateways."""
 
     kind: ClassVar[Kind] = Kind.REST_API
+    for_people: ClassVar[frozenset[str]] = frozenset({"openapi"})
 
     name: ApiName
     version: ApiVersion = FIRST_VERSION
@@ -124,6 +126,8 @@ class RestApi(Artifact):
     operations: tuple[Operation, ...] = Field(min_length=1)
     policies: tuple[Policy, ...] = ()
     resilience: Resilience | None = None
+    #: Description of the API; for people, not sent to gateways.
+    openapi: OpenApi | None = None
     subscription_plans: tuple[Annotated[str, StringConstraints(min_length=1, max_length=256)], ...] = ()
 
     def broken_rules(self) -> Iterator[Broken]:

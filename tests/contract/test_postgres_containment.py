@@ -30,6 +30,15 @@ CREATE OR REPLACE FUNCTION gatecast.hint_v1(gateway_ids text[]) RETURNS void LAN
 $$
 """
 
+_REFUSE = """
+CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.entity_id = 'bad' THEN RAISE EXCEPTION 'for a test' USING ERRCODE = 'STATE'; END IF;
+    RETURN NEW;
+END $$
+"""
+_ON_INSERT = "CREATE TRIGGER refuse BEFORE INSERT ON gatecast.events FOR EACH ROW EXECUTE FUNCTION public.refuse()"
+
 
 def _event(gateway_id: str, entity_id: str = "a", **data: object) -> Event:
     return Event(
@@ -67,33 +76,41 @@ def _with_user(url: str, user: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{user}@{host}"))
 
 
-async def test_a_character_that_the_database_lacks_is_refused_to_its_publisher_alone(postgres: PostgresServer) -> None:
-    """An emoji into a LATIN1 database (22P05), between events of others that wait for the same statement."""
-    name = f"latin_{uuid4().hex}"
-    await _execute(
-        postgres.url(), f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'"
-    )
-    async with _hub(postgres.url(name)) as hub:
+@pytest.mark.parametrize(
+    ("state", "error"),
+    [
+        ("22P05", ValueRefused),  # the encoding of the database lacks a character
+        ("23514", ValueRefused),
+        ("42501", StatementFailed),
+        ("54000", StatementFailed),
+        ("XX001", StatementFailed),  # a damaged page
+        ("ZZ999", StatementFailed),  # unknown to everybody
+    ],
+)
+async def test_what_the_server_refuses_of_one_event_is_told_to_its_publisher_alone(
+    postgres_url: str, state: str, error: type[StatementFailed]
+) -> None:
+    """Culprit and innocents wait for the same statement, and each gateway's order stays."""
+    await _execute(postgres_url, _REFUSE.replace("STATE", state), _ON_INSERT)
+    async with _hub(postgres_url) as hub:
         before, bad, after, others = await asyncio.gather(
-            *(
-                hub.publish([_event("culprit", "1")]),
-                hub.publish([_event("culprit", "2", name="😀")]),
-                hub.publish([_event("culprit", "3")]),
-                hub.publish([_event("innocent", str(number)) for number in range(5)]),
-            ),
+            hub.publish([_event("culprit", "1")]),
+            hub.publish([_event("culprit", "bad")]),
+            hub.publish([_event("culprit", "3")]),
+            hub.publish([_event("innocent", str(number)) for number in range(5)]),
             return_exceptions=True,
         )
-        assert isinstance(bad, ValueRefused)
+        assert type(bad) is error
+        assert state in str(bad)
         assert not isinstance(before, BaseException)
         assert not isinstance(after, BaseException)
         assert not isinstance(others, BaseException)
         assert [position.offset for position in (*before, *after)] == [1, 2]
         assert [position.offset for position in others] == [1, 2, 3, 4, 5]
-        with pytest.raises(ValueRefused):
-            await hub.publish(_event("culprit", "4", name="😀"))
+        with pytest.raises(error):
+            await hub.publish(_event("culprit", "bad"))
         subscription = await hub.subscribe("culprit")
         assert [(await anext(subscription)).entity_id for _ in range(2)] == ["1", "3"]
-    await _execute(postgres.url(), f"DROP DATABASE {name} WITH (FORCE)")
 
 
 async def test_a_right_that_is_revoked_is_told_to_publishers_and_ends_no_loop(postgres_url: str) -> None:

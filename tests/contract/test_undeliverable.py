@@ -185,6 +185,10 @@ async def _scene(url: str) -> AsyncIterator[_Scene]:
             await connection.close()
 
     async def on_sqlite(statement: str) -> None:
+        # In a thread: the pod may be within a transaction, which ends in this one.
+        await asyncio.to_thread(in_thread, statement)
+
+    def in_thread(statement: str) -> None:
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=10)) as connection, connection:
             connection.execute("PRAGMA ignore_check_constraints = ON")
             connection.execute(statement)

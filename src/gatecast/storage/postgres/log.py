@@ -23,7 +23,7 @@ from gatecast.storage.contract import (
     Verdict,
 )
 from gatecast.storage.postgres.caller_transaction import driver_connection, joined
-from gatecast.storage.postgres.database import PostgresDatabase
+from gatecast.storage.postgres.database import PostgresDatabase, repeated
 from gatecast.storage.postgres.driver_errors import translated
 from gatecast.storage.queries import Queries
 from gatecast.storage.recorded import recorded_event
@@ -57,8 +57,11 @@ class PostgresEventLog:
             return results
 
     async def _publish(self, groups: Sequence[Sequence[Event]], *, wait: bool, hint: bool) -> list[PublishResult]:
-        async with self._database.connection() as connection:
-            return await self._append(connection, groups, wait=wait, hint=hint)
+        async def once() -> list[PublishResult]:
+            async with self._database.connection() as connection:
+                return await self._append(connection, groups, wait=wait, hint=hint)
+
+        return await repeated(once)
 
     async def publish_in(self, transaction: object, events: Sequence[Event]) -> tuple[Receipt, ...]:
         """Append events inside the caller's own transaction."""

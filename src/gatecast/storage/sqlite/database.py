@@ -18,6 +18,8 @@ from gatecast.storage.sqlite.caller_transaction import is_same_file, work_in_par
 from gatecast.storage.sqlite.connection import BUSY_TIME_LIMIT, Clock, is_locked, system_clock
 from gatecast.storage.sqlite.connection_thread import ConnectionThread, Work
 from gatecast.storage.sqlite.history_file import HistoryFile
+from gatecast.storage.sqlite.opened_file import OpenedFile
+from gatecast.storage.sqlite.page_cache import PageCache
 from gatecast.storage.sqlite.statements import (
     CONTROL,
     begin,
@@ -28,6 +30,7 @@ from gatecast.storage.sqlite.statements import (
     select,
     select_named,
 )
+from gatecast.storage.sqlite.write_ahead_log import WriteAheadLog
 
 T = TypeVar("T")
 
@@ -73,23 +76,26 @@ class SqliteDatabase:
 
     def __init__(
         self,
-        path: Path,
+        file: OpenedFile,
         *,
         writer: ConnectionThread,
         reader: ConnectionThread,
         migrations: Sequence[str],
         clock: Clock = system_clock,
     ) -> None:
+        self._file = file
+        self._log = WriteAheadLog(file.write_ahead_log)
         self._writer = writer
         self._reader = reader
         self._migrations = available(*migrations)
         # Keeps others out of the writing thread between the statements of a transaction.
         self._lock = asyncio.Lock()
         self._clock = clock
+        self._writers_pages, self._readers_pages = PageCache(file.path), PageCache(file.path)
         #: The file.
-        self.path = path
+        self.path = file.path
         #: What is remembered of it beside it.
-        self.history_file = HistoryFile(path)
+        self.history_file = HistoryFile(file)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqliteTransaction]:
@@ -114,15 +120,6 @@ class SqliteDatabase:
         async with self._writing_turn():
             return await self._writer.run(partial(self._as_transaction, work))
 
-    def _begin(self, connection: sqlite3.Connection) -> None:
-        begin(connection)
-        history.go_on(connection, self.history_file, self._clock())
-
-    def _commit(self, connection: sqlite3.Connection) -> None:
-        present = history.last_change(connection)
-        commit(connection)
-        history.remember(self.history_file, present)
-
     def _as_transaction(self, work: Work[T], connection: sqlite3.Connection) -> T:
         try:
             self._begin(connection)
@@ -133,12 +130,28 @@ class SqliteDatabase:
             raise
         return result
 
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        self._file.check()
+        self._log.check(connection)
+        self._writers_pages.refresh(connection)
+        begin(connection)
+        history.go_on(connection, self.history_file, self._clock())
+
+    def _commit(self, connection: sqlite3.Connection) -> None:
+        """Make it durable, in the file that the next start will open."""
+        present = history.last_change(connection)
+        commit(connection)
+        self._file.check()
+        history.remember(self.history_file, present)
+        self._log.keep_small(connection)
+
     async def write_in(self, transaction: object, work: Work[T]) -> T:
         """The result of the work as a part of the caller's transaction.
 
         Raises:
             TransactionUnusable: it is not an open transaction of this database.
         """
+        self._file.check()
         match transaction:
             case SqliteTransaction() if is_same_file(transaction.path, self.path):
                 return await transaction.take_part(work)
@@ -159,7 +172,12 @@ class SqliteDatabase:
 
     async def read(self, work: Work[T]) -> T:
         """The result of work that only reads, and sees one instant."""
-        return await self._reader.run(partial(_as_snapshot, work))
+        return await self._reader.run(partial(self._as_snapshot, work))
+
+    def _as_snapshot(self, work: Work[T], connection: sqlite3.Connection) -> T:
+        self._readers_pages.refresh(connection)
+        with reading(connection):
+            return work(connection)
 
     async def is_being_written(self) -> bool:
         """Whether a connection of anybody, also one of our own, holds the write lock now."""
@@ -170,7 +188,8 @@ class SqliteDatabase:
         return await self._reader.run(lambda connection: select_named(connection, query, *arguments))
 
     async def ping(self) -> None:
-        """Return when the file can be read."""
+        """Return when the file can be read, and is the one that the path leads to."""
+        self._file.check()
         await self._reader.run(lambda connection: select(connection, CONTROL["ping"]))
 
     async def schema_version(self) -> int:
@@ -210,8 +229,3 @@ def _in_transaction(work: Work[T], connection: sqlite3.Connection) -> T:
     if not connection.in_transaction:
         raise StorageUnavailable("the transaction was rolled back after an error")
     return work(connection)
-
-
-def _as_snapshot(work: Work[T], connection: sqlite3.Connection) -> T:
-    with reading(connection):
-        return work(connection)

@@ -11,9 +11,9 @@ import os
 import threading
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from gatecast.errors import StorageUnavailable
+from gatecast.storage.sqlite.opened_file import OpenedFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,9 @@ class Change:
 class HistoryFile:
     """What is known of one database file apart from the file itself."""
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: OpenedFile) -> None:
         self._database = database
-        self._path = database.with_name(f"{database.name}-history")
+        self._path = database.path.with_name(f"{database.path.name}-history")
 
     def read(self) -> tuple[Change, int] | None:
         """The last change that is known, and the file that it was made in; None: nothing is known.
@@ -72,11 +72,8 @@ class HistoryFile:
         return change.number < last.number or file != self.identity()
 
     def identity(self) -> int:
-        """Which file the path names now: its inode."""
-        try:
-            return self._database.stat().st_ino
-        except OSError as error:
-            raise StorageUnavailable(f"{self._database}: {error}") from error
+        """Which file is open: its inode. The path may lead to another one by now."""
+        return self._database.inode
 
     def write(self, change: Change) -> None:
         """Remember a change; when that fails, an older one stays remembered, which only notices less."""

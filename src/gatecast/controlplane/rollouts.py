@@ -16,12 +16,10 @@ from gatecast.controlplane.placements import (
     Deployable,
     Desired,
     Placement,
-    deploy,
     deployment_of,
     find_placement,
-    tell_again,
-    undeploy,
 )
+from gatecast.controlplane.placing import deploy, run_again, undeploy
 from gatecast.errors import Conflict
 from gatecast.storage.contract import Row
 
@@ -111,7 +109,7 @@ class Rollouts:
             placement = await find_placement(change, row["artifact_id"], gateway_id)
             if proxy is not None and placement is not None and provider.id in provider_ids(proxy.document):
                 await self._check_gateway(change, proxy, gateway_id)
-                await tell_again(change, placement, proxy.organization, await keys_of(change, proxy.id))
+                await run_again(change, placement, proxy.organization)
 
 
 async def check_unneeded(change: Change, artifact: StoredArtifact) -> None:
@@ -152,8 +150,12 @@ async def _forget_unused(change: Change, artifact_id: str) -> None:
 
 async def keys_of(change: Change, artifact_id: str) -> list[ApiKey]:
     """The artifact's active keys."""
-    rows = await change.transaction.fetch(PLACEMENTS["keys"], artifact_id)
-    return [ApiKey.of(row) for row in rows if row["revoked_at"] is None]
+    return [key for key in await all_keys_of(change, artifact_id) if key.revoked_at is None]
+
+
+async def all_keys_of(change: Change, artifact_id: str) -> list[ApiKey]:
+    """The artifact's keys, the last revoked ones included."""
+    return [ApiKey.of(row) for row in await change.transaction.fetch(PLACEMENTS["keys"], artifact_id)]
 
 
 async def deployable_of(change: Change, artifact: StoredArtifact) -> Deployable:
@@ -162,7 +164,7 @@ async def deployable_of(change: Change, artifact: StoredArtifact) -> Deployable:
         artifact_id=artifact.id,
         organization=artifact.organization,
         kind=artifact.family.kind,
-        keys=await keys_of(change, artifact.id),
+        keys=await all_keys_of(change, artifact.id),
     )
 
 

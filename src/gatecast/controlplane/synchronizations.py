@@ -7,6 +7,7 @@ wait until it has read everything: `gatecast.server.holding` decides when, from 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from gatecast.controlplane.rows import instant, instant_or_none
@@ -41,7 +42,9 @@ class Synchronization:
 
     #: Rises with every first call.
     number: int
-    #: Since the first call.
+    #: The first call.
+    began_at: datetime
+    #: Since then.
     began: float
     #: Since the latest call.
     called: float
@@ -86,10 +89,11 @@ class Synchronizations:
 
 
 def _synchronization(row: Row) -> Synchronization:
-    now, finished = instant(row["at"]), instant_or_none(row["finished_at"])
+    now, began, finished = instant(row["at"]), instant(row["began_at"]), instant_or_none(row["finished_at"])
     return Synchronization(
         number=row["number"],
-        began=(now - instant(row["began_at"])).total_seconds(),
+        began_at=began,
+        began=(now - began).total_seconds(),
         called=(now - instant(row["called_at"])).total_seconds(),
         finished=None if finished is None else (now - finished).total_seconds(),
         listed=bool(row["listed"]),

@@ -166,6 +166,14 @@ class Holding:
         if call is Call.FIRST and not here:
             await asyncio.sleep(_HINT_TAKES)
 
+    async def secrets_read(self, gateway_id: str) -> None:
+        """The gateway was given its secrets.
+
+        Raises:
+            StorageUnavailable: the database is away.
+        """
+        await self._calls.note_secrets_read(gateway_id)
+
     def _look(self, gateways: frozenset[str] | None) -> None:
         for gateway_id in self._watches.keys() if gateways is None else gateways & self._watches.keys():
             for watch in self._watches[gateway_id]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,13 @@ def seen(
 ) -> Synchronization:
     """What is known of a gateway's calls."""
     return Synchronization(
-        number=number, began=called, called=called, finished=finished, listed=listed, secrets_read=False
+        number=number,
+        began_at=datetime.now(UTC),
+        began=called,
+        called=called,
+        finished=finished,
+        listed=listed,
+        secrets_read=False,
     )
 
 

@@ -80,7 +80,9 @@ def test_every_code_has_a_case() -> None:
 
 
 def test_a_gateway_that_reads_its_lists_is_shown_as_synchronizing_while_it_is_connected() -> None:
-    seen = Synchronization(number=1, began=3.0, called=1.0, finished=None, listed=True, secrets_read=True)
+    seen = Synchronization(
+        number=1, began_at=datetime.now(UTC), began=3.0, called=1.0, finished=None, listed=True, secrets_read=True
+    )
     found = why_synchronizing(seen, _BEHIND)
     assert found is not None
     assert found.code == "synchronizing"

@@ -13,6 +13,7 @@ from gatecast.cli.gateway import GatewayArgument
 from gatecast.cli.output import JsonFlag, print_json, screen
 from gatecast.cli.remote import DEFAULT_URL, ServerOption, TokenOption, remote
 from gatecast.errors import InvalidValue
+from gatecast.hiding import HIDDEN
 
 
 def publish(
@@ -58,7 +59,7 @@ def _object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise InvalidValue("--data", text, f"be JSON ({error})") from None
+        raise InvalidValue("--data", HIDDEN, f"be JSON ({error})") from None
     if not isinstance(value, dict):
-        raise InvalidValue("--data", text, "be a JSON object")
+        raise InvalidValue("--data", type(value).__name__, "be a JSON object")
     return value

@@ -13,12 +13,13 @@ from gatecast.containment import RetryLoop, concerns_everyone, log_failure, refu
 from gatecast.controlplane.desired_state import DesiredState
 from gatecast.controlplane.gateways import QUERIES
 from gatecast.controlplane.placements import PLACEMENTS, DeploymentState, Known, known_of
-from gatecast.controlplane.placing import store
+from gatecast.controlplane.placing import row_of
 from gatecast.controlplane.reconcile import Answer, after_answer, after_our_failure
 from gatecast.controlplane.secrets import digest_of
 from gatecast.errors import NotFound
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Transaction
+from gatecast.storage.rows import as_rows
 from gatecast.telemetry import get_logger, metrics
 from gatecast.waiting import Backoff, Signal
 
@@ -185,7 +186,7 @@ async def _apply(transaction: Transaction, report: Acknowledgement | _Unserved) 
     known, reason = _learned(before, report), getattr(report, "error_code", "")
     if known is None or known == before:
         return None
-    await store(transaction, known.placement)
+    await transaction.execute(PLACEMENTS["store_placements"], as_rows([row_of(known.placement)]))
     if known.state is not before.state:
         failed = known.state is DeploymentState.FAILED
         reason = (reason or "the gateway gave no reason") if failed else ""

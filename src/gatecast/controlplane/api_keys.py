@@ -17,7 +17,7 @@ from gatecast.controlplane.clock import later_than, milliseconds
 from gatecast.controlplane.families import MCP_PROXY, Family
 from gatecast.controlplane.keys import MAX_ACTIVE_KEYS, ApiKey, hash_of, mask_of
 from gatecast.controlplane.placements import PLACEMENTS, Desired, Placement, placements_of
-from gatecast.controlplane.placing import publish
+from gatecast.controlplane.placing import keys_of_placements, publish
 from gatecast.controlplane.rollouts import keys_of
 from gatecast.errors import Conflict, InvalidValue, LimitReached, NotFound
 from gatecast.hub import EventHub
@@ -60,7 +60,7 @@ class ApiKeys:
         Raises:
             NotFound: there is no such artifact.
         """
-        await self._artifacts.get(organization, family, artifact_id)
+        await self._artifacts.check_exists(organization, family, artifact_id)
         rows = await self._hub.storage.database.fetch(PLACEMENTS["keys"], artifact_id)
         return [ApiKey.of(row) for row in rows]
 
@@ -218,7 +218,8 @@ async def _publish(change: Change, organization: str, artifact_id: str) -> None:
     await change.lock_gateways(organization, gateways)
     # Read again: what gateways were told may have changed before they were locked.
     placements = await placements_of(change, artifact_id)
-    await publish(change, organization, [each for each in placements if each.gateway_id in gateways])
+    placements = [each for each in placements if each.gateway_id in gateways]
+    publish(change, organization, placements, await keys_of_placements(change, placements))
 
 
 def _has_keys(placement: Placement) -> bool:

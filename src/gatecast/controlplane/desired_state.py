@@ -12,11 +12,12 @@ from datetime import timedelta
 from gatecast.controlplane.change import Change, begin_change
 from gatecast.controlplane.clock import milliseconds
 from gatecast.controlplane.placements import PLACEMENTS, UNKNOWN, WAITING, Desired, Known, Placement
-from gatecast.controlplane.placing import known_on, publish, store
+from gatecast.controlplane.placing import keys_of_placements, known_on, publish, store
 from gatecast.controlplane.reconcile import after_late_keys, after_lists, after_loss, after_silence
 from gatecast.controlplane.synchronizations import Synchronization
 from gatecast.hub import EventHub
 from gatecast.storage.contract import ReadRequest
+from gatecast.storage.rows import as_keys
 from gatecast.telemetry import get_logger
 
 #: With more events waiting than this, what may have been lost is looked for at the next connect.
@@ -52,7 +53,7 @@ class DesiredState:
                 await _raise_keys(change, gateway_id, after)
             await change.lock_gateways(organization, [gateway_id])
             placements = after_loss(await known_on(change, gateway_id))
-            await publish(change, organization, placements, after=after)
+            publish(change, organization, placements, await keys_of_placements(change, placements), after=after)
         _logger.warning("desired-state-published", gateway=gateway_id, artifacts=len(placements), reason=reason)
         return len(placements)
 
@@ -101,7 +102,7 @@ class DesiredState:
                     # Nothing acknowledges a deletion: that it was handled is the final word.
                     ids = (each.placement.artifact_id, gateway_id)
                     await change.transaction.execute(PLACEMENTS["delete_placement"], *ids)
-            await publish(change, organization, after_silence(known, frozenset(events - waiting)))
+            await _publish(change, organization, after_silence(known, frozenset(events - waiting)))
         return events
 
     async def keys_changed_late(self, organization: str, gateway_id: str, since: int) -> None:
@@ -129,7 +130,7 @@ class DesiredState:
     ) -> None:
         async with begin_change(self._hub) as change:
             await change.lock_gateways(organization, [gateway_id])
-            await publish(change, organization, learn(await known_on(change, gateway_id)))
+            await _publish(change, organization, learn(await known_on(change, gateway_id)))
 
     async def note_listed(self, gateway_id: str) -> None:
         """The gateway is given the list of deployments: its process has started."""
@@ -139,8 +140,7 @@ class DesiredState:
     async def note_fetched(self, gateway_id: str, deployment_ids: Iterable[str]) -> None:
         """The gateway was given these documents from the list."""
         async with self._hub.storage.database.transaction() as transaction:
-            for deployment_id in deployment_ids:
-                await transaction.execute(PLACEMENTS["note_fetched"], gateway_id, deployment_id)
+            await transaction.execute(PLACEMENTS["note_fetched"], gateway_id, as_keys(deployment_ids))
 
 
 def _is_open(known: Known) -> bool:
@@ -151,10 +151,14 @@ def _is_open(known: Known) -> bool:
 async def _learn(change: Change, organization: str, before: Sequence[Known], learned: Sequence[Placement]) -> None:
     """Publish what gateways lack, and store what else was learned."""
     lacking = [each for each in learned if each.doubt or each.keys_through == UNKNOWN]
-    published = {each.artifact_id for each in await publish(change, organization, lacking)}
+    published = {each.artifact_id for each in await _publish(change, organization, lacking)}
     for known, placement in zip(before, learned, strict=True):
         if placement != known.placement and placement.artifact_id not in published:
-            await store(change.transaction, placement)
+            store(change, placement)
+
+
+async def _publish(change: Change, organization: str, placements: Sequence[Placement]) -> list[Placement]:
+    return publish(change, organization, placements, await keys_of_placements(change, placements))
 
 
 async def _raise_keys(change: Change, gateway_id: str, version: int) -> None:
@@ -162,6 +166,8 @@ async def _raise_keys(change: Change, gateway_id: str, version: int) -> None:
 
     Artifacts are locked before gateways.
     """
-    for row in await change.transaction.fetch(PLACEMENTS["artifacts_of_gateway"], gateway_id):
-        await change.transaction.execute(PLACEMENTS["lock_artifact_of_gateway"], row["artifact_id"])
-        await change.transaction.execute(PLACEMENTS["raise_keys"], row["artifact_id"], version)
+    rows = await change.transaction.fetch(PLACEMENTS["artifacts_of_gateway"], gateway_id)
+    if rows:
+        artifacts = as_keys(row["artifact_id"] for row in rows)
+        await change.transaction.fetch(PLACEMENTS["lock_any_artifacts"], artifacts)
+        await change.transaction.execute(PLACEMENTS["raise_keys"], artifacts, version)

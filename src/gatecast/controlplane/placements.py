@@ -105,6 +105,32 @@ class Deployment:
     updated_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """The newest revision of an artifact on a gateway, as it was told last."""
+
+    placement: Placement
+    #: Rises with every deployment.
+    number: int
+    content_id: str
+    state: DeploymentState
+
+    @property
+    def runs(self) -> bool:
+        """Whether the gateway should run it."""
+        return self.placement.desired is Desired.DEPLOYED
+
+
+def revision_of(row: Row) -> Revision:
+    """The newest revision in a row."""
+    return Revision(
+        placement=placement_of(row),
+        number=row["revision"],
+        content_id=row["content_id"],
+        state=DeploymentState(row["state"]),
+    )
+
+
 def placement_of(row: Row) -> Placement:
     """The placement in a row."""
     values = {name: row[name] for name in Placement.__slots__}
@@ -146,6 +172,8 @@ class Deployable:
     artifact_id: str
     organization: str
     kind: Kind
+    #: What its gateways are to run.
+    content_id: str
     #: The revoked ones included.
     keys: Sequence[ApiKey]
 

@@ -27,19 +27,26 @@ WHERE p.gateway_id = $1 AND (p.doubt <> '' OR p.fetched > 0 OR p.desired = 'DELE
 UPDATE gatecast_placements SET fetched = CASE WHEN desired = 'DEPLOYED' THEN 0 ELSE -1 END WHERE gateway_id = $1
 
 -- name: note_fetched
--- It was given this document from the list.
+-- It was given these documents from the list.
 UPDATE gatecast_placements SET fetched = performed_at
-WHERE gateway_id = $1 AND deployment_id = $2 AND desired = 'DEPLOYED' AND fetched = 0
+WHERE gateway_id = $1 AND deployment_id IN (SELECT key FROM json_each($2)) AND desired = 'DEPLOYED' AND fetched = 0
 
 -- name: placement
 SELECT artifact_id, gateway_id, kind, desired, deployment_id, performed_at, event_id, held, doubt, tries, keys_through,
        fetched
 FROM gatecast_placements WHERE artifact_id = $1 AND gateway_id = $2
 
--- name: store_placement
+-- name: store_placements
 INSERT INTO gatecast_placements (artifact_id, gateway_id, kind, desired, deployment_id, performed_at, event_id, held,
                                  doubt, tries, keys_through, fetched)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+SELECT json_extract_path_text(value, 'artifact_id'), json_extract_path_text(value, 'gateway_id'),
+       json_extract_path_text(value, 'kind'), json_extract_path_text(value, 'desired'),
+       json_extract_path_text(value, 'deployment_id'), CAST(json_extract_path_text(value, 'performed_at') AS bigint),
+       json_extract_path_text(value, 'event_id'), json_extract_path_text(value, 'held'),
+       json_extract_path_text(value, 'doubt'), CAST(json_extract_path_text(value, 'tries') AS bigint),
+       CAST(json_extract_path_text(value, 'keys_through') AS bigint),
+       CAST(json_extract_path_text(value, 'fetched') AS bigint)
+FROM json_each($1) WHERE true
 ON CONFLICT (artifact_id, gateway_id) DO UPDATE SET desired = excluded.desired,
     deployment_id = excluded.deployment_id, performed_at = excluded.performed_at, event_id = excluded.event_id,
     held = excluded.held, doubt = excluded.doubt, tries = excluded.tries, keys_through = excluded.keys_through,
@@ -48,21 +55,34 @@ ON CONFLICT (artifact_id, gateway_id) DO UPDATE SET desired = excluded.desired,
 -- name: delete_placement
 DELETE FROM gatecast_placements WHERE artifact_id = $1 AND gateway_id = $2
 
--- name: last_revision
-SELECT max(revision) AS revision FROM gatecast_deployments WHERE artifact_id = $1 AND gateway_id = $2
+-- name: revisions_on_gateways
+-- The newest revision of each of these artifacts on each of these gateways.
+SELECT p.artifact_id, p.gateway_id, p.kind, p.desired, p.deployment_id, p.performed_at, p.event_id, p.held, p.doubt,
+       p.tries, p.keys_through, p.fetched, d.revision, d.content_id, d.state
+FROM gatecast_placements AS p JOIN gatecast_deployments AS d ON d.id = p.deployment_id
+WHERE p.gateway_id IN (SELECT key FROM json_each($1)) AND p.artifact_id IN (SELECT key FROM json_each($2))
+ORDER BY p.gateway_id, p.artifact_id
 
 -- name: supersede
 UPDATE gatecast_deployments SET state = 'SUPERSEDED', updated_at = now()
-WHERE artifact_id = $1 AND gateway_id = $2 AND state <> 'SUPERSEDED'
+WHERE state <> 'SUPERSEDED' AND (artifact_id, gateway_id) IN (
+    SELECT json_extract_path_text(value, 'artifact_id'), json_extract_path_text(value, 'gateway_id')
+    FROM json_each($1))
 
--- name: insert_deployment
+-- name: insert_deployments
 INSERT INTO gatecast_deployments (id, artifact_id, gateway_id, revision, content_id, state, reason, performed_at,
                                   created_at, updated_at)
-VALUES ($1, $2, $3, $4, $5, 'PENDING', '', $6, now(), now())
+SELECT json_extract_path_text(value, 'id'), json_extract_path_text(value, 'artifact_id'),
+       json_extract_path_text(value, 'gateway_id'), CAST(json_extract_path_text(value, 'revision') AS bigint),
+       json_extract_path_text(value, 'content_id'), 'PENDING', '',
+       CAST(json_extract_path_text(value, 'performed_at') AS bigint), now(), now()
+FROM json_each($1)
 
--- name: begin_deployment
--- An event for this deployment goes out: it waits for its acknowledgement.
-UPDATE gatecast_deployments SET state = $2, reason = '', performed_at = $3, updated_at = now() WHERE id = $1
+-- name: begin_deployments
+-- An event for each of these goes out: it waits for its acknowledgement.
+UPDATE gatecast_deployments SET state = json_extract_path_text(b.value, 'state'), reason = '',
+    performed_at = CAST(json_extract_path_text(b.value, 'performed_at') AS bigint), updated_at = now()
+FROM json_each($1) AS b WHERE gatecast_deployments.id = json_extract_path_text(b.value, 'id')
 
 -- name: store_state
 UPDATE gatecast_deployments SET state = $2, reason = $3, updated_at = now() WHERE id = $1
@@ -161,11 +181,14 @@ SELECT DISTINCT p.artifact_id FROM gatecast_placements AS p JOIN gatecast_api_ke
 WHERE p.gateway_id = $1 AND p.kind <> 'Mcp' AND p.desired <> 'DELETED' AND k.updated_at >= $2
 
 -- name: raise_keys
--- The version of every active key of an artifact is at least $2.
-UPDATE gatecast_api_keys SET updated_at = $2 WHERE artifact_id = $1 AND revoked_at IS NULL AND updated_at < $2
+-- The version of every active key of these artifacts is at least $2.
+UPDATE gatecast_api_keys SET updated_at = $2
+WHERE artifact_id IN (SELECT key FROM json_each($1)) AND revoked_at IS NULL AND updated_at < $2
 
--- name: lock_artifact_of_gateway
-UPDATE gatecast_artifacts SET version = version WHERE id = $1
+-- name: lock_any_artifacts
+-- In the order of changes: providers before the proxies that need them.
+SELECT id FROM gatecast_artifacts WHERE id IN (SELECT key FROM json_each($1))
+ORDER BY CASE WHEN kind = 'LlmProvider' THEN 0 ELSE 1 END, id FOR NO KEY UPDATE
 
 -- name: artifacts_of_gateway
 SELECT artifact_id FROM gatecast_placements WHERE gateway_id = $1 AND desired <> 'DELETED' ORDER BY artifact_id
@@ -174,11 +197,9 @@ SELECT artifact_id FROM gatecast_placements WHERE gateway_id = $1 AND desired <>
 SELECT id, artifact_id, name, mask, sha256, expires_at, created_at, updated_at, revoked_at
 FROM gatecast_api_keys WHERE artifact_id = $1 ORDER BY name, created_at, id
 
--- name: keys_of_gateway
--- The same for everything that a gateway was told of.
-SELECT k.id, k.artifact_id, k.name, k.mask, k.sha256, k.expires_at, k.created_at, k.updated_at, k.revoked_at
-FROM gatecast_placements AS p JOIN gatecast_api_keys AS k ON k.artifact_id = p.artifact_id
-WHERE p.gateway_id = $1 ORDER BY k.name, k.created_at, k.id
+-- name: keys_of_artifacts
+SELECT id, artifact_id, name, mask, sha256, expires_at, created_at, updated_at, revoked_at
+FROM gatecast_api_keys WHERE artifact_id IN (SELECT key FROM json_each($1)) ORDER BY name, created_at, id
 
 -- name: last_key_version
 SELECT max(updated_at) AS version FROM gatecast_api_keys WHERE artifact_id = $1
@@ -211,13 +232,17 @@ DELETE FROM gatecast_api_keys WHERE artifact_id = $1 AND revoked_at IS NOT NULL 
     SELECT id FROM gatecast_api_keys WHERE artifact_id = $1 AND revoked_at IS NOT NULL
     ORDER BY revoked_at DESC, id LIMIT $2)
 
--- name: manifest_of
-SELECT manifest FROM gatecast_gateways WHERE id = $1
+-- name: manifests
+-- What gateways have said of themselves. Most of them say the same, which is read once: `alike` is who says it.
+SELECT id, alike, CASE WHEN id = alike THEN manifest END AS manifest FROM (
+    SELECT id, manifest, min(id) OVER (PARTITION BY sha256(convert_to(manifest, 'UTF8'))) AS alike
+    FROM gatecast_gateways WHERE id IN (SELECT key FROM json_each($1))) AS said
+ORDER BY id
 
 -- name: imported_handle
--- One that is undeployed may be deleted: gateways announce both in the same words (gateway-protocol.md 3.7).
-SELECT id FROM gatecast_imported_artifacts
-WHERE gateway_id = $1 AND kind = $2 AND handle = $3 AND status = 'deployed' LIMIT 1
+-- Who shows it. One that is undeployed may be deleted: gateways announce both in the same words (gateway-protocol.md 3.7).
+SELECT DISTINCT gateway_id FROM gatecast_imported_artifacts
+WHERE gateway_id IN (SELECT key FROM json_each($1)) AND kind = $2 AND handle = $3 AND status = 'deployed'
 
 -- name: imported_ids
 SELECT id, local_id FROM gatecast_imported_artifacts WHERE gateway_id = $1

@@ -22,20 +22,19 @@ from gatecast.controlplane.placements import (
     Desired,
     Known,
     Placement,
-    find_placement,
+    Revision,
     known_of,
 )
 from gatecast.controlplane.reconcile import Doubt, KeyVerb, difference, wanted
 from gatecast.events import Action, Event
-from gatecast.storage.contract import Transaction
+from gatecast.storage.rows import as_keys
 
 _KEY_EVENTS = {KeyVerb.CREATED: key_created, KeyVerb.UPDATED: key_updated, KeyVerb.REVOKED: key_revoked}
 
 
-async def deploy(change: Change, artifact: Deployable, gateway_id: str, content_id: str) -> str:
-    """Let a gateway run this content as a new revision; return the deployment's id."""
-    before = await find_placement(change, artifact.artifact_id, gateway_id)
-    revision = await _next_revision(change, artifact.artifact_id, gateway_id)
+def deploy(change: Change, artifact: Deployable, gateway_id: str, last: Revision | None) -> str:
+    """Let a gateway run an artifact as a new revision; return the deployment's id."""
+    before = last.placement if last else None
     placement = Placement(
         artifact_id=artifact.artifact_id,
         gateway_id=gateway_id,
@@ -47,31 +46,37 @@ async def deploy(change: Change, artifact: Deployable, gateway_id: str, content_
         held=before.held if before else "",
         doubt=Doubt.NEW,
     )
-    ids = (artifact.artifact_id, gateway_id)
-    await change.transaction.execute(PLACEMENTS["supersede"], *ids)
-    await change.transaction.execute(
-        PLACEMENTS["insert_deployment"], placement.deployment_id, *ids, revision, content_id, placement.performed_at
-    )
-    keys = {artifact.artifact_id: artifact.keys}
-    await publish(change, artifact.organization, [wanted(before, placement)], keys)
+    ids = {"artifact_id": artifact.artifact_id, "gateway_id": gateway_id}
+    if last:
+        change.store(PLACEMENTS["supersede"], ids, key=(artifact.artifact_id, gateway_id))
+    deployment = {
+        "id": placement.deployment_id,
+        **ids,
+        "revision": last.number + 1 if last else 1,
+        "content_id": artifact.content_id,
+        "performed_at": placement.performed_at,
+    }
+    change.store(PLACEMENTS["insert_deployments"], deployment, key=placement.deployment_id)
+    publish(change, artifact.organization, [wanted(before, placement)], {artifact.artifact_id: artifact.keys})
     return placement.deployment_id
 
 
-async def undeploy(change: Change, placement: Placement, organization: str) -> None:
-    """Let a gateway stop running an artifact; it keeps it."""
+def undeploy(change: Change, placement: Placement, organization: str) -> None:
+    """Let a gateway stop running an artifact; it keeps it, and its keys are as they were told."""
     changed = replace(placement, desired=Desired.UNDEPLOYED, doubt=Doubt.CHANGED)
-    await publish(change, organization, [wanted(placement, changed)])
+    publish(change, organization, [wanted(placement, changed)], {})
 
 
-async def delete(change: Change, placement: Placement, organization: str) -> None:
+def delete(change: Change, placement: Placement, organization: str) -> None:
     """Let a gateway forget an artifact; the placement stays until the gateway has confirmed that."""
     changed = replace(placement, desired=Desired.DELETED, held="", doubt=Doubt.CHANGED)
-    await publish(change, organization, [wanted(placement, changed)], {})
+    publish(change, organization, [wanted(placement, changed)], {})
 
 
-async def run_again(change: Change, placement: Placement, organization: str) -> None:
+def run_again(change: Change, placement: Placement, organization: str, keys: Sequence[ApiKey]) -> None:
     """Let a gateway apply once more what it has: what it is made from has changed."""
-    await publish(change, organization, [replace(placement, doubt=Doubt.CHANGED)])
+    changed = replace(placement, doubt=Doubt.CHANGED)
+    publish(change, organization, [wanted(placement, changed)], {placement.artifact_id: keys})
 
 
 async def known_on(change: Change, gateway_id: str) -> list[Known]:
@@ -79,65 +84,53 @@ async def known_on(change: Change, gateway_id: str) -> list[Known]:
     return [known_of(row) for row in await change.transaction.fetch(PLACEMENTS["known_of_gateway"], gateway_id)]
 
 
-async def publish(
+def publish(
     change: Change,
     organization: str,
     placements: Iterable[Placement],
-    keys: Mapping[str, Sequence[ApiKey]] | None = None,
+    keys: Mapping[str, Sequence[ApiKey]],
     *,
     after: int = 0,
 ) -> list[Placement]:
     """Publish what gateways lack of these placements, store what is known then, and return those that lacked something.
 
-    `keys` are those of each artifact, looked up where they are not given. Instants are later than `after`.
+    `keys` are those of each artifact, revoked ones included. Instants are later than `after`.
     """
-    placements = list(placements)
-    if keys is None:
-        keys = await _keys(change, placements)
     published = []
     for step in difference(placements, keys, milliseconds()):
-        placement = await _say(change, step.placement, organization, after) if step.says else step.placement
+        placement = _say(change, step.placement, organization, after) if step.says else step.placement
         change.events += [_KEY_EVENTS[each.verb](each.key, placement.gateway_id) for each in step.keys]
-        await store(change.transaction, placement)
+        store(change, placement)
         published.append(placement)
     return published
 
 
-async def store(transaction: Transaction, placement: Placement) -> None:
-    """Store what is known of a placement."""
-    names = [name for name in Placement.__slots__ if name not in ("artifact_id", "gateway_id")]
-    values = [getattr(placement, name) for name in names]
-    await transaction.execute(PLACEMENTS["store_placement"], placement.artifact_id, placement.gateway_id, *values)
-
-
-async def _keys(change: Change, placements: Sequence[Placement]) -> dict[str, list[ApiKey]]:
-    """The keys of these artifacts, revoked ones included, by artifact."""
+async def keys_of_placements(change: Change, placements: Iterable[Placement]) -> dict[str, list[ApiKey]]:
+    """The keys of their artifacts, revoked ones included, by artifact."""
     keys: dict[str, list[ApiKey]] = {each.artifact_id: [] for each in placements}
-    gateways = {each.gateway_id for each in placements}
-    if len(keys) > 1 and len(gateways) == 1:
-        rows = await change.transaction.fetch(PLACEMENTS["keys_of_gateway"], gateways.pop())
-    else:
-        rows = [row for each in keys for row in await change.transaction.fetch(PLACEMENTS["keys"], each)]
-    for row in rows:
-        if row["artifact_id"] in keys:
-            keys[row["artifact_id"]].append(ApiKey.of(row))
+    for row in await change.transaction.fetch(PLACEMENTS["keys_of_artifacts"], as_keys(keys)) if keys else ():
+        keys[row["artifact_id"]].append(ApiKey.of(row))
     return keys
 
 
-async def _next_revision(change: Change, artifact_id: str, gateway_id: str) -> int:
-    row = await change.transaction.fetch_one(PLACEMENTS["last_revision"], artifact_id, gateway_id)
-    return 1 + (row["revision"] or 0 if row else 0)
+def store(change: Change, placement: Placement) -> None:
+    """Store what is known of a placement, with the change."""
+    key = (placement.artifact_id, placement.gateway_id)
+    change.store(PLACEMENTS["store_placements"], row_of(placement), key=key)
 
 
-async def _say(change: Change, placement: Placement, organization: str, after: int) -> Placement:
+def row_of(placement: Placement) -> dict[str, object]:
+    """As it is stored."""
+    return {name: getattr(placement, name) for name in Placement.__slots__}
+
+
+def _say(change: Change, placement: Placement, organization: str, after: int) -> Placement:
     """Publish the desired state of one artifact, as a new event that is newer than everything before."""
     if placement.desired is not Desired.DELETED and placement.doubt != Doubt.NEW:
         placement = replace(placement, performed_at=later_than(max(placement.performed_at, after)))
-        deployed = placement.desired is Desired.DEPLOYED
-        state = DeploymentState.PENDING if deployed else DeploymentState.UNDEPLOYING
-        await change.transaction.execute(
-            PLACEMENTS["begin_deployment"], placement.deployment_id, state, placement.performed_at
-        )
+        state = DeploymentState.PENDING if placement.desired is Desired.DEPLOYED else DeploymentState.UNDEPLOYING
+        deployment = {"id": placement.deployment_id, "state": state, "performed_at": placement.performed_at}
+        change.store(PLACEMENTS["begin_deployments"], deployment, key=placement.deployment_id)
     event = _event(placement, organization)
     change.events.append(event)
     return replace(placement, event_id=str(event.event_id), doubt="", fetched=UNKNOWN)

@@ -47,8 +47,17 @@ UPDATE gatecast_gateways SET manifest = $2 WHERE id = $1
 -- An update is the lock that every database knows: whoever comes second waits, and then sees what the first one did.
 UPDATE gatecast_gateways SET version = version WHERE organization = $1 AND id = $2
 
+-- name: lock_gateways
+-- In one order, so that no two changes wait for each other; whoever comes second sees what the first one did.
+SELECT id FROM gatecast_gateways WHERE organization = $1 AND id IN (SELECT key FROM json_each($2))
+ORDER BY id FOR NO KEY UPDATE
+
+-- name: lock_to_count
+SELECT id FROM gatecast_gateways WHERE id IN (SELECT key FROM json_each($1)) ORDER BY id FOR NO KEY UPDATE
+
 -- name: count_own_events
-UPDATE gatecast_gateways SET own_events = own_events + $2 WHERE id = $1
+UPDATE gatecast_gateways SET own_events = own_events + CAST(json_extract_path_text(c.value, 'count') AS bigint)
+FROM json_each($1) AS c WHERE gatecast_gateways.id = c.key
 
 -- name: own_events
 SELECT own_events FROM gatecast_gateways WHERE id = $1
@@ -82,17 +91,17 @@ WHERE t.digest = $1 AND t.revoked_at IS NULL
 UPDATE gatecast_gateway_tokens SET last_used_at = now() WHERE id = $1 AND revoked_at IS NULL
 
 -- name: insert_admin_token
-INSERT INTO gatecast_admin_tokens (id, organization, digest, created_at) VALUES ($1, $2, $3, now())
+INSERT INTO gatecast_admin_tokens (id, organization, digest, role, created_at) VALUES ($1, $2, $3, $4, now())
 ON CONFLICT DO NOTHING
 
 -- name: admin_tokens
 SELECT id FROM gatecast_admin_tokens LIMIT 1
 
--- name: admin_organization
-SELECT id, organization, digest FROM gatecast_admin_tokens WHERE digest = $1
+-- name: admin_token
+SELECT id, organization, digest, role FROM gatecast_admin_tokens WHERE digest = $1
 
 -- name: all_admin_tokens
-SELECT id, organization, created_at FROM gatecast_admin_tokens ORDER BY created_at, id
+SELECT id, organization, role, created_at FROM gatecast_admin_tokens ORDER BY created_at, id
 
 -- name: delete_admin_token
 DELETE FROM gatecast_admin_tokens WHERE id = $1

@@ -14,6 +14,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from gatecast.controlplane.admin_tokens import AdminTokens
+from gatecast.controlplane.audit import AuditLog
 from gatecast.controlplane.gateway_tokens import GatewayTokens
 from gatecast.controlplane.gateways import Gateways
 from gatecast.controlplane.resources import Resources, open_resources
@@ -21,6 +22,7 @@ from gatecast.controlplane.sealing import sealer_for
 from gatecast.errors import GatecastError, SettingInvalid, StorageError
 from gatecast.hub import EventHub
 from gatecast.server.admin_api import AdminContext, create_admin_app
+from gatecast.server.admin_api.fleet import Fleets
 from gatecast.server.admission import Admission
 from gatecast.server.api_server import ApiServer
 from gatecast.server.connections import Places
@@ -34,6 +36,7 @@ from gatecast.server.listener import Listener
 from gatecast.server.oidc import OidcIssuer
 from gatecast.server.tls import LOOK_INTERVAL, GatewayTls
 from gatecast.settings import Settings, variable
+from gatecast.storage.database_url import parse
 from gatecast.telemetry import get_logger, metrics
 from gatecast.wakeup.background import reason_of_end
 
@@ -46,13 +49,16 @@ _PING_TIME_LIMIT = 2.0
 #: The last acknowledgements may take this long to be stored, in seconds; what is lost is published once more.
 _FLUSH_TIME_LIMIT = 2.0
 
+#: How often old entries of the audit log are looked for, in seconds.
+_AUDIT_RETENTION_INTERVAL = 3600.0
+
 _logger = get_logger("pod")
 
 
 def local_key_file(database: str) -> Path | None:
     """Where this pod keeps the key to what it encrypts: beside a database on this machine, else nowhere."""
-    scheme, _, path = database.partition(":///")
-    return Path(f"{path}.key") if scheme in ("sqlite", "postgresql+embedded") else None
+    path = parse(database).path
+    return None if path is None else Path(f"{path}.key")
 
 
 class Pod:
@@ -97,6 +103,7 @@ class Pod:
             pod.first_admin_token = await pod.admin_tokens.prepare(settings.admin_token)
             await stack.enter_async_context(pod._storing_acknowledgements())
             await stack.enter_async_context(pod._running(pod.tls.follow(LOOK_INTERVAL), name="certificate"))
+            await stack.enter_async_context(pod._removing_old_audit_entries())
             await stack.enter_async_context(pod._gateway_listener(gateway_socket))
             await stack.enter_async_context(pod._api_listener(api_socket))
             try:
@@ -145,6 +152,18 @@ class Pod:
             task.cancel()
             await asyncio.wait([task])
 
+    @asynccontextmanager
+    async def _removing_old_audit_entries(self) -> AsyncIterator[None]:
+        """Keep the audit log as long as it says, and no longer."""
+        removing = asyncio.create_task(_remove_old_entries(AuditLog(self.hub.storage.database)), name="audit-retention")
+        removing.add_done_callback(self._note_end)
+        try:
+            yield
+        finally:
+            removing.remove_done_callback(self._note_end)
+            removing.cancel()
+            await asyncio.wait({removing})
+
     def _note_end(self, task: asyncio.Task[None]) -> None:
         """A part that should run on has ended: the pod stops, and says why."""
         failure = reason_of_end(task)
@@ -182,11 +201,16 @@ class Pod:
             gateways=self.gateways,
             tokens=self.gateway_tokens,
             admin_tokens=self.admin_tokens,
+            fleets=Fleets(self.hub, self.gateways),
+            audit=AuditLog(self.hub.storage.database),
             resources=self.resources,
             cookies=SessionCookies(sealer_for(self.settings.secret_key, local_key_file(self.settings.database))),
             problems=self.problems,
             oidc=OidcIssuer.configured(
-                self.settings.oidc_issuer, self.settings.oidc_audience, self.settings.oidc_organization_claim
+                self.settings.oidc_issuer,
+                self.settings.oidc_audience,
+                self.settings.oidc_organization_claim,
+                self.settings.oidc_role_claim,
             ),
         )
         server = ApiServer(_api_app(context), drain_time=self.settings.drain_time)
@@ -244,6 +268,16 @@ class Pod:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.hurried.wait()
+
+
+async def _remove_old_entries(audit: AuditLog) -> None:
+    while True:
+        try:
+            while await audit.clean_up():
+                pass
+        except StorageError as error:
+            _logger.warning("audit-retention-put-off", error=str(error))
+        await asyncio.sleep(_AUDIT_RETENTION_INTERVAL)
 
 
 def _api_app(context: AdminContext) -> FastAPI:

@@ -16,11 +16,11 @@ from gatecast.controlplane.placements import (
     Deployment,
     DeploymentState,
     Desired,
-    delete,
     deployment_of,
     find_placement,
     placements_of,
 )
+from gatecast.controlplane.placing import delete
 from gatecast.controlplane.rollouts import Rollouts, check_unneeded, keys_of
 from gatecast.errors import Conflict, InvalidValue, NotFound, StaleWrite
 from gatecast.hub import EventHub
@@ -241,7 +241,7 @@ class Artifacts:
             for placement in placements:
                 # A gateway keeps the keys of some kinds of artifacts when it deletes them.
                 change.events += [key_revoked(key, placement.gateway_id) for key in keys]
-                delete(change, placement)
+                delete(change, placement, organization)
             await change.transaction.execute(ARTIFACTS["delete_artifact"], artifact_id)
         return change.receipts
 

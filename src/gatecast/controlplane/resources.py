@@ -45,7 +45,7 @@ class Resources:
     def on(cls, hub: EventHub, sealer: Sealer) -> Self:
         """The resources in the hub's database."""
         store = ArtifactStore(sealer)
-        artifacts = Artifacts(hub, store)
+        artifacts, desired_state = Artifacts(hub, store), DesiredState(hub)
         return cls(
             artifacts=artifacts,
             keys=ApiKeys(hub, store, artifacts),
@@ -53,9 +53,9 @@ class Resources:
             imports=Imports(hub, sealer),
             subscriptions=Subscriptions(hub, sealer),
             files=GatewayFiles(hub, sealer),
-            desired_state=DesiredState(hub),
+            desired_state=desired_state,
             losses=Losses(hub),
-            acknowledgements=Acknowledgements(hub),
+            acknowledgements=Acknowledgements(hub, desired_state),
             synchronizations=Synchronizations(hub.storage.database),
         )
 

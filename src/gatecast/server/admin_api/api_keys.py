@@ -25,6 +25,9 @@ _WAITED: dict[int | str, dict[str, Any]] = {
     202: {"model": IssuedApiKey, "description": NOT_EVERYWHERE[202]["description"]}
 }
 
+#: What a request without a body asks for.
+_AS_BEFORE = RotatedApiKey(expires_at=None)
+
 
 def key_router(family: Family) -> APIRouter:
     """The routes of the keys of one kind of artifact."""
@@ -68,11 +71,10 @@ def key_router(family: Family) -> APIRouter:
         organization: Organization,
         patience: ForEveryGateway,
         response: Response,
-        body: RotatedApiKey | None = None,
+        body: RotatedApiKey = _AS_BEFORE,
     ) -> IssuedApiKey:
         """Give a key a new value, which is shown now and never again; the old one ends."""
-        expires_at = None if body is None else body.expires_at
-        issued = await context.resources.keys.rotate(organization, family, artifact_id, name, expires_at)
+        issued = await context.resources.keys.rotate(organization, family, artifact_id, name, body.expires_at)
         return await _issued(issued, patience, response)
 
     @router.delete(

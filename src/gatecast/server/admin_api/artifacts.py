@@ -340,8 +340,9 @@ async def _shown(
 ) -> JSONResponse:
     artifact = await context.resources.artifacts.get(organization, family, artifact_id)
     running = await context.resources.artifacts.running(artifact_id)
+    clashes = await context.resources.artifacts.clashes(artifact_id)
     answer = JSONResponse(
-        artifact_view(artifact, running), status_code=status, headers={"ETag": etag_of(artifact.version)}
+        artifact_view(artifact, running, clashes), status_code=status, headers={"ETag": etag_of(artifact.version)}
     )
     if status == HTTPStatus.CREATED:
         located(answer, family.collection, artifact_id)
@@ -349,8 +350,8 @@ async def _shown(
 
 
 def _listed(view: dict[str, Any]) -> dict[str, Any]:
-    """Older releases stored the description of an API inside the document."""
-    return {name: value for name, value in view.items() if name != "openapi"}
+    """Without what may be large, or takes long to find."""
+    return {name: value for name, value in view.items() if name not in ("openapi", "clashes")}
 
 
 def _cursor(after: str) -> tuple[int, str]:

@@ -51,7 +51,7 @@ ON CONFLICT DO NOTHING RETURNING gateway_id
 SELECT gatecast.forget_gateway_v1($1) AS forgotten
 
 -- name: hint_everything
-SELECT pg_notify('gatecast', '*')
+SELECT pg_notify('gatecast', '*') WHERE current_setting('gatecast.hints', true) IS DISTINCT FROM 'off'
 
 -- name: hint_gateways
 -- $1 is a list of ids, in JSON.

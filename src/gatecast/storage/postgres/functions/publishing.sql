@@ -10,12 +10,16 @@
 -- Both raise `synchronous_commit` to `on` where a role or database has it lower: a receipt means that it is on disk (P1).
 -- They set it for the transaction, because a SET clause ends with its function, before the commit.
 
--- Wakes the pods: one notification for one statement, at commit. `*` when the names do not fit (8,000 bytes).
-CREATE OR REPLACE FUNCTION gatecast.hint_v1(gateway_ids text[]) RETURNS void LANGUAGE plpgsql AS $$
+-- Wakes the pods: one notification for one statement, at commit. `*` when the names do not fit (8,000 bytes). Not where
+-- the caller has said `SET LOCAL gatecast.hints = off`, as one must who prepares the transaction: PREPARE TRANSACTION
+-- refuses those that notified.
+CREATE OR REPLACE FUNCTION gatecast.hint_v1(gateway_ids text[]) RETURNS void LANGUAGE plpgsql SET jit = off AS $$
 DECLARE
     names text := to_json(gateway_ids)::text;
 BEGIN
-    PERFORM pg_notify('gatecast', CASE WHEN octet_length(names) < 7900 THEN names ELSE '*' END);
+    IF current_setting('gatecast.hints', true) IS DISTINCT FROM 'off' THEN
+        PERFORM pg_notify('gatecast', CASE WHEN octet_length(names) < 7900 THEN names ELSE '*' END);
+    END IF;
 END $$;
 
 -- Append one event. Status: stored, duplicate, unknown (no such gateway), busy (its log is held and wait is false).
@@ -23,7 +27,7 @@ CREATE OR REPLACE FUNCTION gatecast.append_event_v1(
     p_gateway_id text, p_event_id uuid, p_type text, p_action text, p_entity_type text, p_entity_id text,
     p_payload text, p_originated_at timestamptz, p_trace_parent text, p_wait boolean, p_hint boolean,
     OUT status text, OUT epoch uuid, OUT "offset" bigint
-) LANGUAGE plpgsql AS $$
+) LANGUAGE plpgsql SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     log bigint;
@@ -83,7 +87,7 @@ LANGUAGE plpgsql
 -- Planning anew for each call costs more than a batch of eight; every access below is by key, whatever the sizes are.
 SET plan_cache_mode = force_generic_plan
 -- A plan made while a log was small would scan it, and be kept when it has grown.
-SET enable_seqscan = off AS $$
+SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     held text[];
@@ -161,7 +165,7 @@ END $$;
 CREATE OR REPLACE FUNCTION gatecast.publish(
     gateway_id text, type text, action text, entity_type text, entity_id text, data json DEFAULT '{}',
     event_id uuid DEFAULT gen_random_uuid(), originated_at timestamptz DEFAULT clock_timestamp()
-) RETURNS bigint LANGUAGE plpgsql AS $$
+) RETURNS bigint LANGUAGE plpgsql SET jit = off AS $$
 DECLARE
     known_id constant text := gatecast.clean_identifier_v1('gateway_id', publish.gateway_id);
     appended record;

@@ -91,13 +91,25 @@ class Artifacts:
         Raises:
             NotFound: there is none of this kind in this organization.
         """
-        rows = await self._database.fetch(ARTIFACTS["artifact"], organization, family.kind, artifact_id)
+        rows = await self._database.fetch(ARTIFACTS["whole_artifact"], organization, family.kind, artifact_id)
         if not rows:
             raise NotFound(family.noun, artifact_id)
         return self._store.artifact_of(rows[0])
 
+    async def check_exists(self, organization: str, family: Family, artifact_id: str) -> None:
+        """See to it that there is such an artifact.
+
+        Raises:
+            NotFound: there is none of this kind in this organization.
+        """
+        if not await self._database.fetch(ARTIFACTS["exists"], organization, family.kind, artifact_id):
+            raise NotFound(family.noun, artifact_id)
+
     async def page(self, organization: str, family: Family, *, after: str, limit: int) -> list[StoredArtifact]:
-        """At most `limit` artifacts whose handles come behind `after`, in the order of handles."""
+        """At most `limit` artifacts whose handles come behind `after`, in the order of handles.
+
+        Without the descriptions of their APIs, which may be large.
+        """
         rows = await self._database.fetch(ARTIFACTS["artifacts"], organization, family.kind, after, limit)
         return [self._store.artifact_of(row) for row in rows]
 
@@ -173,17 +185,17 @@ class Artifacts:
         async with begin_change(self._hub) as change:
             # Documents change under this lock only, so what is read here stays true.
             await change.lock_names(organization)
-            current = await self._store.find(change.transaction, organization, family, artifact_id)
+            current = await self._store.find(change.transaction, organization, family, artifact_id, whole=True)
             _check_version(current, edit.version)
             wanted = await _placed(change, organization, edit.document(current.document), artifact_id)
             await self._store.lock_providers(change, organization, current.document, wanted)
-            artifact = await self._store.lock(change, organization, family, artifact_id)
-            if wanted == artifact.document:
-                await self._rerun(change, artifact, edit, everywhere=False)
-                return artifact
+            await self._store.lock(change, organization, family, artifact_id)
+            if wanted == current.document:
+                await self._rerun(change, current, edit, everywhere=False)
+                return current
             await _check_name(change, organization, family, wanted, artifact_id)
-            await check_known_template(change.transaction, organization, wanted, artifact.document)
-            changed = await self._store.update(change, artifact, wanted)
+            await check_known_template(change.transaction, organization, wanted, current.document)
+            changed = await self._store.update(change, current, wanted)
             await self._rerun(change, changed, edit, everywhere=True)
         return changed
 
@@ -285,7 +297,7 @@ class Artifacts:
         Raises:
             NotFound: there is no such artifact.
         """
-        await self.get(organization, family, artifact_id)
+        await self.check_exists(organization, family, artifact_id)
         rows = await self._database.fetch(PLACEMENTS["deployments"], artifact_id, *after, limit)
         return [deployment_of(row) for row in rows]
 
@@ -295,7 +307,7 @@ class Artifacts:
         Raises:
             NotFound: there is no such artifact, or deployment.
         """
-        await self.get(organization, family, artifact_id)
+        await self.check_exists(organization, family, artifact_id)
         rows = await self._database.fetch(PLACEMENTS["deployment"], artifact_id, deployment_id)
         if not rows:
             raise NotFound("deployment", deployment_id)
@@ -308,7 +320,7 @@ class Artifacts:
             NotFound: there is no such artifact, or deployment.
             SecretKeyMissing: this pod cannot decrypt it.
         """
-        await self.get(organization, family, artifact_id)
+        await self.check_exists(organization, family, artifact_id)
         for row in await self._database.fetch(PLACEMENTS["content_of_deployment"], artifact_id, deployment_id):
             return self._store.content_of(row)
         raise NotFound("deployment", deployment_id)

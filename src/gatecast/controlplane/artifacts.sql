@@ -9,6 +9,24 @@ SELECT a.id, a.organization, a.kind, a.handle, a.content_id, a.version, a.create
 FROM gatecast_artifacts AS a JOIN gatecast_contents AS c ON c.id = a.content_id
 WHERE a.organization = $1 AND a.kind = $2 AND a.id = $3
 
+-- name: exists
+SELECT id FROM gatecast_artifacts WHERE organization = $1 AND kind = $2 AND id = $3
+
+-- name: whole_artifact
+-- The same with the description of its API.
+SELECT a.id, a.organization, a.kind, a.handle, a.content_id, a.version, a.created_at, a.updated_at,
+       c.document, c.credentials, o.id AS openapi_id, o.document AS openapi
+FROM gatecast_artifacts AS a JOIN gatecast_contents AS c ON c.id = a.content_id
+LEFT JOIN gatecast_openapi AS o ON o.id = c.openapi_id
+WHERE a.organization = $1 AND a.kind = $2 AND a.id = $3
+
+-- name: insert_openapi
+INSERT INTO gatecast_openapi (id, artifact_id, document) VALUES ($1, $2, $3)
+
+-- name: forget_openapi
+DELETE FROM gatecast_openapi WHERE artifact_id = $1 AND id NOT IN (
+    SELECT c.openapi_id FROM gatecast_contents AS c WHERE c.artifact_id = $1 AND c.openapi_id IS NOT NULL)
+
 -- name: artifacts_by_id
 SELECT a.id, a.organization, a.kind, a.handle, a.content_id, a.version, a.created_at, a.updated_at,
        c.document, c.credentials
@@ -137,8 +155,9 @@ INSERT INTO gatecast_content_needs (content_id, provider_id) SELECT $1, key FROM
 INSERT INTO gatecast_secrets (handle, artifact_id, value, created_at) VALUES ($1, $2, $3, now())
 
 -- name: insert_content
-INSERT INTO gatecast_contents (id, artifact_id, name, artifact_version, document, credentials, content, routed)
-VALUES ($1, $2, $3, $4, $5, $6, $7, 1)
+INSERT INTO gatecast_contents (id, artifact_id, name, artifact_version, document, credentials, content,
+                               openapi_id, routed)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1)
 
 -- name: insert_content_secrets
 INSERT INTO gatecast_content_secrets (content_id, handle) SELECT $1, key FROM json_each($2)

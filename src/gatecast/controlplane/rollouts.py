@@ -174,6 +174,7 @@ async def _forget_unused(change: Change, artifact_id: str) -> None:
     await change.transaction.execute(ARTIFACTS["forget_deployments"], artifact_id, MAX_REVISIONS)
     await change.transaction.execute(ARTIFACTS["forget_contents"], artifact_id)
     await change.transaction.execute(ARTIFACTS["forget_secrets"], artifact_id)
+    await change.transaction.execute(ARTIFACTS["forget_openapi"], artifact_id)
 
 
 async def keys_of(change: Change, artifact_id: str) -> list[ApiKey]:

@@ -22,6 +22,7 @@ from gatecast.controlplane.sealing import sealer_for
 from gatecast.errors import GatecastError, SettingInvalid, StorageError
 from gatecast.hub import EventHub
 from gatecast.server.admin_api import AdminContext, create_admin_app
+from gatecast.server.admin_api.fleet import Fleets
 from gatecast.server.admission import Admission
 from gatecast.server.api_server import ApiServer
 from gatecast.server.connections import Places
@@ -200,6 +201,7 @@ class Pod:
             gateways=self.gateways,
             tokens=self.gateway_tokens,
             admin_tokens=self.admin_tokens,
+            fleets=Fleets(self.hub, self.gateways),
             audit=AuditLog(self.hub.storage.database),
             resources=self.resources,
             cookies=SessionCookies(sealer_for(self.settings.secret_key, local_key_file(self.settings.database))),

@@ -319,6 +319,19 @@ class LiveConnection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LivePod:
+    """A pod whose lease has not expired."""
+
+    pod_id: str
+    #: Seconds until its lease expires, unless it is renewed; by the database's clock.
+    lease_seconds: float
+    #: The release that it runs; empty: one that does not say so.
+    version: str
+    #: When it began; None: it did not say so.
+    started_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayStatus:
     """Everything that storage knows of one gateway's delivery."""
 
@@ -398,6 +411,15 @@ class Presence(Protocol):
         are dismissed: perhaps they belong to the same gateway, which was sent again what they had confirmed, and needs
         what came behind it again, too.
         """
+
+    async def describe_pod(self, pod_id: str, version: str) -> None:
+        """Note which release a pod runs; it began now. A pod without a lease is not there to be described."""
+
+    async def pods(self) -> list[LivePod]:
+        """The pods whose leases have not expired, by id."""
+
+    async def dismiss_connection(self, gateway_id: str, connection_id: str) -> bool:
+        """Ask its pod to close one connection, which may come back; False when the gateway has none of this id."""
 
     async def dismissals(self, pod_id: str) -> dict[str, Dismissal]:
         """This pod's connections that must be closed, by connection id, with the reason."""
@@ -513,6 +535,9 @@ class Parking(Protocol):
 
     async def parked(self, gateway_id: str, *, after: int, limit: int) -> list[ParkedEntity]:
         """At most `limit` entities whose rejected events lie behind `after`, by offset."""
+
+    async def gateways_with_parked(self, gateway_ids: Sequence[str]) -> frozenset[str]:
+        """Those of these gateways that have rejected something that waits for a decision. One statement."""
 
     async def resolve(self, gateway_id: str, replica: str, entity: Entity, *, retry: bool) -> bool:
         """Decide: try what was rejected again, or leave it out; what is held comes either way.

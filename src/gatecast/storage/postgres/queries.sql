@@ -156,3 +156,13 @@ WHERE n.kind IN ('parked', 'held') AND n."offset" <= n.trimmed_through HAVING co
 SELECT $1 AS gateway_id, replica, "offset", kind, reason, recorded_at FROM gatecast.outcomes
 WHERE log_id = (SELECT log_id FROM gatecast.gateway_streams WHERE gateway_id = $1) AND "offset" = ANY ($2)
 ORDER BY "offset", replica
+
+-- name: describe_pod
+UPDATE gatecast.pods SET version = $2, started_at = now() WHERE pod_id = $1
+
+-- name: pods
+SELECT pod_id, extract(epoch FROM lease_until - now())::float8 AS lease_seconds, version, started_at
+FROM gatecast.pods WHERE lease_until > now() ORDER BY pod_id
+
+-- name: dismiss_connection
+SELECT gatecast.dismiss_connection_v1($1, $2) AS dismissed

@@ -28,6 +28,7 @@ from gatecast.storage.contract import (
     Dismissal,
     Entity,
     GatewayStatus,
+    LivePod,
     Outcome,
     OutcomeKind,
     ParkedEntity,
@@ -541,6 +542,23 @@ class SimulatedPresence:
             return life
 
         return await self._link.call(renew)
+
+    async def describe_pod(self, pod_id: str, version: str) -> None:
+        """Nothing here depends on it."""
+
+    async def pods(self) -> list[LivePod]:
+        """The pods that live."""
+        now = self._database.now()
+        return [
+            LivePod(pod_id=name, lease_seconds=(until - now).total_seconds(), version="", started_at=None)
+            for name, until in sorted(self._rows.leases.items())
+            if until > now
+        ]
+
+    async def dismiss_connection(self, gateway_id: str, connection_id: str) -> bool:
+        """Nobody disconnects anybody here."""
+        del gateway_id, connection_id
+        return False
 
     async def end_lease(self, pod_id: str) -> None:
         """Remove the pod and its connections."""

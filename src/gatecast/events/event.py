@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
-from gatecast.errors import InvalidValue, PayloadTooLarge
+from gatecast.errors import InvalidValue, Mistakes, PayloadTooLarge
 from gatecast.events.grammar import MAX_PAYLOAD_BYTES, clean_identifier, clean_instant, clean_trace_parent
 from gatecast.events.json_values import encode, read_stored
+
+#: Stands in for the id of an event that cannot be read.
+UNKNOWN_ID = UUID(int=0)
 
 
 class Action(StrEnum):
@@ -59,14 +62,13 @@ class Event:
     payload: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("gateway_id", "type", "entity_type", "entity_id"):
-            object.__setattr__(self, name, clean_identifier(name, getattr(self, name)))
-        object.__setattr__(self, "action", _action(self.action))
-        object.__setattr__(self, "event_id", _uuid(self.event_id))
-        object.__setattr__(self, "originated_at", clean_instant("originated_at", self.originated_at))
-        if self.trace_parent is not None:
-            clean_trace_parent("trace_parent", self.trace_parent)
-        object.__setattr__(self, "payload", _encode_data(self.data))
+        mistakes = Mistakes()
+        for name, clean in _CLEANERS.items():
+            with mistakes.noted():
+                object.__setattr__(self, name, clean(name, getattr(self, name)))
+        with mistakes.noted():
+            object.__setattr__(self, "payload", _encode_data(self.data))
+        mistakes.raise_any()
 
     def addressed_to(self, gateway_id: str) -> Event:
         """The same event for another gateway, sharing the encoded data: what fan-out is made of."""
@@ -101,6 +103,36 @@ class RecordedEvent:
     recorded_at: datetime
     #: The W3C `traceparent` of the change, if it is traced.
     trace_parent: str | None = None
+    #: Why it cannot be delivered; None: it can. Whatever could not be read of it has a stand-in.
+    undeliverable: str | None = None
+
+    @classmethod
+    def standing_in(cls, gateway_id: str, offset: int, problem: str) -> RecordedEvent:
+        """What takes the place of an event of which nothing can be read."""
+        unknown = datetime(1970, 1, 1, tzinfo=UTC)
+        return cls(
+            gateway_id=gateway_id,
+            offset=offset,
+            event_id=UNKNOWN_ID,
+            type="",
+            action=Action.UPDATE,
+            entity_type="",
+            entity_id="",
+            payload="{}",
+            originated_at=unknown,
+            recorded_at=unknown,
+            undeliverable=problem,
+        )
+
+    def checked(self) -> RecordedEvent:
+        """The event, which cannot be delivered when nobody can read its data."""
+        if self.undeliverable is not None:
+            return self
+        try:
+            read_stored("data", self.payload)
+        except InvalidValue as problem:
+            return replace(self, payload="{}", undeliverable=f"{problem.field} must {problem.rule}")
+        return self
 
     @property
     def data(self) -> dict[str, Any]:
@@ -119,17 +151,30 @@ def _encode_data(data: object) -> str:
     return payload
 
 
-def _action(value: object) -> Action:
+def _action(field: str, value: object) -> Action:
     try:
         return Action(str(value))
     except ValueError:
-        raise InvalidValue("action", value, f"be one of {', '.join(Action)}") from None
+        raise InvalidValue(field, value, f"be one of {', '.join(Action)}") from None
 
 
-def _uuid(value: object) -> UUID:
+def _uuid(field: str, value: object) -> UUID:
     if isinstance(value, UUID):
         return value
     try:
         return UUID(str(value))
     except ValueError:
-        raise InvalidValue("event_id", value, "be a uuid") from None
+        raise InvalidValue(field, value, "be a uuid") from None
+
+
+def _trace_parent(field: str, value: object) -> str | None:
+    return None if value is None else clean_trace_parent(field, value)
+
+
+_CLEANERS: Mapping[str, Callable[[str, object], object]] = {
+    **dict.fromkeys(("gateway_id", "type", "entity_type", "entity_id"), clean_identifier),
+    "action": _action,
+    "event_id": _uuid,
+    "originated_at": clean_instant,
+    "trace_parent": _trace_parent,
+}

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Response
 from gatecast.controlplane.artifacts import Told
 from gatecast.controlplane.clock import milliseconds
 from gatecast.controlplane.gateways import Gateway, GatewayFields
-from gatecast.errors import InvalidValue, NotFound, UnknownGateway
+from gatecast.errors import InvalidValue, Mistakes, NotFound, UnknownGateway
 from gatecast.server.admin_api.artifact_models import (
     GatewayDeployments,
     ImportedArtifacts,
@@ -32,7 +32,7 @@ from gatecast.server.admin_api.models import (
 )
 from gatecast.server.admin_api.paths import After, GatewayId, IfMatch, Limit, TokenId, etag_of, version_in
 from gatecast.server.admin_api.views import gateway_summary
-from gatecast.server.admin_api.why import explain, why_synchronizing, why_unanswered, why_unrestored
+from gatecast.server.admin_api.why import explain, why_synchronizing, why_unanswered, why_unlisted, why_unrestored
 from gatecast.storage.contract import GatewayStatus, ReadRequest
 
 router = APIRouter(prefix="/api/v1/gateways", tags=["gateways"], route_class=JsonRoute)
@@ -95,9 +95,11 @@ async def change_gateway(
 ) -> GatewayView:
     """Change what the body names, and nothing else."""
     changes = body.model_dump(exclude_unset=True)
+    mistakes = Mistakes()
     for name, value in changes.items():
         if value is None:
-            raise InvalidValue(name, None, "not be null; leave it out to keep it")
+            mistakes.note(InvalidValue(name, None, "not be null; leave it out to keep it"))
+    mistakes.raise_any()
     gateway = await context.gateways.update(organization, gateway_id, changes, version=version_in(if_match))
     return await _shown(context, gateway, response)
 
@@ -120,6 +122,9 @@ async def explain_gateway(gateway_id: GatewayId, context: Context, organization:
     seen = await context.resources.synchronizations.of_gateway(gateway_id)
     if status.resync_reason is None and (synchronizing := why_synchronizing(seen, status)) is not None:
         return synchronizing
+    if gateway.unlisted and seen is not None and status.resync_reason is None:
+        # A client that makes no start-up calls runs nothing that it would have to name.
+        return why_unlisted(gateway.unlisted)
     view = await explain(context.hub.storage, status)
     if view.code == "current":
         placed = await context.resources.artifacts.on_gateway(gateway_id)

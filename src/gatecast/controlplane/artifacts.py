@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from gatecast.controlplane.artifact_events import key_revoked
 from gatecast.controlplane.artifact_store import ARTIFACTS, ArtifactStore, StoredArtifact
 from gatecast.controlplane.change import Change, begin_change
-from gatecast.controlplane.documents import Artifact, Kind, check_handle, derive_handle, first_free
+from gatecast.controlplane.documents import Artifact, Kind, Route, check_handle, derive_handle, first_free
 from gatecast.controlplane.families import Family
 from gatecast.controlplane.offers import check_known_template
 from gatecast.controlplane.placements import (
@@ -16,15 +16,18 @@ from gatecast.controlplane.placements import (
     Deployment,
     DeploymentState,
     Desired,
-    delete,
     deployment_of,
     find_placement,
     placements_of,
 )
+from gatecast.controlplane.placing import delete
 from gatecast.controlplane.rollouts import Rollouts, check_unneeded, keys_of
 from gatecast.errors import Conflict, InvalidValue, NotFound, StaleWrite
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Receipt, Row
+
+#: So many artifacts at the place of another one are shown.
+_MAX_CLASHES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,16 @@ class Running:
 
     desired: Desired
     deployment: Deployment
+
+
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """Another artifact at the place of this one: the gateway serves one of the two."""
+
+    gateway_id: str
+    kind: Kind
+    handle: str
+    route: Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +130,14 @@ class Artifacts:
         """What each gateway was told last of an artifact, by gateway."""
         rows = await self._database.fetch(PLACEMENTS["current_deployments"], artifact_id)
         return [_running(row) for row in rows]
+
+    async def clashes(self, artifact_id: str) -> list[Clash]:
+        """The first 100 others that should be served where an artifact is, which an older release let them."""
+        rows = await self._database.fetch(ARTIFACTS["clashes"], artifact_id, _MAX_CLASHES)
+        return [
+            Clash(row["gateway_id"], Kind(row["kind"]), row["handle"], Route(row["host"], row["context"]))
+            for row in rows
+        ]
 
     async def running_of(self, artifacts: Sequence[StoredArtifact], *, after: str) -> dict[str, list[Running]]:
         """The same for the artifacts of a page that began behind `after`, by artifact."""
@@ -220,7 +241,7 @@ class Artifacts:
             for placement in placements:
                 # A gateway keeps the keys of some kinds of artifacts when it deletes them.
                 change.events += [key_revoked(key, placement.gateway_id) for key in keys]
-                delete(change, placement)
+                delete(change, placement, organization)
             await change.transaction.execute(ARTIFACTS["delete_artifact"], artifact_id)
         return change.receipts
 
@@ -247,12 +268,15 @@ class Artifacts:
     ) -> Deployment:
         """Let the gateway of an earlier deployment run its content again, as a new revision.
 
+        Where that is what every gateway runs then, it is what the artifact is from now on, and what changes start from.
+
         Raises:
             NotFound: there is no such artifact, or deployment.
             StaleWrite: the artifact is not at the named version any more.
             Conflict: the gateway lacks what that revision needs, or has another artifact of its name.
         """
         async with begin_change(self._hub) as change:
+            await change.lock_names(organization)
             await self._store.find(change.transaction, organization, family, artifact_id)
             earlier = await _find_deployment(change, artifact_id, deployment_id)
             revision = await self._store.in_revision(change.transaction, artifact_id, earlier.content_id)
@@ -264,6 +288,7 @@ class Artifacts:
             # It may have been forgotten before it was locked.
             earlier = await _find_deployment(change, artifact_id, deployment_id)
             [restored] = await self._rollouts.run_on(change, revision, [earlier.gateway_id])
+            await _begin_from(change, artifact, revision)
             return await _find_deployment(change, artifact_id, restored)
 
     async def undeploy(
@@ -346,6 +371,21 @@ class Artifacts:
             )
         await self._rollouts.stop_on(change, artifact, [running[gateway_id] for gateway_id in sorted(leaving)])
         await self._rollouts.run_on(change, artifact, wanted if everywhere else wanted - running.keys())
+
+
+async def _begin_from(change: Change, artifact: StoredArtifact, revision: StoredArtifact) -> None:
+    """Let later changes start from a restored revision, if no gateway runs another one and its name is free."""
+    rows = await change.transaction.fetch(PLACEMENTS["current_deployments"], artifact.id)
+    running = {row["content_id"] for row in rows if row["desired"] == Desired.DEPLOYED}
+    document = revision.document
+    taken = (artifact.organization, artifact.family.kind, document.name, document.version, artifact.id)
+    if (
+        revision.content_id != artifact.content_id
+        and running == {revision.content_id}
+        and await change.transaction.fetch_one(ARTIFACTS["artifact_name_taken"], *taken) is None
+    ):
+        columns = (document.name, document.version, revision.content_id)
+        await change.transaction.execute(ARTIFACTS["update_artifact"], artifact.id, *columns)
 
 
 def _told(row: Row) -> Told:

@@ -9,8 +9,10 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Query, Request, Response
 
+from gatecast.controlplane.kept_events import keeps_event
 from gatecast.controlplane.subscriptions import keeps_record_of
-from gatecast.errors import UnknownGateway
+from gatecast.delivery.reading import read_each
+from gatecast.errors import GatecastError, UnknownGateway
 from gatecast.events import Event, Position, RecordedEvent
 from gatecast.protocol.deployments import is_acknowledged
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
@@ -68,6 +70,8 @@ async def _published(context: AdminContext, event: Event) -> Receipt:
     begun_at = time.monotonic()
     if keeps_record_of(event.type):
         receipt = await context.resources.subscriptions.publish(event)
+    elif keeps_event(event.type):
+        receipt = await context.resources.kept_events.publish(event)
     else:
         [receipt] = await context.hub.append([event])
     metrics.published(1, duplicates=0 if receipt.created else 1, seconds=time.monotonic() - begun_at)
@@ -97,10 +101,12 @@ async def list_events(
     """A page of a gateway's log, with what is known of each event: its state, and what the gateway said of it."""
     await context.gateways.get(organization, gateway_id)
     request = ReadRequest(gateway_id=gateway_id, after=after, max_events=limit, max_bytes=_PAGE_BYTES)
-    [result] = await context.hub.storage.log.read([request])
+    [result] = await read_each(context.hub.storage.log, [request])
+    if isinstance(result, GatecastError):
+        raise result
     if result is None:
         raise UnknownGateway(gateway_id)
-    events = result.events
+    events = [event.checked() for event in result.events]
     status = await status_of(context, gateway_id)
     outcomes = await context.hub.storage.outcomes.of_events(gateway_id, [event.offset for event in events])
     last = events[-1].offset if events else result.head
@@ -121,6 +127,7 @@ def _shown(event: RecordedEvent, position: Position, status: GatewayStatus, outc
         recorded_at=event.recorded_at,
         state=known(position, status, outcomes).state,
         outcome=_worst(event.offset, outcomes),
+        undeliverable=event.undeliverable,
     )
 
 
@@ -134,7 +141,7 @@ def _worst(offset: int, outcomes: Sequence[Outcome]) -> OutcomeView | None:
 
 
 #: Parked and skipped is what becomes of the entity; of the event itself the gateway said no.
-_SHOWN: Mapping[OutcomeKind, Literal["applied", "rejected", "held", "released"]] = {
+_SHOWN: Mapping[OutcomeKind, Literal["applied", "rejected", "held", "released", "undeliverable"]] = {
     OutcomeKind.APPLIED: "applied",
     OutcomeKind.REJECTED: "rejected",
     OutcomeKind.PARKED: "rejected",
@@ -142,4 +149,6 @@ _SHOWN: Mapping[OutcomeKind, Literal["applied", "rejected", "held", "released"]]
     OutcomeKind.RETRIED: "held",
     OutcomeKind.SKIPPED: "rejected",
     OutcomeKind.RELEASED: "released",
+    OutcomeKind.UNDELIVERABLE: "undeliverable",
+    OutcomeKind.OMITTED: "undeliverable",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import uuid4
 
@@ -24,10 +24,11 @@ from gatecast.controlplane.documents import (
     render,
     take_credentials,
 )
+from gatecast.controlplane.documents.openapi import written_openapi
 from gatecast.controlplane.families import BY_KIND, LLM_PROVIDER, Family
 from gatecast.controlplane.rows import instant
 from gatecast.controlplane.sealing import Sealer
-from gatecast.errors import InvalidValue, NotFound, SecretKeyMissing
+from gatecast.errors import InvalidValue, Mistakes, NotFound, SecretKeyMissing
 from gatecast.storage.contract import Row, Transaction
 from gatecast.storage.queries import Queries
 from gatecast.storage.rows import as_keys, as_rows
@@ -60,6 +61,8 @@ class StoredArtifact:
     version: int
     created_at: datetime
     updated_at: datetime
+    #: Names the description of its API; None: it has none, or was read without.
+    openapi_id: str | None = None
 
 
 class ArtifactStore:
@@ -74,17 +77,22 @@ class ArtifactStore:
         """The artifact in a row."""
         family = BY_KIND[Kind(row["kind"])]
         text = self._sealer.open(row["document"], place=document_place(row["content_id"]))
+        document = MODELS[family.kind].model_validate_json(text, context=STORED)
+        if (openapi_id := row.get("openapi_id")) is not None:
+            openapi = json.loads(self._sealer.open(row["openapi"], place=openapi_place(openapi_id)))
+            document = document.model_copy(update={"openapi": openapi})
         return StoredArtifact(
             id=row["id"],
             organization=row["organization"],
             family=family,
             handle=row["handle"],
-            document=MODELS[family.kind].model_validate_json(text, context=STORED),
+            document=document,
             credentials=json.loads(row["credentials"]),
             content_id=row["content_id"],
             version=row["version"],
             created_at=instant(row["created_at"]),
             updated_at=instant(row["updated_at"]),
+            openapi_id=openapi_id,
         )
 
     def content_of(self, row: Row) -> str:
@@ -92,14 +100,15 @@ class ArtifactStore:
         return self._sealer.open(row["content"], place=content_place(row["id"]))
 
     async def find(
-        self, transaction: Transaction, organization: str, family: Family, artifact_id: str
+        self, transaction: Transaction, organization: str, family: Family, artifact_id: str, *, whole: bool = False
     ) -> StoredArtifact:
-        """One artifact.
+        """One artifact, with the description of its API when it is asked for.
 
         Raises:
             NotFound: there is none of this kind in this organization.
         """
-        row = await transaction.fetch_one(ARTIFACTS["artifact"], organization, family.kind, artifact_id)
+        query = ARTIFACTS["whole_artifact" if whole else "artifact"]
+        row = await transaction.fetch_one(query, organization, family.kind, artifact_id)
         if row is None:
             raise NotFound(family.noun, artifact_id)
         return self.artifact_of(row)
@@ -166,9 +175,11 @@ class ArtifactStore:
         return await self._complete(change, family, draft)
 
     async def update(self, change: Change, artifact: StoredArtifact, document: Artifact) -> StoredArtifact:
-        """Store another document for a locked artifact, whose providers are locked."""
+        """Store another document for a locked artifact, which was read as a whole and whose providers are locked."""
         _check_kept_credentials(artifact.document, document)
         draft = _draft(artifact.id, artifact.organization, artifact.handle, document, stored=artifact.credentials)
+        if _openapi_of(document) == _openapi_of(artifact.document):
+            draft = replace(draft, openapi_id=artifact.openapi_id)
         columns = (document.name, document.version, draft.content_id)
         await change.transaction.execute(ARTIFACTS["update_artifact"], draft.id, *columns)
         return await self._complete(change, artifact.family, draft)
@@ -182,22 +193,40 @@ class ArtifactStore:
                 ARTIFACTS["insert_secret"], handle, draft.id, self._sealer.seal(value, place=secret_place(handle))
             )
         rendered = await self._rendered(change.transaction, draft)
-        await execute(ARTIFACTS["insert_content"], draft.content_id, draft.id, *self._columns(draft, rendered))
+        openapi_id = draft.openapi_id or await self._insert_openapi(change, draft)
+        columns = self._columns(draft, rendered)
+        await execute(ARTIFACTS["insert_content"], draft.content_id, draft.id, *columns, openapi_id)
         await execute(ARTIFACTS["insert_routes"], as_rows(_routes(draft.content_id, draft.document)))
         await execute(ARTIFACTS["insert_needs"], draft.content_id, as_keys(provider_ids(draft.document)))
         await execute(ARTIFACTS["insert_content_secrets"], draft.content_id, as_keys(draft.handles.values()))
-        return await self.find(change.transaction, draft.organization, family, draft.id)
+        stored = await self.find(change.transaction, draft.organization, family, draft.id)
+        return replace(stored, document=draft.document, openapi_id=openapi_id)
+
+    async def _insert_openapi(self, change: Change, draft: _Draft) -> str | None:
+        if (openapi := _openapi_of(draft.document)) is None:
+            return None
+        openapi_id = str(uuid4())
+        sealed = self._sealer.seal(written_openapi(openapi), place=openapi_place(openapi_id))
+        await change.transaction.execute(ARTIFACTS["insert_openapi"], openapi_id, draft.id, sealed)
+        return openapi_id
 
     async def complete_routes(self, change: Change) -> None:
         """Store the routes of contents that an older release stored, without them."""
-        after = ""
-        while rows := await change.transaction.fetch(ARTIFACTS["unrouted"], after, _BATCH):
-            after = rows[-1]["id"]
-            documents = {row["id"]: self._readable(row) for row in rows}
-            known = {content_id: document for content_id, document in documents.items() if document is not None}
-            routes = [route for content_id, document in known.items() for route in _routes(content_id, document)]
-            await change.transaction.execute(ARTIFACTS["insert_routes"], as_rows(routes))
-            await change.transaction.execute(ARTIFACTS["note_routed"], as_keys(known))
+        after: str | None = ""
+        while after is not None:
+            after = await self.complete_some_routes(change.transaction, after)
+
+    async def complete_some_routes(self, transaction: Transaction, after: str) -> str | None:
+        """The same for some contents whose ids come after this one; return the last id, None when there are no more."""
+        rows = await transaction.fetch(ARTIFACTS["unrouted"], after, _BATCH)
+        if not rows:
+            return None
+        documents = {row["id"]: self._readable(row) for row in rows}
+        known = {content_id: document for content_id, document in documents.items() if document is not None}
+        routes = [route for content_id, document in known.items() for route in _routes(content_id, document)]
+        await transaction.execute(ARTIFACTS["insert_routes"], as_rows(routes))
+        await transaction.execute(ARTIFACTS["note_routed"], as_keys(known))
+        return str(rows[-1]["id"])
 
     def _readable(self, row: Row) -> Artifact | None:
         """A document, unless it cannot be read: that must not keep others from being deployed."""
@@ -210,7 +239,7 @@ class ArtifactStore:
 
     def _columns(self, draft: _Draft, rendered: bytes) -> tuple[object, ...]:
         document = draft.document
-        text = document.model_dump_json(by_alias=True, exclude_unset=True)
+        text = document.model_dump_json(by_alias=True, exclude_unset=True, exclude={"openapi"})
         return (
             document.name,
             document.version,
@@ -253,6 +282,8 @@ class _Draft:
     #: The values of those that are new, by place.
     new: Mapping[str, str]
     content_id: str
+    #: Names the description of the API when it is stored already.
+    openapi_id: str | None = None
 
 
 def _draft(
@@ -261,22 +292,27 @@ def _draft(
     """A credential that is masked keeps its stored value; another one is a new secret, with a new handle."""
     masked, new = take_credentials(document)
     handles: dict[str, str] = {}
+    mistakes = Mistakes()
     for place in credential_paths(masked):
         if place in new:
             handles[place] = f"gatecast-{uuid4()}"
         elif place in stored:
             handles[place] = stored[place]
         else:
-            raise InvalidValue(f"{place}.value", MASK, "be the credential itself, because none is stored yet")
+            mistakes.note(InvalidValue(f"{place}.value", MASK, "be the credential itself, because none is stored yet"))
+    mistakes.raise_any()
     return _Draft(artifact_id, organization, handle, masked, handles, new, str(uuid4()))
 
 
 def _check_kept_credentials(before: Artifact, after: Artifact) -> None:
     """Another type of authentication needs another credential (gateway-protocol.md 4.1)."""
+    mistakes = Mistakes()
     types = {place: auth.type for place, auth in before.auths()}
     for place, auth in after.auths():
         if auth.value == MASK and types.get(place, auth.type) != auth.type:
-            raise InvalidValue(f"{place}.value", MASK, "be given again, because the type of authentication has changed")
+            rule = "be given again, because the type of authentication has changed"
+            mistakes.note(InvalidValue(f"{place}.value", MASK, rule))
+    mistakes.raise_any()
 
 
 def provider_ids(document: Artifact) -> list[str]:
@@ -292,6 +328,16 @@ def reference_to(provider: StoredArtifact) -> ProviderReference:
     return ProviderReference(
         handle=provider.handle, vhost=document.vhost if isinstance(document, LlmProvider) else None
     )
+
+
+def _openapi_of(document: Artifact) -> object:
+    """The description of the API, if documents of this kind have one."""
+    return getattr(document, "openapi", None)
+
+
+def openapi_place(openapi_id: str) -> str:
+    """Where a description of an API is sealed for."""
+    return f"openapi:{openapi_id}"
 
 
 def document_place(content_id: str) -> str:

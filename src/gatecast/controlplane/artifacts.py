@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from gatecast.controlplane.artifact_events import key_revoked
 from gatecast.controlplane.artifact_store import ARTIFACTS, ArtifactStore, StoredArtifact
 from gatecast.controlplane.change import Change, begin_change
-from gatecast.controlplane.documents import Artifact, Kind, check_handle, derive_handle, first_free
+from gatecast.controlplane.documents import Artifact, Kind, Route, check_handle, derive_handle, first_free
 from gatecast.controlplane.families import Family
 from gatecast.controlplane.offers import check_known_template
 from gatecast.controlplane.placements import (
@@ -16,15 +16,18 @@ from gatecast.controlplane.placements import (
     Deployment,
     DeploymentState,
     Desired,
-    delete,
     deployment_of,
     find_placement,
     placements_of,
 )
+from gatecast.controlplane.placing import delete
 from gatecast.controlplane.rollouts import Rollouts, check_unneeded, keys_of
 from gatecast.errors import Conflict, InvalidValue, NotFound, StaleWrite
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Receipt, Row
+
+#: So many artifacts at the place of another one are shown.
+_MAX_CLASHES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,16 @@ class Running:
 
     desired: Desired
     deployment: Deployment
+
+
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """Another artifact at the place of this one: the gateway serves one of the two."""
+
+    gateway_id: str
+    kind: Kind
+    handle: str
+    route: Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +104,25 @@ class Artifacts:
         Raises:
             NotFound: there is none of this kind in this organization.
         """
-        rows = await self._database.fetch(ARTIFACTS["artifact"], organization, family.kind, artifact_id)
+        rows = await self._database.fetch(ARTIFACTS["whole_artifact"], organization, family.kind, artifact_id)
         if not rows:
             raise NotFound(family.noun, artifact_id)
         return self._store.artifact_of(rows[0])
 
+    async def check_exists(self, organization: str, family: Family, artifact_id: str) -> None:
+        """See to it that there is such an artifact.
+
+        Raises:
+            NotFound: there is none of this kind in this organization.
+        """
+        if not await self._database.fetch(ARTIFACTS["exists"], organization, family.kind, artifact_id):
+            raise NotFound(family.noun, artifact_id)
+
     async def page(self, organization: str, family: Family, *, after: str, limit: int) -> list[StoredArtifact]:
-        """At most `limit` artifacts whose handles come behind `after`, in the order of handles."""
+        """At most `limit` artifacts whose handles come behind `after`, in the order of handles.
+
+        Without the descriptions of their APIs, which may be large.
+        """
         rows = await self._database.fetch(ARTIFACTS["artifacts"], organization, family.kind, after, limit)
         return [self._store.artifact_of(row) for row in rows]
 
@@ -105,6 +130,14 @@ class Artifacts:
         """What each gateway was told last of an artifact, by gateway."""
         rows = await self._database.fetch(PLACEMENTS["current_deployments"], artifact_id)
         return [_running(row) for row in rows]
+
+    async def clashes(self, artifact_id: str) -> list[Clash]:
+        """The first 100 others that should be served where an artifact is, which an older release let them."""
+        rows = await self._database.fetch(ARTIFACTS["clashes"], artifact_id, _MAX_CLASHES)
+        return [
+            Clash(row["gateway_id"], Kind(row["kind"]), row["handle"], Route(row["host"], row["context"]))
+            for row in rows
+        ]
 
     async def running_of(self, artifacts: Sequence[StoredArtifact], *, after: str) -> dict[str, list[Running]]:
         """The same for the artifacts of a page that began behind `after`, by artifact."""
@@ -173,17 +206,17 @@ class Artifacts:
         async with begin_change(self._hub) as change:
             # Documents change under this lock only, so what is read here stays true.
             await change.lock_names(organization)
-            current = await self._store.find(change.transaction, organization, family, artifact_id)
+            current = await self._store.find(change.transaction, organization, family, artifact_id, whole=True)
             _check_version(current, edit.version)
             wanted = await _placed(change, organization, edit.document(current.document), artifact_id)
             await self._store.lock_providers(change, organization, current.document, wanted)
-            artifact = await self._store.lock(change, organization, family, artifact_id)
-            if wanted == artifact.document:
-                await self._rerun(change, artifact, edit, everywhere=False)
-                return artifact
+            await self._store.lock(change, organization, family, artifact_id)
+            if wanted == current.document:
+                await self._rerun(change, current, edit, everywhere=False)
+                return current
             await _check_name(change, organization, family, wanted, artifact_id)
-            await check_known_template(change.transaction, organization, wanted, artifact.document)
-            changed = await self._store.update(change, artifact, wanted)
+            await check_known_template(change.transaction, organization, wanted, current.document)
+            changed = await self._store.update(change, current, wanted)
             await self._rerun(change, changed, edit, everywhere=True)
         return changed
 
@@ -208,7 +241,7 @@ class Artifacts:
             for placement in placements:
                 # A gateway keeps the keys of some kinds of artifacts when it deletes them.
                 change.events += [key_revoked(key, placement.gateway_id) for key in keys]
-                delete(change, placement)
+                delete(change, placement, organization)
             await change.transaction.execute(ARTIFACTS["delete_artifact"], artifact_id)
         return change.receipts
 
@@ -285,7 +318,7 @@ class Artifacts:
         Raises:
             NotFound: there is no such artifact.
         """
-        await self.get(organization, family, artifact_id)
+        await self.check_exists(organization, family, artifact_id)
         rows = await self._database.fetch(PLACEMENTS["deployments"], artifact_id, *after, limit)
         return [deployment_of(row) for row in rows]
 
@@ -295,7 +328,7 @@ class Artifacts:
         Raises:
             NotFound: there is no such artifact, or deployment.
         """
-        await self.get(organization, family, artifact_id)
+        await self.check_exists(organization, family, artifact_id)
         rows = await self._database.fetch(PLACEMENTS["deployment"], artifact_id, deployment_id)
         if not rows:
             raise NotFound("deployment", deployment_id)
@@ -308,7 +341,7 @@ class Artifacts:
             NotFound: there is no such artifact, or deployment.
             SecretKeyMissing: this pod cannot decrypt it.
         """
-        await self.get(organization, family, artifact_id)
+        await self.check_exists(organization, family, artifact_id)
         for row in await self._database.fetch(PLACEMENTS["content_of_deployment"], artifact_id, deployment_id):
             return self._store.content_of(row)
         raise NotFound("deployment", deployment_id)

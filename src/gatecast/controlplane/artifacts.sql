@@ -9,6 +9,24 @@ SELECT a.id, a.organization, a.kind, a.handle, a.content_id, a.version, a.create
 FROM gatecast_artifacts AS a JOIN gatecast_contents AS c ON c.id = a.content_id
 WHERE a.organization = $1 AND a.kind = $2 AND a.id = $3
 
+-- name: exists
+SELECT id FROM gatecast_artifacts WHERE organization = $1 AND kind = $2 AND id = $3
+
+-- name: whole_artifact
+-- The same with the description of its API.
+SELECT a.id, a.organization, a.kind, a.handle, a.content_id, a.version, a.created_at, a.updated_at,
+       c.document, c.credentials, o.id AS openapi_id, o.document AS openapi
+FROM gatecast_artifacts AS a JOIN gatecast_contents AS c ON c.id = a.content_id
+LEFT JOIN gatecast_openapi AS o ON o.id = c.openapi_id
+WHERE a.organization = $1 AND a.kind = $2 AND a.id = $3
+
+-- name: insert_openapi
+INSERT INTO gatecast_openapi (id, artifact_id, document) VALUES ($1, $2, $3)
+
+-- name: forget_openapi
+DELETE FROM gatecast_openapi WHERE artifact_id = $1 AND id NOT IN (
+    SELECT c.openapi_id FROM gatecast_contents AS c WHERE c.artifact_id = $1 AND c.openapi_id IS NOT NULL)
+
 -- name: artifacts_by_id
 SELECT a.id, a.organization, a.kind, a.handle, a.content_id, a.version, a.created_at, a.updated_at,
        c.document, c.credentials
@@ -90,6 +108,19 @@ WHERE r.context = $2 AND r.host IN (SELECT key FROM json_each($3))
   AND (p.desired = 'DEPLOYED' OR (p.desired = 'UNDEPLOYED' AND newest.state = 'FAILED'))
 ORDER BY p.gateway_id, a.handle, r.host
 
+-- name: clashes
+-- Who else should be served where an artifact is: an older release let them.
+SELECT DISTINCT mine.gateway_id, other.kind, a.handle, r.host, r.context FROM gatecast_placements AS mine
+JOIN gatecast_deployments AS d ON d.id = mine.deployment_id
+JOIN gatecast_content_routes AS r ON r.content_id = d.content_id
+JOIN gatecast_content_routes AS same ON same.host = r.host AND same.context = r.context
+JOIN gatecast_deployments AS o ON o.content_id = same.content_id AND o.gateway_id = mine.gateway_id
+JOIN gatecast_placements AS other ON other.artifact_id = o.artifact_id AND other.gateway_id = o.gateway_id
+    AND other.deployment_id = o.id
+JOIN gatecast_artifacts AS a ON a.id = other.artifact_id
+WHERE mine.artifact_id = $1 AND other.artifact_id <> $1 AND mine.desired = 'DEPLOYED' AND other.desired = 'DEPLOYED'
+ORDER BY mine.gateway_id, other.kind, a.handle, r.host LIMIT $2
+
 -- name: unrouted
 -- Contents whose routes nobody has stored yet.
 SELECT c.id, c.document, a.kind FROM gatecast_contents AS c JOIN gatecast_artifacts AS a ON a.id = c.artifact_id
@@ -137,8 +168,9 @@ INSERT INTO gatecast_content_needs (content_id, provider_id) SELECT $1, key FROM
 INSERT INTO gatecast_secrets (handle, artifact_id, value, created_at) VALUES ($1, $2, $3, now())
 
 -- name: insert_content
-INSERT INTO gatecast_contents (id, artifact_id, name, artifact_version, document, credentials, content, routed)
-VALUES ($1, $2, $3, $4, $5, $6, $7, 1)
+INSERT INTO gatecast_contents (id, artifact_id, name, artifact_version, document, credentials, content,
+                               openapi_id, routed)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1)
 
 -- name: insert_content_secrets
 INSERT INTO gatecast_content_secrets (content_id, handle) SELECT $1, key FROM json_each($2)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gatecast.controlplane.families import FAMILIES
 from gatecast.server.admin_api import (
     api_keys,
     artifacts,
@@ -30,12 +32,18 @@ from gatecast.version import __version__
 #: Largest body of a request, in bytes: an event of 1 MiB with everything around it.
 MAX_BODY_BYTES = 2 * 1024 * 1024
 
+#: Largest body that holds an artifact: the description of an API has 8 MiB without blanks, and people indent theirs.
+MAX_ARTIFACT_BODY_BYTES = 16 * 1024 * 1024
+
+_ARTIFACTS = re.compile(f"/api/v1/(?:{'|'.join(family.collection for family in FAMILIES)})(?:/[^/]+)?")
+
 
 class _AdminApp(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """The documentation, in which every problem has the one shape."""
         document = super().openapi()
-        document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        document["components"]["schemas"] |= problem.pop("$defs") | {"Problem": problem}
         return document
 
 
@@ -79,13 +87,14 @@ class _BoundedBodies:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         size = 0
+        limit = MAX_ARTIFACT_BODY_BYTES if _ARTIFACTS.fullmatch(scope.get("path", "")) else MAX_BODY_BYTES
 
         async def bounded() -> Message:
             nonlocal size
             message = await receive()
             size += len(message.get("body", b""))
-            if size > MAX_BODY_BYTES:
-                raise BodyTooLarge(MAX_BODY_BYTES)
+            if size > limit:
+                raise BodyTooLarge(limit)
             return message
 
         await self._app(scope, bounded, send)

@@ -99,10 +99,10 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
     async def list_page(
         context: Context, organization: Organization, after: After = "", limit: Limit = 100
     ) -> JSONResponse:
-        """A page, in the order of handles."""
+        """A page, in the order of handles, without `openapi`, which may be large."""
         found = await context.resources.artifacts.page(organization, family, after=after, limit=limit + 1)
         running = await context.resources.artifacts.running_of(found[:limit], after=after)
-        items = [artifact_view(each, running[each.id]) for each in found[:limit]]
+        items = [_listed(artifact_view(each, running[each.id])) for each in found[:limit]]
         return JSONResponse({"items": items, "next": found[limit - 1].handle if len(found) > limit else None})
 
     @router.get("/{artifact_id}", response_model=view, summary=f"Show {_a(family)}")
@@ -292,8 +292,15 @@ async def _shown(
     artifact = await context.resources.artifacts.get(organization, family, artifact_id)
     running = await context.resources.artifacts.running(artifact_id)
     return JSONResponse(
-        artifact_view(artifact, running), status_code=status, headers={"ETag": etag_of(artifact.version)}
+        artifact_view(artifact, running, await context.resources.artifacts.clashes(artifact_id)),
+        status_code=status,
+        headers={"ETag": etag_of(artifact.version)},
     )
+
+
+def _listed(view: dict[str, Any]) -> dict[str, Any]:
+    """Without what may be large, or takes long to find."""
+    return {name: value for name, value in view.items() if name not in ("openapi", "clashes")}
 
 
 def _cursor(after: str) -> tuple[int, str]:

@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 DEMO_DATABASE ?=
 ONCE ?=
 
-.PHONY: demo test check format bench simulate prove storm verify clean
+.PHONY: demo test browser check format bench simulate prove storm verify clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -20,8 +20,14 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## Two pods, one gateway, one killed pod: watch an event arrive. ONCE=1 ends by itself.
 	@$(BIN)/gatecast demo $(if $(DEMO_DATABASE),--database "$(DEMO_DATABASE)") $(if $(ONCE),--once)
 
-test: $(STAMP) ## Every test, on SQLite and on a real PostgreSQL.
+test: $(STAMP) browser ## Every test, on SQLite and on a real PostgreSQL, and in a real browser.
 	$(BIN)/python -m pytest
+
+browser: ## What the browser tests need: Debian's Chromium, where it may be installed.
+	@command -v chromium >/dev/null || { echo "Installing Chromium for the browser tests …"; \
+		[ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+		apt-get install -y -qq --no-install-recommends chromium fonts-noto-cjk >/dev/null; } \
+		|| echo "Chromium cannot be installed here: the browser tests are left out."
 
 check: $(STAMP) ## Style, types, and the direction of imports.
 	$(BIN)/ruff format --check .

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from playwright.async_api import Page, expect
 
 from gatecast.controlplane.admin_tokens import AdminTokens, Role
 from gatecast.storage.connect import open_storage
 from gatecast.testing.unmodified_gateway import UnmodifiedGateway
+
+#: A browser on a busy machine takes its time.
+pytestmark = pytest.mark.timeout(240)
 
 _PROVIDER = {
     "name": "OpenAI",

@@ -1,4 +1,4 @@
-"""Every page in both themes: nothing that keeps people out, nothing that breaks its own rules, and a picture of each."""
+"""Every page in both themes: nobody is kept out, its own rules are kept, and a picture of each is taken."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ _PROVIDER = {
 }
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("theme", ["light", "dark"])
 async def test_every_page_is_accessible_and_keeps_its_own_rules(open_stage: Any, theme: str) -> None:  # noqa: ANN401
     async with open_stage(color_scheme=theme) as stage:

@@ -61,6 +61,11 @@ def number(value: float) -> str:
     return f"{value:,}"
 
 
+def sentence(text: str) -> str:
+    """The text as a sentence: a capital at its beginning, a full stop at its end."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
 def pretty(value: object) -> str:
     """JSON over several lines."""
     return json.dumps(value, indent=2, ensure_ascii=False)
@@ -74,7 +79,7 @@ _environment = Environment(
     lstrip_blocks=True,
 )
 _environment.filters.update(
-    age=age, moment=moment, number=number, pretty=pretty, path=lambda text: quote(text, safe="")
+    age=age, moment=moment, number=number, pretty=pretty, sentence=sentence, path=lambda text: quote(text, safe="")
 )
 _environment.globals.update(version=__version__)
 

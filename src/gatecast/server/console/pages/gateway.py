@@ -72,7 +72,7 @@ async def disconnect_gateway(context: Context, visitor: Visitor, gateway_id: Gat
 @router.post("/tokens")
 async def create_token(request: Request, context: Context, visitor: Visitor, gateway_id: GatewayId) -> Response:
     """A new token, shown once."""
-    issued = await gateways_api.create_token(gateway_id, context, visitor.organization)
+    issued = await context.tokens.issue(visitor.organization, gateway_id)
     return await _shown(request, context, visitor.organization, gateway_id, issued.token)
 
 

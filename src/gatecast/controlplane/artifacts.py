@@ -109,6 +109,17 @@ class Artifacts:
             raise NotFound(family.noun, artifact_id)
         return self._store.artifact_of(rows[0])
 
+    async def id_of(self, organization: str, family: Family, handle: str) -> str:
+        """The id of the artifact with this handle.
+
+        Raises:
+            NotFound: there is none of this kind in this organization.
+        """
+        rows = await self._database.fetch(ARTIFACTS["artifact_named"], organization, family.kind, handle)
+        if not rows:
+            raise NotFound(family.noun, handle)
+        return str(rows[0]["id"])
+
     async def check_exists(self, organization: str, family: Family, artifact_id: str) -> None:
         """See to it that there is such an artifact.
 

@@ -126,6 +126,17 @@ class Gateways:
             raise NotFound("gateway", gateway_id)
         return _gateway(rows[0])
 
+    async def id_of(self, organization: str, name: str) -> str:
+        """The id of the gateway of this name.
+
+        Raises:
+            NotFound: there is none in this organization.
+        """
+        rows = await self._database.fetch(QUERIES["gateway_named"], organization, name)
+        if not rows:
+            raise NotFound("gateway", name)
+        return str(rows[0]["id"])
+
     async def page(self, organization: str, *, after: str, limit: int) -> list[Gateway]:
         """At most `limit` gateways whose names come behind `after`, in the order of names."""
         rows = await self._database.fetch(QUERIES["gateways"], organization, after, limit)

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Generic, TypeVar
 from fastapi import Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from gatecast.errors import NotFound, StorageError, UnknownGateway
+from gatecast.containment import contained
+from gatecast.errors import NotFound, UnknownGateway
 from gatecast.events import Position
 from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.admin_api.gateways import status_of
@@ -28,7 +29,15 @@ _LOOK = Backoff(first=0.02, longest=0.25)
 _GRACE = 2.0
 
 #: The kinds that say no.
-REJECTIONS = frozenset({OutcomeKind.REJECTED, OutcomeKind.PARKED, OutcomeKind.SKIPPED})
+REJECTIONS = frozenset(
+    {
+        OutcomeKind.REJECTED,
+        OutcomeKind.PARKED,
+        OutcomeKind.SKIPPED,
+        OutcomeKind.UNDELIVERABLE,
+        OutcomeKind.OMITTED,
+    }
+)
 
 T = TypeVar("T")
 
@@ -96,10 +105,9 @@ class Wait(Generic[T]):
         return self.context.stopping.is_set() or await self.request.is_disconnected()
 
     async def _look(self, before: T) -> T:
-        try:
+        with contained("wait-could-not-look"), suppress(UnknownGateway, NotFound):
             return await self.look()
-        except (StorageError, UnknownGateway, NotFound):
-            return before
+        return before
 
 
 def known(position: Position, status: GatewayStatus, outcomes: Iterable[Outcome]) -> Known:
@@ -134,7 +142,10 @@ async def known_of(context: AdminContext, receipt: Receipt) -> Known:
 # --- what is told to many gateways --------------------------------------------------------------------------------
 
 NOT_EVERYWHERE: dict[int | str, dict[str, Any]] = {
-    202: {"model": ToldGateways, "description": "Done; not every gateway has confirmed it yet, or one rejected it."}
+    202: {
+        "model": ToldGateways,
+        "description": "Done; not every gateway has confirmed it yet, one rejected it, or there is none.",
+    }
 }
 
 
@@ -167,8 +178,9 @@ class Patience:
         return await wait.ended(told)
 
     def waited_in_vain(self, told: Iterable[ToldGateway]) -> bool:
-        """Whether the caller waited in vain for one of them."""
-        return self.wait is not None and any(each.state not in ("confirmed", "applied") for each in told)
+        """Whether the caller waited in vain for one of them, or for nobody: then no gateway has confirmed anything."""
+        states = [each.state for each in told]
+        return self.wait is not None and (not states or not {*states} <= {"confirmed", "applied"})
 
     async def ended(self, receipts: Iterable[Receipt]) -> Response:
         """The answer to a request that ends something: 204, or 202 when it was waited for in vain."""

@@ -13,11 +13,6 @@ def to_text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(" ", "microseconds")
 
 
-def to_moment(text: str) -> datetime:
-    """The moment that `to_text` wrote."""
-    return datetime.fromisoformat(text)
-
-
 _STORED_AS: dict[type, Callable[[Any], str]] = {datetime: to_text, UUID: str}
 
 #: More than any statement has parameters.

@@ -22,6 +22,9 @@ SELECT 1 AS found FROM gatecast_placements AS p LEFT JOIN gatecast_deployments A
 WHERE p.gateway_id = $1 AND (p.doubt <> '' OR p.fetched > 0 OR p.desired = 'DELETED'
     OR d.state IN ('PENDING', 'UNDEPLOYING', 'FAILED')) LIMIT 1
 
+-- name: doubt_everything
+UPDATE gatecast_placements SET doubt = $2, held = '', keys_through = -1, tries = 0 WHERE gateway_id = $1
+
 -- name: note_listed
 -- The gateway is given the list of what it should run.
 UPDATE gatecast_placements SET fetched = CASE WHEN desired = 'DEPLOYED' THEN 0 ELSE -1 END WHERE gateway_id = $1

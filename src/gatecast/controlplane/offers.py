@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 from gatecast.controlplane.artifact_store import ARTIFACTS, StoredArtifact, reference_to
@@ -14,6 +13,7 @@ from gatecast.controlplane.documents import (
     required_policies,
 )
 from gatecast.controlplane.families import MCP_PROXY
+from gatecast.controlplane.gateways import readable_manifest
 from gatecast.controlplane.imports import IMPORTS
 from gatecast.controlplane.offered_policies import OfferedPolicies
 from gatecast.controlplane.placements import PLACEMENTS
@@ -132,6 +132,6 @@ async def _check_template(transaction: Transaction, artifact: StoredArtifact, ga
 async def _offered(transaction: Transaction, gateway_id: str) -> OfferedPolicies | None:
     """What the gateway has said of its policies; None before it has."""
     row = await transaction.fetch_one(PLACEMENTS["manifest_of"], gateway_id)
-    manifest = json.loads(row["manifest"]) if row and row["manifest"] else None
-    entries = manifest.get("policies") if isinstance(manifest, dict) else None
+    manifest = readable_manifest(row["manifest"]) if row else None
+    entries = manifest.get("policies") if manifest else None
     return OfferedPolicies(gateway_id, entries) if isinstance(entries, list) else None

@@ -68,6 +68,13 @@ class Event:
             clean_trace_parent("trace_parent", self.trace_parent)
         object.__setattr__(self, "payload", _encode_data(self.data))
 
+    @classmethod
+    def again(cls, *, payload: str, **fields: Any) -> Event:  # noqa: ANN401 - those of an event, apart from its data
+        """An event of the log once more, as a new one, with the data that it had: what was let in is let in again."""
+        event = cls(**fields)
+        object.__setattr__(event, "payload", payload)
+        return event
+
     def addressed_to(self, gateway_id: str) -> Event:
         """The same event for another gateway, sharing the encoded data: what fan-out is made of."""
         clone = copy.copy(self)
@@ -101,6 +108,8 @@ class RecordedEvent:
     recorded_at: datetime
     #: The W3C `traceparent` of the change, if it is traced.
     trace_parent: str | None = None
+    #: Why the row cannot be read, so that a field here stands for what is in it; empty: it can, apart from `data`.
+    unreadable: str = ""
 
     @property
     def data(self) -> dict[str, Any]:

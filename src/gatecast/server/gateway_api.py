@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 from uuid import uuid4
 
 from aiohttp import web
@@ -293,11 +294,23 @@ def _refused(refusal: Refusal) -> web.Response:
 
 
 async def receive_manifest(request: web.Request, identity: GatewayIdentity) -> web.Response:
-    """Store what the gateway says of itself: its version and the policies that it knows."""
+    """Store what the gateway says of itself: its version and the policies that it knows.
+
+    204 also when that cannot be stored: what it said before stays, and the fault is shown. A refusal would end the
+    gateway's process, or be tried again at every connect, and the gateway cannot help what it has loaded.
+    """
     if request.match_info["gateway_id"] != identity.gateway_id:
         return refuse(403, "the api-key belongs to another gateway")
-    manifest = await json_of(request)
-    if not isinstance(manifest, dict):
-        return refuse(400, "the body must be a JSON object")
-    await request.app[CONTEXT].gateways.record_manifest(identity.gateway_id, manifest)
+    gateways = request.app[CONTEXT].gateways
+    try:
+        await gateways.record_manifest(identity.gateway_id, _object("manifest", await json_of(request)))
+    except InvalidValue as fault:
+        _logger.warning("manifest-refused", gateway=identity.gateway_id, fault=str(fault))
+        await gateways.record_manifest_fault(identity.gateway_id, str(fault))
     return web.Response(status=204)
+
+
+def _object(field: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidValue(field, type(value).__name__, "be a JSON object")
+    return value

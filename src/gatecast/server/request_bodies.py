@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gatecast.errors import InvalidValue
+from gatecast.events.json_values import decode_foreign
 
 #: Largest JSON body, in bytes.
 MAX_JSON_BYTES = 4 * 1024 * 1024
@@ -43,10 +42,7 @@ def decode(name: str, text: bytes) -> object:
     values = text.count(b",") + text.count(b"[") + text.count(b"{")
     if values > MAX_VALUES:
         raise InvalidValue(name, values, f"hold at most {MAX_VALUES:,} values")
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise InvalidValue(name, "", "be JSON") from None
+    return decode_foreign(name, text)
 
 
 async def file_of(request: web.Request, field: str) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
@@ -87,14 +86,15 @@ def _entities(rows: Sequence[Row]) -> tuple[set[Entity], set[Entity]]:
 
 
 def _copy(gateway_id: str, row: Row) -> Event:
-    return Event(
+    """The event once more; an instant that nobody can read is not passed on."""
+    return Event.again(
         gateway_id=gateway_id,
         type=row["type"],
         action=Action(row["action"]),
         entity_type=row["entity_type"],
         entity_id=row["entity_id"],
-        data=json.loads(row["payload"]),
-        originated_at=_moment(row["originated_at"]),
+        payload=row["payload"],
+        originated_at=_moment(row["originated_at"]) if row["originated_at"] else datetime.now(UTC),
         trace_parent=row["trace_parent"],
     )
 

@@ -18,6 +18,7 @@ from gatecast.server.admin_api.gateways import status_of
 from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import EventPage, EventView, NewEvent, OutcomeView, PublishedEvent
 from gatecast.server.admin_api.paths import GatewayId
+from gatecast.server.admin_api.views import readable
 from gatecast.server.admin_api.waits import Known, Wait, WaitFor, known, known_of
 from gatecast.storage.contract import GatewayStatus, Outcome, OutcomeKind, ReadRequest, Receipt
 from gatecast.telemetry import metrics
@@ -109,6 +110,7 @@ async def list_events(
 
 
 def _shown(event: RecordedEvent, position: Position, status: GatewayStatus, outcomes: Sequence[Outcome]) -> EventView:
+    data, unreadable = readable(event)
     return EventView(
         offset=event.offset,
         event_id=event.event_id,
@@ -116,7 +118,8 @@ def _shown(event: RecordedEvent, position: Position, status: GatewayStatus, outc
         action=event.action,
         entity_type=event.entity_type,
         entity_id=event.entity_id,
-        data=event.data,
+        data=data,
+        unreadable=unreadable,
         originated_at=event.originated_at,
         recorded_at=event.recorded_at,
         state=known(position, status, outcomes).state,

@@ -10,6 +10,7 @@ from gatecast.errors import InvalidValue, StorageError
 from gatecast.events import RecordedEvent, clean_identifier
 from gatecast.server.admin_api.context import AdminContext
 from gatecast.server.admin_api.stream_position import StreamPosition
+from gatecast.server.admin_api.views import readable
 from gatecast.storage.changes import changes_since
 from gatecast.storage.contract import Changes, ReadRequest, ReadResult
 
@@ -174,6 +175,8 @@ def _gap(**fields: object) -> str:
 
 
 def _event(event: RecordedEvent) -> str:
+    """One that nobody can read is shown by its id and with the reason, so that what follows it is shown as well."""
+    data, unreadable = readable(event)
     return json.dumps(
         {
             "gatewayId": event.gateway_id,
@@ -183,7 +186,8 @@ def _event(event: RecordedEvent) -> str:
             "action": event.action,
             "entityType": event.entity_type,
             "entityId": event.entity_id,
-            "data": event.data,
+            "data": data,
+            **({"unreadable": unreadable} if unreadable else {}),
             "recordedAt": event.recorded_at.isoformat(),
         },
         ensure_ascii=False,

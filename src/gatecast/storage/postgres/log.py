@@ -8,12 +8,13 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from gatecast.errors import UnknownGateway
-from gatecast.events import Action, Event, Position, RecordedEvent
+from gatecast.events import Event, Position, RecordedEvent
 from gatecast.storage.contract import Busy, Changes, PublishResult, ReadRequest, ReadResult, Receipt, Row, TrimPolicy
 from gatecast.storage.postgres.caller_transaction import driver_connection, joined
 from gatecast.storage.postgres.database import PostgresDatabase
 from gatecast.storage.postgres.driver_errors import translated
 from gatecast.storage.queries import Queries
+from gatecast.storage.recorded import recorded
 
 QUERIES = Queries("gatecast.storage.postgres")
 
@@ -174,12 +175,12 @@ def _read_result(gateway_id: str, rows: Sequence[Row]) -> ReadResult:
 
 
 def _recorded(gateway_id: str, row: Row) -> RecordedEvent:
-    return RecordedEvent(
+    return recorded(
         gateway_id=gateway_id,
         offset=row["offset"],
         event_id=row["event_id"],
         type=row["type"],
-        action=Action(row["action"]),
+        action=row["action"],
         entity_type=row["entity_type"],
         entity_id=row["entity_id"],
         payload=row["payload"],

@@ -26,8 +26,8 @@ FROM unnest($1::text[], $2::bigint[], $3::integer[], $4::bigint[])
      LEFT JOIN LATERAL (
          SELECT w.* FROM (
              SELECT i.*, sum(i.size) OVER (ORDER BY i."offset") AS bytes FROM (
-                 SELECT "offset", event_id, type, action, entity_type, entity_id, payload, size, originated_at,
-                        recorded_at, trace_parent
+                 SELECT "offset", event_id, type, action, entity_type, entity_id, payload, size,
+                        gatecast.readable_instant_v1(originated_at) AS originated_at, recorded_at, trace_parent
                  FROM gatecast.events WHERE log_id = s.log_id AND "offset" > r.after
                  ORDER BY "offset" LIMIT r.max_events) i) w
          WHERE w.bytes <= r.max_bytes OR w.bytes = w.size) e ON true

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from contextlib import closing
 from uuid import UUID
 
-from gatecast.events import Action, RecordedEvent
+from gatecast.events import RecordedEvent
 from gatecast.storage.contract import Changes, ReadRequest, ReadResult
+from gatecast.storage.recorded import recorded
 from gatecast.storage.sqlite.publishing import QUERIES
 from gatecast.storage.sqlite.statements import Columns, as_list, select, select_each
-from gatecast.storage.sqlite.values import to_moment
+from gatecast.storage.sqlite.values import to_moment, to_readable_moment
 
 
 def changed_since(connection: sqlite3.Connection, marker: int) -> Changes:
@@ -58,16 +59,16 @@ def _recorded(gateway_id: str, row: Columns) -> tuple[int, RecordedEvent]:
     offset, event_id, type_, action, entity_type, entity_id, size, originated_at, recorded_at, trace_parent, payload = (
         row
     )
-    return size, RecordedEvent(
+    return size, recorded(
         gateway_id=gateway_id,
         offset=offset,
         event_id=UUID(event_id),
         type=type_,
-        action=Action(action),
+        action=action,
         entity_type=entity_type,
         entity_id=entity_id,
         payload=payload,
-        originated_at=to_moment(originated_at),
+        originated_at=to_readable_moment(originated_at),
         recorded_at=to_moment(recorded_at),
         trace_parent=trace_parent,
     )

@@ -18,6 +18,14 @@ def to_moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
+def to_readable_moment(text: str) -> datetime | None:
+    """The moment in a text that somebody else may have written; None: there is none in it."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
 _STORED_AS: dict[type, Callable[[Any], str]] = {datetime: to_text, UUID: str}
 
 #: More than any statement has parameters.

@@ -75,7 +75,7 @@ def test_the_code_follows_from_what_storage_knows(
 
 
 def test_every_code_has_a_case() -> None:
-    assert {code for code, *_ in _CASES} | {"not-acknowledged"} == set(get_args(WhyCode))
+    assert {code for code, *_ in _CASES} | {"not-acknowledged", "manifest-refused"} == set(get_args(WhyCode))
 
 
 def _placed(state: DeploymentState, performed_at: int) -> Placed:

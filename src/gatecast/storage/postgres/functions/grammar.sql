@@ -73,12 +73,8 @@ CREATE OR REPLACE FUNCTION gatecast.are_carried_v1(p_bare text) RETURNS boolean 
     FROM regexp_matches(p_bare, '-?[0-9][0-9.eE+-]*', 'g') AS n
 $$;
 
--- The instant, if every reader can read it.
-CREATE OR REPLACE FUNCTION gatecast.clean_instant_v1(p_field text, p_value timestamptz) RETURNS timestamptz
-LANGUAGE plpgsql IMMUTABLE AS $$
-BEGIN
-    IF p_value < '0001-01-01 00:00:00+00' OR p_value >= '10000-01-01 00:00:00+00' THEN
-        RAISE EXCEPTION '% must lie within the years 1 to 9999 in UTC', p_field USING ERRCODE = 'check_violation';
-    END IF;
-    RETURN p_value;
-END $$;
+-- The instant, if every reader can read it; otherwise NULL.
+CREATE OR REPLACE FUNCTION gatecast.readable_instant_v1(p_instant timestamptz) RETURNS timestamptz
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN p_instant >= '0001-01-01 00:00:00+00' AND p_instant < '10000-01-01 00:00:00+00' THEN p_instant END
+$$;

@@ -148,10 +148,15 @@ CREATE OR REPLACE FUNCTION gatecast.publish(
 ) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     known_id constant text := gatecast.clean_identifier_v1('gateway_id', publish.gateway_id);
+    instant constant timestamptz := coalesce(publish.originated_at, clock_timestamp());
     appended record;
 BEGIN
     IF publish.action IS NULL OR publish.action NOT IN ('CREATE', 'UPDATE', 'DELETE', 'PROVISION', 'REVOKE') THEN
         RAISE EXCEPTION 'action must be one of CREATE, UPDATE, DELETE, PROVISION, REVOKE; got %', publish.action
+            USING ERRCODE = 'check_violation';
+    END IF;
+    IF gatecast.readable_instant_v1(instant) IS NULL THEN
+        RAISE EXCEPTION 'originated_at must lie within the years 1 to 9999 in UTC; got %', instant
             USING ERRCODE = 'check_violation';
     END IF;
     PERFORM gatecast.check_data_v1(publish.data);
@@ -159,8 +164,7 @@ BEGIN
         known_id, coalesce(publish.event_id, gen_random_uuid()),
         gatecast.clean_identifier_v1('type', publish.type), publish.action,
         gatecast.clean_identifier_v1('entity_type', publish.entity_type),
-        gatecast.clean_identifier_v1('entity_id', publish.entity_id), publish.data::text,
-        gatecast.clean_instant_v1('originated_at', coalesce(publish.originated_at, clock_timestamp())),
+        gatecast.clean_identifier_v1('entity_id', publish.entity_id), publish.data::text, instant,
         NULL, true, true);
     IF appended.status = 'unknown' THEN
         RAISE EXCEPTION 'gateway "%" is not registered', known_id USING ERRCODE = 'foreign_key_violation';

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from typing import Annotated, Any
 
 import typer
 
-from gatecast.cli.gateway import GatewayArgument
+from gatecast.cli.gateway import GatewayArgument, json_object
 from gatecast.cli.output import JsonFlag, print_json, screen
 from gatecast.cli.remote import DEFAULT_URL, ServerOption, TokenOption, remote
-from gatecast.errors import InvalidValue
 
 
 def publish(
@@ -36,7 +34,7 @@ def publish(
         "action": action,
         "entityType": entity_type,
         "entityId": entity_id,
-        "data": _object(sys.stdin.read() if data == "-" else data),
+        "data": json_object("--data", sys.stdin.read() if data == "-" else data),
         **({"eventId": event_id} if event_id else {}),
     }
     parameters = {"wait": wait, "timeout": str(timeout)} if wait else {}
@@ -52,13 +50,3 @@ def publish(
         print_json(answer)
     else:
         screen.print(f"published at offset [bold]{answer['offset']}[/bold]  event {answer['eventId']}")
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise InvalidValue("--data", text, f"be JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise InvalidValue("--data", text, "be a JSON object")
-    return value

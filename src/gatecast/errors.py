@@ -9,12 +9,16 @@
     ├── PositionLost            a position cannot be continued: resynchronize
     ├── SubscriptionClosed      the server side ended this subscription
     ├── Overloaded              a bounded queue is full: try again later
+    ├── EventUndeliverable      an event cannot be read or sent: its log waits until it is repaired or skipped
     ├── StorageError
     │   ├── StorageUnavailable  the database cannot be reached now: nothing is known to be stored
+    │   ├── StatementFailed     the database refused this one statement: nothing of it was stored
+    │   │   └── ValueRefused    it cannot hold one of the values
     │   ├── SchemaMissing       the database lacks the schema, or its newest part
     │   ├── SchemaTooNew        a newer release migrated the database
     │   └── TransactionUnusable the object given as `transaction` cannot carry a publish
     ├── HubClosed               the hub was closed, or never opened
+    ├── InvariantBroken         something that must always hold does not: the pod ends
     ├── SettingInvalid          a setting cannot be used: names it, its value, and what is allowed
     ├── ProtocolViolation       the peer broke the gateway protocol
     ├── ServerUnavailable       a server did not answer, or said "not now", again and again
@@ -112,6 +116,25 @@ class PositionLost(GatecastError):
         return f"the position cannot be continued ({self.reason}); resynchronize, then continue from {self.resume_from}"
 
 
+class EventUndeliverable(GatecastError):
+    """An event of the log cannot be read or sent; nothing after it is delivered before somebody decides.
+
+    Acknowledge `position` to leave the event out, or repair its row and subscribe again.
+    """
+
+    def __init__(self, problem: str, *, event_id: UUID, position: Position) -> None:
+        super().__init__(problem)
+        #: Why it cannot be delivered.
+        self.problem = problem
+        #: The event's id.
+        self.event_id = event_id
+        #: Where it is in the log.
+        self.position = position
+
+    def __str__(self) -> str:
+        return f"event {self.event_id} at offset {self.position.offset} cannot be delivered: {self.problem}"
+
+
 class SubscriptionClosed(GatecastError):
     """The subscription was ended from the server side."""
 
@@ -158,6 +181,25 @@ class StorageUnavailable(StorageError):
         return f"the database is not available: {self.reason}"
 
 
+class StatementFailed(StorageError):
+    """The database refused one statement, for a reason that lies in it; nothing of it was stored."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        #: The kind of error, and its SQLSTATE where there is one; never a value, which may be a secret.
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the database refused a statement: {self.reason}"
+
+
+class ValueRefused(StatementFailed):
+    """The database cannot hold a value, perhaps because of its encoding; nothing was stored."""
+
+    def __str__(self) -> str:
+        return f"the database cannot hold one of the values: {self.reason}"
+
+
 class SchemaMissing(StorageError):
     """The database lacks Gatecast's schema, or the newest part of it."""
 
@@ -199,6 +241,18 @@ class HubClosed(GatecastError):
 
     def __str__(self) -> str:
         return "the hub is closed; use it inside `async with EventHub.open(…) as hub`"
+
+
+class InvariantBroken(GatecastError):
+    """Something that must always hold does not, so nothing that this pod does can be trusted: it ends."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        #: What does not hold.
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"a broken invariant: {self.problem}"
 
 
 class SettingInvalid(GatecastError, ValueError):

@@ -142,16 +142,24 @@ class Settings:
     )
     retention_events: int = _option(1_000_000, "longest log of one gateway, in events", _count)
     drain_time: timedelta = _option(
-        timedelta(seconds=20), "longest orderly shutdown; gateways are sent away spread over half of it", _positive
+        timedelta(seconds=20),
+        "longest orderly shutdown; gateways leave over half of it, ports stay open for a quarter of it",
+        _positive,
     )
     max_connections: int = _option(10_000, "gateway connections to this pod", _count)
     max_connections_per_gateway: int = _option(10, "connections of one gateway to this pod", _count)
     max_connections_per_address: int = _option(5_000, "gateway connections from one address to this pod", _count)
+    max_api_connections: int = _option(1_000, "connections to the admin API of this pod", _count)
     connect_rate: int = _option(6_000, "connection attempts per minute from one address, good or bad", _count)
-    trusted_proxies: Networks = _option((), "proxies whose X-Forwarded-For is believed", _networks)
+    trusted_proxies: Networks = _option(
+        (), "proxies whose X-Forwarded-For and X-Forwarded-Proto are believed", _networks
+    )
     oidc_issuer: str = _option("", "issuer whose JWTs are accepted by the admin API", _text)
     oidc_audience: str = _option("", "audience that those JWTs must carry", _text)
     oidc_organization_claim: str = _option("organization", "claim of those JWTs that names the organization", _text)
+    oidc_role_claim: str = _option(
+        "", "claim of those JWTs that holds admin or viewer, alone or in a list; empty: all are admins", _text
+    )
     log_format: str = _option("text", "text for people, json for machines", _choice("text", "json"))
 
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import ssl
 import tracemalloc
 from collections.abc import AsyncIterator
@@ -12,7 +13,6 @@ from dataclasses import dataclass
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from gatecast import Action, Event, EventHub, Settings
 from gatecast.controlplane.gateway_tokens import GatewayTokens
@@ -21,11 +21,14 @@ from gatecast.delivery.feed import MAX_BYTES
 from gatecast.delivery.subscription import Subscription
 from gatecast.events import MAX_PAYLOAD_BYTES
 from gatecast.protocol.session import SessionLimits
-from gatecast.server import gateway_api, gateway_socket
+from gatecast.server import connections, gateway_socket
 from gatecast.server.admission import Admission
-from gatecast.server.gateway_api import GatewayContext, gateway_runner
+from gatecast.server.connections import Places
+from gatecast.server.gateway_api import BASE_PATH, GatewayContext, create_gateway_app
+from gatecast.server.gateway_server import GatewayServer
+from gatecast.server.listener import Listener
 from gatecast.server.pod import MIGRATIONS
-from gatecast.server.tls import gateway_tls
+from gatecast.server.tls import GatewayTls
 from gatecast.testing.eventually import eventually
 from gatecast.testing.raw_connection import RawConnection
 from gatecast.testing.unmodified_gateway import UnmodifiedGateway
@@ -76,14 +79,19 @@ async def _listening(url: str, limits: SessionLimits) -> AsyncIterator[_Listener
             admission=Admission(settings, clock=asyncio.get_running_loop().time),
             session_limits=limits,
         )
-        runner = gateway_runner(context)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=gateway_tls(settings)).start()
-            host, port = runner.addresses[0][:2]
-            yield _Listener(hub, f"{host}:{port}")
-        finally:
-            await runner.cleanup()
+        server, tls = GatewayServer(create_gateway_app(context)), GatewayTls(settings)
+        await server.setup()
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            listening.setblocking(False)  # noqa: FBT003 - the standard library's own
+            listener = Listener(listening, server.connection, places=Places(1000), tls=lambda: tls.context)
+            taking = asyncio.create_task(listener.run())
+            host, port = listening.getsockname()
+            try:
+                yield _Listener(hub, f"{host}:{port}")
+            finally:
+                taking.cancel()
+                await asyncio.wait([taking])
+                await server.cleanup()
 
 
 async def test_s22_a_client_that_never_reads_is_closed_and_hinders_nobody(
@@ -139,7 +147,7 @@ async def test_s27_a_connection_without_a_request_is_closed(
     sqlite_url: str, said: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody who has no token can fill a pod with silence; who has said everything stays."""
-    monkeypatch.setattr(gateway_api, "IDLE_TIME_LIMIT", 0.5)
+    monkeypatch.setattr(connections, "HEAD_TIME_LIMIT", 0.5)
     async with _listening(sqlite_url, SessionLimits()) as listener:
         gateway_id, token = await listener.register("prompt")
         host, _, port = listener.host.rpartition(":")
@@ -153,6 +161,35 @@ async def test_s27_a_connection_without_a_request_is_closed(
             writer.close()
             await listener.publish(gateway_id)
             assert (await connection.message())["position"].endswith(":1")
+
+
+@pytest.mark.parametrize("body", [b'{"version"', b"2\r\n{}\r\nzz\r\n"])
+async def test_s27_a_body_that_does_not_come_is_not_waited_for(
+    sqlite_url: str, body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off, or malformed so that its end will never be found; a slow one that keeps coming is taken."""
+    monkeypatch.setattr(connections, "BODY_TIME_LIMIT", 0.5)
+    monkeypatch.setattr(connections, "BODY_RATE", 1)
+    async with _listening(sqlite_url, SessionLimits()) as listener:
+        gateway_id, token = await listener.register("halting")
+        host, _, port = listener.host.rpartition(":")
+        trust = ssl.create_default_context()
+        trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+        head = f"POST {BASE_PATH}/gateways/{gateway_id}/manifest HTTP/1.1\r\nHost: pod\r\napi-key: {token}\r\n"
+        length = "Transfer-Encoding: chunked" if body.endswith(b"zz\r\n") else "Content-Length: 100"
+        reader, writer = await asyncio.open_connection(host, int(port), ssl=trust)
+        writer.write(f"{head}{length}\r\n\r\n".encode())
+        await writer.drain()
+        writer.write(body)
+        assert b" 204 " not in await asyncio.wait_for(reader.read(), 30)
+        writer.close()
+        reader, writer = await asyncio.open_connection(host, int(port), ssl=trust)
+        writer.write(f"{head}Connection: close\r\nContent-Length: 20\r\n\r\n".encode())
+        for byte in b'{"version": "1.2.3"}':
+            writer.write(bytes([byte]))
+            await writer.drain()
+        assert b" 204 " in await asyncio.wait_for(reader.read(), 30)
+        writer.close()
 
 
 async def _all_stuck(listener: _Listener, clients: int) -> bool:

@@ -11,7 +11,7 @@ import typer
 
 from gatecast.cli.options import with_settings
 from gatecast.cli.output import JsonFlag, print_json, print_table, screen
-from gatecast.controlplane.admin_tokens import AdminToken, AdminTokens
+from gatecast.controlplane.admin_tokens import AdminToken, AdminTokens, Role
 from gatecast.hub import prepare_schema
 from gatecast.server.pod import MIGRATIONS
 from gatecast.settings import Settings
@@ -25,15 +25,16 @@ app = typer.Typer(
 @app.command()
 @with_settings("database")
 def create(
-    organization: Annotated[str, typer.Argument(help="The organization that it administers.")] = "default",
+    organization: Annotated[str, typer.Argument(help="The organization that it is for.")] = "default",
     *,
+    role: Annotated[Role, typer.Option(help="admin, or viewer: may read everything but secrets.")] = Role.ADMIN,
     settings: Settings,
     as_json: JsonFlag = False,
 ) -> None:
     """Create a token. It is shown now and never again."""
-    token_id, token = asyncio.run(_create(settings, organization))
+    token_id, token = asyncio.run(_create(settings, organization, role))
     if as_json:
-        print_json({"id": token_id, "organization": organization, "token": token})
+        print_json({"id": token_id, "organization": organization, "role": role, "token": token})
     else:
         screen.print(f"[bold]{token}[/bold]")
         screen.print("This is the only time it is shown. Send it as `Authorization: Bearer …`.", style="dim")
@@ -45,12 +46,18 @@ def list_tokens(*, settings: Settings, as_json: JsonFlag = False) -> None:
     """List the tokens, without their secrets."""
     tokens = asyncio.run(_list(settings))
     items = [
-        {"id": each.id, "organization": each.organization, "createdAt": each.created_at.isoformat()} for each in tokens
+        {
+            "id": each.id,
+            "organization": each.organization,
+            "role": each.role,
+            "createdAt": each.created_at.isoformat(),
+        }
+        for each in tokens
     ]
     if as_json:
         print_json(items)
     else:
-        columns = {"id": "ID", "organization": "ORGANIZATION", "createdAt": "CREATED"}
+        columns = {"id": "ID", "organization": "ORGANIZATION", "role": "ROLE", "createdAt": "CREATED"}
         print_table(items, columns, empty="no tokens yet; create one with: gatecast admin-token create")
 
 
@@ -66,9 +73,9 @@ def revoke(
     screen.print(f"revoked admin token {token_id}")
 
 
-async def _create(settings: Settings, organization: str) -> tuple[str, str]:
+async def _create(settings: Settings, organization: str, role: Role) -> tuple[str, str]:
     async with _admin_tokens(settings) as tokens:
-        return await tokens.issue(organization)
+        return await tokens.issue(organization, role)
 
 
 async def _list(settings: Settings) -> list[AdminToken]:

@@ -33,15 +33,22 @@ class GatewaySocket(aiohttp.ClientWebSocketResponse[Literal[True]]):
         self._response.close()
 
 
-def open_session(*, ssl: tls.SSLContext | bool, headers: Mapping[str, str], time_limit: float) -> aiohttp.ClientSession:
+def open_session(
+    *,
+    ssl: tls.SSLContext | bool,
+    headers: Mapping[str, str],
+    time_limit: float,
+    connector: aiohttp.BaseConnector | None = None,
+) -> aiohttp.ClientSession:
     """A session for one server: no cookies, no proxies from the environment, no redirects of the upgrade.
 
-    `time_limit` is for one request, in seconds; `ssl` is what aiohttp understands.
+    `time_limit` is for one request, in seconds; `ssl` is what aiohttp understands. `connector` leads elsewhere than to
+    TCP.
     """
     trace = aiohttp.TraceConfig()
     trace.on_request_redirect.append(_refuse_redirect)
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=ssl, limit=0),
+        connector=connector or aiohttp.TCPConnector(ssl=ssl, limit=0),
         headers=headers,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=time_limit),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from gatecast.containment import RetryLoop, concerns_everyone, log_failure, refused_in_halves
 from gatecast.controlplane.change import begin_change
 from gatecast.controlplane.gateways import QUERIES
 from gatecast.controlplane.placements import (
@@ -17,7 +18,7 @@ from gatecast.controlplane.placements import (
     placement_of,
     tell_again,
 )
-from gatecast.errors import NotFound, StorageError
+from gatecast.errors import NotFound
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Transaction
 from gatecast.telemetry import get_logger, metrics
@@ -62,7 +63,12 @@ class Acknowledgements:
 
     def __init__(self, hub: EventHub, *, backoff: Backoff | None = None) -> None:
         self._hub = hub
-        self._backoff = backoff or Backoff(first=0.2, longest=5.0)
+        #: Keeps the pod storing, and remembers why it does not.
+        self.loop = RetryLoop(
+            "acknowledgements-not-stored",
+            "acknowledgements cannot be stored",
+            backoff=backoff or Backoff(first=0.2, longest=5.0),
+        )
         self._waiting: deque[Acknowledgement] = deque(maxlen=MAX_WAITING)
         #: Stored, and to be stored once more because something behind them failed.
         self._stored: list[Acknowledgement] = []
@@ -76,18 +82,7 @@ class Acknowledgements:
 
     async def run(self) -> None:
         """Store until cancelled."""
-        failures = 0
-        while True:
-            await self._signal.wait()
-            try:
-                await self.flush()
-            except StorageError as error:
-                failures += 1
-                _logger.warning("acknowledgements-not-stored", error=str(error), attempt=failures)
-                await asyncio.sleep(self._backoff.pause(failures))
-                self._signal.set()
-                continue
-            failures = 0
+        await self.loop.run(self.flush, rest=self._signal.wait)
 
     async def flush(self) -> None:
         """Store what is waiting.
@@ -101,21 +96,27 @@ class Acknowledgements:
     async def _store_waiting(self) -> None:
         while self._waiting:
             batch = list(self._waiting)[:_BATCH]
-            async with self._hub.storage.database.transaction() as transaction:
-                # The same locks in the same order as changes take, so that no two wait for each other.
-                for gateway_id, organization in sorted({(each.gateway_id, each.organization) for each in batch}):
-                    await transaction.execute(QUERIES["lock_gateway"], organization, gateway_id)
-                ignored = [each for each in batch if not await _apply(transaction, each)]
-            self._note_ignored(ignored)
-            self._stored = batch
-            # Before they go: when this fails, both are done again, and change nothing that is done already.
-            for each in batch:
-                await self._undeploy_whatever_runs(each)
-            for each in batch:
+            for each, error in await refused_in_halves(batch, self._store):
+                if error is not None and concerns_everyone(error):
+                    raise error
+                if error is not None:
+                    log_failure("acknowledgement-refused", error, gateway=each.gateway_id, artifact=each.artifact_id)
                 # Looked at before it goes: what does not fit any more has pushed older ones out already.
                 if self._waiting and self._waiting[0] is each:
                     self._waiting.popleft()
             self._stored = []
+
+    async def _store(self, batch: Sequence[Acknowledgement]) -> None:
+        async with self._hub.storage.database.transaction() as transaction:
+            # The same locks in the same order as changes take, so that no two wait for each other.
+            for gateway_id, organization in sorted({(each.gateway_id, each.organization) for each in batch}):
+                await transaction.execute(QUERIES["lock_gateway"], organization, gateway_id)
+            ignored = [each for each in batch if not await _apply(transaction, each)]
+        self._note_ignored(ignored)
+        self._stored += batch
+        # Before they go: when this fails, both are done again, and change nothing that is done already.
+        for each in batch:
+            await self._undeploy_whatever_runs(each)
 
     def _note_ignored(self, ignored: Sequence[Acknowledgement]) -> None:
         """Say which ones moved nothing, once: they are late, repeated, or speak of what is not there."""

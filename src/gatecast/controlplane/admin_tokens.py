@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from uuid import uuid4
 
 from gatecast.controlplane.gateways import QUERIES
@@ -20,12 +21,32 @@ DEFAULT_ORGANIZATION = "default"
 _FIRST = "first"
 
 
+class Role(StrEnum):
+    """What somebody may do."""
+
+    #: Everything.
+    ADMIN = "admin"
+    #: Read everything but secrets, and change nothing.
+    VIEWER = "viewer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asks for something."""
+
+    organization: str
+    role: Role
+    #: The token's id, or what an OIDC issuer calls the person.
+    subject: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminToken:
     """A token of those who administer an organization, without its secret."""
 
     id: str
     organization: str
+    role: Role
     created_at: datetime
 
 
@@ -50,12 +71,12 @@ class AdminTokens:
             if await transaction.fetch_one(QUERIES["admin_tokens"]) is not None:
                 return None
             made = await transaction.execute(
-                QUERIES["insert_admin_token"], _FIRST, DEFAULT_ORGANIZATION, digest_of(token)
+                QUERIES["insert_admin_token"], _FIRST, DEFAULT_ORGANIZATION, digest_of(token), Role.ADMIN
             )
         return token if made else None
 
-    async def issue(self, organization: str) -> tuple[str, str]:
-        """A new token that administers an organization: its id, and the token, which is never shown again.
+    async def issue(self, organization: str, role: Role = Role.ADMIN) -> tuple[str, str]:
+        """A new token for an organization: its id, and the token, which is never shown again.
 
         Raises:
             InvalidValue: the organization's name is blank or too long.
@@ -63,14 +84,19 @@ class AdminTokens:
         organization = clean_identifier("organization", organization)
         token, token_id = make_token("gca"), str(uuid4())
         async with self._database.transaction() as transaction:
-            await transaction.execute(QUERIES["insert_admin_token"], token_id, organization, digest_of(token))
+            await transaction.execute(QUERIES["insert_admin_token"], token_id, organization, digest_of(token), role)
         return token_id, token
 
     async def all(self) -> list[AdminToken]:
         """Every stored token, without its secret, oldest first."""
         rows = await self._database.fetch(QUERIES["all_admin_tokens"])
         return [
-            AdminToken(id=row["id"], organization=row["organization"], created_at=instant(row["created_at"]))
+            AdminToken(
+                id=row["id"],
+                organization=row["organization"],
+                role=Role(row["role"]),
+                created_at=instant(row["created_at"]),
+            )
             for row in rows
         ]
 
@@ -85,22 +111,30 @@ class AdminTokens:
                 raise NotFound("admin token", token_id)
 
     async def organization_of(self, token: str) -> str | None:
-        """The organization that this token administers; None: it is no admin token.
+        """The organization that this token is for; None: it is no admin token.
 
         Raises:
             StorageUnavailable: that cannot be told now.
         """
-        return await self.organization_of_digest(digest_of(token))
+        caller = await self.caller_with(token)
+        return None if caller is None else caller.organization
 
-    async def organization_of_digest(self, digest: str) -> str | None:
-        """The same for the SHA-256 of a token, which is what a browser session remembers.
+    async def caller_with(self, token: str) -> Caller | None:
+        """Who has this token; None: it is no admin token.
 
         Raises:
             StorageUnavailable: that cannot be told now.
         """
+        return await self.caller_with_digest(digest_of(token))
+
+    async def caller_with_digest(self, digest: str) -> Caller | None:
+        """The same for the SHA-256 of a token, which is what a browser session remembers."""
         if self._configured is not None and same_digest(self._configured, digest):
-            return DEFAULT_ORGANIZATION
-        rows = await self._database.fetch(QUERIES["admin_organization"], digest)
+            return Caller(organization=DEFAULT_ORGANIZATION, role=Role.ADMIN, subject="token configured")
+        rows = await self._database.fetch(QUERIES["admin_token"], digest)
         if not rows or not same_digest(rows[0]["digest"], digest):
             return None
-        return None if self._configured is not None and rows[0]["id"] == _FIRST else rows[0]["organization"]
+        [row] = rows
+        if self._configured is not None and row["id"] == _FIRST:
+            return None
+        return Caller(organization=row["organization"], role=Role(row["role"]), subject=f"token {row['id']}")

@@ -16,6 +16,7 @@ from gatecast.controlplane.imports import Imports
 from gatecast.controlplane.losses import Losses
 from gatecast.controlplane.sealing import Sealer, sealer_for
 from gatecast.controlplane.subscriptions import Subscriptions
+from gatecast.controlplane.synchronizations import Synchronizations
 from gatecast.controlplane.templates import Templates
 from gatecast.errors import SecretKeyMissing, SettingInvalid
 from gatecast.hub import EventHub
@@ -38,6 +39,7 @@ class Resources:
     desired_state: DesiredState
     losses: Losses
     acknowledgements: Acknowledgements
+    synchronizations: Synchronizations
 
     @classmethod
     def on(cls, hub: EventHub, sealer: Sealer) -> Self:
@@ -54,6 +56,7 @@ class Resources:
             desired_state=DesiredState(hub),
             losses=Losses(hub),
             acknowledgements=Acknowledgements(hub),
+            synchronizations=Synchronizations(hub.storage.database),
         )
 
 

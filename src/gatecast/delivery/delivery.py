@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from gatecast.containment import RetryLoop
 from gatecast.delivery.outcomes import OutcomeRecorder
 from gatecast.delivery.presence import PodPresence
 from gatecast.delivery.progress import ProgressRecorder
@@ -21,6 +22,7 @@ from gatecast.errors import HubClosed, StorageError, SubscriptionClosed
 from gatecast.events import Event, Position
 from gatecast.storage.contract import Connection, Entity, Receipt, Storage, TrimPolicy
 from gatecast.telemetry import get_logger
+from gatecast.waiting import Backoff
 from gatecast.wakeup.contract import EVERYTHING, Hint, Wakeup
 
 _logger = get_logger("delivery")
@@ -54,6 +56,8 @@ class Delivery:
         #: Why a background task died, once one has: the pod must not go on.
         self.failure: BaseException | None = None
         self.failed = asyncio.Event()
+        #: Called with the gateways of every hint (None: all); must not block or raise.
+        self.on_hint: Callable[[frozenset[str] | None], None] = lambda _: None
         self.publisher = Publisher(storage.log, send_hint=wakeup.send)
         self.recorder = ProgressRecorder(storage.presence)
         self.outcomes = OutcomeRecorder(storage.outcomes)
@@ -65,6 +69,10 @@ class Delivery:
             dismiss_all=lambda: self.dismiss_all(RESTARTING),
         )
         self.reader = Reader(storage.log, poll_interval=options.poll_interval, obey=self.presence.obey)
+        #: Keeps removing old events; that it cannot is shown, and sends no traffic elsewhere.
+        self.retention = RetryLoop(
+            "clean-up-failed", "old events cannot be removed", backoff=Backoff(first=30.0, longest=100.0)
+        )
 
     async def __aenter__(self) -> Self:
         self._wakeup.listen(self._on_hint)
@@ -107,14 +115,26 @@ class Delivery:
             "outcomes": self.outcomes.run,
             "presence": self.presence.run,
             "retention": lambda: run_retention(
-                self._storage.log, options.trim_policy, random_source=options.random_source
+                self._storage.log, options.trim_policy, random_source=options.random_source, loop=self.retention
             ),
         }
+
+    @property
+    def alarms(self) -> Sequence[str]:
+        """What loops of this pod have not been able to do for 10 seconds; empty: nothing is wrong."""
+        loops = (self.reader.loop, self.presence.loop, self.recorder.loop, self.outcomes.loop)
+        return [alarm for loop in loops if (alarm := loop.alarm) is not None]
 
     def _on_hint(self, hint: Hint) -> None:
         self.reader.hint(hint)
         if hint.gateways is None:
             self.presence.look()
+        self.on_hint(hint.gateways)
+
+    async def hint(self, gateway_ids: Sequence[str]) -> None:
+        """Let every pod look at these gateways; a hint may be lost."""
+        await self._storage.presence.hint(gateway_ids)
+        self._wakeup.send(Hint.at(gateway_ids))
 
     @property
     def subscriptions(self) -> Sequence[Subscription]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gatecast.errors import StorageError
+from gatecast.containment import RetryLoop, concerns_everyone, log_failure, refused_in_halves
+from gatecast.errors import GatecastError
 from gatecast.storage.contract import Outcome, Outcomes
-from gatecast.telemetry import get_logger
 from gatecast.waiting import Backoff, Signal
 
 #: Most outcomes that wait to be stored. When the database is away for long the oldest go. A gateway may lose an
@@ -17,8 +16,6 @@ from gatecast.waiting import Backoff, Signal
 MAX_WAITING = 10_000
 
 _BATCH = 500
-
-_logger = get_logger("outcomes")
 
 
 def _nothing() -> None:
@@ -37,7 +34,10 @@ class OutcomeRecorder:
 
     def __init__(self, outcomes: Outcomes, *, backoff: Backoff | None = None) -> None:
         self._outcomes = outcomes
-        self._backoff = backoff or Backoff(first=0.2, longest=5.0)
+        #: Keeps the pod storing, and remembers why it does not.
+        self.loop = RetryLoop(
+            "outcomes-not-stored", "outcomes cannot be stored", backoff=backoff or Backoff(first=0.2, longest=5.0)
+        )
         self._waiting: deque[_Waiting] = deque()
         self._signal = Signal()
 
@@ -55,27 +55,38 @@ class OutcomeRecorder:
 
     async def run(self) -> None:
         """Store until cancelled; what cannot be stored now is kept."""
-        failures = 0
-        while True:
-            await self._signal.wait()
-            try:
-                await self._store_waiting()
-            except StorageError as error:
-                failures += 1
-                _logger.warning("outcomes-not-stored", error=str(error), attempt=failures)
-                await asyncio.sleep(self._backoff.pause(failures))
-                self._signal.set()
-                continue
-            failures = 0
+        await self.loop.run(self._store_waiting, rest=self._signal.wait)
 
     async def _store_waiting(self) -> None:
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
             try:
-                await self._outcomes.record([each.outcome for each in batch])
+                results = await refused_in_halves(batch, self._record)
             except BaseException:
-                self._waiting.extendleft(reversed(batch))
-                self._make_room()
+                self._keep(batch)
                 raise
-            for each in batch:
+            self._settle(results)
+
+    async def _record(self, batch: Sequence[_Waiting]) -> None:
+        await self._outcomes.record([each.outcome for each in batch])
+
+    def _settle(self, results: Sequence[tuple[_Waiting, GatecastError | None]]) -> None:
+        """Answer each; what waits for the database is kept, and what alone was refused goes.
+
+        Raises:
+            StorageError: the database is away.
+        """
+        kept = [(each, error) for each, error in results if error is not None and concerns_everyone(error)]
+        self._keep([each for each, _ in kept])
+        for each, error in results:
+            if error is None:
                 each.on_stored()
+            elif not concerns_everyone(error):
+                log_failure("outcome-refused", error, gateway=each.outcome.gateway_id, offset=each.outcome.offset)
+                each.on_dropped()
+        for _, error in kept:
+            raise error
+
+    def _keep(self, batch: Sequence[_Waiting]) -> None:
+        self._waiting.extendleft(reversed(batch))
+        self._make_room()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
-from gatecast.errors import StorageError
+from gatecast.containment import RetryLoop
 from gatecast.storage.contract import Presence
 from gatecast.telemetry import get_logger
 from gatecast.waiting import Backoff, Signal
@@ -43,14 +43,17 @@ class PodPresence:
         self._dismiss = dismiss
         self._dismiss_all = dismiss_all
         self._signal = Signal()
-        self._backoff = Backoff(first=min(0.2, poll_interval), longest=_RENEW_INTERVAL)
+        #: Keeps the pod's lease, and remembers why it cannot.
+        self.loop = RetryLoop(
+            "lease-not-renewed",
+            "the lease cannot be renewed",
+            backoff=Backoff(first=min(0.2, poll_interval), longest=_RENEW_INTERVAL),
+        )
         #: Of the pod's row: another one means that the row was removed in between, also when an answer was lost.
         self._life: UUID | None = None
         self._renew_due_at = 0.0
         self._lease = asyncio.Lock()
         self._ended = False
-        #: Why the lease could not be renewed the last time, or None when it was.
-        self.problem: str | None = None
         #: Set once the pod is known to others, so that connections may be recorded for it.
         self.ready = asyncio.Event()
 
@@ -60,19 +63,19 @@ class PodPresence:
 
     async def run(self) -> None:
         """Renew and obey until cancelled."""
-        failures = 0
-        while True:
-            try:
-                await self._renew_if_due()
-                await self.obey()
-            except StorageError as error:
-                failures += 1
-                self.problem = str(error)
-                _logger.warning("lease-not-renewed", error=str(error), attempt=failures)
-                await asyncio.sleep(self._backoff.pause(failures))
-                continue
-            failures, self.problem = 0, None
-            await self._signal.wait(min(self._poll_interval, _OBEY_INTERVAL))
+        await self.loop.run(self._renew_and_obey, rest=self._rest)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the lease could not be renewed the last time, or None when it was."""
+        return self.loop.problem
+
+    async def _renew_and_obey(self) -> None:
+        await self._renew_if_due()
+        await self.obey()
+
+    async def _rest(self) -> None:
+        await self._signal.wait(min(self._poll_interval, _OBEY_INTERVAL))
 
     async def obey(self) -> None:
         """Close the connections that must be closed by now.

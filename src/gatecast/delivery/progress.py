@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from gatecast.errors import StorageError
+from gatecast.containment import RetryLoop, concerns_everyone, log_failure, refused_in_halves
+from gatecast.errors import GatecastError
 from gatecast.storage.contract import Presence, Progress
-from gatecast.telemetry import get_logger
 from gatecast.waiting import Backoff, Signal
 
 #: Progress is gathered for this long between writes; in seconds. Losing it repeats events, never skips them.
@@ -16,7 +16,8 @@ FLUSH_INTERVAL = 0.2
 #: Most connections in one write.
 _BATCH = 1_000
 
-_logger = get_logger("progress")
+#: What alone cannot be stored is tried again after this time; in seconds.
+_PUT_OFF = 5.0
 
 
 class ProgressRecorder:
@@ -24,7 +25,12 @@ class ProgressRecorder:
 
     def __init__(self, presence: Presence, *, backoff: Backoff | None = None) -> None:
         self._presence = presence
-        self._backoff = backoff or Backoff(first=0.2, longest=5.0)
+        #: Keeps the pod storing, and remembers why it does not.
+        self.loop = RetryLoop(
+            "progress-not-stored",
+            "positions cannot be stored",
+            backoff=backoff or Backoff(first=0.2, longest=5.0),
+        )
         self._moved: dict[str, Progress] = {}
         self._leaving: dict[str, Progress] = {}
         self._signal = Signal()
@@ -60,25 +66,15 @@ class ProgressRecorder:
     async def run(self) -> None:
         """Write until cancelled; what cannot be written now is kept."""
         try:
-            await self._keep_writing()
+            await self.loop.run(self._write_all, rest=self._rest)
         finally:
             self._ended = True
             _answer(self._flushing)
 
-    async def _keep_writing(self) -> None:
-        failures = 0
-        while True:
-            await self._signal.wait()
-            try:
-                await self._write_all()
-            except StorageError as error:
-                failures += 1
-                _logger.warning("progress-not-stored", error=str(error), attempt=failures)
-                await asyncio.sleep(self._backoff.pause(failures))
-                self._signal.set()
-                continue
-            failures = 0
-            await self._urgent.wait(FLUSH_INTERVAL)
+    async def _rest(self) -> None:
+        """Gather for a moment, then wait until there is something to write."""
+        await self._urgent.wait(FLUSH_INTERVAL)
+        await self._signal.wait()
 
     async def _write_all(self) -> None:
         """Store what is noted by now, then answer those who asked for it before."""
@@ -95,15 +91,32 @@ class ProgressRecorder:
         """Store once what is noted, batch by batch; forget only what did not move on meanwhile.
 
         What is noted while this runs waits for the next time: under load there is always something new.
+
+        Raises:
+            StorageError: the database is away; what is not stored stays noted.
         """
         connections = list(noted)
         for start in range(0, len(connections), _BATCH):
             # Some may have left in between.
             batch = [noted[one] for one in connections[start : start + _BATCH] if one in noted]
-            await store(batch)
-            for progress in batch:
+            for progress, error in await refused_in_halves(batch, store):
+                if error is not None and concerns_everyone(error):
+                    raise error
                 if noted.get(progress.connection_id) is progress:
                     del noted[progress.connection_id]
+                    if error is not None:
+                        self._put_off(noted, progress, error)
+
+    def _put_off(self, noted: dict[str, Progress], progress: Progress, error: GatecastError) -> None:
+        """Try this one again later: it alone cannot be stored, and the others do not wait for it."""
+        log_failure("progress-refused", error, gateway=progress.gateway_id)
+        again = self.leave if noted is self._leaving else self._report_again
+        asyncio.get_running_loop().call_later(_PUT_OFF, again, progress)
+
+    def _report_again(self, progress: Progress) -> None:
+        # What it has reported since is newer.
+        if progress.connection_id not in self._moved:
+            self.report(progress)
 
 
 def _answer(waiting: Sequence[asyncio.Future[None]]) -> None:

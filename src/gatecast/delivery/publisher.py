@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from gatecast.errors import GatecastError, HubClosed, InvalidValue, Overloaded, StorageUnavailable
+from gatecast.containment import describe, in_halves, log_failure
+from gatecast.errors import GatecastError, HubClosed, InvalidValue, Overloaded, StatementFailed, StorageUnavailable
 from gatecast.events import Event
 from gatecast.storage.contract import Busy, EventLog, PublishResult, Receipt
 from gatecast.waiting import Backoff, Signal
@@ -70,6 +71,8 @@ class Publisher:
         self._idle = asyncio.Event()
         self._idle.set()
         self._accepting = True
+        #: Why the last statement stored nothing at all, or None when it did. Callers are told; the pod stays ready.
+        self.problem: str | None = None
 
     @property
     def queued_events(self) -> int:
@@ -85,6 +88,7 @@ class Publisher:
             UnknownGateway: a gateway is not registered; nothing was stored.
             Overloaded: too much is waiting already; nothing was stored.
             StorageUnavailable: the database is away; repeat with the same event ids.
+            StatementFailed: the database refused these events, and those of nobody else; nothing was stored.
             HubClosed: the publisher has stopped.
         """
         if not events:
@@ -184,21 +188,35 @@ class Publisher:
 
     async def _append(self, batch: Sequence[_Pending], *, wait: bool) -> Sequence[PublishResult | GatecastError]:
         """Send one statement and answer the callers; `Busy` alone is left for the lanes."""
-        results: Sequence[PublishResult | GatecastError]
         try:
-            results = await self._attempt([pending.events for pending in batch], wait=wait)
-        except GatecastError as error:
-            results = [error] * len(batch)
+            results = await in_halves(
+                [pending.events for pending in batch], lambda groups: self._attempt(groups, wait=wait)
+            )
         except BaseException:
             for pending in batch:
                 pending.settle(HubClosed())
             raise
         for pending, result in zip(batch, results, strict=True):
             pending.settle(result)
-        answered = [pending for pending, result in zip(batch, results, strict=True) if not isinstance(result, Busy)]
-        if answered:
-            self._send_hint(Hint.at(event.gateway_id for pending in answered for event in pending.events))
+        self._note(results)
+        self._hint(pending for pending, result in zip(batch, results, strict=True) if not isinstance(result, Busy))
         return results
+
+    def _note(self, results: Sequence[PublishResult | GatecastError]) -> None:
+        refusals = [each for each in results if isinstance(each, StatementFailed)]
+        self.problem = describe(refusals[0]) if len(refusals) == len(results) else None
+        if refusals:
+            log_failure("publish-refused", refusals[0], groups=len(refusals), stored=len(results) - len(refusals))
+
+    def _hint(self, answered: Iterable[_Pending]) -> None:
+        """Tell the pods; what was published stands whether they hear of it or not."""
+        hint = Hint.at(event.gateway_id for pending in answered for event in pending.events)
+        if not hint.gateways:
+            return
+        try:
+            self._send_hint(hint)
+        except Exception as error:  # noqa: BLE001 - a hint may be lost, whatever the reason
+            log_failure("hint-lost", error)
 
     async def _attempt(self, groups: Sequence[Sequence[Event]], *, wait: bool) -> Sequence[PublishResult]:
         """Send it, and once more when the connection broke: event ids make the second attempt safe (scenario S16)."""

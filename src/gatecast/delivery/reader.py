@@ -7,8 +7,10 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from uuid import UUID
 
+from gatecast.containment import RetryLoop, concerns_everyone, log_failure
 from gatecast.delivery.feed import LOG_MOVED, Feed
-from gatecast.errors import StorageError, StorageUnavailable
+from gatecast.delivery.reading import read_each
+from gatecast.errors import GatecastError, StorageUnavailable
 from gatecast.events import Position
 from gatecast.storage.changes import changes_since
 from gatecast.storage.contract import Changes, Dismissal, EventLog
@@ -18,6 +20,9 @@ from gatecast.wakeup.contract import Hint
 
 #: Most gateways in one read; bounds the memory of one pass.
 _GATEWAYS_PER_READ = 100
+
+#: A log that alone cannot be read is tried again after this time; in seconds.
+_PUT_OFF = 5.0
 
 _logger = get_logger("reader")
 
@@ -41,7 +46,13 @@ class Reader:
         self._poll_interval = poll_interval
         #: Ends the feeds of connections that must be closed, as far as the database knows by now.
         self._obey = obey
-        self._backoff = backoff or Backoff(first=min(0.1, poll_interval), longest=max(2.0, poll_interval))
+        #: Keeps the pod reading, and remembers why it does not.
+        self.loop = RetryLoop(
+            "read-failed",
+            "the log cannot be read",
+            backoff=backoff or Backoff(first=min(0.1, poll_interval), longest=max(2.0, poll_interval)),
+            on_failure=self._distrust,
+        )
         self._feeds: defaultdict[str, list[Feed]] = defaultdict(list)
         #: Feeds that may want something; looking at these alone keeps a pass independent of how many feeds idle.
         self._due: dict[Feed, None] = {}
@@ -50,8 +61,6 @@ class Reader:
         #: What the last sweep found; None: ask for everything.
         self._swept: Changes | None = None
         self._epoch: UUID | None = None
-        #: Why the last pass failed, or None when it succeeded.
-        self.problem: str | None = None
 
     @property
     def feeds(self) -> int:
@@ -88,23 +97,21 @@ class Reader:
         self._due[feed] = None
         self._signal.set()
 
+    @property
+    def problem(self) -> str | None:
+        """Why the last pass failed, or None when it succeeded."""
+        return self.loop.problem
+
     async def run(self) -> None:
         """Read until cancelled. The database may go and come back; the feeds keep their places."""
-        loop = asyncio.get_running_loop()
-        failures = 0
-        while True:
-            try:
-                await self._sweep_if_due(loop.time())
-                await self._read_due()
-            except StorageError as error:
-                failures += 1
-                self.problem = str(error)
-                self._distrust()
-                _logger.warning("read-failed", error=str(error), attempt=failures)
-                await asyncio.sleep(self._backoff.pause(failures))
-                continue
-            failures, self.problem = 0, None
-            await self._signal.wait(max(0.0, self._sweep_due_at - loop.time()))
+        await self.loop.run(self._pass, rest=self._rest)
+
+    async def _pass(self) -> None:
+        await self._sweep_if_due(_now())
+        await self._read_due()
+
+    async def _rest(self) -> None:
+        await self._signal.wait(max(0.0, self._sweep_due_at - _now()))
 
     def _distrust(self) -> None:
         """After an outage ask for every head: the database that comes back may be another one."""
@@ -170,10 +177,12 @@ class Reader:
                 raise
 
     async def _read(self, feeds: Sequence[Feed]) -> None:
-        results = await self._log.read([feed.request() for feed in feeds])
+        results = await read_each(self._log, [feed.request() for feed in feeds])
         shrunk = None
         for feed, result in zip(feeds, results, strict=True):
-            if result is None:
+            if isinstance(result, GatecastError):
+                self._put_off(feed, result)
+            elif result is None:
                 feed.end(Dismissal.GATEWAY_DELETED)
             elif result.epoch == self._epoch and result.head < feed.read_through and not feed.provisional:
                 shrunk = feed
@@ -184,6 +193,21 @@ class Reader:
         if shrunk is not None:
             # Not for this feed alone to decide: the next sweep finds out what it means for everybody.
             raise StorageUnavailable(f"the log of {shrunk.gateway_id} ends before what was read from it")
+
+    def _put_off(self, feed: Feed, error: GatecastError) -> None:
+        """Read this log again later: the others do not wait for it.
+
+        Raises:
+            GatecastError: it is not the log that is at fault.
+        """
+        if concerns_everyone(error):
+            raise error
+        log_failure("read-refused", error, gateway=feed.gateway_id, after=feed.read_through)
+        asyncio.get_running_loop().call_later(_PUT_OFF, self._look_again, feed)
+
+    def _look_again(self, feed: Feed) -> None:
+        feed.suspect = True
+        self._call_for(feed)
 
 
 def _ahead_of(changes: Changes, feeds: Sequence[Feed]) -> list[Feed]:
@@ -199,3 +223,7 @@ def _ahead_of(changes: Changes, feeds: Sequence[Feed]) -> list[Feed]:
         and not feed.provisional
         and feed.end_reason != Dismissal.GATEWAY_DELETED
     ]
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

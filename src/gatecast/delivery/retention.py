@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 
-from gatecast.errors import StorageError
+from gatecast.containment import RetryLoop
 from gatecast.storage.contract import EventLog, TrimPolicy
 from gatecast.telemetry import get_logger
 
@@ -27,14 +27,15 @@ async def clean_up(log: EventLog, policy: TrimPolicy) -> int:
     return total
 
 
-async def run_retention(log: EventLog, policy: TrimPolicy, *, random_source: random.Random) -> None:
+async def run_retention(log: EventLog, policy: TrimPolicy, *, random_source: random.Random, loop: RetryLoop) -> None:
     """Clean up until cancelled."""
-    while True:
-        await asyncio.sleep(_INTERVAL * random_source.uniform(0.5, 1.5))
-        try:
-            removed = await clean_up(log, policy)
-        except StorageError as error:
-            _logger.warning("clean-up-failed", error=str(error))
-            continue
-        if removed:
+
+    async def work() -> None:
+        if removed := await clean_up(log, policy):
             _logger.info("cleaned-up", events=removed)
+
+    async def rest() -> None:
+        await asyncio.sleep(_INTERVAL * random_source.uniform(0.5, 1.5))
+
+    await rest()
+    await loop.run(work, rest=rest)

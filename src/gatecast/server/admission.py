@@ -118,15 +118,16 @@ def client_address(peer: str, forwarded_for: str, trusted: Networks) -> str:
     known = _address(peer) or peer
     for entry in reversed(forwarded_for.split(",")):
         hop = _address(entry)
-        if not _is_trusted(known, trusted) or hop is None:
+        if not is_trusted(known, trusted) or hop is None:
             break
         known = hop
     return known
 
 
-def _is_trusted(address: str, trusted: Networks) -> bool:
+def is_trusted(peer: str, trusted: Networks) -> bool:
+    """Whether this peer is one of the configured proxies."""
     with suppress(ValueError):
-        return any(ip_address(address) in network for network in trusted)
+        return any(ip_address(_address(peer) or peer) in network for network in trusted)
     return False
 
 

@@ -12,10 +12,11 @@ from gatecast.controlplane.acknowledgements import Acknowledgement
 from gatecast.controlplane.clock import milliseconds
 from gatecast.controlplane.gateway_tokens import GatewayIdentity
 from gatecast.controlplane.resources import Resources
-from gatecast.delivery.resume import Start
+from gatecast.delivery.subscription import Subscription
 from gatecast.errors import NotFound, SecretKeyMissing, StorageError, UnknownGateway
 from gatecast.protocol.messages import DeploymentAck
 from gatecast.server.gateway_socket import Observer
+from gatecast.server.holding import Watch
 from gatecast.telemetry import get_logger
 from gatecast.waiting import Backoff
 
@@ -35,14 +36,28 @@ _logger = get_logger("deployments")
 class DeploymentObserver(Observer):
     """Moves deployments by what a gateway acknowledges, and brings an unmodified one up to date."""
 
-    def __init__(self, resources: Resources, identity: GatewayIdentity, start: Start) -> None:
+    def __init__(
+        self,
+        resources: Resources,
+        identity: GatewayIdentity,
+        subscription: Subscription,
+        watch: Watch | None = None,
+    ) -> None:
         self._resources = resources
         self._identity = identity
-        self._start = start
-        self._confirmed = start.position.offset
+        self._subscription = subscription
+        self._start = subscription.start
+        #: None for a client that makes no start-up calls.
+        self._watch = watch
+        self._confirmed = self._start.position.offset
         self._backlog_end: int | None = None
         self._backlog_handled = asyncio.Event()
         self._began_at = milliseconds() - _CLOCKS_APART
+
+    @property
+    def holds(self) -> bool:
+        """True while the gateway synchronizes."""
+        return self._watch is not None and self._watch.holds
 
     def acknowledged(self, ack: DeploymentAck) -> None:
         """Store it soon."""
@@ -72,8 +87,15 @@ class DeploymentObserver(Observer):
         Where others published to it as well, it goes on to count so, until an operator says otherwise.
         """
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch_calls())
             tasks.create_task(self._bring_up_to_date(resynchronized))
             tasks.create_task(self._watch_keys())
+
+    async def _watch_calls(self) -> None:
+        if self._watch is not None:
+            await self._watch.run()
+            # Events that waited go out now.
+            self._subscription.changed.set()
 
     async def _bring_up_to_date(self, resynchronized: Callable[[], Awaitable[None]]) -> None:
         with suppress(NotFound, UnknownGateway):
@@ -95,7 +117,9 @@ class DeploymentObserver(Observer):
     async def _publish_unanswered(self) -> None:
         """Now, and once more when what waits for the gateway is handled: it may have been stale for it."""
         ids, desired_state = (self._identity.organization, self._identity.gateway_id), self._resources.desired_state
-        handled = self._start.position.offset
+        if self._watch is not None:
+            await self._watch.over.wait()
+        handled = self._confirmed
         end = await _persistently(lambda: desired_state.publish_unanswered(*ids, handled))
         if end is None:
             return

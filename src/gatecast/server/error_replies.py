@@ -43,6 +43,12 @@ ERROR_REPLIES: Mapping[type[GatecastError], ErrorReply] = {
     errors.Forbidden: ErrorReply(403, "forbidden", "The credential does not allow this"),
     errors.SecretKeyMissing: ErrorReply(503, "secret-key-missing", "Secrets cannot be stored or read"),
     errors.Overloaded: ErrorReply(503, "overloaded", "Too much is waiting already"),
+    errors.ValueRefused: ErrorReply(
+        422,
+        "value-refused",
+        "The database cannot hold a value",
+        detail="the database cannot hold a value of this request, perhaps a character that its encoding lacks",
+    ),
     errors.StorageError: ErrorReply(
         503, "database-unavailable", "The database is not available", detail="the database cannot be asked; try again"
     ),

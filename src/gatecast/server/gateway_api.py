@@ -27,7 +27,9 @@ from gatecast.protocol.session import SessionLimits, Version
 from gatecast.server.admission import RETRY_AFTER, Admission, Refusal, client_address
 from gatecast.server.deployment_observer import DeploymentObserver
 from gatecast.server.gateway_rest import Answer, GatewayRest
+from gatecast.server.gateway_server import tell_place
 from gatecast.server.gateway_socket import MAX_FRAME_BYTES, GatewaySocket, open_session
+from gatecast.server.holding import Holding, Watch
 from gatecast.server.request_bodies import json_of
 from gatecast.settings import Settings
 from gatecast.storage.contract import Connection
@@ -62,43 +64,33 @@ class GatewayContext:
     session_limits: SessionLimits = field(default_factory=SessionLimits)
 
 
-#: A connection without a whole request on it is closed after this time, in seconds: silent ones cost a descriptor each.
-IDLE_TIME_LIMIT = 15.0
-
 #: A request over HTTP is answered, its body read included, within this time; in seconds.
 _ANSWER_TIME_LIMIT = 60.0
 
 CONTEXT: web.AppKey[GatewayContext] = web.AppKey("context", GatewayContext)
 
+#: What holds events back while gateways synchronize; there where gateways are given something to run.
+HOLDING: web.AppKey[Holding] = web.AppKey("holding", Holding)
+
 
 def create_gateway_app(context: GatewayContext) -> web.Application:
     """The application behind the gateway listener."""
-    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_errors_as_statuses])
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[tell_place, _errors_as_statuses])
     app[CONTEXT] = context
     app.router.add_get("/internal/gateway/.well-known", _no_discovery)
     app.router.add_get(f"{BASE_PATH}/ws/gateways/connect", connect)
     app.router.add_post(f"{BASE_PATH}/gateways/{{gateway_id}}/manifest", _identified(receive_manifest))
     if context.resources is not None:
-        for method, path, answer in GatewayRest(context.resources).routes():
+        app[HOLDING] = Holding(context.resources.synchronizations, context.hub.delivery)
+        for method, path, answer in GatewayRest(context.resources, app[HOLDING]).routes():
             app.router.add_route(method, BASE_PATH + path, _identified(answer))
     return app
 
 
-def gateway_runner(context: GatewayContext) -> web.AppRunner:
-    """What serves the gateway listener, with its limits."""
-    return web.AppRunner(
-        create_gateway_app(context),
-        access_log=None,
-        handle_signals=False,
-        shutdown_timeout=2.0,
-        keepalive_timeout=IDLE_TIME_LIMIT,
-    )
-
-
-def _identified(answer: Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _identified(answer: Answer) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """An answer for those who say who they are."""
 
-    async def handler(request: web.Request) -> web.Response:
+    async def handler(request: web.Request) -> web.StreamResponse:
         async with asyncio.timeout(_ANSWER_TIME_LIMIT):
             identity = await identify(request)
             if identity is None:
@@ -226,6 +218,17 @@ async def _subscribe(context: GatewayContext, identity: GatewayIdentity, wish: _
 
 
 async def _speak(request: web.Request, identity: GatewayIdentity, subscription: Subscription) -> web.StreamResponse:
+    resources = request.app[CONTEXT].resources
+    if resources is None or subscription.connection.protocol != Version.GATEWAY_V1:
+        # A client of the other version is told what it has to ask for.
+        return await _converse(request, identity, subscription, None)
+    async with request.app[HOLDING].watch(identity.gateway_id) as watch:
+        return await _converse(request, identity, subscription, watch)
+
+
+async def _converse(
+    request: web.Request, identity: GatewayIdentity, subscription: Subscription, watch: Watch | None
+) -> web.StreamResponse:
     context = request.app[CONTEXT]
     version = Version(subscription.connection.protocol)
     socket = web.WebSocketResponse(
@@ -234,7 +237,7 @@ async def _speak(request: web.Request, identity: GatewayIdentity, subscription: 
     await socket.prepare(request)
     session = open_session(subscription, version, context.session_limits)
     _logger.info("connected", gateway=identity.gateway_id, version=version, start=str(subscription.start.position))
-    observer = DeploymentObserver(context.resources, identity, subscription.start) if context.resources else None
+    observer = DeploymentObserver(context.resources, identity, subscription, watch) if context.resources else None
     conversation = GatewaySocket(
         socket,
         session,
@@ -243,27 +246,18 @@ async def _speak(request: web.Request, identity: GatewayIdentity, subscription: 
         delivery=context.hub.delivery,
         observer=observer,
     )
-    looking_after = None
-    if version is Version.GATEWAY_V1:
-        # A client of the other version is told what it has to ask for.
-        looking_after = asyncio.create_task(_look_after(context, identity, subscription, observer))
+    upkeep = None
+    if watch is not None and observer is not None:
+        upkeep = asyncio.create_task(observer.look_after(partial(context.hub.delivery.resynchronized, subscription)))
+    elif version is Version.GATEWAY_V1 and subscription.start.lost is not None:
+        _logger.error("resync-needed", gateway=identity.gateway_id, reason=subscription.start.lost)
     try:
         await conversation.run(session.start(datetime.now(UTC)))
     finally:
-        if looking_after is not None:
-            looking_after.cancel()
+        if upkeep is not None:
+            upkeep.cancel()
         _logger.info("disconnected", gateway=identity.gateway_id, confirmed=str(subscription.confirmed))
     return socket
-
-
-async def _look_after(
-    context: GatewayContext, identity: GatewayIdentity, subscription: Subscription, observer: DeploymentObserver | None
-) -> None:
-    """Give an unmodified gateway what it needs beyond the events that wait for it."""
-    if observer is not None:
-        await observer.look_after(partial(context.hub.delivery.resynchronized, subscription))
-    elif subscription.start.lost is not None:
-        _logger.error("resync-needed", gateway=identity.gateway_id, reason=subscription.start.lost)
 
 
 def _wish(request: web.Request) -> _Wish:

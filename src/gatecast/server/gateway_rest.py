@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, TypeAlias, TypeVar
 
 from aiohttp import web
@@ -19,8 +20,10 @@ from gatecast.controlplane.gateway_tokens import GatewayIdentity
 from gatecast.controlplane.keys import ApiKey
 from gatecast.controlplane.resources import Resources
 from gatecast.controlplane.subscriptions import SubscriptionRecord
-from gatecast.errors import InvalidValue, StorageUnavailable
+from gatecast.controlplane.synchronizations import Call
+from gatecast.errors import InvalidValue, StorageError, StorageUnavailable
 from gatecast.events import is_storable
+from gatecast.server.holding import Holding
 from gatecast.server.packages import imported, tar_of, zip_of
 from gatecast.server.request_bodies import file_of, json_of
 
@@ -30,13 +33,14 @@ MAX_QUESTION = 20_000
 
 T = TypeVar("T")
 
-Answer: TypeAlias = Callable[[web.Request, GatewayIdentity], Awaitable[web.Response]]
+Answer: TypeAlias = Callable[[web.Request, GatewayIdentity], Awaitable[web.StreamResponse]]
 
 
 class GatewayRest:
     """Answers gateways, each about itself."""
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, resources: Resources, holding: Holding) -> None:
+        self._holding = holding
         self._files = resources.files
         self._desired_state = resources.desired_state
         self._imports = resources.imports
@@ -46,19 +50,44 @@ class GatewayRest:
 
     def routes(self) -> list[tuple[str, str, Answer]]:
         """Method, path and answer of everything that is here; the first path that fits counts."""
+        called, answered = self._called, self._answered
         return [
-            ("GET", "/deployments", self.deployments),
-            ("POST", "/deployments/fetch-batch", self.fetch_batch),
-            ("POST", "/artifacts/exists", self.exist),
+            ("GET", "/deployments", called(self.deployments, Call.LIST)),
+            ("POST", "/deployments/fetch-batch", called(self.fetch_batch)),
+            ("POST", "/artifacts/exists", called(self.exist)),
             ("POST", "/artifacts/import-gateway-artifacts", self.import_artifacts),
-            ("GET", "/secrets", self.secrets),
+            ("GET", "/secrets", called(self.secrets, Call.FIRST)),
             ("GET", "/secrets/{handle}/value", self.secret_value),
-            ("GET", "/subscription-plans", self.plans),
-            ("GET", "/apis/{api_id}/subscriptions", self.api_subscriptions),
-            *(("GET", f"/{family.download}/api-keys", self._keys_of(family)) for family in _WITH_KEYS),
-            *(("GET", f"/{path}/api-keys", _no_keys) for path in _OF_EVENT_GATEWAYS),
+            ("GET", "/subscription-plans", called(self.plans)),
+            ("GET", "/apis/{api_id}/subscriptions", called(self.api_subscriptions)),
+            *(("GET", f"/{path}/api-keys", called(_no_keys)) for path in _OF_EVENT_GATEWAYS),
+            *(("GET", f"/{family.download}/api-keys", called(self._keys_of(family))) for family in _WITH_KEYS),
+            ("GET", f"/{_LAST.download}/api-keys", answered(self._keys_of(_LAST))),
             *(("GET", f"/{family.download}/{{artifact_id}}", self._document_of(family)) for family in FAMILIES),
         ]
+
+    # --- the order of calls -------------------------------------------------------------------------------------
+
+    def _called(self, answer: Answer, call: Call = Call.OTHER) -> Answer:
+        """The answer to one of the calls with which a gateway synchronizes."""
+
+        async def noted(request: web.Request, identity: GatewayIdentity) -> web.StreamResponse:
+            await self._holding.called(identity.gateway_id, call)
+            return await answer(request, identity)
+
+        return noted
+
+    def _answered(self, answer: Answer) -> Answer:
+        """The answer to the last one, which counts once the gateway has it."""
+
+        async def noted(request: web.Request, identity: GatewayIdentity) -> web.StreamResponse:
+            response = await sent(request, await answer(request, identity))
+            # Nobody can be told any more that this failed: then events go on a few seconds later.
+            with suppress(StorageError):
+                await self._holding.called(identity.gateway_id, Call.LAST)
+            return response
+
+        return noted
 
     # --- artifacts ----------------------------------------------------------------------------------------------
 
@@ -141,7 +170,10 @@ class GatewayRest:
 
 
 #: Keys of MCP proxies come by event only: gateways have no way to ask for them.
-_WITH_KEYS = (REST_API, LLM_PROVIDER, LLM_PROXY)
+_WITH_KEYS = (REST_API, LLM_PROVIDER)
+
+#: A gateway asks for the keys of this kind last.
+_LAST = LLM_PROXY
 
 #: Asked for by every gateway, meant for another product.
 _OF_EVENT_GATEWAYS = ("websub-apis", "webbroker-apis")
@@ -167,6 +199,17 @@ _SUBSCRIPTION_FIELDS = (
 )
 
 
+async def sent(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    """Send a response now, so that what follows happens after it.
+
+    Raises:
+        ConnectionError: nobody takes it.
+    """
+    await response.prepare(request)
+    await response.write_eof()
+    return response
+
+
 #: A gateway asks once for what a deployment needs and gives the deployment up when that fails; it waits 30 s.
 _PATIENCE = 12.0
 _PAUSE = 0.5
@@ -189,7 +232,7 @@ async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(_PAUSE)
 
 
-async def _no_keys(_request: web.Request, _identity: GatewayIdentity) -> web.Response:
+async def _no_keys(_request: web.Request, _identity: GatewayIdentity) -> web.StreamResponse:
     """There are no artifacts of these kinds, so there are no keys of them."""
     return web.json_response([])
 

@@ -69,6 +69,11 @@ def open_session(subscription: Subscription, version: Version, limits: SessionLi
 class Observer:
     """Told of what a gateway says; must not block. This one does nothing with it."""
 
+    @property
+    def holds(self) -> bool:
+        """True while events wait; whoever ends that sets the subscription's `changed`."""
+        return False
+
     def acknowledged(self, ack: DeploymentAck) -> None:
         """The gateway said what it made of a deployment."""
 
@@ -207,7 +212,7 @@ class GatewaySocket:
         if self._clock() >= self._session.next_tick_at:
             await self._perform(self._session.tick(self._clock()))
         # Asked even without room: it is also how the end of the subscription is noticed.
-        events = self._subscription.take_now(self._session.room)
+        events = self._subscription.take_now(0 if self._observer.holds else self._session.room)
         if events:
             await self._perform(self._sent(events))
             self._subscription.mark_sent(events[-1].offset)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import jwt
 
+from gatecast.controlplane.admin_tokens import Caller, Role
 from gatecast.errors import Forbidden, InvalidValue, IssuerUnavailable, SettingInvalid, Unauthenticated
 from gatecast.events import clean_identifier
 from gatecast.settings import variable
@@ -170,16 +171,18 @@ class OidcIssuer:
         *,
         audience: str,
         organization_claim: str,
+        role_claim: str = "",
         fetch: Fetch = fetch_json,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._issuer = issuer
         self._audience = audience
         self._organization_claim = organization_claim
+        self._role_claim = role_claim
         self._keys = _IssuerKeys(issuer, fetch=fetch, clock=clock)
 
     @classmethod
-    def configured(cls, issuer: str, audience: str, organization_claim: str) -> OidcIssuer | None:
+    def configured(cls, issuer: str, audience: str, organization_claim: str, role_claim: str = "") -> OidcIssuer | None:
         """The issuer that the settings of these names describe; None: they name none.
 
         Raises:
@@ -193,7 +196,22 @@ class OidcIssuer:
             raise SettingInvalid(variable("oidc_issuer"), issuer, str(problem)) from None
         if not audience:
             raise SettingInvalid(variable("oidc_audience"), audience, "be set where an issuer is")
-        return cls(issuer, audience=audience, organization_claim=organization_claim)
+        return cls(issuer, audience=audience, organization_claim=organization_claim, role_claim=role_claim)
+
+    async def caller_with(self, token: str) -> Caller:
+        """Who sent this token.
+
+        Raises:
+            Unauthenticated: the token is not valid.
+            Forbidden: it is valid, and names no organization, or no role where one is asked for.
+            IssuerUnavailable: that cannot be told now.
+        """
+        claims = self._claims(token, await self._key_of(token))
+        return Caller(
+            organization=self._organization_in(claims),
+            role=self._role_in(claims),
+            subject=f"oidc {claims.get('sub', 'unnamed')}",
+        )
 
     async def organization_of(self, token: str) -> str:
         """The organization that this token administers.
@@ -203,7 +221,19 @@ class OidcIssuer:
             Forbidden: it is valid, and names no organization.
             IssuerUnavailable: that cannot be told now.
         """
-        claims = self._claims(token, await self._key_of(token))
+        return self._organization_in(self._claims(token, await self._key_of(token)))
+
+    def _role_in(self, claims: Mapping[str, Any]) -> Role:
+        """The role that the claims name; without a claim to look at, everybody is an admin."""
+        if not self._role_claim:
+            return Role.ADMIN
+        named = claims.get(self._role_claim)
+        for role in Role:
+            if named == role or (isinstance(named, list) and role in named):
+                return role
+        raise Forbidden(f"the token names neither admin nor viewer in its claim {self._role_claim}")
+
+    def _organization_in(self, claims: Mapping[str, Any]) -> str:
         try:
             return clean_identifier(self._organization_claim, claims.get(self._organization_claim))
         except InvalidValue:

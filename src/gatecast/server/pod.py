@@ -6,15 +6,15 @@ import asyncio
 import random
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-import uvicorn
-from aiohttp import web
 from fastapi import FastAPI
 
 from gatecast.controlplane.admin_tokens import AdminTokens
+from gatecast.controlplane.audit import AuditLog
 from gatecast.controlplane.gateway_tokens import GatewayTokens
 from gatecast.controlplane.gateways import Gateways
 from gatecast.controlplane.resources import Resources, open_resources
@@ -23,12 +23,17 @@ from gatecast.errors import GatecastError, SettingInvalid, StorageError
 from gatecast.hub import EventHub
 from gatecast.server.admin_api import AdminContext, create_admin_app
 from gatecast.server.admission import Admission
+from gatecast.server.api_server import ApiServer
+from gatecast.server.connections import Places
 from gatecast.server.console.app import add_console
 from gatecast.server.console.session import SessionCookies
 from gatecast.server.deadline import ended_within
-from gatecast.server.gateway_api import GatewayContext, gateway_runner
+from gatecast.server.descriptors import Budget, fitted
+from gatecast.server.gateway_api import GatewayContext, create_gateway_app
+from gatecast.server.gateway_server import GatewayServer
+from gatecast.server.listener import Listener
 from gatecast.server.oidc import OidcIssuer
-from gatecast.server.tls import gateway_tls
+from gatecast.server.tls import LOOK_INTERVAL, GatewayTls
 from gatecast.settings import Settings, variable
 from gatecast.telemetry import get_logger, metrics
 from gatecast.wakeup.background import reason_of_end
@@ -42,6 +47,9 @@ _PING_TIME_LIMIT = 2.0
 #: The last acknowledgements may take this long to be stored, in seconds; what is lost is published once more.
 _FLUSH_TIME_LIMIT = 2.0
 
+#: How often old entries of the audit log are looked for, in seconds.
+_AUDIT_RETENTION_INTERVAL = 3600.0
+
 _logger = get_logger("pod")
 
 
@@ -54,13 +62,15 @@ def local_key_file(database: str) -> Path | None:
 class Pod:
     """A running replica."""
 
-    def __init__(self, settings: Settings, hub: EventHub, resources: Resources) -> None:
+    def __init__(self, settings: Settings, hub: EventHub, resources: Resources, budget: Budget) -> None:
         self.settings = settings
         self.hub = hub
         self.resources = resources
         self.gateways = Gateways(hub)
         self.gateway_tokens = GatewayTokens(hub)
         self.admin_tokens = AdminTokens(hub.storage)
+        self.budget = budget
+        self.tls = GatewayTls(settings)
         self.admission = Admission(settings, clock=asyncio.get_running_loop().time)
         #: The admin token that was made just now: to be shown once. None when there was one already.
         self.first_admin_token: str | None = None
@@ -68,6 +78,8 @@ class Pod:
         self.api_url = ""
         #: Base URL that gateways connect to.
         self.gateway_url = ""
+        #: Set when balancers need no time to notice that this pod stops.
+        self.hurried = asyncio.Event()
         self._draining = False
 
     @classmethod
@@ -79,13 +91,17 @@ class Pod:
             SettingInvalid: an address is taken, a certificate cannot be loaded, or another setting is wrong.
             StorageError: the database cannot be used.
         """
+        settings, budget = fitted(settings)
         async with AsyncExitStack() as stack:
             api_socket = stack.enter_context(_listening("api_listen", settings.api_listen))
             gateway_socket = stack.enter_context(_listening("gateway_listen", settings.gateway_listen))
             hub = await stack.enter_async_context(EventHub.open(settings=settings, migrations=MIGRATIONS))
-            pod = cls(settings, hub, await open_resources(hub, settings, local_key_file(settings.database)))
+            resources = await open_resources(hub, settings, local_key_file(settings.database))
+            pod = cls(settings, hub, resources, budget)
             pod.first_admin_token = await pod.admin_tokens.prepare(settings.admin_token)
             await stack.enter_async_context(pod._storing_acknowledgements())
+            await stack.enter_async_context(pod._running(pod.tls.follow(LOOK_INTERVAL), name="certificate"))
+            await stack.enter_async_context(pod._removing_old_audit_entries())
             await stack.enter_async_context(pod._gateway_listener(gateway_socket))
             await stack.enter_async_context(pod._api_listener(api_socket))
             try:
@@ -100,11 +116,9 @@ class Pod:
             found.append("shutting down")
         if self.hub.delivery.failure is not None:
             found.append(f"a background task died: {type(self.hub.delivery.failure).__name__}")
-        delivery = self.hub.delivery
-        if delivery.reader.problem is not None:
-            found.append(f"the log cannot be read: {delivery.reader.problem}")
-        if delivery.presence.problem is not None:
-            found.append(f"the lease cannot be renewed: {delivery.presence.problem}")
+        found += self.hub.delivery.alarms
+        if (alarm := self.resources.acknowledgements.loop.alarm) is not None:
+            found.append(alarm)
         try:
             async with asyncio.timeout(_PING_TIME_LIMIT):
                 await self.hub.storage.database.ping()
@@ -114,19 +128,39 @@ class Pod:
 
     @asynccontextmanager
     async def _storing_acknowledgements(self) -> AsyncIterator[None]:
-        """Store what gateways acknowledge, and at the end what is still waiting; a failure stops the pod."""
+        """Store what gateways acknowledge, and at the end what is still waiting."""
         acknowledgements = self.resources.acknowledgements
-        storing = asyncio.create_task(acknowledgements.run(), name="acknowledgements")
-        storing.add_done_callback(self._note_end)
         try:
-            yield
+            async with self._running(acknowledgements.run(), name="acknowledgements"):
+                yield
         finally:
-            storing.remove_done_callback(self._note_end)
-            storing.cancel()
-            await asyncio.wait({storing})
             with suppress(StorageError, TimeoutError):
                 async with asyncio.timeout(_FLUSH_TIME_LIMIT):
                     await acknowledgements.flush()
+
+    @asynccontextmanager
+    async def _running(self, work: Coroutine[Any, Any, None], *, name: str) -> AsyncIterator[None]:
+        """Let something run while the block does; when it ends earlier, the pod stops."""
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._note_end)
+        try:
+            yield
+        finally:
+            task.remove_done_callback(self._note_end)
+            task.cancel()
+            await asyncio.wait([task])
+
+    @asynccontextmanager
+    async def _removing_old_audit_entries(self) -> AsyncIterator[None]:
+        """Keep the audit log as long as it says, and no longer."""
+        removing = asyncio.create_task(_remove_old_entries(AuditLog(self.hub.storage.database)), name="audit-retention")
+        removing.add_done_callback(self._note_end)
+        try:
+            yield
+        finally:
+            removing.remove_done_callback(self._note_end)
+            removing.cancel()
+            await asyncio.wait({removing})
 
     def _note_end(self, task: asyncio.Task[None]) -> None:
         """A part that should run on has ended: the pod stops, and says why."""
@@ -138,7 +172,6 @@ class Pod:
 
     @asynccontextmanager
     async def _gateway_listener(self, listening: socket.socket) -> AsyncIterator[None]:
-        tls = gateway_tls(self.settings)
         context = GatewayContext(
             hub=self.hub,
             settings=self.settings,
@@ -147,14 +180,16 @@ class Pod:
             admission=self.admission,
             resources=self.resources,
         )
-        runner = gateway_runner(context)
-        await runner.setup()
+        server = GatewayServer(create_gateway_app(context))
+        await server.setup()
+        places = Places(self.budget.gateway_listener)
+        listener = Listener(listening, server.connection, places=places, tls=lambda: self.tls.context)
         try:
-            await web.SockSite(runner, listening, ssl_context=tls, backlog=1024).start()
-            self.gateway_url = f"{'https' if tls else 'http'}://{_host_and_port(listening)}"
-            yield
+            async with self._accepting(listener, name="gateway-listener"):
+                self.gateway_url = f"{'https' if self.tls.context else 'http'}://{_host_and_port(listening)}"
+                yield
         finally:
-            await runner.cleanup()
+            await server.cleanup()
 
     @asynccontextmanager
     async def _api_listener(self, listening: socket.socket) -> AsyncIterator[None]:
@@ -164,30 +199,40 @@ class Pod:
             gateways=self.gateways,
             tokens=self.gateway_tokens,
             admin_tokens=self.admin_tokens,
+            audit=AuditLog(self.hub.storage.database),
             resources=self.resources,
             cookies=SessionCookies(sealer_for(self.settings.secret_key, local_key_file(self.settings.database))),
             problems=self.problems,
             oidc=OidcIssuer.configured(
-                self.settings.oidc_issuer, self.settings.oidc_audience, self.settings.oidc_organization_claim
+                self.settings.oidc_issuer,
+                self.settings.oidc_audience,
+                self.settings.oidc_organization_claim,
+                self.settings.oidc_role_claim,
             ),
         )
-        config = uvicorn.Config(
-            _api_app(context),
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=max(1, int(self.settings.drain_time.total_seconds() / 4)),
-        )
-        server = _ApiServer(config)
-        serving = asyncio.create_task(server.serve(sockets=[listening]), name="api-listener")
-        serving.add_done_callback(self._note_end)
+        server = ApiServer(_api_app(context), drain_time=self.settings.drain_time)
+        listener = Listener(listening, server.connection, places=Places(self.budget.api_listener))
         self.api_url = f"http://{_host_and_port(listening)}"
-        try:
-            # Nobody learns where it is before it takes connections there.
+        async with self._serving(server, context):
+            # Nobody learns where it is before it answers there.
             await server.begun.wait()
+            async with self._accepting(listener, name="api-listener"):
+                yield
+
+    @asynccontextmanager
+    async def _accepting(self, listener: Listener, *, name: str) -> AsyncIterator[None]:
+        listener.begin()
+        async with self._running(listener.run(), name=name):
+            yield
+
+    @asynccontextmanager
+    async def _serving(self, server: ApiServer, context: AdminContext) -> AsyncIterator[None]:
+        """Answer requests; at the end those that are running are finished, and streams end."""
+        serving = asyncio.create_task(server.serve(sockets=[]), name="api-server")
+        serving.add_done_callback(self._note_end)
+        try:
             yield
         finally:
-            # Requests that are running are finished; new ones are refused, and streams end.
             context.stopping.set()
             serving.remove_done_callback(self._note_end)
             server.should_exit = True
@@ -199,17 +244,37 @@ class Pod:
     async def _send_gateways_away(self) -> None:
         """The first step of stopping: unready, nobody new, and the gateways leave spread over half the drain time.
 
-        What follows is in the exit stack: running requests are finished, accepted events are stored, positions are
-        flushed and the lease is given back, each bounded, so that a hanging database does not keep the pod alive.
+        With few gateways that takes less; then the ports stay open until a quarter of it has passed, so that balancers
+        notice before anybody is refused. What follows is in the exit stack: running requests are finished, accepted
+        events are stored, positions are flushed and the lease is given back, each bounded, so that a hanging database
+        does not keep the pod alive.
         """
         self._draining = self.admission.closed = True
+        drain_time = self.settings.drain_time.total_seconds()
         subscriptions = list(self.hub.delivery.subscriptions)
         _logger.info("draining", connections=len(subscriptions))
         random.shuffle(subscriptions)
-        pause = self.settings.drain_time.total_seconds() / 2 / max(1, len(subscriptions))
+        pause = drain_time / 2 / max(1, len(subscriptions))
+        noticed = asyncio.create_task(self._wait_for_balancers(drain_time / 4), name="balancers")
         for subscription in subscriptions:
             subscription.dismiss("restarting")
             await asyncio.sleep(min(pause, _LONGEST_DRAIN_PAUSE))
+        await noticed
+
+    async def _wait_for_balancers(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.hurried.wait()
+
+
+async def _remove_old_entries(audit: AuditLog) -> None:
+    while True:
+        try:
+            while await audit.clean_up():
+                pass
+        except StorageError as error:
+            _logger.warning("audit-retention-put-off", error=str(error))
+        await asyncio.sleep(_AUDIT_RETENTION_INTERVAL)
 
 
 def _api_app(context: AdminContext) -> FastAPI:
@@ -221,27 +286,6 @@ def _api_app(context: AdminContext) -> FastAPI:
 
 #: With few gateways the drain does not take its whole time; in seconds.
 _LONGEST_DRAIN_PAUSE = 0.1
-
-
-class _ApiServer(uvicorn.Server):
-    """Uvicorn, with the signals left to the pod: it has more to stop than this listener."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        #: Set once it takes connections, and when it ends without ever doing so.
-        self.begun = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to take connections."""
-        try:
-            await super().startup(sockets)
-        finally:
-            self.begun.set()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture nothing."""
-        yield
 
 
 @contextmanager
@@ -267,13 +311,16 @@ def _host_and_port(listening: socket.socket) -> str:
 
 
 async def serve(settings: Settings, *, announce: Callable[[Pod], None]) -> int:
-    """Run one pod until it is told to stop; return the exit status: 1 when a part of it died."""
+    """Run one pod until it is told to stop; return the exit status: 1 when a part of it died.
+
+    A second signal to stop ends the wait for balancers.
+    """
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    _on_signals((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), stop.set)
     with ExitStack() as leaving:
         async with Pod.open(settings) as pod:
+            if pod.tls.renewable:
+                _on_signals((signal.SIGHUP,), pod.tls.renew)
             metrics.watch(
                 connections=lambda: pod.admission.connections,
                 queued=lambda: pod.hub.delivery.publisher.queued_events,
@@ -281,9 +328,16 @@ async def serve(settings: Settings, *, announce: Callable[[Pod], None]) -> int:
             )
             announce(pod)
             await _first_of(stop, pod.hub.delivery.failed)
+            _on_signals((signal.SIGTERM, signal.SIGINT), pod.hurried.set)
             failed = pod.hub.delivery.failure is not None
             leaving.enter_context(ended_within(settings.drain_time.total_seconds() + _LATEST_EXIT))
     return 1 if failed else 0
+
+
+def _on_signals(numbers: Iterable[signal.Signals], call: Callable[[], object]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in numbers:
+        loop.add_signal_handler(number, call)
 
 
 #: A pod that is still there so long after its drain time ends anyway; in seconds.

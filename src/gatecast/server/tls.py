@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import tempfile
 from datetime import UTC, datetime, timedelta
@@ -15,37 +16,92 @@ from cryptography.x509.oid import NameOID
 
 from gatecast.errors import SettingInvalid
 from gatecast.settings import Settings, variable
+from gatecast.telemetry import get_logger
+
+#: How often the files of a certificate are looked at, in seconds.
+LOOK_INTERVAL = 20.0
 
 _VALID = timedelta(days=825)
 
-
-def gateway_tls(settings: Settings) -> ssl.SSLContext | None:
-    """The TLS context of the gateway listener; None when a proxy in front of it ends TLS.
-
-    Raises:
-        SettingInvalid: the certificate or its key cannot be loaded.
-    """
-    if settings.gateway_tls == "off":
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    if settings.gateway_tls == "auto":
-        _load_self_made(context, settings.gateway_listen.rpartition(":")[0])
-    else:
-        _load_given(context, settings)
-    return context
+_logger = get_logger("tls")
 
 
-def _load_given(context: ssl.SSLContext, settings: Settings) -> None:
-    try:
-        context.load_cert_chain(settings.gateway_tls, settings.gateway_tls_key or None)
-    except (OSError, ssl.SSLError) as error:
-        raise SettingInvalid(
+class GatewayTls:
+    """What the gateway listener says in TLS handshakes: a certificate that may be renewed while the pod runs."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Load it.
+
+        Raises:
+            SettingInvalid: the certificate or its key cannot be loaded.
+        """
+        self._settings = settings
+        self._certificate, self._key = settings.gateway_tls, settings.gateway_tls_key or None
+        self._loaded = self._read()
+        #: For the next handshake; None when a proxy in front of the listener ends TLS. Connections keep theirs.
+        self.context = self._context()
+
+    @property
+    def renewable(self) -> bool:
+        """Whether the certificate comes from files."""
+        return self._settings.gateway_tls not in ("auto", "off")
+
+    async def follow(self, interval: float) -> None:
+        """Look again and again whether the files were renewed; the pauses in seconds."""
+        while True:
+            await asyncio.sleep(interval)
+            await asyncio.to_thread(self.renew)
+
+    def renew(self) -> None:
+        """Use the files as they are now, if they have changed.
+
+        One that cannot be used is logged, and what was used so far stays.
+        """
+        try:
+            found = self._read()
+            if found == self._loaded:
+                return
+            self.context = self._context()
+        except SettingInvalid as error:
+            _logger.error("certificate-not-renewed", error=str(error))  # noqa: TRY400 - no mistake of ours
+        else:
+            self._loaded = found
+            _logger.info("certificate-renewed", file=self._settings.gateway_tls)
+
+    def _read(self) -> tuple[bytes, ...]:
+        """What the files hold; nothing when there are none."""
+        if not self.renewable:
+            return ()
+        try:
+            return tuple(Path(name).read_bytes() for name in (self._certificate, self._key) if name)
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _context(self) -> ssl.SSLContext | None:
+        if self._settings.gateway_tls == "off":
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        if self.renewable:
+            self._load_given(context)
+        else:
+            _load_self_made(context, self._settings.gateway_listen.rpartition(":")[0])
+        return context
+
+    def _load_given(self, context: ssl.SSLContext) -> None:
+        try:
+            # Without a password the standard library would ask for one on the terminal.
+            context.load_cert_chain(self._certificate, self._key, password=_refuse_to_ask)
+        except (OSError, ValueError) as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> SettingInvalid:
+        return SettingInvalid(
             variable("gateway_tls"),
-            settings.gateway_tls,
+            self._settings.gateway_tls,
             f"be `auto`, `off`, or a certificate file whose key GATECAST_GATEWAY_TLS_KEY names ({error})",
-        ) from error
+        )
 
 
 def _load_self_made(context: ssl.SSLContext, host: str) -> None:
@@ -56,6 +112,10 @@ def _load_self_made(context: ssl.SSLContext, host: str) -> None:
         path.touch(mode=0o600)
         path.write_bytes(key + certificate)
         context.load_cert_chain(path)
+
+
+def _refuse_to_ask() -> bytes:
+    raise OSError("the key is encrypted; decrypt it, or give it in another file")
 
 
 def make_certificate(host: str) -> tuple[bytes, bytes]:

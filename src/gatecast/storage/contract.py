@@ -359,6 +359,9 @@ class Presence(Protocol):
     async def resynchronized(self, gateway_id: str, replica: str) -> None:
         """Note that the gateway has read the desired state anew."""
 
+    async def hint(self, gateway_ids: Sequence[str]) -> None:
+        """Hint to every pod to look at these gateways, where the database itself sends hints; else do nothing."""
+
     async def status(self, gateway_ids: Sequence[str]) -> dict[str, GatewayStatus]:
         """The delivery status of each registered gateway among these, in one instant."""
 

@@ -22,7 +22,18 @@ def configure_logs(*, format_name: str, pod_id: str, level: int = logging.INFO) 
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     if pod_id:
+        # A pod's process is ours as a whole, its libraries included.
+        logging.root.handlers = [_FromLibraries(logging.WARNING)]
         structlog.contextvars.bind_contextvars(pod=pod_id)
+
+
+class _FromLibraries(logging.Handler):
+    """Gives what libraries log the same shape, so that a machine can read every line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log it as our own."""
+        logger = structlog.get_logger(part=record.name)
+        logger.log(record.levelno, record.getMessage(), exc_info=record.exc_info or None)
 
 
 def _processors(format_name: str) -> list[Any]:

@@ -84,6 +84,10 @@ class RunningPod:
         """Ask it to stop in order (SIGTERM)."""
         self._send(signal.SIGTERM)
 
+    def renew(self) -> None:
+        """Tell it that its certificate's files were renewed (SIGHUP)."""
+        self._send(signal.SIGHUP)
+
     def freeze(self) -> None:
         """Let it stand still: its sockets stay open, and nothing answers (SIGSTOP)."""
         self._send(signal.SIGSTOP)

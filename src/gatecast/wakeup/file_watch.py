@@ -8,12 +8,10 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from gatecast.telemetry import get_logger
+from gatecast.containment import RetryLoop
 from gatecast.waiting import Backoff
 
 _VERSION = "PRAGMA data_version"
-
-_logger = get_logger("wakeup")
 
 
 class FileWatch:
@@ -23,21 +21,21 @@ class FileWatch:
         self._uri = f"{database.absolute().as_uri()}?mode=ro"
         self._changed = changed
         self._interval = interval
-        self._backoff = Backoff(first=interval, longest=1.0)
+        self._loop = RetryLoop(
+            "file-watch-failed",
+            "changes of the file are not noticed",
+            backoff=Backoff(first=interval, longest=1.0),
+            on_failure=self._note_failure,
+        )
         #: Whether changes are noticed now.
         self.working = False
 
     async def run(self) -> None:
         """Watch until cancelled; a file that cannot be read is tried again."""
-        attempt = 0
-        while True:
-            try:
-                await self._watch()
-            except sqlite3.Error as error:
-                attempt = 1 if self.working else attempt + 1
-                self.working = False
-                _logger.warning("file-watch-failed", error=str(error), attempt=attempt)
-            await asyncio.sleep(self._backoff.pause(attempt))
+        await self._loop.run(self._watch, rest=lambda: asyncio.sleep(self._interval))
+
+    def _note_failure(self) -> None:
+        self.working = False
 
     async def _watch(self) -> None:
         # No time to wait for locks: this runs in the event loop's thread.
@@ -46,6 +44,7 @@ class FileWatch:
             while True:
                 [version] = connection.execute(_VERSION).fetchone()
                 self.working = True
+                self._loop.succeeded()
                 if version != seen:
                     # Also the first time: whatever happened before is found by looking once.
                     seen = version

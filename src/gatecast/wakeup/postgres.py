@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import asyncpg
 
+from gatecast.containment import RetryLoop
 from gatecast.telemetry import get_logger
 from gatecast.waiting import Backoff, Signal
 from gatecast.wakeup.background import BackgroundTask
@@ -17,8 +18,6 @@ _CHANNEL = "gatecast"
 
 #: A connection that does not answer within this time is given up; in seconds.
 _ANSWER_TIME_LIMIT = 5.0
-
-_CONNECTION_LOST = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 _logger = get_logger("wakeup")
 
@@ -33,6 +32,7 @@ class PostgresWakeup:
         self._url = url
         self._check_interval = check_interval
         self._backoff = backoff or Backoff(first=0.1, longest=2.0)
+        self._loop = RetryLoop("listen-failed", "hints cannot be heard", backoff=self._backoff)
         self._listener: Listener = _ignore
         self._connection: asyncpg.Connection[Any] | None = None
         self._lost = Signal()
@@ -62,15 +62,7 @@ class PostgresWakeup:
         await self._task.stop()
 
     async def _run(self) -> None:
-        attempt = 0
-        while True:
-            try:
-                await self._listen_until_lost()
-                attempt = 0
-            except _CONNECTION_LOST as error:
-                attempt += 1
-                _logger.warning("listen-failed", error=type(error).__name__, attempt=attempt)
-            await asyncio.sleep(self._backoff.pause(attempt or 1))
+        await self._loop.run(self._listen_until_lost, rest=lambda: asyncio.sleep(self._backoff.pause(1)))
 
     async def _listen_until_lost(self) -> None:
         connection = await asyncpg.connect(
@@ -83,6 +75,7 @@ class PostgresWakeup:
             connection.add_termination_listener(lambda _: self._lost.set())
             await connection.add_listener(_CHANNEL, self._on_notification)
             self._connection = connection
+            self._loop.succeeded()
             # Whatever was sent while nobody listened is found by looking at everything once.
             self._listener(EVERYTHING)
             await self._watch(connection)

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from gatecast.delivery.delivery import Delivery, DeliveryOptions
-from gatecast.errors import HubClosed, StorageUnavailable, SubscriptionClosed, UnknownGateway
+from gatecast.errors import HubClosed, InvariantBroken, StorageUnavailable, SubscriptionClosed, UnknownGateway
 from gatecast.events import Position
 from gatecast.storage.contract import Changes, Connection, Progress, ReadRequest, ReadResult, Standing, TrimPolicy
 from gatecast.testing.virtual_time import run_in_virtual_time
@@ -269,7 +269,7 @@ def test_a_background_task_that_dies_takes_the_others_along_and_is_told() -> Non
     async def run() -> None:
         async with _Pod.running() as pod:
             subscription = await pod.subscribe()
-            pod.storage.fails["changed_since"] = ZeroDivisionError()
+            pod.storage.fails["changed_since"] = InvariantBroken("for a test")
             await pod.delivery.failed.wait()
             assert isinstance(pod.delivery.failure, ExceptionGroup)
             with pytest.raises(SubscriptionClosed, match="internal-error"):

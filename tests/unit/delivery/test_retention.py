@@ -6,10 +6,12 @@ from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any, cast
 
+from gatecast.containment import RetryLoop
 from gatecast.delivery.retention import clean_up, run_retention
 from gatecast.errors import StorageUnavailable
 from gatecast.storage.contract import TrimPolicy
 from gatecast.testing.virtual_time import run_in_virtual_time
+from gatecast.waiting import Backoff
 
 _POLICY = TrimPolicy(keep_confirmed=timedelta(hours=1), keep_at_most=timedelta(days=1), max_events=10**6, chunk=100)
 
@@ -50,9 +52,9 @@ def test_it_runs_every_minute_or_so_and_survives_an_outage() -> None:
     async def run() -> None:
         log = _Log(0)
         log.away = True
-        runner = asyncio.create_task(
-            run_retention(cast("Any", log), _POLICY, random_source=random.Random(1))  # noqa: S311 - spreads load
-        )
+        loop = RetryLoop("failed", "old events cannot be removed", backoff=Backoff(first=30, longest=100))
+        source = random.Random(1)  # noqa: S311 - spreads load
+        runner = asyncio.create_task(run_retention(cast("Any", log), _POLICY, random_source=source, loop=loop))
         await asyncio.sleep(3_600)
         assert 45 <= len(log.trims) <= 80
         log.away, log.removable = False, 1_000

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from gatecast.controlplane.admin_tokens import AdminTokens
+from gatecast.controlplane.audit import AuditLog
 from gatecast.controlplane.gateway_tokens import GatewayTokens
 from gatecast.controlplane.gateways import QUERIES, Gateways
 from gatecast.controlplane.resources import Resources
@@ -41,13 +42,14 @@ async def _open(settings: Settings, changes: dict[str, Any]) -> AsyncIterator[tu
             gateways=Gateways(hub),
             tokens=GatewayTokens(hub),
             admin_tokens=AdminTokens(hub.storage),
+            audit=AuditLog(hub.storage.database),
             resources=Resources.on(hub, Sealer([bytes(32)])),
             problems=_ready,
         )
         context = replace(context, **changes)
         await context.admin_tokens.prepare("default-token")
         async with hub.storage.database.transaction() as transaction:
-            await transaction.execute(QUERIES["insert_admin_token"], "2", "other", digest_of("other-token"))
+            await transaction.execute(QUERIES["insert_admin_token"], "2", "other", digest_of("other-token"), "admin")
         transport = httpx.ASGITransport(create_admin_app(context), raise_app_exceptions=False)
         headers = {"Authorization": "Bearer default-token"}
         async with httpx.AsyncClient(transport=transport, base_url="http://pod", headers=headers) as client:

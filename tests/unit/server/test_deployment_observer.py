@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import cast
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from gatecast.controlplane.clock import milliseconds
 from gatecast.controlplane.gateway_tokens import GatewayIdentity
 from gatecast.controlplane.resources import Resources
 from gatecast.delivery.resume import Start
+from gatecast.delivery.subscription import Subscription
 from gatecast.errors import SecretKeyMissing, StorageUnavailable, UnknownGateway
 from gatecast.events import Position
 from gatecast.server import deployment_observer
@@ -80,7 +82,8 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def observer(resources: _Resources, *, lost: str | None = None) -> DeploymentObserver:
-    return DeploymentObserver(cast("Resources", resources), IDENTITY, Start(START, lost))
+    subscription = cast("Subscription", SimpleNamespace(start=Start(START, lost)))
+    return DeploymentObserver(cast("Resources", resources), IDENTITY, subscription)
 
 
 async def test_keys_are_looked_at_twice_while_an_unmodified_gateway_is_connected() -> None:
@@ -149,7 +152,7 @@ async def test_a_backlog_that_was_handled_meanwhile_is_not_waited_for() -> None:
     ours = observer(resources)
     ours.confirmed(12)
     await ours.look_after(resources.resynchronized)
-    assert resources.calls == ["unanswered acme edge 5", "flush", "unanswered acme edge 9"]
+    assert resources.calls == ["unanswered acme edge 12", "flush", "unanswered acme edge 9"]
 
 
 async def test_a_gateway_that_was_deleted_meanwhile_is_left_alone() -> None:

@@ -17,7 +17,7 @@ from gatecast.delivery.delivery import Delivery, DeliveryOptions
 from gatecast.delivery.subscription import Subscription
 from gatecast.events import Action, Event, Position
 from gatecast.protocol.session import SessionLimits, Version
-from gatecast.server.gateway_socket import WRITE_TIME_LIMIT, GatewaySocket, open_session
+from gatecast.server.gateway_socket import WRITE_TIME_LIMIT, GatewaySocket, Observer, open_session
 from gatecast.storage.contract import Connection, Dismissal, Outcome, TrimPolicy
 from gatecast.telemetry import metrics
 from gatecast.testing.simulation.database import SimulatedDatabase, SimulatedStorage
@@ -73,11 +73,11 @@ class _Bench:
         )
         return await self.delivery.subscribe(connection, after=after)
 
-    def speak(self, wire: Wire, subscription: Subscription) -> asyncio.Task[None]:
+    def speak(self, wire: Wire, subscription: Subscription, observer: Observer | None = None) -> asyncio.Task[None]:
         """Run the connection as the gateway listener does."""
-        return asyncio.create_task(self._speak(wire, subscription))
+        return asyncio.create_task(self._speak(wire, subscription, observer))
 
-    async def _speak(self, wire: Wire, subscription: Subscription) -> None:
+    async def _speak(self, wire: Wire, subscription: Subscription, observer: Observer | None) -> None:
         session = open_session(subscription, self.version, SessionLimits())
         socket = GatewaySocket(
             cast("web.WebSocketResponse", wire),
@@ -85,6 +85,7 @@ class _Bench:
             subscription,
             transport=cast("asyncio.Transport", wire),
             delivery=self.delivery,
+            observer=observer,
         )
         try:
             await socket.run(session.start(datetime.now(UTC)))
@@ -123,6 +124,34 @@ async def _pongs(wire: Wire) -> list[bytes]:
 
 async def _say(wire: Wire, **message: str) -> None:
     await wire.to_pod.write(Frame(WSMsgType.TEXT, json.dumps(message)))
+
+
+class _Synchronizing(Observer):
+    """Holds events back until it is told otherwise."""
+
+    holds = True
+
+
+def test_while_events_wait_pings_go_on_and_a_revocation_ends_the_connection() -> None:
+    async def run() -> None:
+        async with _Bench(Version.GATEWAY_V1) as bench:
+            for revoked in (False, True):
+                wire, subscription, observer = bench.wire(), await bench.subscribe(), _Synchronizing()
+                speaking = bench.speak(wire, subscription, observer)
+                await bench.publish(1)
+                assert (await _next_message(wire))["type"] == "connection.ack"
+                assert (await wire.to_gateway.read()).type is WSMsgType.PING
+                if revoked:
+                    subscription.dismiss(Dismissal.TOKEN_REVOKED)
+                    assert (await wire.to_gateway.read()).type in (WSMsgType.CLOSE, WSMsgType.CLOSED)
+                else:
+                    observer.holds = False
+                    subscription.changed.set()
+                    assert (await _next_message(wire))["type"] == "route.changed"
+                wire.cut()
+                await speaking
+
+    run_in_virtual_time(run())
 
 
 class _FailingWire(Wire):

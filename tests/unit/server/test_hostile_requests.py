@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 from urllib.parse import quote
 
 import aiohttp
@@ -32,6 +32,7 @@ from gatecast.controlplane.sealing import Sealer
 from gatecast.server.admission import Admission
 from gatecast.server.gateway_api import BASE_PATH, GatewayContext, create_gateway_app
 from gatecast.server.gateway_rest import GatewayRest
+from gatecast.server.holding import Holding
 from gatecast.testing.postgres_server import PostgresServer
 
 _FATAL = {401, 403, 404, 409, 422}
@@ -147,7 +148,7 @@ def listener(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 def _routes() -> list[tuple[str, str]]:
     resources = Resources.on(_NO_HUB, Sealer([]))
-    return [(method, path) for method, path, _ in GatewayRest(resources).routes()]
+    return [(method, path) for method, path, _ in GatewayRest(resources, cast("Holding", None)).routes()]
 
 
 class _Nothing:

@@ -11,16 +11,21 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
 
+from gatecast import containment
 from gatecast.delivery.reader import Reader
-from gatecast.errors import StorageUnavailable, SubscriptionClosed
+from gatecast.errors import InvariantBroken, StorageUnavailable, SubscriptionClosed
 from gatecast.hub import HubSubscription
-from gatecast.server import pod as pod_module
+from gatecast.server.api_server import ApiServer
+from gatecast.server.listener import Listener
 from gatecast.server.pod import Pod, serve
+from gatecast.server.tls import GatewayTls
 from gatecast.settings import Settings
+from gatecast.storage.contract import Progress
 from gatecast.testing.eventually import eventually
 from gatecast.wakeup.file_watch import FileWatch
 from gatecast.wakeup.postgres import PostgresWakeup
@@ -53,7 +58,7 @@ async def _away(*_: object, **__: object) -> Any:  # noqa: ANN401 - never return
 
 
 async def _die(*_: object, **__: object) -> None:
-    raise RuntimeError("a mistake")
+    raise InvariantBroken("for a test")
 
 
 @pytest.mark.parametrize(
@@ -61,12 +66,14 @@ async def _die(*_: object, **__: object) -> None:
     [
         ("log", "changed_since", "the log cannot be read: "),
         ("presence", "renew_lease", "the lease cannot be renewed: "),
+        ("presence", "record_progress", "positions cannot be stored: "),
     ],
 )
 async def test_what_a_background_task_cannot_do_makes_the_pod_unready(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, part: str, call: str, problem: str
 ) -> None:
     """The database answers a ping, and yet nothing is delivered, or others take this pod for dead."""
+    monkeypatch.setattr(containment, "UNREADY_AFTER", 0.0)
     async with Pod.open(settings) as pod, httpx.AsyncClient(base_url=pod.api_url) as client:
 
         async def answer(status: int) -> list[str]:
@@ -80,10 +87,18 @@ async def test_what_a_background_task_cannot_do_makes_the_pod_unready(
         assert await answer(200) == []
         with monkeypatch.context() as patch:
             patch.setattr(type(getattr(pod.hub.storage, part)), call, _away)
+            report_progress(pod)
             [said] = await answer(503)
             assert said.startswith(problem)
             assert "away for a test" in said
         assert await answer(200) == []
+
+
+def report_progress(pod: Pod) -> None:
+    """Give the pod a position to store, of a connection that nobody recorded."""
+    pod.hub.delivery.recorder.report(
+        Progress(connection_id="c", gateway_id="g", replica="", epoch=UUID(int=1), sent=1, confirmed=1)
+    )
 
 
 async def test_readiness_goes_first_at_sigterm(settings: Settings) -> None:
@@ -107,7 +122,14 @@ async def test_readiness_goes_first_at_sigterm(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "method"), [(Reader, "_read_due"), (FileWatch, "_watch"), (pod_module._ApiServer, "main_loop")]
+    ("owner", "method"),
+    [
+        (Reader, "_read_due"),
+        (FileWatch, "_watch"),
+        (ApiServer, "main_loop"),
+        (Listener, "_accept"),
+        (GatewayTls, "follow"),
+    ],
 )
 async def test_a_background_task_that_dies_ends_the_pod_with_status_1(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, owner: type, method: str

@@ -32,3 +32,26 @@ def test_a_traceback_shows_no_variables(format_name: str | None) -> None:
     if format_name == "json":
         line = json.loads(shown)
         assert (line["event"], line["part"], line["path"], line["pod"]) == ("request-failed", "part", "/here", "pod-1")
+
+
+_WARNING = """
+import logging
+from gatecast.telemetry import configure_logs
+{configure}
+logging.getLogger("some.library").warning("%s happened", "it")
+logging.getLogger("some.library").info("never mind")
+"""
+
+
+def test_what_libraries_log_in_a_pod_is_a_line_like_every_other() -> None:
+    configure = "configure_logs(format_name='json', pod_id='pod-1')"
+    command = [sys.executable, "-c", _WARNING.format(configure=configure)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stderr
+    line = json.loads(shown)
+    assert (line["event"], line["part"], line["level"]) == ("it happened", "some.library", "warning")
+
+
+def test_inside_a_program_its_own_logging_is_left_alone() -> None:
+    command = [sys.executable, "-c", _WARNING.format(configure="import gatecast; assert not logging.root.handlers")]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stderr
+    assert shown == "it happened\n"

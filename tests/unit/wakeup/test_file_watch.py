@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gatecast.wakeup import file_watch
+from gatecast import containment
 from gatecast.wakeup.file_watch import FileWatch
 
 
@@ -35,7 +35,7 @@ class _Logger:
     def __init__(self) -> None:
         self.attempts: asyncio.Queue[int] = asyncio.Queue()
 
-    def warning(self, _event: str, *, error: str, attempt: int) -> None:
+    def warning(self, _event: str, *, error: str, attempt: int, **_fields: object) -> None:
         """Take a warning."""
         assert error
         self.attempts.put_nowait(attempt)
@@ -80,7 +80,7 @@ async def test_a_commit_of_another_connection_is_noticed(file: Path) -> None:
 
 async def test_a_file_that_is_not_there_is_tried_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     logger = _Logger()
-    monkeypatch.setattr(file_watch, "_logger", logger)
+    monkeypatch.setattr(containment, "_logger", logger)
     away = file.with_name("away.db")
     file.rename(away)
     changes = _Changes()

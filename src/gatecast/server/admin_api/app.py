@@ -5,12 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gatecast.server.admin_api import api_keys, artifacts, events, gateways, operations, parking, stream, templates
-from gatecast.server.admin_api.context import AdminContext
+from gatecast.server.admin_api import (
+    api_keys,
+    artifacts,
+    audit,
+    events,
+    gateways,
+    operations,
+    parking,
+    stream,
+    templates,
+)
+from gatecast.server.admin_api.auditing import NoteAnswers
+from gatecast.server.admin_api.context import AdminContext, context_of
 from gatecast.server.admin_api.models import Problem
 from gatecast.server.admin_api.problems import BodyTooLarge, answer_errors, documented_problems
+from gatecast.server.admission import is_trusted
 from gatecast.version import __version__
 
 #: Largest body of a request, in bytes: an event of 1 MiB with everything around it.
@@ -39,6 +52,7 @@ def create_admin_app(context: AdminContext) -> FastAPI:
         events.router,
         stream.router,
         templates.router,
+        audit.router,
         *artifacts.ROUTERS,
         *api_keys.ROUTERS,
     ]
@@ -47,6 +61,8 @@ def create_admin_app(context: AdminContext) -> FastAPI:
     app.include_router(operations.router)
     answer_errors(app)
     app.add_middleware(_BoundedBodies)
+    app.add_middleware(NoteAnswers)
+    app.add_middleware(_ForwardedScheme)
     return app
 
 
@@ -68,3 +84,19 @@ class _BoundedBodies:
             return message
 
         await self._app(scope, bounded, send)
+
+
+class _ForwardedScheme:
+    """Takes the scheme that the client used from a trusted proxy, so that redirects lead back there."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        # With several proxies they may form a list, to which each adds; the last entry is our own proxy's.
+        said = ",".join(request.headers.getlist("X-Forwarded-Proto")).rpartition(",")[2].strip().lower()
+        peer = request.client.host if request.client else ""
+        if said in ("http", "https") and is_trusted(peer, context_of(request).settings.trusted_proxies):
+            scope = {**scope, "scheme": said}
+        await self._app(scope, receive, send)

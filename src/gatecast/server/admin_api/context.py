@@ -11,13 +11,15 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from gatecast.controlplane.admin_tokens import AdminTokens
+from gatecast.controlplane.admin_tokens import AdminTokens, Caller
+from gatecast.controlplane.audit import AuditLog
 from gatecast.controlplane.gateway_tokens import GatewayTokens
 from gatecast.controlplane.gateways import Gateways
 from gatecast.controlplane.resources import Resources
 from gatecast.controlplane.sealing import Sealer
 from gatecast.errors import Unauthenticated
 from gatecast.hub import EventHub
+from gatecast.server.admin_api.auditing import allow
 from gatecast.server.console.session import SessionCookies
 from gatecast.server.oidc import OidcIssuer, is_jwt
 from gatecast.settings import Settings
@@ -38,6 +40,8 @@ class AdminContext:
     gateways: Gateways
     tokens: GatewayTokens
     admin_tokens: AdminTokens
+    #: Who asked for what.
+    audit: AuditLog
     #: Artifacts, and what belongs to them.
     resources: Resources
     #: Why this pod should get no traffic now; empty: it is ready.
@@ -83,8 +87,8 @@ Context = Annotated[AdminContext, Depends(context_of)]
 Token = Annotated[str, Depends(token_of)]
 
 
-async def organization_of(context: Context, token: Token) -> str:
-    """The organization that the caller's token administers; never taken from anywhere else (scenario S31).
+async def caller_with(context: AdminContext, token: str) -> Caller:
+    """Who sent this token.
 
     Raises:
         Unauthenticated: the token is not valid.
@@ -92,11 +96,22 @@ async def organization_of(context: Context, token: Token) -> str:
         StorageUnavailable, IssuerUnavailable: that cannot be told now.
     """
     if context.oidc is not None and is_jwt(token):
-        return await context.oidc.organization_of(token)
-    organization = await context.admin_tokens.organization_of(token)
-    if organization is None:
+        return await context.oidc.caller_with(token)
+    caller = await context.admin_tokens.caller_with(token)
+    if caller is None:
         raise Unauthenticated
-    return organization
+    return caller
+
+
+async def organization_of(request: Request, context: Context, token: Token) -> str:
+    """The organization that the caller's token is for; never taken from anywhere else (scenario S31).
+
+    Raises:
+        Forbidden: the caller may read, and wants to change something.
+    """
+    caller = await caller_with(context, token)
+    await allow(request, context, caller, door="api")
+    return caller.organization
 
 
 Organization = Annotated[str, Depends(organization_of)]

@@ -31,7 +31,13 @@ from gatecast.server.admin_api.models import (
 )
 from gatecast.server.admin_api.paths import After, GatewayId, IfMatch, Limit, TokenId, etag_of, version_in
 from gatecast.server.admin_api.views import gateway_summary
-from gatecast.server.admin_api.why import explain, why_manifest_refused, why_unanswered, why_unrestored
+from gatecast.server.admin_api.why import (
+    explain,
+    why_manifest_refused,
+    why_synchronizing,
+    why_unanswered,
+    why_unrestored,
+)
 from gatecast.storage.contract import GatewayStatus, ReadRequest
 
 router = APIRouter(prefix="/api/v1/gateways", tags=["gateways"], route_class=JsonRoute)
@@ -105,6 +111,9 @@ async def explain_gateway(gateway_id: GatewayId, context: Context, organization:
     status = await status_of(context, gateway_id)
     if gateway.unrestored and status.resync_reason is None:
         return why_unrestored(gateway.unrestored)
+    seen = await context.resources.synchronizations.of_gateway(gateway_id)
+    if status.resync_reason is None and (synchronizing := why_synchronizing(seen, status)) is not None:
+        return synchronizing
     view = await explain(context.hub.storage, status)
     if view.code == "current":
         placed = await context.resources.artifacts.on_gateway(gateway_id)

@@ -42,6 +42,7 @@ WhyCode: TypeAlias = Literal[
     "pod-lagging",
     "publisher-uncommitted",
     "resync-needed",
+    "synchronizing",
 ]
 
 

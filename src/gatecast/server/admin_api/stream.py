@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from gatecast.errors import Forbidden, IssuerUnavailable, Overloaded, StorageError, Unauthenticated
-from gatecast.server.admin_api.context import MAX_STREAMS, AdminContext, Context, Organization, Token, organization_of
+from gatecast.server.admin_api.context import MAX_STREAMS, AdminContext, Context, Organization, Token, caller_with
 from gatecast.server.admin_api.follower import Follower
 from gatecast.server.admin_api.stream_position import MAX_LENGTH, StreamPosition
 
@@ -81,7 +81,7 @@ async def follow(
 async def _is_still(context: AdminContext, token: str, organization: str) -> bool:
     """False when the token was revoked or is over; true as long as that cannot be told."""
     try:
-        return await organization_of(context, token) == organization
+        return (await caller_with(context, token)).organization == organization
     except (Unauthenticated, Forbidden):
         return False
     except (StorageError, IssuerUnavailable):

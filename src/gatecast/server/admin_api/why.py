@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from gatecast.controlplane.artifacts import Placed
 from gatecast.controlplane.placements import WAITING
+from gatecast.controlplane.synchronizations import Synchronization
 from gatecast.errors import shorten
 from gatecast.server.admin_api.models import WhyView
 from gatecast.storage.contract import GatewayStatus, Outcome, OutcomeKind, ParkedEntity, ReadRequest, Storage
@@ -32,7 +33,7 @@ async def explain(storage: Storage, status: GatewayStatus) -> WhyView:
         rejected=await standing_rejection(storage, status),
         held=await storage.log.is_held(status.gateway_id),
     )
-    if view.code in ("current", "rejected"):
+    if status.head <= status.confirmed and view.code in ("current", "rejected", "offline"):
         for parked in await storage.parking.parked(status.gateway_id, after=0, limit=1):
             return why_parked(parked)
     return view
@@ -67,6 +68,8 @@ def why(status: GatewayStatus, *, rejected: Outcome | None, held: bool) -> WhyVi
         said = f": {shorten(rejected.reason)}" if rejected.reason else ""
         cause = f"everything was handled, but it rejected the event at offset {rejected.offset}{said}"
         return WhyView(code="rejected", cause=cause)
+    if not status.connections:
+        return WhyView(code="offline", cause="it is not connected; it has confirmed every event")
     return WhyView(code="current", cause="it has confirmed every event")
 
 
@@ -81,6 +84,18 @@ def _why_behind(status: GatewayStatus, lag: int) -> WhyView:
         code="not-confirming",
         cause=f"events were sent up to offset {status.sent}, and none behind {status.confirmed} was confirmed "
         f"for {status.lag_seconds:.0f} s",
+    )
+
+
+def why_synchronizing(seen: Synchronization | None, status: GatewayStatus) -> WhyView | None:
+    """It is connected and reads its lists; None: it does not."""
+    if seen is None or not seen.goes_on or not status.connections:
+        return None
+    waiting = max(0, status.head - status.confirmed)
+    return WhyView(
+        code="synchronizing",
+        cause=f"it has just connected and reads what it is to run (for {seen.began:.0f} s); {waiting:,} events wait "
+        "until it has read the last list",
     )
 
 

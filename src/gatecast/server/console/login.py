@@ -37,8 +37,8 @@ async def log_in(request: Request, context: Context) -> Response:
     token, target = str(form.get("token", "")).strip(), _local(str(form.get("next", "/")))
     kept = [(name, value) for name, value in carried(form) if name not in _OWN_FIELDS]
     digest = digest_of(token)
-    organization = await context.admin_tokens.organization_of_digest(digest) if token else None
-    if organization is None:
+    caller = await context.admin_tokens.caller_with_digest(digest) if token else None
+    if caller is None:
         problem = "Enter an admin token." if not token else "This is not a valid admin token."
         return page(
             request,
@@ -50,9 +50,9 @@ async def log_in(request: Request, context: Context) -> Response:
             shared=context.cookies.shared,
         )
     now = int(time.time())
-    session = Session(digest=digest, organization=organization, began=now, seen=now)
+    session = Session(digest=digest, organization=caller.organization, began=now, seen=now)
     if kept:
-        request.state.session = session
+        request.state.caller = caller
         response: Response = page(request, "resume.html", target=target, carried=kept)
     else:
         response = RedirectResponse(target, 303, SECURITY_HEADERS)

@@ -85,8 +85,8 @@ def render(template: str, values: Mapping[str, Any]) -> str:
 
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:  # noqa: ANN401 - whatever it shows
     """An answer made from a template, with the headers of every page."""
-    session = getattr(request.state, "session", None)
-    shared = {"session": session, "path": request.url.path, "query": request.query_params, **values}
+    caller = getattr(request.state, "caller", None)
+    shared = {"caller": caller, "path": request.url.path, "query": request.query_params, **values}
     return HTMLResponse(render(template, shared), status_code=status, headers=SECURITY_HEADERS)
 
 

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from gatecast.errors import Forbidden, GatecastError, NotFound, StorageError
+from gatecast.server.admin_api.auditing import allow
 from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.console.rendering import SECURITY_HEADERS, page
 from gatecast.server.console.session import COOKIE, Session
@@ -39,7 +40,7 @@ async def visitor_of(request: Request, context: Context) -> Session:
 
     Raises:
         NotLoggedIn: nobody is logged in, the session is over, or the token was revoked.
-        Forbidden: another site sent the request.
+        Forbidden: another site sent the request, or the visitor may only read.
         StorageUnavailable: that cannot be told now.
     """
     if request.method not in _SAFE_METHODS:
@@ -48,9 +49,11 @@ async def visitor_of(request: Request, context: Context) -> Session:
     now = int(time.time())
     if session is None or session.is_over(now):
         raise NotLoggedIn
-    if await context.admin_tokens.organization_of_digest(session.digest) != session.organization:
+    caller = await context.admin_tokens.caller_with_digest(session.digest)
+    if caller is None or caller.organization != session.organization:
         raise NotLoggedIn
-    request.state.session = session
+    request.state.session, request.state.caller = session, caller
+    await allow(request, context, caller, door="console")
     request.state.renewed = session.renewed(now)
     return session
 

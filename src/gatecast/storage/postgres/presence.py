@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
@@ -111,6 +112,10 @@ class PostgresPresence:
     async def resynchronized(self, gateway_id: str, replica: str) -> None:
         """Note that the gateway has read the desired state anew."""
         await self._database.fetch(QUERIES["resynchronized"], gateway_id, replica)
+
+    async def hint(self, gateway_ids: Sequence[str]) -> None:
+        """Notify every pod."""
+        await self._database.fetch(QUERIES["hint_gateways"], json.dumps(list(gateway_ids)))
 
     async def status(self, gateway_ids: Sequence[str]) -> dict[str, GatewayStatus]:
         """The delivery status of each registered gateway among these, in one instant."""

@@ -50,6 +50,10 @@ SELECT gatecast.forget_gateway_v1($1) AS forgotten
 -- name: hint_everything
 SELECT pg_notify('gatecast', '*')
 
+-- name: hint_gateways
+-- $1 is a list of ids, in JSON.
+SELECT pg_notify('gatecast', $1)
+
 -- name: trim
 SELECT gatecast.trim_events_v1($1, $2, $3, $4) AS removed
 

@@ -22,13 +22,9 @@ def work_inside(connection: sqlite3.Connection, path: Path, work: Work[T]) -> T:
     Raises:
         TransactionUnusable: the connection is closed, of another thread or database, or in no transaction.
     """
-    try:
-        with translated():
-            _check(connection, path)
-            return work_in_part(connection, work)
-    except sqlite3.ProgrammingError as error:
-        # Closed, or made in another thread: the driver says which.
-        raise TransactionUnusable(str(error)) from error
+    with translated():
+        _check(connection, path)
+        return work_in_part(connection, work)
 
 
 def work_in_part(connection: sqlite3.Connection, work: Work[T]) -> T:
@@ -46,7 +42,11 @@ def work_in_part(connection: sqlite3.Connection, work: Work[T]) -> T:
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
-    files = {name: file for _, name, file in select(connection, CONTROL["files"])}
+    try:
+        files = {name: file for _, name, file in select(connection, CONTROL["files"])}
+    except sqlite3.ProgrammingError as error:
+        # Closed, or made in another thread: the driver says which.
+        raise TransactionUnusable(str(error)) from error
     if not is_same_file(files["main"], path):
         raise TransactionUnusable(f"the connection is to {files['main'] or 'a database in memory'}, not to {path}")
 

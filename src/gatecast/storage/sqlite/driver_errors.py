@@ -6,7 +6,14 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gatecast.errors import SchemaMissing, StorageError, StorageUnavailable
+from gatecast.errors import (
+    GatecastError,
+    SchemaMissing,
+    StatementFailed,
+    StorageError,
+    StorageUnavailable,
+    ValueRefused,
+)
 
 #: What is wrong with the file, the disk, the memory or the neighbours, and not with the statement.
 _UNAVAILABLE = {
@@ -25,19 +32,27 @@ _UNAVAILABLE = {
 }
 
 
+#: A value is at fault: it is too large, of another type, or a constraint forbids it.
+_VALUE_REFUSED = {
+    sqlite3.SQLITE_TOOBIG,
+    sqlite3.SQLITE_MISMATCH,
+    sqlite3.SQLITE_CONSTRAINT_CHECK,
+    sqlite3.SQLITE_CONSTRAINT_NOTNULL,
+}
+
+
 @contextmanager
 def translated() -> Iterator[None]:
-    """Errors of the driver come out of this block as ours.
+    """Errors of the driver, and of the code around it, come out of this block as ours.
 
-    Broken constraints and faulty statements pass unchanged: they are mistakes of the code that made them.
+    What is on no list is `StatementFailed`: the caller is answered, and nothing else ends (promise P11).
     """
     try:
         yield
-    except sqlite3.DatabaseError as error:
-        translation = _translation(error)
-        if translation is None:
-            raise
-        raise translation from error
+    except GatecastError:
+        raise
+    except Exception as error:
+        raise _translation(error) from error
 
 
 def is_busy(error: sqlite3.Error) -> bool:
@@ -45,12 +60,31 @@ def is_busy(error: sqlite3.Error) -> bool:
     return _primary_code(error) == sqlite3.SQLITE_BUSY
 
 
-def _translation(error: sqlite3.DatabaseError) -> StorageError | None:
-    if "no such table" in str(error):
-        return SchemaMissing()
-    if _primary_code(error) in _UNAVAILABLE:
-        return StorageUnavailable(str(error))
-    return None
+def _translation(error: Exception) -> StorageError:
+    if isinstance(error, OSError):
+        return StorageUnavailable(f"{type(error).__name__}: {error.strerror}")
+    if isinstance(error, sqlite3.DatabaseError):
+        if "no such table" in str(error):
+            return SchemaMissing()
+        if _primary_code(error) in _UNAVAILABLE:
+            return StorageUnavailable(str(error))
+    return (ValueRefused if _is_of_a_value(error) else StatementFailed)(_kind(error))
+
+
+def _is_of_a_value(error: Exception) -> bool:
+    """Whether the driver could not bind a value, or SQLite could not store it."""
+    if isinstance(error, UnicodeEncodeError | OverflowError | sqlite3.DataError):
+        return True
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return not _VALUE_REFUSED.isdisjoint((code, code & 0xFF))
+
+
+def _kind(error: Exception) -> str:
+    """The kind of error, and its words where they name no more than tables and statements, and never a value."""
+    name = getattr(error, "sqlite_errorname", None)
+    if name is None:
+        return type(error).__name__
+    return f"{type(error).__name__} ({name}): {error}"
 
 
 def _primary_code(error: sqlite3.Error) -> int:

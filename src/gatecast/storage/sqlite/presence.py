@@ -86,6 +86,9 @@ class SqlitePresence:
             lambda connection: change(connection, QUERIES["resynchronized"], gateway_id, replica)
         )
 
+    async def hint(self, gateway_ids: Sequence[str]) -> None:
+        """Nothing: SQLite sends no hints."""
+
     async def status(self, gateway_ids: Sequence[str]) -> dict[str, GatewayStatus]:
         """The delivery status of each registered gateway among these, in one instant."""
         return await self._database.read(partial(_status, gateway_ids=gateway_ids, now=self._clock()))

@@ -626,6 +626,9 @@ class SimulatedPresence:
             row.dismissal = row.dismissal or Dismissal.TOKEN_REVOKED
         return len(rows)
 
+    async def hint(self, gateway_ids: Sequence[str]) -> None:
+        """Nothing: hints go over the simulated network."""
+
     async def resynchronized(self, gateway_id: str, replica: str) -> None:
         """Note that the gateway has read the desired state anew."""
 

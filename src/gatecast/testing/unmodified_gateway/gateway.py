@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
-from gatecast.client.socket import open_session
 from gatecast.testing.unmodified_gateway.api_keys import ApiKey, generated_key
 from gatecast.testing.unmodified_gateway.artifacts import Artifact
 from gatecast.testing.unmodified_gateway.connection import Dialer, ProcessExit
@@ -200,6 +199,10 @@ class UnmodifiedGateway:
         """Fail one more deploy or undeploy; it is acknowledged as `failed`, GATEWAY_PROCESSING_ERROR."""
         self._controls.planned_failures.append(error)
 
+    def plan_no_failures(self) -> None:
+        """Take back what `fail_next_apply` planned and has not come about."""
+        self._controls.planned_failures.clear()
+
     def make(self, configuration: Mapping[str, Any]) -> str:
         """Make an artifact or a template on the gateway itself, and return its id there; the control plane is told.
 
@@ -270,7 +273,7 @@ class UnmodifiedGateway:
     async def lookup(self) -> AsyncIterator[Lookup]:
         """Ask its control plane what it would be given now, beside the gateway: neither of them notices."""
         options, target = self._world.options, self._target
-        async with open_session(ssl=False, headers={}, time_limit=options.call_time_limit) as session:
+        async with options.open_session() as session:
             dialer = Dialer(session, target.host, target.token, options)
             yield Lookup(RestCalls(session, dialer, target.token))
 
@@ -290,10 +293,8 @@ class UnmodifiedGateway:
         self._task.add_done_callback(lambda _: self._world.records.changed())
 
     async def _live(self) -> None:
-        # The real one's default: certificates are not checked (section 1.2).
-        session = open_session(ssl=False, headers={}, time_limit=self._world.options.call_time_limit)
         try:
-            async with session, asyncio.TaskGroup() as tasks:
+            async with self._world.options.open_session() as session, asyncio.TaskGroup() as tasks:
                 self._process = Process(session, self._target, self._world)
                 await self._process.run(tasks)
         except* ProcessExit as exits:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import aiohttp
+
+from gatecast.client.socket import open_session
 from gatecast.testing.clock import Clock, SystemClock
 from gatecast.testing.unmodified_gateway.policy_definitions import DEFAULT_POLICIES
 
@@ -49,6 +52,14 @@ class GatewayOptions:
 
     #: Whether the process starts though something in its database cannot be transformed (section 6).
     skip_invalid_deployments_on_startup: bool = False
+
+    #: Makes what leads to its control plane; None: TCP.
+    connector: Callable[[], aiohttp.BaseConnector] | None = None
+
+    def open_session(self) -> aiohttp.ClientSession:
+        """What its requests go through. Certificates are not checked, as in the real one's default (section 1.2)."""
+        connector = self.connector() if self.connector else None
+        return open_session(ssl=False, headers={}, time_limit=self.call_time_limit, connector=connector)
 
     def reconnect_pause(self, failures: int) -> float:
         """How long to wait after this many failed attempts in a row (section 1.8); in seconds."""

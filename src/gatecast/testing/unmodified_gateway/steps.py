@@ -75,6 +75,10 @@ class Gates:
             gate.reached.set()
             await gate.opened.wait()
 
+    def release(self, step: str) -> None:
+        """Let a held step happen before its block ends."""
+        self._held[step].opened.set()
+
     @asynccontextmanager
     async def held(self, step: str) -> AsyncIterator[asyncio.Event]:
         """Hold a step back until the block ends; yields what is set once the gateway has come that far."""

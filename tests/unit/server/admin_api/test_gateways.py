@@ -12,6 +12,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from gatecast.controlplane.admin_tokens import Caller, Role
 from gatecast.errors import Forbidden, IssuerUnavailable, StorageUnavailable
 from gatecast.events import Position
 from gatecast.server.admin_api import AdminContext
@@ -243,7 +244,7 @@ async def test_without_a_valid_token_there_is_nothing_to_see(
 
 
 class _Unreachable:
-    async def organization_of(self, token: str) -> str:
+    async def caller_with(self, token: str) -> Caller:
         raise StorageUnavailable(f"cannot reach db.internal with {token}")
 
     async def prepare(self, configured: str) -> None:
@@ -262,13 +263,13 @@ async def test_a_database_that_is_away_is_503_and_never_401(open_api: OpenApi) -
 class _FakeIssuer:
     """Stands for an OIDC issuer; a token is answered by its last part."""
 
-    async def organization_of(self, token: str) -> str:
+    async def caller_with(self, token: str) -> Caller:
         answer = token.rpartition(".")[2]
         if answer == "nobody":
             raise Forbidden("the token names no organization")
         if answer == "away":
             raise IssuerUnavailable
-        return answer
+        return Caller(organization=answer, role=Role.ADMIN, subject="somebody")
 
 
 @pytest.mark.parametrize(("token", "status"), [("acme", 200), ("nobody", 403), ("away", 503)])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from ipaddress import ip_network
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gatecast.server.admin_api import AdminContext
+from gatecast.settings import Settings
 from gatecast.telemetry import metrics
 
 OpenApi = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]]
@@ -87,3 +89,30 @@ async def test_what_does_not_exist_is_a_problem_too(open_api: OpenApi, method: s
     assert (answer.status_code, answer.json()["status"], answer.json()["type"]) == (status, status, "about:blank")
     assert answer.headers["content-type"] == "application/problem+json"
     assert ("allow" in answer.headers) == (status == 405)
+
+
+@pytest.mark.parametrize(
+    ("trusted", "said", "scheme"),
+    [
+        (True, ["https"], "https"),
+        (True, ["http", "https"], "https"),
+        (True, ["https, http"], "http"),
+        (True, ["HTTPS"], "https"),
+        (True, ["javascript"], "http"),
+        (True, [], "http"),
+        (False, ["https"], "http"),
+    ],
+)
+async def test_redirects_lead_back_to_where_the_client_came_from(
+    open_api: OpenApi,
+    trusted: bool,  # noqa: FBT001 - a case
+    said: list[str],
+    scheme: str,
+) -> None:
+    """Only a trusted proxy may say so; of several the last one counts."""
+    settings = Settings(trusted_proxies=(ip_network("127.0.0.1/32"),) if trusted else ())
+    async with open_api(settings=settings) as (client, _):
+        headers = [("X-Forwarded-Proto", each) for each in said]
+        answer = await client.get("/api/v1/gateways/", headers=headers)
+    assert answer.status_code == 307
+    assert answer.headers["Location"] == f"{scheme}://pod/api/v1/gateways"

@@ -323,7 +323,7 @@ async def test_s26_a_stream_ends_with_the_callers_token(
             raise StorageUnavailable("gone")
 
         with monkeypatch.context() as patch:
-            patch.setattr(context.admin_tokens, "organization_of", away)
+            patch.setattr(context.admin_tokens, "caller_with", away)
             await _publish(context, gateway_id)
             while not _shown(await received.get()):
                 pass

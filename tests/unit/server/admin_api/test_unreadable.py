@@ -51,10 +51,10 @@ async def _spoil(context: AdminContext, column: str, value: str) -> None:
     async with context.hub.storage.database.transaction() as transaction:
         if is_postgres:
             for rule in ("originated_at", "action"):
-                await transaction.execute(f"ALTER TABLE gatecast.events DROP CONSTRAINT IF EXISTS events_{rule}")  # type: ignore[arg-type]
+                await transaction.execute(f"ALTER TABLE gatecast.events DROP CONSTRAINT IF EXISTS events_{rule}")
         table = "gatecast.events" if is_postgres else "events"
         cast = "::text::timestamptz" if is_postgres and column == "originated_at" else ""
-        await transaction.execute(f'UPDATE {table} SET {column} = $1{cast} WHERE "offset" = 2', value)  # type: ignore[arg-type]
+        await transaction.execute(f'UPDATE {table} SET {column} = $1{cast} WHERE "offset" = 2', value)
 
 
 async def _check_page(client: httpx.AsyncClient, gateway_id: str) -> str:

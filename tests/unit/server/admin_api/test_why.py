@@ -12,8 +12,9 @@ import pytest
 from gatecast.controlplane.artifacts import Placed
 from gatecast.controlplane.documents import Kind
 from gatecast.controlplane.placements import Deployment, DeploymentState
+from gatecast.controlplane.synchronizations import Synchronization
 from gatecast.server.admin_api.models import WhyCode
-from gatecast.server.admin_api.why import ANSWERED_WITHIN, SLOW_UNTIL, why, why_unanswered
+from gatecast.server.admin_api.why import ANSWERED_WITHIN, SLOW_UNTIL, why, why_synchronizing, why_unanswered
 from gatecast.storage.contract import GatewayStatus, LiveConnection, Outcome, OutcomeKind
 
 _CONNECTION = LiveConnection(
@@ -46,7 +47,7 @@ _REJECTION = Outcome(gateway_id="gw-1", replica="", offset=7, kind=OutcomeKind.R
 
 _CASES = [
     ("current", _CURRENT, None, False),
-    ("current", replace(_CURRENT, connections=[]), None, False),
+    ("offline", replace(_CURRENT, connections=[]), None, False),
     ("current", replace(_CURRENT, head=0, sent=0, confirmed=0), None, False),
     ("rejected", _CURRENT, _REJECTION, False),
     ("slow", _BEHIND, None, False),
@@ -75,7 +76,22 @@ def test_the_code_follows_from_what_storage_knows(
 
 
 def test_every_code_has_a_case() -> None:
-    assert {code for code, *_ in _CASES} | {"not-acknowledged", "manifest-refused"} == set(get_args(WhyCode))
+    assert {code for code, *_ in _CASES} | {"not-acknowledged", "manifest-refused", "synchronizing"} == set(
+        get_args(WhyCode)
+    )
+
+
+def test_a_gateway_that_reads_its_lists_is_shown_as_synchronizing_while_it_is_connected() -> None:
+    seen = Synchronization(number=1, began=3.0, called=1.0, finished=None, listed=True, secrets_read=True)
+    found = why_synchronizing(seen, _BEHIND)
+    assert found is not None
+    assert found.code == "synchronizing"
+    assert "5 events wait" in found.cause
+    assert why_synchronizing(seen, replace(_BEHIND, connections=[])) is None
+    assert why_synchronizing(replace(seen, finished=0.5), _BEHIND) is None
+    assert why_synchronizing(replace(seen, called=10.0), _BEHIND) is None
+    assert why_synchronizing(replace(seen, began=60.0), _BEHIND) is None
+    assert why_synchronizing(None, _BEHIND) is None
 
 
 def _placed(state: DeploymentState, performed_at: int) -> Placed:

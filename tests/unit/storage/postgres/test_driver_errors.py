@@ -1,9 +1,19 @@
 from __future__ import annotations
 
+import asyncio
+
 import asyncpg
 import pytest
 
-from gatecast.errors import SchemaMissing, StorageError, StorageUnavailable, TransactionUnusable
+from gatecast.errors import (
+    SchemaMissing,
+    StatementFailed,
+    StorageError,
+    StorageUnavailable,
+    TransactionUnusable,
+    UnknownGateway,
+    ValueRefused,
+)
 from gatecast.storage.postgres.driver_errors import translated
 
 
@@ -22,7 +32,15 @@ def _raise(error: BaseException) -> None:
         ("53300", StorageUnavailable),  # too many connections
         ("53100", StorageUnavailable),  # the disk is full
         ("58030", StorageUnavailable),  # the disk fails
-        ("XX000", StorageUnavailable),  # the server is at fault
+        ("XX000", StatementFailed),  # the server met something that should not be
+        ("XX001", StatementFailed),  # a row is damaged
+        ("54000", StatementFailed),  # the queue of notifications is full
+        ("42501", StatementFailed),  # a right was revoked
+        ("22P05", ValueRefused),  # the server's encoding lacks a character
+        ("22021", ValueRefused),  # bytes that are no character
+        ("23514", ValueRefused),  # a CHECK constraint
+        ("23505", StatementFailed),  # a race that a unique index decided
+        ("ZZ999", StatementFailed),  # nobody knows
         ("40001", StorageUnavailable),  # the snapshot is too old
         ("40P01", StorageUnavailable),  # a deadlock
         ("55P03", StorageUnavailable),  # a lock was not granted in time
@@ -58,10 +76,16 @@ def test_what_the_driver_meets_on_the_way_is_unavailable(error: Exception) -> No
     assert type(error).__name__ in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "error", [ValueError("ours"), asyncpg.UniqueViolationError("the caller's"), KeyboardInterrupt()]
-)
-def test_everything_else_comes_out_as_it_is(error: BaseException) -> None:
+@pytest.mark.parametrize("error", [ValueError("a secret"), OverflowError("a secret"), asyncpg.DataError("a secret")])
+def test_what_nobody_foresaw_is_an_error_of_its_statement_and_repeats_no_value(error: Exception) -> None:
+    with pytest.raises(StatementFailed, match=type(error).__name__) as caught:
+        _raise(error)
+    assert caught.value.__cause__ is error
+    assert "a secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [UnknownGateway("ours"), KeyboardInterrupt(), asyncio.CancelledError()])
+def test_errors_of_ours_and_cancellations_come_out_as_they_are(error: BaseException) -> None:
     with pytest.raises(type(error)) as caught:
         _raise(error)
     assert caught.value is error

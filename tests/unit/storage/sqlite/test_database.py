@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from gatecast.errors import SchemaMissing, SchemaTooNew, StorageUnavailable, TransactionUnusable
+from gatecast.errors import (
+    SchemaMissing,
+    SchemaTooNew,
+    StatementFailed,
+    StorageUnavailable,
+    TransactionUnusable,
+    ValueRefused,
+)
 from gatecast.events import Action, Event
 from gatecast.storage.contract import Storage
 from gatecast.storage.migrations import SchemaNeed, available
@@ -82,7 +89,7 @@ async def test_a_migration_that_fails_leaves_nothing(
     (tmp_path / "faulty_steps" / "9001_faulty.sql").write_text("CREATE TABLE one (a text); CREATE NONSENSE;")
     monkeypatch.syspath_prepend(tmp_path)
     async with SqliteStorage.open(file, migrations=(MIGRATIONS, "faulty_steps")) as storage:
-        with pytest.raises(sqlite3.OperationalError):
+        with pytest.raises(StatementFailed, match="syntax error"):
             await storage.database.migrate()
         assert await storage.database.schema_version() == 0
         assert await storage.database.schema_need() is SchemaNeed.FRESH
@@ -159,7 +166,7 @@ async def test_a_transaction_that_sqlite_rolled_back_takes_no_statement(file: Pa
         with suppress(StorageUnavailable):
             async with storage.database.transaction() as transaction:
                 await transaction.execute("INSERT INTO note VALUES (1)")
-                with pytest.raises(sqlite3.IntegrityError):
+                with pytest.raises(StatementFailed):
                     await transaction.execute("INSERT OR ROLLBACK INTO note VALUES (1)")
                 with pytest.raises(StorageUnavailable, match="rolled back"):
                     await transaction.execute("INSERT INTO note VALUES (2)")
@@ -195,12 +202,17 @@ async def test_a_transaction_held_here_for_too_long_is_unavailable(file: Path) -
         assert (await read(storage)).head == 1
 
 
-async def test_faulty_statements_and_broken_constraints_pass_unchanged(file: Path) -> None:
+async def test_faulty_statements_and_broken_constraints_are_errors_of_their_statement(file: Path) -> None:
+    """Whoever asked is answered with one of our errors, and no loop ends of it (promise P11)."""
     async with SqliteStorage.open(file) as storage:
         await _note(storage)
-        with pytest.raises(sqlite3.OperationalError, match="syntax error"):
+        with pytest.raises(StatementFailed, match="syntax error"):
             await storage.database.fetch("SELEKT 1")
-        with pytest.raises(sqlite3.IntegrityError):
+        with pytest.raises(ValueRefused):
+            await storage.database.fetch("SELECT $1", "\ud800")
+        with pytest.raises(ValueRefused):
+            await storage.database.fetch("SELECT $1", 2**64)
+        with pytest.raises(StatementFailed, match="SQLITE_CONSTRAINT"):
             async with storage.database.transaction() as transaction:
                 await transaction.execute("INSERT INTO note VALUES (1), (1)")
 

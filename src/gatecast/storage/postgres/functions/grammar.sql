@@ -78,3 +78,10 @@ CREATE OR REPLACE FUNCTION gatecast.readable_instant_v1(p_instant timestamptz) R
 LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE WHEN p_instant >= '0001-01-01 00:00:00+00' AND p_instant < '10000-01-01 00:00:00+00' THEN p_instant END
 $$;
+
+-- The instant that a driver meant: asyncpg writes the first and the last one that a datetime can hold as -infinity and
+-- infinity. Whoever wrote these himself was refused before.
+CREATE OR REPLACE FUNCTION gatecast.finite_instant_v1(p_instant timestamptz) RETURNS timestamptz
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT least(greatest(p_instant, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00')
+$$;

@@ -43,7 +43,7 @@ BEGIN
     INSERT INTO gatecast.events (log_id, "offset", event_id, type, action, entity_type, entity_id,
                                  payload, size, originated_at, trace_parent)
     VALUES (log, append_event_v1."offset", p_event_id, p_type, p_action, p_entity_type, p_entity_id,
-            p_payload, octet_length(p_payload), p_originated_at, p_trace_parent)
+            p_payload, octet_length(p_payload), gatecast.finite_instant_v1(p_originated_at), p_trace_parent)
     ON CONFLICT ON CONSTRAINT events_event_id DO NOTHING;
     IF FOUND THEN
         status := 'stored';
@@ -117,7 +117,7 @@ BEGIN
         INSERT INTO gatecast.events (log_id, "offset", event_id, type, action, entity_type, entity_id,
                                      payload, size, originated_at, trace_parent)
         SELECT n.log_id, n.new_offset, n.event_id, n.type, n.action, n.entity_type, n.entity_id,
-               p.payload, octet_length(p.payload), n.originated_at, n.trace_parent
+               p.payload, octet_length(p.payload), gatecast.finite_instant_v1(n.originated_at), n.trace_parent
         FROM numbered n JOIN unnest(p_payloads) WITH ORDINALITY AS p(payload, payload_number) USING (payload_number)
         ORDER BY n.gateway_id, n.new_offset
     )

@@ -1,0 +1,64 @@
+"""`/api/v1/audit`: who asked for which change, and what came of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+
+from gatecast.controlplane.audit import END
+from gatecast.server.admin_api.context import Context, Organization
+from gatecast.server.admin_api.models import NEXT, Model
+from gatecast.server.admin_api.paths import After, Limit
+
+router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
+
+_Filter = Annotated[str, Query(max_length=255, description="Only entries with exactly this.")]
+
+
+class AuditEntryView(Model):
+    """A change that somebody asked for."""
+
+    id: str
+    asked_at: datetime
+    subject: str = Field(description="The token, or the person, that asked.")
+    role: str
+    remote: str = Field(description="The address that the request came from.")
+    door: str = Field(description="`api` or `console`.")
+    action: str = Field(description="What was asked for.", examples=["create_gateway"])
+    target: str = Field(description="What it was about, or what it made.")
+    status: int | None = Field(
+        description="The HTTP status of the answer. Null: the pod ended before it answered, so look at the target."
+    )
+
+
+class AuditPage(Model):
+    """A page of the audit log, the newest entries first."""
+
+    items: list[AuditEntryView]
+    next: str | None = Field(description=NEXT)
+
+
+@router.get("")
+async def list_audit_entries(
+    context: Context,
+    organization: Organization,
+    after: After = "",
+    action: _Filter = "",
+    subject: _Filter = "",
+    limit: Limit = 100,
+) -> AuditPage:
+    """A page of what was asked for in your organization, newest first. Entries are kept for 400 days."""
+    found = await context.audit.page(
+        organization, before=_cursor(after), action=action, subject=subject, limit=limit + 1
+    )
+    items = [AuditEntryView.model_validate(each, from_attributes=True) for each in found[:limit]]
+    return AuditPage(items=items, next=found[limit - 1].cursor if len(found) > limit else None)
+
+
+def _cursor(after: str) -> tuple[int, str]:
+    """Where the page begins; a cursor that is none of ours begins at the newest."""
+    asked_at, _, entry_id = after.partition(":")
+    return (int(asked_at), entry_id) if asked_at.isascii() and asked_at.isdigit() and len(asked_at) < 16 else END  # noqa: PLR2004 - fits a bigint

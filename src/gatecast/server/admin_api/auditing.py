@@ -1,0 +1,95 @@
+"""Who may do what, at the admin API and the console alike; every attempt to change something is noted."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Protocol
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gatecast.controlplane.admin_tokens import Caller, Role
+from gatecast.controlplane.audit import Attempt, AuditLog
+from gatecast.errors import Forbidden, StorageError
+from gatecast.server.admission import client_address
+from gatecast.settings import Settings
+
+#: What changes nothing.
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+#: Published events are in the logs that they were published to.
+_NOT_AUDITED = frozenset({"publish_event"})
+
+
+class Audited(Protocol):
+    """What the audit needs of an application's context."""
+
+    @property
+    def audit(self) -> AuditLog:
+        """Where entries go."""
+
+    @property
+    def settings(self) -> Settings:
+        """Which proxies are believed."""
+
+
+async def allow(request: Request, context: Audited, caller: Caller, *, door: str) -> None:
+    """Let the request pass, after it was noted when it is to change something.
+
+    Raises:
+        Forbidden: the caller may only read.
+        StorageUnavailable: it cannot be noted, so nothing is changed.
+    """
+    action = getattr(request.scope.get("endpoint"), "__name__", request.url.path)
+    if request.method in _SAFE_METHODS or action in _NOT_AUDITED:
+        if request.method not in _SAFE_METHODS:
+            _require_admin(caller)
+        return
+    attempt = Attempt(
+        organization=caller.organization,
+        subject=caller.subject,
+        role=caller.role,
+        remote=address_of(request, context.settings),
+        door=door,
+        action=action,
+        target=request.url.path,
+    )
+    entry_id = await context.audit.record(attempt)
+
+    async def answered(status: int, location: str) -> None:
+        await context.audit.answered(entry_id, status, location or request.url.path)
+
+    request.scope["gatecast.answered"] = answered
+    _require_admin(caller)
+
+
+def _require_admin(caller: Caller) -> None:
+    if caller.role is not Role.ADMIN:
+        raise Forbidden("your token may read and not change anything; ask for one with the role admin")
+
+
+def address_of(request: Request, settings: Settings) -> str:
+    """The address that a request came from."""
+    peer = request.client.host if request.client else "unknown"
+    return client_address(peer, ",".join(request.headers.getlist("X-Forwarded-For")), settings.trusted_proxies)
+
+
+class NoteAnswers:
+    """Notes what an attempt was answered with, before the answer leaves."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, and note with what."""
+
+        async def noting(message: Message) -> None:
+            answered: Callable[[int, str], Awaitable[None]] | None = scope.get("gatecast.answered")
+            if message["type"] == "http.response.start" and answered is not None:
+                headers = {name.lower(): value for name, value in message.get("headers", ())}
+                with suppress(StorageError):
+                    await answered(message["status"], headers.get(b"location", b"").decode("latin-1"))
+            await send(message)
+
+        await self._app(scope, receive, noting)

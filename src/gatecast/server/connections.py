@@ -1,0 +1,204 @@
+"""The connections of one listener: how many there may be, and how long each may keep the pod waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import islice
+
+#: From the opening of a connection to the end of its first head, and from the first byte of a later one; in seconds.
+HEAD_TIME_LIMIT = 15.0
+
+#: A connection on which nothing was said is not dropped to make room before this time has passed; in seconds.
+FIRST_WORD_TIME = 5.0
+
+#: A connection that was answered stays open so long for its next request; longer than balancers keep theirs (60 s), so
+#: that none of them sends a request into a connection that is just being closed. In seconds.
+KEEP_ALIVE = 75.0
+
+#: A body may take so long, in seconds, and for every `BODY_RATE` bytes of it that arrive one second more.
+BODY_TIME_LIMIT = 15.0
+BODY_RATE = 8 * 1024
+
+#: A peer that takes nothing of what is written to it is dropped after this time; in seconds.
+WRITE_TIME_LIMIT = 60.0
+
+
+class Places:
+    """The connections that a listener may hold at the same time.
+
+    When all are taken, one makes room on which nothing is asked: the one that was answered longest ago, else the one
+    that is silent for longest, once it has had time to say something.
+    """
+
+    def __init__(self, most: int) -> None:
+        #: How many there are, free ones included.
+        self.most = most
+        self._loop = asyncio.get_running_loop()
+        self._held: set[Place] = set()
+        #: Of these two the values are when they may be dropped, in that order.
+        self._answered: dict[Place, float] = {}
+        self._unheard: dict[Place, float] = {}
+        self._changed = asyncio.Event()
+
+    @property
+    def taken(self) -> int:
+        """How many are taken."""
+        return len(self._held)
+
+    async def take(self) -> Place:
+        """A place, once there is a free one."""
+        while self.taken >= self.most:
+            self._changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self.make_room()):
+                    await self._changed.wait()
+        place = Place(self)
+        self._held.add(place)
+        return place
+
+    def make_room(self) -> float | None:
+        """Drop a connection on which nothing is asked; else when to try again, and None if there is none."""
+        for place, droppable_at in (*islice(self._answered.items(), 1), *islice(self._unheard.items(), 1)):
+            if droppable_at > self._loop.time():
+                return droppable_at
+            place.drop()
+            break
+        return None
+
+    def note_unheard(self, place: Place) -> None:
+        """No request has come on this connection yet."""
+        self._unheard.setdefault(place, self._loop.time() + FIRST_WORD_TIME)
+        self._changed.set()
+
+    def note_answered(self, place: Place) -> None:
+        """The last request that came on this connection is answered."""
+        self._unheard.pop(place, None)
+        self._answered[place] = self._loop.time()
+        self._changed.set()
+
+    def note_busy(self, place: Place) -> None:
+        """A request is being answered on this connection."""
+        self._unheard.pop(place, None)
+        self._answered.pop(place, None)
+
+    def free(self, place: Place) -> None:
+        """Let somebody else have this place."""
+        self.note_busy(place)
+        self._held.discard(place)
+        self._changed.set()
+
+
+class Place:
+    """One connection, and the time that its peer has left for what it is to do next."""
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self._loop = asyncio.get_running_loop()
+        self._drop: Callable[[], object] = _nothing
+        self._transport: asyncio.WriteTransport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._ends_at = _NEVER
+        #: Bytes that the peer did not take so far; None: it takes what is written to it.
+        self._untaken: int | None = None
+        #: True while no request is running, and none has begun to come.
+        self._idle = False
+
+    def opening(self, drop: Callable[[], object]) -> None:
+        """The connection is accepted; `drop` ends it, for as long as no transport does."""
+        self._drop = drop
+        self._places.note_unheard(self)
+
+    def opened(self, transport: asyncio.WriteTransport) -> None:
+        """The connection is open: its first request has to come."""
+        self._transport, self._drop = transport, transport.abort
+        self._idle = True
+        self._end_at(self._loop.time() + HEAD_TIME_LIMIT)
+
+    def receives_head(self) -> None:
+        """Bytes of a request have come."""
+        if self._idle:
+            self._idle = False
+            self._end_at(min(self._ends_at, self._loop.time() + HEAD_TIME_LIMIT))
+
+    def receives_body(self) -> None:
+        """The head of a request has come as a whole."""
+        self._become_busy(self._loop.time() + BODY_TIME_LIMIT)
+
+    def received(self, size: int) -> None:
+        """A part of a body has come."""
+        self._end_at(self._ends_at + size / BODY_RATE)
+
+    def answers(self) -> None:
+        """The request has come as a whole: from here on the peer waits for us."""
+        self._become_busy(_NEVER)
+
+    def answered(self) -> None:
+        """The answer is written; another request may come once the peer has taken it."""
+        self._idle = True
+        if self._untaken is None:
+            self._wait_for_next()
+
+    def pause_writing(self) -> None:
+        """The peer does not take what is written to it."""
+        self._untaken = self._waiting_bytes()
+        self._end_at(self._loop.time() + WRITE_TIME_LIMIT)
+
+    def resume_writing(self) -> None:
+        """The peer has taken most of it."""
+        self._untaken = None
+        if self._idle:
+            self._wait_for_next()
+        else:
+            self._end_at(_NEVER)
+
+    def drop(self) -> None:
+        """End the connection without a word."""
+        self._drop()
+
+    def lost(self) -> None:
+        """The connection has ended, or was never opened."""
+        self._drop = _nothing
+        self._end_at(_NEVER)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._places.free(self)
+
+    def _wait_for_next(self) -> None:
+        self._places.note_answered(self)
+        self._end_at(self._loop.time() + KEEP_ALIVE)
+
+    def _become_busy(self, until: float) -> None:
+        self._idle = False
+        self._places.note_busy(self)
+        self._end_at(until)
+
+    def _end_at(self, moment: float) -> None:
+        """Drop the connection then. A timer that rings too early is set anew when it does: most never ring."""
+        self._ends_at = moment
+        if self._timer is not None and self._timer.when() > moment:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None and moment != _NEVER:
+            self._timer = self._loop.call_at(moment, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._untaken is not None and self._waiting_bytes() < self._untaken:
+            # It takes what is written, only slowly.
+            self.pause_writing()
+        elif self._loop.time() < self._ends_at:
+            self._end_at(self._ends_at)
+        else:
+            self.drop()
+
+    def _waiting_bytes(self) -> int:
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+
+_NEVER = float("inf")
+
+
+def _nothing() -> None:
+    """There is nothing to end."""

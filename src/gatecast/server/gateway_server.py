@@ -1,0 +1,141 @@
+"""The gateway listener: aiohttp, with limits on what a peer may leave unfinished, and only frames that are masked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from aiohttp import StreamReader, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from gatecast.protocol.masking import MaskChecker
+from gatecast.server.connections import KEEP_ALIVE, Place
+from gatecast.telemetry import get_logger
+
+#: A frame that every reader refuses with 1002: it uses bits that nothing is agreed on for.
+_BROKEN_FRAME = b"\xff\x80\x00\x00\x00\x00"
+
+_logger = get_logger("gateway-api")
+
+
+class GatewayServer(web.AppRunner):
+    """Serves an application on the connections that a listener hands over."""
+
+    def __init__(self, app: web.Application) -> None:
+        self._options: dict[str, Any] = {"access_log": None, "keepalive_timeout": KEEP_ALIVE}
+        super().__init__(app, handle_signals=False, shutdown_timeout=2.0, **self._options)
+
+    def connection(self, place: Place) -> GatewayConnection:
+        """What speaks on a new connection."""
+        assert self.server is not None  # noqa: S101 - set up before anybody listens
+        return GatewayConnection(place, self.server, loop=asyncio.get_running_loop(), **self._options)
+
+
+class GatewayConnection(web.RequestHandler):
+    """One connection of a gateway, which tells its place how far its requests have come."""
+
+    __slots__ = ("_body", "_place")
+
+    def __init__(self, place: Place, server: web.Server, **options: Any) -> None:  # noqa: ANN401 - aiohttp's own
+        super().__init__(server, **options)
+        self._place = place
+        #: What is still coming of the request that is being answered.
+        self._body: StreamReader | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The first request has to come."""
+        super().connection_made(transport)
+        self._place.opened(cast("asyncio.WriteTransport", transport))
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Nobody is there any more."""
+        super().connection_lost(exc)
+        self._place.lost()
+
+    def data_received(self, data: bytes) -> None:
+        """A request begins, or goes on; or a frame."""
+        self._place.receives_head()
+        super().data_received(data)
+        if self._body is not None:
+            self._place.received(len(data))
+            self._note_body()
+
+    def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:  # noqa: ANN401 - aiohttp's own
+        """From here on frames come."""
+        frames: Any = _MaskedFrames(parser)
+        super().set_parser(frames, data_received_cb)
+
+    def pause_writing(self) -> None:
+        """The peer does not read."""
+        super().pause_writing()
+        self._place.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The peer reads again."""
+        super().resume_writing()
+        self._place.resume_writing()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """Say what is wrong, here and there; of what a peer sent wrongly in one line."""
+        if not isinstance(exc, HttpProcessingError):
+            return super().handle_error(request, status, exc, message)
+        # Its own words repeat what was sent, which may be a token.
+        _logger.info("malformed-request", peer=request.remote, error=type(exc).__name__)
+        answer = web.Response(status=status, text="the request is malformed")
+        answer.force_close()
+        return answer
+
+    def begin_answer(self, body: StreamReader) -> None:
+        """The head of a request has come, and its body may still be coming."""
+        self._body = body
+        self._place.receives_body()
+        self._note_body()
+
+    def end_answer(self) -> None:
+        """It is answered."""
+        self._body = None
+        self._place.answered()
+
+    def _note_body(self) -> None:
+        """Once the body is whole, the peer waits for us."""
+        if self._body is not None and self._body.is_eof():
+            self._body = None
+            self._place.answers()
+
+
+@web.middleware
+async def tell_place(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Tell the connection's place when a request begins and when it is over."""
+    connection = request.protocol
+    if not isinstance(connection, GatewayConnection):
+        return await handler(request)
+    connection.begin_answer(request.content)
+    try:
+        return await handler(request)
+    finally:
+        connection.end_answer()
+
+
+class _MaskedFrames:
+    """Passes frames on to aiohttp's reader, which takes unmasked ones as well; those close the connection instead."""
+
+    def __init__(self, reader: Any) -> None:  # noqa: ANN401 - aiohttp's own
+        self._reader = reader
+        self._checker = MaskChecker()
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """Read more; whether that was the end, and what is left."""
+        passed = self._checker.passed(data)
+        if self._checker.broken:
+            passed += _BROKEN_FRAME
+        ended: tuple[bool, bytes] = self._reader.feed_data(passed)
+        return ended
+
+    def feed_eof(self) -> None:
+        """Nothing comes any more."""
+        self._reader.feed_eof()

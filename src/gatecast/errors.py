@@ -16,6 +16,7 @@
     │   │   └── ValueRefused    it cannot hold one of the values
     │   ├── SchemaMissing       the database lacks the schema, or its newest part
     │   ├── SchemaTooNew        a newer release migrated the database
+    │   ├── DatabaseUnsuitable  the database or its role cannot serve as it is: says what to change
     │   └── TransactionUnusable the object given as `transaction` cannot carry a publish
     ├── HubClosed               the hub was closed, or never opened
     ├── InvariantBroken         something that must always hold does not: the pod ends
@@ -39,6 +40,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gatecast.hiding import HIDDEN, redacted
+
 if TYPE_CHECKING:
     from uuid import UUID
 
@@ -48,9 +51,13 @@ _SHOWN_VALUE_LENGTH = 80
 
 
 def shorten(value: object) -> str:
-    """A value's `repr`, cut to 80 characters, safe to put into a message."""
-    text = repr(value)
+    """A value's `repr`, cut to 80 characters, without what may be a secret: safe to put into a message."""
+    text = redacted(repr(value))
     return text if len(text) <= _SHOWN_VALUE_LENGTH else f"{text[: _SHOWN_VALUE_LENGTH - 1]}…"
+
+
+def _got(value: object) -> str:
+    return "" if value == HIDDEN else f"; got {shorten(value)}"
 
 
 class GatecastError(Exception):
@@ -70,7 +77,7 @@ class InvalidValue(GatecastError, ValueError):
         self.rule = rule
 
     def __str__(self) -> str:
-        return f"{self.field} must {self.rule}; got {shorten(self.value)}"
+        return f"{self.field} must {self.rule}{_got(self.value)}"
 
 
 class PayloadTooLarge(InvalidValue):
@@ -173,9 +180,9 @@ class StorageUnavailable(StorageError):
     """
 
     def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        #: What the driver said.
-        self.reason = reason
+        super().__init__(redacted(reason))
+        #: What the driver said, without what may be a secret.
+        self.reason = redacted(reason)
 
     def __str__(self) -> str:
         return f"the database is not available: {self.reason}"
@@ -224,6 +231,20 @@ class SchemaTooNew(StorageError):
         )
 
 
+class DatabaseUnsuitable(StorageError):
+    """The database, or the role that connects to it, cannot serve as it is."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(problem, remedy)
+        #: What is wrong.
+        self.problem = problem
+        #: What to do about it.
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"the database cannot be used as it is: {self.problem}; {self.remedy}"
+
+
 class TransactionUnusable(StorageError):
     """The object given as `transaction` cannot carry a publish."""
 
@@ -262,13 +283,13 @@ class SettingInvalid(GatecastError, ValueError):
         super().__init__(name, value, rule)
         #: The environment variable.
         self.name = name
-        #: The refused value.
+        #: The refused value; "(hidden)" where it may hold a secret.
         self.value = value
         #: What is allowed, as a phrase that continues "must …".
         self.rule = rule
 
     def __str__(self) -> str:
-        return f"{self.name} must {self.rule}; got {shorten(self.value)}"
+        return f"{self.name} must {self.rule}{_got(self.value)}"
 
 
 class ProtocolViolation(GatecastError):

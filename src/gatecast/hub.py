@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, overload
@@ -16,8 +17,9 @@ from gatecast.delivery.subscription import Subscription
 from gatecast.errors import HubClosed, InvalidValue, PositionLost, SchemaMissing, StorageError, SubscriptionClosed
 from gatecast.events import Event, Position, RecordedEvent, clean_identifier
 from gatecast.settings import Settings
-from gatecast.storage.connect import Backend, OpenStorage, open_storage
+from gatecast.storage.connect import OpenStorage, open_storage
 from gatecast.storage.contract import Connection, Receipt, Storage, TrimPolicy
+from gatecast.storage.database_url import Backend
 from gatecast.storage.migrations import SchemaNeed
 from gatecast.wakeup.contract import SupervisedWakeup, Wakeup
 from gatecast.wakeup.datagram import DatagramWakeup
@@ -62,9 +64,16 @@ class EventHub:
             SchemaTooNew: a newer release migrated the database.
         """
         settings = settings or Settings()
+        if url is not None:
+            settings = replace(settings, database=url)
         async with AsyncExitStack() as stack:
             opened = await stack.enter_async_context(
-                open_storage(url or settings.database, send_hints=settings.notifications, extra_migrations=migrations)
+                open_storage(
+                    settings.database,
+                    send_hints=settings.notifications,
+                    extra_migrations=migrations,
+                    pooler=settings.pooler,
+                )
             )
             await prepare_schema(opened.storage, settings.migrate)
             wakeup = await stack.enter_async_context(_wakeup(opened, settings))

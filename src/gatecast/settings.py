@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -16,8 +17,12 @@ from secrets import token_hex
 from typing import Any, TypeAlias
 
 from gatecast.errors import SettingInvalid
+from gatecast.hiding import HIDDEN, redacted
 
 PREFIX = "GATECAST_"
+
+#: Variables of ours that are no settings: of the commands that talk to a server, and of the tests.
+_NOT_SETTINGS = {"GATECAST_URL", "GATECAST_TOKEN", "GATECAST_TEST_POSTGRES"}
 
 Networks: TypeAlias = "tuple[IPv4Network | IPv6Network, ...]"
 
@@ -28,34 +33,80 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
 _UNITS = {"ms": 0.001, None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def _option(default: Any, meaning: str, parse: Callable[[str], Any], *, secret: bool = False) -> Any:  # noqa: ANN401 - as `field`
-    metadata = {"meaning": meaning, "parse": parse, "secret": secret}
+#: The longest duration of a setting: a hundred years.
+_LONGEST = timedelta(days=36_500)
+
+_SHORTEST = timedelta(milliseconds=1)
+
+_LARGEST_PORT = 65535
+
+_LONGEST_NAME = 255
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How an option's text becomes a value, and which values it may have.
+
+    Both raise a ValueError that continues "must …". The check returns the value as it is kept.
+    """
+
+    parse: Callable[[str], Any]
+    check: Callable[[Any], Any]
+
+
+def _option(default: Any, meaning: str, kind: _Kind, *, secret: bool = False) -> Any:  # noqa: ANN401 - as `field`
+    metadata = {"meaning": meaning, "kind": kind, "secret": secret}
     if callable(default):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata, repr=not secret)
 
 
-def _text(value: str) -> str:
-    return value
+def _clean_text(value: object) -> str:
+    """The text without blanks and line ends around it, which files and shells add."""
+    if not isinstance(value, str):
+        raise ValueError("be text")  # noqa: TRY004 - every broken rule is one kind of error
+    cleaned = value.strip()
+    if not cleaned.isprintable():
+        raise ValueError("hold only printable characters")
+    return cleaned
 
 
-def _choice(*allowed: str) -> Callable[[str], str]:
-    def parse(value: str) -> str:
+def _name(value: object) -> str:
+    cleaned = _clean_text(value)
+    if not 1 <= len(cleaned) <= _LONGEST_NAME:
+        raise ValueError(f"have 1 to {_LONGEST_NAME} characters")
+    return cleaned
+
+
+def _choice(*allowed: str) -> _Kind:
+    def check(value: object) -> object:
         if value not in allowed:
             raise ValueError(f"be one of {', '.join(allowed)}")
         return value
 
-    return parse
+    return _Kind(str, check)
 
 
-def _switch(value: str) -> bool:
-    return _choice("on", "off")(value) == "on"
+def _parse_switch(value: str) -> bool:
+    if value not in ("on", "off"):
+        raise ValueError("be one of on, off")
+    return value == "on"
 
 
-def _count(value: str) -> int:
-    if not value.isdigit() or not 1 <= int(value) <= 10**9:
+def _check_switch(value: object) -> object:
+    if not isinstance(value, bool):
+        raise ValueError("be True or False")  # noqa: TRY004 - every broken rule is one kind of error
+    return value
+
+
+def _parse_count(value: str) -> int:
+    return int(value) if re.fullmatch(r"[0-9]{1,10}", value) else 0
+
+
+def _check_count(value: object) -> object:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 10**9:
         raise ValueError("be a whole number from 1 to 1,000,000,000")
-    return int(value)
+    return value
 
 
 def parse_duration(value: str) -> timedelta:
@@ -73,25 +124,55 @@ def parse_duration(value: str) -> timedelta:
         raise ValueError("be shorter") from None
 
 
-def _positive(value: str) -> timedelta:
-    duration = parse_duration(value)
-    if not duration:
-        raise ValueError("be longer than zero")
-    return duration
-
-
-def _address(value: str) -> str:
-    host, colon, port = value.rpartition(":")
-    if not (colon and host and port.isdigit() and int(port) <= 65535):  # noqa: PLR2004 - the largest port
-        raise ValueError("be written host:port")
+def _check_duration(value: object) -> timedelta:
+    if not isinstance(value, timedelta):
+        raise ValueError("be a timedelta")  # noqa: TRY004 - every broken rule is one kind of error
+    if value < timedelta(0):
+        raise ValueError("not be negative")
+    if value > _LONGEST:
+        raise ValueError(f"be shorter, at most {_LONGEST.days}d")
     return value
 
 
-def _networks(value: str) -> Networks:
+def _check_positive(value: object) -> timedelta:
+    duration = _check_duration(value)
+    if duration < _SHORTEST:
+        raise ValueError("be longer than zero, at least 1ms")
+    return duration
+
+
+def _address(value: object) -> str:
+    cleaned = _clean_text(value)
+    host, _, port = cleaned.rpartition(":")
+    if not (host and re.fullmatch(r"[0-9]{1,5}", port) and int(port) <= _LARGEST_PORT):
+        raise ValueError("be written host:port")
+    return cleaned
+
+
+_NETWORKS_RULE = "be addresses or networks like 10.0.0.0/8, separated by commas"
+
+
+def _parse_networks(value: str) -> Networks:
     try:
         return tuple(ip_network(part.strip(), strict=False) for part in value.split(",") if part.strip())
     except ValueError:
-        raise ValueError("be addresses or networks like 10.0.0.0/8, separated by commas") from None
+        raise ValueError(_NETWORKS_RULE) from None
+
+
+def _check_networks(value: object) -> object:
+    if not isinstance(value, tuple) or not all(isinstance(each, IPv4Network | IPv6Network) for each in value):
+        raise ValueError(_NETWORKS_RULE)
+    return value
+
+
+_TEXT = _Kind(str, _clean_text)
+_NAME = _Kind(str, _name)
+_SWITCH = _Kind(_parse_switch, _check_switch)
+_COUNT = _Kind(_parse_count, _check_count)
+_DURATION_KIND = _Kind(parse_duration, _check_duration)
+_POSITIVE = _Kind(parse_duration, _check_positive)
+_ADDRESS = _Kind(str, _address)
+_NETWORKS = _Kind(_parse_networks, _check_networks)
 
 
 def _default_pod_id() -> str:
@@ -100,65 +181,74 @@ def _default_pod_id() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a running Gatecast was told."""
+    """What a running Gatecast was told. Values are checked however they are given.
+
+    Raises:
+        SettingInvalid: a value cannot be used; names it.
+    """
 
     #: Where events and resources are stored.
     database: str = _option(
         "sqlite:///gatecast.db",
         "sqlite:///file, postgresql://…, or postgresql+embedded:///folder",
-        _text,
+        _TEXT,
         secret=True,
     )
-    api_listen: str = _option("127.0.0.1:8080", "address of the admin API and the console", _address)
-    gateway_listen: str = _option("127.0.0.1:9243", "address that gateways connect to", _address)
+    api_listen: str = _option("127.0.0.1:8080", "address of the admin API and the console", _ADDRESS)
+    gateway_listen: str = _option("127.0.0.1:9243", "address that gateways connect to", _ADDRESS)
     gateway_tls: str = _option(
-        "auto", "auto (self-made certificate), off (behind a proxy that ends TLS), or a certificate file", _text
+        "auto", "auto (self-made certificate), off (behind a proxy that ends TLS), or a certificate file", _TEXT
     )
-    gateway_tls_key: str = _option("", "private key file that belongs to the certificate file", _text)
+    gateway_tls_key: str = _option("", "private key file that belongs to the certificate file", _TEXT)
     admin_token: str = _option(
-        "", "bearer token of the default organization; made and printed once when empty", _text, secret=True
+        "", "bearer token of the default organization; made and printed once when empty", _TEXT, secret=True
     )
     secret_key: str = _option(
         "",
         "encrypts what is stored of artifacts: 32 bytes in base64; made beside a database on this machine when empty",
-        _text,
+        _TEXT,
         secret=True,
     )
-    pod_id: str = _option(_default_pod_id, "name of this replica, unique among those that run", _text)
+    pod_id: str = _option(_default_pod_id, "name of this replica, unique among those that run", _NAME)
     migrate: str = _option(
         "auto", "auto (only an empty database), always, or never", _choice("auto", "always", "never")
     )
     notifications: bool = _option(
-        default=True, meaning="on: the database wakes other pods; off: polling alone does", parse=_switch
+        default=True, meaning="on: the database wakes other pods; off: polling alone does", kind=_SWITCH
+    )
+    pooler: str = _option(
+        "auto",
+        "auto (recognized), on or off: whether a pooler like PgBouncer stands in front of PostgreSQL",
+        _choice("auto", "on", "off"),
     )
     poll_interval: timedelta = _option(
-        timedelta(milliseconds=500), "longest time between two looks at the log", _positive
+        timedelta(milliseconds=500), "longest time between two looks at the log", _POSITIVE
     )
     retention: timedelta = _option(
-        timedelta(days=7), "confirmed events, and their ids, are kept this long", parse_duration
+        timedelta(days=7), "confirmed events, and their ids, are kept this long", _DURATION_KIND
     )
     retention_limit: timedelta = _option(
-        timedelta(days=30), "unconfirmed events are kept this long; then gateways resynchronize", _positive
+        timedelta(days=30), "unconfirmed events are kept this long; then gateways resynchronize", _POSITIVE
     )
-    retention_events: int = _option(1_000_000, "longest log of one gateway, in events", _count)
+    retention_events: int = _option(1_000_000, "longest log of one gateway, in events", _COUNT)
     drain_time: timedelta = _option(
         timedelta(seconds=20),
         "longest orderly shutdown; gateways leave over half of it, ports stay open for a quarter of it",
-        _positive,
+        _POSITIVE,
     )
-    max_connections: int = _option(10_000, "gateway connections to this pod", _count)
-    max_connections_per_gateway: int = _option(10, "connections of one gateway to this pod", _count)
-    max_connections_per_address: int = _option(5_000, "gateway connections from one address to this pod", _count)
-    max_api_connections: int = _option(1_000, "connections to the admin API of this pod", _count)
-    connect_rate: int = _option(6_000, "connection attempts per minute from one address, good or bad", _count)
+    max_connections: int = _option(10_000, "gateway connections to this pod", _COUNT)
+    max_connections_per_gateway: int = _option(10, "connections of one gateway to this pod", _COUNT)
+    max_connections_per_address: int = _option(5_000, "gateway connections from one address to this pod", _COUNT)
+    max_api_connections: int = _option(1_000, "connections to the admin API of this pod", _COUNT)
+    connect_rate: int = _option(6_000, "connection attempts per minute from one address, good or bad", _COUNT)
     trusted_proxies: Networks = _option(
-        (), "proxies whose X-Forwarded-For and X-Forwarded-Proto are believed", _networks
+        (), "proxies whose X-Forwarded-For and X-Forwarded-Proto are believed", _NETWORKS
     )
-    oidc_issuer: str = _option("", "issuer whose JWTs are accepted by the admin API", _text)
-    oidc_audience: str = _option("", "audience that those JWTs must carry", _text)
-    oidc_organization_claim: str = _option("organization", "claim of those JWTs that names the organization", _text)
+    oidc_issuer: str = _option("", "issuer whose JWTs are accepted by the admin API", _TEXT)
+    oidc_audience: str = _option("", "audience that those JWTs must carry", _TEXT)
+    oidc_organization_claim: str = _option("organization", "claim of those JWTs that names the organization", _TEXT)
     oidc_role_claim: str = _option(
-        "", "claim of those JWTs that holds admin or viewer, alone or in a list; empty: all are admins", _text
+        "", "claim of those JWTs that holds admin or viewer, alone or in a list; empty: all are admins", _TEXT
     )
     log_format: str = _option("text", "text for people, json for machines", _choice("text", "json"))
 
@@ -178,6 +268,12 @@ class Settings:
             if text is not None:
                 given[option.name] = _parse(option.name, text, option.metadata)
         return cls(**given)
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            value = getattr(self, option.name)
+            with _refusing(option.name, value, option.metadata):
+                object.__setattr__(self, option.name, option.metadata["kind"].check(value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,7 +316,7 @@ def show(value: object) -> str:
         case tuple():
             return ", ".join(map(str, value))
         case _:
-            return str(value)
+            return redacted(str(value))
 
 
 def _show_duration(value: timedelta) -> str:
@@ -232,16 +328,23 @@ def _show_duration(value: timedelta) -> str:
 
 
 def _parse(name: str, text: str, metadata: Mapping[str, Any]) -> object:
+    with _refusing(name, text, metadata):
+        return metadata["kind"].parse(text.strip())
+
+
+@contextmanager
+def _refusing(name: str, value: object, metadata: Mapping[str, Any]) -> Iterator[None]:
+    """A rule that is broken in this block is told with the option's name, and its value unless that is a secret."""
     try:
-        return metadata["parse"](text)
+        yield
     except ValueError as problem:
-        shown = "(hidden)" if metadata["secret"] else text
+        shown = HIDDEN if metadata["secret"] else redacted(show(value))
         raise SettingInvalid(variable(name), shown, str(problem)) from None
 
 
 def _refuse_unknown(environment: Mapping[str, str]) -> None:
     """A misspelt variable would silently do nothing."""
-    known = {variable(option.name) for option in fields(Settings)} | {"GATECAST_URL", "GATECAST_TOKEN"}
+    known = {variable(option.name) for option in fields(Settings)} | _NOT_SETTINGS
     for name in environment:
         if name.startswith(PREFIX) and name not in known and not _SERVICE_LINK.fullmatch(name):
-            raise SettingInvalid(name, "(hidden)", "be one of the settings that `gatecast settings` lists")
+            raise SettingInvalid(name, HIDDEN, "be one of the settings that `gatecast settings` lists")

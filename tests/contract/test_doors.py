@@ -32,6 +32,7 @@ from gatecast.events.json_values import decode
 from gatecast.protocol.codec import decode_from_server, encode_event
 from gatecast.protocol.messages import EventMessage
 from gatecast.server.admin_api import AdminContext, create_admin_app
+from gatecast.server.admin_api.fleet import Fleets
 from gatecast.server.admin_api.follower import _event as shown_on_stream
 from gatecast.storage.contract import ReadRequest
 from gatecast.testing.postgres_server import PostgresServer
@@ -87,6 +88,7 @@ class _Site:
             tokens=GatewayTokens(hub),
             admin_tokens=AdminTokens(hub.storage),
             audit=AuditLog(hub.storage.database),
+            fleets=Fleets(hub, Gateways(hub)),
             resources=Resources.on(hub, Sealer([bytes(32)])),
             problems=_no_problems,
         )

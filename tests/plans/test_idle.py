@@ -126,5 +126,5 @@ async def test_s09_a_pod_without_the_gateway_reads_no_events_for_it(large_url: s
 
 
 async def _has_looked(hub: EventHub, marker: int) -> bool:
-    swept = hub.delivery.reader._swept
+    swept = hub.delivery.reader.last_sweep
     return swept is not None and swept.marker >= marker

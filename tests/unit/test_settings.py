@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import timedelta
 from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatecast import Settings
+from gatecast import EventHub, Settings
 from gatecast.errors import SettingInvalid
 from gatecast.settings import descriptions, parse_duration, show
 
@@ -97,3 +99,47 @@ def test_whatever_is_written_as_a_setting_is_read_or_refused(text: str) -> None:
     for one in descriptions():
         with suppress(SettingInvalid):
             Settings.read({}, **{one.name: text})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("poll_interval", timedelta(0)),
+        ("poll_interval", timedelta(microseconds=1)),
+        ("poll_interval", timedelta(seconds=-1)),
+        ("poll_interval", timedelta.max),
+        ("poll_interval", 0.5),
+        ("retention", timedelta(seconds=-1)),
+        ("retention", timedelta.max),
+        ("retention", -1),
+        ("retention_limit", timedelta(0)),
+        ("retention_events", 0),
+        ("retention_events", True),
+        ("retention_events", "7"),
+        ("drain_time", timedelta(0)),
+        ("max_connections", -1),
+        ("max_connections", 10**10),
+        ("notifications", "off"),
+        ("migrate", "sometimes"),
+        ("pooler", None),
+        ("api_listen", "8080"),
+        ("trusted_proxies", "10.0.0.0/8"),
+        ("pod_id", " "),
+        ("pod_id", "x" * 256),
+        ("admin_token", None),
+        ("database", 7),
+        ("log_format", "xml"),
+    ],
+)
+async def test_values_are_refused_as_flags_are(name: str, value: object) -> None:
+    """Zero as the poll interval would spin a core, a negative retention delete what is not confirmed."""
+    given: dict[str, Any] = {name: value}
+    with pytest.raises(SettingInvalid, match=f"GATECAST_{name.upper()} must"):
+        async with EventHub.open("sqlite:///never-made.db", settings=Settings(**given)):
+            pass
+    assert not Path("never-made.db").exists()
+
+
+def test_every_value_that_a_flag_gives_is_one_that_may_be_given() -> None:
+    read = Settings.read({}, retention="0", poll_interval="1ms", trusted_proxies="10.0.0.1", notifications="off")
+    assert replace(read) == read

@@ -23,7 +23,7 @@ app = typer.Typer(
 
 
 @app.command()
-@with_settings("database")
+@with_settings("database", "pooler")
 def create(
     organization: Annotated[str, typer.Argument(help="The organization that it is for.")] = "default",
     *,
@@ -41,7 +41,7 @@ def create(
 
 
 @app.command(name="list")
-@with_settings("database")
+@with_settings("database", "pooler")
 def list_tokens(*, settings: Settings, as_json: JsonFlag = False) -> None:
     """List the tokens, without their secrets."""
     tokens = asyncio.run(_list(settings))
@@ -62,7 +62,7 @@ def list_tokens(*, settings: Settings, as_json: JsonFlag = False) -> None:
 
 
 @app.command()
-@with_settings("database")
+@with_settings("database", "pooler")
 def revoke(
     token_id: Annotated[str, typer.Argument(help="Id of the token, from `gatecast admin-token list`.")],
     *,
@@ -90,6 +90,8 @@ async def _revoke(settings: Settings, token_id: str) -> None:
 
 @asynccontextmanager
 async def _admin_tokens(settings: Settings) -> AsyncIterator[AdminTokens]:
-    async with open_storage(settings.database, extra_migrations=MIGRATIONS) as opened:
-        await prepare_schema(opened.storage, settings.migrate)
+    """Open the database as it is: a mistyped address must not make a new one."""
+    opening = open_storage(settings.database, extra_migrations=MIGRATIONS, pooler=settings.pooler, create=False)
+    async with opening as opened:
+        await prepare_schema(opened.storage, "never")
         yield AdminTokens(opened.storage)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from gatecast.storage.database_url import parse
 from gatecast.storage.postgres.embedded import embedded_server
 
 _EMBEDDED = "postgresql+embedded"
@@ -14,8 +15,13 @@ _EMBEDDED = "postgresql+embedded"
 
 @asynccontextmanager
 async def temporary_database(database: str) -> AsyncIterator[str]:
-    """The URL of an empty `sqlite` or `postgresql+embedded`; any other URL is used as it is."""
+    """The URL of an empty `sqlite` or `postgresql+embedded`; any other URL is used as it is.
+
+    Raises:
+        SettingInvalid: it is neither of these nor the URL of a database.
+    """
     if database not in ("sqlite", _EMBEDDED):
+        parse(database)
         yield database
         return
     with tempfile.TemporaryDirectory(prefix="gatecast-", ignore_cleanup_errors=True) as folder:

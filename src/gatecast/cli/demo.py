@@ -16,6 +16,7 @@ from gatecast.cli.output import screen
 from gatecast.cli.remote import Remote, remote
 from gatecast.client import GatewayClient
 from gatecast.errors import GatecastError
+from gatecast.storage.database_url import parse
 from gatecast.testing.deployment import gateway_address
 from gatecast.testing.eventually import eventually
 from gatecast.testing.pods import Pods, RunningPod
@@ -42,7 +43,7 @@ async def _demo(database: str, *, once: bool) -> None:
         url = await stack.enter_async_context(temporary_database(database))
         admin_token = token_urlsafe(24)
         pods = await stack.enter_async_context(Pods(url, admin_token=admin_token))
-        screen.print(f"Starting two pods on [bold]{url.partition(':')[0]}[/bold] …")
+        screen.print(f"Starting two pods on [bold]{parse(url).backend}[/bold] …")
         # One after the other only so that the first one prepares the database; any order works.
         pod_a, pod_b = await pods.start("pod-a"), await pods.start("pod-b")
         server = await stack.enter_async_context(remote(pod_a.api, admin_token))

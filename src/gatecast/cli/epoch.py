@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=True, help="Show the database's history, or be
 
 
 @app.command()
-@with_settings("database")
+@with_settings("database", "pooler")
 def show(*, settings: Settings, as_json: JsonFlag = False) -> None:
     """Show which history the positions of gateways belong to."""
     epoch = asyncio.run(_epoch(settings))
@@ -24,7 +24,7 @@ def show(*, settings: Settings, as_json: JsonFlag = False) -> None:
 
 
 @app.command()
-@with_settings("database")
+@with_settings("database", "pooler")
 def renew(*, settings: Settings, as_json: JsonFlag = False) -> None:
     """Begin a new history: after a restore, before the pods start. Every gateway is told to resynchronize."""
     before, after = asyncio.run(_renew(settings))
@@ -35,11 +35,11 @@ def renew(*, settings: Settings, as_json: JsonFlag = False) -> None:
 
 
 async def _epoch(settings: Settings) -> UUID:
-    async with open_storage(settings.database) as opened:
+    async with open_storage(settings.database, pooler=settings.pooler, create=False) as opened:
         return (await opened.storage.log.changed_since(0)).epoch
 
 
 async def _renew(settings: Settings) -> tuple[UUID, UUID]:
-    async with open_storage(settings.database) as opened:
+    async with open_storage(settings.database, pooler=settings.pooler, create=False) as opened:
         before = (await opened.storage.log.changed_since(0)).epoch
         return before, await opened.storage.log.renew_epoch(before)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
-from typing import Annotated
+import traceback
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
+from typer.core import TyperGroup
 
 from gatecast.cli import admin_token, bench, epoch, gateway, token
 from gatecast.cli.demo import demo
@@ -20,11 +23,31 @@ from gatecast.cli.settings import settings
 from gatecast.cli.tail import tail
 from gatecast.cli.verify import verify
 from gatecast.errors import GatecastError
+from gatecast.hiding import redacted
 from gatecast.telemetry import configure_logs
 from gatecast.version import __version__
 
+
+class _Commands(TyperGroup):
+    """The commands; what is said of arguments that cannot be used repeats nothing that may be a secret."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own copy of click has no public types
+        """Run the command that the arguments name."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if isinstance(message := getattr(error, "message", None), str):
+                # An argument too many is most often a value whose flag was forgotten.
+                error.message = redacted(_TOO_MANY.sub(r"\1", message))  # type: ignore[attr-defined]
+            raise
+
+
+_TOO_MANY = re.compile(r"(unexpected extra arguments?)\b.*", re.DOTALL)
+
+
 app = typer.Typer(
     name="gatecast",
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -62,7 +85,10 @@ def run() -> None:
     try:
         app()
     except GatecastError as error:
-        complaints.print(f"[bold red]error:[/bold red] {escape(str(error))}")
+        complaints.print(f"[bold red]error:[/bold red] {escape(redacted(str(error)))}")
+        sys.exit(1)
+    except Exception:  # noqa: BLE001 - a mistake of ours, shown as Python would
+        sys.stderr.write(redacted(traceback.format_exc()))
         sys.exit(1)
 
 

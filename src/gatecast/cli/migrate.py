@@ -11,7 +11,7 @@ from gatecast.settings import Settings
 from gatecast.storage.connect import open_storage
 
 
-@with_settings("database")
+@with_settings("database", "pooler")
 def migrate(*, settings: Settings, as_json: JsonFlag = False) -> None:
     """Create or update the schema. Safe to repeat, and safe when several pods do it at once."""
     applied = asyncio.run(_migrate(settings))
@@ -24,5 +24,5 @@ def migrate(*, settings: Settings, as_json: JsonFlag = False) -> None:
 
 
 async def _migrate(settings: Settings) -> list[int]:
-    async with open_storage(settings.database, extra_migrations=MIGRATIONS) as opened:
+    async with open_storage(settings.database, extra_migrations=MIGRATIONS, pooler=settings.pooler) as opened:
         return list(await opened.storage.database.migrate())

@@ -11,8 +11,11 @@ from typing import Annotated, Any
 
 import aiohttp
 import typer
+from yarl import URL
 
-from gatecast.errors import GatecastError
+from gatecast.client.endpoint import server_url
+from gatecast.errors import GatecastError, InvalidValue
+from gatecast.hiding import HIDDEN, redacted
 
 ServerOption = Annotated[
     str, typer.Option("--url", envvar="GATECAST_URL", help="Base URL of the admin API.", show_default=True)
@@ -49,8 +52,10 @@ class RequestRefused(GatecastError):
 class Remote:
     """A running server, as its admin API shows it."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: aiohttp.ClientSession, origin: URL) -> None:
         self._session = session
+        #: As it may be shown: without user and password.
+        self._origin = origin
 
     async def request(
         self, method: str, path: str, *, body: object = None, parameters: dict[str, str] | None = None, extra: float = 0
@@ -72,7 +77,7 @@ class Remote:
             raise RequestRefused(
                 0,
                 "unreachable",
-                f"no answer from {self._session._base_url}: {error}",  # noqa: SLF001 - its only name
+                f"no answer from {self._origin}: {redacted(str(error) or type(error).__name__)}",
             ) from error
         if reply.status >= 400:  # noqa: PLR2004 - the first error status
             problem = answer if isinstance(answer, dict) else {}
@@ -115,12 +120,20 @@ class Remote:
 
 @asynccontextmanager
 async def remote(url: str, token: str) -> AsyncIterator[Remote]:
-    """Open a session with a server."""
+    """Open a session with a server.
+
+    Raises:
+        InvalidValue: the URL is none, or the token cannot be one.
+        RequestRefused: there is no token.
+    """
+    base, token = server_url(url), token.strip()
     if not token:
         raise RequestRefused(401, "no token", "no admin token was given; set GATECAST_TOKEN or use --token")
+    if not (token.isascii() and token.isprintable()):
+        raise InvalidValue("--token", HIDDEN, "hold only printable ASCII characters")
     headers = {"Authorization": f"Bearer {token}"}
-    async with aiohttp.ClientSession(base_url=url, headers=headers) as session:
-        yield Remote(session)
+    async with aiohttp.ClientSession(base_url=base, headers=headers) as session:
+        yield Remote(session, base.with_user(None))
 
 
 def ask(url: str, token: str, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON

@@ -13,7 +13,7 @@ from gatecast.settings import Settings
 from gatecast.storage.connect import open_storage
 
 
-@with_settings("database", "secret_key")
+@with_settings("database", "pooler", "secret_key")
 def reseal(*, settings: Settings, as_json: JsonFlag = False) -> None:
     """Encrypt with the first key what older keys encrypted, so that those can be removed from the setting.
 
@@ -29,6 +29,8 @@ def reseal(*, settings: Settings, as_json: JsonFlag = False) -> None:
 
 
 async def _reseal(settings: Settings) -> int:
-    sealer = sealer_for(settings.secret_key, local_key_file(settings.database))
-    async with open_storage(settings.database, extra_migrations=MIGRATIONS) as opened:
+    opening = open_storage(settings.database, extra_migrations=MIGRATIONS, pooler=settings.pooler, create=False)
+    async with opening as opened:
+        # Only now: it makes the key of a database on this machine where there is none.
+        sealer = sealer_for(settings.secret_key, local_key_file(settings.database))
         return await reseal_all(opened.storage.database, sealer)

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from yarl import URL
 
 from gatecast.errors import InvalidValue
+from gatecast.hiding import HIDDEN
 
 #: Whose certificates are accepted: `True` the system's authorities', a path those of the authorities in that PEM
 #: file, an `SSLContext` as it says. `False` accepts anyone's: encrypted, but no protection from an impostor.
@@ -26,12 +27,12 @@ def server_url(text: str) -> URL:
     try:
         url = URL(text.strip().rstrip("/"))
     except ValueError:
-        raise InvalidValue("url", text, "be a URL") from None
+        raise InvalidValue("url", HIDDEN, "be a URL") from None
     scheme = _SCHEMES.get(url.scheme)
     if scheme is None or not url.host:
-        raise InvalidValue("url", text, 'be written like "https://host:port"')
+        raise InvalidValue("url", HIDDEN, 'be written like "https://host:port"')
     if url.query_string or url.fragment:
-        raise InvalidValue("url", text, "have neither a query nor a fragment")
+        raise InvalidValue("url", HIDDEN, "have neither a query nor a fragment")
     return url.with_scheme(scheme)
 
 
@@ -46,4 +47,6 @@ def trust(ssl: Trust) -> tls.SSLContext | bool:
     try:
         return tls.create_default_context(cafile=ssl)
     except OSError as problem:
-        raise InvalidValue("ssl", str(ssl), f"be a PEM file of certificate authorities ({problem})") from problem
+        raise InvalidValue(
+            "ssl", HIDDEN, f"be a PEM file of certificate authorities ({problem.strerror or type(problem).__name__})"
+        ) from problem

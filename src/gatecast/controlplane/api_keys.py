@@ -64,7 +64,7 @@ class ApiKeys:
         Raises:
             NotFound: there is no such artifact.
         """
-        await self._artifacts.get(organization, family, artifact_id)
+        await self._artifacts.check_exists(organization, family, artifact_id)
         rows = await self._hub.storage.database.fetch(PLACEMENTS["keys"], artifact_id)
         return [ApiKey.of(row) for row in rows]
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import uuid4
+
+from pydantic import ValidationError
 
 from gatecast.controlplane.change import Change
 from gatecast.controlplane.documents import (
@@ -22,14 +24,22 @@ from gatecast.controlplane.documents import (
     render,
     take_credentials,
 )
+from gatecast.controlplane.documents.openapi import written_openapi
 from gatecast.controlplane.families import BY_KIND, LLM_PROVIDER, Family
 from gatecast.controlplane.rows import instant
 from gatecast.controlplane.sealing import Sealer
-from gatecast.errors import InvalidValue, NotFound
+from gatecast.errors import InvalidValue, NotFound, SecretKeyMissing
 from gatecast.storage.contract import Row, Transaction
 from gatecast.storage.queries import Queries
+from gatecast.storage.rows import as_keys, as_rows
+from gatecast.telemetry import get_logger
 
 ARTIFACTS = Queries("gatecast.controlplane", "artifacts.sql")
+
+#: So many documents are read at once where their routes are not known.
+_BATCH = 200
+
+_logger = get_logger("artifact-store")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +61,8 @@ class StoredArtifact:
     version: int
     created_at: datetime
     updated_at: datetime
+    #: Names the description of its API; None: it has none, or was read without.
+    openapi_id: str | None = None
 
 
 class ArtifactStore:
@@ -65,17 +77,22 @@ class ArtifactStore:
         """The artifact in a row."""
         family = BY_KIND[Kind(row["kind"])]
         text = self._sealer.open(row["document"], place=document_place(row["content_id"]))
+        document = MODELS[family.kind].model_validate_json(text, context=STORED)
+        if (openapi_id := row.get("openapi_id")) is not None:
+            openapi = json.loads(self._sealer.open(row["openapi"], place=openapi_place(openapi_id)))
+            document = document.model_copy(update={"openapi": openapi})
         return StoredArtifact(
             id=row["id"],
             organization=row["organization"],
             family=family,
             handle=row["handle"],
-            document=MODELS[family.kind].model_validate_json(text, context=STORED),
+            document=document,
             credentials=json.loads(row["credentials"]),
             content_id=row["content_id"],
             version=row["version"],
             created_at=instant(row["created_at"]),
             updated_at=instant(row["updated_at"]),
+            openapi_id=openapi_id,
         )
 
     def content_of(self, row: Row) -> str:
@@ -83,14 +100,15 @@ class ArtifactStore:
         return self._sealer.open(row["content"], place=content_place(row["id"]))
 
     async def find(
-        self, transaction: Transaction, organization: str, family: Family, artifact_id: str
+        self, transaction: Transaction, organization: str, family: Family, artifact_id: str, *, whole: bool = False
     ) -> StoredArtifact:
-        """One artifact.
+        """One artifact, with the description of its API when it is asked for.
 
         Raises:
             NotFound: there is none of this kind in this organization.
         """
-        row = await transaction.fetch_one(ARTIFACTS["artifact"], organization, family.kind, artifact_id)
+        query = ARTIFACTS["whole_artifact" if whole else "artifact"]
+        row = await transaction.fetch_one(query, organization, family.kind, artifact_id)
         if row is None:
             raise NotFound(family.noun, artifact_id)
         return self.artifact_of(row)
@@ -102,10 +120,10 @@ class ArtifactStore:
             raise NotFound("revision", content_id)
         return self.artifact_of(row)
 
-    async def on_gateway(self, transaction: Transaction, artifact_id: str, gateway_id: str) -> StoredArtifact | None:
-        """An artifact with the document that a gateway was told of last, running or not; None: of none."""
-        row = await transaction.fetch_one(ARTIFACTS["artifact_on_gateway"], artifact_id, gateway_id)
-        return None if row is None else self.artifact_of(row)
+    async def in_revisions(self, transaction: Transaction, contents: Iterable[str]) -> dict[str, StoredArtifact]:
+        """Artifacts in these revisions, by content."""
+        rows = await transaction.fetch(ARTIFACTS["contents"], as_keys(contents))
+        return {row["content_id"]: self.artifact_of(row) for row in rows}
 
     async def lock(
         self, change: Change, organization: str, family: Family, artifact_id: str, *others: Artifact
@@ -120,7 +138,7 @@ class ArtifactStore:
         """
         found = await self.find(change.transaction, organization, family, artifact_id)
         await self.lock_providers(change, organization, found.document, *others)
-        await change.transaction.execute(ARTIFACTS["lock_artifact"], organization, family.kind, artifact_id)
+        await change.transaction.fetch(ARTIFACTS["lock_artifacts"], organization, family.kind, as_keys([artifact_id]))
         return await self.find(change.transaction, organization, family, artifact_id)
 
     async def lock_providers(self, change: Change, organization: str, *documents: Artifact) -> None:
@@ -129,20 +147,19 @@ class ArtifactStore:
         Raises:
             InvalidValue: one of them does not exist.
         """
-        for provider_id in sorted({each for document in documents for each in provider_ids(document)}):
-            if not await change.transaction.execute(
-                ARTIFACTS["lock_artifact"], organization, LLM_PROVIDER.kind, provider_id
-            ):
-                raise InvalidValue("provider.id", provider_id, "be the id of an LLM provider of your organization")
+        wanted = {each for document in documents for each in provider_ids(document)}
+        if not wanted:
+            return
+        values = (organization, LLM_PROVIDER.kind, as_keys(wanted))
+        found = {row["id"] for row in await change.transaction.fetch(ARTIFACTS["lock_artifacts"], *values)}
+        if missing := wanted - found:
+            raise InvalidValue("provider.id", min(missing), "be the id of an LLM provider of your organization")
 
-    async def _providers(
-        self, transaction: Transaction, organization: str, document: Artifact
-    ) -> dict[str, StoredArtifact]:
-        """The providers that a document needs, by id."""
-        return {
-            provider_id: await self.find(transaction, organization, LLM_PROVIDER, provider_id)
-            for provider_id in provider_ids(document)
-        }
+    async def _providers(self, transaction: Transaction, document: Artifact) -> dict[str, StoredArtifact]:
+        """The providers that a document needs, which are locked, by id."""
+        needed = provider_ids(document)
+        rows = await transaction.fetch(ARTIFACTS["artifacts_by_id"], as_keys(needed)) if needed else []
+        return {row["id"]: self.artifact_of(row) for row in rows}
 
     # --- writing ------------------------------------------------------------------------------------------------
 
@@ -158,9 +175,11 @@ class ArtifactStore:
         return await self._complete(change, family, draft)
 
     async def update(self, change: Change, artifact: StoredArtifact, document: Artifact) -> StoredArtifact:
-        """Store another document for a locked artifact, whose providers are locked."""
+        """Store another document for a locked artifact, which was read as a whole and whose providers are locked."""
         _check_kept_credentials(artifact.document, document)
         draft = _draft(artifact.id, artifact.organization, artifact.handle, document, stored=artifact.credentials)
+        if _openapi_of(document) == _openapi_of(artifact.document):
+            draft = replace(draft, openapi_id=artifact.openapi_id)
         columns = (document.name, document.version, draft.content_id)
         await change.transaction.execute(ARTIFACTS["update_artifact"], draft.id, *columns)
         return await self._complete(change, artifact.family, draft)
@@ -174,16 +193,46 @@ class ArtifactStore:
                 ARTIFACTS["insert_secret"], handle, draft.id, self._sealer.seal(value, place=secret_place(handle))
             )
         rendered = await self._rendered(change.transaction, draft)
-        await execute(ARTIFACTS["insert_content"], draft.content_id, draft.id, *self._columns(draft, rendered))
-        for provider_id in provider_ids(draft.document):
-            await execute(ARTIFACTS["insert_need"], draft.content_id, provider_id)
-        for handle in sorted(set(draft.handles.values())):
-            await execute(ARTIFACTS["insert_content_secret"], draft.content_id, handle)
-        return await self.find(change.transaction, draft.organization, family, draft.id)
+        openapi_id = draft.openapi_id or await self._insert_openapi(change, draft)
+        columns = self._columns(draft, rendered)
+        await execute(ARTIFACTS["insert_content"], draft.content_id, draft.id, *columns, openapi_id)
+        await execute(ARTIFACTS["insert_routes"], as_rows(_routes(draft.content_id, draft.document)))
+        await execute(ARTIFACTS["insert_needs"], draft.content_id, as_keys(provider_ids(draft.document)))
+        await execute(ARTIFACTS["insert_content_secrets"], draft.content_id, as_keys(draft.handles.values()))
+        stored = await self.find(change.transaction, draft.organization, family, draft.id)
+        return replace(stored, document=draft.document, openapi_id=openapi_id)
+
+    async def _insert_openapi(self, change: Change, draft: _Draft) -> str | None:
+        if (openapi := _openapi_of(draft.document)) is None:
+            return None
+        openapi_id = str(uuid4())
+        sealed = self._sealer.seal(written_openapi(openapi), place=openapi_place(openapi_id))
+        await change.transaction.execute(ARTIFACTS["insert_openapi"], openapi_id, draft.id, sealed)
+        return openapi_id
+
+    async def complete_routes(self, change: Change) -> None:
+        """Store the routes of contents that an older release stored, without them."""
+        after = ""
+        while rows := await change.transaction.fetch(ARTIFACTS["unrouted"], after, _BATCH):
+            after = rows[-1]["id"]
+            documents = {row["id"]: self._readable(row) for row in rows}
+            known = {content_id: document for content_id, document in documents.items() if document is not None}
+            routes = [route for content_id, document in known.items() for route in _routes(content_id, document)]
+            await change.transaction.execute(ARTIFACTS["insert_routes"], as_rows(routes))
+            await change.transaction.execute(ARTIFACTS["note_routed"], as_keys(known))
+
+    def _readable(self, row: Row) -> Artifact | None:
+        """A document, unless it cannot be read: that must not keep others from being deployed."""
+        try:
+            text = self._sealer.open(row["document"], place=document_place(row["id"]))
+            return MODELS[Kind(row["kind"])].model_validate_json(text, context=STORED)
+        except (SecretKeyMissing, ValidationError) as error:
+            _logger.warning("routes-unknown", content=row["id"], problem=type(error).__name__)
+            return None
 
     def _columns(self, draft: _Draft, rendered: bytes) -> tuple[object, ...]:
         document = draft.document
-        text = document.model_dump_json(by_alias=True, exclude_unset=True)
+        text = document.model_dump_json(by_alias=True, exclude_unset=True, exclude={"openapi"})
         return (
             document.name,
             document.version,
@@ -193,7 +242,7 @@ class ArtifactStore:
         )
 
     async def _rendered(self, transaction: Transaction, draft: _Draft) -> bytes:
-        providers = await self._providers(transaction, draft.organization, draft.document)
+        providers = await self._providers(transaction, draft.document)
         references = {each.id: reference_to(each) for each in providers.values()}
         if not isinstance(draft.document, LlmProxy):
             return render(draft.document, handle=draft.handle, credentials=draft.handles)
@@ -204,6 +253,12 @@ class ArtifactStore:
             provider=references[draft.document.provider.id],
             additional=references,
         )
+
+
+def _routes(content_id: str, document: Artifact) -> list[dict[str, object]]:
+    return [
+        {"content_id": content_id, "host": route.host, "context": route.context} for route in sorted(document.routes())
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +275,8 @@ class _Draft:
     #: The values of those that are new, by place.
     new: Mapping[str, str]
     content_id: str
+    #: Names the description of the API when it is stored already.
+    openapi_id: str | None = None
 
 
 def _draft(
@@ -259,6 +316,16 @@ def reference_to(provider: StoredArtifact) -> ProviderReference:
     return ProviderReference(
         handle=provider.handle, vhost=document.vhost if isinstance(document, LlmProvider) else None
     )
+
+
+def _openapi_of(document: Artifact) -> object:
+    """The description of the API, if documents of this kind have one."""
+    return getattr(document, "openapi", None)
+
+
+def openapi_place(openapi_id: str) -> str:
+    """Where a description of an API is sealed for."""
+    return f"openapi:{openapi_id}"
 
 
 def document_place(content_id: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from gatecast.controlplane.artifact_events import key_revoked
 from gatecast.controlplane.artifact_store import ARTIFACTS, ArtifactStore, StoredArtifact
 from gatecast.controlplane.change import Change, begin_change
-from gatecast.controlplane.documents import Artifact, Kind, check_handle, derive_handle
+from gatecast.controlplane.documents import Artifact, Kind, check_handle, derive_handle, first_free
 from gatecast.controlplane.families import Family
 from gatecast.controlplane.offers import check_known_template
 from gatecast.controlplane.placements import (
@@ -91,13 +91,25 @@ class Artifacts:
         Raises:
             NotFound: there is none of this kind in this organization.
         """
-        rows = await self._database.fetch(ARTIFACTS["artifact"], organization, family.kind, artifact_id)
+        rows = await self._database.fetch(ARTIFACTS["whole_artifact"], organization, family.kind, artifact_id)
         if not rows:
             raise NotFound(family.noun, artifact_id)
         return self._store.artifact_of(rows[0])
 
+    async def check_exists(self, organization: str, family: Family, artifact_id: str) -> None:
+        """See to it that there is such an artifact.
+
+        Raises:
+            NotFound: there is none of this kind in this organization.
+        """
+        if not await self._database.fetch(ARTIFACTS["exists"], organization, family.kind, artifact_id):
+            raise NotFound(family.noun, artifact_id)
+
     async def page(self, organization: str, family: Family, *, after: str, limit: int) -> list[StoredArtifact]:
-        """At most `limit` artifacts whose handles come behind `after`, in the order of handles."""
+        """At most `limit` artifacts whose handles come behind `after`, in the order of handles.
+
+        Without the descriptions of their APIs, which may be large.
+        """
         rows = await self._database.fetch(ARTIFACTS["artifacts"], organization, family.kind, after, limit)
         return [self._store.artifact_of(row) for row in rows]
 
@@ -155,7 +167,9 @@ class Artifacts:
             handle = await _free_handle(change, organization, family, document, handle)
             await check_known_template(change.transaction, organization, document)
             await self._store.lock_providers(change, organization, document)
-            artifact = await self._store.insert(change, organization, family, handle, document)
+            await self._store.complete_routes(change)
+            placed = await _placed(change, organization, document)
+            artifact = await self._store.insert(change, organization, family, handle, placed)
             await self._rollouts.run_on(change, artifact, gateways)
         return artifact
 
@@ -171,17 +185,17 @@ class Artifacts:
         async with begin_change(self._hub) as change:
             # Documents change under this lock only, so what is read here stays true.
             await change.lock_names(organization)
-            current = await self._store.find(change.transaction, organization, family, artifact_id)
+            current = await self._store.find(change.transaction, organization, family, artifact_id, whole=True)
             _check_version(current, edit.version)
-            wanted = edit.document(current.document)
+            wanted = await _placed(change, organization, edit.document(current.document), artifact_id)
             await self._store.lock_providers(change, organization, current.document, wanted)
-            artifact = await self._store.lock(change, organization, family, artifact_id)
-            if wanted == artifact.document:
-                await self._rerun(change, artifact, edit, everywhere=False)
-                return artifact
+            await self._store.lock(change, organization, family, artifact_id)
+            if wanted == current.document:
+                await self._rerun(change, current, edit, everywhere=False)
+                return current
             await _check_name(change, organization, family, wanted, artifact_id)
-            await check_known_template(change.transaction, organization, wanted, artifact.document)
-            changed = await self._store.update(change, artifact, wanted)
+            await check_known_template(change.transaction, organization, wanted, current.document)
+            changed = await self._store.update(change, current, wanted)
             await self._rerun(change, changed, edit, everywhere=True)
         return changed
 
@@ -206,7 +220,7 @@ class Artifacts:
             for placement in placements:
                 # A gateway keeps the keys of some kinds of artifacts when it deletes them.
                 change.events += [key_revoked(key, placement.gateway_id) for key in keys]
-                await delete(change, placement)
+                delete(change, placement)
             await change.transaction.execute(ARTIFACTS["delete_artifact"], artifact_id)
         return change.receipts
 
@@ -271,7 +285,8 @@ class Artifacts:
                 raise NotFound("deployment on gateway", gateway_id)
             deployment = await _find_deployment(change, artifact_id, placement.deployment_id)
             if placement.desired is Desired.DEPLOYED or deployment.state is DeploymentState.FAILED:
-                await self._rollouts.stop_on(change, artifact, placement)
+                await self._rollouts.stop_on(change, artifact, [placement])
+                await change.write()
             return await _find_deployment(change, artifact_id, placement.deployment_id)
 
     async def deployments(
@@ -282,7 +297,7 @@ class Artifacts:
         Raises:
             NotFound: there is no such artifact.
         """
-        await self.get(organization, family, artifact_id)
+        await self.check_exists(organization, family, artifact_id)
         rows = await self._database.fetch(PLACEMENTS["deployments"], artifact_id, *after, limit)
         return [deployment_of(row) for row in rows]
 
@@ -292,7 +307,7 @@ class Artifacts:
         Raises:
             NotFound: there is no such artifact, or deployment.
         """
-        await self.get(organization, family, artifact_id)
+        await self.check_exists(organization, family, artifact_id)
         rows = await self._database.fetch(PLACEMENTS["deployment"], artifact_id, deployment_id)
         if not rows:
             raise NotFound("deployment", deployment_id)
@@ -305,7 +320,7 @@ class Artifacts:
             NotFound: there is no such artifact, or deployment.
             SecretKeyMissing: this pod cannot decrypt it.
         """
-        await self.get(organization, family, artifact_id)
+        await self.check_exists(organization, family, artifact_id)
         for row in await self._database.fetch(PLACEMENTS["content_of_deployment"], artifact_id, deployment_id):
             return self._store.content_of(row)
         raise NotFound("deployment", deployment_id)
@@ -329,8 +344,7 @@ class Artifacts:
                 'name the gateways in "undeploy" if that is meant',
                 field="gateways",
             )
-        for gateway_id in sorted(leaving):
-            await self._rollouts.stop_on(change, artifact, running[gateway_id])
+        await self._rollouts.stop_on(change, artifact, [running[gateway_id] for gateway_id in sorted(leaving)])
         await self._rollouts.run_on(change, artifact, wanted if everywhere else wanted - running.keys())
 
 
@@ -379,10 +393,16 @@ async def _free_handle(
 ) -> str:
     """The wanted handle, or one that is made from the name and that nobody has."""
     derived = wanted or derive_handle(document.name)
-    handle, number = derived, 1
-    while await change.transaction.fetch_one(ARTIFACTS["handle_taken"], organization, family.kind, handle):
-        if wanted is not None:
-            raise Conflict(f'a {family.noun} with the handle "{wanted}" exists already', field="handle")
-        number += 1
-        handle = f"{derived}-{number}"
-    return handle
+    rows = await change.transaction.fetch(ARTIFACTS["handles"], organization, family.kind, derived)
+    taken = {row["handle"] for row in rows}
+    if wanted in taken:
+        raise Conflict(f'a {family.noun} with the handle "{wanted}" exists already', field="handle")
+    return first_free(derived, taken)
+
+
+async def _placed(change: Change, organization: str, document: Artifact, artifact_id: str = "") -> Artifact:
+    """The document under its context; one that is derived from the name is one that nobody has, of whatever kind."""
+    if (derived := document.derived_context) is None:
+        return document
+    rows = await change.transaction.fetch(ARTIFACTS["contexts"], organization, derived, artifact_id)
+    return document.placed_at(first_free(derived, {row["context"] for row in rows}))

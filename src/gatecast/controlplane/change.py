@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Hashable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import LiteralString
 
 from gatecast.controlplane.gateways import QUERIES
 from gatecast.controlplane.losses import count_own
@@ -12,11 +13,12 @@ from gatecast.errors import NotFound
 from gatecast.events import Event
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Receipt, Transaction
+from gatecast.storage.rows import as_keys, as_rows
 
 
 @dataclass(slots=True)
 class Change:
-    """An open transaction, and the events that are published when it ends.
+    """An open transaction, and the rows and events that are written when it ends.
 
     Locks are taken in one order, so that no two changes wait for each other: the organization's names, providers,
     the artifacts that need them, gateways, and last the gateways' logs.
@@ -27,6 +29,8 @@ class Change:
     events: list[Event] = field(default_factory=list)
     #: Where they stand in the logs; known once the change has ended.
     receipts: Sequence[Receipt] = ()
+    #: Rows that are not written yet, by the statement that writes all of its rows at once.
+    _rows: dict[LiteralString, dict[Hashable, Mapping[str, object]]] = field(default_factory=dict)
 
     async def lock_names(self, organization: str) -> None:
         """Nobody else gives a name in this organization until this change ends."""
@@ -38,9 +42,25 @@ class Change:
         Raises:
             NotFound: one of them is not in this organization.
         """
-        for gateway_id in sorted(set(gateway_ids)):
-            if not await self.transaction.execute(QUERIES["lock_gateway"], organization, gateway_id):
-                raise NotFound("gateway", gateway_id)
+        wanted = set(gateway_ids)
+        if not wanted:
+            return
+        rows = await self.transaction.fetch(QUERIES["lock_gateways"], organization, as_keys(wanted))
+        if missing := wanted - {row["id"] for row in rows}:
+            raise NotFound("gateway", min(missing))
+
+    def store(self, statement: LiteralString, row: Mapping[str, object], *, key: Hashable) -> None:
+        """Write this row before the events; of several rows with one key the last one counts.
+
+        Statements run in the order in which each was first used.
+        """
+        self._rows.setdefault(statement, {})[key] = row
+
+    async def write(self) -> None:
+        """Write the rows now, one statement for all of a kind, so that what comes next can read them."""
+        rows, self._rows = self._rows, {}
+        for statement, each in rows.items():
+            await self.transaction.execute(statement, as_rows(each.values()))
 
 
 @asynccontextmanager
@@ -49,6 +69,7 @@ async def begin_change(hub: EventHub) -> AsyncIterator[Change]:
     async with hub.storage.database.transaction() as transaction:
         change = Change(transaction)
         yield change
+        await change.write()
         if change.events:
             await count_own(transaction, change.events)
             # Last, because from here on other publishers to these gateways wait for the commit.

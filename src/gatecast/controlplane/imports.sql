@@ -26,12 +26,12 @@ ON CONFLICT (gateway_id, local_id) DO UPDATE SET kind = excluded.kind, handle = 
     name = excluded.name, artifact_version = excluded.artifact_version, status = excluded.status,
     configuration = excluded.configuration, deployed_at = excluded.deployed_at, updated_at = excluded.updated_at
 
--- name: namesake
--- What a gateway runs of its own under this handle, or under this name and version.
-SELECT handle, name, artifact_version FROM gatecast_imported_artifacts
-WHERE gateway_id = $1 AND kind = $2 AND local_id <> $3 AND status = 'deployed'
+-- name: namesakes
+-- What gateways run of their own under this handle, or under this name and version.
+SELECT gateway_id, handle, name, artifact_version FROM gatecast_imported_artifacts
+WHERE gateway_id IN (SELECT key FROM json_each($1)) AND kind = $2 AND local_id <> $3 AND status = 'deployed'
   AND (handle = $4 OR (name = $5 AND artifact_version = $6))
-ORDER BY local_id LIMIT 1
+ORDER BY gateway_id, local_id
 
 -- name: known_template
 -- Made by an organization, or shown by one of its gateways.

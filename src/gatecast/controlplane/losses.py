@@ -9,6 +9,7 @@ way they came: the admin API, the library, or the SQL function.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable
 
@@ -17,6 +18,7 @@ from gatecast.errors import UnknownGateway
 from gatecast.events import Event
 from gatecast.hub import EventHub
 from gatecast.storage.contract import ReadRequest, Transaction
+from gatecast.storage.rows import as_keys
 
 
 async def count_own(transaction: Transaction, events: Iterable[Event], *, by: int = 1) -> None:
@@ -24,8 +26,10 @@ async def count_own(transaction: Transaction, events: Iterable[Event], *, by: in
 
     Before they are published: the rows of gateways are locked before their logs.
     """
-    for gateway_id, count in sorted(Counter(event.gateway_id for event in events).items()):
-        await transaction.execute(QUERIES["count_own_events"], gateway_id, by * count)
+    counts = Counter(event.gateway_id for event in events)
+    await transaction.fetch(QUERIES["lock_to_count"], as_keys(counts))
+    rows = {gateway_id: {"count": by * count} for gateway_id, count in counts.items()}
+    await transaction.execute(QUERIES["count_own_events"], json.dumps(rows))
 
 
 class Losses:

@@ -1,66 +1,126 @@
-"""What a gateway must have before an artifact is sent to it, so that nothing is accepted that it would reject."""
+"""What a gateway must have before an artifact is sent to it, so that nothing is accepted that it would reject.
+
+Pure functions over a `Snapshot`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gatecast.controlplane.artifact_store import ARTIFACTS, StoredArtifact, reference_to
-from gatecast.controlplane.documents import (
-    BUILT_IN_TEMPLATES,
-    Artifact,
-    Kind,
-    LlmProvider,
-    required_policies,
-)
+from gatecast.controlplane.artifact_store import StoredArtifact, provider_ids, reference_to
+from gatecast.controlplane.documents import Artifact, LlmProvider, required_policies
+from gatecast.controlplane.documents.artifact import ProviderReference
 from gatecast.controlplane.families import MCP_PROXY
-from gatecast.controlplane.gateways import readable_manifest
 from gatecast.controlplane.imports import IMPORTS
-from gatecast.controlplane.offered_policies import OfferedPolicies
-from gatecast.controlplane.placements import PLACEMENTS
+from gatecast.controlplane.placements import WAITING
+from gatecast.controlplane.snapshot import GatewayState, Snapshot
 from gatecast.errors import Conflict
 from gatecast.storage.contract import Transaction
 
-_BUILT_IN = frozenset(template.handle for template in BUILT_IN_TEMPLATES)
 
+def check_gateways(snapshot: Snapshot) -> None:
+    """Check an artifact against every gateway that it is to be deployed to.
 
-async def check_offer(
-    transaction: Transaction,
-    artifact: StoredArtifact,
-    providers: Mapping[str, StoredArtifact],
-    gateway_id: str,
-    *,
-    before: StoredArtifact | None,
-) -> None:
-    """Check an artifact against one gateway, whose lock the caller holds.
-
-    Artifact and providers are in the revisions that the gateway is to run, and `before` in the one that it was told of
-    last. A gateway that has not said yet which policies it knows is believed to know them all.
+    A gateway that has not said yet which policies it knows is believed to know them all.
 
     Raises:
-        Conflict: a policy or a template is missing there, a policy would not take its parameters, its name is taken
-            there, or it would keep a credential.
+        Conflict: somewhere a provider, a policy or a template is missing, a policy would not take its parameters, its
+            name or its place is taken, or a credential would be kept.
     """
-    await _check_name(transaction, artifact, gateway_id)
-    await _check_namesake(transaction, artifact, gateway_id)
-    _check_kept_credential(artifact, before)
-    await _check_template(transaction, artifact, gateway_id)
-    references = {provider_id: reference_to(provider) for provider_id, provider in providers.items()}
-    required = required_policies(artifact.document, additional=references)
-    if required and (offered := await _offered(transaction, gateway_id)) is not None:
-        offered.check_loaded(required)
-        offered.check_parameters(artifact.document.checked_policies())
+    policies = PolicyChecks()
+    for gateway in snapshot.gateways:
+        providers = _providers_on(snapshot, gateway)
+        _check_name(snapshot, gateway)
+        _check_namesake(snapshot.artifact, gateway)
+        _check_routes(snapshot, gateway)
+        _check_kept_credential(snapshot.artifact, snapshot.told(gateway, snapshot.artifact.id))
+        _check_template(snapshot.artifact, gateway)
+        policies.check(snapshot.artifact, providers, gateway)
 
 
-async def _check_name(transaction: Transaction, artifact: StoredArtifact, gateway_id: str) -> None:
-    """A gateway refuses two artifacts of one kind with the same name and version, running or not."""
-    kind, document = artifact.family.kind, artifact.document
-    values = (gateway_id, kind, document.name, document.version, artifact.id)
-    if (row := await transaction.fetch_one(ARTIFACTS["name_on_gateway"], *values)) is not None:
+class PolicyChecks:
+    """Compares documents with what gateways offer, once for all gateways that offer the same."""
+
+    def __init__(self) -> None:
+        self._passed: set[tuple[int, str, frozenset[object]]] = set()
+
+    def check(
+        self, artifact: StoredArtifact, providers: Mapping[str, ProviderReference], gateway: GatewayState
+    ) -> None:
+        """See to it that the gateway has the policies that the artifact needs, and that they take its parameters.
+
+        Raises:
+            Conflict: it has not, or they do not.
+        """
+        required = required_policies(artifact.document, additional=providers)
+        passed = (id(gateway.policies), artifact.content_id, frozenset[object](required))
+        if not required or gateway.policies is None or passed in self._passed:
+            return
+        gateway.policies.check_loaded(required)
+        gateway.policies.check_parameters(artifact.document.checked_policies())
+        self._passed.add(passed)
+
+
+def _providers_on(snapshot: Snapshot, gateway: GatewayState) -> dict[str, ProviderReference]:
+    """The providers that the artifact needs, as the gateway runs them."""
+    found: dict[str, ProviderReference] = {}
+    for provider_id in provider_ids(snapshot.artifact.document):
+        revision = gateway.revisions.get(provider_id)
+        if revision is None or not revision.runs:
+            raise Conflict(
+                f'gateway {gateway.gateway_id} does not run the LLM provider "{snapshot.providers[provider_id]}"; '
+                "deploy the provider there first",
+                field="gateways",
+            )
+        found[provider_id] = reference_to(snapshot.contents[revision.content_id])
+    return found
+
+
+def _check_name(snapshot: Snapshot, gateway: GatewayState) -> None:
+    """A gateway refuses two artifacts of one kind with the same name and version, running or not.
+
+    It downloads what is current when it handles an event. So an artifact whose last event is not answered yet is not
+    given a name that another one may still have: names swapped while a gateway was away would block each other there.
+    """
+    artifact, document = snapshot.artifact, snapshot.artifact.document
+    name = f'the name "{document.name}" {document.version}'
+    for holder in gateway.names:
+        if holder.has_it:
+            raise Conflict(
+                f'on gateway {gateway.gateway_id} the {artifact.family.noun} "{holder.handle}" has {name}; '
+                "deploy it there under its present name, or delete it",
+                field="name",
+            )
+    own, before = gateway.revisions.get(artifact.id), snapshot.told(gateway, artifact.id)
+    keeps = before is not None and _name_of(before.document) == _name_of(document)
+    if gateway.names and own is not None and own.state in WAITING and not keeps:
+        holder = gateway.names[0]
         raise Conflict(
-            f'on gateway {gateway_id} the {artifact.family.noun} "{row["handle"]}" has the name "{document.name}" '
-            f"{document.version}; deploy it there under its present name, or delete it",
+            f"gateway {gateway.gateway_id} has acknowledged neither that the {artifact.family.noun} "
+            f'"{holder.handle}" gave up {name} nor what "{artifact.handle}" was told last, so they could block each '
+            f'other there; wait until "{holder.handle}" is acknowledged there, then give its former name to '
+            f'"{artifact.handle}"',
             field="name",
         )
+
+
+def _name_of(document: Artifact) -> tuple[str, str]:
+    return document.name, document.version
+
+
+def _check_routes(snapshot: Snapshot, gateway: GatewayState) -> None:
+    """A gateway serves one of two artifacts that have one place. Those that have it together already keep it."""
+    artifact, own = snapshot.artifact, gateway.revisions.get(snapshot.artifact.id)
+    told = snapshot.told(gateway, artifact.id)
+    kept = told.document.routes() if told is not None and own is not None and own.runs else frozenset()
+    for holder in gateway.routes:
+        if holder.route not in kept:
+            raise Conflict(
+                f'on gateway {gateway.gateway_id} the {holder.noun} "{holder.handle}" is served under the context '
+                f'"{holder.route.context}" of the virtual host "{holder.route.host}"; '
+                "choose another context or vhost, or undeploy that one there first",
+                field="context",
+            )
 
 
 def _check_kept_credential(artifact: StoredArtifact, before: StoredArtifact | None) -> None:
@@ -72,6 +132,35 @@ def _check_kept_credential(artifact: StoredArtifact, before: StoredArtifact | No
         )
 
 
+def _check_namesake(artifact: StoredArtifact, gateway: GatewayState) -> None:
+    """See to it that the gateway has nothing of its own under the artifact's handle, or its name and version.
+
+    Only what it runs counts. What it announces as undeployed may still be there, and then it refuses the artifact and
+    says so; but it announces what it deletes in the same words (gateway-protocol.md 3.7), does not announce it again,
+    and nothing could be deployed in its place any more.
+    """
+    namesake, document = gateway.namesake, artifact.document
+    if namesake is None:
+        return
+    same_handle = namesake == artifact.handle
+    taken = "this handle" if same_handle else f'the name "{document.name}" {document.version}'
+    raise Conflict(
+        f'on gateway {gateway.gateway_id} the {artifact.family.noun} "{namesake}", which was made there, has '
+        f"{taken}; rename or delete it there, or choose another one",
+        field="handle" if same_handle else "name",
+    )
+
+
+def _check_template(artifact: StoredArtifact, gateway: GatewayState) -> None:
+    """Templates cannot be sent to gateways: one that is not built in must have been made there."""
+    if isinstance(artifact.document, LlmProvider) and not gateway.has_template:
+        raise Conflict(
+            f'gateway {gateway.gateway_id} has not shown a template "{artifact.document.template}"; '
+            "add it to the gateway's template folder, or choose a built-in one",
+            field="template",
+        )
+
+
 async def check_known_template(
     transaction: Transaction, organization: str, document: Artifact, before: Artifact | None = None
 ) -> None:
@@ -80,58 +169,13 @@ async def check_known_template(
     Raises:
         Conflict: it is neither built in, nor the organization's own, nor did a gateway of it show one.
     """
-    template = _template_of(document)
-    if template in (None, _template_of(before)) or template in _BUILT_IN:
+    if not isinstance(document, LlmProvider) or document.has_built_in_template:
         return
-    if await transaction.fetch_one(IMPORTS["known_template"], organization, template) is None:
+    if isinstance(before, LlmProvider) and before.template == document.template:
+        return
+    if await transaction.fetch_one(IMPORTS["known_template"], organization, document.template) is None:
         raise Conflict(
-            f'there is no template "{template}", and no gateway has shown one; choose another, or make it first',
+            f'there is no template "{document.template}", and no gateway has shown one; choose another, or make it '
+            "first",
             field="template",
         )
-
-
-def _template_of(document: Artifact | None) -> str | None:
-    return document.template if isinstance(document, LlmProvider) else None
-
-
-async def _check_namesake(transaction: Transaction, artifact: StoredArtifact, gateway_id: str) -> None:
-    """See to it that the gateway has nothing of its own under the artifact's handle, or its name and version.
-
-    Only what it runs counts. What it announces as undeployed may still be there, and then it refuses the artifact and
-    says so; but it announces what it deletes in the same words (gateway-protocol.md 3.7), does not announce it again,
-    and nothing could be deployed in its place any more.
-    """
-    noun, document = artifact.family.noun, artifact.document
-    values = (gateway_id, artifact.family.kind, artifact.id, artifact.handle, document.name, document.version)
-    row = await transaction.fetch_one(IMPORTS["namesake"], *values)
-    if row is None:
-        return
-    same_handle = row["handle"] == artifact.handle
-    taken = "this handle" if same_handle else f'the name "{document.name}" {document.version}'
-    raise Conflict(
-        f'on gateway {gateway_id} the {noun} "{row["handle"]}", which was made there, has {taken}; '
-        "rename or delete it there, or choose another one",
-        field="handle" if same_handle else "name",
-    )
-
-
-async def _check_template(transaction: Transaction, artifact: StoredArtifact, gateway_id: str) -> None:
-    """Templates cannot be sent to gateways: one that is not built in must have been made there."""
-    document = artifact.document
-    if not isinstance(document, LlmProvider) or document.template in _BUILT_IN:
-        return
-    kind = Kind.LLM_PROVIDER_TEMPLATE
-    if await transaction.fetch_one(PLACEMENTS["imported_handle"], gateway_id, kind, document.template) is None:
-        raise Conflict(
-            f'gateway {gateway_id} has not shown a template "{document.template}"; '
-            "add it to the gateway's template folder, or choose a built-in one",
-            field="template",
-        )
-
-
-async def _offered(transaction: Transaction, gateway_id: str) -> OfferedPolicies | None:
-    """What the gateway has said of its policies; None before it has."""
-    row = await transaction.fetch_one(PLACEMENTS["manifest_of"], gateway_id)
-    manifest = readable_manifest(row["manifest"]) if row else None
-    entries = manifest.get("policies") if manifest else None
-    return OfferedPolicies(gateway_id, entries) if isinstance(entries, list) else None

@@ -1,7 +1,8 @@
 """Where artifacts run, and in which revision.
 
-Everything here happens inside a `Change` that holds the lock of the gateway concerned, so for one gateway the order
-of the rows is the order of the events (scenario S35).
+What happens here happens inside a `Change` that holds the lock of the gateway concerned, so for one gateway the order
+of the rows is the order of the events (scenario S35). Nothing here reads: rows and events are left with the change,
+which writes those of all gateways at once.
 """
 
 from __future__ import annotations
@@ -113,6 +114,32 @@ class Deployment:
     updated_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """The newest revision of an artifact on a gateway, as it was told last."""
+
+    placement: Placement
+    #: Rises with every deployment.
+    number: int
+    content_id: str
+    state: DeploymentState
+
+    @property
+    def runs(self) -> bool:
+        """Whether the gateway should run it."""
+        return self.placement.desired is Desired.DEPLOYED
+
+
+def revision_of(row: Row) -> Revision:
+    """The newest revision in a row."""
+    return Revision(
+        placement=placement_of(row),
+        number=row["revision"],
+        content_id=row["content_id"],
+        state=DeploymentState(row["state"]),
+    )
+
+
 def placement_of(row: Row) -> Placement:
     """The placement in a row."""
     values = {name: row[name] for name in Placement.__slots__}
@@ -133,6 +160,9 @@ class Deployable:
     artifact_id: str
     organization: str
     kind: Kind
+    #: What its gateways are to run.
+    content_id: str
+    #: The active ones.
     keys: Sequence[ApiKey]
 
 
@@ -149,14 +179,13 @@ async def find_placement(change: Change, artifact_id: str, gateway_id: str) -> P
     return placement_of(row) if row is not None else None
 
 
-async def deploy(change: Change, artifact: Deployable, gateway_id: str, content_id: str) -> str:
-    """Let a gateway run this content as a new revision; return the deployment's id.
+def deploy(change: Change, artifact: Deployable, gateway_id: str, last: Revision | None) -> str:
+    """Let a gateway run an artifact as a new revision; return the deployment's id.
 
     The artifact's keys follow unless the gateway is known to have them: it drops the keys of artifacts that it does not
     have.
     """
-    before = await find_placement(change, artifact.artifact_id, gateway_id)
-    revision = await _next_revision(change, artifact.artifact_id, gateway_id)
+    before = last.placement if last else None
     placement = Placement(
         artifact_id=artifact.artifact_id,
         gateway_id=gateway_id,
@@ -167,29 +196,39 @@ async def deploy(change: Change, artifact: Deployable, gateway_id: str, content_
         event_id="",
         held=before.held if before else "",
     )
-    ids = (artifact.artifact_id, gateway_id)
-    await change.transaction.execute(PLACEMENTS["supersede"], *ids)
-    await change.transaction.execute(
-        PLACEMENTS["insert_deployment"], placement.deployment_id, *ids, revision, content_id, placement.performed_at
-    )
-    action = Action.UPDATE if before else Action.CREATE
-    await _tell(change, placement, artifact.organization, action=action)
+    ids = {"artifact_id": artifact.artifact_id, "gateway_id": gateway_id}
+    if last:
+        change.store(PLACEMENTS["supersede"], ids, key=(artifact.artifact_id, gateway_id))
+    deployment = {
+        "id": placement.deployment_id,
+        **ids,
+        "revision": last.number + 1 if last else 1,
+        "content_id": artifact.content_id,
+        "performed_at": placement.performed_at,
+    }
+    change.store(PLACEMENTS["insert_deployments"], deployment, key=placement.deployment_id)
+    _tell(change, placement, artifact.organization, action=Action.UPDATE if before else Action.CREATE)
     if not placement.has_keys:
         send_keys(change, artifact.keys, gateway_id, placement.key_event)
     return placement.deployment_id
 
 
-async def undeploy(change: Change, placement: Placement, organization: str) -> None:
+def undeploy(change: Change, placement: Placement, organization: str) -> None:
     """Let a gateway stop running an artifact; it keeps it."""
-    await _tell_again(change, replace(placement, desired=Desired.UNDEPLOYED), organization)
+    _tell_again(change, replace(placement, desired=Desired.UNDEPLOYED), organization)
 
 
 async def tell_again(change: Change, placement: Placement, organization: str, keys: Sequence[ApiKey]) -> None:
+    """As `repeat`."""
+    repeat(change, placement, organization, keys)
+
+
+def repeat(change: Change, placement: Placement, organization: str, keys: Sequence[ApiKey]) -> None:
     """Publish the desired state of one artifact once more, as new events: its gateway may have missed it.
 
     Its keys, the revoked ones included, go along unless the gateway is known to have them.
     """
-    await _tell_again(change, placement, organization)
+    _tell_again(change, placement, organization)
     if placement.desired is not Desired.DELETED and not placement.has_keys:
         active = [key for key in keys if key.revoked_at is None]
         names = {key.name for key in active}
@@ -198,7 +237,7 @@ async def tell_again(change: Change, placement: Placement, organization: str, ke
         send_keys(change, active, placement.gateway_id, placement.key_event)
 
 
-async def delete(change: Change, placement: Placement) -> None:
+def delete(change: Change, placement: Placement) -> None:
     """Let a gateway forget an artifact; the placement stays until the gateway has confirmed that."""
     placement = replace(placement, desired=Desired.DELETED, held="")
     event = artifact_event(
@@ -208,7 +247,7 @@ async def delete(change: Change, placement: Placement) -> None:
         artifact_id=placement.artifact_id,
         gateway_id=placement.gateway_id,
     )
-    await _publish(change, placement, event)
+    _publish(change, placement, event)
 
 
 def send_keys(change: Change, keys: Sequence[ApiKey], gateway_id: str, event: Callable[[ApiKey, str], Event]) -> None:
@@ -217,25 +256,19 @@ def send_keys(change: Change, keys: Sequence[ApiKey], gateway_id: str, event: Ca
     change.events += [key_revoked(key, gateway_id) if key.expired(now) else event(key, gateway_id) for key in keys]
 
 
-async def _next_revision(change: Change, artifact_id: str, gateway_id: str) -> int:
-    row = await change.transaction.fetch_one(PLACEMENTS["last_revision"], artifact_id, gateway_id)
-    return 1 + (row["revision"] or 0 if row else 0)
-
-
-async def _tell_again(change: Change, placement: Placement, organization: str) -> None:
+def _tell_again(change: Change, placement: Placement, organization: str) -> None:
     if placement.desired is Desired.DELETED:
-        await delete(change, placement)
+        delete(change, placement)
         return
     placement = replace(placement, performed_at=later_than(placement.performed_at))
     deployed = placement.desired is Desired.DEPLOYED
     state = DeploymentState.PENDING if deployed else DeploymentState.UNDEPLOYING
-    await change.transaction.execute(
-        PLACEMENTS["begin_deployment"], placement.deployment_id, state, placement.performed_at
-    )
-    await _tell(change, placement, organization, action=Action.UPDATE if deployed else Action.DELETE)
+    deployment = {"id": placement.deployment_id, "state": state, "performed_at": placement.performed_at}
+    change.store(PLACEMENTS["begin_deployments"], deployment, key=placement.deployment_id)
+    _tell(change, placement, organization, action=Action.UPDATE if deployed else Action.DELETE)
 
 
-async def _tell(change: Change, placement: Placement, organization: str, *, action: Action) -> None:
+def _tell(change: Change, placement: Placement, organization: str, *, action: Action) -> None:
     deployed = placement.desired is Desired.DEPLOYED
     event = artifact_event(
         placement.family,
@@ -249,7 +282,7 @@ async def _tell(change: Change, placement: Placement, organization: str, *, acti
         **({"status": "DEPLOYED"} if deployed else {}),
         gateway_id=placement.gateway_id,
     )
-    await _publish(change, placement, event)
+    _publish(change, placement, event)
 
 
 def _to_undeploy(placement: Placement) -> str:
@@ -261,10 +294,8 @@ def _to_undeploy(placement: Placement) -> str:
     return placement.deployment_id if placement.held == placement.deployment_id else ""
 
 
-async def _publish(change: Change, placement: Placement, event: Event) -> None:
+def _publish(change: Change, placement: Placement, event: Event) -> None:
     change.events.append(event)
     placement = replace(placement, event_id=str(event.event_id))
-    values = [getattr(placement, name) for name in Placement.__slots__ if name not in ("artifact_id", "gateway_id")]
-    await change.transaction.execute(
-        PLACEMENTS["store_placement"], placement.artifact_id, placement.gateway_id, *values
-    )
+    row = {name: getattr(placement, name) for name in Placement.__slots__}
+    change.store(PLACEMENTS["store_placements"], row, key=(placement.artifact_id, placement.gateway_id))

@@ -10,9 +10,13 @@ FROM gatecast_placements WHERE gateway_id = $1 ORDER BY artifact_id
 SELECT artifact_id, gateway_id, kind, desired, deployment_id, performed_at, event_id, held
 FROM gatecast_placements WHERE artifact_id = $1 AND gateway_id = $2
 
--- name: store_placement
+-- name: store_placements
 INSERT INTO gatecast_placements (artifact_id, gateway_id, kind, desired, deployment_id, performed_at, event_id, held)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+SELECT json_extract_path_text(value, 'artifact_id'), json_extract_path_text(value, 'gateway_id'),
+       json_extract_path_text(value, 'kind'), json_extract_path_text(value, 'desired'),
+       json_extract_path_text(value, 'deployment_id'), CAST(json_extract_path_text(value, 'performed_at') AS bigint),
+       json_extract_path_text(value, 'event_id'), json_extract_path_text(value, 'held')
+FROM json_each($1) WHERE true
 ON CONFLICT (artifact_id, gateway_id) DO UPDATE SET desired = excluded.desired,
     deployment_id = excluded.deployment_id, performed_at = excluded.performed_at, event_id = excluded.event_id,
     held = excluded.held
@@ -24,21 +28,34 @@ DELETE FROM gatecast_placements WHERE artifact_id = $1 AND gateway_id = $2
 -- Only for the very event that was acknowledged: `held` speaks of what came after it otherwise.
 UPDATE gatecast_placements SET held = $4 WHERE artifact_id = $1 AND gateway_id = $2 AND performed_at = $3
 
--- name: last_revision
-SELECT max(revision) AS revision FROM gatecast_deployments WHERE artifact_id = $1 AND gateway_id = $2
+-- name: revisions_on_gateways
+-- The newest revision of each of these artifacts on each of these gateways.
+SELECT p.artifact_id, p.gateway_id, p.kind, p.desired, p.deployment_id, p.performed_at, p.event_id, p.held, d.revision,
+       d.content_id, d.state
+FROM gatecast_placements AS p JOIN gatecast_deployments AS d ON d.id = p.deployment_id
+WHERE p.gateway_id IN (SELECT key FROM json_each($1)) AND p.artifact_id IN (SELECT key FROM json_each($2))
+ORDER BY p.gateway_id, p.artifact_id
 
 -- name: supersede
 UPDATE gatecast_deployments SET state = 'SUPERSEDED', updated_at = now()
-WHERE artifact_id = $1 AND gateway_id = $2 AND state <> 'SUPERSEDED'
+WHERE state <> 'SUPERSEDED' AND (artifact_id, gateway_id) IN (
+    SELECT json_extract_path_text(value, 'artifact_id'), json_extract_path_text(value, 'gateway_id')
+    FROM json_each($1))
 
--- name: insert_deployment
+-- name: insert_deployments
 INSERT INTO gatecast_deployments (id, artifact_id, gateway_id, revision, content_id, state, reason, performed_at,
                                   created_at, updated_at)
-VALUES ($1, $2, $3, $4, $5, 'PENDING', '', $6, now(), now())
+SELECT json_extract_path_text(value, 'id'), json_extract_path_text(value, 'artifact_id'),
+       json_extract_path_text(value, 'gateway_id'), CAST(json_extract_path_text(value, 'revision') AS bigint),
+       json_extract_path_text(value, 'content_id'), 'PENDING', '',
+       CAST(json_extract_path_text(value, 'performed_at') AS bigint), now(), now()
+FROM json_each($1)
 
--- name: begin_deployment
--- An event for this deployment goes out: it waits for its acknowledgement.
-UPDATE gatecast_deployments SET state = $2, reason = '', performed_at = $3, updated_at = now() WHERE id = $1
+-- name: begin_deployments
+-- An event for each of these goes out: it waits for its acknowledgement.
+UPDATE gatecast_deployments SET state = json_extract_path_text(b.value, 'state'), reason = '',
+    performed_at = CAST(json_extract_path_text(b.value, 'performed_at') AS bigint), updated_at = now()
+FROM json_each($1) AS b WHERE gatecast_deployments.id = json_extract_path_text(b.value, 'id')
 
 -- name: acknowledge
 -- Moves exactly the revision, and the very event of it, that the acknowledgement belongs to.
@@ -143,6 +160,10 @@ ORDER BY k.artifact_id, k.updated_at, k.id
 SELECT id, artifact_id, name, mask, sha256, expires_at, created_at, updated_at, revoked_at
 FROM gatecast_api_keys WHERE artifact_id = $1 ORDER BY name, created_at, id
 
+-- name: keys_of_artifacts
+SELECT id, artifact_id, name, mask, sha256, expires_at, created_at, updated_at, revoked_at
+FROM gatecast_api_keys WHERE artifact_id IN (SELECT key FROM json_each($1)) ORDER BY name, created_at, id
+
 -- name: insert_key
 INSERT INTO gatecast_api_keys (id, artifact_id, name, mask, sha256, expires_at, created_at, updated_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $7)
@@ -171,13 +192,17 @@ DELETE FROM gatecast_api_keys WHERE artifact_id = $1 AND revoked_at IS NOT NULL 
     SELECT id FROM gatecast_api_keys WHERE artifact_id = $1 AND revoked_at IS NOT NULL
     ORDER BY revoked_at DESC, id LIMIT $2)
 
--- name: manifest_of
-SELECT manifest FROM gatecast_gateways WHERE id = $1
+-- name: manifests
+-- What gateways have said of themselves. Most of them say the same, which is read once: `alike` is who says it.
+SELECT id, alike, CASE WHEN id = alike THEN manifest END AS manifest FROM (
+    SELECT id, manifest, min(id) OVER (PARTITION BY sha256(convert_to(manifest, 'UTF8'))) AS alike
+    FROM gatecast_gateways WHERE id IN (SELECT key FROM json_each($1))) AS said
+ORDER BY id
 
 -- name: imported_handle
--- One that is undeployed may be deleted: gateways announce both in the same words (gateway-protocol.md 3.7).
-SELECT id FROM gatecast_imported_artifacts
-WHERE gateway_id = $1 AND kind = $2 AND handle = $3 AND status = 'deployed' LIMIT 1
+-- Who shows it. One that is undeployed may be deleted: gateways announce both in the same words (gateway-protocol.md 3.7).
+SELECT DISTINCT gateway_id FROM gatecast_imported_artifacts
+WHERE gateway_id IN (SELECT key FROM json_each($1)) AND kind = $2 AND handle = $3 AND status = 'deployed'
 
 -- name: open_placements
 -- Whatever on a gateway waits for an acknowledgement, or is a deletion, which may be handled by now.

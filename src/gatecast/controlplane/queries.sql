@@ -51,8 +51,17 @@ UPDATE gatecast_gateways SET manifest_fault = $2 WHERE id = $1
 -- An update is the lock that every database knows: whoever comes second waits, and then sees what the first one did.
 UPDATE gatecast_gateways SET version = version WHERE organization = $1 AND id = $2
 
+-- name: lock_gateways
+-- In one order, so that no two changes wait for each other; whoever comes second sees what the first one did.
+SELECT id FROM gatecast_gateways WHERE organization = $1 AND id IN (SELECT key FROM json_each($2))
+ORDER BY id FOR NO KEY UPDATE
+
+-- name: lock_to_count
+SELECT id FROM gatecast_gateways WHERE id IN (SELECT key FROM json_each($1)) ORDER BY id FOR NO KEY UPDATE
+
 -- name: count_own_events
-UPDATE gatecast_gateways SET own_events = own_events + $2 WHERE id = $1
+UPDATE gatecast_gateways SET own_events = own_events + CAST(json_extract_path_text(c.value, 'count') AS bigint)
+FROM json_each($1) AS c WHERE gatecast_gateways.id = c.key
 
 -- name: own_events
 SELECT own_events FROM gatecast_gateways WHERE id = $1

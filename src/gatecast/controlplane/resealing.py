@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gatecast.controlplane.artifact_store import content_place, document_place, secret_place
+from gatecast.controlplane.artifact_store import content_place, document_place, openapi_place, secret_place
 from gatecast.controlplane.imports import import_place
 from gatecast.controlplane.sealing import Sealer
 from gatecast.controlplane.subscriptions import record_place
@@ -31,6 +31,7 @@ _TABLES = (
     _Table("documents", ("id",), document_place),
     _Table("secrets", ("handle",), secret_place),
     _Table("contents", ("id",), content_place),
+    _Table("openapi", ("id",), openapi_place),
     _Table("imports", ("id",), import_place),
     _Table("records", ("gateway_id", "kind", "id"), record_place),
 )

@@ -17,6 +17,12 @@ SELECT id, content AS sealed FROM gatecast_contents WHERE substr(content, 1, 4) 
 -- name: replace_contents
 UPDATE gatecast_contents SET content = $2 WHERE id = $3 AND content = $1
 
+-- name: old_openapi
+SELECT id, document AS sealed FROM gatecast_openapi WHERE substr(document, 1, 4) <> $1 LIMIT $2
+
+-- name: replace_openapi
+UPDATE gatecast_openapi SET document = $2 WHERE id = $3 AND document = $1
+
 -- name: old_imports
 SELECT id, configuration AS sealed FROM gatecast_imported_artifacts WHERE substr(configuration, 1, 4) <> $1 LIMIT $2
 

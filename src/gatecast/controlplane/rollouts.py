@@ -1,15 +1,19 @@
-"""What deploying an artifact to gateways takes, and what it means for those that depend on it."""
+"""What deploying an artifact to gateways takes, and what it means for those that depend on it.
+
+One change loads one snapshot of all gateways concerned, decides without touching the database, and writes at once: the
+number of statements is the same for one gateway and for a thousand.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from gatecast.controlplane.artifact_store import ARTIFACTS, ArtifactStore, StoredArtifact, provider_ids
+from gatecast.controlplane.artifact_store import ARTIFACTS, ArtifactStore, StoredArtifact, provider_ids, reference_to
 from gatecast.controlplane.change import Change
-from gatecast.controlplane.documents import Artifact, LlmProvider
+from gatecast.controlplane.documents import Artifact, LlmProvider, faults_in
 from gatecast.controlplane.families import LLM_PROVIDER
 from gatecast.controlplane.keys import ApiKey
-from gatecast.controlplane.offers import check_offer
+from gatecast.controlplane.offers import PolicyChecks, check_gateways
 from gatecast.controlplane.placements import (
     MAX_REVISIONS,
     PLACEMENTS,
@@ -17,11 +21,10 @@ from gatecast.controlplane.placements import (
     Desired,
     Placement,
     deploy,
-    deployment_of,
-    find_placement,
-    tell_again,
+    repeat,
     undeploy,
 )
+from gatecast.controlplane.snapshot import GatewayState, Snapshot, load_snapshot
 from gatecast.errors import Conflict
 from gatecast.storage.contract import Row
 
@@ -50,68 +53,99 @@ class Rollouts:
             raise Conflict(
                 f"an artifact runs on at most {MAX_GATEWAYS:,} gateways, not {len(chosen):,}", field="gateways"
             )
-        await change.lock_gateways(artifact.organization, chosen)
-        deployable = await deployable_of(change, artifact)
-        for gateway_id in chosen:
-            await self._check_gateway(change, artifact, gateway_id)
-        moving = [each for each in chosen if await self._moves_on(change, artifact, each)]
-        deployments = [await deploy(change, deployable, each, artifact.content_id) for each in chosen]
-        for gateway_id in moving:
-            await self._rebuild_dependants(change, artifact, gateway_id)
+        deployments: list[str] = []
+        if chosen:
+            await change.lock_gateways(artifact.organization, chosen)
+            await self._store.complete_routes(change)
+            snapshot = await load_snapshot(change.transaction, self._store, artifact, chosen)
+            check_document(artifact.document)
+            check_gateways(snapshot)
+            deployments = deploy_everywhere(change, snapshot)
+            rebuild_dependants(change, snapshot)
+        await change.write()
         await _forget_unused(change, artifact.id)
         return deployments
 
-    async def stop_on(self, change: Change, artifact: StoredArtifact, placement: Placement) -> None:
-        """Undeploy the artifact from a gateway.
+    async def stop_on(self, change: Change, artifact: StoredArtifact, placements: Sequence[Placement]) -> None:
+        """Undeploy the artifact from the gateways of these placements.
 
         Raises:
             Conflict: proxies there may need it.
         """
-        if rows := await _running_dependants(change, artifact, placement.gateway_id):
-            raise Conflict(
-                f"proxies on gateway {placement.gateway_id} may need it: {_named(rows)}; undeploy them first"
-            )
-        await undeploy(change, placement, artifact.organization)
+        if not placements:
+            return
+        if artifact.family is LLM_PROVIDER:
+            needed = await change.transaction.fetch(ARTIFACTS["dependants_on_gateways"], artifact.id)
+            for placement in placements:
+                rows = [row for row in needed if _runs_on(row, placement.gateway_id)]
+                if rows:
+                    raise Conflict(
+                        f"proxies on gateway {placement.gateway_id} may need it: {_named(rows)}; undeploy them first"
+                    )
+        for placement in placements:
+            undeploy(change, placement, artifact.organization)
 
-    async def _check_gateway(self, change: Change, artifact: StoredArtifact, gateway_id: str) -> None:
-        """See to it that the gateway has what the artifact needs, so that nothing is accepted that it would reject."""
-        providers = {
-            provider_id: await self._provider_on(change, artifact.organization, provider_id, gateway_id)
-            for provider_id in provider_ids(artifact.document)
-        }
-        before = await self._store.on_gateway(change.transaction, artifact.id, gateway_id)
-        await check_offer(change.transaction, artifact, providers, gateway_id, before=before)
 
-    async def _provider_on(
-        self, change: Change, organization: str, provider_id: str, gateway_id: str
-    ) -> StoredArtifact:
-        """A provider as a gateway runs it."""
-        found = await self._store.on_gateway(change.transaction, provider_id, gateway_id)
-        placement = await find_placement(change, provider_id, gateway_id)
-        if found is None or placement is None or placement.desired is not Desired.DEPLOYED:
-            provider = await self._store.find(change.transaction, organization, LLM_PROVIDER, provider_id)
-            raise Conflict(
-                f'gateway {gateway_id} does not run the LLM provider "{provider.handle}"; '
-                "deploy the provider there first",
-                field="gateways",
-            )
-        return found
+def check_document(document: Artifact) -> None:
+    """A document of an earlier release, which had fewer rules, is not sent again if it would end a gateway.
 
-    async def _moves_on(self, change: Change, artifact: StoredArtifact, gateway_id: str) -> bool:
-        """Whether proxies on a gateway reach a provider elsewhere from now on."""
-        if artifact.family is not LLM_PROVIDER:
-            return False
-        before = await self._store.on_gateway(change.transaction, artifact.id, gateway_id)
-        return before is not None and _place(before.document) != _place(artifact.document)
+    Raises:
+        Conflict: it breaks a rule of this one.
+    """
+    for fault in faults_in(document):
+        place = ".".join(map(str, fault.place))
+        raise Conflict(
+            f"{place} should {fault.rule}; gateways would store this revision and never serve it, so change it first",
+            field=place,
+        )
 
-    async def _rebuild_dependants(self, change: Change, provider: StoredArtifact, gateway_id: str) -> None:
-        """A gateway builds a proxy's route from its provider: where that has moved, proxies are told again."""
-        for row in await _running_dependants(change, provider, gateway_id):
-            proxy = await self._store.on_gateway(change.transaction, row["artifact_id"], gateway_id)
-            placement = await find_placement(change, row["artifact_id"], gateway_id)
-            if proxy is not None and placement is not None and provider.id in provider_ids(proxy.document):
-                await self._check_gateway(change, proxy, gateway_id)
-                await tell_again(change, placement, proxy.organization, await keys_of(change, proxy.id))
+
+def deploy_everywhere(change: Change, snapshot: Snapshot) -> list[str]:
+    """Let every gateway run the artifact as a new revision; return the ids of the deployments."""
+    artifact = snapshot.artifact
+    deployable = Deployable(
+        artifact_id=artifact.id,
+        organization=artifact.organization,
+        kind=artifact.family.kind,
+        content_id=artifact.content_id,
+        keys=[key for key in snapshot.keys.get(artifact.id, ()) if key.revoked_at is None],
+    )
+    return [
+        deploy(change, deployable, gateway.gateway_id, gateway.revisions.get(artifact.id))
+        for gateway in snapshot.gateways
+    ]
+
+
+def rebuild_dependants(change: Change, snapshot: Snapshot) -> None:
+    """A gateway builds a proxy's route from its provider: where that has moved, proxies are told again.
+
+    Raises:
+        Conflict: a gateway lacks a policy that a proxy needs from now on.
+    """
+    policies = PolicyChecks()
+    for gateway in snapshot.gateways:
+        if moves_on(snapshot, gateway):
+            for proxy_id in gateway.dependants:
+                _rebuild(change, snapshot, gateway, proxy_id, policies)
+
+
+def moves_on(snapshot: Snapshot, gateway: GatewayState) -> bool:
+    """Whether proxies on a gateway reach a provider elsewhere from now on."""
+    before = snapshot.told(gateway, snapshot.artifact.id)
+    return before is not None and _place(before.document) != _place(snapshot.artifact.document)
+
+
+def _rebuild(change: Change, snapshot: Snapshot, gateway: GatewayState, proxy_id: str, policies: PolicyChecks) -> None:
+    proxy, provider = snapshot.told(gateway, proxy_id), snapshot.artifact
+    if proxy is not None and provider.id in provider_ids(proxy.document):
+        policies.check(proxy, {provider.id: reference_to(provider)}, gateway)
+        placement = gateway.revisions[proxy_id].placement
+        repeat(change, placement, proxy.organization, snapshot.keys.get(proxy_id, ()))
+
+
+def _place(document: Artifact) -> tuple[str | None, str | None] | None:
+    """Where proxies reach a provider."""
+    return (document.context, document.vhost) if isinstance(document, LlmProvider) else None
 
 
 async def check_unneeded(change: Change, artifact: StoredArtifact) -> None:
@@ -125,10 +159,8 @@ async def check_unneeded(change: Change, artifact: StoredArtifact) -> None:
         )
 
 
-async def _running_dependants(change: Change, provider: StoredArtifact, gateway_id: str) -> list[Row]:
-    """The proxies that run on a gateway and may need a provider there."""
-    rows = await change.transaction.fetch(ARTIFACTS["dependants_on_gateways"], provider.id)
-    return [row for row in rows if (row["gateway_id"], row["desired"]) == (gateway_id, Desired.DEPLOYED)]
+def _runs_on(row: Row, gateway_id: str) -> bool:
+    return bool((row["gateway_id"], row["desired"]) == (gateway_id, Desired.DEPLOYED))
 
 
 def _named(rows: Sequence[Row]) -> str:
@@ -139,33 +171,13 @@ def _named(rows: Sequence[Row]) -> str:
 
 async def _forget_unused(change: Change, artifact_id: str) -> None:
     """Remove the oldest revisions of an artifact, and what only they referred to."""
-    for row in await change.transaction.fetch(PLACEMENTS["current_deployments"], artifact_id):
-        current = deployment_of(row)
-        oldest_kept = current.revision - MAX_REVISIONS
-        if oldest_kept > 0:
-            await change.transaction.execute(
-                ARTIFACTS["forget_deployments"], artifact_id, current.gateway_id, oldest_kept
-            )
+    await change.transaction.execute(ARTIFACTS["forget_deployments"], artifact_id, MAX_REVISIONS)
     await change.transaction.execute(ARTIFACTS["forget_contents"], artifact_id)
     await change.transaction.execute(ARTIFACTS["forget_secrets"], artifact_id)
+    await change.transaction.execute(ARTIFACTS["forget_openapi"], artifact_id)
 
 
 async def keys_of(change: Change, artifact_id: str) -> list[ApiKey]:
     """The artifact's active keys."""
     rows = await change.transaction.fetch(PLACEMENTS["keys"], artifact_id)
     return [ApiKey.of(row) for row in rows if row["revoked_at"] is None]
-
-
-async def deployable_of(change: Change, artifact: StoredArtifact) -> Deployable:
-    """The artifact as far as its gateways are concerned."""
-    return Deployable(
-        artifact_id=artifact.id,
-        organization=artifact.organization,
-        kind=artifact.family.kind,
-        keys=await keys_of(change, artifact.id),
-    )
-
-
-def _place(document: Artifact) -> tuple[str | None, str | None] | None:
-    """Where proxies reach a provider."""
-    return (document.context, document.vhost) if isinstance(document, LlmProvider) else None

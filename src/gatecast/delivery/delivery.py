@@ -18,7 +18,7 @@ from gatecast.delivery.reader import Reader
 from gatecast.delivery.resume import decide_start
 from gatecast.delivery.retention import run_retention
 from gatecast.delivery.subscription import Subscription
-from gatecast.errors import HubClosed, StorageError, SubscriptionClosed
+from gatecast.errors import HubClosed, StorageError, StorageUnavailable, SubscriptionClosed
 from gatecast.events import Event, Position
 from gatecast.storage.contract import Connection, Entity, Receipt, Storage, TrimPolicy
 from gatecast.telemetry import get_logger
@@ -68,7 +68,7 @@ class Delivery:
             dismiss=self._dismiss,
             dismiss_all=lambda: self.dismiss_all(RESTARTING),
         )
-        self.reader = Reader(storage.log, poll_interval=options.poll_interval, obey=self.presence.obey)
+        self.reader = Reader(storage.log, poll_interval=options.poll_interval)
         #: Keeps removing old events; that it cannot is shown, and sends no traffic elsewhere.
         self.retention = RetryLoop(
             "clean-up-failed", "old events cannot be removed", backoff=Backoff(first=30.0, longest=100.0)
@@ -162,14 +162,12 @@ class Delivery:
         standing = await self._storage.presence.standing(connection.gateway_id, connection.replica)
         start = decide_start(standing, after)
         feed = self.reader.open(connection.gateway_id, start.position)
-        feed.provisional = True
         subscription = Subscription(connection, start, feed=feed, recorder=self.recorder, on_close=self._on_close)
         self._subscriptions[connection.connection_id] = subscription
         try:
             await self._storage.presence.connect(
                 connection, start=start.position, resync_reason=start.lost, newest_only=newest_only
             )
-            feed.provisional = False
             if connection.rejects:
                 # Behind the record: a decision that comes from here on ends this connection.
                 subscription.lot.fill(
@@ -178,7 +176,10 @@ class Delivery:
                     )
                 )
             self._check_still_wanted(subscription)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, StorageUnavailable):
+                # Refused perhaps because this place is not settled yet: the reader settles it.
+                self.reader.hint(EVERYTHING)
             # Cancelled, failed, or closed in between: the row may exist by now, also where closing was too early to
             # remove it.
             subscription.close()

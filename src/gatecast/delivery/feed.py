@@ -42,8 +42,6 @@ class Feed:
         self.known_head = after.offset
         #: True when there may be more than `known_head` tells.
         self.suspect = True
-        #: True while its connection is not recorded, which is when it turns out whether the log is still the same.
-        self.provisional = False
         self._queue: deque[RecordedEvent] = deque()
         self._bytes = 0
         self._on_room = on_room

@@ -10,6 +10,7 @@ from uuid import UUID
 from gatecast.containment import RetryLoop
 from gatecast.storage.contract import Presence
 from gatecast.telemetry import get_logger
+from gatecast.version import __version__
 from gatecast.waiting import Backoff, Signal
 
 #: A pod that has not renewed its lease for this long counts as dead, and its connections as gone.
@@ -103,6 +104,8 @@ class PodPresence:
                 # A predecessor of the same name that was killed left connections behind. They must not live again.
                 await self._presence.end_lease(self._pod_id)
             life = await self._presence.renew_lease(self._pod_id, LEASE)
+            if life != self._life:
+                await self._presence.describe_pod(self._pod_id, __version__)
         if self._life not in (None, life):
             # Away so long that others cleared this pod's connections: their progress is no longer stored.
             _logger.warning("pod-was-forgotten")

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from uuid import UUID
+from collections.abc import Sequence
 
 from gatecast.containment import RetryLoop, concerns_everyone, log_failure
 from gatecast.delivery.feed import LOG_MOVED, Feed
+from gatecast.delivery.history_watch import HistoryWatch
 from gatecast.delivery.reading import read_each
-from gatecast.errors import GatecastError, StorageUnavailable
+from gatecast.errors import GatecastError
 from gatecast.events import Position
-from gatecast.storage.changes import changes_since
-from gatecast.storage.contract import Changes, Dismissal, EventLog
-from gatecast.telemetry import get_logger, metrics
+from gatecast.storage.contract import Changes, Dismissal, EventLog, ReadResult
+from gatecast.telemetry import metrics
 from gatecast.waiting import Backoff, Signal
 from gatecast.wakeup.contract import Hint
 
@@ -24,8 +23,6 @@ _GATEWAYS_PER_READ = 100
 #: A log that alone cannot be read is tried again after this time; in seconds.
 _PUT_OFF = 5.0
 
-_logger = get_logger("reader")
-
 
 class Reader:
     """Keeps every feed of this pod supplied.
@@ -34,18 +31,9 @@ class Reader:
     changed. Hints can be lost without harm. A gateway without a feed here costs nothing here.
     """
 
-    def __init__(
-        self,
-        log: EventLog,
-        *,
-        poll_interval: float,
-        backoff: Backoff | None = None,
-        obey: Callable[[], Awaitable[None]] | None = None,
-    ) -> None:
+    def __init__(self, log: EventLog, *, poll_interval: float, backoff: Backoff | None = None) -> None:
         self._log = log
         self._poll_interval = poll_interval
-        #: Ends the feeds of connections that must be closed, as far as the database knows by now.
-        self._obey = obey
         #: Keeps the pod reading, and remembers why it does not.
         self.loop = RetryLoop(
             "read-failed",
@@ -58,14 +46,18 @@ class Reader:
         self._due: dict[Feed, None] = {}
         self._signal = Signal()
         self._sweep_due_at = 0.0
-        #: What the last sweep found; None: ask for everything.
-        self._swept: Changes | None = None
-        self._epoch: UUID | None = None
+        self._history = HistoryWatch(log)
+        self._ask_for_everything = False
 
     @property
     def feeds(self) -> int:
         """How many feeds are open."""
         return sum(map(len, self._feeds.values()))
+
+    @property
+    def last_sweep(self) -> Changes | None:
+        """What this pod last found, and where; None before its first look."""
+        return self._history.last
 
     def open(self, gateway_id: str, after: Position) -> Feed:
         """A feed that begins behind `after`; reading for it begins at once."""
@@ -115,7 +107,7 @@ class Reader:
 
     def _distrust(self) -> None:
         """After an outage ask for every head: the database that comes back may be another one."""
-        self._swept = None
+        self._ask_for_everything = True
         self._sweep_due_at = 0.0
 
     async def _sweep_if_due(self, now: float) -> None:
@@ -123,42 +115,22 @@ class Reader:
             return
         # Set before the question is asked: a demand for a sweep that comes meanwhile must not be forgotten.
         self._sweep_due_at = now + self._poll_interval
-        changes = await changes_since(self._log, self._swept)
+        before = self._history.last
+        changes = await self._history.look(at_everything=self._ask_for_everything)
+        self._ask_for_everything = False
         metrics.reader_passed()
-        await self._check_history(changes)
-        self._swept = changes
+        if before is not None and before.epoch != changes.epoch:
+            self._end_other_histories(changes)
         for gateway_id, head in changes.heads.items():
             for feed in self._feeds.get(gateway_id, ()):
                 feed.known_head = max(feed.known_head, head)
                 self._due[feed] = None
 
-    async def _check_history(self, changes: Changes) -> None:
-        """Notice a database that was restored from an older state: its logs end before what was read from them."""
-        epoch = changes.epoch
-        if epoch == self._epoch and (ahead := _ahead_of(changes, self._feeds_of(changes.heads))):
-            epoch = await self._epoch_behind(ahead, epoch)
-        if self._epoch not in (None, epoch):
-            for feed in self._all_feeds():
+    def _end_other_histories(self, changes: Changes) -> None:
+        """Let the connections of a history that has ended come back: then they are told."""
+        for feed in self._all_feeds():
+            if feed.epoch != changes.epoch:
                 feed.end(LOG_MOVED)
-        self._epoch = epoch
-
-    async def _epoch_behind(self, ahead: Sequence[Feed], epoch: UUID) -> UUID:
-        """The epoch that explains why these feeds are ahead of their logs: a new one, if nothing innocent does.
-
-        A feed may have been opened while the answer was on its way, by a gateway that another pod had served in the
-        meantime. And a gateway may have been deleted and registered again: then its connections are dismissed.
-        """
-        if self._obey is not None:
-            await self._obey()
-        changes = await self._log.changed_since(0)
-        if changes.epoch == epoch and _ahead_of(changes, ahead):
-            epoch = await self._log.renew_epoch(epoch)
-            _logger.error("history-replaced", epoch=str(epoch))
-            return epoch
-        return changes.epoch
-
-    def _feeds_of(self, gateway_ids: Mapping[str, int]) -> list[Feed]:
-        return [feed for gateway_id in gateway_ids.keys() & self._feeds.keys() for feed in self._feeds[gateway_id]]
 
     def _all_feeds(self) -> list[Feed]:
         return [feed for feeds in self._feeds.values() for feed in feeds]
@@ -177,22 +149,20 @@ class Reader:
                 raise
 
     async def _read(self, feeds: Sequence[Feed]) -> None:
-        results = await read_each(self._log, [feed.request() for feed in feeds])
-        shrunk = None
+        requests = [feed.request() for feed in feeds]
+        results = await read_each(self._log, requests)
+        for request, result in zip(requests, results, strict=True):
+            if isinstance(result, ReadResult):
+                self._history.check(request, result)
         for feed, result in zip(feeds, results, strict=True):
             if isinstance(result, GatecastError):
                 self._put_off(feed, result)
             elif result is None:
                 feed.end(Dismissal.GATEWAY_DELETED)
-            elif result.epoch == self._epoch and result.head < feed.read_through and not feed.provisional:
-                shrunk = feed
             else:
                 feed.accept(result)
             if feed.wants_read:
                 self._call_for(feed)
-        if shrunk is not None:
-            # Not for this feed alone to decide: the next sweep finds out what it means for everybody.
-            raise StorageUnavailable(f"the log of {shrunk.gateway_id} ends before what was read from it")
 
     def _put_off(self, feed: Feed, error: GatecastError) -> None:
         """Read this log again later: the others do not wait for it.
@@ -208,21 +178,6 @@ class Reader:
     def _look_again(self, feed: Feed) -> None:
         feed.suspect = True
         self._call_for(feed)
-
-
-def _ahead_of(changes: Changes, feeds: Sequence[Feed]) -> list[Feed]:
-    """The feeds that have read more of this history than their logs hold.
-
-    Those of deleted gateways say nothing, and those that are not recorded yet may speak of a deleted one's log.
-    """
-    return [
-        feed
-        for feed in feeds
-        if feed.read_through > changes.heads.get(feed.gateway_id, feed.read_through)
-        and feed.epoch == changes.epoch
-        and not feed.provisional
-        and feed.end_reason != Dismissal.GATEWAY_DELETED
-    ]
 
 
 def _now() -> float:

@@ -22,6 +22,7 @@ from gatecast.controlplane.sealing import sealer_for
 from gatecast.errors import GatecastError, SettingInvalid, StorageError
 from gatecast.hub import EventHub
 from gatecast.server.admin_api import AdminContext, create_admin_app
+from gatecast.server.admin_api.fleet import Fleets
 from gatecast.server.admission import Admission
 from gatecast.server.api_server import ApiServer
 from gatecast.server.connections import Places
@@ -35,6 +36,7 @@ from gatecast.server.listener import Listener
 from gatecast.server.oidc import OidcIssuer
 from gatecast.server.tls import LOOK_INTERVAL, GatewayTls
 from gatecast.settings import Settings, variable
+from gatecast.storage.database_url import parse
 from gatecast.telemetry import get_logger, metrics
 from gatecast.wakeup.background import reason_of_end
 
@@ -55,8 +57,8 @@ _logger = get_logger("pod")
 
 def local_key_file(database: str) -> Path | None:
     """Where this pod keeps the key to what it encrypts: beside a database on this machine, else nowhere."""
-    scheme, _, path = database.partition(":///")
-    return Path(f"{path}.key") if scheme in ("sqlite", "postgresql+embedded") else None
+    path = parse(database).path
+    return None if path is None else Path(f"{path}.key")
 
 
 class Pod:
@@ -199,6 +201,7 @@ class Pod:
             gateways=self.gateways,
             tokens=self.gateway_tokens,
             admin_tokens=self.admin_tokens,
+            fleets=Fleets(self.hub, self.gateways),
             audit=AuditLog(self.hub.storage.database),
             resources=self.resources,
             cookies=SessionCookies(sealer_for(self.settings.secret_key, local_key_file(self.settings.database))),

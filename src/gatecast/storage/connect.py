@@ -5,24 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from enum import StrEnum
-from pathlib import Path
-from urllib.parse import urlsplit
 
-from gatecast.errors import SettingInvalid
 from gatecast.storage.contract import Storage
+from gatecast.storage.database_url import Backend, parse
 from gatecast.storage.postgres.embedded import embedded_server
 from gatecast.storage.postgres.storage import MIGRATIONS as POSTGRES_MIGRATIONS
 from gatecast.storage.postgres.storage import PostgresStorage
 from gatecast.storage.sqlite.storage import MIGRATIONS as SQLITE_MIGRATIONS
 from gatecast.storage.sqlite.storage import SqliteStorage
-
-
-class Backend(StrEnum):
-    """The databases that there are."""
-
-    SQLITE = "sqlite"
-    POSTGRESQL = "postgresql"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,41 +27,33 @@ class OpenStorage:
 
 @asynccontextmanager
 async def open_storage(
-    url: str, *, send_hints: bool = True, extra_migrations: Sequence[str] = ()
+    url: str,
+    *,
+    send_hints: bool = True,
+    extra_migrations: Sequence[str] = (),
+    pooler: str = "auto",
+    create: bool = True,
 ) -> AsyncIterator[OpenStorage]:
     """Open `sqlite:///file.db`, `postgresql://…` or `postgresql+embedded:///folder`.
 
     `extra_migrations` are packages with further migrations, in SQL that every database understands.
 
+    `pooler` is the setting. With `create=False` a file or folder that is not there is not made.
+
     Raises:
-        SettingInvalid: the URL names no database that is supported.
+        SettingInvalid: the URL names no database that is supported, or is malformed; does not repeat it.
+        DatabaseUnsuitable: the file or folder is not there, and is not to be made.
     """
     async with AsyncExitStack() as stack:
-        parts = urlsplit(url)
-        match parts.scheme:
-            case "sqlite":
-                path = Path(_path(url))
-                sqlite = SqliteStorage.open(path, migrations=(SQLITE_MIGRATIONS, *extra_migrations))
-                yield OpenStorage(await stack.enter_async_context(sqlite), Backend.SQLITE, str(path))
-                return
-            case "postgresql" | "postgres":
-                location = url
-            case "postgresql+embedded":
-                location = await stack.enter_async_context(embedded_server(Path(_path(url))))
-            case _:
-                raise SettingInvalid(
-                    "GATECAST_DATABASE",
-                    url,
-                    "begin with sqlite:///, postgresql:// or postgresql+embedded:///",
-                )
+        found = parse(url)
+        if found.backend is Backend.SQLITE and found.path is not None:
+            migrations = (SQLITE_MIGRATIONS, *extra_migrations)
+            sqlite = SqliteStorage.open(found.path, migrations=migrations, create=create)
+            yield OpenStorage(await stack.enter_async_context(sqlite), Backend.SQLITE, str(found.path))
+            return
+        location = found.url
+        if found.path is not None:
+            location = await stack.enter_async_context(embedded_server(found.path, create=create))
         migrations = (POSTGRES_MIGRATIONS, *extra_migrations)
-        postgres = PostgresStorage.open(location, migrations=migrations, send_hints=send_hints)
+        postgres = PostgresStorage.open(location, migrations=migrations, send_hints=send_hints, pooler=pooler)
         yield OpenStorage(await stack.enter_async_context(postgres), Backend.POSTGRESQL, location)
-
-
-def _path(url: str) -> str:
-    """`sqlite:///file` is relative, `sqlite:////file` is absolute, as everywhere else."""
-    _, slashes, path = url.partition(":///")
-    if not slashes or not path:
-        raise SettingInvalid("GATECAST_DATABASE", url, "name a file or folder behind three slashes")
-    return path

@@ -82,6 +82,34 @@ class ReadResult:
     head: int
     #: Every event up to this offset was removed by retention.
     trimmed_through: int
+    #: Which server answered, as in `Changes`.
+    server: str = ""
+    #: The log itself: a gateway that is registered again has another one, with a higher number.
+    log_id: int = 0
+    #: Id of the event at the head, also when retention has removed it; None: nobody knows, or the log is empty.
+    last_event_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """An event that was read from a log, and where it stood."""
+
+    gateway_id: str
+    log_id: int
+    offset: int
+    #: None: only its place is known.
+    event_id: UUID | None
+
+
+class Verdict(StrEnum):
+    """What is known of a history that is found in a place where it was not recorded."""
+
+    #: No more than the database recorded itself.
+    RECORD = "record"
+    #: Events may be missing, whatever was recorded.
+    DOUBT = "doubt"
+    #: None are missing: the operator says so.
+    KEEP = "keep"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +122,15 @@ class Changes:
     heads: Mapping[str, int]
     #: Pass it to the next call.
     marker: int
-    #: Which life of which server answered. It differs after a failover, a restart and a restore: then markers that were
-    #: taken before mean nothing, however plausible they look. Empty where there is no server.
+    #: Which server answered, since when it runs, and which copy of the tables it holds. It differs after a failover, a
+    #: restart and a restore: then markers that were taken before mean nothing, however plausible they look, and events
+    #: that were read before may be missing.
     server: str = ""
+    #: Whether commits wait for a standby there.
+    synchronous: bool = False
+    #: Whether this place, and how it replicates, are recorded with the history. If not, call `settle_history`: until
+    #: then no connection is recorded in another place than the one that is.
+    settled: bool = True
 
     def continues(self, earlier: Changes) -> bool:
         """Whether these are all the changes since `earlier`, whose marker was asked for.
@@ -183,8 +217,23 @@ class EventLog(Protocol):
         Safe beside readers and publishers, and from several pods at once (one of them works, the others get 0).
         """
 
+    async def contradicts(self, remembered: Sequence[Remembered]) -> bool:
+        """Whether this history lacks one of these events, or has another one in its place.
+
+        An event that retention removed contradicts nothing, unless it stood at the head. Nor does one of a gateway that
+        was deleted since, or registered again.
+        """
+
     async def renew_epoch(self, expected: UUID) -> UUID:
         """Begin a new history unless another pod did so first; return the epoch that is now in force."""
+
+    async def settle_history(self, expected: UUID, verdict: Verdict = Verdict.RECORD) -> UUID:
+        """Record where the history lives now, and return the epoch that is in force.
+
+        Found where it was recorded, it goes on. Found elsewhere (after a failover or a restore), it goes on if the
+        verdict or the record proves that nothing was lost; otherwise this begins a new one. Of several pods one
+        decides, and the others get its decision; with another epoch in force than expected nothing is decided.
+        """
 
 
 # --- presence and positions -------------------------------------------------------------------------------------
@@ -270,6 +319,19 @@ class LiveConnection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LivePod:
+    """A pod whose lease has not expired."""
+
+    pod_id: str
+    #: Seconds until its lease expires, unless it is renewed; by the database's clock.
+    lease_seconds: float
+    #: The release that it runs; empty: one that does not say so.
+    version: str
+    #: When it began; None: it did not say so.
+    started_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayStatus:
     """Everything that storage knows of one gateway's delivery."""
 
@@ -349,6 +411,15 @@ class Presence(Protocol):
         are dismissed: perhaps they belong to the same gateway, which was sent again what they had confirmed, and needs
         what came behind it again, too.
         """
+
+    async def describe_pod(self, pod_id: str, version: str) -> None:
+        """Note which release a pod runs; it began now. A pod without a lease is not there to be described."""
+
+    async def pods(self) -> list[LivePod]:
+        """The pods whose leases have not expired, by id."""
+
+    async def dismiss_connection(self, gateway_id: str, connection_id: str) -> bool:
+        """Ask its pod to close one connection, which may come back; False when the gateway has none of this id."""
 
     async def dismissals(self, pod_id: str) -> dict[str, Dismissal]:
         """This pod's connections that must be closed, by connection id, with the reason."""
@@ -464,6 +535,9 @@ class Parking(Protocol):
 
     async def parked(self, gateway_id: str, *, after: int, limit: int) -> list[ParkedEntity]:
         """At most `limit` entities whose rejected events lie behind `after`, by offset."""
+
+    async def gateways_with_parked(self, gateway_ids: Sequence[str]) -> frozenset[str]:
+        """Those of these gateways that have rejected something that waits for a decision. One statement."""
 
     async def resolve(self, gateway_id: str, replica: str, entity: Entity, *, retry: bool) -> bool:
         """Decide: try what was rejected again, or leave it out; what is held comes either way.

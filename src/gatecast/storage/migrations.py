@@ -19,6 +19,8 @@ from gatecast.errors import SchemaTooNew
 
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 
+_TABLE = re.compile(r"^CREATE TABLE (?:IF NOT EXISTS )?([\w.]+)", re.MULTILINE)
+
 
 @dataclass(frozen=True, slots=True)
 class Migration:
@@ -81,6 +83,11 @@ def need(known: Sequence[Migration], applied: Collection[int]) -> SchemaNeed:
     if not lacking:
         return SchemaNeed.NOTHING
     return SchemaNeed.BEHIND if any(_series(each.number) in begun for each in lacking) else SchemaNeed.FRESH
+
+
+def tables(known: Sequence[Migration]) -> list[str]:
+    """The tables that these migrations make, as they name them."""
+    return [name for migration in known for name in _TABLE.findall(migration.text)]
 
 
 def newest(applied: Collection[int]) -> int:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
+
+from gatecast.hiding import redacted
 
 
 def get_logger(name: str) -> Any:  # noqa: ANN401 - structlog's loggers are dynamic by design
@@ -43,10 +46,16 @@ def _processors(format_name: str) -> list[Any]:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         # A plain traceback: a pretty one would show the variables, and secrets among them.
         structlog.processors.format_exc_info,
+        _redact,
         structlog.processors.JSONRenderer()
         if format_name == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0),
     ]
+
+
+def _redact(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ANN401 - structlog's signature
+    """The line without what may be a secret, tracebacks included."""
+    return {key: redacted(value) if isinstance(value, str) else value for key, value in line.items()}
 
 
 if not structlog.is_configured():

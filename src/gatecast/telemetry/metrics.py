@@ -34,6 +34,18 @@ _queued = Gauge("gatecast_publish_queue_events", "Events that wait to be stored.
 _wakeups = Gauge("gatecast_wakeup_connected", "1 while wake-ups can arrive.", registry=registry)
 
 
+_write_ahead_log = Gauge(
+    "gatecast_sqlite_write_ahead_log_bytes",
+    "Size of the write-ahead log beside the file, on SQLite.",
+    registry=registry,
+)
+
+
+def write_ahead_log(size: int) -> None:
+    """Show this size, in bytes."""
+    _write_ahead_log.set(size)
+
+
 def published(events: int, *, duplicates: int, seconds: float) -> None:
     """Count events that are durable, and those of them that were known already; note how long it took."""
     _published.inc(events)

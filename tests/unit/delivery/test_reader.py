@@ -15,7 +15,7 @@ from gatecast.delivery.feed import Feed
 from gatecast.delivery.reader import Reader
 from gatecast.errors import StorageUnavailable, SubscriptionClosed
 from gatecast.events import Action, Position, RecordedEvent
-from gatecast.storage.contract import Changes, ReadRequest, ReadResult
+from gatecast.storage.contract import Changes, ReadRequest, ReadResult, Remembered
 from gatecast.testing.virtual_time import run_in_virtual_time
 from gatecast.waiting import Backoff
 from gatecast.wakeup.contract import EVERYTHING, Hint
@@ -38,6 +38,9 @@ class _Log:
         self._check()
         self.sweeps += 1
         return Changes(epoch=self.epoch, heads=dict(self.heads), marker=self.sweeps)
+
+    async def contradicts(self, remembered: Sequence[Remembered]) -> bool:
+        return any(each.offset > self.heads[each.gateway_id] for each in remembered)
 
     async def renew_epoch(self, _expected: UUID) -> UUID:
         self.epoch = UUID(int=self.epoch.int + 1)

@@ -6,15 +6,17 @@ A new history makes every gateway of the installation resynchronize: neither to 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 from uuid import UUID
 
+import pytest
+
 from gatecast.delivery.feed import Feed
 from gatecast.delivery.reader import Reader
 from gatecast.events import Position
-from gatecast.storage.contract import Changes, Dismissal, ReadRequest, ReadResult
+from gatecast.storage.contract import Changes, ReadRequest, ReadResult, Remembered, Verdict
 from gatecast.testing.virtual_time import run_in_virtual_time
 from gatecast.waiting import Backoff
 from gatecast.wakeup.contract import EVERYTHING, Hint
@@ -32,22 +34,68 @@ class _Log:
         #: Logs that did not change since any marker that was given.
         self.unchanged: set[str] = set()
         self.heads = {"gw": 5, "other": 5}
+        self.log_ids = {"gw": 1, "other": 2}
+        #: What stands at an offset that was written over.
+        self.replaced: dict[tuple[str, int], UUID] = {}
+        self.synchronous = False
+        self.settled = True
+        #: What was decided when this pod found the history in another place.
+        self.verdicts: list[Verdict] = []
+        #: Whether it goes on there.
+        self.goes_on = True
         self.renewals = 0
         #: Called when a question arrives.
         self.on_question: Callable[[], None] = lambda: None
 
     async def changed_since(self, marker: int) -> Changes:
         heads = {name: head for name, head in self.heads.items() if marker == 0 or name not in self.unchanged}
-        changes = Changes(epoch=self.epoch, heads=heads, marker=self.marker, server=self.server)
+        changes = Changes(
+            epoch=self.epoch,
+            heads=heads,
+            marker=self.marker,
+            server=self.server,
+            synchronous=self.synchronous,
+            settled=self.settled,
+        )
         self.on_question()
         await asyncio.sleep(1)
         return changes
 
+    def event_id(self, gateway_id: str, offset: int) -> UUID:
+        """Of the event at this offset."""
+        return self.replaced.get((gateway_id, offset), UUID(int=self.log_ids[gateway_id] * 1000 + offset))
+
     async def read(self, requests: Sequence[ReadRequest]) -> list[ReadResult | None]:
-        return [
-            ReadResult(epoch=self.epoch, events=[], head=self.heads[request.gateway_id], trimmed_through=0)
-            for request in requests
-        ]
+        return [self._read(request.gateway_id) for request in requests]
+
+    def _read(self, name: str) -> ReadResult:
+        return ReadResult(
+            epoch=self.epoch,
+            events=[],
+            head=self.heads[name],
+            trimmed_through=0,
+            server=self.server,
+            log_id=self.log_ids[name],
+            last_event_id=self.event_id(name, self.heads[name]),
+        )
+
+    async def contradicts(self, remembered: Sequence[Remembered]) -> bool:
+        return any(
+            each.log_id == self.log_ids[each.gateway_id]
+            and (
+                each.offset > self.heads[each.gateway_id]
+                or each.event_id != self.event_id(each.gateway_id, each.offset)
+            )
+            for each in remembered
+        )
+
+    async def settle_history(self, expected: UUID, verdict: Verdict) -> UUID:
+        assert expected == self.epoch
+        self.verdicts.append(verdict)
+        self.settled = True
+        if not self.goes_on:
+            self.epoch = UUID(int=self.epoch.int + 1)
+        return self.epoch
 
     async def renew_epoch(self, expected: UUID) -> UUID:
         assert expected == self.epoch
@@ -57,9 +105,9 @@ class _Log:
 
 
 @asynccontextmanager
-async def _reading(obey: Callable[[], Awaitable[None]] | None = None) -> AsyncIterator[tuple[_Log, Reader]]:
+async def _reading() -> AsyncIterator[tuple[_Log, Reader]]:
     log = _Log()
-    reader = Reader(cast("Any", log), poll_interval=10, backoff=Backoff(first=1, longest=1), obey=obey)
+    reader = Reader(cast("Any", log), poll_interval=10, backoff=Backoff(first=1, longest=1))
     runner = asyncio.create_task(reader.run())
     await asyncio.sleep(2)
     try:
@@ -99,34 +147,28 @@ def test_a_feed_opened_while_the_answer_is_on_its_way_may_be_ahead_of_it() -> No
 
 
 def test_a_gateway_registered_again_has_lost_nothing_of_this_history() -> None:
-    """Its log begins anew, and its old connections are dismissed: no other gateway is concerned."""
-    feeds: list[Feed] = []
-
-    async def obey() -> None:
-        await asyncio.sleep(1)
-        feeds[0].end(Dismissal.GATEWAY_DELETED)
+    """Its log begins anew: its connections come back, and no other gateway is concerned."""
 
     async def run() -> None:
-        async with _reading(obey) as (log, reader):
-            feeds.extend([_open(reader, 5), _open(reader, 5, "other")])
+        async with _reading() as (log, reader):
+            feeds = [_open(reader, 5), _open(reader, 5, "other")]
             await asyncio.sleep(1)
-            log.heads["gw"] = 0
-            reader.hint(EVERYTHING)
+            log.heads["gw"], log.log_ids["gw"] = 0, 3
+            reader.hint(Hint.at(["gw"]))
             await asyncio.sleep(5)
-            assert [feed.end_reason for feed in feeds] == ["gateway-deleted", None]
-            assert log.renewals == 0
+            assert [feed.end_reason for feed in feeds] == ["restarting", None]
+            assert (log.renewals, reader.problem) == (0, None)
 
     _run(run())
 
 
 def test_a_feed_that_is_not_recorded_yet_may_speak_of_the_log_of_a_deleted_gateway() -> None:
-    """Its gateway was registered again since its position was looked up; recording it will tell."""
+    """Its gateway was registered again since its position was looked up; only it has to look again."""
 
     async def run() -> None:
         async with _reading() as (log, reader):
             log.heads["gw"] = 0
-            feed, other = _open(reader, 5), _open(reader, 5, "other")
-            feed.provisional = True
+            _, other = _open(reader, 5), _open(reader, 5, "other")
             reader.hint(EVERYTHING)
             await asyncio.sleep(15)
             assert (other.end_reason, log.renewals, reader.problem) == (None, 0, None)
@@ -248,5 +290,85 @@ def test_a_history_that_another_pod_began_is_followed() -> None:
             await asyncio.sleep(5)
             assert feed.end_reason == "restarting"
             assert log.renewals == 0
+
+    _run(run())
+
+
+def test_s20_another_event_in_the_place_of_one_that_was_read_begins_a_new_history() -> None:
+    """As many new events as were lost: the log is as long as before, and only the ids tell."""
+
+    async def run() -> None:
+        async with _reading() as (log, reader):
+            feeds = [_open(reader, 5), _open(reader, 5, "other")]
+            await asyncio.sleep(1)
+            log.server, log.replaced["gw", 5] = "two", UUID(int=77)
+            reader.hint(Hint.at(["other"]))
+            await asyncio.sleep(5)
+            assert [feed.end_reason for feed in feeds] == ["restarting", "restarting"]
+            assert log.renewals == 1
+
+    _run(run())
+
+
+def test_s20_what_was_read_is_remembered_when_its_connection_has_ended() -> None:
+    async def run() -> None:
+        async with _reading() as (log, reader):
+            feed = _open(reader, 5)
+            await asyncio.sleep(1)
+            reader.close(feed)
+            log.server, log.heads["gw"], log.replaced["gw", 5] = "two", 8, UUID(int=77)
+            reader.hint(EVERYTHING)
+            await asyncio.sleep(5)
+            assert log.renewals == 1
+
+    _run(run())
+
+
+def test_s20_nothing_is_taken_from_a_server_that_was_not_looked_at() -> None:
+    """A read for one gateway is the first that reaches it: what it brings could hide what is missing before."""
+
+    async def run() -> None:
+        async with _reading() as (log, reader):
+            feed = _open(reader, 5)
+            await asyncio.sleep(1)
+            log.server, log.heads["gw"], log.replaced["gw", 5] = "two", 6, UUID(int=77)
+            reader.hint(Hint.at(["gw"]))
+            await asyncio.sleep(0.5)
+            assert feed.read_through == 5
+            await asyncio.sleep(5)
+            assert (feed.end_reason, log.renewals) == ("restarting", 1)
+
+    _run(run())
+
+
+@pytest.mark.parametrize(("synchronous", "verdict"), [(False, Verdict.DOUBT), (True, Verdict.RECORD)])
+def test_s20_a_pod_that_saw_commits_wait_for_nobody_doubts_whatever_is_recorded(
+    synchronous: bool,  # noqa: FBT001 - a parameter of the test
+    verdict: Verdict,
+) -> None:
+    async def run() -> None:
+        async with _reading() as (log, reader):
+            feed = _open(reader, 5)
+            log.synchronous = synchronous
+            reader.hint(EVERYTHING)
+            await asyncio.sleep(5)
+            log.server, log.settled = "two", False
+            reader.hint(EVERYTHING)
+            await asyncio.sleep(5)
+            assert log.verdicts == [verdict]
+            assert (feed.end_reason, log.renewals, log.settled) == (None, 0, True)
+
+    _run(run())
+
+
+def test_s20_feeds_end_where_the_history_does_not_go_on() -> None:
+    async def run() -> None:
+        async with _reading() as (log, reader):
+            feed = _open(reader, 5)
+            await asyncio.sleep(1)
+            log.server, log.settled, log.goes_on = "two", False, False
+            reader.hint(EVERYTHING)
+            await asyncio.sleep(5)
+            assert feed.end_reason == "restarting"
 
     _run(run())

@@ -22,6 +22,7 @@ from gatecast.controlplane.secrets import digest_of
 from gatecast.events import Position
 from gatecast.hub import EventHub
 from gatecast.server.admin_api import AdminContext, create_admin_app
+from gatecast.server.admin_api.fleet import Fleets
 from gatecast.settings import Settings
 from gatecast.storage.contract import Connection, Progress
 
@@ -42,6 +43,7 @@ async def _open(settings: Settings, changes: dict[str, Any]) -> AsyncIterator[tu
             gateways=Gateways(hub),
             tokens=GatewayTokens(hub),
             admin_tokens=AdminTokens(hub.storage),
+            fleets=Fleets(hub, Gateways(hub)),
             audit=AuditLog(hub.storage.database),
             resources=Resources.on(hub, Sealer([bytes(32)])),
             problems=_ready,

@@ -16,8 +16,9 @@ from gatecast.delivery.retention import clean_up
 from gatecast.events import Action, Event
 from gatecast.hub import EventHub
 from gatecast.settings import Settings
-from gatecast.storage.connect import Backend, OpenStorage, open_storage
+from gatecast.storage.connect import OpenStorage, open_storage
 from gatecast.storage.contract import Storage, TrimPolicy
+from gatecast.storage.database_url import Backend
 from gatecast.storage.postgres.storage import PostgresStorage
 
 DatabaseFlag = Annotated[

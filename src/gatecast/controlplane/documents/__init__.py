@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from pydantic import ValidationError
+
 from gatecast.controlplane.documents.artifact import Artifact, ProviderReference
 from gatecast.controlplane.documents.credentials import MASK
-from gatecast.controlplane.documents.handles import check_handle, derive_handle
+from gatecast.controlplane.documents.handles import check_handle, derive_handle, first_free
 from gatecast.controlplane.documents.kinds import Kind
 from gatecast.controlplane.documents.llm_provider import LlmProvider
 from gatecast.controlplane.documents.llm_proxy import LlmProxy
 from gatecast.controlplane.documents.mcp import McpProxy
 from gatecast.controlplane.documents.policies import CheckedPolicy, PolicyReference
-from gatecast.controlplane.documents.refusals import STORED, InvalidDocument
+from gatecast.controlplane.documents.refusals import STORED, Broken, InvalidDocument, broken_in
 from gatecast.controlplane.documents.rendering import credential_paths, render, required_policies, take_credentials
 from gatecast.controlplane.documents.rest_api import RestApi
 from gatecast.controlplane.documents.routes import Route
@@ -28,12 +30,23 @@ MODELS: Mapping[Kind, type[Artifact]] = MappingProxyType(
     {model.kind: model for model in (LlmProvider, LlmProxy, McpProxy, RestApi)}
 )
 
+
+def faults_in(document: Artifact) -> list[Broken]:
+    """The rules that a document breaks which was read back: an earlier release had fewer."""
+    try:
+        type(document).model_validate(document.model_dump(by_alias=True, exclude_unset=True))
+    except ValidationError as error:
+        return broken_in(error)
+    return []
+
+
 __all__ = [
     "BUILT_IN_TEMPLATES",
     "MASK",
     "MODELS",
     "STORED",
     "Artifact",
+    "Broken",
     "CheckedPolicy",
     "InvalidDocument",
     "Kind",
@@ -48,6 +61,8 @@ __all__ = [
     "check_handle",
     "credential_paths",
     "derive_handle",
+    "faults_in",
+    "first_free",
     "render",
     "required_policies",
     "take_credentials",

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import ValidationInfo, model_validator
 
+from gatecast.controlplane.documents.contexts import DerivedContext
 from gatecast.controlplane.documents.credentials import Auth
 from gatecast.controlplane.documents.document import Document, Part
 from gatecast.controlplane.documents.kinds import Kind
@@ -56,12 +57,6 @@ class Artifact(Document):
     annotations: Annotations | None = None
 
     @model_validator(mode="after")
-    def _keep_derived_context(self) -> Self:
-        """Once derived, a context belongs to the document: another name does not move the artifact."""
-        self.model_fields_set.add("context")
-        return self
-
-    @model_validator(mode="after")
     def _check_later_stage(self, info: ValidationInfo) -> Self:
         """A gateway stores such a document and acknowledges it, and its process ends at its next start."""
         if not is_stored(info) and (broken := list(self.broken_later())):
@@ -78,6 +73,22 @@ class Artifact(Document):
 
     def masked(self) -> Self:
         """The same without credentials."""
+        return self
+
+    @property
+    def derived_context(self) -> str | None:
+        """The context that was made from the name; None: one was given, or there is none."""
+        context = getattr(self, "context", None)
+        return context if isinstance(context, DerivedContext) else None
+
+    def placed_at(self, context: str) -> Self:
+        """The same under this context."""
+        return self.model_copy(update={"context": str(context)})
+
+    @model_validator(mode="after")
+    def _keep_derived_context(self) -> Self:
+        """Once derived, a context belongs to the document: another name does not move the artifact."""
+        self.model_fields_set.add("context")
         return self
 
     @abstractmethod

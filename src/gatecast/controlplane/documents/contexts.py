@@ -57,9 +57,15 @@ LlmContext = Annotated[
 ]
 
 
+class DerivedContext(str):
+    """A context that nobody chose; where it is taken, another one does as well."""
+
+    __slots__ = ()
+
+
 def default_context(fields: dict[str, Any]) -> str:
     """The context of an artifact that has a name and says no more."""
-    return f"/{derive_handle(fields['name']).replace('.', '-')}"
+    return DerivedContext(f"/{derive_handle(fields['name'])}")
 
 
 def check_paths(context: str | None, paths: Iterable[tuple[str, tuple[str | int, ...]]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.alias_generators import to_camel
@@ -34,10 +34,16 @@ class Part(BaseModel):
 class Document(Part):
     """A whole document."""
 
+    #: Fields that gateways are not sent, and that have bounds of their own.
+    for_people: ClassVar[frozenset[str]] = frozenset()
+
     @model_validator(mode="before")
     @classmethod
     def _check_tenant_data(cls, written: Any) -> Any:  # noqa: ANN401 - whatever was sent
-        check_tenant_data(written)
+        fields = dict(written) if isinstance(written, Part) else written
+        if isinstance(fields, dict):
+            fields = {name: value for name, value in fields.items() if name not in cls.for_people}
+        check_tenant_data(fields)
         return written
 
 

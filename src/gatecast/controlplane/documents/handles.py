@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
+from collections.abc import Collection
 
 from gatecast.controlplane.documents.refusals import InvalidDocument
 
@@ -11,18 +13,48 @@ from gatecast.controlplane.documents.refusals import InvalidDocument
 MAX_HANDLE_LENGTH = 253
 
 #: Longest derived handle; the rest is for what makes it unique.
-_MAX_DERIVED_LENGTH = 200
+_MAX_DERIVED_LENGTH = 180
 
 _PART = "[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
 HANDLE_PATTERN = rf"^{_PART}(?:\.{_PART})*$"
 _HANDLE = re.compile(HANDLE_PATTERN)
+_LATIN = re.compile("LATIN (?:SMALL|CAPITAL) (?:LETTER|LIGATURE) ([A-Z]{1,2})(?: WITH .+)?")
 
 
 def derive_handle(name: str) -> str:
-    """A valid handle that resembles a name; other names may have the same."""
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    slug = re.sub("[^a-z0-9]+", "-", plain)[:_MAX_DERIVED_LENGTH].strip("-")
-    return slug or "artifact"
+    """A valid handle that resembles a name; other names may have the same.
+
+    Names are compared in one normal form: without letter case, accents and other marks, however they are encoded. What
+    has no Latin letter or digit keeps what it says in the notation of host names (Punycode).
+    """
+    plain = "".join(map(_latin, unicodedata.normalize("NFKD", name.casefold())))
+    slug = _dashed(plain.encode("ascii", "ignore").decode())
+    return slug or _dashed(_punycode(plain)) or "artifact"
+
+
+def first_free(wanted: str, taken: Collection[str]) -> str:
+    """What is wanted, or the first of `wanted-2`, `wanted-3` … that is not taken."""
+    numbered = (f"{wanted}-{number}" for number in itertools.count(2))
+    return next(each for each in itertools.chain([wanted], numbered) if each not in taken)
+
+
+def _dashed(text: str) -> str:
+    return re.sub("[^a-z0-9]+", "-", text)[:_MAX_DERIVED_LENGTH].strip("-")
+
+
+def _latin(character: str) -> str:
+    """A letter that has no decomposition and is made of Latin ones all the same: `ø`, `ł`, `æ`."""
+    if character.isascii():
+        return character.lower()
+    found = _LATIN.fullmatch(unicodedata.name(character, ""))
+    return found[1].lower() if found else character
+
+
+def _punycode(text: str) -> str:
+    """What is no mark, blank or other separator, in ASCII."""
+    kept = "".join(each for each in unicodedata.normalize("NFKC", text) if unicodedata.category(each)[0] in "LNS")
+    kept = kept.encode("utf-8", "ignore").decode()[:_MAX_DERIVED_LENGTH]
+    return f"artifact-{kept.encode('punycode').decode()}" if kept else ""
 
 
 def check_handle(handle: str) -> None:

@@ -13,17 +13,20 @@ from gatecast.controlplane.documents.credentials import Auth
 from gatecast.controlplane.documents.document import Part
 from gatecast.controlplane.documents.kinds import Kind
 from gatecast.controlplane.documents.llm import LlmArtifact
+from gatecast.controlplane.documents.openapi import OpenApi
 from gatecast.controlplane.documents.policies import CheckedPolicy, OperationPolicy, Policy, PolicyReference
 from gatecast.controlplane.documents.protection import RateLimits
 from gatecast.controlplane.documents.refusals import Broken
-from gatecast.controlplane.documents.templates import TemplateHandle
-from gatecast.controlplane.documents.texts import JsonObject, Methods, Path
+from gatecast.controlplane.documents.templates import BUILT_IN_TEMPLATES, TemplateHandle
+from gatecast.controlplane.documents.texts import Methods, Path
 from gatecast.controlplane.documents.upstreams import (
     LlmUpstream,
     UpstreamDefinition,
     broken_references,
     check_references,
 )
+
+_BUILT_IN = frozenset(template.handle for template in BUILT_IN_TEMPLATES)
 
 RESPOND = PolicyReference(name="respond")
 
@@ -61,6 +64,7 @@ class LlmProvider(LlmArtifact):
     """An LLM service, and who may use what of it."""
 
     kind: ClassVar[Kind] = Kind.LLM_PROVIDER
+    for_people: ClassVar[frozenset[str]] = frozenset({"openapi"})
 
     #: Handle of a template that the gateway has.
     template: TemplateHandle
@@ -70,7 +74,7 @@ class LlmProvider(LlmArtifact):
     rate_limits: RateLimits = RateLimits()
     models: tuple[LlmModel, ...] = ()
     #: Description of the provider's API; for people, not sent to gateways.
-    openapi: JsonObject | None = None
+    openapi: OpenApi | None = None
 
     @model_validator(mode="after")
     def _check_provider(self) -> Self:
@@ -80,6 +84,11 @@ class LlmProvider(LlmArtifact):
         check_paths(self.context, ((e.path, ("accessControl", "exceptions", i, "path")) for i, e in exceptions))
         check_paths(self.context, ((e.path, ("rateLimits", "paths", i, "path")) for i, e in limits))
         return self
+
+    @property
+    def has_built_in_template(self) -> bool:
+        """Whether every gateway brings its template along."""
+        return self.template in _BUILT_IN
 
     def all_global_policies(self) -> list[Policy]:
         """Policies for every request: the key first, then the limits."""

@@ -34,6 +34,14 @@ class Broken(NamedTuple):
     place: tuple[str | int, ...]
 
 
+def broken_in(error: ValidationError) -> list[Broken]:
+    """What an error says, without the content."""
+    return [
+        Broken(each["ctx"]["rule"] if "rule" in each.get("ctx", {}) else each["msg"], each["loc"])
+        for each in error.errors(include_url=False, include_input=False)
+    ]
+
+
 def refused(rule: str, *place: str | int) -> ValidationError:
     """The error that a validator raises; `rule` continues "should …", `place` is relative to what is validated."""
     return all_refused([Broken(rule, place)])

@@ -18,6 +18,7 @@ from gatecast.controlplane.documents.artifact import (
 from gatecast.controlplane.documents.contexts import ApiContext, check_paths, default_context
 from gatecast.controlplane.documents.document import Part
 from gatecast.controlplane.documents.kinds import Kind
+from gatecast.controlplane.documents.openapi import OpenApi
 from gatecast.controlplane.documents.policies import CheckedPolicy, Policy, PolicyReference, checked
 from gatecast.controlplane.documents.refusals import Broken, refused
 from gatecast.controlplane.documents.routes import DEFAULT_HOST, DEFAULT_SANDBOX_HOST, Route, hosts_in, routes_of
@@ -115,6 +116,7 @@ class RestApi(Artifact):
     """An HTTP API behind gateways."""
 
     kind: ClassVar[Kind] = Kind.REST_API
+    for_people: ClassVar[frozenset[str]] = frozenset({"openapi"})
 
     name: ApiName
     version: ApiVersion = FIRST_VERSION
@@ -125,6 +127,8 @@ class RestApi(Artifact):
     operations: tuple[Operation, ...] = Field(min_length=1)
     policies: tuple[Policy, ...] = ()
     resilience: Resilience | None = None
+    #: Description of the API; for people, not sent to gateways.
+    openapi: OpenApi | None = None
     subscription_plans: tuple[Annotated[str, StringConstraints(min_length=1, max_length=256)], ...] = ()
 
     @model_validator(mode="after")

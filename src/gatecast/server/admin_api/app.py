@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gatecast.controlplane.families import FAMILIES
 from gatecast.server.admin_api import (
     api_keys,
     artifacts,
     audit,
     events,
+    fleet_routes,
     gateways,
     operations,
     parking,
@@ -28,6 +31,11 @@ from gatecast.version import __version__
 
 #: Largest body of a request, in bytes: an event of 1 MiB with everything around it.
 MAX_BODY_BYTES = 2 * 1024 * 1024
+
+#: Largest body that holds an artifact: the description of an API has 8 MiB without blanks, and people indent theirs.
+MAX_ARTIFACT_BODY_BYTES = 16 * 1024 * 1024
+
+_ARTIFACTS = re.compile(f"/api/v1/(?:{'|'.join(family.collection for family in FAMILIES)})(?:/[^/]+)?")
 
 
 class _AdminApp(FastAPI):
@@ -53,6 +61,7 @@ def create_admin_app(context: AdminContext) -> FastAPI:
         stream.router,
         templates.router,
         audit.router,
+        fleet_routes.router,
         *artifacts.ROUTERS,
         *api_keys.ROUTERS,
     ]
@@ -74,13 +83,14 @@ class _BoundedBodies:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         size = 0
+        limit = MAX_ARTIFACT_BODY_BYTES if _ARTIFACTS.fullmatch(scope.get("path", "")) else MAX_BODY_BYTES
 
         async def bounded() -> Message:
             nonlocal size
             message = await receive()
             size += len(message.get("body", b""))
-            if size > MAX_BODY_BYTES:
-                raise BodyTooLarge(MAX_BODY_BYTES)
+            if size > limit:
+                raise BodyTooLarge(limit)
             return message
 
         await self._app(scope, bounded, send)

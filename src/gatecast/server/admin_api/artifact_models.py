@@ -14,6 +14,7 @@ from gatecast.controlplane.artifact_store import StoredArtifact
 from gatecast.controlplane.artifacts import Running, Told
 from gatecast.controlplane.clock import milliseconds
 from gatecast.controlplane.documents import Artifact
+from gatecast.controlplane.documents.contexts import DerivedContext
 from gatecast.controlplane.documents.handles import HANDLE_PATTERN, MAX_HANDLE_LENGTH
 from gatecast.controlplane.imports import ImportedArtifact
 from gatecast.controlplane.keys import ApiKey
@@ -215,6 +216,7 @@ class RotatedApiKey(Model):
 
 
 M = TypeVar("M", bound=BaseModel)
+A = TypeVar("A", bound=Artifact)
 
 
 def joined(name: str, *parts: type[BaseModel]) -> type[BaseModel]:
@@ -235,7 +237,25 @@ def document_in(body: BaseModel | Mapping[str, Any], model: type[M], placing: ty
     """
     values = body.model_dump(by_alias=True, exclude_unset=True) if isinstance(body, BaseModel) else dict(body)
     outside = names_of(placing)
-    return checked(model, {name: value for name, value in values.items() if name not in outside})
+    return checked(model, {name: value for name, value in values.items() if name not in outside | _derived(values)})
+
+
+def in_place(document: A, stored: Artifact) -> A:
+    """The document; when it says nothing of its context, it stays where the stored one is.
+
+    Raises:
+        RequestValidationError: it breaks a rule there.
+    """
+    context = getattr(stored, "context", None)
+    if document.derived_context is None or context is None:
+        return document
+    values = document.model_dump(by_alias=True, exclude_unset=True)
+    return checked(type(document), {**values, "context": context})
+
+
+def _derived(values: Mapping[str, Any]) -> set[str]:
+    """What nobody wrote."""
+    return {name for name, value in values.items() if isinstance(value, DerivedContext)}
 
 
 def checked(model: type[M], values: object) -> M:

@@ -28,6 +28,7 @@ from gatecast.server.admin_api.artifact_models import (
     deployment_view,
     document_dump,
     document_in,
+    in_place,
     joined,
     names_of,
 )
@@ -98,10 +99,10 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
     async def list_page(
         context: Context, organization: Organization, after: After = "", limit: Limit = 100
     ) -> JSONResponse:
-        """A page, in the order of handles."""
+        """A page, in the order of handles, without `openapi`, which may be large."""
         found = await context.resources.artifacts.page(organization, family, after=after, limit=limit + 1)
         running = await context.resources.artifacts.running_of(found[:limit], after=after)
-        items = [artifact_view(each, running[each.id]) for each in found[:limit]]
+        items = [_listed(artifact_view(each, running[each.id])) for each in found[:limit]]
         return JSONResponse({"items": items, "next": found[limit - 1].handle if len(found) > limit else None})
 
     @router.get("/{artifact_id}", response_model=view, summary=f"Show {_a(family)}")
@@ -124,7 +125,7 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
         """
         document = document_in(body, model, ChangedPlacing)
         edit = Edit(
-            document=lambda _stored: document,
+            document=lambda stored: in_place(document, stored),
             gateways=body.gateways,
             undeploy=body.undeploy,
             version=version_in(if_match),
@@ -146,7 +147,7 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
         changes = {name: value for name, value in body.items() if name not in names_of(ChangedPlacing)}
 
         def edited(stored: Artifact) -> Artifact:
-            return checked(model, merged(document_dump(stored), changes))
+            return in_place(checked(model, merged(document_dump(stored), changes)), stored)
 
         edit = Edit(document=edited, gateways=placing.gateways, undeploy=placing.undeploy, version=version_in(if_match))
         await context.resources.artifacts.update(organization, family, artifact_id, edit)
@@ -293,6 +294,11 @@ async def _shown(
     return JSONResponse(
         artifact_view(artifact, running), status_code=status, headers={"ETag": etag_of(artifact.version)}
     )
+
+
+def _listed(view: dict[str, Any]) -> dict[str, Any]:
+    """Older releases stored the description of an API inside the document."""
+    return {name: value for name, value in view.items() if name != "openapi"}
 
 
 def _cursor(after: str) -> tuple[int, str]:

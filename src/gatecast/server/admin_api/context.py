@@ -20,6 +20,7 @@ from gatecast.controlplane.sealing import Sealer
 from gatecast.errors import Unauthenticated
 from gatecast.hub import EventHub
 from gatecast.server.admin_api.auditing import allow
+from gatecast.server.admin_api.fleet import Fleets
 from gatecast.server.console.session import SessionCookies
 from gatecast.server.oidc import OidcIssuer, is_jwt
 from gatecast.settings import Settings
@@ -40,6 +41,8 @@ class AdminContext:
     gateways: Gateways
     tokens: GatewayTokens
     admin_tokens: AdminTokens
+    #: How the gateways of organizations stand.
+    fleets: Fleets
     #: Who asked for what.
     audit: AuditLog
     #: Artifacts, and what belongs to them.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from gatecast.controlplane.artifacts import Told
 from gatecast.controlplane.clock import milliseconds
 from gatecast.controlplane.gateways import Gateway, GatewayFields
-from gatecast.errors import InvalidValue, UnknownGateway
+from gatecast.errors import InvalidValue, NotFound, UnknownGateway
 from gatecast.server.admin_api.artifact_models import (
     GatewayDeployments,
     ImportedArtifacts,
@@ -18,6 +18,7 @@ from gatecast.server.admin_api.artifact_models import (
     imported_artifact_view,
 )
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
+from gatecast.server.admin_api.fleet import FleetFilter, FleetState
 from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import (
     GatewayChanges,
@@ -62,8 +63,19 @@ async def list_gateways(
     organization: Organization,
     after: Annotated[str, Query(max_length=120, description="`next` of the page before.")] = "",
     limit: Limit = 100,
+    search: Annotated[str, Query(max_length=120, description="A part of the name or display name.")] = "",
+    connected: Annotated[bool | None, Query(description="Only those that are, or are not, connected.")] = None,
+    state: Annotated[FleetState | None, Query(description="Only those that are so far.")] = None,
 ) -> GatewayPage:
-    """A page of gateways, in the order of their names."""
+    """A page of gateways, in the order of their names. With a filter it may be a second old."""
+    wanted = FleetFilter(text=search, connected=connected, state=state)
+    if wanted != FleetFilter():
+        fleet = await context.fleets.look(organization)
+        found = [each for each in fleet.matching(wanted) if each.gateway.fields.name > after]
+        return GatewayPage(
+            items=[gateway_summary(each.gateway, each.status) for each in found[:limit]],
+            next=found[limit - 1].gateway.fields.name if len(found) > limit else None,
+        )
     gateways = await context.gateways.page(organization, after=after, limit=limit + 1)
     status = await context.hub.storage.presence.status([gateway.id for gateway in gateways])
     shown = [gateway_summary(gateway, status[gateway.id]) for gateway in gateways[:limit] if gateway.id in status]
@@ -165,6 +177,19 @@ async def list_imported_artifacts(
     found = await context.resources.imports.of_gateway(gateway_id, after=after, limit=limit + 1)
     items = [imported_artifact_view(each) for each in found[:limit]]
     return ImportedArtifacts(items=items, next=items[-1].id if len(found) > limit else None)
+
+
+@router.delete("/{gateway_id}/connections/{connection_id}", status_code=204)
+async def disconnect_gateway(
+    gateway_id: GatewayId,
+    connection_id: Annotated[str, Path(max_length=64)],
+    context: Context,
+    organization: Organization,
+) -> None:
+    """Close one connection, on whichever pod it is; the gateway comes back by itself, and nothing is lost."""
+    await context.gateways.get(organization, gateway_id)
+    if not await context.hub.storage.presence.dismiss_connection(gateway_id, connection_id):
+        raise NotFound("connection", connection_id)
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------

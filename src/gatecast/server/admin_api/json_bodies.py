@@ -12,6 +12,9 @@ from starlette.exceptions import HTTPException
 from gatecast.errors import InvalidValue
 from gatecast.events.json_values import decode
 
+#: Most values in one body. Decoded, the smallest one takes thirty times the room that it takes as text.
+MAX_VALUES = 1_000_000
+
 
 class BodyUnreadable(HTTPException):
     """A body is no JSON of the grammar. FastAPI lets only this kind of exception through while it reads one."""
@@ -29,14 +32,22 @@ class JsonRequest(Request):
         """The value in the body.
 
         Raises:
-            BodyUnreadable: it is no JSON, or names a key twice, or is nested too deep to be read.
+            BodyUnreadable: it is no JSON, names a key twice, holds too many values, or is nested too deep to be read.
         """
         if not hasattr(self, "_json"):
             try:
-                self._json = decode("body", await self.body())
+                body = await self.body()
+                _check_values(body)
+                self._json = decode("body", body)
             except InvalidValue as error:
                 raise BodyUnreadable(error) from None
         return self._json
+
+
+def _check_values(body: bytes) -> None:
+    """Bound the memory and time that decoding takes. Commas in texts count as well; nobody comes near."""
+    if (values := body.count(b",") + body.count(b"[") + body.count(b"{")) > MAX_VALUES:
+        raise InvalidValue("body", values, f"hold at most {MAX_VALUES:,} values")
 
 
 class JsonRoute(APIRoute):

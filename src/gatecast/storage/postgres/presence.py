@@ -10,7 +10,16 @@ from uuid import UUID
 
 from gatecast.errors import StorageUnavailable, UnknownGateway
 from gatecast.events import Position
-from gatecast.storage.contract import Connection, Dismissal, GatewayStatus, LiveConnection, Progress, Row, Standing
+from gatecast.storage.contract import (
+    Connection,
+    Dismissal,
+    GatewayStatus,
+    LiveConnection,
+    LivePod,
+    Progress,
+    Row,
+    Standing,
+)
 from gatecast.storage.postgres.caller_transaction import joined
 from gatecast.storage.postgres.database import PostgresDatabase
 from gatecast.storage.postgres.log import QUERIES
@@ -96,6 +105,20 @@ class PostgresPresence:
             [one.confirmed for one in progress],
             remove,
         )
+
+    async def describe_pod(self, pod_id: str, version: str) -> None:
+        """Note which release a pod runs."""
+        await self._database.fetch(QUERIES["describe_pod"], pod_id, version)
+
+    async def pods(self) -> list[LivePod]:
+        """The pods whose leases have not expired, by id."""
+        return [LivePod(**row) for row in await self._database.fetch(QUERIES["pods"])]
+
+    async def dismiss_connection(self, gateway_id: str, connection_id: str) -> bool:
+        """Ask its pod to close one connection."""
+        [row] = await self._database.fetch(QUERIES["dismiss_connection"], gateway_id, connection_id)
+        await self._database.fetch(QUERIES["hint_everything"])
+        return bool(row["dismissed"])
 
     async def dismissals(self, pod_id: str) -> dict[str, Dismissal]:
         """This pod's connections that must be closed, with the reason."""

@@ -8,20 +8,23 @@ FROM gatecast.append_events_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12
 
 -- name: changed_since
 -- The marker is the oldest transaction that was still running: everything older has committed and been seen. Rows on the
--- border repeat. One row always comes back, so that the marker and the epoch belong to the same snapshot as the heads.
--- While one server runs, its tables never go back, unless somebody loads them anew: then this row of `epoch` was written
--- by another transaction.
-SELECT e.current AS epoch, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS marker, s.gateway_id, s.head,
-       extract(epoch FROM pg_postmaster_start_time()) || '/' || e.xmin AS server
-FROM gatecast.epoch e LEFT JOIN gatecast.gateway_streams s ON s.changed_xid >= $1::text::xid8
+-- border repeat. One row always comes back, so that the marker and the history belong to the same snapshot as the heads.
+-- In tables that were loaded into a younger cluster, logs carry transaction ids that this cluster has not reached yet:
+-- only the question for everything names those.
+SELECT h.epoch, h.server, h.synchronous, h.settled, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS marker,
+       s.gateway_id, s.head
+FROM gatecast.history_v1() h LEFT JOIN gatecast.gateway_streams s
+     ON s.changed_xid >= $1::text::xid8
+        AND s.changed_xid < CASE $1::text WHEN '0' THEN '18446744073709551615'::xid8
+                                          ELSE pg_snapshot_xmax(pg_current_snapshot()) END
 
 -- name: read
 -- The next events of many gateways in one round trip: an index range scan for each, bounded in rows and bytes.
-SELECT r.number, h.current AS epoch, s.head, s.trimmed_through, e.*
+SELECT r.number, h.epoch, h.server, s.log_id, s.head, s.last_event_id, s.trimmed_through, e.*
 FROM unnest($1::text[], $2::bigint[], $3::integer[], $4::bigint[])
          WITH ORDINALITY AS r(gateway_id, after, max_events, max_bytes, number)
-     CROSS JOIN gatecast.epoch h
-     CROSS JOIN LATERAL (SELECT log_id, head, trimmed_through FROM gatecast.gateway_streams
+     CROSS JOIN gatecast.history_v1() h
+     CROSS JOIN LATERAL (SELECT log_id, head, last_event_id, trimmed_through FROM gatecast.gateway_streams
                          WHERE gateway_id = r.gateway_id LIMIT 1) s
      LEFT JOIN LATERAL (
          SELECT w.* FROM (
@@ -57,14 +60,11 @@ SELECT pg_notify('gatecast', $1)
 -- name: trim
 SELECT gatecast.trim_events_v1($1, $2, $3, $4) AS removed
 
--- name: renew_epoch
-UPDATE gatecast.epoch SET current = gen_random_uuid(), begun_at = now() WHERE current = $1
+-- name: contradicted
+SELECT count(*) AS events FROM gatecast.contradicted_v1($1, $2, $3, $4)
 
--- name: forget_connections
-SELECT gatecast.forget_connections_v1()
-
--- name: epoch
-SELECT current FROM gatecast.epoch
+-- name: settle_history
+SELECT gatecast.settle_history_v1($1, $2) AS epoch
 
 -- name: renew_lease
 SELECT gatecast.renew_lease_v1($1, $2) AS life
@@ -80,7 +80,9 @@ FROM gatecast.gateway_streams s CROSS JOIN gatecast.epoch e
 WHERE s.gateway_id = $1
 
 -- name: connect
-SELECT gatecast.connect_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) AS connected
+SELECT CASE WHEN h.servable THEN gatecast.connect_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ELSE false END
+       AS connected
+FROM gatecast.history_v1() h
 
 -- name: record_progress
 SELECT gatecast.record_progress_v1($1, $2, $3, $4, $5, $6, $7)
@@ -154,3 +156,13 @@ WHERE n.kind IN ('parked', 'held') AND n."offset" <= n.trimmed_through HAVING co
 SELECT $1 AS gateway_id, replica, "offset", kind, reason, recorded_at FROM gatecast.outcomes
 WHERE log_id = (SELECT log_id FROM gatecast.gateway_streams WHERE gateway_id = $1) AND "offset" = ANY ($2)
 ORDER BY "offset", replica
+
+-- name: describe_pod
+UPDATE gatecast.pods SET version = $2, started_at = now() WHERE pod_id = $1
+
+-- name: pods
+SELECT pod_id, extract(epoch FROM lease_until - now())::float8 AS lease_seconds, version, started_at
+FROM gatecast.pods WHERE lease_until > now() ORDER BY pod_id
+
+-- name: dismiss_connection
+SELECT gatecast.dismiss_connection_v1($1, $2) AS dismissed

@@ -11,6 +11,7 @@ import asyncpg
 
 from gatecast.storage.parking import StoredParking
 from gatecast.storage.postgres.database import STATEMENT_TIME_LIMIT, PostgresDatabase
+from gatecast.storage.postgres.dialing import Dialer
 from gatecast.storage.postgres.driver_errors import translated
 from gatecast.storage.postgres.log import PostgresEventLog
 from gatecast.storage.postgres.outcomes import PostgresOutcomes
@@ -52,8 +53,10 @@ class PostgresStorage:
         migrations: Sequence[str] = (MIGRATIONS,),
         pool_size: int = _POOL_SIZE,
         send_hints: bool = True,
+        pooler: str = "auto",
     ) -> AsyncIterator[PostgresStorage]:
         """Open `postgresql://…`; connections are dialled when they are first needed."""
+        dialer = Dialer(pooler)
         with translated():
             pool = asyncpg.create_pool(
                 url,
@@ -62,13 +65,14 @@ class PostgresStorage:
                 # The default reset costs a round trip at every release, and we leave nothing behind to reset.
                 reset=_keep,
                 max_queries=2**31,
+                connect=dialer.dial,
                 timeout=_CONNECT_TIME_LIMIT,
                 command_timeout=STATEMENT_TIME_LIMIT,
                 server_settings={"application_name": "gatecast"},
             )
             await pool
         try:
-            yield cls(PostgresDatabase(pool, migrations), send_hints=send_hints)
+            yield cls(PostgresDatabase(pool, dialer, migrations), send_hints=send_hints)
         finally:
             await _close(pool)
 

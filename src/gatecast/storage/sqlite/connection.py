@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -30,21 +33,51 @@ def system_clock() -> datetime:
     return datetime.now(UTC)
 
 
+def make_file(path: Path) -> None:
+    """Make an empty file that only its owner may read, unless there is one; what SQLite puts beside it is alike.
+
+    Raises:
+        StorageUnavailable: it cannot be made.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise StorageUnavailable(f"unable to open database file {path} ({error.strerror})") from error
+
+
 def open_writer(path: Path, clock: Clock = system_clock) -> sqlite3.Connection:
     """A connection that reads and writes, usable in this thread only."""
-    # Without an isolation level the driver begins no transactions behind our back.
-    connection = sqlite3.connect(path, timeout=BUSY_TIME_LIMIT, isolation_level=None)
+    connection = _connect(path, BUSY_TIME_LIMIT)
     try:
         _use_wal(connection)
-        for setting in ("sync_fully", "checkpoint_seldom", "enforce_references"):
+        for setting in ("sync_fully", "checkpoint_seldom", "limit_log", "enforce_references"):
             connection.execute(CONTROL[setting])
-        # What PostgreSQL has built in, so that portable statements work here too.
-        connection.create_function("now", 0, lambda: to_text(clock()))
-        connection.create_function("gen_random_uuid", 0, lambda: str(uuid4()))
+        # The first read opens the log.
+        connection.execute(CONTROL["ping"]).fetchall()
+        _define_functions(connection, clock)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _define_functions(connection: sqlite3.Connection, clock: Clock) -> None:
+    """What PostgreSQL has built in, so that portable statements work here too."""
+    connection.create_function("now", 0, lambda: to_text(clock()))
+    connection.create_function("gen_random_uuid", 0, lambda: str(uuid4()))
+    for name, arguments, function in (
+        ("json_extract_path_text", 2, _json_text),
+        ("convert_to", 2, lambda text, encoding: None if text is None else text.encode(encoding)),
+        ("sha256", 1, lambda data: None if data is None else hashlib.sha256(data).digest()),
+    ):
+        connection.create_function(name, arguments, function, deterministic=True)
+
+
+def _json_text(text: str, name: str) -> str | None:
+    value = json.loads(text).get(name)
+    return value if value is None or isinstance(value, str) else json.dumps(value)
 
 
 def open_reader(path: Path, clock: Clock = system_clock) -> sqlite3.Connection:
@@ -56,7 +89,7 @@ def open_reader(path: Path, clock: Clock = system_clock) -> sqlite3.Connection:
 
 def is_locked(path: Path) -> bool:
     """Whether another connection holds the write lock now; waits for nobody."""
-    with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
+    with closing(_connect(path, 0)) as connection:
         try:
             connection.execute(CONTROL["begin_writing"])
         except sqlite3.OperationalError as error:
@@ -65,6 +98,12 @@ def is_locked(path: Path) -> bool:
             raise
         connection.execute(CONTROL["roll_back"])
         return False
+
+
+def _connect(path: Path, patience: float) -> sqlite3.Connection:
+    """A connection to a file that is there; a driver left to itself would make an empty one."""
+    # Without an isolation level the driver begins no transactions behind our back.
+    return sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=patience, isolation_level=None)
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

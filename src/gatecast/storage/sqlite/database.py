@@ -13,10 +13,12 @@ from typing import LiteralString, TypeVar
 from gatecast.errors import SchemaMissing, StorageUnavailable, TransactionUnusable
 from gatecast.storage.contract import Row
 from gatecast.storage.migrations import SchemaNeed, available, need, newest
-from gatecast.storage.sqlite import schema
+from gatecast.storage.sqlite import history, schema
 from gatecast.storage.sqlite.caller_transaction import is_same_file, work_in_part, work_inside
-from gatecast.storage.sqlite.connection import BUSY_TIME_LIMIT, is_locked
+from gatecast.storage.sqlite.connection import BUSY_TIME_LIMIT, Clock, is_locked, system_clock
 from gatecast.storage.sqlite.connection_thread import ConnectionThread, Work
+from gatecast.storage.sqlite.history_file import HistoryFile
+from gatecast.storage.sqlite.opened_file import OpenedFile
 from gatecast.storage.sqlite.statements import (
     CONTROL,
     begin,
@@ -26,8 +28,8 @@ from gatecast.storage.sqlite.statements import (
     roll_back,
     select,
     select_named,
-    writing,
 )
+from gatecast.storage.sqlite.write_ahead_log import WriteAheadLog
 
 T = TypeVar("T")
 
@@ -72,15 +74,26 @@ class SqliteDatabase:
     """One SQLite file, written by one thread and read by another."""
 
     def __init__(
-        self, path: Path, *, writer: ConnectionThread, reader: ConnectionThread, migrations: Sequence[str]
+        self,
+        file: OpenedFile,
+        *,
+        writer: ConnectionThread,
+        reader: ConnectionThread,
+        migrations: Sequence[str],
+        clock: Clock = system_clock,
     ) -> None:
+        self._file = file
+        self._log = WriteAheadLog(file.write_ahead_log)
         self._writer = writer
         self._reader = reader
         self._migrations = available(*migrations)
         # Keeps others out of the writing thread between the statements of a transaction.
         self._lock = asyncio.Lock()
+        self._clock = clock
         #: The file.
-        self.path = path
+        self.path = file.path
+        #: What is remembered of it beside it.
+        self.history_file = HistoryFile(file)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqliteTransaction]:
@@ -88,10 +101,10 @@ class SqliteDatabase:
         async with self._writing_turn():
             transaction = SqliteTransaction(self._writer, self.path)
             try:
-                await self._writer.run_to_its_end(begin)
+                await self._writer.run_to_its_end(self._begin)
                 yield transaction
                 transaction.end()
-                await self._writer.run_to_its_end(partial(_in_transaction, commit))
+                await self._writer.run_to_its_end(partial(_in_transaction, self._commit))
             except BaseException:
                 transaction.end()
                 await self._writer.run_to_its_end(roll_back)
@@ -103,7 +116,31 @@ class SqliteDatabase:
         Cancelled, it is still whole or nothing: it begins, commits and rolls back inside the thread.
         """
         async with self._writing_turn():
-            return await self._writer.run(partial(_as_transaction, work))
+            return await self._writer.run(partial(self._as_transaction, work))
+
+    def _as_transaction(self, work: Work[T], connection: sqlite3.Connection) -> T:
+        try:
+            self._begin(connection)
+            result = work(connection)
+            self._commit(connection)
+        except BaseException:
+            roll_back(connection)
+            raise
+        return result
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        self._file.check()
+        self._log.check(connection)
+        begin(connection)
+        history.go_on(connection, self.history_file, self._clock())
+
+    def _commit(self, connection: sqlite3.Connection) -> None:
+        """Make it durable, in the file that the next start will open."""
+        present = history.last_change(connection)
+        commit(connection)
+        self._file.check()
+        history.remember(self.history_file, present)
+        self._log.keep_small(connection)
 
     async def write_in(self, transaction: object, work: Work[T]) -> T:
         """The result of the work as a part of the caller's transaction.
@@ -111,14 +148,20 @@ class SqliteDatabase:
         Raises:
             TransactionUnusable: it is not an open transaction of this database.
         """
+        self._file.check()
         match transaction:
             case SqliteTransaction() if is_same_file(transaction.path, self.path):
                 return await transaction.take_part(work)
             case sqlite3.Connection():
-                return work_inside(transaction, self.path, work)
+                return work_inside(transaction, self.path, partial(self._in_callers_transaction, work))
         raise TransactionUnusable(
             f"give a sqlite3.Connection or a transaction of this database, not {type(transaction).__name__}"
         )
+
+    def _in_callers_transaction(self, work: Work[T], connection: sqlite3.Connection) -> T:
+        # The caller commits; the next look at the changes remembers it.
+        history.go_on(connection, self.history_file, self._clock())
+        return work(connection)
 
     async def write_with(self, transaction: object | None, work: Work[T]) -> T:
         """As `write` without a transaction, as `write_in` with one."""
@@ -137,7 +180,8 @@ class SqliteDatabase:
         return await self._reader.run(lambda connection: select_named(connection, query, *arguments))
 
     async def ping(self) -> None:
-        """Return when the file can be read."""
+        """Return when the file can be read, and is the one that the path leads to."""
+        self._file.check()
         await self._reader.run(lambda connection: select(connection, CONTROL["ping"]))
 
     async def schema_version(self) -> int:
@@ -177,11 +221,6 @@ def _in_transaction(work: Work[T], connection: sqlite3.Connection) -> T:
     if not connection.in_transaction:
         raise StorageUnavailable("the transaction was rolled back after an error")
     return work(connection)
-
-
-def _as_transaction(work: Work[T], connection: sqlite3.Connection) -> T:
-    with writing(connection):
-        return work(connection)
 
 
 def _as_snapshot(work: Work[T], connection: sqlite3.Connection) -> T:

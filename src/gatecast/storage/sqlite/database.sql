@@ -10,6 +10,21 @@ PRAGMA synchronous = FULL
 -- Every 16 MiB instead of every 4: a page that many commits change is then copied into the file once.
 PRAGMA wal_autocheckpoint = 4000
 
+-- name: limit_log
+-- Bytes that it keeps once it was emptied.
+PRAGMA journal_size_limit = 67108864
+
+-- name: wait_shortly
+-- Milliseconds.
+PRAGMA busy_timeout = 100
+
+-- name: wait_long
+-- As long as `BUSY_TIME_LIMIT`.
+PRAGMA busy_timeout = 10000
+
+-- name: empty_log
+PRAGMA wal_checkpoint(TRUNCATE)
+
 -- name: enforce_references
 PRAGMA foreign_keys = ON
 

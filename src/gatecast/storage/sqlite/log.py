@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from gatecast.errors import UnknownGateway
 from gatecast.events import Event
-from gatecast.storage.contract import Busy, Changes, PublishResult, ReadRequest, ReadResult, Receipt, TrimPolicy
-from gatecast.storage.sqlite import reading, retention
+from gatecast.storage.contract import (
+    Busy,
+    Changes,
+    PublishResult,
+    ReadRequest,
+    ReadResult,
+    Receipt,
+    Remembered,
+    TrimPolicy,
+    Verdict,
+)
+from gatecast.storage.sqlite import history, reading, retention
 from gatecast.storage.sqlite.connection import Clock, system_clock
 from gatecast.storage.sqlite.database import SqliteDatabase
 from gatecast.storage.sqlite.publishing import QUERIES, append, next_change
@@ -46,11 +57,13 @@ class SqliteEventLog:
 
     async def changed_since(self, marker: int) -> Changes:
         """The gateways whose logs grew since `marker`, which is a number of a change."""
-        return await self._database.read(partial(reading.changed_since, marker=marker))
+        file = self._database.history_file
+        return await self._database.read(partial(reading.changed_since, marker=marker, file=file))
 
     async def read(self, requests: Sequence[ReadRequest]) -> list[ReadResult | None]:
         """The next events for each request, all of one instant."""
-        return await self._database.read(partial(reading.read_logs, requests=requests))
+        file = self._database.history_file
+        return await self._database.read(partial(reading.read_logs, requests=requests, file=file))
 
     async def is_held(self, gateway_id: str) -> bool:  # noqa: ARG002 - one writer at a time holds every log
         """Whether somebody, in this process or another, writes to the file now."""
@@ -72,9 +85,19 @@ class SqliteEventLog:
             return 0
         return await self._database.write(partial(retention.trim, limits=limits, removable=removable))
 
+    async def contradicts(self, remembered: Sequence[Remembered]) -> bool:
+        """Whether any of these events is not where it was read."""
+        return await self._database.read(partial(reading.contradicts, remembered=remembered))
+
     async def renew_epoch(self, expected: UUID) -> UUID:
         """Begin a new history unless another pod did so first."""
-        return await self._database.write(partial(_renew_epoch, expected=expected))
+        return await self._database.write(partial(_renew_epoch, expected=expected, moment=self._clock()))
+
+    async def settle_history(self, expected: UUID, verdict: Verdict = Verdict.RECORD) -> UUID:  # noqa: ARG002 - decided under the lock, by what the database holds then
+        """Decide whether the history goes on: every transaction that writes does so when it begins."""
+        if verdict is Verdict.KEEP:
+            await self._database.read(lambda _: self._database.history_file.remove())
+        return await self._database.write(_epoch)
 
 
 def _register(connection: sqlite3.Connection, gateway_id: str) -> bool:
@@ -89,9 +112,11 @@ def _forget(connection: sqlite3.Connection, gateway_id: str) -> bool:
     return True
 
 
-def _renew_epoch(connection: sqlite3.Connection, expected: UUID) -> UUID:
-    if change(connection, QUERIES["renew_epoch"], expected, uuid4()):
-        change(connection, QUERIES["touch_every_stream"])
-        change(connection, QUERIES["forget_connections"])
-    [(epoch, _)] = select(connection, QUERIES["epoch"])
+def _renew_epoch(connection: sqlite3.Connection, expected: UUID, moment: datetime) -> UUID:
+    history.begin(connection, expected, behind=0, moment=moment)
+    return _epoch(connection)
+
+
+def _epoch(connection: sqlite3.Connection) -> UUID:
+    [(epoch, _, _)] = select(connection, QUERIES["epoch"])
     return UUID(epoch)

@@ -56,6 +56,11 @@ WHERE s.gateway_id = $1 AND o.kind = 'parked' AND o."offset" > $2 AND NOT EXISTS
       AND g.entity_type = e.entity_type AND g.entity_id = e.entity_id)
 ORDER BY o."offset", o.replica LIMIT $3
 
+-- name: gateways_with_parked
+SELECT s.gateway_id FROM gateway_streams s
+WHERE s.gateway_id IN (SELECT value FROM json_each($1))
+  AND EXISTS (SELECT 1 FROM outcomes o WHERE o.log_id = s.log_id AND o.kind = 'parked')
+
 -- name: resolve
 UPDATE outcomes SET kind = $5
 WHERE log_id = (SELECT s.log_id FROM gateway_streams s WHERE s.gateway_id = $1)

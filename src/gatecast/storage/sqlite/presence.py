@@ -11,11 +11,11 @@ from uuid import UUID, uuid4
 
 from gatecast.errors import StorageUnavailable, UnknownGateway
 from gatecast.events import Position
-from gatecast.storage.contract import Connection, Dismissal, GatewayStatus, LiveConnection, Progress, Standing
+from gatecast.storage.contract import Connection, Dismissal, GatewayStatus, LiveConnection, LivePod, Progress, Standing
 from gatecast.storage.queries import Queries
 from gatecast.storage.sqlite.connection import Clock, system_clock
 from gatecast.storage.sqlite.database import SqliteDatabase
-from gatecast.storage.sqlite.statements import Columns, as_list, change, change_each, select
+from gatecast.storage.sqlite.statements import Columns, as_list, change, change_each, select, select_named
 from gatecast.storage.sqlite.values import to_moment
 
 QUERIES = Queries("gatecast.storage.sqlite", "presence.sql")
@@ -73,6 +73,32 @@ class SqlitePresence:
         """This pod's connections that must be closed, with the reason."""
         rows = await self._database.read(lambda connection: select(connection, QUERIES["dismissals"], pod_id))
         return {connection_id: Dismissal(dismissal) for connection_id, dismissal in rows}
+
+    async def describe_pod(self, pod_id: str, version: str) -> None:
+        """Note which release a pod runs."""
+        await self._database.write(lambda connection: change(connection, QUERIES["describe_pod"], pod_id, version))
+
+    async def pods(self) -> list[LivePod]:
+        """The pods whose leases have not expired, by id."""
+        now = self._clock()
+        rows = await self._database.read(lambda connection: select_named(connection, QUERIES["pods"], now))
+        return [
+            LivePod(
+                pod_id=row["pod_id"],
+                lease_seconds=(to_moment(row["lease_until"]) - now).total_seconds(),
+                version=row["version"],
+                started_at=to_moment(row["started_at"]) if row["started_at"] else None,
+            )
+            for row in rows
+        ]
+
+    async def dismiss_connection(self, gateway_id: str, connection_id: str) -> bool:
+        """Ask its pod to close one connection."""
+        return bool(
+            await self._database.write(
+                lambda connection: change(connection, QUERIES["dismiss_connection"], gateway_id, connection_id)
+            )
+        )
 
     async def dismiss_token(self, token_id: str, *, transaction: object | None = None) -> int:
         """Ask every pod to close the connections that came with this token."""

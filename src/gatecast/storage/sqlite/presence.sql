@@ -134,3 +134,12 @@ SELECT c.gateway_id, c.connection_id, c.pod_id, c.replica, c.protocol, c.remote,
 FROM connections AS c JOIN pods AS p ON p.pod_id = c.pod_id AND p.lease_until > now()
 WHERE c.gateway_id IN (SELECT value FROM json_each($1)) AND c.dismissal IS NULL
 ORDER BY c.connected_at, c.connection_id
+
+-- name: describe_pod
+UPDATE pods SET version = $2, started_at = now() WHERE pod_id = $1
+
+-- name: pods
+SELECT pod_id, lease_until, version, started_at FROM pods WHERE lease_until > $1 ORDER BY pod_id
+
+-- name: dismiss_connection
+UPDATE connections SET dismissal = 'restarting' WHERE gateway_id = $1 AND connection_id = $2 AND dismissal IS NULL

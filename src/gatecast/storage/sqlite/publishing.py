@@ -7,10 +7,9 @@ events until it commits, so looking first and writing second is exact here: comm
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import TypeAlias
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from gatecast.errors import UnknownGateway
 from gatecast.events import Event, Position
@@ -61,7 +60,7 @@ class _Numbering:
 
 def next_change(connection: sqlite3.Connection) -> int:
     """The number of this transaction's change, higher than that of every change committed before."""
-    [(number,)] = select(connection, QUERIES["next_change"])
+    [(number,)] = select(connection, QUERIES["next_change"], uuid4())
     return int(number)
 
 
@@ -83,12 +82,12 @@ def _known(connection: sqlite3.Connection, events: Sequence[Event]) -> dict[_Key
 def _store(connection: sqlite3.Connection, events: Sequence[Event], numbering: _Numbering, moment: str) -> None:
     if not events:
         return
-    grown = Counter(event.gateway_id for event in events)
+    last_ids = {event.gateway_id: event.event_id for event in events}
     number = next_change(connection)
     change_each(
         connection,
         QUERIES["move_head"],
-        ((gateway_id, numbering.heads[gateway_id], number) for gateway_id in grown),
+        ((gateway_id, numbering.heads[gateway_id], last_id, number) for gateway_id, last_id in last_ids.items()),
     )
     change_each(
         connection, QUERIES["insert_event"], (_columns(event, numbering.offset_of(event), moment) for event in events)
@@ -115,7 +114,7 @@ def _columns(event: Event, offset: int, moment: str) -> tuple[object, ...]:
 def _receipts(
     connection: sqlite3.Connection, events: Sequence[Event], created: Sequence[bool], numbering: _Numbering
 ) -> Iterator[Receipt]:
-    [(current, _)] = select(connection, QUERIES["epoch"])
+    [(current, _, _)] = select(connection, QUERIES["epoch"])
     epoch = UUID(current)
     for event, new in zip(events, created, strict=True):
         position = Position(epoch, numbering.offset_of(event))

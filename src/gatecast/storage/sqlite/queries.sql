@@ -12,7 +12,7 @@ FROM json_each($1) AS wanted
 
 -- name: next_change
 -- The number of this transaction's change. Nobody else gets it, or a later one, before this transaction has ended.
-UPDATE epoch SET last_change = last_change + 1 RETURNING last_change
+UPDATE epoch SET last_change = last_change + 1, change_token = $1 RETURNING last_change
 
 -- name: insert_event
 INSERT INTO events (log_id, "offset", event_id, type, action, entity_type, entity_id, size, originated_at,
@@ -20,22 +20,36 @@ INSERT INTO events (log_id, "offset", event_id, type, action, entity_type, entit
 SELECT log_id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 FROM gateway_streams WHERE gateway_id = $1
 
 -- name: move_head
-UPDATE gateway_streams SET head = $2, changed_seq = $3 WHERE gateway_id = $1
+UPDATE gateway_streams SET head = $2, last_event_id = $3, changed_seq = $4 WHERE gateway_id = $1
 
 -- name: epoch
-SELECT current, last_change FROM epoch
+SELECT current, last_change, change_token FROM epoch
 
 -- name: changed_since
 SELECT gateway_id, head FROM gateway_streams WHERE changed_seq > $1
 
 -- name: streams
-SELECT gateway_id, head, trimmed_through FROM gateway_streams
+SELECT gateway_id, log_id, head, last_event_id, trimmed_through FROM gateway_streams
 WHERE gateway_id IN (SELECT value FROM json_each($1))
 
 -- name: events_behind
 SELECT "offset", event_id, type, action, entity_type, entity_id, size, originated_at, recorded_at, trace_parent, payload
 FROM events WHERE log_id = (SELECT log_id FROM gateway_streams WHERE gateway_id = $1) AND "offset" > $2
 ORDER BY "offset" LIMIT $3
+
+-- name: contradicted
+-- How many of these events ($1, a list of [gateway, log, offset, id]) this history does not have there. One that retention
+-- removed contradicts nothing, nor does one of a gateway that was deleted, or registered again: a later log has a higher
+-- number.
+SELECT count(*)
+FROM json_each($1) AS r
+    CROSS JOIN gateway_streams AS s ON s.gateway_id = json_extract(r.value, '$[0]')
+    LEFT JOIN events AS e ON e.log_id = s.log_id AND e."offset" = json_extract(r.value, '$[2]')
+WHERE s.log_id < json_extract(r.value, '$[1]')
+   OR s.log_id = json_extract(r.value, '$[1]') AND (
+        s.head < json_extract(r.value, '$[2]')
+        OR json_extract(r.value, '$[3]') <> coalesce(
+            e.event_id, CASE WHEN s.head = json_extract(r.value, '$[2]') THEN s.last_event_id END))
 
 -- name: register
 -- The number of the change ($2) also names the log: no other log ever gets it.
@@ -56,15 +70,3 @@ DELETE FROM cursors WHERE gateway_id = $1
 
 -- name: dismiss_gateway
 UPDATE connections SET dismissal = 'gateway-deleted' WHERE gateway_id = $1
-
--- name: renew_epoch
-UPDATE epoch SET current = $2, begun_at = now(), last_change = last_change + 1 WHERE current = $1
-
--- name: touch_every_stream
--- After a restore, numbers of changes may have gone back: everybody looks at everything once.
-UPDATE gateway_streams SET changed_seq = (SELECT last_change FROM epoch)
-
--- name: forget_connections
--- Every connection of the old history is ended and comes again. A restore may even have brought back connections that
--- ended long ago, whose pods live: they would hold positions back for ever.
-DELETE FROM connections

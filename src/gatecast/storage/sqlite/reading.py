@@ -5,41 +5,83 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from gatecast.events import RecordedEvent
-from gatecast.storage.contract import Changes, ReadRequest, ReadResult
+from gatecast.storage.contract import Changes, ReadRequest, ReadResult, Remembered
 from gatecast.storage.recorded import recorded
+from gatecast.storage.sqlite.history import remember
+from gatecast.storage.sqlite.history_file import Change, HistoryFile
 from gatecast.storage.sqlite.publishing import QUERIES
 from gatecast.storage.sqlite.statements import Columns, as_list, select, select_each
 from gatecast.storage.sqlite.values import to_moment, to_readable_moment
 
+#: Answers in place of the server's name when the file was put back to an older state.
+REPLACED = "replaced"
 
-def changed_since(connection: sqlite3.Connection, marker: int) -> Changes:
+
+def changed_since(connection: sqlite3.Connection, marker: int, *, file: HistoryFile) -> Changes:
     """The logs that grew behind the change number `marker`."""
-    [(epoch, last_change)] = select(connection, QUERIES["epoch"])
+    known = file.read()
+    [(epoch, last_change, token)] = select(connection, QUERIES["epoch"])
+    present = Change(last_change, token)
+    replaced = file.denies(known, present)
+    if not replaced:
+        remember(file, present)
     # A marker of the future was taken before the file was restored: look at everything.
     since = marker if marker <= last_change else 0
     heads: dict[str, int] = dict(select(connection, QUERIES["changed_since"], since))
-    return Changes(epoch=UUID(epoch), heads=heads, marker=last_change)
+    return Changes(
+        epoch=UUID(epoch), heads=heads, marker=last_change, server=REPLACED if replaced else "", settled=not replaced
+    )
 
 
-def read_logs(connection: sqlite3.Connection, requests: Sequence[ReadRequest]) -> list[ReadResult | None]:
+def contradicts(connection: sqlite3.Connection, remembered: Sequence[Remembered]) -> bool:
+    """Whether any of these events is not where it was read."""
+    events = as_list([each.gateway_id, each.log_id, each.offset, _text(each.event_id)] for each in remembered)
+    [(count,)] = select(connection, QUERIES["contradicted"], events)
+    return bool(count)
+
+
+def _text(event_id: UUID | None) -> str | None:
+    return None if event_id is None else str(event_id)
+
+
+def read_logs(
+    connection: sqlite3.Connection, requests: Sequence[ReadRequest], *, file: HistoryFile
+) -> list[ReadResult | None]:
     """The next events for each request."""
+    known = file.read()
+    [(epoch, last_change, token)] = select(connection, QUERIES["epoch"])
+    history = History(UUID(epoch), REPLACED if file.denies(known, Change(last_change, token)) else "")
     rows = select(connection, QUERIES["streams"], as_list({request.gateway_id for request in requests}))
-    streams = {gateway_id: (head, trimmed_through) for gateway_id, head, trimmed_through in rows}
-    [(epoch, _)] = select(connection, QUERIES["epoch"])
-    return [_read_log(connection, request, UUID(epoch), streams.get(request.gateway_id)) for request in requests]
+    streams = {gateway_id: stream for gateway_id, *stream in rows}
+    return [_read_log(connection, request, history, streams.get(request.gateway_id)) for request in requests]
+
+
+class History(NamedTuple):
+    """Which history a snapshot holds."""
+
+    epoch: UUID
+    server: str
 
 
 def _read_log(
-    connection: sqlite3.Connection, request: ReadRequest, epoch: UUID, stream: tuple[int, int] | None
+    connection: sqlite3.Connection, request: ReadRequest, history: History, stream: Sequence[Any] | None
 ) -> ReadResult | None:
     if stream is None:
         return None
-    head, trimmed_through = stream
-    events = _events_behind(connection, request) if head > request.after else []
-    return ReadResult(events=events, epoch=epoch, head=head, trimmed_through=trimmed_through)
+    log_id, head, last_event_id, trimmed_through = stream
+    return ReadResult(
+        events=_events_behind(connection, request) if head > request.after else [],
+        epoch=history.epoch,
+        server=history.server,
+        log_id=log_id,
+        head=head,
+        last_event_id=None if last_event_id is None else UUID(last_event_id),
+        trimmed_through=trimmed_through,
+    )
 
 
 def _events_behind(connection: sqlite3.Connection, request: ReadRequest) -> list[RecordedEvent]:

@@ -23,8 +23,13 @@ def _ran(connection: sqlite3.Connection, query: LiteralString, arguments: Iterab
     with closing(connection.cursor()) as cursor:
         # A caller's connection may make its rows into something else.
         cursor.row_factory = None
-        cursor.execute(query, bind(arguments))
+        cursor.execute(_portable(query), bind(arguments))
         yield cursor
+
+
+def _portable(query: LiteralString) -> LiteralString:
+    """The statement without its row locks: the one writer that SQLite has holds every row."""
+    return query.rstrip().removesuffix("FOR NO KEY UPDATE")
 
 
 def select(connection: sqlite3.Connection, query: LiteralString, *arguments: object) -> list[Columns]:

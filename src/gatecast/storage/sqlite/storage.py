@@ -9,18 +9,23 @@ from os import PathLike
 from pathlib import Path
 from typing import Self
 
+from gatecast.errors import DatabaseUnsuitable
 from gatecast.storage.parking import StoredParking
 from gatecast.storage.queries import Queries
-from gatecast.storage.sqlite.connection import Clock, open_reader, open_writer, system_clock
+from gatecast.storage.sqlite.connection import Clock, make_file, open_reader, open_writer, system_clock
 from gatecast.storage.sqlite.connection_thread import ConnectionThread
 from gatecast.storage.sqlite.database import SqliteDatabase
 from gatecast.storage.sqlite.log import SqliteEventLog
+from gatecast.storage.sqlite.opened_file import OpenedFile
 from gatecast.storage.sqlite.outcomes import SqliteOutcomes
 from gatecast.storage.sqlite.presence import SqlitePresence
 
 #: Where this backend's own migrations lie.
 MIGRATIONS = "gatecast.storage.sqlite.migrations"
 
+
+#: What to do about a database that is not there.
+MISSING = "check GATECAST_DATABASE, or make a new database with `gatecast migrate`"
 
 _PARKING = Queries("gatecast.storage.sqlite", "parking.sql")
 
@@ -38,20 +43,33 @@ class SqliteStorage:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, path: str | PathLike[str], *, migrations: Sequence[str] = (MIGRATIONS,), clock: Clock = system_clock
+        cls,
+        path: str | PathLike[str],
+        *,
+        migrations: Sequence[str] = (MIGRATIONS,),
+        clock: Clock = system_clock,
+        create: bool = True,
     ) -> AsyncIterator[Self]:
         """Open the file, or make an empty one; its schema comes with `database.migrate()`.
 
         Raises:
+            DatabaseUnsuitable: there is no file, and with `create=False` none is made.
             StorageUnavailable: the file cannot be opened, or is no database.
         """
         file = _absolute(path)
+        if create:
+            make_file(file)
+        elif not file.exists():
+            raise DatabaseUnsuitable(f"there is no file {file}", MISSING)
+        opened = OpenedFile(file)
         async with (
             # The writer closes last, which moves the write-ahead log into the file.
             ConnectionThread("gatecast-sqlite-writer", partial(open_writer, file, clock)) as writer,
             ConnectionThread("gatecast-sqlite-reader", partial(open_reader, file, clock)) as reader,
         ):
-            yield cls(SqliteDatabase(file, writer=writer, reader=reader, migrations=migrations), clock)
+            opened.note_parts()
+            database = SqliteDatabase(opened, writer=writer, reader=reader, migrations=migrations, clock=clock)
+            yield cls(database, clock)
 
 
 def _absolute(path: str | PathLike[str]) -> Path:

@@ -28,6 +28,7 @@ from gatecast.storage.contract import (
     Dismissal,
     Entity,
     GatewayStatus,
+    LivePod,
     Outcome,
     OutcomeKind,
     ParkedEntity,
@@ -36,8 +37,10 @@ from gatecast.storage.contract import (
     ReadRequest,
     ReadResult,
     Receipt,
+    Remembered,
     Standing,
     TrimPolicy,
+    Verdict,
     Withheld,
 )
 from gatecast.testing.simulation.history import History
@@ -71,6 +74,7 @@ class Stream:
     head: int = 0
     trimmed_through: int = 0
     changed_xid: int = 0
+    last_event_id: UUID | None = None
     events: dict[int, RecordedEvent] = field(default_factory=dict)
 
 
@@ -106,6 +110,9 @@ class Rows:
     """What a backup would contain."""
 
     epoch: UUID
+    #: Where the history was last known to live, and whether commits waited for a standby there.
+    place: int = 0
+    synchronous: bool = False
     streams: dict[str, Stream] = field(default_factory=dict)
     cursors: dict[tuple[str, str], Cursor] = field(default_factory=dict)
     connections: dict[str, ConnectionRow] = field(default_factory=dict)
@@ -113,6 +120,10 @@ class Rows:
     lives: dict[str, UUID] = field(default_factory=dict)
     #: By gateway, replica and offset.
     outcomes: dict[tuple[str, str, int], OutcomeKind] = field(default_factory=dict)
+
+    def heads(self) -> dict[str, int]:
+        """How far each log goes."""
+        return {name: stream.head for name, stream in self.streams.items()}
 
     def told(self, gateway_id: str) -> set[int]:
         """Of which events it is stored what a gateway made of them; what was known of removed ones went with them."""
@@ -158,6 +169,10 @@ class SimulatedDatabase:
         self.notify = notify
         self.rows = Rows(epoch=self.uuid())
         history.told = self._told
+        #: Which server this is: a promoted standby is another one.
+        self.place = 0
+        #: Whether commits wait for a standby.
+        self.synchronous = False
         #: The clock of the database's machine runs apart from the others by this much.
         self.clock_error = timedelta(0)
         self._next_xid = 1
@@ -229,6 +244,7 @@ class SimulatedDatabase:
         if offset is None:
             offset = stream.head = stream.head + 1
             stream.changed_xid = xid
+            stream.last_event_id = event.event_id
             stream.events[offset] = self._recorded(event, offset)
             self.history.committed(self.rows.epoch, event.gateway_id, offset, event)
         return Receipt(
@@ -263,16 +279,52 @@ class SimulatedDatabase:
         self.rows = deepcopy(backup)
         self.begin_history()
 
+    def fail_over(self, standby: Rows, *, certain: bool) -> None:
+        """A standby takes over that received no more than this; nothing tells the pods.
+
+        `certain`: everything that anybody knows says that it lacks nothing.
+        """
+        lost = (standby.epoch, standby.heads()) != (self.rows.epoch, self.rows.heads())
+        self.rows = deepcopy(standby)
+        self.place += 1
+        self.history.moved(self.rows.epoch, lost=lost, certain=certain)
+        self._log_what_is_there()
+
+    @property
+    def settled(self) -> bool:
+        """Whether the place, and how it replicates, are recorded."""
+        return (self.rows.place, self.rows.synchronous) == (self.place, self.synchronous)
+
+    def settle(self, verdict: str) -> UUID:
+        """Record this place; the history goes on there if that is where it was, or if nothing can be missing."""
+        rows = self.rows
+        proven = rows.synchronous and verdict == Verdict.RECORD
+        if rows.place == self.place or proven or verdict == Verdict.KEEP:
+            rows.place, rows.synchronous = self.place, self.synchronous
+            return rows.epoch
+        return self.replace_history()
+
+    def replace_history(self) -> UUID:
+        """A pod has noticed that events are missing."""
+        self.history.replaced(self.rows.epoch)
+        return self.begin_history()
+
     def begin_history(self) -> UUID:
         """A new epoch; what the logs hold now is its beginning."""
         epoch = self.rows.epoch = self.uuid()
+        self.rows.place, self.rows.synchronous = self.place, self.synchronous
         self.rows.connections.clear()
+        self._log_what_is_there()
+        return epoch
+
+    def _log_what_is_there(self) -> None:
+        epoch = self.rows.epoch
         for gateway_id, stream in self.rows.streams.items():
             log = self.history.logs[epoch, gateway_id]
+            log.clear()
             for offset in range(1, stream.head + 1):
                 event = stream.events.get(offset)
                 log[offset] = event.event_id if event else self.uuid()
-        return epoch
 
 
 class Link:
@@ -348,7 +400,14 @@ class SimulatedEventLog:
     def _changed_since(self, marker: int) -> Changes:
         rows = self._database.rows
         heads = {name: stream.head for name, stream in rows.streams.items() if stream.changed_xid >= marker}
-        return Changes(epoch=rows.epoch, heads=heads, marker=self._database.marker())
+        return Changes(
+            epoch=rows.epoch,
+            heads=heads,
+            marker=self._database.marker(),
+            server=str(self._database.place),
+            synchronous=self._database.synchronous,
+            settled=self._database.settled,
+        )
 
     async def read(self, requests: Sequence[ReadRequest]) -> list[ReadResult | None]:
         """The next events for each request."""
@@ -367,6 +426,8 @@ class SimulatedEventLog:
             epoch=self._database.rows.epoch,
             head=stream.head,
             trimmed_through=stream.trimmed_through,
+            server=str(self._database.place),
+            last_event_id=stream.last_event_id,
         )
 
     async def is_held(self, gateway_id: str) -> bool:
@@ -429,9 +490,28 @@ class SimulatedEventLog:
 
         def renew() -> UUID:
             rows = self._database.rows
-            return self._database.begin_history() if rows.epoch == expected else rows.epoch
+            return self._database.replace_history() if rows.epoch == expected else rows.epoch
 
         return await self._link.call(renew)
+
+    async def settle_history(self, expected: UUID, verdict: Verdict = Verdict.RECORD) -> UUID:
+        """Decide whether the history goes on."""
+
+        def settle() -> UUID:
+            rows = self._database.rows
+            return self._database.settle(verdict) if rows.epoch == expected else rows.epoch
+
+        return await self._link.call(settle)
+
+    async def contradicts(self, remembered: Sequence[Remembered]) -> bool:
+        """Whether any of these events is not where it was read."""
+        return await self._link.call(lambda: any(map(self._is_missing, remembered)))
+
+    def _is_missing(self, one: Remembered) -> bool:
+        stream = self._database.rows.streams[one.gateway_id]
+        event = stream.events.get(one.offset)
+        present = event.event_id if event else stream.last_event_id if one.offset == stream.head else one.event_id
+        return stream.head < one.offset or one.event_id not in (None, present)
 
 
 class SimulatedPresence:
@@ -462,6 +542,23 @@ class SimulatedPresence:
             return life
 
         return await self._link.call(renew)
+
+    async def describe_pod(self, pod_id: str, version: str) -> None:
+        """Nothing here depends on it."""
+
+    async def pods(self) -> list[LivePod]:
+        """The pods that live."""
+        now = self._database.now()
+        return [
+            LivePod(pod_id=name, lease_seconds=(until - now).total_seconds(), version="", started_at=None)
+            for name, until in sorted(self._rows.leases.items())
+            if until > now
+        ]
+
+    async def dismiss_connection(self, gateway_id: str, connection_id: str) -> bool:
+        """Nobody disconnects anybody here."""
+        del gateway_id, connection_id
+        return False
 
     async def end_lease(self, pod_id: str) -> None:
         """Remove the pod and its connections."""
@@ -535,6 +632,8 @@ class SimulatedPresence:
     def _connect(
         self, connection: Connection, start: Position, resync_reason: str | None, *, newest_only: bool
     ) -> None:
+        if self._rows.place != self._database.place:
+            raise StorageUnavailable("another server has taken over just now")
         if start.epoch != self._rows.epoch:
             raise StorageUnavailable("its history was replaced just now")
         if start.offset > self._rows.streams[connection.gateway_id].head:

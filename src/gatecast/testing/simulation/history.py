@@ -72,6 +72,9 @@ class History:
     left_out: defaultdict[str, set[Change]] = field(default_factory=lambda: defaultdict(set))
     #: The last position of each connection that the database took note of.
     noted: dict[str, int] = field(default_factory=dict)
+    #: Histories that lost events, and those of which nobody can know that they did not.
+    shaken: set[UUID] = field(default_factory=set)
+    doubtful: set[UUID] = field(default_factory=set)
     #: The first promise that was broken, wherever the error about it went.
     broken: PromiseBroken | None = None
     _trace: hashlib.blake2b = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
@@ -94,6 +97,20 @@ class History:
         self.broken = self.broken or error
         raise error
 
+    def moved(self, epoch: UUID, *, lost: bool, certain: bool) -> None:
+        """A standby took over; until a new history begins there, nothing that this one says can be relied on."""
+        self._note("moved", epoch, lost, certain)
+        if lost:
+            self.shaken.add(epoch)
+        elif not certain:
+            self.doubtful.add(epoch)
+
+    def replaced(self, epoch: UUID) -> None:
+        """A pod begins a new history. P6: nobody has to resynchronize because of nothing."""
+        self._note("replaced", epoch)
+        if epoch not in self.shaken | self.doubtful:
+            self.fail(f"P6: the history {epoch} is ended although nothing was lost")
+
     def committed(self, epoch: UUID, gateway_id: str, offset: int, event: Event) -> None:
         """An event became visible. P2: offsets count 1, 2, 3 … in commit order."""
         event_id = event.event_id
@@ -113,6 +130,8 @@ class History:
     def acknowledged(self, gateway_id: str, event_id: UUID, epoch: UUID, offset: int) -> None:
         """A publisher was told that its event is durable. P1: then it is in the log, where it was said to be."""
         self._note("acknowledged", epoch, gateway_id, offset, event_id)
+        if epoch in self.shaken:
+            return
         if self.logs[epoch, gateway_id].get(offset) != event_id:
             self.fail(f"P1: {gateway_id} offset {offset} was acknowledged but is not in the log")
         self.accepted[gateway_id, event_id] = (epoch, offset)
@@ -153,7 +172,7 @@ class History:
         """A pod ended in an orderly way. P5: it has stored how far each of its connections came."""
         for one in left:
             noted = self.noted.get(one.connection_id, 0)
-            if one.epoch == epoch and noted < one.confirmed:
+            if one.epoch == epoch and epoch not in self.shaken and noted < one.confirmed:
                 self.fail(
                     f"P5: {pod_id} ended and stored {noted} for {one.gateway_id}, which confirmed {one.confirmed}"
                 )
@@ -194,6 +213,8 @@ class History:
             handled.epoch = epoch
         if handled.epoch != epoch:
             self.fail(f"P6: {gateway_id} was continued in another epoch without being told")
+        if epoch in self.shaken:
+            return
         if self.logs[epoch, gateway_id].get(offset) != event_id:
             self.fail(f"P2: {gateway_id} got another event at offset {offset} than was committed")
         told = self.told(gateway_id, epoch)
@@ -206,6 +227,8 @@ class History:
     def stored_position(self, gateway_id: str, epoch: UUID, offset: int) -> None:
         """A position was stored. P4: everything up to it was handled, or it is stored why it was not."""
         self._note("stored", epoch, gateway_id, offset)
+        if epoch in self.shaken:
+            return
         handled, told = self.handled[gateway_id], self.told(gateway_id, epoch) or set()
         ours = handled.epoch in (None, epoch)
         through = handled.through if ours else 0
@@ -216,6 +239,8 @@ class History:
 
     def check_complete(self, gateway_id: str, epoch: UUID) -> None:
         """P3, once everything has come to rest: the gateway has handled its whole log."""
+        if epoch in self.shaken:
+            self.fail(f"P6: the history {epoch} goes on although it has lost events")
         head = len(self.logs[epoch, gateway_id])
         handled = self.handled[gateway_id]
         if not self.has_everything(gateway_id, epoch):
@@ -224,13 +249,15 @@ class History:
 
     def has_everything(self, gateway_id: str, epoch: UUID) -> bool:
         """Whether a gateway has handled its whole log, but for what it was not to be sent."""
+        if epoch in self.shaken:
+            return False
         head = len(self.logs[epoch, gateway_id])
         return not head or (self.handled[gateway_id].epoch == epoch and not self.lacks(gateway_id, epoch, head))
 
     def lacks(self, gateway_id: str, epoch: UUID, head: int) -> bool:
         """Whether a gateway that follows this epoch has yet to get something up to `head`."""
         handled = self.handled[gateway_id]
-        if handled.epoch != epoch or handled.through >= head:
+        if handled.epoch != epoch or handled.through >= head or epoch in self.shaken:
             return False
         return bool(set(range(handled.through + 1, head + 1)) - (self.told(gateway_id, epoch) or set()))
 

@@ -58,7 +58,12 @@ HAPPENINGS = {
     "jump_clock": 2,
     "trim": 6,
     "restore": 1,
+    "replicate": 4,
+    "fail_over": 1,
 }
+
+#: What takes the database back to an older state.
+_DISASTERS = ("restore", "replicate", "fail_over")
 
 #: Seconds between two of them.
 PAUSES = (0.0, 0.001, 0.01, 0.1, 1.0, 5.0)
@@ -68,6 +73,9 @@ Step: TypeAlias = tuple[str, float]
 
 #: A connection whose token was revoked must have ended by then, in simulated seconds: a lost wake-up included.
 REVOKED_WITHIN = 5.0
+
+#: Until then some pod has looked at a server that took over, in simulated seconds.
+_SETTLED_WITHIN = 10.0
 
 _PODS = 3
 _LAZY_POLICY = TrimPolicy(keep_confirmed=timedelta(hours=1), keep_at_most=timedelta(days=1), max_events=10**6)
@@ -290,7 +298,7 @@ class SimulatedWorld:
         self._names = self._changes = 0
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._failure: BaseException | None = None
-        self._backup = self.database.backup()
+        self._backup = self._standby = self.database.backup()
 
     def next_uuid(self) -> UUID:
         """A uuid that the seed determines."""
@@ -343,7 +351,7 @@ class SimulatedWorld:
         """
         for gateway in self.gateways:
             await SimulatedStorage(self.database).log.register(gateway.gateway_id)
-        self._backup = self.database.backup()
+        self._backup = self._standby = self.database.backup()
         for _ in range(_PODS):
             await self._start_pod()
         for gateway in self.gateways:
@@ -363,7 +371,7 @@ class SimulatedWorld:
 
     def draw(self, steps: int) -> Iterator[Step]:
         """So many happenings as the seed determines them; drawn one at a time, as they happen."""
-        names = [name for name in HAPPENINGS if name != "restore" or self._with_restores]
+        names = [name for name in HAPPENINGS if name not in _DISASTERS or self._with_restores]
         for _ in range(steps):
             (name,) = self.random.choices(names, [HAPPENINGS[each] for each in names])
             yield name, self.random.choice(PAUSES)
@@ -460,9 +468,9 @@ class SimulatedWorld:
         await SimulatedStorage(self.database).presence.dismiss_token(token_id)
         self._notify(None)
         revoked = [key for key, row in self.database.rows.connections.items() if row.connection.token_id == token_id]
-        epoch = self.database.rows.epoch
+        history = self.database.rows.epoch, self.database.place
         await asyncio.sleep(REVOKED_WITHIN)
-        if epoch != self.database.rows.epoch:
+        if history != (self.database.rows.epoch, self.database.place):
             # What is restored was not revoked.
             return
         now = asyncio.get_running_loop().time()
@@ -555,8 +563,28 @@ class SimulatedWorld:
             self._backup = self.database.backup()
         else:
             self.database.restore(self._backup)
+            self._standby = self.database.backup()
             for pod in self.pods:
                 pod.heads_then.clear()
+
+    async def _replicate(self) -> None:
+        """The standby receives what it lacks, and from now on commits may wait for it, or not."""
+        self._standby = self.database.backup()
+        self.database.synchronous = self.random.random() < 0.5
+
+    async def _fail_over(self) -> None:
+        """The standby takes over: with everything, if commits waited for it, else with what it has received."""
+        database = self.database
+        known = [pod.delivery.reader.last_sweep for pod in self.pods]
+        certain = (
+            database.synchronous and database.settled and all(sweep is None or sweep.synchronous for sweep in known)
+        )
+        database.fail_over(database.backup() if database.synchronous else self._standby, certain=certain)
+        database.synchronous = self.random.random() < 0.5
+        self._standby = database.backup()
+        for pod in self.pods:
+            pod.trouble(_SETTLED_WITHIN)
+            pod.heads_then.clear()
 
     # --- what must hold all the time ------------------------------------------------------------------------------
 
@@ -687,7 +715,7 @@ async def simulate(
     Raises:
         PromiseBroken: a promise did not hold; the note tells how to see it again.
     """
-    restores = seed % 5 == 0 if schedule is None else any(name == "restore" for name, _ in schedule)
+    restores = seed % 5 == 0 if schedule is None else any(name in _DISASTERS for name, _ in schedule)
     reseed(seed)
     world = SimulatedWorld(seed, with_restores=restores if with_restores is None else with_restores)
     try:

@@ -394,7 +394,9 @@ async def test_the_content_of_a_deployment_never_changes_and_holds_no_credential
             assert (first.status_code, first.headers["content-type"]) == (200, "application/yaml")
             assert _CREDENTIAL not in first.text
             assert first.text.count('secret \\"gatecast-') == (2 if collection == "llm-proxies" else 1)
-            changed = await client.patch(f"/api/v1/{collection}/{artifact['id']}", json={"context": "/moved"})
+            changed = await client.patch(
+                f"/api/v1/{collection}/{artifact['id']}", json={"context": f"/moved-{collection}"}
+            )
             assert changed.status_code == 200
             assert (await client.get(content)).text == first.text
         _problem(await client.get(f"{deployments}/unknown/content"), 404)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gatecast.errors import StorageUnavailable
-from gatecast.storage.sqlite.connection import open_writer
+from gatecast.storage.sqlite.connection import make_file, open_writer
 from gatecast.storage.sqlite.connection_thread import ConnectionThread
 
 
@@ -33,6 +33,7 @@ class _HeldWork:
 
 
 def _thread(file: Path) -> ConnectionThread:
+    make_file(file)
     return ConnectionThread("test", lambda: open_writer(file))
 
 

@@ -18,7 +18,6 @@ from gatecast.errors import Conflict, InvalidValue
 from gatecast.server.admin_api.artifact_models import artifact_view, deployment_view, key_view
 from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.admin_api.paths import ResourceId
-from gatecast.server.console.fleet import look
 from gatecast.server.console.rendering import SECURITY_HEADERS, page
 from gatecast.server.console.routes import ConsoleRoute, Visitor
 
@@ -128,7 +127,7 @@ class ArtifactPages:
         artifacts = context.resources.artifacts
         artifact = await artifacts.get(organization, self._family, artifact_id)
         running = await artifacts.running(artifact_id)
-        standings = {each.gateway.id: each for each in await look(context, organization)}
+        standings = {each.gateway.id: each for each in (await context.fleets.look(organization)).standings}
         view = artifact_view(artifact, running)
         tab_title, part_fields = _PARTS.get(shown.tab, ("", ()))
         return page(

@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse
 from gatecast.controlplane.gateways import GatewayFields, GatewayType
 from gatecast.errors import Conflict, InvalidValue
 from gatecast.server.admin_api.context import Context
-from gatecast.server.console.fleet import Standing, look
+from gatecast.server.admin_api.fleet import FleetFilter, FleetState, Sort
 from gatecast.server.console.rendering import SECURITY_HEADERS, page
 from gatecast.server.console.routes import ConsoleRoute, Visitor
 
@@ -29,35 +29,39 @@ async def list_gateways(
     q: Annotated[str, Query(max_length=120)] = "",
     connection: Annotated[str, Query(max_length=20)] = "",
     state: Annotated[str, Query(max_length=20)] = "",
+    sort: Annotated[str, Query(max_length=20)] = Sort.NAME,
     start: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
 ) -> Response:
     """The gateways that match."""
-    standings = await look(context, visitor.organization)
-    matching = [each for each in standings if _matches(each, q, connection, state)]
-    shown = matching[start : start + _ROWS]
-    filters = {name: value for name, value in (("q", q), ("connection", connection), ("state", state)) if value}
+    fleet = await context.fleets.look(visitor.organization)
+    wanted = FleetFilter(
+        text=q,
+        connected={"connected": True, "offline": False}.get(connection),
+        state=FleetState(state) if state in list(FleetState) else None,
+    )
+    matching = fleet.matching(wanted, sort=Sort(sort) if sort in list(Sort) else Sort.NAME)
+    filters = {"q": q, "connection": connection, "state": state, "sort": sort}
     following = start + _ROWS
     return page(
         request,
         "gateways.html",
-        found=shown,
+        found=matching[start:following],
         matching=len(matching),
-        total=len(standings),
+        total=len(fleet.standings),
+        start=start,
         q=q,
         connection=connection,
         state=state,
-        here=f"/gateways?{urlencode({**filters, 'start': start})}",
-        next=f"/gateways?{urlencode({**filters, 'start': following})}" if following < len(matching) else "",
+        sort=sort,
+        here=_address(filters, start),
+        previous=_address(filters, max(0, start - _ROWS)) if start else "",
+        next=_address(filters, following) if following < len(matching) else "",
     )
 
 
-def _matches(standing: Standing, text: str, connection: str, state: str) -> bool:
-    fields = standing.gateway.fields
-    return (
-        text.casefold() in f"{fields.name} {fields.display_name}".casefold()
-        and connection in ("", "connected" if standing.connected else "offline")
-        and state in ("", standing.state)
-    )
+def _address(filters: dict[str, str], start: int) -> str:
+    given = {name: value for name, value in filters.items() if value}
+    return f"/gateways?{urlencode({**given, 'start': start})}"
 
 
 @router.get("/gateways/new")

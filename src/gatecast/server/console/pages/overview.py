@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
 
 from gatecast.server.admin_api.context import AdminContext, Context
+from gatecast.server.admin_api.fleet import Fleet, FleetState, Standing
 from gatecast.server.admin_api.gateways import explain_gateway
 from gatecast.server.admin_api.models import WhyView
-from gatecast.server.console.fleet import Standing, State, look
 from gatecast.server.console.rendering import page
 from gatecast.server.console.routes import ConsoleRoute, Visitor
 
@@ -29,7 +28,8 @@ TONES = {
     "offline": "quiet",
 }
 
-_GRAVITY = ("bad", "warn", "quiet", "good")
+#: The gravest first.
+_ORDER = (FleetState.RESYNC, FleetState.REJECTED, FleetState.BEHIND, FleetState.CURRENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,27 +48,14 @@ class Attention:
 @router.get("/")
 async def show_overview(request: Request, context: Context, visitor: Visitor) -> Response:
     """The first page."""
-    standings = await look(context, visitor.organization)
-    attention = await _attention(context, visitor.organization, standings)
-    states = Counter(each.state for each in standings)
-    counts = {
-        "all": len(standings),
-        "connected": sum(each.connected for each in standings),
-        "current": states[State.CURRENT],
-        "behind": states[State.BEHIND],
-        "resync": states[State.RESYNC],
-        "rejected": sum(each.why.code == "rejected" for each in attention),
-    }
-    return page(request, "overview.html", counts=counts, attention=attention)
+    fleet = await context.fleets.look(visitor.organization)
+    counts = {"all": len(fleet.standings), "connected": fleet.connected, **{state.value: 0 for state in FleetState}}
+    attention = await _attention(context, visitor.organization, fleet)
+    return page(request, "overview.html", counts={**counts, **fleet.states}, attention=attention)
 
 
-async def _attention(context: AdminContext, organization: str, standings: list[Standing]) -> list[Attention]:
+async def _attention(context: AdminContext, organization: str, fleet: Fleet) -> list[Attention]:
     """The gateways that are not current, or not connected, the gravest first."""
-    found: list[Attention] = []
-    for each in standings:
-        if len(found) >= _LISTED:
-            break
-        why = await explain_gateway(each.gateway.id, context, organization)
-        if why.code != "current" or not each.connected:
-            found.append(Attention(each, why))
-    return sorted(found, key=lambda each: _GRAVITY.index(each.tone))
+    wanted = [each for each in fleet.standings if each.state is not FleetState.CURRENT or not each.connected]
+    wanted.sort(key=lambda each: (_ORDER.index(each.state), -each.status.lag_seconds))
+    return [Attention(each, await explain_gateway(each.gateway.id, context, organization)) for each in wanted[:_LISTED]]

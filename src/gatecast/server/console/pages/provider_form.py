@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -14,7 +15,7 @@ from gatecast.controlplane.families import LLM_PROVIDER
 from gatecast.errors import Conflict, InvalidValue, NotFound
 from gatecast.server.admin_api.artifact_models import checked
 from gatecast.server.admin_api.context import AdminContext, Context
-from gatecast.server.console.fleet import Standing, look
+from gatecast.server.admin_api.fleet import Standing
 from gatecast.server.console.logos import logo
 from gatecast.server.console.rendering import SECURITY_HEADERS, page
 from gatecast.server.console.routes import ConsoleRoute, Visitor
@@ -40,7 +41,7 @@ _FIELDS = {"upstream.url": "url", "upstream.auth": "api_key", "upstream.auth.val
 @router.get("")
 async def show_form(request: Request, context: Context, visitor: Visitor) -> Response:
     """The form, with its defaults."""
-    standings = await look(context, visitor.organization)
+    standings = (await context.fleets.look(visitor.organization)).standings
     connected = next((each.gateway.id for each in standings if each.connected), None)
     values = {
         "name": "",
@@ -60,7 +61,7 @@ async def add_provider(request: Request, context: Context, visitor: Visitor) -> 
     """Add the provider, or show every field that needs another value."""
     form = await request.form()
     values = _values(form)
-    standings = await look(context, visitor.organization)
+    standings = (await context.fleets.look(visitor.organization)).standings
     if form.get("intent") == "review":
         return await _form(request, context, visitor.organization, standings, values, {})
     templates = {
@@ -137,7 +138,7 @@ async def _form(
     request: Request,
     context: AdminContext,
     organization: str,
-    standings: list[Standing],
+    standings: Sequence[Standing],
     values: dict[str, Any],
     errors: dict[str, str],
     *,

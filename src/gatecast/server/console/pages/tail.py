@@ -13,7 +13,6 @@ from gatecast.errors import NotFound, StorageError
 from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.admin_api.stream import HEARTBEAT, follow
 from gatecast.server.admin_api.stream_position import MAX_LENGTH
-from gatecast.server.console.fleet import look
 from gatecast.server.console.rendering import page
 from gatecast.server.console.routes import ConsoleRoute, NotLoggedIn, Visitor, visitor_of
 
@@ -89,7 +88,7 @@ async def _fingerprint(context: AdminContext, organization: str, gateway_id: str
         placed = await context.resources.artifacts.on_gateway(gateway_id)
         states = [(each.deployment.id, each.deployment.state) for each in placed]
         return hash((repr([_visible(each) for each in status.values()]), repr(states)))
-    standings = await look(context, organization)
+    standings = (await context.fleets.look(organization)).standings
     return hash(repr([(each.gateway.id, each.gateway.version, _visible(each.status)) for each in standings]))
 
 

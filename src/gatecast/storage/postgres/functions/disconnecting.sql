@@ -46,6 +46,18 @@ BEGIN
     RETURN dismissed;
 END $$;
 
+-- Ask for one connection to be closed; false when the gateway has none of this id that is not closing already.
+CREATE OR REPLACE FUNCTION gatecast.dismiss_connection_v1(p_gateway_id text, p_connection_id text)
+RETURNS boolean LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+BEGIN
+    PERFORM gatecast.lock_positions_v1(array_agg(o.gateway_id), array_agg(o.replica))
+    FROM gatecast.connections o WHERE o.connection_id = p_connection_id AND o.gateway_id = p_gateway_id;
+    UPDATE gatecast.connections SET dismissal = 'restarting'
+    WHERE connection_id = p_connection_id AND gateway_id = p_gateway_id AND dismissal IS NULL;
+    RETURN FOUND;
+END $$;
+
 -- Forget a gateway's log, positions and outcomes, and ask for its connections to be closed; false when there is none.
 -- The stream's row is the lock, so nothing is appended any more. The events and outcomes may be so many that no one
 -- statement should remove them: `trim_events` does, chunk by chunk.

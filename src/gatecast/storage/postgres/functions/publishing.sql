@@ -6,6 +6,9 @@
 --
 -- Both functions lock first and look second. In READ COMMITTED each statement of a function has a snapshot of its own,
 -- so the look behind the lock sees what the previous holder committed; a "check, then insert" in one statement does not.
+--
+-- Both raise `synchronous_commit` to `on` where a role or database has it lower: a receipt means that it is on disk (P1).
+-- They set it for the transaction, because a SET clause ends with its function, before the commit.
 
 -- Wakes the pods: one notification for one statement, at commit. `*` when the names do not fit (8,000 bytes).
 CREATE OR REPLACE FUNCTION gatecast.hint_v1(gateway_ids text[]) RETURNS void LANGUAGE plpgsql AS $$
@@ -25,6 +28,9 @@ CREATE OR REPLACE FUNCTION gatecast.append_event_v1(
 DECLARE
     log bigint;
 BEGIN
+    IF current_setting('synchronous_commit') IN ('off', 'local') THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
     IF NOT p_wait THEN
         PERFORM FROM gatecast.gateway_streams WHERE gateway_id = p_gateway_id FOR NO KEY UPDATE SKIP LOCKED;
         IF NOT FOUND THEN
@@ -33,7 +39,8 @@ BEGIN
             RETURN;
         END IF;
     END IF;
-    UPDATE gatecast.gateway_streams s SET head = s.head + 1, changed_xid = pg_current_xact_id()
+    UPDATE gatecast.gateway_streams s
+    SET head = s.head + 1, last_event_id = p_event_id, changed_xid = pg_current_xact_id()
     WHERE s.gateway_id = p_gateway_id RETURNING s.head, s.log_id INTO append_event_v1."offset", log;
     IF NOT FOUND THEN
         status := 'unknown';
@@ -51,8 +58,12 @@ BEGIN
             PERFORM gatecast.hint_v1(ARRAY[p_gateway_id]);
         END IF;
     ELSE
-        -- Give the number back: the log is locked by us, so nobody has seen it.
-        UPDATE gatecast.gateway_streams s SET head = s.head - 1 WHERE s.gateway_id = p_gateway_id;
+        -- Give the number back: the log is locked by us, so nobody has seen it. The event before it is there: retention
+        -- removes from the front, and the older one that has this id is still there.
+        UPDATE gatecast.gateway_streams s
+        SET head = s.head - 1,
+            last_event_id = (SELECT e.event_id FROM gatecast.events e WHERE e.log_id = log AND e."offset" = s.head - 1)
+        WHERE s.gateway_id = p_gateway_id;
         SELECT e."offset" INTO append_event_v1."offset" FROM gatecast.events e
         WHERE e.log_id = log AND e.event_id = p_event_id;
         status := 'duplicate';
@@ -79,6 +90,9 @@ DECLARE
     logs bigint[];
     grown text[];
 BEGIN
+    IF current_setting('synchronous_commit') IN ('off', 'local') THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
     -- One global lock order, by id: two batches can never wait for each other.
     IF p_wait THEN
         SELECT array_agg(l.gateway_id), array_agg(l.log_id) INTO held, logs FROM (
@@ -107,8 +121,10 @@ BEGIN
         WHERE t.known_offset IS NULL AND NOT EXISTS (SELECT FROM refused r WHERE r.group_number = t.group_number)
         ORDER BY t.gateway_id, t.event_id, t.number
     ), bumped AS (
-        UPDATE gatecast.gateway_streams s SET head = s.head + c.events, changed_xid = pg_current_xact_id()
-        FROM (SELECT f.gateway_id, count(*) AS events FROM fresh f GROUP BY f.gateway_id) c
+        UPDATE gatecast.gateway_streams s
+        SET head = s.head + c.events, last_event_id = c.last_event_id, changed_xid = pg_current_xact_id()
+        FROM (SELECT f.gateway_id, count(*) AS events, (array_agg(f.event_id ORDER BY f.number DESC))[1] AS last_event_id
+              FROM fresh f GROUP BY f.gateway_id) c
         WHERE s.gateway_id = c.gateway_id RETURNING s.gateway_id, s.head - c.events AS base
     ), numbered AS MATERIALIZED (
         SELECT f.*, b.base + row_number() OVER (PARTITION BY f.gateway_id ORDER BY f.number) AS new_offset

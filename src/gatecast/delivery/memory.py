@@ -1,0 +1,67 @@
+"""What this pod read last from each log: proof against a history that lacks it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from uuid import UUID
+
+from gatecast.storage.contract import ReadRequest, ReadResult, Remembered
+
+#: Most logs that are remembered; the one that was not read for longest is forgotten first.
+MAX_LOGS = 50_000
+
+
+class Memory:
+    """The last event that was read from each log, also when the connection that it was read for has ended."""
+
+    def __init__(self) -> None:
+        self._last: OrderedDict[str, Remembered] = OrderedDict()
+
+    def note(self, request: ReadRequest, result: ReadResult) -> None:
+        """Remember the last event that a read brought, or confirmed to be the last one."""
+        if (place := _last_place(request, result)) is None:
+            return
+        offset, event_id = place
+        known = self._last.get(request.gateway_id)
+        if known is None or (known.log_id, known.offset) <= (result.log_id, offset):
+            self._last[request.gateway_id] = Remembered(
+                gateway_id=request.gateway_id, log_id=result.log_id, offset=offset, event_id=event_id
+            )
+        self._last.move_to_end(request.gateway_id)
+        if len(self._last) > MAX_LOGS:
+            self._last.popitem(last=False)
+
+    def exceeds(self, request: ReadRequest, result: ReadResult) -> bool:
+        """Whether more was read before than the log holds now."""
+        known = self._last.get(request.gateway_id)
+        return known is not None and (known.log_id, known.offset) > (result.log_id, result.head)
+
+    def longer_than(self, heads: Mapping[str, int]) -> list[str]:
+        """The gateways of which more was read before than these heads tell."""
+        return [name for name in heads.keys() & self._last.keys() if self._last[name].offset > heads[name]]
+
+    def forget(self, gateway_ids: Sequence[str]) -> None:
+        """Forget what was read from these logs."""
+        for gateway_id in gateway_ids:
+            self._last.pop(gateway_id, None)
+
+    def clear(self) -> None:
+        """Forget everything: another history has begun."""
+        self._last.clear()
+
+    def batches(self, size: int) -> Iterator[list[Remembered]]:
+        """Everything that is remembered now, at most `size` at a time."""
+        remaining = iter(list(self._last.values()))
+        while batch := list(islice(remaining, size)):
+            yield batch
+
+
+def _last_place(request: ReadRequest, result: ReadResult) -> tuple[int, UUID | None] | None:
+    """Offset and id of the last event that is known now; None: a read of nothing in the middle of a log tells none."""
+    if result.events:
+        return result.events[-1].offset, result.events[-1].event_id
+    if result.head and result.head == request.after:
+        return result.head, result.last_event_id
+    return None

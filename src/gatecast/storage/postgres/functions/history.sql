@@ -1,0 +1,102 @@
+-- Which history this is, and whether it still lives where it was recorded.
+
+-- Where this database is: its cluster and itself, and the timeline that it writes; `?` for what a managed service keeps to
+-- itself. The timeline of the last checkpoint would lag until the checkpoint that follows a promotion.
+CREATE OR REPLACE FUNCTION gatecast.lineage_v1(OUT cluster text, OUT timeline text) LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    system text := '?';
+BEGIN
+    BEGIN
+        SELECT c.system_identifier::text INTO system FROM pg_control_system() c;
+    EXCEPTION WHEN OTHERS THEN NULL;
+    END;
+    timeline := '?';
+    IF pg_is_in_recovery() THEN
+        -- Nothing is recorded as having come from a standby: it serves nobody before it is promoted.
+        timeline := 'standby';
+    ELSE
+        BEGIN
+            timeline := left(pg_walfile_name(pg_current_wal_lsn()), 8);
+        EXCEPTION WHEN OTHERS THEN NULL;
+        END;
+    END IF;
+    -- With the database's own id, because CREATE DATABASE … TEMPLATE copies rows as they are.
+    cluster := system || '/' || (SELECT d.oid FROM pg_database d WHERE d.datname = current_database());
+END $$;
+
+-- The history as this statement's snapshot sees it. `server` differs after a failover, a restart and a restore; `settled`
+-- says that everything is recorded as it is; `servable` says that gateways may rely on it already.
+CREATE OR REPLACE FUNCTION gatecast.history_v1(
+    OUT epoch uuid, OUT server text, OUT synchronous boolean, OUT settled boolean, OUT servable boolean
+) LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    here record;
+    known record;
+BEGIN
+    SELECT * INTO here FROM gatecast.lineage_v1();
+    SELECT e.*, e.xmin AS writer INTO known FROM gatecast.epoch e;
+    epoch := known.current;
+    server := concat_ws('/', here.cluster, here.timeline, extract(epoch FROM pg_postmaster_start_time()), known.writer);
+    synchronous := current_setting('synchronous_standby_names') <> '';
+    servable := known.writer = known.written_by::xid
+        AND coalesce(known.cluster = here.cluster AND known.timeline = here.timeline, true);
+    settled := servable AND known.cluster IS NOT NULL AND known.synchronous = synchronous;
+END $$;
+
+-- Decide whether the history goes on where it is found now, record that, and return the epoch in force. One pod decides;
+-- the others wait for the row, and then find it decided. p_verdict: 'keep' goes on, and 'end' does not; 'doubt' goes on
+-- only where it was recorded, and 'record' also where the record proves that nothing was lost: on another timeline of the
+-- same cluster, if commits waited for the standby. That proves nothing for tables that were loaded from a dump.
+CREATE OR REPLACE FUNCTION gatecast.settle_history_v1(p_expected uuid, p_verdict text) RETURNS uuid LANGUAGE plpgsql AS $$
+DECLARE
+    here record;
+    known record;
+    same_place boolean;
+    goes_on boolean;
+BEGIN
+    PERFORM FROM gatecast.epoch FOR UPDATE;
+    SELECT * INTO here FROM gatecast.lineage_v1();
+    SELECT e.*, e.xmin = e.written_by::xid AS is_original INTO known FROM gatecast.epoch e;
+    IF known.current <> p_expected THEN
+        RETURN known.current;
+    END IF;
+    same_place := known.is_original AND coalesce(
+        known.cluster = here.cluster AND (known.timeline = here.timeline OR '?' IN (known.timeline, here.timeline)), true);
+    goes_on := CASE p_verdict
+        WHEN 'keep' THEN true
+        WHEN 'end' THEN false
+        WHEN 'doubt' THEN same_place
+        ELSE same_place OR (known.is_original AND known.cluster = here.cluster AND known.synchronous) END;
+    IF goes_on AND (SELECT h.settled FROM gatecast.history_v1() h) THEN
+        -- Another pod was first. A row that is written again looks like one that was loaded again.
+        RETURN known.current;
+    END IF;
+    IF current_setting('synchronous_commit') IN ('off', 'local') THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+    UPDATE gatecast.epoch e
+    SET cluster = here.cluster, timeline = here.timeline, written_by = pg_current_xact_id(),
+        synchronous = current_setting('synchronous_standby_names') <> '',
+        current = CASE WHEN goes_on THEN e.current ELSE gen_random_uuid() END,
+        begun_at = CASE WHEN goes_on THEN e.begun_at ELSE now() END
+    RETURNING e.current INTO known.current;
+    IF NOT goes_on THEN
+        PERFORM gatecast.forget_connections_v1();
+    END IF;
+    RETURN known.current;
+END $$;
+
+-- Which of these events, each remembered by its place, this history does not have there. One that retention removed
+-- contradicts nothing, nor does one of a gateway that was deleted, or registered again: a later log has a higher number.
+CREATE OR REPLACE FUNCTION gatecast.contradicted_v1(
+    p_gateway_ids text[], p_log_ids bigint[], p_offsets bigint[], p_event_ids uuid[]
+) RETURNS SETOF text LANGUAGE sql STABLE
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+    SELECT s.gateway_id
+    FROM unnest(p_gateway_ids, p_log_ids, p_offsets, p_event_ids) AS r(gateway_id, log_id, "offset", event_id)
+         JOIN gatecast.gateway_streams s ON s.gateway_id = r.gateway_id
+         LEFT JOIN gatecast.events e ON e.log_id = s.log_id AND e."offset" = r."offset"
+    WHERE s.log_id < r.log_id
+       OR s.log_id = r.log_id AND (s.head < r."offset" OR r.event_id <> coalesce(
+              e.event_id, CASE WHEN s.head = r."offset" THEN s.last_event_id END, r.event_id))
+$$;

@@ -1,0 +1,54 @@
+"""The history that a database holds, compared with what the file beside it remembers. Runs inside a transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import suppress
+from datetime import datetime
+from uuid import UUID, uuid4
+
+from gatecast.errors import StorageUnavailable
+from gatecast.storage.queries import Queries
+from gatecast.storage.sqlite.history_file import Change, HistoryFile
+from gatecast.storage.sqlite.statements import change, select
+from gatecast.storage.sqlite.values import to_text
+
+_QUERIES = Queries("gatecast.storage.sqlite", "history.sql")
+
+
+def last_change(connection: sqlite3.Connection) -> Change | None:
+    """The last change that this transaction sees, its own included; None before there is a schema that tells."""
+    try:
+        [(number, token)] = select(connection, _QUERIES["last_change"])
+    except sqlite3.OperationalError as error:
+        if "no such" in str(error):
+            return None
+        raise
+    return Change(number, token)
+
+
+def go_on(connection: sqlite3.Connection, file: HistoryFile, moment: datetime) -> None:
+    """Begin a new history when the database was put back to an older state; under the write lock, so one does it."""
+    # In this order: whatever is remembered by then is in the database, or lost.
+    known = file.read()
+    present = last_change(connection)
+    if present is not None and known is not None and file.denies(known, present):
+        [(epoch,)] = select(connection, _QUERIES["epoch"])
+        begin(connection, UUID(epoch), behind=known[0].number, moment=moment)
+
+
+def begin(connection: sqlite3.Connection, expected: UUID, *, behind: int, moment: datetime) -> None:
+    """Begin a new history unless another one than expected is in force.
+
+    Its changes have numbers that no change had before, also none that was lost: `behind` is the last one known.
+    """
+    if change(connection, _QUERIES["renew"], expected, uuid4(), to_text(moment), behind, uuid4()):
+        change(connection, _QUERIES["touch_every_stream"])
+        change(connection, _QUERIES["forget_connections"])
+
+
+def remember(file: HistoryFile, present: Change | None) -> None:
+    """Remember a change that is committed, unless a later one is remembered already."""
+    with suppress(StorageUnavailable):
+        if present is not None and file.lags(file.read(), present):
+            file.write(present)

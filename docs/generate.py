@@ -127,7 +127,7 @@ _LIMIT_GROUPS: Mapping[str, Sequence[str]] = {
     "Both listeners": ("server.",),
     "Gateways, artifacts and keys": ("controlplane.",),
     "Clients": ("client.",),
-    "Database and wake-ups": ("storage.", "wakeup."),
+    "Database and wake-ups": ("storage.", "wakeup.", ""),
 }
 
 #: Numbers that limit nothing.
@@ -150,7 +150,7 @@ def _modules() -> list[str]:
     """Every module of the product itself, without `gatecast.` in front."""
     folder = Path(gatecast.__file__).parent
     names = (".".join(path.relative_to(folder).with_suffix("").parts) for path in folder.rglob("*.py"))
-    return sorted(name for name in names if not name.startswith(("cli", "testing")) and not name.endswith("__init__"))
+    return sorted(name for name in names if not name.startswith(("cli.", "testing.")) and not name.endswith("__init__"))
 
 
 def _limits_in(name: str) -> Iterator[tuple[str, str, str, str]]:
@@ -177,7 +177,8 @@ def _comment_above(lines: Sequence[str], number: int) -> str:
     begin = number
     while not lines[begin - 1].strip().startswith("#:"):
         begin -= 1
-        assert lines[begin].strip(), f"no comment above {lines[number]}"
+        if not lines[begin].strip():
+            raise ValueError(f"no comment above {lines[number]}")
     words: list[str] = []
     while (line := lines[begin - 1].strip()).startswith("#:"):
         words.insert(0, line.removeprefix("#:").strip())

@@ -24,13 +24,14 @@ from gatecast.events import Event
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Receipt
 
-#: A gateway drops the keys of an artifact that go beyond this; all of ours share one bucket there.
+#: Most active keys of an artifact: a gateway drops those beyond; all of ours share one bucket there.
 MAX_ACTIVE_KEYS = 10
 
 #: So many revoked keys of an artifact are still listed.
 MAX_REVOKED_KEYS = 50
 
-#: So many names its keys can have. MCP proxies remember them all: a gateway cannot ask which of their keys have ended.
+#: So many names the keys of an artifact can have. MCP proxies remember them all: a gateway cannot ask which of their
+#: keys have ended.
 MAX_KEY_NAMES = 1_000
 
 NAME_PATTERN = "^[a-z0-9]+([_-][a-z0-9]+)*$"

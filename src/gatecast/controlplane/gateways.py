@@ -20,15 +20,19 @@ from gatecast.storage.queries import Queries
 
 QUERIES = Queries("gatecast.controlplane")
 
-#: Shortest and longest name, in characters.
+#: Shortest name of a gateway, in characters.
 MIN_NAME_LENGTH = 2
+
+#: Longest name of a gateway, in characters.
 MAX_NAME_LENGTH = 120
 
 #: Longest display name, description and vhost, in characters.
 MAX_TEXT_LENGTH = 512
 
-#: Largest manifest and largest properties, in bytes of JSON.
+#: Largest manifest, in bytes of JSON.
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
+
+#: Largest properties of a gateway, in bytes of JSON.
 MAX_PROPERTIES_BYTES = 16 * 1024
 
 

@@ -23,14 +23,16 @@ from gatecast.delivery.subscription import Subscription
 from gatecast.errors import GatecastError, HubClosed, InvalidValue, NotFound, StorageError, UnknownGateway
 from gatecast.events import Position, clean_identifier, is_storable
 from gatecast.hub import EventHub
+from gatecast.protocol.codec import MAX_INBOUND_BYTES
 from gatecast.protocol.session import SessionLimits, Version
-from gatecast.server.admission import RETRY_AFTER, Admission, Refusal, client_address
+from gatecast.server.admission import Admission, Refusal, client_address
 from gatecast.server.deployment_observer import DeploymentObserver
+from gatecast.server.error_replies import RETRY_AFTER
 from gatecast.server.gateway_rest import Answer, GatewayRest
 from gatecast.server.gateway_server import tell_place
-from gatecast.server.gateway_socket import MAX_FRAME_BYTES, GatewaySocket, open_session
+from gatecast.server.gateway_socket import GatewaySocket, open_session
 from gatecast.server.holding import Holding, Watch
-from gatecast.server.request_bodies import json_of
+from gatecast.server.request_bodies import MAX_FILE_BYTES, json_of
 from gatecast.settings import Settings
 from gatecast.storage.contract import Connection
 from gatecast.telemetry import get_logger
@@ -38,14 +40,11 @@ from gatecast.telemetry import get_logger
 #: Where gateways talk to us.
 BASE_PATH = "/api/internal/v1"
 
-#: Largest body of a request, in bytes: a manifest or an import with every policy schema stays far below.
-MAX_BODY_BYTES = 16 * 1024 * 1024
-
 #: Clients that offer this sub-protocol get explicit delivery.
 SUBPROTOCOL = "gatecast.v2"
 
-#: Looking up a token and recording a connection may take this long; then the client is told to come back.
-_ADMISSION_TIME_LIMIT = 8.0
+#: Looking up a token and recording a connection may take this long, in seconds; then the client is told to come back.
+ADMISSION_TIME_LIMIT = 8.0
 
 _logger = get_logger("gateway-api")
 
@@ -65,7 +64,7 @@ class GatewayContext:
 
 
 #: A request over HTTP is answered, its body read included, within this time; in seconds.
-_ANSWER_TIME_LIMIT = 60.0
+ANSWER_TIME_LIMIT = 60.0
 
 CONTEXT: web.AppKey[GatewayContext] = web.AppKey("context", GatewayContext)
 
@@ -75,7 +74,7 @@ HOLDING: web.AppKey[Holding] = web.AppKey("holding", Holding)
 
 def create_gateway_app(context: GatewayContext) -> web.Application:
     """The application behind the gateway listener."""
-    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[tell_place, _errors_as_statuses])
+    app = web.Application(client_max_size=MAX_FILE_BYTES, middlewares=[tell_place, _errors_as_statuses])
     app[CONTEXT] = context
     app.router.add_get("/internal/gateway/.well-known", _no_discovery)
     app.router.add_get(f"{BASE_PATH}/ws/gateways/connect", connect)
@@ -91,7 +90,7 @@ def _identified(answer: Answer) -> Callable[[web.Request], Awaitable[web.StreamR
     """An answer for those who say who they are."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        async with asyncio.timeout(_ANSWER_TIME_LIMIT):
+        async with asyncio.timeout(ANSWER_TIME_LIMIT):
             identity = await identify(request)
             if identity is None:
                 return refuse(401, "the api-key is missing, unknown or revoked")
@@ -177,7 +176,7 @@ async def connect(request: web.Request) -> web.StreamResponse:
     if (refusal := context.admission.attempt(address)) is not None:
         return _refused(refusal)
     wish = _wish(request)
-    async with asyncio.timeout(_ADMISSION_TIME_LIMIT):
+    async with asyncio.timeout(ADMISSION_TIME_LIMIT):
         identity = await identify(request)
     if identity is None:
         return refuse(401, "the api-key is missing, unknown or revoked")
@@ -190,12 +189,12 @@ async def connect(request: web.Request) -> web.StreamResponse:
 async def _serve(request: web.Request, identity: GatewayIdentity, wish: _Wish, address: str) -> web.StreamResponse:
     context = request.app[CONTEXT]
     try:
-        async with asyncio.timeout(_ADMISSION_TIME_LIMIT):
+        async with asyncio.timeout(ADMISSION_TIME_LIMIT):
             subscription = await _subscribe(context, identity, wish, address)
     except UnknownGateway:
         return refuse(401, "the gateway was deleted")
     try:
-        async with asyncio.timeout(_ADMISSION_TIME_LIMIT):
+        async with asyncio.timeout(ADMISSION_TIME_LIMIT):
             # The connection is recorded now, so a revocation from here on finds it; an earlier one is found here.
             if not await context.tokens.confirm_use(identity.token_id):
                 return refuse(401, "the api-key was revoked")
@@ -232,7 +231,7 @@ async def _converse(
     context = request.app[CONTEXT]
     version = Version(subscription.connection.protocol)
     socket = web.WebSocketResponse(
-        timeout=2.0, autoping=False, compress=False, max_msg_size=MAX_FRAME_BYTES, protocols=(SUBPROTOCOL,)
+        timeout=2.0, autoping=False, compress=False, max_msg_size=MAX_INBOUND_BYTES, protocols=(SUBPROTOCOL,)
     )
     await socket.prepare(request)
     session = open_session(subscription, version, context.session_limits)

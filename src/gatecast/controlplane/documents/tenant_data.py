@@ -9,17 +9,15 @@ from pydantic import BaseModel
 
 from gatecast.controlplane.documents.emitter import quoted
 from gatecast.controlplane.documents.refusals import refused
+from gatecast.events import MAX_DEPTH, MAX_INTEGER
 
-#: How deep values are nested in each other.
-MAX_DEPTH = 32
-
-#: Longest text, in bytes of UTF-8.
+#: Longest text in a document, in bytes of UTF-8.
 MAX_TEXT_BYTES = 64 * 1024
 
-#: Longest key, in characters: YAML parsers give up on keys beyond 1,024 characters, escapes included.
+#: Longest key in a document, in characters: YAML parsers give up on keys beyond 1,024 characters, escapes included.
 MAX_KEY_LENGTH = 160
 
-#: Most elements of a list, and most keys of an object.
+#: Most elements of a list, and most keys of an object, in a document.
 MAX_ELEMENTS = 1_000
 
 #: Largest document, in bytes of YAML, so that an event of 1 MiB has room for it and for what is added to it.
@@ -28,7 +26,6 @@ MAX_DOCUMENT_BYTES = 512 * 1024
 #: Opens a template, which a gateway would execute with access to its environment and to every secret.
 TEMPLATE = "{{"
 
-_MAX_INTEGER = 2**63 - 1
 _LINE_OVERHEAD = 4
 
 _Path = tuple[str | int, ...]
@@ -114,7 +111,7 @@ def _problem(text: str) -> str | None:
 
 def _check_number(value: object, path: _Path) -> None:
     """What is not JSON at all is for the type of its field to refuse."""
-    if isinstance(value, int) and abs(value) > _MAX_INTEGER:
+    if isinstance(value, int) and not -MAX_INTEGER - 1 <= value <= MAX_INTEGER:
         raise refused("be an integer of at most 64 bits", *path)
     if isinstance(value, float) and not math.isfinite(value):
         raise refused("be a finite number", *path)

@@ -11,13 +11,13 @@ from fastapi import APIRouter, Query, Request, Response
 
 from gatecast.controlplane.subscriptions import keeps_record_of
 from gatecast.errors import UnknownGateway
-from gatecast.events import Event, Position, RecordedEvent
+from gatecast.events import MAX_INTEGER, Event, Position, RecordedEvent
 from gatecast.protocol.deployments import is_acknowledged
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
 from gatecast.server.admin_api.gateways import status_of
 from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import EventPage, EventView, NewEvent, OutcomeView, PublishedEvent
-from gatecast.server.admin_api.paths import GatewayId
+from gatecast.server.admin_api.paths import GatewayId, Limit, Timeout
 from gatecast.server.admin_api.views import readable
 from gatecast.server.admin_api.waits import Known, Wait, WaitFor, known, known_of
 from gatecast.storage.contract import GatewayStatus, Outcome, OutcomeKind, ReadRequest, Receipt
@@ -25,8 +25,8 @@ from gatecast.telemetry import metrics
 
 router = APIRouter(prefix="/api/v1/gateways/{gateway_id}/events", tags=["events"], route_class=JsonRoute)
 
-#: Bytes of payload in one page of a log; at least one event is shown.
-_PAGE_BYTES = 4 * 1024 * 1024
+#: Most bytes of data in one page of a log; at least one event is shown.
+MAX_PAGE_BYTES = 4 * 1024 * 1024
 
 
 @router.post("", status_code=201, responses={200: {"model": PublishedEvent}, 202: {"model": PublishedEvent}})
@@ -38,7 +38,7 @@ async def publish_event(
     request: Request,
     response: Response,
     wait: Annotated[WaitFor | None, Query(description="Answer when the gateway has confirmed or applied it.")] = None,
-    timeout: Annotated[float, Query(ge=0, le=60, description="How long to wait, in seconds.")] = 10,  # noqa: ASYNC109
+    timeout: Timeout = 10,  # noqa: ASYNC109
 ) -> PublishedEvent:
     """Publish an event: 201 once it is durable, 200 for an id that was published before, 202 when waiting ended."""
     await context.gateways.get(organization, gateway_id)
@@ -92,12 +92,12 @@ async def list_events(
     gateway_id: GatewayId,
     context: Context,
     organization: Organization,
-    after: Annotated[int, Query(ge=0, le=2**63 - 1, description="Show what lies behind this offset.")] = 0,
-    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    after: Annotated[int, Query(ge=0, le=MAX_INTEGER, description="Show what lies behind this offset.")] = 0,
+    limit: Limit = 100,
 ) -> EventPage:
     """A page of a gateway's log, with what is known of each event: its state, and what the gateway said of it."""
     await context.gateways.get(organization, gateway_id)
-    request = ReadRequest(gateway_id=gateway_id, after=after, max_events=limit, max_bytes=_PAGE_BYTES)
+    request = ReadRequest(gateway_id=gateway_id, after=after, max_events=limit, max_bytes=MAX_PAGE_BYTES)
     [result] = await context.hub.storage.log.read([request])
     if result is None:
         raise UnknownGateway(gateway_id)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 
+from gatecast.events import Position
 from gatecast.server.admin_api import AdminContext
 from gatecast.server.admin_api.follower import Follower
+from gatecast.storage.contract import Connection
 from gatecast.storage.postgres import PostgresStorage
 
 OpenApi = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]]
@@ -158,6 +161,7 @@ async def test_a_manifest_that_could_not_be_stored_is_shown(open_api: OpenApi, n
     """On the gateway, and as the reason that nothing more urgent takes the place of."""
     async with open_api() as (client, context):
         gateway_id = await new_gateway(client)
+        await _connect(context, gateway_id)
         await context.gateways.record_manifest_fault(gateway_id, "manifest must be at most 4,194,304 bytes")
         shown = (await client.get(f"/api/v1/gateways/{gateway_id}")).json()
         assert shown["manifestFault"] == "manifest must be at most 4,194,304 bytes"
@@ -167,3 +171,18 @@ async def test_a_manifest_that_could_not_be_stored_is_shown(open_api: OpenApi, n
         await context.gateways.record_manifest(gateway_id, {"version": "1.0"})
         assert (await client.get(f"/api/v1/gateways/{gateway_id}/why")).json()["code"] == "current"
         assert (await client.get(f"/api/v1/gateways/{gateway_id}")).json()["manifestFault"] is None
+
+
+async def _connect(context: AdminContext, gateway_id: str) -> None:
+    presence = context.hub.storage.presence
+    await presence.renew_lease("pod-1", timedelta(hours=1))
+    connection = Connection(
+        connection_id="connection-1",
+        gateway_id=gateway_id,
+        replica="",
+        pod_id="pod-1",
+        protocol="gateway.v1",
+        remote="",
+        token_id=None,
+    )
+    await presence.connect(connection, start=Position((await presence.standing(gateway_id, "")).epoch, 0))

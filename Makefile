@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 DEMO_DATABASE ?=
 ONCE ?=
 
-.PHONY: demo test check format bench simulate storm verify clean
+.PHONY: demo test check format bench simulate prove storm verify clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -42,6 +42,10 @@ bench: $(STAMP)
 simulate: $(STAMP) ## Random schedules of everything that goes wrong: SEEDS=20000, or one of them again: SEED=7.
 	$(BIN)/python -m gatecast.testing.simulation $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) \
 		$(if $(STEPS),--steps $(STEPS)) $(if $(SCHEDULE),--schedule $(SCHEDULE))
+
+prove: $(STAMP) ## Random histories of real pods and simulated gateways in virtual time: SEEDS=2000, or one of them again: SEED=7.
+	$(BIN)/python -m gatecast.testing.histories $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) \
+		$(if $(FIRST),--first $(FIRST))
 
 storm: $(STAMP) ## 5,000 gateways on three pods, one of which dies: takes minutes, and 11,000 open files. GATEWAYS=500
 	STORM=$(or $(GATEWAYS),5000) $(BIN)/python -m pytest tests/acceptance/test_connect_storm.py -k thousands

@@ -38,6 +38,8 @@ Data stands in fields, so that callers decide by type and field; the text is for
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from gatecast.hiding import HIDDEN, redacted
@@ -75,9 +77,41 @@ class InvalidValue(GatecastError, ValueError):
         self.value = value
         #: What is allowed, as a phrase that continues "must …".
         self.rule = rule
+        #: Whatever else is wrong with the same object.
+        self.also: tuple[InvalidValue, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.field} must {self.rule}{_got(self.value)}"
+        return "; ".join([f"{self.field} must {self.rule}{_got(self.value)}", *map(str, self.also)])
+
+
+class Mistakes:
+    """Gathers everything that is wrong with an object, so that its maker learns of all of it at once."""
+
+    def __init__(self) -> None:
+        self._found: list[InvalidValue] = []
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Go on when the block raises InvalidValue."""
+        try:
+            yield
+        except InvalidValue as mistake:
+            self.note(mistake)
+
+    def note(self, mistake: InvalidValue) -> None:
+        """One more."""
+        self._found.append(mistake)
+
+    def raise_any(self) -> None:
+        """Raise the first one, which names the others.
+
+        Raises:
+            InvalidValue: there was a mistake.
+        """
+        if self._found:
+            first, *others = self._found
+            first.also = tuple(others)
+            raise first
 
 
 class PayloadTooLarge(InvalidValue):

@@ -28,7 +28,7 @@ from gatecast.controlplane.documents.openapi import written_openapi
 from gatecast.controlplane.families import BY_KIND, LLM_PROVIDER, Family
 from gatecast.controlplane.rows import instant
 from gatecast.controlplane.sealing import Sealer
-from gatecast.errors import InvalidValue, NotFound, SecretKeyMissing
+from gatecast.errors import InvalidValue, Mistakes, NotFound, SecretKeyMissing
 from gatecast.storage.contract import Row, Transaction
 from gatecast.storage.queries import Queries
 from gatecast.storage.rows import as_keys, as_rows
@@ -285,22 +285,27 @@ def _draft(
     """A credential that is masked keeps its stored value; another one is a new secret, with a new handle."""
     masked, new = take_credentials(document)
     handles: dict[str, str] = {}
+    mistakes = Mistakes()
     for place in credential_paths(masked):
         if place in new:
             handles[place] = f"gatecast-{uuid4()}"
         elif place in stored:
             handles[place] = stored[place]
         else:
-            raise InvalidValue(f"{place}.value", MASK, "be the credential itself, because none is stored yet")
+            mistakes.note(InvalidValue(f"{place}.value", MASK, "be the credential itself, because none is stored yet"))
+    mistakes.raise_any()
     return _Draft(artifact_id, organization, handle, masked, handles, new, str(uuid4()))
 
 
 def _check_kept_credentials(before: Artifact, after: Artifact) -> None:
     """Another type of authentication needs another credential (gateway-protocol.md 4.1)."""
+    mistakes = Mistakes()
     types = {place: auth.type for place, auth in before.auths()}
     for place, auth in after.auths():
         if auth.value == MASK and types.get(place, auth.type) != auth.type:
-            raise InvalidValue(f"{place}.value", MASK, "be given again, because the type of authentication has changed")
+            rule = "be given again, because the type of authentication has changed"
+            mistakes.note(InvalidValue(f"{place}.value", MASK, rule))
+    mistakes.raise_any()
 
 
 def provider_ids(document: Artifact) -> list[str]:

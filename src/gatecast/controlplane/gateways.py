@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 from gatecast.controlplane.rows import instant
-from gatecast.errors import Conflict, InvalidValue, NotFound, StaleWrite
+from gatecast.errors import Conflict, InvalidValue, Mistakes, NotFound, StaleWrite
 from gatecast.events import clean_identifier, is_storable, printable
 from gatecast.events.json_values import encode, encode_foreign, read_stored
 from gatecast.hub import EventHub
@@ -71,12 +71,13 @@ class GatewayFields:
     properties: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        name = clean_identifier("name", self.name)
-        if not MIN_NAME_LENGTH <= len(name) <= MAX_NAME_LENGTH:
-            raise InvalidValue("name", name, f"have {MIN_NAME_LENGTH} to {MAX_NAME_LENGTH} characters")
-        object.__setattr__(self, "name", name)
+        mistakes = Mistakes()
+        with mistakes.noted():
+            object.__setattr__(self, "name", _clean_name(self.name))
         for text in ("display_name", "description", "vhost"):
-            _check_text(text, getattr(self, text))
+            with mistakes.noted():
+                _check_text(text, getattr(self, text))
+        mistakes.raise_any()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +214,13 @@ async def _find(transaction: Transaction, organization: str, gateway_id: str) ->
 def _check_version(gateway: Gateway, version: int | None) -> None:
     if version not in (None, gateway.version):
         raise StaleWrite("gateway", f'"{gateway.version}"')
+
+
+def _clean_name(name: str) -> str:
+    name = clean_identifier("name", name)
+    if not MIN_NAME_LENGTH <= len(name) <= MAX_NAME_LENGTH:
+        raise InvalidValue("name", name, f"have {MIN_NAME_LENGTH} to {MAX_NAME_LENGTH} characters")
+    return name
 
 
 def _check_text(name: str, value: str) -> None:

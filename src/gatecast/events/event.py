@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
-from gatecast.errors import InvalidValue, PayloadTooLarge
+from gatecast.errors import InvalidValue, Mistakes, PayloadTooLarge
 from gatecast.events.grammar import MAX_PAYLOAD_BYTES, clean_identifier, clean_instant, clean_trace_parent
 from gatecast.events.json_values import encode, read_stored
 
@@ -59,14 +59,13 @@ class Event:
     payload: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("gateway_id", "type", "entity_type", "entity_id"):
-            object.__setattr__(self, name, clean_identifier(name, getattr(self, name)))
-        object.__setattr__(self, "action", _action(self.action))
-        object.__setattr__(self, "event_id", _uuid(self.event_id))
-        object.__setattr__(self, "originated_at", clean_instant("originated_at", self.originated_at))
-        if self.trace_parent is not None:
-            clean_trace_parent("trace_parent", self.trace_parent)
-        object.__setattr__(self, "payload", _encode_data(self.data))
+        mistakes = Mistakes()
+        for name, clean in _CLEANERS.items():
+            with mistakes.noted():
+                object.__setattr__(self, name, clean(name, getattr(self, name)))
+        with mistakes.noted():
+            object.__setattr__(self, "payload", _encode_data(self.data))
+        mistakes.raise_any()
 
     @classmethod
     def again(cls, *, payload: str, **fields: Any) -> Event:  # noqa: ANN401 - those of an event, apart from its data
@@ -128,17 +127,30 @@ def _encode_data(data: object) -> str:
     return payload
 
 
-def _action(value: object) -> Action:
+def _action(field: str, value: object) -> Action:
     try:
         return Action(str(value))
     except ValueError:
-        raise InvalidValue("action", value, f"be one of {', '.join(Action)}") from None
+        raise InvalidValue(field, value, f"be one of {', '.join(Action)}") from None
 
 
-def _uuid(value: object) -> UUID:
+def _uuid(field: str, value: object) -> UUID:
     if isinstance(value, UUID):
         return value
     try:
         return UUID(str(value))
     except ValueError:
-        raise InvalidValue("event_id", value, "be a uuid") from None
+        raise InvalidValue(field, value, "be a uuid") from None
+
+
+def _trace_parent(field: str, value: object) -> str | None:
+    return None if value is None else clean_trace_parent(field, value)
+
+
+_CLEANERS: Mapping[str, Callable[[str, object], object]] = {
+    **dict.fromkeys(("gateway_id", "type", "entity_type", "entity_id"), clean_identifier),
+    "action": _action,
+    "event_id": _uuid,
+    "originated_at": clean_instant,
+    "trace_parent": _trace_parent,
+}

@@ -74,9 +74,19 @@ def problem(error: BaseException) -> tuple[int, dict[str, Any]]:
     shown = {name: value for name in reply.fields if (value := getattr(error, name, None)) is not None}
     if "field" in shown:
         shown["field"] = _outside(shown["field"])
-    if isinstance(error, errors.InvalidValue) and reply.kind == "invalid-value":
-        shown["value"] = shorten(error.value)
+    if isinstance(error, errors.InvalidValue):
+        shown["errors"] = [
+            mistake(_outside(each.field), each.rule, shorten(each.value)) for each in (error, *error.also)
+        ]
+        if reply.kind == "invalid-value":
+            shown["value"] = shorten(error.value)
     return reply.status, problem_body(reply, reply.detail or str(error), **shown)
+
+
+def mistake(field: str, rule: str, value: str | None) -> dict[str, str]:
+    """One field that is wrong, as it is listed in `errors`."""
+    shown = {} if value is None else {"value": value}
+    return {"field": field, "rule": rule} | shown
 
 
 def problem_body(reply: ErrorReply, detail: str, **fields: object) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
@@ -19,19 +20,17 @@ from gatecast.events import clean_identifier
 from gatecast.settings import variable
 from gatecast.telemetry import get_logger
 
-#: Signatures that only the holder of a private key can make. Anything symmetric would let a reader of keys sign.
-ALGORITHMS = (
-    "RS256",
-    "RS384",
-    "RS512",
-    "PS256",
-    "PS384",
-    "PS512",
-    "ES256",
-    "ES384",
-    "ES512",
-    "EdDSA",
-)
+#: Keys of these types and curves sign with one of these. Only the holder of a private key can make such a signature;
+#: anything symmetric would let a reader of keys sign.
+_BY_TYPE: Mapping[tuple[str, str], frozenset[str]] = {
+    ("RSA", ""): frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}),
+    ("EC", "P-256"): frozenset({"ES256"}),
+    ("EC", "P-384"): frozenset({"ES384"}),
+    ("EC", "P-521"): frozenset({"ES512"}),
+    ("OKP", "Ed25519"): frozenset({"EdDSA"}),
+    ("OKP", "Ed448"): frozenset({"EdDSA"}),
+}
+ALGORITHMS = frozenset[str]().union(*_BY_TYPE.values())
 
 #: How far the issuer's clock may differ from ours, in seconds.
 LEEWAY = 30.0
@@ -42,8 +41,11 @@ KEYS_FRESH = 3600.0
 #: When the issuer does not answer, its last keys are used for so long; in seconds.
 KEYS_USABLE = 24 * 3600.0
 
-#: The issuer is asked at most once in this time, whatever tokens come; in seconds.
+#: When old keys cannot be renewed the issuer is asked again after this time; in seconds.
 ASK_INTERVAL = 30.0
+
+#: The issuer is asked for unknown keys at most once in this time, whatever tokens come; in seconds.
+UNKNOWN_ASK_INTERVAL = 5.0
 
 #: Longest JWT, in characters.
 MAX_TOKEN_LENGTH = 8 * 1024
@@ -106,39 +108,57 @@ def _object(value: object) -> Mapping[str, Any]:
 
 
 class _IssuerKeys:
-    """The public keys of an issuer, by their id; asked for when they are missing or old, at most every 30 s."""
+    """The public keys of an issuer, by their id.
+
+    Known keys serve while the issuer is asked for new ones, so an issuer that hangs delays only those whose key nobody
+    knows. An unknown key makes us ask at once, at most every few seconds.
+    """
 
     def __init__(self, issuer: str, *, fetch: Fetch, clock: Callable[[], float]) -> None:
         self._issuer = issuer
         self._fetch = fetch
         self._clock = clock
-        self._keys: Mapping[str, jwt.PyJWK] = {}
+        self._keys: Mapping[str, Sequence[_Key]] = {}
         self._fetched_at = self._asked_at = float("-inf")
-        self._asking = asyncio.Lock()
+        self._asking: asyncio.Task[None] | None = None
 
-    async def find(self, key_id: str) -> jwt.PyJWK | None:
-        """The key with this id; None: the issuer has none.
+    async def find(self, key_id: str) -> Sequence[_Key]:
+        """The keys with this id; none: the issuer has none.
 
         Raises:
             IssuerUnavailable: that cannot be told now.
         """
-        if self._should_ask(key_id):
-            async with self._asking:
-                # Whoever waited here finds that it was just done.
-                if self._should_ask(key_id):
-                    await self._ask()
+        is_usable = self._clock() - self._fetched_at <= KEYS_USABLE
+        if is_usable and key_id in self._keys:
+            if self._clock() - self._fetched_at > KEYS_FRESH:
+                self._ask_again(ASK_INTERVAL)
+            return self._keys[key_id]
+        asking = self._ask_again(UNKNOWN_ASK_INTERVAL)
+        if asking is not None:
+            # Whoever leaves while it is asked harms nobody.
+            await asyncio.shield(asking)
+        return self._found(key_id)
+
+    def _found(self, key_id: str) -> Sequence[_Key]:
         if self._clock() - self._fetched_at > KEYS_USABLE:
             raise IssuerUnavailable
-        key = self._keys.get(key_id)
-        if key is None and self._asked_at > self._fetched_at:
+        keys = self._keys.get(key_id, ())
+        if not keys and self._asked_at > self._fetched_at:
             # The last question was not answered, so this may be a key that we could not hear of.
             raise IssuerUnavailable
-        return key
+        return keys
 
-    def _should_ask(self, key_id: str) -> bool:
-        now = self._clock()
-        wanted = key_id not in self._keys or now - self._fetched_at > KEYS_FRESH
-        return wanted and now - self._asked_at >= ASK_INTERVAL
+    def _ask_again(self, interval: float) -> asyncio.Task[None] | None:
+        """The question that is being asked; None: it was asked just now."""
+        if self._asking is None and self._clock() - self._asked_at >= interval:
+            self._asking = asyncio.create_task(self._ask(), name="oidc-keys")
+            self._asking.add_done_callback(self._note_answer)
+        return self._asking
+
+    def _note_answer(self, task: asyncio.Task[None]) -> None:
+        self._asking = None
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            _logger.error("issuer-not-asked", issuer=self._issuer, exc_info=failure)
 
     async def _ask(self) -> None:
         try:
@@ -150,21 +170,43 @@ class _IssuerKeys:
             self._keys = keys
             self._asked_at = self._fetched_at = self._clock()
 
-    async def _fetch_keys(self) -> Mapping[str, jwt.PyJWK]:
+    async def _fetch_keys(self) -> Mapping[str, Sequence[_Key]]:
         configuration = await self._fetch(f"{self._issuer.rstrip('/')}/.well-known/openid-configuration")
         if configuration["issuer"] != self._issuer:
             raise ValueError("its configuration names another issuer")
         answer = await self._fetch(configuration["jwks_uri"])
-        return {key.key_id: key for key in map(_key, answer["keys"][:MAX_KEYS]) if key is not None and key.key_id}
+        found: dict[str, list[_Key]] = {}
+        for key in filter(None, map(_key, answer["keys"][:MAX_KEYS])):
+            found.setdefault(key.key_id, []).append(key)
+        return found
 
 
-def _key(described: Mapping[str, Any]) -> jwt.PyJWK | None:
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """A key that signatures can be checked with."""
+
+    key_id: str
+    public: Any
+    #: What it may sign with: what it says, else what keys of its type can.
+    algorithms: frozenset[str]
+
+
+def _key(described: Mapping[str, Any]) -> _Key | None:
     """A key that signatures can be checked with; None: it is for something else."""
     try:
         key = jwt.PyJWK(dict(described))
+        allowed = {described["alg"]} if described.get("alg") else _BY_TYPE.get(_type_of(described), frozenset())
+        uses = described.get("use"), described.get("key_ops")
     except (jwt.PyJWTError, *_SENSELESS):
         return None
-    return key if key.algorithm_name in ALGORITHMS and key.public_key_use in (None, "sig") else None
+    if uses[0] not in (None, "sig") or (uses[1] is not None and "verify" not in uses[1]):
+        return None
+    algorithms = frozenset(allowed) & ALGORITHMS
+    return _Key(key.key_id, key.key, algorithms) if algorithms and isinstance(key.key_id, str) and key.key_id else None
+
+
+def _type_of(described: Mapping[str, Any]) -> tuple[str, str]:
+    return described["kty"], "" if described["kty"] == "RSA" else described["crv"]
 
 
 class OidcIssuer:
@@ -211,7 +253,7 @@ class OidcIssuer:
             Forbidden: it is valid, and names no organization, or no role where one is asked for.
             IssuerUnavailable: that cannot be told now.
         """
-        claims = self._claims(token, await self._key_of(token))
+        claims = await self._claims_of(token)
         return Caller(
             organization=self._organization_in(claims),
             role=self._role_in(claims),
@@ -226,7 +268,7 @@ class OidcIssuer:
             Forbidden: it is valid, and names no organization.
             IssuerUnavailable: that cannot be told now.
         """
-        return self._organization_in(self._claims(token, await self._key_of(token)))
+        return self._organization_in(await self._claims_of(token))
 
     def _role_in(self, claims: Mapping[str, Any]) -> Role:
         """The role that the claims name; without a claim to look at, everybody is an admin."""
@@ -240,38 +282,57 @@ class OidcIssuer:
 
     def _organization_in(self, claims: Mapping[str, Any]) -> str:
         try:
-            return clean_identifier(self._organization_claim, claims.get(self._organization_claim))
+            return clean_identifier(self._organization_claim, _single(claims.get(self._organization_claim)))
         except InvalidValue:
-            raise Forbidden(f"the token names no organization in its claim {self._organization_claim}") from None
+            raise Forbidden(
+                f"the token does not name one organization in its claim {self._organization_claim}"
+            ) from None
 
-    async def _key_of(self, token: str) -> jwt.PyJWK:
+    async def _claims_of(self, token: str) -> Mapping[str, Any]:
+        algorithm, keys = await self._keys_of(token)
+        return self._claims(token, algorithm, keys)
+
+    async def _keys_of(self, token: str) -> tuple[str, Sequence[_Key]]:
+        """What the token says that it is signed with, and the keys that it may be signed with."""
         if len(token) > MAX_TOKEN_LENGTH:
             raise Unauthenticated
         try:
             header = jwt.get_unverified_header(token)
         except jwt.PyJWTError:
             raise Unauthenticated from None
-        key_id = header.get("kid")
+        algorithm, key_id = header.get("alg"), header.get("kid")
         # What can never be valid does not make us ask the issuer.
-        if header.get("alg") not in ALGORITHMS or not isinstance(key_id, str):
+        if algorithm not in ALGORITHMS or not isinstance(key_id, str):
             raise Unauthenticated
-        key = await self._keys.find(key_id)
-        if key is None:
-            raise Unauthenticated
-        return key
+        # A token does not choose how it is checked: the key does.
+        return algorithm, [key for key in await self._keys.find(key_id) if algorithm in key.algorithms]
 
-    def _claims(self, token: str, key: jwt.PyJWK) -> Mapping[str, Any]:
-        try:
-            claims: Mapping[str, Any] = jwt.decode(
-                token,
-                key,
-                # The key's own: a token does not choose how it is checked.
-                algorithms=[key.algorithm_name],
-                audience=self._audience,
-                issuer=self._issuer,
-                leeway=LEEWAY,
-                options={"require": ["exp", "iss", "aud"], "enforce_minimum_key_length": True},
-            )
-        except jwt.PyJWTError:
-            raise Unauthenticated from None
+    def _claims(self, token: str, algorithm: str, keys: Sequence[_Key]) -> Mapping[str, Any]:
+        """What the token says, if one of the keys has signed it; several may share an id while they are replaced."""
+        for key in keys:
+            try:
+                return self._decoded(token, algorithm, key)
+            except (jwt.InvalidSignatureError, jwt.InvalidKeyError):
+                continue
+            except jwt.PyJWTError:
+                break
+        raise Unauthenticated
+
+    def _decoded(self, token: str, algorithm: str, key: _Key) -> Mapping[str, Any]:
+        claims: Mapping[str, Any] = jwt.decode(
+            token,
+            key.public,
+            algorithms=[algorithm],
+            audience=self._audience,
+            issuer=self._issuer,
+            leeway=LEEWAY,
+            options={"require": ["exp", "iss", "aud"], "enforce_minimum_key_length": True},
+        )
         return claims
+
+
+def _single(claim: object) -> object:
+    """The organization in a claim: a text, a list of one, or a map of one, whose key names it."""
+    if isinstance(claim, list | dict) and len(claim) == 1:
+        return next(iter(claim))
+    return claim

@@ -127,29 +127,21 @@ class PostgresServer:
         await eventually(self._is_alone, within=20)
 
     async def _is_alone(self) -> bool:
-        connection = await asyncpg.connect(self.url())
-        try:
-            return not await connection.fetchval("SELECT count(*) FROM pg_stat_wal_receiver")
-        finally:
-            await connection.close()
+        return not await self.fetch_value("SELECT count(*) FROM pg_stat_wal_receiver")
 
     async def caught_up_with(self, primary: PostgresServer) -> None:
         """Return when this standby has applied everything that is committed there by now."""
-        source = await asyncpg.connect(primary.url())
-        position = await source.fetchval("SELECT pg_current_wal_lsn()::text")
-        await source.close()
+        position = await primary.fetch_value("SELECT pg_current_wal_lsn()::text")
+        applied = f"SELECT coalesce(pg_last_wal_replay_lsn() >= '{position}', false)"
+        await eventually(lambda: self.fetch_value(applied), within=20)
 
-        async def has_it() -> bool:
-            connection = await asyncpg.connect(self.url())
-            try:
-                reached: bool = await connection.fetchval(
-                    "SELECT coalesce(pg_last_wal_replay_lsn() >= $1::text::pg_lsn, false)", position
-                )
-            finally:
-                await connection.close()
-            return reached
-
-        await eventually(has_it, within=20)
+    async def fetch_value(self, query: str) -> Any:  # noqa: ANN401 - whatever the query returns
+        """The first column of the first row."""
+        connection = await asyncpg.connect(self.url())
+        try:
+            return await connection.fetchval(query)
+        finally:
+            await connection.close()
 
     async def promote(self) -> None:
         """Make this standby a primary, on a timeline of its own."""

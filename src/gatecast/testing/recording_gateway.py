@@ -1,4 +1,4 @@
-"""A gateway that speaks `gatecast.v2`, applies everything, and remembers what it got."""
+"""A gateway that speaks `gatecast.v2`, applies everything, and remembers what it got and what it was told."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Self
 
 from gatecast.client import ClientOptions, GatewayClient, GatewayEvent, ReconnectTimes
+from gatecast.events import Position
 from gatecast.waiting import Backoff
 
 #: It does not wait for seconds before it dials again.
@@ -21,13 +22,17 @@ class RecordingGateway:
     def __init__(self, url: str, token: str, *, options: ClientOptions = EAGER) -> None:
         #: Offset and id of each event, in the order of arrival.
         self.received: list[tuple[int, str]] = []
+        #: Each time that it had to read the desired state anew: why, and behind which offset it went on.
+        self.resyncs: list[tuple[str, int]] = []
         self._client = GatewayClient(url, token, ssl=False, options=options)
         self._task: asyncio.Task[None] | None = None
         self._arrived = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         await self._client.__aenter__()
-        self._task = asyncio.create_task(self._client.run(self._record), name="recording-gateway")
+        self._task = asyncio.create_task(
+            self._client.run(self._record, on_resync=self._resynchronize), name="recording-gateway"
+        )
         return self
 
     async def __aexit__(self, *exception: object) -> None:
@@ -54,3 +59,6 @@ class RecordingGateway:
     async def _record(self, event: GatewayEvent) -> None:
         self.received.append((event.position.offset, event.event_id))
         self._arrived.set()
+
+    async def _resynchronize(self, reason: str, position: Position) -> None:
+        self.resyncs.append((reason, position.offset))

@@ -24,6 +24,7 @@ from gatecast.server.oidc import (
     KEYS_USABLE,
     LEEWAY,
     MAX_TOKEN_LENGTH,
+    UNKNOWN_ASK_INTERVAL,
     OidcIssuer,
     fetch_json,
     is_jwt,
@@ -59,6 +60,7 @@ class _Issuer:
         self.keys: object = list(keys)
         self.named = _ISSUER
         self.failure: Exception | None = None
+        self.hangs: asyncio.Event | None = None
         self.asked = 0
         self.now = 1_000.0
 
@@ -70,7 +72,7 @@ class _Issuer:
             return {"issuer": self.named, "jwks_uri": f"{_ISSUER}/keys"}
         assert url == f"{_ISSUER}/keys"
         self.asked += 1
-        await asyncio.sleep(0)
+        await (self.hangs.wait() if self.hangs else asyncio.sleep(0))
         return {"keys": self.keys}
 
     def open(self) -> OidcIssuer:
@@ -131,10 +133,18 @@ async def test_clocks_may_differ_a_little() -> None:
     assert await oidc.organization_of(_token(exp=datetime.now(UTC) - timedelta(seconds=LEEWAY / 2))) == "acme"
 
 
-@pytest.mark.parametrize("organization", [None, "", " ", 7, ["acme"], "a\nb", "x" * 256])
-async def test_a_valid_token_without_an_organization_is_forbidden(organization: object) -> None:
+@pytest.mark.parametrize(
+    "organization",
+    [None, "", " ", 7, [], ["acme", "other"], {}, {"acme": 1, "other": 2}, [7], [["acme"]], "a\nb", "x" * 256],
+)
+async def test_a_valid_token_without_one_organization_is_forbidden(organization: object) -> None:
     with pytest.raises(Forbidden):
         await _Issuer(_described("key-1")).open().organization_of(_token(organization=organization))
+
+
+@pytest.mark.parametrize("organization", ["acme", ["acme"], {"acme": {"id": "7"}}, {"acme": None}, [" acme "]])
+async def test_the_organization_is_a_text_a_list_of_one_or_a_map_of_one(organization: object) -> None:
+    assert await _Issuer(_described("key-1")).open().organization_of(_token(organization=organization)) == "acme"
 
 
 def _unsigned() -> str:
@@ -206,20 +216,88 @@ async def test_a_key_that_is_too_short_is_not_used() -> None:
 # --- asking for keys --------------------------------------------------------------------------------------------------
 
 
-async def test_unknown_keys_make_us_ask_seldom() -> None:
-    """Once in a while, whatever tokens come; a new key is found at the next time."""
+async def test_unknown_keys_make_us_ask_at_once_and_seldom() -> None:
+    """At most every few seconds, whatever tokens come; a new key is found at the next time."""
     issuer = _Issuer(_described("key-1"))
     oidc = issuer.open()
     await oidc.organization_of(_token())
+    issuer.now += UNKNOWN_ASK_INTERVAL
     issuer.keys = [_described("key-1"), _described("key-2", _rsa_key(2))]
-    new = _token(key=_rsa_key(2), key_id="key-2")
+    assert await oidc.organization_of(_token(key=_rsa_key(2), key_id="key-2")) == "acme"
+    assert issuer.asked == 2
     for number in range(20):
         with pytest.raises(Unauthenticated):
             await oidc.organization_of(_token(key_id=f"made-up-{number}"))
-    assert issuer.asked == 1
-    issuer.now += ASK_INTERVAL
-    assert await oidc.organization_of(new) == "acme"
     assert issuer.asked == 2
+    issuer.now += UNKNOWN_ASK_INTERVAL
+    with pytest.raises(Unauthenticated):
+        await oidc.organization_of(_token(key_id="made-up"))
+    assert issuer.asked == 3
+
+
+def test_an_unknown_key_waits_for_seconds_only() -> None:
+    assert UNKNOWN_ASK_INTERVAL <= 10
+
+
+async def test_known_keys_serve_while_the_issuer_hangs() -> None:
+    """Old keys are renewed beside; only whose key nobody knows waits."""
+    issuer = _Issuer(_described("key-1"))
+    oidc = issuer.open()
+    await oidc.organization_of(_token())
+    issuer.hangs = asyncio.Event()
+    issuer.now += KEYS_FRESH + 1
+    assert [await oidc.organization_of(_token()) for _ in range(5)] == ["acme"] * 5
+    unknown = asyncio.create_task(oidc.organization_of(_token(key=_rsa_key(2), key_id="key-2")))
+    await asyncio.sleep(0)
+    assert await oidc.organization_of(_token()) == "acme"
+    assert not unknown.done()
+    issuer.keys = [_described("key-2", _rsa_key(2))]
+    issuer.hangs.set()
+    assert await unknown == "acme"
+    assert issuer.asked == 2
+    with pytest.raises(Unauthenticated):
+        await oidc.organization_of(_token())
+
+
+async def test_several_keys_may_share_an_id() -> None:
+    """While one is replaced, or for other algorithms; each is tried."""
+    curve = ec.generate_private_key(ec.SECP256R1())
+    described = {**ECAlgorithm.to_jwk(curve.public_key(), as_dict=True), "kid": "key-1"}
+    oidc = _Issuer(described, _described("key-1", _rsa_key(3)), _described("key-1")).open()
+    assert await oidc.organization_of(_token()) == "acme"
+    assert await oidc.organization_of(_token(key=_rsa_key(3))) == "acme"
+    assert await oidc.organization_of(_token(key=curve, algorithm="ES256")) == "acme"
+    with pytest.raises(Unauthenticated):
+        await oidc.organization_of(_token(key=_rsa_key(4)))
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"])
+async def test_a_key_that_names_no_algorithm_signs_with_those_of_its_type(algorithm: str) -> None:
+    oidc = _Issuer(_described("key-1")).open()
+    assert await oidc.organization_of(_token(algorithm=algorithm)) == "acme"
+
+
+async def test_a_key_that_names_an_algorithm_signs_with_that_one_only() -> None:
+    oidc = _Issuer(_described("key-1", alg="PS256")).open()
+    assert await oidc.organization_of(_token(algorithm="PS256")) == "acme"
+    with pytest.raises(Unauthenticated):
+        await oidc.organization_of(_token(algorithm="RS256"))
+
+
+@pytest.mark.parametrize(("curve", "algorithm"), [(ec.SECP384R1(), "ES384"), (ec.SECP521R1(), "ES512")])
+async def test_a_curve_has_one_algorithm(curve: ec.EllipticCurve, algorithm: str) -> None:
+    key = ec.generate_private_key(curve)
+    described = {**ECAlgorithm.to_jwk(key.public_key(), as_dict=True), "kid": "key-1"}
+    oidc = _Issuer(described).open()
+    assert await oidc.organization_of(_token(key=key, algorithm=algorithm)) == "acme"
+
+
+async def _answered(issuer: _Issuer, times: int) -> None:
+    """Return when the issuer has answered so often, and the answer was read."""
+    while issuer.asked < times:
+        await asyncio.sleep(0)
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 async def test_many_at_once_ask_once() -> None:
@@ -230,11 +308,14 @@ async def test_many_at_once_ask_once() -> None:
 
 
 async def test_a_withdrawn_key_is_refused_after_a_while() -> None:
+    """Once it was asked for again, which the first use of an old key does."""
     issuer = _Issuer(_described("key-1"))
     oidc = issuer.open()
     await oidc.organization_of(_token())
     issuer.keys = []
     issuer.now += KEYS_FRESH + 1
+    assert await oidc.organization_of(_token()) == "acme"
+    await _answered(issuer, 2)
     with pytest.raises(Unauthenticated):
         await oidc.organization_of(_token())
 
@@ -254,6 +335,9 @@ async def test_an_issuer_that_does_not_answer_is_unavailable_and_never_a_refusal
     assert await oidc.organization_of(_token()) == "acme"
     issuer.failure = failure
     issuer.now += KEYS_FRESH + 1
+    asked = issuer.asked
+    assert await oidc.organization_of(_token()) == "acme"
+    await _answered(issuer, asked + 1)
     assert await oidc.organization_of(_token()) == "acme"
     with pytest.raises(IssuerUnavailable):
         await oidc.organization_of(_token(key_id="perhaps-new"))

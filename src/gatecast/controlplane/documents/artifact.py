@@ -7,14 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
-from pydantic import ValidationInfo, model_validator
+from pydantic import model_validator
 
 from gatecast.controlplane.documents.contexts import DerivedContext
 from gatecast.controlplane.documents.credentials import Auth
 from gatecast.controlplane.documents.document import Document, Part
 from gatecast.controlplane.documents.kinds import Kind
 from gatecast.controlplane.documents.policies import CheckedPolicy, PolicyReference
-from gatecast.controlplane.documents.refusals import Broken, all_refused, is_stored
 from gatecast.controlplane.documents.routes import Route
 from gatecast.controlplane.documents.texts import Annotations, Description, Labels
 
@@ -55,17 +54,6 @@ class Artifact(Document):
     #: Sent as they are; keys have no blanks.
     labels: Labels | None = None
     annotations: Annotations | None = None
-
-    @model_validator(mode="after")
-    def _check_later_stage(self, info: ValidationInfo) -> Self:
-        """A gateway stores such a document and acknowledges it, and its process ends at its next start."""
-        if not is_stored(info) and (broken := list(self.broken_later())):
-            raise all_refused(broken)
-        return self
-
-    def broken_later(self) -> Iterator[Broken]:
-        """What a gateway finds only when it builds its routes (gateway-protocol.md 6)."""
-        yield from ()
 
     def auths(self) -> Iterator[tuple[str, Auth]]:
         """Places where a credential may stand."""

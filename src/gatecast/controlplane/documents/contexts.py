@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 from urllib.parse import unquote
 
 from pydantic import AfterValidator, StringConstraints
 
 from gatecast.controlplane.documents.handles import derive_handle
-from gatecast.controlplane.documents.refusals import refused
+from gatecast.controlplane.documents.refusals import Broken, refused
 
 #: Stands for the version inside a context.
 VERSION = "$version"
@@ -68,12 +68,8 @@ def default_context(fields: dict[str, Any]) -> str:
     return DerivedContext(f"/{derive_handle(fields['name'])}")
 
 
-def check_paths(context: str | None, paths: Iterable[tuple[str, tuple[str | int, ...]]]) -> None:
-    """Check that no path, each given with its place, reaches what belongs to the gateway.
-
-    Raises:
-        ValidationError: at the path at fault.
-    """
+def reserved_paths(context: str | None, paths: Iterable[tuple[str, tuple[str | int, ...]]]) -> Iterator[Broken]:
+    """Paths, each given with its place, that reach what belongs to the gateway."""
     for path, place in paths:
         if is_reserved((context or "").rstrip("/") + path):
-            raise refused(f"not lie under {_RESERVED}", *place)
+            yield Broken(f"not lie under {_RESERVED}", place)

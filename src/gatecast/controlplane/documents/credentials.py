@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, StringConstraints, model_validator
+from pydantic import BeforeValidator, StringConstraints
 
 from gatecast.controlplane.documents.document import Part
-from gatecast.controlplane.documents.refusals import refused
+from gatecast.controlplane.documents.refusals import Broken, refused
 from gatecast.controlplane.documents.texts import HeaderName
 
 #: Stands where a credential was; sent back, it keeps the stored one.
@@ -53,16 +54,15 @@ class LlmAuth(Auth):
 
     type: Literal["api-key", "other", "none"]
 
-    @model_validator(mode="after")
-    def _check_type(self) -> Self:
+    def broken_rules(self) -> Iterator[Broken]:
+        """What the type demands."""
         if self.type == "none" and (self.header is not None or self.value is not None):
-            raise refused("have neither header nor value when type is none")
+            yield Broken("have neither header nor value when type is none")
         if self.type == "api-key" and self.header is None:
-            raise refused("name the header of the API key", "header")
+            yield Broken("name the header of the API key", ("header",))
         if self.type != "none" and self.value is None:
             # A gateway that finds no value goes on with the last one it had.
-            raise refused(f'be the credential, or "{MASK}" to keep the stored one', "value")
-        return self
+            yield Broken(f'be the credential, or "{MASK}" to keep the stored one', ("value",))
 
 
 class McpAuth(Auth):
@@ -72,13 +72,12 @@ class McpAuth(Auth):
     header: HeaderName
     value: Credential
 
-    @model_validator(mode="after")
-    def _check_value(self) -> Self:
+    def broken_rules(self) -> Iterator[Broken]:
+        """What a gateway makes of the value."""
         if self.type.casefold() == "none":
-            raise refused("not be none, which a gateway takes for a credential; leave auth out", "type")
+            yield Broken("not be none, which a gateway takes for a credential; leave auth out", ("type",))
         if any(character in self.value for character in "'%"):
-            raise refused("not contain a single quote or %, which the gateway cannot pass on", "value")
+            yield Broken("not contain a single quote or %, which the gateway cannot pass on", ("value",))
         prefixed = self.value == MASK or self.value.startswith(("Bearer ", "bearer "))
         if self.type.casefold() == "bearer" and not prefixed:
-            raise refused('begin with "Bearer " when type is bearer', "value")
-        return self
+            yield Broken('begin with "Bearer " when type is bearer', ("value",))

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
-from gatecast.controlplane.documents.refusals import refused
-from gatecast.controlplane.documents.tenant_data import check_tenant_data
+from gatecast.controlplane.documents.refusals import Broken, all_refused, is_stored, refused
+from gatecast.controlplane.documents.tenant_data import broken_tenant_data
 
 
 class Part(BaseModel):
@@ -26,6 +35,24 @@ class Part(BaseModel):
             raise refused("be an object")
         return written
 
+    @model_validator(mode="after")
+    def _check_rules(self, info: ValidationInfo) -> Self:
+        """What its fields demand of each other; everything that is wrong at once."""
+        broken = list(self.broken_rules())
+        if not is_stored(info):
+            broken += self.broken_later()
+        if broken:
+            raise all_refused(broken)
+        return self
+
+    def broken_rules(self) -> Iterator[Broken]:
+        """The rules between its fields that it breaks, each field being right by itself."""
+        yield from ()
+
+    def broken_later(self) -> Iterator[Broken]:
+        """Rules that came with a later release, so that stored documents may break them."""
+        yield from ()
+
     def content(self) -> dict[str, Any]:
         """What was said, in the form and the order of gateways."""
         return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
@@ -40,11 +67,31 @@ class Document(Part):
     @model_validator(mode="before")
     @classmethod
     def _check_tenant_data(cls, written: Any) -> Any:  # noqa: ANN401 - whatever was sent
+        """What every document must keep to; told beside whatever else is wrong."""
         fields = dict(written) if isinstance(written, Part) else written
         if isinstance(fields, dict):
             fields = {name: value for name, value in fields.items() if name not in cls.for_people}
-        check_tenant_data(fields)
+        _broken.get().extend(broken_tenant_data(fields))
         return written
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _tell_all(cls, written: Any, check: ModelWrapValidatorHandler[Self]) -> Self:  # noqa: ANN401 - whatever was sent
+        broken: list[Broken] = []
+        before = _broken.set(broken)
+        try:
+            document = check(written)
+        except ValidationError as error:
+            raise (all_refused(broken, beside=error) if broken else error) from None
+        finally:
+            _broken.reset(before)
+        if broken:
+            raise all_refused(broken)
+        return document
+
+
+#: What is found wrong with the document that is being checked, besides its fields.
+_broken: ContextVar[list[Broken]] = ContextVar("broken")
 
 
 class Target(Part):
@@ -53,8 +100,7 @@ class Target(Part):
     url: str | None = None
     ref: str | None = None
 
-    @model_validator(mode="after")
-    def _check_target(self) -> Self:
+    def broken_rules(self) -> Iterator[Broken]:
+        """Both ways to say it, or none."""
         if (self.url is None) == (self.ref is None):
-            raise refused("have exactly one of url and ref")
-        return self
+            yield Broken("have exactly one of url and ref")

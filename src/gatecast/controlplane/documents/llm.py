@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Self
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from gatecast.controlplane.documents.artifact import FIRST_VERSION, Artifact, content, contents
-from gatecast.controlplane.documents.contexts import LlmContext, check_paths, default_context
+from gatecast.controlplane.documents.contexts import LlmContext, default_context, reserved_paths
 from gatecast.controlplane.documents.policies import (
     CheckedPolicy,
     LegacyPolicy,
@@ -19,7 +19,7 @@ from gatecast.controlplane.documents.policies import (
     most_specific_first,
 )
 from gatecast.controlplane.documents.protection import API_KEY_AUTH, Security
-from gatecast.controlplane.documents.refusals import refused
+from gatecast.controlplane.documents.refusals import Broken
 from gatecast.controlplane.documents.routes import DEFAULT_HOST, Route, routes_of
 from gatecast.controlplane.documents.texts import LlmName, LlmVersion, Vhost
 from gatecast.controlplane.documents.upstreams import Resilience
@@ -39,14 +39,13 @@ class LlmArtifact(Artifact):
     #: The older form; excludes everything else that becomes a policy.
     policies: tuple[LegacyPolicy, ...] = ()
 
-    @model_validator(mode="after")
-    def _check_policies(self) -> Self:
+    def broken_rules(self) -> Iterator[Broken]:
+        """Policies that exclude each other, and paths that belong to the gateway."""
         if self.policies and (self.all_global_policies() or self.all_operation_policies()):
-            raise refused("be empty beside globalPolicies, operationPolicies, security and rateLimits", "policies")
+            yield Broken("be empty beside globalPolicies, operationPolicies, security and rateLimits", ("policies",))
         if list(self.security.policies()) and any(each.name == API_KEY_AUTH for each in self.global_policies):
-            raise refused(f"not name {API_KEY_AUTH} beside security.apiKey", "globalPolicies")
-        check_paths(self.context, self._policy_paths())
-        return self
+            yield Broken(f"not name {API_KEY_AUTH} beside security.apiKey", ("globalPolicies",))
+        yield from reserved_paths(self.context, self._policy_paths())
 
     def _policy_paths(self) -> Iterator[tuple[str, tuple[str | int, ...]]]:
         for field, policies in (("operationPolicies", self.operation_policies), ("policies", self.policies)):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints
 
 from gatecast.controlplane.documents.artifact import SET_HEADERS, ProviderReference, Surroundings, contents
-from gatecast.controlplane.documents.contexts import check_paths
+from gatecast.controlplane.documents.contexts import reserved_paths
 from gatecast.controlplane.documents.credentials import Auth
 from gatecast.controlplane.documents.document import Part
 from gatecast.controlplane.documents.kinds import Kind
@@ -23,7 +23,7 @@ from gatecast.controlplane.documents.upstreams import (
     LlmUpstream,
     UpstreamDefinition,
     broken_references,
-    check_references,
+    references_to_several,
 )
 
 _BUILT_IN = frozenset(template.handle for template in BUILT_IN_TEMPLATES)
@@ -76,14 +76,17 @@ class LlmProvider(LlmArtifact):
     #: Description of the provider's API; for people, not sent to gateways.
     openapi: OpenApi | None = None
 
-    @model_validator(mode="after")
-    def _check_provider(self) -> Self:
-        check_references(self.upstream_definitions, upstream=self.upstream)
+    def broken_rules(self) -> Iterator[Broken]:
+        """Those of LLM kinds, names, and paths that belong to the gateway."""
+        yield from super().broken_rules()
+        yield from broken_references(self.upstream_definitions, upstream=self.upstream)
         exceptions = enumerate(self.access_control.exceptions)
         limits = enumerate(self.rate_limits.paths)
-        check_paths(self.context, ((e.path, ("accessControl", "exceptions", i, "path")) for i, e in exceptions))
-        check_paths(self.context, ((e.path, ("rateLimits", "paths", i, "path")) for i, e in limits))
-        return self
+        places = (
+            *((e.path, ("accessControl", "exceptions", i, "path")) for i, e in exceptions),
+            *((e.path, ("rateLimits", "paths", i, "path")) for i, e in limits),
+        )
+        yield from reserved_paths(self.context, places)
 
     @property
     def has_built_in_template(self) -> bool:
@@ -100,7 +103,7 @@ class LlmProvider(LlmArtifact):
 
     def broken_later(self) -> Iterator[Broken]:
         """A reference to several servers."""
-        return broken_references(self.upstream_definitions, upstream=self.upstream)
+        return references_to_several(self.upstream_definitions, upstream=self.upstream)
 
     def auths(self) -> Iterator[tuple[str, Auth]]:
         """The upstream's."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from gatecast.controlplane.documents.artifact import SET_HEADERS, ProviderReference, Surroundings
 from gatecast.controlplane.documents.credentials import NO_CREDENTIAL, Auth, LlmAuth
@@ -13,7 +13,7 @@ from gatecast.controlplane.documents.document import Part
 from gatecast.controlplane.documents.kinds import Kind
 from gatecast.controlplane.documents.llm import LlmArtifact
 from gatecast.controlplane.documents.policies import PolicyReference
-from gatecast.controlplane.documents.refusals import InvalidDocument, refused
+from gatecast.controlplane.documents.refusals import Broken, InvalidDocument
 from gatecast.controlplane.documents.texts import JsonObject, LocalName, MajorVersion, PolicyName, ProviderId
 
 HOST_REWRITE = PolicyReference(name="host-rewrite")
@@ -78,17 +78,17 @@ class LlmProxy(LlmArtifact):
     provider: ProviderUse
     additional_providers: tuple[AdditionalProvider, ...] = ()
 
-    @model_validator(mode="after")
-    def _check_providers(self) -> Self:
+    def broken_rules(self) -> Iterator[Broken]:
+        """Those of LLM kinds, and providers that cannot be told from each other."""
+        yield from super().broken_rules()
         ids, aliases = {self.provider.id}, set[str | None]()
         for index, each in enumerate(self.additional_providers):
             if each.id in ids:
-                raise refused("be different from the other providers", "additionalProviders", index, "id")
+                yield Broken("be different from the other providers", ("additionalProviders", index, "id"))
             if each.as_ is not None and each.as_ in aliases:
-                raise refused("be different from the other names", "additionalProviders", index, "as")
+                yield Broken("be different from the other names", ("additionalProviders", index, "as"))
             ids.add(each.id)
             aliases.add(each.as_)
-        return self
 
     def auths(self) -> Iterator[tuple[str, Auth]]:
         """The primary provider's, then the others'."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, StrictBool, StrictInt, model_validator
+from pydantic import Field, StrictBool, StrictInt
 
 from gatecast.controlplane.documents.artifact import (
     FIRST_VERSION,
@@ -25,7 +25,7 @@ from gatecast.controlplane.documents.credentials import Auth
 from gatecast.controlplane.documents.document import Part
 from gatecast.controlplane.documents.kinds import Kind
 from gatecast.controlplane.documents.policies import CheckedPolicy, Policy, PolicyReference, checked
-from gatecast.controlplane.documents.refusals import Broken, refused
+from gatecast.controlplane.documents.refusals import Broken
 from gatecast.controlplane.documents.routes import DEFAULT_HOST, Route, routes_of
 from gatecast.controlplane.documents.texts import ApiName, ApiVersion, JsonText, Text, Vhost
 from gatecast.controlplane.documents.upstreams import (
@@ -33,7 +33,7 @@ from gatecast.controlplane.documents.upstreams import (
     Resilience,
     UpstreamDefinition,
     broken_references,
-    check_references,
+    references_to_several,
 )
 
 
@@ -99,16 +99,15 @@ class McpProxy(Artifact):
     prompts: tuple[Prompt, ...] = ()
     policies: tuple[Policy, ...] = ()
 
-    @model_validator(mode="after")
-    def _check_mcp(self) -> Self:
-        check_references(self.upstream_definitions, upstream=self.upstream)
+    def broken_rules(self) -> Iterator[Broken]:
+        """References to nothing, and a proxy that is nowhere."""
+        yield from broken_references(self.upstream_definitions, upstream=self.upstream)
         if self.context is None and self.vhost is None:
-            raise refused("be given where there is no vhost", "context")
-        return self
+            yield Broken("be given where there is no vhost", ("context",))
 
     def broken_later(self) -> Iterator[Broken]:
         """A reference to several servers."""
-        return broken_references(self.upstream_definitions, upstream=self.upstream)
+        return references_to_several(self.upstream_definitions, upstream=self.upstream)
 
     def routes(self) -> frozenset[Route]:
         """On the host that it names, or the gateway's own."""

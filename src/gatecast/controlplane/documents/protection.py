@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictBool, StrictInt, StringConstraints, model_validator
+from pydantic import Field, StrictBool, StrictInt, StringConstraints
 
 from gatecast.controlplane.documents.document import Part
 from gatecast.controlplane.documents.policies import OperationPolicy, Policy, PolicyPath
-from gatecast.controlplane.documents.refusals import refused
+from gatecast.controlplane.documents.refusals import Broken
 from gatecast.controlplane.documents.texts import Methods, Path, WholeDuration
 
 API_KEY_AUTH = "api-key-auth"
@@ -64,11 +64,10 @@ class Limits(Part):
     completion_tokens: _RateLimits = ()
     total_tokens: _RateLimits = ()
 
-    @model_validator(mode="after")
-    def _check_any(self) -> Self:
+    def broken_rules(self) -> Iterator[Broken]:
+        """None at all."""
         if not any((self.requests, self.prompt_tokens, self.completion_tokens, self.total_tokens)):
-            raise refused("have at least one limit")
-        return self
+            yield Broken("have at least one limit")
 
     def params(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The policies that keep the limits, with their parameters."""

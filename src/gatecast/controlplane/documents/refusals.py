@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError, ValidationInfo
@@ -19,6 +19,18 @@ class InvalidDocument(InvalidValue):
 STORED = {"stored": True}
 
 
+#: Most mistakes of one document that are told at once.
+MAX_REFUSALS = 100
+
+#: Longest key, in characters: YAML parsers give up on keys beyond 1,024 characters, escapes included.
+MAX_KEY_LENGTH = 160
+
+
+def is_showable(key: str) -> bool:
+    """Whether a key may be named."""
+    return len(key) <= MAX_KEY_LENGTH and key.isprintable()
+
+
 def is_stored(info: ValidationInfo) -> bool:
     """Whether a document is read back, so that rules which came after it do not make it unreadable."""
     context: Any = info.context
@@ -31,7 +43,7 @@ class Broken(NamedTuple):
     #: Continues "should …".
     rule: str
     #: Relative to what is validated.
-    place: tuple[str | int, ...]
+    place: tuple[str | int, ...] = ()
 
 
 def broken_in(error: ValidationError) -> list[Broken]:
@@ -47,9 +59,32 @@ def refused(rule: str, *place: str | int) -> ValidationError:
     return all_refused([Broken(rule, place)])
 
 
-def all_refused(broken: Iterable[Broken]) -> ValidationError:
-    """The same for several rules at once."""
-    return ValidationError.from_exception_data("document", [_details(each) for each in broken], hide_input=True)
+def all_refused(broken: Collection[Broken], *, beside: ValidationError | None = None) -> ValidationError:
+    """The same for several rules at once, and what is wrong beside them at other places."""
+    details = [_details(each) for each in broken]
+    if beside is not None:
+        details += _others(beside, {each.place for each in broken})
+    return ValidationError.from_exception_data("document", details[:MAX_REFUSALS], hide_input=True)
+
+
+def mistakes(errors: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Errors of pydantic, without those that only follow from others: what is derived, and lists of nothing valid."""
+    places = [each["loc"] for each in errors]
+    return [
+        each
+        for each in errors
+        if each["type"] != "default_factory_not_called"
+        and not (each["type"] == "too_short" and any(place[:-1][: len(each["loc"])] == each["loc"] for place in places))
+    ]
+
+
+def _others(error: ValidationError, known: Container[tuple[str | int, ...]]) -> Iterator[InitErrorDetails]:
+    """Those at places whose names are fit to be shown, and that are not known to be wrong."""
+    for each in mistakes(error.errors(include_url=False, include_context=False, include_input=False)):
+        place = each["loc"]
+        if place not in known and all(isinstance(part, int) or is_showable(part) for part in place):
+            said = PydanticCustomError(each["type"], each["msg"])
+            yield InitErrorDetails(type=said, loc=place, input={})
 
 
 def _details(broken: Broken) -> InitErrorDetails:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints
 
 from gatecast.controlplane.documents.artifact import (
     FIRST_VERSION,
@@ -15,12 +15,12 @@ from gatecast.controlplane.documents.artifact import (
     content,
     contents,
 )
-from gatecast.controlplane.documents.contexts import ApiContext, check_paths, default_context
+from gatecast.controlplane.documents.contexts import ApiContext, default_context, reserved_paths
 from gatecast.controlplane.documents.document import Part
 from gatecast.controlplane.documents.kinds import Kind
 from gatecast.controlplane.documents.openapi import OpenApi
 from gatecast.controlplane.documents.policies import CheckedPolicy, Policy, PolicyReference, checked
-from gatecast.controlplane.documents.refusals import Broken, refused
+from gatecast.controlplane.documents.refusals import Broken
 from gatecast.controlplane.documents.routes import DEFAULT_HOST, DEFAULT_SANDBOX_HOST, Route, hosts_in, routes_of
 from gatecast.controlplane.documents.texts import ApiName, ApiVersion, HeaderName, Method, Path, Text, Vhosts
 from gatecast.controlplane.documents.upstreams import (
@@ -28,7 +28,7 @@ from gatecast.controlplane.documents.upstreams import (
     Upstream,
     UpstreamDefinition,
     broken_references,
-    check_references,
+    references_to_several,
 )
 
 
@@ -53,7 +53,7 @@ class Hosts(Part):
         """Where its sandbox answers."""
         return list(hosts_in(self.sandbox, DEFAULT_SANDBOX_HOST))
 
-    def broken(self) -> Iterator[Broken]:
+    def shared_hosts(self) -> Iterator[Broken]:
         """A host twice: a gateway builds one virtual host for each, and none of a name that it has."""
         main, sandbox = self.all_main(), self.all_sandbox()
         for name, hosts in (("main", main), ("sandbox", sandbox)):
@@ -98,12 +98,11 @@ class Operation(Part):
     policies: tuple[Policy, ...] = ()
     resilience: Resilience | None = None
 
-    @model_validator(mode="after")
-    def _check_form(self) -> Self:
+    def broken_rules(self) -> Iterator[Broken]:
+        """Both ways to say which requests, or none."""
         given = (self.method is not None, self.path is not None, self.match is not None)
         if given not in ((True, True, False), (False, False, True)):
-            raise refused("have either method and path, or match")
-        return self
+            yield Broken("have either method and path, or match")
 
     def place(self) -> tuple[str, tuple[str, ...]]:
         """The path, and where it stands."""
@@ -131,19 +130,20 @@ class RestApi(Artifact):
     openapi: OpenApi | None = None
     subscription_plans: tuple[Annotated[str, StringConstraints(min_length=1, max_length=256)], ...] = ()
 
-    @model_validator(mode="after")
-    def _check_api(self) -> Self:
+    def broken_rules(self) -> Iterator[Broken]:
+        """References to nothing, and paths that belong to the gateway."""
         main, sandbox = self.upstream.main, self.upstream.sandbox
-        check_references(self.upstream_definitions, upstream_main=main, upstream_sandbox=sandbox)
+        yield from broken_references(self.upstream_definitions, upstream_main=main, upstream_sandbox=sandbox)
         places = ((index, *each.place()) for index, each in enumerate(self.operations))
-        check_paths(self.context, ((path, ("operations", index, *place)) for index, path, place in places))
-        return self
+        yield from reserved_paths(
+            self.context, ((path, ("operations", index, *place)) for index, path, place in places)
+        )
 
     def broken_later(self) -> Iterator[Broken]:
         """References to several servers, and hosts that main and sandbox share."""
         main, sandbox = self.upstream.main, self.upstream.sandbox
-        yield from broken_references(self.upstream_definitions, upstream_main=main, upstream_sandbox=sandbox)
-        yield from (self.vhosts or Hosts()).broken()
+        yield from references_to_several(self.upstream_definitions, upstream_main=main, upstream_sandbox=sandbox)
+        yield from (self.vhosts or Hosts()).shared_hosts()
 
     def routes(self) -> frozenset[Route]:
         """On the hosts of the API, and on those of its sandbox if it has one."""

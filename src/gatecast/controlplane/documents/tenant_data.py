@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import TypeAlias
 
 from pydantic import BaseModel
 
 from gatecast.controlplane.documents.emitter import quoted
-from gatecast.controlplane.documents.refusals import refused
-from gatecast.events import MAX_DEPTH, MAX_INTEGER
+from gatecast.controlplane.documents.refusals import MAX_KEY_LENGTH, MAX_REFUSALS, Broken
+from gatecast.events import MAX_DEPTH
 
 #: Longest text in a document, in bytes of UTF-8.
 MAX_TEXT_BYTES = 64 * 1024
-
-#: Longest key in a document, in characters: YAML parsers give up on keys beyond 1,024 characters, escapes included.
-MAX_KEY_LENGTH = 160
 
 #: Most elements of a list, and most keys of an object, in a document.
 MAX_ELEMENTS = 1_000
@@ -30,69 +28,73 @@ _LINE_OVERHEAD = 4
 
 _Path = tuple[str | int, ...]
 
+#: So many bytes, or a mistake.
+_Found: TypeAlias = int | Broken
 
-def check_tenant_data(document: object) -> None:
-    """Check everything that a tenant wrote, at any depth.
 
-    Raises:
-        ValidationError: at the place at fault.
-    """
-    size = 0
-    for part in _sizes(document, ()):
-        size += part
+def broken_tenant_data(document: object) -> list[Broken]:
+    """What is wrong with what a tenant wrote, at any depth; of a document that is too large nothing but that."""
+    size, found = 0, list[Broken]()
+    for part in _parts(document, ()):
+        if isinstance(part, Broken):
+            found.append(part)
+        else:
+            size += part
         if size > MAX_DOCUMENT_BYTES:
-            raise refused(f"have at most {MAX_DOCUMENT_BYTES:,} bytes as YAML")
+            return [Broken(f"have at most {MAX_DOCUMENT_BYTES:,} bytes as YAML")]
+        if len(found) == MAX_REFUSALS:
+            break
+    return found
 
 
-def _sizes(value: object, path: _Path) -> Iterator[int]:
-    """The bytes that each part takes; a generator, so that nothing behind the limit is looked at."""
+def _parts(value: object, path: _Path) -> Iterator[_Found]:
+    """The bytes that each part takes; a generator, so that nothing past the limit is looked at."""
     if len(path) > MAX_DEPTH:
-        raise refused(f"be nested at most {MAX_DEPTH} deep", *path)
+        yield Broken(f"be nested at most {MAX_DEPTH} deep", path)
+        return
     yield 2 * len(path) + _LINE_OVERHEAD
     if isinstance(value, BaseModel):
         value = dict(value)
-    if isinstance(value, Mapping):
-        yield from _sizes_of_object(value, path)
-    elif isinstance(value, list | tuple):
-        yield from _sizes_of_list(value, path)
+    if not isinstance(value, Mapping | list | tuple):
+        yield _scalar(value, path)
+    elif len(value) > MAX_ELEMENTS:
+        yield Broken(f"have at most {MAX_ELEMENTS:,} elements", path)
+    elif isinstance(value, Mapping):
+        yield from _parts_of_object(value, path)
     else:
-        yield _size_of_scalar(value, path)
+        for index, item in enumerate(value):
+            yield from _parts(item, (*path, index))
 
 
-def _sizes_of_object(value: Mapping[object, object], path: _Path) -> Iterator[int]:
-    _check_count(len(value), path)
+def _parts_of_object(value: Mapping[object, object], path: _Path) -> Iterator[_Found]:
+    """A bad key is told at the object that has it, because a place itself must be fit to be shown."""
     for key, item in value.items():
-        yield _size_of_key(key, path)
-        yield from _sizes(item, (*path, str(key)))
+        problem = _problem_of_key(key)
+        if problem is not None:
+            yield Broken(f"have valid keys only; each must {problem}", path)
+        else:
+            yield len(quoted(str(key)).encode())
+            yield from _parts(item, (*path, str(key)))
 
 
-def _sizes_of_list(value: list[object] | tuple[object, ...], path: _Path) -> Iterator[int]:
-    _check_count(len(value), path)
-    for index, item in enumerate(value):
-        yield from _sizes(item, (*path, index))
+def _problem_of_key(key: object) -> str | None:
+    if not isinstance(key, str):
+        return "be text"
+    if (problem := _problem(key)) is not None:
+        return problem
+    return f"have at most {MAX_KEY_LENGTH} characters" if len(key) > MAX_KEY_LENGTH else None
 
 
-def _check_count(count: int, path: _Path) -> None:
-    if count > MAX_ELEMENTS:
-        raise refused(f"have at most {MAX_ELEMENTS:,} elements", *path)
-
-
-def _size_of_key(key: object, path: _Path) -> int:
-    """A bad key is told at the object that has it, because the path itself must be fit to be shown."""
-    problem = _problem(key) if isinstance(key, str) else "be text"
-    if problem is None and len(str(key)) > MAX_KEY_LENGTH:
-        problem = f"have at most {MAX_KEY_LENGTH} characters"
-    if problem is not None:
-        raise refused(f"have valid keys only; each must {problem}", *path)
-    return len(quoted(str(key)).encode())
-
-
-def _size_of_scalar(value: object, path: _Path) -> int:
+def _scalar(value: object, path: _Path) -> _Found:
+    """What is not JSON at all is for the type of its field to refuse."""
+    if isinstance(value, int) and not -MAX_INTEGER - 1 <= value <= MAX_INTEGER:
+        return Broken("be an integer of at most 64 bits", path)
+    if isinstance(value, float) and not math.isfinite(value):
+        return Broken("be a finite number", path)
     if not isinstance(value, str):
-        _check_number(value, path)
         return len(str(value))
     if (problem := _problem(value)) is not None:
-        raise refused(problem, *path)
+        return Broken(problem, path)
     return len(quoted(value).encode())
 
 
@@ -107,11 +109,3 @@ def _problem(text: str) -> str | None:
     except UnicodeEncodeError:
         return "not contain unpaired surrogates"
     return None if size <= MAX_TEXT_BYTES else f"have at most {MAX_TEXT_BYTES:,} bytes"
-
-
-def _check_number(value: object, path: _Path) -> None:
-    """What is not JSON at all is for the type of its field to refuse."""
-    if isinstance(value, int) and not -MAX_INTEGER - 1 <= value <= MAX_INTEGER:
-        raise refused("be an integer of at most 64 bits", *path)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise refused("be a finite number", *path)

@@ -9,7 +9,7 @@ from pydantic import Field, StrictInt
 
 from gatecast.controlplane.documents.credentials import NO_CREDENTIAL, LlmAuth, McpAuth
 from gatecast.controlplane.documents.document import Part, Target
-from gatecast.controlplane.documents.refusals import Broken, refused
+from gatecast.controlplane.documents.refusals import Broken
 from gatecast.controlplane.documents.texts import BasePath, Duration, LocalName, Origin, PositiveDuration, Url
 
 
@@ -79,23 +79,19 @@ class Resilience(Part):
     idle_timeout: Duration | None = None
 
 
-def check_references(definitions: Iterable[UpstreamDefinition], **targets: Upstream | None) -> None:
-    """Check that definitions have different names, and that every reference names one of them.
-
-    Raises:
-        ValidationError: at the definition or the target at fault, which is named by its place with `_` for a dot.
-    """
+def broken_references(definitions: Iterable[UpstreamDefinition], **targets: Upstream | None) -> Iterator[Broken]:
+    """Definitions with the same name, and references to none; a target is named by its place with `_` for a dot."""
     names: set[str] = set()
     for index, definition in enumerate(definitions):
         if definition.name in names:
-            raise refused("be different from the other names", "upstreamDefinitions", index, "name")
+            yield Broken("be different from the other names", ("upstreamDefinitions", index, "name"))
         names.add(definition.name)
     for place, target in targets.items():
         if target is not None and target.ref is not None and target.ref not in names:
-            raise refused("name one of upstreamDefinitions", *place.split("_"), "ref")
+            yield Broken("name one of upstreamDefinitions", (*place.split("_"), "ref"))
 
 
-def broken_references(definitions: Iterable[UpstreamDefinition], **targets: Upstream | None) -> Iterator[Broken]:
+def references_to_several(definitions: Iterable[UpstreamDefinition], **targets: Upstream | None) -> Iterator[Broken]:
     """References to several servers: a gateway stores them, and never serves them (gateway-protocol.md 6)."""
     pools = {definition.name for definition in definitions if len(definition.upstreams) > 1}
     for place, target in targets.items():

@@ -42,7 +42,8 @@ class _AdminApp(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """The documentation, in which every problem has the one shape."""
         document = super().openapi()
-        document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        document["components"]["schemas"] |= problem.pop("$defs") | {"Problem": problem}
         return document
 
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Response
 from gatecast.controlplane.artifacts import Told
 from gatecast.controlplane.clock import milliseconds
 from gatecast.controlplane.gateways import Gateway, GatewayFields
-from gatecast.errors import InvalidValue, NotFound, UnknownGateway
+from gatecast.errors import InvalidValue, Mistakes, NotFound, UnknownGateway
 from gatecast.server.admin_api.artifact_models import (
     GatewayDeployments,
     ImportedArtifacts,
@@ -101,9 +101,11 @@ async def change_gateway(
 ) -> GatewayView:
     """Change what the body names, and nothing else."""
     changes = body.model_dump(exclude_unset=True)
+    mistakes = Mistakes()
     for name, value in changes.items():
         if value is None:
-            raise InvalidValue(name, None, "not be null; leave it out to keep it")
+            mistakes.note(InvalidValue(name, None, "not be null; leave it out to keep it"))
+    mistakes.raise_any()
     gateway = await context.gateways.update(organization, gateway_id, changes, version=version_in(if_match))
     return await _shown(context, gateway, response)
 

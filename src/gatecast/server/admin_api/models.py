@@ -305,6 +305,14 @@ class EventPage(Model):
     next: int | None = Field(description=NEXT)
 
 
+class WrongField(BaseModel):
+    """A field that breaks a rule."""
+
+    field: str
+    rule: str
+    value: str | None = Field(None, description="The refused value, shortened, unless it may be a secret.")
+
+
 class Problem(BaseModel):
     """`application/problem+json`: what went wrong, and what to do."""
 
@@ -315,6 +323,7 @@ class Problem(BaseModel):
     field: str | None = Field(None, description="The field at fault.")
     rule: str | None = Field(None, description="What is allowed, as a phrase that continues `must`.")
     value: str | None = Field(None, description="The refused value, shortened.")
+    errors: list[WrongField] | None = Field(None, description="Every field at fault; the first one stands above.")
     size: int | None = Field(None, description="Size of the data, in bytes.")
     limit: int | None = Field(None, description="The largest size, in bytes.")
     current: str | None = Field(None, description="The ETag that the resource has now.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -11,6 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from gatecast import errors
+from gatecast.controlplane.documents.refusals import MAX_REFUSALS, mistakes
 from gatecast.errors import GatecastError, shorten
 from gatecast.server.admin_api.json_bodies import BodyUnreadable
 from gatecast.server.error_replies import (
@@ -19,6 +21,7 @@ from gatecast.server.error_replies import (
     MEDIA_TYPE,
     RETRY_AFTER,
     ErrorReply,
+    mistake,
     problem,
     problem_body,
 )
@@ -94,24 +97,26 @@ async def _on_http_error(_request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_invalid_request(_request: Request, error: Exception) -> JSONResponse:
-    """The first thing that is wrong: its place, the value, and the rule."""
+    """Everything that is wrong: its place, the value, and the rule. The first one stands by itself as well."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
-    first = error.errors()[0]
-    field, rule = _place(first), first["msg"]
-    shown = _value(first)
-    detail = f"{field}: {rule}" if shown is None else f"{field}: {rule}; got {shown}"
-    fields = {"field": field, "rule": rule} | ({} if shown is None else {"value": shown})
-    return problem_answer(problem_body(ERROR_REPLIES[errors.InvalidValue], detail, **fields))
+    found = [mistake(_place(each), each["msg"], _value(each)) for each in mistakes(error.errors())[:MAX_REFUSALS]]
+    detail = "; ".join(map(_in_words, found))
+    return problem_answer(problem_body(ERROR_REPLIES[errors.InvalidValue], detail, **found[0], errors=found))
 
 
-def _place(first: dict[str, Any]) -> str:
+def _in_words(wrong: dict[str, str]) -> str:
+    got = f"; got {wrong['value']}" if "value" in wrong else ""
+    return f"{wrong['field']}: {wrong['rule']}{got}"
+
+
+def _place(first: Mapping[str, Any]) -> str:
     if first["type"] == "json_invalid":
         return "body"
     where, *path = first["loc"]
     return ".".join(map(str, path)) or str(where)
 
 
-def _value(first: dict[str, Any]) -> str | None:
+def _value(first: Mapping[str, Any]) -> str | None:
     value = first.get("input")
     if first["type"] in _WITHOUT_VALUE or _PRIVATE & set(first["loc"]) or isinstance(value, dict | list):
         return None

@@ -19,6 +19,7 @@ from gatecast.storage.sqlite.connection import BUSY_TIME_LIMIT, Clock, is_locked
 from gatecast.storage.sqlite.connection_thread import ConnectionThread, Work
 from gatecast.storage.sqlite.history_file import HistoryFile
 from gatecast.storage.sqlite.opened_file import OpenedFile
+from gatecast.storage.sqlite.page_cache import PageCache
 from gatecast.storage.sqlite.statements import (
     CONTROL,
     begin,
@@ -90,6 +91,7 @@ class SqliteDatabase:
         # Keeps others out of the writing thread between the statements of a transaction.
         self._lock = asyncio.Lock()
         self._clock = clock
+        self._writers_pages, self._readers_pages = PageCache(file.path), PageCache(file.path)
         #: The file.
         self.path = file.path
         #: What is remembered of it beside it.
@@ -131,6 +133,7 @@ class SqliteDatabase:
     def _begin(self, connection: sqlite3.Connection) -> None:
         self._file.check()
         self._log.check(connection)
+        self._writers_pages.refresh(connection)
         begin(connection)
         history.go_on(connection, self.history_file, self._clock())
 
@@ -169,7 +172,12 @@ class SqliteDatabase:
 
     async def read(self, work: Work[T]) -> T:
         """The result of work that only reads, and sees one instant."""
-        return await self._reader.run(partial(_as_snapshot, work))
+        return await self._reader.run(partial(self._as_snapshot, work))
+
+    def _as_snapshot(self, work: Work[T], connection: sqlite3.Connection) -> T:
+        self._readers_pages.refresh(connection)
+        with reading(connection):
+            return work(connection)
 
     async def is_being_written(self) -> bool:
         """Whether a connection of anybody, also one of our own, holds the write lock now."""
@@ -221,8 +229,3 @@ def _in_transaction(work: Work[T], connection: sqlite3.Connection) -> T:
     if not connection.in_transaction:
         raise StorageUnavailable("the transaction was rolled back after an error")
     return work(connection)
-
-
-def _as_snapshot(work: Work[T], connection: sqlite3.Connection) -> T:
-    with reading(connection):
-        return work(connection)

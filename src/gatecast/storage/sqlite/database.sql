@@ -25,6 +25,9 @@ PRAGMA busy_timeout = 10000
 -- name: empty_log
 PRAGMA wal_checkpoint(TRUNCATE)
 
+-- name: forget_pages
+PRAGMA shrink_memory
+
 -- name: enforce_references
 PRAGMA foreign_keys = ON
 

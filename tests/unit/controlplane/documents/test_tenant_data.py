@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gatecast.controlplane.documents import Kind, LlmProvider
+from gatecast.controlplane.documents.refusals import MAX_KEY_LENGTH, MAX_REFUSALS
 from gatecast.controlplane.documents.tenant_data import (
     MAX_DOCUMENT_BYTES,
     MAX_ELEMENTS,
-    MAX_KEY_LENGTH,
     MAX_TEXT_BYTES,
-    check_tenant_data,
+    broken_tenant_data,
 )
 from gatecast.events import MAX_DEPTH
 
@@ -22,9 +22,7 @@ Refuse = Callable[..., str]
 
 
 def place_of_refusal(value: object) -> tuple[int | str, ...]:
-    with pytest.raises(ValidationError) as caught:
-        check_tenant_data(value)
-    return caught.value.errors()[0]["loc"]
+    return broken_tenant_data(value)[0].place
 
 
 def nested(depth: int) -> object:
@@ -73,7 +71,7 @@ def test_it_is_refused_at_its_place(written: object, place: tuple[int | str, ...
     ],
 )
 def test_it_is_accepted(written: object) -> None:
-    check_tenant_data(written)
+    assert broken_tenant_data(written) == []
 
 
 def test_nesting_ends_at_the_limit() -> None:
@@ -92,10 +90,17 @@ def test_indentation_counts_because_small_values_deep_inside_take_room() -> None
 
 
 def test_the_error_does_not_show_what_was_refused() -> None:
-    with pytest.raises(ValidationError) as caught:
-        check_tenant_data({"a": "{{ my password }}"})
-    assert "password" not in str(caught.value)
-    assert "password" not in str(caught.value.errors())
+    assert "password" not in str(broken_tenant_data({"a": "{{ my password }}"}))
+
+
+def test_everything_that_is_wrong_is_told_at_once() -> None:
+    written = {"a": "{{", "b": ["x", 2**63, {"{{": "{{"}], "c": "\0", "d": "x" * (MAX_TEXT_BYTES + 1)}
+    places = [each.place for each in broken_tenant_data(written)]
+    assert places == [("a",), ("b", 1), ("b", 2), ("c",), ("d",)]
+
+
+def test_no_more_is_told_than_anybody_reads() -> None:
+    assert len(broken_tenant_data(["{{"] * MAX_ELEMENTS)) == MAX_REFUSALS
 
 
 TEXTS = st.text(max_size=8)

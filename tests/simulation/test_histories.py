@@ -1,0 +1,122 @@
+"""Histories repeat exactly, and whatever is shown and is not so breaks them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from gatecast.testing.histories import Broken, live_through
+from gatecast.testing.histories.history import TRUE_WITHIN
+from gatecast.testing.histories.operations import OPERATIONS, begin, deploy, fail
+from gatecast.testing.histories.repeatable import run_repeatably
+from gatecast.testing.histories.truth import shown, untruths
+from gatecast.testing.histories.world import World
+from gatecast.testing.unmodified_gateway import UNDEPLOYED
+
+#: Nothing of what it takes is known to be shown wrongly.
+_QUIET = 3
+
+
+def test_a_seed_repeats_exactly_and_another_one_is_another_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    for operation in OPERATIONS.keys() - {deploy}:
+        monkeypatch.delitem(OPERATIONS, operation)
+    first, again, other = (live_through(seed, operations=8, compare_every=8) for seed in (1, 1, 2))
+    assert first == again
+    assert first.log[0].strip().startswith("0.0")
+    assert first.digest != other.digest
+    assert first.events > 0
+
+
+def test_a_broken_history_says_what_is_wrong_and_what_happened(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def lose_an_artifact(world: World) -> None:
+        """Behind the back of everybody."""
+        await asyncio.sleep(TRUE_WITHIN)
+        gateway = world.edges[0].controllers[0].gateway
+        gateway.delete_by_hand(min(gateway.artifacts))
+
+    for operation in list(OPERATIONS):
+        monkeypatch.delitem(OPERATIONS, operation)
+    monkeypatch.setitem(OPERATIONS, lose_an_artifact, 1)
+    with pytest.raises(Broken, match=r"seed 3: way-0/0: .* is shown as deployed, and is not there") as broken:
+        live_through(_QUIET, operations=1, compare_every=1)
+    assert broken.value.seed == _QUIET
+    assert any("lose_an_artifact" in line for line in broken.value.log)
+    assert any("artifacts=" in line for line in broken.value.log)
+
+
+def _with_a_stranger(world: World) -> None:
+    gateway = world.edges[0].controllers[0].gateway
+    artifacts = gateway._world.database.artifacts.stored
+    artifacts["stranger"] = next(iter(artifacts.values()))
+
+
+def _with_an_older_deployment(world: World) -> None:
+    _replace(world, deployment_id="another")
+
+
+def _with_something_undeployed(world: World) -> None:
+    _replace(world, state=UNDEPLOYED)
+
+
+def _replace(world: World, **fields: str) -> None:
+    artifacts = world.edges[0].controllers[0].gateway._world.database.artifacts.stored
+    artifact_id = min(artifacts)
+    artifacts[artifact_id] = replace(artifacts[artifact_id], **fields)  # type: ignore[arg-type]
+
+
+def _without_keys(world: World) -> None:
+    world.edges[0].controllers[0].gateway._world.database.keys.stored.clear()
+
+
+@pytest.mark.parametrize(
+    ("lie", "words"),
+    [
+        (_with_a_stranger, "stranger is deployed, and not shown"),
+        (_with_an_older_deployment, "is another deployment than shown"),
+        (_with_something_undeployed, "is shown as deployed, and is undeployed"),
+        (_without_keys, "opens with {}, not with"),
+    ],
+)
+def test_every_kind_of_untruth_is_found(lie: Callable[[World], None], words: str) -> None:
+    async def run() -> None:
+        async with World.open(_QUIET) as world:
+            await begin(world)
+            await asyncio.sleep(TRUE_WITHIN)
+            assert await untruths(world) == []
+            lie(world)
+            assert any(words in each for each in await untruths(world))
+            for controller in world.edges[0].controllers:
+                controller.blind = True
+            assert await untruths(world) == []
+
+    run_repeatably(_QUIET, run())
+
+
+def test_what_failed_is_shown_as_such() -> None:
+    async def run() -> None:
+        async with World.open(_QUIET) as world:
+            for operation in (fail, fail, fail, begin):
+                await operation(world)
+            await asyncio.sleep(TRUE_WITHIN)
+            assert any([(await shown(world.pods[0].operator, edge)).failed for edge in world.edges])
+            assert await untruths(world) == []
+
+    run_repeatably(_QUIET, run())
+
+
+def test_every_operation_can_happen() -> None:
+    """To an installation that is at rest, one after the other."""
+
+    async def run() -> None:
+        async with World.open(_QUIET) as world:
+            await begin(world)
+            for operation in OPERATIONS:
+                await asyncio.sleep(TRUE_WITHIN)
+                if not world.artifacts:
+                    await begin(world)
+                await operation(world)
+
+    run_repeatably(_QUIET, run())

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from gatecast.controlplane.documents.emitter import quoted
 from gatecast.controlplane.documents.refusals import MAX_KEY_LENGTH, MAX_REFUSALS, Broken
-from gatecast.events import MAX_DEPTH
+from gatecast.events import MAX_DEPTH, MAX_INTEGER
 
 #: Longest text in a document, in bytes of UTF-8.
 MAX_TEXT_BYTES = 64 * 1024

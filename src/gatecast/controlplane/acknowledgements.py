@@ -7,20 +7,19 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
 
 from gatecast.containment import RetryLoop, concerns_everyone, log_failure, refused_in_halves
-from gatecast.controlplane.change import begin_change
+from gatecast.controlplane.desired_state import DesiredState
 from gatecast.controlplane.gateways import QUERIES
-from gatecast.controlplane.placements import (
-    PLACEMENTS,
-    DeploymentState,
-    Desired,
-    placement_of,
-    tell_again,
-)
+from gatecast.controlplane.placements import PLACEMENTS, DeploymentState, Known, known_of
+from gatecast.controlplane.placing import row_of
+from gatecast.controlplane.reconcile import Answer, after_answer, after_our_failure
+from gatecast.controlplane.secrets import digest_of
 from gatecast.errors import NotFound
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Transaction
+from gatecast.storage.rows import as_rows
 from gatecast.telemetry import get_logger, metrics
 from gatecast.waiting import Backoff, Signal
 
@@ -29,9 +28,6 @@ from gatecast.waiting import Backoff, Signal
 MAX_WAITING = 10_000
 
 _BATCH = 200
-
-#: What a gateway says when it was asked to undeploy another deployment than it has.
-_MISMATCH = "DEPLOYMENT_ID_MISMATCH"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -55,29 +51,51 @@ class Acknowledgement:
     error_code: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnservedDownload:
+    """This control plane failed to give a gateway a document, or a secret that it needs."""
+
+    #: What the gateway identified itself with.
+    token: str
+    artifact_id: str
+
+
+Report: TypeAlias = Acknowledgement | UnservedDownload
+
+
+@dataclass(frozen=True, slots=True)
+class _Unserved:
+    """The same as the latter, of a gateway that is known."""
+
+    organization: str
+    gateway_id: str
+    artifact_id: str
+
+
 class Acknowledgements:
     """Stores acknowledgements soon, in order, and keeps those that cannot be stored now.
 
     One counts only for the revision, and the very event of it, that it belongs to (scenario S36).
     """
 
-    def __init__(self, hub: EventHub, *, backoff: Backoff | None = None) -> None:
+    def __init__(self, hub: EventHub, desired_state: DesiredState, *, backoff: Backoff | None = None) -> None:
         self._hub = hub
+        self._desired_state = desired_state
         #: Keeps the pod storing, and remembers why it does not.
         self.loop = RetryLoop(
             "acknowledgements-not-stored",
             "acknowledgements cannot be stored",
             backoff=backoff or Backoff(first=0.2, longest=5.0),
         )
-        self._waiting: deque[Acknowledgement] = deque(maxlen=MAX_WAITING)
-        #: Stored, and to be stored once more because something behind them failed.
-        self._stored: list[Acknowledgement] = []
+        self._waiting: deque[Report] = deque(maxlen=MAX_WAITING)
+        #: Gateway and organization of what is in doubt because of what was stored.
+        self._doubted: set[tuple[str, str]] = set()
         self._signal = Signal()
         self._storing = asyncio.Lock()
 
-    def report(self, acknowledgement: Acknowledgement) -> None:
+    def report(self, report: Report) -> None:
         """Store this one soon."""
-        self._waiting.append(acknowledgement)
+        self._waiting.append(report)
         self._signal.set()
 
     async def run(self) -> None:
@@ -100,87 +118,97 @@ class Acknowledgements:
                 if error is not None and concerns_everyone(error):
                     raise error
                 if error is not None:
-                    log_failure("acknowledgement-refused", error, gateway=each.gateway_id, artifact=each.artifact_id)
+                    log_failure("acknowledgement-refused", error, artifact=each.artifact_id)
                 # Looked at before it goes: what does not fit any more has pushed older ones out already.
                 if self._waiting and self._waiting[0] is each:
                     self._waiting.popleft()
-            self._stored = []
+        # Each gateway in a change of its own: one whose log somebody holds, or whose rows nobody can read, delays only
+        # itself.
+        for gateway_id, organization in sorted(self._doubted):
+            await self._settle(gateway_id, organization)
 
-    async def _store(self, batch: Sequence[Acknowledgement]) -> None:
+    async def _store(self, batch: Sequence[Report]) -> None:
+        doubted = set()
         async with self._hub.storage.database.transaction() as transaction:
+            reports = [found for each in batch if (found := await _identified(transaction, each)) is not None]
             # The same locks in the same order as changes take, so that no two wait for each other.
-            for gateway_id, organization in sorted({(each.gateway_id, each.organization) for each in batch}):
+            for gateway_id, organization in sorted({(each.gateway_id, each.organization) for each in reports}):
                 await transaction.execute(QUERIES["lock_gateway"], organization, gateway_id)
-            ignored = [each for each in batch if not await _apply(transaction, each)]
-        self._note_ignored(ignored)
-        self._stored += batch
-        # Before they go: when this fails, both are done again, and change nothing that is done already.
-        for each in batch:
-            await self._undeploy_whatever_runs(each)
+            learned = [(each, await _apply(transaction, each)) for each in reports]
+        for each, known in learned:
+            if known is None:
+                _note_ignored(each)
+            elif known.placement.doubt:
+                doubted.add((each.gateway_id, each.organization))
+        self._doubted |= doubted
 
-    def _note_ignored(self, ignored: Sequence[Acknowledgement]) -> None:
-        """Say which ones moved nothing, once: they are late, repeated, or speak of what is not there."""
-        for each in ignored:
-            if any(each is stored for stored in self._stored):
-                continue
-            metrics.acknowledgement_ignored()
-            _logger.info(
-                "acknowledgement-ignored",
-                gateway=each.gateway_id,
-                artifact=each.artifact_id,
-                deployment=each.deployment_id,
-                performed_at=each.performed_at.isoformat() if each.performed_at else None,
-            )
-
-    async def _undeploy_whatever_runs(self, acknowledgement: Acknowledgement) -> None:
-        """A gateway that has another deployment than it said is asked to undeploy without naming one."""
-        if acknowledgement.deployed or acknowledgement.error_code != _MISMATCH or not acknowledgement.deployment_id:
-            return
-        ids = (acknowledgement.artifact_id, acknowledgement.gateway_id)
+    async def _settle(self, gateway_id: str, organization: str) -> None:
+        """Publish what is in doubt; what fails for this gateway alone is published when it connects again."""
         try:
-            async with begin_change(self._hub) as change:
-                await change.lock_gateways(acknowledgement.organization, [acknowledgement.gateway_id])
-                row = await change.transaction.fetch_one(PLACEMENTS["placement"], *ids)
-                if row is None or row["performed_at"] != _milliseconds(acknowledgement.performed_at):
-                    return
-                placement = replace(placement_of(row), held="")
-                if placement.desired is Desired.UNDEPLOYED:
-                    await tell_again(change, placement, acknowledgement.organization, [])
+            await self._desired_state.settle(organization, gateway_id)
         except NotFound:
-            _logger.info("gateway-deleted", gateway=acknowledgement.gateway_id)
+            _logger.info("gateway-deleted", gateway=gateway_id)
+        except Exception as error:
+            if concerns_everyone(error):
+                raise
+            log_failure("doubt-not-settled", error, gateway=gateway_id)
+        self._doubted.discard((gateway_id, organization))
 
 
-async def _apply(transaction: Transaction, ack: Acknowledgement) -> bool:
-    """Whether it moved anything."""
-    performed_at = _milliseconds(ack.performed_at)
-    row = await transaction.fetch_one(PLACEMENTS["placement"], ack.artifact_id, ack.gateway_id)
-    if row is None or performed_at is None:
-        return False
-    deployment_id = ack.deployment_id or row["deployment_id"]
-    state, reason, awaited = _outcome(ack)
-    moved = await transaction.execute(
-        PLACEMENTS["acknowledge"], deployment_id, ack.artifact_id, ack.gateway_id, performed_at, state, reason, *awaited
-    )
-    if moved and ack.succeeded:
-        await transaction.execute(
-            PLACEMENTS["note_held"], ack.artifact_id, ack.gateway_id, performed_at, ack.deployment_id
+def _note_ignored(report: Acknowledgement | _Unserved) -> None:
+    """Say that it moved nothing: it is late, repeated, or speaks of what is not there."""
+    if isinstance(report, Acknowledgement):
+        metrics.acknowledgement_ignored()
+        _logger.info(
+            "acknowledgement-ignored",
+            gateway=report.gateway_id,
+            artifact=report.artifact_id,
+            deployment=report.deployment_id,
+            performed_at=report.performed_at.isoformat() if report.performed_at else None,
         )
-    return bool(moved)
 
 
-def _outcome(ack: Acknowledgement) -> tuple[DeploymentState, str, tuple[DeploymentState, DeploymentState]]:
-    """The state that it leads to, the reason, and the states in which it counts.
+async def _identified(transaction: Transaction, report: Report) -> Acknowledgement | _Unserved | None:
+    """The report with the gateway that it belongs to; None: nobody's."""
+    if isinstance(report, Acknowledgement):
+        return report
+    for row in await transaction.fetch(QUERIES["token_owner"], digest_of(report.token)):
+        return _Unserved(row["organization"], row["gateway_id"], report.artifact_id)
+    return None
 
-    Of several replicas' words a failure counts more, so it may come behind a success.
-    """
-    waiting, done = (
-        (DeploymentState.PENDING, DeploymentState.DEPLOYED)
-        if ack.deployed
-        else (DeploymentState.UNDEPLOYING, DeploymentState.UNDEPLOYED)
+
+async def _apply(transaction: Transaction, report: Acknowledgement | _Unserved) -> Known | None:
+    """What is known then; None: it changed nothing."""
+    row = await transaction.fetch_one(PLACEMENTS["known_placement"], report.artifact_id, report.gateway_id)
+    if row is None:
+        return None
+    before = known_of(row)
+    known, reason = _learned(before, report), getattr(report, "error_code", "")
+    if known is None or known == before:
+        return None
+    await transaction.execute(PLACEMENTS["store_placements"], as_rows([row_of(known.placement)]))
+    if known.state is not before.state:
+        failed = known.state is DeploymentState.FAILED
+        reason = (reason or "the gateway gave no reason") if failed else ""
+        await transaction.execute(PLACEMENTS["store_state"], known.placement.deployment_id, known.state, reason)
+    return known
+
+
+def _learned(before: Known, report: Acknowledgement | _Unserved) -> Known | None:
+    if isinstance(report, _Unserved):
+        return replace(before, placement=after_our_failure(before))
+    placement = before.placement
+    if _milliseconds(report.performed_at) != placement.performed_at:
+        return None
+    if report.deployment_id not in ("", placement.deployment_id):
+        return None
+    answer = Answer(
+        deployed=report.deployed,
+        succeeded=report.succeeded,
+        deployment_id=report.deployment_id,
+        error_code=report.error_code,
     )
-    if ack.succeeded:
-        return done, "", (waiting, waiting)
-    return DeploymentState.FAILED, ack.error_code or "the gateway gave no reason", (waiting, done)
+    return after_answer(before, answer)
 
 
 def _milliseconds(moment: datetime | None) -> int | None:

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from secrets import token_hex
 from uuid import uuid4
 
-from gatecast.controlplane.artifact_events import key_created, key_revoked, key_updated
 from gatecast.controlplane.artifact_store import ArtifactStore
 from gatecast.controlplane.artifacts import Artifacts
 from gatecast.controlplane.change import Change, begin_change
 from gatecast.controlplane.clock import later_than, milliseconds
 from gatecast.controlplane.families import MCP_PROXY, Family
-from gatecast.controlplane.keys import ApiKey, hash_of, mask_of
-from gatecast.controlplane.placements import PLACEMENTS, Desired, placements_of
+from gatecast.controlplane.keys import MAX_ACTIVE_KEYS, ApiKey, hash_of, mask_of
+from gatecast.controlplane.placements import PLACEMENTS, Desired, Placement, placements_of
+from gatecast.controlplane.placing import keys_of_placements, publish
 from gatecast.controlplane.rollouts import keys_of
 from gatecast.errors import Conflict, InvalidValue, LimitReached, NotFound
-from gatecast.events import Event
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Receipt
-
-#: Most active keys of an artifact: a gateway drops those beyond; all of ours share one bucket there.
-MAX_ACTIVE_KEYS = 10
 
 #: So many revoked keys of an artifact are still listed.
 MAX_REVOKED_KEYS = 50
@@ -94,12 +90,13 @@ class ApiKeys:
         )
         async with begin_change(self._hub) as change:
             await self._store.lock(change, organization, family, artifact_id)
-            key = await _after_its_namesakes(change, key)
+            now = await _next_version(change, artifact_id)
+            key = replace(key, created_at=now, updated_at=now)
             await _check_room(change, key)
             await _forget_ended(change, family, key)
             columns = (key.id, artifact_id, name, key.mask, key.sha256, key.expires_at, key.created_at)
             await change.transaction.execute(PLACEMENTS["insert_key"], *columns)
-            await _publish(change, organization, key, key_created)
+            await _publish(change, organization, artifact_id)
         return IssuedKey(key, value, change.receipts)
 
     async def rotate(
@@ -120,11 +117,11 @@ class ApiKeys:
                 mask=mask_of(value),
                 sha256=hash_of(value),
                 expires_at=_expiry(expires_at) if expires_at else _unexpired(before),
-                updated_at=later_than(before.updated_at),
+                updated_at=await _next_version(change, artifact_id),
             )
             columns = (key.id, key.mask, key.sha256, key.expires_at, key.updated_at)
             await change.transaction.execute(PLACEMENTS["rotate_key"], *columns)
-            await _publish(change, organization, key, key_updated)
+            await _publish(change, organization, artifact_id)
         return IssuedKey(key, value, change.receipts)
 
     async def revoke(self, organization: str, family: Family, artifact_id: str, name: str) -> Sequence[Receipt]:
@@ -136,8 +133,9 @@ class ApiKeys:
         async with begin_change(self._hub) as change:
             await self._store.lock(change, organization, family, artifact_id)
             key = await _active_key(change, artifact_id, name)
-            await change.transaction.execute(PLACEMENTS["revoke_key"], key.id, later_than(key.updated_at))
-            await _publish(change, organization, key, key_revoked)
+            version = await _next_version(change, artifact_id)
+            await change.transaction.execute(PLACEMENTS["revoke_key"], key.id, version)
+            await _publish(change, organization, artifact_id)
         return change.receipts
 
     async def end_expired(self, organization: str, gateway_id: str) -> None:
@@ -178,12 +176,13 @@ def _unexpired(key: ApiKey) -> int | None:
     return key.expires_at
 
 
-async def _after_its_namesakes(change: Change, key: ApiKey) -> ApiKey:
-    """Gateways know keys by name and ignore what is not newer, so it is newer than revoked keys of its name."""
-    rows = await change.transaction.fetch(PLACEMENTS["keys"], key.artifact_id)
-    last = max((row["updated_at"] for row in rows if row["name"] == key.name), default=0)
-    now = later_than(last)
-    return replace(key, created_at=now, updated_at=now)
+async def _next_version(change: Change, artifact_id: str) -> int:
+    """Later than that of every change of a key of this artifact, whose lock is held.
+
+    Gateways ignore what is not newer than what they have of its name, and what a gateway was told of is known by it.
+    """
+    row = await change.transaction.fetch_one(PLACEMENTS["last_key_version"], artifact_id)
+    return later_than(row["version"] or 0 if row else 0)
 
 
 async def _check_room(change: Change, key: ApiKey) -> None:
@@ -214,8 +213,15 @@ async def _active_key(change: Change, artifact_id: str, name: str) -> ApiKey:
     raise NotFound("active API key", name)
 
 
-async def _publish(change: Change, organization: str, key: ApiKey, event: Callable[[ApiKey, str], Event]) -> None:
+async def _publish(change: Change, organization: str, artifact_id: str) -> None:
     """Tell every gateway that has the artifact, running or not."""
-    placements = [each for each in await placements_of(change, key.artifact_id) if each.desired is not Desired.DELETED]
-    await change.lock_gateways(organization, [each.gateway_id for each in placements])
-    change.events += [event(key, placement.gateway_id) for placement in placements]
+    gateways = {each.gateway_id for each in await placements_of(change, artifact_id) if _has_keys(each)}
+    await change.lock_gateways(organization, gateways)
+    # Read again: what gateways were told may have changed before they were locked.
+    placements = await placements_of(change, artifact_id)
+    placements = [each for each in placements if each.gateway_id in gateways]
+    publish(change, organization, placements, await keys_of_placements(change, placements))
+
+
+def _has_keys(placement: Placement) -> bool:
+    return placement.desired is not Desired.DELETED

@@ -212,14 +212,21 @@ class ArtifactStore:
 
     async def complete_routes(self, change: Change) -> None:
         """Store the routes of contents that an older release stored, without them."""
-        after = ""
-        while rows := await change.transaction.fetch(ARTIFACTS["unrouted"], after, _BATCH):
-            after = rows[-1]["id"]
-            documents = {row["id"]: self._readable(row) for row in rows}
-            known = {content_id: document for content_id, document in documents.items() if document is not None}
-            routes = [route for content_id, document in known.items() for route in _routes(content_id, document)]
-            await change.transaction.execute(ARTIFACTS["insert_routes"], as_rows(routes))
-            await change.transaction.execute(ARTIFACTS["note_routed"], as_keys(known))
+        after: str | None = ""
+        while after is not None:
+            after = await self.complete_some_routes(change.transaction, after)
+
+    async def complete_some_routes(self, transaction: Transaction, after: str) -> str | None:
+        """The same for some contents whose ids come after this one; return the last id, None when there are no more."""
+        rows = await transaction.fetch(ARTIFACTS["unrouted"], after, _BATCH)
+        if not rows:
+            return None
+        documents = {row["id"]: self._readable(row) for row in rows}
+        known = {content_id: document for content_id, document in documents.items() if document is not None}
+        routes = [route for content_id, document in known.items() for route in _routes(content_id, document)]
+        await transaction.execute(ARTIFACTS["insert_routes"], as_rows(routes))
+        await transaction.execute(ARTIFACTS["note_routed"], as_keys(known))
+        return str(rows[-1]["id"])
 
     def _readable(self, row: Row) -> Artifact | None:
         """A document, unless it cannot be read: that must not keep others from being deployed."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from gatecast.controlplane.artifact_events import key_revoked
 from gatecast.controlplane.artifact_store import ARTIFACTS, ArtifactStore, StoredArtifact
 from gatecast.controlplane.change import Change, begin_change
-from gatecast.controlplane.documents import Artifact, Kind, check_handle, derive_handle, first_free
+from gatecast.controlplane.documents import Artifact, Kind, Route, check_handle, derive_handle, first_free
 from gatecast.controlplane.families import Family
 from gatecast.controlplane.offers import check_known_template
 from gatecast.controlplane.placements import (
@@ -16,15 +16,18 @@ from gatecast.controlplane.placements import (
     Deployment,
     DeploymentState,
     Desired,
-    delete,
     deployment_of,
     find_placement,
     placements_of,
 )
+from gatecast.controlplane.placing import delete
 from gatecast.controlplane.rollouts import Rollouts, check_unneeded, keys_of
 from gatecast.errors import Conflict, InvalidValue, NotFound, StaleWrite
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Receipt, Row
+
+#: So many artifacts at the place of another one are shown.
+_MAX_CLASHES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,16 @@ class Running:
 
     desired: Desired
     deployment: Deployment
+
+
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """Another artifact at the place of this one: the gateway serves one of the two."""
+
+    gateway_id: str
+    kind: Kind
+    handle: str
+    route: Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +130,14 @@ class Artifacts:
         """What each gateway was told last of an artifact, by gateway."""
         rows = await self._database.fetch(PLACEMENTS["current_deployments"], artifact_id)
         return [_running(row) for row in rows]
+
+    async def clashes(self, artifact_id: str) -> list[Clash]:
+        """The first 100 others that should be served where an artifact is, which an older release let them."""
+        rows = await self._database.fetch(ARTIFACTS["clashes"], artifact_id, _MAX_CLASHES)
+        return [
+            Clash(row["gateway_id"], Kind(row["kind"]), row["handle"], Route(row["host"], row["context"]))
+            for row in rows
+        ]
 
     async def running_of(self, artifacts: Sequence[StoredArtifact], *, after: str) -> dict[str, list[Running]]:
         """The same for the artifacts of a page that began behind `after`, by artifact."""
@@ -220,7 +241,7 @@ class Artifacts:
             for placement in placements:
                 # A gateway keeps the keys of some kinds of artifacts when it deletes them.
                 change.events += [key_revoked(key, placement.gateway_id) for key in keys]
-                delete(change, placement)
+                delete(change, placement, organization)
             await change.transaction.execute(ARTIFACTS["delete_artifact"], artifact_id)
         return change.receipts
 

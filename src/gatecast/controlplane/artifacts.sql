@@ -108,6 +108,19 @@ WHERE r.context = $2 AND r.host IN (SELECT key FROM json_each($3))
   AND (p.desired = 'DEPLOYED' OR (p.desired = 'UNDEPLOYED' AND newest.state = 'FAILED'))
 ORDER BY p.gateway_id, a.handle, r.host
 
+-- name: clashes
+-- Who else should be served where an artifact is: an older release let them.
+SELECT DISTINCT mine.gateway_id, other.kind, a.handle, r.host, r.context FROM gatecast_placements AS mine
+JOIN gatecast_deployments AS d ON d.id = mine.deployment_id
+JOIN gatecast_content_routes AS r ON r.content_id = d.content_id
+JOIN gatecast_content_routes AS same ON same.host = r.host AND same.context = r.context
+JOIN gatecast_deployments AS o ON o.content_id = same.content_id AND o.gateway_id = mine.gateway_id
+JOIN gatecast_placements AS other ON other.artifact_id = o.artifact_id AND other.gateway_id = o.gateway_id
+    AND other.deployment_id = o.id
+JOIN gatecast_artifacts AS a ON a.id = other.artifact_id
+WHERE mine.artifact_id = $1 AND other.artifact_id <> $1 AND mine.desired = 'DEPLOYED' AND other.desired = 'DEPLOYED'
+ORDER BY mine.gateway_id, other.kind, a.handle, r.host LIMIT $2
+
 -- name: unrouted
 -- Contents whose routes nobody has stored yet.
 SELECT c.id, c.document, a.kind FROM gatecast_contents AS c JOIN gatecast_artifacts AS a ON a.id = c.artifact_id

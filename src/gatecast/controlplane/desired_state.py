@@ -1,68 +1,85 @@
-"""What a gateway is told when it connects, beyond the events that wait for it.
+"""Brings gateways to the state that operators want, whatever happened to them.
 
-An unmodified gateway reads the list of deployments once, when its process starts. Whatever it cannot be replayed is
-published again as new events.
+Each method learns something of a gateway's database (`gatecast.controlplane.reconcile` says what that means) and
+publishes the difference to what is desired, in one transaction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 
-from gatecast.controlplane.artifact_events import key_created, key_revoked
 from gatecast.controlplane.change import Change, begin_change
-from gatecast.controlplane.documents import Kind
-from gatecast.controlplane.families import FAMILIES
-from gatecast.controlplane.keys import ApiKey
-from gatecast.controlplane.placements import (
-    PLACEMENTS,
-    Desired,
-    Placement,
-    placement_of,
-    send_keys,
-    tell_again,
-)
+from gatecast.controlplane.clock import milliseconds
+from gatecast.controlplane.placements import PLACEMENTS, UNKNOWN, WAITING, Desired, Known, Placement
+from gatecast.controlplane.placing import keys_of_placements, known_on, publish, store
+from gatecast.controlplane.reconcile import after_late_keys, after_lists, after_loss, after_silence
+from gatecast.controlplane.synchronizations import Synchronization
 from gatecast.hub import EventHub
 from gatecast.storage.contract import ReadRequest
+from gatecast.storage.rows import as_keys
 from gatecast.telemetry import get_logger
 
 #: With more events waiting than this, what may have been lost is looked for at the next connect.
 _MAX_WAITING = 1_000
 _MAX_WAITING_BYTES = 8 * 1024 * 1024
 
-_logger = get_logger("desired-state")
+#: Clocks of pods differ by less, those of a database that is gone included; in milliseconds.
+_CLOCKS_APART = 10_000
 
-_RANK = {family.kind: rank for rank, family in enumerate(FAMILIES)}
+#: An event that failed so long before the first start-up call was handled beside these calls already.
+_BESIDE = timedelta(seconds=1)
+
+#: Reasons for which a history was lost: what it held beyond the present one nobody knows.
+_LOST_HISTORIES = frozenset({"epoch", "ahead"})
+
+_logger = get_logger("desired-state")
 
 
 class DesiredState:
-    """Brings gateways to the state that operators want."""
+    """Learns what gateways have, and publishes what they lack."""
 
     def __init__(self, hub: EventHub) -> None:
         self._hub = hub
 
-    async def publish_all(self, organization: str, gateway_id: str) -> int:
-        """Publish all that a gateway should have, and not have, as new events; return how many artifacts that were.
+    async def lost(self, organization: str, gateway_id: str, reason: str) -> int:
+        """The gateway's position cannot be continued: publish everything that it should have, and not have, once more.
 
-        For a gateway whose position cannot be continued, so that nothing is known of what it has (scenario S05).
+        Return how many artifacts that were. Where a history was lost, everything is newer than what it can have sent.
         """
+        after = milliseconds() + _CLOCKS_APART if reason in _LOST_HISTORIES else 0
         async with begin_change(self._hub) as change:
+            if after:
+                await _raise_keys(change, gateway_id, after)
             await change.lock_gateways(organization, [gateway_id])
-            rows = await change.transaction.fetch(PLACEMENTS["placements_of_gateway"], gateway_id)
-            placements = [replace(placement_of(row), held="") for row in rows]
-            await _tell(change, organization, placements)
-        _logger.warning("desired-state-published", gateway=gateway_id, artifacts=len(placements))
+            placements = after_loss(await known_on(change, gateway_id))
+            publish(change, organization, placements, await keys_of_placements(change, placements), after=after)
+        _logger.warning("desired-state-published", gateway=gateway_id, artifacts=len(placements), reason=reason)
         return len(placements)
 
-    async def publish_unanswered(self, organization: str, gateway_id: str, confirmed: int) -> int | None:
+    async def read_lists(self, organization: str, gateway_id: str, seen: Synchronization | None) -> bool:
+        """The gateway has read its lists, or, with None, it reads none: publish what they did not settle.
+
+        Return whether a new life of its database has begun.
+        """
+        if seen is None or not await self._hub.storage.database.fetch(PLACEMENTS["unsettled"], gateway_id):
+            return False
+        async with begin_change(self._hub) as change:
+            await change.lock_gateways(organization, [gateway_id])
+            known = await known_on(change, gateway_id)
+            complete = seen.listed and seen.secrets_read
+            learned = after_lists(known, complete=complete, since=seen.began_at - _BESIDE)
+            await _learn(change, organization, known, learned.placements)
+        return learned.new_life
+
+    async def answered_nothing(self, organization: str, gateway_id: str, confirmed: int) -> int | None:
         """Publish once more what a gateway has handled and never acknowledged.
 
         An acknowledgement that is lost is not repeated, and the same event again would be ignored as stale
         (gateway-protocol.md 2.2). `confirmed` is the last offset that the gateway has handled. Return the offset at
         which to look again, because events that wait for the gateway now may be stale for it; None: there are none.
         """
-        rows = await self._hub.storage.database.fetch(PLACEMENTS["open_placements"], gateway_id)
-        if not rows:
+        if not await self._hub.storage.database.fetch(PLACEMENTS["unsettled"], gateway_id):
             return None
         request = ReadRequest(
             gateway_id=gateway_id, after=confirmed, max_events=_MAX_WAITING, max_bytes=_MAX_WAITING_BYTES
@@ -71,76 +88,86 @@ class DesiredState:
         if result is None or (result.events[-1].offset if result.events else confirmed) < result.head:
             return result.head if result is not None else None
         waiting = {str(event.event_id) for event in result.events}
-        handled = {row["event_id"] for row in rows} - waiting
-        if handled:
-            await self._publish_handled(organization, gateway_id, handled)
-        return result.head if waiting & {row["event_id"] for row in rows} else None
+        unanswered = await self._publish_silent(organization, gateway_id, waiting)
+        return result.head if waiting & unanswered else None
 
-    async def _publish_handled(self, organization: str, gateway_id: str, handled: Collection[str]) -> None:
+    async def _publish_silent(self, organization: str, gateway_id: str, waiting: set[str]) -> set[str]:
+        """The events of what waits for an answer; those that do not wait for the gateway are published once more."""
         async with begin_change(self._hub) as change:
             await change.lock_gateways(organization, [gateway_id])
-            # What was acknowledged, or told anew, meanwhile is not among them any more.
-            rows = await change.transaction.fetch(PLACEMENTS["open_placements"], gateway_id)
-            unanswered = [placement_of(row) for row in rows if row["event_id"] in handled]
-            for placement in unanswered:
-                if placement.desired is Desired.DELETED:
+            known = [each for each in await known_on(change, gateway_id) if _is_open(each)]
+            events = {each.placement.event_id for each in known}
+            for each in known:
+                if each.placement.desired is Desired.DELETED and each.placement.event_id not in waiting:
                     # Nothing acknowledges a deletion: that it was handled is the final word.
-                    ids = (placement.artifact_id, gateway_id)
+                    ids = (each.placement.artifact_id, gateway_id)
                     await change.transaction.execute(PLACEMENTS["delete_placement"], *ids)
-            again = [each for each in unanswered if each.desired is not Desired.DELETED]
-            await _tell(change, organization, again)
-        _logger.info("unanswered-published", gateway=gateway_id, artifacts=len(again))
+            await _publish(change, organization, after_silence(known, frozenset(events - waiting)))
+        return events
 
-    async def publish_fetched(self, organization: str, gateway_id: str, artifact_ids: Collection[str]) -> None:
-        """Publish once more what a gateway fetches at its start although it had an answer for it.
-
-        It lost its database, or it failed before and tries again now: what comes of it, it says of events only. The
-        keys of MCP proxies go along, because they are the only thing that it does not ask for by itself.
-        """
-        async with begin_change(self._hub) as change:
-            await change.lock_gateways(organization, [gateway_id])
-            rows = await change.transaction.fetch(PLACEMENTS["answered_placements"], gateway_id)
-            fetched = [placement_of(row) for row in rows if row["artifact_id"] in artifact_ids]
-            await _tell(change, organization, [_without_keys(each) for each in fetched])
-
-    async def publish_late_keys(self, organization: str, gateway_id: str, since: int) -> None:
+    async def keys_changed_late(self, organization: str, gateway_id: str, since: int) -> None:
         """Publish once more what changed of keys since a moment, in milliseconds since 1970.
 
         A gateway that connects reads its keys in lists. A key that is made while such a list is on its way is removed
         when the list arrives, and one that is revoked comes back.
         """
-        if not await self._hub.storage.database.fetch(PLACEMENTS["late_keys"], gateway_id, since):
-            return
+        rows = await self._hub.storage.database.fetch(PLACEMENTS["late_keys"], gateway_id, since)
+        if changed := {row["artifact_id"] for row in rows}:
+            await self._learned(
+                organization,
+                gateway_id,
+                lambda known: after_late_keys((each for each in known if each.placement.artifact_id in changed), since),
+            )
+
+    async def settle(self, organization: str, gateway_id: str) -> None:
+        """Publish what is in doubt."""
+        await self._learned(
+            organization, gateway_id, lambda known: [each.placement for each in known if each.placement.doubt]
+        )
+
+    async def _learned(
+        self, organization: str, gateway_id: str, learn: Callable[[Sequence[Known]], Sequence[Placement]]
+    ) -> None:
         async with begin_change(self._hub) as change:
             await change.lock_gateways(organization, [gateway_id])
-            keys = [
-                ApiKey.of(row) for row in await change.transaction.fetch(PLACEMENTS["late_keys"], gateway_id, since)
-            ]
-            active = {(key.artifact_id, key.name) for key in keys if key.revoked_at is None}
-            ended = [key for key in keys if key.revoked_at is not None and (key.artifact_id, key.name) not in active]
-            change.events += [key_revoked(key, gateway_id) for key in ended]
-            send_keys(change, [key for key in keys if key.revoked_at is None], gateway_id, key_created)
-        _logger.info("late-keys-published", gateway=gateway_id, keys=len(keys))
+            await _publish(change, organization, learn(await known_on(change, gateway_id)))
+
+    async def note_listed(self, gateway_id: str) -> None:
+        """The gateway is given the list of deployments: its process has started."""
+        async with self._hub.storage.database.transaction() as transaction:
+            await transaction.execute(PLACEMENTS["note_listed"], gateway_id)
+
+    async def note_fetched(self, gateway_id: str, deployment_ids: Iterable[str]) -> None:
+        """The gateway was given these documents from the list."""
+        async with self._hub.storage.database.transaction() as transaction:
+            await transaction.execute(PLACEMENTS["note_fetched"], gateway_id, as_keys(deployment_ids))
 
 
-def _without_keys(placement: Placement) -> Placement:
-    """As it is where the gateway has no keys that it did not ask for."""
-    return replace(placement, held="") if placement.kind is Kind.MCP else placement
+def _is_open(known: Known) -> bool:
+    """Whether its answer is awaited, or it is a deletion, which has none."""
+    return known.placement.desired is Desired.DELETED or known.state in WAITING
 
 
-async def _tell(change: Change, organization: str, placements: Sequence[Placement]) -> None:
-    for placement in sorted(placements, key=_turn):
-        rows = await change.transaction.fetch(PLACEMENTS["keys"], placement.artifact_id)
-        await tell_again(change, placement, organization, [ApiKey.of(row) for row in rows])
+async def _learn(change: Change, organization: str, before: Sequence[Known], learned: Sequence[Placement]) -> None:
+    """Publish what gateways lack, and store what else was learned."""
+    lacking = [each for each in learned if each.doubt or each.keys_through == UNKNOWN]
+    published = {each.artifact_id for each in await _publish(change, organization, lacking)}
+    for known, placement in zip(before, learned, strict=True):
+        if placement != known.placement and placement.artifact_id not in published:
+            store(change, placement)
 
 
-def _turn(placement: Placement) -> tuple[int, int, str]:
-    """What ends comes first, because it makes room for names; providers run before their proxies and end after them."""
-    rank = _RANK[placement.kind]
-    match placement.desired:
-        case Desired.DELETED:
-            return 0, -rank, placement.artifact_id
-        case Desired.UNDEPLOYED:
-            return 1, -rank, placement.artifact_id
-        case Desired.DEPLOYED:
-            return 2, rank, placement.artifact_id
+async def _publish(change: Change, organization: str, placements: Sequence[Placement]) -> list[Placement]:
+    return publish(change, organization, placements, await keys_of_placements(change, placements))
+
+
+async def _raise_keys(change: Change, gateway_id: str, version: int) -> None:
+    """Give the keys on a gateway versions that no lost history can have sent.
+
+    Artifacts are locked before gateways.
+    """
+    rows = await change.transaction.fetch(PLACEMENTS["artifacts_of_gateway"], gateway_id)
+    if rows:
+        artifacts = as_keys(row["artifact_id"] for row in rows)
+        await change.transaction.fetch(PLACEMENTS["lock_any_artifacts"], artifacts)
+        await change.transaction.execute(PLACEMENTS["raise_keys"], artifacts, version)

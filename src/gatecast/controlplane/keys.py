@@ -7,6 +7,9 @@ from hashlib import sha256
 
 from gatecast.storage.contract import Row
 
+#: A gateway drops the keys of an artifact that go beyond this; all of ours share one bucket there.
+MAX_ACTIVE_KEYS = 10
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
@@ -22,7 +25,7 @@ class ApiKey:
     sha256: str
     expires_at: int | None
     created_at: int
-    #: Rises with every new value.
+    #: Its version: later than that of every earlier change of a key of its artifact.
     updated_at: int
     revoked_at: int | None = None
 

@@ -1,37 +1,64 @@
 -- name: placements_of_artifact
-SELECT artifact_id, gateway_id, kind, desired, deployment_id, performed_at, event_id, held
+SELECT artifact_id, gateway_id, kind, desired, deployment_id, performed_at, event_id, held, doubt, tries, keys_through,
+       fetched
 FROM gatecast_placements WHERE artifact_id = $1 ORDER BY gateway_id
 
--- name: placements_of_gateway
-SELECT artifact_id, gateway_id, kind, desired, deployment_id, performed_at, event_id, held
-FROM gatecast_placements WHERE gateway_id = $1 ORDER BY artifact_id
+-- name: known_of_gateway
+-- Everything that a gateway was told of, with what it said of it.
+SELECT p.artifact_id, p.gateway_id, p.kind, p.desired, p.deployment_id, p.performed_at, p.event_id, p.held, p.doubt,
+       p.tries, p.keys_through, p.fetched, d.state, d.updated_at AS since
+FROM gatecast_placements AS p LEFT JOIN gatecast_deployments AS d ON d.id = p.deployment_id
+WHERE p.gateway_id = $1 ORDER BY p.artifact_id
+
+-- name: known_placement
+SELECT p.artifact_id, p.gateway_id, p.kind, p.desired, p.deployment_id, p.performed_at, p.event_id, p.held, p.doubt,
+       p.tries, p.keys_through, p.fetched, d.state, d.updated_at AS since
+FROM gatecast_placements AS p LEFT JOIN gatecast_deployments AS d ON d.id = p.deployment_id
+WHERE p.artifact_id = $1 AND p.gateway_id = $2
+
+-- name: unsettled
+-- Whether a gateway has anything of which more must be found out.
+SELECT 1 AS found FROM gatecast_placements AS p LEFT JOIN gatecast_deployments AS d ON d.id = p.deployment_id
+WHERE p.gateway_id = $1 AND (p.doubt <> '' OR p.fetched > 0 OR p.desired = 'DELETED'
+    OR d.state IN ('PENDING', 'UNDEPLOYING', 'FAILED')) LIMIT 1
+
+-- name: note_listed
+-- The gateway is given the list of what it should run.
+UPDATE gatecast_placements SET fetched = CASE WHEN desired = 'DEPLOYED' THEN 0 ELSE -1 END WHERE gateway_id = $1
+
+-- name: note_fetched
+-- It was given these documents from the list.
+UPDATE gatecast_placements SET fetched = performed_at
+WHERE gateway_id = $1 AND deployment_id IN (SELECT key FROM json_each($2)) AND desired = 'DEPLOYED' AND fetched = 0
 
 -- name: placement
-SELECT artifact_id, gateway_id, kind, desired, deployment_id, performed_at, event_id, held
+SELECT artifact_id, gateway_id, kind, desired, deployment_id, performed_at, event_id, held, doubt, tries, keys_through,
+       fetched
 FROM gatecast_placements WHERE artifact_id = $1 AND gateway_id = $2
 
 -- name: store_placements
-INSERT INTO gatecast_placements (artifact_id, gateway_id, kind, desired, deployment_id, performed_at, event_id, held)
+INSERT INTO gatecast_placements (artifact_id, gateway_id, kind, desired, deployment_id, performed_at, event_id, held,
+                                 doubt, tries, keys_through, fetched)
 SELECT json_extract_path_text(value, 'artifact_id'), json_extract_path_text(value, 'gateway_id'),
        json_extract_path_text(value, 'kind'), json_extract_path_text(value, 'desired'),
        json_extract_path_text(value, 'deployment_id'), CAST(json_extract_path_text(value, 'performed_at') AS bigint),
-       json_extract_path_text(value, 'event_id'), json_extract_path_text(value, 'held')
+       json_extract_path_text(value, 'event_id'), json_extract_path_text(value, 'held'),
+       json_extract_path_text(value, 'doubt'), CAST(json_extract_path_text(value, 'tries') AS bigint),
+       CAST(json_extract_path_text(value, 'keys_through') AS bigint),
+       CAST(json_extract_path_text(value, 'fetched') AS bigint)
 FROM json_each($1) WHERE true
 ON CONFLICT (artifact_id, gateway_id) DO UPDATE SET desired = excluded.desired,
     deployment_id = excluded.deployment_id, performed_at = excluded.performed_at, event_id = excluded.event_id,
-    held = excluded.held
+    held = excluded.held, doubt = excluded.doubt, tries = excluded.tries, keys_through = excluded.keys_through,
+    fetched = excluded.fetched
 
 -- name: delete_placement
 DELETE FROM gatecast_placements WHERE artifact_id = $1 AND gateway_id = $2
 
--- name: note_held
--- Only for the very event that was acknowledged: `held` speaks of what came after it otherwise.
-UPDATE gatecast_placements SET held = $4 WHERE artifact_id = $1 AND gateway_id = $2 AND performed_at = $3
-
 -- name: revisions_on_gateways
 -- The newest revision of each of these artifacts on each of these gateways.
-SELECT p.artifact_id, p.gateway_id, p.kind, p.desired, p.deployment_id, p.performed_at, p.event_id, p.held, d.revision,
-       d.content_id, d.state
+SELECT p.artifact_id, p.gateway_id, p.kind, p.desired, p.deployment_id, p.performed_at, p.event_id, p.held, p.doubt,
+       p.tries, p.keys_through, p.fetched, d.revision, d.content_id, d.state
 FROM gatecast_placements AS p JOIN gatecast_deployments AS d ON d.id = p.deployment_id
 WHERE p.gateway_id IN (SELECT key FROM json_each($1)) AND p.artifact_id IN (SELECT key FROM json_each($2))
 ORDER BY p.gateway_id, p.artifact_id
@@ -57,10 +84,8 @@ UPDATE gatecast_deployments SET state = json_extract_path_text(b.value, 'state')
     performed_at = CAST(json_extract_path_text(b.value, 'performed_at') AS bigint), updated_at = now()
 FROM json_each($1) AS b WHERE gatecast_deployments.id = json_extract_path_text(b.value, 'id')
 
--- name: acknowledge
--- Moves exactly the revision, and the very event of it, that the acknowledgement belongs to.
-UPDATE gatecast_deployments SET state = $5, reason = $6, updated_at = now()
-WHERE id = $1 AND artifact_id = $2 AND gateway_id = $3 AND performed_at = $4 AND state IN ($7, $8)
+-- name: store_state
+UPDATE gatecast_deployments SET state = $2, reason = $3, updated_at = now() WHERE id = $1
 
 -- name: deployment
 SELECT d.id, d.artifact_id, d.gateway_id, d.revision, d.content_id, d.state, d.reason, d.performed_at, d.created_at,
@@ -143,18 +168,30 @@ JOIN gatecast_secrets AS s ON s.handle = c.handle
 WHERE p.gateway_id = $1 AND s.handle = $2 AND p.desired = 'DEPLOYED' LIMIT 1
 
 -- name: gateway_keys
--- The active keys of all artifacts of one kind that a gateway has, running or not.
+-- The active keys of all artifacts of one kind that a gateway is to run. It would keep those of what it does not have,
+-- and not hear when they end.
 SELECT k.id, k.artifact_id, k.name, k.mask, k.sha256, k.expires_at, k.created_at, k.updated_at, k.revoked_at
 FROM gatecast_placements AS p JOIN gatecast_api_keys AS k ON k.artifact_id = p.artifact_id
-WHERE p.gateway_id = $1 AND p.kind = $2 AND p.desired <> 'DELETED' AND k.revoked_at IS NULL
+WHERE p.gateway_id = $1 AND p.kind = $2 AND p.desired = 'DEPLOYED' AND k.revoked_at IS NULL
 ORDER BY k.artifact_id, k.name
 
 -- name: late_keys
--- What changed since $2 of the keys that a gateway reads in lists, the revoked ones included.
-SELECT k.id, k.artifact_id, k.name, k.mask, k.sha256, k.expires_at, k.created_at, k.updated_at, k.revoked_at
-FROM gatecast_placements AS p JOIN gatecast_api_keys AS k ON k.artifact_id = p.artifact_id
+-- The artifacts of which keys that a gateway reads in lists have changed since $2, the revoked ones included.
+SELECT DISTINCT p.artifact_id FROM gatecast_placements AS p JOIN gatecast_api_keys AS k ON k.artifact_id = p.artifact_id
 WHERE p.gateway_id = $1 AND p.kind <> 'Mcp' AND p.desired <> 'DELETED' AND k.updated_at >= $2
-ORDER BY k.artifact_id, k.updated_at, k.id
+
+-- name: raise_keys
+-- The version of every active key of these artifacts is at least $2.
+UPDATE gatecast_api_keys SET updated_at = $2
+WHERE artifact_id IN (SELECT key FROM json_each($1)) AND revoked_at IS NULL AND updated_at < $2
+
+-- name: lock_any_artifacts
+-- In the order of changes: providers before the proxies that need them.
+SELECT id FROM gatecast_artifacts WHERE id IN (SELECT key FROM json_each($1))
+ORDER BY CASE WHEN kind = 'LlmProvider' THEN 0 ELSE 1 END, id FOR NO KEY UPDATE
+
+-- name: artifacts_of_gateway
+SELECT artifact_id FROM gatecast_placements WHERE gateway_id = $1 AND desired <> 'DELETED' ORDER BY artifact_id
 
 -- name: keys
 SELECT id, artifact_id, name, mask, sha256, expires_at, created_at, updated_at, revoked_at
@@ -163,6 +200,9 @@ FROM gatecast_api_keys WHERE artifact_id = $1 ORDER BY name, created_at, id
 -- name: keys_of_artifacts
 SELECT id, artifact_id, name, mask, sha256, expires_at, created_at, updated_at, revoked_at
 FROM gatecast_api_keys WHERE artifact_id IN (SELECT key FROM json_each($1)) ORDER BY name, created_at, id
+
+-- name: last_key_version
+SELECT max(updated_at) AS version FROM gatecast_api_keys WHERE artifact_id = $1
 
 -- name: insert_key
 INSERT INTO gatecast_api_keys (id, artifact_id, name, mask, sha256, expires_at, created_at, updated_at)
@@ -203,18 +243,6 @@ ORDER BY id
 -- Who shows it. One that is undeployed may be deleted: gateways announce both in the same words (gateway-protocol.md 3.7).
 SELECT DISTINCT gateway_id FROM gatecast_imported_artifacts
 WHERE gateway_id IN (SELECT key FROM json_each($1)) AND kind = $2 AND handle = $3 AND status = 'deployed'
-
--- name: open_placements
--- Whatever on a gateway waits for an acknowledgement, or is a deletion, which may be handled by now.
-SELECT p.artifact_id, p.gateway_id, p.kind, p.desired, p.deployment_id, p.performed_at, p.event_id, p.held
-FROM gatecast_placements AS p LEFT JOIN gatecast_deployments AS d ON d.id = p.deployment_id
-WHERE p.gateway_id = $1 AND (p.desired = 'DELETED' OR d.state IN ('PENDING', 'UNDEPLOYING')) ORDER BY p.artifact_id
-
--- name: answered_placements
--- What a gateway should run, and has said of whether it does.
-SELECT p.artifact_id, p.gateway_id, p.kind, p.desired, p.deployment_id, p.performed_at, p.event_id, p.held
-FROM gatecast_placements AS p JOIN gatecast_deployments AS d ON d.id = p.deployment_id
-WHERE p.gateway_id = $1 AND p.desired = 'DEPLOYED' AND d.state IN ('DEPLOYED', 'FAILED') ORDER BY p.artifact_id
 
 -- name: imported_ids
 SELECT id, local_id FROM gatecast_imported_artifacts WHERE gateway_id = $1

@@ -45,7 +45,7 @@ class Resources:
     def on(cls, hub: EventHub, sealer: Sealer) -> Self:
         """The resources in the hub's database."""
         store = ArtifactStore(sealer)
-        artifacts = Artifacts(hub, store)
+        artifacts, desired_state = Artifacts(hub, store), DesiredState(hub)
         return cls(
             artifacts=artifacts,
             keys=ApiKeys(hub, store, artifacts),
@@ -53,9 +53,9 @@ class Resources:
             imports=Imports(hub, sealer),
             subscriptions=Subscriptions(hub, sealer),
             files=GatewayFiles(hub, sealer),
-            desired_state=DesiredState(hub),
+            desired_state=desired_state,
             losses=Losses(hub),
-            acknowledgements=Acknowledgements(hub),
+            acknowledgements=Acknowledgements(hub, desired_state),
             synchronizations=Synchronizations(hub.storage.database),
         )
 
@@ -77,4 +77,14 @@ async def open_resources(hub: EventHub, settings: Settings, key_file: Path | Non
         _logger.warning(
             "no-secret-key", effect="providers, proxies and APIs cannot be stored", setting=variable("secret_key")
         )
+    else:
+        await _complete_routes(hub, ArtifactStore(sealer))
     return Resources.on(hub, sealer)
+
+
+async def _complete_routes(hub: EventHub, store: ArtifactStore) -> None:
+    """Know the routes of what an older release stored, before the first deployment has to wait for that."""
+    after: str | None = ""
+    while after is not None:
+        async with hub.storage.database.transaction() as transaction:
+            after = await store.complete_some_routes(transaction, after)

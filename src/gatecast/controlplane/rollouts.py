@@ -20,10 +20,8 @@ from gatecast.controlplane.placements import (
     Deployable,
     Desired,
     Placement,
-    deploy,
-    repeat,
-    undeploy,
 )
+from gatecast.controlplane.placing import deploy, run_again, undeploy
 from gatecast.controlplane.snapshot import GatewayState, Snapshot, load_snapshot
 from gatecast.errors import Conflict
 from gatecast.storage.contract import Row
@@ -108,7 +106,7 @@ def deploy_everywhere(change: Change, snapshot: Snapshot) -> list[str]:
         organization=artifact.organization,
         kind=artifact.family.kind,
         content_id=artifact.content_id,
-        keys=[key for key in snapshot.keys.get(artifact.id, ()) if key.revoked_at is None],
+        keys=snapshot.keys.get(artifact.id, ()),
     )
     return [
         deploy(change, deployable, gateway.gateway_id, gateway.revisions.get(artifact.id))
@@ -140,7 +138,7 @@ def _rebuild(change: Change, snapshot: Snapshot, gateway: GatewayState, proxy_id
     if proxy is not None and provider.id in provider_ids(proxy.document):
         policies.check(proxy, {provider.id: reference_to(provider)}, gateway)
         placement = gateway.revisions[proxy_id].placement
-        repeat(change, placement, proxy.organization, snapshot.keys.get(proxy_id, ()))
+        run_again(change, placement, proxy.organization, snapshot.keys.get(proxy_id, ()))
 
 
 def _place(document: Artifact) -> tuple[str | None, str | None] | None:

@@ -7,14 +7,18 @@ wait until it has read everything: `gatecast.server.holding` decides when, from 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from gatecast.controlplane.rows import instant, instant_or_none
-from gatecast.storage.contract import Database, Row
+from gatecast.storage.contract import Database, LiveConnection, Row
 from gatecast.storage.queries import Queries
 
 SYNCHRONIZATIONS = Queries("gatecast.controlplane", "synchronizations.sql")
 
+
+#: Calls belong to a connection when the first one comes so soon after it; plain clients never call.
+FIRST_CALL_WITHIN = timedelta(seconds=0.5)
 
 #: A gateway that has not called for so long has given up, in seconds.
 QUIET_FOR = 10.0
@@ -41,7 +45,9 @@ class Synchronization:
 
     #: Rises with every first call.
     number: int
-    #: Since the first call.
+    #: The first call.
+    began_at: datetime
+    #: Since then.
     began: float
     #: Since the latest call.
     called: float
@@ -56,6 +62,10 @@ class Synchronization:
     def goes_on(self) -> bool:
         """Whether its gateway still reads."""
         return self.finished is None and self.called < QUIET_FOR and self.began < AT_MOST
+
+    def belongs_to(self, connection: LiveConnection) -> bool:
+        """Whether it began so soon after this connection that its events wait."""
+        return timedelta() <= self.began_at - connection.connected_at <= 2 * FIRST_CALL_WITHIN
 
 
 class Synchronizations:
@@ -86,10 +96,11 @@ class Synchronizations:
 
 
 def _synchronization(row: Row) -> Synchronization:
-    now, finished = instant(row["at"]), instant_or_none(row["finished_at"])
+    now, began, finished = instant(row["at"]), instant(row["began_at"]), instant_or_none(row["finished_at"])
     return Synchronization(
         number=row["number"],
-        began=(now - instant(row["began_at"])).total_seconds(),
+        began_at=began,
+        began=(now - began).total_seconds(),
         called=(now - instant(row["called_at"])).total_seconds(),
         finished=None if finished is None else (now - finished).total_seconds(),
         listed=bool(row["listed"]),

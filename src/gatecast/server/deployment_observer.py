@@ -22,8 +22,9 @@ from gatecast.waiting import Backoff
 
 _T = TypeVar("_T")
 
-#: A gateway has read its keys so long after it connected, also when it had to fetch much before; in seconds.
-KEY_LOOKS = (40.0, 300.0)
+#: A gateway has read its keys so long after it connected, also when it had to fetch much before; in seconds. Replicas
+#: of one gateway cannot be told apart, so that a list may be read while no connection is held.
+KEY_LOOKS = (5.0, 35.0, 300.0)
 
 #: Clocks of pods differ by less; in milliseconds.
 _CLOCKS_APART = 10_000
@@ -99,39 +100,51 @@ class DeploymentObserver(Observer):
 
     async def _bring_up_to_date(self, resynchronized: Callable[[], Awaitable[None]]) -> None:
         with suppress(NotFound, UnknownGateway):
-            if self._start.lost is None:
-                await self._publish_unanswered()
-            else:
-                await self._make_good(self._start.lost)
+            if self._start.lost is not None:
+                await self._recover(self._start.lost)
                 await _persistently(resynchronized)
+            if self._watch is not None:
+                await self._watch.over.wait()
+            # What the gateway said came before what it confirmed, and is stored first.
+            await _persistently(self._resources.acknowledgements.flush)
+            await self._settle_what_was_read()
+            await self._publish_unanswered()
 
-    async def _make_good(self, lost: str) -> None:
+    async def _recover(self, lost: str) -> None:
         """Publish everything that the control plane can, and keep in mind when that was not everything."""
-        gateway_id = self._identity.gateway_id
-        await _persistently(lambda: self._resources.desired_state.publish_all(self._identity.organization, gateway_id))
-        if await _persistently(lambda: self._resources.losses.note(gateway_id, lost)):
+        ids = (self._identity.organization, self._identity.gateway_id)
+        await _persistently(lambda: self._resources.desired_state.lost(*ids, lost))
+        if await _persistently(lambda: self._resources.losses.note(self._identity.gateway_id, lost)):
             _logger.error(
-                "resync-needed", gateway=gateway_id, reason=lost, because="events of others were lost as well"
+                "resync-needed",
+                gateway=self._identity.gateway_id,
+                reason=lost,
+                because="events of others were lost as well",
             )
+
+    async def _settle_what_was_read(self) -> None:
+        """Publish what the lists that the gateway has read did not settle."""
+        if self._watch is None or not self._watch.synchronizes:
+            return
+        ids, resources = (self._identity.organization, self._identity.gateway_id), self._resources
+        seen = await _persistently(lambda: resources.synchronizations.of_gateway(self._identity.gateway_id))
+        await _persistently(lambda: resources.desired_state.read_lists(*ids, seen))
 
     async def _publish_unanswered(self) -> None:
         """Now, and once more when what waits for the gateway is handled: it may have been stale for it."""
         ids, desired_state = (self._identity.organization, self._identity.gateway_id), self._resources.desired_state
-        if self._watch is not None:
-            await self._watch.over.wait()
         handled = self._confirmed
-        end = await _persistently(lambda: desired_state.publish_unanswered(*ids, handled))
+        end = await _persistently(lambda: desired_state.answered_nothing(*ids, handled))
         if end is None:
             return
         self._backlog_end = end
         self.confirmed(self._confirmed)
         await self._backlog_handled.wait()
-        # What the gateway said came before what it confirmed, and is stored first.
         await _persistently(self._resources.acknowledgements.flush)
-        await _persistently(lambda: desired_state.publish_unanswered(*ids, end))
+        await _persistently(lambda: desired_state.answered_nothing(*ids, end))
 
     async def _watch_keys(self) -> None:
-        """Keys whose time is over end at once; what changes while it reads its keys is told behind that."""
+        """Keys whose time is over end at once; what changes while it reads its keys is published once more."""
         ids, resources = (self._identity.organization, self._identity.gateway_id), self._resources
         # A pod that lacks the key to what is stored leaves it to the others.
         with suppress(NotFound, UnknownGateway, SecretKeyMissing):
@@ -139,7 +152,7 @@ class DeploymentObserver(Observer):
         for pause in KEY_LOOKS:
             await asyncio.sleep(pause)
             with suppress(StorageError, NotFound, UnknownGateway):
-                await resources.desired_state.publish_late_keys(*ids, self._began_at)
+                await resources.desired_state.keys_changed_late(*ids, self._began_at)
 
 
 async def _persistently(work: Callable[[], Awaitable[_T]]) -> _T:

@@ -93,18 +93,20 @@ class GatewayRest:
 
     async def deployments(self, _request: web.Request, identity: GatewayIdentity) -> web.Response:
         """What the gateway should run; read once, when its process starts."""
+        await self._desired_state.note_listed(identity.gateway_id)
         listed = await self._files.deployments(identity.gateway_id)
         return web.json_response({"deployments": [_deployment(each) for each in listed]})
 
-    async def fetch_batch(self, request: web.Request, identity: GatewayIdentity) -> web.Response:
+    async def fetch_batch(self, request: web.Request, identity: GatewayIdentity) -> web.StreamResponse:
         """The documents of some deployments. Those that it should not run are left out."""
         ids = await _strings(request, "deploymentIds", MAX_BATCH)
         contents = await self._files.contents(identity.gateway_id, ids)
-        if fetched := {each.artifact_id for each in contents.values()}:
-            await self._desired_state.publish_fetched(identity.organization, identity.gateway_id, fetched)
         package = tar_of(contents)
         # Never with a content encoding: the gateway would unpack it twice.
-        return web.Response(body=package, content_type="application/x-tar+gzip")
+        response = await sent(request, web.Response(body=package, content_type="application/x-tar+gzip"))
+        with suppress(StorageError):
+            await self._desired_state.note_fetched(identity.gateway_id, contents)
+        return response
 
     async def exist(self, request: web.Request, identity: GatewayIdentity) -> web.Response:
         """Which of these the gateway should keep."""
@@ -135,11 +137,14 @@ class GatewayRest:
 
     # --- secrets and keys ---------------------------------------------------------------------------------------
 
-    async def secrets(self, request: web.Request, identity: GatewayIdentity) -> web.Response:
+    async def secrets(self, request: web.Request, identity: GatewayIdentity) -> web.StreamResponse:
         """The secrets that its documents ask for."""
         with_values = request.query.get("includeValues", "").lower() == "true"
         listed = [_secret(each) for each in await self._files.secrets(identity.gateway_id, with_values=with_values)]
-        return web.json_response({"list": listed, "count": len(listed)})
+        response = await sent(request, web.json_response({"list": listed, "count": len(listed)}))
+        with suppress(StorageError):
+            await self._holding.secrets_read(identity.gateway_id)
+        return response
 
     async def secret_value(self, request: web.Request, identity: GatewayIdentity) -> web.Response:
         """The value of one of them."""
@@ -273,7 +278,9 @@ def _key(key: ApiKey) -> dict[str, Any]:
         "status": "active",
         "createdAt": written(key.created_at),
         "createdBy": "gatecast",
-        "updatedAt": written(key.updated_at),
+        # Newer than any event of this version: where one has made the key under an id of the gateway's own, the list
+        # replaces it; else the gateway would remove it.
+        "updatedAt": written(key.updated_at + 1),
         "expiresAt": None if key.expires_at is None else written(key.expires_at),
         "source": "external",
         "externalRefId": None,

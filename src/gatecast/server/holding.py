@@ -12,13 +12,17 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from gatecast.controlplane.synchronizations import AT_MOST, QUIET_FOR, Call, Synchronization, Synchronizations
+from gatecast.controlplane.synchronizations import (
+    AT_MOST,
+    FIRST_CALL_WITHIN,
+    QUIET_FOR,
+    Call,
+    Synchronization,
+    Synchronizations,
+)
 from gatecast.delivery.delivery import Delivery
 from gatecast.errors import StorageError
 from gatecast.waiting import Signal
-
-#: Calls belong to a connection when the first one comes so soon after it; plain clients never call. In seconds.
-FIRST_CALL_WITHIN = 0.5
 
 #: What a gateway has read it has stored so long after, in seconds.
 _STORED_WITHIN = 0.2
@@ -61,7 +65,7 @@ class Hold:
     def ends_at(self) -> float:
         """When it is over, as far as is known now."""
         if not self.synchronizes:
-            return self._connected_at + FIRST_CALL_WITHIN
+            return self._connected_at + FIRST_CALL_WITHIN.total_seconds()
         if self._finished_at is not None:
             return self._finished_at + _STORED_WITHIN
         return min(self._called_at + QUIET_FOR, self._connected_at + AT_MOST)
@@ -165,6 +169,14 @@ class Holding:
             await self._delivery.hint([gateway_id])
         if call is Call.FIRST and not here:
             await asyncio.sleep(_HINT_TAKES)
+
+    async def secrets_read(self, gateway_id: str) -> None:
+        """The gateway was given its secrets.
+
+        Raises:
+            StorageUnavailable: the database is away.
+        """
+        await self._calls.note_secrets_read(gateway_id)
 
     def _look(self, gateways: frozenset[str] | None) -> None:
         for gateway_id in self._watches.keys() if gateways is None else gateways & self._watches.keys():

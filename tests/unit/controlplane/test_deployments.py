@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 
@@ -11,13 +11,18 @@ import asyncpg
 import pytest
 
 from gatecast import EventHub
-from gatecast.controlplane.artifact_store import ArtifactStore
+from gatecast.controlplane.acknowledgements import UnservedDownload
+from gatecast.controlplane.artifact_events import written
+from gatecast.controlplane.artifact_store import ArtifactStore, StoredArtifact
 from gatecast.controlplane.change import begin_change
 from gatecast.controlplane.clock import milliseconds
 from gatecast.controlplane.families import LLM_PROVIDER, LLM_PROXY, MCP_PROXY, REST_API
-from gatecast.controlplane.placements import DeploymentState
+from gatecast.controlplane.gateway_tokens import GatewayTokens
+from gatecast.controlplane.placements import Deployment, DeploymentState
+from gatecast.controlplane.reconcile import MAX_TRIES
 from gatecast.controlplane.rollouts import Rollouts
 from gatecast.controlplane.sealing import Sealer
+from gatecast.controlplane.synchronizations import Call
 from gatecast.errors import LimitReached, StorageUnavailable
 from gatecast.telemetry import metrics
 from gatecast.testing.eventually import eventually
@@ -42,16 +47,35 @@ async def test_s36_an_acknowledgement_moves_its_own_revision_only(open_hub: Open
         assert await site.state(api) is DeploymentState.DEPLOYED
 
 
-async def test_a_failure_of_one_replica_counts_behind_the_success_of_another(open_hub: OpenHub) -> None:
+@pytest.mark.parametrize(
+    "words", [("", "INVALID_CONFIG"), ("INVALID_CONFIG", "")], ids=["success-first", "failure-first"]
+)
+async def test_where_replicas_say_different_things_they_are_asked_again_before_that_counts(
+    open_hub: OpenHub, words: tuple[str, str]
+) -> None:
+    """They share a database: one may fail to store what the other one has stored."""
     async with Site.open(open_hub(), 1) as site:
         api = await site.make(REST_API)
+        for _ in range(MAX_TRIES):
+            [deployment] = await site.deployments(api)
+            for word in words:
+                await site.acknowledge(deployment, error=word)
+            [again] = await site.deployments(api)
+            assert (again.state, again.reason) == (DeploymentState.PENDING, "")
+            assert again.performed_at > deployment.performed_at
         [deployment] = await site.deployments(api)
-        await site.acknowledge(deployment)
-        await site.acknowledge(deployment, error="INVALID_CONFIG")
+        for word in words:
+            await site.acknowledge(deployment, error=word)
         [failed] = await site.deployments(api)
         assert (failed.state, failed.reason) == (DeploymentState.FAILED, "INVALID_CONFIG")
-        await site.acknowledge(deployment)
-        assert await site.state(api) is DeploymentState.FAILED
+        # What operators want anew begins anew.
+        await site.deploy(api)
+        [deployment] = await site.deployments(api)
+        for word in words:
+            await site.acknowledge(deployment, error=word)
+        [again] = await site.deployments(api)
+        await site.acknowledge(again)
+        assert await site.state(api) is DeploymentState.DEPLOYED
 
 
 async def test_an_undeploy_names_the_deployment_only_where_the_gateway_is_known_to_have_it(open_hub: OpenHub) -> None:
@@ -166,7 +190,7 @@ async def test_everything_is_told_again_in_the_order_that_a_gateway_needs(open_h
         await site.resources.keys.create(ORGANIZATION, LLM_PROVIDER, provider.id, "a-key")
 
         told = len(await site.told())
-        assert await site.resources.desired_state.publish_all(ORGANIZATION, gateway) == 8
+        assert await site.resources.desired_state.lost(ORGANIZATION, gateway, "retention") == 8
         again = await site.told(after=told)
         assert [kind for kind, _ in again] == [
             "llmproxy.deleted",
@@ -185,7 +209,7 @@ async def test_what_is_told_again_is_newer_and_waits_for_its_own_acknowledgement
         api = await site.make(REST_API)
         [before] = await site.deployments(api)
         await site.acknowledge(before)
-        await site.resources.desired_state.publish_all(ORGANIZATION, site.gateways[0])
+        await site.resources.desired_state.lost(ORGANIZATION, site.gateways[0], "retention")
         [again] = await site.deployments(api)
         assert again.id == before.id
         assert again.performed_at > before.performed_at
@@ -205,7 +229,7 @@ async def test_a_key_that_was_revoked_is_revoked_once_more(open_hub: OpenHub) ->
             await keys.revoke(ORGANIZATION, REST_API, api.id, name)
         await keys.create(ORGANIZATION, REST_API, api.id, "back-again")
         told = len(await site.told())
-        await site.resources.desired_state.publish_all(ORGANIZATION, site.gateways[0])
+        await site.resources.desired_state.lost(ORGANIZATION, site.gateways[0], "retention")
         again = [(kind, data.get("keyName") or data.get("name")) for kind, data in await site.told(after=told)]
         assert again[0][0] == "api.deployed"
         assert again[1] == ("apikey.revoked", "ended")
@@ -229,22 +253,148 @@ async def test_keys_of_an_mcp_proxy_come_with_every_deploy(open_hub: OpenHub) ->
         # It starts with an empty database and fetches from the list what it had acknowledged.
         await site.acknowledge((await site.deployments(proxy))[0])
         told = len(await site.told())
-        await site.resources.desired_state.publish_fetched(ORGANIZATION, gateway, [proxy.id])
-        assert [kind for kind, _ in await site.told(after=told)] == ["mcpproxy.deployed", "apikey.updated"]
+        await _read_lists(site, await site.deployments(proxy))
+        assert [kind for kind, _ in await site.told(after=told)] == ["apikey.updated"]
 
 
-@pytest.mark.parametrize("error", ["", "GATEWAY_PROCESSING_ERROR"])
-async def test_what_a_gateway_fetches_at_its_start_is_doubted(open_hub: OpenHub, error: str) -> None:
-    """It says of events alone what came of them, so it is sent one more; what waits for an answer has one already."""
+async def _read_lists(site: Site, fetched: Sequence[Deployment], *, complete: bool = True) -> bool:
+    """The first gateway's process starts, fetches these, and has read everything."""
+    gateway, calls = site.gateways[0], site.resources.synchronizations
+    await calls.note(gateway, Call.FIRST)
+    if complete:
+        await calls.note_secrets_read(gateway)
+    await calls.note(gateway, Call.LIST)
+    await site.resources.desired_state.note_listed(gateway)
+    await site.resources.desired_state.note_fetched(gateway, [each.id for each in fetched])
+    await calls.note(gateway, Call.LAST)
+    seen = await calls.of_gateway(gateway)
+    return await site.resources.desired_state.read_lists(ORGANIZATION, gateway, seen)
+
+
+async def _two_apis(site: Site) -> list[StoredArtifact]:
+    apis = [await site.make(REST_API, "One"), await site.make(REST_API, "Other", context="/other")]
+    for api in apis:
+        await site.acknowledge((await site.deployments(api))[0])
+    return apis
+
+
+async def test_what_the_list_has_delivered_to_an_empty_gateway_is_not_sent_again(open_hub: OpenHub) -> None:
     async with Site.open(open_hub(), 1) as site:
-        answered, silent = await site.make(REST_API, "Answered"), await site.make(REST_API, "Silent", context="/silent")
-        await site.acknowledge((await site.deployments(answered))[0], error=error)
+        apis = await _two_apis(site)
         told = len(await site.told())
-        await site.resources.desired_state.publish_fetched(ORGANIZATION, site.gateways[0], [answered.id, silent.id])
-        assert [(kind, data["apiId"]) for kind, data in await site.told(after=told)] == [("api.deployed", answered.id)]
-        assert await site.state(answered) is DeploymentState.PENDING
-        await site.acknowledge((await site.deployments(answered))[0])
-        assert await site.state(answered) is DeploymentState.DEPLOYED
+        fetched = [each for api in apis for each in await site.deployments(api)]
+        assert await _read_lists(site, fetched)
+        assert await site.told(after=told) == []
+        assert [await site.state(api) for api in apis] == [DeploymentState.DEPLOYED] * 2
+        # Nothing new: the next connect has nothing to look for.
+        assert not await _read_lists(site, [])
+
+
+async def test_what_a_gateway_fetches_is_doubted_where_it_had_the_rest(open_hub: OpenHub) -> None:
+    """It says of events alone what came of them, so it is sent one more."""
+    async with Site.open(open_hub(), 1) as site:
+        [one, _] = await _two_apis(site)
+        told = len(await site.told())
+        assert not await _read_lists(site, await site.deployments(one))
+        assert [(kind, data["apiId"]) for kind, data in await site.told(after=told)] == [("api.deployed", one.id)]
+        assert await site.state(one) is DeploymentState.PENDING
+        await site.acknowledge((await site.deployments(one))[0])
+        assert await site.state(one) is DeploymentState.DEPLOYED
+
+
+async def test_what_a_gateway_fetches_without_the_secrets_in_it_is_doubted(open_hub: OpenHub) -> None:
+    async with Site.open(open_hub(), 1) as site:
+        apis = await _two_apis(site)
+        fetched = [each for api in apis for each in await site.deployments(api)]
+        assert not await _read_lists(site, fetched, complete=False)
+        assert [await site.state(api) for api in apis] == [DeploymentState.PENDING] * 2
+
+
+async def test_what_failed_and_is_fetched_is_not_the_last_word(open_hub: OpenHub) -> None:
+    async with Site.open(open_hub(), 1) as site:
+        api = await site.make(REST_API)
+        await site.acknowledge((await site.deployments(api))[0], error="GATEWAY_PROCESSING_ERROR")
+        told = len(await site.told())
+        await _read_lists(site, await site.deployments(api))
+        assert [kind for kind, _ in await site.told(after=told)] == ["api.deployed"]
+        await site.acknowledge((await site.deployments(api))[0])
+        assert await site.state(api) is DeploymentState.DEPLOYED
+
+
+async def test_what_waits_for_an_answer_is_not_sent_twice_because_it_is_fetched(open_hub: OpenHub) -> None:
+    async with Site.open(open_hub(), 1) as site:
+        api = await site.make(REST_API)
+        told = len(await site.told())
+        await _read_lists(site, await site.deployments(api))
+        assert await site.told(after=told) == []
+
+
+async def test_what_could_not_be_given_to_a_gateway_has_not_failed(open_hub: OpenHub) -> None:
+    """Whichever is stored first, its word or that it was not served."""
+    async with Site.open(open_hub(), 1) as site:
+        api, [gateway] = await site.make(REST_API), site.gateways
+        token = (await GatewayTokens(site.hub).issue(ORGANIZATION, gateway)).token
+        unserved = UnservedDownload(token=token, artifact_id=api.id)
+        for number in range(MAX_TRIES):
+            [before] = await site.deployments(api)
+            if number % 2:
+                site.report(before, error="GATEWAY_PROCESSING_ERROR")
+            site.resources.acknowledgements.report(unserved)
+            await site.resources.acknowledgements.flush()
+            await site.acknowledge(before, error="GATEWAY_PROCESSING_ERROR")
+            [again] = await site.deployments(api)
+            assert again.state is DeploymentState.PENDING
+            assert again.performed_at > before.performed_at
+        # That it goes on like this is an answer, too.
+        site.report(again, error="GATEWAY_PROCESSING_ERROR")
+        site.resources.acknowledgements.report(unserved)
+        await site.resources.acknowledgements.flush()
+        assert await site.state(api) is DeploymentState.FAILED
+
+
+async def test_of_a_stranger_nothing_is_believed(open_hub: OpenHub) -> None:
+    async with Site.open(open_hub(), 1) as site:
+        api = await site.make(REST_API)
+        told = len(await site.told())
+        site.resources.acknowledgements.report(UnservedDownload(token="nobody's", artifact_id=api.id))
+        await site.resources.acknowledgements.flush()
+        assert await site.told(after=told) == []
+
+
+async def test_after_a_lost_history_everything_is_newer_than_what_that_can_have_sent(open_hub: OpenHub) -> None:
+    """Another pod's clock was ahead; a key that was rotated after the backup ends with it."""
+    async with Site.open(open_hub(), 1) as site:
+        api = await site.make(REST_API)
+        await site.resources.keys.create(ORGANIZATION, REST_API, api.id, "a-key")
+        ahead = milliseconds() + 5_000
+        told = len(await site.told())
+        await site.resources.desired_state.lost(ORGANIZATION, site.gateways[0], "epoch")
+        [(_, deployed), (_, key)] = await site.told(after=told)
+        assert deployed["performedAt"] > written(ahead)
+        assert key["updatedAt"] > written(ahead)
+        [listed] = await site.resources.files.keys(site.gateways[0], REST_API.kind)
+        assert written(listed.updated_at) == key["updatedAt"]
+        rotated = await site.resources.keys.rotate(ORGANIZATION, REST_API, api.id, "a-key")
+        assert rotated.key.updated_at > listed.updated_at
+
+
+async def test_keys_of_what_does_not_run_are_not_listed_and_come_with_the_next_deploy(open_hub: OpenHub) -> None:
+    """A gateway without data would keep them, and not hear when they end."""
+    async with Site.open(open_hub(), 1) as site:
+        keys, api = site.resources.keys, await site.make(REST_API)
+        for name in ("kept", "ended"):
+            await keys.create(ORGANIZATION, REST_API, api.id, name)
+        await site.acknowledge((await site.deployments(api))[0])
+        await site.undeploy(api)
+        await site.acknowledge((await site.deployments(api))[0], deployed=False)
+        assert await site.resources.files.keys(site.gateways[0], REST_API.kind) == []
+        told = len(await site.told())
+        await keys.revoke(ORGANIZATION, REST_API, api.id, "ended")
+        assert [kind for kind, _ in await site.told(after=told)] == ["apikey.revoked"]
+        told = len(await site.told())
+        await site.deploy(api)
+        again = [(kind, data.get("keyName") or data.get("name")) for kind, data in await site.told(after=told)]
+        assert again == [("api.deployed", None), ("apikey.revoked", "ended"), ("apikey.created", "kept")]
 
 
 async def test_keys_of_an_mcp_proxy_end_with_their_time_also_where_their_last_value_came_too_late(
@@ -261,10 +411,10 @@ async def test_keys_of_an_mcp_proxy_end_with_their_time_also_where_their_last_va
         await keys.end_expired(ORGANIZATION, gateway)
         assert await site.told(after=told) == []
         in_two_hours = milliseconds() + 2 * 60 * 60 * 1000
-        for module in ("api_keys", "placements"):
+        for module in ("api_keys", "placing"):
             monkeypatch.setattr(f"gatecast.controlplane.{module}.milliseconds", lambda: in_two_hours)
         [deployment, _] = await site.deployments(proxy)
-        await site.resources.desired_state.publish_all(ORGANIZATION, gateway)
+        await site.resources.desired_state.lost(ORGANIZATION, gateway, "retention")
         await keys.end_expired(ORGANIZATION, gateway)
         await keys.end_expired(ORGANIZATION, gateway)
         again = [(kind, data.get("keyName")) for kind, data in await site.told(after=told)]
@@ -287,7 +437,7 @@ async def test_revoked_keys_of_an_mcp_proxy_are_not_forgotten(open_hub: OpenHub)
             await keys.create(*ids, proxy.id, name)
             await keys.revoke(*ids, proxy.id, name)
         told = len(await site.told())
-        await site.resources.desired_state.publish_all(ORGANIZATION, site.gateways[0])
+        await site.resources.desired_state.lost(ORGANIZATION, site.gateways[0], "retention")
         revoked = [data["keyName"] for kind, data in await site.told(after=told) if kind == "apikey.revoked"]
         assert sorted(revoked) == sorted(set(names))
 
@@ -315,7 +465,7 @@ async def test_what_was_handled_and_not_acknowledged_is_told_again_and_nothing_e
         await site.acknowledge(deployment)
         handled = len(await site.told())
         waiting = await site.make(REST_API, "Waiting", context="/waiting")
-        look_again = await site.resources.desired_state.publish_unanswered(ORGANIZATION, gateway, handled)
+        look_again = await site.resources.desired_state.answered_nothing(ORGANIZATION, gateway, handled)
         assert look_again == handled + 1
         again = [data["apiId"] for _, data in await site.told(after=handled + 1)]
         assert again == [silent.id]
@@ -323,7 +473,7 @@ async def test_what_was_handled_and_not_acknowledged_is_told_again_and_nothing_e
         for each in (silent, waiting):
             [deployment] = await site.deployments(each)
             await site.acknowledge(deployment)
-        assert await site.resources.desired_state.publish_unanswered(ORGANIZATION, gateway, handled + 2) is None
+        assert await site.resources.desired_state.answered_nothing(ORGANIZATION, gateway, handled + 2) is None
 
 
 async def test_a_deletion_that_was_handled_is_forgotten(open_hub: OpenHub) -> None:
@@ -333,10 +483,10 @@ async def test_a_deletion_that_was_handled_is_forgotten(open_hub: OpenHub) -> No
         await site.resources.artifacts.delete(ORGANIZATION, REST_API, api.id)
         told = len(await site.told())
         desired_state = site.resources.desired_state
-        assert await desired_state.publish_unanswered(ORGANIZATION, gateway, told - 1) == told
-        assert await desired_state.publish_unanswered(ORGANIZATION, gateway, told) is None
+        assert await desired_state.answered_nothing(ORGANIZATION, gateway, told - 1) == told
+        assert await desired_state.answered_nothing(ORGANIZATION, gateway, told) is None
         assert len(await site.told()) == told
-        assert await desired_state.publish_all(ORGANIZATION, gateway) == 0
+        assert await desired_state.lost(ORGANIZATION, gateway, "retention") == 0
 
 
 async def test_keys_that_change_while_a_gateway_reads_them_are_told_once_more(open_hub: OpenHub) -> None:
@@ -349,9 +499,9 @@ async def test_keys_that_change_while_a_gateway_reads_them_are_told_once_more(op
             await keys.create(ORGANIZATION, REST_API, api.id, name)
         await _a_moment_later()
         since = milliseconds()
-        publish_late_keys = site.resources.desired_state.publish_late_keys
+        keys_changed_late = site.resources.desired_state.keys_changed_late
         told = len(await site.told())
-        await publish_late_keys(ORGANIZATION, gateway, since)
+        await keys_changed_late(ORGANIZATION, gateway, since)
         assert await site.told(after=told) == []
         for name in ("ended", "back-again"):
             await keys.revoke(ORGANIZATION, REST_API, api.id, name)
@@ -359,7 +509,7 @@ async def test_keys_that_change_while_a_gateway_reads_them_are_told_once_more(op
             await keys.create(ORGANIZATION, REST_API, api.id, name)
         await keys.create(ORGANIZATION, MCP_PROXY, proxy.id, "of-a-proxy")
         told = len(await site.told())
-        await publish_late_keys(ORGANIZATION, gateway, since)
+        await keys_changed_late(ORGANIZATION, gateway, since)
         again = [(kind, data.get("keyName") or data.get("name")) for kind, data in await site.told(after=told)]
         assert again == [("apikey.revoked", "ended"), ("apikey.created", "back-again"), ("apikey.created", "new")]
 

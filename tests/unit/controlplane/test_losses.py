@@ -39,7 +39,7 @@ async def test_s05_what_the_control_plane_publishes_is_never_lost_for_good(open_
     async with Site.open(open_hub(), 2) as site:
         api = await site.make(REST_API)
         await site.deploy(api)
-        await site.resources.desired_state.publish_all(ORGANIZATION, site.gateways[0])
+        await site.resources.desired_state.lost(ORGANIZATION, site.gateways[0], "retention")
         for gateway_id in site.gateways:
             assert not await site.resources.losses.note(gateway_id, "retention")
         assert await _shown(site) == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -11,13 +12,15 @@ import pytest
 
 from gatecast import EventHub
 from gatecast.controlplane.artifact_store import ARTIFACTS, StoredArtifact
-from gatecast.controlplane.documents import MODELS, STORED
+from gatecast.controlplane.artifacts import Clash
+from gatecast.controlplane.documents import MODELS, STORED, Route
 from gatecast.controlplane.documents.upstreams import Resilience
 from gatecast.controlplane.families import FAMILIES, LLM_PROVIDER, LLM_PROXY, MCP_PROXY, REST_API, Family
 from gatecast.controlplane.placements import DeploymentState
-from gatecast.controlplane.resources import Resources
+from gatecast.controlplane.resources import Resources, open_resources
 from gatecast.controlplane.sealing import Sealer
 from gatecast.errors import Conflict
+from gatecast.settings import Settings
 from gatecast.testing.site import ORGANIZATION, Site
 
 OpenHub = Callable[[], AbstractAsyncContextManager[EventHub]]
@@ -135,12 +138,17 @@ async def test_artifacts_that_share_a_place_already_keep_it(open_hub: OpenHub) -
         await _as_an_older_release(site, "/one", "/two")
         await site.change(one, context="/two", description="As an older release stored it")
         await _know_routes_again(site)
+        assert await site.resources.artifacts.clashes(one.id) == []
+        await site.make(REST_API, "Makes routes known", context="/known")
+        [clash] = await site.resources.artifacts.clashes(one.id)
+        assert clash == Clash(site.gateways[0], REST_API.kind, "two", Route("*", "/two"))
         for artifact in (one, two):
             changed = await site.change(artifact, context="/two", description="Changed")
             await site.deploy(changed)
         with _refused('is served under the context "/two"'):
             await site.make(REST_API, "Three", context="/two")
         await site.change(one, context="/one")
+        assert await site.resources.artifacts.clashes(one.id) == []
         with _refused('the REST API "two"'):
             await site.change(one, context="/two")
 
@@ -293,3 +301,14 @@ async def test_a_name_goes_from_hand_to_hand_where_nobody_blocks_anybody(open_hu
             await site.acknowledge((await site.deployments(artifact))[0])
         for artifact, name in zip(made, ["Omega", "Alpha", "Beta"], strict=True):
             await site.change(artifact, name=name)
+
+
+async def test_a_pod_knows_the_routes_of_an_older_release_once_it_has_started(open_hub: OpenHub) -> None:
+    async with Site.open(open_hub()) as site:
+        await site.make(REST_API)
+        await _know_routes_again(site)
+        key = base64.b64encode(bytes(32)).decode()
+        await open_resources(site.hub, Settings(secret_key=key), None)
+        assert await site.hub.storage.database.fetch(ARTIFACTS["unrouted"], "", 10) == []
+        rows = await site.hub.storage.database.fetch("SELECT host, context FROM gatecast_content_routes")
+        assert [(row["host"], row["context"]) for row in rows] == [("*", "/demo-api")]

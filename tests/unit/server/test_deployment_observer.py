@@ -24,6 +24,9 @@ from gatecast.waiting import Backoff
 IDENTITY = GatewayIdentity(organization="acme", gateway_id="edge", token_id="1", newest_only=False)
 START = Position(UUID(int=7), 5)
 
+#: What follows in any case: what the gateway said is stored, and what it did not say is looked for.
+SETTLED = ("flush", "unanswered acme edge 5")
+
 
 class _Resources:
     """Notes what is asked of it; each kind of work fails as often as it is told, because the database is away."""
@@ -40,10 +43,10 @@ class _Resources:
         self._failures = failures
         self._ends = iter(ends)
 
-    async def publish_all(self, organization: str, gateway_id: str) -> int:
+    async def lost(self, organization: str, gateway_id: str, _reason: str) -> int:
         return self._call(f"all {organization} {gateway_id}", 3)
 
-    async def publish_unanswered(self, organization: str, gateway_id: str, confirmed: int) -> int | None:
+    async def answered_nothing(self, organization: str, gateway_id: str, confirmed: int) -> int | None:
         self._call(f"unanswered {organization} {gateway_id} {confirmed}", 0)
         return next(self._ends)
 
@@ -60,7 +63,7 @@ class _Resources:
     async def end_expired(self, organization: str, gateway_id: str) -> None:
         self.ended.append((organization, gateway_id))
 
-    async def publish_late_keys(self, organization: str, gateway_id: str, since: int) -> None:
+    async def keys_changed_late(self, organization: str, gateway_id: str, since: int) -> None:
         self.looks.append((organization, gateway_id, since))
         if len(self.looks) == 1:
             raise StorageUnavailable("away")
@@ -103,21 +106,21 @@ async def test_a_pod_without_the_secret_key_does_the_rest(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(resources, "end_expired", keyless)
     await observer(resources, lost="retention").look_after(resources.resynchronized)
-    assert resources.calls == ["all acme edge", "note edge retention", "resynchronized"]
+    assert resources.calls == ["all acme edge", "note edge retention", "resynchronized", *SETTLED]
     assert len(resources.looks) == 2
 
 
 async def test_a_gateway_whose_position_was_lost_is_told_everything_before_that_counts_as_done() -> None:
     resources = _Resources(failures=2)
     await observer(resources, lost="retention").look_after(resources.resynchronized)
-    assert resources.calls == ["all acme edge"] * 3 + ["note edge retention", "resynchronized"]
+    assert resources.calls == ["all acme edge"] * 3 + ["note edge retention", "resynchronized", *SETTLED]
 
 
 async def test_what_others_published_is_noted_as_lost_before_the_position_counts_as_made_good() -> None:
     """In the other order a pod that dies in between would leave a gateway that counts as current and is not."""
     resources = _Resources(others_published=True)
     await observer(resources, lost="epoch").look_after(resources.resynchronized)
-    assert resources.calls == ["all acme edge", "note edge epoch", "resynchronized"]
+    assert resources.calls == ["all acme edge", "note edge epoch", "resynchronized", *SETTLED]
 
 
 async def test_what_was_told_is_not_told_again_because_noting_it_failed() -> None:
@@ -130,21 +133,21 @@ async def test_what_was_told_is_not_told_again_because_noting_it_failed() -> Non
             raise StorageUnavailable("away")
 
     await observer(resources, lost="epoch").look_after(note)
-    assert (resources.calls, len(noted)) == (["all acme edge", "note edge epoch"], 2)
+    assert (resources.calls, len(noted)) == (["all acme edge", "note edge epoch", *SETTLED], 2)
 
 
 async def test_what_is_unanswered_is_looked_for_again_once_the_backlog_is_handled() -> None:
     resources = _Resources(failures=1, ends=(9, None))
     ours = observer(resources)
     task = asyncio.create_task(ours.look_after(resources.resynchronized))
-    while len(resources.calls) < 2:
+    while len(resources.calls) < 3:
         resources.changed.clear()
         await resources.changed.wait()
     ours.confirmed(8)
     assert not task.done()
     ours.confirmed(9)
     await task
-    assert resources.calls == ["unanswered acme edge 5"] * 2 + ["flush", "unanswered acme edge 9"]
+    assert resources.calls == ["flush", "flush", "unanswered acme edge 5", "flush", "unanswered acme edge 9"]
 
 
 async def test_a_backlog_that_was_handled_meanwhile_is_not_waited_for() -> None:
@@ -152,7 +155,7 @@ async def test_a_backlog_that_was_handled_meanwhile_is_not_waited_for() -> None:
     ours = observer(resources)
     ours.confirmed(12)
     await ours.look_after(resources.resynchronized)
-    assert resources.calls == ["unanswered acme edge 12", "flush", "unanswered acme edge 9"]
+    assert resources.calls == ["flush", "unanswered acme edge 12", "flush", "unanswered acme edge 9"]
 
 
 async def test_a_gateway_that_was_deleted_meanwhile_is_left_alone() -> None:
@@ -161,6 +164,6 @@ async def test_a_gateway_that_was_deleted_meanwhile_is_left_alone() -> None:
     async def gone(*_: object) -> int:
         raise UnknownGateway("edge")
 
-    resources.publish_all = gone  # type: ignore[assignment,method-assign]
+    resources.lost = gone  # type: ignore[assignment,method-assign]
     await observer(resources, lost="retention").look_after(resources.resynchronized)
     assert resources.calls == []

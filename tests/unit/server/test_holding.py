@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from gatecast import EventHub, Settings
 from gatecast.controlplane.gateways import GatewayFields, Gateways
-from gatecast.controlplane.synchronizations import Call, Synchronization, Synchronizations
-from gatecast.server.holding import FIRST_CALL_WITHIN, Hold, Holding
+from gatecast.controlplane.synchronizations import FIRST_CALL_WITHIN, Call, Synchronization, Synchronizations
+from gatecast.server.holding import Hold, Holding
 
 # --- the rule, from values --------------------------------------------------------------------------------------------
 
@@ -22,7 +23,13 @@ def seen(
 ) -> Synchronization:
     """What is known of a gateway's calls."""
     return Synchronization(
-        number=number, began=called, called=called, finished=finished, listed=listed, secrets_read=False
+        number=number,
+        began_at=datetime.now(UTC),
+        began=called,
+        called=called,
+        finished=finished,
+        listed=listed,
+        secrets_read=False,
     )
 
 
@@ -30,7 +37,7 @@ def test_a_client_that_never_calls_is_not_held() -> None:
     hold = Hold(None, 100.0)
     assert not hold.holds(100.0)
     assert not hold.synchronizes
-    assert hold.ends_at == 100.0 + FIRST_CALL_WITHIN
+    assert hold.ends_at == 100.0 + FIRST_CALL_WITHIN.total_seconds()
 
 
 def test_calls_of_an_earlier_connection_say_nothing_of_this_one() -> None:

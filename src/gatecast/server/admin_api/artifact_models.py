@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, StringConstraints, ValidationError, creat
 
 from gatecast.controlplane.api_keys import LONGEST_NAME, NAME_PATTERN, SHORTEST_NAME
 from gatecast.controlplane.artifact_store import StoredArtifact
-from gatecast.controlplane.artifacts import Running, Told
+from gatecast.controlplane.artifacts import Clash, Running, Told
 from gatecast.controlplane.clock import milliseconds
 from gatecast.controlplane.documents import Artifact
 from gatecast.controlplane.documents.contexts import DerivedContext
@@ -143,6 +143,7 @@ class ReadBack(Model):
     id: ReadOnly = None
     handle: ReadOnly = None
     deployments: ReadOnly = None
+    clashes: ReadOnly = None
     etag: ReadOnly = None
     created_at: ReadOnly = None
     updated_at: ReadOnly = None
@@ -156,6 +157,16 @@ class ChangedPlacing(ReadBack, Placing):
     )
 
 
+class ClashView(Model):
+    """Another artifact that should be served at the same place: the gateway serves one of the two."""
+
+    gateway_id: str
+    kind: str = Field(examples=["RestApi"])
+    handle: str
+    host: str
+    context: str
+
+
 class StoredPlacing(Model):
     """What the control plane adds to an artifact."""
 
@@ -164,6 +175,9 @@ class StoredPlacing(Model):
     etag: Etag
     gateways: list[str] = Field(description="Ids of the gateways that should run it.")
     deployments: list[DeploymentView] = Field(description="What each gateway was told last, and what it said.")
+    clashes: list[ClashView] = Field(
+        default_factory=list, description="Others at the same place of a gateway; left out of lists. Move one of them."
+    )
     created_at: datetime
     updated_at: datetime
 
@@ -271,7 +285,9 @@ def checked(model: type[M], values: object) -> M:
         raise RequestValidationError(found) from None
 
 
-def artifact_view(artifact: StoredArtifact, running: Sequence[Running]) -> dict[str, Any]:
+def artifact_view(
+    artifact: StoredArtifact, running: Sequence[Running], clashes: Sequence[Clash] = ()
+) -> dict[str, Any]:
     """An artifact as it is shown: credentials masked."""
     added = StoredPlacing(
         id=artifact.id,
@@ -279,10 +295,21 @@ def artifact_view(artifact: StoredArtifact, running: Sequence[Running]) -> dict[
         etag=etag_of(artifact.version),
         gateways=[each.deployment.gateway_id for each in running if each.desired is Desired.DEPLOYED],
         deployments=[deployment_view(each.deployment) for each in running],
+        clashes=[_clash_view(each) for each in clashes],
         created_at=artifact.created_at,
         updated_at=artifact.updated_at,
     )
     return {**document_dump(artifact.document), **added.model_dump(mode="json", by_alias=True)}
+
+
+def _clash_view(clash: Clash) -> ClashView:
+    return ClashView(
+        gateway_id=clash.gateway_id,
+        kind=clash.kind.value,
+        handle=clash.handle,
+        host=clash.route.host,
+        context=clash.route.context,
+    )
 
 
 def document_dump(document: Artifact) -> dict[str, Any]:

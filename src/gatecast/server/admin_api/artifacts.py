@@ -292,13 +292,15 @@ async def _shown(
     artifact = await context.resources.artifacts.get(organization, family, artifact_id)
     running = await context.resources.artifacts.running(artifact_id)
     return JSONResponse(
-        artifact_view(artifact, running), status_code=status, headers={"ETag": etag_of(artifact.version)}
+        artifact_view(artifact, running, await context.resources.artifacts.clashes(artifact_id)),
+        status_code=status,
+        headers={"ETag": etag_of(artifact.version)},
     )
 
 
 def _listed(view: dict[str, Any]) -> dict[str, Any]:
-    """Older releases stored the description of an API inside the document."""
-    return {name: value for name, value in view.items() if name != "openapi"}
+    """Without what may be large, or takes long to find."""
+    return {name: value for name, value in view.items() if name not in ("openapi", "clashes")}
 
 
 def _cursor(after: str) -> tuple[int, str]:

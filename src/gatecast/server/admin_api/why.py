@@ -88,8 +88,8 @@ def _why_behind(status: GatewayStatus, lag: int) -> WhyView:
 
 
 def why_synchronizing(seen: Synchronization | None, status: GatewayStatus) -> WhyView | None:
-    """It is connected and reads its lists; None: it does not."""
-    if seen is None or not seen.goes_on or not status.connections:
+    """It has just connected and reads its lists; None: it does not."""
+    if seen is None or not seen.goes_on or not any(map(seen.belongs_to, status.connections)):
         return None
     waiting = max(0, status.head - status.confirmed)
     return WhyView(

@@ -403,6 +403,25 @@ async def test_the_content_of_a_deployment_never_changes_and_holds_no_credential
         assert (await client.get(content, headers=_OTHER)).status_code == 404
 
 
+async def test_artifacts_that_share_a_place_since_an_older_release_show_each_other(
+    open_api: OpenApi, new_gateway: NewGateway
+) -> None:
+    """And what was read can be sent back."""
+    async with open_api() as (client, context):
+        gateway = await new_gateway(client)
+        one = await _make(client, "rest-apis", _api("One", context="/one", gateways=[gateway]))
+        two = await _make(client, "mcp-proxies", _mcp("Two", context="/two", gateways=[gateway]))
+        assert one["clashes"] == two["clashes"] == []
+        async with context.hub.storage.database.transaction() as transaction:
+            await transaction.execute("UPDATE gatecast_content_routes SET context = '/one'")
+        shown = (await client.get(f"/api/v1/rest-apis/{one['id']}")).json()
+        place = {"gatewayId": gateway, "host": "*", "context": "/one"}
+        assert shown["clashes"] == [{**place, "kind": "Mcp", "handle": "two"}]
+        other = (await client.get(f"/api/v1/mcp-proxies/{two['id']}")).json()
+        assert other["clashes"] == [{**place, "kind": "RestApi", "handle": "one"}]
+        assert (await client.put(f"/api/v1/rest-apis/{one['id']}", json=shown)).status_code == 200
+
+
 # --- acknowledgements -------------------------------------------------------------------------------------------------
 
 

@@ -182,7 +182,7 @@ async def test_what_is_told_again_does_not_move_between_pages(open_api: OpenApi,
         for _ in range(3):
             await client.post(f"{path}/deployments", json={"gatewayId": gateway})
         first = (await client.get(f"{path}/deployments", params={"limit": 2})).json()
-        await context.resources.desired_state.publish_all("default", gateway)
+        await context.resources.desired_state.lost("default", gateway, "retention")
         second = (await client.get(f"{path}/deployments", params={"limit": 2, "after": first["next"]})).json()
         assert [each["revision"] for each in first["items"] + second["items"]] == [4, 3, 2, 1]
         assert second["next"] is None

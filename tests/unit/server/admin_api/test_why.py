@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import get_args
 from uuid import uuid4
 
@@ -82,7 +82,10 @@ def test_every_code_has_a_case() -> None:
 
 
 def test_a_gateway_that_reads_its_lists_is_shown_as_synchronizing_while_it_is_connected() -> None:
-    seen = Synchronization(number=1, began=3.0, called=1.0, finished=None, listed=True, secrets_read=True)
+    began_at = _CONNECTION.connected_at + timedelta(seconds=0.2)
+    seen = Synchronization(
+        number=1, began_at=began_at, began=3.0, called=1.0, finished=None, listed=True, secrets_read=True
+    )
     found = why_synchronizing(seen, _BEHIND)
     assert found is not None
     assert found.code == "synchronizing"
@@ -92,6 +95,8 @@ def test_a_gateway_that_reads_its_lists_is_shown_as_synchronizing_while_it_is_co
     assert why_synchronizing(replace(seen, called=10.0), _BEHIND) is None
     assert why_synchronizing(replace(seen, began=60.0), _BEHIND) is None
     assert why_synchronizing(None, _BEHIND) is None
+    # Calls long after a connect hold nothing back.
+    assert why_synchronizing(replace(seen, began_at=began_at + timedelta(seconds=1)), _BEHIND) is None
 
 
 def _placed(state: DeploymentState, performed_at: int) -> Placed:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -119,6 +120,17 @@ async def refused_in_halves(
         return [None] * len(batch)
 
     return list(zip(items, await in_halves(items, stored), strict=True))
+
+
+@contextmanager
+def contained(event: str, **fields: object) -> Iterator[None]:
+    """Log whatever fails in the block, and go on after it: for work that is looked at again anyway."""
+    try:
+        yield
+    except InvariantBroken:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this piece of work alone
+        log_failure(event, error, **fields)
 
 
 def concerns_everyone(error: BaseException) -> bool:

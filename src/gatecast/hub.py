@@ -14,7 +14,15 @@ from uuid import uuid4
 from gatecast.delivery.delivery import Delivery, DeliveryOptions
 from gatecast.delivery.retention import clean_up
 from gatecast.delivery.subscription import Subscription
-from gatecast.errors import HubClosed, InvalidValue, PositionLost, SchemaMissing, StorageError, SubscriptionClosed
+from gatecast.errors import (
+    EventUndeliverable,
+    HubClosed,
+    InvalidValue,
+    PositionLost,
+    SchemaMissing,
+    StorageError,
+    SubscriptionClosed,
+)
 from gatecast.events import Event, Position, RecordedEvent, clean_identifier
 from gatecast.settings import Settings
 from gatecast.storage.connect import OpenStorage, open_storage
@@ -131,6 +139,8 @@ class EventHub:
         Raises (while iterating, until `resynchronized` was awaited):
             PositionLost: the position cannot be continued: events are missing that no iteration will bring. Read the
                 desired state anew, say so, and iterate on.
+            EventUndeliverable: the next event cannot be read, and nothing after it comes. Acknowledge the error's
+                `position` to do without it, or let an operator decide (`gatecast gateway skip`), and iterate on.
         """
         connection = Connection(
             connection_id=str(uuid4()),
@@ -238,11 +248,30 @@ class HubSubscription:
     async def _take(self, subscription: Subscription) -> list[RecordedEvent]:
         """The next events, last first; ends the iteration when this side closed the subscription."""
         try:
-            return (await subscription.take(_TAKE))[::-1]
+            return (await self._next_of(subscription))[::-1]
         except SubscriptionClosed:
             if subscription.was_closed_here:
                 raise StopAsyncIteration from None
             raise
+
+    async def _next_of(self, subscription: Subscription) -> list[RecordedEvent]:
+        """The next events; those that somebody decided to leave out are passed over.
+
+        Raises:
+            EventUndeliverable: the next one cannot be delivered.
+        """
+        while True:
+            taken = subscription.take_now(_TAKE)
+            if events := [event for event in taken if not subscription.lot.passes(event)]:
+                return events
+            if taken and taken[0].offset == subscription.confirmed.offset + 1:
+                # Nothing else will be acknowledged that covers what is left out.
+                subscription.acknowledge(taken[-1].offset)
+            if (stuck := subscription.stuck_at) is not None:
+                position = Position(subscription.confirmed.epoch, stuck.offset)
+                raise EventUndeliverable(stuck.undeliverable or "", event_id=stuck.event_id, position=position)
+            if not taken:
+                await subscription.changed.wait()
 
     @property
     def _opened(self) -> Subscription:
@@ -279,8 +308,12 @@ class HubSubscription:
             InvalidValue: the position lies in another epoch, or ahead of what was received.
         """
         subscription = self._opened
+        stuck = subscription.stuck_at
         if isinstance(position, Position) and position.epoch != subscription.confirmed.epoch:
             raise InvalidValue("position", str(position), f"lie in the present epoch {subscription.confirmed.epoch}")
+        if stuck is not None and position.offset == stuck.offset:
+            subscription.leave_out(stuck)
+            return
         if position.offset > subscription.sent:
             raise InvalidValue("position", position.offset, f"be at most {subscription.sent}, the last one received")
         subscription.acknowledge(position.offset)

@@ -162,19 +162,23 @@ class Delivery:
         standing = await self._storage.presence.standing(connection.gateway_id, connection.replica)
         start = decide_start(standing, after)
         feed = self.reader.open(connection.gateway_id, start.position)
-        subscription = Subscription(connection, start, feed=feed, recorder=self.recorder, on_close=self._on_close)
+        subscription = Subscription(
+            connection, start, feed=feed, recorder=self.recorder, outcomes=self.outcomes, on_close=self._on_close
+        )
         self._subscriptions[connection.connection_id] = subscription
         try:
             await self._storage.presence.connect(
                 connection, start=start.position, resync_reason=start.lost, newest_only=newest_only
             )
-            if connection.rejects:
-                # Behind the record: a decision that comes from here on ends this connection.
-                subscription.lot.fill(
-                    await self._storage.parking.withheld(
-                        connection.gateway_id, connection.replica, after=start.position.offset
-                    )
+            # Behind the record: a decision that comes from here on ends this connection.
+            subscription.lot.fill(
+                await self._storage.parking.withheld(
+                    connection.gateway_id,
+                    connection.replica,
+                    after=start.position.offset,
+                    parks=connection.rejects,
                 )
+            )
             self._check_still_wanted(subscription)
         except BaseException as error:
             if isinstance(error, StorageUnavailable):

@@ -26,6 +26,11 @@ def _nothing() -> None:
     """Nobody waits for the end."""
 
 
+def _at_none(_event: RecordedEvent) -> bool:
+    """Nothing is waited at."""
+    return False
+
+
 class Feed:
     """Events of one gateway for one connection: in offset order, without gaps, bounded in count and bytes.
 
@@ -48,6 +53,8 @@ class Feed:
         #: Set when there is something to take, and when the feed ends. Its consumer may wait for it, and set it itself.
         self.changed = Signal()
         self._ended: str | None = None
+        #: Whether nothing past this event is taken; asked of each event before it is.
+        self.waits_at: Callable[[RecordedEvent], bool] = _at_none
         #: Called once, when nothing more will come.
         self.on_end: Callable[[], None] = _nothing
 
@@ -119,8 +126,22 @@ class Feed:
         """
         if self._ended is not None:
             raise SubscriptionClosed(self._ended)
-        taken = [self._queue.popleft() for _ in range(min(max_events, len(self._queue)))]
+        taken: list[RecordedEvent] = []
+        while self._queue and len(taken) < max_events and not self.waits_at(self._checked_first()):
+            taken.append(self._queue.popleft())
         self._bytes -= sum(len(event.payload) for event in taken)
         if self.wants_read and len(self._queue) <= MAX_EVENTS // 2:
             self._on_room(self)
         return taken
+
+    def pass_over(self) -> None:
+        """Leave out the event that is waited at."""
+        if self._queue:
+            self._bytes -= len(self._queue.popleft().payload)
+
+    def _checked_first(self) -> RecordedEvent:
+        """The first event, once it is known whether it can be delivered."""
+        first = self._queue[0]
+        self._queue[0] = checked = first.checked()
+        self._bytes += len(checked.payload) - len(first.payload)
+        return checked

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from uuid import UUID
 
+from gatecast.events import UNKNOWN_ID
 from gatecast.storage.contract import ReadRequest, ReadResult, Remembered
 
 #: Most logs that are remembered; the one that was not read for longest is forgotten first.
@@ -61,7 +62,8 @@ class Memory:
 def _last_place(request: ReadRequest, result: ReadResult) -> tuple[int, UUID | None] | None:
     """Offset and id of the last event that is known now; None: a read of nothing in the middle of a log tells none."""
     if result.events:
-        return result.events[-1].offset, result.events[-1].event_id
+        last = result.events[-1]
+        return last.offset, None if last.event_id == UNKNOWN_ID else last.event_id
     if result.head and result.head == request.after:
         return result.head, result.last_event_id
     return None

@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
+from enum import Enum, auto
 
 from gatecast.events import RecordedEvent
 from gatecast.storage.contract import Entity, Withheld
 
 #: With so many parked entities a consumer gets nothing more until somebody decides: memory is bounded.
 MAX_PARKED = 10_000
+
+
+class Fate(Enum):
+    """What becomes of an event."""
+
+    #: It is sent.
+    SEND = auto()
+    #: It waits for a decision about its entity.
+    HOLD = auto()
+    #: It cannot be delivered: from here on its entity waits for a decision.
+    PARK = auto()
+    #: It is left out: it was published again as a later event, or somebody decided so.
+    PASS = auto()
 
 
 class ParkingLot:
@@ -40,13 +54,20 @@ class ParkingLot:
         self._parked |= withheld.parked
         self._settled = withheld.settled
 
-    def admits(self, event: RecordedEvent) -> bool:
-        """Whether this event may be sent."""
-        return event.offset not in self._settled and _entity(event) not in self._parked
+    def fate(self, event: RecordedEvent) -> Fate:
+        """What becomes of the next event; one that cannot be delivered parks its entity, like a rejected one."""
+        if event.offset in self._settled:
+            return Fate.PASS
+        if _entity(event) in self._parked:
+            return Fate.HOLD
+        if event.undeliverable is None:
+            return Fate.SEND
+        self._parked.add(_entity(event))
+        return Fate.PARK
 
-    def holds(self, event: RecordedEvent) -> bool:
-        """Whether this event waits for a decision; the others that are not admitted come again as later events."""
-        return event.offset not in self._settled and _entity(event) in self._parked
+    def passes(self, event: RecordedEvent) -> bool:
+        """Whether this event is left out, because it was published again or somebody decided so."""
+        return event.offset in self._settled
 
     def remember(self, events: Iterable[RecordedEvent]) -> None:
         """Note what was sent, so that a rejection finds its entity."""

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from gatecast.containment import describe, in_halves, log_failure
+from gatecast.containment import contained, describe, in_halves, log_failure
 from gatecast.errors import GatecastError, HubClosed, InvalidValue, Overloaded, StatementFailed, StorageUnavailable
 from gatecast.events import Event
 from gatecast.storage.contract import Busy, EventLog, PublishResult, Receipt
@@ -211,12 +211,9 @@ class Publisher:
     def _hint(self, answered: Iterable[_Pending]) -> None:
         """Tell the pods; what was published stands whether they hear of it or not."""
         hint = Hint.at(event.gateway_id for pending in answered for event in pending.events)
-        if not hint.gateways:
-            return
-        try:
-            self._send_hint(hint)
-        except Exception as error:  # noqa: BLE001 - a hint may be lost, whatever the reason
-            log_failure("hint-lost", error)
+        if hint.gateways:
+            with contained("hint-lost"):
+                self._send_hint(hint)
 
     async def _attempt(self, groups: Sequence[Sequence[Event]], *, wait: bool) -> Sequence[PublishResult]:
         """Send it, and once more when the connection broke: event ids make the second attempt safe (scenario S16)."""

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from gatecast.containment import concerns_everyone, in_halves
 from gatecast.errors import GatecastError
+from gatecast.events import RecordedEvent
 from gatecast.storage.contract import EventLog, ReadRequest, ReadResult
 
 #: What came of a request: None where the gateway is not registered, an error where this log alone cannot be read.
@@ -17,7 +18,7 @@ ReadAnswer: TypeAlias = ReadResult | GatecastError | None
 async def read_each(log: EventLog, requests: Sequence[ReadRequest]) -> Sequence[ReadAnswer]:
     """The next events for each request, in order.
 
-    Of a log with a row that makes its read fail, those before it come first.
+    A row that makes its read fail comes as an undeliverable event, after those before it.
 
     Raises:
         GatecastError: nothing can be read now, whatever is asked for.
@@ -33,11 +34,20 @@ async def read_each(log: EventLog, requests: Sequence[ReadRequest]) -> Sequence[
 
 
 async def _front(log: EventLog, request: ReadRequest, error: GatecastError) -> ReadAnswer:
-    """The events before the row at fault; the error when it is the next one."""
-    size = request.max_events // 2
+    """The events before the row at fault or, when that is the next one, an event that stands in for it."""
+    size = request.max_events
     while size and not concerns_everyone(error):
+        size //= 2
         [answer] = await in_halves([replace(request, max_events=size)], log.read)
-        if not isinstance(answer, GatecastError):
-            return answer
-        error, size = answer, size // 2
+        if answer is None or not isinstance(answer, GatecastError):
+            return answer if size or answer is None else _with_stand_in(answer, request, error)
+        error = answer
     return error
+
+
+def _with_stand_in(result: ReadResult, request: ReadRequest, error: GatecastError) -> ReadResult:
+    """The log as it was read without any event, and what stands in for its next one."""
+    if not result.trimmed_through <= request.after < result.head:
+        return result
+    event = RecordedEvent.standing_in(request.gateway_id, request.after + 1, str(error))
+    return replace(result, events=[event])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from gatecast.delivery.feed import LOG_MOVED, Feed
+from gatecast.delivery.outcomes import OutcomeRecorder
 from gatecast.delivery.parking import ParkingLot
 from gatecast.delivery.progress import ProgressRecorder
 from gatecast.delivery.resume import Start
 from gatecast.events import Position, RecordedEvent
-from gatecast.storage.contract import Connection, Progress
+from gatecast.storage.contract import Connection, Outcome, OutcomeKind, Progress
+from gatecast.telemetry import metrics
 from gatecast.waiting import Signal
 
 #: While it is not stored of so many events what became of them, no more are taken: memory and work are bounded.
@@ -26,6 +29,7 @@ class Subscription:
         *,
         feed: Feed,
         recorder: ProgressRecorder,
+        outcomes: OutcomeRecorder,
         on_close: Callable[[Subscription], None],
     ) -> None:
         self.connection = connection
@@ -35,12 +39,16 @@ class Subscription:
         self.lot = ParkingLot()
         #: Where the reader puts events for it.
         self.feed = feed
+        #: The event that nothing is delivered past: it cannot be, and this consumer parks nothing.
+        self.stuck_at: RecordedEvent | None = None
         self._recorder = recorder
+        self._outcomes = outcomes
         self._on_close = on_close
         self._sent = self._confirmed = start.position.offset
         #: Rejected and held events of which that is not stored yet.
         self._unstored: set[int] = set()
         self._closed = False
+        feed.waits_at = self._waits_at
 
     @property
     def confirmed(self) -> Position:
@@ -98,6 +106,40 @@ class Subscription:
             self._confirmed = offset
             self._sent = max(self._sent, offset)
             self._report()
+
+    def _waits_at(self, event: RecordedEvent) -> bool:
+        """Whether the log waits at this event; then it is reported, so that somebody can decide."""
+        if event.undeliverable is None or self.connection.rejects or self.lot.passes(event):
+            return False
+        if self.stuck_at is None:
+            self.stuck_at = event
+            self.report(event.offset, OutcomeKind.UNDELIVERABLE, event.undeliverable)
+        return True
+
+    def leave_out(self, event: RecordedEvent) -> None:
+        """Go on after the event that the log waits at, which the consumer has decided to do without."""
+        self.stuck_at = None
+        self.feed.pass_over()
+        self.report(event.offset, OutcomeKind.OMITTED, event.undeliverable or "")
+        self.acknowledge(event.offset)
+        self.changed.set()
+
+    def report(self, offset: int, kind: OutcomeKind, reason: str) -> None:
+        """Store what became of an event; until that is done no stored position passes it, unless it was applied."""
+        outcome = Outcome(
+            gateway_id=self.connection.gateway_id,
+            replica=self.connection.replica,
+            offset=offset,
+            kind=kind,
+            reason=reason,
+        )
+        if kind in (OutcomeKind.REJECTED, OutcomeKind.PARKED):
+            metrics.rejected()
+        if kind is OutcomeKind.APPLIED:
+            self._outcomes.report(outcome)
+            return
+        self.set_aside(offset)
+        self._outcomes.report(outcome, on_stored=partial(self.outcome_stored, offset), on_dropped=self.outcome_dropped)
 
     def set_aside(self, offset: int) -> None:
         """Note that an event was refused, or held: no stored position passes it until that is stored as well.

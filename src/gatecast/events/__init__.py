@@ -1,6 +1,6 @@
 """Plain values: what is published, what was recorded, where a reader stands, and what every door lets in."""
 
-from gatecast.events.event import Action, Event, RecordedEvent
+from gatecast.events.event import UNKNOWN_ID, Action, Event, RecordedEvent
 from gatecast.events.grammar import (
     MAX_DEPTH,
     MAX_IDENTIFIER_LENGTH,
@@ -17,6 +17,7 @@ __all__ = [
     "MAX_IDENTIFIER_LENGTH",
     "MAX_INTEGER",
     "MAX_PAYLOAD_BYTES",
+    "UNKNOWN_ID",
     "Action",
     "Event",
     "Position",

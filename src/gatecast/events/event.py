@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -13,6 +13,9 @@ from uuid import UUID, uuid4
 from gatecast.errors import InvalidValue, Mistakes, PayloadTooLarge
 from gatecast.events.grammar import MAX_PAYLOAD_BYTES, clean_identifier, clean_instant, clean_trace_parent
 from gatecast.events.json_values import encode, read_stored
+
+#: Stands in for the id of an event that cannot be read.
+UNKNOWN_ID = UUID(int=0)
 
 
 class Action(StrEnum):
@@ -107,8 +110,41 @@ class RecordedEvent:
     recorded_at: datetime
     #: The W3C `traceparent` of the change, if it is traced.
     trace_parent: str | None = None
+<<<<<<< HEAD
     #: Why the row cannot be read, so that a field here stands for what is in it; empty: it can, apart from `data`.
     unreadable: str = ""
+=======
+    #: Why it cannot be delivered; None: it can. Whatever could not be read of it has a stand-in.
+    undeliverable: str | None = None
+
+    @classmethod
+    def standing_in(cls, gateway_id: str, offset: int, problem: str) -> RecordedEvent:
+        """What takes the place of an event of which nothing can be read."""
+        unknown = datetime(1970, 1, 1, tzinfo=UTC)
+        return cls(
+            gateway_id=gateway_id,
+            offset=offset,
+            event_id=UNKNOWN_ID,
+            type="",
+            action=Action.UPDATE,
+            entity_type="",
+            entity_id="",
+            payload="{}",
+            originated_at=unknown,
+            recorded_at=unknown,
+            undeliverable=problem,
+        )
+
+    def checked(self) -> RecordedEvent:
+        """The event, which cannot be delivered when nobody can read its data."""
+        if self.undeliverable is not None:
+            return self
+        try:
+            read_stored("data", self.payload)
+        except InvalidValue as problem:
+            return replace(self, payload="{}", undeliverable=f"{problem.field} must {problem.rule}")
+        return self
+>>>>>>> main
 
     @property
     def data(self) -> dict[str, Any]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from functools import partial
 from itertools import groupby
 
 from aiohttp import WSMsgType, web
 
 from gatecast.delivery.delivery import Delivery
+from gatecast.delivery.parking import Fate
 from gatecast.delivery.subscription import Subscription
 from gatecast.errors import StorageError, SubscriptionClosed
 from gatecast.events import RecordedEvent
@@ -30,7 +30,7 @@ from gatecast.protocol.session import (
     SessionLimits,
     Version,
 )
-from gatecast.storage.contract import Dismissal, Outcome, OutcomeKind
+from gatecast.storage.contract import Dismissal, OutcomeKind
 from gatecast.telemetry import get_logger, metrics
 
 #: A peer that does not take a frame within this time is closed; in seconds. Longer than an unmodified gateway may be
@@ -151,7 +151,7 @@ class GatewaySocket:
                     self._observer.confirmed(offset)
                 case Rejected(offset, reason):
                     self._subscription.lot.park(offset)
-                    self._report(offset, OutcomeKind.PARKED, reason)
+                    self._subscription.report(offset, OutcomeKind.PARKED, reason)
                 case Acknowledged(ack, offset):
                     self._note_deployment(ack, offset)
                 case _:
@@ -162,22 +162,7 @@ class GatewaySocket:
         self._observer.acknowledged(ack)
         if offset is not None:
             kind = OutcomeKind.APPLIED if ack.succeeded else OutcomeKind.REJECTED
-            self._report(offset, kind, ack.error_code)
-
-    def _report(self, offset: int, kind: OutcomeKind, reason: str) -> None:
-        connection, subscription = self._subscription.connection, self._subscription
-        outcome = Outcome(
-            gateway_id=connection.gateway_id, replica=connection.replica, offset=offset, kind=kind, reason=reason
-        )
-        if kind in (OutcomeKind.REJECTED, OutcomeKind.PARKED):
-            metrics.rejected()
-        if kind is OutcomeKind.APPLIED:
-            self._delivery.outcomes.report(outcome)
-            return
-        subscription.set_aside(offset)
-        self._delivery.outcomes.report(
-            outcome, on_stored=partial(subscription.outcome_stored, offset), on_dropped=subscription.outcome_dropped
-        )
+            self._subscription.report(offset, kind, ack.error_code)
 
     # --- writing ------------------------------------------------------------------------------------------------
 
@@ -218,18 +203,20 @@ class GatewaySocket:
             await self._subscription.changed.wait(max(0.0, self._session.next_tick_at - self._clock()))
 
     def _sent(self, events: Sequence[RecordedEvent]) -> list[Action]:
-        """What it takes to send these events, without those of parked entities, which are passed over."""
+        """What it takes to send these events, without those that are passed over."""
         lot = self._subscription.lot
         actions: list[Action] = []
-        for admitted, each in groupby(events, lot.admits):
+        for fate, each in groupby(events, lot.fate):
             run = list(each)
-            if admitted:
+            if fate is Fate.SEND:
                 if self._subscription.connection.rejects:
                     lot.remember(run)
                 actions += self._session.deliver(run, self._clock())
                 continue
-            for event in filter(lot.holds, run):
-                self._report(event.offset, OutcomeKind.HELD, "")
+            if fate is not Fate.PASS:
+                kind = OutcomeKind.HELD if fate is Fate.HOLD else OutcomeKind.UNDELIVERABLE
+                for event in run:
+                    self._subscription.report(event.offset, kind, event.undeliverable or "")
             self._react(self._session.skip_to(run[-1].offset))
         return actions
 

@@ -455,6 +455,11 @@ class OutcomeKind(StrEnum):
     SKIPPED = "skipped"
     #: Published again as a later event, so not sent any more.
     RELEASED = "released"
+    #: It cannot be read or sent. Where events can be parked, its entity is, as if it had been rejected; elsewhere the
+    #: log waits at it.
+    UNDELIVERABLE = "undeliverable"
+    #: Undeliverable until somebody decided to leave it out.
+    OMITTED = "omitted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -509,13 +514,15 @@ class ParkedEntity:
     replica: str
     entity_type: str
     entity_id: str
-    #: Of the first rejected event.
+    #: Of the first rejected or undeliverable event.
     offset: int
     event_id: UUID
     reason: str
     rejected_at: datetime
     #: How many later events wait with it: held, or rejected as well.
     held: int
+    #: True when that event was not rejected, but cannot be delivered.
+    undeliverable: bool = False
 
 
 class Parking(Protocol):
@@ -527,10 +534,12 @@ class Parking(Protocol):
     held, waited or was on its way when the decision was taken, and whether or not it was stored that it was held.
     """
 
-    async def withheld(self, gateway_id: str, replica: str, *, after: int) -> Withheld:
+    async def withheld(self, gateway_id: str, replica: str, *, after: int, parks: bool = True) -> Withheld:
         """What a connection that begins behind `after`, and is recorded, must not be sent.
 
-        Publishes first, in one transaction, what is held for entities that are not parked any more.
+        Publishes first, in one transaction, what is held for entities that are not parked any more. For a connection
+        that parks nothing it only tells which undeliverable events are left out, and forgets those to be tried again:
+        its log waits at them, so they come by themselves.
         """
 
     async def parked(self, gateway_id: str, *, after: int, limit: int) -> list[ParkedEntity]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from uuid import UUID
 
-from gatecast.events import Action, Event
+from gatecast.errors import InvalidValue
+from gatecast.events import Event, RecordedEvent
 from gatecast.storage.contract import (
     Database,
     Entity,
@@ -19,6 +19,7 @@ from gatecast.storage.contract import (
     Withheld,
 )
 from gatecast.storage.queries import Queries
+from gatecast.storage.recorded import recorded_event, to_moment
 
 #: Events that are published again in one statement.
 _CHUNK = 50
@@ -32,14 +33,23 @@ class StoredParking:
         self._log = log
         self._queries = queries
 
-    async def withheld(self, gateway_id: str, replica: str, *, after: int) -> Withheld:
+    async def withheld(self, gateway_id: str, replica: str, *, after: int, parks: bool = True) -> Withheld:
         """What a connection that begins behind `after`, and is recorded, must not be sent."""
+        if not parks:
+            return await self._left_out(gateway_id, replica, after)
         parked, decided = _entities(await self._database.fetch(self._queries["entities"], gateway_id, replica))
         if decided - parked:
             await self._release(gateway_id, replica)
             parked, _ = _entities(await self._database.fetch(self._queries["entities"], gateway_id, replica))
         rows = await self._database.fetch(self._queries["settled"], gateway_id, replica, after)
         return Withheld(parked=frozenset(parked), settled=frozenset(row["offset"] for row in rows))
+
+    async def _left_out(self, gateway_id: str, replica: str, after: int) -> Withheld:
+        rows = await self._database.fetch(self._queries["left_out"], gateway_id, replica, after)
+        if any(row["kind"] == OutcomeKind.RETRIED for row in rows):
+            async with self._database.transaction() as transaction:
+                await transaction.execute(self._queries["try_again"], gateway_id, replica, after)
+        return Withheld(settled=frozenset(row["offset"] for row in rows if row["kind"] == OutcomeKind.OMITTED))
 
     async def parked(self, gateway_id: str, *, after: int, limit: int) -> list[ParkedEntity]:
         """At most `limit` entities whose rejected events lie behind `after`, by offset."""
@@ -53,11 +63,11 @@ class StoredParking:
 
     async def resolve(self, gateway_id: str, replica: str, entity: Entity, *, retry: bool) -> bool:
         """Decide; False when the entity is not parked."""
-        kind = OutcomeKind.RETRIED if retry else OutcomeKind.SKIPPED
+        kinds = (OutcomeKind.RETRIED,) * 2 if retry else (OutcomeKind.SKIPPED, OutcomeKind.OMITTED)
         async with self._database.transaction() as transaction:
             # The lock: whoever releases sees this decision as a whole, or not at all.
             await transaction.fetch(self._queries["lock_log"], gateway_id)
-            if not await transaction.execute(self._queries["resolve"], gateway_id, replica, *entity, kind.value):
+            if not await transaction.execute(self._queries["resolve"], gateway_id, replica, *entity, *map(str, kinds)):
                 return False
             await transaction.execute(self._queries["dismiss_replica"], gateway_id, replica)
         return True
@@ -74,11 +84,14 @@ class StoredParking:
     ) -> None:
         """Publish the events of an entity once more, behind the head that the log had when it was locked."""
         rows = await transaction.fetch(self._queries["to_release"], log["log_id"], replica, *entity, log["head"])
-        for begin in range(0, len(rows), _CHUNK):
-            chunk = rows[begin : begin + _CHUNK]
-            await self._log.publish_in(transaction, [_copy(gateway_id, row) for row in chunk])
-            for row in chunk:
-                await transaction.execute(self._queries["note_released"], log["log_id"], replica, row["offset"])
+        copies, problem = _copies(gateway_id, rows)
+        for begin in range(0, len(copies), _CHUNK):
+            await self._log.publish_in(transaction, copies[begin : begin + _CHUNK])
+        for row in rows[: len(copies)]:
+            await transaction.execute(self._queries["note_released"], log["log_id"], replica, row["offset"])
+        if problem:
+            where = (log["log_id"], replica, rows[len(copies)]["offset"])
+            await transaction.execute(self._queries["note_undeliverable"], *where, problem)
         await transaction.execute(self._queries["end_skips"], log["log_id"], replica, *entity)
 
 
@@ -86,11 +99,12 @@ def _entities(rows: Sequence[Row]) -> tuple[set[Entity], set[Entity]]:
     """Those of which something is parked, and those of which something is held or decided."""
     parked, decided = set[Entity](), set[Entity]()
     for row in rows:
-        found = parked if row["kind"] == OutcomeKind.PARKED else decided
+        found = parked if row["kind"] in (OutcomeKind.PARKED, OutcomeKind.UNDELIVERABLE) else decided
         found.add((row["entity_type"], row["entity_id"]))
     return parked, decided
 
 
+<<<<<<< HEAD
 def _copy(gateway_id: str, row: Row) -> Event:
     """The event once more; an instant that nobody can read is not passed on."""
     return Event.again(
@@ -102,6 +116,32 @@ def _copy(gateway_id: str, row: Row) -> Event:
         payload=row["payload"],
         originated_at=_moment(row["originated_at"]) if row["originated_at"] else datetime.now(UTC),
         trace_parent=row["trace_parent"],
+=======
+def _copies(gateway_id: str, rows: Sequence[Row]) -> tuple[list[Event], str]:
+    """The events once more, up to the first one that cannot be delivered, and what is wrong with that one."""
+    copies: list[Event] = []
+    for row in rows:
+        event = recorded_event(gateway_id, row).checked()
+        if event.undeliverable is not None:
+            return copies, event.undeliverable
+        try:
+            copies.append(_copy(event))
+        except InvalidValue as problem:
+            return copies, f"{problem.field} must {problem.rule}"
+    return copies, ""
+
+
+def _copy(event: RecordedEvent) -> Event:
+    return Event(
+        gateway_id=event.gateway_id,
+        type=event.type,
+        action=event.action,
+        entity_type=event.entity_type,
+        entity_id=event.entity_id,
+        data=event.data,
+        originated_at=event.originated_at,
+        trace_parent=event.trace_parent,
+>>>>>>> main
     )
 
 
@@ -113,12 +153,7 @@ def _parked(row: Row) -> ParkedEntity:
         offset=row["offset"],
         event_id=UUID(str(row["event_id"])),
         reason=row["reason"],
-        rejected_at=_moment(row["recorded_at"]),
+        rejected_at=to_moment(row["recorded_at"]),
         held=row["held"],
+        undeliverable=row["kind"] == OutcomeKind.UNDELIVERABLE,
     )
-
-
-def _moment(value: object) -> datetime:
-    """SQLite keeps times as text."""
-    moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-    return moment.astimezone(UTC)

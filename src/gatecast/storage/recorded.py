@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 """From the row of an event to the event, whatever is in the row."""
 
 from __future__ import annotations
@@ -24,3 +25,83 @@ def recorded(*, action: str, originated_at: datetime | None, recorded_at: dateti
         unreadable=unreadable,
         **fields,
     )
+=======
+"""Rows to values, once for both databases, so that a row that makes no value concerns its own log alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from gatecast.events import Action, RecordedEvent
+from gatecast.storage.contract import Row
+
+
+def recorded_event(gateway_id: str, row: Row) -> RecordedEvent:
+    """The event in a row of a log; one that cannot be delivered where a column holds what it never should."""
+    try:
+        return RecordedEvent(
+            gateway_id=gateway_id,
+            offset=row["offset"],
+            event_id=_uuid(row["event_id"]),
+            type=_text(row["type"]),
+            action=Action(row["action"]),
+            entity_type=_text(row["entity_type"]),
+            entity_id=_text(row["entity_id"]),
+            payload=_text(row["payload"]),
+            originated_at=to_moment(row["originated_at"]),
+            recorded_at=to_moment(row["recorded_at"]),
+            trace_parent=row["trace_parent"],
+        )
+    except (ValueError, TypeError, OverflowError):
+        return _stand_in(gateway_id, row)
+
+
+def to_moment(value: object) -> datetime:
+    """The instant in UTC; SQLite keeps instants as text.
+
+    Raises:
+        ValueError, OverflowError: it is none, has no time zone, or lies outside the years 1 to 9999.
+    """
+    moment = value if isinstance(value, datetime) else datetime.fromisoformat(_text(value))
+    if moment.tzinfo is None:
+        raise ValueError("an instant without a time zone")
+    return moment.astimezone(UTC)
+
+
+def _stand_in(gateway_id: str, row: Row) -> RecordedEvent:
+    """As much of the event as can be read, and the name of every column that cannot."""
+    readable: dict[str, Any] = {}
+    for name, read in _READERS.items():
+        with suppress(ValueError, TypeError, OverflowError):
+            readable[name] = read(row[name])
+    problem = f"{', '.join(name for name in _READERS if name not in readable)} cannot be read"
+    event = RecordedEvent.standing_in(gateway_id, row["offset"], problem)
+    return replace(event, **readable | {"payload": "{}"})
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value
+
+
+def _uuid(value: object) -> UUID:
+    return value if isinstance(value, UUID) else UUID(_text(value))
+
+
+_READERS: Mapping[str, Callable[[Any], object]] = {
+    "event_id": _uuid,
+    "type": _text,
+    "action": Action,
+    "entity_type": _text,
+    "entity_id": _text,
+    "payload": _text,
+    "originated_at": to_moment,
+    "recorded_at": to_moment,
+}
+>>>>>>> main

@@ -14,7 +14,16 @@ import pytest
 from gatecast.delivery.delivery import Delivery, DeliveryOptions
 from gatecast.errors import HubClosed, InvariantBroken, StorageUnavailable, SubscriptionClosed, UnknownGateway
 from gatecast.events import Position
-from gatecast.storage.contract import Changes, Connection, Progress, ReadRequest, ReadResult, Standing, TrimPolicy
+from gatecast.storage.contract import (
+    Changes,
+    Connection,
+    Progress,
+    ReadRequest,
+    ReadResult,
+    Standing,
+    TrimPolicy,
+    Withheld,
+)
 from gatecast.testing.virtual_time import run_in_virtual_time
 from gatecast.wakeup.contract import EVERYTHING, Hint
 from gatecast.wakeup.in_process import InProcessWakeup
@@ -27,7 +36,7 @@ class _Storage:
     """The three contracts over nothing but connections; each call takes the time that it is told to take."""
 
     def __init__(self) -> None:
-        self.log = self.presence = self.outcomes = self
+        self.log = self.presence = self.outcomes = self.parking = self
         #: The connections that are recorded.
         self.connections: set[str] = set()
         self.leased = False
@@ -68,6 +77,10 @@ class _Storage:
     async def connect(self, connection: Connection, *, start: Position, **_options: object) -> None:
         assert start == Position(_EPOCH, 0)
         await self._call("connect", lambda: self.connections.add(connection.connection_id))
+
+    async def withheld(self, _gateway_id: str, _replica: str, **_options: object) -> Withheld:
+        await self._call("withheld")
+        return Withheld()
 
     async def disconnect(self, progress: list[Progress]) -> None:
         await self._call("disconnect", lambda: self.connections.difference_update(p.connection_id for p in progress))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID
@@ -7,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from gatecast.delivery.feed import Feed
+from gatecast.delivery.outcomes import OutcomeRecorder
 from gatecast.delivery.parking import MAX_PARKED
 from gatecast.delivery.resume import Start
 from gatecast.delivery.subscription import MAX_UNSTORED, Subscription
@@ -45,6 +47,7 @@ def _subscription(recorder: _Recorder, closed: list[Subscription] | None = None)
         start,
         feed=Feed("gw", start.position, on_room=lambda _: None),
         recorder=cast("Any", recorder),
+        outcomes=OutcomeRecorder(cast("Any", None)),
         on_close=(closed if closed is not None else []).append,
     )
 
@@ -170,3 +173,34 @@ async def test_a_dismissed_one_tells_why_and_is_still_to_be_closed() -> None:
     assert recorder.told == []
     subscription.close()
     assert recorder.told == [("leave", 5, 5)]
+
+
+def test_a_consumer_that_parks_nothing_waits_at_an_event_that_cannot_be_delivered() -> None:
+    """Its position passes neither that event nor one after it, until the consumer does without it."""
+    recorder = _Recorder()
+    subscription = _subscription(recorder)
+    result = read_result(6, 7, 8)
+    events = [result.events[0], replace(result.events[1], undeliverable="nobody can read it"), result.events[2]]
+    subscription.feed.accept(replace(result, events=events))
+    assert [event.offset for event in subscription.take_now(10)] == [6]
+    assert subscription.stuck_at == events[1]
+    assert subscription.take_now(10) == []
+    subscription.leave_out(events[1])
+    assert [subscription.stuck_at, subscription.confirmed.offset] == [None, 7]
+    assert subscription.progress.confirmed == 6
+    subscription.outcome_stored(7)
+    assert subscription.progress.confirmed == 7
+    assert [event.offset for event in subscription.take_now(10)] == [8]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    ["{", "[]", '{"number": ' + "9" * 5_000 + "}", '{"a":' * 2_000 + "1" + "}" * 2_000, r'{"a": "\ud800"}', "NaN"],
+)
+def test_an_event_whose_data_nobody_can_read_cannot_be_delivered(payload: str) -> None:
+    subscription = _subscription(_Recorder())
+    result = read_result(6, 7)
+    subscription.feed.accept(replace(result, events=[replace(result.events[0], payload=payload), result.events[1]]))
+    assert subscription.take_now(10) == []
+    assert subscription.stuck_at is not None
+    assert (subscription.stuck_at.offset, subscription.stuck_at.data) == (6, {})

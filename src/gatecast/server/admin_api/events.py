@@ -10,8 +10,14 @@ from uuid import uuid4
 from fastapi import APIRouter, Query, Request, Response
 
 from gatecast.controlplane.subscriptions import keeps_record_of
+<<<<<<< HEAD
 from gatecast.errors import UnknownGateway
 from gatecast.events import MAX_INTEGER, Event, Position, RecordedEvent
+=======
+from gatecast.delivery.reading import read_each
+from gatecast.errors import GatecastError, UnknownGateway
+from gatecast.events import Event, Position, RecordedEvent
+>>>>>>> main
 from gatecast.protocol.deployments import is_acknowledged
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
 from gatecast.server.admin_api.gateways import status_of
@@ -97,11 +103,18 @@ async def list_events(
 ) -> EventPage:
     """A page of a gateway's log, with what is known of each event: its state, and what the gateway said of it."""
     await context.gateways.get(organization, gateway_id)
+<<<<<<< HEAD
     request = ReadRequest(gateway_id=gateway_id, after=after, max_events=limit, max_bytes=MAX_PAGE_BYTES)
     [result] = await context.hub.storage.log.read([request])
+=======
+    request = ReadRequest(gateway_id=gateway_id, after=after, max_events=limit, max_bytes=_PAGE_BYTES)
+    [result] = await read_each(context.hub.storage.log, [request])
+    if isinstance(result, GatecastError):
+        raise result
+>>>>>>> main
     if result is None:
         raise UnknownGateway(gateway_id)
-    events = result.events
+    events = [event.checked() for event in result.events]
     status = await status_of(context, gateway_id)
     outcomes = await context.hub.storage.outcomes.of_events(gateway_id, [event.offset for event in events])
     last = events[-1].offset if events else result.head
@@ -124,6 +137,7 @@ def _shown(event: RecordedEvent, position: Position, status: GatewayStatus, outc
         recorded_at=event.recorded_at,
         state=known(position, status, outcomes).state,
         outcome=_worst(event.offset, outcomes),
+        undeliverable=event.undeliverable,
     )
 
 
@@ -137,7 +151,7 @@ def _worst(offset: int, outcomes: Sequence[Outcome]) -> OutcomeView | None:
 
 
 #: Parked and skipped is what becomes of the entity; of the event itself the gateway said no.
-_SHOWN: Mapping[OutcomeKind, Literal["applied", "rejected", "held", "released"]] = {
+_SHOWN: Mapping[OutcomeKind, Literal["applied", "rejected", "held", "released", "undeliverable"]] = {
     OutcomeKind.APPLIED: "applied",
     OutcomeKind.REJECTED: "rejected",
     OutcomeKind.PARKED: "rejected",
@@ -145,4 +159,6 @@ _SHOWN: Mapping[OutcomeKind, Literal["applied", "rejected", "held", "released"]]
     OutcomeKind.RETRIED: "held",
     OutcomeKind.SKIPPED: "rejected",
     OutcomeKind.RELEASED: "released",
+    OutcomeKind.UNDELIVERABLE: "undeliverable",
+    OutcomeKind.OMITTED: "undeliverable",
 }

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from typing import Self
 
-from gatecast.errors import InvalidValue, StorageError
+from gatecast.containment import concerns_everyone, contained, log_failure
+from gatecast.delivery.reading import ReadAnswer, read_each
+from gatecast.errors import GatecastError, InvalidValue
 from gatecast.events import RecordedEvent, clean_identifier
 from gatecast.server.admin_api.context import AdminContext
 from gatecast.server.admin_api.stream_position import StreamPosition
 from gatecast.server.admin_api.views import readable
 from gatecast.storage.changes import changes_since
-from gatecast.storage.contract import Changes, ReadRequest, ReadResult
+from gatecast.storage.contract import Changes, ReadRequest
 
 #: Most gateways that one stream follows: each is part of every position that a client carries.
 MAX_GATEWAYS = 500
@@ -34,6 +35,8 @@ class Follower:
         self._seen: Changes | None = None
         #: Logs that have grown and are not read to their end yet: kept when the database goes away in between.
         self._moved: dict[str, None] = {}
+        #: Logs that alone could not be read; the next look tries them again.
+        self._put_off: set[str] = set()
         self._has_strangers = False
         self._gap = ""
         #: True once there are more gateways than one stream can follow.
@@ -75,7 +78,9 @@ class Follower:
 
     async def look(self) -> None:
         """Find out what is new; what the database cannot tell now is found the next time."""
-        with suppress(StorageError):
+        self._moved |= dict.fromkeys(self._put_off)
+        self._put_off.clear()
+        with contained("stream-could-not-look", organization=self._organization):
             if self._has_strangers and not self._gateway:
                 await self._look_for_new_gateways()
             await self._note(await changes_since(self._context.hub.storage.log, self._seen))
@@ -84,7 +89,7 @@ class Follower:
         """The next part of what is new, as text; empty: there is no more, or the database cannot be read now."""
         if self._gap:
             return self._portion([self._take_gap()])
-        with suppress(StorageError):
+        with contained("stream-could-not-read", organization=self._organization):
             while self._moved:
                 if portion := await self._read_some():
                     return portion
@@ -116,7 +121,7 @@ class Follower:
 
     async def _read_some(self) -> str:
         names = list(self._moved)[:_GATEWAYS_PER_READ]
-        results = await self._context.hub.storage.log.read([self._request(name) for name in names])
+        results = await read_each(self._context.hub.storage.log, [self._request(name) for name in names])
         messages: list[str] = []
         for name, result in zip(names, results, strict=True):
             messages += self._shown(name, result)
@@ -130,8 +135,20 @@ class Follower:
             max_bytes=_BYTES_PER_GATEWAY,
         )
 
-    def _shown(self, name: str, result: ReadResult | None) -> list[str]:
-        """What a read brought, as messages; the log is read to its end when it brought nothing more."""
+    def _shown(self, name: str, result: ReadAnswer) -> list[str]:
+        """What a read brought, as messages; the log is read to its end when it brought nothing more.
+
+        Raises:
+            GatecastError: it is not this log that is at fault.
+        """
+        if isinstance(result, GatecastError):
+            if concerns_everyone(result):
+                raise result
+            # The others do not wait for it.
+            log_failure("stream-read-refused", result, gateway=name)
+            del self._moved[name]
+            self._put_off.add(name)
+            return []
         if result is None or result.epoch != self._position.epoch:
             # Deleted, or of another history, which the next look finds.
             del self._moved[name]
@@ -174,9 +191,15 @@ def _gap(**fields: object) -> str:
     return f"event: gap\ndata: {json.dumps(fields)}\n\n"
 
 
+<<<<<<< HEAD
 def _event(event: RecordedEvent) -> str:
     """One that nobody can read is shown by its id and with the reason, so that what follows it is shown as well."""
     data, unreadable = readable(event)
+=======
+def _event(recorded: RecordedEvent) -> str:
+    event = recorded.checked()
+    trouble = {} if event.undeliverable is None else {"undeliverable": event.undeliverable}
+>>>>>>> main
     return json.dumps(
         {
             "gatewayId": event.gateway_id,
@@ -189,6 +212,7 @@ def _event(event: RecordedEvent) -> str:
             "data": data,
             **({"unreadable": unreadable} if unreadable else {}),
             "recordedAt": event.recorded_at.isoformat(),
+            **trouble,
         },
         ensure_ascii=False,
     )

@@ -40,6 +40,7 @@ WhyCode: TypeAlias = Literal[
     "not-acknowledged",
     "not-confirming",
     "pod-lagging",
+    "undeliverable",
     "publisher-uncommitted",
     "resync-needed",
     "synchronizing",
@@ -241,8 +242,9 @@ class OutcomeView(Model):
     """What a gateway said of an event."""
 
     replica: str
-    kind: Literal["applied", "rejected", "held", "released"] = Field(
-        description="`held` because its entity is parked; `released` and published again as a later event."
+    kind: Literal["applied", "rejected", "held", "released", "undeliverable"] = Field(
+        description="`held` because its entity is parked; `released` and published again as a later event; "
+        "`undeliverable` because it cannot be read or sent."
     )
     reason: str
     recorded_at: datetime | None
@@ -268,17 +270,24 @@ class EventView(Model):
         "`applied`; `rejected`. What is held behind a rejected event stays `stored`."
     )
     outcome: OutcomeView | None
+    undeliverable: str | None = Field(
+        None, description="Why it cannot be read or sent; what could not be read of it is empty, or 1970, here."
+    )
 
 
 class ParkedView(Model):
-    """An entity of which a gateway rejected an event; later events of it are held, everything else flows."""
+    """An entity of which a gateway rejected an event, or of which an event cannot be delivered to it.
+
+    Later events of it are held and everything else flows. An unmodified gateway cannot reject: its log waits.
+    """
 
     entity_type: str
     entity_id: str
     replica: str
-    offset: int = Field(description="Of the first rejected event.")
+    offset: int = Field(description="Of the first rejected or undeliverable event.")
     event_id: UUID
-    reason: str = Field(description="Why the gateway rejected it.")
+    reason: str = Field(description="Why the gateway rejected it, or why it cannot be delivered.")
+    undeliverable: bool = Field(description="Whether it cannot be delivered; otherwise the gateway rejected it.")
     rejected_at: datetime
     held: int = Field(description="How many later events of the entity wait with it: held, or rejected as well.")
 

@@ -37,6 +37,7 @@ async def list_parked(
             reason=each.reason,
             rejected_at=each.rejected_at,
             held=each.held,
+            undeliverable=each.undeliverable,
         )
         for each in found[:limit]
     ]

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Generic, TypeVar
 from fastapi import Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from gatecast.errors import NotFound, StorageError, UnknownGateway
+from gatecast.containment import contained
+from gatecast.errors import NotFound, UnknownGateway
 from gatecast.events import Position
 from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.admin_api.gateways import status_of
@@ -28,7 +29,15 @@ _LOOK = Backoff(first=0.02, longest=0.25)
 _GRACE = 2.0
 
 #: The kinds that say no.
-REJECTIONS = frozenset({OutcomeKind.REJECTED, OutcomeKind.PARKED, OutcomeKind.SKIPPED})
+REJECTIONS = frozenset(
+    {
+        OutcomeKind.REJECTED,
+        OutcomeKind.PARKED,
+        OutcomeKind.SKIPPED,
+        OutcomeKind.UNDELIVERABLE,
+        OutcomeKind.OMITTED,
+    }
+)
 
 T = TypeVar("T")
 
@@ -96,10 +105,9 @@ class Wait(Generic[T]):
         return self.context.stopping.is_set() or await self.request.is_disconnected()
 
     async def _look(self, before: T) -> T:
-        try:
+        with contained("wait-could-not-look"), suppress(UnknownGateway, NotFound):
             return await self.look()
-        except (StorageError, UnknownGateway, NotFound):
-            return before
+        return before
 
 
 def known(position: Position, status: GatewayStatus, outcomes: Iterable[Outcome]) -> Known:

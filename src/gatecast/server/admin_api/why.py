@@ -7,9 +7,18 @@ from collections.abc import Sequence
 from gatecast.controlplane.artifacts import Placed
 from gatecast.controlplane.placements import WAITING
 from gatecast.controlplane.synchronizations import Synchronization
+from gatecast.delivery.reading import read_each
 from gatecast.errors import shorten
 from gatecast.server.admin_api.models import WhyView
-from gatecast.storage.contract import GatewayStatus, Outcome, OutcomeKind, ParkedEntity, ReadRequest, Storage
+from gatecast.storage.contract import (
+    GatewayStatus,
+    Outcome,
+    OutcomeKind,
+    ParkedEntity,
+    ReadRequest,
+    ReadResult,
+    Storage,
+)
 
 #: A gateway that is connected and this far behind, in seconds, does not confirm any more.
 SLOW_UNTIL = 10.0
@@ -35,8 +44,22 @@ async def explain(storage: Storage, status: GatewayStatus) -> WhyView:
     )
     if status.head <= status.confirmed and view.code in ("current", "rejected", "offline"):
         for parked in await storage.parking.parked(status.gateway_id, after=0, limit=1):
-            return why_parked(parked)
+            return why_undeliverable(parked) if parked.undeliverable else why_parked(parked)
+    if view.code in ("slow", "pod-lagging", "not-confirming"):
+        for parked in await storage.parking.parked(status.gateway_id, after=status.confirmed, limit=1):
+            if parked.undeliverable and parked.offset == status.confirmed + 1:
+                return why_undeliverable(parked)
     return view
+
+
+def why_undeliverable(parked: ParkedEntity) -> WhyView:
+    """A decision is missing about an event that nobody can read."""
+    return WhyView(
+        code="undeliverable",
+        cause=f"event {parked.event_id} of {parked.entity_type} {shorten(parked.entity_id)} at offset {parked.offset} "
+        f"cannot be delivered: {shorten(parked.reason)}; repair its row and retry it, or skip it (`gatecast gateway "
+        "skip`). An unmodified gateway gets nothing before that, and any other nothing more of this entity",
+    )
 
 
 def why_parked(parked: ParkedEntity) -> WhyView:
@@ -155,7 +178,7 @@ async def _newest_of_their_entities(storage: Storage, gateway_id: str, rejection
         max_events=_RECENT_EVENTS,
         max_bytes=_RECENT_BYTES,
     )
-    [result] = await storage.log.read([request])
-    events = result.events if result is not None else []
+    [result] = await read_each(storage.log, [request])
+    events = result.events if isinstance(result, ReadResult) else []
     last = {(event.entity_type, event.entity_id): event.offset for event in events}
     return {event.offset: last[event.entity_type, event.entity_id] for event in events}

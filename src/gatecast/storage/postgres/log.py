@@ -7,8 +7,14 @@ from itertools import groupby
 from typing import Any, Protocol
 from uuid import UUID
 
+<<<<<<< HEAD
 from gatecast.errors import UnknownGateway
 from gatecast.events import Event, Position, RecordedEvent
+=======
+from gatecast.containment import contained, log_failure
+from gatecast.errors import StatementFailed, UnknownGateway, ValueRefused
+from gatecast.events import Event, Position
+>>>>>>> main
 from gatecast.storage.contract import (
     Busy,
     Changes,
@@ -25,7 +31,11 @@ from gatecast.storage.postgres.caller_transaction import driver_connection, join
 from gatecast.storage.postgres.database import PostgresDatabase, repeated
 from gatecast.storage.postgres.driver_errors import translated
 from gatecast.storage.queries import Queries
+<<<<<<< HEAD
 from gatecast.storage.recorded import recorded
+=======
+from gatecast.storage.recorded import recorded_event
+>>>>>>> main
 
 QUERIES = Queries("gatecast.storage.postgres")
 
@@ -43,11 +53,22 @@ class PostgresEventLog:
         self._send_hints = send_hints
 
     async def publish(self, groups: Sequence[Sequence[Event]], *, wait: bool = True) -> list[PublishResult]:
-        """Append groups of events in one transaction and one round trip."""
+        """Append groups of events in one transaction and one round trip; in two where a hint makes the first fail."""
+        try:
+            return await self._publish(groups, wait=wait, hint=self._send_hints)
+        except ValueRefused:
+            raise
+        except StatementFailed as error:
+            if not self._send_hints:
+                raise
+            results = await self._publish(groups, wait=wait, hint=False)
+            log_failure("hint-lost", error)
+            return results
 
+    async def _publish(self, groups: Sequence[Sequence[Event]], *, wait: bool, hint: bool) -> list[PublishResult]:
         async def once() -> list[PublishResult]:
             async with self._database.connection() as connection:
-                return await self._append(connection, groups, wait=wait)
+                return await self._append(connection, groups, wait=wait, hint=hint)
 
         return await repeated(once)
 
@@ -55,24 +76,24 @@ class PostgresEventLog:
         """Append events inside the caller's own transaction."""
         with translated():
             connection = await driver_connection(transaction)
-            [result] = await self._append(connection, [events], wait=True)
+            [result] = await self._append(connection, [events], wait=True, hint=self._send_hints)
         if isinstance(result, UnknownGateway):
             raise result
         assert not isinstance(result, Busy)  # noqa: S101 - cannot be: the append waited
         return result
 
     async def _append(
-        self, connection: _Fetches, groups: Sequence[Sequence[Event]], *, wait: bool
+        self, connection: _Fetches, groups: Sequence[Sequence[Event]], *, wait: bool, hint: bool
     ) -> list[PublishResult]:
         if not any(groups):
             return [() for _ in groups]
         if len(groups) == 1 and len(groups[0]) == 1:
-            return [await self._append_one(connection, groups[0][0], wait=wait)]
-        rows = await connection.fetch(QUERIES["append_events"], *_as_arrays(groups), wait, self._send_hints)
+            return [await self._append_one(connection, groups[0][0], wait=wait, hint=hint)]
+        rows = await connection.fetch(QUERIES["append_events"], *_as_arrays(groups), wait, hint)
         remaining = iter(rows)
         return [_result(group, [next(remaining) for _ in group]) for group in groups]
 
-    async def _append_one(self, connection: _Fetches, event: Event, *, wait: bool) -> PublishResult:
+    async def _append_one(self, connection: _Fetches, event: Event, *, wait: bool, hint: bool) -> PublishResult:
         row = await connection.fetchrow(
             QUERIES["append_event"],
             event.gateway_id,
@@ -85,7 +106,7 @@ class PostgresEventLog:
             event.originated_at,
             event.trace_parent,
             wait,
-            self._send_hints,
+            hint,
         )
         return _result([event], [row])
 
@@ -163,7 +184,8 @@ class PostgresEventLog:
     async def _settle(self, expected: UUID, verdict: str) -> UUID:
         async with self._database.transaction() as transaction:
             [row] = await transaction.fetch(QUERIES["settle_history"], expected, verdict)
-            await transaction.execute(QUERIES["hint_everything"])
+        with contained("hint-lost"):
+            await self._database.fetch(QUERIES["hint_everything"])
         return UUID(str(row["epoch"]))
 
 
@@ -207,7 +229,7 @@ def _receipt(event: Event, row: Row) -> Receipt:
 
 
 def _read_result(gateway_id: str, rows: Sequence[Row]) -> ReadResult:
-    events = [_recorded(gateway_id, row) for row in rows if row["offset"] is not None]
+    events = [recorded_event(gateway_id, row) for row in rows if row["offset"] is not None]
     first = rows[0]
     return ReadResult(
         events=events,
@@ -218,6 +240,7 @@ def _read_result(gateway_id: str, rows: Sequence[Row]) -> ReadResult:
         last_event_id=first["last_event_id"],
         trimmed_through=first["trimmed_through"],
     )
+<<<<<<< HEAD
 
 
 def _recorded(gateway_id: str, row: Row) -> RecordedEvent:
@@ -234,3 +257,5 @@ def _recorded(gateway_id: str, row: Row) -> RecordedEvent:
         recorded_at=row["recorded_at"],
         trace_parent=row["trace_parent"],
     )
+=======
+>>>>>>> main

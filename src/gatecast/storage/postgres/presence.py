@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
+from gatecast.containment import contained
 from gatecast.errors import StorageUnavailable, UnknownGateway
 from gatecast.events import Position
 from gatecast.storage.contract import (
@@ -84,7 +85,8 @@ class PostgresPresence:
             await self.standing(connection.gateway_id, connection.replica)
             raise StorageUnavailable("what it may continue from has changed just now")
         if newest_only:
-            await self._database.fetch(QUERIES["hint_everything"])
+            with contained("hint-lost"):
+                await self._database.fetch(QUERIES["hint_everything"])
 
     async def record_progress(self, progress: Sequence[Progress]) -> None:
         """Store how far connections have come."""

@@ -19,7 +19,8 @@ FROM gatecast.history_v1() h LEFT JOIN gatecast.gateway_streams s
                                           ELSE pg_snapshot_xmax(pg_current_snapshot()) END
 
 -- name: read
--- The next events of many gateways in one round trip: an index range scan for each, bounded in rows and bytes.
+-- The next events of many gateways in one round trip: an index range scan for each, bounded in rows and bytes. An instant
+-- that no driver could decode comes as NULL, so that its row alone is at fault and not the whole answer.
 SELECT r.number, h.epoch, h.server, s.log_id, s.head, s.last_event_id, s.trimmed_through, e.*
 FROM unnest($1::text[], $2::bigint[], $3::integer[], $4::bigint[])
          WITH ORDINALITY AS r(gateway_id, after, max_events, max_bytes, number)
@@ -30,7 +31,14 @@ FROM unnest($1::text[], $2::bigint[], $3::integer[], $4::bigint[])
          SELECT w.* FROM (
              SELECT i.*, sum(i.size) OVER (ORDER BY i."offset") AS bytes FROM (
                  SELECT "offset", event_id, type, action, entity_type, entity_id, payload, size,
+<<<<<<< HEAD
                         gatecast.readable_instant_v1(originated_at) AS originated_at, recorded_at, trace_parent
+=======
+                        CASE WHEN originated_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+                             THEN originated_at END AS originated_at,
+                        CASE WHEN recorded_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+                             THEN recorded_at END AS recorded_at, trace_parent
+>>>>>>> main
                  FROM gatecast.events WHERE log_id = s.log_id AND "offset" > r.after
                  ORDER BY "offset" LIMIT r.max_events) i) w
          WHERE w.bytes <= r.max_bytes OR w.bytes = w.size) e ON true
@@ -51,7 +59,7 @@ ON CONFLICT DO NOTHING RETURNING gateway_id
 SELECT gatecast.forget_gateway_v1($1) AS forgotten
 
 -- name: hint_everything
-SELECT pg_notify('gatecast', '*')
+SELECT gatecast.hint_v1(NULL)
 
 -- name: hint_gateways
 -- $1 is a list of ids, in JSON.
@@ -100,7 +108,7 @@ UPDATE gatecast.cursors SET resync_reason = NULL, updated_at = now() WHERE gatew
 -- One row for each live connection, and one for a gateway without: in one statement, because it is one instant.
 SELECT s.gateway_id, e.current AS epoch, s.head, s.trimmed_through, coalesce(p.sent, 0) AS sent,
        coalesce(p.confirmed, 0) AS confirmed, p.resync_reason, p.updated_at,
-       extract(epoch FROM clock_timestamp() - o.recorded_at)::float8 AS lag_seconds,
+       extract(epoch FROM clock_timestamp() - CASE WHEN isfinite(o.recorded_at) THEN o.recorded_at END)::float8 AS lag_seconds,
        l.connection_id, l.pod_id, l.replica, l.protocol, l.remote, l.connected_at, l.sent AS connection_sent,
        l.confirmed AS connection_confirmed
 FROM gatecast.gateway_streams s CROSS JOIN gatecast.epoch e
@@ -142,15 +150,17 @@ WITH log AS MATERIALIZED (
     SET kind = excluded.kind, reason = excluded.reason, recorded_at = now()
     -- What was decided stays so, and what is parked stays parked: whoever rejects or holds it once more did not know yet.
     WHERE o.kind = 'applied'
-       OR o.kind = 'held' AND excluded.kind IN ('parked', 'rejected')
-       OR o.kind IN ('parked', 'rejected') AND excluded.kind IN ('applied', 'rejected')
+       OR o.kind = 'held' AND excluded.kind IN ('parked', 'rejected', 'undeliverable')
+       OR o.kind IN ('parked', 'rejected', 'undeliverable') AND excluded.kind IN ('applied', 'rejected')
+       OR o.kind = 'rejected' AND excluded.kind = 'undeliverable'
+       OR o.kind = 'undeliverable' AND excluded.kind = 'omitted'
     RETURNING 1
 )
 -- A cap has removed it while it was on its way: whoever did not apply it has to be told (promise P6). Outcomes are
 -- counted so that they are locked before positions, like everywhere.
 SELECT gatecast.lose_parked_v1(array_agg(n.gateway_id), array_agg(n.replica))
 FROM (SELECT count(*) FROM stored) s CROSS JOIN said n
-WHERE n.kind IN ('parked', 'held') AND n."offset" <= n.trimmed_through HAVING count(*) > 0
+WHERE n.kind IN ('parked', 'held', 'undeliverable') AND n."offset" <= n.trimmed_through HAVING count(*) > 0
 
 -- name: outcomes_of_events
 SELECT $1 AS gateway_id, replica, "offset", kind, reason, recorded_at FROM gatecast.outcomes

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 
 from gatecast.storage.contract import Outcome, OutcomeKind
 from gatecast.storage.queries import Queries
+from gatecast.storage.recorded import to_moment
 from gatecast.storage.sqlite.database import SqliteDatabase
 from gatecast.storage.sqlite.statements import Columns, as_list, change_each, select
-from gatecast.storage.sqlite.values import to_moment
 
 QUERIES = Queries("gatecast.storage.sqlite", "outcomes.sql")
+
+#: Whoever is to be told when a cap has removed the event.
+_UNHANDLED = (OutcomeKind.PARKED, OutcomeKind.HELD, OutcomeKind.UNDELIVERABLE)
 
 
 class SqliteOutcomes:
@@ -35,7 +38,7 @@ class SqliteOutcomes:
 def _record(connection: sqlite3.Connection, outcomes: Sequence[Outcome]) -> None:
     rows = [(one.gateway_id, one.offset, one.replica, one.kind.value, one.reason) for one in outcomes]
     change_each(connection, QUERIES["record"], rows)
-    unhandled = [one for one in outcomes if one.kind in (OutcomeKind.PARKED, OutcomeKind.HELD)]
+    unhandled = [one for one in outcomes if one.kind in _UNHANDLED]
     for consequence in ("note_lost", "dismiss_loser"):
         change_each(connection, QUERIES[consequence], [(one.gateway_id, one.offset, one.replica) for one in unhandled])
 

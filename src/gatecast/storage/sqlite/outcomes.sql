@@ -8,8 +8,10 @@ ON CONFLICT (log_id, "offset", replica) DO UPDATE
 SET kind = excluded.kind, reason = excluded.reason, recorded_at = excluded.recorded_at
 -- What was decided stays so, and what is parked stays parked: whoever rejects or holds it once more did not know yet.
 WHERE outcomes.kind = 'applied'
-   OR outcomes.kind = 'held' AND excluded.kind IN ('parked', 'rejected')
-   OR outcomes.kind IN ('parked', 'rejected') AND excluded.kind IN ('applied', 'rejected')
+   OR outcomes.kind = 'held' AND excluded.kind IN ('parked', 'rejected', 'undeliverable')
+   OR outcomes.kind IN ('parked', 'rejected', 'undeliverable') AND excluded.kind IN ('applied', 'rejected')
+   OR outcomes.kind = 'rejected' AND excluded.kind = 'undeliverable'
+   OR outcomes.kind = 'undeliverable' AND excluded.kind = 'omitted'
 
 -- name: note_lost
 -- A cap has removed it while it was on its way: whoever did not apply it has to be told (promise P6).

@@ -13,10 +13,10 @@ from gatecast.errors import StorageUnavailable, UnknownGateway
 from gatecast.events import Position
 from gatecast.storage.contract import Connection, Dismissal, GatewayStatus, LiveConnection, LivePod, Progress, Standing
 from gatecast.storage.queries import Queries
+from gatecast.storage.recorded import to_moment
 from gatecast.storage.sqlite.connection import Clock, system_clock
 from gatecast.storage.sqlite.database import SqliteDatabase
 from gatecast.storage.sqlite.statements import Columns, as_list, change, change_each, select, select_named
-from gatecast.storage.sqlite.values import to_moment
 
 QUERIES = Queries("gatecast.storage.sqlite", "presence.sql")
 
@@ -238,7 +238,7 @@ def _status(connection: sqlite3.Connection, gateway_ids: Sequence[str], now: dat
 
 def _gateway_status(row: Columns, connections: Sequence[LiveConnection], now: datetime) -> GatewayStatus:
     gateway_id, epoch, head, trimmed_through, sent, confirmed, updated_at, resync_reason, unconfirmed_since = row
-    lag = now - to_moment(unconfirmed_since) if unconfirmed_since else timedelta()
+    lag = now - _moment_or(now, unconfirmed_since)
     return GatewayStatus(
         gateway_id=gateway_id,
         epoch=UUID(epoch),
@@ -252,6 +252,14 @@ def _gateway_status(row: Columns, connections: Sequence[LiveConnection], now: da
         resync_reason=resync_reason,
         connections=connections,
     )
+
+
+def _moment_or(otherwise: datetime, text: str | None) -> datetime:
+    """The moment; the other one for an event whose row nobody can read."""
+    try:
+        return to_moment(text) if text else otherwise
+    except (ValueError, TypeError, OverflowError):
+        return otherwise
 
 
 def _live_connection(row: Sequence[Any]) -> LiveConnection:

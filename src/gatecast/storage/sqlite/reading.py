@@ -10,12 +10,20 @@ from uuid import UUID
 
 from gatecast.events import RecordedEvent
 from gatecast.storage.contract import Changes, ReadRequest, ReadResult, Remembered
+<<<<<<< HEAD
 from gatecast.storage.recorded import recorded
 from gatecast.storage.sqlite.history import remember
 from gatecast.storage.sqlite.history_file import Change, HistoryFile
 from gatecast.storage.sqlite.publishing import QUERIES
 from gatecast.storage.sqlite.statements import Columns, as_list, select, select_each
 from gatecast.storage.sqlite.values import to_moment, to_readable_moment
+=======
+from gatecast.storage.recorded import recorded_event
+from gatecast.storage.sqlite.history import remember
+from gatecast.storage.sqlite.history_file import Change, HistoryFile
+from gatecast.storage.sqlite.publishing import QUERIES
+from gatecast.storage.sqlite.statements import as_list, select, select_each
+>>>>>>> main
 
 #: Answers in place of the server's name when the file was put back to an older state.
 REPLACED = "replaced"
@@ -89,14 +97,15 @@ def _events_behind(connection: sqlite3.Connection, request: ReadRequest) -> list
     left = request.max_bytes
     rows = select_each(connection, QUERIES["events_behind"], request.gateway_id, request.after, request.max_events)
     with closing(rows):
-        for size, event in (_recorded(request.gateway_id, row) for row in rows):
-            left -= size
+        for row in (dict(zip(_COLUMNS, columns, strict=True)) for columns in rows):
+            left -= row["size"]
             if events and left < 0:
                 break
-            events.append(event)
+            events.append(recorded_event(request.gateway_id, row))
     return events
 
 
+<<<<<<< HEAD
 def _recorded(gateway_id: str, row: Columns) -> tuple[int, RecordedEvent]:
     offset, event_id, type_, action, entity_type, entity_id, size, originated_at, recorded_at, trace_parent, payload = (
         row
@@ -114,3 +123,9 @@ def _recorded(gateway_id: str, row: Columns) -> tuple[int, RecordedEvent]:
         recorded_at=to_moment(recorded_at),
         trace_parent=trace_parent,
     )
+=======
+_COLUMNS = (
+    "offset", "event_id", "type", "action", "entity_type", "entity_id", "size", "originated_at", "recorded_at",
+    "trace_parent", "payload",
+)  # fmt: skip
+>>>>>>> main

@@ -9,7 +9,7 @@ WHERE oldest.recorded_at < $1
        AND (SELECT min(c.confirmed) FROM cursors AS c JOIN epoch ON epoch.current = c.epoch
             WHERE c.gateway_id = s.gateway_id) > s.trimmed_through
        AND NOT EXISTS (SELECT 1 FROM outcomes AS o WHERE o.log_id = s.log_id AND o."offset" = s.trimmed_through + 1
-                         AND o.kind IN ('parked', 'held', 'retried', 'skipped')))
+                         AND o.kind IN ('parked', 'held', 'retried', 'skipped', 'undeliverable')))
 LIMIT $4
 
 -- name: cut
@@ -21,7 +21,7 @@ WITH log AS (
            min(coalesce((SELECT min(c.confirmed) FROM cursors AS c JOIN epoch ON epoch.current = c.epoch
                          WHERE c.gateway_id = s.gateway_id), 0),
                coalesce((SELECT min(o."offset") - 1 FROM outcomes AS o
-                         WHERE o.log_id = s.log_id AND o.kind IN ('parked', 'held', 'retried', 'skipped')), head)) AS confirmed
+                         WHERE o.log_id = s.log_id AND o.kind IN ('parked', 'held', 'retried', 'skipped', 'undeliverable')), head)) AS confirmed
     FROM gateway_streams AS s WHERE gateway_id = $1
 ), age AS (
     SELECT coalesce((SELECT e."offset" - 1 FROM events AS e
@@ -47,13 +47,13 @@ DELETE FROM outcomes WHERE log_id = $1 AND "offset" <= $2
 -- The caps remove also what waits for a decision: then nobody believes that nothing is missing (promise P6).
 UPDATE cursors SET resync_reason = 'parked' WHERE gateway_id = $1 AND EXISTS (
     SELECT 1 FROM outcomes AS o WHERE o.log_id = $2 AND o.replica = cursors.replica AND o."offset" <= $3
-      AND o.kind IN ('parked', 'held', 'retried', 'skipped'))
+      AND o.kind IN ('parked', 'held', 'retried', 'skipped', 'undeliverable'))
 
 -- name: dismiss_losers
 -- They come back and are told.
 UPDATE connections SET dismissal = 'restarting' WHERE gateway_id = $1 AND dismissal IS NULL AND EXISTS (
     SELECT 1 FROM outcomes AS o WHERE o.log_id = $2 AND o.replica = connections.replica AND o."offset" <= $3
-      AND o.kind IN ('parked', 'held', 'retried', 'skipped'))
+      AND o.kind IN ('parked', 'held', 'retried', 'skipped', 'undeliverable'))
 
 -- name: move_trimmed_through
 UPDATE gateway_streams SET trimmed_through = $2 WHERE gateway_id = $1

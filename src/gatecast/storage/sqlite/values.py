@@ -13,6 +13,7 @@ def to_text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(" ", "microseconds")
 
 
+<<<<<<< HEAD
 def to_moment(text: str) -> datetime:
     """The moment that `to_text` wrote."""
     return datetime.fromisoformat(text)
@@ -26,6 +27,8 @@ def to_readable_moment(text: str) -> datetime | None:
         return None
 
 
+=======
+>>>>>>> main
 _STORED_AS: dict[type, Callable[[Any], str]] = {datetime: to_text, UUID: str}
 
 #: More than any statement has parameters.

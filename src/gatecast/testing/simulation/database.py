@@ -783,8 +783,10 @@ class SimulatedParking:
         self._link = link
         self._database = link.database
 
-    async def withheld(self, gateway_id: str, replica: str, *, after: int) -> Withheld:
+    async def withheld(self, gateway_id: str, replica: str, *, after: int, parks: bool = True) -> Withheld:
         """What a connection must not be sent; what was decided is published again first."""
+        if not parks:
+            return Withheld()
         if await self._link.call(lambda: self._decided(gateway_id, replica)):
             await self._release(gateway_id, replica)
         key = (gateway_id, replica)

@@ -3,7 +3,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
 
-from gatecast.storage.sqlite.values import bind, to_moment, to_text
+from gatecast.storage.recorded import to_moment
+from gatecast.storage.sqlite.values import bind, to_text
 
 
 def test_a_moment_is_utc_text_of_fixed_width() -> None:

@@ -20,7 +20,7 @@ BEGIN
         EXCEPTION WHEN OTHERS THEN NULL;
         END;
     END IF;
-    -- With the database's own id, because CREATE DATABASE … TEMPLATE copies rows as they are.
+    -- With the database's own id, because CREATE DATABASE ... TEMPLATE copies rows as they are.
     cluster := system || '/' || (SELECT d.oid FROM pg_database d WHERE d.datname = current_database());
 END $$;
 

@@ -10,12 +10,21 @@
 -- Both raise `synchronous_commit` to `on` where a role or database has it lower: a receipt means that it is on disk (P1).
 -- They set it for the transaction, because a SET clause ends with its function, before the commit.
 
--- Wakes the pods: one notification for one statement, at commit. `*` when the names do not fit (8,000 bytes).
+-- Wakes the pods: one notification for one statement, at commit. `*` when the names do not fit (8,000 bytes), and for
+-- everything (NULL).
+--
+-- A hint may be lost; what it tells of must not be. A full queue of notifications makes the commit fail, and it fills up
+-- when any session of the server listens within a transaction that stays open. So nothing more is put into a queue that
+-- is half full: pods that hear nothing poll.
 CREATE OR REPLACE FUNCTION gatecast.hint_v1(gateway_ids text[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     names text := to_json(gateway_ids)::text;
 BEGIN
-    PERFORM pg_notify('gatecast', CASE WHEN octet_length(names) < 7900 THEN names ELSE '*' END);
+    IF pg_notification_queue_usage() < 0.5 THEN
+        PERFORM pg_notify('gatecast', CASE WHEN octet_length(names) < 7900 THEN names ELSE '*' END);
+    END IF;
+EXCEPTION WHEN OTHERS THEN
+    RAISE LOG 'gatecast: a hint was lost: %', SQLERRM;
 END $$;
 
 -- Append one event. Status: stored, duplicate, unknown (no such gateway), busy (its log is held and wait is false).

@@ -57,7 +57,7 @@ BEGIN
                 (SELECT min(c.confirmed) FROM gatecast.cursors c, gatecast.epoch e
                  WHERE c.gateway_id = s.gateway_id AND c.epoch = e.current), 0),
                 (SELECT min(o."offset") - 1 FROM gatecast.outcomes o
-                 WHERE o.log_id = s.log_id AND o.kind IN ('parked', 'held', 'retried', 'skipped'))) AS confirmed
+                 WHERE o.log_id = s.log_id AND o.kind IN ('parked', 'held', 'retried', 'skipped', 'undeliverable'))) AS confirmed
             FROM gatecast.gateway_streams s WHERE s.head > s.trimmed_through
         ), candidate AS MATERIALIZED (
             SELECT l.* FROM log l CROSS JOIN LATERAL (
@@ -100,7 +100,7 @@ BEGIN
     ), lost AS (
         SELECT c.gateway_id, c.replica FROM held h JOIN gatecast.cursors c USING (gateway_id) WHERE EXISTS (
             SELECT FROM gatecast.outcomes o WHERE o.log_id = h.log_id AND o.replica = c.replica
-              AND o."offset" <= h.through AND o.kind IN ('parked', 'held', 'retried', 'skipped'))
+              AND o."offset" <= h.through AND o.kind IN ('parked', 'held', 'retried', 'skipped', 'undeliverable'))
     ), moved AS (
         UPDATE gatecast.gateway_streams s SET trimmed_through = h.through FROM held h WHERE s.gateway_id = h.gateway_id
     ), forgotten AS (

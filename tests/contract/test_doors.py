@@ -171,7 +171,7 @@ class _Site:
                 said.entity_type,
                 said.entity_id,
             )
-            assert (shown["data"], shown.get("unreadable")) == (value, None)
+            assert (shown["data"], shown.get("undeliverable")) == (value, None)
 
 
 def _check_wire(event: RecordedEvent, said: Event, value: object) -> None:

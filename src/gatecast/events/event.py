@@ -110,10 +110,6 @@ class RecordedEvent:
     recorded_at: datetime
     #: The W3C `traceparent` of the change, if it is traced.
     trace_parent: str | None = None
-<<<<<<< HEAD
-    #: Why the row cannot be read, so that a field here stands for what is in it; empty: it can, apart from `data`.
-    unreadable: str = ""
-=======
     #: Why it cannot be delivered; None: it can. Whatever could not be read of it has a stand-in.
     undeliverable: str | None = None
 
@@ -144,7 +140,6 @@ class RecordedEvent:
         except InvalidValue as problem:
             return replace(self, payload="{}", undeliverable=f"{problem.field} must {problem.rule}")
         return self
->>>>>>> main
 
     @property
     def data(self) -> dict[str, Any]:

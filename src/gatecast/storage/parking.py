@@ -104,19 +104,6 @@ def _entities(rows: Sequence[Row]) -> tuple[set[Entity], set[Entity]]:
     return parked, decided
 
 
-<<<<<<< HEAD
-def _copy(gateway_id: str, row: Row) -> Event:
-    """The event once more; an instant that nobody can read is not passed on."""
-    return Event.again(
-        gateway_id=gateway_id,
-        type=row["type"],
-        action=Action(row["action"]),
-        entity_type=row["entity_type"],
-        entity_id=row["entity_id"],
-        payload=row["payload"],
-        originated_at=_moment(row["originated_at"]) if row["originated_at"] else datetime.now(UTC),
-        trace_parent=row["trace_parent"],
-=======
 def _copies(gateway_id: str, rows: Sequence[Row]) -> tuple[list[Event], str]:
     """The events once more, up to the first one that cannot be delivered, and what is wrong with that one."""
     copies: list[Event] = []
@@ -132,16 +119,15 @@ def _copies(gateway_id: str, rows: Sequence[Row]) -> tuple[list[Event], str]:
 
 
 def _copy(event: RecordedEvent) -> Event:
-    return Event(
+    return Event.again(
         gateway_id=event.gateway_id,
         type=event.type,
         action=event.action,
         entity_type=event.entity_type,
         entity_id=event.entity_id,
-        data=event.data,
+        payload=event.payload,
         originated_at=event.originated_at,
         trace_parent=event.trace_parent,
->>>>>>> main
     )
 
 

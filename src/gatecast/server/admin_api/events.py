@@ -10,21 +10,15 @@ from uuid import uuid4
 from fastapi import APIRouter, Query, Request, Response
 
 from gatecast.controlplane.subscriptions import keeps_record_of
-<<<<<<< HEAD
-from gatecast.errors import UnknownGateway
-from gatecast.events import MAX_INTEGER, Event, Position, RecordedEvent
-=======
 from gatecast.delivery.reading import read_each
 from gatecast.errors import GatecastError, UnknownGateway
-from gatecast.events import Event, Position, RecordedEvent
->>>>>>> main
+from gatecast.events import MAX_INTEGER, Event, Position, RecordedEvent
 from gatecast.protocol.deployments import is_acknowledged
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
 from gatecast.server.admin_api.gateways import status_of
 from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import EventPage, EventView, NewEvent, OutcomeView, PublishedEvent
 from gatecast.server.admin_api.paths import GatewayId, Limit, Timeout
-from gatecast.server.admin_api.views import readable
 from gatecast.server.admin_api.waits import Known, Wait, WaitFor, known, known_of
 from gatecast.storage.contract import GatewayStatus, Outcome, OutcomeKind, ReadRequest, Receipt
 from gatecast.telemetry import metrics
@@ -103,15 +97,10 @@ async def list_events(
 ) -> EventPage:
     """A page of a gateway's log, with what is known of each event: its state, and what the gateway said of it."""
     await context.gateways.get(organization, gateway_id)
-<<<<<<< HEAD
     request = ReadRequest(gateway_id=gateway_id, after=after, max_events=limit, max_bytes=MAX_PAGE_BYTES)
-    [result] = await context.hub.storage.log.read([request])
-=======
-    request = ReadRequest(gateway_id=gateway_id, after=after, max_events=limit, max_bytes=_PAGE_BYTES)
     [result] = await read_each(context.hub.storage.log, [request])
     if isinstance(result, GatecastError):
         raise result
->>>>>>> main
     if result is None:
         raise UnknownGateway(gateway_id)
     events = [event.checked() for event in result.events]
@@ -123,7 +112,6 @@ async def list_events(
 
 
 def _shown(event: RecordedEvent, position: Position, status: GatewayStatus, outcomes: Sequence[Outcome]) -> EventView:
-    data, unreadable = readable(event)
     return EventView(
         offset=event.offset,
         event_id=event.event_id,
@@ -131,8 +119,7 @@ def _shown(event: RecordedEvent, position: Position, status: GatewayStatus, outc
         action=event.action,
         entity_type=event.entity_type,
         entity_id=event.entity_id,
-        data=data,
-        unreadable=unreadable,
+        data=None if event.undeliverable else event.data,
         originated_at=event.originated_at,
         recorded_at=event.recorded_at,
         state=known(position, status, outcomes).state,

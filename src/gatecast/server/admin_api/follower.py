@@ -11,7 +11,6 @@ from gatecast.errors import GatecastError, InvalidValue
 from gatecast.events import RecordedEvent, clean_identifier
 from gatecast.server.admin_api.context import AdminContext
 from gatecast.server.admin_api.stream_position import StreamPosition
-from gatecast.server.admin_api.views import readable
 from gatecast.storage.changes import changes_since
 from gatecast.storage.contract import Changes, ReadRequest
 
@@ -191,15 +190,10 @@ def _gap(**fields: object) -> str:
     return f"event: gap\ndata: {json.dumps(fields)}\n\n"
 
 
-<<<<<<< HEAD
-def _event(event: RecordedEvent) -> str:
-    """One that nobody can read is shown by its id and with the reason, so that what follows it is shown as well."""
-    data, unreadable = readable(event)
-=======
 def _event(recorded: RecordedEvent) -> str:
+    """One that nobody can read is shown by its id and with the reason, so that what follows it is shown as well."""
     event = recorded.checked()
     trouble = {} if event.undeliverable is None else {"undeliverable": event.undeliverable}
->>>>>>> main
     return json.dumps(
         {
             "gatewayId": event.gateway_id,
@@ -209,8 +203,7 @@ def _event(recorded: RecordedEvent) -> str:
             "action": event.action,
             "entityType": event.entity_type,
             "entityId": event.entity_id,
-            "data": data,
-            **({"unreadable": unreadable} if unreadable else {}),
+            "data": None if event.undeliverable else event.data,
             "recordedAt": event.recorded_at.isoformat(),
             **trouble,
         },

@@ -259,10 +259,7 @@ class EventView(Model):
     action: Action
     entity_type: str
     entity_id: str
-    data: dict[str, Any] | None = Field(description="Null: it cannot be read, and `unreadable` says why.")
-    unreadable: str | None = Field(
-        None, description="Why the event cannot be read back, which older releases let in; null: it can."
-    )
+    data: dict[str, Any] | None = Field(description="Null: it cannot be read, and `undeliverable` says why.")
     originated_at: datetime
     recorded_at: datetime
     state: EventState = Field(

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from gatecast.controlplane.gateways import Gateway
-from gatecast.errors import InvalidValue
-from gatecast.events import RecordedEvent
 from gatecast.server.admin_api.models import ConnectionView, GatewaySummary, PositionView
 from gatecast.server.admin_api.paths import etag_of
 from gatecast.storage.contract import GatewayStatus, LiveConnection
@@ -36,16 +32,6 @@ def gateway_summary(gateway: Gateway, status: GatewayStatus) -> GatewaySummary:
         last_seen_at=status.last_seen_at,
         resync_reason=status.resync_reason or gateway.unrestored or None,
     )
-
-
-def readable(event: RecordedEvent) -> tuple[dict[str, Any] | None, str | None]:
-    """The data of an event; or None, and why it cannot be shown: older releases let in what nobody can read back."""
-    if event.unreadable:
-        return None, event.unreadable
-    try:
-        return event.data, None
-    except InvalidValue as error:
-        return None, f"data must {error.rule}"
 
 
 def _connection(connection: LiveConnection) -> ConnectionView:

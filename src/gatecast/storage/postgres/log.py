@@ -7,14 +7,9 @@ from itertools import groupby
 from typing import Any, Protocol
 from uuid import UUID
 
-<<<<<<< HEAD
-from gatecast.errors import UnknownGateway
-from gatecast.events import Event, Position, RecordedEvent
-=======
 from gatecast.containment import contained, log_failure
 from gatecast.errors import StatementFailed, UnknownGateway, ValueRefused
 from gatecast.events import Event, Position
->>>>>>> main
 from gatecast.storage.contract import (
     Busy,
     Changes,
@@ -31,11 +26,7 @@ from gatecast.storage.postgres.caller_transaction import driver_connection, join
 from gatecast.storage.postgres.database import PostgresDatabase, repeated
 from gatecast.storage.postgres.driver_errors import translated
 from gatecast.storage.queries import Queries
-<<<<<<< HEAD
-from gatecast.storage.recorded import recorded
-=======
 from gatecast.storage.recorded import recorded_event
->>>>>>> main
 
 QUERIES = Queries("gatecast.storage.postgres")
 
@@ -240,22 +231,3 @@ def _read_result(gateway_id: str, rows: Sequence[Row]) -> ReadResult:
         last_event_id=first["last_event_id"],
         trimmed_through=first["trimmed_through"],
     )
-<<<<<<< HEAD
-
-
-def _recorded(gateway_id: str, row: Row) -> RecordedEvent:
-    return recorded(
-        gateway_id=gateway_id,
-        offset=row["offset"],
-        event_id=row["event_id"],
-        type=row["type"],
-        action=row["action"],
-        entity_type=row["entity_type"],
-        entity_id=row["entity_id"],
-        payload=row["payload"],
-        originated_at=row["originated_at"],
-        recorded_at=row["recorded_at"],
-        trace_parent=row["trace_parent"],
-    )
-=======
->>>>>>> main

@@ -18,14 +18,9 @@ WHERE s.gateway_id = $1 AND o.replica = $2 AND o.kind IN ('released', 'rejected'
 -- name: to_release
 -- The events of an entity from the first one that is held or tried again, or behind the first skipped one, up to $5:
 -- without those that were published again already, and without those that are left out.
-<<<<<<< HEAD
-SELECT e."offset", e.type, e.action, e.entity_type, e.entity_id, e.payload,
-       gatecast.readable_instant_v1(e.originated_at) AS originated_at, e.trace_parent
-=======
 SELECT e."offset", e.event_id, e.recorded_at, e.type, e.action, e.entity_type, e.entity_id, e.payload, e.trace_parent,
        CASE WHEN e.originated_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
             THEN e.originated_at END AS originated_at
->>>>>>> main
 FROM gatecast.events e
 WHERE e.log_id = $1 AND e.entity_type = $3 AND e.entity_id = $4 AND e."offset" <= $5 AND e."offset" >= (
         SELECT min(CASE o.kind WHEN 'skipped' THEN o."offset" + 1 ELSE o."offset" END) FROM gatecast.outcomes o

@@ -31,14 +31,10 @@ FROM unnest($1::text[], $2::bigint[], $3::integer[], $4::bigint[])
          SELECT w.* FROM (
              SELECT i.*, sum(i.size) OVER (ORDER BY i."offset") AS bytes FROM (
                  SELECT "offset", event_id, type, action, entity_type, entity_id, payload, size,
-<<<<<<< HEAD
-                        gatecast.readable_instant_v1(originated_at) AS originated_at, recorded_at, trace_parent
-=======
                         CASE WHEN originated_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
                              THEN originated_at END AS originated_at,
                         CASE WHEN recorded_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
                              THEN recorded_at END AS recorded_at, trace_parent
->>>>>>> main
                  FROM gatecast.events WHERE log_id = s.log_id AND "offset" > r.after
                  ORDER BY "offset" LIMIT r.max_events) i) w
          WHERE w.bytes <= r.max_bytes OR w.bytes = w.size) e ON true

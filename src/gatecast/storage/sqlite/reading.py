@@ -10,20 +10,11 @@ from uuid import UUID
 
 from gatecast.events import RecordedEvent
 from gatecast.storage.contract import Changes, ReadRequest, ReadResult, Remembered
-<<<<<<< HEAD
-from gatecast.storage.recorded import recorded
-from gatecast.storage.sqlite.history import remember
-from gatecast.storage.sqlite.history_file import Change, HistoryFile
-from gatecast.storage.sqlite.publishing import QUERIES
-from gatecast.storage.sqlite.statements import Columns, as_list, select, select_each
-from gatecast.storage.sqlite.values import to_moment, to_readable_moment
-=======
 from gatecast.storage.recorded import recorded_event
 from gatecast.storage.sqlite.history import remember
 from gatecast.storage.sqlite.history_file import Change, HistoryFile
 from gatecast.storage.sqlite.publishing import QUERIES
 from gatecast.storage.sqlite.statements import as_list, select, select_each
->>>>>>> main
 
 #: Answers in place of the server's name when the file was put back to an older state.
 REPLACED = "replaced"
@@ -105,27 +96,7 @@ def _events_behind(connection: sqlite3.Connection, request: ReadRequest) -> list
     return events
 
 
-<<<<<<< HEAD
-def _recorded(gateway_id: str, row: Columns) -> tuple[int, RecordedEvent]:
-    offset, event_id, type_, action, entity_type, entity_id, size, originated_at, recorded_at, trace_parent, payload = (
-        row
-    )
-    return size, recorded(
-        gateway_id=gateway_id,
-        offset=offset,
-        event_id=UUID(event_id),
-        type=type_,
-        action=action,
-        entity_type=entity_type,
-        entity_id=entity_id,
-        payload=payload,
-        originated_at=to_readable_moment(originated_at),
-        recorded_at=to_moment(recorded_at),
-        trace_parent=trace_parent,
-    )
-=======
 _COLUMNS = (
     "offset", "event_id", "type", "action", "entity_type", "entity_id", "size", "originated_at", "recorded_at",
     "trace_parent", "payload",
 )  # fmt: skip
->>>>>>> main

@@ -13,22 +13,6 @@ def to_text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(" ", "microseconds")
 
 
-<<<<<<< HEAD
-def to_moment(text: str) -> datetime:
-    """The moment that `to_text` wrote."""
-    return datetime.fromisoformat(text)
-
-
-def to_readable_moment(text: str) -> datetime | None:
-    """The moment in a text that somebody else may have written; None: there is none in it."""
-    try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, TypeError, OverflowError):
-        return None
-
-
-=======
->>>>>>> main
 _STORED_AS: dict[type, Callable[[Any], str]] = {datetime: to_text, UUID: str}
 
 #: More than any statement has parameters.

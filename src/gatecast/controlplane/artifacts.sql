@@ -9,6 +9,9 @@ SELECT a.id, a.organization, a.kind, a.handle, a.content_id, a.version, a.create
 FROM gatecast_artifacts AS a JOIN gatecast_contents AS c ON c.id = a.content_id
 WHERE a.organization = $1 AND a.kind = $2 AND a.id = $3
 
+-- name: artifact_named
+SELECT id FROM gatecast_artifacts WHERE organization = $1 AND kind = $2 AND handle = $3
+
 -- name: exists
 SELECT id FROM gatecast_artifacts WHERE organization = $1 AND kind = $2 AND id = $3
 

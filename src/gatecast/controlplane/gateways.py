@@ -97,6 +97,9 @@ class Gateway:
     unrestored: str = ""
     #: Why what it said last of itself could not be stored; empty: it was.
     manifest_fault: str = ""
+    #: Why it may run what nobody here knows: a history was lost, and its process has not started since; empty: it does
+    #: not.
+    unlisted: str = ""
 
 
 class Gateways:
@@ -131,6 +134,17 @@ class Gateways:
         if not rows:
             raise NotFound("gateway", gateway_id)
         return _gateway(rows[0])
+
+    async def id_of(self, organization: str, name: str) -> str:
+        """The id of the gateway of this name.
+
+        Raises:
+            NotFound: there is none in this organization.
+        """
+        rows = await self._database.fetch(QUERIES["gateway_named"], organization, name)
+        if not rows:
+            raise NotFound("gateway", name)
+        return str(rows[0]["id"])
 
     async def page(self, organization: str, *, after: str, limit: int) -> list[Gateway]:
         """At most `limit` gateways whose names come behind `after`, in the order of names."""
@@ -273,6 +287,7 @@ def _gateway(row: Row) -> Gateway:
         updated_at=instant(row["updated_at"]),
         unrestored=row["unrestored"],
         manifest_fault=row["manifest_fault"],
+        unlisted=row["unlisted"],
     )
 
 

@@ -7,7 +7,8 @@ so they are given only where that is meant; "I cannot tell" is 503, "not now" is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -16,6 +17,7 @@ from uuid import uuid4
 
 from aiohttp import web
 
+from gatecast.controlplane.acknowledgements import UnservedDownload
 from gatecast.controlplane.gateway_tokens import GatewayIdentity, GatewayTokens
 from gatecast.controlplane.gateways import Gateways
 from gatecast.controlplane.resources import Resources
@@ -32,6 +34,7 @@ from gatecast.server.gateway_rest import Answer, GatewayRest
 from gatecast.server.gateway_server import tell_place
 from gatecast.server.gateway_socket import GatewaySocket, open_session
 from gatecast.server.holding import Holding, Watch
+from gatecast.server.patience import patiently
 from gatecast.server.request_bodies import MAX_FILE_BYTES, json_of
 from gatecast.settings import Settings
 from gatecast.storage.contract import Connection
@@ -90,15 +93,32 @@ def _identified(answer: Answer) -> Callable[[web.Request], Awaitable[web.StreamR
     """An answer for those who say who they are."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        async with asyncio.timeout(ANSWER_TIME_LIMIT):
-            identity = await identify(request)
-            if identity is None:
-                return refuse(401, "the api-key is missing, unknown or revoked")
-            if not is_storable("".join(request.match_info.values())):
-                return refuse(404, "there is nothing of this name")
-            return await answer(request, identity)
+        with _noting_failure(request):
+            async with asyncio.timeout(ANSWER_TIME_LIMIT):
+                identity = await patiently(lambda: identify(request))
+                if identity is None:
+                    return refuse(401, "the api-key is missing, unknown or revoked")
+                if not is_storable("".join(request.match_info.values())):
+                    return refuse(404, "there is nothing of this name")
+                return await answer(request, identity)
 
     return handler
+
+
+@contextmanager
+def _noting_failure(request: web.Request) -> Iterator[None]:
+    """What a gateway asks for and is not given, for a reason of ours, has not failed there: it is published again."""
+    try:
+        yield
+    except (web.HTTPException, InvalidValue, NotFound):
+        raise
+    except BaseException:
+        resources, wanted = request.app[CONTEXT].resources, request.match_info
+        artifact_id, secret = wanted.get("artifact_id", ""), wanted.get("handle", "")
+        if resources is not None and (artifact_id or secret):
+            token = request.headers.get("api-key", "")
+            resources.acknowledgements.report(UnservedDownload(token=token, artifact_id=artifact_id, secret=secret))
+        raise
 
 
 async def _no_discovery(_request: web.Request) -> web.Response:
@@ -296,10 +316,12 @@ async def receive_manifest(request: web.Request, identity: GatewayIdentity) -> w
         return refuse(403, "the api-key belongs to another gateway")
     gateways = request.app[CONTEXT].gateways
     try:
-        await gateways.record_manifest(identity.gateway_id, _object("manifest", await json_of(request)))
-    except InvalidValue as fault:
-        _logger.warning("manifest-refused", gateway=identity.gateway_id, fault=str(fault))
-        await gateways.record_manifest_fault(identity.gateway_id, str(fault))
+        manifest = _object("manifest", await json_of(request))
+        await patiently(lambda: gateways.record_manifest(identity.gateway_id, manifest))
+    except InvalidValue as error:
+        fault = str(error)
+        _logger.warning("manifest-refused", gateway=identity.gateway_id, fault=fault)
+        await patiently(lambda: gateways.record_manifest_fault(identity.gateway_id, fault))
     return web.Response(status=204)
 
 

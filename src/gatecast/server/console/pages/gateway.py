@@ -66,7 +66,7 @@ async def _newest(context: AdminContext, organization: str, gateway_id: str, hea
 @router.post("/tokens")
 async def create_token(request: Request, context: Context, visitor: Visitor, gateway_id: GatewayId) -> Response:
     """A new token, shown once."""
-    issued = await gateways_api.create_token(gateway_id, context, visitor.organization)
+    issued = await context.tokens.issue(visitor.organization, gateway_id)
     return await _shown(request, context, visitor.organization, gateway_id, issued.token)
 
 

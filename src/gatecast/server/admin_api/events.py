@@ -98,7 +98,7 @@ async def _check_same(context: AdminContext, event: Event, position: Position) -
     )
     [result] = await context.hub.storage.log.read([request])
     found = next(iter(result.events), None) if result is not None and result.epoch == position.epoch else None
-    if found is not None and found.event_id == event.event_id and _content(found) != _content(event):
+    if found is not None and found.event_id == event.event_id and _content(found.checked()) != _content(event):
         raise Conflict(
             f"event {event.event_id} was published before, at offset {position.offset}, with other content; "
             "nothing was stored now: give another event another id",

@@ -186,8 +186,8 @@ class _Loader:
         needed = provider_ids(self.artifact.document)
         if not needed:
             return {}
-        values = (self.artifact.organization, LLM_PROVIDER.kind, as_keys(needed))
-        return {row["id"]: row["handle"] for row in await self.transaction.fetch(ARTIFACTS["lock_artifacts"], *values)}
+        rows = await self.transaction.fetch(ARTIFACTS["handles_by_id"], as_keys(needed))
+        return {row["id"]: row["handle"] for row in rows}
 
     async def keys(self, artifacts: Iterable[str]) -> Mapping[str, list[ApiKey]]:
         """The keys of artifacts."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
+from gatecast.controlplane.documents.routes import Route, announced_routes
 from gatecast.controlplane.gateways import QUERIES
 from gatecast.controlplane.rows import instant
 from gatecast.controlplane.sealing import Sealer
 from gatecast.errors import InvalidValue, SecretKeyMissing
+from gatecast.events.json_values import encode_foreign
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Row, Transaction
 from gatecast.storage.queries import Queries
+from gatecast.storage.rows import as_rows
 
 IMPORTS = Queries("gatecast.controlplane", "imports.sql")
 
@@ -68,6 +70,8 @@ class Imports:
     ) -> dict[str, ImportResult]:
         """Store what a gateway announces, in one transaction; say for each of its ids what became of it.
 
+        A `configuration` that could not even be read is the error that says why.
+
         Raises:
             InvalidValue: there are more than 5,000.
         """
@@ -95,8 +99,14 @@ class Imports:
         if not self._sealer.has_key:
             return ImportResult("", status, str(SecretKeyMissing()))
         configuration = item.get("configuration")
+        if isinstance(configuration, InvalidValue):
+            return ImportResult("", status, str(configuration))
         if not isinstance(configuration, dict) or status not in _STATUSES:
             return ImportResult("", status, "it needs a configuration, and a status that is deployed or undeployed")
+        try:
+            text = encode_foreign("configuration", configuration)
+        except InvalidValue as error:
+            return ImportResult("", status, str(error))
         kind, handle = _text(configuration, "kind"), _text(configuration.get("metadata"), "name")
         for replaced in known.replaced_by(local_id, kind, handle):
             await transaction.execute(IMPORTS["forget_imported"], gateway_id, replaced)
@@ -115,9 +125,10 @@ class Imports:
             _text(configuration.get("spec"), "displayName"),
             _text(configuration.get("spec"), "version"),
             status,
-            self._sealer.seal(json.dumps(configuration), place=import_place(artifact_id)),
+            self._sealer.seal(text, place=import_place(artifact_id)),
             _text(item, "deployedAt"),
         )
+        await _store_routes(transaction, (gateway_id, local_id), kind, configuration.get("spec"))
         return ImportResult(artifact_id, status)
 
     async def _make_room(self, transaction: Transaction, gateway_id: str, known: _Known) -> None:
@@ -179,6 +190,13 @@ class _Known:
         self._ids[local_id] = artifact_id
         self._names[local_id] = name
         self._local_ids.setdefault(name, set()).add(local_id)
+
+
+async def _store_routes(transaction: Transaction, ids: tuple[str, str], kind: str, specification: object) -> None:
+    routes = announced_routes(kind, specification) if isinstance(specification, Mapping) else frozenset[Route]()
+    await transaction.execute(IMPORTS["forget_routes"], *ids)
+    rows = as_rows({"host": each.host, "context": each.context} for each in sorted(routes))
+    await transaction.execute(IMPORTS["insert_routes"], *ids, rows)
 
 
 def import_place(artifact_id: str) -> str:

@@ -19,7 +19,8 @@ def gateway_summary(gateway: Gateway, status: GatewayStatus) -> GatewaySummary:
         vhost=fields.vhost,
         type=fields.type,
         connection_policy=fields.connection_policy,
-        properties=dict(fields.properties),
+        properties=None if gateway.unreadable else dict(fields.properties),
+        unreadable=gateway.unreadable or None,
         etag=etag_of(gateway.version),
         created_at=gateway.created_at,
         updated_at=gateway.updated_at,
@@ -41,4 +42,6 @@ def _connection(connection: LiveConnection) -> ConnectionView:
         protocol=connection.protocol,
         remote=connection.remote,
         connected_at=connection.connected_at,
+        sent=connection.sent,
+        confirmed=connection.confirmed,
     )

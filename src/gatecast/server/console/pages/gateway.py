@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Request, Response
 from starlette.responses import RedirectResponse
 
 from gatecast.controlplane.families import BY_KIND
+from gatecast.events import MAX_INTEGER
 from gatecast.server.admin_api import events as events_api
 from gatecast.server.admin_api import gateways as gateways_api
 from gatecast.server.admin_api import parking as parking_api
@@ -24,7 +25,7 @@ router = APIRouter(prefix="/gateways/{gateway_id}", route_class=ConsoleRoute, in
 _NEWEST = 25
 _NEIGHBOURHOOD = 100
 
-Offset = Annotated[int, Path(ge=1, le=2**63 - 1)]
+Offset = Annotated[int, Path(ge=1, le=MAX_INTEGER)]
 
 
 @router.get("")
@@ -60,6 +61,13 @@ async def _shown(
 async def _newest(context: AdminContext, organization: str, gateway_id: str, head: int) -> list[EventView]:
     found = await events_api.list_events(gateway_id, context, organization, max(0, head - _NEWEST), _NEWEST)
     return found.items[::-1]
+
+
+@router.post("/connections/{connection_id}/disconnect")
+async def disconnect_gateway(context: Context, visitor: Visitor, gateway_id: GatewayId, connection_id: str) -> Response:
+    """Close one connection; the gateway comes back by itself."""
+    await gateways_api.disconnect_gateway(gateway_id, connection_id, context, visitor.organization)
+    return _back(gateway_id)
 
 
 @router.post("/tokens")

@@ -14,6 +14,7 @@ from gatecast.cli.output import JsonFlag, print_json, screen
 from gatecast.cli.remote import DEFAULT_URL, ServerOption, TokenOption, remote
 from gatecast.errors import InvalidValue
 from gatecast.hiding import HIDDEN
+from gatecast.protocol.deployments import is_acknowledged
 
 
 def publish(
@@ -31,7 +32,10 @@ def publish(
     token: TokenOption = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Publish an event; return when it is durable, or with --wait when the gateway has confirmed or applied it."""
+    """Publish an event; return when it is durable, or with --wait when the gateway has confirmed or applied it.
+
+    Without that within the timeout the exit status is 1; the event is durable all the same.
+    """
     body = {
         "type": event_type,
         "action": action,
@@ -53,6 +57,15 @@ def publish(
         print_json(answer)
     else:
         screen.print(f"published at offset [bold]{answer['offset']}[/bold]  event {answer['eventId']}")
+    if wait and not _has_happened(event_type, wait, answer["state"]):
+        screen.print(f"it is durable, and not {wait}: {answer['reason'] or answer['state']}", style="red")
+        raise typer.Exit(1)
+
+
+def _has_happened(event_type: str, wait: str, state: str) -> bool:
+    """Whether the gateway did what was waited for; of what is never acknowledged it can only be confirmed."""
+    awaited = wait if is_acknowledged(event_type) else "confirmed"
+    return state in (awaited, "applied")
 
 
 def _object(text: str) -> dict[str, Any]:

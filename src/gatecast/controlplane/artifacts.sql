@@ -9,6 +9,9 @@ SELECT a.id, a.organization, a.kind, a.handle, a.content_id, a.version, a.create
 FROM gatecast_artifacts AS a JOIN gatecast_contents AS c ON c.id = a.content_id
 WHERE a.organization = $1 AND a.kind = $2 AND a.id = $3
 
+-- name: artifact_named
+SELECT id FROM gatecast_artifacts WHERE organization = $1 AND kind = $2 AND handle = $3
+
 -- name: exists
 SELECT id FROM gatecast_artifacts WHERE organization = $1 AND kind = $2 AND id = $3
 
@@ -26,6 +29,9 @@ INSERT INTO gatecast_openapi (id, artifact_id, document) VALUES ($1, $2, $3)
 -- name: forget_openapi
 DELETE FROM gatecast_openapi WHERE artifact_id = $1 AND id NOT IN (
     SELECT c.openapi_id FROM gatecast_contents AS c WHERE c.artifact_id = $1 AND c.openapi_id IS NOT NULL)
+
+-- name: handles_by_id
+SELECT id, handle FROM gatecast_artifacts WHERE id IN (SELECT key FROM json_each($1))
 
 -- name: artifacts_by_id
 SELECT a.id, a.organization, a.kind, a.handle, a.content_id, a.version, a.created_at, a.updated_at,

@@ -23,6 +23,16 @@ class Family:
     #: What people call one of them.
     noun: str
 
+    @property
+    def name(self) -> str:
+        """What programs call one of them: `LlmProvider`."""
+        return "".join(word.capitalize() for word in self.noun.split())
+
+    @property
+    def plural(self) -> str:
+        """What programs call several of them: `LlmProviders`."""
+        return "".join(word.capitalize() for word in self.collection.split("-"))
+
 
 LLM_PROVIDER = Family(
     kind=Kind.LLM_PROVIDER,

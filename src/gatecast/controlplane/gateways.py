@@ -88,6 +88,9 @@ class Gateway:
     updated_at: datetime
     #: Why it lost events that the control plane cannot publish again; empty: it did not, or that was made good.
     unrestored: str = ""
+    #: Why it may run what nobody here knows: a history was lost, and its process has not started since; empty: it does
+    #: not.
+    unlisted: str = ""
 
 
 class Gateways:
@@ -122,6 +125,17 @@ class Gateways:
         if not rows:
             raise NotFound("gateway", gateway_id)
         return _gateway(rows[0])
+
+    async def id_of(self, organization: str, name: str) -> str:
+        """The id of the gateway of this name.
+
+        Raises:
+            NotFound: there is none in this organization.
+        """
+        rows = await self._database.fetch(QUERIES["gateway_named"], organization, name)
+        if not rows:
+            raise NotFound("gateway", name)
+        return str(rows[0]["id"])
 
     async def page(self, organization: str, *, after: str, limit: int) -> list[Gateway]:
         """At most `limit` gateways whose names come behind `after`, in the order of names."""
@@ -251,4 +265,5 @@ def _gateway(row: Row) -> Gateway:
         created_at=instant(row["created_at"]),
         updated_at=instant(row["updated_at"]),
         unrestored=row["unrestored"],
+        unlisted=row["unlisted"],
     )

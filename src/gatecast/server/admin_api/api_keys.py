@@ -17,12 +17,16 @@ from gatecast.server.admin_api.artifact_models import (
 )
 from gatecast.server.admin_api.context import Context, Organization
 from gatecast.server.admin_api.json_bodies import JsonRoute
-from gatecast.server.admin_api.paths import KeyName, ResourceId
+from gatecast.server.admin_api.named import ArtifactInPath
+from gatecast.server.admin_api.paths import CREATED, KeyName, located
 from gatecast.server.admin_api.waits import NOT_EVERYWHERE, ForEveryGateway, Patience
 
 _WAITED: dict[int | str, dict[str, Any]] = {
     202: {"model": IssuedApiKey, "description": NOT_EVERYWHERE[202]["description"]}
 }
+
+#: What a request without a body asks for.
+_AS_BEFORE = RotatedApiKey(expires_at=None)
 
 
 def key_router(family: Family) -> APIRouter:
@@ -31,9 +35,15 @@ def key_router(family: Family) -> APIRouter:
         prefix=f"/api/v1/{family.collection}/{{artifact_id}}/api-keys", tags=[family.collection], route_class=JsonRoute
     )
 
-    @router.post("", status_code=201, responses=_WAITED, summary="Create an API key")
+    @router.post(
+        "",
+        status_code=201,
+        responses={**_WAITED, **CREATED},
+        operation_id=f"create{family.name}ApiKey",
+        summary="Create an API key",
+    )
     async def create(
-        artifact_id: ResourceId,
+        artifact_id: ArtifactInPath,
         body: NewApiKey,
         context: Context,
         organization: Organization,
@@ -42,31 +52,40 @@ def key_router(family: Family) -> APIRouter:
     ) -> IssuedApiKey:
         """A new key for every gateway that has the artifact. Its value is shown now and never again."""
         issued = await context.resources.keys.create(organization, family, artifact_id, body.name, body.expires_at)
+        located(response, family.collection, artifact_id, "api-keys", issued.key.name)
         return await _issued(issued, patience, response)
 
-    @router.get("", summary="List API keys")
-    async def list_keys(artifact_id: ResourceId, context: Context, organization: Organization) -> ApiKeyList:
+    @router.get("", operation_id=f"list{family.name}ApiKeys", summary="List API keys")
+    async def list_keys(artifact_id: ArtifactInPath, context: Context, organization: Organization) -> ApiKeyList:
         """The keys, the last revoked ones included, without their values."""
         keys = await context.resources.keys.of_artifact(organization, family, artifact_id)
         return ApiKeyList(items=[key_view(key) for key in keys])
 
-    @router.post("/{name}/rotate", responses=_WAITED, summary="Rotate an API key")
+    @router.post(
+        "/{name}/rotate", responses=_WAITED, operation_id=f"rotate{family.name}ApiKey", summary="Rotate an API key"
+    )
     async def rotate(
-        artifact_id: ResourceId,
+        artifact_id: ArtifactInPath,
         name: KeyName,
-        body: RotatedApiKey,
         context: Context,
         organization: Organization,
         patience: ForEveryGateway,
         response: Response,
+        body: RotatedApiKey = _AS_BEFORE,
     ) -> IssuedApiKey:
         """Give a key a new value, which is shown now and never again; the old one ends."""
         issued = await context.resources.keys.rotate(organization, family, artifact_id, name, body.expires_at)
         return await _issued(issued, patience, response)
 
-    @router.delete("/{name}", status_code=204, responses=NOT_EVERYWHERE, summary="Revoke an API key")
+    @router.delete(
+        "/{name}",
+        status_code=204,
+        responses=NOT_EVERYWHERE,
+        operation_id=f"revoke{family.name}ApiKey",
+        summary="Revoke an API key",
+    )
     async def revoke(
-        artifact_id: ResourceId,
+        artifact_id: ArtifactInPath,
         name: KeyName,
         context: Context,
         organization: Organization,

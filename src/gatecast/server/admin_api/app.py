@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -47,12 +48,26 @@ class _AdminApp(FastAPI):
         return document
 
 
+#: Words of ours, and those that generated clients are used to.
+_VERBS = {"show": "get", "read": "get", "change": "update", "explain": "explain", "note": "mark"}
+
+
+def operation_id(route: APIRoute) -> str:
+    """What generated clients call an operation: `show_gateway` is `getGateway`."""
+    verb, *others = route.name.split("_")
+    return _VERBS.get(verb, verb) + "".join(word.capitalize() for word in others)
+
+
 def create_admin_app(context: AdminContext) -> FastAPI:
     """The application behind the API listener."""
     app = _AdminApp(
         title="Gatecast",
         version=__version__,
         summary="Durable, ordered, confirmed delivery of configuration changes to gateways.",
+        # The console serves its own page, whose scripts come from this server.
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=operation_id,
     )
     app.state.context = context
     routers = [

@@ -6,6 +6,7 @@ The kinds differ in their documents only, so the routes are made once for each f
 from __future__ import annotations
 
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Body, Query, Request, Response
@@ -37,7 +38,18 @@ from gatecast.server.admin_api.examples import ARTIFACT_PATCH, ARTIFACTS, shown
 from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.merge_patch import merged, patch_schema
 from gatecast.server.admin_api.models import NEXT, Model
-from gatecast.server.admin_api.paths import After, IfMatch, Limit, ResourceId, Timeout, etag_of, version_in
+from gatecast.server.admin_api.named import ArtifactInPath
+from gatecast.server.admin_api.paths import (
+    CREATED,
+    After,
+    IfMatch,
+    Limit,
+    ResourceId,
+    Timeout,
+    etag_of,
+    located,
+    version_in,
+)
 from gatecast.server.admin_api.waits import NOT_EVERYWHERE, ForEveryGateway, Wait, WaitFor
 
 Route = TypeVar("Route", bound=Callable[..., Any])
@@ -86,7 +98,14 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
         next=(str | None, Field(description=NEXT)),
     )
 
-    @router.post("", status_code=201, response_model=view, summary=f"Create {_a(family)}")
+    @router.post(
+        "",
+        status_code=201,
+        response_model=view,
+        responses=CREATED,
+        operation_id=f"create{family.name}",
+        summary=f"Create {_a(family)}",
+    )
     @_with(body=Annotated[new, Body(openapi_examples=example)])
     async def create(body: NewPlacing, context: Context, organization: Organization) -> JSONResponse:
         """Store it, and let the named gateways run it, in one transaction."""
@@ -95,7 +114,7 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
         )
         return await _shown(context, family, organization, artifact.id, status=201)
 
-    @router.get("", response_model=page, summary=f"List {family.collection}")
+    @router.get("", response_model=page, operation_id=f"list{family.plural}", summary=f"List {family.collection}")
     async def list_page(
         context: Context, organization: Organization, after: After = "", limit: Limit = 100
     ) -> JSONResponse:
@@ -105,15 +124,17 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
         items = [_listed(artifact_view(each, running[each.id])) for each in found[:limit]]
         return JSONResponse({"items": items, "next": found[limit - 1].handle if len(found) > limit else None})
 
-    @router.get("/{artifact_id}", response_model=view, summary=f"Show {_a(family)}")
-    async def show(artifact_id: ResourceId, context: Context, organization: Organization) -> JSONResponse:
+    @router.get("/{artifact_id}", response_model=view, operation_id=f"get{family.name}", summary=f"Show {_a(family)}")
+    async def show(artifact_id: ArtifactInPath, context: Context, organization: Organization) -> JSONResponse:
         """One of them, and what each gateway said of it."""
         return await _shown(context, family, organization, artifact_id)
 
-    @router.put("/{artifact_id}", response_model=view, summary=f"Replace {_a(family)}")
+    @router.put(
+        "/{artifact_id}", response_model=view, operation_id=f"replace{family.name}", summary=f"Replace {_a(family)}"
+    )
     @_with(body=Annotated[replaced, Body(openapi_examples=example)])
     async def replace(
-        artifact_id: ResourceId,
+        artifact_id: ArtifactInPath,
         body: ChangedPlacing,
         context: Context,
         organization: Organization,
@@ -133,10 +154,12 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
         await context.resources.artifacts.update(organization, family, artifact_id, edit)
         return await _shown(context, family, organization, artifact_id)
 
-    @router.patch("/{artifact_id}", response_model=view, summary=f"Change {_a(family)}")
+    @router.patch(
+        "/{artifact_id}", response_model=view, operation_id=f"update{family.name}", summary=f"Change {_a(family)}"
+    )
     @_with(body=Annotated[dict[str, Any], Body(openapi_examples=shown(ARTIFACT_PATCH), json_schema_extra=patch)])
     async def change(
-        artifact_id: ResourceId,
+        artifact_id: ArtifactInPath,
         body: dict[str, Any],
         context: Context,
         organization: Organization,
@@ -153,9 +176,15 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
         await context.resources.artifacts.update(organization, family, artifact_id, edit)
         return await _shown(context, family, organization, artifact_id)
 
-    @router.delete("/{artifact_id}", status_code=204, responses=NOT_EVERYWHERE, summary=f"Delete {_a(family)}")
+    @router.delete(
+        "/{artifact_id}",
+        status_code=204,
+        responses=NOT_EVERYWHERE,
+        operation_id=f"delete{family.name}",
+        summary=f"Delete {_a(family)}",
+    )
     async def delete(
-        artifact_id: ResourceId,
+        artifact_id: ArtifactInPath,
         context: Context,
         organization: Organization,
         patience: ForEveryGateway,
@@ -171,9 +200,15 @@ def _add_deployment_routes(router: APIRouter, family: Family) -> None:
     path = "/{artifact_id}/deployments"
     waited: dict[int | str, dict[str, Any]] = {202: {"model": DeploymentView, "description": "Not acknowledged yet."}}
 
-    @router.post(path, status_code=201, responses=waited, summary=f"Deploy {_a(family)}")
+    @router.post(
+        path,
+        status_code=201,
+        responses={**waited, **CREATED},
+        operation_id=f"deploy{family.name}",
+        summary=f"Deploy {_a(family)}",
+    )
     async def deploy(
-        artifact_id: ResourceId,
+        artifact_id: ArtifactInPath,
         body: NewDeployment,
         context: Context,
         organization: Organization,
@@ -187,11 +222,12 @@ def _add_deployment_routes(router: APIRouter, family: Family) -> None:
         deployed = await context.resources.artifacts.deploy(
             organization, family, artifact_id, body.gateway_id, version=version_in(if_match)
         )
+        located(response, family.collection, artifact_id, "deployments", deployed.id)
         return await answer(context, organization, artifact_id, deployed.id, request, response, wait, timeout)
 
-    @router.get(path, summary=f"List deployments of {_a(family)}")
+    @router.get(path, operation_id=f"list{family.name}Deployments", summary=f"List deployments of {_a(family)}")
     async def list_deployments(
-        artifact_id: ResourceId, context: Context, organization: Organization, after: After = "", limit: Limit = 100
+        artifact_id: ArtifactInPath, context: Context, organization: Organization, after: After = "", limit: Limit = 100
     ) -> DeploymentPage:
         """A page of its revisions on all gateways, the highest first; the last 20 of each gateway are kept."""
         found = await context.resources.artifacts.deployments(
@@ -201,9 +237,9 @@ def _add_deployment_routes(router: APIRouter, family: Family) -> None:
         items = [deployment_view(each) for each in found[:limit]]
         return DeploymentPage(items=items, next=f"{last.revision}:{last.gateway_id}" if last else None)
 
-    @router.get(f"{path}/{{deployment_id}}", summary="Show a deployment")
+    @router.get(f"{path}/{{deployment_id}}", operation_id=f"get{family.name}Deployment", summary="Show a deployment")
     async def show_deployment(
-        artifact_id: ResourceId, deployment_id: ResourceId, context: Context, organization: Organization
+        artifact_id: ArtifactInPath, deployment_id: ResourceId, context: Context, organization: Organization
     ) -> DeploymentView:
         """One revision."""
         return deployment_view(
@@ -214,18 +250,25 @@ def _add_deployment_routes(router: APIRouter, family: Family) -> None:
         f"{path}/{{deployment_id}}/content",
         response_class=Response,
         responses=_YAML,
+        operation_id=f"get{family.name}DeploymentContent",
         summary="Show what a deployment consists of",
     )
     async def show_content(
-        artifact_id: ResourceId, deployment_id: ResourceId, context: Context, organization: Organization
+        artifact_id: ArtifactInPath, deployment_id: ResourceId, context: Context, organization: Organization
     ) -> Response:
         """The document that its gateway downloads, which never changes; credentials are references to secrets."""
         text = await context.resources.artifacts.content(organization, family, artifact_id, deployment_id)
         return Response(text, media_type="application/yaml")
 
-    @router.post(f"{path}/{{deployment_id}}/restore", status_code=201, responses=waited, summary="Restore a deployment")
+    @router.post(
+        f"{path}/{{deployment_id}}/restore",
+        status_code=201,
+        responses={**waited, **CREATED},
+        operation_id=f"restore{family.name}Deployment",
+        summary="Restore a deployment",
+    )
     async def restore(
-        artifact_id: ResourceId,
+        artifact_id: ArtifactInPath,
         deployment_id: ResourceId,
         context: Context,
         organization: Organization,
@@ -239,11 +282,17 @@ def _add_deployment_routes(router: APIRouter, family: Family) -> None:
         restored = await context.resources.artifacts.restore(
             organization, family, artifact_id, deployment_id, version=version_in(if_match)
         )
+        located(response, family.collection, artifact_id, "deployments", restored.id)
         return await answer(context, organization, artifact_id, restored.id, request, response, wait, timeout)
 
-    @router.post("/{artifact_id}/undeploy", responses=waited, summary=f"Undeploy {_a(family)}")
+    @router.post(
+        "/{artifact_id}/undeploy",
+        responses=waited,
+        operation_id=f"undeploy{family.name}",
+        summary=f"Undeploy {_a(family)}",
+    )
     async def undeploy(
-        artifact_id: ResourceId,
+        artifact_id: ArtifactInPath,
         body: NewDeployment,
         context: Context,
         organization: Organization,
@@ -291,11 +340,13 @@ async def _shown(
 ) -> JSONResponse:
     artifact = await context.resources.artifacts.get(organization, family, artifact_id)
     running = await context.resources.artifacts.running(artifact_id)
-    return JSONResponse(
-        artifact_view(artifact, running, await context.resources.artifacts.clashes(artifact_id)),
-        status_code=status,
-        headers={"ETag": etag_of(artifact.version)},
+    clashes = await context.resources.artifacts.clashes(artifact_id)
+    answer = JSONResponse(
+        artifact_view(artifact, running, clashes), status_code=status, headers={"ETag": etag_of(artifact.version)}
     )
+    if status == HTTPStatus.CREATED:
+        located(answer, family.collection, artifact_id)
+    return answer
 
 
 def _listed(view: dict[str, Any]) -> dict[str, Any]:

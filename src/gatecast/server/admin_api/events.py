@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 from fastapi import APIRouter, Query, Request, Response
 
+from gatecast.controlplane.kept_events import keeps_event
 from gatecast.controlplane.subscriptions import keeps_record_of
 from gatecast.delivery.reading import read_each
-from gatecast.errors import GatecastError, UnknownGateway
-from gatecast.events import Event, Position, RecordedEvent
+from gatecast.errors import Conflict, GatecastError, UnknownGateway
+from gatecast.events import Action, Event, Position, RecordedEvent
 from gatecast.protocol.deployments import is_acknowledged
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
 from gatecast.server.admin_api.gateways import status_of
 from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import EventPage, EventView, NewEvent, OutcomeView, PublishedEvent
-from gatecast.server.admin_api.paths import GatewayId
+from gatecast.server.admin_api.named import GatewayInPath
+from gatecast.server.admin_api.paths import CREATED, located
 from gatecast.server.admin_api.waits import Known, Wait, WaitFor, known, known_of
 from gatecast.storage.contract import GatewayStatus, Outcome, OutcomeKind, ReadRequest, Receipt
 from gatecast.telemetry import metrics
 
 router = APIRouter(prefix="/api/v1/gateways/{gateway_id}/events", tags=["events"], route_class=JsonRoute)
 
+_MODEL: dict[str, Any] = {"model": PublishedEvent}
+
 #: Bytes of payload in one page of a log; at least one event is shown.
 _PAGE_BYTES = 4 * 1024 * 1024
 
 
-@router.post("", status_code=201, responses={200: {"model": PublishedEvent}, 202: {"model": PublishedEvent}})
+@router.post("", status_code=201, responses={200: _MODEL, 202: _MODEL, **CREATED})
 async def publish_event(
-    gateway_id: GatewayId,
+    gateway_id: GatewayInPath,
     body: NewEvent,
     context: Context,
     organization: Organization,
@@ -42,9 +46,15 @@ async def publish_event(
 ) -> PublishedEvent:
     """Publish an event: 201 once it is durable, 200 for an id that was published before, 202 when waiting ended."""
     await context.gateways.get(organization, gateway_id)
-    receipt = await _published(context, _event(gateway_id, body))
+    event = _event(gateway_id, body)
+    receipt = await _published(context, event)
+    if not receipt.created:
+        await _check_same(context, event, receipt.position)
     found = Known()
     response.status_code = 201 if receipt.created else 200
+    if receipt.created:
+        # Events have no address of their own: this page begins with it.
+        located(response, "gateways", gateway_id, f"events?after={receipt.position.offset - 1}&limit=1")
     if wait is not None:
         # Of what is never acknowledged nothing more will be said: that it was confirmed is the final word.
         awaited = wait if is_acknowledged(body.type) else WaitFor.CONFIRMED
@@ -69,10 +79,33 @@ async def _published(context: AdminContext, event: Event) -> Receipt:
     begun_at = time.monotonic()
     if keeps_record_of(event.type):
         receipt = await context.resources.subscriptions.publish(event)
+    elif keeps_event(event.type):
+        receipt = await context.resources.kept_events.publish(event)
     else:
         [receipt] = await context.hub.append([event])
     metrics.published(1, duplicates=0 if receipt.created else 1, seconds=time.monotonic() - begun_at)
     return receipt
+
+
+async def _check_same(context: AdminContext, event: Event, position: Position) -> None:
+    """An id that is published again means the same event; what retention has removed since is taken for it.
+
+    Raises:
+        Conflict: it was published with other content.
+    """
+    request = ReadRequest(gateway_id=event.gateway_id, after=position.offset - 1, max_events=1, max_bytes=_PAGE_BYTES)
+    [result] = await context.hub.storage.log.read([request])
+    found = next(iter(result.events), None) if result is not None and result.epoch == position.epoch else None
+    if found is not None and found.event_id == event.event_id and _content(found) != _content(event):
+        raise Conflict(
+            f"event {event.event_id} was published before, at offset {position.offset}, with other content; "
+            "nothing was stored now: give another event another id",
+            field="event_id",
+        )
+
+
+def _content(event: Event | RecordedEvent) -> tuple[str, Action, str, str, Mapping[str, Any]]:
+    return event.type, event.action, event.entity_type, event.entity_id, event.data
 
 
 def _event(gateway_id: str, body: NewEvent) -> Event:
@@ -89,7 +122,7 @@ def _event(gateway_id: str, body: NewEvent) -> Event:
 
 @router.get("")
 async def list_events(
-    gateway_id: GatewayId,
+    gateway_id: GatewayInPath,
     context: Context,
     organization: Organization,
     after: Annotated[int, Query(ge=0, le=2**63 - 1, description="Show what lies behind this offset.")] = 0,

@@ -30,9 +30,10 @@ from gatecast.server.admin_api.models import (
     TokenView,
     WhyView,
 )
-from gatecast.server.admin_api.paths import After, GatewayId, IfMatch, Limit, TokenId, etag_of, version_in
+from gatecast.server.admin_api.named import GatewayInPath
+from gatecast.server.admin_api.paths import CREATED, After, IfMatch, Limit, TokenId, etag_of, located, version_in
 from gatecast.server.admin_api.views import gateway_summary
-from gatecast.server.admin_api.why import explain, why_synchronizing, why_unanswered, why_unrestored
+from gatecast.server.admin_api.why import explain, why_synchronizing, why_unanswered, why_unlisted, why_unrestored
 from gatecast.storage.contract import GatewayStatus, ReadRequest
 
 router = APIRouter(prefix="/api/v1/gateways", tags=["gateways"], route_class=JsonRoute)
@@ -42,12 +43,13 @@ _MAX_WAITING = 1_000
 _MAX_WAITING_BYTES = 8 * 1024 * 1024
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses=CREATED)
 async def create_gateway(
     body: NewGateway, context: Context, organization: Organization, response: Response
 ) -> GatewayView:
     """Register a gateway."""
     gateway = await context.gateways.create(organization, GatewayFields(**body.model_dump()))
+    located(response, "gateways", gateway.id)
     return await _shown(context, gateway, response)
 
 
@@ -78,7 +80,7 @@ async def list_gateways(
 
 @router.get("/{gateway_id}")
 async def show_gateway(
-    gateway_id: GatewayId, context: Context, organization: Organization, response: Response
+    gateway_id: GatewayInPath, context: Context, organization: Organization, response: Response
 ) -> GatewayView:
     """One gateway: its connections, its position, and how far it is behind."""
     return await _shown(context, await context.gateways.get(organization, gateway_id), response)
@@ -86,7 +88,7 @@ async def show_gateway(
 
 @router.patch("/{gateway_id}")
 async def change_gateway(
-    gateway_id: GatewayId,
+    gateway_id: GatewayInPath,
     body: GatewayChanges,
     context: Context,
     organization: Organization,
@@ -106,14 +108,14 @@ async def change_gateway(
 
 @router.delete("/{gateway_id}", status_code=204)
 async def delete_gateway(
-    gateway_id: GatewayId, context: Context, organization: Organization, if_match: IfMatch = None
+    gateway_id: GatewayInPath, context: Context, organization: Organization, if_match: IfMatch = None
 ) -> None:
     """Delete a gateway, its tokens and its log, and close its connections everywhere."""
     await context.gateways.delete(organization, gateway_id, version=version_in(if_match))
 
 
 @router.get("/{gateway_id}/why")
-async def explain_gateway(gateway_id: GatewayId, context: Context, organization: Organization) -> WhyView:
+async def explain_gateway(gateway_id: GatewayInPath, context: Context, organization: Organization) -> WhyView:
     """Why a gateway is, or is not, up to date."""
     gateway = await context.gateways.get(organization, gateway_id)
     status = await status_of(context, gateway_id)
@@ -122,6 +124,9 @@ async def explain_gateway(gateway_id: GatewayId, context: Context, organization:
     seen = await context.resources.synchronizations.of_gateway(gateway_id)
     if status.resync_reason is None and (synchronizing := why_synchronizing(seen, status)) is not None:
         return synchronizing
+    if gateway.unlisted and seen is not None and status.resync_reason is None:
+        # A client that makes no start-up calls runs nothing that it would have to name.
+        return why_unlisted(gateway.unlisted)
     view = await explain(context.hub.storage, status)
     if view.code == "current":
         placed = await context.resources.artifacts.on_gateway(gateway_id)
@@ -130,7 +135,7 @@ async def explain_gateway(gateway_id: GatewayId, context: Context, organization:
 
 
 @router.post("/{gateway_id}/resynchronized", status_code=204)
-async def note_resynchronized(gateway_id: GatewayId, context: Context, organization: Organization) -> None:
+async def note_resynchronized(gateway_id: GatewayInPath, context: Context, organization: Organization) -> None:
     """Say that a gateway that cannot say so itself has the desired state again: it was restarted, or set up anew."""
     await context.gateways.get(organization, gateway_id)
     await context.hub.storage.presence.resynchronized(gateway_id, "")
@@ -139,7 +144,7 @@ async def note_resynchronized(gateway_id: GatewayId, context: Context, organizat
 
 @router.get("/{gateway_id}/deployments")
 async def list_gateway_deployments(
-    gateway_id: GatewayId, context: Context, organization: Organization, after: After = "", limit: Limit = 100
+    gateway_id: GatewayInPath, context: Context, organization: Organization, after: After = "", limit: Limit = 100
 ) -> GatewayDeployments:
     """A page of what a gateway was told last of every artifact, deleted ones included, and what it said."""
     await context.gateways.get(organization, gateway_id)
@@ -166,7 +171,7 @@ async def _handled(context: AdminContext, gateway_id: str, deleted: Sequence[Tol
 
 @router.get("/{gateway_id}/imported-artifacts")
 async def list_imported_artifacts(
-    gateway_id: GatewayId, context: Context, organization: Organization, after: After = "", limit: Limit = 100
+    gateway_id: GatewayInPath, context: Context, organization: Organization, after: After = "", limit: Limit = 100
 ) -> ImportedArtifacts:
     """A page of what was made on a gateway itself, without its configuration, which may hold credentials."""
     await context.gateways.get(organization, gateway_id)
@@ -177,7 +182,7 @@ async def list_imported_artifacts(
 
 @router.delete("/{gateway_id}/connections/{connection_id}", status_code=204)
 async def disconnect_gateway(
-    gateway_id: GatewayId,
+    gateway_id: GatewayInPath,
     connection_id: Annotated[str, Path(max_length=64)],
     context: Context,
     organization: Organization,
@@ -191,15 +196,18 @@ async def disconnect_gateway(
 # --- tokens -----------------------------------------------------------------------------------------------------------
 
 
-@router.post("/{gateway_id}/tokens", status_code=201)
-async def create_token(gateway_id: GatewayId, context: Context, organization: Organization) -> NewToken:
+@router.post("/{gateway_id}/tokens", status_code=201, responses=CREATED)
+async def create_token(
+    gateway_id: GatewayInPath, context: Context, organization: Organization, response: Response
+) -> NewToken:
     """A new token. It is shown now and never again; a gateway has at most two that are active."""
     issued = await context.tokens.issue(organization, gateway_id)
+    located(response, "gateways", gateway_id, "tokens", issued.id)
     return NewToken(id=issued.id, token=issued.token, prefix=issued.prefix)
 
 
 @router.get("/{gateway_id}/tokens")
-async def list_tokens(gateway_id: GatewayId, context: Context, organization: Organization) -> TokenList:
+async def list_tokens(gateway_id: GatewayInPath, context: Context, organization: Organization) -> TokenList:
     """A gateway's tokens, without their secrets."""
     await context.gateways.get(organization, gateway_id)
     tokens = await context.tokens.of_gateway(gateway_id)
@@ -218,7 +226,9 @@ async def list_tokens(gateway_id: GatewayId, context: Context, organization: Org
 
 
 @router.delete("/{gateway_id}/tokens/{token_id}", status_code=204)
-async def revoke_token(gateway_id: GatewayId, token_id: TokenId, context: Context, organization: Organization) -> None:
+async def revoke_token(
+    gateway_id: GatewayInPath, token_id: TokenId, context: Context, organization: Organization
+) -> None:
     """Revoke a token: its connections are closed on every pod."""
     await context.gateways.get(organization, gateway_id)
     await context.tokens.revoke(gateway_id, token_id)

@@ -10,14 +10,15 @@ from gatecast.errors import NotFound
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
 from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import ParkedEntityName, ParkedPage, ParkedView
-from gatecast.server.admin_api.paths import GatewayId, Limit
+from gatecast.server.admin_api.named import GatewayInPath
+from gatecast.server.admin_api.paths import Limit
 
 router = APIRouter(prefix="/api/v1/gateways/{gateway_id}/parked", tags=["gateways"], route_class=JsonRoute)
 
 
 @router.get("")
 async def list_parked(
-    gateway_id: GatewayId,
+    gateway_id: GatewayInPath,
     context: Context,
     organization: Organization,
     after: Annotated[int, Query(ge=0, le=2**63 - 1, description="`next` of the page before.")] = 0,
@@ -45,7 +46,7 @@ async def list_parked(
 
 @router.post("/retry", status_code=204)
 async def retry_parked(
-    gateway_id: GatewayId, body: ParkedEntityName, context: Context, organization: Organization
+    gateway_id: GatewayInPath, body: ParkedEntityName, context: Context, organization: Organization
 ) -> None:
     """Try the rejected event again, with what is held behind it: all of it comes as new events, in order."""
     await _resolve(context, organization, gateway_id, body, retry=True)
@@ -53,7 +54,7 @@ async def retry_parked(
 
 @router.post("/skip", status_code=204)
 async def skip_parked(
-    gateway_id: GatewayId, body: ParkedEntityName, context: Context, organization: Organization
+    gateway_id: GatewayInPath, body: ParkedEntityName, context: Context, organization: Organization
 ) -> None:
     """Leave the rejected event out, and send what is held behind it, as new events, in order."""
     await _resolve(context, organization, gateway_id, body, retry=False)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import quote
 
-from fastapi import Header, Path, Query
+from fastapi import Header, Path, Query, Response
 from pydantic import AfterValidator
 
 from gatecast.errors import InvalidValue
@@ -23,6 +24,17 @@ After = Annotated[
 Limit = Annotated[int, Query(ge=1, le=500)]
 IfMatch = Annotated[str | None, Header(max_length=64, description="Change only if this is still its ETag.")]
 Timeout = Annotated[float, Query(ge=0, le=60, description="How long to wait, in seconds.")]
+
+
+#: What an answer says where the new resource is.
+CREATED: dict[int | str, dict[str, Any]] = {
+    201: {"headers": {"Location": {"description": "Where it is.", "schema": {"type": "string"}}}}
+}
+
+
+def located(response: Response, *parts: str | int) -> None:
+    """Say where the new resource is; `parts` stand below `/api/v1`."""
+    response.headers["Location"] = "/".join(("/api/v1", *(quote(str(part), safe="?=&") for part in parts)))
 
 
 def etag_of(version: int) -> str:

@@ -16,7 +16,7 @@ from gatecast.server.admin_api.context import Context, Organization
 from gatecast.server.admin_api.examples import TEMPLATE, shown
 from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import WHOLE, Etag, Model
-from gatecast.server.admin_api.paths import IfMatch, ResourceId, etag_of, version_in
+from gatecast.server.admin_api.paths import CREATED, IfMatch, ResourceId, etag_of, located, version_in
 
 router = APIRouter(prefix="/api/v1/llm-provider-templates", tags=["llm-provider-templates"], route_class=JsonRoute)
 
@@ -63,7 +63,7 @@ async def show_template(
     return _shown(await context.resources.templates.get(organization, handle), response)
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses=CREATED)
 async def create_template(
     body: Annotated[LlmProviderTemplate, Body(openapi_examples=shown(TEMPLATE))],
     context: Context,
@@ -71,7 +71,9 @@ async def create_template(
     response: Response,
 ) -> TemplateView:
     """Add a template. Gateways do not learn of it: add it to their template folders as well."""
-    return _shown(await context.resources.templates.create(organization, body), response)
+    stored = await context.resources.templates.create(organization, body)
+    located(response, "llm-provider-templates", stored.template.handle)
+    return _shown(stored, response)
 
 
 @router.put("/{handle}")

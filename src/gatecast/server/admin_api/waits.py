@@ -142,7 +142,10 @@ async def known_of(context: AdminContext, receipt: Receipt) -> Known:
 # --- what is told to many gateways --------------------------------------------------------------------------------
 
 NOT_EVERYWHERE: dict[int | str, dict[str, Any]] = {
-    202: {"model": ToldGateways, "description": "Done; not every gateway has confirmed it yet, or one rejected it."}
+    202: {
+        "model": ToldGateways,
+        "description": "Done; not every gateway has confirmed it yet, one rejected it, or there is none.",
+    }
 }
 
 
@@ -175,8 +178,9 @@ class Patience:
         return await wait.ended(told)
 
     def waited_in_vain(self, told: Iterable[ToldGateway]) -> bool:
-        """Whether the caller waited in vain for one of them."""
-        return self.wait is not None and any(each.state not in ("confirmed", "applied") for each in told)
+        """Whether the caller waited in vain for one of them, or for nobody: then no gateway has confirmed anything."""
+        states = [each.state for each in told]
+        return self.wait is not None and (not states or not {*states} <= {"confirmed", "applied"})
 
     async def ended(self, receipts: Iterable[Receipt]) -> Response:
         """The answer to a request that ends something: 204, or 202 when it was waited for in vain."""

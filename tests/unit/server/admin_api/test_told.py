@@ -108,18 +108,23 @@ async def test_a_delete_that_is_not_confirmed_in_time_tells_what_is_known(
         assert (later["type"], later["state"]) == ("api.deleted", "stored")
 
 
-async def test_nobody_is_waited_for_where_nobody_has_it(open_api: OpenApi, new_gateway: NewGateway) -> None:
-    """Nor for a gateway that is deleted meanwhile."""
+async def test_nobody_is_waited_for_where_nobody_has_it_and_that_is_no_confirmation(
+    open_api: OpenApi, new_gateway: NewGateway
+) -> None:
+    """Nor for a gateway that is deleted meanwhile; keys are told in the same way."""
     async with open_api() as (client, _):
         nowhere = await _make(client, [])
-        assert (await client.delete(nowhere, params=_PATIENT)).status_code == 204
+        key = await client.post(f"{nowhere}/api-keys", json={"name": "first-key"}, params=_PATIENT)
+        assert (key.status_code, key.json()["gateways"]) == (202, [])
+        answer = await client.delete(nowhere, params=_PATIENT)
+        assert (answer.status_code, answer.json()) == (202, {"gateways": []})
         gateway = await new_gateway(client)
         path = await _make(client, [gateway])
         deleting = asyncio.create_task(client.delete(path, params=_PATIENT))
         while (await client.get(path)).status_code == 200:
             await asyncio.sleep(0.01)
         await client.delete(f"/api/v1/gateways/{gateway}")
-        assert (await deleting).status_code == 204
+        assert (await deleting).status_code == 202
 
 
 async def test_without_wait_a_delete_answers_at_once(open_api: OpenApi, new_gateway: NewGateway) -> None:

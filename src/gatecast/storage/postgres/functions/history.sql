@@ -2,7 +2,7 @@
 
 -- Where this database is: its cluster and itself, and the timeline that it writes; `?` for what a managed service keeps to
 -- itself. The timeline of the last checkpoint would lag until the checkpoint that follows a promotion.
-CREATE OR REPLACE FUNCTION gatecast.lineage_v1(OUT cluster text, OUT timeline text) LANGUAGE plpgsql STABLE AS $$
+CREATE OR REPLACE FUNCTION gatecast.lineage_v1(OUT cluster text, OUT timeline text) LANGUAGE plpgsql STABLE SET jit = off AS $$
 DECLARE
     system text := '?';
 BEGIN
@@ -28,7 +28,7 @@ END $$;
 -- says that everything is recorded as it is; `servable` says that gateways may rely on it already.
 CREATE OR REPLACE FUNCTION gatecast.history_v1(
     OUT epoch uuid, OUT server text, OUT synchronous boolean, OUT settled boolean, OUT servable boolean
-) LANGUAGE plpgsql STABLE AS $$
+) LANGUAGE plpgsql STABLE SET jit = off AS $$
 DECLARE
     here record;
     known record;
@@ -47,7 +47,7 @@ END $$;
 -- the others wait for the row, and then find it decided. p_verdict: 'keep' goes on, and 'end' does not; 'doubt' goes on
 -- only where it was recorded, and 'record' also where the record proves that nothing was lost: on another timeline of the
 -- same cluster, if commits waited for the standby. That proves nothing for tables that were loaded from a dump.
-CREATE OR REPLACE FUNCTION gatecast.settle_history_v1(p_expected uuid, p_verdict text) RETURNS uuid LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION gatecast.settle_history_v1(p_expected uuid, p_verdict text) RETURNS uuid LANGUAGE plpgsql SET jit = off AS $$
 DECLARE
     here record;
     known record;
@@ -88,6 +88,7 @@ END $$;
 
 -- Which of these events, each remembered by its place, this history does not have there. One that retention removed
 -- contradicts nothing, nor does one of a gateway that was deleted, or registered again: a later log has a higher number.
+-- Without a number, the log is the one that the gateway has.
 CREATE OR REPLACE FUNCTION gatecast.contradicted_v1(
     p_gateway_ids text[], p_log_ids bigint[], p_offsets bigint[], p_event_ids uuid[]
 ) RETURNS SETOF text LANGUAGE sql STABLE
@@ -97,6 +98,6 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SE
          JOIN gatecast.gateway_streams s ON s.gateway_id = r.gateway_id
          LEFT JOIN gatecast.events e ON e.log_id = s.log_id AND e."offset" = r."offset"
     WHERE s.log_id < r.log_id
-       OR s.log_id = r.log_id AND (s.head < r."offset" OR r.event_id <> coalesce(
+       OR s.log_id = coalesce(r.log_id, s.log_id) AND (s.head < r."offset" OR r.event_id <> coalesce(
               e.event_id, CASE WHEN s.head = r."offset" THEN s.last_event_id END, r.event_id))
 $$;

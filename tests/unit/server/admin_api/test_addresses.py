@@ -1,0 +1,148 @@
+"""Where resources are: what `Location` says, names in place of ids, and what programs call each operation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, cast
+
+import httpx
+import pytest
+
+from gatecast.server.admin_api import AdminContext, create_admin_app
+
+OpenApi = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]]
+NewGateway = Callable[..., Awaitable[str]]
+
+_EVENT = {"type": "api.updated", "action": "UPDATE", "entityType": "Api", "entityId": "a-1", "data": {"a": [1, 2.5]}}
+_API = {
+    "name": "Orders",
+    "handle": "orders",
+    "upstream": {"main": {"url": "https://orders.example"}},
+    "operations": [{"method": "GET", "path": "/*"}],
+}
+_TEMPLATE = {"handle": "acme", "name": "Acme"}
+_OTHER = {"Authorization": "Bearer other-token"}
+
+
+async def _created(client: httpx.AsyncClient, path: str, body: dict[str, Any] | None) -> tuple[str, Any]:
+    """Where the new resource is, and what the answer says of it."""
+    answer = await client.post(f"/api/v1{path}", json=body)
+    assert answer.status_code == 201, answer.text
+    return answer.headers["Location"], answer.json()
+
+
+async def test_every_201_says_where_the_new_resource_is(open_api: OpenApi) -> None:
+    async with open_api() as (client, _):
+        location, gateway = await _created(client, "/gateways", {"name": "edge"})
+        assert (await client.get(location)).json()["id"] == gateway["id"]
+        location, token = await _created(client, f"/gateways/{gateway['id']}/tokens", None)
+        assert (await client.delete(location)).status_code == 204
+        assert token["id"] in location
+        location, event = await _created(client, f"/gateways/{gateway['id']}/events", _EVENT)
+        assert (await client.get(location)).json()["items"][0]["eventId"] == event["eventId"]
+        location, template = await _created(client, "/llm-provider-templates", _TEMPLATE)
+        assert (await client.get(location)).json()["handle"] == template["handle"]
+        location, api = await _created(client, "/rest-apis", _API)
+        assert (await client.get(location)).json()["id"] == api["id"]
+        deployments = f"/rest-apis/{api['id']}/deployments"
+        location, first = await _created(client, deployments, {"gatewayId": gateway["id"]})
+        assert (await client.get(location)).json()["id"] == first["id"]
+        location, again = await _created(client, f"{deployments}/{first['id']}/restore", None)
+        assert (await client.get(location)).json()["id"] == again["id"]
+        location, _ = await _created(client, f"/rest-apis/{api['id']}/api-keys", {"name": "key-1"})
+        assert (await client.delete(location)).status_code == 204
+
+
+def _document() -> dict[str, Any]:
+    return create_admin_app(cast("AdminContext", None)).openapi()
+
+
+def test_every_201_is_documented_with_its_location() -> None:
+    operations = [one for path in _document()["paths"].values() for one in path.values()]
+    created = [one for one in operations if "201" in one["responses"]]
+    assert len(created) >= 8
+    assert all("Location" in one["responses"]["201"]["headers"] for one in created)
+
+
+def test_operations_have_names_that_programs_can_use() -> None:
+    """Unique, a verb and what it is done to; no paths and no underscores in them."""
+    names = [one["operationId"] for path in _document()["paths"].values() for one in path.values()]
+    assert len(set(names)) == len(names)
+    assert [name for name in names if not re.fullmatch(r"[a-z]+([A-Z][a-z]+)+", name)] == []
+    assert {"listGateways", "createGateway", "getGateway", "updateGateway", "deleteGateway", "publishEvent"} <= {*names}
+    assert {"listLlmProviders", "createLlmProvider", "deployMcpProxy", "rotateRestApiApiKey"} <= {*names}
+
+
+async def test_a_gateways_name_works_wherever_its_id_does(open_api: OpenApi, new_gateway: NewGateway) -> None:
+    async with open_api() as (client, _):
+        gateway_id = await new_gateway(client, "edge eu-1")
+        path = "/api/v1/gateways/edge%20eu-1"
+        assert (await client.get(path)).json()["id"] == gateway_id
+        assert (await client.post(f"{path}/events", json=_EVENT)).status_code == 201
+        token = (await client.post(f"{path}/tokens")).json()
+        for below in ("why", "events", "tokens", "parked", "deployments", "imported-artifacts"):
+            assert (await client.get(f"{path}/{below}")).status_code == 200, below
+        assert (await client.post(f"{path}/resynchronized")).status_code == 204
+        assert (await client.delete(f"{path}/tokens/{token['id']}")).status_code == 204
+        assert (await client.patch(path, json={"displayName": "E"})).status_code == 200
+        assert (await client.get(path, headers=_OTHER)).status_code == 404
+        assert (await client.delete(path)).status_code == 204
+        assert (await client.get(path)).status_code == 404
+
+
+async def test_an_artifacts_handle_works_wherever_its_id_does(open_api: OpenApi, new_gateway: NewGateway) -> None:
+    async with open_api() as (client, _):
+        gateway_id = await new_gateway(client)
+        _, made = await _created(client, "/rest-apis", _API)
+        path = "/api/v1/rest-apis/orders"
+        assert (await client.get(path)).json()["id"] == made["id"]
+        deployed = await client.post(f"{path}/deployments", json={"gatewayId": gateway_id})
+        assert deployed.status_code == 201
+        assert (await client.get(f"{path}/deployments/{deployed.json()['id']}/content")).status_code == 200
+        assert (await client.post(f"{path}/api-keys", json={"name": "key-1"})).status_code == 201
+        assert len((await client.get(f"{path}/api-keys")).json()["items"]) == 1
+        assert (await client.put(path, json=_API)).status_code == 200
+        assert (await client.patch(path, json={"description": "more"})).status_code == 200
+        assert (await client.post(f"{path}/undeploy", json={"gatewayId": gateway_id})).status_code == 200
+        assert (await client.get(path, headers=_OTHER)).status_code == 404
+        assert (await client.get("/api/v1/mcp-proxies/orders")).status_code == 404
+        assert (await client.delete(path)).status_code == 204
+
+
+async def test_rotating_a_key_needs_no_body(open_api: OpenApi) -> None:
+    async with open_api() as (client, _):
+        await _created(client, "/rest-apis", _API)
+        _, key = await _created(client, "/rest-apis/orders/api-keys", {"name": "key-1"})
+        rotated = await client.post("/api/v1/rest-apis/orders/api-keys/key-1/rotate")
+        assert rotated.status_code == 200, rotated.text
+        assert rotated.json()["value"] != key["value"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"type": "api.deleted"},
+        {"action": "DELETE"},
+        {"entityType": "Route"},
+        {"entityId": "a-2"},
+        {"data": {}},
+        {"data": {"a": [2.5, 1]}},
+    ],
+)
+async def test_the_same_id_with_other_content_is_a_conflict(
+    open_api: OpenApi, new_gateway: NewGateway, changes: dict[str, Any]
+) -> None:
+    """And nothing is stored; with the same content it is the first event once more."""
+    event_id = "0b2f9d9e-6a0e-4a2e-8f0a-6f9d5f7f1c11"
+    async with open_api() as (client, _):
+        path = f"/api/v1/gateways/{await new_gateway(client)}/events"
+        event = _EVENT | {"eventId": event_id}
+        assert (await client.post(path, json=event)).status_code == 201
+        again = await client.post(path, json={**event, "data": {"a": [1.0, 2.5]}})
+        assert (again.status_code, again.json()["offset"]) == (200, 1)
+        refused = await client.post(path, json={**event, **changes})
+        assert (refused.status_code, refused.json()["field"]) == (409, "eventId")
+        assert event_id in refused.json()["detail"]
+        assert len((await client.get(path)).json()["items"]) == 1

@@ -364,6 +364,7 @@ async def _scene(url: str) -> AsyncIterator[_Scene]:
         pod = await stack.enter_async_context(Pod.open(settings))
         api = await stack.enter_async_context(httpx.AsyncClient(base_url=pod.api_url, headers=_HEADERS, timeout=30))
         await pod.hub.register_gateway("innocent")
+        await pod.hub.delivery.presence.ready.wait()
         yield _Scene(pod, api)
 
 

@@ -1,4 +1,4 @@
-"""A pod whose SQLite file is removed or replaced: unready, and never a 201 for an event that a restart will not find."""
+"""A pod whose SQLite file is gone or replaced: unready, and never a 201 for an event that a restart will not find."""
 
 from __future__ import annotations
 

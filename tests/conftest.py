@@ -7,10 +7,11 @@ import inspect
 import itertools
 from collections.abc import Awaitable, Callable, Iterator
 
-import asyncpg
 import pytest
 
 from gatecast.storage.postgres import PostgresStorage
+from gatecast.testing.given_server import installed_servers, server_for_tests
+from gatecast.testing.pgbouncer import pgbouncer_program
 from gatecast.testing.postgres_server import PostgresServer
 
 #: No asynchronous test may take longer; in seconds.
@@ -37,7 +38,7 @@ async def _within_limit(test: Callable[..., Awaitable[None]], arguments: dict[st
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """One PostgreSQL for every test that does not kill it. It is not asked to survive a power cut."""
-    with PostgresServer(fsync="off") as server:
+    with server_for_tests() as server:
         yield server
 
 
@@ -53,9 +54,10 @@ def postgres_template(postgres: PostgresServer) -> str:
 def postgres_url(postgres: PostgresServer, postgres_template: str) -> Iterator[str]:
     """A migrated PostgreSQL database of the test's own."""
     name = f"copy_{next(_database_numbers)}"
-    asyncio.run(_execute(postgres, f'CREATE DATABASE "{name}" TEMPLATE "{postgres_template}"'))
+    drop = f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'
+    asyncio.run(postgres.execute(drop, f'CREATE DATABASE "{name}" TEMPLATE "{postgres_template}"'))
     yield postgres.url(name)
-    asyncio.run(_execute(postgres, f'DROP DATABASE "{name}" WITH (FORCE)'))
+    asyncio.run(postgres.execute(drop))
 
 
 async def _make_template(server: PostgresServer, name: str) -> None:
@@ -64,9 +66,8 @@ async def _make_template(server: PostgresServer, name: str) -> None:
         await storage.database.migrate()
 
 
-async def _execute(server: PostgresServer, statement: str) -> None:
-    connection = await asyncpg.connect(server.url())
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
+def pytest_report_header() -> str | None:
+    """What is left out, because this system lacks it."""
+    found = {"postgresql": bool(installed_servers()), "pgbouncer": pgbouncer_program() is not None}
+    lacking = " ".join(name for name, there in found.items() if not there)
+    return f"LEFT OUT: tests that need more of the system; `apt-get install {lacking}` brings it" if lacking else None

@@ -1,4 +1,7 @@
-"""Random operations of operators, gateways and networks: at the end every gateway is in the desired state."""
+"""Random operations of operators, gateways and networks: what is shown is so, and at the end so is what is wanted.
+
+On real sockets and both databases; `gatecast.testing.histories` lives through many more of them, in virtual time.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,29 @@ import itertools
 import os
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack, suppress
-from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
-from gatecast import Settings
-from gatecast.server.pod import Pod
-from gatecast.testing.deployment import address_of
 from gatecast.testing.desired_state import in_desired_state
 from gatecast.testing.eventually import eventually
-from gatecast.testing.operator import Operator, Refused
+from gatecast.testing.histories.history import TRUE_WITHIN
+from gatecast.testing.histories.truth import untruths
+from gatecast.testing.histories.world import Controller, Edge
+from gatecast.testing.installation import Replica
+from gatecast.testing.operator import Refused
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.testing.unmodified_gateway import GatewayOptions, UnmodifiedGateway
@@ -32,10 +42,6 @@ pytestmark = pytest.mark.acceptance
 T = TypeVar("T")
 
 _EAGER = GatewayOptions(reconnect_initial=0.02, reconnect_max=0.1)
-
-_ADMIN_TOKEN = "an-admin-token-for-tests"
-
-_SECRET_KEY = "c2VjcmV0LWtleS1mb3ItdGVzdHMtb25seS0zMi1ieXQ="
 
 _COLLECTIONS = st.sampled_from(["llm-providers", "llm-proxies", "mcp-proxies", "rest-apis"])
 
@@ -48,6 +54,9 @@ _GATEWAY = st.integers(min_value=0, max_value=1)
 
 #: What failed is tried again so often: a proxy may have to wait for its provider.
 _TRIES = 3
+
+#: What is shown is compared with what is so after so many steps.
+_COMPARE_EVERY = 20
 
 _KEY_NAMES = st.sampled_from(["first-key", "second-key"])
 
@@ -73,12 +82,13 @@ class ControlPlane(RuleBasedStateMachine):
         self.artifacts: list[tuple[str, str]] = []
         self.names = itertools.count(1)
         self.stopped: set[int] = set()
+        self.steps = 0
         self._run(self._start())
 
     async def _start(self) -> None:
         enter = self.stack.enter_async_context
         self.database = await self.new_database(Path(self.folder.name))
-        self.pods: list[_Replica] = [await enter(_Replica(self.database, number)) for number in range(2)]
+        self.pods: list[Replica] = [await enter(Replica(self.database, number)) for number in range(2)]
         self.ways, self.gateways, self.ids = [], [], []
         #: The pod that each gateway's way leads to.
         self.targets = [0, 1]
@@ -277,6 +287,31 @@ class ControlPlane(RuleBasedStateMachine):
         """Time passes."""
         self._run(asyncio.sleep(0.05))
 
+    # --- in between ---------------------------------------------------------------------------------------------
+
+    @invariant()
+    def compare(self) -> None:
+        """What is shown is so; nobody is restarted for it, because that heals and hides."""
+        self.steps += 1
+        if self.steps % _COMPARE_EVERY == 0:
+            self._run(self._become_true())
+
+    async def _become_true(self) -> None:
+        edges = [
+            Edge(id=each, way=each, controllers=[Controller(gateway=gateway, runs=where not in self.stopped)])
+            for where, (each, gateway) in enumerate(zip(self.ids, self.gateways, strict=True))
+        ]
+        last: list[str] = []
+
+        async def true() -> bool:
+            last[:] = await untruths(self.pods[0].operator, edges)
+            return not last
+
+        try:
+            await eventually(true, within=TRUE_WITHIN)
+        except TimeoutError:
+            raise AssertionError(last) from None
+
     # --- the end ------------------------------------------------------------------------------------------------
 
     def teardown(self) -> None:
@@ -329,44 +364,6 @@ class ControlPlane(RuleBasedStateMachine):
             action = "deployments" if deployed else "undeploy"
             await self.pods[0].operator.ask("POST", f"{path}/{action}", {"gatewayId": gateway_id})
         return bool(failed)
-
-
-class _Replica:
-    """One pod and whoever operates it; `restart` replaces both. Opened with `async with`."""
-
-    pod: Pod
-    operator: Operator
-
-    def __init__(self, database: str, number: int) -> None:
-        self._settings = Settings(
-            database=database,
-            api_listen="127.0.0.1:0",
-            gateway_listen="127.0.0.1:0",
-            admin_token=_ADMIN_TOKEN,
-            secret_key=_SECRET_KEY,
-            pod_id=f"pod-{number}",
-            connect_rate=1_000_000,
-            drain_time=timedelta(seconds=1),
-        )
-        self._stack = AsyncExitStack()
-
-    @property
-    def gateways(self) -> tuple[str, int]:
-        """Where its gateway listener is."""
-        return address_of(self.pod.gateway_url)
-
-    async def restart(self) -> None:
-        """End it in order, and start another one of its name."""
-        await self._stack.aclose()
-        await self.__aenter__()
-
-    async def __aenter__(self) -> Self:
-        self.pod = await self._stack.enter_async_context(Pod.open(self._settings))
-        self.operator = await self._stack.enter_async_context(Operator(self.pod.api_url, _ADMIN_TOKEN))
-        return self
-
-    async def __aexit__(self, *exception: object) -> None:
-        await self._stack.aclose()
 
 
 def _explore(machine: type[ControlPlane]) -> None:

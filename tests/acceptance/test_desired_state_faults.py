@@ -265,11 +265,15 @@ async def test_what_one_replica_stored_and_the_other_failed_to_store_is_deployed
         async with edge.gateway.replica() as second:
             await synchronized(second, 1)
             made = await installation.operator.ask("POST", "/rest-apis", rest_api())
-            path, gates = f"/rest-apis/{made['id']}", Gates()
-            second.schedule_steps(gates)
-            async with gates.held(f"store {made['id']}") as reached:
-                await installation.operator.ask("POST", f"{path}/deployments", {"gatewayId": edge.id})
-                await reached.wait()
+            path, step, winner, loser = f"/rest-apis/{made['id']}", f"store {made['id']}", Gates(), Gates()
+            edge.gateway.schedule_steps(winner)
+            second.schedule_steps(loser)
+            async with loser.held(step) as reached:
+                # Neither has stored it when the other one looks.
+                async with winner.held(step) as ready:
+                    await installation.operator.ask("POST", f"{path}/deployments", {"gatewayId": edge.id})
+                    await ready.wait()
+                    await reached.wait()
                 await edge.gateway.wait_until(lambda: made["id"] in edge.gateway.artifacts)
             await second.wait_until(lambda: bool(second.acks_sent))
             assert second.acks_sent[0]["status"] == "failed"

@@ -1,7 +1,7 @@
 """Pods behind a pooler in transaction mode: each transaction may run on another connection to PostgreSQL.
 
-PgBouncer 1.21, the first one that keeps track of prepared statements, is in few distributions. So this is a stand-in
-that does the same at the same places of the protocol, and is stricter: who comes back gets another connection.
+PgBouncer of the operating system, where it is installed, and a stand-in that does the same at the same places of the
+protocol and is stricter: who comes back gets another connection.
 """
 
 from __future__ import annotations
@@ -9,17 +9,23 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
+from gatecast.errors import DatabaseUnsuitable
+from gatecast.storage.postgres import PostgresStorage
 from gatecast.testing.deployment import Deployment
 from gatecast.testing.load import Load, check_delivery
+from gatecast.testing.pgbouncer import PgBouncer, pgbouncer_program
 from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.storage_backend import ids_of, make_event
+from gatecast.testing.tcp_proxy import Address
 from gatecast.testing.unmodified_gateway import UnmodifiedGateway
 
 pytestmark = pytest.mark.acceptance
@@ -42,6 +48,12 @@ async def _message(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
 
 def _encoded(kind: bytes, body: bytes) -> bytes:
     return kind + (len(body) + 4).to_bytes(4) + body
+
+
+async def _open(target: Address) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if isinstance(target, Path):
+        return await asyncio.open_unix_connection(target)
+    return await asyncio.open_connection(*target)
 
 
 class _Backend:
@@ -79,7 +91,7 @@ class _Backend:
 class _TransactionPooler:
     """Few connections for many clients, handed on at the end of each transaction; opened with `async with`."""
 
-    def __init__(self, target: Path, *, size: int) -> None:
+    def __init__(self, target: Address, *, size: int) -> None:
         #: How often a client's transaction ran on another connection than its last one did.
         self.changes = 0
         self.clients = 0
@@ -139,7 +151,7 @@ class _TransactionPooler:
         """Every client here logs in alike, so the first login serves for all."""
         async with self._dialling:
             for _ in range(0 if self._greeting else self._size):
-                backend = _Backend(*await asyncio.open_unix_connection(self._target))
+                backend = _Backend(*await _open(self._target))
                 backend.writer.write((len(startup) + 4).to_bytes(4) + startup)
                 self._greeting, _ = await backend.answer()
                 self._idle.put_nowait(backend)
@@ -197,15 +209,33 @@ class _TransactionPooler:
 _GATEWAYS = 4
 _ROUNDS = 25
 
+#: What stands in front of PostgreSQL: the stand-in, which hands on its connections most eagerly, and what is installed.
+_POOLERS = ["stand-in", *(["session", "transaction"] if pgbouncer_program() else [])]
 
+
+@asynccontextmanager
+async def _pooler(kind: str, postgres: PostgresServer) -> AsyncIterator[_TransactionPooler | PgBouncer]:
+    if kind == "stand-in":
+        async with _TransactionPooler(postgres.socket, size=3) as stand_in:
+            yield stand_in
+            assert stand_in.failures == []
+            assert stand_in.clients > 3
+            assert stand_in.changes > _GATEWAYS * _ROUNDS
+    else:
+        # In session mode each of sixteen clients keeps a connection to the server.
+        async with PgBouncer(postgres, mode=kind, size=3 if kind == "transaction" else 40) as pgbouncer:
+            yield pgbouncer
+
+
+@pytest.mark.parametrize("kind", _POOLERS)
 async def test_s18_behind_a_pooler_in_transaction_mode_everything_arrives(
-    postgres: PostgresServer, new_database: NewDatabase
+    postgres: PostgresServer, new_database: NewDatabase, kind: str
 ) -> None:
     """Two pods with their sixteen connections on three; from the schema on, nothing needs one of its own."""
     name = await new_database()
-    settings = {"notifications": "off", "poll_interval": "100ms"}
+    settings = {"notifications": "off", "poll_interval": "100ms", "pooler": "on" if kind == "stand-in" else "auto"}
     async with (
-        _TransactionPooler(postgres.socket, size=3) as pooler,
+        _pooler(kind, postgres) as pooler,
         Deployment(postgres.url(name, address=f"127.0.0.1:{pooler.port}"), **settings) as deployment,
         AsyncExitStack() as stack,
     ):
@@ -226,16 +256,52 @@ async def test_s18_behind_a_pooler_in_transaction_mode_everything_arrives(
             check_delivery(arrived, load.accepted[access.id], connections=1)
             await operator.confirmed(access.id, _ROUNDS)
         assert not any(pod.logged("lease-not-renewed") or pod.logged("read-failed") for pod in pods)
-        assert pooler.failures == []
-        assert pooler.clients > 3
-        assert pooler.changes > _GATEWAYS * _ROUNDS
-    await _left_nothing_behind(postgres.url(name))
+        await _left_nothing_behind(postgres.url(name))
 
 
 async def _left_nothing_behind(url: str) -> None:
-    """No lock outlives its transaction."""
+    """No lock outlives its transaction, and no prepared statement its connection's turn."""
     connection = await asyncpg.connect(url)
     try:
         assert await connection.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
     finally:
         await connection.close()
+
+
+@pytest.mark.parametrize("kind", _POOLERS[1:])
+async def test_a_pooler_is_recognized_and_its_sessions_are_left_alone(
+    postgres: PostgresServer, postgres_url: str, kind: str
+) -> None:
+    """No statement gets a name and no setting outlives its transaction: the next client would find them."""
+    async with PgBouncer(postgres, mode=kind, size=1 if kind == "transaction" else 10) as pgbouncer:
+        url = postgres.url(urlsplit(postgres_url).path[1:], address=f"127.0.0.1:{pgbouncer.port}")
+        async with PostgresStorage.open(url) as one, PostgresStorage.open(url) as other:
+            await one.log.register("gateway-1")
+            for storage in (one, other) * 5:
+                await storage.log.publish([[make_event()], [make_event()]])
+                [row] = await storage.database.fetch("SELECT count(*) AS names FROM pg_prepared_statements")
+                assert row["names"] == 0
+            assert len(await ids_of(other)) == 20
+        connection = await asyncpg.connect(url, statement_cache_size=0)
+        assert await connection.fetchval("SHOW jit") == await _default_of(postgres_url, "jit")
+        await connection.close()
+
+
+async def _default_of(url: str, name: str) -> str:
+    connection = await asyncpg.connect(url)
+    try:
+        value: str = await connection.fetchval("SELECT current_setting($1)", name)
+        return value
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("kind", _POOLERS[1:])
+async def test_a_pooler_that_was_denied_is_refused_with_the_reason(
+    postgres: PostgresServer, postgres_url: str, kind: str
+) -> None:
+    async with PgBouncer(postgres, mode=kind, size=2) as pgbouncer:
+        url = postgres.url(urlsplit(postgres_url).path[1:], address=f"127.0.0.1:{pgbouncer.port}")
+        async with PostgresStorage.open(url, pooler="off") as storage:
+            with pytest.raises(DatabaseUnsuitable, match="GATECAST_POOLER=on"):
+                await storage.database.schema_need()

@@ -123,13 +123,11 @@ async def test_s20_a_copied_database_is_another_place(postgres: PostgresServer) 
 
 
 def _dump(server: PostgresServer, database: str) -> bytes:
-    return server.run("pg_dump", "-h", str(server.socket.parent), "-U", "postgres", database)
+    return server.run("pg_dump", "-d", server.url(database))
 
 
 def _load(server: PostgresServer, database: str, dump: bytes) -> None:
-    server.run(
-        "psql", "-q", "-v", "ON_ERROR_STOP=1", "-h", str(server.socket.parent), "-U", "postgres", database, text=dump
-    )
+    server.run("psql", "-q", "-v", "ON_ERROR_STOP=1", "-d", server.url(database), text=dump)
 
 
 @pytest.mark.parametrize("where", ["the same cluster", "another cluster"])

@@ -99,7 +99,7 @@ async def test_a_database_without_the_schema_is_told_from_one_that_is_away(empty
         assert await storage.database.schema_need() is SchemaNeed.FRESH
         with pytest.raises(SchemaMissing):
             await storage.log.changed_since(0)
-    async with PostgresStorage.open(empty_url.replace("?host=", "?host=/nowhere")) as storage:
+    async with PostgresStorage.open("postgresql://postgres@127.0.0.1:1/nowhere") as storage:
         with pytest.raises(StorageUnavailable):
             await storage.database.schema_need()
 

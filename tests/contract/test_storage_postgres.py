@@ -1,9 +1,12 @@
-"""PostgreSQL keeps the contract of storage."""
+"""PostgreSQL keeps the contract of storage: the version that the suite runs on, and others that are at hand."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -12,6 +15,20 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 
 from gatecast.storage.contract import Storage
 from gatecast.storage.postgres import PostgresStorage
+from gatecast.testing.given_server import installed_servers
+from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.storage_backend import (
+    ALIVE,
+    GATEWAY,
+    OTHER_GATEWAY,
+    POD,
+    confirm,
+    connect,
+    ids_of,
+    make_connection,
+    make_event,
+    publish,
+)
 from gatecast.testing.storage_suite import StorageContract
 
 
@@ -65,3 +82,87 @@ class TestPostgresStorage(StorageContract):
     async def _sqlalchemy_session(self) -> AsyncIterator[object]:
         async with self._engine() as engine, AsyncSession(engine) as session, session.begin():
             yield session
+
+
+def _of_the_package(version: int) -> PostgresServer:
+    """Reckless, because nobody pulls its plug; with defaults that our transactions must not follow."""
+    return PostgresServer(
+        version=version, fsync="off", synchronous_commit="off", default_transaction_isolation="repeatable read"
+    )
+
+
+def _of_the_system(programs: Path) -> PostgresServer:
+    """As above, and eager to compile just in time; it says what it has compiled."""
+    return PostgresServer(
+        programs=programs,
+        fsync="off",
+        synchronous_commit="off",
+        default_transaction_isolation="serializable",
+        jit="on",
+        jit_above_cost="1000",
+        shared_preload_libraries="pg_stat_statements",
+    )
+
+
+#: The oldest that the package carries, and those of the operating system.
+_OTHERS: dict[str, Callable[[], PostgresServer]] = {
+    "16": partial(_of_the_package, 16),
+    **{f"installed-{version}": partial(_of_the_system, programs) for version, programs in installed_servers().items()},
+}
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module", params=_OTHERS)
+def other_server(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
+    """A server of another version, with a database to make copies of."""
+    with _OTHERS[request.param]() as server:
+        asyncio.run(_make_template(server))
+        yield server
+
+
+async def _make_template(server: PostgresServer) -> None:
+    await server.create_database("template")
+    async with PostgresStorage.open(server.url("template")) as storage:
+        await storage.database.migrate()
+
+
+class TestOtherVersions(TestPostgresStorage):
+    """The whole suite once more on each."""
+
+    @pytest.fixture(autouse=True)
+    def _use_database(self, other_server: PostgresServer) -> Iterator[None]:
+        name = f"copy_{next(_numbers)}"
+        asyncio.run(other_server.execute(f'CREATE DATABASE "{name}" TEMPLATE "template"'))
+        self._url = other_server.url(name)
+        yield
+        asyncio.run(other_server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+@pytest.mark.parametrize("other_server", [each for each in _OTHERS if each != "16"], indirect=True)
+async def test_nothing_of_ours_is_ever_compiled(other_server: PostgresServer) -> None:
+    """A server that compiles whatever it can says what it has compiled (from 15 on)."""
+    await other_server.create_database("compiled")
+    url = other_server.url("compiled")
+    await other_server.execute("ALTER DATABASE compiled SET jit_above_cost = 0")
+    connection = await asyncpg.connect(url)
+    await connection.execute("CREATE EXTENSION pg_stat_statements")
+    async with PostgresStorage.open(url) as storage:
+        await storage.database.migrate()
+        for gateway in (GATEWAY, OTHER_GATEWAY):
+            await storage.log.register(gateway)
+        await storage.presence.renew_lease(POD, ALIVE)
+        await publish(storage, make_event(GATEWAY))
+        await publish(storage, make_event(GATEWAY), make_event(OTHER_GATEWAY))
+        await connect(storage, make_connection())
+        await confirm(storage, make_connection(), 1)
+        await storage.presence.status([GATEWAY, OTHER_GATEWAY])
+        await ids_of(storage)
+        await connection.execute("SELECT gatecast.publish('gateway-1', 'api.deployed', 'CREATE', 'Api', 'api-1')")
+    compiled = await connection.fetch(
+        "SELECT query FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid "
+        "WHERE d.datname = current_database() AND to_jsonb(s) ->> 'jit_functions' > '0' AND query ~ 'gatecast|_v1'"
+    )
+    await connection.close()
+    # What the caller's own session sends is the caller's: the statement around the call, and not what it does.
+    assert [row["query"] for row in compiled if "gatecast.publish(" not in row["query"]] == []

@@ -18,6 +18,7 @@ from gatecast.cli.migrate import migrate
 from gatecast.cli.output import complaints, screen
 from gatecast.cli.publish import publish
 from gatecast.cli.reseal import reseal
+from gatecast.cli.roles import roles
 from gatecast.cli.serve import serve
 from gatecast.cli.settings import settings
 from gatecast.cli.tail import tail
@@ -56,6 +57,7 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(demo)
 app.command()(migrate)
+app.command()(roles)
 app.add_typer(gateway.app, name="gateway")
 app.add_typer(token.app, name="token")
 app.add_typer(admin_token.app, name="admin-token")

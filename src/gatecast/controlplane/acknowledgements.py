@@ -57,7 +57,10 @@ class UnservedDownload:
 
     #: What the gateway identified itself with.
     token: str
+    #: Empty where it asked for a secret.
     artifact_id: str
+    #: The handle of that secret; empty otherwise.
+    secret: str = ""
 
 
 Report: TypeAlias = Acknowledgement | UnservedDownload
@@ -172,8 +175,11 @@ async def _identified(transaction: Transaction, report: Report) -> Acknowledgeme
     """The report with the gateway that it belongs to; None: nobody's."""
     if isinstance(report, Acknowledgement):
         return report
+    artifact_id = report.artifact_id
+    for row in await transaction.fetch(PLACEMENTS["artifact_of_secret"], report.secret) if report.secret else ():
+        artifact_id = row["artifact_id"]
     for row in await transaction.fetch(QUERIES["token_owner"], digest_of(report.token)):
-        return _Unserved(row["organization"], row["gateway_id"], report.artifact_id)
+        return _Unserved(row["organization"], row["gateway_id"], artifact_id)
     return None
 
 

@@ -279,12 +279,15 @@ class Artifacts:
     ) -> Deployment:
         """Let the gateway of an earlier deployment run its content again, as a new revision.
 
+        Where that is what every gateway runs then, it is what the artifact is from now on, and what changes start from.
+
         Raises:
             NotFound: there is no such artifact, or deployment.
             StaleWrite: the artifact is not at the named version any more.
             Conflict: the gateway lacks what that revision needs, or has another artifact of its name.
         """
         async with begin_change(self._hub) as change:
+            await change.lock_names(organization)
             await self._store.find(change.transaction, organization, family, artifact_id)
             earlier = await _find_deployment(change, artifact_id, deployment_id)
             revision = await self._store.in_revision(change.transaction, artifact_id, earlier.content_id)
@@ -296,6 +299,7 @@ class Artifacts:
             # It may have been forgotten before it was locked.
             earlier = await _find_deployment(change, artifact_id, deployment_id)
             [restored] = await self._rollouts.run_on(change, revision, [earlier.gateway_id])
+            await _begin_from(change, artifact, revision)
             return await _find_deployment(change, artifact_id, restored)
 
     async def undeploy(
@@ -378,6 +382,21 @@ class Artifacts:
             )
         await self._rollouts.stop_on(change, artifact, [running[gateway_id] for gateway_id in sorted(leaving)])
         await self._rollouts.run_on(change, artifact, wanted if everywhere else wanted - running.keys())
+
+
+async def _begin_from(change: Change, artifact: StoredArtifact, revision: StoredArtifact) -> None:
+    """Let later changes start from a restored revision, if no gateway runs another one and its name is free."""
+    rows = await change.transaction.fetch(PLACEMENTS["current_deployments"], artifact.id)
+    running = {row["content_id"] for row in rows if row["desired"] == Desired.DEPLOYED}
+    document = revision.document
+    taken = (artifact.organization, artifact.family.kind, document.name, document.version, artifact.id)
+    if (
+        revision.content_id != artifact.content_id
+        and running == {revision.content_id}
+        and await change.transaction.fetch_one(ARTIFACTS["artifact_name_taken"], *taken) is None
+    ):
+        columns = (document.name, document.version, revision.content_id)
+        await change.transaction.execute(ARTIFACTS["update_artifact"], artifact.id, *columns)
 
 
 def _told(row: Row) -> Told:

@@ -9,12 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
+from gatecast.controlplane.artifact_events import artifact_event
 from gatecast.controlplane.change import Change, begin_change
 from gatecast.controlplane.clock import milliseconds
+from gatecast.controlplane.families import REST_API
+from gatecast.controlplane.gateways import QUERIES
+from gatecast.controlplane.kept_events import repeat_kept
 from gatecast.controlplane.placements import PLACEMENTS, UNKNOWN, WAITING, Desired, Known, Placement
 from gatecast.controlplane.placing import keys_of_placements, known_on, publish, store
 from gatecast.controlplane.reconcile import after_late_keys, after_lists, after_loss, after_silence
 from gatecast.controlplane.synchronizations import Synchronization
+from gatecast.events import Action
 from gatecast.hub import EventHub
 from gatecast.storage.contract import ReadRequest
 from gatecast.storage.rows import as_keys
@@ -54,6 +59,9 @@ class DesiredState:
             await change.lock_gateways(organization, [gateway_id])
             placements = after_loss(await known_on(change, gateway_id))
             publish(change, organization, placements, await keys_of_placements(change, placements), after=after)
+            await repeat_kept(change, gateway_id)
+            if after:
+                await change.transaction.execute(QUERIES["mark_unlisted"], gateway_id, reason)
         _logger.warning("desired-state-published", gateway=gateway_id, artifacts=len(placements), reason=reason)
         return len(placements)
 
@@ -62,7 +70,7 @@ class DesiredState:
 
         Return whether a new life of its database has begun.
         """
-        if seen is None or not await self._hub.storage.database.fetch(PLACEMENTS["unsettled"], gateway_id):
+        if seen is None or not (seen.listed or await self._is_unsettled(gateway_id)):
             return False
         async with begin_change(self._hub) as change:
             await change.lock_gateways(organization, [gateway_id])
@@ -70,7 +78,41 @@ class DesiredState:
             complete = seen.listed and seen.secrets_read
             learned = after_lists(known, complete=complete, since=seen.began_at - _BESIDE)
             await _learn(change, organization, known, learned.placements)
+            if learned.new_life:
+                await repeat_kept(change, gateway_id)
+            if seen.listed:
+                # It was told of everything that it has whether that should stay.
+                await change.transaction.execute(QUERIES["mark_unlisted"], gateway_id, "")
         return learned.new_life
+
+    async def _is_unsettled(self, gateway_id: str) -> bool:
+        return bool(await self._hub.storage.database.fetch(PLACEMENTS["unsettled"], gateway_id))
+
+    async def named(self, gateway_id: str, api_id: str) -> None:
+        """The gateway has an API of this id: remember it if nobody here knows that."""
+        values = (gateway_id, api_id)
+        if await self._hub.storage.database.fetch(PLACEMENTS["is_unknown"], *values):
+            async with self._hub.storage.database.transaction() as transaction:
+                await transaction.execute(PLACEMENTS["note_unknown"], *values)
+
+    async def remove_unknown(self, organization: str, gateway_id: str) -> None:
+        """Publish the deletion of APIs that only a lost history knew.
+
+        What was made on the gateway itself is not among them: the gateway has announced it by now, or nothing is done.
+        """
+        if not await self._hub.storage.database.fetch(PLACEMENTS["unknown_apis"], gateway_id):
+            return
+        async with begin_change(self._hub) as change:
+            await change.lock_gateways(organization, [gateway_id])
+            rows = await change.transaction.fetch(PLACEMENTS["unknown_apis"], gateway_id)
+            change.events += [
+                artifact_event(
+                    REST_API, "deleted", Action.DELETE, artifact_id=row["artifact_id"], gateway_id=gateway_id
+                )
+                for row in rows
+            ]
+            await change.transaction.execute(PLACEMENTS["forget_unknown"], gateway_id)
+        _logger.warning("unknown-apis-removed", gateway=gateway_id, apis=len(rows))
 
     async def answered_nothing(self, organization: str, gateway_id: str, confirmed: int) -> int | None:
         """Publish once more what a gateway has handled and never acknowledged.
@@ -79,7 +121,7 @@ class DesiredState:
         (gateway-protocol.md 2.2). `confirmed` is the last offset that the gateway has handled. Return the offset at
         which to look again, because events that wait for the gateway now may be stale for it; None: there are none.
         """
-        if not await self._hub.storage.database.fetch(PLACEMENTS["unsettled"], gateway_id):
+        if not await self._is_unsettled(gateway_id):
             return None
         request = ReadRequest(
             gateway_id=gateway_id, after=confirmed, max_events=_MAX_WAITING, max_bytes=_MAX_WAITING_BYTES

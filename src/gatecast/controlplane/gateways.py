@@ -88,6 +88,9 @@ class Gateway:
     updated_at: datetime
     #: Why it lost events that the control plane cannot publish again; empty: it did not, or that was made good.
     unrestored: str = ""
+    #: Why it may run what nobody here knows: a history was lost, and its process has not started since; empty: it does
+    #: not.
+    unlisted: str = ""
 
 
 class Gateways:
@@ -262,4 +265,5 @@ def _gateway(row: Row) -> Gateway:
         created_at=instant(row["created_at"]),
         updated_at=instant(row["updated_at"]),
         unrestored=row["unrestored"],
+        unlisted=row["unlisted"],
     )

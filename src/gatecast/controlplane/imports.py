@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
+from gatecast.controlplane.documents.routes import Route, announced_routes
 from gatecast.controlplane.gateways import QUERIES
 from gatecast.controlplane.rows import instant
 from gatecast.controlplane.sealing import Sealer
@@ -16,6 +17,7 @@ from gatecast.errors import InvalidValue, SecretKeyMissing
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Row, Transaction
 from gatecast.storage.queries import Queries
+from gatecast.storage.rows import as_rows
 
 IMPORTS = Queries("gatecast.controlplane", "imports.sql")
 
@@ -118,6 +120,7 @@ class Imports:
             self._sealer.seal(json.dumps(configuration), place=import_place(artifact_id)),
             _text(item, "deployedAt"),
         )
+        await _store_routes(transaction, (gateway_id, local_id), kind, configuration.get("spec"))
         return ImportResult(artifact_id, status)
 
     async def _make_room(self, transaction: Transaction, gateway_id: str, known: _Known) -> None:
@@ -179,6 +182,13 @@ class _Known:
         self._ids[local_id] = artifact_id
         self._names[local_id] = name
         self._local_ids.setdefault(name, set()).add(local_id)
+
+
+async def _store_routes(transaction: Transaction, ids: tuple[str, str], kind: str, specification: object) -> None:
+    routes = announced_routes(kind, specification) if isinstance(specification, Mapping) else frozenset[Route]()
+    await transaction.execute(IMPORTS["forget_routes"], *ids)
+    rows = as_rows({"host": each.host, "context": each.context} for each in sorted(routes))
+    await transaction.execute(IMPORTS["insert_routes"], *ids, rows)
 
 
 def import_place(artifact_id: str) -> str:

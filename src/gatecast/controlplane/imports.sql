@@ -26,6 +26,21 @@ ON CONFLICT (gateway_id, local_id) DO UPDATE SET kind = excluded.kind, handle = 
     name = excluded.name, artifact_version = excluded.artifact_version, status = excluded.status,
     configuration = excluded.configuration, deployed_at = excluded.deployed_at, updated_at = excluded.updated_at
 
+-- name: forget_routes
+DELETE FROM gatecast_imported_routes WHERE gateway_id = $1 AND local_id = $2
+
+-- name: insert_routes
+INSERT INTO gatecast_imported_routes (gateway_id, local_id, host, context)
+SELECT $1, $2, json_extract_path_text(value, 'host'), json_extract_path_text(value, 'context') FROM json_each($3)
+
+-- name: routes_on_gateways
+-- What gateways run of their own at one of these places.
+SELECT i.gateway_id, i.kind, i.handle, r.host, r.context FROM gatecast_imported_routes AS r
+JOIN gatecast_imported_artifacts AS i ON i.gateway_id = r.gateway_id AND i.local_id = r.local_id
+WHERE r.gateway_id IN (SELECT key FROM json_each($1)) AND r.context = $2
+  AND r.host IN (SELECT key FROM json_each($3)) AND r.local_id <> $4 AND i.status = 'deployed'
+ORDER BY i.gateway_id, i.handle, r.host
+
 -- name: namesakes
 -- What gateways run of their own under this handle, or under this name and version.
 SELECT gateway_id, handle, name, artifact_version FROM gatecast_imported_artifacts

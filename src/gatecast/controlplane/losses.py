@@ -52,8 +52,10 @@ class Losses:
         return True
 
     async def made_good(self, gateway_id: str) -> None:
-        """Whoever publishes to it has published once more what it needs."""
+        """Whoever publishes to it has published once more what it needs, and it has nothing that nobody knows."""
         await self._mark(gateway_id, "")
+        async with self._database.transaction() as transaction:
+            await transaction.execute(QUERIES["mark_unlisted"], gateway_id, "")
 
     async def _mark(self, gateway_id: str, reason: str) -> None:
         async with self._database.transaction() as transaction:

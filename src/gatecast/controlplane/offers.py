@@ -116,7 +116,8 @@ def _check_routes(snapshot: Snapshot, gateway: GatewayState) -> None:
     for holder in gateway.routes:
         if holder.route not in kept:
             raise Conflict(
-                f'on gateway {gateway.gateway_id} the {holder.noun} "{holder.handle}" is served under the context '
+                f'on gateway {gateway.gateway_id} the {holder.noun} "{holder.handle}"'
+                f"{', which was made there,' if holder.made_there else ''} is served under the context "
                 f'"{holder.route.context}" of the virtual host "{holder.route.host}"; '
                 "choose another context or vhost, or undeploy that one there first",
                 field="context",

@@ -167,6 +167,9 @@ JOIN gatecast_content_secrets AS c ON c.content_id = d.content_id
 JOIN gatecast_secrets AS s ON s.handle = c.handle
 WHERE p.gateway_id = $1 AND s.handle = $2 AND p.desired = 'DEPLOYED' LIMIT 1
 
+-- name: artifact_of_secret
+SELECT artifact_id FROM gatecast_secrets WHERE handle = $1
+
 -- name: gateway_keys
 -- The active keys of all artifacts of one kind that a gateway is to run. It would keep those of what it does not have,
 -- and not hear when they end.
@@ -246,3 +249,30 @@ WHERE gateway_id IN (SELECT key FROM json_each($1)) AND kind = $2 AND handle = $
 
 -- name: imported_ids
 SELECT id, local_id FROM gatecast_imported_artifacts WHERE gateway_id = $1
+
+-- name: is_unknown
+-- Whether an API that a gateway has was never deployed to it, nor announced by it.
+SELECT 1 AS found FROM gatecast_gateways AS g WHERE g.id = $1
+    AND NOT EXISTS (SELECT 1 FROM gatecast_placements AS p WHERE p.gateway_id = $1 AND p.artifact_id = $2)
+    AND NOT EXISTS (SELECT 1 FROM gatecast_imported_artifacts AS i
+                    WHERE i.gateway_id = $1 AND (i.local_id = $2 OR i.id = $2))
+
+-- name: note_unknown
+INSERT INTO gatecast_unknown_apis (gateway_id, artifact_id) VALUES ($1, $2) ON CONFLICT DO NOTHING
+
+-- name: unknown_apis
+-- Those that are still unknown, where a history was lost, once the gateway has announced what was made on it.
+SELECT u.artifact_id FROM gatecast_unknown_apis AS u
+JOIN gatecast_gateways AS g ON g.id = u.gateway_id AND g.unlisted <> ''
+JOIN gatecast_synchronizations AS s ON s.gateway_id = u.gateway_id
+WHERE u.gateway_id = $1
+    AND EXISTS (SELECT 1 FROM gatecast_imported_artifacts AS i
+                WHERE i.gateway_id = u.gateway_id AND i.updated_at >= s.began_at)
+    AND NOT EXISTS (SELECT 1 FROM gatecast_placements AS p
+                    WHERE p.gateway_id = u.gateway_id AND p.artifact_id = u.artifact_id)
+    AND NOT EXISTS (SELECT 1 FROM gatecast_imported_artifacts AS i
+                    WHERE i.gateway_id = u.gateway_id AND (i.local_id = u.artifact_id OR i.id = u.artifact_id))
+ORDER BY u.artifact_id
+
+-- name: forget_unknown
+DELETE FROM gatecast_unknown_apis WHERE gateway_id = $1

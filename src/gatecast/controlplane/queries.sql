@@ -10,7 +10,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, now(), now()) ON CONFLICT DO NOTH
 -- name: gateway
 -- Without the manifest, which may be large.
 SELECT id, organization, name, display_name, description, vhost, type, connection_policy, properties, version,
-       created_at, updated_at, unrestored
+       created_at, updated_at, unrestored, unlisted
 FROM gatecast_gateways WHERE organization = $1 AND id = $2
 
 -- name: gateway_named
@@ -22,7 +22,7 @@ SELECT manifest FROM gatecast_gateways WHERE organization = $1 AND id = $2
 -- name: gateways
 -- One page, in the order of names.
 SELECT id, organization, name, display_name, description, vhost, type, connection_policy, properties, version,
-       created_at, updated_at, unrestored
+       created_at, updated_at, unrestored, unlisted
 FROM gatecast_gateways WHERE organization = $1 AND name > $2 ORDER BY name LIMIT $3
 
 -- name: gateway_ids
@@ -64,6 +64,9 @@ FROM json_each($1) AS c WHERE gatecast_gateways.id = c.key
 
 -- name: own_events
 SELECT own_events FROM gatecast_gateways WHERE id = $1
+
+-- name: mark_unlisted
+UPDATE gatecast_gateways SET unlisted = $2 WHERE id = $1
 
 -- name: mark_unrestored
 UPDATE gatecast_gateways SET unrestored = $2 WHERE id = $1

@@ -179,7 +179,8 @@ class Learned:
     """What the lists that a gateway read say of it."""
 
     placements: Sequence[Placement]
-    #: True when a new life of its database has begun: it fetched everything, although it had said that it has it.
+    #: True when a new life of its database may have begun: it fetched what it had said that it has, or its process has
+    #: started and nothing runs there that it could have fetched.
     new_life: bool
 
 
@@ -195,7 +196,7 @@ def after_lists(known: Sequence[Known], *, complete: bool, since: datetime) -> L
     delivered = complete and bool(again) and not any(each.placement.fetched == 0 for each in running)
     moved = any(each.placement.kind is Kind.LLM_PROVIDER and each.placement.fetched == UNKNOWN for each in running)
     placements = [_after_list(each, delivered=delivered, moved=moved, since=since) for each in known]
-    return Learned(placements, delivered)
+    return Learned(placements, bool(again) or (complete and not running))
 
 
 def _is_fetched(placement: Placement) -> bool:

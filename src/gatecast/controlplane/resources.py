@@ -13,6 +13,7 @@ from gatecast.controlplane.artifacts import Artifacts
 from gatecast.controlplane.desired_state import DesiredState
 from gatecast.controlplane.gateway_files import GatewayFiles
 from gatecast.controlplane.imports import Imports
+from gatecast.controlplane.kept_events import KeptEvents
 from gatecast.controlplane.losses import Losses
 from gatecast.controlplane.sealing import Sealer, sealer_for
 from gatecast.controlplane.subscriptions import Subscriptions
@@ -38,6 +39,7 @@ class Resources:
     files: GatewayFiles
     desired_state: DesiredState
     losses: Losses
+    kept_events: KeptEvents
     acknowledgements: Acknowledgements
     synchronizations: Synchronizations
 
@@ -55,6 +57,7 @@ class Resources:
             files=GatewayFiles(hub, sealer),
             desired_state=desired_state,
             losses=Losses(hub),
+            kept_events=KeptEvents(hub),
             acknowledgements=Acknowledgements(hub, desired_state),
             synchronizations=Synchronizations(hub.storage.database),
         )

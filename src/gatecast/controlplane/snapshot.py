@@ -34,6 +34,8 @@ class RouteHolder:
     noun: str
     handle: str
     route: Route
+    #: Whether it was made on the gateway itself.
+    made_there: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,9 +148,11 @@ class _Loader:
         hosts = as_keys(route.host for route in wanted)
         values = (self.gateways, wanted[0].context, hosts, self.artifact.id)
         found: defaultdict[str, list[RouteHolder]] = defaultdict(list)
-        for row in await self.transaction.fetch(ARTIFACTS["routes_on_gateways"], *values):
-            noun = BY_KIND[Kind(row["kind"])].noun
-            found[row["gateway_id"]].append(RouteHolder(noun, row["handle"], Route(row["host"], row["context"])))
+        for queries in (ARTIFACTS, IMPORTS):
+            for row in await self.transaction.fetch(queries["routes_on_gateways"], *values):
+                route, noun = Route(row["host"], row["context"]), BY_KIND[Kind(row["kind"])].noun
+                holder = RouteHolder(noun, row["handle"], route, made_there=queries is IMPORTS)
+                found[row["gateway_id"]].append(holder)
         return found
 
     async def namesakes(self) -> Mapping[str, str]:

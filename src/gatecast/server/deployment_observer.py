@@ -153,6 +153,7 @@ class DeploymentObserver(Observer):
             await asyncio.sleep(pause)
             with suppress(StorageError, NotFound, UnknownGateway):
                 await resources.desired_state.keys_changed_late(*ids, self._began_at)
+                await resources.desired_state.remove_unknown(*ids)
 
 
 async def _persistently(work: Callable[[], Awaitable[_T]]) -> _T:

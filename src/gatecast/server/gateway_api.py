@@ -7,7 +7,8 @@ so they are given only where that is meant; "I cannot tell" is 503, "not now" is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -15,6 +16,7 @@ from uuid import uuid4
 
 from aiohttp import web
 
+from gatecast.controlplane.acknowledgements import UnservedDownload
 from gatecast.controlplane.gateway_tokens import GatewayIdentity, GatewayTokens
 from gatecast.controlplane.gateways import Gateways
 from gatecast.controlplane.resources import Resources
@@ -29,6 +31,7 @@ from gatecast.server.gateway_rest import Answer, GatewayRest
 from gatecast.server.gateway_server import tell_place
 from gatecast.server.gateway_socket import MAX_FRAME_BYTES, GatewaySocket, open_session
 from gatecast.server.holding import Holding, Watch
+from gatecast.server.patience import patiently
 from gatecast.server.request_bodies import json_of
 from gatecast.settings import Settings
 from gatecast.storage.contract import Connection
@@ -90,15 +93,32 @@ def _identified(answer: Answer) -> Callable[[web.Request], Awaitable[web.StreamR
     """An answer for those who say who they are."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        async with asyncio.timeout(_ANSWER_TIME_LIMIT):
-            identity = await identify(request)
-            if identity is None:
-                return refuse(401, "the api-key is missing, unknown or revoked")
-            if not is_storable("".join(request.match_info.values())):
-                return refuse(404, "there is nothing of this name")
-            return await answer(request, identity)
+        with _noting_failure(request):
+            async with asyncio.timeout(_ANSWER_TIME_LIMIT):
+                identity = await patiently(lambda: identify(request))
+                if identity is None:
+                    return refuse(401, "the api-key is missing, unknown or revoked")
+                if not is_storable("".join(request.match_info.values())):
+                    return refuse(404, "there is nothing of this name")
+                return await answer(request, identity)
 
     return handler
+
+
+@contextmanager
+def _noting_failure(request: web.Request) -> Iterator[None]:
+    """What a gateway asks for and is not given, for a reason of ours, has not failed there: it is published again."""
+    try:
+        yield
+    except (web.HTTPException, InvalidValue, NotFound):
+        raise
+    except BaseException:
+        resources, wanted = request.app[CONTEXT].resources, request.match_info
+        artifact_id, secret = wanted.get("artifact_id", ""), wanted.get("handle", "")
+        if resources is not None and (artifact_id or secret):
+            token = request.headers.get("api-key", "")
+            resources.acknowledgements.report(UnservedDownload(token=token, artifact_id=artifact_id, secret=secret))
+        raise
 
 
 async def _no_discovery(_request: web.Request) -> web.Response:
@@ -293,5 +313,5 @@ async def receive_manifest(request: web.Request, identity: GatewayIdentity) -> w
     manifest = await json_of(request)
     if not isinstance(manifest, dict):
         return refuse(400, "the body must be a JSON object")
-    await request.app[CONTEXT].gateways.record_manifest(identity.gateway_id, manifest)
+    await patiently(lambda: request.app[CONTEXT].gateways.record_manifest(identity.gateway_id, manifest))
     return web.Response(status=204)

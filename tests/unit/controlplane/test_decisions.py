@@ -64,7 +64,7 @@ def _revision(
         desired=desired,
         deployment_id=f"{artifact.id}-{number}",
         performed_at=number,
-        event_id="",
+        event_id="told",
         held="",
     )
     return Revision(placement=placement, number=number, content_id=artifact.content_id, state=state)

@@ -191,6 +191,27 @@ async def test_what_would_end_a_gateway_is_not_sent_again(open_hub: OpenHub) -> 
         await site.deploy(broken)
 
 
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.collection)
+async def test_a_place_of_what_a_gateway_made_itself_is_taken_while_it_runs(open_hub: OpenHub, family: Family) -> None:
+    async with Site.open(open_hub()) as site:
+        needed = await _providers_for(site, family)
+        [gateway] = site.gateways
+        specification = {"displayName": "Own", "version": "v2", "context": "/own/$version"}
+
+        async def announce(status: str, **fields: str) -> None:
+            configuration = {"kind": "RestApi", "metadata": {"name": "own"}, "spec": {**specification, **fields}}
+            item = {"dpid": "local", "status": status, "configuration": configuration}
+            await site.resources.imports.store(ORGANIZATION, gateway, [item])
+
+        await announce("deployed")
+        with _refused('the REST API "own", which was made there, is served under the context "/own/v2"'):
+            await site.make(family, "Other", context="/own/v2", **needed)
+        await announce("deployed", context="/moved")
+        await site.make(family, "Other", context="/own/v2", **needed)
+        await announce("undeployed", context="/moved")
+        await site.make(family, "Another", context="/moved", **needed)
+
+
 # --- derived contexts -------------------------------------------------------------------------------------------------
 
 

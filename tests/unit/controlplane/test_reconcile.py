@@ -175,8 +175,14 @@ def test_where_everything_was_fetched_the_list_has_delivered_it() -> None:
 
 def test_where_something_was_not_fetched_the_rest_is_doubted() -> None:
     """It was there before, and may stand in the way: a name, a provider."""
-    assert _read(known(fetched=_FETCHED), known(fetched=_LISTED, artifact_id="b")) == ([Doubt.FETCHED, ""], False)
-    assert _read(known(fetched=_FETCHED), complete=False) == ([Doubt.FETCHED], False)
+    assert _read(known(fetched=_FETCHED), known(fetched=_LISTED, artifact_id="b")) == ([Doubt.FETCHED, ""], True)
+    assert _read(known(fetched=_FETCHED), complete=False) == ([Doubt.FETCHED], True)
+
+
+def test_where_nothing_runs_that_could_be_fetched_a_new_life_may_have_begun() -> None:
+    assert _read() == ([], True)
+    assert _read(complete=False) == ([], False)
+    assert _read(known(fetched=_LISTED)) == ([""], False)
 
 
 def test_what_failed_before_is_doubted_where_it_is_fetched_and_what_waits_has_its_event() -> None:

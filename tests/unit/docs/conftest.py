@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from gatecast.testing.given_server import server_for_tests
 from gatecast.testing.postgres_server import PostgresServer
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """One PostgreSQL for every example."""
-    with PostgresServer() as server:
+    with server_for_tests() as server:
         yield server

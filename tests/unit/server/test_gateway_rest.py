@@ -32,7 +32,7 @@ from gatecast.controlplane.placements import Deployment
 from gatecast.controlplane.resources import Resources
 from gatecast.controlplane.sealing import Sealer
 from gatecast.errors import StorageUnavailable
-from gatecast.server import gateway_api, gateway_rest
+from gatecast.server import gateway_api, patience
 from gatecast.server.admission import Admission
 from gatecast.server.gateway_api import BASE_PATH, GatewayContext, create_gateway_app
 from gatecast.server.packages import MAX_IMPORT_BYTES
@@ -264,7 +264,7 @@ async def test_a_document_is_waited_for_while_the_database_is_away_for_a_moment(
     listener: OpenListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A gateway asks once, and gives the deployment up for good when that fails."""
-    monkeypatch.setattr(gateway_rest, "_PAUSE", 0.01)
+    monkeypatch.setattr(patience, "_PAUSE", 0.01)
     async with listener() as gateway:
         made, _ = await gateway.make(REST_API)
         content, failures = gateway.resources.files.content, 3
@@ -278,7 +278,7 @@ async def test_a_document_is_waited_for_while_the_database_is_away_for_a_moment(
 
         monkeypatch.setattr(gateway.resources.files, "content", away_at_first)
         assert (await gateway.ask("GET", f"/apis/{made.id}")).status == 200
-        monkeypatch.setattr(gateway_rest, "_PATIENCE", 0.0)
+        monkeypatch.setattr(patience, "_PATIENCE", 0.0)
         failures = 3
         assert (await gateway.ask("GET", f"/apis/{made.id}")).status == 503
 
@@ -288,6 +288,7 @@ async def test_s37_a_list_that_cannot_be_told_is_not_empty(
     listener: OpenListener, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     """The gateway would delete everything that it has: it is told to come back."""
+    monkeypatch.setattr(patience, "_PATIENCE", 0.0)
     async with listener() as gateway:
         fetch = gateway.hub.storage.database.fetch
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -59,7 +60,7 @@ async def test_s18_a_killed_connection_comes_back_and_looks_at_everything(postgr
 
 @asynccontextmanager
 async def _through_proxy(server: PostgresServer, url: str) -> AsyncIterator[tuple[TcpProxy, str]]:
-    database = url.partition("@/")[2].partition("?")[0]
+    database = urlsplit(url).path[1:]
     async with TcpProxy(server.socket) as proxy:
         yield proxy, server.url(database, address=proxy.address)
 
@@ -120,7 +121,7 @@ async def test_a_server_that_takes_the_connection_and_hangs_is_given_up(
 
 
 async def test_it_can_be_closed_while_it_dials(postgres_url: str) -> None:
-    async with PostgresWakeup(postgres_url.replace("?host=", "?host=/nowhere")) as wakeup:
+    async with PostgresWakeup("postgresql://postgres@127.0.0.1:1/nowhere") as wakeup:
         await asyncio.sleep(0)
         assert not wakeup.connected
     async with PostgresWakeup(postgres_url):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from gatecast.controlplane.documents.contexts import VERSION
@@ -38,3 +38,32 @@ def hosts_in(written: str | None, default: str) -> Iterator[str]:
     """The hosts in a list with `;` in normal form; what is left out is the gateway's own."""
     for host in (written or default).split(";"):
         yield normal_host(default if host == _GATEWAY_DEFAULT else host)
+
+
+#: Longest host and context of an artifact that was made on a gateway; longer ones are no artifact's of ours.
+_MAX_HOST, _MAX_CONTEXT = 253, 200
+
+
+def announced_routes(kind: str, specification: Mapping[str, object]) -> frozenset[Route]:
+    """The routes in what a gateway says of an artifact of its own, as far as it can be read."""
+    match kind:
+        case "LlmProvider" | "LlmProxy" | "Mcp":
+            hosts = [_text(specification, "vhost") or DEFAULT_HOST]
+        case "RestApi":
+            hosts = _announced_hosts(specification)
+        case _:
+            return frozenset()
+    found = routes_of(hosts, _text(specification, "context"), _text(specification, "version"))
+    return frozenset(each for each in found if len(each.host) <= _MAX_HOST and len(each.context) <= _MAX_CONTEXT)
+
+
+def _announced_hosts(specification: Mapping[str, object]) -> list[str]:
+    vhosts, upstream = specification.get("vhosts"), specification.get("upstream")
+    main = list(hosts_in(_text(vhosts, "main") or None, DEFAULT_HOST))
+    with_sandbox = isinstance(upstream, Mapping) and upstream.get("sandbox")
+    return main + (list(hosts_in(_text(vhosts, "sandbox") or None, DEFAULT_SANDBOX_HOST)) if with_sandbox else [])
+
+
+def _text(fields: object, name: str) -> str:
+    value = fields.get(name) if isinstance(fields, Mapping) else None
+    return value if isinstance(value, str) and value.isprintable() else ""

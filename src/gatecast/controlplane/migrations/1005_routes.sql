@@ -16,3 +16,13 @@ CREATE INDEX gatecast_content_routes_place ON gatecast_content_routes (context, 
 
 -- Who has a name is asked of many gateways at once.
 CREATE INDEX gatecast_contents_name ON gatecast_contents (name, artifact_version);
+
+-- The same for what was made on a gateway itself; known once the gateway has announced it to a pod of this release.
+CREATE TABLE gatecast_imported_routes (
+    gateway_id text NOT NULL,
+    local_id   text NOT NULL,
+    host       text NOT NULL,
+    context    text NOT NULL,
+    PRIMARY KEY (gateway_id, local_id, host, context),
+    FOREIGN KEY (gateway_id, local_id) REFERENCES gatecast_imported_artifacts (gateway_id, local_id) ON DELETE CASCADE
+);

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Query, Request, Response
 
+from gatecast.controlplane.kept_events import keeps_event
 from gatecast.controlplane.subscriptions import keeps_record_of
 from gatecast.delivery.reading import read_each
 from gatecast.errors import Conflict, GatecastError, UnknownGateway
@@ -78,6 +79,8 @@ async def _published(context: AdminContext, event: Event) -> Receipt:
     begun_at = time.monotonic()
     if keeps_record_of(event.type):
         receipt = await context.resources.subscriptions.publish(event)
+    elif keeps_event(event.type):
+        receipt = await context.resources.kept_events.publish(event)
     else:
         [receipt] = await context.hub.append([event])
     metrics.published(1, duplicates=0 if receipt.created else 1, seconds=time.monotonic() - begun_at)

@@ -33,7 +33,7 @@ from gatecast.server.admin_api.models import (
 from gatecast.server.admin_api.named import GatewayInPath
 from gatecast.server.admin_api.paths import CREATED, After, IfMatch, Limit, TokenId, etag_of, located, version_in
 from gatecast.server.admin_api.views import gateway_summary
-from gatecast.server.admin_api.why import explain, why_synchronizing, why_unanswered, why_unrestored
+from gatecast.server.admin_api.why import explain, why_synchronizing, why_unanswered, why_unlisted, why_unrestored
 from gatecast.storage.contract import GatewayStatus, ReadRequest
 
 router = APIRouter(prefix="/api/v1/gateways", tags=["gateways"], route_class=JsonRoute)
@@ -124,6 +124,9 @@ async def explain_gateway(gateway_id: GatewayInPath, context: Context, organizat
     seen = await context.resources.synchronizations.of_gateway(gateway_id)
     if status.resync_reason is None and (synchronizing := why_synchronizing(seen, status)) is not None:
         return synchronizing
+    if gateway.unlisted and seen is not None and status.resync_reason is None:
+        # A client that makes no start-up calls runs nothing that it would have to name.
+        return why_unlisted(gateway.unlisted)
     view = await explain(context.hub.storage, status)
     if view.code == "current":
         placed = await context.resources.artifacts.on_gateway(gateway_id)

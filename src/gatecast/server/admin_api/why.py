@@ -132,6 +132,16 @@ def why_unrestored(reason: str) -> WhyView:
     )
 
 
+def why_unlisted(reason: str) -> WhyView:
+    """It may run what only a lost history knew."""
+    return WhyView(
+        code="resync-needed",
+        cause=f"the history that its position belonged to was lost ({reason}). What it is to run was published once "
+        "more; what only that history knew it may run as well, and a running process names only its APIs. Restart the "
+        "controller: it asks then what to keep. Or say `gatecast gateway resynchronized`",
+    )
+
+
 def why_unanswered(placed: Sequence[Placed], *, now: int) -> WhyView | None:
     """The oldest change that was confirmed and not acknowledged in time; None: there is none."""
     waiting = [each.deployment for each in placed if each.deployment.state in WAITING]

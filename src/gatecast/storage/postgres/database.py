@@ -204,7 +204,8 @@ class PostgresDatabase:
         async with self.transaction() as transaction:
             # The lock lasts for this transaction, so it also works through a pooler in transaction mode.
             await transaction.fetch(_QUERIES["lock_migrations"])
-            await transaction.connection.execute(_QUERIES["prepare_migrations"])
+            with translated():
+                await transaction.connection.execute(_QUERIES["prepare_migrations"])
             applied = await transaction.fetch(_QUERIES["applied_migrations"])
             pending = missing(self._migrations, [row["number"] for row in applied])
             for migration in pending:

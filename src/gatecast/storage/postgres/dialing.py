@@ -41,23 +41,28 @@ class Dialer:
             SettingInvalid: the URL cannot be used.
             DatabaseUnsuitable: the server cannot serve.
         """
-        if self._pooled is None:
-            connection = await _connect(*arguments, **options, **_WITHOUT_NAMES)
-            self._pooled = await _is_pooled(connection)
+        if self._pooled is not False:
+            connection = await _connect_leaving_nothing(*arguments, **options)
+            if self._pooled is None:
+                self._pooled = await _is_pooled(connection)
             if self._pooled:
                 return connection
             await connection.close()
-        return await _connect(*arguments, **_for(options, pooled=self._pooled))
+        return await _connect(
+            *arguments, **options | {"server_settings": options.get("server_settings", {}) | _SESSION}
+        )
 
 
-#: Prepared statements get no names, so that none is left behind on a connection that is somebody else's next.
-_WITHOUT_NAMES = {"statement_cache_size": 0}
+async def _connect_leaving_nothing(*arguments: Any, **options: Any) -> asyncpg.Connection[Any]:  # noqa: ANN401 - the driver's own
+    """A connection that leaves nothing behind on the server's, which is somebody else's next.
 
-
-def _for(options: dict[str, Any], *, pooled: bool) -> dict[str, Any]:
-    if pooled:
-        return options | _WITHOUT_NAMES
-    return options | {"server_settings": options.get("server_settings", {}) | _SESSION}
+    Prepared statements have no names; and the driver does not switch compilation off for the session when it looks
+    types up: our transactions switch it off for themselves.
+    """
+    connection: Any = await _connect(*arguments, **options, statement_cache_size=0)
+    connection._server_caps = connection._server_caps._replace(jit=False)  # noqa: SLF001 - there is no option
+    found: asyncpg.Connection[Any] = connection
+    return found
 
 
 async def _connect(*arguments: Any, **options: Any) -> asyncpg.Connection[Any]:  # noqa: ANN401 - the driver's own

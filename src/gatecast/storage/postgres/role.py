@@ -33,12 +33,14 @@ def check_role(rows: Sequence[Row]) -> None:
         return
     role = rows[0]["role"]
     found = [row for row in rows if row["found_in"] is not None]
+    visible = {row["name"] for row in found if row["visible"] and row["usable"]}
+    if unusable := [row for row in found if row["name"] not in visible and not row["usable"]]:
+        raise DatabaseUnsuitable(f"role {role} lacks USAGE on schema {unusable[0]['found_in']}", GRANT_RIGHTS)
     if any(row["schema"] == "" for row in rows) and rows[0]["creates_in"] is None:
         raise DatabaseUnsuitable(
             f"the search_path of role {role} names no schema that exists and that it may use",
             f"set one, like: ALTER ROLE {role} SET search_path = public",
         )
-    visible = {row["name"] for row in found if row["visible"]}
     hidden = [row for row in found if row["name"] not in visible]
     if hidden:
         raise DatabaseUnsuitable(
@@ -49,9 +51,6 @@ def check_role(rows: Sequence[Row]) -> None:
 
 
 def _check_rights(role: str, rows: Sequence[Row]) -> None:
-    for row in rows:
-        if not row["usable"]:
-            raise DatabaseUnsuitable(f"role {role} lacks USAGE on schema {row['found_in']}", GRANT_RIGHTS)
     lacking = [f"{', '.join(row['lacking'])} on {row['found_in']}.{row['name']}" for row in rows if row["lacking"]]
     if lacking:
         more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""

@@ -107,7 +107,7 @@ async def _compare(world: World) -> None:
 
 
 async def _check_truth(world: World) -> None:
-    if found := await untruths(world):
+    if found := await untruths(world.pods[0].operator, world.edges):
         raise AssertionError("; ".join(found))
 
 

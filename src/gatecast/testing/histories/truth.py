@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gatecast.testing.desired_state import COLLECTIONS
-from gatecast.testing.histories.world import Edge, World
+from gatecast.testing.histories.world import Edge
 from gatecast.testing.operator import Operator
 from gatecast.testing.unmodified_gateway import CONTROL_PLANE, UnmodifiedGateway
 
@@ -66,11 +66,11 @@ async def shown(operator: Operator, edge: Edge, *, with_keys: bool = False) -> S
     return Shown(why=why, deployments=deployments, keys=keys)
 
 
-async def untruths(world: World) -> list[str]:
+async def untruths(operator: Operator, edges: Iterable[Edge]) -> list[str]:
     """Everything that is shown as current and is not so, in words."""
     found: list[str] = []
-    for edge in world.edges:
-        claims = await shown(world.pods[0].operator, edge, with_keys=True)
+    for edge in edges:
+        claims = await shown(operator, edge, with_keys=True)
         if not claims.claims:
             continue
         if not any(each.runs for each in edge.controllers):

@@ -2,7 +2,7 @@
 
 -- Ask for the connections of these positions to be closed, those of one version or all.
 CREATE OR REPLACE FUNCTION gatecast.dismiss_positions_v1(p_gateway_ids text[], p_replicas text[], p_protocol text DEFAULT NULL)
-RETURNS void LANGUAGE plpgsql AS $$
+RETURNS void LANGUAGE plpgsql SET jit = off AS $$
 BEGIN
     PERFORM gatecast.lock_positions_v1(p_gateway_ids, p_replicas);
     UPDATE gatecast.connections o SET dismissal = 'restarting'
@@ -12,7 +12,7 @@ END $$;
 
 -- Forget every connection of a history that has ended; they come again. A restore may even have brought back connections
 -- that ended long ago, whose pods live: they would hold positions back for ever.
-CREATE OR REPLACE FUNCTION gatecast.forget_connections_v1() RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION gatecast.forget_connections_v1() RETURNS void LANGUAGE plpgsql SET jit = off AS $$
 BEGIN
     -- As lock_positions, and in the same order: all of them.
     PERFORM FROM gatecast.cursors c ORDER BY c.gateway_id, c.replica FOR NO KEY UPDATE;
@@ -21,7 +21,7 @@ BEGIN
 END $$;
 
 -- What waited for a decision was removed by a cap: then nobody believes that nothing is missing (promise P6).
-CREATE OR REPLACE FUNCTION gatecast.lose_parked_v1(p_gateway_ids text[], p_replicas text[]) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION gatecast.lose_parked_v1(p_gateway_ids text[], p_replicas text[]) RETURNS void LANGUAGE plpgsql SET jit = off AS $$
 BEGIN
     PERFORM gatecast.dismiss_positions_v1(p_gateway_ids, p_replicas);
     UPDATE gatecast.cursors c SET resync_reason = 'parked'
@@ -29,7 +29,7 @@ BEGIN
 END $$;
 
 -- Ask for the connections that came with a token to be closed; tell how many there are.
-CREATE OR REPLACE FUNCTION gatecast.dismiss_token_v1(p_token_id text) RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION gatecast.dismiss_token_v1(p_token_id text) RETURNS bigint LANGUAGE plpgsql SET jit = off AS $$
 DECLARE
     dismissed bigint;
     gateway_ids text[];
@@ -61,7 +61,7 @@ END $$;
 -- Forget a gateway's log, positions and outcomes, and ask for its connections to be closed; false when there is none.
 -- The stream's row is the lock, so nothing is appended any more. The events and outcomes may be so many that no one
 -- statement should remove them: `trim_events` does, chunk by chunk.
-CREATE OR REPLACE FUNCTION gatecast.forget_gateway_v1(p_gateway_id text) RETURNS boolean LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION gatecast.forget_gateway_v1(p_gateway_id text) RETURNS boolean LANGUAGE plpgsql SET jit = off AS $$
 BEGIN
     PERFORM FROM gatecast.gateway_streams WHERE gateway_id = p_gateway_id FOR UPDATE;
     IF NOT FOUND THEN

@@ -5,7 +5,7 @@
 
 -- An identifier without surrounding blanks.
 CREATE OR REPLACE FUNCTION gatecast.clean_identifier_v1(p_field text, p_value text) RETURNS text
-LANGUAGE plpgsql IMMUTABLE AS $$
+LANGUAGE plpgsql IMMUTABLE SET jit = off AS $$
 DECLARE
     blanks constant text := E'\\u0009-\\u000D\\u001C-\\u0020\\u0085\\u00A0\\u1680\\u2000-\\u200A\\u2028-\\u2029\\u202F'
         '\\u205F\\u3000';
@@ -30,7 +30,7 @@ END $$;
 -- Refuse data that somebody could not read back. As jsonb it has neither NUL nor lone surrogates in it; what else jsonb
 -- would change without a word is looked for in the text, in which everything between quotes is left out: every colon is
 -- a key's then, and every digit a number's.
-CREATE OR REPLACE FUNCTION gatecast.check_data_v1(p_data json) RETURNS void LANGUAGE plpgsql IMMUTABLE AS $$
+CREATE OR REPLACE FUNCTION gatecast.check_data_v1(p_data json) RETURNS void LANGUAGE plpgsql IMMUTABLE SET jit = off AS $$
 DECLARE
     quoted constant text := E'"([^"\\\\]|\\\\.)*"';
     size constant integer := octet_length(p_data::text);
@@ -67,7 +67,7 @@ END $$;
 
 -- Whether every integer in JSON without its texts has at most 64 bits. Raises numeric_value_out_of_range for a number
 -- with a fraction or an exponent that no double can carry.
-CREATE OR REPLACE FUNCTION gatecast.are_carried_v1(p_bare text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+CREATE OR REPLACE FUNCTION gatecast.are_carried_v1(p_bare text) RETURNS boolean LANGUAGE sql IMMUTABLE SET jit = off AS $$
     SELECT coalesce(bool_and(CASE WHEN n[1] ~ '[.eE]' THEN n[1]::float8 IS NOT NULL
                                   ELSE n[1]::numeric BETWEEN -9223372036854775808 AND 9223372036854775807 END), true)
     FROM regexp_matches(p_bare, '-?[0-9][0-9.eE+-]*', 'g') AS n
@@ -75,7 +75,7 @@ $$;
 
 -- The instant, if every reader can read it.
 CREATE OR REPLACE FUNCTION gatecast.clean_instant_v1(p_field text, p_value timestamptz) RETURNS timestamptz
-LANGUAGE plpgsql IMMUTABLE AS $$
+LANGUAGE plpgsql IMMUTABLE SET jit = off AS $$
 BEGIN
     IF p_value < '0001-01-01 00:00:00+00' OR p_value >= '10000-01-01 00:00:00+00' THEN
         RAISE EXCEPTION '% must lie within the years 1 to 9999 in UTC', p_field USING ERRCODE = 'check_violation';

@@ -2,7 +2,7 @@
 
 -- Where this database is: its cluster and itself, and the timeline that it writes; `?` for what a managed service keeps to
 -- itself. The timeline of the last checkpoint would lag until the checkpoint that follows a promotion.
-CREATE OR REPLACE FUNCTION gatecast.lineage_v1(OUT cluster text, OUT timeline text) LANGUAGE plpgsql STABLE AS $$
+CREATE OR REPLACE FUNCTION gatecast.lineage_v1(OUT cluster text, OUT timeline text) LANGUAGE plpgsql STABLE SET jit = off AS $$
 DECLARE
     system text := '?';
 BEGIN
@@ -28,7 +28,7 @@ END $$;
 -- says that everything is recorded as it is; `servable` says that gateways may rely on it already.
 CREATE OR REPLACE FUNCTION gatecast.history_v1(
     OUT epoch uuid, OUT server text, OUT synchronous boolean, OUT settled boolean, OUT servable boolean
-) LANGUAGE plpgsql STABLE AS $$
+) LANGUAGE plpgsql STABLE SET jit = off AS $$
 DECLARE
     here record;
     known record;
@@ -47,7 +47,7 @@ END $$;
 -- the others wait for the row, and then find it decided. p_verdict: 'keep' goes on, and 'end' does not; 'doubt' goes on
 -- only where it was recorded, and 'record' also where the record proves that nothing was lost: on another timeline of the
 -- same cluster, if commits waited for the standby. That proves nothing for tables that were loaded from a dump.
-CREATE OR REPLACE FUNCTION gatecast.settle_history_v1(p_expected uuid, p_verdict text) RETURNS uuid LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION gatecast.settle_history_v1(p_expected uuid, p_verdict text) RETURNS uuid LANGUAGE plpgsql SET jit = off AS $$
 DECLARE
     here record;
     known record;

@@ -3,7 +3,7 @@
 -- What became of pods: the connections of p_returned count again, those of p_ended have ended, and those of p_forgotten
 -- are removed. Everything is locked at once, or two that look after pods would wait for each other.
 CREATE OR REPLACE FUNCTION gatecast.settle_pods_v1(p_returned text[], p_ended text[], p_forgotten text[])
-RETURNS void LANGUAGE plpgsql AS $$
+RETURNS void LANGUAGE plpgsql SET jit = off AS $$
 DECLARE
     gateway_ids text[];
     replicas text[];

@@ -7,7 +7,7 @@
 -- see the other's old value as the slowest, and the position would stay behind for ever. Whoever changes connections of
 -- more than one position comes here first, once, or two would wait for each other. Order of all locks: pods, streams,
 -- outcomes, positions, connections.
-CREATE OR REPLACE FUNCTION gatecast.lock_positions_v1(p_gateway_ids text[], p_replicas text[]) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION gatecast.lock_positions_v1(p_gateway_ids text[], p_replicas text[]) RETURNS void LANGUAGE plpgsql SET jit = off AS $$
 BEGIN
     PERFORM FROM gatecast.cursors c
     WHERE (c.gateway_id, c.replica) IN (SELECT * FROM unnest(p_gateway_ids, p_replicas))
@@ -20,7 +20,7 @@ END $$;
 -- Move each of these positions to what its slowest connection has confirmed. Those of a dead pod count until they are
 -- released. Who was dismissed counts no more: what it confirmed was perhaps sent again since, or before its gateway was
 -- deleted and registered again under the same id.
-CREATE OR REPLACE FUNCTION gatecast.advance_positions_v1(p_gateway_ids text[], p_replicas text[]) RETURNS void LANGUAGE sql AS $$
+CREATE OR REPLACE FUNCTION gatecast.advance_positions_v1(p_gateway_ids text[], p_replicas text[]) RETURNS void LANGUAGE sql SET jit = off AS $$
     UPDATE gatecast.cursors c
     SET sent = greatest(c.sent, s.sent), confirmed = greatest(c.confirmed, s.confirmed), updated_at = now()
     FROM (SELECT o.gateway_id, o.replica, max(o.sent) AS sent, min(o.confirmed) AS confirmed
@@ -36,7 +36,7 @@ $$;
 -- These connections have ended. One that ended before it confirmed its whole log may have been sent events again that
 -- an older connection had confirmed: then the gateway needs also what came behind them again, so the older ones come
 -- back and continue from the position. Their positions must be locked.
-CREATE OR REPLACE FUNCTION gatecast.dismiss_older_v1(p_connection_ids text[]) RETURNS void LANGUAGE sql AS $$
+CREATE OR REPLACE FUNCTION gatecast.dismiss_older_v1(p_connection_ids text[]) RETURNS void LANGUAGE sql SET jit = off AS $$
     UPDATE gatecast.connections o SET dismissal = 'restarting'
     FROM gatecast.connections ended JOIN gatecast.gateway_streams s USING (gateway_id)
     WHERE ended.connection_id = ANY (p_connection_ids) AND ended.confirmed < s.head

@@ -11,16 +11,17 @@
 -- They set it for the transaction, because a SET clause ends with its function, before the commit.
 
 -- Wakes the pods: one notification for one statement, at commit. `*` when the names do not fit (8,000 bytes), and for
--- everything (NULL).
+-- everything (NULL). Not where the caller has said `SET LOCAL gatecast.hints = off`, as one must who prepares the
+-- transaction: PREPARE TRANSACTION refuses those that notified.
 --
 -- A hint may be lost; what it tells of must not be. A full queue of notifications makes the commit fail, and it fills up
 -- when any session of the server listens within a transaction that stays open. So nothing more is put into a queue that
 -- is half full: pods that hear nothing poll.
-CREATE OR REPLACE FUNCTION gatecast.hint_v1(gateway_ids text[]) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION gatecast.hint_v1(gateway_ids text[]) RETURNS void LANGUAGE plpgsql SET jit = off AS $$
 DECLARE
     names text := to_json(gateway_ids)::text;
 BEGIN
-    IF pg_notification_queue_usage() < 0.5 THEN
+    IF current_setting('gatecast.hints', true) IS DISTINCT FROM 'off' AND pg_notification_queue_usage() < 0.5 THEN
         PERFORM pg_notify('gatecast', CASE WHEN octet_length(names) < 7900 THEN names ELSE '*' END);
     END IF;
 EXCEPTION WHEN OTHERS THEN
@@ -32,7 +33,7 @@ CREATE OR REPLACE FUNCTION gatecast.append_event_v1(
     p_gateway_id text, p_event_id uuid, p_type text, p_action text, p_entity_type text, p_entity_id text,
     p_payload text, p_originated_at timestamptz, p_trace_parent text, p_wait boolean, p_hint boolean,
     OUT status text, OUT epoch uuid, OUT "offset" bigint
-) LANGUAGE plpgsql AS $$
+) LANGUAGE plpgsql SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     log bigint;
@@ -92,7 +93,7 @@ LANGUAGE plpgsql
 -- Planning anew for each call costs more than a batch of eight; every access below is by key, whatever the sizes are.
 SET plan_cache_mode = force_generic_plan
 -- A plan made while a log was small would scan it, and be kept when it has grown.
-SET enable_seqscan = off AS $$
+SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     held text[];
@@ -170,7 +171,7 @@ END $$;
 CREATE OR REPLACE FUNCTION gatecast.publish(
     gateway_id text, type text, action text, entity_type text, entity_id text, data json DEFAULT '{}',
     event_id uuid DEFAULT gen_random_uuid(), originated_at timestamptz DEFAULT clock_timestamp()
-) RETURNS bigint LANGUAGE plpgsql AS $$
+) RETURNS bigint LANGUAGE plpgsql SET jit = off AS $$
 DECLARE
     known_id constant text := gatecast.clean_identifier_v1('gateway_id', publish.gateway_id);
     appended record;

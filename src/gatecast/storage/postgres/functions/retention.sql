@@ -2,7 +2,7 @@
 
 -- Remove at most p_chunk events of deleted gateways, with their outcomes, and return how many went. Nobody appends to
 -- these logs, or reads them: their streams are gone.
-CREATE OR REPLACE FUNCTION gatecast.remove_forgotten_v1(p_chunk integer) RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION gatecast.remove_forgotten_v1(p_chunk integer) RETURNS bigint LANGUAGE plpgsql SET jit = off AS $$
 DECLARE
     forgotten bigint;
     through bigint;

@@ -20,18 +20,20 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## Two pods, one gateway, one killed pod: watch an event arrive. ONCE=1 ends by itself.
 	@$(BIN)/gatecast demo $(if $(DEMO_DATABASE),--database "$(DEMO_DATABASE)") $(if $(ONCE),--once)
 
-# PgBouncer and a PostgreSQL with LLVM come from the system. Without them the tests that need them are left out, which
-# the first lines of the run say.
+# PgBouncer, a PostgreSQL with LLVM and Chromium come from the system. Without them the tests that need them are left out,
+# which the first lines of the run say.
 .PHONY: system
 system:
-	@if [ -x /usr/sbin/pgbouncer ] && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then :; \
+	@if [ -x /usr/sbin/pgbouncer ] && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
+		&& command -v chromium >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		echo "installing pgbouncer and postgresql for the tests (apt-get) ..."; \
-		(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y pgbouncer postgresql) >/dev/null 2>&1 \
-			|| echo "LEFT OUT: tests that need pgbouncer and postgresql of the system; apt-get cannot install them"; \
-	else echo "LEFT OUT: tests that need pgbouncer and postgresql of the system; install them to run these, too"; fi
+		echo "installing pgbouncer, postgresql and chromium for the tests (apt-get) ..."; \
+		(apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -qq -y pgbouncer postgresql chromium fonts-noto-cjk) >/dev/null 2>&1 \
+			|| echo "LEFT OUT: tests that need pgbouncer, postgresql or chromium of the system; apt-get cannot install them"; \
+	else echo "LEFT OUT: tests that need pgbouncer, postgresql or chromium of the system; install them to run these, too"; fi
 
-test: $(STAMP) system ## Every test, on SQLite and on a real PostgreSQL.
+test: $(STAMP) system ## Every test, on SQLite and on a real PostgreSQL, and in a real browser.
 	$(BIN)/python -m pytest
 
 check: $(STAMP) ## Style, types, and the direction of imports.

@@ -12,35 +12,43 @@ import tarfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-VENDOR = Path(__file__).parent.parent / "src/gatecast/server/console/static/vendor"
+ROOT = Path(__file__).parent.parent
+
+#: What the console serves, and what only the tests of it use.
+SERVED = ROOT / "src/gatecast/server/console/static/vendor"
+TESTING = ROOT / "tests/browser/vendor"
 
 #: Package, version, license, and which of its files the console serves under which name.
-PACKAGES = (
-    ("htmx.org", "2.0.11", "0BSD", {"dist/htmx.min.js": "htmx.js"}),
-    ("htmx-ext-sse", "2.2.4", "0BSD", {"dist/sse.min.js": "htmx-sse.js"}),
-    ("uplot", "1.6.32", "MIT", {"dist/uPlot.iife.min.js": "uplot.js", "dist/uPlot.min.css": "uplot.css"}),
-    (
-        "swagger-ui-dist",
-        "5.35.0",
-        "Apache-2.0",
-        {"swagger-ui-bundle.js": "swagger-ui.js", "swagger-ui.css": "swagger-ui.css"},
+PACKAGES = {
+    SERVED: (
+        ("htmx.org", "2.0.11", "0BSD", {"dist/htmx.min.js": "htmx.js"}),
+        ("htmx-ext-sse", "2.2.4", "0BSD", {"dist/sse.min.js": "htmx-sse.js"}),
+        ("uplot", "1.6.32", "MIT", {"dist/uPlot.iife.min.js": "uplot.js", "dist/uPlot.min.css": "uplot.css"}),
+        (
+            "swagger-ui-dist",
+            "5.35.0",
+            "Apache-2.0",
+            {"swagger-ui-bundle.js": "swagger-ui.js", "swagger-ui.css": "swagger-ui.css"},
+        ),
     ),
-)
+    TESTING: (("axe-core", "4.14.1", "MPL-2.0", {"axe.min.js": "axe.js"}),),
+}
 
 
 def main() -> None:
     """Fetch every package and rewrite the notes."""
-    notes = {}
-    for package, version, license_name, files in PACKAGES:
-        for name, content in _fetch(package, version, files).items():
-            (VENDOR / name).write_bytes(content)
-            notes[name] = {
-                "package": package,
-                "version": version,
-                "license": license_name,
-                "sha256": hashlib.sha256(content).hexdigest(),
-            }
-    (VENDOR / "vendor.json").write_text(json.dumps(notes, indent=2) + "\n")
+    for folder, packages in PACKAGES.items():
+        notes = {}
+        for package, version, license_name, files in packages:
+            for name, content in _fetch(package, version, files).items():
+                (folder / name).write_bytes(content)
+                notes[name] = {
+                    "package": package,
+                    "version": version,
+                    "license": license_name,
+                    "sha256": hashlib.sha256(content).hexdigest(),
+                }
+        (folder / "vendor.json").write_text(json.dumps(notes, indent=2) + "\n")
 
 
 def _fetch(package: str, version: str, files: dict[str, str]) -> dict[str, bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
+import math
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
@@ -25,13 +26,16 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run a coroutine test to its end."""
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
-    names = pyfuncitem._fixtureinfo.argnames
-    asyncio.run(_within_limit(pyfuncitem.obj, {name: pyfuncitem.funcargs[name] for name in names}))
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    # A test that is marked with a longer limit, or with 0 for none, has that one.
+    marked = pyfuncitem.get_closest_marker("timeout")
+    limit = max(TEST_TIME_LIMIT, marked.args[0] or math.inf) if marked else TEST_TIME_LIMIT
+    asyncio.run(_within_limit(limit, pyfuncitem.obj, arguments))
     return True
 
 
-async def _within_limit(test: Callable[..., Awaitable[None]], arguments: dict[str, object]) -> None:
-    async with asyncio.timeout(TEST_TIME_LIMIT):
+async def _within_limit(limit: float, test: Callable[..., Awaitable[None]], arguments: dict[str, object]) -> None:
+    async with asyncio.timeout(None if math.isinf(limit) else limit):
         await test(**arguments)
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
+from datetime import datetime
 from secrets import token_urlsafe
 from typing import Annotated, Any
 
 import typer
 
 from gatecast.cli.databases import temporary_database
+from gatecast.cli.demo_site import DemoSite
 from gatecast.cli.output import screen
 from gatecast.cli.remote import Remote, remote
 from gatecast.client import GatewayClient
@@ -35,7 +39,26 @@ def demo(
 ) -> None:
     """Watch an event travel from one pod through another to a gateway, and survive the death of a pod."""
     with suppress(KeyboardInterrupt):
-        asyncio.run(_demo(database, once=once))
+        asyncio.run(_until_told(_demo(database, once=once)))
+
+
+async def _until_told(work: Coroutine[Any, Any, None]) -> None:
+    """Do the work until it is done, or until a signal says to stop: then everything that was started ends in order."""
+    task = asyncio.ensure_future(work)
+    told = False
+
+    def stop() -> None:
+        nonlocal told
+        told = True
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not told:
+            raise
 
 
 async def _demo(database: str, *, once: bool) -> None:
@@ -53,7 +76,10 @@ async def _demo(database: str, *, once: bool) -> None:
         if once:
             screen.print("\n[green]Done:[/green] every event arrived, in order, exactly as it was published.")
         else:
-            await _stay(pod_a, admin_token, show)
+            site = DemoSite(pods, pod_a, server, admin_token)
+            async with site:
+                site.announce()
+                await asyncio.Event().wait()
 
 
 class _Show:
@@ -62,7 +88,11 @@ class _Show:
     def __init__(self, server: Remote, balancer: TcpProxy) -> None:
         self._server = server
         self._balancer = balancer
-        self._published_at: dict[int, float] = {}
+        #: When each change was recorded, in seconds since 1970; set once that was printed.
+        self._recorded_at: defaultdict[int, asyncio.Future[float]] = defaultdict(
+            asyncio.get_running_loop().create_future
+        )
+        self._count = 0
         self._received: list[int] = []
         self._arrived = asyncio.Condition()
         self.gateway_id = ""
@@ -107,13 +137,11 @@ class _Show:
         self.gateway_id, self.token = gateway["id"], token["token"]
 
     async def _publish_and_wait(self, count: int) -> None:
-        first = len(self._published_at) + 1
-        for number in range(first, first + count):
+        for number in range(self._count + 1, self._count + 1 + count):
             await self._publish(number)
             await self._arrived_through(number)
 
     async def _publish(self, number: int) -> None:
-        self._published_at[number] = time.perf_counter()
         body = {
             "type": "route.changed",
             "action": "UPDATE",
@@ -121,16 +149,24 @@ class _Show:
             "entityId": "orders",
             "data": {"change": number},
         }
+        begun_at = time.perf_counter()
         answer = await self._server.request("POST", f"/api/v1/gateways/{self.gateway_id}/events", body=body)
-        milliseconds = (time.perf_counter() - self._published_at[number]) * 1000
-        screen.print(f"   published on [magenta]pod A[/magenta]   offset {answer['offset']}   {milliseconds:5.1f} ms")
+        milliseconds = (time.perf_counter() - begun_at) * 1000
+        screen.print(f"   published on [magenta]pod A[/magenta]   offset {answer['offset']}   in {milliseconds:.1f} ms")
+        path = f"/api/v1/gateways/{self.gateway_id}/events?after={answer['offset'] - 1}&limit=1"
+        [event] = (await self._server.request("GET", path))["items"]
+        self._count = number
+        self._recorded_at[number].set_result(datetime.fromisoformat(event["recordedAt"]).timestamp())
 
     async def _receive(self, gateway: GatewayClient) -> None:
         async for event in gateway.events():
-            number = event.position.offset
+            number, received_at = event.position.offset, time.time()
             await gateway.acknowledge(event)
-            milliseconds = (time.perf_counter() - self._published_at[number]) * 1000
-            screen.print(f"   [green]received by gateway[/green]  offset {number}   {milliseconds:5.1f} ms after it")
+            # What was published is told first, although the gateway may have it before the publisher has its answer.
+            milliseconds = (received_at - await self._recorded_at[number]) * 1000
+            screen.print(
+                f"   [green]received by gateway[/green]  offset {number}   {milliseconds:.1f} ms after the commit"
+            )
             async with self._arrived:
                 self._received.append(number)
                 self._arrived.notify_all()
@@ -176,17 +212,3 @@ class _ShowFailed(GatecastError):
 
     def __str__(self) -> str:
         return f"the gateway received offsets {self.received}, not 1, 2, 3 … in order"
-
-
-async def _stay(pod: RunningPod, admin_token: str, show: _Show) -> None:
-    """Leave everything up to play with, until interrupted."""
-    screen.print(
-        "\n[green]Every event arrived, in order.[/green] Pod A stays up to play with; Ctrl-C ends it.\n\n"
-        f"   export GATECAST_URL={pod.api} GATECAST_TOKEN={admin_token}\n"
-        "   gatecast gateway list\n"
-        "   gatecast publish demo-gateway --type route.changed --entity-id orders\n"
-        "   gatecast why demo-gateway\n\n"
-        f"   API documentation   {pod.api}/docs\n"
-        f"   gateways connect to {pod.gateways} with the token {show.token}"
-    )
-    await asyncio.Event().wait()

@@ -50,6 +50,7 @@ class DeploymentObserver(Observer):
         self._start = subscription.start
         #: None for a client that makes no start-up calls.
         self._watch = watch
+        self._settled = False
         self._confirmed = self._start.position.offset
         self._backlog_end: int | None = None
         self._backlog_handled = asyncio.Event()
@@ -57,8 +58,11 @@ class DeploymentObserver(Observer):
 
     @property
     def holds(self) -> bool:
-        """True while the gateway synchronizes."""
-        return self._watch is not None and self._watch.holds
+        """True while the gateway synchronizes, and until it is settled what that has left open.
+
+        What fails later has an answer of its own.
+        """
+        return self._watch is not None and (self._watch.holds or (self._watch.synchronizes and not self._settled))
 
     def acknowledged(self, ack: DeploymentAck) -> None:
         """Store it soon."""
@@ -88,26 +92,22 @@ class DeploymentObserver(Observer):
         Where others published to it as well, it goes on to count so, until an operator says otherwise.
         """
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._watch_calls())
+            if self._watch is not None:
+                tasks.create_task(self._watch.run())
             tasks.create_task(self._bring_up_to_date(resynchronized))
             tasks.create_task(self._watch_keys())
 
-    async def _watch_calls(self) -> None:
-        if self._watch is not None:
-            await self._watch.run()
-            # Events that waited go out now.
-            self._subscription.changed.set()
-
     async def _bring_up_to_date(self, resynchronized: Callable[[], Awaitable[None]]) -> None:
         with suppress(NotFound, UnknownGateway):
-            if self._start.lost is not None:
-                await self._recover(self._start.lost)
-                await _persistently(resynchronized)
-            if self._watch is not None:
-                await self._watch.over.wait()
-            # What the gateway said came before what it confirmed, and is stored first.
-            await _persistently(self._resources.acknowledgements.flush)
-            await self._settle_what_was_read()
+            try:
+                if self._start.lost is not None:
+                    await self._recover(self._start.lost)
+                    await _persistently(resynchronized)
+                await self._settle_what_was_read()
+            finally:
+                # Events that waited go out now.
+                self._settled = True
+                self._subscription.changed.set()
             await self._publish_unanswered()
 
     async def _recover(self, lost: str) -> None:
@@ -124,11 +124,14 @@ class DeploymentObserver(Observer):
 
     async def _settle_what_was_read(self) -> None:
         """Publish what the lists that the gateway has read did not settle."""
-        if self._watch is None or not self._watch.synchronizes:
-            return
         ids, resources = (self._identity.organization, self._identity.gateway_id), self._resources
-        seen = await _persistently(lambda: resources.synchronizations.of_gateway(self._identity.gateway_id))
-        await _persistently(lambda: resources.desired_state.read_lists(*ids, seen))
+        if self._watch is not None:
+            await self._watch.over.wait()
+        # What the gateway said came before what it confirmed, and is stored first.
+        await _persistently(resources.acknowledgements.flush)
+        if self._watch is not None and self._watch.synchronizes:
+            seen = await _persistently(lambda: resources.synchronizations.of_gateway(self._identity.gateway_id))
+            await _persistently(lambda: resources.desired_state.read_lists(*ids, seen))
 
     async def _publish_unanswered(self) -> None:
         """Now, and once more when what waits for the gateway is handled: it may have been stale for it."""

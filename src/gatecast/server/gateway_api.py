@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from aiohttp import web
 
@@ -187,6 +187,8 @@ class _Wish:
     version: Version
     replica: str
     after: Position | None
+    #: The id of the event at `after`, as the client has it.
+    event_id: UUID | None
 
 
 async def connect(request: web.Request) -> web.StreamResponse:
@@ -233,7 +235,9 @@ async def _subscribe(context: GatewayContext, identity: GatewayIdentity, wish: _
         remote=address,
         token_id=identity.token_id,
     )
-    return await context.hub.delivery.subscribe(connection, after=wish.after, newest_only=identity.newest_only)
+    return await context.hub.delivery.subscribe(
+        connection, after=wish.after, event_id=wish.event_id, newest_only=identity.newest_only
+    )
 
 
 async def _speak(request: web.Request, identity: GatewayIdentity, subscription: Subscription) -> web.StreamResponse:
@@ -283,13 +287,21 @@ def _wish(request: web.Request) -> _Wish:
     """The version, replica and position that the client names; only `gatecast.v2` may name the latter two."""
     offered = (part.strip() for part in request.headers.get("Sec-WebSocket-Protocol", "").split(","))
     if SUBPROTOCOL not in offered:
-        return _Wish(Version.GATEWAY_V1, "", None)
-    replica, after = request.query.get("replica", ""), request.query.get("after", "")
+        return _Wish(Version.GATEWAY_V1, "", None, None)
+    replica, after, event_id = (request.query.get(name, "") for name in ("replica", "after", "event"))
     return _Wish(
         Version.GATECAST_V2,
         clean_identifier("replica", replica) if replica else "",
         Position.parse(after, field="after") if after else None,
+        _uuid(event_id) if event_id else None,
     )
+
+
+def _uuid(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise InvalidValue("event", text, "be the eventId of the event at `after`, a UUID") from None
 
 
 def _address(request: web.Request, settings: Settings) -> str:

@@ -103,7 +103,7 @@ class Listener:
         limits = {} if tls is None else _TLS_LIMITS
         opened = False
         try:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            configure(connection)
             await loop.connect_accepted_socket(lambda: self._make_protocol(place), connection, ssl=tls, **limits)
             opened = True
         except OSError as error:
@@ -112,6 +112,31 @@ class Listener:
             if not opened:
                 connection.close()
                 place.lost()
+
+
+#: A peer whose machine or network is gone is noticed within this time, in seconds; whoever is between, like a proxy,
+#: answers for it, and then only its silence tells.
+GONE_WITHIN = 45
+
+#: Of an idle connection: after so many seconds the first question, and then one after another.
+_ASK_AFTER, _ASK_EVERY, _QUESTIONS = 20, 5, 4
+
+
+def configure(connection: socket.socket) -> None:
+    """Send small frames at once, and notice a connection that is half open."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = {
+        "TCP_KEEPIDLE": _ASK_AFTER,
+        "TCP_KEEPINTVL": _ASK_EVERY,
+        "TCP_KEEPCNT": _QUESTIONS,
+        # Of what was sent and is not taken, in milliseconds.
+        "TCP_USER_TIMEOUT": GONE_WITHIN * 1000,
+    }
+    for name, value in options.items():
+        # Not every system has them all.
+        if (option := getattr(socket, name, None)) is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 _TLS_LIMITS = {"ssl_handshake_timeout": HANDSHAKE_TIME_LIMIT, "ssl_shutdown_timeout": _SHUTDOWN_TIME_LIMIT}

@@ -1,18 +1,30 @@
-"""Gateways ask once for what they need, and give up what they need it for when that fails: so they are kept waiting."""
+"""How a database that is away for a moment is waited for.
+
+Gateways ask once for what they need, and give up what they need it for when that fails: so they are kept waiting. And a
+pod that starts together with its database waits for it.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from typing import TypeVar
 
 from gatecast.errors import StorageUnavailable
+from gatecast.telemetry import get_logger
+from gatecast.waiting import Backoff
 
 T = TypeVar("T")
 
 #: So long a question is asked again while the database is away; a gateway waits 30 s, and identifies itself first.
 _PATIENCE = 12.0
 _PAUSE = 0.5
+
+_START_PAUSES = Backoff(first=0.5, longest=5.0)
+
+_logger = get_logger("start")
 
 
 async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
@@ -30,3 +42,32 @@ async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
             if clock() + _PAUSE >= give_up_at:
                 raise
             await asyncio.sleep(_PAUSE)
+
+
+@asynccontextmanager
+async def opened_patiently(
+    opening: Callable[[], AbstractAsyncContextManager[T]], stop: asyncio.Event, seconds: float
+) -> AsyncIterator[T | None]:
+    """What is opened, tried again for so many seconds while its database is not there; None: told to stop before.
+
+    Raises:
+        StorageUnavailable: the database is not there in time.
+    """
+    clock = asyncio.get_running_loop().time
+    give_up_at, opened = clock() + seconds, None
+    async with AsyncExitStack() as stack:
+        for attempt in itertools.count(1):
+            try:
+                opened = await stack.enter_async_context(opening())
+                break
+            except StorageUnavailable as error:
+                remaining = give_up_at - clock()
+                if remaining <= 0:
+                    raise
+                _logger.warning("waiting-for-the-database", error=str(error), gives_up_in=round(remaining))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(remaining, _START_PAUSES.pause(attempt))):
+                    await stop.wait()
+            if stop.is_set():
+                break
+        yield opened

@@ -35,6 +35,7 @@ from gatecast.server.gateway_api import GatewayContext, create_gateway_app
 from gatecast.server.gateway_server import GatewayServer
 from gatecast.server.listener import Listener
 from gatecast.server.oidc import OidcIssuer
+from gatecast.server.patience import opened_patiently
 from gatecast.server.tls import LOOK_INTERVAL, GatewayTls
 from gatecast.settings import Settings, variable
 from gatecast.storage.database_url import parse
@@ -324,7 +325,10 @@ async def serve(settings: Settings, *, announce: Callable[[Pod], None]) -> int:
     stop = asyncio.Event()
     _on_signals((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), stop.set)
     with ExitStack() as leaving:
-        async with Pod.open(settings) as pod:
+        seconds = START_TIME_LIMIT if settings.database.startswith("postgresql://") else 0.0
+        async with opened_patiently(lambda: Pod.open(settings), stop, seconds) as pod:
+            if pod is None:
+                return 0
             if pod.tls.renewable:
                 _on_signals((signal.SIGHUP,), pod.tls.renew)
             metrics.watch(
@@ -338,6 +342,10 @@ async def serve(settings: Settings, *, announce: Callable[[Pod], None]) -> int:
             failed = pod.hub.delivery.failure is not None
             leaving.enter_context(ended_within(settings.drain_time.total_seconds() + _LATEST_EXIT))
     return 1 if failed else 0
+
+
+#: A pod waits so long for a PostgreSQL that is not there yet, because it starts or recovers; in seconds.
+START_TIME_LIMIT = 60.0
 
 
 def _on_signals(numbers: Iterable[signal.Signals], call: Callable[[], object]) -> None:

@@ -66,6 +66,24 @@ def test_a_renewed_epoch_is_another_one(shell: _Shell) -> None:
     assert shell.json("epoch", "show")["epoch"] == renewed["epoch"]
 
 
+def test_an_epoch_that_is_kept_goes_on(shell: _Shell) -> None:
+    shell.text("migrate")
+    before = shell.json("epoch", "show")["epoch"]
+    assert shell.json("epoch", "keep") == {"epoch": before}
+    assert shell.json("epoch", "show") == {"epoch": before, "settled": True, "synchronous": False}
+    assert before in shell.text("epoch", "keep")
+
+
+def test_where_nobody_has_decided_the_operator_is_told(postgres_url: str) -> None:
+    """A database that was copied on its server is another place; whoever copied it knows best."""
+    shell = _Shell(postgres_url)
+    before = shell.json("epoch", "show")
+    assert not before["settled"]
+    assert "gatecast epoch keep" in shell.text("epoch", "show")
+    shell.text("epoch", "keep")
+    assert "gatecast epoch keep" not in shell.text("epoch", "show")
+
+
 def test_nothing_is_sealed_in_an_empty_database(shell: _Shell) -> None:
     shell.text("migrate")
     assert shell.json("reseal", "--secret-key", _KEY) == {"resealed": 0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from gatecast.server.connections import (
     Place,
     Places,
 )
+from gatecast.server.listener import configure
 from gatecast.testing.virtual_time import run_in_virtual_time
 
 
@@ -199,3 +201,13 @@ def test_a_handshake_makes_room_as_well() -> None:
         assert places.taken == 1
 
     run_in_virtual_time(run())
+
+
+def test_connections_that_are_half_open_are_noticed_within_45_seconds() -> None:
+    with socket.socket() as connection:
+        configure(connection)
+        tcp = socket.IPPROTO_TCP
+        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        asks = connection.getsockopt(tcp, socket.TCP_KEEPINTVL) * connection.getsockopt(tcp, socket.TCP_KEEPCNT)
+        assert connection.getsockopt(tcp, socket.TCP_KEEPIDLE) + asks <= 45
+        assert connection.getsockopt(tcp, socket.TCP_USER_TIMEOUT) == 45_000

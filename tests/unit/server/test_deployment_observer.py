@@ -19,7 +19,7 @@ from gatecast.errors import SecretKeyMissing, StorageUnavailable, UnknownGateway
 from gatecast.events import Position
 from gatecast.server import deployment_observer
 from gatecast.server.deployment_observer import DeploymentObserver
-from gatecast.waiting import Backoff
+from gatecast.waiting import Backoff, Signal
 
 IDENTITY = GatewayIdentity(organization="acme", gateway_id="edge", token_id="1", newest_only=False)
 START = Position(UUID(int=7), 5)
@@ -68,6 +68,9 @@ class _Resources:
         if len(self.looks) == 1:
             raise StorageUnavailable("away")
 
+    async def remove_unknown(self, organization: str, gateway_id: str) -> None:
+        """Nothing is."""
+
     def _call(self, name: str, result: int) -> int:
         self.calls.append(name)
         self.changed.set()
@@ -85,7 +88,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def observer(resources: _Resources, *, lost: str | None = None) -> DeploymentObserver:
-    subscription = cast("Subscription", SimpleNamespace(start=Start(START, lost)))
+    subscription = cast("Subscription", SimpleNamespace(start=Start(START, lost), changed=Signal()))
     return DeploymentObserver(cast("Resources", resources), IDENTITY, subscription)
 
 

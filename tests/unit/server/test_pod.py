@@ -6,7 +6,8 @@ import asyncio
 import os
 import signal
 from base64 import b64encode
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,11 +16,14 @@ from uuid import UUID
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from gatecast import containment
 from gatecast.delivery.reader import Reader
 from gatecast.errors import InvariantBroken, StorageUnavailable, SubscriptionClosed
 from gatecast.hub import HubSubscription
+from gatecast.server import patience
+from gatecast.server import pod as pod_module
 from gatecast.server.api_server import ApiServer
 from gatecast.server.listener import Listener
 from gatecast.server.pod import Pod, serve
@@ -27,6 +31,7 @@ from gatecast.server.tls import GatewayTls
 from gatecast.settings import Settings
 from gatecast.storage.contract import Progress
 from gatecast.testing.eventually import eventually
+from gatecast.waiting import Backoff
 from gatecast.wakeup.file_watch import FileWatch
 from gatecast.wakeup.postgres import PostgresWakeup
 
@@ -99,6 +104,53 @@ def report_progress(pod: Pod) -> None:
     pod.hub.delivery.recorder.report(
         Progress(connection_id="c", gateway_id="g", replica="", epoch=UUID(int=1), sent=1, confirmed=1)
     )
+
+
+class _Late:
+    """Opens a pod whose database is away at first."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self.open = Pod.open
+
+    @asynccontextmanager
+    async def __call__(self, settings: Settings) -> AsyncIterator[Pod]:
+        self.failures -= 1
+        if self.failures >= 0:
+            raise StorageUnavailable("the database system is starting up")
+        async with self.open(settings) as pod:
+            yield pod
+
+
+async def test_a_pod_waits_for_a_postgresql_that_recovers(
+    postgres_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pod, "open", _Late(2))
+    monkeypatch.setattr(patience, "_START_PAUSES", Backoff(first=0.01, longest=0.01))
+    with capture_logs() as logs:
+        status = asyncio.create_task(serve(postgres_settings, announce=lambda _: os.kill(os.getpid(), signal.SIGTERM)))
+        assert await status == 0
+    waits = [each for each in logs if each["event"] == "waiting-for-the-database"]
+    assert len(waits) == 2
+    assert "starting up" in waits[0]["error"]
+
+
+async def test_it_does_not_wait_for_ever_nor_once_it_is_told_to_stop_nor_for_a_file(
+    postgres_settings: Settings, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pod, "open", _Late(1_000))
+    with pytest.raises(StorageUnavailable):
+        await serve(settings, announce=lambda _: None)
+    monkeypatch.setattr(patience, "_START_PAUSES", Backoff(first=0.01, longest=0.01))
+    monkeypatch.setattr(pod_module, "START_TIME_LIMIT", 0.05)
+    with pytest.raises(StorageUnavailable):
+        await serve(postgres_settings, announce=lambda _: None)
+    monkeypatch.setattr(pod_module, "START_TIME_LIMIT", 60.0)
+    monkeypatch.setattr(patience, "_START_PAUSES", Backoff(first=60.0, longest=60.0))
+    waiting = asyncio.create_task(serve(postgres_settings, announce=lambda _: None))
+    await asyncio.sleep(0)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await waiting == 0
 
 
 async def test_readiness_goes_first_at_sigterm(settings: Settings) -> None:

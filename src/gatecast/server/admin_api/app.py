@@ -64,6 +64,9 @@ def create_admin_app(context: AdminContext) -> FastAPI:
         title="Gatecast",
         version=__version__,
         summary="Durable, ordered, confirmed delivery of configuration changes to gateways.",
+        # The console serves its own page, whose scripts come from this server.
+        docs_url=None,
+        redoc_url=None,
         generate_unique_id_function=operation_id,
     )
     app.state.context = context

@@ -114,6 +114,8 @@ class ConnectionView(Model):
     protocol: str
     remote: str
     connected_at: datetime
+    sent: int = Field(description="Last offset that was handed to its socket.")
+    confirmed: int = Field(description="Last offset that it has confirmed.")
 
 
 class GatewaySummary(Model):

@@ -41,4 +41,6 @@ def _connection(connection: LiveConnection) -> ConnectionView:
         protocol=connection.protocol,
         remote=connection.remote,
         connected_at=connection.connected_at,
+        sent=connection.sent,
+        confirmed=connection.confirmed,
     )

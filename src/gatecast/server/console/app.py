@@ -6,7 +6,16 @@ from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
 from gatecast.server.console import login
-from gatecast.server.console.pages import artifacts, gateway, gateways, installation, overview, provider_form, tail
+from gatecast.server.console.pages import (
+    artifacts,
+    audit,
+    gateway,
+    gateways,
+    installation,
+    overview,
+    provider_form,
+    tail,
+)
 from gatecast.server.console.rendering import static_folder
 
 
@@ -21,6 +30,7 @@ def add_console(app: FastAPI) -> None:
         provider_form.router,
         *artifacts.ROUTERS,
         tail.router,
+        audit.router,
         installation.router,
     ]
     for router in routers:

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from gatecast.controlplane.admin_tokens import Role
 from gatecast.version import __version__
 
 #: What browsers may do on our pages: run and show what this server gives them, and nothing else.
@@ -60,6 +61,11 @@ def number(value: float) -> str:
     return f"{value:,}"
 
 
+def sentence(text: str) -> str:
+    """The text as a sentence: a capital at its beginning, a full stop at its end."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
 def pretty(value: object) -> str:
     """JSON over several lines."""
     return json.dumps(value, indent=2, ensure_ascii=False)
@@ -73,7 +79,7 @@ _environment = Environment(
     lstrip_blocks=True,
 )
 _environment.filters.update(
-    age=age, moment=moment, number=number, pretty=pretty, path=lambda text: quote(text, safe="")
+    age=age, moment=moment, number=number, pretty=pretty, sentence=sentence, path=lambda text: quote(text, safe="")
 )
 _environment.globals.update(version=__version__)
 
@@ -86,7 +92,14 @@ def render(template: str, values: Mapping[str, Any]) -> str:
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:  # noqa: ANN401 - whatever it shows
     """An answer made from a template, with the headers of every page."""
     caller = getattr(request.state, "caller", None)
-    shared = {"caller": caller, "path": request.url.path, "query": request.query_params, **values}
+    may_change = caller is None or caller.role is Role.ADMIN
+    shared = {
+        "caller": caller,
+        "may_change": may_change,
+        "path": request.url.path,
+        "query": request.query_params,
+        **values,
+    }
     return HTMLResponse(render(template, shared), status_code=status, headers=SECURITY_HEADERS)
 
 

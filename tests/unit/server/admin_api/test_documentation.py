@@ -32,6 +32,8 @@ _NEVER_ANSWERED = {
     errors.SettingInvalid,
     errors.ProtocolViolation,
     errors.ServerUnavailable,
+    errors.EventUndeliverable,
+    errors.InvariantBroken,
 }
 
 

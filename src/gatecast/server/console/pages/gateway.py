@@ -62,6 +62,13 @@ async def _newest(context: AdminContext, organization: str, gateway_id: str, hea
     return found.items[::-1]
 
 
+@router.post("/connections/{connection_id}/disconnect")
+async def disconnect_gateway(context: Context, visitor: Visitor, gateway_id: GatewayId, connection_id: str) -> Response:
+    """Close one connection; the gateway comes back by itself."""
+    await gateways_api.disconnect_gateway(gateway_id, connection_id, context, visitor.organization)
+    return _back(gateway_id)
+
+
 @router.post("/tokens")
 async def create_token(request: Request, context: Context, visitor: Visitor, gateway_id: GatewayId) -> Response:
     """A new token, shown once."""

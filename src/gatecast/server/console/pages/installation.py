@@ -31,6 +31,12 @@ async def show_settings(request: Request, context: Context, visitor: Visitor) ->
     )
 
 
+@router.get("/docs")
+async def show_documentation(request: Request) -> Response:
+    """The API's documentation. It needs no session: it is the same for everybody, and holds nothing of anybody."""
+    return page(request, "docs.html")
+
+
 def _shown(settings: Settings) -> list[tuple[str, str, str]]:
     return [
         (each.variable, "hidden" if each.secret else show(getattr(settings, each.name)), each.meaning)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.admin_api.fleet import Fleet, FleetState, Standing
+from gatecast.server.admin_api.fleet_routes import list_pods
 from gatecast.server.admin_api.gateways import explain_gateway
 from gatecast.server.admin_api.models import WhyView
 from gatecast.server.console.rendering import page
@@ -51,7 +52,8 @@ async def show_overview(request: Request, context: Context, visitor: Visitor) ->
     fleet = await context.fleets.look(visitor.organization)
     counts = {"all": len(fleet.standings), "connected": fleet.connected, **{state.value: 0 for state in FleetState}}
     attention = await _attention(context, visitor.organization, fleet)
-    return page(request, "overview.html", counts={**counts, **fleet.states}, attention=attention)
+    pods = await list_pods(context, visitor.organization)
+    return page(request, "overview.html", counts={**counts, **fleet.states}, attention=attention, pods=pods.items)
 
 
 async def _attention(context: AdminContext, organization: str, fleet: Fleet) -> list[Attention]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,11 +32,15 @@ _PLACES = {
     "template": "templates",
     "url": "url",
     "api_key": "api_key",
+    "policies": "policies",
     "gateways": "gateways",
 }
 
 #: Where an error of a document is shown.
 _FIELDS = {"upstream.url": "url", "upstream.auth": "api_key", "upstream.auth.value": "api_key", "handle": "name"}
+
+#: The same for whatever a field holds.
+_BRANCHES = {"globalPolicies": "policies", "upstream": "url"}
 
 
 @router.get("")
@@ -51,6 +56,7 @@ async def show_form(request: Request, context: Context, visitor: Visitor) -> Res
         "template": "",
         "url": "",
         "api_key": "",
+        "policies": "",
         "gateways": [connected] if connected else [],
     }
     return await _form(request, context, visitor.organization, standings, values, {})
@@ -88,7 +94,7 @@ async def add_provider(request: Request, context: Context, visitor: Visitor) -> 
 
 
 def _values(form: FormData) -> dict[str, Any]:
-    texts = ("name", "version", "context", "description", "template", "url", "api_key")
+    texts = ("name", "version", "context", "description", "template", "url", "api_key", "policies")
     return {name: str(form.get(name, "")) for name in texts} | {
         "gateways": [str(each) for each in form.getlist("gateways")]
     }
@@ -121,7 +127,17 @@ def _document(values: dict[str, Any], template: LlmProviderTemplate | None) -> d
         "upstream": upstream,
     }
     optional = {name: values[name] for name in ("context", "description") if values[name]}
+    if values["policies"].strip():
+        optional["globalPolicies"] = _json(values["policies"])
     return document | optional
+
+
+def _json(text: str) -> object:
+    """What was written as JSON; a text that is none is refused as what it is."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _errors(error: RequestValidationError) -> dict[str, str]:
@@ -129,7 +145,8 @@ def _errors(error: RequestValidationError) -> dict[str, str]:
     found: dict[str, str] = {}
     for each in error.errors():
         place = ".".join(str(part) for part in each["loc"][1:])
-        field = _FIELDS.get(place, place.partition(".")[0])
+        branch = place.partition(".")[0]
+        field = _FIELDS.get(place, _BRANCHES.get(branch, branch))
         found.setdefault(field, each["msg"].replace("Input should", "It must").replace("String should", "It must"))
     return found
 

@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 
 from gatecast.errors import NotFound, StorageError
 from gatecast.server.admin_api.context import AdminContext, Context
+from gatecast.server.admin_api.fleet_routes import PolicyList, list_policies
 from gatecast.server.admin_api.stream import HEARTBEAT, follow
 from gatecast.server.admin_api.stream_position import MAX_LENGTH
 from gatecast.server.console.rendering import page
@@ -49,6 +50,14 @@ async def stream_events(
 ) -> StreamingResponse:
     """The stream of the admin API, for whoever is logged in."""
     return await follow(context, visitor.organization, gateway, last_event_id, lambda: _is_still(request, context))
+
+
+@router.get("/console/policies")
+async def offered_policies(
+    context: Context, visitor: Visitor, gateway: Annotated[list[str], Query(min_length=1, max_length=100)]
+) -> PolicyList:
+    """The policies that all of these gateways have loaded, for the form that adds a provider."""
+    return await list_policies(context, visitor.organization, gateway)
 
 
 @router.get("/live")

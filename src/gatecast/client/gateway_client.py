@@ -34,7 +34,7 @@ _PATH = "/api/internal/v1/ws/gateways/connect"
 _PROTOCOL = "gatecast.v2"
 
 #: How long the upgrade may take; in seconds.
-_UPGRADE_TIME_LIMIT = 10.0
+UPGRADE_TIME_LIMIT = 10.0
 
 _logger = get_logger("client")
 
@@ -245,7 +245,7 @@ class GatewayClient:
 
     async def _run(self) -> None:
         plan = ReconnectPlan(self._options.reconnect)
-        session = open_session(ssl=self._trust, headers={"api-key": self._token}, time_limit=_UPGRADE_TIME_LIMIT)
+        session = open_session(ssl=self._trust, headers={"api-key": self._token}, time_limit=UPGRADE_TIME_LIMIT)
         async with session:
             while not self._leaving:
                 ending = await self._connect(session)
@@ -259,7 +259,7 @@ class GatewayClient:
         # Read once: while the upgrade is under way the user may settle more, which the server was not asked for.
         behind, event_id = self.position, self.event_id
         try:
-            async with asyncio.timeout(_UPGRADE_TIME_LIMIT):
+            async with asyncio.timeout(UPGRADE_TIME_LIMIT):
                 socket = await open_socket(
                     session, str(self._target(behind, event_id)), headers={}, protocols=(_PROTOCOL,)
                 )

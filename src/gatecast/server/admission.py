@@ -18,9 +18,6 @@ _REMEMBERED_ADDRESSES = 10_000
 #: Most good tokens that are remembered, each by its digest.
 _REMEMBERED_TOKENS = 1_000
 
-#: Seconds after which a refused client may come back.
-RETRY_AFTER = 5
-
 
 @dataclass(frozen=True, slots=True)
 class Refusal:

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gatecast.cli.main import app
+from gatecast.errors import DatabaseUnsuitable
 
 _KEY = base64.b64encode(bytes(32)).decode()
 
@@ -98,3 +99,20 @@ def test_settings_show_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
         assert result.exit_code == 0
         assert _KEY not in result.stdout
         assert "36h" in result.stdout
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "postgresql+embedded"])
+@pytest.mark.parametrize(
+    "command", [("admin-token", "list"), ("admin-token", "create"), ("epoch", "show"), ("epoch", "renew"), ("reseal",)]
+)
+def test_a_mistyped_path_makes_nothing(tmp_path: Path, scheme: str, command: tuple[str, ...]) -> None:
+    """Neither a database nor the key beside it."""
+    result = CliRunner().invoke(app, [*command, "--database", f"{scheme}:///{tmp_path}/mistyped"])
+    assert isinstance(result.exception, DatabaseUnsuitable)
+    assert "gatecast migrate" in str(result.exception)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_statements_for_roles_are_printed() -> None:
+    result = CliRunner().invoke(app, ["roles"], catch_exceptions=False)
+    assert "CREATE ROLE gatecast_pod LOGIN" in result.stdout

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
+import inspect
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import typer
 
+import gatecast
 from gatecast import errors
 from gatecast.cli.main import app
 from gatecast.protocol.close_codes import CLOSE_CODES
@@ -106,6 +111,104 @@ def _usage(argument: Any) -> str:  # noqa: ANN401 - as above
     return name if argument.required else f"[{name}]"
 
 
+def limits() -> str:
+    """Every limit, with the comment that stands above it in the code."""
+    return "\n\n".join(f"## {title}\n\n{_limits_of(prefixes)}" for title, prefixes in _LIMIT_GROUPS.items())
+
+
+#: Modules by the beginning of their names; the first group that fits counts.
+_LIMIT_GROUPS: Mapping[str, Sequence[str]] = {
+    "What is published": ("events.",),
+    "Publishing and delivery": ("delivery.", "containment"),
+    "Admin API": ("server.admin_api.", "server.api_server", "server.error_replies", "server.oidc"),
+    "Console": ("server.console.",),
+    "Gateways: connections and frames": ("protocol.", "server.gateway_socket", "server.gateway_api"),
+    "Gateways: requests": ("server.gateway_rest", "server.request_bodies", "server.packages", "server.holding"),
+    "Both listeners": ("server.",),
+    "Gateways, artifacts and keys": ("controlplane.",),
+    "Clients": ("client.",),
+    "Database and wake-ups": ("storage.", "wakeup.", ""),
+}
+
+#: Numbers that limit nothing.
+_NO_LIMITS = {"STOPPED_LATE", "OLDEST_VERSION"}
+
+#: Classes whose fields are limits.
+_LIMIT_CLASSES = {"SessionLimits", "ClientLimits", "ClientOptions", "ReconnectTimes"}
+
+
+def _limits_of(prefixes: Sequence[str]) -> str:
+    rows = [row for name in _modules() if _group_of(name) == prefixes for row in _limits_in(name)]
+    return _table(("limit", "value", "what it limits", "in"), rows)
+
+
+def _group_of(module: str) -> Sequence[str]:
+    return next((each for each in _LIMIT_GROUPS.values() if module.startswith(tuple(each))), ())
+
+
+def _modules() -> list[str]:
+    """Every module of the product itself, without `gatecast.` in front."""
+    folder = Path(gatecast.__file__).parent
+    names = (".".join(path.relative_to(folder).with_suffix("").parts) for path in folder.rglob("*.py"))
+    return sorted(name for name in names if not name.startswith(("cli.", "testing.")) and not name.endswith("__init__"))
+
+
+def _limits_in(name: str) -> Iterator[tuple[str, str, str, str]]:
+    module = importlib.import_module(f"gatecast.{name}")
+    lines = (inspect.getsource(module)).splitlines()
+    for number, line in enumerate(lines):
+        constant = re.match(r"([A-Z][A-Z0-9_]*)(?:: [^=]+)? = ", line)
+        if constant and (value := _limit(constant[1], getattr(module, constant[1]))):
+            yield f"`{constant[1]}`", value, _comment_above(lines, number), f"`{name}`"
+        if (found := re.match(r"class (\w+)", line)) and found[1] in _LIMIT_CLASSES:
+            yield from _limits_in_class(getattr(module, found[1]), f"`{name}`")
+
+
+def _limits_in_class(kind: Any, place: str) -> Iterator[tuple[str, str, str, str]]:  # noqa: ANN401 - a dataclass
+    lines = inspect.getsource(kind).splitlines()
+    for field in dataclasses.fields(kind):
+        number = next(number for number, line in enumerate(lines) if line.startswith(f"    {field.name}: "))
+        if value := _limit(field.name.upper(), field.default):
+            yield f"`{kind.__name__}.{field.name}`", value, _comment_above(lines, number), place
+
+
+def _comment_above(lines: Sequence[str], number: int) -> str:
+    """What is said of a limit; of several with one comment, the same."""
+    begin = number
+    while not lines[begin - 1].strip().startswith("#:"):
+        begin -= 1
+        if not lines[begin].strip():
+            raise ValueError(f"no comment above {lines[number]}")
+    words: list[str] = []
+    while (line := lines[begin - 1].strip()).startswith("#:"):
+        words.insert(0, line.removeprefix("#:").strip())
+        begin -= 1
+    return " ".join(words)
+
+
+def _limit(name: str, value: object) -> str:
+    """A limit as people write it; empty for what is none."""
+    if name in _NO_LIMITS:
+        return ""
+    match value:
+        case timedelta():
+            return show(value)
+        case datetime():
+            return value.isoformat()
+        case int() if not isinstance(value, bool):
+            return _size(value) if "BYTES" in name else f"{value:,}"
+        case float():
+            return f"{value:,g}"
+    return ""
+
+
+def _size(value: int) -> str:
+    for unit, size in (("MiB", 1024 * 1024), ("KiB", 1024)):
+        if value % size == 0:
+            return f"{value // size} {unit}"
+    return f"{value:,} bytes"
+
+
 def _code(text: str) -> str:
     return f"`{text}`" if text else ""
 
@@ -123,6 +226,7 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("reference/http-api.md", "problems"): problems_table,
     ("reference/errors.md", "errors"): errors_tree,
     ("reference/close-codes.md", "close codes"): close_codes_table,
+    ("reference/limits.md", "limits"): limits,
 }
 
 

@@ -61,14 +61,15 @@ class RetryLoop:
             await self.until_done(work)
             await rest()
 
-    async def until_done(self, work: Callable[[], Awaitable[T]]) -> T:
-        """What the work returns, once it succeeds."""
+    async def until_done(self, work: Callable[[], Awaitable[T]], *, final: tuple[type[Exception], ...] = ()) -> T:
+        """What the work returns, once it succeeds; errors that are `final` are answers as well, and come out."""
         while True:
             try:
                 result = await work()
-            except InvariantBroken:
-                raise
-            except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the loop
+            except Exception as error:
+                # Whatever else it is, it must not end the loop.
+                if isinstance(error, (InvariantBroken, *final)):
+                    raise
                 await self._back_off(error)
             else:
                 self.succeeded()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -118,17 +117,10 @@ async def _execute(url: str, *statements: str) -> None:
         await connection.close()
 
 
-async def _renew_epoch(database: str) -> None:
-    """As the instructions say."""
-    command = (sys.executable, "-m", "gatecast.cli.main", "epoch", "renew", "--database", database)
-    process = await asyncio.create_subprocess_exec(*command)
-    assert await process.wait() == 0
-
-
 async def test_s20_after_a_restore_gateways_are_told_and_take_nothing_for_delivered(
     database: str, postgres: PostgresServer
 ) -> None:
-    """Offsets that they have had before come again with other events, and reach them."""
+    """Offsets that they have had before come again with other events, and reach them; nobody has to say anything."""
     [(explicit_id, explicit_token), (unmodified_id, unmodified_token)] = await _prepare(database)
     gateway_ids = [explicit_id, unmodified_id]
     async with Deployment(database) as deployment:
@@ -145,7 +137,6 @@ async def test_s20_after_a_restore_gateways_are_told_and_take_nothing_for_delive
             lost = await _publish(await deployment.operator(pod), gateway_ids, 3)
             await _stop_when_confirmed(deployment, pod, gateway_ids, 5)
             await restore()
-            await _renew_epoch(database)
 
             [pod] = await deployment.start("one")
             way.retarget(gateway_address(pod))
@@ -164,6 +155,39 @@ async def test_s20_after_a_restore_gateways_are_told_and_take_nothing_for_delive
             assert not await _is_current(operator, unmodified_id)
             await operator.ask("POST", f"/gateways/{unmodified_id}/resynchronized")
             assert await _is_current(operator, unmodified_id)
+
+
+async def test_s20_a_client_that_names_its_last_event_notices_what_nobody_else_can(tmp_path: Path) -> None:
+    """The whole folder was put back while no pod ran: only the client remembers that another event stood there."""
+    folder, backup = tmp_path / "database", tmp_path / "backup"
+    folder.mkdir()
+    database = f"sqlite:///{folder}/gatecast.db"
+    [(gateway_id, token), _] = await _prepare(database)
+    async with Deployment(database) as deployment:
+        [pod] = await deployment.start("one")
+        way = await deployment.balancer(pod)
+        explicit = _Explicit()
+        async with explicit.connected_to(way.address, token):
+            [kept] = await _publish(await deployment.operator(pod), [gateway_id], 3)
+            await _stop_when_confirmed(deployment, pod, [gateway_id], 3)
+            shutil.copytree(folder, backup, ignore=shutil.ignore_patterns("*.sock"))
+            [pod] = await deployment.start("one")
+            way.retarget(gateway_address(pod))
+            [lost] = await _publish(await deployment.operator(pod), [gateway_id], 2)
+            await explicit.until(5)
+            await _stop_when_confirmed(deployment, pod, [gateway_id], 5)
+            way.cut()
+            shutil.rmtree(folder)
+            shutil.copytree(backup, folder)
+            [pod] = await deployment.start("one")
+            operator = await deployment.operator(pod)
+            [new] = await _publish(operator, [gateway_id], 4)
+            way.retarget(gateway_address(pod))
+            way.heal()
+            await explicit.until(12)
+            assert explicit.received == kept + lost + kept + new
+            assert explicit.resyncs == [("epoch", 0)]
+            await operator.confirmed(gateway_id, 7)
 
 
 async def _is_current(operator: Operator, gateway_id: str) -> bool:

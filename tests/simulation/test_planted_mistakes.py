@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from uuid import UUID
 
 import pytest
 
-from gatecast.delivery import delivery, feed, progress, publisher, reader, resume, subscription
+from gatecast.delivery import delivery, feed, history_watch, progress, publisher, reader, resume, subscription
 from gatecast.delivery.resume import Start
 from gatecast.events import Event, Position
 from gatecast.protocol.session import SessionLimits
@@ -20,6 +21,7 @@ from gatecast.storage.contract import (
     ReadRequest,
     ReadResult,
     Receipt,
+    Remembered,
     Standing,
 )
 from gatecast.testing.simulation import database, isolation, world
@@ -232,6 +234,35 @@ def _revoke_for_new_connections_only(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(delivery.Delivery, "_dismiss", dismiss_others)
 
 
+def _compare_lengths_only(patch: pytest.MonkeyPatch) -> None:
+    """A standby that lacks events counts as the same history, unless its logs are shorter than what was read."""
+
+    def settle(self: database.SimulatedDatabase, _verdict: str) -> UUID:
+        self.rows.place, self.rows.synchronous = self.place, self.synchronous
+        return self.rows.epoch
+
+    def is_missing(self: database.SimulatedEventLog, one: Remembered) -> bool:
+        return self._database.rows.streams[one.gateway_id].head < one.offset
+
+    patch.setattr(database.SimulatedDatabase, "settle", settle)
+    patch.setattr(database.SimulatedEventLog, "_is_missing", is_missing)
+
+
+def _take_whatever_answers(patch: pytest.MonkeyPatch) -> None:
+    """Another server's events are read before anybody has looked at it, and nothing that was read is remembered."""
+    patch.setattr(history_watch.HistoryWatch, "check", lambda *_: None)
+    _compare_lengths_only(patch)
+
+
+def _alarm_at_every_failover(patch: pytest.MonkeyPatch) -> None:
+    """Whoever answers from another place is taken for one that lost something."""
+    patch.setattr(
+        database.SimulatedDatabase,
+        "settle",
+        lambda self, _verdict: self.rows.epoch if self.settled else self.replace_history(),
+    )
+
+
 #: Each mistake, and the promises that it may be found by.
 MISTAKES: dict[Plant, str] = {
     _cursor_over_a_sequence: "P3",
@@ -254,6 +285,9 @@ MISTAKES: dict[Plant, str] = {
     _begin_with_all_that_is_retained: "P5",
     # What is revoked moves no position any more, which may be noticed first.
     _revoke_for_new_connections_only: "P[49]",
+    _compare_lengths_only: "P6",
+    _take_whatever_answers: "P6",
+    _alarm_at_every_failover: "P6",
 }
 
 

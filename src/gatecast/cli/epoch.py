@@ -11,22 +11,31 @@ from gatecast.cli.options import with_settings
 from gatecast.cli.output import JsonFlag, print_json, screen
 from gatecast.settings import Settings
 from gatecast.storage.connect import open_storage
+from gatecast.storage.contract import Changes, Verdict
 
-app = typer.Typer(no_args_is_help=True, help="Show the database's history, or begin a new one after a restore.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Show the database's history, and decide whether it goes on after the database was moved or restored.",
+)
 
 
 @app.command()
 @with_settings("database", "pooler")
 def show(*, settings: Settings, as_json: JsonFlag = False) -> None:
-    """Show which history the positions of gateways belong to."""
-    epoch = asyncio.run(_epoch(settings))
-    print_json({"epoch": str(epoch)}) if as_json else screen.print(str(epoch))
+    """Show which history the positions of gateways belong to, and whether it is known to go on in this place."""
+    found = asyncio.run(_found(settings))
+    if as_json:
+        print_json({"epoch": str(found.epoch), "settled": found.settled, "synchronous": found.synchronous})
+        return
+    screen.print(str(found.epoch))
+    if not found.settled:
+        screen.print("this place is not recorded yet: a pod decides at its start, or you do: gatecast epoch keep|renew")
 
 
 @app.command()
 @with_settings("database", "pooler")
 def renew(*, settings: Settings, as_json: JsonFlag = False) -> None:
-    """Begin a new history: after a restore, before the pods start. Every gateway is told to resynchronize."""
+    """Begin a new history: events were lost, and the pods cannot know. Every gateway is told to resynchronize."""
     before, after = asyncio.run(_renew(settings))
     if as_json:
         print_json({"before": str(before), "epoch": str(after)})
@@ -34,9 +43,26 @@ def renew(*, settings: Settings, as_json: JsonFlag = False) -> None:
         screen.print(f"a new epoch has begun: {after}")
 
 
-async def _epoch(settings: Settings) -> UUID:
+@app.command()
+@with_settings("database", "pooler")
+def keep(*, settings: Settings, as_json: JsonFlag = False) -> None:
+    """Let the history go on where the database is now: nothing was lost on the way, as after pg_upgrade.
+
+    Say it before the pods start. One that remembers events which are missing here begins a new history nevertheless.
+    """
+    epoch = asyncio.run(_keep(settings))
+    print_json({"epoch": str(epoch)}) if as_json else screen.print(f"the epoch goes on: {epoch}")
+
+
+async def _found(settings: Settings) -> Changes:
     async with open_storage(settings.database, pooler=settings.pooler, create=False) as opened:
-        return (await opened.storage.log.changed_since(0)).epoch
+        return await opened.storage.log.changed_since(0)
+
+
+async def _keep(settings: Settings) -> UUID:
+    async with open_storage(settings.database, pooler=settings.pooler, create=False) as opened:
+        log = opened.storage.log
+        return await log.settle_history((await log.changed_since(0)).epoch, Verdict.KEEP)
 
 
 async def _renew(settings: Settings) -> tuple[UUID, UUID]:

@@ -9,8 +9,10 @@ import typer
 
 from gatecast.cli.output import JsonFlag, print_fields, print_json, print_table, screen
 from gatecast.cli.remote import DEFAULT_URL, ServerOption, TokenOption, ask, remote
+from gatecast.errors import InvalidValue
+from gatecast.events.json_values import decode
 
-app = typer.Typer(no_args_is_help=True, help="Create, list, show and delete gateways.")
+app = typer.Typer(no_args_is_help=True, help="Create, list, show, change and delete gateways.")
 
 GatewayArgument = Annotated[str, typer.Argument(help="Id or name of the gateway.", metavar="GATEWAY")]
 
@@ -61,6 +63,31 @@ def show(
         print_json(found)
     else:
         print_fields(found, [key for key in found if key != "manifest"])
+
+
+@app.command()
+def change(
+    gateway: GatewayArgument,
+    *,
+    name: Annotated[str | None, typer.Option(help="Name, unique in your organization.")] = None,
+    display_name: Annotated[str | None, typer.Option(help="Name for people.")] = None,
+    description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
+    vhost: Annotated[str | None, typer.Option(help="Host that it serves.")] = None,
+    properties: Annotated[str | None, typer.Option(help="A JSON object, which replaces the present one.")] = None,
+    url: ServerOption = DEFAULT_URL,
+    token: TokenOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Change what the options name, and nothing else."""
+    given: dict[str, object] = {"name": name, "displayName": display_name, "description": description, "vhost": vhost}
+    if properties is not None:
+        given["properties"] = json_object("--properties", properties)
+    changes = {field: value for field, value in given.items() if value is not None}
+    changed = _at_gateway(url, token, gateway, "PATCH", "", changes)
+    if as_json:
+        print_json(changed)
+    else:
+        screen.print(f"changed gateway [bold]{changed['name']}[/bold]")
 
 
 @app.command()
@@ -157,6 +184,18 @@ def why(
         print_json(answer)
     else:
         screen.print(f"[bold]{answer['code']}[/bold]: {answer['cause']}")
+
+
+def json_object(option: str, text: str) -> dict[str, Any]:
+    """The JSON object in an option.
+
+    Raises:
+        InvalidValue: there is none in it.
+    """
+    value = decode(option, text)
+    if not isinstance(value, dict):
+        raise InvalidValue(option, type(value).__name__, "be a JSON object")
+    return value
 
 
 def _at_gateway(url: str, token: str, gateway: str, method: str, path: str = "", body: object = None) -> Any:  # noqa: ANN401 - JSON

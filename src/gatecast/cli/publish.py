@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from typing import Annotated, Any
 
 import typer
 
-from gatecast.cli.gateway import GatewayArgument
+from gatecast.cli.gateway import GatewayArgument, json_object
 from gatecast.cli.output import JsonFlag, print_json, screen
 from gatecast.cli.remote import DEFAULT_URL, ServerOption, TokenOption, remote
-from gatecast.errors import InvalidValue
-from gatecast.hiding import HIDDEN
 from gatecast.protocol.deployments import is_acknowledged
 
 
@@ -41,7 +38,7 @@ def publish(
         "action": action,
         "entityType": entity_type,
         "entityId": entity_id,
-        "data": _object(sys.stdin.read() if data == "-" else data),
+        "data": json_object("--data", sys.stdin.read() if data == "-" else data),
         **({"eventId": event_id} if event_id else {}),
     }
     parameters = {"wait": wait, "timeout": str(timeout)} if wait else {}
@@ -66,13 +63,3 @@ def _has_happened(event_type: str, wait: str, state: str) -> bool:
     """Whether the gateway did what was waited for; of what is never acknowledged it can only be confirmed."""
     awaited = wait if is_acknowledged(event_type) else "confirmed"
     return state in (awaited, "applied")
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise InvalidValue("--data", HIDDEN, f"be JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise InvalidValue("--data", type(value).__name__, "be a JSON object")
-    return value

@@ -51,4 +51,5 @@ def _show(event: dict[str, Any], *, as_json: bool) -> None:
         f"[dim]{event.get('recordedAt', '')}[/dim] [cyan]{cell(event.get('gatewayId'))}[/cyan] "
         f"[bold]{event['offset']}[/bold] {cell(event['type'])} {event['action']} "
         f"{cell(event['entityType'])}/{cell(event['entityId'])}"
+        + (f" [red]cannot be read: {cell(event['undeliverable'])}[/red]" if event.get("undeliverable") else "")
     )

@@ -34,7 +34,7 @@ _PATH = "/api/internal/v1/ws/gateways/connect"
 _PROTOCOL = "gatecast.v2"
 
 #: How long the upgrade may take; in seconds.
-_UPGRADE_TIME_LIMIT = 10.0
+UPGRADE_TIME_LIMIT = 10.0
 
 _logger = get_logger("client")
 
@@ -87,8 +87,9 @@ class GatewayClient:
 
     It connects by itself, again and again, and continues behind the last acknowledged event. `url` is that of the
     gateway listener. `replica` names this process among several with one token; each name has a position of its own.
-    `after` continues behind a position that was kept elsewhere; without it the server's own record counts. `ssl` says
-    whose certificates are accepted: see `Trust`.
+    `after` continues behind a position that was kept elsewhere; without it the server's own record counts. `event_id`
+    beside it lets the server notice that another event stands there now, after a restore that nobody else noticed.
+    `ssl` says whose certificates are accepted: see `Trust`.
 
     Within one client no event comes twice. After a restart of the process, what was not acknowledged comes again.
 
@@ -96,13 +97,14 @@ class GatewayClient:
         InvalidValue: an argument breaks its rule.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but two are options with names
         self,
         url: str,
         token: str,
         *,
         replica: str | None = None,
         after: Position | None = None,
+        event_id: str | None = None,
         ssl: Trust = True,
         options: ClientOptions | None = None,
     ) -> None:
@@ -111,7 +113,7 @@ class GatewayClient:
         self._replica = clean_identifier("replica", replica) if replica is not None else None
         self._trust = trust(ssl)
         self._options = options or ClientOptions()
-        self._progress = Progress(after)
+        self._progress = Progress(after, event_id)
         self._inbox: Inbox[Delivered | ResyncDemand] = Inbox(
             self._options.max_waiting_events, max_bytes=self._options.max_waiting_bytes
         )
@@ -150,6 +152,14 @@ class GatewayClient:
         Everything up to here was acknowledged, or rejected and that is stored.
         """
         return self._progress.position
+
+    @property
+    def event_id(self) -> str | None:
+        """The id of the event at `position`: keep it beside the position, and pass it as `event_id`.
+
+        None where this client was not sent that event.
+        """
+        return self._progress.event_id
 
     @property
     def connected(self) -> bool:
@@ -215,7 +225,7 @@ class GatewayClient:
         while True:
             item = await self._inbox.take()
             if isinstance(item, Delivered):
-                self._progress.hand_out(item.position)
+                self._progress.hand_out(item.position, item.event_id)
                 return item
             await self._resynchronize(item, on_resync)
 
@@ -235,7 +245,7 @@ class GatewayClient:
 
     async def _run(self) -> None:
         plan = ReconnectPlan(self._options.reconnect)
-        session = open_session(ssl=self._trust, headers={"api-key": self._token}, time_limit=_UPGRADE_TIME_LIMIT)
+        session = open_session(ssl=self._trust, headers={"api-key": self._token}, time_limit=UPGRADE_TIME_LIMIT)
         async with session:
             while not self._leaving:
                 ending = await self._connect(session)
@@ -247,10 +257,12 @@ class GatewayClient:
     async def _connect(self, session: aiohttp.ClientSession) -> Ending:
         """One attempt, and what became of it."""
         # Read once: while the upgrade is under way the user may settle more, which the server was not asked for.
-        behind = self.position
+        behind, event_id = self.position, self.event_id
         try:
-            async with asyncio.timeout(_UPGRADE_TIME_LIMIT):
-                socket = await open_socket(session, str(self._target(behind)), headers={}, protocols=(_PROTOCOL,))
+            async with asyncio.timeout(UPGRADE_TIME_LIMIT):
+                socket = await open_socket(
+                    session, str(self._target(behind, event_id)), headers={}, protocols=(_PROTOCOL,)
+                )
         except aiohttp.WSServerHandshakeError as refusal:
             retry_after = refusal.headers.get("Retry-After") if refusal.headers else None
             return Refused(refusal.status, parse_retry_after(retry_after))
@@ -277,8 +289,8 @@ class GatewayClient:
         lasted = clock() - began_at >= self._options.reconnect.useful_after
         return Lost(code, useful=lasted or self.position != behind)
 
-    def _target(self, behind: Position | None) -> URL:
-        query = {"replica": self._replica, "after": str(behind) if behind else None}
+    def _target(self, behind: Position | None, event_id: str | None) -> URL:
+        query = {"replica": self._replica, "after": str(behind) if behind else None, "event": event_id}
         return self._url.with_query({name: value for name, value in query.items() if value})
 
     def _on_end(self, task: asyncio.Task[None]) -> None:

@@ -25,13 +25,13 @@ from gatecast.events import Action, Event, Position
 from gatecast.waiting import Backoff
 
 #: How long one attempt may take, beyond what `wait` adds; in seconds.
-_TIME_LIMIT = 15.0
+ATTEMPT_TIME_LIMIT = 15.0
 
 #: Most attempts for one event.
-_ATTEMPTS = 5
+MAX_ATTEMPTS = 5
 
 #: The longest `Retry-After` that is waited for; in seconds.
-_LONGEST_RETRY_AFTER = 10.0
+LONGEST_RETRY_AFTER = 10.0
 
 _SUCCESSES = frozenset({HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED})
 
@@ -94,7 +94,7 @@ class EventPublisher:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        session = open_session(ssl=self._trust, headers=self._headers, time_limit=_TIME_LIMIT)
+        session = open_session(ssl=self._trust, headers=self._headers, time_limit=ATTEMPT_TIME_LIMIT)
         self._session = await self._stack.enter_async_context(session)
         return self
 
@@ -130,7 +130,7 @@ class EventPublisher:
         url = URL(f"{self._url}{path}", encoded=True)
         if wait is not None:
             url = url.with_query({"wait": wait, "timeout": str(timeout)})
-        limit = _TIME_LIMIT + (timeout if wait else 0.0)
+        limit = ATTEMPT_TIME_LIMIT + (timeout if wait else 0.0)
         return _published(await self._answer(url, event, limit=limit), event)
 
     async def _answer(self, url: URL, event: Event, *, limit: float) -> _Reply:
@@ -140,9 +140,9 @@ class EventPublisher:
             reply = await self._post(url, _body(event), limit=limit)
             if reply.status not in _REPEATABLE:
                 return reply
-            if attempt == _ATTEMPTS:
+            if attempt == MAX_ATTEMPTS:
                 raise ServerUnavailable(reply.problem or f"HTTP {reply.status}", event_id=event.event_id)
-            await asyncio.sleep(max(self._backoff.pause(attempt), min(reply.retry_after, _LONGEST_RETRY_AFTER)))
+            await asyncio.sleep(max(self._backoff.pause(attempt), min(reply.retry_after, LONGEST_RETRY_AFTER)))
             attempt += 1
 
     async def _post(self, url: URL, body: bytes, *, limit: float) -> _Reply:

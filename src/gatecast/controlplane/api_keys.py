@@ -26,7 +26,8 @@ from gatecast.storage.contract import Receipt
 #: So many revoked keys of an artifact are still listed.
 MAX_REVOKED_KEYS = 50
 
-#: So many names its keys can have. MCP proxies remember them all: a gateway cannot ask which of their keys have ended.
+#: So many names the keys of an artifact can have. MCP proxies remember them all: a gateway cannot ask which of their
+#: keys have ended.
 MAX_KEY_NAMES = 1_000
 
 NAME_PATTERN = "^[a-z0-9]+([_-][a-z0-9]+)*$"

@@ -30,6 +30,9 @@ INSERT INTO gatecast_openapi (id, artifact_id, document) VALUES ($1, $2, $3)
 DELETE FROM gatecast_openapi WHERE artifact_id = $1 AND id NOT IN (
     SELECT c.openapi_id FROM gatecast_contents AS c WHERE c.artifact_id = $1 AND c.openapi_id IS NOT NULL)
 
+-- name: handles_by_id
+SELECT id, handle FROM gatecast_artifacts WHERE id IN (SELECT key FROM json_each($1))
+
 -- name: artifacts_by_id
 SELECT a.id, a.organization, a.kind, a.handle, a.content_id, a.version, a.created_at, a.updated_at,
        c.document, c.credentials

@@ -12,10 +12,10 @@ from gatecast.controlplane.secrets import digest_of, make_token, prefix_of, same
 from gatecast.errors import LimitReached, NotFound
 from gatecast.hub import EventHub
 
-#: Two, so that a token can be rotated: add, switch, revoke.
+#: Most active tokens of a gateway: two, so that one can be rotated (add, switch, revoke).
 MAX_ACTIVE_TOKENS = 2
 
-#: So many revoked ones are still listed.
+#: So many revoked tokens of a gateway are still listed.
 MAX_REVOKED_TOKENS = 20
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -12,22 +12,27 @@ from uuid import uuid4
 
 from gatecast.controlplane.rows import instant
 from gatecast.errors import Conflict, InvalidValue, Mistakes, NotFound, StaleWrite
-from gatecast.events import clean_identifier
+from gatecast.events import clean_identifier, is_storable, printable
+from gatecast.events.json_values import encode, encode_foreign, read_stored
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Row, Transaction
 from gatecast.storage.queries import Queries
 
 QUERIES = Queries("gatecast.controlplane")
 
-#: Shortest and longest name, in characters.
+#: Shortest name of a gateway, in characters.
 MIN_NAME_LENGTH = 2
+
+#: Longest name of a gateway, in characters.
 MAX_NAME_LENGTH = 120
 
 #: Longest display name, description and vhost, in characters.
 MAX_TEXT_LENGTH = 512
 
-#: Largest manifest and largest properties, in bytes of JSON.
+#: Largest manifest, in bytes of JSON.
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
+
+#: Largest properties of a gateway, in bytes of JSON.
 MAX_PROPERTIES_BYTES = 16 * 1024
 
 
@@ -86,8 +91,12 @@ class Gateway:
     version: int
     created_at: datetime
     updated_at: datetime
+    #: Why the properties cannot be read back, so that `fields` has none; empty: they can.
+    unreadable: str = ""
     #: Why it lost events that the control plane cannot publish again; empty: it did not, or that was made good.
     unrestored: str = ""
+    #: Why what it said last of itself could not be stored; empty: it was.
+    manifest_fault: str = ""
     #: Why it may run what nobody here knows: a history was lost, and its process has not started since; empty: it does
     #: not.
     unlisted: str = ""
@@ -147,9 +156,9 @@ class Gateways:
         return [row["id"] for row in await self._database.fetch(QUERIES["gateway_ids"], organization, limit)]
 
     async def manifest(self, organization: str, gateway_id: str) -> Mapping[str, Any] | None:
-        """What a gateway said of itself: its version and its policies; None before it did."""
+        """What a gateway said of itself: its version and its policies; None before it said what can be read back."""
         rows = await self._database.fetch(QUERIES["manifest"], organization, gateway_id)
-        return json.loads(rows[0]["manifest"]) if rows and rows[0]["manifest"] else None
+        return readable_manifest(rows[0]["manifest"]) if rows else None
 
     async def update(
         self, organization: str, gateway_id: str, changes: Mapping[str, Any], *, version: int | None = None
@@ -160,6 +169,7 @@ class Gateways:
             NotFound: there is no such gateway.
             StaleWrite: it is not at `version` any more.
             Conflict: the new name is taken.
+            InvalidValue: a field breaks its rule; or the properties cannot be read back, and none replace them.
         """
         async with self._database.transaction() as transaction:
             if "name" in changes:
@@ -167,6 +177,8 @@ class Gateways:
             await transaction.execute(QUERIES["lock_gateway"], organization, gateway_id)
             gateway = await _find(transaction, organization, gateway_id)
             _check_version(gateway, version)
+            if gateway.unreadable and "properties" not in changes:
+                raise InvalidValue("properties", gateway.unreadable, "be given, to replace those that cannot be read")
             fields = replace(gateway.fields, **changes)
             if await transaction.fetch_one(QUERIES["name_taken"], organization, fields.name, gateway_id):
                 raise _name_taken(fields.name)
@@ -191,14 +203,19 @@ class Gateways:
             await self._hub.delete_gateway(gateway_id, transaction=transaction)
 
     async def record_manifest(self, gateway_id: str, manifest: Mapping[str, Any]) -> None:
-        """Store what a gateway says of itself.
+        """Store what a gateway says of itself, and forget what was wrong with what it said before.
 
         Raises:
-            InvalidValue: it is larger than 4 MiB.
+            InvalidValue: it is larger than 4 MiB, or could not be read back.
         """
-        text = _bounded_json("manifest", manifest, MAX_MANIFEST_BYTES)
+        text = _bounded("manifest", encode_foreign("manifest", manifest), MAX_MANIFEST_BYTES)
         async with self._database.transaction() as transaction:
             await transaction.execute(QUERIES["record_manifest"], gateway_id, text)
+
+    async def record_manifest_fault(self, gateway_id: str, fault: str) -> None:
+        """Note why what a gateway says of itself could not be stored; what it said before stays."""
+        async with self._database.transaction() as transaction:
+            await transaction.execute(QUERIES["record_manifest_fault"], gateway_id, printable(fault, MAX_TEXT_LENGTH))
 
 
 async def _find(transaction: Transaction, organization: str, gateway_id: str) -> Gateway:
@@ -223,8 +240,8 @@ def _clean_name(name: str) -> str:
 def _check_text(name: str, value: str) -> None:
     if len(value) > MAX_TEXT_LENGTH:
         raise InvalidValue(name, value, f"have at most {MAX_TEXT_LENGTH} characters, not {len(value):,}")
-    if "\x00" in value:
-        raise InvalidValue(name, value, "not hold a NUL character")
+    if not is_storable(value):
+        raise InvalidValue(name, value, "hold no NUL and no lone surrogate")
 
 
 def _name_taken(name: str) -> Conflict:
@@ -233,22 +250,25 @@ def _name_taken(name: str) -> Conflict:
 
 def _columns(fields: GatewayFields) -> list[str]:
     values = asdict(fields)
-    values["properties"] = _bounded_json("properties", fields.properties, MAX_PROPERTIES_BYTES)
+    values["properties"] = _bounded("properties", encode("properties", fields.properties), MAX_PROPERTIES_BYTES)
     return [str(value) for value in values.values()]
 
 
-def _bounded_json(name: str, value: Mapping[str, Any], limit: int) -> str:
-    try:
-        text = json.dumps(dict(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        size = len(text.encode())
-    except (ValueError, TypeError, RecursionError):
-        raise InvalidValue(name, type(value).__name__, "be expressible as JSON") from None
-    if size > limit:
+def readable_manifest(text: str | None) -> Mapping[str, Any] | None:
+    """A stored manifest; None where there is none, or one of an older release that cannot be read back."""
+    with suppress(InvalidValue):
+        return read_stored("manifest", text) if text else None
+    return None
+
+
+def _bounded(name: str, text: str, limit: int) -> str:
+    if (size := len(text.encode())) > limit:
         raise InvalidValue(name, size, f"be at most {limit:,} bytes of JSON")
     return text
 
 
 def _gateway(row: Row) -> Gateway:
+    properties, unreadable = _properties(row["properties"])
     return Gateway(
         id=row["id"],
         organization=row["organization"],
@@ -259,11 +279,21 @@ def _gateway(row: Row) -> Gateway:
             vhost=row["vhost"],
             type=GatewayType(row["type"]),
             connection_policy=ConnectionPolicy(row["connection_policy"]),
-            properties=json.loads(row["properties"]),
+            properties=properties,
         ),
+        unreadable=unreadable,
         version=row["version"],
         created_at=instant(row["created_at"]),
         updated_at=instant(row["updated_at"]),
         unrestored=row["unrestored"],
+        manifest_fault=row["manifest_fault"],
         unlisted=row["unlisted"],
     )
+
+
+def _properties(text: str) -> tuple[Mapping[str, Any], str]:
+    """The stored properties; or none, and why they cannot be read: older releases let in what nobody can read back."""
+    try:
+        return read_stored("properties", text), ""
+    except InvalidValue as error:
+        return {}, f"properties must {error.rule}"

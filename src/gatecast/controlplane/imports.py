@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +13,7 @@ from gatecast.controlplane.gateways import QUERIES
 from gatecast.controlplane.rows import instant
 from gatecast.controlplane.sealing import Sealer
 from gatecast.errors import InvalidValue, SecretKeyMissing
+from gatecast.events.json_values import encode_foreign
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Row, Transaction
 from gatecast.storage.queries import Queries
@@ -70,6 +70,8 @@ class Imports:
     ) -> dict[str, ImportResult]:
         """Store what a gateway announces, in one transaction; say for each of its ids what became of it.
 
+        A `configuration` that could not even be read is the error that says why.
+
         Raises:
             InvalidValue: there are more than 5,000.
         """
@@ -97,8 +99,14 @@ class Imports:
         if not self._sealer.has_key:
             return ImportResult("", status, str(SecretKeyMissing()))
         configuration = item.get("configuration")
+        if isinstance(configuration, InvalidValue):
+            return ImportResult("", status, str(configuration))
         if not isinstance(configuration, dict) or status not in _STATUSES:
             return ImportResult("", status, "it needs a configuration, and a status that is deployed or undeployed")
+        try:
+            text = encode_foreign("configuration", configuration)
+        except InvalidValue as error:
+            return ImportResult("", status, str(error))
         kind, handle = _text(configuration, "kind"), _text(configuration.get("metadata"), "name")
         for replaced in known.replaced_by(local_id, kind, handle):
             await transaction.execute(IMPORTS["forget_imported"], gateway_id, replaced)
@@ -117,7 +125,7 @@ class Imports:
             _text(configuration.get("spec"), "displayName"),
             _text(configuration.get("spec"), "version"),
             status,
-            self._sealer.seal(json.dumps(configuration), place=import_place(artifact_id)),
+            self._sealer.seal(text, place=import_place(artifact_id)),
             _text(item, "deployedAt"),
         )
         await _store_routes(transaction, (gateway_id, local_id), kind, configuration.get("spec"))

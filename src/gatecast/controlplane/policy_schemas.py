@@ -22,13 +22,15 @@ from gatecast.controlplane.text_patterns import text_pattern
 from gatecast.errors import shorten
 from gatecast.telemetry import get_logger
 
-#: Most values in a schema, where 64 characters count as one more, and how deep they are nested: those that gateways
-#: bring along have some hundred, 10 deep.
+#: Most values in the schema of a policy, if it is to be applied; 64 characters count as one more. Those that gateways
+#: bring along have some hundred.
 MAX_SCHEMA_SIZE = 2_000
+
+#: Deepest nesting of the schema of a policy, if it is to be applied. Those that gateways bring along are 10 deep.
 MAX_SCHEMA_DEPTH = 40
 _CHARACTERS = 64
 
-#: So much is compared of one document, which takes less than half a second in the worst case.
+#: So much is compared of the parameters in one document, which takes less than half a second in the worst case.
 MAX_COMPARISONS = 50_000
 
 #: What a pattern costs, and reading a value of a schema, in comparisons of other keywords.

@@ -10,7 +10,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, now(), now()) ON CONFLICT DO NOTH
 -- name: gateway
 -- Without the manifest, which may be large.
 SELECT id, organization, name, display_name, description, vhost, type, connection_policy, properties, version,
-       created_at, updated_at, unrestored, unlisted
+       created_at, updated_at, unrestored, unlisted, manifest_fault
 FROM gatecast_gateways WHERE organization = $1 AND id = $2
 
 -- name: gateway_named
@@ -22,7 +22,7 @@ SELECT manifest FROM gatecast_gateways WHERE organization = $1 AND id = $2
 -- name: gateways
 -- One page, in the order of names.
 SELECT id, organization, name, display_name, description, vhost, type, connection_policy, properties, version,
-       created_at, updated_at, unrestored, unlisted
+       created_at, updated_at, unrestored, unlisted, manifest_fault
 FROM gatecast_gateways WHERE organization = $1 AND name > $2 ORDER BY name LIMIT $3
 
 -- name: gateway_ids
@@ -44,7 +44,11 @@ DELETE FROM gatecast_gateways WHERE organization = $1 AND id = $2
 DELETE FROM gatecast_gateway_tokens WHERE gateway_id = $1
 
 -- name: record_manifest
-UPDATE gatecast_gateways SET manifest = $2 WHERE id = $1
+UPDATE gatecast_gateways SET manifest = $2, manifest_fault = '' WHERE id = $1
+
+-- name: record_manifest_fault
+-- The manifest before it stays.
+UPDATE gatecast_gateways SET manifest_fault = $2 WHERE id = $1
 
 -- name: lock_gateway
 -- An update is the lock that every database knows: whoever comes second waits, and then sees what the first one did.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from gatecast.controlplane.artifact_store import ARTIFACTS, ArtifactStore, StoredArtifact, provider_ids
 from gatecast.controlplane.documents import Kind, LlmProvider, Route
 from gatecast.controlplane.families import BY_KIND, LLM_PROVIDER
+from gatecast.controlplane.gateways import readable_manifest
 from gatecast.controlplane.imports import IMPORTS
 from gatecast.controlplane.keys import ApiKey
 from gatecast.controlplane.offered_policies import OfferedPolicies
@@ -175,8 +175,8 @@ class _Loader:
         found: dict[str, OfferedPolicies] = {}
         said = await self.transaction.fetch(PLACEMENTS["manifests"], self.gateways)
         for row in said:
-            manifest = json.loads(row["manifest"]) if row["manifest"] else None
-            entries = manifest.get("policies") if isinstance(manifest, dict) else None
+            manifest = readable_manifest(row["manifest"])
+            entries = manifest.get("policies") if manifest else None
             if isinstance(entries, list):
                 found[row["id"]] = OfferedPolicies(row["id"], entries)
         return {row["id"]: found[row["alike"]] for row in said if row["alike"] in found}
@@ -186,8 +186,8 @@ class _Loader:
         needed = provider_ids(self.artifact.document)
         if not needed:
             return {}
-        values = (self.artifact.organization, LLM_PROVIDER.kind, as_keys(needed))
-        return {row["id"]: row["handle"] for row in await self.transaction.fetch(ARTIFACTS["lock_artifacts"], *values)}
+        rows = await self.transaction.fetch(ARTIFACTS["handles_by_id"], as_keys(needed))
+        return {row["id"]: row["handle"] for row in rows}
 
     async def keys(self, artifacts: Iterable[str]) -> Mapping[str, list[ApiKey]]:
         """The keys of artifacts."""

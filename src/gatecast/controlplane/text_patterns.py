@@ -10,9 +10,10 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+#: Longest pattern in a policy's schema that is applied, in characters.
 MAX_PATTERN_LENGTH = 256
 
-#: Most steps for one text.
+#: Most steps that comparing one text with a pattern takes; beyond that it is not compared.
 MAX_STEPS = 20_000
 
 _ESCAPE = r"\\[dDwWsS.\-/\\+*?()\[\]{}|^$]"

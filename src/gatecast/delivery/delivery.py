@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
+from uuid import UUID
 
 from gatecast.containment import RetryLoop
 from gatecast.delivery.outcomes import OutcomeRecorder
@@ -15,12 +16,12 @@ from gatecast.delivery.presence import PodPresence
 from gatecast.delivery.progress import ProgressRecorder
 from gatecast.delivery.publisher import Publisher
 from gatecast.delivery.reader import Reader
-from gatecast.delivery.resume import decide_start
+from gatecast.delivery.resume import EPOCH, Start, begin_anew, decide_start
 from gatecast.delivery.retention import run_retention
 from gatecast.delivery.subscription import Subscription
 from gatecast.errors import HubClosed, StorageError, StorageUnavailable, SubscriptionClosed
 from gatecast.events import Event, Position
-from gatecast.storage.contract import Connection, Entity, Receipt, Storage, TrimPolicy
+from gatecast.storage.contract import Connection, Entity, Receipt, Remembered, Storage, TrimPolicy
 from gatecast.telemetry import get_logger
 from gatecast.waiting import Backoff
 from gatecast.wakeup.contract import EVERYTHING, Hint, Wakeup
@@ -147,9 +148,16 @@ class Delivery:
         return await self.publisher.publish(events)
 
     async def subscribe(
-        self, connection: Connection, *, after: Position | None = None, newest_only: bool = False
+        self,
+        connection: Connection,
+        *,
+        after: Position | None = None,
+        event_id: UUID | None = None,
+        newest_only: bool = False,
     ) -> Subscription:
         """Open a subscription where the consumer left off, or where it says it stands.
+
+        With `event_id`, the id of the event at `after`, it also notices by itself when another event stands there now.
 
         Raises:
             UnknownGateway: the gateway is not registered.
@@ -159,8 +167,7 @@ class Delivery:
         """
         self._check_alive()
         await self.presence.ready.wait()
-        standing = await self._storage.presence.standing(connection.gateway_id, connection.replica)
-        start = decide_start(standing, after)
+        start = await self._start(connection, after, event_id)
         feed = self.reader.open(connection.gateway_id, start.position)
         subscription = Subscription(
             connection, start, feed=feed, recorder=self.recorder, outcomes=self.outcomes, on_close=self._on_close
@@ -192,6 +199,15 @@ class Delivery:
         if newest_only:
             self._wakeup.send(EVERYTHING)
         return subscription
+
+    async def _start(self, connection: Connection, after: Position | None, event_id: UUID | None) -> Start:
+        standing = await self._storage.presence.standing(connection.gateway_id, connection.replica)
+        start = decide_start(standing, after)
+        if after is None or event_id is None or start.lost is not None:
+            return start
+        said = Remembered(gateway_id=connection.gateway_id, log_id=None, offset=after.offset, event_id=event_id)
+        # It concerns this consumer alone: nobody else believes what it says.
+        return begin_anew(standing, EPOCH) if await self._storage.log.contradicts([said]) else start
 
     def _check_still_wanted(self, subscription: Subscription) -> None:
         self._check_alive()

@@ -10,7 +10,7 @@ from gatecast.events import Position, RecordedEvent
 from gatecast.storage.contract import ReadRequest, ReadResult
 from gatecast.waiting import Signal
 
-#: Most events that wait for one connection.
+#: Most events that wait in memory for one connection.
 MAX_EVENTS = 256
 
 #: Most bytes of payload that wait for one connection, plus at most one event; counted in characters, of which one may

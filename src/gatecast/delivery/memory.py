@@ -18,7 +18,8 @@ class Memory:
     """The last event that was read from each log, also when the connection that it was read for has ended."""
 
     def __init__(self) -> None:
-        self._last: OrderedDict[str, Remembered] = OrderedDict()
+        #: By gateway: the log, the offset, and the event's id.
+        self._last: OrderedDict[str, tuple[int, int, UUID | None]] = OrderedDict()
 
     def note(self, request: ReadRequest, result: ReadResult) -> None:
         """Remember the last event that a read brought, or confirmed to be the last one."""
@@ -26,10 +27,8 @@ class Memory:
             return
         offset, event_id = place
         known = self._last.get(request.gateway_id)
-        if known is None or (known.log_id, known.offset) <= (result.log_id, offset):
-            self._last[request.gateway_id] = Remembered(
-                gateway_id=request.gateway_id, log_id=result.log_id, offset=offset, event_id=event_id
-            )
+        if known is None or known[:2] <= (result.log_id, offset):
+            self._last[request.gateway_id] = (result.log_id, offset, event_id)
         self._last.move_to_end(request.gateway_id)
         if len(self._last) > MAX_LOGS:
             self._last.popitem(last=False)
@@ -37,11 +36,11 @@ class Memory:
     def exceeds(self, request: ReadRequest, result: ReadResult) -> bool:
         """Whether more was read before than the log holds now."""
         known = self._last.get(request.gateway_id)
-        return known is not None and (known.log_id, known.offset) > (result.log_id, result.head)
+        return known is not None and known[:2] > (result.log_id, result.head)
 
     def longer_than(self, heads: Mapping[str, int]) -> list[str]:
         """The gateways of which more was read before than these heads tell."""
-        return [name for name in heads.keys() & self._last.keys() if self._last[name].offset > heads[name]]
+        return [name for name in heads.keys() & self._last.keys() if self._last[name][1] > heads[name]]
 
     def forget(self, gateway_ids: Sequence[str]) -> None:
         """Forget what was read from these logs."""
@@ -54,7 +53,12 @@ class Memory:
 
     def batches(self, size: int) -> Iterator[list[Remembered]]:
         """Everything that is remembered now, at most `size` at a time."""
-        remaining = iter(list(self._last.values()))
+        remaining = iter(
+            [
+                Remembered(gateway_id=gateway_id, log_id=log_id, offset=offset, event_id=event_id)
+                for gateway_id, (log_id, offset, event_id) in self._last.items()
+            ]
+        )
         while batch := list(islice(remaining, size)):
             yield batch
 

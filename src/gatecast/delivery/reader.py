@@ -44,6 +44,8 @@ class Reader:
         self._feeds: defaultdict[str, list[Feed]] = defaultdict(list)
         #: Feeds that may want something; looking at these alone keeps a pass independent of how many feeds idle.
         self._due: dict[Feed, None] = {}
+        #: Feeds of logs that alone cannot be read; whatever is heard of these, they wait for their next attempt.
+        self._refused: set[Feed] = set()
         self._signal = Signal()
         self._sweep_due_at = 0.0
         self._history = HistoryWatch(log)
@@ -138,7 +140,7 @@ class Reader:
     async def _read_due(self) -> None:
         """Read once for every feed that wants something; whoever wants more is due again."""
         due, self._due = self._due, {}
-        wanted = [feed for feed in due if feed.wants_read]
+        wanted = [feed for feed in due if feed.wants_read and feed not in self._refused]
         for start in range(0, len(wanted), _GATEWAYS_PER_READ):
             try:
                 await self._read(wanted[start : start + _GATEWAYS_PER_READ])
@@ -173,9 +175,11 @@ class Reader:
         if concerns_everyone(error):
             raise error
         log_failure("read-refused", error, gateway=feed.gateway_id, after=feed.read_through)
+        self._refused.add(feed)
         asyncio.get_running_loop().call_later(_PUT_OFF, self._look_again, feed)
 
     def _look_again(self, feed: Feed) -> None:
+        self._refused.discard(feed)
         feed.suspect = True
         self._call_for(feed)
 

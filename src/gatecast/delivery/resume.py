@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from gatecast.events import Position
 from gatecast.storage.contract import Standing
 
+#: What a consumer has belongs to another history.
+EPOCH = "epoch"
+
 #: What a consumer rejected, and what was held because of that, was removed before anybody decided: whatever position
 #: it names, it does not have that.
 PARKED = "parked"
@@ -31,7 +34,7 @@ def decide_start(standing: Standing, after: Position | None) -> Start:
     known = after or standing.confirmed
     lost = _why_lost(standing, known)
     if known is None or lost is not None:
-        return Start(Position(standing.epoch, standing.trimmed_through), lost)
+        return begin_anew(standing, lost)
     if after is not None and standing.resync_reason != PARKED:
         # It was told before, and says where it stands now.
         return Start(known)
@@ -39,9 +42,14 @@ def decide_start(standing: Standing, after: Position | None) -> Start:
     return Start(known, standing.resync_reason)
 
 
+def begin_anew(standing: Standing, lost: str | None) -> Start:
+    """Begin with everything that is retained, whatever the consumer has."""
+    return Start(Position(standing.epoch, standing.trimmed_through), lost)
+
+
 def _why_lost(standing: Standing, known: Position | None) -> str | None:
     if (known.epoch if known else standing.registered_in) != standing.epoch:
-        return "epoch"
+        return EPOCH
     offset = known.offset if known else 0
     if offset > standing.head:
         return "ahead"

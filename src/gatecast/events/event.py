@@ -70,6 +70,13 @@ class Event:
             object.__setattr__(self, "payload", _encode_data(self.data))
         mistakes.raise_any()
 
+    @classmethod
+    def again(cls, *, payload: str, **fields: Any) -> Event:  # noqa: ANN401 - those of an event, apart from its data
+        """An event of the log once more, as a new one, with the data that it had: what was let in is let in again."""
+        event = cls(**fields)
+        object.__setattr__(event, "payload", payload)
+        return event
+
     def addressed_to(self, gateway_id: str) -> Event:
         """The same event for another gateway, sharing the encoded data: what fan-out is made of."""
         clone = copy.copy(self)

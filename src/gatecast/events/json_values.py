@@ -14,6 +14,11 @@ from gatecast.events.grammar import MAX_DEPTH, MAX_INTEGER, MAX_STORED_DEPTH, is
 #: Keys and indices that lead to a value.
 _Path: TypeAlias = tuple[str | int, ...]
 
+
+class TooDeep(InvalidValue):
+    """A text is nested too deep to be read at all."""
+
+
 # --- what comes in as values ------------------------------------------------------------------------------------------
 
 
@@ -34,6 +39,22 @@ def encode(field: str, value: object) -> str:
         raise InvalidValue(field, type(problem).__name__, "be expressible as JSON") from None
     if suspicious:
         check(field, plain)
+    return text
+
+
+def encode_foreign(field: str, value: Mapping[str, Any]) -> str:
+    """What a gateway says of itself, as compact text: it may say more than a tenant, as long as that can be read back.
+
+    Raises:
+        InvalidValue: it cannot.
+    """
+    try:
+        text = _encoded(value)
+        text.encode()
+    except (ValueError, TypeError, RecursionError):
+        rule = "be JSON without lone surrogates, with numbers that a double can carry"
+        raise InvalidValue(field, "JSON", rule) from None
+    read_stored(field, text)
     return text
 
 
@@ -128,16 +149,29 @@ def decode(field: str, text: str | bytes) -> Any:  # noqa: ANN401 - JSON
         InvalidValue: it is no JSON, an object in it names a key twice, so that two readers could read two values, or it
             is nested too deep to be read at all.
     """
+    return _decoded(field, text, _DECODER, MAX_DEPTH)
+
+
+def _decoded(field: str, text: str | bytes, decoder: json.JSONDecoder, depth: int) -> Any:  # noqa: ANN401 - JSON
     try:
-        return _DECODER.decode(text if isinstance(text, str) else text.decode())
+        return decoder.decode(text if isinstance(text, str) else text.decode())
     except InvalidValue as error:
         raise InvalidValue(field, error.value, error.rule) from None
     except RecursionError:
-        raise InvalidValue(field, "JSON", f"be nested at most {MAX_DEPTH} deep") from None
+        raise TooDeep(field, "JSON", f"be nested at most {depth} deep") from None
     except UnicodeDecodeError:
         raise InvalidValue(field, "bytes", "be JSON in UTF-8") from None
     except json.JSONDecodeError as problem:
         raise InvalidValue(field, f"position {problem.pos}", f"be JSON ({problem.msg})") from None
+
+
+def decode_foreign(field: str, text: str | bytes) -> Any:  # noqa: ANN401 - JSON
+    """The value in a text of a gateway, as `decode`; of a key that is named twice the last one counts.
+
+    Raises:
+        InvalidValue: it is no JSON, or nested too deep to be read.
+    """
+    return _decoded(field, text, _FOREIGN_DECODER, MAX_STORED_DEPTH)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -164,6 +198,8 @@ def _double(text: str) -> float:
 _LONGEST_INTEGER = 40
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_integer, parse_float=_double, parse_constant=float)
+
+_FOREIGN_DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_double, parse_constant=float)
 
 
 # --- what is stored already -------------------------------------------------------------------------------------------

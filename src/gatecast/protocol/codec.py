@@ -22,7 +22,7 @@ from gatecast.protocol.messages import (
     ResyncRequired,
 )
 
-#: Largest frame that a gateway may send, in bytes of UTF-8.
+#: Largest frame that a gateway may send, in bytes of UTF-8; a larger one closes the connection with 1009.
 MAX_INBOUND_BYTES = 64 * 1024
 
 #: Longest reason that is kept of a peer's words, in characters.

@@ -14,9 +14,6 @@ from gatecast.settings import Networks, Settings
 #: Most addresses whose attempts are remembered; the one not seen for longest is forgotten first.
 _REMEMBERED_ADDRESSES = 10_000
 
-#: Seconds after which a refused client may come back.
-RETRY_AFTER = 5
-
 
 @dataclass(frozen=True, slots=True)
 class Refusal:

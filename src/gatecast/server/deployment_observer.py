@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
 
+from gatecast.containment import RetryLoop, contained
 from gatecast.controlplane.acknowledgements import Acknowledgement
 from gatecast.controlplane.clock import milliseconds
 from gatecast.controlplane.gateway_tokens import GatewayIdentity
 from gatecast.controlplane.resources import Resources
 from gatecast.delivery.subscription import Subscription
-from gatecast.errors import NotFound, SecretKeyMissing, StorageError, UnknownGateway
+from gatecast.errors import NotFound, SecretKeyMissing, UnknownGateway
 from gatecast.protocol.messages import DeploymentAck
 from gatecast.server.gateway_socket import Observer
 from gatecast.server.holding import Watch
@@ -154,17 +154,12 @@ class DeploymentObserver(Observer):
             await _persistently(lambda: resources.keys.end_expired(*ids))
         for pause in KEY_LOOKS:
             await asyncio.sleep(pause)
-            with suppress(StorageError, NotFound, UnknownGateway):
+            with contained("keys-not-looked-at"), suppress(NotFound, UnknownGateway):
                 await resources.desired_state.keys_changed_late(*ids, self._began_at)
                 await resources.desired_state.remove_unknown(*ids)
 
 
 async def _persistently(work: Callable[[], Awaitable[_T]]) -> _T:
     """Do it again until the database takes it."""
-    for attempt in itertools.count(1):
-        try:
-            return await work()
-        except StorageError as error:
-            _logger.warning("comes-later", error=str(error))
-        await asyncio.sleep(_PAUSES.pause(attempt))
-    raise AssertionError("counting has no end")
+    loop = RetryLoop("comes-later", "a gateway cannot be brought up to date", backoff=_PAUSES)
+    return await loop.until_done(work, final=(NotFound, UnknownGateway, SecretKeyMissing))

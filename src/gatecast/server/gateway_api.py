@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from uuid import uuid4
+from typing import Any
+from uuid import UUID, uuid4
 
 from aiohttp import web
 
@@ -24,15 +25,17 @@ from gatecast.delivery.subscription import Subscription
 from gatecast.errors import GatecastError, HubClosed, InvalidValue, NotFound, StorageError, UnknownGateway
 from gatecast.events import Position, clean_identifier, is_storable
 from gatecast.hub import EventHub
+from gatecast.protocol.codec import MAX_INBOUND_BYTES
 from gatecast.protocol.session import SessionLimits, Version
-from gatecast.server.admission import RETRY_AFTER, Admission, Refusal, client_address
+from gatecast.server.admission import Admission, Refusal, client_address
 from gatecast.server.deployment_observer import DeploymentObserver
+from gatecast.server.error_replies import RETRY_AFTER
 from gatecast.server.gateway_rest import Answer, GatewayRest
 from gatecast.server.gateway_server import tell_place
-from gatecast.server.gateway_socket import MAX_FRAME_BYTES, GatewaySocket, open_session
+from gatecast.server.gateway_socket import GatewaySocket, open_session
 from gatecast.server.holding import Holding, Watch
 from gatecast.server.patience import patiently
-from gatecast.server.request_bodies import json_of
+from gatecast.server.request_bodies import MAX_FILE_BYTES, json_of
 from gatecast.settings import Settings
 from gatecast.storage.contract import Connection
 from gatecast.telemetry import get_logger
@@ -40,14 +43,11 @@ from gatecast.telemetry import get_logger
 #: Where gateways talk to us.
 BASE_PATH = "/api/internal/v1"
 
-#: Largest body of a request, in bytes: a manifest or an import with every policy schema stays far below.
-MAX_BODY_BYTES = 16 * 1024 * 1024
-
 #: Clients that offer this sub-protocol get explicit delivery.
 SUBPROTOCOL = "gatecast.v2"
 
-#: Looking up a token and recording a connection may take this long; then the client is told to come back.
-_ADMISSION_TIME_LIMIT = 8.0
+#: Looking up a token and recording a connection may take this long, in seconds; then the client is told to come back.
+ADMISSION_TIME_LIMIT = 8.0
 
 _logger = get_logger("gateway-api")
 
@@ -67,7 +67,7 @@ class GatewayContext:
 
 
 #: A request over HTTP is answered, its body read included, within this time; in seconds.
-_ANSWER_TIME_LIMIT = 60.0
+ANSWER_TIME_LIMIT = 60.0
 
 CONTEXT: web.AppKey[GatewayContext] = web.AppKey("context", GatewayContext)
 
@@ -77,7 +77,7 @@ HOLDING: web.AppKey[Holding] = web.AppKey("holding", Holding)
 
 def create_gateway_app(context: GatewayContext) -> web.Application:
     """The application behind the gateway listener."""
-    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[tell_place, _errors_as_statuses])
+    app = web.Application(client_max_size=MAX_FILE_BYTES, middlewares=[tell_place, _errors_as_statuses])
     app[CONTEXT] = context
     app.router.add_get("/internal/gateway/.well-known", _no_discovery)
     app.router.add_get(f"{BASE_PATH}/ws/gateways/connect", connect)
@@ -94,7 +94,7 @@ def _identified(answer: Answer) -> Callable[[web.Request], Awaitable[web.StreamR
 
     async def handler(request: web.Request) -> web.StreamResponse:
         with _noting_failure(request):
-            async with asyncio.timeout(_ANSWER_TIME_LIMIT):
+            async with asyncio.timeout(ANSWER_TIME_LIMIT):
                 identity = await patiently(lambda: identify(request))
                 if identity is None:
                     return refuse(401, "the api-key is missing, unknown or revoked")
@@ -187,6 +187,8 @@ class _Wish:
     version: Version
     replica: str
     after: Position | None
+    #: The id of the event at `after`, as the client has it.
+    event_id: UUID | None
 
 
 async def connect(request: web.Request) -> web.StreamResponse:
@@ -196,7 +198,7 @@ async def connect(request: web.Request) -> web.StreamResponse:
     if (refusal := context.admission.attempt(address)) is not None:
         return _refused(refusal)
     wish = _wish(request)
-    async with asyncio.timeout(_ADMISSION_TIME_LIMIT):
+    async with asyncio.timeout(ADMISSION_TIME_LIMIT):
         identity = await identify(request)
     if identity is None:
         return refuse(401, "the api-key is missing, unknown or revoked")
@@ -209,12 +211,12 @@ async def connect(request: web.Request) -> web.StreamResponse:
 async def _serve(request: web.Request, identity: GatewayIdentity, wish: _Wish, address: str) -> web.StreamResponse:
     context = request.app[CONTEXT]
     try:
-        async with asyncio.timeout(_ADMISSION_TIME_LIMIT):
+        async with asyncio.timeout(ADMISSION_TIME_LIMIT):
             subscription = await _subscribe(context, identity, wish, address)
     except UnknownGateway:
         return refuse(401, "the gateway was deleted")
     try:
-        async with asyncio.timeout(_ADMISSION_TIME_LIMIT):
+        async with asyncio.timeout(ADMISSION_TIME_LIMIT):
             # The connection is recorded now, so a revocation from here on finds it; an earlier one is found here.
             if not await context.tokens.confirm_use(identity.token_id):
                 return refuse(401, "the api-key was revoked")
@@ -233,7 +235,9 @@ async def _subscribe(context: GatewayContext, identity: GatewayIdentity, wish: _
         remote=address,
         token_id=identity.token_id,
     )
-    return await context.hub.delivery.subscribe(connection, after=wish.after, newest_only=identity.newest_only)
+    return await context.hub.delivery.subscribe(
+        connection, after=wish.after, event_id=wish.event_id, newest_only=identity.newest_only
+    )
 
 
 async def _speak(request: web.Request, identity: GatewayIdentity, subscription: Subscription) -> web.StreamResponse:
@@ -251,7 +255,7 @@ async def _converse(
     context = request.app[CONTEXT]
     version = Version(subscription.connection.protocol)
     socket = web.WebSocketResponse(
-        timeout=2.0, autoping=False, compress=False, max_msg_size=MAX_FRAME_BYTES, protocols=(SUBPROTOCOL,)
+        timeout=2.0, autoping=False, compress=False, max_msg_size=MAX_INBOUND_BYTES, protocols=(SUBPROTOCOL,)
     )
     await socket.prepare(request)
     session = open_session(subscription, version, context.session_limits)
@@ -283,13 +287,21 @@ def _wish(request: web.Request) -> _Wish:
     """The version, replica and position that the client names; only `gatecast.v2` may name the latter two."""
     offered = (part.strip() for part in request.headers.get("Sec-WebSocket-Protocol", "").split(","))
     if SUBPROTOCOL not in offered:
-        return _Wish(Version.GATEWAY_V1, "", None)
-    replica, after = request.query.get("replica", ""), request.query.get("after", "")
+        return _Wish(Version.GATEWAY_V1, "", None, None)
+    replica, after, event_id = (request.query.get(name, "") for name in ("replica", "after", "event"))
     return _Wish(
         Version.GATECAST_V2,
         clean_identifier("replica", replica) if replica else "",
         Position.parse(after, field="after") if after else None,
+        _uuid(event_id) if event_id else None,
     )
+
+
+def _uuid(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise InvalidValue("event", text, "be the eventId of the event at `after`, a UUID") from None
 
 
 def _address(request: web.Request, settings: Settings) -> str:
@@ -307,11 +319,25 @@ def _refused(refusal: Refusal) -> web.Response:
 
 
 async def receive_manifest(request: web.Request, identity: GatewayIdentity) -> web.Response:
-    """Store what the gateway says of itself: its version and the policies that it knows."""
+    """Store what the gateway says of itself: its version and the policies that it knows.
+
+    204 also when that cannot be stored: what it said before stays, and the fault is shown. A refusal would end the
+    gateway's process, or be tried again at every connect, and the gateway cannot help what it has loaded.
+    """
     if request.match_info["gateway_id"] != identity.gateway_id:
         return refuse(403, "the api-key belongs to another gateway")
-    manifest = await json_of(request)
-    if not isinstance(manifest, dict):
-        return refuse(400, "the body must be a JSON object")
-    await patiently(lambda: request.app[CONTEXT].gateways.record_manifest(identity.gateway_id, manifest))
+    gateways = request.app[CONTEXT].gateways
+    try:
+        manifest = _object("manifest", await json_of(request))
+        await patiently(lambda: gateways.record_manifest(identity.gateway_id, manifest))
+    except InvalidValue as error:
+        fault = str(error)
+        _logger.warning("manifest-refused", gateway=identity.gateway_id, fault=fault)
+        await patiently(lambda: gateways.record_manifest_fault(identity.gateway_id, fault))
     return web.Response(status=204)
+
+
+def _object(field: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidValue(field, type(value).__name__, "be a JSON object")
+    return value

@@ -44,9 +44,6 @@ GOODBYE_TIME_LIMIT = 0.4
 #: Reasons that do not wait for the peer.
 _MUST_GO = frozenset({Dismissal.TOKEN_REVOKED, Dismissal.GATEWAY_DELETED, Dismissal.SUPERSEDED})
 
-#: Largest frame that a gateway may send, in bytes; a larger one closes the connection with 1009.
-MAX_FRAME_BYTES = 64 * 1024
-
 _CLOSED = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
 
 _logger = get_logger("gateway-socket")

@@ -47,12 +47,17 @@ ASK_INTERVAL = 30.0
 #: The issuer is asked for unknown keys at most once in this time, whatever tokens come; in seconds.
 UNKNOWN_ASK_INTERVAL = 5.0
 
-#: Largest token, in characters.
+#: Longest JWT, in characters.
 MAX_TOKEN_LENGTH = 8 * 1024
 
-_FETCH_TIME_LIMIT = 5.0
-_MAX_ANSWER_BYTES = 512 * 1024
-_MAX_KEYS = 100
+#: An issuer that does not answer within this time does not answer; in seconds.
+FETCH_TIME_LIMIT = 5.0
+
+#: Largest answer of an issuer, in bytes.
+MAX_ANSWER_BYTES = 512 * 1024
+
+#: Most keys of an issuer.
+MAX_KEYS = 100
 
 #: What comes of looking into an answer that is not what it should be.
 _SENSELESS = (ValueError, KeyError, TypeError, AttributeError)
@@ -77,14 +82,14 @@ async def fetch_json(url: str) -> Mapping[str, Any]:
         TimeoutError: it takes too long.
     """
     _require_safe(url)
-    limit = aiohttp.ClientTimeout(total=_FETCH_TIME_LIMIT)
+    limit = aiohttp.ClientTimeout(total=FETCH_TIME_LIMIT)
     async with aiohttp.ClientSession(timeout=limit) as session, session.get(url, allow_redirects=False) as answer:
         if answer.status != HTTPStatus.OK:
             raise ValueError(f"it answers {answer.status}")
-        text = await answer.content.read(_MAX_ANSWER_BYTES + 1)
-        while len(text) <= _MAX_ANSWER_BYTES and (more := await answer.content.read(_MAX_ANSWER_BYTES)):
+        text = await answer.content.read(MAX_ANSWER_BYTES + 1)
+        while len(text) <= MAX_ANSWER_BYTES and (more := await answer.content.read(MAX_ANSWER_BYTES)):
             text += more
-    if len(text) > _MAX_ANSWER_BYTES:
+    if len(text) > MAX_ANSWER_BYTES:
         raise ValueError("the answer is too large")
     return _object(json.loads(text))
 
@@ -171,7 +176,7 @@ class _IssuerKeys:
             raise ValueError("its configuration names another issuer")
         answer = await self._fetch(configuration["jwks_uri"])
         found: dict[str, list[_Key]] = {}
-        for key in filter(None, map(_key, answer["keys"][:_MAX_KEYS])):
+        for key in filter(None, map(_key, answer["keys"][:MAX_KEYS])):
             found.setdefault(key.key_id, []).append(key)
         return found
 

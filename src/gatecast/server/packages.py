@@ -14,6 +14,8 @@ from typing import Any
 from gatecast.controlplane.families import Family
 from gatecast.controlplane.gateway_files import Content
 from gatecast.errors import InvalidValue
+from gatecast.events.json_values import TooDeep
+from gatecast.server.json_arrays import elements
 from gatecast.server.request_bodies import decode
 
 #: Largest import, in bytes once it is unpacked.
@@ -59,7 +61,8 @@ def imported(package: bytes) -> list[dict[str, Any]]:
     """What a gateway announces: the artifacts that were made on it.
 
     Raises:
-        InvalidValue: it is no ZIP with a JSON array of objects in it, or too large.
+        InvalidValue: it is no ZIP with a JSON array of objects in it, or too large. An object in it that is nested too
+            deep to be read has that error as its `configuration`.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(package)) as archive, archive.open(_IMPORT_ENTRY) as entry:
@@ -78,7 +81,10 @@ def imported(package: bytes) -> list[dict[str, Any]]:
         LZMAError,
     ) as problem:
         raise InvalidValue("artifacts", type(problem).__name__, f"be a ZIP that holds {_IMPORT_ENTRY}") from problem
-    found = decode(_IMPORT_ENTRY, text)
+    try:
+        found = decode(_IMPORT_ENTRY, text)
+    except TooDeep:
+        found = elements(_IMPORT_ENTRY, text.decode())
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
         raise InvalidValue(_IMPORT_ENTRY, type(found).__name__, "be an array of objects")
     return found

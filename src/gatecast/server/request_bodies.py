@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gatecast.errors import InvalidValue
+from gatecast.events.json_values import decode_foreign
 
-#: Largest JSON body, in bytes.
+#: Largest JSON that a gateway sends, a manifest among it, in bytes.
 MAX_JSON_BYTES = 4 * 1024 * 1024
 
 #: Largest file of an import, in bytes.
@@ -43,10 +42,7 @@ def decode(name: str, text: bytes) -> object:
     values = text.count(b",") + text.count(b"[") + text.count(b"{")
     if values > MAX_VALUES:
         raise InvalidValue(name, values, f"hold at most {MAX_VALUES:,} values")
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise InvalidValue(name, "", "be JSON") from None
+    return decode_foreign(name, text)
 
 
 async def file_of(request: web.Request, field: str) -> bytes:
@@ -59,7 +55,7 @@ async def file_of(request: web.Request, field: str) -> bytes:
         raise InvalidValue("body", request.content_type, "be multipart/form-data")
     try:
         reader = await request.multipart()
-        for _ in range(_MAX_PARTS):
+        for _ in range(MAX_PARTS):
             part = await reader.next()
             if part is None:
                 break
@@ -74,8 +70,8 @@ async def file_of(request: web.Request, field: str) -> bytes:
 
 _CHUNK_BYTES = 64 * 1024
 
-#: A gateway sends a file and a few numbers.
-_MAX_PARTS = 20
+#: Most parts of an import: a gateway sends a file and a few numbers.
+MAX_PARTS = 20
 
 
 async def _bounded(part: object) -> bytes:

@@ -95,7 +95,8 @@ class Remembered:
     """An event that was read from a log, and where it stood."""
 
     gateway_id: str
-    log_id: int
+    #: None: it may have been a log that the gateway had before.
+    log_id: int | None
     offset: int
     #: None: only its place is known.
     event_id: UUID | None

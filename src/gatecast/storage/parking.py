@@ -119,13 +119,13 @@ def _copies(gateway_id: str, rows: Sequence[Row]) -> tuple[list[Event], str]:
 
 
 def _copy(event: RecordedEvent) -> Event:
-    return Event(
+    return Event.again(
         gateway_id=event.gateway_id,
         type=event.type,
         action=event.action,
         entity_type=event.entity_type,
         entity_id=event.entity_id,
-        data=event.data,
+        payload=event.payload,
         originated_at=event.originated_at,
         trace_parent=event.trace_parent,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -88,9 +89,20 @@ class HistoryContract(StorageBackend):
             await storage.log.register(GATEWAY)
             assert not await storage.log.contradicts([old])
             result = await read(storage)
+            assert old.log_id is not None
             assert result.log_id > old.log_id
             later = Remembered(gateway_id=GATEWAY, log_id=result.log_id + 1, offset=0, event_id=None)
             assert await storage.log.contradicts([later])
+
+    async def test_s20_what_a_client_says_is_compared_with_the_log_that_its_gateway_has(self, tmp_path: Path) -> None:
+        """It knows no number of a log; of an unknown gateway nothing can be said."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            events = make_events(2)
+            await publish(storage, *events)
+            said = Remembered(gateway_id=GATEWAY, log_id=None, offset=2, event_id=events[1].event_id)
+            assert not await storage.log.contradicts([said, replace(said, gateway_id="unknown")])
+            assert await storage.log.contradicts([replace(said, offset=1)])
+            assert await storage.log.contradicts([replace(said, offset=3)])
 
     async def test_s20_a_history_goes_on_where_it_is(self, tmp_path: Path) -> None:
         """Whatever anybody thinks of it; with a wrong expectation nothing is decided."""

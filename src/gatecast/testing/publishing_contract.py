@@ -74,6 +74,15 @@ class PublishingContract(StorageBackend):
         assert recorded.originated_at == moment
         assert recorded.recorded_at.utcoffset() == datetime.now(UTC).utcoffset()
 
+    async def test_the_first_and_the_last_instant_are_read_unchanged(self, tmp_path: Path) -> None:
+        """Alone and among others."""
+        edges = [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)]
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            for edge in edges:
+                await publish(storage, _originated(edge))
+            await publish(storage, *map(_originated, edges))
+            assert [event.originated_at for event in (await read(storage)).events] == edges * 2
+
     async def test_nothing_to_publish_is_no_error(self, tmp_path: Path) -> None:
         """No groups give no results, and an empty group gives an empty receipt."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
@@ -208,6 +217,17 @@ class PublishingContract(StorageBackend):
             assert await epoch_of(storage) == epoch
             assert await ids_of(storage) == [event.event_id for event in events]
             assert offsets_of(await publish(storage, events[1], make_event())) == [2, 4]
+
+
+def _originated(moment: datetime) -> Event:
+    return Event(
+        gateway_id=GATEWAY,
+        type="t",
+        action=Action.UPDATE,
+        entity_type="T",
+        entity_id="e",
+        originated_at=moment,
+    )
 
 
 def _receipts(results: list[PublishResult]) -> list[Receipt]:

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gatecast.cli.main import app
+from gatecast.errors import DatabaseUnsuitable
 
 _KEY = base64.b64encode(bytes(32)).decode()
 
@@ -66,6 +67,24 @@ def test_a_renewed_epoch_is_another_one(shell: _Shell) -> None:
     assert shell.json("epoch", "show")["epoch"] == renewed["epoch"]
 
 
+def test_an_epoch_that_is_kept_goes_on(shell: _Shell) -> None:
+    shell.text("migrate")
+    before = shell.json("epoch", "show")["epoch"]
+    assert shell.json("epoch", "keep") == {"epoch": before}
+    assert shell.json("epoch", "show") == {"epoch": before, "settled": True, "synchronous": False}
+    assert before in shell.text("epoch", "keep")
+
+
+def test_where_nobody_has_decided_the_operator_is_told(postgres_url: str) -> None:
+    """A database that was copied on its server is another place; whoever copied it knows best."""
+    shell = _Shell(postgres_url)
+    before = shell.json("epoch", "show")
+    assert not before["settled"]
+    assert "gatecast epoch keep" in shell.text("epoch", "show")
+    shell.text("epoch", "keep")
+    assert "gatecast epoch keep" not in shell.text("epoch", "show")
+
+
 def test_nothing_is_sealed_in_an_empty_database(shell: _Shell) -> None:
     shell.text("migrate")
     assert shell.json("reseal", "--secret-key", _KEY) == {"resealed": 0}
@@ -80,3 +99,20 @@ def test_settings_show_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
         assert result.exit_code == 0
         assert _KEY not in result.stdout
         assert "36h" in result.stdout
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "postgresql+embedded"])
+@pytest.mark.parametrize(
+    "command", [("admin-token", "list"), ("admin-token", "create"), ("epoch", "show"), ("epoch", "renew"), ("reseal",)]
+)
+def test_a_mistyped_path_makes_nothing(tmp_path: Path, scheme: str, command: tuple[str, ...]) -> None:
+    """Neither a database nor the key beside it."""
+    result = CliRunner().invoke(app, [*command, "--database", f"{scheme}:///{tmp_path}/mistyped"])
+    assert isinstance(result.exception, DatabaseUnsuitable)
+    assert "gatecast migrate" in str(result.exception)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_statements_for_roles_are_printed() -> None:
+    result = CliRunner().invoke(app, ["roles"], catch_exceptions=False)
+    assert "CREATE ROLE gatecast_pod LOGIN" in result.stdout

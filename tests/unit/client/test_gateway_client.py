@@ -310,7 +310,7 @@ async def test_after_a_loss_it_continues_behind_the_last_acknowledged_event() ->
         await gateway.acknowledge(events[0])
         connection.cut()
         second = await server.greeted()
-        assert second.request.query == {"after": str(at(1))}
+        assert second.request.query == {"after": str(at(1)), "event": str(UUID(int=1))}
         await deliver(second, 2, 3, 4)
         assert offsets_of(await take(gateway, 2)) == [3, 4], "2 was handed out before and does not come twice"
 
@@ -550,6 +550,9 @@ async def test_a_program_that_only_persists_its_position_continues_from_there() 
             await deliver(await server.greeted(), 1, 2)
             for event in await take(gateway, 2):
                 await gateway.acknowledge(event)
-            kept = str(gateway.position)
+            kept, last = str(gateway.position), gateway.event_id
         async with client_of(server, after=Position.parse(kept)):
             assert (await server.accept()).request.query == {"after": str(at(2))}
+        url, after = f"http://{server.host}", Position.parse(kept)
+        async with GatewayClient(url, "token-1", after=after, event_id=last, options=OPTIONS):
+            assert (await server.accept()).request.query == {"after": str(at(2)), "event": last}

@@ -90,3 +90,32 @@ def test_after_a_resynchronization_older_events_concern_nobody() -> None:
     progress.acknowledge(at(1))
     assert progress.position == at(40, OTHER)
     assert progress.rejections == {}
+
+
+def test_the_id_of_the_event_at_the_position_goes_along() -> None:
+    """That of the last settled event, and of no later one; what is behind it is forgotten."""
+    progress = Progress(at(4), "4")
+    assert progress.event_id == "4"
+    for offset in (5, 6, 7):
+        progress.hand_out(at(offset), str(offset))
+    progress.acknowledge(at(6))
+    assert (progress.position, progress.event_id) == (at(6), "6")
+    progress.reject(at(7), "why")
+    assert (progress.position, progress.event_id) == (at(6), "6")
+    progress.rejections.clear()
+    assert progress.event_id == "7"
+    progress.hand_out(at(8), "8")
+    assert list(progress._ids) == [7, 8]
+
+
+def test_where_no_event_was_handed_out_there_is_no_id() -> None:
+    """Before the first one, behind what the server left out, and behind a resynchronization."""
+    assert Progress(None).event_id is None
+    progress = handed_out(1)
+    progress.hand_out(at(5), "5")
+    progress.acknowledge(at(1))
+    assert (progress.position, progress.event_id) == (at(4), None)
+    progress.acknowledge(at(5))
+    assert progress.event_id == "5"
+    progress.begin_behind(at(5, OTHER))
+    assert progress.event_id is None

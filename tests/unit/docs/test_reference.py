@@ -36,6 +36,7 @@ def generate() -> ModuleType:
         ("reference/http-api.md", "problems"),
         ("reference/errors.md", "errors"),
         ("reference/close-codes.md", "close codes"),
+        ("reference/limits.md", "limits"),
     ],
 )
 def test_a_generated_part_is_up_to_date(generate: ModuleType, file: str, name: str) -> None:
@@ -43,6 +44,15 @@ def test_a_generated_part_is_up_to_date(generate: ModuleType, file: str, name: s
     text = (_FOLDER / file).read_text("utf-8")
     assert f"<!-- {name}: begin -->" in text
     assert text == generate.with_part(text, name, generate.PARTS[file, name]())
+
+
+def test_every_limit_is_in_the_reference_once(generate: ModuleType) -> None:
+    """Each public number of the product is a row; what two doors share is one number and not two."""
+    rows = [line.split(" | ") for line in generate.limits().splitlines() if line.startswith("| `")]
+    names = [(row[0], row[-1]) for row in rows]
+    assert len(set(names)) == len(names)
+    for name in ("MAX_IDENTIFIER_LENGTH", "MAX_PAYLOAD_BYTES", "MAX_INTEGER", "RETRY_AFTER", "MAX_INBOUND_BYTES"):
+        assert len([row for row in rows if row[0] == f"| `{name}`"]) == 1
 
 
 def test_every_code_of_why_is_in_the_reference() -> None:

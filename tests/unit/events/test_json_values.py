@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gatecast.errors import InvalidValue
@@ -25,7 +25,13 @@ _SCALARS = (
 )
 _KEYS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 _OBJECTS = st.dictionaries(
-    _KEYS, st.recursive(_SCALARS, lambda inner: st.lists(inner) | st.dictionaries(_KEYS, inner), max_leaves=20)
+    _KEYS,
+    st.recursive(
+        _SCALARS,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=3),
+        max_leaves=10,
+    ),
+    max_size=3,
 )
 
 
@@ -42,6 +48,7 @@ def nested(depth: int, innermost: object = 1) -> dict[str, Any]:
     return value
 
 
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(_OBJECTS)
 def test_what_is_taken_is_read_back_equal(value: dict[str, Any]) -> None:
     text = encode("data", value)

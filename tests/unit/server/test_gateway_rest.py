@@ -452,6 +452,85 @@ async def test_what_was_made_on_a_gateway_is_stored_and_keeps_its_id(listener: O
 
 
 @pytest.mark.parametrize(
+    ("configuration", "fault"),
+    [
+        (b'{"a": ' * 2_000 + b"1" + b"}" * 2_000, "nested"),
+        (b'{"a": ' * 300 + b"1" + b"}" * 300, "nested"),
+        (b'{"spec": {"displayName": "\\ud800"}}', "surrogates"),
+        (b'{"spec": {"n": ' + b"9" * 5_000 + b"}}", "double"),
+        (b'{"spec": {"n": 1e999}}', "double"),
+        (b"null", "configuration"),
+    ],
+    ids=["deepest", "deep", "surrogate", "digits", "infinite", "none"],
+)
+async def test_one_bad_artifact_is_shown_and_the_others_are_stored(
+    listener: OpenListener, configuration: bytes, fault: str
+) -> None:
+    """Whatever is wrong with it: 200, the error at that artifact, and what was stored of it before stays."""
+    good = b'{"dpid": "%b", "status": "deployed", "configuration": {"kind": "RestApi", "metadata": {"name": "%b"}}}'
+    bad = b'{"configuration": %b, "x": "dpid", "status": "deployed", "y": {"dpid": "inner"}, "dpid" : "bad"}'
+    async with listener() as gateway:
+        path = "/artifacts/import-gateway-artifacts"
+        before = await gateway.ask("POST", path, data=_import(b"[" + good % (b"bad", b"before") + b"]"))
+        assert (await before.json())["success"] == 1
+        package = b"[%b, %b, %b]" % (good % (b"one", b"first"), bad % configuration, good % (b"two", b"second"))
+        answer = await gateway.ask("POST", path, data=_import(package))
+        assert answer.status == 200, await answer.text()
+        told = await answer.json()
+        assert (told["total"], told["success"], told["failed"]) == (3, 2, 1)
+        assert fault in told["artifacts"]["bad"]["error"]
+        assert [told["artifacts"][each]["error"] for each in ("one", "two")] == ["", ""]
+        stored = await gateway.resources.imports.of_gateway(gateway.gateway_id)
+        assert {each.handle for each in stored} == {"before", "first", "second"}
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        b"",
+        b"[1]",
+        b'{"policies": ',
+        b'{"a": ' * 2_000 + b"1" + b"}" * 2_000,
+        b'{"a": ' * 300 + b"1" + b"}" * 300,
+        b'{"a": "\\ud800"}',
+        b'{"a": ' + b"9" * 5_000 + b"}",
+        b'{"a": 1e999}',
+        b'{"a": [' + b"1," * MAX_VALUES + b"1]}",
+        b'{"a": "' + b"x" * MAX_JSON_BYTES + b'"}',
+    ],
+    ids=["nothing", "list", "cut", "deepest", "deep", "surrogate", "digits", "infinite", "many", "long"],
+)
+async def test_a_bad_manifest_is_shown_and_the_one_before_stays(listener: OpenListener, manifest: bytes) -> None:
+    """204, because a refusal ends the gateway's process; the next good one takes the fault away."""
+    async with listener() as gateway:
+        path = f"/gateways/{gateway.gateway_id}/manifest"
+        gateways = Gateways(gateway.hub)
+
+        async def fault() -> str:
+            return (await gateways.get(_ORGANIZATION, gateway.gateway_id)).manifest_fault
+
+        for sent, is_bad in ((b'{"version": "1.0"}', False), (manifest, True), (b'{"version": "1.1"}', False)):
+            assert (await gateway.ask("POST", path, data=io.BytesIO(sent))).status == 204
+            assert bool(await fault()) is is_bad
+            if is_bad:
+                assert await gateways.manifest(_ORGANIZATION, gateway.gateway_id) == {"version": "1.0"}
+        assert await gateways.manifest(_ORGANIZATION, gateway.gateway_id) == {"version": "1.1"}
+
+
+async def test_a_manifest_may_say_more_than_a_tenant(listener: OpenListener) -> None:
+    """Schemas of policies nest, and hold numbers beyond 64 bits."""
+    manifest: dict[str, Any] = {"version": "1.0", "large": 10**30, "text": "nul\x00"}
+    for _ in range(150):
+        manifest = {"inner": manifest}
+    async with listener() as gateway:
+        answer = await gateway.ask("POST", f"/gateways/{gateway.gateway_id}/manifest", json=manifest)
+        assert answer.status == 204
+        gateways = Gateways(gateway.hub)
+        assert (await gateways.get(_ORGANIZATION, gateway.gateway_id)).manifest_fault == ""
+        assert await gateways.manifest(_ORGANIZATION, gateway.gateway_id) == manifest
+
+
+@pytest.mark.parametrize(
     "form",
     [
         lambda: _import(b"[", "artifacts.json"),

@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 from gatecast.controlplane.documents.refusals import InvalidDocument
 
-#: Longest handle, in characters.
+#: Longest handle of an artifact, in characters.
 MAX_HANDLE_LENGTH = 253
 
 #: Longest derived handle; the rest is for what makes it unique.

@@ -18,7 +18,7 @@ TOKEN_RATE_LIMIT = "token-based-ratelimit"  # noqa: S105 - a policy's name
 
 _MAJOR = "v1"
 
-#: Most limits of one kind: what the policy `basic-ratelimit` takes.
+#: Most rate limits of one kind in a document: what the policy `basic-ratelimit` takes.
 MAX_LIMITS = 10
 _MAX_COUNT = 1_000_000_000
 

@@ -10,14 +10,12 @@ from pydantic import BaseModel
 
 from gatecast.controlplane.documents.emitter import quoted
 from gatecast.controlplane.documents.refusals import MAX_KEY_LENGTH, MAX_REFUSALS, Broken
+from gatecast.events import MAX_DEPTH, MAX_INTEGER
 
-#: How deep values are nested in each other.
-MAX_DEPTH = 32
-
-#: Longest text, in bytes of UTF-8.
+#: Longest text in a document, in bytes of UTF-8.
 MAX_TEXT_BYTES = 64 * 1024
 
-#: Most elements of a list, and most keys of an object.
+#: Most elements of a list, and most keys of an object, in a document.
 MAX_ELEMENTS = 1_000
 
 #: Largest document, in bytes of YAML, so that an event of 1 MiB has room for it and for what is added to it.
@@ -26,7 +24,6 @@ MAX_DOCUMENT_BYTES = 512 * 1024
 #: Opens a template, which a gateway would execute with access to its environment and to every secret.
 TEMPLATE = "{{"
 
-_MAX_INTEGER = 2**63 - 1
 _LINE_OVERHEAD = 4
 
 _Path = tuple[str | int, ...]
@@ -90,7 +87,7 @@ def _problem_of_key(key: object) -> str | None:
 
 def _scalar(value: object, path: _Path) -> _Found:
     """What is not JSON at all is for the type of its field to refuse."""
-    if isinstance(value, int) and abs(value) > _MAX_INTEGER:
+    if isinstance(value, int) and not -MAX_INTEGER - 1 <= value <= MAX_INTEGER:
         return Broken("be an integer of at most 64 bits", path)
     if isinstance(value, float) and not math.isfinite(value):
         return Broken("be a finite number", path)

@@ -13,14 +13,14 @@ from gatecast.controlplane.kept_events import keeps_event
 from gatecast.controlplane.subscriptions import keeps_record_of
 from gatecast.delivery.reading import read_each
 from gatecast.errors import Conflict, GatecastError, UnknownGateway
-from gatecast.events import Action, Event, Position, RecordedEvent
+from gatecast.events import MAX_INTEGER, Action, Event, Position, RecordedEvent
 from gatecast.protocol.deployments import is_acknowledged
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
 from gatecast.server.admin_api.gateways import status_of
 from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import EventPage, EventView, NewEvent, OutcomeView, PublishedEvent
 from gatecast.server.admin_api.named import GatewayInPath
-from gatecast.server.admin_api.paths import CREATED, located
+from gatecast.server.admin_api.paths import CREATED, Limit, Timeout, located
 from gatecast.server.admin_api.waits import Known, Wait, WaitFor, known, known_of
 from gatecast.storage.contract import GatewayStatus, Outcome, OutcomeKind, ReadRequest, Receipt
 from gatecast.telemetry import metrics
@@ -29,8 +29,8 @@ router = APIRouter(prefix="/api/v1/gateways/{gateway_id}/events", tags=["events"
 
 _MODEL: dict[str, Any] = {"model": PublishedEvent}
 
-#: Bytes of payload in one page of a log; at least one event is shown.
-_PAGE_BYTES = 4 * 1024 * 1024
+#: Most bytes of data in one page of a log; at least one event is shown.
+MAX_PAGE_BYTES = 4 * 1024 * 1024
 
 
 @router.post("", status_code=201, responses={200: _MODEL, 202: _MODEL, **CREATED})
@@ -42,7 +42,7 @@ async def publish_event(
     request: Request,
     response: Response,
     wait: Annotated[WaitFor | None, Query(description="Answer when the gateway has confirmed or applied it.")] = None,
-    timeout: Annotated[float, Query(ge=0, le=60, description="How long to wait, in seconds.")] = 10,  # noqa: ASYNC109
+    timeout: Timeout = 10,  # noqa: ASYNC109
 ) -> PublishedEvent:
     """Publish an event: 201 once it is durable, 200 for an id that was published before, 202 when waiting ended."""
     await context.gateways.get(organization, gateway_id)
@@ -93,10 +93,12 @@ async def _check_same(context: AdminContext, event: Event, position: Position) -
     Raises:
         Conflict: it was published with other content.
     """
-    request = ReadRequest(gateway_id=event.gateway_id, after=position.offset - 1, max_events=1, max_bytes=_PAGE_BYTES)
+    request = ReadRequest(
+        gateway_id=event.gateway_id, after=position.offset - 1, max_events=1, max_bytes=MAX_PAGE_BYTES
+    )
     [result] = await context.hub.storage.log.read([request])
     found = next(iter(result.events), None) if result is not None and result.epoch == position.epoch else None
-    if found is not None and found.event_id == event.event_id and _content(found) != _content(event):
+    if found is not None and found.event_id == event.event_id and _content(found.checked()) != _content(event):
         raise Conflict(
             f"event {event.event_id} was published before, at offset {position.offset}, with other content; "
             "nothing was stored now: give another event another id",
@@ -125,12 +127,12 @@ async def list_events(
     gateway_id: GatewayInPath,
     context: Context,
     organization: Organization,
-    after: Annotated[int, Query(ge=0, le=2**63 - 1, description="Show what lies behind this offset.")] = 0,
-    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    after: Annotated[int, Query(ge=0, le=MAX_INTEGER, description="Show what lies behind this offset.")] = 0,
+    limit: Limit = 100,
 ) -> EventPage:
     """A page of a gateway's log, with what is known of each event: its state, and what the gateway said of it."""
     await context.gateways.get(organization, gateway_id)
-    request = ReadRequest(gateway_id=gateway_id, after=after, max_events=limit, max_bytes=_PAGE_BYTES)
+    request = ReadRequest(gateway_id=gateway_id, after=after, max_events=limit, max_bytes=MAX_PAGE_BYTES)
     [result] = await read_each(context.hub.storage.log, [request])
     if isinstance(result, GatecastError):
         raise result
@@ -152,7 +154,7 @@ def _shown(event: RecordedEvent, position: Position, status: GatewayStatus, outc
         action=event.action,
         entity_type=event.entity_type,
         entity_id=event.entity_id,
-        data=event.data,
+        data=None if event.undeliverable else event.data,
         originated_at=event.originated_at,
         recorded_at=event.recorded_at,
         state=known(position, status, outcomes).state,

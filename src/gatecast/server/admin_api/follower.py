@@ -191,6 +191,7 @@ def _gap(**fields: object) -> str:
 
 
 def _event(recorded: RecordedEvent) -> str:
+    """One that nobody can read is shown by its id and with the reason, so that what follows it is shown as well."""
     event = recorded.checked()
     trouble = {} if event.undeliverable is None else {"undeliverable": event.undeliverable}
     return json.dumps(
@@ -202,7 +203,7 @@ def _event(recorded: RecordedEvent) -> str:
             "action": event.action,
             "entityType": event.entity_type,
             "entityId": event.entity_id,
-            "data": event.data,
+            "data": None if event.undeliverable else event.data,
             "recordedAt": event.recorded_at.isoformat(),
             **trouble,
         },

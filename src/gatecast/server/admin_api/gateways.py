@@ -33,7 +33,14 @@ from gatecast.server.admin_api.models import (
 from gatecast.server.admin_api.named import GatewayInPath
 from gatecast.server.admin_api.paths import CREATED, After, IfMatch, Limit, TokenId, etag_of, located, version_in
 from gatecast.server.admin_api.views import gateway_summary
-from gatecast.server.admin_api.why import explain, why_synchronizing, why_unanswered, why_unlisted, why_unrestored
+from gatecast.server.admin_api.why import (
+    explain,
+    why_manifest_refused,
+    why_synchronizing,
+    why_unanswered,
+    why_unlisted,
+    why_unrestored,
+)
 from gatecast.storage.contract import GatewayStatus, ReadRequest
 
 router = APIRouter(prefix="/api/v1/gateways", tags=["gateways"], route_class=JsonRoute)
@@ -130,7 +137,7 @@ async def explain_gateway(gateway_id: GatewayInPath, context: Context, organizat
     view = await explain(context.hub.storage, status)
     if view.code == "current":
         placed = await context.resources.artifacts.on_gateway(gateway_id)
-        return why_unanswered(placed, now=milliseconds()) or view
+        return why_unanswered(placed, now=milliseconds()) or why_manifest_refused(gateway.manifest_fault) or view
     return view
 
 
@@ -250,4 +257,8 @@ async def _shown(context: AdminContext, gateway: Gateway, response: Response) ->
     response.headers["ETag"] = etag_of(gateway.version)
     summary = gateway_summary(gateway, await status_of(context, gateway.id))
     manifest = await context.gateways.manifest(gateway.organization, gateway.id)
-    return GatewayView(**dict(summary), manifest=dict(manifest) if manifest is not None else None)
+    return GatewayView(
+        **dict(summary),
+        manifest=dict(manifest) if manifest is not None else None,
+        manifest_fault=gateway.manifest_fault or None,
+    )

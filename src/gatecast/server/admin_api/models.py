@@ -36,6 +36,7 @@ WhyCode: TypeAlias = Literal[
     "offline",
     "slow",
     "rejected",
+    "manifest-refused",
     "not-acknowledged",
     "not-confirming",
     "pod-lagging",
@@ -128,7 +129,10 @@ class GatewaySummary(Model):
     vhost: str
     type: GatewayType
     connection_policy: ConnectionPolicy
-    properties: dict[str, Any]
+    properties: dict[str, Any] | None = Field(description="Null: they cannot be read, and `unreadable` says why.")
+    unreadable: str | None = Field(
+        None, description="Why the properties cannot be read back: replace them (PATCH). Null: they can."
+    )
     etag: Etag
     created_at: datetime
     updated_at: datetime
@@ -145,6 +149,9 @@ class GatewayView(GatewaySummary):
     """A gateway with everything that is known of it."""
 
     manifest: dict[str, Any] | None = Field(description="What the gateway said of itself; null before it did.")
+    manifest_fault: str | None = Field(
+        description="Why what it said last could not be stored, so that `manifest` is older; null: it was."
+    )
 
 
 class GatewayPage(Model):
@@ -254,7 +261,7 @@ class EventView(Model):
     action: Action
     entity_type: str
     entity_id: str
-    data: dict[str, Any]
+    data: dict[str, Any] | None = Field(description="Null: it cannot be read, and `undeliverable` says why.")
     originated_at: datetime
     recorded_at: datetime
     state: EventState = Field(

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from gatecast.errors import NotFound
+from gatecast.events import MAX_INTEGER
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
 from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import ParkedEntityName, ParkedPage, ParkedView
@@ -21,7 +22,7 @@ async def list_parked(
     gateway_id: GatewayInPath,
     context: Context,
     organization: Organization,
-    after: Annotated[int, Query(ge=0, le=2**63 - 1, description="`next` of the page before.")] = 0,
+    after: Annotated[int, Query(ge=0, le=MAX_INTEGER, description="`next` of the page before.")] = 0,
     limit: Limit = 100,
 ) -> ParkedPage:
     """What waits for a decision: the rejected event, its reason, and how much is held behind it."""

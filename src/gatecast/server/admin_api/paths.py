@@ -9,11 +9,19 @@ from fastapi import Header, Path, Query, Response
 from pydantic import AfterValidator
 
 from gatecast.errors import InvalidValue
-from gatecast.events import clean_identifier
+from gatecast.events import MAX_IDENTIFIER_LENGTH, clean_identifier
+
+#: Most items of a page.
+MAX_PAGE = 500
+
+#: Longest time that a caller may wait for gateways, in seconds.
+MAX_WAIT = 60.0
 
 #: Trimmed here, at the edge, like every id (scenario S17).
 GatewayId = Annotated[
-    str, Path(max_length=255), AfterValidator(lambda gateway_id: clean_identifier("gateway_id", gateway_id))
+    str,
+    Path(max_length=MAX_IDENTIFIER_LENGTH),
+    AfterValidator(lambda gateway_id: clean_identifier("gateway_id", gateway_id)),
 ]
 TokenId = Annotated[str, Path(max_length=64)]
 ResourceId = Annotated[str, Path(max_length=64, pattern=r"^[^\x00]*$")]
@@ -21,9 +29,9 @@ KeyName = Annotated[str, Path(max_length=63, pattern=r"^[^\x00]*$")]
 After = Annotated[
     str, Query(max_length=300, pattern=r"^[^\x00]*$", description="`next` of the page before; empty: the first page.")
 ]
-Limit = Annotated[int, Query(ge=1, le=500)]
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 IfMatch = Annotated[str | None, Header(max_length=64, description="Change only if this is still its ETag.")]
-Timeout = Annotated[float, Query(ge=0, le=60, description="How long to wait, in seconds.")]
+Timeout = Annotated[float, Query(ge=0, le=MAX_WAIT, description="How long to wait, in seconds.")]
 
 
 #: What an answer says where the new resource is.

@@ -11,14 +11,13 @@ from typing import Self
 from uuid import UUID
 
 from gatecast.errors import InvalidValue
+from gatecast.events import MAX_INTEGER
 
-#: Longest written form that is read, in characters; that of 500 gateways has about half.
+#: Longest written position of a stream, in characters; that of 500 gateways has about half.
 MAX_LENGTH = 32 * 1024
 
 #: Largest one once it is unpacked, in bytes, so that a small text cannot fill the memory.
 _LARGEST = 128 * 1024
-
-_LARGEST_OFFSET = 2**63 - 1
 
 
 @dataclass(slots=True)
@@ -50,6 +49,6 @@ class StreamPosition:
 
 
 def _offset(value: object) -> int:
-    if not isinstance(value, int) or not 0 <= value <= _LARGEST_OFFSET:
+    if not isinstance(value, int) or not 0 <= value <= MAX_INTEGER:
         raise ValueError(value)
     return value

@@ -158,6 +158,17 @@ def why_unanswered(placed: Sequence[Placed], *, now: int) -> WhyView | None:
     )
 
 
+def why_manifest_refused(fault: str) -> WhyView | None:
+    """What a gateway said last of itself could not be stored; None: it was."""
+    if not fault:
+        return None
+    return WhyView(
+        code="manifest-refused",
+        cause=f"it has confirmed every event, but what it said last of itself could not be stored ({fault}): what is "
+        "deployed to it is checked against what it said before; look at the policies that it has loaded",
+    )
+
+
 async def standing_rejection(storage: Storage, status: GatewayStatus) -> Outcome | None:
     """The last rejection among the newest events, unless a later event replaced what was rejected."""
     recent = list(range(max(0, status.head - _RECENT_EVENTS) + 1, status.head + 1))

@@ -54,7 +54,8 @@ async def joined(database: PostgresDatabase, transaction: object | None) -> Asyn
     """The connection of the caller's transaction when there is one, else of a new transaction."""
     if transaction is None:
         async with database.transaction() as own:
-            yield own.connection
+            with translated():
+                yield own.connection
     else:
         with translated():
             yield await driver_connection(transaction)

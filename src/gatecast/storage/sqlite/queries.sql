@@ -40,13 +40,13 @@ ORDER BY "offset" LIMIT $3
 -- name: contradicted
 -- How many of these events ($1, a list of [gateway, log, offset, id]) this history does not have there. One that retention
 -- removed contradicts nothing, nor does one of a gateway that was deleted, or registered again: a later log has a higher
--- number.
+-- number. Without a number, the log is the one that the gateway has.
 SELECT count(*)
 FROM json_each($1) AS r
     CROSS JOIN gateway_streams AS s ON s.gateway_id = json_extract(r.value, '$[0]')
     LEFT JOIN events AS e ON e.log_id = s.log_id AND e."offset" = json_extract(r.value, '$[2]')
 WHERE s.log_id < json_extract(r.value, '$[1]')
-   OR s.log_id = json_extract(r.value, '$[1]') AND (
+   OR s.log_id = coalesce(json_extract(r.value, '$[1]'), s.log_id) AND (
         s.head < json_extract(r.value, '$[2]')
         OR json_extract(r.value, '$[3]') <> coalesce(
             e.event_id, CASE WHEN s.head = json_extract(r.value, '$[2]') THEN s.last_event_id END))

@@ -116,7 +116,7 @@ async def _until_settled(world: World) -> None:
         if len(edge.comparable) < len(edge.controllers):
             continue
         give_up_at, pause = asyncio.get_running_loop().time() + SETTLED_WITHIN, 1.0
-        while not (claims := await shown(world.pods[0].operator, edge)).is_settled:
+        while not (claims := await shown(world.pods[0].operator, edge)).is_settled and not claims.asks_for_help:
             if asyncio.get_running_loop().time() > give_up_at:
                 raise AssertionError(f"{edge.way} is not settled: {claims.why}, {claims.waiting}")
             await asyncio.sleep(pause)
@@ -126,7 +126,8 @@ async def _until_settled(world: World) -> None:
 async def _check_documents(world: World) -> None:
     """The whole documents and credentials too, where nothing failed."""
     for edge in world.edges:
-        if len(edge.comparable) < len(edge.controllers) or (await shown(world.pods[0].operator, edge)).failed:
+        claims = await shown(world.pods[0].operator, edge)
+        if len(edge.comparable) < len(edge.controllers) or claims.failed or claims.asks_for_help:
             continue
         for number, controller in enumerate(edge.controllers):
             operator = world.pods[0].operator
@@ -143,6 +144,8 @@ async def _end(world: World) -> None:
             controller.gateway.plan_no_failures()
             if not controller.runs or controller.blind:
                 await start_again(controller)
+    await _until_settled(world)
+    await _help(world)
     for _ in range(_TRIES):
         await _until_settled(world)
         if not await _try_again(world):
@@ -150,8 +153,20 @@ async def _end(world: World) -> None:
     await _until_settled(world)
     await _check_truth(world)
     await _check_documents(world)
-    if any([(await shown(world.pods[0].operator, edge)).failed for edge in world.edges]):
-        raise AssertionError("something fails again and again")
+    for edge in world.edges:
+        if not (claims := await shown(world.pods[0].operator, edge)).is_settled or claims.failed:
+            raise AssertionError(f"{edge.way} does not end in the desired state: {claims}")
+
+
+async def _help(world: World) -> None:
+    """Do as `resync-needed` says: start the process again, and say so."""
+    for edge in world.edges:
+        if (await shown(world.pods[0].operator, edge)).asks_for_help:
+            world.note(f"help {edge.way}")
+            for controller in edge.controllers:
+                await start_again(controller)
+            await asyncio.sleep(TRUE_WITHIN)
+            await world.ask("POST", f"/gateways/{edge.id}/resynchronized")
 
 
 async def _try_again(world: World) -> bool:

@@ -33,6 +33,11 @@ class Shown:
         return self.claims and not self.waiting
 
     @property
+    def asks_for_help(self) -> bool:
+        """Whether an operator has to do something: a process that runs cannot name everything that it has."""
+        return self.why == "resync-needed"
+
+    @property
     def waiting(self) -> list[str]:
         """What the gateway has not answered, in words."""
         return [f"{handle} {state}" for state, _, handle in self.deployments.values() if state in _WAITING]

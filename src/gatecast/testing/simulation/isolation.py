@@ -97,6 +97,8 @@ class Supply:
     def look(self, epoch: UUID, *, now: float, hindered: bool) -> None:
         """Begin to count anew when something is in the way, when something came, and when nothing is lacking."""
         delivered = self.history.handled[self.gateway_id].deliveries
+        # Of a history that lost events nothing can be expected, but that it ends.
+        hindered = hindered or epoch in self.history.shaken
         if hindered or delivered != self._deliveries or self.history.has_everything(self.gateway_id, epoch):
             self.waits_since, self._deliveries = now, delivered
 

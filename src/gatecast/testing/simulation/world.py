@@ -579,12 +579,24 @@ class SimulatedWorld:
         certain = (
             database.synchronous and database.settled and all(sweep is None or sweep.synchronous for sweep in known)
         )
+        heads = database.rows.heads()
         database.fail_over(database.backup() if database.synchronous else self._standby, certain=certain)
+        if self.random.random() < 0.5:
+            self._take_their_places(heads)
         database.synchronous = self.random.random() < 0.5
         self._standby = database.backup()
         for pod in self.pods:
             pod.trouble(_SETTLED_WITHIN)
             pod.heads_then.clear()
+
+    def _take_their_places(self, heads: dict[str, int]) -> None:
+        """As many events as were lost are published before any pod looks: every log is as long as it was."""
+        for gateway_id, head in heads.items():
+            missing = head - self.database.rows.streams[gateway_id].head
+            if missing > 0 and not self.database.is_held(gateway_id):
+                xid = self.database.begin()
+                self.database.commit(xid, [self._event(gateway_id) for _ in range(missing)])
+                self.database.end(xid)
 
     # --- what must hold all the time ------------------------------------------------------------------------------
 

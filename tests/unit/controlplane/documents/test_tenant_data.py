@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from gatecast.controlplane.documents import Kind, LlmProvider
 from gatecast.controlplane.documents.refusals import MAX_KEY_LENGTH, MAX_REFUSALS
 from gatecast.controlplane.documents.tenant_data import (
-    MAX_DEPTH,
     MAX_DOCUMENT_BYTES,
     MAX_ELEMENTS,
     MAX_TEXT_BYTES,
     broken_tenant_data,
 )
+from gatecast.events import MAX_DEPTH
 
 Refuse = Callable[..., str]
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Request, Response
 from starlette.responses import RedirectResponse
 
 from gatecast.controlplane.families import BY_KIND
+from gatecast.events import MAX_INTEGER
 from gatecast.server.admin_api import events as events_api
 from gatecast.server.admin_api import gateways as gateways_api
 from gatecast.server.admin_api import parking as parking_api
@@ -24,7 +25,7 @@ router = APIRouter(prefix="/gateways/{gateway_id}", route_class=ConsoleRoute, in
 _NEWEST = 25
 _NEIGHBOURHOOD = 100
 
-Offset = Annotated[int, Path(ge=1, le=2**63 - 1)]
+Offset = Annotated[int, Path(ge=1, le=MAX_INTEGER)]
 
 
 @router.get("")

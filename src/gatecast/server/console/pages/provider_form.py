@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse
 
-from gatecast.controlplane.documents import LlmProvider, LlmProviderTemplate
+from gatecast.controlplane.documents import LlmProvider, LlmProviderTemplate, derive_handle
 from gatecast.controlplane.families import LLM_PROVIDER
 from gatecast.errors import Conflict, InvalidValue, NotFound
 from gatecast.server.admin_api.artifact_models import checked
@@ -127,6 +127,9 @@ def _document(values: dict[str, Any], template: LlmProviderTemplate | None) -> d
         "upstream": upstream,
     }
     optional = {name: values[name] for name in ("context", "description") if values[name]}
+    if optional.get("context") == f"/{derive_handle(values['name'])}":
+        # What the form has made of the name: where it is taken, another one does as well.
+        del optional["context"]
     if values["policies"].strip():
         optional["globalPolicies"] = _json(values["policies"])
     return document | optional

@@ -88,6 +88,7 @@ END $$;
 
 -- Which of these events, each remembered by its place, this history does not have there. One that retention removed
 -- contradicts nothing, nor does one of a gateway that was deleted, or registered again: a later log has a higher number.
+-- Without a number, the log is the one that the gateway has.
 CREATE OR REPLACE FUNCTION gatecast.contradicted_v1(
     p_gateway_ids text[], p_log_ids bigint[], p_offsets bigint[], p_event_ids uuid[]
 ) RETURNS SETOF text LANGUAGE sql STABLE
@@ -97,6 +98,6 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SE
          JOIN gatecast.gateway_streams s ON s.gateway_id = r.gateway_id
          LEFT JOIN gatecast.events e ON e.log_id = s.log_id AND e."offset" = r."offset"
     WHERE s.log_id < r.log_id
-       OR s.log_id = r.log_id AND (s.head < r."offset" OR r.event_id <> coalesce(
+       OR s.log_id = coalesce(r.log_id, s.log_id) AND (s.head < r."offset" OR r.event_id <> coalesce(
               e.event_id, CASE WHEN s.head = r."offset" THEN s.last_event_id END, r.event_id))
 $$;

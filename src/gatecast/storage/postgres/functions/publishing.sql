@@ -28,6 +28,9 @@ EXCEPTION WHEN OTHERS THEN
     RAISE LOG 'gatecast: a hint was lost: %', SQLERRM;
 END $$;
 
+-- The first and the last instant that a datetime can hold come from asyncpg as -infinity and infinity: what is stored is
+-- what was meant. Whoever writes these himself was refused before.
+
 -- Append one event. Status: stored, duplicate, unknown (no such gateway), busy (its log is held and wait is false).
 CREATE OR REPLACE FUNCTION gatecast.append_event_v1(
     p_gateway_id text, p_event_id uuid, p_type text, p_action text, p_entity_type text, p_entity_id text,
@@ -60,7 +63,8 @@ BEGIN
     INSERT INTO gatecast.events (log_id, "offset", event_id, type, action, entity_type, entity_id,
                                  payload, size, originated_at, trace_parent)
     VALUES (log, append_event_v1."offset", p_event_id, p_type, p_action, p_entity_type, p_entity_id,
-            p_payload, octet_length(p_payload), p_originated_at, p_trace_parent)
+            p_payload, octet_length(p_payload),
+            least(greatest(p_originated_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00'), p_trace_parent)
     ON CONFLICT ON CONSTRAINT events_event_id DO NOTHING;
     IF FOUND THEN
         status := 'stored';
@@ -143,7 +147,8 @@ BEGIN
         INSERT INTO gatecast.events (log_id, "offset", event_id, type, action, entity_type, entity_id,
                                      payload, size, originated_at, trace_parent)
         SELECT n.log_id, n.new_offset, n.event_id, n.type, n.action, n.entity_type, n.entity_id,
-               p.payload, octet_length(p.payload), n.originated_at, n.trace_parent
+               p.payload, octet_length(p.payload),
+               least(greatest(n.originated_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00'), n.trace_parent
         FROM numbered n JOIN unnest(p_payloads) WITH ORDINALITY AS p(payload, payload_number) USING (payload_number)
         ORDER BY n.gateway_id, n.new_offset
     )

@@ -88,8 +88,13 @@ class _Scene:
         return ids
 
     async def damage(self, gateway_id: str, offset: int, name: str) -> None:
-        """Write into the row what no door lets in."""
+        """Write into the row what no door lets in, as a release did that had no rules in the table."""
         column, value = self.damages[name]
+        if self.schema:
+            await self.execute(
+                "ALTER TABLE gatecast.events DROP CONSTRAINT IF EXISTS events_action, "
+                "DROP CONSTRAINT IF EXISTS events_originated_at, DROP CONSTRAINT IF EXISTS events_identifiers"
+            )
         await self.execute(
             f'UPDATE {self.schema}events SET {column} = {value} WHERE "offset" = {offset} AND log_id = '
             f"(SELECT log_id FROM {self.schema}gateway_streams WHERE gateway_id = '{gateway_id}')"

@@ -54,7 +54,7 @@ def test_s20_p6_a_history_that_has_ended_is_not_continued_on_a_standby_that_neve
 
 
 def test_s20_p6_a_record_that_lacks_that_commits_ceased_to_wait_is_not_the_last_word() -> None:
-    """1. Commits wait. 2. The standby stays behind. 3. They wait no more. 4. It takes over, and a new pod believes it."""
+    """1. Commits wait. 2. The standby stays back. 3. They wait no more. 4. It takes over, and a new pod believes it."""
 
     async def run() -> None:
         world = _Installation()

@@ -70,8 +70,8 @@ class HistoryWatch:
     async def _is_contradicted(self, changes: Changes) -> bool:
         """Whether the database lacks a decision that was found there, or what was read of its history.
 
-        The log is asked when another server answers, and when a log looks shorter than what was read from it. That may have an
-        innocent reason: its gateway was deleted and registered again.
+        The log is asked when another server answers, and when a log looks shorter than what was read from it. That may
+        have an innocent reason: its gateway was deleted and registered again.
         """
         if self.last is None:
             return False

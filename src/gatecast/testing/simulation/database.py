@@ -299,7 +299,7 @@ class SimulatedDatabase:
 
     @property
     def counts_as_synchronous(self) -> bool:
-        """Whether commits wait for a standby, or did until a moment that no pod has seen: nobody can notice such a loss."""
+        """Whether commits wait for a standby, or ceased to so shortly before that no pod has seen it."""
         return self.synchronous or (self.rows.place == self.place and self.rows.synchronous)
 
     def settle(self, verdict: str) -> UUID:

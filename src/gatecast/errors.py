@@ -12,6 +12,7 @@
     ├── EventUndeliverable      an event cannot be read or sent: its log waits until it is repaired or skipped
     ├── StorageError
     │   ├── StorageUnavailable  the database cannot be reached now: nothing is known to be stored
+    │   │   └── LogHeld         another transaction holds the log: nothing was stored
     │   ├── StatementFailed     the database refused this one statement: nothing of it was stored
     │   │   └── ValueRefused    it cannot hold one of the values
     │   ├── SchemaMissing       the database lacks the schema, or its newest part
@@ -30,6 +31,7 @@
         ├── SecretKeyMissing    what must be encrypted cannot be: the key is not set
         ├── StaleWrite          the resource changed since the caller read it
         ├── Unauthenticated     no valid credential
+        ├── TooManyAttempts     too many bad credentials came from one address
         ├── IssuerUnavailable   the issuer of a token cannot be asked for its keys
         └── Forbidden           the credential does not allow this
 
@@ -241,6 +243,21 @@ class ValueRefused(StatementFailed):
         return f"the database cannot hold one of the values: {self.reason}"
 
 
+class LogHeld(StorageUnavailable):
+    """Another transaction holds what a publish has to write to, and did not end in time; nothing was stored."""
+
+    def __init__(self, held: str) -> None:
+        super().__init__(held)
+        #: What is held.
+        self.held = held
+
+    def __str__(self) -> str:
+        return (
+            f"another transaction holds {self.held}, and did not end in time; nothing was stored: "
+            "commit it or roll it back, and publish again with the same event id"
+        )
+
+
 class SchemaMissing(StorageError):
     """The database lacks Gatecast's schema, or the newest part of it."""
 
@@ -417,6 +434,18 @@ class Unauthenticated(ControlPlaneError):
 
     def __str__(self) -> str:
         return "the credential is missing or not valid"
+
+
+class TooManyAttempts(ControlPlaneError):
+    """Too many bad credentials came from one address; it is not looked whether this one is good."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        #: How many a minute may hold.
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"more than {self.limit:,} bad credentials a minute came from this address; try again in a minute"
 
 
 class IssuerUnavailable(ControlPlaneError):

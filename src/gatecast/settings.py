@@ -165,7 +165,21 @@ def _check_networks(value: object) -> object:
     return value
 
 
+#: Shortest secret that somebody chooses, in characters: what is shorter can be guessed.
+SHORTEST_TOKEN = 16
+
+
+def _token(value: object) -> str:
+    cleaned = _clean_text(value)
+    if cleaned and len(cleaned) < SHORTEST_TOKEN:
+        raise ValueError(
+            f"have at least {SHORTEST_TOKEN} characters, like the output of `openssl rand -base64 24`, or be left out"
+        )
+    return cleaned
+
+
 _TEXT = _Kind(str, _clean_text)
+_TOKEN = _Kind(str, _token)
 _NAME = _Kind(str, _name)
 _SWITCH = _Kind(_parse_switch, _check_switch)
 _COUNT = _Kind(_parse_count, _check_count)
@@ -201,7 +215,10 @@ class Settings:
     )
     gateway_tls_key: str = _option("", "private key file that belongs to the certificate file", _TEXT)
     admin_token: str = _option(
-        "", "bearer token of the default organization; made and printed once when empty", _TEXT, secret=True
+        "", "bearer token of the default organization; made and printed once when empty", _TOKEN, secret=True
+    )
+    metrics_token: str = _option(
+        "", "bearer token that /metrics asks for; empty: everybody may read them", _TOKEN, secret=True
     )
     secret_key: str = _option(
         "",
@@ -240,7 +257,9 @@ class Settings:
     max_connections_per_gateway: int = _option(10, "connections of one gateway to this pod", _COUNT)
     max_connections_per_address: int = _option(5_000, "gateway connections from one address to this pod", _COUNT)
     max_api_connections: int = _option(1_000, "connections to the admin API of this pod", _COUNT)
-    connect_rate: int = _option(6_000, "connection attempts per minute from one address, good or bad", _COUNT)
+    connect_rate: int = _option(
+        6_000, "connection attempts per minute from one address, good or bad; at the API, bad tokens", _COUNT
+    )
     trusted_proxies: Networks = _option(
         (), "proxies whose X-Forwarded-For and X-Forwarded-Proto are believed", _NETWORKS
     )

@@ -22,6 +22,7 @@ from gatecast.delivery.subscription import Subscription
 from gatecast.events import MAX_PAYLOAD_BYTES
 from gatecast.protocol.session import SessionLimits
 from gatecast.server import connections, gateway_socket
+from gatecast.server import listener as listener_module
 from gatecast.server.admission import Admission
 from gatecast.server.connections import Places
 from gatecast.server.gateway_api import BASE_PATH, GatewayContext, create_gateway_app
@@ -161,6 +162,21 @@ async def test_s27_a_connection_without_a_request_is_closed(
             writer.close()
             await listener.publish(gateway_id)
             assert (await connection.message())["position"].endswith(":1")
+
+
+async def test_s27_a_tls_handshake_that_does_not_end_is_cut(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that has begun; the next one is taken."""
+    monkeypatch.setitem(listener_module._TLS_LIMITS, "ssl_handshake_timeout", 0.5)
+    async with _listening(sqlite_url, SessionLimits()) as listener:
+        _, token = await listener.register("prompt")
+        host, _, port = listener.host.rpartition(":")
+        for said in (b"", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(said)
+            assert await asyncio.wait_for(reader.read(), 20) == b""
+            writer.close()
+        async with RawConnection.open(listener.url, token) as connection:
+            assert (await connection.message())["type"] == "connection.ack"
 
 
 @pytest.mark.parametrize("body", [b'{"version"', b"2\r\n{}\r\nzz\r\n"])

@@ -251,3 +251,24 @@ async def _tab_to(page: Page, selector: str) -> None:
         if await page.evaluate("selector => document.activeElement.matches(selector)", selector):
             return
     raise AssertionError(f"{selector} is not reached by keyboard")
+
+
+async def test_an_artifact_is_taken_away_deployed_elsewhere_and_compared(open_stage: Any) -> None:  # noqa: ANN401
+    async with open_stage() as stage:
+        first = await stage.operator.create_gateway("first")
+        await stage.operator.create_gateway("second")
+        async with UnmodifiedGateway(stage.pods[0].gateway_host, first.token, follow_artifacts=True):
+            await stage.operator.connections(first.id, 1)
+            made = await stage.operator.ask("POST", "/llm-providers", _PROVIDER | {"gateways": [first.id]})
+            await stage.operator.ask("PATCH", f"/llm-providers/{made['id']}", {"context": "/moved"})
+            page = await stage.open(f"/llm-providers/{made['id']}")
+            row = page.get_by_role("row", name="first")
+            await expect(row).to_contain_text("Deployed")
+            await page.get_by_label("Gateway", exact=True).select_option(label="second")
+            await page.get_by_role("button", name="Deploy", exact=True).click()
+            await expect(page.get_by_role("row", name="second")).to_contain_text("Pending")
+            await page.get_by_role("row", name="first").get_by_role("button", name="Undeploy").click()
+            await expect(page.get_by_role("row", name="first")).to_contain_text("Undeployed")
+            await page.get_by_role("link", name="Revisions").click()
+            await page.get_by_role("row", name="1 first").get_by_role("link", name="Difference").click()
+            await expect(page.get_by_role("region", name="Difference")).to_contain_text('+  context: "/moved"')

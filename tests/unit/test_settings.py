@@ -58,6 +58,8 @@ def test_what_kubernetes_says_of_a_service_named_gatecast_is_no_setting(name: st
         ("migrate", "maybe", "auto, always, never"),
         ("notifications", "yes", "on, off"),
         ("max_connections", "0", "from 1 to"),
+        ("admin_token", "fifteen-letters", "at least 16 characters, like the output of"),
+        ("metrics_token", "short", "at least 16 characters"),
         ("max_connections", "1e3", "from 1 to"),
         ("api_listen", "8080", "host:port"),
         ("api_listen", "localhost:99999", "host:port"),
@@ -72,8 +74,9 @@ def test_a_value_that_cannot_be_used_is_named_with_its_rule(name: str, value: st
 
 def test_secrets_are_not_in_the_representation() -> None:
     secrets = {one.name for one in descriptions() if one.secret}
-    assert secrets == {"database", "admin_token", "secret_key"}
-    shown = repr(Settings(database="postgresql://me:hunter2@db/gatecast", admin_token="hunter2", secret_key="hunter2"))
+    assert secrets == {"database", "admin_token", "metrics_token", "secret_key"}
+    given: Any = dict.fromkeys(("admin_token", "metrics_token", "secret_key"), "hunter2-and-more")
+    shown = repr(Settings(database="postgresql://me:hunter2@db/gatecast", **given))
     assert "hunter2" not in shown
 
 

@@ -14,7 +14,7 @@ from gatecast.controlplane.desired_state import DesiredState
 from gatecast.controlplane.gateways import QUERIES
 from gatecast.controlplane.placements import PLACEMENTS, DeploymentState, Known, known_of
 from gatecast.controlplane.placing import row_of
-from gatecast.controlplane.reconcile import Answer, after_answer, after_our_failure
+from gatecast.controlplane.reconcile import Answer, Doubt, after_answer, after_our_failure
 from gatecast.controlplane.secrets import digest_of
 from gatecast.errors import NotFound
 from gatecast.hub import EventHub
@@ -53,11 +53,11 @@ class Acknowledgement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnservedDownload:
-    """This control plane failed to give a gateway a document, or a secret that it needs."""
+    """This control plane failed to give a gateway a document, a secret that it needs, or what it reads at its start."""
 
     #: What the gateway identified itself with.
     token: str
-    #: Empty where it asked for a secret.
+    #: Empty where it asked for a secret, or for the lists of its start.
     artifact_id: str
     #: The handle of that secret; empty otherwise.
     secret: str = ""
@@ -139,7 +139,9 @@ class Acknowledgements:
                 await transaction.execute(QUERIES["lock_gateway"], organization, gateway_id)
             learned = [(each, await _apply(transaction, each)) for each in reports]
         for each, known in learned:
-            if known is None:
+            if isinstance(each, _Unserved) and not each.artifact_id:
+                doubted.add((each.gateway_id, each.organization))
+            elif known is None:
                 _note_ignored(each)
             elif known.placement.doubt:
                 doubted.add((each.gateway_id, each.organization))
@@ -185,6 +187,10 @@ async def _identified(transaction: Transaction, report: Report) -> Acknowledgeme
 
 async def _apply(transaction: Transaction, report: Acknowledgement | _Unserved) -> Known | None:
     """What is known then; None: it changed nothing."""
+    if isinstance(report, _Unserved) and not report.artifact_id:
+        # Whatever it should have read there, it has or has not.
+        await transaction.execute(PLACEMENTS["doubt_everything"], report.gateway_id, Doubt.LOST)
+        return None
     row = await transaction.fetch_one(PLACEMENTS["known_placement"], report.artifact_id, report.gateway_id)
     if row is None:
         return None

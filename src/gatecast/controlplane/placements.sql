@@ -22,9 +22,13 @@ SELECT 1 AS found FROM gatecast_placements AS p LEFT JOIN gatecast_deployments A
 WHERE p.gateway_id = $1 AND (p.doubt <> '' OR p.fetched > 0 OR p.desired = 'DELETED'
     OR d.state IN ('PENDING', 'UNDEPLOYING', 'FAILED')) LIMIT 1
 
+-- name: doubt_everything
+UPDATE gatecast_placements SET doubt = $2, held = '', keys_through = -1, tries = 0 WHERE gateway_id = $1
+
 -- name: note_listed
--- The gateway is given the list of what it should run.
-UPDATE gatecast_placements SET fetched = CASE WHEN desired = 'DEPLOYED' THEN 0 ELSE -1 END WHERE gateway_id = $1
+-- The gateway is given the list of what it should run. What was fetched and not looked at yet stays so: replicas of one
+-- database list one after another, and only the first one finds something to fetch.
+UPDATE gatecast_placements SET fetched = 0 WHERE gateway_id = $1 AND desired = 'DEPLOYED' AND fetched = -1
 
 -- name: note_fetched
 -- It was given these documents from the list.

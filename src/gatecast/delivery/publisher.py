@@ -8,7 +8,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from gatecast.containment import contained, describe, in_halves, log_failure
-from gatecast.errors import GatecastError, HubClosed, InvalidValue, Overloaded, StatementFailed, StorageUnavailable
+from gatecast.errors import (
+    GatecastError,
+    HubClosed,
+    InvalidValue,
+    LogHeld,
+    Overloaded,
+    StatementFailed,
+    StorageUnavailable,
+)
 from gatecast.events import Event
 from gatecast.storage.contract import Busy, EventLog, PublishResult, Receipt
 from gatecast.waiting import Backoff, Signal
@@ -219,6 +227,8 @@ class Publisher:
         """Send it, and once more when the connection broke: event ids make the second attempt safe (scenario S16)."""
         try:
             return await self._log.publish(groups, wait=wait)
+        except LogHeld:
+            raise
         except StorageUnavailable:
             return await self._log.publish(groups, wait=wait)
 

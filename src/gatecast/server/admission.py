@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 
+from gatecast.errors import TooManyAttempts, Unauthenticated
 from gatecast.settings import Networks, Settings
 
 #: Most addresses whose attempts are remembered; the one not seen for longest is forgotten first.
 _REMEMBERED_ADDRESSES = 10_000
+
+#: Most good tokens that are remembered, each by its digest.
+_REMEMBERED_TOKENS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,49 @@ class AttemptRate:
         if len(self._buckets) > _REMEMBERED_ADDRESSES:
             self._buckets.popitem(last=False)
         return allowed
+
+    def give_back(self, address: str) -> None:
+        """The attempt that was counted was a good one, and good ones are not to be limited."""
+        level, then = self._buckets.get(address, (self._capacity, self._clock()))
+        self._buckets[address] = (min(self._capacity, level + 1), then)
+
+
+class TokenAttempts:
+    """Limits bad admin tokens for each address, before anything is looked up for them.
+
+    A token that was good a while ago is looked up in any case: whoever guesses from the same address, or through the
+    same proxy, locks nobody out who works already.
+    """
+
+    def __init__(self, per_minute: int, *, clock: Callable[[], float]) -> None:
+        self._limit = per_minute
+        self._rate = AttemptRate(per_minute, clock=clock)
+        self._good: OrderedDict[str, None] = OrderedDict()
+
+    @asynccontextmanager
+    async def counted(self, address: str, digest: str) -> AsyncIterator[None]:
+        """Look up the token with this digest in the block; one that raises Unauthenticated was a bad attempt.
+
+        Raises:
+            TooManyAttempts: the address has used up its attempts.
+        """
+        is_counted = self._rate.allows(address)
+        if not is_counted and digest not in self._good:
+            raise TooManyAttempts(self._limit)
+        try:
+            yield
+        except Unauthenticated:
+            self._good.pop(digest, None)
+            # It was a bad one.
+            is_counted = False
+            raise
+        finally:
+            if is_counted:
+                self._rate.give_back(address)
+        self._good[digest] = None
+        self._good.move_to_end(digest)
+        if len(self._good) > _REMEMBERED_TOKENS:
+            self._good.popitem(last=False)
 
 
 class Admission:

@@ -31,6 +31,10 @@ class Budget:
     #: Everything on the API listener: nothing that gateways do takes these away.
     api_listener: int
 
+    def at_most(self, wanted: int) -> int:
+        """Most requests of one kind that last: a quarter of the connections of the API, so that others get through."""
+        return min(wanted, max(1, self.api_listener // 4))
+
 
 def raise_limit() -> int:
     """Raise the soft limit on descriptors to the hard one; return what it is then."""

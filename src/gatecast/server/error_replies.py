@@ -39,6 +39,7 @@ ERROR_REPLIES: Mapping[type[GatecastError], ErrorReply] = {
     errors.Conflict: ErrorReply(409, "conflict", "The change contradicts what is stored", ("field",)),
     errors.StaleWrite: ErrorReply(412, "stale-write", "The resource was changed by someone else", ("current",)),
     errors.Unauthenticated: ErrorReply(401, "unauthenticated", "The credential is missing or not valid"),
+    errors.TooManyAttempts: ErrorReply(429, "too-many-attempts", "Too many bad credentials"),
     errors.IssuerUnavailable: ErrorReply(503, "issuer-unavailable", "The token cannot be checked"),
     errors.Forbidden: ErrorReply(403, "forbidden", "The credential does not allow this"),
     errors.SecretKeyMissing: ErrorReply(503, "secret-key-missing", "Secrets cannot be stored or read"),
@@ -49,6 +50,7 @@ ERROR_REPLIES: Mapping[type[GatecastError], ErrorReply] = {
         "The database cannot hold a value",
         detail="the database cannot hold a value of this request, perhaps a character that its encoding lacks",
     ),
+    errors.LogHeld: ErrorReply(503, "log-held", "Another transaction holds the log"),
     errors.StorageError: ErrorReply(
         503, "database-unavailable", "The database is not available", detail="the database cannot be asked; try again"
     ),

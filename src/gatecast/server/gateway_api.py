@@ -105,6 +105,10 @@ def _identified(answer: Answer) -> Callable[[web.Request], Awaitable[web.StreamR
     return handler
 
 
+#: A gateway asks for these once in the life of its process; without one it goes without everything in it.
+_LISTS = frozenset({f"{BASE_PATH}/deployments", f"{BASE_PATH}/deployments/fetch-batch"})
+
+
 @contextmanager
 def _noting_failure(request: web.Request) -> Iterator[None]:
     """What a gateway asks for and is not given, for a reason of ours, has not failed there: it is published again."""
@@ -115,7 +119,8 @@ def _noting_failure(request: web.Request) -> Iterator[None]:
     except BaseException:
         resources, wanted = request.app[CONTEXT].resources, request.match_info
         artifact_id, secret = wanted.get("artifact_id", ""), wanted.get("handle", "")
-        if resources is not None and (artifact_id or secret):
+        is_list = request.path in _LISTS
+        if resources is not None and (artifact_id or secret or is_list):
             token = request.headers.get("api-key", "")
             resources.acknowledgements.report(UnservedDownload(token=token, artifact_id=artifact_id, secret=secret))
         raise

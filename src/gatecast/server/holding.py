@@ -45,6 +45,8 @@ class Hold:
 
     def __init__(self, before: Synchronization | None, connected_at: float) -> None:
         self._number = before.number if before else 0
+        #: A gateway that has made calls before will make them again: nothing is sent before the first one.
+        self._expects = before is not None
         self._connected_at = self._called_at = connected_at
         self._finished_at: float | None = None
         #: True once the gateway's calls have begun.
@@ -72,7 +74,7 @@ class Hold:
 
     def holds(self, now: float) -> bool:
         """Whether events wait now."""
-        return self.synchronizes and now < self.ends_at
+        return (self.synchronizes or self._expects) and now < self.ends_at
 
 
 class Watch:

@@ -22,6 +22,7 @@ from gatecast.controlplane.sealing import sealer_for
 from gatecast.errors import GatecastError, SettingInvalid, StorageError
 from gatecast.hub import EventHub
 from gatecast.server.admin_api import AdminContext, create_admin_app
+from gatecast.server.admin_api.context import MAX_STREAMS, MAX_WAITS
 from gatecast.server.admin_api.fleet import Fleets
 from gatecast.server.admission import Admission
 from gatecast.server.api_server import ApiServer
@@ -207,6 +208,8 @@ class Pod:
             resources=self.resources,
             cookies=SessionCookies(sealer_for(self.settings.secret_key, local_key_file(self.settings.database))),
             problems=self.problems,
+            streams=asyncio.Semaphore(self.budget.at_most(MAX_STREAMS)),
+            waits=asyncio.Semaphore(self.budget.at_most(MAX_WAITS)),
             oidc=OidcIssuer.configured(
                 self.settings.oidc_issuer,
                 self.settings.oidc_audience,

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatecast import Settings
-from gatecast.server.admission import Admission, AttemptRate, client_address
+from gatecast.errors import TooManyAttempts, Unauthenticated
+from gatecast.server.admission import Admission, AttemptRate, TokenAttempts, client_address
 
 _PROXY = "10.0.0.1"
 _TRUSTED = (ip_network("10.0.0.0/8"),)
@@ -105,3 +106,40 @@ def test_a_forwarded_address_counts_only_from_a_trusted_proxy(peer: str, forward
 @given(st.text(max_size=200))
 def test_no_header_lets_a_client_choose_its_own_address(header: str) -> None:
     assert client_address("192.0.2.1", header, _TRUSTED) == "192.0.2.1"
+
+
+async def _try(attempts: TokenAttempts, address: str, digest: str, *, good: bool) -> str:
+    try:
+        async with attempts.counted(address, digest):
+            _look_up(good=good)
+    except (Unauthenticated, TooManyAttempts) as refused:
+        return type(refused).__name__
+    return "good"
+
+
+def _look_up(*, good: bool) -> None:
+    if not good:
+        raise Unauthenticated
+
+
+async def test_bad_tokens_are_limited_and_good_ones_are_not() -> None:
+    """For each address by itself; time gives attempts back."""
+    now = 0.0
+    attempts = TokenAttempts(3, clock=lambda: now)
+    assert {await _try(attempts, "192.0.2.1", "known", good=True) for _ in range(20)} == {"good"}
+    bad = [await _try(attempts, "192.0.2.1", f"guess-{number}", good=False) for number in range(5)]
+    assert bad == ["Unauthenticated"] * 3 + ["TooManyAttempts"] * 2
+    assert await _try(attempts, "192.0.2.2", "other", good=True) == "good"
+    now = 20.0
+    assert await _try(attempts, "192.0.2.1", "new", good=True) == "good"
+
+
+async def test_who_worked_before_is_not_locked_out_by_who_guesses() -> None:
+    """Unless the token is bad by now; a good one that nobody has seen waits like a guess."""
+    attempts = TokenAttempts(1, clock=lambda: 0.0)
+    assert await _try(attempts, "192.0.2.1", "known", good=True) == "good"
+    assert await _try(attempts, "192.0.2.1", "guess", good=False) == "Unauthenticated"
+    assert await _try(attempts, "192.0.2.1", "known", good=True) == "good"
+    assert await _try(attempts, "192.0.2.1", "guess", good=False) == "TooManyAttempts"
+    assert await _try(attempts, "192.0.2.1", "known", good=False) == "Unauthenticated"
+    assert await _try(attempts, "192.0.2.1", "known", good=True) == "TooManyAttempts"

@@ -19,6 +19,11 @@ def test_every_listener_has_its_share_however_few_there_are(limit: int) -> None:
     assert found.gateways <= Settings().max_connections
 
 
+def test_requests_that_last_leave_connections_for_others() -> None:
+    assert budget(Settings(), 256).at_most(500) == 10
+    assert budget(Settings(), 1_048_576).at_most(100) == 100
+
+
 def test_enough_is_enough() -> None:
     found = budget(Settings(max_connections=100, max_api_connections=50), 1_048_576)
     assert (found.gateways, found.api_listener) == (100, 50)

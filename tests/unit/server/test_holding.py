@@ -43,9 +43,15 @@ def test_a_client_that_never_calls_is_not_held() -> None:
 def test_calls_of_an_earlier_connection_say_nothing_of_this_one() -> None:
     hold = Hold(seen(7), 100.0)
     hold.note(seen(7, called=1.0), 100.1)
-    assert not hold.holds(100.1)
+    assert (hold.synchronizes, hold.holds(100.7)) == (False, False)
     hold.note(seen(8), 100.2)
-    assert hold.holds(100.2)
+    assert (hold.synchronizes, hold.holds(100.7)) == (True, True)
+
+
+def test_a_gateway_that_has_called_before_is_held_until_it_calls_again_or_does_not() -> None:
+    hold = Hold(seen(7), 100.0)
+    assert hold.holds(100.0)
+    assert not hold.holds(100.0 + FIRST_CALL_WITHIN.total_seconds())
 
 
 def test_it_ends_a_moment_after_the_last_list() -> None:

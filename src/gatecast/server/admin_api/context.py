@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,10 +18,12 @@ from gatecast.controlplane.gateway_tokens import GatewayTokens
 from gatecast.controlplane.gateways import Gateways
 from gatecast.controlplane.resources import Resources
 from gatecast.controlplane.sealing import Sealer
+from gatecast.controlplane.secrets import digest_of
 from gatecast.errors import Unauthenticated
 from gatecast.hub import EventHub
-from gatecast.server.admin_api.auditing import allow
+from gatecast.server.admin_api.auditing import address_of, allow
 from gatecast.server.admin_api.fleet import Fleets
+from gatecast.server.admission import TokenAttempts
 from gatecast.server.console.session import SessionCookies
 from gatecast.server.oidc import OidcIssuer, is_jwt
 from gatecast.settings import Settings
@@ -59,6 +62,12 @@ class AdminContext:
     streams: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_STREAMS))
     #: Bounds the publishers that this pod lets wait for a gateway.
     waits: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_WAITS))
+
+    #: Limits bad tokens.
+    attempts: TokenAttempts = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "attempts", TokenAttempts(self.settings.connect_rate, clock=time.monotonic))
 
     async def pause(self, seconds: float) -> None:
         """Return after this time, or at once when the pod begins to stop."""
@@ -110,9 +119,11 @@ async def organization_of(request: Request, context: Context, token: Token) -> s
     """The organization that the caller's token is for; never taken from anywhere else (scenario S31).
 
     Raises:
+        TooManyAttempts: too many bad tokens came from the caller's address.
         Forbidden: the caller may read, and wants to change something.
     """
-    caller = await caller_with(context, token)
+    async with context.attempts.counted(address_of(request, context.settings), digest_of(token)):
+        caller = await caller_with(context, token)
     await allow(request, context, caller, door="api")
     return caller.organization
 

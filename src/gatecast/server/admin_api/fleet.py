@@ -20,8 +20,9 @@ from gatecast.storage.contract import GatewayStatus
 #: Most gateways that one look takes in.
 MAX_GATEWAYS = 10_000
 
-#: A look holds for so long, in seconds.
+#: A look holds for so long, in seconds, and for so many times as long as it took.
 FRESH = 1.0
+_TIMES_ITS_COST = 5
 
 #: Organizations whose last look is kept.
 _KEPT = 100
@@ -129,6 +130,27 @@ class Fleet:
         return found
 
 
+class _Look:
+    """A look that has begun, or has ended and holds for a while."""
+
+    def __init__(self, task: asyncio.Task[Fleet], clock: Callable[[], float]) -> None:
+        self.task = task
+        self._begun_at = clock()
+        self._ended_at: float | None = None
+        task.add_done_callback(lambda _: self._end(clock()))
+
+    def _end(self, now: float) -> None:
+        self._ended_at = now
+
+    def holds(self, now: float) -> bool:
+        """Whether whoever asks now gets this one."""
+        if self._ended_at is None:
+            return not self.task.done()
+        if self.task.cancelled() or self.task.exception() is not None:
+            return False
+        return now - self._ended_at < max(FRESH, _TIMES_ITS_COST * (self._ended_at - self._begun_at))
+
+
 class Fleets:
     """Looks at the gateways of organizations."""
 
@@ -136,7 +158,8 @@ class Fleets:
         self._hub = hub
         self._gateways = gateways
         self._clock = clock or asyncio.get_running_loop().time
-        self._looks: OrderedDict[str, tuple[float, asyncio.Task[Fleet]]] = OrderedDict()
+        #: For each organization until when its last look holds, once that is known, and the look.
+        self._looks: OrderedDict[str, _Look] = OrderedDict()
 
     async def look(self, organization: str) -> Fleet:
         """The fleet as it was less than a second ago.
@@ -144,15 +167,15 @@ class Fleets:
         Raises:
             StorageUnavailable: the database is away.
         """
-        begun_at, look = self._looks.get(organization, (0.0, None))
-        if look is None or self._clock() - begun_at >= FRESH or _failed(look):
-            look = asyncio.create_task(self._look(organization), name="fleet")
-            self._looks[organization] = (self._clock(), look)
+        look = self._looks.get(organization)
+        if look is None or not look.holds(self._clock()):
+            look = _Look(asyncio.create_task(self._look(organization), name="fleet"), self._clock)
+            self._looks[organization] = look
             self._looks.move_to_end(organization)
             if len(self._looks) > _KEPT:
                 self._looks.popitem(last=False)
         # Shielded: the one who asked first may leave, and the others still get their answer.
-        return await asyncio.shield(look)
+        return await asyncio.shield(look.task)
 
     async def _look(self, organization: str) -> Fleet:
         gateways = await self._gateways.page(organization, after="", limit=MAX_GATEWAYS)
@@ -160,7 +183,3 @@ class Fleets:
         status = await self._hub.storage.presence.status(ids)
         parked = await self._hub.storage.parking.gateways_with_parked(ids)
         return Fleet([Standing(each, status[each.id], each.id in parked) for each in gateways if each.id in status])
-
-
-def _failed(look: asyncio.Task[Fleet]) -> bool:
-    return look.done() and (look.cancelled() or look.exception() is not None)

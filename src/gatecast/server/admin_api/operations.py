@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from gatecast.controlplane.secrets import digest_of, same_digest
+from gatecast.errors import Unauthenticated
+from gatecast.server.admin_api.auditing import address_of
 from gatecast.server.admin_api.context import Context
 from gatecast.telemetry import metrics
 
@@ -32,6 +35,12 @@ async def is_ready(context: Context, response: Response) -> dict[str, Any]:
 
 
 @router.get("/metrics", response_class=Response)
-async def read_metrics() -> Response:
-    """Counters and gauges for Prometheus."""
+async def read_metrics(request: Request, context: Context) -> Response:
+    """Counters and gauges for Prometheus; with `GATECAST_METRICS_TOKEN` as bearer token where that is set."""
+    wanted = context.settings.metrics_token
+    if wanted:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        async with context.attempts.counted(address_of(request, context.settings), digest_of(token)):
+            if scheme.lower() != "bearer" or not same_digest(digest_of(token.strip()), digest_of(wanted)):
+                raise Unauthenticated
     return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)

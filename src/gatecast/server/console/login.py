@@ -9,8 +9,11 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
+from gatecast.controlplane.admin_tokens import Caller
 from gatecast.controlplane.secrets import digest_of
-from gatecast.server.admin_api.context import Context
+from gatecast.errors import TooManyAttempts, Unauthenticated
+from gatecast.server.admin_api.auditing import address_of
+from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.console.rendering import SECURITY_HEADERS, page
 from gatecast.server.console.routes import ConsoleRoute, carried, is_secure, keep_session, require_own_origin
 from gatecast.server.console.session import COOKIE, Session
@@ -37,16 +40,16 @@ async def log_in(request: Request, context: Context) -> Response:
     token, target = str(form.get("token", "")).strip(), _local(str(form.get("next", "/")))
     kept = [(name, value) for name, value in carried(form) if name not in _OWN_FIELDS]
     digest = digest_of(token)
-    caller = await context.admin_tokens.caller_with_digest(digest) if token else None
-    if caller is None:
-        problem = "Enter an admin token." if not token else "This is not a valid admin token."
+    try:
+        caller = await _caller(request, context, token, digest)
+    except _Refused as refused:
         return page(
             request,
             "login.html",
-            status=401,
+            status=refused.status,
             next=target,
             carried=kept,
-            problem=problem,
+            problem=refused.problem,
             shared=context.cookies.shared,
         )
     now = int(time.time())
@@ -58,6 +61,33 @@ async def log_in(request: Request, context: Context) -> Response:
         response = RedirectResponse(target, 303, SECURITY_HEADERS)
     keep_session(response, context, session, secure=is_secure(request))
     return response
+
+
+class _Refused(Exception):
+    """Nobody is logged in."""
+
+    def __init__(self, status: int, problem: str) -> None:
+        super().__init__(status, problem)
+        self.status = status
+        self.problem = problem
+
+
+async def _caller(request: Request, context: AdminContext, token: str, digest: str) -> Caller:
+    if not token:
+        raise _Refused(401, "Enter an admin token.")
+    try:
+        async with context.attempts.counted(address_of(request, context.settings), digest):
+            return _known(await context.admin_tokens.caller_with_digest(digest))
+    except Unauthenticated:
+        raise _Refused(401, "This is not a valid admin token.") from None
+    except TooManyAttempts:
+        raise _Refused(429, "Too many tokens were not valid. Try again in a minute.") from None
+
+
+def _known(caller: Caller | None) -> Caller:
+    if caller is None:
+        raise Unauthenticated
+    return caller
 
 
 @router.post("/logout")

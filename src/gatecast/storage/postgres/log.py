@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from itertools import groupby
 from typing import Any, Protocol
 from uuid import UUID
 
+import asyncpg
+
 from gatecast.containment import contained, log_failure
-from gatecast.errors import StatementFailed, UnknownGateway, ValueRefused
+from gatecast.errors import LogHeld, StatementFailed, StorageError, StorageUnavailable, UnknownGateway, ValueRefused
 from gatecast.events import Event, Position
 from gatecast.storage.contract import (
     Busy,
@@ -29,6 +32,12 @@ from gatecast.storage.queries import Queries
 from gatecast.storage.recorded import recorded_event
 
 QUERIES = Queries("gatecast.storage.postgres")
+
+#: So many logs are looked at to find the one that was held.
+_SUSPECTS = 50
+
+#: What waiting for a lock ends with: our own time limit, or the server's.
+_GAVE_UP = (TimeoutError, asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError)
 
 
 class _Fetches(Protocol):
@@ -61,17 +70,36 @@ class PostgresEventLog:
             async with self._database.connection() as connection:
                 return await self._append(connection, groups, wait=wait, hint=hint)
 
-        return await repeated(once)
+        async with self._naming_holder(event for group in groups for event in group if wait):
+            return await repeated(once)
 
     async def publish_in(self, transaction: object, events: Sequence[Event]) -> tuple[Receipt, ...]:
         """Append events inside the caller's own transaction."""
-        with translated():
-            connection = await driver_connection(transaction)
-            [result] = await self._append(connection, [events], wait=True, hint=self._send_hints)
+        async with self._naming_holder(events):
+            with translated():
+                connection = await driver_connection(transaction)
+                [result] = await self._append(connection, [events], wait=True, hint=self._send_hints)
         if isinstance(result, UnknownGateway):
             raise result
         assert not isinstance(result, Busy)  # noqa: S101 - cannot be: the append waited
         return result
+
+    @asynccontextmanager
+    async def _naming_holder(self, events: Iterable[Event]) -> AsyncIterator[None]:
+        """Tell a log that was waited for in vain from a database that does not answer."""
+        try:
+            yield
+        except StorageUnavailable as failure:
+            if isinstance(failure.__cause__, _GAVE_UP):
+                for gateway_id in sorted({event.gateway_id for event in events})[:_SUSPECTS]:
+                    if await self._is_surely_held(gateway_id):
+                        raise LogHeld(f"the log of gateway {gateway_id}") from failure
+            raise
+
+    async def _is_surely_held(self, gateway_id: str) -> bool:
+        with suppress(StorageError):
+            return await self.is_held(gateway_id)
+        return False
 
     async def _append(
         self, connection: _Fetches, groups: Sequence[Sequence[Event]], *, wait: bool, hint: bool

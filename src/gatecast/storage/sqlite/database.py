@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import LiteralString, TypeVar
 
-from gatecast.errors import SchemaMissing, StorageUnavailable, TransactionUnusable
+from gatecast.errors import LogHeld, SchemaMissing, StorageUnavailable, TransactionUnusable
 from gatecast.storage.contract import Row
 from gatecast.storage.migrations import SchemaNeed, available, need, newest
 from gatecast.storage.sqlite import history, schema
@@ -217,7 +217,7 @@ class SqliteDatabase:
             async with asyncio.timeout(BUSY_TIME_LIMIT):
                 await self._lock.acquire()
         except TimeoutError:
-            raise StorageUnavailable(f"a transaction of this process was open for over {BUSY_TIME_LIMIT:g} s") from None
+            raise LogHeld("every log of this file, in this process,") from None
         try:
             yield
         finally:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from gatecast.errors import (
     GatecastError,
+    LogHeld,
     SchemaMissing,
     StatementFailed,
     StorageError,
@@ -66,6 +67,8 @@ def _translation(error: Exception) -> StorageError:
     if isinstance(error, sqlite3.DatabaseError):
         if "no such table" in str(error):
             return SchemaMissing()
+        if is_busy(error):
+            return LogHeld("every log of this file")
         if _primary_code(error) in _UNAVAILABLE:
             return StorageUnavailable(str(error))
     return (ValueRefused if _is_of_a_value(error) else StatementFailed)(_kind(error))

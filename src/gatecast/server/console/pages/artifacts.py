@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from difflib import unified_diff
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -14,7 +15,8 @@ from starlette.responses import RedirectResponse
 from gatecast.controlplane.artifact_store import StoredArtifact
 from gatecast.controlplane.artifacts import Running
 from gatecast.controlplane.families import FAMILIES, Family
-from gatecast.errors import Conflict, InvalidValue
+from gatecast.controlplane.placements import Deployment, Desired
+from gatecast.errors import Conflict, InvalidValue, NotFound
 from gatecast.server.admin_api.artifact_models import artifact_view, deployment_view, key_view
 from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.admin_api.paths import ResourceId
@@ -78,6 +80,8 @@ class ArtifactPages:
             ("/keys/{name}/rotate", self.rotate_key),
             ("/keys/{name}/revoke", self.revoke_key),
             ("/deployments/{deployment_id}/restore", self.restore),
+            ("/deploy", self.deploy),
+            ("/undeploy", self.undeploy),
             ("/delete", self.delete),
         ):
             router.add_api_route(f"/{{artifact_id}}{path}", answer, methods=["POST"])
@@ -144,6 +148,7 @@ class ArtifactPages:
             placed=[
                 {
                     "deployment": deployment_view(each.deployment),
+                    "runs": each.desired is Desired.DEPLOYED,
                     "connected": each.deployment.gateway_id in standings
                     and standings[each.deployment.gateway_id].connected,
                 }
@@ -151,6 +156,9 @@ class ArtifactPages:
             ],
             names={gateway_id: each.gateway.fields.name for gateway_id, each in standings.items()},
             facts=_facts(view),
+            elsewhere=[
+                each.gateway for gateway_id, each in standings.items() if gateway_id not in _running_on(running)
+            ],
             secret=shown.secret,
             problem=shown.problem,
             **await self._tab(context, organization, artifact_id, running, shown),
@@ -166,17 +174,29 @@ class ArtifactPages:
     ) -> dict[str, Any]:
         """What only one tab shows."""
         place = (organization, self._family, artifact_id)
-        found: dict[str, Any] = {"keys": [], "revisions": [], "yaml": ""}
+        found: dict[str, Any] = {"keys": [], "revisions": [], "yaml": "", "difference": []}
         match shown.tab:
             case "keys":
                 found["keys"] = [key_view(each) for each in await context.resources.keys.of_artifact(*place)]
             case "revisions":
                 revisions = await context.resources.artifacts.deployments(*place, after=_BEGINNING, limit=_ROWS)
                 found["revisions"] = [deployment_view(each) for each in revisions]
+            case "difference" if shown.deployment:
+                found["difference"] = await self._difference(context, place, shown.deployment, running)
             case "yaml" if shown.deployment or running:
                 deployment_id = shown.deployment or running[0].deployment.id
                 found["yaml"] = await context.resources.artifacts.content(*place, deployment_id)
         return found
+
+    async def _difference(
+        self, context: AdminContext, place: tuple[str, Family, str], deployment_id: str, running: Sequence[Running]
+    ) -> list[str]:
+        """From an earlier revision on a gateway to what that gateway runs now."""
+        artifacts = context.resources.artifacts
+        earlier = await artifacts.deployment(*place, deployment_id)
+        [now] = [each.deployment for each in running if each.deployment.gateway_id == earlier.gateway_id] or [earlier]
+        older, newer = await artifacts.content(*place, earlier.id), await artifacts.content(*place, now.id)
+        return list(unified_diff(older.splitlines(), newer.splitlines(), lineterm=""))[2:]
 
     # --- changing -----------------------------------------------------------------------------------------------
 
@@ -206,6 +226,33 @@ class ArtifactPages:
         await context.resources.keys.revoke(visitor.organization, self._family, artifact_id, name)
         return self._to(f"/{artifact_id}?tab=keys")
 
+    async def deploy(self, request: Request, context: Context, visitor: Visitor, artifact_id: ResourceId) -> Response:
+        """Let a gateway run it as it is now."""
+        return await self._place(
+            request, context, visitor.organization, artifact_id, context.resources.artifacts.deploy
+        )
+
+    async def undeploy(self, request: Request, context: Context, visitor: Visitor, artifact_id: ResourceId) -> Response:
+        """Let a gateway stop running it."""
+        return await self._place(
+            request, context, visitor.organization, artifact_id, context.resources.artifacts.undeploy
+        )
+
+    async def _place(
+        self,
+        request: Request,
+        context: AdminContext,
+        organization: str,
+        artifact_id: str,
+        change: Callable[[str, Family, str, str], Awaitable[Deployment]],
+    ) -> Response:
+        gateway_id = str((await request.form()).get("gateway", ""))
+        try:
+            await change(organization, self._family, artifact_id, gateway_id)
+        except (Conflict, NotFound) as error:
+            return await self._page(request, context, organization, artifact_id, _Shown(problem=str(error)))
+        return self._to(f"/{artifact_id}")
+
     async def restore(
         self, context: Context, visitor: Visitor, artifact_id: ResourceId, deployment_id: ResourceId
     ) -> Response:
@@ -220,6 +267,10 @@ class ArtifactPages:
 
     def _to(self, path: str) -> Response:
         return RedirectResponse(f"/{self._family.collection}{path}", 303, SECURITY_HEADERS)
+
+
+def _running_on(running: Sequence[Running]) -> set[str]:
+    return {each.deployment.gateway_id for each in running if each.desired is Desired.DEPLOYED}
 
 
 def _item(artifact: StoredArtifact, running: Sequence[Running]) -> dict[str, Any]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from gatecast.controlplane.families import FAMILIES, LLM_PROVIDER
+from gatecast.controlplane.placements import Deployment
 from gatecast.errors import NotFound, StorageError
 from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.admin_api.fleet_routes import PolicyList, list_policies
@@ -60,26 +63,43 @@ async def offered_policies(
     return await list_policies(context, visitor.organization, gateway)
 
 
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """What a page shows: the fleet, one gateway, or one artifact."""
+
+    organization: str
+    gateway_id: str = ""
+    collection: str = ""
+    artifact_id: str = ""
+
+
 @router.get("/live")
 async def stream_changes(
-    request: Request, context: Context, visitor: Visitor, gateway: _GatewayQuery = ""
+    request: Request,
+    context: Context,
+    visitor: Visitor,
+    gateway: _GatewayQuery = "",
+    collection: Annotated[str, Query(max_length=20)] = "",
+    artifact: _GatewayQuery = "",
 ) -> StreamingResponse:
     """Says `changed` whenever what a page shows is another."""
-    changes = _changes(request, context, visitor.organization, gateway)
+    watched = _Watched(visitor.organization, gateway, collection, artifact)
+    changes = _changes(request, context, watched)
     return StreamingResponse(changes, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
-async def _changes(request: Request, context: AdminContext, organization: str, gateway_id: str) -> AsyncIterator[str]:
-    yield "retry: 1000\nevent: hello\ndata: \n\n"
+async def _changes(request: Request, context: AdminContext, watched: _Watched) -> AsyncIterator[str]:
+    yield "retry: 1000\n\n"
     loop = asyncio.get_running_loop()
     before: int | None = None
     said_at = loop.time()
     while not context.stopping.is_set() and await _is_still(request, context):
         try:
-            now: int | None = await _fingerprint(context, organization, gateway_id)
+            now: int | None = await _fingerprint(context, watched)
         except (StorageError, NotFound):
             now = before
-        if before not in (None, now):
+        # The first look says so, too: something may have changed since the page was made, or while it had no stream.
+        if now != before:
             said_at = loop.time()
             yield "event: changed\ndata: \n\n"
         elif loop.time() - said_at > HEARTBEAT:
@@ -89,16 +109,25 @@ async def _changes(request: Request, context: AdminContext, organization: str, g
         await context.pause(_INTERVAL)
 
 
-async def _fingerprint(context: AdminContext, organization: str, gateway_id: str) -> int:
-    """Another number whenever something that pages show has changed."""
-    if gateway_id:
-        await context.gateways.get(organization, gateway_id)
-        status = await context.hub.storage.presence.status([gateway_id])
-        placed = await context.resources.artifacts.on_gateway(gateway_id)
-        states = [(each.deployment.id, each.deployment.state) for each in placed]
-        return hash((repr([_visible(each) for each in status.values()]), repr(states)))
-    standings = (await context.fleets.look(organization)).standings
+async def _fingerprint(context: AdminContext, watched: _Watched) -> int:
+    """Another number whenever something that the page shows has changed."""
+    artifacts = context.resources.artifacts
+    if watched.artifact_id:
+        [family] = [each for each in FAMILIES if each.collection == watched.collection] or [LLM_PROVIDER]
+        artifact = await artifacts.get(watched.organization, family, watched.artifact_id)
+        running = await artifacts.running(artifact.id)
+        return hash(repr([artifact.version, *((each.desired, *_state(each.deployment)) for each in running)]))
+    if watched.gateway_id:
+        await context.gateways.get(watched.organization, watched.gateway_id)
+        status = await context.hub.storage.presence.status([watched.gateway_id])
+        placed = [_state(each.deployment) for each in await artifacts.on_gateway(watched.gateway_id)]
+        return hash(repr(([_visible(each) for each in status.values()], placed)))
+    standings = (await context.fleets.look(watched.organization)).standings
     return hash(repr([(each.gateway.id, each.gateway.version, _visible(each.status)) for each in standings]))
+
+
+def _state(deployment: Deployment) -> tuple[str, str]:
+    return deployment.id, deployment.state
 
 
 def _visible(status: object) -> list[object]:

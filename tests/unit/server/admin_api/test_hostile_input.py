@@ -217,7 +217,8 @@ async def _send(client: httpx.AsyncClient, case: _Case) -> int:
 def _documented_case(operation: Any, things: _Things, number: int) -> _Case:  # noqa: ANN401 - schemathesis
     body = _documented_body(operation, things, number)
     sent = {} if body is None else {"body": body, "media_type": "application/json"}
-    case: _Case = operation.Case(path_parameters=_parameters(operation.path, things), **sent)
+    query = {"gateway": things.parameters["gateway_id"]} if operation.path == "/api/v1/policies" else {}
+    case: _Case = operation.Case(path_parameters=_parameters(operation.path, things), query=query, **sent)
     return case
 
 

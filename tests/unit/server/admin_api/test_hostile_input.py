@@ -183,6 +183,9 @@ def _documented_body(operation: Any, things: _Things, number: int) -> Any:  # no
         body["handle"] = things.parameters["handle"]
     if "name" in body and "api-keys" not in operation.path:
         body["name"] = f"Documented {number}"
+    if "context" in body:
+        # What is there already has that of the example.
+        body["context"] = f"/documented-{number}"
     return body
 
 

@@ -7,7 +7,6 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_DATABASE ?=
 ONCE ?=
-WORKERS ?= 2
 
 .PHONY: demo test check format bench simulate prove storm verify clean
 
@@ -34,8 +33,8 @@ system:
 			|| echo "LEFT OUT: tests that need pgbouncer, postgresql or chromium of the system; apt-get cannot install them"; \
 	else echo "LEFT OUT: tests that need pgbouncer, postgresql or chromium of the system; install them to run these, too"; fi
 
-test: $(STAMP) system ## Every test, on SQLite and on a real PostgreSQL, and in a real browser; WORKERS=1 runs them one by one.
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+test: $(STAMP) system ## Every test, on SQLite and on a real PostgreSQL, and in a real browser.
+	$(BIN)/python -m pytest
 
 check: $(STAMP) ## Style, types, and the direction of imports.
 	$(BIN)/ruff format --check .

@@ -117,7 +117,9 @@ def _ignore_epochs(patch: pytest.MonkeyPatch) -> None:
 
     def decide(standing: Standing, after: Position | None) -> Start:
         known = after or standing.confirmed
-        return Start(Position(standing.epoch, min(known.offset, standing.head) if known else 0))
+        # What was parked and removed is told nevertheless: without that nobody could connect, which is another mistake.
+        position = Position(standing.epoch, min(known.offset, standing.head) if known else 0)
+        return Start(position, standing.resync_reason)
 
     patch.setattr(delivery, "decide_start", decide)
 

@@ -85,7 +85,8 @@ class _Play:
             assert answer.headers["content-type"] == "application/problem+json"
             raise _Refused
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
-        return answer.json() if answer.content else None
+        is_json = answer.headers.get("content-type") == "application/json"
+        return answer.json() if is_json and answer.content else None
 
     async def _browse(self, method: str, path: str, **form: str) -> httpx.Response:
         answer = await self._browser.request(method, path, data=form or None)
@@ -171,7 +172,7 @@ class _Play:
         )
 
     def _gateways(self) -> list[tuple[str, Callable[[], Awaitable[Any]]]]:
-        manifest = {"version": "1.0", "policies": [{"name": "cors", "version": "v1.0"}]}
+        manifest = {"version": "1.0"}
         path = "/gateways/{gateway}/manifest"
         return [
             self._done("make the first token", lambda: AdminTokens(self._pod.hub.storage).prepare("")),
@@ -235,7 +236,9 @@ class _Play:
                 **on,
             ),
             self._asked("GET", "/llm-providers/provider-{number}"),
-            self._asked("PUT", provider, {**on, "name": "A provider {number}", "template": "openai", "upstream": upstream}),
+            self._asked(
+                "PUT", provider, {**on, "name": "A provider {number}", "template": "openai", "upstream": upstream}
+            ),
             self._asked("PATCH", provider, {"description": "changed"}),
             self._made("proxy", "/llm-proxies", name="Proxy {number}", provider={"id": "{provider}"}, **on),
             self._made("mcp", "/mcp-proxies", name="Mcp {number}", context="/mcp-{number}", upstream=_UPSTREAM, **on),
@@ -253,7 +256,9 @@ class _Play:
             self._asked("GET", f"{provider}/api-keys"),
             self._asked("POST", f"{provider}/api-keys/a-key/rotate"),
             self._asked("DELETE", f"{provider}/api-keys/a-key"),
-            self._asked("POST", "/mcp-proxies/{mcp}/api-keys", {"name": "mcp-key", "expiresAt": "2100-01-01T00:00:00Z"}),
+            self._asked(
+                "POST", "/mcp-proxies/{mcp}/api-keys", {"name": "mcp-key", "expiresAt": "2100-01-01T00:00:00Z"}
+            ),
             self._asked("GET", f"{provider}/deployments"),
             self._asked("GET", f"{provider}/deployments/{{provider deployment}}"),
             self._asked("GET", f"{provider}/deployments/{{provider deployment}}/content"),
@@ -293,8 +298,12 @@ class _Play:
         ]
 
     async def _import(self, local_id: str, kind: str, handle: str, *, status: str = "deployed") -> Any:  # noqa: ANN401 - JSON
-        context = self._context(local_id)
-        configuration = {"kind": kind, "metadata": {"name": handle}, "spec": {"displayName": handle, "context": context}}
+        context = self._context(f"there-{local_id}")
+        configuration = {
+            "kind": kind,
+            "metadata": {"name": handle},
+            "spec": {"displayName": handle, "context": context},
+        }
         item = {"dpid": f"{local_id}-{self._number}", "status": status, "configuration": configuration}
         package = io.BytesIO()
         with zipfile.ZipFile(package, "w") as archive:
@@ -397,7 +406,7 @@ class _Play:
         of_gateway = ("", "/why", "/deployments", "/imported-artifacts", "/parked", "/events")
         return [
             *(self._asked("GET", "/gateways/{gateway}" + path) for path in of_gateway),
-            *(self._asked("GET", path) for path in ("/fleet", "/pods", "/policies", "/audit")),
+            *(self._asked("GET", path) for path in ("/fleet", "/pods", "/policies?gateway={gateway}", "/audit")),
             ("follow events", self._follow),
         ]
 
@@ -580,6 +589,8 @@ class _Trial:
         self._faults = faults
         #: Name and reason of what has not failed yet.
         self.left = {(name, unforeseen): text for name, text in wanted.items() for unforeseen in (False, True)}
+        #: Steps that were refused, and had changed something, by statement.
+        self.half_done: list[str] = []
 
     async def run(self) -> None:
         """Go through the steps until everything has failed, or nothing more does."""
@@ -588,33 +599,51 @@ class _Trial:
         while self.left and len(self.left) != before:
             before = len(self.left)
             for name, step in self._scene.play().steps():
-                todo = [key for key, text in self.left.items() if text in learned[name]]
-                try:
-                    done = False
-                    for key in todo:
-                        done = done or await self._fail(key, step)
-                    if not done:
-                        await self._within(step())
-                except BaseException as error:
-                    error.add_note(f"in the step: {name}, after or while these failed: {todo}")
-                    raise
+                half_done = len(self.half_done)
+                import time, sys
+
+                t0 = time.monotonic()
+                print("STEP", name, file=sys.stderr)  # DEBUG
+                await self._try(name, step, [key for key, text in self.left.items() if text in learned[name]])
+                print(
+                    "  took",
+                    round(time.monotonic() - t0, 2),
+                    len(self.left),
+                    self.half_done[half_done:],
+                    file=sys.stderr,
+                )  # DEBUG
+                if len(self.half_done) > half_done:
+                    # What comes after it needs it.
+                    break
             await self._scene.is_well()
 
-    async def _fail(self, key: tuple[str, bool], step: Callable[[], Awaitable[Any]]) -> bool:
+    async def _try(self, name: str, step: Callable[[], Awaitable[Any]], keys: list[tuple[str, bool]]) -> None:
+        """Do a step, after it was asked for while each of these failed."""
+        try:
+            for key in keys:
+                if await self._fail(name, key, step):
+                    return
+            await self._within(step())
+        except BaseException as error:
+            error.add_note(f"in the step: {name}, while or after these failed: {keys}")
+            raise
+
+    async def _fail(self, step_name: str, key: tuple[str, bool], step: Callable[[], Awaitable[Any]]) -> bool:
         """Do the step while a statement fails; True: it was done all the same."""
         name, unforeseen = key
         text, before = self.left[key], await self._scene.stored()
         self._faults.fail(text, unforeseen=unforeseen)
         others = self._scene.others_work(ask=text not in self._others)
         try:
-            result, _ = await self._within(asyncio.gather(_answered(step), others))
+            done, _ = await self._within(asyncio.gather(_answered(step), others))
         finally:
             self._faults.stop()
         if self._faults.failed > int(unforeseen):
             del self.left[key]
-        if not result:
-            assert await self._scene.stored() == before, name
-        return bool(result)
+        if not done and await self._scene.stored() != before:
+            self.half_done.append(f"{step_name}: {name}")
+            return True
+        return bool(done)
 
     async def _within(self, work: Awaitable[Any]) -> Any:  # noqa: ANN401 - whatever it is
         async with asyncio.timeout(_WITHIN):
@@ -629,12 +658,12 @@ async def _answered(step: Callable[[], Awaitable[Any]]) -> bool:
     return True
 
 
-_POSTGRES_SLICES = 6
+_SLICES = {"sqlite": 3, "postgres": 5}
 
 
 @pytest.mark.parametrize(
     ("backend", "part", "parts"),
-    [("sqlite", 0, 1), *(("postgres", part, _POSTGRES_SLICES) for part in range(_POSTGRES_SLICES))],
+    [(backend, part, parts) for backend, parts in _SLICES.items() for part in range(parts)],
 )
 async def test_whatever_a_statement_fails_with_nothing_is_half_done(
     url: str, backend: str, part: int, parts: int, faults: FailingStatements
@@ -643,4 +672,5 @@ async def test_whatever_a_statement_fails_with_nothing_is_half_done(
     async with _scene(url) as scene:
         trial = _Trial(scene, faults, dict(sorted(_statements().items())[part::parts]))
         await trial.run()
-        assert sorted(trial.left) == []
+    assert trial.half_done == []
+    assert sorted(trial.left) == []

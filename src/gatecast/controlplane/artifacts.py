@@ -22,6 +22,7 @@ from gatecast.controlplane.placements import (
 )
 from gatecast.controlplane.placing import delete
 from gatecast.controlplane.rollouts import Rollouts, check_unneeded, keys_of
+from gatecast.controlplane.whole import whole
 from gatecast.errors import Conflict, InvalidValue, NotFound, StaleWrite
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Database, Receipt, Row, Transaction
@@ -197,6 +198,7 @@ class Artifacts:
 
     # --- changing -----------------------------------------------------------------------------------------------
 
+    @whole
     async def create(
         self,
         organization: str,
@@ -227,6 +229,7 @@ class Artifacts:
             await self._rollouts.run_on(change, artifact, gateways)
             return await self._placed_by(change, artifact)
 
+    @whole
     async def update(self, organization: str, family: Family, artifact_id: str, edit: Edit) -> PlacedArtifact:
         """Change an artifact, and let every gateway that runs it run the new revision, in one transaction.
 
@@ -253,6 +256,7 @@ class Artifacts:
             await self._rerun(change, changed, edit, everywhere=True)
             return await self._placed_by(change, changed)
 
+    @whole
     async def delete(
         self, organization: str, family: Family, artifact_id: str, *, version: int | None = None
     ) -> Sequence[Receipt]:
@@ -280,6 +284,7 @@ class Artifacts:
 
     # --- what runs where ----------------------------------------------------------------------------------------
 
+    @whole
     async def deploy(
         self, organization: str, family: Family, artifact_id: str, gateway_id: str, *, version: int | None = None
     ) -> Deployment:
@@ -296,6 +301,7 @@ class Artifacts:
             [deployment_id] = await self._rollouts.run_on(change, artifact, [gateway_id])
             return await _find_deployment(change, artifact_id, deployment_id)
 
+    @whole
     async def restore(
         self, organization: str, family: Family, artifact_id: str, deployment_id: str, *, version: int | None = None
     ) -> Deployment:
@@ -324,6 +330,7 @@ class Artifacts:
             await _begin_from(change, artifact, revision)
             return await _find_deployment(change, artifact_id, restored)
 
+    @whole
     async def undeploy(
         self, organization: str, family: Family, artifact_id: str, gateway_id: str, *, version: int | None = None
     ) -> Deployment:

@@ -93,6 +93,8 @@ class _Scene:
         self.api = api
         self.storage = pod.hub.storage
         self.delivery = pod.hub.delivery
+        #: What steps were answered with.
+        self.refused: list[GatecastError] = []
 
     def event(self, gateway_id: str, entity_id: str = "a") -> Event:
         return Event(
@@ -118,15 +120,14 @@ class _Scene:
             await self._answered(step(gateway_id))
 
     async def _answered(self, step: Awaitable[None]) -> None:
-        refused = None
         try:
             async with asyncio.timeout(_WITHIN):
                 await step
         except InvariantBroken:
             raise
         except GatecastError as error:
-            refused = error
-        assert "a secret" not in str(refused)
+            self.refused.append(error)
+        assert not any("a secret" in str(error) for error in self.refused)
 
     async def _register(self, gateway_id: str) -> None:
         await self.pod.hub.register_gateway(gateway_id)
@@ -206,6 +207,9 @@ class _Scene:
     async def _retry_what_nobody_can_read(self, gateway_id: str) -> None:
         async with self.storage.database.transaction() as transaction:
             schema: LiteralString = "" if hasattr(self.storage.database, "path") else "gatecast."
+            if schema:
+                # A release that had no rules in the table may have left such a row.
+                await transaction.execute("ALTER TABLE gatecast.events DROP CONSTRAINT IF EXISTS events_action")
             await transaction.execute(f"UPDATE {schema}events SET action = 'EXPLODE' WHERE entity_id = 'b'")
         outcome = Outcome(gateway_id=gateway_id, replica="x", offset=2, kind=OutcomeKind.UNDELIVERABLE, reason="")
         await self.storage.outcomes.record([outcome])
@@ -342,6 +346,7 @@ async def test_every_statement_is_reached(url: str, backend: str, faults: Failin
     """So that none is forgotten above: whoever adds one adds what runs it."""
     async with _scene(url) as scene:
         await scene.exercise()
+        assert scene.refused == []
         await scene.works()
     missed = {name for name, text in _statements(backend, _FILES[backend]).items() if plain(text) not in faults.ran}
     assert missed == set()

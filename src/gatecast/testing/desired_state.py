@@ -25,7 +25,7 @@ async def differences(
     """Everything in which a gateway is not as its control plane says, in words; empty: it is in the desired state.
 
     What runs is compared with the deployment that the control plane names, and with what operators wrote last; False
-    for `as_written` leaves out the latter, where an earlier deployment was restored.
+    for `as_written` leaves out the latter, where an earlier deployment was restored on some of its gateways only.
     """
     wanted, known = await _wanted(operator, gateway_id)
     # What was made on the gateway itself is not the control plane's business.

@@ -244,6 +244,14 @@ async def test_s38_the_list_says_what_should_run_and_what_should_not(listener: O
         assert exist == {provider.id: True, pending.artifact_id: True, never.id: False, "unknown": False}
 
 
+async def test_every_list_tags_its_deployments_anew(listener: OpenListener) -> None:
+    """A gateway serves nothing under a tag that it has seen, even when it has lost what came under it first."""
+    async with listener() as gateway:
+        await gateway.make(LLM_PROVIDER)
+        tags = {each["etag"] for _ in range(2) for each in (await gateway.listed("/deployments"))["deployments"]}
+        assert len(tags) == 2
+
+
 # --- keys -------------------------------------------------------------------------------------------------------------
 
 

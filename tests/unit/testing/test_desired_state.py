@@ -166,12 +166,25 @@ async def test_every_flaw_is_found_and_what_the_gateway_has_itself_is_none(tmp_p
         assert await s.found() == ""
 
 
-async def test_what_was_restored_is_the_desired_state_and_not_what_was_written_last(tmp_path: Path) -> None:
+async def test_what_was_restored_everywhere_is_what_the_artifact_is_from_now_on(tmp_path: Path) -> None:
     async with site(tmp_path) as s:
         path = f"/rest-apis/{s.id_of('RestApi')}"
         await s.operator.ask("PATCH", path, {"context": "/moved"})
-        await in_desired_state(s.operator, s.gateway_id, s.gateway)
         first = (await s.operator.ask("GET", f"{path}/deployments"))["items"][-1]
+        await s.operator.ask("POST", f"{path}/deployments/{first['id']}/restore")
+        await in_desired_state(s.operator, s.gateway_id, s.gateway)
+        assert (await s.operator.ask("GET", path))["context"] == "/demo"
+
+
+async def test_what_was_restored_here_alone_is_the_desired_state_and_not_what_was_written_last(tmp_path: Path) -> None:
+    async with site(tmp_path) as s:
+        path = f"/rest-apis/{s.id_of('RestApi')}"
+        other = await s.operator.ask("POST", "/gateways", {"name": "other"})
+        await s.operator.ask("POST", f"{path}/deployments", {"gatewayId": other["id"]})
+        await s.operator.ask("PATCH", path, {"context": "/moved"})
+        await in_desired_state(s.operator, s.gateway_id, s.gateway)
+        revisions = (await s.operator.ask("GET", f"{path}/deployments"))["items"]
+        first = [each for each in revisions if each["gatewayId"] == s.gateway_id][-1]
         await s.operator.ask("POST", f"{path}/deployments/{first['id']}/restore")
         await in_desired_state(s.operator, s.gateway_id, s.gateway, as_written=False)
         assert await s.found() == "demo-api runs with context '/demo', not '/moved' as written"

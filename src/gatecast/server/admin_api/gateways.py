@@ -133,11 +133,11 @@ async def explain_gateway(gateway_id: GatewayInPath, context: Context, organizat
     seen = await context.resources.synchronizations.of_gateway(gateway_id)
     if status.resync_reason is None and (synchronizing := why_synchronizing(seen, status)) is not None:
         return synchronizing
-    if gateway.unlisted and seen is not None and status.resync_reason is None:
-        # A client that makes no start-up calls runs nothing that it would have to name.
-        return why_unlisted(gateway.unlisted)
     view = await explain(context.hub.storage, status)
     if view.code == "current":
+        if gateway.unlisted and seen is not None:
+            # A client that makes no start-up calls runs nothing that it would have to name.
+            return why_unlisted(gateway.unlisted)
         placed = await context.resources.artifacts.on_gateway(gateway_id)
         return why_unanswered(placed, now=milliseconds()) or why_manifest_refused(gateway.manifest_fault) or view
     return view

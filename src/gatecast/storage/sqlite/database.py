@@ -221,7 +221,7 @@ class SqliteDatabase:
             async with asyncio.timeout(BUSY_TIME_LIMIT):
                 await self._lock.acquire()
         except TimeoutError:
-            raise LogHeld("every log of this file, in this process,") from None
+            raise LogHeld("every log of this file in this process") from None
         try:
             yield
         finally:

@@ -41,6 +41,12 @@ _VALUE_REFUSED = {
     sqlite3.SQLITE_CONSTRAINT_NOTNULL,
 }
 
+#: Waiting would not help: nobody holds anything.
+_READ_TOO_EARLY = (
+    "the transaction began by reading, and others have written since, so it cannot write any more: "
+    "roll it back, and begin it with BEGIN IMMEDIATE"
+)
+
 
 @contextmanager
 def translated() -> Iterator[None]:
@@ -67,6 +73,8 @@ def _translation(error: Exception) -> StorageError:
     if isinstance(error, sqlite3.DatabaseError):
         if "no such table" in str(error):
             return SchemaMissing()
+        if _code(error) == sqlite3.SQLITE_BUSY_SNAPSHOT:
+            return StorageUnavailable(_READ_TOO_EARLY)
         if is_busy(error):
             return LogHeld("every log of this file")
         if _primary_code(error) in _UNAVAILABLE:
@@ -78,7 +86,7 @@ def _is_of_a_value(error: Exception) -> bool:
     """Whether the driver could not bind a value, or SQLite could not store it."""
     if isinstance(error, UnicodeEncodeError | OverflowError | sqlite3.DataError):
         return True
-    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    code = _code(error)
     return not _VALUE_REFUSED.isdisjoint((code, code & 0xFF))
 
 
@@ -91,6 +99,11 @@ def _kind(error: Exception) -> str:
 
 
 def _primary_code(error: sqlite3.Error) -> int:
-    """The kind of error; the driver gives errors that it found by itself no code."""
+    """The kind of error."""
+    return _code(error) & 0xFF
+
+
+def _code(error: Exception) -> int:
+    """The exact error; the driver gives errors that it found by itself no code."""
     code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    return code & 0xFF
+    return code

@@ -13,6 +13,8 @@ import httpx
 import pytest
 
 from gatecast.controlplane.admin_tokens import Caller, Role
+from gatecast.controlplane.gateways import QUERIES
+from gatecast.controlplane.synchronizations import Call
 from gatecast.errors import Forbidden, IssuerUnavailable, StorageUnavailable
 from gatecast.events import Position
 from gatecast.server.admin_api import AdminContext
@@ -395,6 +397,18 @@ async def _everything_confirmed(context: AdminContext, gateway_id: str) -> None:
     await presence.connect(connection, start=Position(standing.epoch, standing.head), newest_only=True)
 
 
+def _connection(gateway_id: str) -> Connection:
+    return Connection(
+        connection_id="c",
+        gateway_id=gateway_id,
+        replica="",
+        pod_id="pod-1",
+        protocol="gateway.v1",
+        remote="",
+        token_id=None,
+    )
+
+
 async def test_a_gateway_that_cannot_say_so_is_called_resynchronized(
     open_api: OpenApi, new_gateway: NewGateway
 ) -> None:
@@ -403,16 +417,7 @@ async def test_a_gateway_that_cannot_say_so_is_called_resynchronized(
         presence = context.hub.storage.presence
         await presence.renew_lease("pod-1", timedelta(hours=1))
         epoch = (await presence.standing(gateway_id, "")).epoch
-        connection = Connection(
-            connection_id="c",
-            gateway_id=gateway_id,
-            replica="",
-            pod_id="pod-1",
-            protocol="gateway.v1",
-            remote="",
-            token_id=None,
-        )
-        await presence.connect(connection, start=Position(epoch, 0), resync_reason="retention")
+        await presence.connect(_connection(gateway_id), start=Position(epoch, 0), resync_reason="retention")
         path = f"/api/v1/gateways/{gateway_id}"
         assert (await client.get(f"{path}/why")).json()["code"] == "resync-needed"
         assert (await client.get(path)).json()["resyncReason"] == "retention"
@@ -435,3 +440,21 @@ async def test_lost_events_of_others_are_shown_until_somebody_says_that_they_cam
         assert (await client.post(f"{path}/resynchronized")).status_code == 204
         assert (await client.get(path)).json()["resyncReason"] is None
         assert (await client.get(f"{path}/why")).json()["code"] == "offline"
+
+
+async def test_what_a_process_could_not_name_is_said_of_a_gateway_that_is_there(
+    open_api: OpenApi, new_gateway: NewGateway
+) -> None:
+    """Of one that is away, that it is away: its next process names everything."""
+    async with open_api() as (client, context):
+        gateway_id = await new_gateway(client)
+        presence, epoch = context.hub.storage.presence, (await context.hub.storage.log.changed_since(0)).epoch
+        await presence.renew_lease("pod-1", timedelta(hours=1))
+        for call in (Call.FIRST, Call.LAST):
+            await context.resources.synchronizations.note(gateway_id, call)
+        async with context.hub.storage.database.transaction() as transaction:
+            await transaction.execute(QUERIES["mark_unlisted"], gateway_id, "epoch")
+        path = f"/api/v1/gateways/{gateway_id}/why"
+        assert (await client.get(path)).json()["code"] == "offline"
+        await presence.connect(_connection(gateway_id), start=Position(epoch, 0))
+        assert (await client.get(path)).json()["code"] == "resync-needed"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gatecast.errors import (
+    LogHeld,
     SchemaMissing,
     SchemaTooNew,
     StatementFailed,
@@ -180,9 +181,9 @@ async def test_a_lock_held_elsewhere_for_too_long_is_unavailable(file: Path) -> 
         await storage.log.register("gateway-1")
         with closing(sqlite3.connect(file)) as other:
             other.execute("BEGIN IMMEDIATE")
-            with pytest.raises(StorageUnavailable, match="locked"):
+            with pytest.raises(LogHeld, match="every log of this file, and did not end"):
                 await storage.log.publish([[make_event()]])
-            with pytest.raises(StorageUnavailable, match="locked"):
+            with pytest.raises(LogHeld, match="every log of this file, and did not end"):
                 async with storage.database.transaction():
                     pass
             assert (await read(storage)).head == 0
@@ -196,7 +197,7 @@ async def test_a_transaction_held_here_for_too_long_is_unavailable(file: Path) -
         await storage.database.migrate()
         await storage.log.register("gateway-1")
         async with storage.database.transaction() as transaction:
-            with pytest.raises(StorageUnavailable, match="open for over"):
+            with pytest.raises(LogHeld, match="every log of this file in this process, and did not end"):
                 await storage.log.publish([[make_event()]])
             await storage.log.publish_in(transaction, [make_event()])
         assert (await read(storage)).head == 1

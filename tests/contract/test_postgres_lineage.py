@@ -95,6 +95,39 @@ async def test_s20_doubt_outweighs_the_record_and_the_operator_outweighs_doubt()
             assert (await storage.log.changed_since(0)).settled
 
 
+async def test_s20_p6_a_standby_lacks_what_was_decided_after_it_left_and_its_record_proves_one_promotion() -> None:
+    """A pod that looked at the first server knows that the second one was taken back; nobody believes in the third."""
+    with PostgresServer(fsync="off") as server, server.standby(fsync="off") as standby:
+        await server.configure(synchronous_standby_names="standby")
+        async with _settled(server.url()) as (storage, earlier):
+            assert earlier.lineage[0] == earlier.epoch
+            await standby.caught_up_with(server)
+            await asyncio.to_thread(standby.kill)
+            await server.configure(synchronous_standby_names="")
+            await storage.log.settle_history(earlier.epoch)
+            last = await storage.log.changed_since(0)
+            assert last.lineage[:-1] == earlier.lineage
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(standby.start)
+        await standby.promote()
+        with standby.standby(fsync="off") as third:
+            await third.caught_up_with(standby)
+            await third.promote()
+            async with PostgresStorage.open(third.url()) as storage:
+                assert await storage.log.settle_history(earlier.epoch) != earlier.epoch
+                assert not (await storage.log.changed_since(0)).lacks_what_followed(last)
+        async with PostgresStorage.open(standby.url()) as storage:
+            assert await storage.log.settle_history(earlier.epoch) == earlier.epoch
+            found = await storage.log.changed_since(0)
+            assert (found.lacks_what_followed(earlier), found.lacks_what_followed(last)) == (False, True)
+            renewed = await storage.log.renew_epoch(earlier.epoch)
+            after = await storage.log.changed_since(0)
+            assert (after.epoch, after.lineage[-1]) == (renewed, renewed)
+            assert not after.lacks_what_followed(last)
+            # The history that has ended, on a server that does not know of its end.
+            assert found.lacks_what_followed(after)
+
+
 async def test_a_restart_is_another_server_in_the_same_place() -> None:
     """What was read before is compared, and nobody resynchronizes."""
     with PostgresServer(fsync="off") as server:

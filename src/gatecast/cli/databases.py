@@ -1,4 +1,4 @@
-"""Databases that live as long as a command."""
+"""Databases that live as long as a command, and databases made ready."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from gatecast.server.pod import MIGRATIONS
+from gatecast.storage.connect import open_storage
 from gatecast.storage.database_url import parse
 from gatecast.storage.postgres.embedded import embedded_server
 
@@ -31,3 +33,13 @@ async def temporary_database(database: str) -> AsyncIterator[str]:
         # The server belongs to the command and not to a pod: pods get killed.
         async with embedded_server(Path(folder) / "postgresql") as url:
             yield url
+
+
+async def prepare(database: str, *, pooler: str = "auto") -> list[int]:
+    """Create or update the schema; return the numbers of the migrations that were applied.
+
+    Raises:
+        StorageError: the database is not there, or refuses; pods would wait for it.
+    """
+    async with open_storage(database, extra_migrations=MIGRATIONS, pooler=pooler) as opened:
+        return list(await opened.storage.database.migrate())

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gatecast.cli.databases import temporary_database
+from gatecast.cli.databases import prepare, temporary_database
 from gatecast.cli.demo_site import DemoSite
 from gatecast.cli.output import screen
 from gatecast.cli.remote import Remote, remote
@@ -67,7 +67,7 @@ async def _demo(database: str, *, once: bool) -> None:
         admin_token = token_urlsafe(24)
         pods = await stack.enter_async_context(Pods(url, admin_token=admin_token))
         screen.print(f"Starting two pods on [bold]{parse(url).backend}[/bold] …")
-        # One after the other only so that the first one prepares the database; any order works.
+        await prepare(url)
         pod_a, pod_b = await pods.start("pod-a"), await pods.start("pod-b")
         server = await stack.enter_async_context(remote(pod_a.api, admin_token))
         balancer = await stack.enter_async_context(TcpProxy(gateway_address(pod_b)))

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import asyncio
 
+from gatecast.cli.databases import prepare
 from gatecast.cli.options import with_settings
 from gatecast.cli.output import JsonFlag, print_json, screen
-from gatecast.server.pod import MIGRATIONS
 from gatecast.settings import Settings
-from gatecast.storage.connect import open_storage
 
 
 @with_settings("database", "pooler")
 def migrate(*, settings: Settings, as_json: JsonFlag = False) -> None:
     """Create or update the schema. Safe to repeat, and safe when several pods do it at once."""
-    applied = asyncio.run(_migrate(settings))
+    applied = asyncio.run(prepare(settings.database, pooler=settings.pooler))
     if as_json:
         print_json({"applied": applied})
     elif applied:
         screen.print(f"applied migrations {', '.join(map(str, applied))}")
     else:
         screen.print("the schema is up to date")
-
-
-async def _migrate(settings: Settings) -> list[int]:
-    async with open_storage(settings.database, extra_migrations=MIGRATIONS, pooler=settings.pooler) as opened:
-        return list(await opened.storage.database.migrate())

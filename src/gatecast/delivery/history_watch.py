@@ -68,12 +68,16 @@ class HistoryWatch:
         return changes
 
     async def _is_contradicted(self, changes: Changes) -> bool:
-        """Whether the present history lacks what was read of it, or holds something else there.
+        """Whether the database lacks a decision that was found there, or what was read of its history.
 
-        Asked when another server answers, and when a log looks shorter than what was read from it. That may have an
-        innocent reason: its gateway was deleted and registered again.
+        The log is asked when another server answers, and when a log looks shorter than what was read from it. That may
+        have an innocent reason: its gateway was deleted and registered again.
         """
-        if self.last is None or self.last.epoch != changes.epoch:
+        if self.last is None:
+            return False
+        if changes.lacks_what_followed(self.last):
+            return True
+        if self.last.epoch != changes.epoch:
             return False
         shorter = self._memory.longer_than(changes.heads)
         if not shorter and self.last.server == changes.server:

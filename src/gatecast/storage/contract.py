@@ -135,6 +135,18 @@ class Changes:
     #: Whether this place, and how it replicates, are recorded with the history. If not, call `settle_history`: until
     #: then no connection is recorded in another place than the one that is.
     settled: bool = True
+    #: What was decided about this history and those before it, each decision by an id, oldest first; an epoch is the
+    #: decision that began it. Empty where that is not recorded.
+    lineage: tuple[UUID, ...] = ()
+
+    def lacks_what_followed(self, earlier: Changes) -> bool:
+        """Whether the database was taken back to before `earlier`: it has lost a decision that was found there.
+
+        Proof, also where no event is remembered. A new history that began on another line is none: its epoch is new
+        to everybody, and everybody is told.
+        """
+        known = self.epoch == earlier.epoch or self.epoch in earlier.lineage
+        return known and bool(earlier.lineage) and earlier.lineage[-1] not in self.lineage
 
     def continues(self, earlier: Changes) -> bool:
         """Whether these are all the changes since `earlier`, whose marker was asked for.

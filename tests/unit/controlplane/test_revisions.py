@@ -42,19 +42,21 @@ class _MovedProxy:
 
     @classmethod
     @asynccontextmanager
-    async def made(cls, opening: AbstractAsyncContextManager[EventHub]) -> AsyncIterator[Self]:
-        """On one gateway."""
-        async with Site.open(opening) as site:
+    async def made(cls, opening: AbstractAsyncContextManager[EventHub], gateways: int = 1) -> AsyncIterator[Self]:
+        """On some gateways."""
+        async with Site.open(opening, gateways) as site:
             first, second = await site.make(LLM_PROVIDER, "First"), await site.make(LLM_PROVIDER, "Second")
             proxy = await site.make(LLM_PROXY, provider={"id": first.id})
-            [on_first] = await site.deployments(proxy)
-            await site.acknowledge(on_first)
+            before = await site.deployments(proxy)
+            for each in before:
+                await site.acknowledge(each)
             await site.change(proxy, provider={"id": second.id})
-            yield cls(site, first, proxy, on_first)
+            yield cls(site, first, proxy, before[0])
 
     async def answer(self, error: str = "") -> None:
-        """The gateway says what became of the newest revision."""
-        await self.site.acknowledge((await self.site.deployments(self.proxy))[0], error=error)
+        """Each gateway says what became of its newest revision."""
+        for each in await self.site.deployments(self.proxy):
+            await self.site.acknowledge(each, error=error)
 
 
 async def test_a_revision_whose_provider_is_gone_is_not_restored(open_hub: OpenHub) -> None:
@@ -115,14 +117,25 @@ async def test_where_an_earlier_place_of_a_provider_is_restored_its_proxies_are_
 # --- what is still needed ---------------------------------------------------------------------------------------------
 
 
-async def test_a_provider_stays_while_a_restored_revision_of_a_proxy_needs_it(open_hub: OpenHub) -> None:
-    async with _MovedProxy.made(open_hub()) as moved:
+@pytest.mark.parametrize(
+    ("gateways", "refusal"),
+    [
+        # It is what the proxy is from then on.
+        (1, "proxies need the provider: demo; delete them first"),
+        # The other gateway runs another revision, which the proxy is.
+        (2, "proxies may still need the provider"),
+    ],
+)
+async def test_a_provider_stays_while_a_restored_revision_of_a_proxy_needs_it(
+    open_hub: OpenHub, gateways: int, refusal: str
+) -> None:
+    async with _MovedProxy.made(open_hub(), gateways) as moved:
         site, first = moved.site, moved.first
         await site.restore(moved.proxy, moved.on_first)
         await moved.answer()
         with _refused("may need it: demo; undeploy them first"):
             await site.undeploy(first)
-        with _refused("proxies may still need the provider"):
+        with _refused(refusal):
             await site.delete(first)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from gatecast.cli.databases import temporary_database
+from gatecast.cli.databases import prepare, temporary_database
 from gatecast.cli.output import JsonFlag, print_json, screen
 from gatecast.cli.remote import DEFAULT_URL, TokenOption
 from gatecast.cli.verify.checks import Installation, verify_installation
@@ -68,6 +68,7 @@ def verify(
 
 async def _start_local(stack: AsyncExitStack, database: str) -> Installation:
     location = await stack.enter_async_context(temporary_database(database))
+    await prepare(location)
     token = token_urlsafe(24)
     pods = await stack.enter_async_context(Pods(location, admin_token=token, connect_rate="1000000"))
     running: list[RunningPod] = await pods.start_all(*_LOCAL_PODS)

@@ -12,6 +12,7 @@ from gatecast.controlplane.policy_catalogue import common_policies
 from gatecast.server.admin_api.context import Context, Organization
 from gatecast.server.admin_api.fleet import FleetState
 from gatecast.server.admin_api.models import WHOLE, Model
+from gatecast.server.admin_api.paths import ListedGatewayId
 
 router = APIRouter(prefix="/api/v1", tags=["fleet"])
 
@@ -95,7 +96,7 @@ async def list_pods(context: Context, organization: Organization) -> PodList:
 async def list_policies(
     context: Context,
     organization: Organization,
-    gateway: Annotated[list[str], Query(min_length=1, max_length=100, description="Ids of gateways.")],
+    gateway: Annotated[list[ListedGatewayId], Query(min_length=1, max_length=100, description="Ids of gateways.")],
 ) -> PolicyList:
     """The policies that all of these gateways have loaded, by their manifests, with the schemas of their parameters."""
     manifests = {}

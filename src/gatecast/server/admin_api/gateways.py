@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Query, Response
 
 from gatecast.controlplane.artifacts import Told
 from gatecast.controlplane.clock import milliseconds
@@ -31,7 +31,17 @@ from gatecast.server.admin_api.models import (
     WhyView,
 )
 from gatecast.server.admin_api.named import GatewayInPath
-from gatecast.server.admin_api.paths import CREATED, After, IfMatch, Limit, TokenId, etag_of, located, version_in
+from gatecast.server.admin_api.paths import (
+    CREATED,
+    After,
+    IfMatch,
+    Limit,
+    ResourceId,
+    TokenId,
+    etag_of,
+    located,
+    version_in,
+)
 from gatecast.server.admin_api.views import gateway_summary
 from gatecast.server.admin_api.why import (
     explain,
@@ -192,7 +202,7 @@ async def list_imported_artifacts(
 @router.delete("/{gateway_id}/connections/{connection_id}", status_code=204)
 async def disconnect_gateway(
     gateway_id: GatewayInPath,
-    connection_id: Annotated[str, Path(max_length=64)],
+    connection_id: ResourceId,
     context: Context,
     organization: Organization,
 ) -> None:

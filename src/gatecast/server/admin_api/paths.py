@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import Header, Path, Query, Response
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from gatecast.errors import InvalidValue
 from gatecast.events import MAX_IDENTIFIER_LENGTH, clean_identifier
@@ -18,11 +18,10 @@ MAX_PAGE = 500
 MAX_WAIT = 60.0
 
 #: Trimmed here, at the edge, like every id (scenario S17).
-GatewayId = Annotated[
-    str,
-    Path(max_length=MAX_IDENTIFIER_LENGTH),
-    AfterValidator(lambda gateway_id: clean_identifier("gateway_id", gateway_id)),
-]
+_clean_gateway_id = AfterValidator(lambda gateway_id: clean_identifier("gateway_id", gateway_id))
+GatewayId = Annotated[str, Path(max_length=MAX_IDENTIFIER_LENGTH), _clean_gateway_id]
+#: One of several in a query.
+ListedGatewayId = Annotated[str, Field(max_length=MAX_IDENTIFIER_LENGTH), _clean_gateway_id]
 TokenId = Annotated[str, Path(max_length=64)]
 ResourceId = Annotated[str, Path(max_length=64, pattern=r"^[^\x00]*$")]
 KeyName = Annotated[str, Path(max_length=63, pattern=r"^[^\x00]*$")]

@@ -141,6 +141,7 @@ class PostgresEventLog:
             server=first["server"],
             synchronous=first["synchronous"],
             settled=first["settled"],
+            lineage=tuple(first["lineage"]),
         )
 
     async def read(self, requests: Sequence[ReadRequest]) -> list[ReadResult | None]:

@@ -11,9 +11,9 @@ FROM gatecast.append_events_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12
 -- border repeat. One row always comes back, so that the marker and the history belong to the same snapshot as the heads.
 -- In tables that were loaded into a younger cluster, logs carry transaction ids that this cluster has not reached yet:
 -- only the question for everything names those.
-SELECT h.epoch, h.server, h.synchronous, h.settled, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS marker,
-       s.gateway_id, s.head
-FROM gatecast.history_v1() h LEFT JOIN gatecast.gateway_streams s
+SELECT h.epoch, h.server, h.synchronous, h.settled, e.lineage,
+       pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS marker, s.gateway_id, s.head
+FROM gatecast.history_v1() h CROSS JOIN gatecast.epoch e LEFT JOIN gatecast.gateway_streams s
      ON s.changed_xid >= $1::text::xid8
         AND s.changed_xid < CASE $1::text WHEN '0' THEN '18446744073709551615'::xid8
                                           ELSE pg_snapshot_xmax(pg_current_snapshot()) END

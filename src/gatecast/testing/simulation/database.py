@@ -113,6 +113,8 @@ class Rows:
     #: Where the history was last known to live, and whether commits waited for a standby there.
     place: int = 0
     synchronous: bool = False
+    #: What was decided about this history and those before it.
+    lineage: tuple[UUID, ...] = ()
     streams: dict[str, Stream] = field(default_factory=dict)
     cursors: dict[tuple[str, str], Cursor] = field(default_factory=dict)
     connections: dict[str, ConnectionRow] = field(default_factory=dict)
@@ -295,12 +297,18 @@ class SimulatedDatabase:
         """Whether the place, and how it replicates, are recorded."""
         return (self.rows.place, self.rows.synchronous) == (self.place, self.synchronous)
 
+    @property
+    def counts_as_synchronous(self) -> bool:
+        """Whether commits wait for a standby, or ceased to so shortly before that no pod has seen it."""
+        return self.synchronous or (self.rows.place == self.place and self.rows.synchronous)
+
     def settle(self, verdict: str) -> UUID:
         """Record this place; the history goes on there if that is where it was, or if nothing can be missing."""
         rows = self.rows
-        proven = rows.synchronous and verdict == Verdict.RECORD
+        proven = rows.synchronous and self.place == rows.place + 1 and verdict == Verdict.RECORD
         if rows.place == self.place or proven or verdict == Verdict.KEEP:
-            rows.place, rows.synchronous = self.place, self.synchronous
+            if not self.settled:
+                self._record(self.uuid())
             return rows.epoch
         return self.replace_history()
 
@@ -311,11 +319,18 @@ class SimulatedDatabase:
 
     def begin_history(self) -> UUID:
         """A new epoch; what the logs hold now is its beginning."""
-        epoch = self.rows.epoch = self.uuid()
-        self.rows.place, self.rows.synchronous = self.place, self.synchronous
+        epoch = self.uuid()
+        self._record(epoch)
+        self.rows.epoch = epoch
         self.rows.connections.clear()
         self._log_what_is_there()
         return epoch
+
+    def _record(self, decision: UUID) -> None:
+        """Note where the history lives, and that this was decided."""
+        rows = self.rows
+        rows.place, rows.synchronous = self.place, self.synchronous
+        rows.lineage = (*(rows.lineage or (rows.epoch,)), decision)
 
     def _log_what_is_there(self) -> None:
         epoch = self.rows.epoch
@@ -407,6 +422,7 @@ class SimulatedEventLog:
             server=str(self._database.place),
             synchronous=self._database.synchronous,
             settled=self._database.settled,
+            lineage=rows.lineage,
         )
 
     async def read(self, requests: Sequence[ReadRequest]) -> list[ReadResult | None]:

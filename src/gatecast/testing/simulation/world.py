@@ -580,7 +580,8 @@ class SimulatedWorld:
             database.synchronous and database.settled and all(sweep is None or sweep.synchronous for sweep in known)
         )
         heads = database.rows.heads()
-        database.fail_over(database.backup() if database.synchronous else self._standby, certain=certain)
+        standby = database.backup() if database.counts_as_synchronous else self._standby
+        database.fail_over(standby, certain=certain)
         if self.random.random() < 0.5:
             self._take_their_places(heads)
         database.synchronous = self.random.random() < 0.5

@@ -186,6 +186,8 @@ def test_what_is_bounded_says_so() -> None:
 def _is_bounded(schema: dict[str, Any]) -> bool:
     if "anyOf" in schema:
         return all(_is_bounded(each) for each in schema["anyOf"])
-    if "$ref" in schema or schema.get("type") == "null" or "enum" in schema:
+    if "$ref" in schema or schema.get("type") in ("null", "boolean") or "enum" in schema:
         return True
+    if schema.get("type") == "array":
+        return "maxItems" in schema and _is_bounded(schema["items"])
     return "maxLength" in schema or "maximum" in schema

@@ -350,9 +350,10 @@ async def test_why_follows_a_gateway_from_current_to_rejected_and_back(
         async def publish(entity: str) -> None:
             await client.post(f"{path}/events", json=_EVENT | {"entityId": entity})
 
+        await _everything_confirmed(context, gateway_id)
         assert await code() == "current"
         await publish("a-1")
-        assert await code() == "offline"
+        assert await code() == "pod-lagging"
         await publish("a-2")
         outcome = Outcome(
             gateway_id=gateway_id, replica="", offset=1, kind=OutcomeKind.REJECTED, reason="no such template"

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeAlias, cast
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -21,9 +23,10 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from gatecast.controlplane.families import FAMILIES, LLM_PROVIDER, LLM_PROXY, REST_API, Family
+from gatecast.events import Position
 from gatecast.server.admin_api import AdminContext, create_admin_app
 from gatecast.server.admin_api.examples import ARTIFACTS, TEMPLATE
-from gatecast.storage.contract import Outcome, OutcomeKind
+from gatecast.storage.contract import Connection, Outcome, OutcomeKind
 
 OpenApi = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]]
 
@@ -110,9 +113,11 @@ class _World:
             "handle"
         ]
         await self._park(gateway)
+        connection = await self._connect(gateway)
         return _Things(
             parameters={
                 "gateway_id": gateway,
+                "connection_id": connection,
                 "token_id": token,
                 "artifact_id": artifact["id"],
                 "deployment_id": artifact["deployments"][0]["id"],
@@ -146,6 +151,22 @@ class _World:
         parked = Outcome(gateway_id=gateway, replica="", offset=offset, kind=OutcomeKind.PARKED, reason="no")
         await self._context.hub.storage.outcomes.record([parked])
 
+    async def _connect(self, gateway: str) -> str:
+        presence = self._context.hub.storage.presence
+        await presence.renew_lease("pod-1", timedelta(hours=1))
+        epoch = (await presence.standing(gateway, "")).epoch
+        connection = Connection(
+            connection_id=str(uuid4()),
+            gateway_id=gateway,
+            replica="",
+            pod_id="pod-1",
+            protocol="gateway.v1",
+            remote="",
+            token_id=None,
+        )
+        await presence.connect(connection, start=Position(epoch, 0))
+        return connection.connection_id
+
 
 def _documented_body(operation: Any, things: _Things, number: int) -> Any:  # noqa: ANN401 - schemathesis, and JSON
     """The example of the documentation with ids of what exists; None: there is no body."""
@@ -162,6 +183,9 @@ def _documented_body(operation: Any, things: _Things, number: int) -> Any:  # no
         body["handle"] = things.parameters["handle"]
     if "name" in body and "api-keys" not in operation.path:
         body["name"] = f"Documented {number}"
+    if "context" in body:
+        # What is there already has that of the example.
+        body["context"] = f"/documented-{number}"
     return body
 
 
@@ -196,7 +220,8 @@ async def _send(client: httpx.AsyncClient, case: _Case) -> int:
 def _documented_case(operation: Any, things: _Things, number: int) -> _Case:  # noqa: ANN401 - schemathesis
     body = _documented_body(operation, things, number)
     sent = {} if body is None else {"body": body, "media_type": "application/json"}
-    case: _Case = operation.Case(path_parameters=_parameters(operation.path, things), **sent)
+    query = {"gateway": things.parameters["gateway_id"]} if operation.path == "/api/v1/policies" else {}
+    case: _Case = operation.Case(path_parameters=_parameters(operation.path, things), query=query, **sent)
     return case
 
 

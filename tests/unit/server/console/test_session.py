@@ -35,6 +35,13 @@ async def test_a_page_asks_to_log_in_and_goes_on_where_the_person_was(open_conso
         assert (await browser.get("/gateways")).status_code == 200
 
 
+async def test_the_documentation_of_the_api_needs_no_session(open_console: OpenConsole) -> None:
+    async with open_console() as (browser, _):
+        answer = await browser.get("/docs")
+        assert answer.status_code == 200
+        assert "/openapi.json" in answer.text
+
+
 async def test_a_wrong_token_is_refused_and_not_shown(open_console: OpenConsole) -> None:
     async with open_console() as (browser, _):
         refused = await browser.post("/login", data={"token": "not-a-token", "next": "/"})

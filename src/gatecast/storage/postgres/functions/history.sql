@@ -45,14 +45,18 @@ END $$;
 
 -- Decide whether the history goes on where it is found now, record that, and return the epoch in force. One pod decides;
 -- the others wait for the row, and then find it decided. p_verdict: 'keep' goes on, and 'end' does not; 'doubt' goes on
--- only where it was recorded, and 'record' also where the record proves that nothing was lost: on another timeline of the
--- same cluster, if commits waited for the standby. That proves nothing for tables that were loaded from a dump.
+-- only where it was recorded, and 'record' also where the record proves that nothing was lost: on the next timeline of the
+-- same cluster, if commits waited for the standby. That proves nothing for tables that were loaded from a dump, nor two
+-- timelines on: of the server in between it is not recorded whether commits waited there. Each decision joins the lineage,
+-- and is the epoch itself where one begins: a database that lacks a decision lacks what was committed after it.
 CREATE OR REPLACE FUNCTION gatecast.settle_history_v1(p_expected uuid, p_verdict text) RETURNS uuid LANGUAGE plpgsql SET jit = off AS $$
 DECLARE
     here record;
     known record;
     same_place boolean;
+    next_place boolean;
     goes_on boolean;
+    decision uuid;
 BEGIN
     PERFORM FROM gatecast.epoch FOR UPDATE;
     SELECT * INTO here FROM gatecast.lineage_v1();
@@ -62,11 +66,14 @@ BEGIN
     END IF;
     same_place := known.is_original AND coalesce(
         known.cluster = here.cluster AND (known.timeline = here.timeline OR '?' IN (known.timeline, here.timeline)), true);
+    next_place := CASE WHEN here.timeline ~ '^[0-9A-F]{8}$' AND known.timeline ~ '^[0-9A-F]{8}$'
+        THEN known.cluster = here.cluster AND here.timeline = upper(lpad(to_hex(('x' || known.timeline)::bit(32)::bigint + 1), 8, '0'))
+        ELSE false END;
     goes_on := CASE p_verdict
         WHEN 'keep' THEN true
         WHEN 'end' THEN false
         WHEN 'doubt' THEN same_place
-        ELSE same_place OR (known.is_original AND known.cluster = here.cluster AND known.synchronous) END;
+        ELSE same_place OR (known.is_original AND next_place AND known.synchronous) END;
     IF goes_on AND (SELECT h.settled FROM gatecast.history_v1() h) THEN
         -- Another pod was first. A row that is written again looks like one that was loaded again.
         RETURN known.current;
@@ -74,10 +81,12 @@ BEGIN
     IF current_setting('synchronous_commit') IN ('off', 'local') THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
+    decision := gen_random_uuid();
     UPDATE gatecast.epoch e
     SET cluster = here.cluster, timeline = here.timeline, written_by = pg_current_xact_id(),
         synchronous = current_setting('synchronous_standby_names') <> '',
-        current = CASE WHEN goes_on THEN e.current ELSE gen_random_uuid() END,
+        current = CASE WHEN goes_on THEN e.current ELSE decision END,
+        lineage = (CASE e.lineage WHEN '{}' THEN ARRAY[e.current] ELSE e.lineage[cardinality(e.lineage) - 98:] END) || decision,
         begun_at = CASE WHEN goes_on THEN e.begun_at ELSE now() END
     RETURNING e.current INTO known.current;
     IF NOT goes_on THEN

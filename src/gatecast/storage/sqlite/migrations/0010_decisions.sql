@@ -1,0 +1,2 @@
+-- The file beside the database tells whether it was put back; the number is that of PostgreSQL.
+SELECT 1;

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, LiteralString
 from uuid import uuid4
 
-import asyncpg
 import httpx
 import pytest
 
@@ -27,6 +26,7 @@ from gatecast.server.pod import Pod
 from gatecast.settings import Settings
 from gatecast.storage.contract import Connection, Outcome, OutcomeKind, Remembered, TrimPolicy, Verdict
 from gatecast.storage.queries import Queries
+from gatecast.testing.failing_statements import FailingStatements, plain
 
 _WITHIN = 20.0
 _TOKEN = "an-admin-token-for-tests"
@@ -77,76 +77,12 @@ _BEFORE = {
 }
 
 
-def _plain(query: str) -> str:
-    return query.strip().removesuffix("FOR NO KEY UPDATE").strip()
-
-
-class _Faults:
-    """Fails one statement, in turn for either reason; remembers what ran."""
-
-    def __init__(self) -> None:
-        self.ran: set[str] = set()
-        self.failing = ""
-        self.failed = 0
-
-    def meet(self, query: str, unknown_state: Exception) -> None:
-        """A statement is about to run."""
-        plain = _plain(query)
-        self.ran.add(plain)
-        if plain and plain == self.failing:
-            self.failed += 1
-            raise unknown_state if self.failed % 2 else ZeroDivisionError("a secret")
-
-
 @pytest.fixture
-def faults(monkeypatch: pytest.MonkeyPatch) -> _Faults:
+def faults() -> Iterator[FailingStatements]:
     """Stands between the code and both drivers."""
-    faults = _Faults()
-    driver: Any = asyncpg.Connection
-    execute_prepared, execute = driver._execute, driver.execute
-
-    def unknown_to_postgres() -> Exception:
-        return asyncpg.PostgresError.new({"C": "ZZ999", "S": "ERROR", "M": "a secret"})
-
-    async def prepared(self: Any, query: str, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - the driver's own
-        faults.meet(query, unknown_to_postgres())
-        return await execute_prepared(self, query, *arguments, **options)
-
-    async def plain(self: Any, query: str, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - the driver's own
-        if not arguments:
-            faults.meet(query, unknown_to_postgres())
-        return await execute(self, query, *arguments, **options)
-
-    def unknown_to_sqlite() -> Exception:
-        error = sqlite3.OperationalError("a secret")
-        error.sqlite_errorcode = 99
-        return error
-
-    class Cursor(sqlite3.Cursor):
-        def execute(self, query: str, *arguments: Any) -> Any:  # noqa: ANN401 - the driver's own
-            faults.meet(query, unknown_to_sqlite())
-            return super().execute(query, *arguments)
-
-        def executemany(self, query: str, *arguments: Any) -> Any:  # noqa: ANN401 - the driver's own
-            faults.meet(query, unknown_to_sqlite())
-            return super().executemany(query, *arguments)
-
-    class Faulty(sqlite3.Connection):
-        def cursor(self, *_arguments: Any) -> Any:  # noqa: ANN401 - the driver's own
-            return super().cursor(Cursor)
-
-        def execute(self, query: str, *arguments: Any) -> Any:  # noqa: ANN401 - the driver's own
-            return self.cursor().execute(query, *arguments)
-
-    connect = sqlite3.connect
-    monkeypatch.setattr(asyncpg.Connection, "_execute", prepared)
-    monkeypatch.setattr(asyncpg.Connection, "execute", plain)
-    monkeypatch.setattr(
-        sqlite3,
-        "connect",
-        lambda *arguments, **options: connect(*arguments, **options, factory=Faulty),
-    )
-    return faults
+    faults = FailingStatements()
+    with faults.installed():
+        yield faults
 
 
 class _Scene:
@@ -390,14 +326,14 @@ _SLICES = 8
 @pytest.mark.parametrize("part", range(_SLICES))
 @pytest.mark.parametrize("backend", ["postgres", "sqlite"])
 async def test_a_statement_that_fails_for_unknown_reasons_ends_nothing(
-    url: str, backend: str, part: int, faults: _Faults
+    url: str, backend: str, part: int, faults: FailingStatements
 ) -> None:
     statements = dict(sorted(_statements(backend, _FILES[backend]).items())[part::_SLICES])
     async with _scene(url) as scene:
         for name, text in statements.items():
-            faults.failing, faults.failed = _plain(text), 0
+            faults.fail(text)
             await scene.exercise()
-            faults.failing = ""
+            faults.stop()
             try:
                 await scene.works()
             except BaseException as error:
@@ -406,24 +342,24 @@ async def test_a_statement_that_fails_for_unknown_reasons_ends_nothing(
 
 
 @pytest.mark.parametrize("backend", ["postgres", "sqlite"])
-async def test_every_statement_is_reached(url: str, backend: str, faults: _Faults) -> None:
+async def test_every_statement_is_reached(url: str, backend: str, faults: FailingStatements) -> None:
     """So that none is forgotten above: whoever adds one adds what runs it."""
     async with _scene(url) as scene:
         await scene.exercise()
         assert scene.refused == []
         await scene.works()
-    missed = {name for name, text in _statements(backend, _FILES[backend]).items() if _plain(text) not in faults.ran}
+    missed = {name for name, text in _statements(backend, _FILES[backend]).items() if plain(text) not in faults.ran}
     assert missed == set()
 
 
 @pytest.mark.parametrize("backend", ["postgres", "sqlite"])
 async def test_however_a_statement_is_run_its_failure_is_one_of_our_errors(
-    url: str, faults: _Faults, backend: str
+    url: str, faults: FailingStatements, backend: str
 ) -> None:
     """What the control plane and its routes run goes through these: whatever they state, now or later."""
     async with _scene(url) as scene:
         database, statement = scene.storage.database, "SELECT 1 AS one"
-        faults.failing = statement
+        faults.fail(statement)
 
         async def within(run: Callable[[Any], Awaitable[Any]]) -> None:
             async with database.transaction() as transaction:
@@ -439,5 +375,5 @@ async def test_however_a_statement_is_run_its_failure_is_one_of_our_errors(
                 with pytest.raises(StatementFailed) as refused:
                     await run
                 assert "a secret" not in str(refused.value) or backend == "sqlite"
-        faults.failing = ""
+        faults.stop()
         assert [dict(row) for row in await database.fetch(statement)] == [{"one": 1}]

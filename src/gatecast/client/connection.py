@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import aiohttp
 
@@ -15,7 +16,16 @@ from gatecast.client.progress import Progress
 from gatecast.client.socket import GatewaySocket
 from gatecast.errors import ProtocolViolation
 from gatecast.events import Position
-from gatecast.protocol.client_session import ClientAction, ClientSession, Delivered, Resynchronize, SendPong, Welcomed
+from gatecast.protocol.client_session import (
+    ClientAction,
+    ClientSession,
+    Delivered,
+    FrameUnreadable,
+    Resynchronize,
+    SendPong,
+    Undeliverable,
+    Welcomed,
+)
 from gatecast.protocol.close_codes import NORMAL
 from gatecast.telemetry import get_logger
 from gatecast.waiting import Signal
@@ -40,6 +50,10 @@ class ResyncDemand:
     connection: Connection
 
 
+#: What waits for the user.
+Incoming: TypeAlias = "Delivered | Undeliverable | ResyncDemand"
+
+
 class Connection:
     """Runs one connection from its first frame to its last.
 
@@ -52,7 +66,7 @@ class Connection:
         socket: GatewaySocket,
         session: ClientSession,
         progress: Progress,
-        inbox: Inbox[Delivered | ResyncDemand],
+        inbox: Inbox[Incoming],
     ) -> None:
         self._socket = socket
         self._session = session
@@ -63,6 +77,8 @@ class Connection:
         self._resynchronized = False
         self._leaving = False
         self._rejections = _SentRejections(progress)
+        #: The frame that ended the connection because nobody can read it.
+        self.unreadable: FrameUnreadable | None = None
         #: Seconds during which the inbox was full and nothing was read: no silence of the server's.
         self._not_reading = 0.0
 
@@ -73,6 +89,7 @@ class Connection:
             return await self._read()
         except ProtocolViolation as violation:
             _logger.warning("protocol-violation", problem=str(violation))
+            self.unreadable = violation if isinstance(violation, FrameUnreadable) else None
             return None
         finally:
             writer.cancel()
@@ -127,7 +144,7 @@ class Connection:
 
     async def _perform(self, action: ClientAction, size: int) -> None:
         match action:
-            case Delivered():
+            case Delivered() | Undeliverable():
                 if self._progress.is_new(action.position):
                     await self._put(action, size)
                 # The user may have settled it on the connection before this one.
@@ -143,7 +160,7 @@ class Connection:
                 _logger.info("connected", gateway=gateway_id, connection=connection_id)
                 self._something_to_say.set()
 
-    async def _put(self, item: Delivered | ResyncDemand, size: int) -> None:
+    async def _put(self, item: Incoming, size: int) -> None:
         before = _time()
         await self._inbox.put(item, size=size)
         self._not_reading += _time() - before

@@ -10,7 +10,7 @@ from typing import Self, TypeAlias
 import aiohttp
 from yarl import URL
 
-from gatecast.client.connection import Connection, ResyncDemand
+from gatecast.client.connection import Connection, Incoming, ResyncDemand
 from gatecast.client.endpoint import Trust, server_url, trust
 from gatecast.client.inbox import Inbox
 from gatecast.client.progress import Progress
@@ -26,7 +26,7 @@ from gatecast.client.reconnecting import (
 from gatecast.client.socket import GatewaySocket, open_session, open_socket
 from gatecast.errors import PositionLost, ProtocolViolation, SubscriptionClosed
 from gatecast.events import Position, clean_identifier
-from gatecast.protocol.client_session import ClientLimits, ClientSession, Delivered
+from gatecast.protocol.client_session import ClientLimits, ClientSession, Delivered, Undeliverable
 from gatecast.protocol.close_codes import NORMAL
 from gatecast.telemetry import get_logger
 
@@ -114,7 +114,7 @@ class GatewayClient:
         self._trust = trust(ssl)
         self._options = options or ClientOptions()
         self._progress = Progress(after, event_id)
-        self._inbox: Inbox[Delivered | ResyncDemand] = Inbox(
+        self._inbox: Inbox[Incoming] = Inbox(
             self._options.max_waiting_events, max_bytes=self._options.max_waiting_bytes
         )
         self._connection: Connection | None = None
@@ -177,7 +177,8 @@ class GatewayClient:
                 client with `after` set to the error's `resume_from`.
             Unauthenticated, Forbidden: the server refused the token.
             SubscriptionClosed: the server said not to come back, and the reason tells why; or the client was left.
-            ProtocolViolation: there is no server that speaks `gatecast.v2`.
+            ProtocolViolation: there is no server that speaks `gatecast.v2`, or it sends, again and again, what cannot
+                be read and does not say where it is. An event that cannot be read is rejected, and the next one comes.
         """
         if self._task is None:
             raise RuntimeError("open it first: `async with GatewayClient(…) as gateway`")
@@ -227,6 +228,11 @@ class GatewayClient:
             if isinstance(item, Delivered):
                 self._progress.hand_out(item.position, item.event_id)
                 return item
+            if isinstance(item, Undeliverable):
+                self._progress.hand_out(item.position)
+                self._progress.reject(item.position, item.reason)
+                self._settled()
+                continue
             await self._resynchronize(item, on_resync)
 
     async def _resynchronize(self, item: ResyncDemand, on_resync: ResyncHandler | None) -> None:
@@ -279,15 +285,15 @@ class GatewayClient:
         clock = asyncio.get_running_loop().time
         began_at = clock()
         session = ClientSession(behind, now=began_at, limits=self._options.limits)
-        self._connection = Connection(socket, session, self._progress, self._inbox)
+        connection = self._connection = Connection(socket, session, self._progress, self._inbox)
         try:
-            code = await self._connection.run()
+            code = await connection.run()
         finally:
             self._connection = None
             # Whatever the user has not had yet comes again.
             self._inbox.clear()
         lasted = clock() - began_at >= self._options.reconnect.useful_after
-        return Lost(code, useful=lasted or self.position != behind)
+        return Lost(code, useful=lasted or self.position != behind, unreadable=connection.unreadable)
 
     def _target(self, behind: Position | None, event_id: str | None) -> URL:
         query = {"replica": self._replica, "after": str(behind) if behind else None, "event": event_id}

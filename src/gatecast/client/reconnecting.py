@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from gatecast.errors import Forbidden, SubscriptionClosed, Unauthenticated
+from gatecast.errors import Forbidden, ProtocolViolation, SubscriptionClosed, Unauthenticated
 from gatecast.protocol.close_codes import RESTARTING, for_number
 from gatecast.waiting import Backoff
 
 _UNAUTHORIZED: Final = 401
 _FORBIDDEN: Final = 403
+
+#: So many connections in a row may end with a frame that cannot be read; then it is no accident.
+MAX_UNREADABLE: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class Lost:
     code: int | None
     #: Whether it was good for something: it moved the position, or lasted.
     useful: bool
+    #: What ended it, where that was a frame that this client cannot read; it may come again and again.
+    unreadable: ProtocolViolation | None = None
 
 
 Ending: TypeAlias = Unreachable | Refused | Lost
@@ -68,6 +73,7 @@ class ReconnectPlan:
     def __init__(self, times: ReconnectTimes) -> None:
         self._times = times
         self._failures = 0
+        self._unreadable = 0
 
     def pause_after(self, ending: Ending) -> float:
         """How long to wait before the next attempt, in seconds.
@@ -76,6 +82,7 @@ class ReconnectPlan:
             Unauthenticated: the token is not valid.
             Forbidden: the token does not allow this.
             SubscriptionClosed: the server said not to come back.
+            ProtocolViolation: it sends what cannot be read, again and again.
         """
         match ending:
             case Lost():
@@ -94,6 +101,9 @@ class ReconnectPlan:
         code = for_number(loss.code)
         if code is not None and not code.reconnect:
             raise SubscriptionClosed(code.reason)
+        self._unreadable = self._unreadable + 1 if loss.unreadable else 0
+        if loss.unreadable and self._unreadable >= MAX_UNREADABLE:
+            raise loss.unreadable
         if loss.useful:
             self._failures = 0
         pause = self._times.backoff.pause(self._failures) if self._failures else 0.0

@@ -19,6 +19,7 @@ from gatecast.controlplane.keys import MAX_ACTIVE_KEYS, ApiKey, hash_of, mask_of
 from gatecast.controlplane.placements import PLACEMENTS, Desired, Placement, placements_of
 from gatecast.controlplane.placing import keys_of_placements, publish
 from gatecast.controlplane.rollouts import keys_of
+from gatecast.controlplane.whole import whole
 from gatecast.errors import Conflict, InvalidValue, LimitReached, NotFound
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Receipt
@@ -65,6 +66,7 @@ class ApiKeys:
         rows = await self._hub.storage.database.fetch(PLACEMENTS["keys"], artifact_id)
         return [ApiKey.of(row) for row in rows]
 
+    @whole
     async def create(
         self, organization: str, family: Family, artifact_id: str, name: str, expires_at: datetime | None = None
     ) -> IssuedKey:
@@ -99,6 +101,7 @@ class ApiKeys:
             await _publish(change, organization, artifact_id)
         return IssuedKey(key, value, change.receipts)
 
+    @whole
     async def rotate(
         self, organization: str, family: Family, artifact_id: str, name: str, expires_at: datetime | None = None
     ) -> IssuedKey:
@@ -124,6 +127,7 @@ class ApiKeys:
             await _publish(change, organization, artifact_id)
         return IssuedKey(key, value, change.receipts)
 
+    @whole
     async def revoke(self, organization: str, family: Family, artifact_id: str, name: str) -> Sequence[Receipt]:
         """End a key on every gateway that has it; return where the events stand that say so.
 

@@ -22,9 +22,10 @@ from gatecast.controlplane.placements import (
 )
 from gatecast.controlplane.placing import delete
 from gatecast.controlplane.rollouts import Rollouts, check_unneeded, keys_of
+from gatecast.controlplane.whole import whole
 from gatecast.errors import Conflict, InvalidValue, NotFound, StaleWrite
 from gatecast.hub import EventHub
-from gatecast.storage.contract import Receipt, Row
+from gatecast.storage.contract import Database, Receipt, Row, Transaction
 
 #: So many artifacts at the place of another one are shown.
 _MAX_CLASHES = 100
@@ -60,6 +61,16 @@ class Clash:
     kind: Kind
     handle: str
     route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedArtifact:
+    """An artifact, and where it runs."""
+
+    artifact: StoredArtifact
+    #: What each gateway was told last of it, by gateway.
+    running: Sequence[Running]
+    clashes: Sequence[Clash]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,16 +150,28 @@ class Artifacts:
 
     async def running(self, artifact_id: str) -> list[Running]:
         """What each gateway was told last of an artifact, by gateway."""
-        rows = await self._database.fetch(PLACEMENTS["current_deployments"], artifact_id)
-        return [_running(row) for row in rows]
+        return await _running_on(self._database, artifact_id)
 
     async def clashes(self, artifact_id: str) -> list[Clash]:
         """The first 100 others that should be served where an artifact is, which an older release let them."""
-        rows = await self._database.fetch(ARTIFACTS["clashes"], artifact_id, _MAX_CLASHES)
-        return [
-            Clash(row["gateway_id"], Kind(row["kind"]), row["handle"], Route(row["host"], row["context"]))
-            for row in rows
-        ]
+        return await _clashes_of(self._database, artifact_id)
+
+    async def placed(self, organization: str, family: Family, artifact_id: str) -> PlacedArtifact:
+        """One artifact, and where it runs.
+
+        Raises:
+            NotFound: there is none of this kind in this organization.
+        """
+        artifact = await self.get(organization, family, artifact_id)
+        return PlacedArtifact(artifact, await self.running(artifact_id), await self.clashes(artifact_id))
+
+    async def _placed_by(self, change: Change, artifact: StoredArtifact) -> PlacedArtifact:
+        """The same while it is changed: what cannot be answered is not done, so that asking again is no conflict."""
+        await change.write()
+        place = (artifact.organization, artifact.family, artifact.id)
+        whole = await self._store.find(change.transaction, *place, whole=True)
+        running = await _running_on(change.transaction, artifact.id)
+        return PlacedArtifact(whole, running, await _clashes_of(change.transaction, artifact.id))
 
     async def running_of(self, artifacts: Sequence[StoredArtifact], *, after: str) -> dict[str, list[Running]]:
         """The same for the artifacts of a page that began behind `after`, by artifact."""
@@ -175,6 +198,7 @@ class Artifacts:
 
     # --- changing -----------------------------------------------------------------------------------------------
 
+    @whole
     async def create(
         self,
         organization: str,
@@ -183,7 +207,7 @@ class Artifacts:
         *,
         handle: str | None = None,
         gateways: Collection[str] = (),
-    ) -> StoredArtifact:
+    ) -> PlacedArtifact:
         """Store an artifact and let these gateways run it, in one transaction.
 
         Raises:
@@ -203,9 +227,10 @@ class Artifacts:
             placed = await _placed(change, organization, document)
             artifact = await self._store.insert(change, organization, family, handle, placed)
             await self._rollouts.run_on(change, artifact, gateways)
-        return artifact
+            return await self._placed_by(change, artifact)
 
-    async def update(self, organization: str, family: Family, artifact_id: str, edit: Edit) -> StoredArtifact:
+    @whole
+    async def update(self, organization: str, family: Family, artifact_id: str, edit: Edit) -> PlacedArtifact:
         """Change an artifact, and let every gateway that runs it run the new revision, in one transaction.
 
         Raises:
@@ -224,13 +249,14 @@ class Artifacts:
             await self._store.lock(change, organization, family, artifact_id)
             if wanted == current.document:
                 await self._rerun(change, current, edit, everywhere=False)
-                return current
+                return await self._placed_by(change, current)
             await _check_name(change, organization, family, wanted, artifact_id)
             await check_known_template(change.transaction, organization, wanted, current.document)
             changed = await self._store.update(change, current, wanted)
             await self._rerun(change, changed, edit, everywhere=True)
-        return changed
+            return await self._placed_by(change, changed)
 
+    @whole
     async def delete(
         self, organization: str, family: Family, artifact_id: str, *, version: int | None = None
     ) -> Sequence[Receipt]:
@@ -258,6 +284,7 @@ class Artifacts:
 
     # --- what runs where ----------------------------------------------------------------------------------------
 
+    @whole
     async def deploy(
         self, organization: str, family: Family, artifact_id: str, gateway_id: str, *, version: int | None = None
     ) -> Deployment:
@@ -274,6 +301,7 @@ class Artifacts:
             [deployment_id] = await self._rollouts.run_on(change, artifact, [gateway_id])
             return await _find_deployment(change, artifact_id, deployment_id)
 
+    @whole
     async def restore(
         self, organization: str, family: Family, artifact_id: str, deployment_id: str, *, version: int | None = None
     ) -> Deployment:
@@ -302,6 +330,7 @@ class Artifacts:
             await _begin_from(change, artifact, revision)
             return await _find_deployment(change, artifact_id, restored)
 
+    @whole
     async def undeploy(
         self, organization: str, family: Family, artifact_id: str, gateway_id: str, *, version: int | None = None
     ) -> Deployment:
@@ -382,6 +411,17 @@ class Artifacts:
             )
         await self._rollouts.stop_on(change, artifact, [running[gateway_id] for gateway_id in sorted(leaving)])
         await self._rollouts.run_on(change, artifact, wanted if everywhere else wanted - running.keys())
+
+
+async def _running_on(reader: Database | Transaction, artifact_id: str) -> list[Running]:
+    return [_running(row) for row in await reader.fetch(PLACEMENTS["current_deployments"], artifact_id)]
+
+
+async def _clashes_of(reader: Database | Transaction, artifact_id: str) -> list[Clash]:
+    rows = await reader.fetch(ARTIFACTS["clashes"], artifact_id, _MAX_CLASHES)
+    return [
+        Clash(row["gateway_id"], Kind(row["kind"]), row["handle"], Route(row["host"], row["context"])) for row in rows
+    ]
 
 
 async def _begin_from(change: Change, artifact: StoredArtifact, revision: StoredArtifact) -> None:

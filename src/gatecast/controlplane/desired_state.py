@@ -19,6 +19,7 @@ from gatecast.controlplane.placements import PLACEMENTS, UNKNOWN, WAITING, Desir
 from gatecast.controlplane.placing import keys_of_placements, known_on, publish, store
 from gatecast.controlplane.reconcile import after_late_keys, after_lists, after_loss, after_silence
 from gatecast.controlplane.synchronizations import Synchronization
+from gatecast.controlplane.whole import whole
 from gatecast.events import Action
 from gatecast.hub import EventHub
 from gatecast.storage.contract import ReadRequest
@@ -47,6 +48,7 @@ class DesiredState:
     def __init__(self, hub: EventHub) -> None:
         self._hub = hub
 
+    @whole
     async def lost(self, organization: str, gateway_id: str, reason: str) -> int:
         """The gateway's position cannot be continued: publish everything that it should have, and not have, once more.
 
@@ -65,6 +67,7 @@ class DesiredState:
         _logger.warning("desired-state-published", gateway=gateway_id, artifacts=len(placements), reason=reason)
         return len(placements)
 
+    @whole
     async def read_lists(self, organization: str, gateway_id: str, seen: Synchronization | None) -> bool:
         """The gateway has read its lists, or, with None, it reads none: publish what they did not settle.
 
@@ -95,6 +98,7 @@ class DesiredState:
             async with self._hub.storage.database.transaction() as transaction:
                 await transaction.execute(PLACEMENTS["note_unknown"], *values)
 
+    @whole
     async def remove_unknown(self, organization: str, gateway_id: str) -> None:
         """Publish the deletion of APIs that only a lost history knew.
 
@@ -133,6 +137,7 @@ class DesiredState:
         unanswered = await self._publish_silent(organization, gateway_id, waiting)
         return result.head if waiting & unanswered else None
 
+    @whole
     async def _publish_silent(self, organization: str, gateway_id: str, waiting: set[str]) -> set[str]:
         """The events of what waits for an answer; those that do not wait for the gateway are published once more."""
         async with begin_change(self._hub) as change:
@@ -167,6 +172,7 @@ class DesiredState:
             organization, gateway_id, lambda known: [each.placement for each in known if each.placement.doubt]
         )
 
+    @whole
     async def _learned(
         self, organization: str, gateway_id: str, learn: Callable[[Sequence[Known]], Sequence[Placement]]
     ) -> None:

@@ -9,6 +9,7 @@ from uuid import uuid4
 from gatecast.controlplane.gateways import QUERIES, ConnectionPolicy
 from gatecast.controlplane.rows import instant, instant_or_none
 from gatecast.controlplane.secrets import digest_of, make_token, prefix_of, same_digest
+from gatecast.controlplane.whole import whole
 from gatecast.errors import LimitReached, NotFound
 from gatecast.hub import EventHub
 
@@ -59,6 +60,7 @@ class GatewayTokens:
         self._hub = hub
         self._database = hub.storage.database
 
+    @whole
     async def issue(self, organization: str, gateway_id: str) -> IssuedToken:
         """A new token.
 
@@ -92,6 +94,7 @@ class GatewayTokens:
             for row in rows
         ]
 
+    @whole
     async def revoke(self, gateway_id: str, token_id: str) -> None:
         """Revoke a token and close its connections on every pod, in one transaction; again changes nothing.
 

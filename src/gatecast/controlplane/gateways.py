@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 from gatecast.controlplane.rows import instant
+from gatecast.controlplane.whole import whole
 from gatecast.errors import Conflict, InvalidValue, Mistakes, NotFound, StaleWrite
 from gatecast.events import clean_identifier, is_storable, printable
 from gatecast.events.json_values import encode, encode_foreign, read_stored
@@ -109,6 +110,7 @@ class Gateways:
         self._hub = hub
         self._database = hub.storage.database
 
+    @whole
     async def create(self, organization: str, fields: GatewayFields) -> Gateway:
         """Register a gateway, with an empty log, in one transaction.
 
@@ -160,6 +162,7 @@ class Gateways:
         rows = await self._database.fetch(QUERIES["manifest"], organization, gateway_id)
         return readable_manifest(rows[0]["manifest"]) if rows else None
 
+    @whole
     async def update(
         self, organization: str, gateway_id: str, changes: Mapping[str, Any], *, version: int | None = None
     ) -> Gateway:
@@ -187,6 +190,7 @@ class Gateways:
             )
             return await _find(transaction, organization, gateway_id)
 
+    @whole
     async def delete(self, organization: str, gateway_id: str, *, version: int | None = None) -> None:
         """Delete a gateway, its tokens and its log, and close its connections everywhere.
 

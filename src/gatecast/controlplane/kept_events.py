@@ -9,6 +9,7 @@ import json
 
 from gatecast.controlplane.change import Change
 from gatecast.controlplane.losses import count_own
+from gatecast.controlplane.whole import whole
 from gatecast.events import Action, Event
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Receipt, Transaction
@@ -37,6 +38,7 @@ class KeptEvents:
     def __init__(self, hub: EventHub) -> None:
         self._hub = hub
 
+    @whole
     async def publish(self, event: Event) -> Receipt:
         """Publish an event and keep it, in one transaction; one that was published before changes nothing."""
         async with self._hub.storage.database.transaction() as transaction:

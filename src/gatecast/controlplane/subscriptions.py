@@ -16,6 +16,7 @@ from typing import Any
 from gatecast.controlplane.losses import count_own
 from gatecast.controlplane.rows import instant
 from gatecast.controlplane.sealing import Sealer
+from gatecast.controlplane.whole import whole
 from gatecast.events import Event
 from gatecast.hub import EventHub
 from gatecast.protocol.instants import parse_instant
@@ -75,6 +76,7 @@ class Subscriptions:
         self._database = hub.storage.database
         self._sealer = sealer
 
+    @whole
     async def publish(self, event: Event) -> Receipt:
         """Publish an event and keep what it says, in one transaction; one that was published before changes nothing."""
         async with self._database.transaction() as transaction:

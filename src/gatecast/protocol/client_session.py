@@ -10,7 +10,7 @@ from typing import TypeAlias
 from gatecast.errors import ProtocolViolation
 from gatecast.events import Position
 from gatecast.protocol import codec
-from gatecast.protocol.messages import ConnectionAck, EventMessage, Ignored, ResyncRequired
+from gatecast.protocol.messages import ConnectionAck, EventMessage, Ignored, ResyncRequired, UnreadableEvent
 from gatecast.protocol.session import SendText
 from gatecast.protocol.window import Window
 
@@ -50,6 +50,15 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True)
+class Undeliverable:
+    """The next event, which cannot be read here: reject its position in its turn."""
+
+    position: Position
+    #: For people.
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Resynchronize:
     """Read the desired state anew, then call `resynchronized`; nothing is delivered before."""
 
@@ -66,7 +75,11 @@ class SendPong:
     payload: bytes
 
 
-ClientAction: TypeAlias = Welcomed | Delivered | Resynchronize | SendPong
+ClientAction: TypeAlias = Welcomed | Delivered | Undeliverable | Resynchronize | SendPong
+
+
+class FrameUnreadable(ProtocolViolation):
+    """A frame cannot be read, and does not even say where its event is; what it was may be lost."""
 
 
 class ClientSession:
@@ -131,6 +144,9 @@ class ClientSession:
         match message:
             case EventMessage():
                 return self._event(message)
+            case UnreadableEvent(position, withheld, why):
+                reason = f"undeliverable: the client cannot read it ({why})"
+                return self._next(position, withheld, Undeliverable(position, reason))
             case ResyncRequired(reason, position):
                 return self._require_resync(reason, position)
             case ConnectionAck():
@@ -138,7 +154,7 @@ class ClientSession:
             case Ignored("unknown-type"):
                 return self._ignore("unknown-type")
             case Ignored(why):
-                raise ProtocolViolation(f"a frame is {why}")
+                raise FrameUnreadable(f"a frame is {why}")
 
     def _hear(self, now: float) -> None:
         if self._welcomed:
@@ -156,28 +172,31 @@ class ClientSession:
         return []
 
     def _event(self, event: EventMessage) -> list[ClientAction]:
+        delivered = Delivered(
+            position=event.position,
+            event_id=event.event_id,
+            type=event.type,
+            payload=event.payload,
+            originated_at=event.timestamp,
+        )
+        return self._next(event.position, event.withheld, delivered)
+
+    def _next(self, position: Position, withheld: int, action: Delivered | Undeliverable) -> list[ClientAction]:
+        """The action, if the event there is the next one; nothing, if it came before."""
         if self._resync is not None:
             raise ProtocolViolation("an event came before the resynchronization was acknowledged")
         if self._epoch is None:
-            self._begin_behind(Position(event.position.epoch, max(0, event.position.offset - 1)))
-        if event.position.epoch != self._epoch:
+            self._begin_behind(Position(position.epoch, max(0, position.offset - 1)))
+        if position.epoch != self._epoch:
             raise ProtocolViolation("the epoch changed without resync.required")
-        if event.position.offset <= self._window.sent:
+        if position.offset <= self._window.sent:
             return self._ignore("duplicate")
-        if event.position.offset - event.withheld > self._window.sent + 1:
-            raise ProtocolViolation(f"offset {event.position.offset} came behind {self._window.sent}")
-        if event.position.offset > self._window.sent + 1:
-            self._window.skip_to(event.position.offset - 1)
+        if position.offset - withheld > self._window.sent + 1:
+            raise ProtocolViolation(f"offset {position.offset} came behind {self._window.sent}")
+        if position.offset > self._window.sent + 1:
+            self._window.skip_to(position.offset - 1)
         self._window.extend()
-        return [
-            Delivered(
-                position=event.position,
-                event_id=event.event_id,
-                type=event.type,
-                payload=event.payload,
-                originated_at=event.timestamp,
-            )
-        ]
+        return [action]
 
     def _require_resync(self, reason: str, position: Position) -> list[ClientAction]:
         self._resync = position

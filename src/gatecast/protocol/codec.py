@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NoReturn, TypeVar
@@ -20,6 +21,7 @@ from gatecast.protocol.messages import (
     Outbound,
     PositionAck,
     ResyncRequired,
+    UnreadableEvent,
 )
 
 #: Largest frame that a gateway may send, in bytes of UTF-8; a larger one closes the connection with 1009.
@@ -137,11 +139,30 @@ def decode_from_server(text: str) -> Outbound:
 
     What carries an `eventId` is an event, whatever its type: a publisher may name an event `resync.required`.
     """
-    # Not strict: the payload is the publisher's own text, and an event that cannot be read is read again forever.
-    message = _load_object(text, _LENIENT)
-    if isinstance(message, Ignored):
-        return message
+    # Not strict: the payload is the publisher's own text.
+    loaded = _load_object(text, _LENIENT)
+    message = loaded if isinstance(loaded, Ignored) else _from_server(loaded)
+    return _unreadable(text, message.why) if isinstance(message, Ignored) else message
+
+
+def _from_server(message: dict[str, Any]) -> Outbound:
     return _decoded(message, {str(message.get("type")): _event_message} if "eventId" in message else _OUTBOUND)
+
+
+#: How every event ends (`encode_event`), whatever it begins with: within a payload there would be brackets after it.
+_END_OF_EVENT = re.compile(r'"eventId":"[^"\\]*","position":"([^"\\]*)"(?:,"withheld":([0-9]{1,19}))?\}\s*\Z')
+
+#: So far from its end a frame is looked at.
+_LONGEST_END = 512
+
+
+def _unreadable(text: str, why: str) -> UnreadableEvent | Ignored:
+    """What is known of a frame that cannot be read: the place of its event, if it is one."""
+    end = _END_OF_EVENT.search(text[-_LONGEST_END:])
+    try:
+        return UnreadableEvent(Position.parse(end[1]), int(end[2] or 0), why) if end else Ignored(why)
+    except ValueError:
+        return Ignored(why)
 
 
 def _connection_ack(message: dict[str, Any]) -> ConnectionAck:

@@ -93,4 +93,15 @@ class EventMessage:
     withheld: int = 0
 
 
-Outbound: TypeAlias = ConnectionAck | ResyncRequired | EventMessage | Ignored
+@dataclass(frozen=True, slots=True)
+class UnreadableEvent:
+    """An event of which nothing but its place can be read."""
+
+    position: Position
+    #: How many events before it were left out on purpose.
+    withheld: int
+    #: As in `Ignored`.
+    why: str
+
+
+Outbound: TypeAlias = ConnectionAck | ResyncRequired | EventMessage | UnreadableEvent | Ignored

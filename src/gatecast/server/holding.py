@@ -130,7 +130,7 @@ class Holding:
     def __init__(self, calls: Synchronizations, delivery: Delivery) -> None:
         self._calls = calls
         self._delivery = delivery
-        self._watches: defaultdict[str, set[Watch]] = defaultdict(set)
+        self._watches: defaultdict[str, list[Watch]] = defaultdict(list)
         #: When this pod noted a call of each gateway last; emptied by the last call.
         self._noted: dict[str, float] = {}
         self._clock = asyncio.get_running_loop().time
@@ -143,11 +143,11 @@ class Holding:
         with suppress(StorageError):
             before = await self._calls.of_gateway(gateway_id)
         watch = Watch(gateway_id, before, self._calls)
-        self._watches[gateway_id].add(watch)
+        self._watches[gateway_id].append(watch)
         try:
             yield watch
         finally:
-            self._watches[gateway_id].discard(watch)
+            self._watches[gateway_id].remove(watch)
             if not self._watches[gateway_id]:
                 del self._watches[gateway_id]
 

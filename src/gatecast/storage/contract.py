@@ -11,12 +11,12 @@ The suite in `gatecast.testing.storage_suite` states every sentence below as a t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, LiteralString, Protocol, TypeAlias
+from typing import Any, LiteralString, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 from gatecast.errors import UnknownGateway
@@ -28,6 +28,9 @@ Row: TypeAlias = Mapping[str, Any]
 
 
 # --- the event log ----------------------------------------------------------------------------------------------
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -592,6 +595,13 @@ class Database(Protocol):
 
     async def fetch(self, query: LiteralString, *arguments: object) -> list[Row]:
         """Every row of a query that changes nothing, outside of any transaction."""
+
+    async def repeated(self, work: Callable[[], Awaitable[T]]) -> T:
+        """The result of work that is one transaction of its own, done again where the database gave it up for others.
+
+        Raises:
+            StorageUnavailable: it gave it up again and again, for as long as one statement may take.
+        """
 
     async def ping(self) -> None:
         """Return when the database answers.

@@ -58,15 +58,16 @@ class Site:
     async def make(self, family: Family, name: str = "Demo", **fields: object) -> StoredArtifact:
         """An artifact on every gateway."""
         document = {"name": name, "version": "v1.0", **_DOCUMENTS[family], **fields}
-        return await self.resources.artifacts.create(
+        made = await self.resources.artifacts.create(
             ORGANIZATION, family, MODELS[family.kind].model_validate(document), gateways=self.gateways
         )
+        return made.artifact
 
     async def change(self, artifact: StoredArtifact, **fields: object) -> StoredArtifact:
         """Another document for an artifact, wherever it runs."""
         document = artifact.document.model_dump(by_alias=True, exclude_unset=True) | fields
         edit = Edit(document=lambda _: MODELS[artifact.family.kind].model_validate(document))
-        return await self.resources.artifacts.update(ORGANIZATION, artifact.family, artifact.id, edit)
+        return (await self.resources.artifacts.update(ORGANIZATION, artifact.family, artifact.id, edit)).artifact
 
     async def deploy(self, artifact: StoredArtifact) -> Deployment:
         """A new revision on the first gateway."""

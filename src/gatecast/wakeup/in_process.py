@@ -17,7 +17,7 @@ class InProcessBus:
     """What connects the hubs of one process, also where each runs in a thread and event loop of its own."""
 
     def __init__(self) -> None:
-        self._members: frozenset[InProcessWakeup] = frozenset()
+        self._members: tuple[InProcessWakeup, ...] = ()
         self._guard = threading.Lock()
 
     def attach(self) -> InProcessWakeup:
@@ -27,12 +27,12 @@ class InProcessBus:
     def join(self, member: InProcessWakeup) -> None:
         """Send hints to this member from now on."""
         with self._guard:
-            self._members |= {member}
+            self._members += (member,)
 
     def leave(self, member: InProcessWakeup) -> None:
         """Send it no more."""
         with self._guard:
-            self._members -= {member}
+            self._members = tuple(each for each in self._members if each is not member)
 
     def send(self, hint: Hint) -> None:
         """Hint to every member."""

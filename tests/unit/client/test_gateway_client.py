@@ -15,7 +15,7 @@ import trustme
 from aiohttp import WSMsgType
 
 from gatecast.client import ClientOptions, GatewayClient, GatewayEvent, ReconnectTimes, Reject
-from gatecast.client.reconnecting import Unreachable
+from gatecast.client.reconnecting import MAX_UNREADABLE, Unreachable
 from gatecast.client.socket import open_session
 from gatecast.errors import (
     Forbidden,
@@ -381,6 +381,45 @@ async def test_a_gap_ends_the_connection_and_is_closed_by_the_next_one() -> None
         second = await server.greeted()
         await deliver(second, 1, 2, 3)
         assert offsets_of(await take(gateway, 3)) == [1, 2, 3]
+
+
+_TAIL = '"correlationId":"x","eventId":"x","position":"{position}"}}'
+
+
+@pytest.mark.parametrize(
+    ("payload", "timestamp"),
+    [
+        ('{"number":' + "9" * 5_000 + "}", "2026-01-02T03:04:05Z"),
+        ('{"deep":' * 100_000 + "1" + "}" * 100_000, "2026-01-02T03:04:05Z"),
+        ("[]", "2026-01-02T03:04:05Z"),
+        ("{}", "20000-01-01T00:00:00Z"),
+        ("{}", "infinity"),
+        ("{} {", "2026-01-02T03:04:05Z"),
+    ],
+    ids=["digits", "deep", "list", "year", "infinity", "broken"],
+)
+async def test_an_event_that_cannot_be_read_is_rejected_and_the_next_one_comes(payload: str, timestamp: str) -> None:
+    async with connected(after=at(0)) as (_, gateway, connection):
+        await deliver(connection, 1)
+        text = f'{{"type":"route.changed","payload":{payload},"timestamp":"{timestamp}",' + _TAIL.format(position=at(2))
+        await connection.send(text)
+        await deliver(connection, 3)
+        first, third = await take(gateway, 2)
+        assert offsets_of([first, third]) == [1, 3]
+        await gateway.acknowledge(third)
+        said = [await connection.receive_message() for _ in range(2)]
+        assert (said[0]["type"], said[0]["position"]) == ("event.reject", str(at(2)))
+        assert said[0]["reason"].startswith("undeliverable")
+        assert said[1] == ack(3)
+
+
+@pytest.mark.parametrize("text", ["x", '{"type":"x","eventId":"e"}', '{"type":"x","payload":{"position":"1:2"'])
+async def test_what_cannot_be_read_at_all_is_an_error_after_a_few_connections(text: str) -> None:
+    async with ScriptedControlPlane() as server, client_of(server) as gateway:
+        for _ in range(MAX_UNREADABLE):
+            await (await server.greeted()).send(text)
+        with pytest.raises(ProtocolViolation, match="a frame is"):
+            await take(gateway, 1)
 
 
 # --- heartbeat and flow -------------------------------------------------------------------------------------------

@@ -197,7 +197,7 @@ async def test_a_provider_on_a_template_that_nobody_has_is_refused(open_hub: Ope
 async def test_a_template_is_known_once_it_is_made_or_shown(open_hub: OpenHub) -> None:
     async with Site.open(open_hub()) as site:
         await site.resources.templates.create(ORGANIZATION, LlmProviderTemplate(handle="mine", name="Mine"))
-        provider = await site.resources.artifacts.create(ORGANIZATION, LLM_PROVIDER, _provider("mine"))
+        provider = (await site.resources.artifacts.create(ORGANIZATION, LLM_PROVIDER, _provider("mine"))).artifact
         with pytest.raises(Conflict, match="theirs"):
             await site.change(provider, template="theirs")
         await _announce(site, _item("1", "theirs", kind="LlmProviderTemplate"))

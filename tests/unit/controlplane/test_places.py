@@ -184,7 +184,7 @@ async def test_what_would_end_a_gateway_is_not_sent_again(open_hub: OpenHub) -> 
         too_long = Resilience.model_validate({"timeout": "9999999h"}, context=STORED)
         document = model.model_copy(update={"name": "Broken", "context": "/broken", "resilience": too_long})
         artifacts = site.resources.artifacts
-        broken = await artifacts.create(ORGANIZATION, REST_API, document)
+        broken = (await artifacts.create(ORGANIZATION, REST_API, document)).artifact
         with _refused("resilience.timeout should be 0, or from 1 ns up to 2562047h"):
             await site.deploy(broken)
         await site.change(broken, resilience={"timeout": "1h"})
@@ -228,9 +228,11 @@ async def test_derived_contexts_are_unique_over_all_kinds(open_hub: OpenHub) -> 
             (LLM_PROVIDER, {**provider, "name": "漢字"}),
             (LLM_PROVIDER, {**provider, "name": "日本"}),
         ):
-            artifact = await site.resources.artifacts.create(
-                ORGANIZATION, family, MODELS[family.kind].model_validate(document), gateways=site.gateways
-            )
+            artifact = (
+                await site.resources.artifacts.create(
+                    ORGANIZATION, family, MODELS[family.kind].model_validate(document), gateways=site.gateways
+                )
+            ).artifact
             made.append((artifact.handle, getattr(artifact.document, "context", None)))
         assert made == [
             ("cafe", "/cafe"),

@@ -104,12 +104,16 @@ async def _site(open_hub: OpenHub, family: Family) -> AsyncIterator[_Site]:
         written = dict(_DOCUMENTS[family])
         if family is LLM_PROXY:
             document = MODELS[LLM_PROVIDER.kind].model_validate(_PROVIDER)
-            provider = await resources.artifacts.create(_ORGANIZATION, LLM_PROVIDER, document, gateways=[gateway.id])
+            provider = (
+                await resources.artifacts.create(_ORGANIZATION, LLM_PROVIDER, document, gateways=[gateway.id])
+            ).artifact
             written["provider"] = {"id": provider.id}
         start = (await hub.storage.presence.status([gateway.id]))[gateway.id].head
-        artifact = await resources.artifacts.create(
-            _ORGANIZATION, family, MODELS[family.kind].model_validate(written), gateways=[gateway.id]
-        )
+        artifact = (
+            await resources.artifacts.create(
+                _ORGANIZATION, family, MODELS[family.kind].model_validate(written), gateways=[gateway.id]
+            )
+        ).artifact
         yield _Site(hub, resources, gateway.id, family, artifact, start)
 
 

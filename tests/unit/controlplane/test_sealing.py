@@ -111,7 +111,7 @@ async def test_a_pod_with_another_key_does_not_start(tmp_path: Path) -> None:
     async with EventHub.open(settings=settings, migrations=MIGRATIONS) as hub:
         opened = await open_resources(hub, settings, None)
         document = MODELS[LLM_PROVIDER.kind].model_validate(_PROVIDER)
-        made = await opened.artifacts.create("default", LLM_PROVIDER, document)
+        made = (await opened.artifacts.create("default", LLM_PROVIDER, document)).artifact
         other = replace(settings, secret_key=_setting(_NEW))
         with pytest.raises(SettingInvalid, match="every pod needs the same"):
             await open_resources(hub, other, None)
@@ -128,7 +128,7 @@ async def test_after_resealing_the_old_key_is_not_needed(open_hub: OpenHub) -> N
         gateway = (await Gateways(hub).create("default", GatewayFields(name="edge"))).id
         old = Resources.on(hub, Sealer([_OLD]))
         document = MODELS[LLM_PROVIDER.kind].model_validate({**_PROVIDER, "openapi": {"openapi": "3.1.0"}})
-        made = await old.artifacts.create("default", LLM_PROVIDER, document, gateways=[gateway])
+        made = (await old.artifacts.create("default", LLM_PROVIDER, document, gateways=[gateway])).artifact
         await old.imports.store("default", gateway, [{"dpid": "1", "status": "deployed", "configuration": {}}])
         plan = {"planId": "plan-1", "planName": "Gold", "status": "ACTIVE"}
         await old.subscriptions.publish(

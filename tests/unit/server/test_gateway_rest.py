@@ -94,7 +94,9 @@ class _Listener:
     async def make(self, family: Family, **fields: object) -> tuple[StoredArtifact, Deployment]:
         """An artifact on this gateway."""
         document = MODELS[family.kind].model_validate({**_DOCUMENTS[family], **fields})
-        made = await self.resources.artifacts.create(_ORGANIZATION, family, document, gateways=[self.gateway_id])
+        made = (
+            await self.resources.artifacts.create(_ORGANIZATION, family, document, gateways=[self.gateway_id])
+        ).artifact
         [running] = await self.resources.artifacts.running(made.id)
         return made, running.deployment
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import AsyncExitStack
 
 from gatecast.wakeup.contract import EVERYTHING, Hint
 from gatecast.wakeup.in_process import InProcessBus, InProcessWakeup
@@ -29,6 +30,19 @@ async def test_every_hub_on_the_bus_hears_a_hint() -> None:
         for heard in ears:
             await heard.signal.wait()
             assert heard.hints == [Hint.at(["g"])]
+
+
+async def test_hubs_hear_a_hint_in_the_order_in_which_they_joined() -> None:
+    bus, heard = InProcessBus(), list[int]()
+    async with AsyncExitStack() as stack:
+        hubs = [await stack.enter_async_context(bus.attach()) for _ in range(20)]
+        for number, hub in enumerate(hubs):
+            hub.listen(lambda _, number=number: heard.append(number))  # type: ignore[misc]
+        last = _Heard()
+        hubs[-1].listen(last)
+        hubs[0].send(EVERYTHING)
+        await last.signal.wait()
+    assert heard == list(range(19))
 
 
 async def test_without_a_bus_a_hub_hears_itself_only() -> None:

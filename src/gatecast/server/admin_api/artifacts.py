@@ -6,17 +6,17 @@ The kinds differ in their documents only, so the routes are made once for each f
 from __future__ import annotations
 
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field, create_model
 
-from gatecast.controlplane.artifacts import Edit
+from gatecast.controlplane.artifacts import Edit, PlacedArtifact
 from gatecast.controlplane.documents import MODELS, Artifact
 from gatecast.controlplane.documents.rendering import API_VERSION
 from gatecast.controlplane.families import FAMILIES, Family
+from gatecast.controlplane.placements import Deployment
 from gatecast.server.admin_api.artifact_models import (
     ChangedPlacing,
     DeploymentPage,
@@ -109,10 +109,12 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
     @_with(body=Annotated[new, Body(openapi_examples=example)])
     async def create(body: NewPlacing, context: Context, organization: Organization) -> JSONResponse:
         """Store it, and let the named gateways run it, in one transaction."""
-        artifact = await context.resources.artifacts.create(
+        created = await context.resources.artifacts.create(
             organization, family, document_in(body, model, NewPlacing), handle=body.handle, gateways=body.gateways or ()
         )
-        return await _shown(context, family, organization, artifact.id, status=201)
+        answer = _shown(created, status=201)
+        located(answer, family.collection, created.artifact.id)
+        return answer
 
     @router.get("", response_model=page, operation_id=f"list{family.plural}", summary=f"List {family.collection}")
     async def list_page(
@@ -127,7 +129,7 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
     @router.get("/{artifact_id}", response_model=view, operation_id=f"get{family.name}", summary=f"Show {_a(family)}")
     async def show(artifact_id: ArtifactInPath, context: Context, organization: Organization) -> JSONResponse:
         """One of them, and what each gateway said of it."""
-        return await _shown(context, family, organization, artifact_id)
+        return _shown(await context.resources.artifacts.placed(organization, family, artifact_id))
 
     @router.put(
         "/{artifact_id}", response_model=view, operation_id=f"replace{family.name}", summary=f"Replace {_a(family)}"
@@ -151,8 +153,7 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
             undeploy=body.undeploy,
             version=version_in(if_match),
         )
-        await context.resources.artifacts.update(organization, family, artifact_id, edit)
-        return await _shown(context, family, organization, artifact_id)
+        return _shown(await context.resources.artifacts.update(organization, family, artifact_id, edit))
 
     @router.patch(
         "/{artifact_id}", response_model=view, operation_id=f"update{family.name}", summary=f"Change {_a(family)}"
@@ -173,8 +174,7 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
             return in_place(checked(model, merged(document_dump(stored), changes)), stored)
 
         edit = Edit(document=edited, gateways=placing.gateways, undeploy=placing.undeploy, version=version_in(if_match))
-        await context.resources.artifacts.update(organization, family, artifact_id, edit)
-        return await _shown(context, family, organization, artifact_id)
+        return _shown(await context.resources.artifacts.update(organization, family, artifact_id, edit))
 
     @router.delete(
         "/{artifact_id}",
@@ -223,7 +223,7 @@ def _add_deployment_routes(router: APIRouter, family: Family) -> None:
             organization, family, artifact_id, body.gateway_id, version=version_in(if_match)
         )
         located(response, family.collection, artifact_id, "deployments", deployed.id)
-        return await answer(context, organization, artifact_id, deployed.id, request, response, wait, timeout)
+        return await answer(context, organization, deployed, request, response, wait, timeout)
 
     @router.get(path, operation_id=f"list{family.name}Deployments", summary=f"List deployments of {_a(family)}")
     async def list_deployments(
@@ -283,7 +283,7 @@ def _add_deployment_routes(router: APIRouter, family: Family) -> None:
             organization, family, artifact_id, deployment_id, version=version_in(if_match)
         )
         located(response, family.collection, artifact_id, "deployments", restored.id)
-        return await answer(context, organization, artifact_id, restored.id, request, response, wait, timeout)
+        return await answer(context, organization, restored, request, response, wait, timeout)
 
     @router.post(
         "/{artifact_id}/undeploy",
@@ -306,13 +306,12 @@ def _add_deployment_routes(router: APIRouter, family: Family) -> None:
         stopped = await context.resources.artifacts.undeploy(
             organization, family, artifact_id, body.gateway_id, version=version_in(if_match)
         )
-        return await answer(context, organization, artifact_id, stopped.id, request, response, wait, timeout)
+        return await answer(context, organization, stopped, request, response, wait, timeout)
 
     async def answer(
         context: AdminContext,
         organization: str,
-        artifact_id: str,
-        deployment_id: str,
+        deployment: Deployment,
         request: Request,
         response: Response,
         wait: WaitFor | None,
@@ -321,9 +320,11 @@ def _add_deployment_routes(router: APIRouter, family: Family) -> None:
         artifacts = context.resources.artifacts
 
         async def look() -> DeploymentView:
-            return deployment_view(await artifacts.deployment(organization, family, artifact_id, deployment_id))
+            ids = (deployment.artifact_id, deployment.id)
+            return deployment_view(await artifacts.deployment(organization, family, *ids))
 
-        view = await look()
+        # As the change has left it: it is done, and whoever asks again would do it twice.
+        view = deployment_view(deployment)
         if wait is not None:
             waiting = Wait(context=context, request=request, look=look, answers=_is_answered, seconds=seconds)
             view = await waiting.ended(view)
@@ -335,18 +336,9 @@ def _is_answered(view: DeploymentView) -> bool:
     return view.state not in ("PENDING", "UNDEPLOYING")
 
 
-async def _shown(
-    context: AdminContext, family: Family, organization: str, artifact_id: str, *, status: int = 200
-) -> JSONResponse:
-    artifact = await context.resources.artifacts.get(organization, family, artifact_id)
-    running = await context.resources.artifacts.running(artifact_id)
-    clashes = await context.resources.artifacts.clashes(artifact_id)
-    answer = JSONResponse(
-        artifact_view(artifact, running, clashes), status_code=status, headers={"ETag": etag_of(artifact.version)}
-    )
-    if status == HTTPStatus.CREATED:
-        located(answer, family.collection, artifact_id)
-    return answer
+def _shown(placed: PlacedArtifact, *, status: int = 200) -> JSONResponse:
+    view = artifact_view(placed.artifact, placed.running, placed.clashes)
+    return JSONResponse(view, status_code=status, headers={"ETag": etag_of(placed.artifact.version)})
 
 
 def _listed(view: dict[str, Any]) -> dict[str, Any]:

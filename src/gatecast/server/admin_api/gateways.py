@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
@@ -67,7 +67,8 @@ async def create_gateway(
     """Register a gateway."""
     gateway = await context.gateways.create(organization, GatewayFields(**body.model_dump()))
     located(response, "gateways", gateway.id)
-    return await _shown(context, gateway, response)
+    # It has said nothing of itself yet.
+    return await _shown(context, gateway, None, response)
 
 
 @router.get("")
@@ -100,7 +101,8 @@ async def show_gateway(
     gateway_id: GatewayInPath, context: Context, organization: Organization, response: Response
 ) -> GatewayView:
     """One gateway: its connections, its position, and how far it is behind."""
-    return await _shown(context, await context.gateways.get(organization, gateway_id), response)
+    gateway = await context.gateways.get(organization, gateway_id)
+    return await _shown(context, gateway, await context.gateways.manifest(organization, gateway_id), response)
 
 
 @router.patch("/{gateway_id}")
@@ -120,7 +122,7 @@ async def change_gateway(
             mistakes.note(InvalidValue(name, None, "not be null; leave it out to keep it"))
     mistakes.raise_any()
     gateway = await context.gateways.update(organization, gateway_id, changes, version=version_in(if_match))
-    return await _shown(context, gateway, response)
+    return await _shown(context, gateway, await context.gateways.manifest(organization, gateway_id), response)
 
 
 @router.delete("/{gateway_id}", status_code=204)
@@ -263,10 +265,11 @@ async def status_of(context: AdminContext, gateway_id: str) -> GatewayStatus:
     return status[gateway_id]
 
 
-async def _shown(context: AdminContext, gateway: Gateway, response: Response) -> GatewayView:
+async def _shown(
+    context: AdminContext, gateway: Gateway, manifest: Mapping[str, Any] | None, response: Response
+) -> GatewayView:
     response.headers["ETag"] = etag_of(gateway.version)
     summary = gateway_summary(gateway, await status_of(context, gateway.id))
-    manifest = await context.gateways.manifest(gateway.organization, gateway.id)
     return GatewayView(
         **dict(summary),
         manifest=dict(manifest) if manifest is not None else None,

@@ -155,6 +155,10 @@ class PostgresDatabase:
 
         return await repeated(once)
 
+    async def repeated(self, work: Callable[[], Awaitable[T]]) -> T:
+        """The result of work that is one transaction of its own, done again after a deadlock or a conflict."""
+        return await repeated(work)
+
     async def ping(self) -> None:
         """Return when the database answers."""
         async with self.connection() as connection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -186,6 +186,10 @@ class SqliteDatabase:
     async def fetch(self, query: LiteralString, *arguments: object) -> list[Row]:
         """Every row of a query that changes nothing, outside of any transaction."""
         return await self._reader.run(lambda connection: select_named(connection, query, *arguments))
+
+    async def repeated(self, work: Callable[[], Awaitable[T]]) -> T:
+        """The result of work that is one transaction of its own: there is one writer, and nobody to give way to."""
+        return await work()
 
     async def ping(self) -> None:
         """Return when the file can be read, and is the one that the path leads to."""

@@ -144,6 +144,8 @@ async def _end(world: World) -> None:
             controller.gateway.plan_no_failures()
             if not controller.runs or controller.blind:
                 await start_again(controller)
+    # Until it is noticed that they have started, what was known before is shown.
+    await asyncio.sleep(TRUE_WITHIN)
     await _until_settled(world)
     await _help(world)
     for _ in range(_TRIES):

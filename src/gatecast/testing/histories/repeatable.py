@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
@@ -44,8 +45,26 @@ class LoopClock:
         return int(self.now().timestamp() * _NANOSECONDS)
 
 
+class _NumberedTask(asyncio.Task[Any]):
+    """Stands in sets by its number, so that they have an order that repeats."""
+
+    def __init__(self, work: Coroutine[Any, Any, Any], *, number: int, **options: Any) -> None:  # noqa: ANN401
+        self._number = number
+        super().__init__(work, **options)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class OneThreadLoop(VirtualTimeLoop):
     """Virtual time, in which work for other threads is done at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        numbers = itertools.count()
+        self.set_task_factory(
+            lambda loop, work, **options: _NumberedTask(work, number=next(numbers), loop=loop, **options)
+        )
 
     def run_in_executor(  # type: ignore[override]
         self,

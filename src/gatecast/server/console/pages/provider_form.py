@@ -82,14 +82,14 @@ async def add_provider(request: Request, context: Context, visitor: Visitor) -> 
         errors = {**_errors(error), **errors}
     if document is not None and not errors:
         try:
-            artifact = await context.resources.artifacts.create(
+            created = await context.resources.artifacts.create(
                 visitor.organization, LLM_PROVIDER, document, gateways=values["gateways"]
             )
         except (Conflict, InvalidValue, NotFound) as error:
             field = getattr(error, "field", None) or "gateways"
             errors = {_FIELDS.get(field, field): str(error)}
         else:
-            return RedirectResponse(f"/llm-providers/{artifact.id}", 303, SECURITY_HEADERS)
+            return RedirectResponse(f"/llm-providers/{created.artifact.id}", 303, SECURITY_HEADERS)
     return await _form(request, context, visitor.organization, standings, values, errors, status=422)
 
 

@@ -1,0 +1,104 @@
+"""Stands between the code and both drivers: fails one statement, whoever runs it, and remembers what ran."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import asyncpg
+
+#: What the errors say, and no answer may repeat.
+SECRET = "a secret"  # noqa: S105 - nothing that opens anything
+
+
+def plain(query: str) -> str:
+    """A statement as both databases run it."""
+    return query.strip().removesuffix("FOR NO KEY UPDATE").strip()
+
+
+class FailingStatements:
+    """Fails a statement, in turn with an SQLSTATE that nobody knows and with an exception that nobody foresaw."""
+
+    def __init__(self) -> None:
+        #: Every statement that ran, plain.
+        self.ran: set[str] = set()
+        #: How often the present one has failed.
+        self.failed = 0
+        self._failing = ""
+
+    def fail(self, query: str, *, unforeseen: bool = False) -> None:
+        """Fail this statement from now on, and no other; with `unforeseen` the exception comes first."""
+        self._failing, self.failed = plain(query), int(unforeseen)
+
+    def stop(self) -> None:
+        """Fail nothing."""
+        self._failing = ""
+
+    def meet(self, query: str, unknown_state: Exception) -> None:
+        """Raise if the statement that is about to run is the one."""
+        self.ran.add(plain(query))
+        if self._failing and plain(query) == self._failing:
+            self.failed += 1
+            raise unknown_state if self.failed % 2 else ZeroDivisionError(SECRET)
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """While this is open, every statement of both drivers passes here."""
+        with ExitStack() as stack:
+            self._install_postgres(stack)
+            self._install_sqlite(stack)
+            yield
+
+    def _install_postgres(self, stack: ExitStack) -> None:
+        driver: Any = asyncpg.Connection
+        execute_prepared, execute, faults = driver._execute, driver.execute, self  # noqa: SLF001 - both ways lead there
+
+        async def prepared(self: Any, query: str, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - the driver's own
+            faults.meet(query, _unknown_to_postgres())
+            return await execute_prepared(self, query, *arguments, **options)
+
+        async def simple(self: Any, query: str, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - the driver's own
+            if not arguments:
+                faults.meet(query, _unknown_to_postgres())
+            return await execute(self, query, *arguments, **options)
+
+        stack.enter_context(patch.object(asyncpg.Connection, "_execute", prepared))
+        stack.enter_context(patch.object(asyncpg.Connection, "execute", simple))
+
+    def _install_sqlite(self, stack: ExitStack) -> None:
+        connect, faults = sqlite3.connect, self
+
+        class Cursor(sqlite3.Cursor):
+            def execute(self, query: str, *arguments: Any) -> Any:  # noqa: ANN401 - the driver's own
+                faults.meet(query, _unknown_to_sqlite())
+                return super().execute(query, *arguments)
+
+            def executemany(self, query: str, *arguments: Any) -> Any:  # noqa: ANN401 - the driver's own
+                faults.meet(query, _unknown_to_sqlite())
+                return super().executemany(query, *arguments)
+
+        class Faulty(sqlite3.Connection):
+            def cursor(self, *_arguments: Any) -> Any:  # noqa: ANN401 - the driver's own
+                return super().cursor(Cursor)
+
+            def execute(self, query: str, *arguments: Any) -> Any:  # noqa: ANN401 - the driver's own
+                return self.cursor().execute(query, *arguments)
+
+        def connected(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - the driver's own
+            return connect(*arguments, **options, factory=Faulty)
+
+        stack.enter_context(patch.object(sqlite3, "connect", connected))
+
+
+def _unknown_to_postgres() -> Exception:
+    error: Exception = asyncpg.PostgresError.new({"C": "ZZ999", "S": "ERROR", "M": SECRET})
+    return error
+
+
+def _unknown_to_sqlite() -> Exception:
+    error = sqlite3.OperationalError(SECRET)
+    error.sqlite_errorcode = 99
+    return error

@@ -34,6 +34,16 @@ _ARGUMENTS = [
     "--disable-sync",
 ]
 
+#: What the browser and htmx say of requests and streams that break off.
+_OF_A_POD_THAT_IS_AWAY = (
+    "ERR_",
+    "[object Event]",
+    "htmx:afterRequest",
+    "htmx:sendError",
+    "htmx:responseError",
+    "htmx:sseError",
+)
+
 _CHROMIUM = os.environ.get("GATECAST_TEST_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
 
@@ -84,7 +94,7 @@ class Stage:
         # A refused form, a session that ended and a database that is away are answers, and the browser says so; so does
         # whoever follows a stream when its pod dies.
         answers = [f"status of {status}" for status in (401, 403, 404, 409, 422, 503)]
-        if kind == "error" and not any(each in text for each in (*answers, "ERR_", "[object Event]")):
+        if kind == "error" and not any(each in text for each in (*answers, *_OF_A_POD_THAT_IS_AWAY)):
             self.complaints.append(text)
 
     def _watch(self, url: str) -> None:

@@ -213,7 +213,8 @@ def _after_list(each: Known, *, delivered: bool, moved: bool, since: datetime) -
         trusted = delivered and not (moved and before.kind is Kind.LLM_PROXY)
         if each.state is DeploymentState.FAILED or (each.state is DeploymentState.DEPLOYED and not trusted):
             return replace(_without_keys(placement), doubt=Doubt.FETCHED)
-        return _without_keys(placement) if each.state is DeploymentState.DEPLOYED else placement
+        # Of what still waits it is kept in mind: its event comes now, and what fails then runs all the same.
+        return _without_keys(placement) if each.state is DeploymentState.DEPLOYED else before
     if each.state is DeploymentState.FAILED and each.since is not None and each.since >= since:
         return _asked_again(placement, Doubt.UNSETTLED)
     return placement
@@ -295,12 +296,16 @@ def after_answer(known: Known, answer: Answer) -> Known | None:
         placement = replace(placement, held="", doubt=Doubt.MISMATCH)
     elif known.state is done:
         placement = _asked_again(placement, Doubt.MIXED)
+    elif answer.deployed and _is_fetched(placement):
+        placement = _asked_again(replace(placement, fetched=UNKNOWN), Doubt.FETCHED)
     return replace(known, placement=placement, state=DeploymentState.FAILED)
 
 
 def _after_success(known: Known, answer: Answer, waiting: DeploymentState, done: DeploymentState) -> Known | None:
     if known.state is waiting:
-        return replace(known, placement=replace(known.placement, held=answer.deployment_id), state=done)
+        return replace(
+            known, placement=replace(known.placement, held=answer.deployment_id, fetched=UNKNOWN), state=done
+        )
     if known.state is done or known.placement.tries >= MAX_TRIES:
         return None
     return replace(known, placement=_asked_again(known.placement, Doubt.MIXED))

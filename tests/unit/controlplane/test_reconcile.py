@@ -165,7 +165,9 @@ _FETCHED, _LISTED = 100, 0
 
 def _read(*each: Known, complete: bool = True) -> tuple[list[str], bool]:
     learned = after_lists(each, complete=complete, since=_BEGAN)
-    assert all(after.fetched == UNKNOWN for after in learned.placements)
+    for before, after in zip(each, learned.placements, strict=True):
+        waits = before.state is DeploymentState.PENDING and before.placement.fetched == _FETCHED
+        assert after.fetched == (_FETCHED if waits else UNKNOWN)
     return [after.doubt for after in learned.placements], learned.new_life
 
 
@@ -189,6 +191,17 @@ def test_what_failed_before_is_doubted_where_it_is_fetched_and_what_waits_has_it
     failed, waiting = known(DeploymentState.FAILED, fetched=_FETCHED), known(DeploymentState.PENDING, fetched=_FETCHED)
     assert _read(failed, waiting, known(fetched=_FETCHED)) == ([Doubt.FETCHED, "", ""], True)
     assert _read(waiting) == ([""], False)
+
+
+def test_what_fails_although_a_list_has_delivered_it_is_asked_again() -> None:
+    """It runs as the list left it, whatever its event came to; a success is a success, and nothing is kept in mind."""
+    waiting = known(DeploymentState.PENDING, fetched=_FETCHED)
+    failed = after_answer(waiting, _answer(error="no reason"))
+    assert failed is not None
+    assert (failed.placement.doubt, failed.placement.tries, failed.placement.fetched) == (Doubt.FETCHED, 1, UNKNOWN)
+    succeeded = after_answer(waiting, _answer())
+    assert succeeded is not None
+    assert (succeeded.placement.doubt, succeeded.placement.fetched) == ("", UNKNOWN)
 
 
 def test_what_has_changed_since_it_was_listed_has_its_event_and_proxies_of_moved_providers_are_doubted() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from gatecast.containment import contained
 from gatecast.controlplane.admin_tokens import AdminTokens
 from gatecast.controlplane.audit import AuditLog
 from gatecast.controlplane.gateway_tokens import GatewayTokens
@@ -276,11 +277,9 @@ class Pod:
 
 async def _remove_old_entries(audit: AuditLog) -> None:
     while True:
-        try:
+        with contained("audit-retention-put-off"):
             while await audit.clean_up():
                 pass
-        except StorageError as error:
-            _logger.warning("audit-retention-put-off", error=str(error))
         await asyncio.sleep(_AUDIT_RETENTION_INTERVAL)
 
 

@@ -7,8 +7,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_DATABASE ?=
 ONCE ?=
+# How many processes run tests at once.
+WORKERS ?= 2
 
-.PHONY: demo test check format bench simulate prove storm verify clean
+.PHONY: demo test unit check format bench simulate prove storm verify clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,8 +35,12 @@ system:
 			|| echo "LEFT OUT: tests that need pgbouncer, postgresql or chromium of the system; apt-get cannot install them"; \
 	else echo "LEFT OUT: tests that need pgbouncer, postgresql or chromium of the system; install them to run these, too"; fi
 
-test: $(STAMP) system ## Every test, on SQLite and on a real PostgreSQL, and in a real browser.
-	$(BIN)/python -m pytest
+test: $(STAMP) system ## Every test, on SQLite and on a real PostgreSQL, and in a real browser. WORKERS=0: one after the other.
+	@echo "running every test in $(WORKERS) processes, longest first; 'make unit' runs those that need no database server ..."
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+unit: $(STAMP) ## The tests that need no database server and start no process: seconds.
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow" tests/unit
 
 check: $(STAMP) ## Style, types, and the direction of imports.
 	$(BIN)/ruff format --check .

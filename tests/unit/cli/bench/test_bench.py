@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 from gatecast.cli.bench import app
 from gatecast.cli.bench.report import percentile
 
+pytestmark = pytest.mark.slow
+
 
 def _run(*arguments: str) -> dict[str, Any]:
     result = CliRunner().invoke(app, [*arguments, "--quick", "--json"], catch_exceptions=False)

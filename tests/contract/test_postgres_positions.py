@@ -12,8 +12,7 @@ import asyncpg
 
 from gatecast.storage.contract import Storage
 from gatecast.storage.postgres import PostgresStorage
-from gatecast.testing.eventually import eventually
-from gatecast.testing.storage_backend import (
+from gatecast.testing.contracts.backend import (
     ALIVE,
     EXPIRED,
     GATEWAY,
@@ -27,6 +26,7 @@ from gatecast.testing.storage_backend import (
     publish,
     stored_offset,
 )
+from gatecast.testing.eventually import eventually
 
 _OTHER_POD = "pod-2"
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 from starlette.responses import RedirectResponse
 
-from gatecast.controlplane.families import BY_KIND
+from gatecast.controlplane.catalog.artifact_kinds import BY_KIND
 from gatecast.events import MAX_INTEGER
 from gatecast.server.admin_api import events as events_api
 from gatecast.server.admin_api import gateways as gateways_api

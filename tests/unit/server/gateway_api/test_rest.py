@@ -34,8 +34,8 @@ from gatecast.controlplane.gateway_sync.downloads import Content
 from gatecast.errors import StorageUnavailable
 from gatecast.server import patience
 from gatecast.server.admission import Admission
-from gatecast.server.gateway_api.app import BASE_PATH, GatewayContext, create_gateway_app
 from gatecast.server.gateway_api import app as gateway_api
+from gatecast.server.gateway_api.app import BASE_PATH, GatewayContext, create_gateway_app
 from gatecast.server.gateway_api.archives import MAX_IMPORT_BYTES
 from gatecast.server.gateway_api.request_bodies import MAX_JSON_BYTES, MAX_VALUES
 

@@ -25,7 +25,8 @@ from gatecast.server import connections
 from gatecast.server import listener as listener_module
 from gatecast.server.admission import Admission
 from gatecast.server.connections import Places
-from gatecast.server.gateway_api import BASE_PATH, GatewayContext, create_gateway_app, gateway_socket
+from gatecast.server.gateway_api import gateway_socket
+from gatecast.server.gateway_api.app import BASE_PATH, GatewayContext, create_gateway_app
 from gatecast.server.gateway_api.gateway_server import GatewayServer
 from gatecast.server.listener import Listener
 from gatecast.server.pod import MIGRATIONS

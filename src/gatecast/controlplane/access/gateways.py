@@ -222,7 +222,7 @@ class Gateways:
     async def _state(self, transaction: Transaction, organization: str, gateway_id: str) -> GatewayState:
         """As the transaction has left it: once that is committed, nothing that fails may hide that it was done."""
         gateway = await _find(transaction, organization, gateway_id)
-        row = await transaction.fetch_one(QUERIES["manifest"], organization, gateway_id)
+        row = await transaction.fetch_one(_QUERIES["manifest"], organization, gateway_id)
         status = await self._hub.storage.presence.status([gateway_id], transaction=transaction)
         manifest = readable_manifest(row["manifest"]) if row else None
         return GatewayState(gateway=gateway, manifest=manifest, status=status[gateway_id])

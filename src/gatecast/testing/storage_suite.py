@@ -25,6 +25,7 @@ from gatecast.testing.contracts.publishing import PublishingContract
 from gatecast.testing.contracts.reading import ReadingContract
 from gatecast.testing.contracts.retention import RetentionContract
 from gatecast.testing.contracts.transactions import TransactionContract
+from gatecast.testing.hops_contract import HopsContract
 
 __all__ = ["StorageContract"]
 
@@ -38,6 +39,7 @@ class StorageContract(
     PresenceContract,
     PositionsContract,
     OutcomesContract,
+    HopsContract,
     ParkingContract,
     DatabaseContract,
 ):

@@ -71,14 +71,20 @@ app.command()(verify)
 app.command()(settings)
 
 
-@app.callback()
-def about(
-    *, version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False
-) -> None:
-    """Durable, ordered, confirmed delivery of configuration changes to gateways."""
-    if version:
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's signature
+    if wanted:
         screen.print(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def about(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Durable, ordered, confirmed delivery of configuration changes to gateways."""
 
 
 def run() -> None:

@@ -449,8 +449,10 @@ class Presence(Protocol):
     async def hint(self, gateway_ids: Sequence[str]) -> None:
         """Hint to every pod to look at these gateways, where the database itself sends hints; else do nothing."""
 
-    async def status(self, gateway_ids: Sequence[str]) -> dict[str, GatewayStatus]:
-        """The delivery status of each registered gateway among these, in one instant."""
+    async def status(
+        self, gateway_ids: Sequence[str], *, transaction: object | None = None
+    ) -> dict[str, GatewayStatus]:
+        """The delivery status of each registered gateway among these, in one instant; or as a transaction sees it."""
 
 
 # --- outcomes ---------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import LiteralString, cast
 from uuid import UUID
 
 from gatecast.containment import contained
@@ -142,12 +143,20 @@ class PostgresPresence:
         """Notify every pod."""
         await self._database.fetch(QUERIES["hint_gateways"], json.dumps(list(gateway_ids)))
 
-    async def status(self, gateway_ids: Sequence[str]) -> dict[str, GatewayStatus]:
+    async def status(
+        self, gateway_ids: Sequence[str], *, transaction: object | None = None
+    ) -> dict[str, GatewayStatus]:
         """The delivery status of each registered gateway among these, in one instant."""
         rows: defaultdict[str, list[Row]] = defaultdict(list)
-        for row in await self._database.fetch(QUERIES["status"], list(gateway_ids)):
+        for row in await self._fetch(transaction, QUERIES["status"], list(gateway_ids)):
             rows[row["gateway_id"]].append(row)
         return {gateway_id: _status(of_gateway) for gateway_id, of_gateway in rows.items()}
+
+    async def _fetch(self, transaction: object | None, query: LiteralString, *arguments: object) -> list[Row]:
+        if transaction is None:
+            return await self._database.fetch(query, *arguments)
+        async with joined(self._database, transaction) as connection:
+            return cast("list[Row]", await connection.fetch(query, *arguments))
 
 
 def _status(rows: Sequence[Row]) -> GatewayStatus:

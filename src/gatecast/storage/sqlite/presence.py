@@ -115,9 +115,14 @@ class SqlitePresence:
     async def hint(self, gateway_ids: Sequence[str]) -> None:
         """Nothing: SQLite sends no hints."""
 
-    async def status(self, gateway_ids: Sequence[str]) -> dict[str, GatewayStatus]:
+    async def status(
+        self, gateway_ids: Sequence[str], *, transaction: object | None = None
+    ) -> dict[str, GatewayStatus]:
         """The delivery status of each registered gateway among these, in one instant."""
-        return await self._database.read(partial(_status, gateway_ids=gateway_ids, now=self._clock()))
+        look = partial(_status, gateway_ids=gateway_ids, now=self._clock())
+        if transaction is None:
+            return await self._database.read(look)
+        return await self._database.write_in(transaction, look)
 
 
 def _renew_lease(connection: sqlite3.Connection, pod_id: str, duration: timedelta, now: datetime) -> UUID:

@@ -753,9 +753,11 @@ class SimulatedPresence:
 
         await self._link.call(mark)
 
-    async def status(self, gateway_ids: Sequence[str]) -> dict[str, GatewayStatus]:
+    async def status(
+        self, gateway_ids: Sequence[str], *, transaction: object | None = None
+    ) -> dict[str, GatewayStatus]:
         """Not simulated."""
-        raise TypeError(gateway_ids)
+        raise TypeError(gateway_ids, transaction)
 
 
 class SimulatedOutcomes:

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ class _Image:
 
 def _run_step(command: str, image: _Image, environment: dict[str, str]) -> None:
     """A RUN of the first stage, with this machine's Python and folders of its own in place of the container's."""
-    local = re.sub(r"(?<![\w.])/(opt|source)/", f"{image.folder}/\\1/", command)
+    local = re.sub(r"(?<![\w.])/opt/", f"{image.folder}/opt/", command)
     local = re.sub(r"^python ", f"{sys.executable} ", local)
     subprocess.run(["/bin/sh", "-c", local], cwd=image.path("/source"), env=environment, check=True, timeout=300)
 
@@ -58,15 +59,20 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> _Image:
     """The folders that the first stage makes."""
     image = _Image(tmp_path_factory.mktemp("image"))
     _copied(image)
-    variables = dict(re.findall(r"(\w+)=(\S+)", " ".join(re.findall(r"^ENV (.+)$", _BUILD, re.MULTILINE))))
+    variables = dict(re.findall(r"(UV_\w+)=(\S+)", _BUILD))
     # Downloads of another run do no harm here, and compiling everything takes most of the time.
-    variables.pop("PIP_NO_CACHE_DIR")
-    variables["PIP_NO_COMPILE"] = "1"
-    variables["PIP_CONSTRAINT"] = str(image.path(variables["PIP_CONSTRAINT"]))
+    variables.pop("UV_NO_CACHE")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "GATECAST"))}
-    for command in re.findall(r"^RUN (.+)$", _BUILD, re.MULTILINE):
-        _run_step(command, image, environment | variables)
+    for command in _steps():
+        _run_step(command.replace(" --compile-bytecode", ""), image, environment | variables)
     return image
+
+
+def _steps() -> list[str]:
+    """What the first stage runs, once it has the tool that the tests have already."""
+    first, *steps = re.findall(r"^RUN (.+)$", _BUILD, re.MULTILINE)
+    assert first.endswith(f"uv=={version('uv')}")
+    return steps
 
 
 def test_the_command_is_there_with_nothing_of_the_tests(image: _Image) -> None:
@@ -93,6 +99,7 @@ async def test_a_pod_of_it_starts_with_the_variables_of_the_image_and_passes_its
     async with Pods(database, admin_token="admin-token-of-the-image", command=serve) as pods:
         pod = await pods.start("pod", environment={"PYTHONPATH": ""})
         command = [word.replace("http://127.0.0.1:8080", pod.api) for word in json.loads(check)]
+        command[-1] = command[-1].replace("timeout=2", "timeout=30")
         assert await _status(python, *command[1:]) == 0
         pod.kill()
         await pod.ended()

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from gatecast.cli import admin_token, bench, epoch, gateway, token
 from gatecast.cli.demo import demo
+from gatecast.cli.doctor import doctor
 from gatecast.cli.migrate import migrate
 from gatecast.cli.output import complaints, screen
 from gatecast.cli.publish import publish
@@ -68,6 +69,7 @@ app.command()(gateway.why)
 app.add_typer(epoch.app, name="epoch")
 app.add_typer(bench.app, name="bench")
 app.command()(verify)
+app.command()(doctor)
 app.command()(settings)
 
 

@@ -12,7 +12,7 @@ import pytest
 from gatecast.storage.migrations import available
 from gatecast.storage.sqlite import SqliteStorage
 from gatecast.storage.sqlite.storage import MIGRATIONS
-from gatecast.testing.storage_backend import GATEWAY, ids_of, make_event, publish
+from gatecast.testing.contracts.backend import GATEWAY, ids_of, make_event, publish
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ _PUBLISH = """
 import asyncio, sys
 from uuid import UUID
 from gatecast.storage.sqlite import SqliteStorage
-from gatecast.testing.storage_backend import make_event, publish
+from gatecast.testing.contracts.backend import make_event, publish
 
 async def main():
     async with SqliteStorage.open(sys.argv[1]) as storage:
@@ -49,7 +49,7 @@ asyncio.run(main())
 _HANG_IN_FAN_OUT = """
 import asyncio, sys
 from gatecast.storage.sqlite import SqliteStorage
-from gatecast.testing.storage_backend import make_event
+from gatecast.testing.contracts.backend import make_event
 
 async def main():
     async with SqliteStorage.open(sys.argv[1]) as storage:

@@ -1,4 +1,4 @@
-"""What the parts of Gatecast need beyond the library: each is installed when it is asked for, and named when it lacks."""
+"""What the parts of Gatecast need beyond the library: extras, of which each is named in the error of who lacks it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "client": ("aiohttp",),
         "cli": ("aiohttp", "rich", "typer"),
-        "testing": ("aiohttp", "fastapi", "jsonschema", "pydantic", "pytest", "yaml"),
+        "testing": ("aiohttp", "fastapi", "jsonschema", "pydantic", "yaml"),
     }
 )
 

@@ -35,8 +35,9 @@ rm -rf "$1"
 class PostgresServer:
     """A server in a temporary folder that listens on a unix socket there and nowhere else; needs the extra `embedded`.
 
-    Opened with `with`; it ends with this process, whatever that ends with. Unlike the one behind `postgresql+embedded://` it is this process's own child, so that killing
-    it is over when `kill` returns. All its methods but those that are coroutines block.
+    Opened with `with`; it ends with this process, whatever that ends with. Unlike the one behind
+    `postgresql+embedded://` it is this process's own child, so that killing it is over when `kill` returns. All its
+    methods but those that are coroutines block.
 
     `version` is one that the package carries; `programs`, the folder of `postgres` and `initdb`, leads to another one
     that is installed. `parameters` are those of PostgreSQL.

@@ -66,6 +66,20 @@ def _prove(*options: str) -> str:
     return done.stdout
 
 
+def test_a_seed_repeats_after_other_histories_in_one_process() -> None:
+    """Whatever is drawn comes from the seed: also when the pods look, and clean up, for the first time."""
+    pauses = []
+
+    async def rest() -> None:
+        async with World.open(_QUIET):
+            loop = asyncio.get_running_loop()
+            pauses.append(sorted(each.when() for each in loop._scheduled))  # type: ignore[attr-defined]
+
+    for _ in range(2):
+        run_repeatably(_QUIET, rest())
+    assert pauses[0] == pauses[1]
+
+
 def test_a_broken_history_says_what_is_wrong_and_what_happened(monkeypatch: pytest.MonkeyPatch) -> None:
     async def lose_an_artifact(world: World) -> None:
         """Behind the back of everybody."""

@@ -86,7 +86,8 @@ class _StrictLoader(_Loader):  # type: ignore[misc, valid-type]
 def _construct_integer(loader: _StrictLoader, node: yaml.ScalarNode) -> int:
     if len(node.value) > _LONGEST_INTEGER:
         raise yaml.constructor.ConstructorError(None, None, "an integer is too long", node.start_mark)
-    return loader.construct_yaml_int(node)
+    value: int = loader.construct_yaml_int(node)
+    return value
 
 
 _StrictLoader.add_constructor("tag:yaml.org,2002:int", _construct_integer)

@@ -13,6 +13,7 @@ from gatecast.controlplane.secrets import digest_of, make_token, same_digest
 from gatecast.errors import NotFound
 from gatecast.events import clean_identifier
 from gatecast.storage.contract import Storage
+from gatecast.storage.repeating import whole
 
 #: The organization of the first admin token, and of the configured one.
 DEFAULT_ORGANIZATION = "default"
@@ -61,6 +62,7 @@ class AdminTokens:
         self._database = storage.database
         self._configured: str | None = None
 
+    @whole
     async def prepare(self, configured: str) -> str | None:
         """See to it that there is an admin token; return it if it was made just now, and never again."""
         if configured:
@@ -83,8 +85,7 @@ class AdminTokens:
         """
         organization = clean_identifier("organization", organization)
         token, token_id = make_token("gca"), str(uuid4())
-        async with self._database.transaction() as transaction:
-            await transaction.execute(QUERIES["insert_admin_token"], token_id, organization, digest_of(token), role)
+        await self._database.execute(QUERIES["insert_admin_token"], token_id, organization, digest_of(token), role)
         return token_id, token
 
     async def all(self) -> list[AdminToken]:
@@ -106,9 +107,8 @@ class AdminTokens:
         Raises:
             NotFound: there is no such token.
         """
-        async with self._database.transaction() as transaction:
-            if not await transaction.execute(QUERIES["delete_admin_token"], token_id):
-                raise NotFound("admin token", token_id)
+        if not await self._database.execute(QUERIES["delete_admin_token"], token_id):
+            raise NotFound("admin token", token_id)
 
     async def organization_of(self, token: str) -> str | None:
         """The organization that this token is for; None: it is no admin token.

@@ -19,10 +19,10 @@ from gatecast.controlplane.keys import MAX_ACTIVE_KEYS, ApiKey, hash_of, mask_of
 from gatecast.controlplane.placements import PLACEMENTS, Desired, Placement, placements_of
 from gatecast.controlplane.placing import keys_of_placements, publish
 from gatecast.controlplane.rollouts import keys_of
-from gatecast.controlplane.whole import whole
 from gatecast.errors import Conflict, InvalidValue, LimitReached, NotFound
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Receipt
+from gatecast.storage.repeating import whole
 
 #: So many revoked keys of an artifact are still listed.
 MAX_REVOKED_KEYS = 50
@@ -53,6 +53,7 @@ class ApiKeys:
 
     def __init__(self, hub: EventHub, store: ArtifactStore, artifacts: Artifacts) -> None:
         self._hub = hub
+        self._database = hub.storage.database
         self._store = store
         self._artifacts = artifacts
 
@@ -63,7 +64,7 @@ class ApiKeys:
             NotFound: there is no such artifact.
         """
         await self._artifacts.check_exists(organization, family, artifact_id)
-        rows = await self._hub.storage.database.fetch(PLACEMENTS["keys"], artifact_id)
+        rows = await self._database.fetch(PLACEMENTS["keys"], artifact_id)
         return [ApiKey.of(row) for row in rows]
 
     @whole
@@ -148,7 +149,7 @@ class ApiKeys:
         A gateway drops a value that reaches it too late, and an older value of the same key would go on to be good.
         Other kinds of keys it reads in lists when it connects.
         """
-        for row in await self._hub.storage.database.fetch(PLACEMENTS["expired_keys"], gateway_id, milliseconds()):
+        for row in await self._database.fetch(PLACEMENTS["expired_keys"], gateway_id, milliseconds()):
             with suppress(NotFound):
                 await self.revoke(organization, MCP_PROXY, row["artifact_id"], row["name"])
 

@@ -22,10 +22,10 @@ from gatecast.controlplane.placements import (
 )
 from gatecast.controlplane.placing import delete
 from gatecast.controlplane.rollouts import Rollouts, check_unneeded, keys_of
-from gatecast.controlplane.whole import whole
 from gatecast.errors import Conflict, InvalidValue, NotFound, StaleWrite
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Database, Receipt, Row, Transaction
+from gatecast.storage.repeating import whole
 
 #: So many artifacts at the place of another one are shown.
 _MAX_CLASHES = 100
@@ -106,6 +106,17 @@ class Artifacts:
         self._store = store
         self._rollouts = Rollouts(store)
         self._database = hub.storage.database
+
+    async def complete_routes(self) -> None:
+        """Know the routes of what an older release stored, before the first deployment has to wait for that."""
+        after: str | None = ""
+        while after is not None:
+            after = await self._complete_some_routes(after)
+
+    @whole
+    async def _complete_some_routes(self, after: str) -> str | None:
+        async with self._database.transaction() as transaction:
+            return await self._store.complete_some_routes(transaction, after)
 
     # --- reading ------------------------------------------------------------------------------------------------
 

@@ -19,10 +19,10 @@ from gatecast.controlplane.placements import PLACEMENTS, UNKNOWN, WAITING, Desir
 from gatecast.controlplane.placing import keys_of_placements, known_on, publish, store
 from gatecast.controlplane.reconcile import after_late_keys, after_lists, after_loss, after_silence
 from gatecast.controlplane.synchronizations import Synchronization
-from gatecast.controlplane.whole import whole
 from gatecast.events import Action
 from gatecast.hub import EventHub
 from gatecast.storage.contract import ReadRequest
+from gatecast.storage.repeating import whole
 from gatecast.storage.rows import as_keys
 from gatecast.telemetry import get_logger
 
@@ -47,6 +47,7 @@ class DesiredState:
 
     def __init__(self, hub: EventHub) -> None:
         self._hub = hub
+        self._database = hub.storage.database
 
     @whole
     async def lost(self, organization: str, gateway_id: str, reason: str) -> int:
@@ -89,14 +90,13 @@ class DesiredState:
         return learned.new_life
 
     async def _is_unsettled(self, gateway_id: str) -> bool:
-        return bool(await self._hub.storage.database.fetch(PLACEMENTS["unsettled"], gateway_id))
+        return bool(await self._database.fetch(PLACEMENTS["unsettled"], gateway_id))
 
     async def named(self, gateway_id: str, api_id: str) -> None:
         """The gateway has an API of this id: remember it if nobody here knows that."""
         values = (gateway_id, api_id)
-        if await self._hub.storage.database.fetch(PLACEMENTS["is_unknown"], *values):
-            async with self._hub.storage.database.transaction() as transaction:
-                await transaction.execute(PLACEMENTS["note_unknown"], *values)
+        if await self._database.fetch(PLACEMENTS["is_unknown"], *values):
+            await self._database.execute(PLACEMENTS["note_unknown"], *values)
 
     @whole
     async def remove_unknown(self, organization: str, gateway_id: str) -> None:
@@ -104,7 +104,7 @@ class DesiredState:
 
         What was made on the gateway itself is not among them: the gateway has announced it by now, or nothing is done.
         """
-        if not await self._hub.storage.database.fetch(PLACEMENTS["unknown_apis"], gateway_id):
+        if not await self._database.fetch(PLACEMENTS["unknown_apis"], gateway_id):
             return
         async with begin_change(self._hub) as change:
             await change.lock_gateways(organization, [gateway_id])
@@ -158,7 +158,7 @@ class DesiredState:
         A gateway that connects reads its keys in lists. A key that is made while such a list is on its way is removed
         when the list arrives, and one that is revoked comes back.
         """
-        rows = await self._hub.storage.database.fetch(PLACEMENTS["late_keys"], gateway_id, since)
+        rows = await self._database.fetch(PLACEMENTS["late_keys"], gateway_id, since)
         if changed := {row["artifact_id"] for row in rows}:
             await self._learned(
                 organization,
@@ -182,13 +182,11 @@ class DesiredState:
 
     async def note_listed(self, gateway_id: str) -> None:
         """The gateway is given the list of deployments: its process has started."""
-        async with self._hub.storage.database.transaction() as transaction:
-            await transaction.execute(PLACEMENTS["note_listed"], gateway_id)
+        await self._database.execute(PLACEMENTS["note_listed"], gateway_id)
 
     async def note_fetched(self, gateway_id: str, deployment_ids: Iterable[str]) -> None:
         """The gateway was given these documents from the list."""
-        async with self._hub.storage.database.transaction() as transaction:
-            await transaction.execute(PLACEMENTS["note_fetched"], gateway_id, as_keys(deployment_ids))
+        await self._database.execute(PLACEMENTS["note_fetched"], gateway_id, as_keys(deployment_ids))
 
 
 def _is_open(known: Known) -> bool:

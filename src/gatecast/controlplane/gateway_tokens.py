@@ -9,9 +9,9 @@ from uuid import uuid4
 from gatecast.controlplane.gateways import QUERIES, ConnectionPolicy
 from gatecast.controlplane.rows import instant, instant_or_none
 from gatecast.controlplane.secrets import digest_of, make_token, prefix_of, same_digest
-from gatecast.controlplane.whole import whole
 from gatecast.errors import LimitReached, NotFound
 from gatecast.hub import EventHub
+from gatecast.storage.repeating import whole
 
 #: Most active tokens of a gateway: two, so that one can be rotated (add, switch, revoke).
 MAX_ACTIVE_TOKENS = 2
@@ -129,5 +129,4 @@ class GatewayTokens:
 
     async def confirm_use(self, token_id: str) -> bool:
         """Note that a recorded connection uses this token; False when it was revoked meanwhile."""
-        async with self._database.transaction() as transaction:
-            return await transaction.execute(QUERIES["confirm_use"], token_id) == 1
+        return await self._database.execute(QUERIES["confirm_use"], token_id) == 1

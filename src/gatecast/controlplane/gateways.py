@@ -11,13 +11,13 @@ from typing import Any
 from uuid import uuid4
 
 from gatecast.controlplane.rows import instant
-from gatecast.controlplane.whole import whole
 from gatecast.errors import Conflict, InvalidValue, Mistakes, NotFound, StaleWrite
 from gatecast.events import clean_identifier, is_storable, printable
 from gatecast.events.json_values import encode, encode_foreign, read_stored
 from gatecast.hub import EventHub
 from gatecast.storage.contract import GatewayStatus, Row, Transaction
 from gatecast.storage.queries import Queries
+from gatecast.storage.repeating import whole
 
 QUERIES = Queries("gatecast.controlplane")
 
@@ -231,13 +231,11 @@ class Gateways:
             InvalidValue: it is larger than 4 MiB, or could not be read back.
         """
         text = _bounded("manifest", encode_foreign("manifest", manifest), MAX_MANIFEST_BYTES)
-        async with self._database.transaction() as transaction:
-            await transaction.execute(QUERIES["record_manifest"], gateway_id, text)
+        await self._database.execute(QUERIES["record_manifest"], gateway_id, text)
 
     async def record_manifest_fault(self, gateway_id: str, fault: str) -> None:
         """Note why what a gateway says of itself could not be stored; what it said before stays."""
-        async with self._database.transaction() as transaction:
-            await transaction.execute(QUERIES["record_manifest_fault"], gateway_id, printable(fault, MAX_TEXT_LENGTH))
+        await self._database.execute(QUERIES["record_manifest_fault"], gateway_id, printable(fault, MAX_TEXT_LENGTH))
 
 
 async def _find(transaction: Transaction, organization: str, gateway_id: str) -> Gateway:

@@ -21,6 +21,7 @@ from gatecast.storage.contract import (
     Row,
     Standing,
 )
+from gatecast.storage.hops import NOTHING, Hop, Passages
 from gatecast.storage.postgres.caller_transaction import joined
 from gatecast.storage.postgres.database import PooledConnection, PostgresDatabase
 from gatecast.storage.postgres.log import QUERIES
@@ -106,6 +107,8 @@ class PostgresPresence:
             [one.sent for one in progress],
             [one.confirmed for one in progress],
             remove,
+            [[offset for passage in _passages(one) for offset in passage[:2]] for one in progress],
+            [[moment for passage in _passages(one) for moment in passage[2:]] for one in progress],
         )
 
     async def describe_pod(self, pod_id: str, version: str) -> None:
@@ -160,6 +163,15 @@ class PostgresPresence:
         if transaction is None:
             return await self._database.fetch(query, ids)
         return await joined(self._database, transaction, lambda connection: connection.fetch(query, ids))
+
+
+#: What is stored of a connection that tells of no event.
+_NO_PASSAGES = (NOTHING,) * len(Hop)
+
+
+def _passages(progress: Progress) -> Passages:
+    """One for each hop: arrays of arrays have rows of one length."""
+    return progress.passages or _NO_PASSAGES
 
 
 def _status(rows: Sequence[Row]) -> GatewayStatus:

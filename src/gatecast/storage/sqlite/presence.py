@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import chain
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -178,6 +179,7 @@ def _connect(
         change(connection, QUERIES["supersede"], *key, opened.connection_id)
     else:
         change(connection, QUERIES["hold_back"], *key, opened.connection_id)
+    change(connection, QUERIES["thin_passages"], *key, start.offset)
     by_whom = (opened.pod_id, opened.protocol, opened.remote, opened.token_id)
     change(connection, QUERIES["insert_connection"], opened.connection_id, *key, *by_whom, start.offset)
 
@@ -209,6 +211,8 @@ def _disconnect(connection: sqlite3.Connection, progress: Sequence[Progress]) ->
 def _note_progress(connection: sqlite3.Connection, progress: Sequence[Progress]) -> None:
     rows = [(one.connection_id, one.epoch, one.sent, one.confirmed) for one in progress]
     change_each(connection, QUERIES["advance_connection"], rows)
+    passed = [(one.connection_id, one.epoch, *chain(*one.passages)) for one in progress if one.passages]
+    change_each(connection, QUERIES["insert_passages"], passed)
 
 
 def _shared_by(progress: Sequence[Progress]) -> list[Columns]:

@@ -107,7 +107,10 @@ class EventHub:
 
         With `transaction` they become part of the caller's own transaction and stand when it commits: an asyncpg
         connection, an AsyncConnection or AsyncSession of SQLAlchemy, a sqlite3 connection, or a transaction of
-        `hub.storage.database`. An event id that is already in a gateway's log is not stored again.
+        `hub.storage.database`.
+
+        An event id that is already in a gateway's log is not stored again, whatever the event says now: the position of
+        the first one is returned. Two events that differ need two ids; only the admin API compares them (409).
 
         Raises:
             UnknownGateway: a gateway is not registered; nothing was stored.

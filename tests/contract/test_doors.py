@@ -92,10 +92,10 @@ class _Site:
             resources=Resources.on(hub, Sealer([bytes(32)])),
             problems=_no_problems,
         )
-        await context.admin_tokens.prepare("default-token")
+        await context.admin_tokens.prepare("default-admin-token")
         gateway = (await context.gateways.create("default", GatewayFields(name="edge"))).gateway
         transport = httpx.ASGITransport(create_admin_app(context), raise_app_exceptions=False)
-        headers = {"Authorization": "Bearer default-token", "Content-Type": "application/json"}
+        headers = {"Authorization": "Bearer default-admin-token", "Content-Type": "application/json"}
         client = httpx.AsyncClient(transport=transport, base_url="http://pod", headers=headers)
         await stack.enter_async_context(client)
         connection = None

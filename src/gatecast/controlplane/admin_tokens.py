@@ -10,8 +10,9 @@ from uuid import uuid4
 from gatecast.controlplane.gateways import QUERIES
 from gatecast.controlplane.rows import instant
 from gatecast.controlplane.secrets import digest_of, make_token, same_digest
-from gatecast.errors import NotFound
+from gatecast.errors import InvalidValue, NotFound
 from gatecast.events import clean_identifier
+from gatecast.settings import SHORTEST_TOKEN
 from gatecast.storage.contract import Storage
 from gatecast.storage.repeating import whole
 
@@ -64,8 +65,14 @@ class AdminTokens:
 
     @whole
     async def prepare(self, configured: str) -> str | None:
-        """See to it that there is an admin token; return it if it was made just now, and never again."""
+        """See to it that there is an admin token; return it if it was made just now, and never again.
+
+        Raises:
+            InvalidValue: the configured one has fewer than 16 characters.
+        """
         if configured:
+            if len(configured) < SHORTEST_TOKEN:
+                raise InvalidValue("admin_token", "(hidden)", f"have at least {SHORTEST_TOKEN} characters")
             self._configured = digest_of(configured)
             return None
         token = make_token("gca")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -18,6 +18,7 @@ from gatecast.hub import EventHub
 from gatecast.storage.contract import GatewayStatus, Row, Transaction
 from gatecast.storage.queries import Queries
 from gatecast.storage.repeating import whole
+from gatecast.storage.rows import as_keys
 
 QUERIES = Queries("gatecast.controlplane")
 
@@ -147,16 +148,19 @@ class Gateways:
             raise NotFound("gateway", gateway_id)
         return _gateway(rows[0])
 
-    async def id_of(self, organization: str, name: str) -> str:
-        """The id of the gateway of this name.
+    async def ids_of(self, organization: str, names: Collection[str]) -> Mapping[str, str]:
+        """The ids of the gateways of these names, by name.
 
         Raises:
-            NotFound: there is none in this organization.
+            NotFound: there is none of some name in this organization.
         """
-        rows = await self._database.fetch(QUERIES["gateway_named"], organization, name)
-        if not rows:
-            raise NotFound("gateway", name)
-        return str(rows[0]["id"])
+        if not names:
+            return {}
+        rows = await self._database.fetch(QUERIES["gateways_named"], organization, as_keys(names))
+        found = {str(row["name"]): str(row["id"]) for row in rows}
+        if missing := set(names) - found.keys():
+            raise NotFound("gateway", min(missing))
+        return found
 
     async def page(self, organization: str, *, after: str, limit: int) -> list[Gateway]:
         """At most `limit` gateways whose names come behind `after`, in the order of names."""

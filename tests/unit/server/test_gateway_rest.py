@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -140,12 +139,10 @@ async def _open(url: str) -> AsyncIterator[_Listener]:
 OpenListener = Callable[[], AbstractAsyncContextManager[_Listener]]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def listener(request: pytest.FixtureRequest, tmp_path: Path) -> OpenListener:
+@pytest.fixture
+def listener(database_url: str) -> OpenListener:
     """Opens a listener on the test's database."""
-    sqlite = request.param == "sqlite"
-    url = f"sqlite:///{tmp_path / 'gatecast.db'}" if sqlite else str(request.getfixturevalue("postgres_url"))
-    return lambda: _open(url)
+    return lambda: _open(database_url)
 
 
 def _document(package: bytes) -> dict[str, Any]:

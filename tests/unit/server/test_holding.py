@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -90,11 +89,10 @@ def test_a_gateway_that_begins_again_is_held_again() -> None:
 # --- the pods ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database."""
-    sqlite = request.param == "sqlite"
-    return f"sqlite:///{tmp_path / 'gatecast.db'}" if sqlite else str(request.getfixturevalue("postgres_url"))
+@pytest.fixture
+def url(database_url: str) -> str:
+    """The pods' database."""
+    return database_url
 
 
 def _open(url: str, pod: str) -> AbstractAsyncContextManager[EventHub]:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from fastapi import Depends, Path, Request
 
-from gatecast.controlplane.families import FAMILIES
+from gatecast.controlplane.catalog.artifact_kinds import FAMILIES
 from gatecast.events import MAX_IDENTIFIER_LENGTH, clean_identifier
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
 

@@ -117,7 +117,9 @@ async def test_a_gateway_that_nobody_has_is_not_found_wherever_it_is_named(open_
         await _created(client, "/rest-apis", _API)
         path = "/api/v1/rest-apis/orders"
         answers = [
-            await client.post("/api/v1/rest-apis", json={**_API, "name": "Books", "handle": "books", "gateways": [name]}),
+            await client.post(
+                "/api/v1/rest-apis", json={**_API, "name": "Books", "handle": "books", "gateways": [name]}
+            ),
             await client.patch(path, json={"gateways": [name]}),
             await client.post(f"{path}/deployments", json={"gatewayId": name}),
             await client.post(f"{path}/undeploy", json={"gatewayId": name}),

@@ -10,7 +10,7 @@ ONCE ?=
 # How many processes run tests at once.
 WORKERS ?= 2
 
-.PHONY: demo test unit check format bench simulate prove storm verify clean
+.PHONY: demo test unit lowest check format bench simulate prove storm verify clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -41,6 +41,16 @@ test: $(STAMP) system ## Every test, on SQLite and on a real PostgreSQL, and in 
 
 unit: $(STAMP) ## The tests that need no database server and start no process: seconds.
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow" tests/unit
+
+# What runs the tests is as new as ever; what they test is as old as we say.
+lowest: ## The unit tests with the oldest versions that pyproject.toml allows, in a .venv-lowest of their own.
+	$(PYTHON) -m venv .venv-lowest
+	$(PYTHON) scripts/lowest.py > .venv-lowest/constraints.txt
+	@echo "installing the oldest versions ..."
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint .venv-lowest/constraints.txt --editable ".[all]" --group dev
+	.venv-lowest/bin/python -m pytest -m "not slow" tests/unit
 
 check: $(STAMP) ## Style, types, and the direction of imports.
 	$(BIN)/ruff format --check .
@@ -73,4 +83,4 @@ verify: $(STAMP) ## Check every promise on three pods, one of which is killed.
 	$(BIN)/gatecast verify --local
 
 clean:
-	rm -rf $(VENV) .demo
+	rm -rf $(VENV) .venv-lowest .demo

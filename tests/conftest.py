@@ -38,8 +38,10 @@ _LONGEST_FIRST = ("acceptance", "simulation", "contract", "browser", "plans")
 _database_numbers = itertools.count(1)
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Make temporary files in memory, unless TMPDIR says where."""
+    if os.environ.get("GATECAST_TEST_POSTGRES") and config.getoption("numprocesses", None):
+        raise pytest.UsageError("GATECAST_TEST_POSTGRES names one server, and each process needs its own: WORKERS=0")
     if "TMPDIR" not in os.environ and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM:
         # For other processes, and for this one, which has looked already.
         os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)

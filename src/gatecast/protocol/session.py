@@ -223,6 +223,11 @@ class ServerSession:
             ignored=MappingProxyType(dict(self._ignored)),
         )
 
+    @property
+    def has_ignored(self) -> bool:
+        """Whether frames were ignored since `take_ignored` was called last."""
+        return bool(self._uncounted)
+
     def take_ignored(self) -> Mapping[str, int]:
         """How many frames were ignored since this was asked last, by reason: for whoever counts them elsewhere."""
         taken, self._uncounted = self._uncounted, Counter()

@@ -11,7 +11,7 @@ from typing import Any, Self, cast
 from uuid import UUID
 
 import pytest
-from aiohttp import WSMsgType, web
+from aiohttp import WSMsgType
 
 from gatecast.delivery.delivery import Delivery, DeliveryOptions
 from gatecast.delivery.subscription import Subscription
@@ -80,10 +80,9 @@ class _Bench:
     async def _speak(self, wire: Wire, subscription: Subscription, observer: Observer | None) -> None:
         session = open_session(subscription, self.version, SessionLimits())
         socket = GatewaySocket(
-            cast("web.WebSocketResponse", wire),
+            wire,
             session,
             subscription,
-            transport=cast("asyncio.Transport", wire),
             delivery=self.delivery,
             observer=observer,
         )
@@ -159,11 +158,11 @@ class _FailingWire(Wire):
 
     texts = 0
 
-    async def send_str(self, text: str) -> None:
+    def send_text(self, text: str) -> None:
         self.texts += 1
         if self.texts == 3:
             raise ConnectionResetError
-        await super().send_str(text)
+        super().send_text(text)
 
 
 def test_s04_an_event_whose_write_failed_is_not_skipped() -> None:

@@ -190,7 +190,7 @@ class GatewaySocket:
         for action in actions:
             match action:
                 case Confirmed(offset):
-                    metrics.confirmed(offset - self._subscription.confirmed.offset)
+                    metrics.confirmed(offset - self._subscription.confirmed_offset)
                     self._subscription.acknowledge(offset)
                     self._subscription.lot.settle(offset)
                     self._observer.confirmed(offset)
@@ -201,7 +201,8 @@ class GatewaySocket:
                     self._note_deployment(ack, offset)
                 case _:
                     self._outbox.append(action)
-        self._call()
+        if self._outbox or self._subscription.feed.waiting:
+            self._call()
 
     def _note_deployment(self, ack: DeploymentAck, offset: int | None) -> None:
         self._observer.acknowledged(ack)
@@ -261,8 +262,6 @@ class GatewaySocket:
         events = self._subscription.take_now(0 if self._observer.holds else self._session.room)
         if events:
             self._perform(self._sent(events, now))
-            # There may be more.
-            self._call()
         self._socket.flush()
         if events:
             self._subscription.mark_sent(events[-1].offset)

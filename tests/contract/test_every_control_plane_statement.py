@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from importlib import resources as package_files
-from pathlib import Path
 from typing import Any, LiteralString
 
 import aiohttp
@@ -562,9 +561,9 @@ def faults() -> Any:  # noqa: ANN401 - an iterator
 
 
 @pytest.fixture
-def url(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+def url(backend: str, request: pytest.FixtureRequest) -> str:
     """A database of the test's own."""
-    return str(request.getfixturevalue("postgres_url")) if backend == "postgres" else f"sqlite:///{tmp_path}/events.db"
+    return str(request.getfixturevalue(f"{backend}_url"))
 
 
 async def _learned(scene: _Scene, faults: FailingStatements) -> tuple[dict[str, set[str]], set[str]]:

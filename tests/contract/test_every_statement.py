@@ -12,7 +12,6 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, LiteralString
 from uuid import uuid4
 
@@ -219,6 +218,7 @@ class _Scene:
     async def _look(self, gateway_id: str) -> None:
         await self.storage.log.is_held(gateway_id)
         await self.storage.outcomes.of_events(gateway_id, [1])
+        await self.storage.outcomes.deliveries(gateway_id, 1)
         await self.storage.presence.status([gateway_id, "innocent"])
         await self.storage.presence.resynchronized(gateway_id, "")
         await self.storage.presence.pods()
@@ -282,9 +282,9 @@ async def _until(events: HubSubscription, offset: int) -> None:
 
 
 @pytest.fixture
-def url(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+def url(backend: str, request: pytest.FixtureRequest) -> str:
     """A database of the test's own."""
-    return str(request.getfixturevalue("postgres_url")) if backend == "postgres" else f"sqlite:///{tmp_path}/events.db"
+    return str(request.getfixturevalue(f"{backend}_url"))
 
 
 @asynccontextmanager

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -157,9 +156,9 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def url(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+def url(backend: str, request: pytest.FixtureRequest) -> str:
     """A database of the test's own."""
-    return str(request.getfixturevalue("postgres_url")) if backend == "postgres" else f"sqlite:///{tmp_path}/events.db"
+    return str(request.getfixturevalue(f"{backend}_url"))
 
 
 @asynccontextmanager

@@ -35,9 +35,10 @@ class _Shell:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def shell(request: pytest.FixtureRequest, tmp_path: Path) -> _Shell:
-    """On the test's database."""
-    sqlite = request.param == "sqlite"
-    return _Shell(f"sqlite:///{tmp_path / 'gatecast.db'}" if sqlite else str(request.getfixturevalue("postgres_url")))
+    """On an empty database of the test's own."""
+    if request.param == "sqlite":
+        return _Shell(f"sqlite:///{tmp_path / 'gatecast.db'}")
+    return _Shell(str(request.getfixturevalue("empty_postgres_url")))
 
 
 def test_admin_tokens_are_created_listed_and_revoked(shell: _Shell) -> None:

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -58,17 +57,13 @@ async def _open(settings: Settings, changes: dict[str, Any]) -> AsyncIterator[tu
             yield client, context
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def open_api(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Api]:
+@pytest.fixture
+def open_api(database_url: str) -> Callable[..., Api]:
     """Opens the API on the test's database, with these fields of its context changed.
 
     The token `default-token` is of the organization `default`, and `other-token` of the organization `other`.
     """
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'gatecast.db'}"
-    else:
-        url = str(request.getfixturevalue("postgres_url"))
-    settings = Settings(database=url, migrate="always", poll_interval=timedelta(hours=1), notifications=False)
+    settings = Settings(database=database_url, migrate="always", poll_interval=timedelta(hours=1), notifications=False)
     return lambda **changes: _open(settings, changes)
 
 

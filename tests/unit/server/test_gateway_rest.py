@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -131,7 +130,7 @@ async def _open(url: str) -> AsyncIterator[_Listener]:
             admission=Admission(settings, clock=lambda: 0.0),
             resources=resources,
         )
-        gateway = await gateways.create(_ORGANIZATION, GatewayFields(name="edge"))
+        gateway = (await gateways.create(_ORGANIZATION, GatewayFields(name="edge"))).gateway
         token = (await tokens.issue(_ORGANIZATION, gateway.id)).token
         async with TestClient(TestServer(create_gateway_app(context))) as client:
             yield _Listener(hub, resources, client, gateway.id, token)
@@ -140,12 +139,10 @@ async def _open(url: str) -> AsyncIterator[_Listener]:
 OpenListener = Callable[[], AbstractAsyncContextManager[_Listener]]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def listener(request: pytest.FixtureRequest, tmp_path: Path) -> OpenListener:
+@pytest.fixture
+def listener(database_url: str) -> OpenListener:
     """Opens a listener on the test's database."""
-    sqlite = request.param == "sqlite"
-    url = f"sqlite:///{tmp_path / 'gatecast.db'}" if sqlite else str(request.getfixturevalue("postgres_url"))
-    return lambda: _open(url)
+    return lambda: _open(database_url)
 
 
 def _document(package: bytes) -> dict[str, Any]:
@@ -178,7 +175,7 @@ async def test_a_gateway_gets_nothing_that_belongs_to_another_one(listener: Open
     async with listener() as gateway:
         made, deployment = await gateway.make(LLM_PROVIDER)
         [secret] = await gateway.resources.files.secrets(gateway.gateway_id, with_values=False)
-        other = await Gateways(gateway.hub).create(_ORGANIZATION, GatewayFields(name="other"))
+        other = (await Gateways(gateway.hub).create(_ORGANIZATION, GatewayFields(name="other"))).gateway
         token = (await GatewayTokens(gateway.hub).issue(_ORGANIZATION, other.id)).token
         paths = (f"/llm-providers/{made.id}", f"/secrets/{secret.handle}/value")
         for path in paths:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -90,11 +89,10 @@ def test_a_gateway_that_begins_again_is_held_again() -> None:
 # --- the pods ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database."""
-    sqlite = request.param == "sqlite"
-    return f"sqlite:///{tmp_path / 'gatecast.db'}" if sqlite else str(request.getfixturevalue("postgres_url"))
+@pytest.fixture
+def url(database_url: str) -> str:
+    """The pods' database."""
+    return database_url
 
 
 def _open(url: str, pod: str) -> AbstractAsyncContextManager[EventHub]:
@@ -106,7 +104,7 @@ def _open(url: str, pod: str) -> AbstractAsyncContextManager[EventHub]:
 async def _two_pods(url: str) -> AsyncIterator[tuple[Holding, Holding, str]]:
     """The holding of each pod, and a gateway."""
     async with _open(url, "pod-1") as first, _open(url, "pod-2") as second:
-        gateway = await Gateways(first).create("default", GatewayFields(name="edge"))
+        gateway = (await Gateways(first).create("default", GatewayFields(name="edge"))).gateway
         holdings = [Holding(Synchronizations(hub.storage.database), hub.delivery) for hub in (first, second)]
         yield holdings[0], holdings[1], gateway.id
 

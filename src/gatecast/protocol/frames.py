@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Protocol
 
 from gatecast.protocol.codec import MAX_INBOUND_BYTES
 
-TEXT = 0x1
-BINARY = 0x2
-CLOSE = 0x8
-PING = 0x9
-PONG = 0xA
 
-_CONTINUATION = 0x0
+class Opcode(IntEnum):
+    """What a frame is."""
+
+    CONTINUATION = 0x0
+    TEXT = 0x1
+    BINARY = 0x2
+    CLOSE = 0x8
+    PING = 0x9
+    PONG = 0xA
+
+
 _FINAL = 0x80
 _MASKED = 0x80
+_CONTROL = 0x8
 _MASK_BYTES = 4
 
 #: First bytes that may begin a frame: no reserved bits, known opcodes, and no control frame in parts.
@@ -25,9 +32,6 @@ _SMALL = 125
 
 #: What the second byte says when the length follows it, how many bytes long that is, and the least that it may say.
 _LONGER = {126: (2, 126), 127: (8, 65_536)}
-
-#: What a close frame without a code counts as (RFC 6455, section 7.1.5).
-NO_CODE = 1005
 
 _PROTOCOL_ERROR = 1002
 _INVALID_TEXT = 1007
@@ -63,8 +67,8 @@ class FrameHandler(Protocol):
     def received_pong(self, payload: bytes) -> None:
         """A Pong."""
 
-    def received_close(self, code: int) -> None:
-        """The peer closes; `NO_CODE` when it does not say why."""
+    def received_close(self, code: int | None) -> None:
+        """The peer closes; None: it does not say why."""
 
 
 def encode_frame(opcode: int, payload: bytes) -> bytes:
@@ -83,7 +87,7 @@ def frame_head(opcode: int, size: int) -> bytes:
 
 def encode_close(code: int, reason: str) -> bytes:
     """A close frame."""
-    return encode_frame(CLOSE, code.to_bytes(2, "big") + reason.encode())
+    return encode_frame(Opcode.CLOSE, code.to_bytes(2, "big") + reason.encode())
 
 
 class FrameReader:
@@ -130,7 +134,7 @@ class FrameReader:
             return None
         first, second = data[place], data[place + 1]
         size, begin = second & 0x7F, place + 2 + _MASK_BYTES
-        if first not in _FIRST_BYTES or not second & _MASKED or (first & CLOSE and size > _SMALL):
+        if first not in _FIRST_BYTES or not second & _MASKED or (first & _CONTROL and size > _SMALL):
             raise BrokenFrame(_PROTOCOL_ERROR, "protocol-error")
         if size > _SMALL:
             length, least = _LONGER[size]
@@ -140,20 +144,20 @@ class FrameReader:
             begin += length
             if size < least:
                 raise BrokenFrame(_PROTOCOL_ERROR, "protocol-error")
-        if size + (len(self._message) if not first & CLOSE else 0) > self._limit:
+        if size + (len(self._message) if not first & _CONTROL else 0) > self._limit:
             raise BrokenFrame(_TOO_BIG, "too-big")
         return begin, begin + size
 
     def _take(self, first: int, payload: bytes, handler: FrameHandler) -> None:
         """One frame, by its first byte."""
         opcode = first & 0x0F
-        if opcode == PONG:
+        if opcode == Opcode.PONG:
             handler.received_pong(payload)
-        elif opcode == PING:
+        elif opcode == Opcode.PING:
             handler.received_ping(payload)
-        elif opcode == CLOSE:
+        elif opcode == Opcode.CLOSE:
             handler.received_close(_close_code(payload))
-        elif (opcode == _CONTINUATION) != (self._opcode != 0):
+        elif (opcode == Opcode.CONTINUATION) != (self._opcode != 0):
             raise BrokenFrame(_PROTOCOL_ERROR, "protocol-error")
         elif first & _FINAL and not self._opcode:
             _hand_on(opcode, payload, handler)
@@ -168,7 +172,7 @@ class FrameReader:
 
 
 def _hand_on(opcode: int, payload: bytes, handler: FrameHandler) -> None:
-    if opcode == BINARY:
+    if opcode == Opcode.BINARY:
         handler.received_binary()
     else:
         handler.received_text(_text(payload))
@@ -188,9 +192,9 @@ def _text(payload: bytes) -> str:
         raise BrokenFrame(_INVALID_TEXT, "invalid-text") from None
 
 
-def _close_code(payload: bytes) -> int:
+def _close_code(payload: bytes) -> int | None:
     if not payload:
-        return NO_CODE
+        return None
     code = int.from_bytes(payload[:2], "big")
     if len(payload) == 1 or not (code in _CLOSE_CODES or 3000 <= code < 5000):  # noqa: PLR2004 - RFC 6455, 7.4.2
         raise BrokenFrame(_PROTOCOL_ERROR, "protocol-error")

@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 from aiohttp import web
 
 from gatecast.protocol import frames
-from gatecast.protocol.frames import BrokenFrame, FrameHandler, FrameReader
+from gatecast.protocol.frames import BrokenFrame, FrameHandler, FrameReader, Opcode
 from gatecast.telemetry import get_logger
 
 #: A peer that does not answer a close frame is hung up on after this time; in seconds.
@@ -73,15 +73,15 @@ class FrameSocket(asyncio.Protocol):
     def send_text(self, text: str) -> None:
         """Put a text frame into the next write."""
         payload = text.encode()
-        self._unsent += (frames.frame_head(frames.TEXT, len(payload)), payload)
+        self._unsent += (frames.frame_head(Opcode.TEXT, len(payload)), payload)
 
     def send_ping(self, payload: bytes) -> None:
         """Put a Ping into the next write."""
-        self._unsent.append(frames.encode_frame(frames.PING, payload))
+        self._unsent.append(frames.encode_frame(Opcode.PING, payload))
 
     def send_pong(self, payload: bytes) -> None:
         """Put a Pong into the next write."""
-        self._unsent.append(frames.encode_frame(frames.PONG, payload))
+        self._unsent.append(frames.encode_frame(Opcode.PONG, payload))
 
     def send_raw(self, data: bytes) -> None:
         """Put these bytes into the next write."""
@@ -171,10 +171,10 @@ class FrameSocket(asyncio.Protocol):
         if not self._closing and self._handler is not None:
             self._handler.received_pong(payload)
 
-    def received_close(self, code: int) -> None:
+    def received_close(self, code: int | None) -> None:
         """The peer closes, or answers that we do: nothing after it is read."""
         self._reader = None
-        self.close(code if code != frames.NO_CODE else _NORMAL, "")
+        self.close(_NORMAL if code is None else code, "")
         self._transport.close()
 
 

@@ -178,7 +178,7 @@ class GatewaySocket:
         self._react(self._session.receive_binary(self._clock()))
         self._count_ignored()
 
-    def received_close(self, code: int) -> None:
+    def received_close(self, code: int | None) -> None:
         """The socket answers, and ends."""
 
     def _count_ignored(self) -> None:

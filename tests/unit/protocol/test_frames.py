@@ -7,14 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatecast.protocol.frames import (
-    BINARY,
-    CLOSE,
-    NO_CODE,
-    PING,
-    PONG,
-    TEXT,
     BrokenFrame,
     FrameReader,
+    Opcode,
     encode_close,
     encode_frame,
 )
@@ -43,7 +38,7 @@ class _Heard:
     def received_pong(self, payload: bytes) -> None:
         self.messages.append(("pong", payload))
 
-    def received_close(self, code: int) -> None:
+    def received_close(self, code: int | None) -> None:
         self.messages.append(("close", code))
 
 
@@ -83,18 +78,18 @@ def _messages(draw: st.DrawFn) -> tuple[list[tuple[str, object]], bytes]:
         mask = draw(st.binary(min_size=4, max_size=4))
         if kind in ("ping", "pong"):
             payload = draw(st.binary(max_size=125))
-            data += _frame(0x80 | (PING if kind == "ping" else PONG), payload, mask)
+            data += _frame(0x80 | (Opcode.PING if kind == "ping" else Opcode.PONG), payload, mask)
             expected.append((kind, payload))
             continue
         text = draw(st.text(max_size=20)) if draw(st.booleans()) else "é" * (draw(_SIZES) // 2)
-        whole, opcode = text.encode(), TEXT if kind == "text" else BINARY
+        whole, opcode = text.encode(), Opcode.TEXT if kind == "text" else Opcode.BINARY
         cuts = sorted(draw(st.lists(st.integers(0, len(whole)), max_size=3)))
         parts = [whole[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
         for number, part in enumerate(parts):
             final = 0x80 if number == len(parts) - 1 else 0
             data += _frame(final | (opcode if number == 0 else 0), part, mask)
             if not final and draw(st.booleans()):
-                data += _frame(0x80 | PONG, b"between", mask)
+                data += _frame(0x80 | Opcode.PONG, b"between", mask)
                 expected.append(("pong", b"between"))
         expected.append((kind, text if kind == "text" else None))
     return expected, data
@@ -159,15 +154,15 @@ def test_a_frame_that_is_too_big_is_refused_before_it_comes() -> None:
     assert _heard(_frame(0x81, b"", size=_LIMIT + 1)[:14]) == ([], 1009)
 
 
-@pytest.mark.parametrize(("payload", "code"), [(b"", NO_CODE), (b"\x03\xe8", 1000), (b"\x0f\xa0bye", 4000)])
-def test_a_close_frame_says_why(payload: bytes, code: int) -> None:
+@pytest.mark.parametrize(("payload", "code"), [(b"", None), (b"\x03\xe8", 1000), (b"\x0f\xa0bye", 4000)])
+def test_a_close_frame_says_why(payload: bytes, code: int | None) -> None:
     assert _heard(_frame(0x88, payload)) == ([("close", code)], None)
 
 
 @given(size=_SIZES)
 def test_what_is_sent_is_one_whole_frame_that_is_not_masked(size: int) -> None:
-    assert encode_frame(TEXT, b"x" * size) == _frame(0x81, b"x" * size, None)
+    assert encode_frame(Opcode.TEXT, b"x" * size) == _frame(0x81, b"x" * size, None)
 
 
 def test_a_close_frame_carries_number_and_reason() -> None:
-    assert encode_close(4001, "token-revoked") == _frame(0x80 | CLOSE, b"\x0f\xa1token-revoked", None)
+    assert encode_close(4001, "token-revoked") == _frame(0x80 | Opcode.CLOSE, b"\x0f\xa1token-revoked", None)

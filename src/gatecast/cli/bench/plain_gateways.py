@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from gatecast.errors import ServerUnavailable
-from gatecast.protocol import frames
+from gatecast.protocol.frames import Opcode
 
 _PATH = "/api/internal/v1/ws/gateways/connect"
 
@@ -123,9 +123,9 @@ class _Peer(asyncio.Protocol):
             if begin > len(data) or begin + size > len(data):
                 break
             opcode = data[place] & 0x0F
-            if opcode == frames.PING:
-                answers += bytes((0x80 | frames.PONG, 0x80 | size, 0, 0, 0, 0)) + data[begin : begin + size]
-            texts += opcode == frames.TEXT
+            if opcode == Opcode.PING:
+                answers += bytes((0x80 | Opcode.PONG, 0x80 | size, 0, 0, 0, 0)) + data[begin : begin + size]
+            texts += opcode == Opcode.TEXT
             place = begin + size
         self._rest = data[place:]
         if answers and self._transport is not None:

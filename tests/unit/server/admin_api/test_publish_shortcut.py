@@ -121,10 +121,10 @@ async def test_a_gateway_of_another_organization_stays_hidden_however_often_it_i
         assert foreign.status_code == 404
 
 
-async def test_publishing_again_to_a_gateway_asks_the_database_for_nothing_but_to_store_it(
+async def test_publishing_again_to_a_gateway_looks_up_neither_gateway_nor_token(
     open_api: OpenApi, new_gateway: NewGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Statements per request, counted: one append; the configured token needs no look-up."""
+    """Statements per request: the append alone; the configured token needs no look-up either."""
     async with open_api() as (client, context):
         await context.admin_tokens.prepare("default-token")
         path = f"/api/v1/gateways/{await new_gateway(client)}/events"
@@ -139,4 +139,4 @@ async def test_publishing_again_to_a_gateway_asks_the_database_for_nothing_but_t
 
         monkeypatch.setattr(type(database), "fetch", staticmethod(counted))
         assert (await client.post(path, json=_EVENT)).status_code == 201
-        assert statements == []
+        assert [each for each in statements if "gatecast_" in each] == []

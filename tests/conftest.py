@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from gatecast.storage.connect import open_storage
-from gatecast.testing.given_server import installed_servers, server_for_tests
-from gatecast.testing.pgbouncer import pgbouncer_program
 from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.processes.given_server import installed_servers, server_for_tests
+from gatecast.testing.processes.pgbouncer import pgbouncer_program
 
 #: No asynchronous test may take longer; in seconds.
 TEST_TIME_LIMIT = 60.0

@@ -25,7 +25,7 @@ from gatecast.server.pod import Pod
 from gatecast.settings import Settings
 from gatecast.storage.contract import Connection, Outcome, OutcomeKind, Remembered, TrimPolicy, Verdict
 from gatecast.storage.queries import Queries
-from gatecast.testing.failing_statements import FailingStatements, plain
+from gatecast.testing.doubles.failing_statements import FailingStatements, plain
 
 _WITHIN = 20.0
 _TOKEN = "an-admin-token-for-tests"

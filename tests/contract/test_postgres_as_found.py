@@ -19,8 +19,8 @@ from gatecast.storage.migrations import SchemaNeed
 from gatecast.storage.postgres import PostgresStorage, dialing
 from gatecast.storage.postgres import database as postgres_database
 from gatecast.storage.postgres.roles import role_script
+from gatecast.testing.contracts.backend import GATEWAY, OTHER_GATEWAY, ids_of, make_event, publish
 from gatecast.testing.postgres_server import PostgresServer
-from gatecast.testing.storage_backend import GATEWAY, OTHER_GATEWAY, ids_of, make_event, publish
 
 _numbers = itertools.count(1)
 

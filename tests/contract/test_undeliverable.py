@@ -21,9 +21,9 @@ from gatecast.errors import EventUndeliverable
 from gatecast.hub import HubSubscription
 from gatecast.server.pod import Pod
 from gatecast.settings import Settings
+from gatecast.testing.doubles.raw_connection import RawConnection
+from gatecast.testing.doubles.recording_gateway import RecordingGateway
 from gatecast.testing.eventually import eventually
-from gatecast.testing.raw_connection import RawConnection
-from gatecast.testing.recording_gateway import RecordingGateway
 
 _TOKEN = "an-admin-token-for-tests"
 _WITHIN = 20.0

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from gatecast.cli.main import app
 from gatecast.errors import DatabaseUnsuitable
+from gatecast.version import __version__
 
 _KEY = base64.b64encode(bytes(32)).decode()
 
@@ -117,3 +118,8 @@ def test_a_mistyped_path_makes_nothing(tmp_path: Path, scheme: str, command: tup
 def test_the_statements_for_roles_are_printed() -> None:
     result = CliRunner().invoke(app, ["roles"], catch_exceptions=False)
     assert "CREATE ROLE gatecast_pod LOGIN" in result.stdout
+
+
+def test_the_version_is_printed_without_a_command() -> None:
+    result = CliRunner().invoke(app, ["--version"], catch_exceptions=False)
+    assert (result.exit_code, result.stdout.strip()) == (0, __version__)

@@ -11,19 +11,22 @@ from typing import Any
 import httpx
 import pytest
 
-from gatecast.controlplane.admin_tokens import AdminTokens
-from gatecast.controlplane.audit import AuditLog
-from gatecast.controlplane.gateway_tokens import GatewayTokens
-from gatecast.controlplane.gateways import QUERIES, Gateways
-from gatecast.controlplane.resources import Resources
-from gatecast.controlplane.sealing import Sealer
-from gatecast.controlplane.secrets import digest_of
+from gatecast.controlplane.access.admin_tokens import AdminTokens
+from gatecast.controlplane.access.audit import AuditLog
+from gatecast.controlplane.access.gateway_tokens import GatewayTokens
+from gatecast.controlplane.access.gateways import Gateways
+from gatecast.controlplane.access.token_hashing import digest_of
+from gatecast.controlplane.control_plane import Resources
+from gatecast.controlplane.encryption import Sealer
 from gatecast.events import Position
 from gatecast.hub import EventHub
 from gatecast.server.admin_api import AdminContext, create_admin_app
 from gatecast.server.admin_api.fleet import Fleets
 from gatecast.settings import Settings
 from gatecast.storage.contract import Connection, Progress
+from gatecast.storage.queries import Queries
+
+QUERIES = Queries("gatecast.controlplane.access", "admin_tokens.sql")
 
 #: An open API: a client of the organization `default`, and what the API works with.
 Api = AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]

@@ -51,7 +51,7 @@ async def _measure(gateways: int, rounds: int) -> list[Figure]:
     return figures
 
 
-async def _compare(  # noqa: PLR0917 - both sides of a comparison
+async def _compare(
     pod: MeasuredPod,
     taking: PlainGateways,
     echo: int,

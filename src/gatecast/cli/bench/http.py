@@ -37,7 +37,9 @@ def http(*, quick: QuickFlag = False, as_json: JsonFlag = False) -> None:
 
     The yardstick is the health check of the same pod, which asks for nothing.
     """
-    report("http", asyncio.run(_measure(50 if quick else 1_000, 2 if quick else 5, 0.2 if quick else 2.0)), as_json=as_json)
+    report(
+        "http", asyncio.run(_measure(50 if quick else 1_000, 2 if quick else 5, 0.2 if quick else 2.0)), as_json=as_json
+    )
 
 
 async def _measure(gateways: int, rounds: int, seconds: float) -> list[Figure]:
@@ -78,7 +80,7 @@ class _Caller:
         self.pod = pod
         self._host = urlsplit(pod.process.api)
 
-    async def __aenter__(self) -> _Caller:
+    async def __aenter__(self) -> Self:
         self._reader, self._writer = await asyncio.open_connection(self._host.hostname, self._host.port)
         return self
 

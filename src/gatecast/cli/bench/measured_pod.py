@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from secrets import token_urlsafe
 
 from gatecast.cli.bench.target import Target, open_target
-from gatecast.controlplane.gateway_tokens import GatewayTokens
-from gatecast.controlplane.gateways import GatewayFields, Gateways
+from gatecast.controlplane.access.gateway_tokens import GatewayTokens
+from gatecast.controlplane.access.gateways import GatewayFields, Gateways
 from gatecast.server.pod import MIGRATIONS
 from gatecast.testing.pods import Pods, RunningPod
 
@@ -40,9 +40,7 @@ async def measured_pod(gateways: int, *, tls: str = "off") -> AsyncIterator[Meas
     async with AsyncExitStack() as stack:
         target = await stack.enter_async_context(open_target(None, migrations=MIGRATIONS))
         known = [await _register(target, f"bench-{number}") for number in range(gateways)]
-        pods = await stack.enter_async_context(
-            Pods(target.url, admin_token=admin_token, gateway_tls=tls, **_NO_LIMITS)
-        )
+        pods = await stack.enter_async_context(Pods(target.url, admin_token=admin_token, gateway_tls=tls, **_NO_LIMITS))
         process = await pods.start("measured")
         yield MeasuredPod(process=process, target=target, admin_token=admin_token, gateways=known)
 

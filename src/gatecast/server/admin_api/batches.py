@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Response
 
-from gatecast.controlplane.kept_events import keeps_event
-from gatecast.controlplane.subscriptions import keeps_record_of
+from gatecast.controlplane.gateway_sync.kept_events import keeps_event
+from gatecast.controlplane.gateway_sync.subscriptions import keeps_record_of
 from gatecast.errors import Conflict, InvalidValue, Mistakes, NotFound, UnknownGateway
 from gatecast.events import Event
 from gatecast.server.admin_api.context import AdminContext, Context, Organization

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from statistics import median
 from time import perf_counter
+from typing import Self
 from urllib.parse import urlsplit
 
 from gatecast.cli.bench.figures import Figure, report
@@ -37,9 +38,8 @@ def http(*, quick: QuickFlag = False, as_json: JsonFlag = False) -> None:
 
     The yardstick is the health check of the same pod, which asks for nothing.
     """
-    report(
-        "http", asyncio.run(_measure(50 if quick else 1_000, 2 if quick else 5, 0.2 if quick else 2.0)), as_json=as_json
-    )
+    plan = (50, 2, 0.2) if quick else (1_000, 5, 2.0)
+    report("http", asyncio.run(_measure(*plan)), as_json=as_json)
 
 
 async def _measure(gateways: int, rounds: int, seconds: float) -> list[Figure]:

@@ -46,5 +46,6 @@ async def measured_pod(gateways: int, *, tls: str = "off") -> AsyncIterator[Meas
 
 
 async def _register(target: Target, name: str) -> tuple[str, str]:
-    gateway = await Gateways(target.hub).create(_ORGANIZATION, GatewayFields(name=name))
-    return gateway.id, (await GatewayTokens(target.hub).issue(_ORGANIZATION, gateway.id)).token
+    created = await Gateways(target.hub).create(_ORGANIZATION, GatewayFields(name=name))
+    gateway_id = created.gateway.id
+    return gateway_id, (await GatewayTokens(target.hub).issue(_ORGANIZATION, gateway_id)).token

@@ -9,7 +9,6 @@ import ssl
 from collections.abc import Sequence
 from typing import cast
 
-from gatecast.errors import ServerUnavailable
 from gatecast.protocol.frames import Opcode
 
 _PATH = "/api/internal/v1/ws/gateways/connect"
@@ -89,7 +88,7 @@ class _Peer(asyncio.Protocol):
         """Shake hands.
 
         Raises:
-            ServerUnavailable: the answer is no.
+            ConnectionRefusedError: the answer is no.
         """
         assert self._transport is not None, "it is connected"  # noqa: S101 - says who calls
         assert self._head is not None, "once"  # noqa: S101 - as above
@@ -100,7 +99,7 @@ class _Peer(asyncio.Protocol):
         )
         status, _, _ = (await self._head).partition(b"\r\n")
         if b" 101 " not in status:
-            raise ServerUnavailable(f"a gateway was refused: {status.decode()}")
+            raise ConnectionRefusedError(status.decode())
 
     def data_received(self, data: bytes) -> None:
         data = self._rest + data

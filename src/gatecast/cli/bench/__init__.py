@@ -6,6 +6,7 @@ import typer
 
 from gatecast.cli.bench.deliver import deliver
 from gatecast.cli.bench.drain import drain
+from gatecast.cli.bench.everything import everything
 from gatecast.cli.bench.http import http
 from gatecast.cli.bench.latency import latency
 from gatecast.cli.bench.memory import memory
@@ -18,3 +19,4 @@ app.command()(drain)
 app.command()(memory)
 app.command()(deliver)
 app.command()(http)
+app.command("all")(everything)

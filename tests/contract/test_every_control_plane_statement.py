@@ -361,11 +361,13 @@ class _Play:
             ("could not serve a secret", lambda: self._unserved(secret=self._ids["secret"])),
             ("could not serve a list", self._unserved),
             self._done("lost", lambda: state.lost(*self._place, "epoch")),
+            ("acknowledge what nobody knows", lambda: self._acknowledge("of-another-history")),
             self._done("note unknown", lambda: state.named(self._ids["gateway"], "of-nobody")),
             ("import an API anew", lambda: self._import("anew", "RestApi", self._name("anew"))),
             self._done("remove unknown", lambda: state.remove_unknown(*self._place)),
             self._done("keys changed", lambda: state.keys_changed_late(*self._place, 0)),
             self._done("expired keys", self._end_expired),
+            self._done("revoked names", lambda: self._resources.keys.outlive_revocations(*self._place, 0)),
             ("read lists", self._read_lists),
             self._done("look at the calls", lambda: calls.of_gateway(self._ids["gateway"])),
             self._done("note a loss", lambda: losses.note(self._ids["gateway"], "retention")),
@@ -375,19 +377,20 @@ class _Play:
             ("start again", self._start_again),
         ]
 
-    async def _acknowledge(self) -> None:
+    async def _acknowledge(self, artifact_id: str = "") -> None:
         [running] = await self._do(self._resources.artifacts.running(self._ids["api"]))
         deployment = running.deployment
         self._resources.acknowledgements.report(
             Acknowledgement(
                 organization=_ORGANIZATION,
                 gateway_id=self._ids["gateway"],
-                artifact_id=self._ids["api"],
+                artifact_id=artifact_id or self._ids["api"],
                 deployment_id=deployment.id,
                 performed_at=datetime.fromtimestamp(deployment.performed_at / 1000, UTC),
                 deployed=True,
                 succeeded=True,
                 error_code="",
+                resource_type="api",
             )
         )
         await self._do(self._resources.acknowledgements.flush())

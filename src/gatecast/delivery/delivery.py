@@ -23,7 +23,7 @@ from gatecast.errors import HubClosed, StorageError, StorageUnavailable, Subscri
 from gatecast.events import Event, Position
 from gatecast.storage.contract import Connection, Entity, Receipt, Remembered, Storage, TrimPolicy
 from gatecast.telemetry import get_logger
-from gatecast.waiting import Backoff
+from gatecast.waiting import Backoff, random_source
 from gatecast.wakeup.contract import EVERYTHING, Hint, Wakeup
 
 _logger = get_logger("delivery")
@@ -41,7 +41,7 @@ class DeliveryOptions:
     poll_interval: float
     trim_policy: TrimPolicy
     #: Spreads pauses; given by tests that must repeat exactly.
-    random_source: random.Random = field(default_factory=random.Random)
+    random_source: random.Random = field(default_factory=random_source)
 
 
 class Delivery:

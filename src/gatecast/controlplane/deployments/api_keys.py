@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,8 +12,9 @@ from secrets import token_hex
 from uuid import uuid4
 
 from gatecast.controlplane.catalog.api_key import MAX_ACTIVE_KEYS, ApiKey, hash_of, mask_of
-from gatecast.controlplane.catalog.artifact_kinds import MCP_PROXY, Family
+from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, MCP_PROXY, Family
 from gatecast.controlplane.catalog.artifact_store import ArtifactStore
+from gatecast.controlplane.deployments.artifact_events import REVOKED
 from gatecast.controlplane.deployments.artifacts import Artifacts
 from gatecast.controlplane.deployments.placements import PLACEMENTS, Desired, Placement, placements_of
 from gatecast.controlplane.deployments.placing import keys_of_placements, publish
@@ -22,7 +24,7 @@ from gatecast.controlplane.transactions.clock import later_than, milliseconds
 from gatecast.controlplane.transactions.whole import whole
 from gatecast.errors import Conflict, InvalidValue, LimitReached, NotFound
 from gatecast.hub import EventHub
-from gatecast.storage.contract import Receipt
+from gatecast.storage.contract import ReadRequest, Receipt
 
 #: So many revoked keys of an artifact are still listed.
 MAX_REVOKED_KEYS = 50
@@ -33,6 +35,9 @@ MAX_KEY_NAMES = 1_000
 
 NAME_PATTERN = "^[a-z0-9]+([_-][a-z0-9]+)*$"
 SHORTEST_NAME, LONGEST_NAME = 3, 63
+
+#: So much is read at once of what waits for a gateway.
+_PAGE, _PAGE_BYTES = 1_000, 8 * 1024 * 1024
 
 _NAME = re.compile(NAME_PATTERN)
 _NAME_RULE = "have 3 to 63 lower-case letters and digits, with single hyphens or underscores between them"
@@ -122,8 +127,7 @@ class ApiKeys:
                 expires_at=_expiry(expires_at) if expires_at else _unexpired(before),
                 updated_at=await _next_version(change, artifact_id),
             )
-            columns = (key.id, key.mask, key.sha256, key.expires_at, key.updated_at)
-            await change.transaction.execute(PLACEMENTS["rotate_key"], *columns)
+            await _store_rotated(change, key)
             await _publish(change, organization, artifact_id)
         return IssuedKey(key, value, change.receipts)
 
@@ -141,6 +145,42 @@ class ApiKeys:
             await change.transaction.execute(PLACEMENTS["revoke_key"], key.id, version)
             await _publish(change, organization, artifact_id)
         return change.receipts
+
+    async def outlive_revocations(self, organization: str, gateway_id: str, after: int) -> None:
+        """Publish once more, as newer, the keys whose names are revoked in what waits for a gateway after this offset.
+
+        A revocation names a name. A gateway that could not confirm it gets it once more: 1. it revokes the old key,
+        2. it takes the new one of that name, 3. it is told to revoke that name again, 4. the new key's own event is not
+        newer than what it has.
+        """
+        rows = await self._hub.storage.database.fetch(PLACEMENTS["reused_names"], gateway_id)
+        ended = await self._revoked_after(gateway_id, after) if rows else frozenset()
+        for row in rows:
+            if (row["artifact_id"], row["name"]) in ended:
+                with suppress(NotFound):
+                    await self._renew(organization, BY_KIND[row["kind"]], row["artifact_id"], row["name"])
+
+    async def _revoked_after(self, gateway_id: str, after: int) -> frozenset[tuple[object, object]]:
+        """Artifact and name of every revocation after this offset."""
+        found: set[tuple[object, object]] = set()
+        while True:
+            request = ReadRequest(gateway_id=gateway_id, after=after, max_events=_PAGE, max_bytes=_PAGE_BYTES)
+            [result] = await self._hub.storage.log.read([request])
+            if result is None or not result.events:
+                return frozenset(found)
+            data = [json.loads(event.payload) for event in result.events if event.type == REVOKED]
+            found |= {(each.get("apiId"), each.get("keyName")) for each in data}
+            after = result.events[-1].offset
+
+    @whole
+    async def _renew(self, organization: str, family: Family, artifact_id: str, name: str) -> None:
+        """Give a key a newer version, and leave it as it is."""
+        async with begin_change(self._hub) as change:
+            await self._store.lock(change, organization, family, artifact_id)
+            key = await _active_key(change, artifact_id, name)
+            version = await _next_version(change, artifact_id)
+            await _store_rotated(change, replace(key, updated_at=version))
+            await _publish(change, organization, artifact_id)
 
     async def end_expired(self, organization: str, gateway_id: str) -> None:
         """Revoke the keys of MCP proxies on a gateway whose time is over.
@@ -178,6 +218,11 @@ def _unexpired(key: ApiKey) -> int | None:
     if key.expired(milliseconds()):
         raise InvalidValue("expires_at", None, "be given, because the key has expired; it lies in the future")
     return key.expires_at
+
+
+async def _store_rotated(change: Change, key: ApiKey) -> None:
+    columns = (key.id, key.mask, key.sha256, key.expires_at, key.updated_at)
+    await change.transaction.execute(PLACEMENTS["rotate_key"], *columns)
 
 
 async def _next_version(change: Change, artifact_id: str) -> int:

@@ -368,6 +368,7 @@ class _Play:
             self._done("keys changed", lambda: state.keys_changed_late(*self._place, 0)),
             self._done("expired keys", self._end_expired),
             self._done("revoked names", lambda: self._resources.keys.outlive_revocations(*self._place, 0)),
+            self._done("remember orphans", lambda: state.orphaned(self._ids["gateway"], ["of-nobody-else"])),
             ("read lists", self._read_lists),
             self._done("look at the calls", lambda: calls.of_gateway(self._ids["gateway"])),
             self._done("note a loss", lambda: losses.note(self._ids["gateway"], "retention")),

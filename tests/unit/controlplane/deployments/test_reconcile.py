@@ -181,6 +181,12 @@ def test_where_something_was_not_fetched_the_rest_is_doubted() -> None:
     assert _read(known(fetched=_FETCHED), complete=False) == ([Doubt.FETCHED], True)
 
 
+def test_a_database_that_is_lost_twice_begins_two_new_lives() -> None:
+    """It had no time to answer in between."""
+    assert _read(known(DeploymentState.PENDING, fetched=_FETCHED))[1]
+    assert not _read(known(DeploymentState.PENDING, fetched=_LISTED))[1]
+
+
 def test_where_nothing_runs_that_could_be_fetched_a_new_life_may_have_begun() -> None:
     assert _read() == ([], True)
     assert _read(complete=False) == ([], False)

@@ -161,12 +161,12 @@ class Delivery:
 
         Raises:
             UnknownGateway: the gateway is not registered.
-            StorageUnavailable: the database is away.
+            StorageUnavailable: the database is away, or this pod has not got its first lease in 10 seconds.
             HubClosed: this pod is stopping.
             SubscriptionClosed: it was closed before it was open.
         """
         self._check_alive()
-        await self.presence.ready.wait()
+        await self.presence.until_known()
         start = await self._start(connection, after, event_id)
         feed = self.reader.open(connection.gateway_id, start.position)
         subscription = Subscription(

@@ -21,10 +21,10 @@ from gatecast.controlplane.deployments.placing import keys_of_placements, publis
 from gatecast.controlplane.deployments.rollouts import keys_of
 from gatecast.controlplane.transactions.change import Change, begin_change
 from gatecast.controlplane.transactions.clock import later_than, milliseconds
-from gatecast.controlplane.transactions.whole import whole
 from gatecast.errors import Conflict, InvalidValue, LimitReached, NotFound
 from gatecast.hub import EventHub
 from gatecast.storage.contract import ReadRequest, Receipt
+from gatecast.storage.repeating import whole
 
 #: So many revoked keys of an artifact are still listed.
 MAX_REVOKED_KEYS = 50
@@ -58,6 +58,7 @@ class ApiKeys:
 
     def __init__(self, hub: EventHub, store: ArtifactStore, artifacts: Artifacts) -> None:
         self._hub = hub
+        self._database = hub.storage.database
         self._store = store
         self._artifacts = artifacts
 
@@ -68,7 +69,7 @@ class ApiKeys:
             NotFound: there is no such artifact.
         """
         await self._artifacts.check_exists(organization, family, artifact_id)
-        rows = await self._hub.storage.database.fetch(PLACEMENTS["keys"], artifact_id)
+        rows = await self._database.fetch(PLACEMENTS["keys"], artifact_id)
         return [ApiKey.of(row) for row in rows]
 
     @whole
@@ -188,7 +189,7 @@ class ApiKeys:
         A gateway drops a value that reaches it too late, and an older value of the same key would go on to be good.
         Other kinds of keys it reads in lists when it connects.
         """
-        for row in await self._hub.storage.database.fetch(PLACEMENTS["expired_keys"], gateway_id, milliseconds()):
+        for row in await self._database.fetch(PLACEMENTS["expired_keys"], gateway_id, milliseconds()):
             with suppress(NotFound):
                 await self.revoke(organization, MCP_PROXY, row["artifact_id"], row["name"])
 

@@ -20,6 +20,7 @@ from gatecast.controlplane.transactions.locks import lock_gateway
 from gatecast.errors import NotFound
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Transaction
+from gatecast.storage.repeating import whole
 from gatecast.storage.rows import as_rows
 from gatecast.telemetry import get_logger, metrics
 from gatecast.waiting import Backoff, Signal
@@ -88,6 +89,7 @@ class Acknowledgements:
 
     def __init__(self, hub: EventHub, desired_state: DesiredState, *, backoff: Backoff | None = None) -> None:
         self._hub = hub
+        self._database = hub.storage.database
         self._desired_state = desired_state
         #: Keeps the pod storing, and remembers why it does not.
         self.loop = RetryLoop(
@@ -135,9 +137,10 @@ class Acknowledgements:
         for gateway_id, organization in sorted(self._doubted):
             await self._settle(gateway_id, organization)
 
+    @whole
     async def _store(self, batch: Sequence[Report]) -> None:
         doubted = set()
-        async with self._hub.storage.database.transaction() as transaction:
+        async with self._database.transaction() as transaction:
             reports = [found for each in batch if (found := await _identified(transaction, each)) is not None]
             # The same locks in the same order as changes take, so that no two wait for each other.
             for gateway_id, organization in sorted({(each.gateway_id, each.organization) for each in reports}):

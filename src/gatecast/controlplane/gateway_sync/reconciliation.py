@@ -19,10 +19,10 @@ from gatecast.controlplane.gateway_sync.synchronizations import Synchronization
 from gatecast.controlplane.transactions.change import Change, begin_change
 from gatecast.controlplane.transactions.clock import milliseconds
 from gatecast.controlplane.transactions.foreign_events import mark_unlisted
-from gatecast.controlplane.transactions.whole import whole
 from gatecast.events import Action
 from gatecast.hub import EventHub
 from gatecast.storage.contract import ReadRequest, Transaction
+from gatecast.storage.repeating import whole
 from gatecast.storage.rows import as_keys
 from gatecast.telemetry import get_logger
 
@@ -56,6 +56,7 @@ class DesiredState:
 
     def __init__(self, hub: EventHub) -> None:
         self._hub = hub
+        self._database = hub.storage.database
 
     @whole
     async def lost(self, organization: str, gateway_id: str, reason: str) -> int:
@@ -99,13 +100,17 @@ class DesiredState:
         return learned.new_life
 
     async def _is_unsettled(self, gateway_id: str) -> bool:
-        return bool(await self._hub.storage.database.fetch(PLACEMENTS["unsettled"], gateway_id))
+        return bool(await self._database.fetch(PLACEMENTS["unsettled"], gateway_id))
 
     async def named(self, gateway_id: str, api_id: str) -> None:
         """The gateway has an API of this id: remember it if nobody here knows that."""
-        if await self._hub.storage.database.fetch(PLACEMENTS["is_unknown"], gateway_id, api_id):
-            async with self._hub.storage.database.transaction() as transaction:
-                await note_unknown(transaction, gateway_id, api_id, REST_API)
+        if await self._database.fetch(PLACEMENTS["is_unknown"], gateway_id, api_id):
+            await self._note_unknown(gateway_id, api_id)
+
+    @whole
+    async def _note_unknown(self, gateway_id: str, api_id: str) -> None:
+        async with self._database.transaction() as transaction:
+            await note_unknown(transaction, gateway_id, api_id, REST_API)
 
     async def orphaned(self, gateway_id: str, artifact_ids: Iterable[str]) -> None:
         """The gateway was told not to keep these: remember those that nobody here knows.
@@ -122,7 +127,7 @@ class DesiredState:
 
         What was made on the gateway itself is not among it: the gateway has announced it by now, or nothing is done.
         """
-        if not await self._hub.storage.database.fetch(PLACEMENTS["unknown_apis"], gateway_id):
+        if not await self._database.fetch(PLACEMENTS["unknown_apis"], gateway_id):
             return
         async with begin_change(self._hub) as change:
             await change.lock_gateways(organization, [gateway_id])
@@ -174,7 +179,7 @@ class DesiredState:
         A gateway that connects reads its keys in lists. A key that is made while such a list is on its way is removed
         when the list arrives, and one that is revoked comes back.
         """
-        rows = await self._hub.storage.database.fetch(PLACEMENTS["late_keys"], gateway_id, since)
+        rows = await self._database.fetch(PLACEMENTS["late_keys"], gateway_id, since)
         if changed := {row["artifact_id"] for row in rows}:
             await self._learned(
                 organization,
@@ -198,13 +203,11 @@ class DesiredState:
 
     async def note_listed(self, gateway_id: str) -> None:
         """The gateway is given the list of deployments: its process has started."""
-        async with self._hub.storage.database.transaction() as transaction:
-            await transaction.execute(PLACEMENTS["note_listed"], gateway_id)
+        await self._database.execute(PLACEMENTS["note_listed"], gateway_id)
 
     async def note_fetched(self, gateway_id: str, deployment_ids: Iterable[str]) -> None:
         """The gateway was given these documents from the list."""
-        async with self._hub.storage.database.transaction() as transaction:
-            await transaction.execute(PLACEMENTS["note_fetched"], gateway_id, as_keys(deployment_ids))
+        await self._database.execute(PLACEMENTS["note_fetched"], gateway_id, as_keys(deployment_ids))
 
 
 async def _remove_orphans(change: Change, gateway_id: str) -> None:

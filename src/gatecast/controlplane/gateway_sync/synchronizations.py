@@ -83,13 +83,11 @@ class Synchronizations:
         Raises:
             StorageUnavailable: the database is away.
         """
-        async with self._database.transaction() as transaction:
-            await transaction.execute(SYNCHRONIZATIONS[call], gateway_id)
+        await self._database.execute(SYNCHRONIZATIONS[call], gateway_id)
 
     async def note_secrets_read(self, gateway_id: str) -> None:
         """Note that the gateway was given its secrets."""
-        async with self._database.transaction() as transaction:
-            await transaction.execute(SYNCHRONIZATIONS["note_secrets_read"], gateway_id)
+        await self._database.execute(SYNCHRONIZATIONS["note_secrets_read"], gateway_id)
 
     async def of_gateway(self, gateway_id: str) -> Synchronization | None:
         """The newest start-up calls of a gateway; None: it has never made any."""

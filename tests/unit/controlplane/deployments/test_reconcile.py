@@ -196,7 +196,7 @@ def test_where_nothing_runs_that_could_be_fetched_a_new_life_may_have_begun() ->
 def test_what_failed_before_is_doubted_where_it_is_fetched_and_what_waits_has_its_event() -> None:
     failed, waiting = known(DeploymentState.FAILED, fetched=_FETCHED), known(DeploymentState.PENDING, fetched=_FETCHED)
     assert _read(failed, waiting, known(fetched=_FETCHED)) == ([Doubt.FETCHED, "", ""], True)
-    assert _read(waiting) == ([""], False)
+    assert _read(waiting) == ([""], True)
 
 
 def test_what_fails_although_a_list_has_delivered_it_is_asked_again() -> None:

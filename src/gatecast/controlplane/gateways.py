@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -18,6 +18,7 @@ from gatecast.events.json_values import encode, encode_foreign, read_stored
 from gatecast.hub import EventHub
 from gatecast.storage.contract import GatewayStatus, Row, Transaction
 from gatecast.storage.queries import Queries
+from gatecast.storage.rows import as_keys
 
 QUERIES = Queries("gatecast.controlplane")
 
@@ -166,6 +167,13 @@ class Gateways:
     async def ids(self, organization: str, *, limit: int) -> list[str]:
         """The ids of at most `limit` gateways."""
         return [row["id"] for row in await self._database.fetch(QUERIES["gateway_ids"], organization, limit)]
+
+    async def among(self, organization: str, gateway_ids: Iterable[str]) -> frozenset[str]:
+        """Those of these ids that are gateways of the organization."""
+        if not (wanted := list(gateway_ids)):
+            return frozenset()
+        rows = await self._database.fetch(QUERIES["gateways_among"], organization, as_keys(wanted))
+        return frozenset(row["id"] for row in rows)
 
     async def manifest(self, organization: str, gateway_id: str) -> Mapping[str, Any] | None:
         """What a gateway said of itself: its version and its policies; None before it said what can be read back."""

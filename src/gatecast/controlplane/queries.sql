@@ -28,6 +28,9 @@ FROM gatecast_gateways WHERE organization = $1 AND name > $2 ORDER BY name LIMIT
 -- name: gateway_ids
 SELECT id FROM gatecast_gateways WHERE organization = $1 ORDER BY id LIMIT $2
 
+-- name: gateways_among
+SELECT id FROM gatecast_gateways WHERE organization = $1 AND id IN (SELECT key FROM json_each($2))
+
 -- name: update_gateway
 -- Changes nothing when somebody else was faster.
 UPDATE gatecast_gateways SET name = $4, display_name = $5, description = $6, vhost = $7, type = $8,

@@ -20,6 +20,7 @@ from gatecast.testing.history_contract import HistoryContract
 from gatecast.testing.hops_contract import HopsContract
 from gatecast.testing.outcomes_contract import OutcomesContract
 from gatecast.testing.parking_contract import ParkingContract
+from gatecast.testing.places_contract import PlacesContract
 from gatecast.testing.positions_contract import PositionsContract
 from gatecast.testing.presence_contract import PresenceContract
 from gatecast.testing.publishing_contract import PublishingContract
@@ -34,6 +35,7 @@ class StorageContract(
     PublishingContract,
     TransactionContract,
     ReadingContract,
+    PlacesContract,
     HistoryContract,
     RetentionContract,
     PresenceContract,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from gatecast.controlplane.gateways import Gateway, Gateways
+from gatecast.controlplane.access.gateways import Gateway, Gateways
 from gatecast.hub import EventHub
 from gatecast.storage.contract import GatewayStatus
 

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import RedirectResponse
 
-from gatecast.controlplane.gateways import GatewayFields, GatewayType
+from gatecast.controlplane.access.gateways import GatewayFields, GatewayType
 from gatecast.errors import Conflict, InvalidValue
 from gatecast.server.admin_api.context import Context
 from gatecast.server.admin_api.fleet import FleetFilter, FleetState, Sort

@@ -255,6 +255,8 @@ async def _streamed(scene: _Scene, heads: dict[str, int]) -> dict[str, list[int]
         async for line in answer.aiter_lines():
             if line.startswith("data: "):
                 event = json.loads(line.removeprefix("data: "))
+                if "offset" not in event:
+                    continue
                 shown[event["gatewayId"]].append(event["offset"])
             if all(head in shown[name] for name, head in heads.items()):
                 break

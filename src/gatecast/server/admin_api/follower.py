@@ -85,6 +85,11 @@ class Follower:
         return follower
 
     @property
+    def gateway(self) -> str:
+        """The one gateway that is followed; empty: all."""
+        return self._gateway
+
+    @property
     def position(self) -> StreamPosition:
         """Where the stream stands: what comes after it was not shown yet, or may come again."""
         epoch, copy = self._history

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from gatecast.errors import Forbidden, IssuerUnavailable, Overloaded, StorageError, Unauthenticated
 from gatecast.server.admin_api.context import MAX_STREAMS, AdminContext, Context, Organization, Token, caller_with
+from gatecast.server.admin_api.fleet_watch import FleetWatch
 from gatecast.server.admin_api.follower import Follower
 from gatecast.server.admin_api.stream_position import MAX_LENGTH, StreamPosition
 
@@ -36,6 +37,9 @@ data: {"gatewayId": "9c…", "offset": 7, "eventId": "4b…", "type": "llmprovid
 event: gap
 data: {"reason": "retention", "gatewayId": "9c…", "after": 7, "through": 90}
 
+event: gateway
+data: {"gatewayId": "9c…", "name": "edge", "connected": true, "head": 91, "confirmed": 90, "why": "slow", …}
+
 : still here
 """
 
@@ -45,9 +49,10 @@ data: {"reason": "retention", "gatewayId": "9c…", "after": 7, "through": 90}
     response_class=StreamingResponse,
     responses={
         200: {
-            "description": "`recorded` for each event; `gap` where some may be missing: they were removed "
-            "(`retention`), the database has another history now (`epoch`), or it does not know the position that the "
-            "client goes on from (`position`).",
+            "description": "`recorded` for each event. `gateway` for each of your gateways at first, and again when it "
+            "stands otherwise: connections, position, state, and the code of its `why`. `gap` where events may be "
+            "missing: they were removed (`retention`), the database has another history now (`epoch`), or it does not "
+            "know the position that the client goes on from (`position`).",
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
         }
     },
@@ -77,7 +82,8 @@ async def follow(
     """A stream that ends when `is_allowed` says no."""
     resumed = StreamPosition.parse(last_event_id) if last_event_id else None
     follower = await Follower.begin(context, organization, gateway, resumed, goes_on=bool(last_event_id))
-    return _EventStream(context, follower, is_allowed)
+    fleet = FleetWatch(context, organization, gateway=follower.gateway)
+    return _EventStream(context, follower, fleet, is_allowed)
 
 
 async def _is_still(context: AdminContext, token: str, organization: str) -> bool:
@@ -93,8 +99,8 @@ async def _is_still(context: AdminContext, token: str, organization: str) -> boo
 class _EventStream(StreamingResponse):
     """An answer that does not end by itself; a pod gives only so many at the same time."""
 
-    def __init__(self, context: AdminContext, follower: Follower, is_allowed: _Check) -> None:
-        super().__init__(_stream(context, follower, is_allowed), media_type="text/event-stream")
+    def __init__(self, context: AdminContext, follower: Follower, fleet: FleetWatch, is_allowed: _Check) -> None:
+        super().__init__(_stream(context, follower, fleet, is_allowed), media_type="text/event-stream")
         self.headers["Cache-Control"] = "no-store"
         self._room = context.streams
 
@@ -105,14 +111,17 @@ class _EventStream(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _stream(context: AdminContext, follower: Follower, is_allowed: _Check) -> AsyncIterator[str]:
+async def _stream(
+    context: AdminContext, follower: Follower, fleet: FleetWatch, is_allowed: _Check
+) -> AsyncIterator[str]:
     # A client that leaves before anything came knows where to go on, too.
     yield f": following\nid: {follower.position}\n\n"
     clock = asyncio.get_running_loop().time
     checked_at = silent_since = clock()
     while not context.stopping.is_set():
         await follower.look()
-        while not context.stopping.is_set() and (text := await follower.next_portion()):
+        await fleet.look()
+        while not context.stopping.is_set() and (text := await follower.next_portion() or fleet.next_portion()):
             silent_since = clock()
             yield text
         if clock() - silent_since > HEARTBEAT:

@@ -62,6 +62,8 @@ async def _tail(
 async def _messages(server: Remote, parameters: Mapping[str, str]) -> AsyncIterator[tuple[str, dict[str, Any]]]:
     """Kind and data of each message, over as many streams as it takes: each goes on where the one before ended."""
     last_id, attempts = "", 0
+    #: Of each gateway; some events come again where a stream goes on.
+    newest: dict[str, int] = {}
     while True:
         try:
             async with server.stream("/api/v1/events/stream", dict(parameters), last_event_id=last_id) as lines:
@@ -71,13 +73,23 @@ async def _messages(server: Remote, parameters: Mapping[str, str]) -> AsyncItera
                     name, _, value = line.decode().rstrip("\n").partition(": ")
                     last_id = value if name == "id" else last_id
                     kind = value if name == "event" else kind
-                    if name == "data":
-                        yield kind, json.loads(value)
+                    if name == "data" and _is_news(kind, data := json.loads(value), newest):
+                        yield kind, data
         except (aiohttp.ClientError, TimeoutError):
             if attempts >= _MOST_ATTEMPTS:
                 raise
         attempts += 1
         await asyncio.sleep(_COMING_BACK.pause(attempts))
+
+
+def _is_news(kind: str, data: Mapping[str, Any], newest: dict[str, int]) -> bool:
+    if kind == "gap":
+        newest.clear()
+    if kind != "recorded":
+        return True
+    before = newest.get(data["gatewayId"], 0)
+    newest[data["gatewayId"]] = max(before, data["offset"])
+    return bool(data["offset"] > before)
 
 
 def _fits(event: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:

@@ -52,7 +52,7 @@ def _messages(text: str) -> list[tuple[str, dict[str, Any]]]:
     """Kind and data of each message."""
     found = []
     for block in text.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in block.split("\n") if line and not line.startswith(":"))
+        fields = dict(line.split(": ", 1) for line in block.split("\n") if ": " in line and line[0] != ":")
         if "event" in fields:
             found.append((fields["event"], json.loads(fields["data"])))
     return found

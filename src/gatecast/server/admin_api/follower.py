@@ -12,8 +12,9 @@ from uuid import UUID
 from gatecast.containment import concerns_everyone, contained, log_failure
 from gatecast.delivery.reading import ReadAnswer, read_each
 from gatecast.errors import GatecastError
-from gatecast.events import RecordedEvent, clean_identifier
+from gatecast.events import RecordedEvent
 from gatecast.server.admin_api.context import AdminContext
+from gatecast.server.admin_api.named import gateway_ids
 from gatecast.server.admin_api.stream_position import StreamPosition
 from gatecast.storage.contract import Changes, Place, ReadRequest
 
@@ -74,7 +75,8 @@ class Follower:
             NotFound: there is no such gateway.
         """
         if gateway:
-            gateway = (await context.gateways.get(organization, clean_identifier("gateway", gateway))).id
+            [gateway] = await gateway_ids(context, organization, [gateway])
+            await context.gateways.get(organization, gateway)
         follower = cls(context, organization, gateway=gateway)
         changes = await context.hub.storage.log.changed_since(_LAST)
         follower._begin_with(changes)

@@ -375,6 +375,7 @@ class _Play:
             self._done("note a loss", lambda: losses.note(self._ids["gateway"], "retention")),
             self._asked("POST", "/gateways/{gateway}/resynchronized"),
             ("seal anew", self._reseal),
+            self._done("tell own gateways", lambda: self._pod.gateways.among(_ORGANIZATION, [self._ids["gateway"]])),
             self._done("clean up the audit", lambda: AuditLog(self._pod.hub.storage.database).clean_up()),
             ("start again", self._start_again),
         ]

@@ -29,18 +29,18 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "demo": "demo:demo",
         "migrate": "migrate:migrate",
         "roles": "roles:roles",
-        "gateway": "gateway:app",
-        "token": "token:app",
-        "admin-token": "admin_token:app",
         "reseal": "reseal:reseal",
         "publish": "publish:publish",
         "tail": "tail:tail",
         "why": "gateway:why",
-        "epoch": "epoch:app",
-        "bench": "bench:app",
         "verify": "verify:verify",
         "doctor": "doctor:doctor",
         "settings": "settings:settings",
+        "gateway": "gateway:app",
+        "token": "token:app",
+        "admin-token": "admin_token:app",
+        "epoch": "epoch:app",
+        "bench": "bench:app",
     }
 )
 

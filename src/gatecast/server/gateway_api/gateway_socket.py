@@ -253,6 +253,7 @@ class GatewaySocket:
 
     async def _close(self, code: CloseCode) -> None:
         self._closed = True
+        metrics.closed(code.number)
         async with asyncio.timeout(WRITE_TIME_LIMIT):
             await self._socket.close(code=code.number, message=code.reason.encode())
 

@@ -165,7 +165,7 @@ def _check_networks(value: object) -> object:
     return value
 
 
-#: Shortest secret that somebody chooses, in characters: what is shorter can be guessed.
+#: Shortest secret that an operator may choose, in characters: a shorter one can be guessed.
 SHORTEST_TOKEN = 16
 
 

@@ -65,13 +65,13 @@ class ClientOptions:
     reconnect: ReconnectTimes = field(default_factory=ReconnectTimes)
     #: How patient to be with the server.
     limits: ClientLimits = field(default_factory=lambda: ClientLimits(silence=35.0))
-    #: Most events that wait for the handler. When they are that many, nothing more is read from the socket, Pings
-    #: included: fewer than the server's window of 256 makes a slow handler look like a dead gateway.
+    #: Most events that wait for the handler. At this number the client reads nothing more from the socket, Pings
+    #: included: fewer than the server's window of 256 make a slow handler look like a dead gateway.
     max_waiting_events: int = 256
     #: Most bytes of messages that wait for the handler, plus one message, with the same effect: less than a window of
     #: large events makes a slow handler look like a dead gateway, and more takes several times its size in memory.
     max_waiting_bytes: int = 64 * 1024 * 1024
-    #: How long leaving may wait until the last acknowledgement is sent and the server says goodbye, in seconds.
+    #: How long a disconnect may wait until the last acknowledgement is sent and the server has closed, in seconds.
     goodbye_time_limit: float = 2.0
 
 

@@ -30,7 +30,7 @@ ATTEMPT_TIME_LIMIT = 15.0
 #: Most attempts for one event.
 MAX_ATTEMPTS = 5
 
-#: The longest `Retry-After` that is waited for; in seconds.
+#: The longest `Retry-After` that the client waits for; in seconds.
 LONGEST_RETRY_AFTER = 10.0
 
 _SUCCESSES = frozenset({HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED})

@@ -11,8 +11,9 @@ from gatecast.errors import GatecastError
 from gatecast.storage.contract import Outcome, Outcomes
 from gatecast.waiting import Backoff, Signal
 
-#: Most outcomes that wait to be stored. When the database is away for long the oldest go. A gateway may lose an
-#: acknowledgement at any time, so that is a normal outcome; where a position waits for one, its connection is told.
+#: Most outcomes that wait to be stored. During a long database outage the oldest are dropped. A gateway may lose an
+#: acknowledgement at any time, so that is a normal outcome; if a position waits for a dropped outcome, its connection
+#: is told.
 MAX_WAITING = 10_000
 
 _BATCH = 500

@@ -10,7 +10,7 @@ from enum import Enum, auto
 from gatecast.events import RecordedEvent
 from gatecast.storage.contract import Entity, Withheld
 
-#: With so many parked entities a consumer gets nothing more until somebody decides: memory is bounded.
+#: A consumer with this many parked entities receives nothing more until an operator decides: memory is bounded.
 MAX_PARKED = 10_000
 
 

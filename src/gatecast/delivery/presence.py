@@ -13,7 +13,7 @@ from gatecast.telemetry import get_logger
 from gatecast.version import __version__
 from gatecast.waiting import Backoff, Signal
 
-#: A pod that has not renewed its lease for this long counts as dead, and its connections as gone.
+#: A pod that has not renewed its lease for this long counts as dead, and its connections count as closed.
 LEASE = timedelta(seconds=6)
 
 #: Renewed this often, in seconds: two renewals may fail before the lease ends.

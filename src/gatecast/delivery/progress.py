@@ -12,7 +12,7 @@ from gatecast.errors import GatecastError
 from gatecast.storage.contract import Connection, Presence, Progress
 from gatecast.waiting import Backoff, Signal
 
-#: Progress is gathered for this long between writes; in seconds. Losing it repeats events, never skips them.
+#: Progress is collected for this long between writes; in seconds. Losing it repeats events, never skips them.
 FLUSH_INTERVAL = 0.2
 
 #: Most connections in one write.

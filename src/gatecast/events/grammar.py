@@ -19,10 +19,10 @@ MAX_IDENTIFIER_LENGTH = 255
 #: Largest `data` of one event, in bytes of UTF-8 JSON.
 MAX_PAYLOAD_BYTES = 1024 * 1024
 
-#: Deepest nesting: so many arrays and objects may enclose a value of a tenant.
+#: Deepest nesting of a value: this many arrays and objects may enclose it.
 MAX_DEPTH = 32
 
-#: Deepest nesting that is read back of what was stored before there was a rule.
+#: Deepest nesting that is read back from values that were stored before this rule existed.
 MAX_STORED_DEPTH = 200
 
 #: Largest integer in JSON, and the largest offset. A number with a fraction or an exponent is a double.

@@ -19,9 +19,9 @@ from gatecast.protocol.window import Window
 class ClientLimits:
     """How patient the client is with the server, in seconds."""
 
-    #: Until `connection.ack` must have come.
+    #: How long to wait for `connection.ack`.
     welcome: float = 5.0
-    #: Without any frame before the server counts as gone; it pings every 15 s.
+    #: How long to wait for any frame before the server counts as gone; it pings every 15 s.
     silence: float = 45.0
 
 

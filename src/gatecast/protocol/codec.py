@@ -27,10 +27,10 @@ from gatecast.protocol.messages import (
 #: Largest frame that a gateway may send, in bytes of UTF-8; a larger one closes the connection with 1009.
 MAX_INBOUND_BYTES = 64 * 1024
 
-#: Longest reason that is kept of a peer's words, in characters.
+#: Longest reason from a peer that is kept, in characters.
 MAX_REASON_LENGTH = 1_000
 
-#: Deepest nesting of a gateway's message; ours have two levels.
+#: Deepest nesting of a gateway's message; the messages of the protocol have two levels.
 MAX_DEPTH = 16
 
 _T = TypeVar("_T")

@@ -11,7 +11,7 @@ from gatecast.events import RecordedEvent, printable
 from gatecast.protocol.instants import parse_performed_at
 from gatecast.protocol.messages import DeploymentAck
 
-#: How many sent deployments are remembered, so that an acknowledgement finds its event.
+#: How many sent deployments a connection remembers, to match acknowledgements with their events.
 REMEMBERED_DEPLOYMENTS = 1_024
 
 #: The gateway downloads something for these, which may take 30 s each.

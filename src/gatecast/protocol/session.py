@@ -39,18 +39,18 @@ class SessionLimits:
     window_v1: int = 64
     #: Most unconfirmed events in flight to a `gatecast.v2` client.
     window_v2: int = 256
-    #: Seconds between Pings on an idle connection: the unmodified gateway gives up after 35.
+    #: Seconds between Pings on an idle connection; an unmodified gateway gives up after 35.
     ping_interval: float = 15.0
-    #: Seconds without a Pong before the peer counts as gone. A gateway that is busy inside one download answers
-    #: nothing for up to 60 s and is not dead (scenario S23).
+    #: Seconds without a Pong before the peer counts as gone. A gateway that is busy with one download answers nothing
+    #: for up to 60 s and is not dead (scenario S23).
     pong_timeout: float = 90.0
     #: Most events between two Pings to an unmodified gateway.
     ping_every: int = 32
-    #: Useless frames that a gateway may send per second, and at once. What it says in answer to something that was
-    #: sent uses that up, and so needs no limit of its own.
+    #: Useless frames that a gateway may send per second, and at once. Each answer must match something that was sent,
+    #: so answers need no limit of their own.
     frames_per_second: float = 50.0
     frame_burst: int = 200
-    #: So many times that rate and burst close the connection; up to there the excess is ignored.
+    #: This many times the rate and burst close the connection; below that, further frames are ignored.
     flood_factor: int = 10
     #: Largest text frame, in bytes.
     max_text_bytes: int = codec.MAX_INBOUND_BYTES

@@ -15,7 +15,7 @@ from gatecast.storage.queries import Queries
 
 TEMPLATES = Queries("gatecast.controlplane.catalog", "templates.sql")
 
-#: Most templates that an organization makes itself.
+#: Most templates of an organization's own.
 MAX_TEMPLATES = 200
 
 _BUILT_IN = {template.handle: template for template in BUILT_IN_TEMPLATES}

@@ -17,10 +17,10 @@ from gatecast.controlplane.access.gateways import Gateway, Gateways
 from gatecast.hub import EventHub
 from gatecast.storage.contract import GatewayStatus
 
-#: Most gateways that one look takes in.
+#: Most gateways that one overview covers.
 MAX_GATEWAYS = 10_000
 
-#: A look holds for so long, in seconds, and for so many times as long as it took.
+#: An overview is reused for this long, in seconds, or for this many times as long as it took.
 FRESH = 1.0
 _TIMES_ITS_COST = 5
 

@@ -17,13 +17,13 @@ from gatecast.server.admin_api.stream_position import MAX_LENGTH, StreamPosition
 
 router = APIRouter(tags=["events"])
 
-#: A comment is sent after so much silence, in seconds, so that proxies keep the connection.
+#: A comment is sent after this much silence, in seconds, so that proxies keep the connection open.
 HEARTBEAT = 15.0
 
 #: How often a stream looks for new events, in seconds.
 INTERVAL = 0.5
 
-#: How often it is asked whether the caller is still allowed to follow, in seconds.
+#: How often the stream checks that the caller may still follow it, in seconds.
 CHECK_INTERVAL = 30.0
 
 _Check: TypeAlias = Callable[[], Awaitable[bool]]

@@ -13,7 +13,7 @@ from uuid import UUID
 from gatecast.errors import InvalidValue
 from gatecast.events import MAX_INTEGER
 
-#: Longest written position of a stream, in characters; that of 500 gateways has about half.
+#: Longest position of a stream as text, in characters; the position of 500 gateways has about half of it.
 MAX_LENGTH = 32 * 1024
 
 #: Largest one once it is unpacked, in bytes, so that a small text cannot fill the memory.

@@ -20,10 +20,10 @@ from gatecast.storage.contract import (
     Storage,
 )
 
-#: A gateway that is connected and this far behind, in seconds, does not confirm any more.
+#: A connected gateway that lags by this long, in seconds, counts as not confirming.
 SLOW_UNTIL = 10.0
 
-#: A change that was confirmed and is not acknowledged for longer, in seconds, will not be.
+#: A confirmed change without an acknowledgement after this time, in seconds, counts as not acknowledged.
 ANSWERED_WITHIN = 60.0
 
 #: So many of the newest events are searched for rejections.

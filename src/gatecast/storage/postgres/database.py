@@ -20,7 +20,7 @@ from gatecast.storage.postgres.role import MIGRATE_AS_OWNER, check_role, split_n
 from gatecast.storage.queries import Queries
 from gatecast.waiting import Backoff
 
-#: No statement of ours takes longer, unless the database hangs or another transaction holds a log; in seconds.
+#: Longest time of a statement of Gatecast's, unless the database hangs or another transaction holds a log; in seconds.
 STATEMENT_TIME_LIMIT = 30.0
 
 #: How long giving a connection back may take when its statement was interrupted; in seconds.

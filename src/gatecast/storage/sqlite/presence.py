@@ -21,7 +21,7 @@ from gatecast.storage.sqlite.statements import Columns, as_list, change, change_
 
 QUERIES = Queries("gatecast.storage.sqlite", "presence.sql")
 
-#: A pod whose lease ended so long ago is forgotten, with its connections.
+#: A pod is forgotten this long after its lease has ended, with its connections.
 FORGET_AFTER = timedelta(minutes=10)
 
 

@@ -31,7 +31,7 @@ def publish(
 ) -> None:
     """Publish an event; return when it is durable, or with --wait when the gateway has confirmed or applied it.
 
-    Without that within the timeout the exit status is 1; the event is durable all the same.
+    If that does not happen within the timeout, the exit status is 1. The event is durable nevertheless.
     """
     body = {
         "type": event_type,

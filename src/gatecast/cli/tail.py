@@ -14,7 +14,7 @@ from gatecast.cli.remote import DEFAULT_URL, ServerOption, TokenOption, remote
 
 
 def tail(
-    gateway: Annotated[str, typer.Argument(help="Id or name of one gateway; all when left out.")] = "",
+    gateway: Annotated[str, typer.Argument(help="Id or name of one gateway; all gateways if left out.")] = "",
     *,
     limit: Annotated[int, typer.Option(help="Stop after this many events; 0: never.")] = 0,
     url: ServerOption = DEFAULT_URL,

@@ -58,7 +58,7 @@ async def stream_events(
     gateway: Annotated[str, Query(max_length=255, description="Follow only this gateway.")] = "",
     last_event_id: Annotated[str, Header(max_length=MAX_LENGTH, description="Continue behind it.")] = "",
 ) -> StreamingResponse:
-    """Follow the events of your gateways as they are recorded; the last `id` says where to continue.
+    """Follow the events of your gateways as they are recorded; send the last `id` to resume after it.
 
     A stream ends with its pod and with the caller's token: come back with `Last-Event-ID`, as browsers do.
     At most 500 gateways are followed by one stream; where there are more, name a gateway.

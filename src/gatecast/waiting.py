@@ -48,6 +48,11 @@ class Backoff:
 _RANDOM = random.Random()  # noqa: S311 - spreads load, guards nothing
 
 
+def random_source() -> random.Random:
+    """A source of pauses; it repeats as well after `reseed`."""
+    return random.Random(_RANDOM.random())  # noqa: S311 - as above
+
+
 def reseed(seed: int) -> None:
     """Make every pause from here on repeat: for simulations."""
     _RANDOM.seed(seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -12,13 +12,14 @@ from uuid import uuid4
 
 from gatecast.controlplane.transactions.locks import lock_gateway, lock_names
 from gatecast.controlplane.transactions.timestamps import instant
-from gatecast.controlplane.transactions.whole import whole
 from gatecast.errors import Conflict, InvalidValue, Mistakes, NotFound, StaleWrite
 from gatecast.events import clean_identifier, is_storable, printable
 from gatecast.events.json_values import encode, encode_foreign, read_stored
 from gatecast.hub import EventHub
 from gatecast.storage.contract import GatewayStatus, Row, Transaction
 from gatecast.storage.queries import Queries
+from gatecast.storage.repeating import whole
+from gatecast.storage.rows import as_keys
 
 _QUERIES = Queries("gatecast.controlplane.access", "gateways.sql")
 
@@ -150,16 +151,19 @@ class Gateways:
             raise NotFound("gateway", gateway_id)
         return _gateway(rows[0])
 
-    async def id_of(self, organization: str, name: str) -> str:
-        """The id of the gateway of this name.
+    async def ids_of(self, organization: str, names: Collection[str]) -> Mapping[str, str]:
+        """The ids of the gateways of these names, by name.
 
         Raises:
-            NotFound: there is none in this organization.
+            NotFound: there is none of some name in this organization.
         """
-        rows = await self._database.fetch(_QUERIES["gateway_named"], organization, name)
-        if not rows:
-            raise NotFound("gateway", name)
-        return str(rows[0]["id"])
+        if not names:
+            return {}
+        rows = await self._database.fetch(_QUERIES["gateways_named"], organization, as_keys(names))
+        found = {str(row["name"]): str(row["id"]) for row in rows}
+        if missing := set(names) - found.keys():
+            raise NotFound("gateway", min(missing))
+        return found
 
     async def page(self, organization: str, *, after: str, limit: int) -> list[Gateway]:
         """At most `limit` gateways whose names come behind `after`, in the order of names."""
@@ -234,13 +238,11 @@ class Gateways:
             InvalidValue: it is larger than 4 MiB, or could not be read back.
         """
         text = _bounded("manifest", encode_foreign("manifest", manifest), MAX_MANIFEST_BYTES)
-        async with self._database.transaction() as transaction:
-            await transaction.execute(_QUERIES["record_manifest"], gateway_id, text)
+        await self._database.execute(_QUERIES["record_manifest"], gateway_id, text)
 
     async def record_manifest_fault(self, gateway_id: str, fault: str) -> None:
         """Note why what a gateway says of itself could not be stored; what it said before stays."""
-        async with self._database.transaction() as transaction:
-            await transaction.execute(_QUERIES["record_manifest_fault"], gateway_id, printable(fault, MAX_TEXT_LENGTH))
+        await self._database.execute(_QUERIES["record_manifest_fault"], gateway_id, printable(fault, MAX_TEXT_LENGTH))
 
 
 async def _find(transaction: Transaction, organization: str, gateway_id: str) -> Gateway:

@@ -47,10 +47,8 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP)
-	$(BIN)/gatecast bench publish
-	$(BIN)/gatecast bench latency
-	$(BIN)/gatecast bench drain
+bench: $(STAMP) ## Every benchmark against its yardstick, in less than ten minutes; figures also in bench.json.
+	$(BIN)/gatecast bench all --file bench.json
 
 simulate: $(STAMP) ## Random schedules of everything that goes wrong: SEEDS=20000, or one of them again: SEED=7.
 	$(BIN)/python -m simulation $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) \
@@ -62,6 +60,11 @@ prove: $(STAMP) ## Random histories of real pods and simulated gateways in virtu
 
 storm: $(STAMP) ## 5,000 gateways on three pods, one of which dies: takes minutes, and 11,000 open files. GATEWAYS=500
 	STORM=$(or $(GATEWAYS),5000) $(BIN)/python -m pytest tests/acceptance/test_connect_storm.py -k thousands
+
+.PHONY: docs
+docs: $(STAMP) ## The documentation as a site, in build/site.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 verify: $(STAMP) ## Check every promise on three pods, one of which is killed.
 	$(BIN)/gatecast verify --local

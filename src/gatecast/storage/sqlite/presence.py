@@ -41,7 +41,7 @@ class SqlitePresence:
         await self._database.write(partial(_end_lease, pod_id=pod_id))
 
     async def standing(self, gateway_id: str, replica: str) -> Standing:
-        """Where the log and the stored position stand."""
+        """The state of the log and of the stored position."""
         rows = await self._database.read(
             lambda connection: select(connection, QUERIES["standing"], gateway_id, replica)
         )
@@ -108,7 +108,7 @@ class SqlitePresence:
         )
 
     async def resynchronized(self, gateway_id: str, replica: str) -> None:
-        """Note that the gateway has read the desired state anew."""
+        """Record that the gateway has read the desired state again."""
         await self._database.write(
             lambda connection: change(connection, QUERIES["resynchronized"], gateway_id, replica)
         )

@@ -658,7 +658,7 @@ class SimulatedPresence:
         key = (connection.gateway_id, connection.replica)
         before = self._rows.cursors.get(key)
         if before is not None and before.resync_reason == PARKED and resync_reason is None:
-            raise StorageUnavailable("what waited for a decision was removed meanwhile")
+            raise StorageUnavailable("the parked events were removed in the meantime")
         confirmed = start.offset
         if newest_only:
             for row in self._sharing(*key):

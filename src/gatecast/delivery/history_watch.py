@@ -48,7 +48,7 @@ class HistoryWatch:
         """
         last = self.last
         if last is None or (result.epoch, result.server) != (last.epoch, last.server):
-            raise StorageUnavailable("another server or history answers than before; it is looked at first")
+            raise StorageUnavailable("another server or history answers than before; the pod checks it first")
         if self._memory.exceeds(request, result):
             raise StorageUnavailable(f"the log of {request.gateway_id} ends before what was read from it")
         self._memory.note(request, result)
@@ -64,7 +64,7 @@ class HistoryWatch:
             _logger.error("history-replaced", ended=str(changes.epoch))
         changes = await self._log.changed_since(0)
         if not changes.settled:
-            raise StorageUnavailable("another server answers each time; whose history it is cannot be settled")
+            raise StorageUnavailable("another server answers each time, so the history cannot be determined")
         return changes
 
     async def _is_contradicted(self, changes: Changes) -> bool:

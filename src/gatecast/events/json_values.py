@@ -225,7 +225,7 @@ def read_stored(field: str, text: str) -> dict[str, Any]:
     except InvalidValue:
         raise
     except ValueError:
-        raise InvalidValue(field, "JSON", "be JSON with numbers of a bearable length to be read") from None
+        raise InvalidValue(field, "JSON", "be JSON with shorter numbers to be read") from None
     if not isinstance(value, dict):
         raise InvalidValue(field, type(value).__name__, "be a JSON object")
     return value

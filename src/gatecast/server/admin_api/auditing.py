@@ -66,7 +66,7 @@ async def allow(request: Request, context: Audited, caller: Caller, *, door: str
 
 def _require_admin(caller: Caller) -> None:
     if caller.role is not Role.ADMIN:
-        raise Forbidden("your token may read and not change anything; ask for one with the role admin")
+        raise Forbidden("your token may only read; use a token with the role admin")
 
 
 def address_of(request: Request, settings: Settings) -> str:

@@ -84,7 +84,7 @@ class PostgresPresence:
         )
         if not row["connected"]:
             await self.standing(connection.gateway_id, connection.replica)
-            raise StorageUnavailable("what it may continue from has changed just now")
+            raise StorageUnavailable("the position that it may resume from has just changed")
         if newest_only:
             with contained("hint-lost"):
                 await self._database.fetch(QUERIES["hint_everything"])

@@ -174,7 +174,7 @@ def _connect(
     _check_place(connection, opened.gateway_id, start)
     key = (opened.gateway_id, opened.replica)
     if not change(connection, QUERIES["set_position"], *key, start.epoch, start.offset, resync_reason):
-        raise StorageUnavailable("what waited for a decision was removed meanwhile")
+        raise StorageUnavailable("the parked events were removed in the meantime")
     if newest_only:
         change(connection, QUERIES["supersede"], *key, opened.connection_id)
     else:
@@ -190,7 +190,7 @@ def _check_place(connection: sqlite3.Connection, gateway_id: str, start: Positio
         raise UnknownGateway(gateway_id)
     [[epoch, head]] = rows
     if epoch != str(start.epoch) or head < start.offset:
-        raise StorageUnavailable("what it may continue from has changed just now")
+        raise StorageUnavailable("the position that it may resume from has just changed")
 
 
 def _record_progress(connection: sqlite3.Connection, progress: Sequence[Progress]) -> None:

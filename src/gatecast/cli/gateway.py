@@ -109,7 +109,7 @@ def delete(
 def resynchronized(gateway: GatewayArgument, *, url: ServerOption = DEFAULT_URL, token: TokenOption = "") -> None:
     """Record that a gateway that showed resync-needed has the desired state again, because it was restarted."""
     _at_gateway(url, token, gateway, "POST", "/resynchronized")
-    screen.print(f"noted: [bold]{gateway}[/bold] is resynchronized")
+    screen.print(f"gateway [bold]{gateway}[/bold] is recorded as resynchronized")
 
 
 @app.command()
@@ -156,7 +156,7 @@ def retry(
     """Send a rejected event again, and the later events of its entity."""
     body = {"entityType": entity_type, "entityId": entity_id, "replica": replica}
     _at_gateway(url, token, gateway, "POST", "/parked/retry", body)
-    screen.print(f"{entity_type} {entity_id} is tried again")
+    screen.print(f"the rejected event of {entity_type} {entity_id} will be sent again")
 
 
 @app.command()
@@ -172,7 +172,7 @@ def skip(
     """Leave a rejected event out, and send the later events of its entity."""
     body = {"entityType": entity_type, "entityId": entity_id, "replica": replica}
     _at_gateway(url, token, gateway, "POST", "/parked/skip", body)
-    screen.print(f"the rejected event of {entity_type} {entity_id} is left out")
+    screen.print(f"the rejected event of {entity_type} {entity_id} will be left out")
 
 
 def why(

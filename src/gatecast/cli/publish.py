@@ -55,7 +55,7 @@ def publish(
     else:
         screen.print(f"published at offset [bold]{answer['offset']}[/bold]  event {answer['eventId']}")
     if wait and not _has_happened(event_type, wait, answer["state"]):
-        screen.print(f"it is durable, and not {wait}: {answer['reason'] or answer['state']}", style="red")
+        screen.print(f"the event is durable, but not {wait}: {answer['reason'] or answer['state']}", style="red")
         raise typer.Exit(1)
 
 

@@ -23,9 +23,9 @@ def reseal(*, settings: Settings, as_json: JsonFlag = False) -> None:
     if as_json:
         print_json({"resealed": count})
     elif count:
-        screen.print(f"encrypted {count:,} values with the first key; the others are not needed any more")
+        screen.print(f"encrypted {count:,} values with the first key; you can remove the others")
     else:
-        screen.print("everything is encrypted with the first key already; the others are not needed any more")
+        screen.print("everything is already encrypted with the first key; you can remove the others")
 
 
 async def _reseal(settings: Settings) -> int:

@@ -1,4 +1,4 @@
-"""GATEWAY SIDE: what a gateway embeds to get its events, and what others embed to publish over HTTP."""
+"""The client side: what a gateway embeds to receive its events, and what programs embed to publish over HTTP."""
 
 from gatecast.client.endpoint import Trust
 from gatecast.client.gateway_client import ClientOptions, EventStream, GatewayClient, GatewayEvent, Reject

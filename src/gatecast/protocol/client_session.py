@@ -192,7 +192,7 @@ class ClientSession:
         if position.offset <= self._window.sent:
             return self._ignore("duplicate")
         if position.offset - withheld > self._window.sent + 1:
-            raise ProtocolViolation(f"offset {position.offset} came behind {self._window.sent}")
+            raise ProtocolViolation(f"offset {position.offset} came after {self._window.sent}")
         if position.offset > self._window.sent + 1:
             self._window.skip_to(position.offset - 1)
         self._window.extend()

@@ -15,7 +15,7 @@ _CODE = re.compile(r"^ *```.*?^ *```$|`[^`\n]+`|\]\([^)]*\)", re.MULTILINE | re.
 
 #: The few uses of "behind" that are plain English: lag, and what a proxy does.
 _BEHIND = re.compile(
-    r"behind (?:a|the|any) (?:\w+ )?(?:proxy|load balancer|balancer|pooler)|behind PgBouncer|\d+ events? behind"
+    r"behind (?:a|the|any) (?:\w+ )?(?:proxy|load balancer|balancer|pooler)|behind\s+PgBouncer|\d+ events? behind"
     r"|connected, current or behind|current, behind|far (?:it is )?behind|lags? behind",
     re.IGNORECASE,
 )

@@ -132,7 +132,7 @@ class PostgresDatabase:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PostgresTransaction]:
-        """Begin; commit when the block ends, roll back when it raises or is cancelled."""
+        """A transaction that commits when the block ends, and rolls back when it raises or is cancelled."""
         failure: BaseException | None = None
         try:
             async with self._acquired() as connection, self._begun(connection):
@@ -178,7 +178,7 @@ class PostgresDatabase:
             await connection.execute("SELECT 1")
 
     async def schema_version(self) -> int:
-        """Number of the newest migration of the event log that was applied; 0 for an empty database."""
+        """Number of the newest applied migration of the event log; 0 for an empty database."""
         return newest(await self._applied())
 
     async def schema_need(self) -> SchemaNeed:

@@ -114,8 +114,8 @@ def commands() -> str:
 
 def _commands(name: str, command: Any) -> Iterator[str]:  # noqa: ANN401 - typer's own copy of click has no public types
     if hasattr(command, "commands"):
-        for own_name, own in command.commands.items():
-            yield from _commands(f"{name} {own_name}", own)
+        for own_name in command.list_commands(None):
+            yield from _commands(f"{name} {own_name}", command.get_command(None, own_name))
         return
     arguments = [each for each in command.params if each.param_type_name == "argument"]
     options = [each for each in command.params if each.param_type_name == "option"]

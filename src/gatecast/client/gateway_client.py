@@ -63,6 +63,9 @@ class ClientOptions:
 
     #: How long to wait between attempts.
     reconnect: ReconnectTimes = field(default_factory=ReconnectTimes)
+    #: Whether to continue even if a retry alone does not help: the server's certificate is not accepted, or gateways
+    #: may not connect at this address (404).
+    persistent: bool = False
     #: How long to wait for the server.
     limits: ClientLimits = field(default_factory=lambda: ClientLimits(silence=35.0))
     #: Most events that wait for the handler. At this number the client reads nothing more from the socket, Pings
@@ -177,8 +180,9 @@ class GatewayClient:
                 open another client with `after` set to the error's `resume_from`.
             Unauthenticated, Forbidden: the server refused the token.
             SubscriptionClosed: the server closed the connection for good (`reason` says why), or the client was closed.
-            ProtocolViolation: the server does not speak `gatecast.v2`, or repeatedly sends frames that can neither be
-                read nor be placed in the log. The client rejects an unreadable event and delivers the next one.
+            ProtocolViolation: the server does not speak `gatecast.v2`; or its certificate is not accepted, or gateways
+                may not connect there (unless the options say `persistent`); or it repeatedly sends frames that can
+                neither be read nor be placed in the log. The client rejects an unreadable event and delivers the next.
         """
         if self._task is None:
             raise RuntimeError("open it first: `async with GatewayClient(…) as gateway`")
@@ -250,15 +254,23 @@ class GatewayClient:
     # --- staying connected --------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        plan = ReconnectPlan(self._options.reconnect)
+        plan = ReconnectPlan(self._options.reconnect, persistent=self._options.persistent)
         session = open_session(ssl=self._trust, headers={"api-key": self._token}, time_limit=UPGRADE_TIME_LIMIT)
         async with session:
             while not self._leaving:
                 ending = await self._connect(session)
                 pause = plan.pause_after(ending)
                 if not self._leaving:
-                    _logger.info("disconnected", ending=ending, pause=round(pause, 3))
+                    self._tell(ending, pause)
                     await asyncio.sleep(pause)
+
+    def _tell(self, ending: Ending, pause: float) -> None:
+        """A connection that ends is nothing special; one that does not come about is for somebody to look at."""
+        server, pause = str(self._url.origin()), round(pause, 3)
+        if isinstance(ending, Lost) and ending.useful:
+            _logger.info("disconnected", server=server, ending=ending, pause=pause)
+        else:
+            _logger.warning("not-connected", server=server, ending=ending, pause=pause)
 
     async def _connect(self, session: aiohttp.ClientSession) -> Ending:
         """One attempt, and what became of it."""
@@ -272,6 +284,8 @@ class GatewayClient:
         except aiohttp.WSServerHandshakeError as refusal:
             retry_after = refusal.headers.get("Retry-After") if refusal.headers else None
             return Refused(refusal.status, parse_retry_after(retry_after))
+        except aiohttp.ClientConnectorCertificateError as problem:
+            return Unreachable(str(problem.certificate_error), distrusted=True)
         except (aiohttp.ClientError, OSError, TimeoutError) as problem:
             return Unreachable(repr(problem))
         try:

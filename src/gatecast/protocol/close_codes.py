@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseCode:
-    """Why a connection ends, and whether coming back makes sense."""
+    """Why a connection ends, and whether the client should come back."""
 
     #: The number in the close frame.
     number: int
@@ -19,7 +19,7 @@ class CloseCode:
     reason: str
     #: True when the client should connect again.
     reconnect: bool
-    #: What it means, for people.
+    #: The meaning, for people.
     meaning: str
 
 
@@ -68,5 +68,5 @@ def for_reason(reason: str) -> CloseCode:
 
 
 def for_number(number: int | None) -> CloseCode | None:
-    """The code with this number, if it is one of ours."""
+    """The code with this number, if Gatecast sends it."""
     return _BY_NUMBER.get(number or 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -18,6 +18,7 @@ from gatecast.events.json_values import encode, encode_foreign, read_stored
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Row, Transaction
 from gatecast.storage.queries import Queries
+from gatecast.storage.rows import as_keys
 
 QUERIES = Queries("gatecast.controlplane")
 
@@ -103,6 +104,19 @@ class Gateway:
     unlisted: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class GatewayName:
+    """As little of a gateway as a list of ten thousand has room for."""
+
+    id: str
+    name: str
+    display_name: str
+    #: Rises with every change.
+    version: int
+    #: Why it lost events that the control plane cannot publish again; empty: it did not, or that was made good.
+    unrestored: str
+
+
 class Gateways:
     """Creates, finds, changes and deletes gateways. A gateway of another organization does not exist."""
 
@@ -156,6 +170,23 @@ class Gateways:
     async def ids(self, organization: str, *, limit: int) -> list[str]:
         """The ids of at most `limit` gateways."""
         return [row["id"] for row in await self._database.fetch(QUERIES["gateway_ids"], organization, limit)]
+
+    async def names(self, organization: str, *, limit: int) -> list[GatewayName]:
+        """At most `limit` gateways, in the order of names."""
+        rows = await self._database.fetch(QUERIES["gateway_names"], organization, limit)
+        return [
+            GatewayName(row["id"], row["name"], row["display_name"], row["version"], row["unrestored"]) for row in rows
+        ]
+
+    async def count(self, organization: str) -> int:
+        """How many there are."""
+        [row] = await self._database.fetch(QUERIES["count_gateways"], organization)
+        return int(row["number"])
+
+    async def those(self, organization: str, gateway_ids: Iterable[str]) -> dict[str, Gateway]:
+        """Those of these gateways that exist, by id."""
+        rows = await self._database.fetch(QUERIES["gateways_by_id"], organization, as_keys(gateway_ids))
+        return {row["id"]: _gateway(row) for row in rows}
 
     async def manifest(self, organization: str, gateway_id: str) -> Mapping[str, Any] | None:
         """What a gateway said of itself: its version and its policies; None before it said what can be read back."""

@@ -8,6 +8,7 @@ from typing import Self
 
 from gatecast.controlplane.acknowledgements import Acknowledgements
 from gatecast.controlplane.api_keys import ApiKeys
+from gatecast.controlplane.artifact_search import ArtifactSearch
 from gatecast.controlplane.artifact_store import ARTIFACTS, ArtifactStore, content_place
 from gatecast.controlplane.artifacts import Artifacts
 from gatecast.controlplane.desired_state import DesiredState
@@ -32,6 +33,7 @@ class Resources:
     """What operators manage, and what gateways are given of it."""
 
     artifacts: Artifacts
+    search: ArtifactSearch
     keys: ApiKeys
     templates: Templates
     imports: Imports
@@ -50,6 +52,7 @@ class Resources:
         artifacts, desired_state = Artifacts(hub, store), DesiredState(hub)
         return cls(
             artifacts=artifacts,
+            search=ArtifactSearch(hub.storage.database),
             keys=ApiKeys(hub, store, artifacts),
             templates=Templates(hub),
             imports=Imports(hub, sealer),

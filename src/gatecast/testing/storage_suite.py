@@ -24,6 +24,7 @@ from gatecast.testing.presence_contract import PresenceContract
 from gatecast.testing.publishing_contract import PublishingContract
 from gatecast.testing.reading_contract import ReadingContract
 from gatecast.testing.retention_contract import RetentionContract
+from gatecast.testing.survey_contract import SurveyContract
 from gatecast.testing.transaction_contract import TransactionContract
 
 __all__ = ["StorageContract"]
@@ -39,6 +40,7 @@ class StorageContract(
     PositionsContract,
     OutcomesContract,
     ParkingContract,
+    SurveyContract,
     DatabaseContract,
 ):
     """Everything that a storage backend promises."""

@@ -18,6 +18,7 @@ from gatecast.server.admin_api import (
     events,
     fleet_routes,
     gateways,
+    lists,
     operations,
     parking,
     stream,
@@ -78,6 +79,7 @@ def create_admin_app(context: AdminContext) -> FastAPI:
         templates.router,
         audit.router,
         fleet_routes.router,
+        lists.router,
         *artifacts.ROUTERS,
         *api_keys.ROUTERS,
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -10,8 +11,10 @@ from starlette.responses import RedirectResponse
 
 from gatecast.controlplane.gateways import GatewayFields, GatewayType
 from gatecast.errors import Conflict, InvalidValue
-from gatecast.server.admin_api.context import Context
-from gatecast.server.admin_api.fleet import FleetFilter, FleetState, Sort
+from gatecast.server.admin_api.context import AdminContext, Context
+from gatecast.server.admin_api.fleet import FleetFilter, FleetState, Sort, Standing
+from gatecast.server.admin_api.gateways import summaries_of
+from gatecast.server.admin_api.models import GatewaySummary
 from gatecast.server.console.rendering import SECURITY_HEADERS, page
 from gatecast.server.console.routes import ConsoleRoute, Visitor
 
@@ -45,7 +48,7 @@ async def list_gateways(
     return page(
         request,
         "gateways.html",
-        found=matching[start:following],
+        rows=await _rows(context, visitor.organization, matching[start:following]),
         matching=len(matching),
         total=len(fleet.standings),
         start=start,
@@ -54,9 +57,18 @@ async def list_gateways(
         state=state,
         sort=sort,
         here=_address(filters, start),
+        sorted={each.value: _address({**filters, "sort": each}, 0) for each in Sort},
         previous=_address(filters, max(0, start - _ROWS)) if start else "",
         next=_address(filters, following) if following < len(matching) else "",
     )
+
+
+async def _rows(
+    context: AdminContext, organization: str, standings: Sequence[Standing]
+) -> list[tuple[Standing, GatewaySummary]]:
+    """The gateways of a page, as they are now."""
+    shown = {each.id: each for each in await summaries_of(context, organization, standings)}
+    return [(standing, shown[standing.id]) for standing in standings if standing.id in shown]
 
 
 def _address(filters: dict[str, str], start: int) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request, Response
 
 from gatecast.server.admin_api.context import AdminContext, Context
-from gatecast.server.admin_api.fleet import Fleet, FleetState, Standing
+from gatecast.server.admin_api.fleet import Fleet, FleetFilter, FleetState, Sort, Standing
 from gatecast.server.admin_api.fleet_routes import list_pods
 from gatecast.server.admin_api.gateways import explain_gateway
 from gatecast.server.admin_api.models import WhyView
@@ -28,9 +28,6 @@ TONES = {
     "not-confirming": "bad",
     "offline": "quiet",
 }
-
-#: The gravest first.
-_ORDER = (FleetState.RESYNC, FleetState.REJECTED, FleetState.BEHIND, FleetState.CURRENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +55,6 @@ async def show_overview(request: Request, context: Context, visitor: Visitor) ->
 
 async def _attention(context: AdminContext, organization: str, fleet: Fleet) -> list[Attention]:
     """The gateways that are not current, or not connected, the gravest first."""
-    wanted = [each for each in fleet.standings if each.state is not FleetState.CURRENT or not each.connected]
-    wanted.sort(key=lambda each: (_ORDER.index(each.state), -each.status.lag_seconds))
-    return [Attention(each, await explain_gateway(each.gateway.id, context, organization)) for each in wanted[:_LISTED]]
+    gravest = fleet.matching(FleetFilter(), sort=Sort.STATE)
+    wanted = [each for each in gravest if each.state is not FleetState.CURRENT or not each.connected][:_LISTED]
+    return [Attention(each, await explain_gateway(each.id, context, organization)) for each in wanted]

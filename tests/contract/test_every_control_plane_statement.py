@@ -413,6 +413,8 @@ class _Play:
         return [
             *(self._asked("GET", "/gateways/{gateway}" + path) for path in of_gateway),
             *(self._asked("GET", path) for path in ("/fleet", "/pods", "/policies?gateway={gateway}", "/audit")),
+            *(self._asked("GET", path) for path in ("/artifacts", "/deployments")),
+            self._asked("GET", "/gateways/{gateway}/events/search"),
             ("follow events", self._follow),
         ]
 

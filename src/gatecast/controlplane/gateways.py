@@ -178,11 +178,6 @@ class Gateways:
             GatewayName(row["id"], row["name"], row["display_name"], row["version"], row["unrestored"]) for row in rows
         ]
 
-    async def count(self, organization: str) -> int:
-        """How many there are."""
-        [row] = await self._database.fetch(QUERIES["count_gateways"], organization)
-        return int(row["number"])
-
     async def those(self, organization: str, gateway_ids: Iterable[str]) -> dict[str, Gateway]:
         """Those of these gateways that exist, by id."""
         rows = await self._database.fetch(QUERIES["gateways_by_id"], organization, as_keys(gateway_ids))

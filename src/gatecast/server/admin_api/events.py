@@ -146,7 +146,7 @@ async def list_events(
 async def views_of(
     context: AdminContext, status: GatewayStatus, events: Sequence[RecordedEvent], *, epoch: UUID | None = None
 ) -> list[EventView]:
-    """Events of one gateway, with what is known of each; `epoch` is that of the events where it is not the present one."""
+    """Events of one gateway, with what is known of each; `epoch` is the one that they were read in."""
     read = [event.checked() for event in events]
     outcomes = await context.hub.storage.outcomes.of_events(status.gateway_id, [event.offset for event in read])
     return [_shown(event, Position(epoch or status.epoch, event.offset), status, outcomes) for event in read]

@@ -55,8 +55,8 @@ SELECT w.* FROM (
                     THEN e.originated_at END AS originated_at,
                CASE WHEN e.recorded_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
                     THEN e.recorded_at END AS recorded_at, e.trace_parent
-        FROM gatecast.gateway_streams s JOIN gatecast.events e ON e.log_id = s.log_id
-        WHERE s.gateway_id = $1 AND e."offset" > $2 AND e."offset" <= $3
+        FROM gatecast.events e
+        WHERE e.log_id = (SELECT log_id FROM gatecast.gateway_streams WHERE gateway_id = $1) AND e."offset" > $2 AND e."offset" <= $3
           AND ($4::text = '' OR e.type = $4) AND ($5::text = '' OR e.entity_type = $5)
           AND ($6::text = '' OR e.entity_id = $6)
           AND CASE $7::text

@@ -53,8 +53,8 @@ SELECT w.* FROM (
     SELECT m.*, sum(m.size) OVER (ORDER BY m."offset" DESC) AS bytes, count(*) OVER () AS matched FROM (
         SELECT e."offset", e.event_id, e.type, e.action, e.entity_type, e.entity_id, e.payload, e.size,
                e.originated_at, e.recorded_at, e.trace_parent
-        FROM gateway_streams s JOIN events e ON e.log_id = s.log_id
-        WHERE s.gateway_id = $1 AND e."offset" > $2 AND e."offset" <= $3
+        FROM events e
+        WHERE e.log_id = (SELECT log_id FROM gateway_streams WHERE gateway_id = $1) AND e."offset" > $2 AND e."offset" <= $3
           AND ($4 = '' OR e.type = $4) AND ($5 = '' OR e.entity_type = $5)
           AND ($6 = '' OR e.entity_id = $6)
           AND CASE $7

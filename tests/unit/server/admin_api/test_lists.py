@@ -126,7 +126,8 @@ async def test_deployments_are_listed_by_artifact_and_gateway(open_api: OpenApi,
         assert await pairs(kind="RestApi") == []
         [failed] = (await _get(client, "/deployments?state=FAILED"))["items"]
         assert (failed["reason"], failed["runs"], failed["revision"]) == ("no such policy", True, 1)
-        seen, after = [], ""
+        seen: list[tuple[str, str, str]] = []
+        after: str | None = ""
         while after is not None:
             part = await _get(client, "/deployments", params={"limit": 1, "after": after})
             seen += [(each["handle"], each["gatewayName"], each["state"]) for each in part["items"]]
@@ -169,8 +170,10 @@ async def test_gateways_are_sorted_by_who_needs_somebody_most(open_api: OpenApi,
             ("last-seen", ["fine", "late", "later", "lost"]),
             ("name", ["fine", "late", "later", "lost"]),
         ):
-            page, seen = {"next": ""}, []
-            while page["next"] is not None:
-                page = await _get(client, "/gateways", params={"sort": sort, "limit": 3, "after": page["next"]})
-                seen += [each["name"] for each in page["items"]]
+            seen: list[str] = []
+            after: str | None = ""
+            while after is not None:
+                part = await _get(client, "/gateways", params={"sort": sort, "limit": 3, "after": after})
+                seen += [each["name"] for each in part["items"]]
+                after = part["next"]
             assert seen == names, sort

@@ -435,7 +435,7 @@ class _Play:
         }
         return [
             self._browsed("POST", "/login", token=self._admin_token, next="/"),
-            *(self._browsed("GET", path) for path in ("/", "/gateways", "/audit", "/tail", "/settings")),
+            *(self._browsed("GET", path) for path in ("/", "/gateways", "/rollouts", "/audit", "/tail", "/settings")),
             *(self._browsed("GET", path) for path in ("/gateways/{gateway}", "/llm-providers", "/llm-providers/new")),
             self._browsed("GET", "/rest-apis/{api}?tab=keys"),
             self._browsed("GET", "/rest-apis/{api}?tab=deployments"),

@@ -41,7 +41,8 @@ INSERT INTO gatecast_contents (id, artifact_id, name, artifact_version, document
     SELECT content_id, id, name, 'v1.0', '', '', '' FROM gatecast_artifacts;
 INSERT INTO gatecast_deployments (id, artifact_id, gateway_id, revision, content_id, state, reason, performed_at,
                                   created_at, updated_at)
-    SELECT 'deployment-' || n || '-' || o, 'artifact-' || n, 'gateway-' || (n * {_ON_EACH} + o) % {_GATEWAYS}, o, 'content-' || n,
+    SELECT 'deployment-' || n || '-' || o, 'artifact-' || n, 'gateway-' || (n * {_ON_EACH} + o) % {_GATEWAYS}, o,
+           'content-' || n,
            CASE WHEN n % 100 = 0 AND o = 1 THEN 'FAILED' WHEN o = 2 THEN 'SUPERSEDED' ELSE 'DEPLOYED' END, '', 1, now(),
            now()
     FROM generate_series(1, {_ARTIFACTS}) n, generate_series(1, {_ON_EACH}) o;

@@ -14,6 +14,7 @@ from gatecast.server.console.pages import (
     installation,
     overview,
     provider_form,
+    rollouts,
     tail,
 )
 from gatecast.server.console.rendering import static_folder
@@ -29,6 +30,7 @@ def add_console(app: FastAPI) -> None:
         # Before the artifacts: `new` is no id.
         provider_form.router,
         *artifacts.ROUTERS,
+        rollouts.router,
         tail.router,
         audit.router,
         installation.router,

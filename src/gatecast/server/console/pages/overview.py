@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
 
+from gatecast.controlplane.artifact_search import IN_FLIGHT, ArtifactFilter, ArtifactSort
 from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.admin_api.fleet import Fleet, FleetFilter, FleetState, Sort, Standing
 from gatecast.server.admin_api.fleet_routes import list_pods
@@ -18,6 +19,9 @@ router = APIRouter(route_class=ConsoleRoute, include_in_schema=False)
 
 #: So many gateways that need attention are listed.
 _LISTED = 20
+
+#: So many changes that have not arrived everywhere are listed.
+_IN_FLIGHT = 8
 
 #: How grave a cause is, by its code; what is not named is a warning.
 TONES = {
@@ -50,7 +54,17 @@ async def show_overview(request: Request, context: Context, visitor: Visitor) ->
     counts = {"all": len(fleet.standings), "connected": fleet.connected, **{state.value: 0 for state in FleetState}}
     attention = await _attention(context, visitor.organization, fleet)
     pods = await list_pods(context, visitor.organization)
-    return page(request, "overview.html", counts={**counts, **fleet.states}, attention=attention, pods=pods.items)
+    in_flight = await context.resources.search.artifacts(
+        visitor.organization, ArtifactFilter(states=IN_FLIGHT), sort=ArtifactSort.CHANGED, limit=_IN_FLIGHT
+    )
+    return page(
+        request,
+        "overview.html",
+        counts={**counts, **fleet.states},
+        attention=attention,
+        pods=pods.items,
+        in_flight=in_flight,
+    )
 
 
 async def _attention(context: AdminContext, organization: str, fleet: Fleet) -> list[Attention]:

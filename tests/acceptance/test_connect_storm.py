@@ -39,7 +39,7 @@ async def _register(hub: EventHub, count: int) -> list[tuple[str, str]]:
     gateways, tokens = Gateways(hub), GatewayTokens(hub)
     made = []
     for number in range(count):
-        gateway = await gateways.create("default", GatewayFields(name=f"gateway-{number}"))
+        gateway = (await gateways.create("default", GatewayFields(name=f"gateway-{number}"))).gateway
         made.append((gateway.id, (await tokens.issue("default", gateway.id)).token))
     return made
 

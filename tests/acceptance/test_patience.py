@@ -52,7 +52,7 @@ class _Listener:
 
     async def register(self, name: str) -> tuple[str, str]:
         """Id and token of a new gateway."""
-        gateway = await Gateways(self.hub).create(_ORGANIZATION, GatewayFields(name=name))
+        gateway = (await Gateways(self.hub).create(_ORGANIZATION, GatewayFields(name=name))).gateway
         token = await GatewayTokens(self.hub).issue(_ORGANIZATION, gateway.id)
         return gateway.id, token.token
 

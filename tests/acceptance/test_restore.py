@@ -70,7 +70,7 @@ class _Explicit:
 async def _prepare(database: str) -> list[tuple[str, str]]:
     """A database with two gateways; their ids and tokens."""
     async with EventHub.open(settings=Settings(database=database), migrations=MIGRATIONS) as hub:
-        gateways = [await Gateways(hub).create("default", GatewayFields(name=name)) for name in _NAMES]
+        gateways = [(await Gateways(hub).create("default", GatewayFields(name=name))).gateway for name in _NAMES]
         return [(each.id, (await GatewayTokens(hub).issue("default", each.id)).token) for each in gateways]
 
 

@@ -93,7 +93,7 @@ class _Site:
             problems=_no_problems,
         )
         await context.admin_tokens.prepare("default-token")
-        gateway = await context.gateways.create("default", GatewayFields(name="edge"))
+        gateway = (await context.gateways.create("default", GatewayFields(name="edge"))).gateway
         transport = httpx.ASGITransport(create_admin_app(context), raise_app_exceptions=False)
         headers = {"Authorization": "Bearer default-token", "Content-Type": "application/json"}
         client = httpx.AsyncClient(transport=transport, base_url="http://pod", headers=headers)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+import pytest
 
 from gatecast.storage.contract import Storage
+from gatecast.storage.hops import Passage
 from gatecast.storage.postgres import PostgresStorage
 from gatecast.testing.eventually import eventually
 from gatecast.testing.storage_backend import (
@@ -173,3 +176,28 @@ async def _report_all(storage: Storage, gateways: Sequence[str], pod_id: str, of
             for gateway_id in gateways
         ]
     )
+
+
+async def test_the_times_of_hops_take_no_statement_of_their_own(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Positions and passages of many connections are one round trip, and one row for each connection."""
+    sent: list[str] = []
+    fetch = asyncpg.Connection.fetch
+
+    def counted(connection: Any, query: str, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+        sent.append(query)
+        return fetch(connection, query, *arguments, **options)
+
+    async with _two_connections(postgres_url) as storage:
+        await publish(storage, *make_events(2))
+        connections = [make_connection("mine"), make_connection("theirs", pod_id=_OTHER_POD)]
+        passages = (Passage(0, 2, 1.0, 2.0), Passage(0, 2, 2.0, 3.0), Passage(0, 1, 4.0, 4.0))
+        told = [
+            replace(await progress_of(storage, each, sent=2, confirmed=1), passages=passages) for each in connections
+        ]
+        monkeypatch.setattr(asyncpg.Connection, "fetch", counted)
+        await storage.presence.record_progress(told)
+        assert len(sent) == 1
+        [row] = await storage.database.fetch("SELECT count(*) AS number FROM gatecast.passages")
+        assert row["number"] == 2

@@ -35,6 +35,8 @@ from gatecast.testing.storage_suite import StorageContract
 class TestPostgresStorage(StorageContract):
     """The whole suite, each test on a database of its own."""
 
+    count_passages = "SELECT count(*) AS number FROM gatecast.passages"
+
     _url: str
 
     @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -11,6 +12,7 @@ import pytest
 
 from gatecast.events import Position
 from gatecast.storage.contract import Outcome, OutcomeKind, Progress, ReadRequest, Storage, TrimPolicy
+from gatecast.storage.hops import Passage
 from gatecast.testing.postgres_reads import reads_of
 from gatecast.testing.storage_backend import ALIVE, make_connection, make_event
 
@@ -85,6 +87,18 @@ async def _report_progress(storage: Storage, epoch: UUID) -> None:
     await storage.presence.record_progress(progress)
 
 
+async def _tell_of_passages(storage: Storage, epoch: UUID) -> None:
+    """100 connections, and the way of an event that they tell of."""
+    at = (1_790_000_000.0, 1_790_000_001.0)
+    passages = tuple(Passage(after, 9, *at) for after in (7, 7, 8))
+    progress = [
+        replace(_progress(epoch, f"connection-{number}", f"gateway-{number}"), passages=passages)
+        for number in range(101, 201)
+    ]
+    await storage.presence.record_progress(progress)
+    assert await storage.outcomes.deliveries("gateway-101", 9)
+
+
 async def _look_after_the_pod(storage: Storage, _epoch: UUID) -> None:
     await storage.presence.renew_lease("pod-1", ALIVE)
     await storage.presence.dismissals("pod-1")
@@ -127,6 +141,7 @@ _WORK: list[tuple[Work, int]] = [
     (_ask_for_changes, 20),
     (_connect_and_leave, 60),
     (_report_progress, 2_500),
+    (_tell_of_passages, 3_500),
     (_look_after_the_pod, 60),
     (_revoke, 20),
     (_show_status, 1_000),

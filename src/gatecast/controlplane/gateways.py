@@ -16,7 +16,7 @@ from gatecast.errors import Conflict, InvalidValue, Mistakes, NotFound, StaleWri
 from gatecast.events import clean_identifier, is_storable, printable
 from gatecast.events.json_values import encode, encode_foreign, read_stored
 from gatecast.hub import EventHub
-from gatecast.storage.contract import Row, Transaction
+from gatecast.storage.contract import GatewayStatus, Row, Transaction
 from gatecast.storage.queries import Queries
 from gatecast.storage.rows import as_keys
 
@@ -117,6 +117,16 @@ class GatewayName:
     unrestored: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayState:
+    """A gateway, what it said of itself, and how its delivery stands."""
+
+    gateway: Gateway
+    #: Its version and its policies; None before it said what can be read back.
+    manifest: Mapping[str, Any] | None
+    status: GatewayStatus
+
+
 class Gateways:
     """Creates, finds, changes and deletes gateways. A gateway of another organization does not exist."""
 
@@ -125,7 +135,7 @@ class Gateways:
         self._database = hub.storage.database
 
     @whole
-    async def create(self, organization: str, fields: GatewayFields) -> Gateway:
+    async def create(self, organization: str, fields: GatewayFields) -> GatewayState:
         """Register a gateway, with an empty log, in one transaction.
 
         Raises:
@@ -138,7 +148,7 @@ class Gateways:
             if not inserted:
                 raise _name_taken(fields.name)
             await self._hub.register_gateway(gateway_id, transaction=transaction)
-            return await _find(transaction, organization, gateway_id)
+            return await self._state(transaction, organization, gateway_id)
 
     async def get(self, organization: str, gateway_id: str) -> Gateway:
         """One gateway.
@@ -191,7 +201,7 @@ class Gateways:
     @whole
     async def update(
         self, organization: str, gateway_id: str, changes: Mapping[str, Any], *, version: int | None = None
-    ) -> Gateway:
+    ) -> GatewayState:
         """Change the named fields, and leave the others alone.
 
         Raises:
@@ -214,7 +224,7 @@ class Gateways:
             await transaction.execute(
                 QUERIES["update_gateway"], organization, gateway_id, gateway.version, *_columns(fields)
             )
-            return await _find(transaction, organization, gateway_id)
+            return await self._state(transaction, organization, gateway_id)
 
     @whole
     async def delete(self, organization: str, gateway_id: str, *, version: int | None = None) -> None:
@@ -231,6 +241,14 @@ class Gateways:
             await transaction.execute(QUERIES["delete_tokens"], gateway_id)
             await transaction.execute(QUERIES["delete_gateway"], organization, gateway_id)
             await self._hub.delete_gateway(gateway_id, transaction=transaction)
+
+    async def _state(self, transaction: Transaction, organization: str, gateway_id: str) -> GatewayState:
+        """As the transaction has left it: once that is committed, nothing that fails may hide that it was done."""
+        gateway = await _find(transaction, organization, gateway_id)
+        row = await transaction.fetch_one(QUERIES["manifest"], organization, gateway_id)
+        status = await self._hub.storage.presence.status([gateway_id], transaction=transaction)
+        manifest = readable_manifest(row["manifest"]) if row else None
+        return GatewayState(gateway=gateway, manifest=manifest, status=status[gateway_id])
 
     async def record_manifest(self, gateway_id: str, manifest: Mapping[str, Any]) -> None:
         """Store what a gateway says of itself, and forget what was wrong with what it said before.

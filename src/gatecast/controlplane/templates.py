@@ -10,7 +10,7 @@ from gatecast.controlplane.gateways import QUERIES
 from gatecast.controlplane.rows import instant
 from gatecast.errors import Conflict, LimitReached, NotFound, StaleWrite
 from gatecast.hub import EventHub
-from gatecast.storage.contract import Row, Transaction
+from gatecast.storage.contract import Database, Row, Transaction
 from gatecast.storage.queries import Queries
 
 TEMPLATES = Queries("gatecast.controlplane", "templates.sql")
@@ -54,9 +54,7 @@ class Templates:
         """
         if handle in _BUILT_IN:
             return StoredTemplate(template=_BUILT_IN[handle], read_only=True)
-        for row in await self._database.fetch(TEMPLATES["template"], organization, handle):
-            return _stored(row)
-        raise NotFound("LLM provider template", handle)
+        return await _find(self._database, organization, handle)
 
     async def create(self, organization: str, template: LlmProviderTemplate) -> StoredTemplate:
         """Store a template of an organization.
@@ -77,7 +75,7 @@ class Templates:
                     f"an organization has at most {MAX_TEMPLATES} templates of its own; delete one first"
                 )
             await transaction.execute(TEMPLATES["insert_template"], organization, template.handle, text)
-        return await self.get(organization, template.handle)
+            return await _find(transaction, organization, template.handle)
 
     async def replace(
         self, organization: str, template: LlmProviderTemplate, *, version: int | None = None
@@ -94,7 +92,7 @@ class Templates:
         async with self._database.transaction() as transaction:
             await _lock(transaction, organization, template.handle, version)
             await transaction.execute(TEMPLATES["update_template"], organization, template.handle, text)
-        return await self.get(organization, template.handle)
+            return await _find(transaction, organization, template.handle)
 
     async def delete(self, organization: str, handle: str, *, version: int | None = None) -> None:
         """Delete a template; providers that were made from it stay.
@@ -110,14 +108,18 @@ class Templates:
             await transaction.execute(TEMPLATES["delete_template"], organization, handle)
 
 
+async def _find(reader: Database | Transaction, organization: str, handle: str) -> StoredTemplate:
+    for row in await reader.fetch(TEMPLATES["template"], organization, handle):
+        return _stored(row)
+    raise NotFound("LLM provider template", handle)
+
+
 async def _lock(transaction: Transaction, organization: str, handle: str, version: int | None) -> None:
     """Nobody else changes the template until this transaction ends; it is there, and at this version."""
     await transaction.execute(QUERIES["lock_names"], organization)
-    row = await transaction.fetch_one(TEMPLATES["template"], organization, handle)
-    if row is None:
-        raise NotFound("LLM provider template", handle)
-    if version not in (None, row["version"]):
-        raise StaleWrite("LLM provider template", f'"{row["version"]}"')
+    stored = await _find(transaction, organization, handle)
+    if version not in (None, stored.version):
+        raise StaleWrite("LLM provider template", f'"{stored.version}"')
 
 
 def _check_own(handle: str) -> None:

@@ -170,7 +170,12 @@ class Delivery:
         start = await self._start(connection, after, event_id)
         feed = self.reader.open(connection.gateway_id, start.position)
         subscription = Subscription(
-            connection, start, feed=feed, recorder=self.recorder, outcomes=self.outcomes, on_close=self._on_close
+            connection,
+            start,
+            feed=feed,
+            recorder=self.recorder,
+            outcomes=self.outcomes,
+            on_close=self._on_close,
         )
         self._subscriptions[connection.connection_id] = subscription
         try:
@@ -194,7 +199,7 @@ class Delivery:
             # Cancelled, failed, or closed in between: the row may exist by now, also where closing was too early to
             # remove it.
             subscription.close()
-            self.recorder.leave(subscription.progress)
+            self.recorder.leave(subscription.take_progress())
             raise
         if newest_only:
             self._wakeup.send(EVERYTHING)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from gatecast.delivery.database_clock import DatabaseClock
+from gatecast.delivery.way import Way
 from gatecast.errors import SubscriptionClosed
 from gatecast.events import Position, RecordedEvent
 from gatecast.storage.contract import ReadRequest, ReadResult
@@ -37,8 +39,17 @@ class Feed:
     A full feed is simply not read for; its place in the log is `read_through`, and nothing is ever dropped.
     """
 
-    def __init__(self, gateway_id: str, after: Position, *, on_room: Callable[[Feed], None]) -> None:
+    def __init__(
+        self,
+        gateway_id: str,
+        after: Position,
+        *,
+        on_room: Callable[[Feed], None],
+        clock: DatabaseClock | None = None,
+    ) -> None:
         self.gateway_id = gateway_id
+        #: When its events pass each hop.
+        self.way = Way(after.offset, clock or DatabaseClock())
         #: The history that its offsets belong to.
         self.epoch = after.epoch
         #: Last offset that the reader put in.
@@ -100,6 +111,7 @@ class Feed:
             self._bytes += len(event.payload)
             self.read_through = event.offset
         if result.events:
+            self.way.picked_up(result.events)
             self.changed.set()
 
     def _continues_with(self, result: ReadResult) -> bool:

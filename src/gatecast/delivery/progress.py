@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
 
 from gatecast.containment import RetryLoop, concerns_everyone, log_failure, refused_in_halves
 from gatecast.errors import GatecastError
-from gatecast.storage.contract import Presence, Progress
+from gatecast.storage.contract import Connection, Presence, Progress
 from gatecast.waiting import Backoff, Signal
 
 #: Progress is gathered for this long between writes; in seconds. Losing it repeats events, never skips them.
@@ -20,8 +22,22 @@ _BATCH = 1_000
 _PUT_OFF = 5.0
 
 
+class Moving(Protocol):
+    """A connection that gets on."""
+
+    @property
+    def connection(self) -> Connection:
+        """Which connection it is."""
+
+    def take_progress(self) -> Progress:
+        """How far it has come by now."""
+
+    def give_back(self, progress: Progress) -> None:
+        """Take back what could not be stored."""
+
+
 class ProgressRecorder:
-    """Keeps the latest progress of each connection until the database has it."""
+    """Remembers which connections got on until the database knows how far."""
 
     def __init__(self, presence: Presence, *, backoff: Backoff | None = None) -> None:
         self._presence = presence
@@ -31,7 +47,9 @@ class ProgressRecorder:
             "positions cannot be stored",
             backoff=backoff or Backoff(first=0.2, longest=5.0),
         )
-        self._moved: dict[str, Progress] = {}
+        self._moved: dict[str, Moving] = {}
+        #: Those whose progress is being stored.
+        self._storing: Sequence[Moving] = ()
         self._leaving: dict[str, Progress] = {}
         self._signal = Signal()
         self._urgent = Signal()
@@ -39,10 +57,11 @@ class ProgressRecorder:
         self._flushing: list[asyncio.Future[None]] = []
         self._ended = False
 
-    def report(self, progress: Progress) -> None:
-        """Note how far a connection has come."""
-        if progress.connection_id not in self._leaving:
-            self._moved[progress.connection_id] = progress
+    def report(self, connection: Moving) -> None:
+        """Note that a connection has come further."""
+        connection_id = connection.connection.connection_id
+        if connection_id not in self._leaving:
+            self._moved[connection_id] = connection
             self._signal.set()
 
     def leave(self, progress: Progress) -> None:
@@ -55,7 +74,7 @@ class ProgressRecorder:
 
     async def flush(self) -> None:
         """Return when everything noted so far is stored, or when nobody stores any more."""
-        if self._ended or not (self._moved or self._leaving):
+        if self._ended or not (self._moved or self._storing or self._leaving):
             return
         stored = asyncio.get_running_loop().create_future()
         self._flushing.append(stored)
@@ -80,43 +99,66 @@ class ProgressRecorder:
         """Store what is noted by now, then answer those who asked for it before."""
         waiting, self._flushing = self._flushing, []
         try:
-            await self._write(self._leaving, self._presence.disconnect)
-            await self._write(self._moved, self._presence.record_progress)
+            await self._write_leaving()
+            await self._write_moved()
         except BaseException:
             self._flushing = [*waiting, *self._flushing]
             raise
         _answer(waiting)
 
-    async def _write(self, noted: dict[str, Progress], store: Callable[[Sequence[Progress]], Awaitable[None]]) -> None:
-        """Store once what is noted, batch by batch; forget only what did not move on meanwhile.
-
-        What is noted while this runs waits for the next time: under load there is always something new.
+    async def _write_leaving(self) -> None:
+        """Store the last progress of those that leave, once; what is noted while this runs waits for the next time.
 
         Raises:
             StorageError: the database is away; what is not stored stays noted.
         """
-        connections = list(noted)
-        for start in range(0, len(connections), _BATCH):
-            # Some may have left in between.
-            batch = [noted[one] for one in connections[start : start + _BATCH] if one in noted]
-            for progress, error in await refused_in_halves(batch, store):
+        noted = list(self._leaving.values())
+        for start in range(0, len(noted), _BATCH):
+            answers = await refused_in_halves(noted[start : start + _BATCH], self._presence.disconnect)
+            for progress, error in answers:
                 if error is not None and concerns_everyone(error):
                     raise error
-                if noted.get(progress.connection_id) is progress:
-                    del noted[progress.connection_id]
-                    if error is not None:
-                        self._put_off(noted, progress, error)
+                if self._leaving.get(progress.connection_id) is progress:
+                    del self._leaving[progress.connection_id]
+                if error is not None:
+                    _put_off(progress, error, partial(self.leave, progress))
 
-    def _put_off(self, noted: dict[str, Progress], progress: Progress, error: GatecastError) -> None:
-        """Try this one again later: it alone cannot be stored, and the others do not wait for it."""
-        log_failure("progress-refused", error, gateway=progress.gateway_id)
-        again = self.leave if noted is self._leaving else self._report_again
-        asyncio.get_running_loop().call_later(_PUT_OFF, again, progress)
+    async def _write_moved(self) -> None:
+        """Store once how far those that moved have come; what moves while this runs waits for the next time.
 
-    def _report_again(self, progress: Progress) -> None:
-        # What it has reported since is newer.
-        if progress.connection_id not in self._moved:
-            self.report(progress)
+        Raises:
+            StorageError: the database is away; what is not stored stays noted.
+        """
+        moved = list(self._moved)
+        for start in range(0, len(moved), _BATCH):
+            # Some may have left in between.
+            self._storing = [self._moved.pop(one) for one in moved[start : start + _BATCH] if one in self._moved]
+            try:
+                await self._store(self._storing)
+            finally:
+                self._storing = ()
+
+    async def _store(self, connections: Sequence[Moving]) -> None:
+        progress = [connection.take_progress() for connection in connections]
+        failure: GatecastError | None = None
+        answers = await refused_in_halves(progress, self._presence.record_progress)
+        for connection, (taken, error) in zip(connections, answers, strict=True):
+            if error is None:
+                continue
+            connection.give_back(taken)
+            if concerns_everyone(error):
+                failure = error
+                self.report(connection)
+            else:
+                _put_off(taken, error, partial(self.report, connection))
+        if failure is not None:
+            raise failure
+
+
+def _put_off(progress: Progress, error: GatecastError, again: Callable[[], None]) -> None:
+    """Try this one again later: it alone cannot be stored, and the others do not wait for it."""
+    log_failure("progress-refused", error, gateway=progress.gateway_id)
+    asyncio.get_running_loop().call_later(_PUT_OFF, again)
 
 
 def _answer(waiting: Sequence[asyncio.Future[None]]) -> None:

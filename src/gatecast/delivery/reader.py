@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from gatecast.containment import RetryLoop, concerns_everyone, log_failure
+from gatecast.delivery.database_clock import DatabaseClock
 from gatecast.delivery.feed import LOG_MOVED, Feed
 from gatecast.delivery.history_watch import HistoryWatch
 from gatecast.delivery.reading import read_each
@@ -49,6 +50,8 @@ class Reader:
         self._signal = Signal()
         self._sweep_due_at = 0.0
         self._history = HistoryWatch(log)
+        #: The database's clock, as its answers show it.
+        self.clock = DatabaseClock()
         self._ask_for_everything = False
 
     @property
@@ -63,7 +66,7 @@ class Reader:
 
     def open(self, gateway_id: str, after: Position) -> Feed:
         """A feed that begins behind `after`; reading for it begins at once."""
-        feed = Feed(gateway_id, after, on_room=self._call_for)
+        feed = Feed(gateway_id, after, on_room=self._call_for, clock=self.clock)
         self._feeds[gateway_id].append(feed)
         self._call_for(feed)
         return feed
@@ -118,7 +121,10 @@ class Reader:
         # Set before the question is asked: a demand for a sweep that comes meanwhile must not be forgotten.
         self._sweep_due_at = now + self._poll_interval
         before = self._history.last
+        asked_at = self.clock.now()
         changes = await self._history.look(at_everything=self._ask_for_everything)
+        if changes.answered_at:
+            self.clock.measure(asked_at=asked_at, answered_at=self.clock.now(), shown=changes.answered_at)
         self._ask_for_everything = False
         metrics.reader_passed()
         if before is not None and before.epoch != changes.epoch:

@@ -12,6 +12,7 @@ from gatecast.delivery.progress import ProgressRecorder
 from gatecast.delivery.resume import Start
 from gatecast.events import Position, RecordedEvent
 from gatecast.storage.contract import Connection, Outcome, OutcomeKind, Progress
+from gatecast.storage.hops import Passages
 from gatecast.telemetry import metrics
 from gatecast.waiting import Signal
 
@@ -48,6 +49,7 @@ class Subscription:
         #: Rejected and held events of which that is not stored yet.
         self._unstored: set[int] = set()
         self._closed = False
+        self._way = feed.way
         feed.waits_at = self._waits_at
 
     @property
@@ -98,6 +100,7 @@ class Subscription:
         """Note that everything up to `offset` was handed to the consumer."""
         if offset > self._sent:
             self._sent = offset
+            self._way.sent(offset)
             self._report()
 
     def acknowledge(self, offset: int) -> None:
@@ -105,6 +108,7 @@ class Subscription:
         if offset > self._confirmed:
             self._confirmed = offset
             self._sent = max(self._sent, offset)
+            self._way.confirmed(offset)
             self._report()
 
     def _waits_at(self, event: RecordedEvent) -> bool:
@@ -136,6 +140,7 @@ class Subscription:
         if kind in (OutcomeKind.REJECTED, OutcomeKind.PARKED):
             metrics.rejected()
         if kind is OutcomeKind.APPLIED:
+            self._way.applied(offset)
             self._outcomes.report(outcome)
             return
         self.set_aside(offset)
@@ -166,11 +171,18 @@ class Subscription:
 
     def _report(self) -> None:
         if not self._closed:
-            self._recorder.report(self.progress)
+            self._recorder.report(self)
 
     @property
     def progress(self) -> Progress:
         """How far it has come, as it may be stored now."""
+        return self._progress()
+
+    def take_progress(self) -> Progress:
+        """The same, with the passages that were not taken before."""
+        return self._progress(self._way.take())
+
+    def _progress(self, passages: Passages = ()) -> Progress:
         return Progress(
             connection_id=self.connection.connection_id,
             gateway_id=self.connection.gateway_id,
@@ -178,7 +190,12 @@ class Subscription:
             epoch=self.start.position.epoch,
             sent=self._sent,
             confirmed=min(self._confirmed, min(self._unstored, default=self._confirmed + 1) - 1),
+            passages=passages,
         )
+
+    def give_back(self, progress: Progress) -> None:
+        """Take the passages back, to be told the next time: they could not be stored."""
+        self._way.give_back(progress.passages)
 
     def dismiss(self, reason: str) -> None:
         """End it from the server side; the consumer's next `take` raises with this reason."""
@@ -189,5 +206,5 @@ class Subscription:
         if not self._closed:
             self._closed = True
             self.feed.end("closed")
-            self._recorder.leave(self.progress)
+            self._recorder.leave(self.take_progress())
             self._on_close(self)

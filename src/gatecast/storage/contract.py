@@ -21,6 +21,7 @@ from uuid import UUID
 
 from gatecast.errors import UnknownGateway
 from gatecast.events import Event, Position, RecordedEvent
+from gatecast.storage.hops import Delivery, Passages
 from gatecast.storage.migrations import SchemaNeed
 
 #: One row of a result, by column name.
@@ -138,6 +139,8 @@ class Changes:
     #: What was decided about this history and those before it, each decision by an id, oldest first; an epoch is the
     #: decision that began it. Empty where that is not recorded.
     lineage: tuple[UUID, ...] = ()
+    #: What the database's clock showed when it answered, in seconds since 1970; 0: it does not say.
+    answered_at: float = 0.0
 
     def lacks_what_followed(self, earlier: Changes) -> bool:
         """Whether the database was taken back to before `earlier`: it has lost a decision that was found there.
@@ -318,6 +321,8 @@ class Progress:
     sent: int
     #: Last offset that the peer has confirmed.
     confirmed: int
+    #: Which events passed each hop since the progress that was stored before, and when.
+    passages: Passages = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -418,6 +423,8 @@ class Presence(Protocol):
         A stored position is the minimum over the connections that share it, and never moves back within one epoch. It
         also moves when a connection that held it back leaves, or its pod dies (at the next `renew_lease`). Progress
         from another epoch, or of a connection that is dismissed or not recorded, changes nothing.
+
+        Its passages are stored with it, as one row, until retention removes the last event that they tell of.
         """
 
     async def disconnect(self, progress: Sequence[Progress]) -> None:
@@ -449,8 +456,10 @@ class Presence(Protocol):
     async def hint(self, gateway_ids: Sequence[str]) -> None:
         """Hint to every pod to look at these gateways, where the database itself sends hints; else do nothing."""
 
-    async def status(self, gateway_ids: Sequence[str]) -> dict[str, GatewayStatus]:
-        """The delivery status of each registered gateway among these, in one instant."""
+    async def status(
+        self, gateway_ids: Sequence[str], *, transaction: object | None = None
+    ) -> dict[str, GatewayStatus]:
+        """The delivery status of each registered gateway among these, in one instant; or as a transaction sees it."""
 
 
 # --- outcomes ---------------------------------------------------------------------------------------------------
@@ -504,6 +513,12 @@ class Outcomes(Protocol):
 
     async def of_events(self, gateway_id: str, offsets: Sequence[int]) -> list[Outcome]:
         """The outcomes of these events, of every replica, in offset order."""
+
+    async def deliveries(self, gateway_id: str, offset: int) -> Sequence[Delivery]:
+        """The way of this event over each connection that has picked it up; of many, the newest.
+
+        A consumer that confirms more than 5,000 events at once leaves no instant of their confirmation.
+        """
 
 
 # --- parking ----------------------------------------------------------------------------------------------------

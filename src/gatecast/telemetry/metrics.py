@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from gatecast.telemetry.latencies import Latencies
+
 #: Every metric of this process.
 registry = CollectorRegistry()
 
@@ -29,6 +31,13 @@ _publish_seconds = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
     registry=registry,
 )
+_hop_seconds = Latencies(
+    "gatecast_event_hop_seconds",
+    "From the record of an event until a pod picked it up, sent it, and its gateway confirmed and applied it.",
+    label="hop",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600, 3_600, 86_400),
+)
+registry.register(_hop_seconds)
 _connections = Gauge("gatecast_gateway_connections", "Gateway connections of this pod.", registry=registry)
 _queued = Gauge("gatecast_publish_queue_events", "Events that wait to be stored.", registry=registry)
 _wakeups = Gauge("gatecast_wakeup_connected", "1 while wake-ups can arrive.", registry=registry)
@@ -61,6 +70,11 @@ def delivered(events: int) -> None:
 def confirmed(events: int) -> None:
     """Count events that a gateway has confirmed."""
     _confirmed.inc(max(0, events))
+
+
+def passed(hop: str, seconds: float, events: int) -> None:
+    """Count events that passed a hop so long after they were recorded."""
+    _hop_seconds.observe(hop, seconds, events)
 
 
 def rejected() -> None:

@@ -53,7 +53,7 @@ class Site:
         """An installation on a hub that has the control plane's tables."""
         async with opening as hub:
             made = [await Gateways(hub).create(ORGANIZATION, GatewayFields(name=f"edge-{n}")) for n in range(gateways)]
-            yield cls(hub, Resources.on(hub, Sealer([bytes(32)])), sorted(each.id for each in made))
+            yield cls(hub, Resources.on(hub, Sealer([bytes(32)])), sorted(each.gateway.id for each in made))
 
     async def make(self, family: Family, name: str = "Demo", **fields: object) -> StoredArtifact:
         """An artifact on every gateway."""

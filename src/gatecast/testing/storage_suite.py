@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from gatecast.testing.database_contract import DatabaseContract
 from gatecast.testing.history_contract import HistoryContract
+from gatecast.testing.hops_contract import HopsContract
 from gatecast.testing.outcomes_contract import OutcomesContract
 from gatecast.testing.parking_contract import ParkingContract
 from gatecast.testing.positions_contract import PositionsContract
@@ -39,6 +40,7 @@ class StorageContract(
     PresenceContract,
     PositionsContract,
     OutcomesContract,
+    HopsContract,
     ParkingContract,
     SurveyContract,
     DatabaseContract,

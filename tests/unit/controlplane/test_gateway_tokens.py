@@ -23,7 +23,7 @@ _POD = "some-pod"
 
 
 async def _new_gateway(hub: EventHub, name: str = "edge", policy: ConnectionPolicy = ConnectionPolicy.ALL) -> str:
-    return (await Gateways(hub).create("acme", GatewayFields(name=name, connection_policy=policy))).id
+    return (await Gateways(hub).create("acme", GatewayFields(name=name, connection_policy=policy))).gateway.id
 
 
 @asynccontextmanager

@@ -45,7 +45,7 @@ async def test_a_gateway_is_found_as_it_was_created(open_hub: OpenHub) -> None:
     """Every field comes back, and times are in UTC."""
     async with open_hub() as hub:
         gateways = Gateways(hub)
-        created = await gateways.create("acme", _ALL)
+        created = (await gateways.create("acme", _ALL)).gateway
         assert await gateways.get("acme", created.id) == created
     assert created.fields == _ALL
     assert created.version == 1
@@ -56,7 +56,7 @@ async def test_a_gateway_is_found_as_it_was_created(open_hub: OpenHub) -> None:
 async def test_a_new_gateway_has_an_empty_log(open_hub: OpenHub) -> None:
     """What is published to it gets the first offset."""
     async with open_hub() as hub:
-        gateway = await Gateways(hub).create("acme", _ALL)
+        gateway = (await Gateways(hub).create("acme", _ALL)).gateway
         assert (await hub.publish(_event(gateway.id))).offset == 1
 
 
@@ -75,7 +75,7 @@ async def test_a_name_is_unique_in_its_organization_and_free_in_others(open_hub:
 async def test_of_two_that_take_a_name_at_once_one_gets_it(open_hub: OpenHub) -> None:
     """Created on one pod, renamed on another."""
     async with open_hub() as one, open_hub() as two:
-        old = await Gateways(one).create("acme", replace(_ALL, name="old"))
+        old = (await Gateways(one).create("acme", replace(_ALL, name="old"))).gateway
         results = await asyncio.gather(
             Gateways(one).create("acme", replace(_ALL, name="wanted")),
             Gateways(two).update("acme", old.id, {"name": "wanted"}),
@@ -133,9 +133,9 @@ async def test_pages_follow_the_order_of_names(open_hub: OpenHub) -> None:
 async def test_an_update_changes_what_it_names_and_nothing_else(open_hub: OpenHub) -> None:
     async with open_hub() as hub:
         gateways = Gateways(hub)
-        created = await gateways.create("acme", _ALL)
-        changed = await gateways.update("acme", created.id, {"vhost": "new.example"}, version=1)
-        same_name = await gateways.update("acme", created.id, {"name": "edge-eu"})
+        created = (await gateways.create("acme", _ALL)).gateway
+        changed = (await gateways.update("acme", created.id, {"vhost": "new.example"}, version=1)).gateway
+        same_name = (await gateways.update("acme", created.id, {"name": "edge-eu"})).gateway
     assert changed.fields == replace(_ALL, vhost="new.example")
     assert (changed.version, same_name.version) == (2, 3)
     assert changed.created_at == created.created_at
@@ -145,7 +145,7 @@ async def test_a_stale_update_is_refused_and_says_what_is_current(open_hub: Open
     """Of two who read the same version, the second one is told."""
     async with open_hub() as hub:
         gateways = Gateways(hub)
-        created = await gateways.create("acme", _ALL)
+        created = (await gateways.create("acme", _ALL)).gateway
         results = await asyncio.gather(
             *(gateways.update("acme", created.id, {"vhost": f"{number}.example"}, version=1) for number in range(3)),
             return_exceptions=True,
@@ -158,7 +158,7 @@ async def test_a_taken_name_is_refused_on_update(open_hub: OpenHub) -> None:
     async with open_hub() as hub:
         gateways = Gateways(hub)
         await gateways.create("acme", _ALL)
-        other = await gateways.create("acme", replace(_ALL, name="other"))
+        other = (await gateways.create("acme", replace(_ALL, name="other"))).gateway
         with pytest.raises(Conflict) as taken:
             await gateways.update("acme", other.id, {"name": "edge-eu"})
         assert taken.value.field == "name"
@@ -169,7 +169,7 @@ async def test_s17_a_deleted_gateway_leaves_neither_log_nor_token(open_hub: Open
     """Publishing to it is refused, its token is unknown, and its name is free."""
     async with open_hub() as hub:
         gateways, tokens = Gateways(hub), GatewayTokens(hub)
-        gateway = await gateways.create("acme", _ALL)
+        gateway = (await gateways.create("acme", _ALL)).gateway
         issued = await tokens.issue("acme", gateway.id)
         await hub.publish(_event(gateway.id))
         await gateways.delete("acme", gateway.id)
@@ -188,7 +188,7 @@ async def test_s31_a_gateway_of_another_organization_does_not_exist(open_hub: Op
     """Neither reading nor changing nor deleting nor giving it a token finds it."""
     async with open_hub() as hub:
         gateways = Gateways(hub)
-        gateway = await gateways.create("acme", _ALL)
+        gateway = (await gateways.create("acme", _ALL)).gateway
         for attempt in (
             gateways.get("other", gateway.id),
             gateways.update("other", gateway.id, {"vhost": "mine.example"}),
@@ -207,7 +207,7 @@ async def test_what_a_gateway_says_of_itself_is_kept(open_hub: OpenHub) -> None:
     """The last manifest counts, and is no change of the gateway."""
     async with open_hub() as hub:
         gateways = Gateways(hub)
-        gateway = await gateways.create("acme", _ALL)
+        gateway = (await gateways.create("acme", _ALL)).gateway
         assert await gateways.manifest("acme", gateway.id) is None
         await gateways.record_manifest(gateway.id, {"version": "1.0"})
         await gateways.record_manifest(gateway.id, {"version": "1.1", "policies": [{"name": "set-headers"}]})
@@ -219,7 +219,7 @@ async def test_what_a_gateway_says_of_itself_is_kept(open_hub: OpenHub) -> None:
 async def test_a_manifest_that_is_too_large_is_refused(open_hub: OpenHub) -> None:
     async with open_hub() as hub:
         gateways = Gateways(hub)
-        gateway = await gateways.create("acme", _ALL)
+        gateway = (await gateways.create("acme", _ALL)).gateway
         with pytest.raises(InvalidValue):
             await gateways.record_manifest(gateway.id, {"text": "x" * MAX_MANIFEST_BYTES})
         assert await gateways.manifest("acme", gateway.id) is None

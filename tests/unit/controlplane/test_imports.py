@@ -187,7 +187,7 @@ async def test_a_provider_on_a_template_that_nobody_has_is_refused(open_hub: Ope
             await artifacts.create(ORGANIZATION, LLM_PROVIDER, _provider("opneai"))
         assert caught.value.field == "template"
         # One of another organization is none.
-        other = await Gateways(site.hub).create("other", GatewayFields(name="edge"))
+        other = (await Gateways(site.hub).create("other", GatewayFields(name="edge"))).gateway
         await site.resources.imports.store("other", other.id, [_item("1", "opneai", kind="LlmProviderTemplate")])
         await site.resources.templates.create("other", LlmProviderTemplate(handle="opneai", name="Other"))
         with pytest.raises(Conflict, match="opneai"):

@@ -100,7 +100,7 @@ class _Site:
 async def _site(open_hub: OpenHub, family: Family) -> AsyncIterator[_Site]:
     async with open_hub() as hub:
         resources = Resources.on(hub, Sealer([bytes(32)]))
-        gateway = await Gateways(hub).create(_ORGANIZATION, GatewayFields(name="edge"))
+        gateway = (await Gateways(hub).create(_ORGANIZATION, GatewayFields(name="edge"))).gateway
         written = dict(_DOCUMENTS[family])
         if family is LLM_PROXY:
             document = MODELS[LLM_PROVIDER.kind].model_validate(_PROVIDER)

@@ -125,7 +125,7 @@ async def test_after_resealing_the_old_key_is_not_needed(open_hub: OpenHub) -> N
     """In every table that holds something sealed; what another key sealed is never thrown away."""
     async with open_hub() as hub:
         database = hub.storage.database
-        gateway = (await Gateways(hub).create("default", GatewayFields(name="edge"))).id
+        gateway = (await Gateways(hub).create("default", GatewayFields(name="edge"))).gateway.id
         old = Resources.on(hub, Sealer([_OLD]))
         document = MODELS[LLM_PROVIDER.kind].model_validate({**_PROVIDER, "openapi": {"openapi": "3.1.0"}})
         made = (await old.artifacts.create("default", LLM_PROVIDER, document, gateways=[gateway])).artifact

@@ -19,6 +19,7 @@ from gatecast.errors import StatementFailed, StorageUnavailable, ValueRefused
 from gatecast.events import Action, Event, Position, RecordedEvent
 from gatecast.storage.contract import Changes, Outcome, OutcomeKind, Progress, PublishResult, ReadRequest, ReadResult
 from gatecast.storage.contract import Receipt as StoredReceipt
+from gatecast.testing.moving_connection import MovingConnection
 from gatecast.testing.virtual_time import run_in_virtual_time
 
 _EPOCH = UUID(int=1)
@@ -85,10 +86,13 @@ def test_a_position_that_cannot_be_stored_keeps_no_other_waiting_and_is_tried_ag
         recorder = ProgressRecorder(cast("Any", store))
         async with _running(recorder.run):
             for name in ("a", "culprit", "b"):
-                (recorder.leave if leaves else recorder.report)(_progress(name))
+                if leaves:
+                    recorder.leave(_progress(name))
+                else:
+                    recorder.report(MovingConnection(_progress(name)))
             await recorder.flush()
             assert store.stored == (["a left", "b left"] if leaves else ["a", "b"])
-            recorder.report(_progress("c"))
+            recorder.report(MovingConnection(_progress("c")))
             await asyncio.sleep(1)
             assert store.stored[-1] == "c"
             await asyncio.sleep(60)

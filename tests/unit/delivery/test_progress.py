@@ -9,6 +9,7 @@ from uuid import UUID
 from gatecast.delivery.progress import FLUSH_INTERVAL, ProgressRecorder
 from gatecast.errors import StorageUnavailable
 from gatecast.storage.contract import Progress
+from gatecast.testing.moving_connection import MovingConnection
 from gatecast.testing.virtual_time import run_in_virtual_time
 from gatecast.waiting import Backoff
 
@@ -47,6 +48,10 @@ def _progress(confirmed: int, connection_id: str = "c") -> Progress:
     )
 
 
+def _moved(confirmed: int, connection_id: str = "c") -> MovingConnection:
+    return MovingConnection(_progress(confirmed, connection_id))
+
+
 @asynccontextmanager
 async def _recording() -> AsyncIterator[tuple[_Presence, ProgressRecorder]]:
     presence = _Presence()
@@ -67,10 +72,10 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 def test_what_moves_between_two_writes_is_written_once() -> None:
     async def run() -> None:
         async with _recording() as (presence, recorder):
-            recorder.report(_progress(1))
+            recorder.report(_moved(1))
             await asyncio.sleep(0.15)
             for confirmed in range(2, 50):
-                recorder.report(_progress(confirmed))
+                recorder.report(_moved(confirmed))
             await asyncio.sleep(2 * FLUSH_INTERVAL)
             assert presence.written == [("record", "c", 1), ("record", "c", 49)]
 
@@ -80,9 +85,9 @@ def test_what_moves_between_two_writes_is_written_once() -> None:
 def test_what_moves_during_a_write_is_written_after_it() -> None:
     async def run() -> None:
         async with _recording() as (presence, recorder):
-            recorder.report(_progress(1))
+            recorder.report(_moved(1))
             await asyncio.sleep(0.05)
-            recorder.report(_progress(2))
+            recorder.report(_moved(2))
             await recorder.flush()
             assert presence.written == [("record", "c", 1), ("record", "c", 2)]
 
@@ -94,9 +99,9 @@ def test_a_connection_that_leaves_is_written_for_the_last_time() -> None:
 
     async def run() -> None:
         async with _recording() as (presence, recorder):
-            recorder.report(_progress(1))
+            recorder.report(_moved(1))
             recorder.leave(_progress(2))
-            recorder.report(_progress(3))
+            recorder.report(_moved(3))
             await recorder.flush()
             assert presence.written == [("leave", "c", 2)]
 
@@ -108,7 +113,7 @@ def test_an_outage_loses_nothing() -> None:
         async with _recording() as (presence, recorder):
             presence.failures = 3
             recorder.leave(_progress(1, "gone"))
-            recorder.report(_progress(2))
+            recorder.report(_moved(2))
             await recorder.flush()
             assert presence.written == [("leave", "gone", 1), ("record", "c", 2)]
 
@@ -117,7 +122,7 @@ def test_an_outage_loses_nothing() -> None:
 
 async def _report_without_end(recorder: ProgressRecorder) -> None:
     for confirmed in range(1_000_000):
-        recorder.report(_progress(confirmed, f"c{confirmed % 3}"))
+        recorder.report(_moved(confirmed, f"c{confirmed % 3}"))
         await asyncio.sleep(0.01)
 
 
@@ -162,11 +167,11 @@ def test_under_load_a_flush_returns_and_a_leaving_connection_is_written_at_once(
 def test_a_connection_that_leaves_during_a_write_is_not_written_after_its_end() -> None:
     async def run() -> None:
         async with _recording() as (presence, recorder):
-            recorder.report(_progress(1))
+            recorder.report(_moved(1))
             await asyncio.sleep(0.05)
             recorder.leave(_progress(2))
             await recorder.flush()
-            recorder.report(_progress(3, "other"))
+            recorder.report(_moved(3, "other"))
             await recorder.flush()
             assert presence.written == [("record", "c", 1), ("leave", "c", 2), ("record", "other", 3)]
 
@@ -177,7 +182,7 @@ def test_a_flush_with_nothing_to_store_returns_at_once() -> None:
     async def run() -> None:
         async with _recording() as (presence, recorder):
             await recorder.flush()
-            recorder.report(_progress(1))
+            recorder.report(_moved(1))
             await recorder.flush()
             await recorder.flush()
             assert presence.attempts == 1
@@ -189,7 +194,7 @@ def test_a_flush_that_is_cancelled_harms_no_other() -> None:
     async def run() -> None:
         async with _recording() as (presence, recorder):
             presence.failures = 2
-            recorder.report(_progress(1))
+            recorder.report(_moved(1))
             impatient, patient = (asyncio.create_task(recorder.flush()) for _ in range(2))
             await asyncio.sleep(0.05)
             impatient.cancel()

@@ -28,8 +28,8 @@ class _Recorder:
     def __init__(self) -> None:
         self.told: list[tuple[str, int, int]] = []
 
-    def report(self, progress: Progress) -> None:
-        self._note("report", progress)
+    def report(self, subscription: Subscription) -> None:
+        self._note("report", subscription.take_progress())
 
     def leave(self, progress: Progress) -> None:
         self._note("leave", progress)

@@ -131,7 +131,7 @@ async def _open(url: str) -> AsyncIterator[_Listener]:
             admission=Admission(settings, clock=lambda: 0.0),
             resources=resources,
         )
-        gateway = await gateways.create(_ORGANIZATION, GatewayFields(name="edge"))
+        gateway = (await gateways.create(_ORGANIZATION, GatewayFields(name="edge"))).gateway
         token = (await tokens.issue(_ORGANIZATION, gateway.id)).token
         async with TestClient(TestServer(create_gateway_app(context))) as client:
             yield _Listener(hub, resources, client, gateway.id, token)
@@ -178,7 +178,7 @@ async def test_a_gateway_gets_nothing_that_belongs_to_another_one(listener: Open
     async with listener() as gateway:
         made, deployment = await gateway.make(LLM_PROVIDER)
         [secret] = await gateway.resources.files.secrets(gateway.gateway_id, with_values=False)
-        other = await Gateways(gateway.hub).create(_ORGANIZATION, GatewayFields(name="other"))
+        other = (await Gateways(gateway.hub).create(_ORGANIZATION, GatewayFields(name="other"))).gateway
         token = (await GatewayTokens(gateway.hub).issue(_ORGANIZATION, other.id)).token
         paths = (f"/llm-providers/{made.id}", f"/secrets/{secret.handle}/value")
         for path in paths:

@@ -106,7 +106,7 @@ def _open(url: str, pod: str) -> AbstractAsyncContextManager[EventHub]:
 async def _two_pods(url: str) -> AsyncIterator[tuple[Holding, Holding, str]]:
     """The holding of each pod, and a gateway."""
     async with _open(url, "pod-1") as first, _open(url, "pod-2") as second:
-        gateway = await Gateways(first).create("default", GatewayFields(name="edge"))
+        gateway = (await Gateways(first).create("default", GatewayFields(name="edge"))).gateway
         holdings = [Holding(Synchronizations(hub.storage.database), hub.delivery) for hub in (first, second)]
         yield holdings[0], holdings[1], gateway.id
 

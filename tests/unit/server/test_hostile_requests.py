@@ -84,7 +84,7 @@ class _Listener:
             admission=Admission(options, clock=lambda: 0.0),
             resources=Resources.on(hub, Sealer([bytes(32)])),
         )
-        gateway = await context.gateways.create("default", GatewayFields(name="edge"))
+        gateway = (await context.gateways.create("default", GatewayFields(name="edge"))).gateway
         token = (await context.tokens.issue("default", gateway.id)).token
         client = await stack.enter_async_context(TestClient(TestServer(create_gateway_app(context))))
         return cls(runner, stack, client, context, gateway.id, token)

@@ -31,6 +31,7 @@ from gatecast.server.tls import GatewayTls
 from gatecast.settings import Settings
 from gatecast.storage.contract import Progress
 from gatecast.testing.eventually import eventually
+from gatecast.testing.moving_connection import MovingConnection
 from gatecast.waiting import Backoff
 from gatecast.wakeup.file_watch import FileWatch
 from gatecast.wakeup.postgres import PostgresWakeup
@@ -101,9 +102,8 @@ async def test_what_a_background_task_cannot_do_makes_the_pod_unready(
 
 def report_progress(pod: Pod) -> None:
     """Give the pod a position to store, of a connection that nobody recorded."""
-    pod.hub.delivery.recorder.report(
-        Progress(connection_id="c", gateway_id="g", replica="", epoch=UUID(int=1), sent=1, confirmed=1)
-    )
+    progress = Progress(connection_id="c", gateway_id="g", replica="", epoch=UUID(int=1), sent=1, confirmed=1)
+    pod.hub.delivery.recorder.report(MovingConnection(progress))
 
 
 class _Late:

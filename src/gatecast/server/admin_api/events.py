@@ -131,6 +131,17 @@ async def list_events(
     limit: Limit = 100,
 ) -> EventPage:
     """A page of a gateway's log, with what is known of each event: its state, and what the gateway said of it."""
+    return await page_of_log(context, organization, gateway_id, after=after, limit=limit)
+
+
+async def page_of_log(
+    context: AdminContext, organization: str, gateway_id: str, *, after: int, limit: int
+) -> EventPage:
+    """What lies after this offset in the log of a gateway of the organization.
+
+    Raises:
+        NotFound, UnknownGateway: it has no such gateway.
+    """
     await context.gateways.get(organization, gateway_id)
     request = ReadRequest(gateway_id=gateway_id, after=after, max_events=limit, max_bytes=MAX_PAGE_BYTES)
     [result] = await read_each(context.hub.storage.log, [request])
@@ -174,7 +185,11 @@ def _worst(offset: int, outcomes: Sequence[Outcome]) -> OutcomeView | None:
     mine = sorted((one for one in outcomes if one.offset == offset), key=lambda one: one.kind is OutcomeKind.APPLIED)
     if not mine:
         return None
-    one = mine[0]
+    return outcome_view(mine[0])
+
+
+def outcome_view(one: Outcome) -> OutcomeView:
+    """What a gateway said, as it is shown."""
     return OutcomeView(replica=one.replica, kind=_SHOWN[one.kind], reason=one.reason, recorded_at=one.recorded_at)
 
 

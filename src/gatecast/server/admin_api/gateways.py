@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
 from gatecast.controlplane.artifacts import Told
 from gatecast.controlplane.clock import milliseconds
-from gatecast.controlplane.gateways import Gateway, GatewayFields
+from gatecast.controlplane.gateways import GatewayFields, GatewayState
 from gatecast.errors import InvalidValue, Mistakes, NotFound, UnknownGateway
 from gatecast.server.admin_api.artifact_models import (
     GatewayDeployments,
@@ -67,10 +67,9 @@ async def create_gateway(
     body: NewGateway, context: Context, organization: Organization, response: Response
 ) -> GatewayView:
     """Register a gateway."""
-    gateway = await context.gateways.create(organization, GatewayFields(**body.model_dump()))
-    located(response, "gateways", gateway.id)
-    # It has said nothing of itself yet.
-    return await _shown(context, gateway, None, response)
+    created = await context.gateways.create(organization, GatewayFields(**body.model_dump()))
+    located(response, "gateways", created.gateway.id)
+    return _shown(created, response)
 
 
 @router.get("")
@@ -121,8 +120,12 @@ async def show_gateway(
     gateway_id: GatewayInPath, context: Context, organization: Organization, response: Response
 ) -> GatewayView:
     """One gateway: its connections, its position, and how far it is behind."""
-    gateway = await context.gateways.get(organization, gateway_id)
-    return await _shown(context, gateway, await context.gateways.manifest(organization, gateway_id), response)
+    state = GatewayState(
+        gateway=await context.gateways.get(organization, gateway_id),
+        manifest=await context.gateways.manifest(organization, gateway_id),
+        status=await status_of(context, gateway_id),
+    )
+    return _shown(state, response)
 
 
 @router.patch("/{gateway_id}")
@@ -141,8 +144,9 @@ async def change_gateway(
         if value is None:
             mistakes.note(InvalidValue(name, None, "not be null; leave it out to keep it"))
     mistakes.raise_any()
-    gateway = await context.gateways.update(organization, gateway_id, changes, version=version_in(if_match))
-    return await _shown(context, gateway, await context.gateways.manifest(organization, gateway_id), response)
+    return _shown(
+        await context.gateways.update(organization, gateway_id, changes, version=version_in(if_match)), response
+    )
 
 
 @router.delete("/{gateway_id}", status_code=204)
@@ -285,13 +289,10 @@ async def status_of(context: AdminContext, gateway_id: str) -> GatewayStatus:
     return status[gateway_id]
 
 
-async def _shown(
-    context: AdminContext, gateway: Gateway, manifest: Mapping[str, Any] | None, response: Response
-) -> GatewayView:
-    response.headers["ETag"] = etag_of(gateway.version)
-    summary = gateway_summary(gateway, await status_of(context, gateway.id))
+def _shown(state: GatewayState, response: Response) -> GatewayView:
+    response.headers["ETag"] = etag_of(state.gateway.version)
     return GatewayView(
-        **dict(summary),
-        manifest=dict(manifest) if manifest is not None else None,
-        manifest_fault=gateway.manifest_fault or None,
+        **dict(gateway_summary(state.gateway, state.status)),
+        manifest=dict(state.manifest) if state.manifest is not None else None,
+        manifest_fault=state.gateway.manifest_fault or None,
     )

@@ -56,6 +56,12 @@ def moment(value: datetime | None) -> Markup:
     return Markup('<time datetime="{}" title="{}">{} ago</time>').format(exact, exact.replace("T", " "), ago)
 
 
+def instant(value: datetime) -> Markup:
+    """An instant to the millisecond: where what matters is less than a second."""
+    exact = value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return Markup('<time datetime="{}" data-exact>{}</time>').format(exact, exact.replace("T", " "))
+
+
 def number(value: float) -> str:
     """A number with separators, as people read it."""
     return f"{value:,}"
@@ -79,7 +85,13 @@ _environment = Environment(
     lstrip_blocks=True,
 )
 _environment.filters.update(
-    age=age, moment=moment, number=number, pretty=pretty, sentence=sentence, path=lambda text: quote(text, safe="")
+    age=age,
+    instant=instant,
+    moment=moment,
+    number=number,
+    pretty=pretty,
+    sentence=sentence,
+    path=lambda text: quote(text, safe=""),
 )
 _environment.globals.update(version=__version__)
 

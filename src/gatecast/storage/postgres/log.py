@@ -142,6 +142,7 @@ class PostgresEventLog:
             synchronous=first["synchronous"],
             settled=first["settled"],
             lineage=tuple(first["lineage"]),
+            answered_at=first["answered_at"],
         )
 
     async def read(self, requests: Sequence[ReadRequest]) -> list[ReadResult | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gatecast.storage.contract import Outcome, OutcomeKind
+from gatecast.storage.hops import Delivery, deliveries
 from gatecast.storage.postgres.database import PostgresDatabase
 from gatecast.storage.postgres.log import QUERIES
 
@@ -40,3 +41,7 @@ class PostgresOutcomes:
             )
             for row in rows
         ]
+
+    async def deliveries(self, gateway_id: str, offset: int) -> Sequence[Delivery]:
+        """The way of this event over each connection that has picked it up."""
+        return deliveries(await self._database.fetch(QUERIES["deliveries"], gateway_id, offset), offset)

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import LiteralString, cast
 from uuid import UUID
 
 from gatecast.containment import contained
@@ -21,6 +22,7 @@ from gatecast.storage.contract import (
     Row,
     Standing,
 )
+from gatecast.storage.hops import NOTHING, Hop, Passages
 from gatecast.storage.postgres.caller_transaction import joined
 from gatecast.storage.postgres.database import PostgresDatabase
 from gatecast.storage.postgres.log import QUERIES
@@ -106,6 +108,8 @@ class PostgresPresence:
             [one.sent for one in progress],
             [one.confirmed for one in progress],
             remove,
+            [[offset for passage in _passages(one) for offset in passage[:2]] for one in progress],
+            [[moment for passage in _passages(one) for moment in passage[2:]] for one in progress],
         )
 
     async def describe_pod(self, pod_id: str, version: str) -> None:
@@ -142,12 +146,29 @@ class PostgresPresence:
         """Notify every pod."""
         await self._database.fetch(QUERIES["hint_gateways"], json.dumps(list(gateway_ids)))
 
-    async def status(self, gateway_ids: Sequence[str]) -> dict[str, GatewayStatus]:
+    async def status(
+        self, gateway_ids: Sequence[str], *, transaction: object | None = None
+    ) -> dict[str, GatewayStatus]:
         """The delivery status of each registered gateway among these, in one instant."""
         rows: defaultdict[str, list[Row]] = defaultdict(list)
-        for row in await self._database.fetch(QUERIES["status"], list(gateway_ids)):
+        for row in await self._fetch(transaction, QUERIES["status"], list(gateway_ids)):
             rows[row["gateway_id"]].append(row)
         return {gateway_id: _status(of_gateway) for gateway_id, of_gateway in rows.items()}
+
+    async def _fetch(self, transaction: object | None, query: LiteralString, *arguments: object) -> list[Row]:
+        if transaction is None:
+            return await self._database.fetch(query, *arguments)
+        async with joined(self._database, transaction) as connection:
+            return cast("list[Row]", await connection.fetch(query, *arguments))
+
+
+#: What is stored of a connection that tells of no event.
+_NO_PASSAGES = (NOTHING,) * len(Hop)
+
+
+def _passages(progress: Progress) -> Passages:
+    """One for each hop: arrays of arrays have rows of one length."""
+    return progress.passages or _NO_PASSAGES
 
 
 def _status(rows: Sequence[Row]) -> GatewayStatus:

@@ -12,7 +12,8 @@ FROM gatecast.append_events_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12
 -- In tables that were loaded into a younger cluster, logs carry transaction ids that this cluster has not reached yet:
 -- only the question for everything names those.
 SELECT h.epoch, h.server, h.synchronous, h.settled, e.lineage,
-       pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS marker, s.gateway_id, s.head
+       pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS marker,
+       extract(epoch FROM clock_timestamp())::float8 AS answered_at, s.gateway_id, s.head
 FROM gatecast.history_v1() h CROSS JOIN gatecast.epoch e LEFT JOIN gatecast.gateway_streams s
      ON s.changed_xid >= $1::text::xid8
         AND s.changed_xid < CASE $1::text WHEN '0' THEN '18446744073709551615'::xid8
@@ -89,7 +90,7 @@ SELECT CASE WHEN h.servable THEN gatecast.connect_v1($1, $2, $3, $4, $5, $6, $7,
 FROM gatecast.history_v1() h
 
 -- name: record_progress
-SELECT gatecast.record_progress_v1($1, $2, $3, $4, $5, $6, $7)
+SELECT gatecast.record_progress_v2($1, $2, $3, $4, $5, $6, $7, $8, $9)
 
 -- name: dismissals
 SELECT connection_id, dismissal FROM gatecast.connections WHERE pod_id = $1 AND dismissal IS NOT NULL
@@ -162,6 +163,17 @@ WHERE n.kind IN ('parked', 'held', 'undeliverable') AND n."offset" <= n.trimmed_
 SELECT $1 AS gateway_id, replica, "offset", kind, reason, recorded_at FROM gatecast.outcomes
 WHERE log_id = (SELECT log_id FROM gatecast.gateway_streams WHERE gateway_id = $1) AND "offset" = ANY ($2)
 ORDER BY "offset", replica
+
+-- name: deliveries
+-- The newest rows that tell of one event. Whoever reads, sends and confirms is less than 5,000 events apart.
+SELECT * FROM (
+    SELECT * FROM gatecast.passages
+    WHERE log_id = (SELECT log_id FROM gatecast.gateway_streams WHERE gateway_id = $1)
+      AND through >= $2::bigint AND through < $2 + 5000
+      AND ($2 > picked_up_after AND $2 <= picked_up_through OR $2 > sent_after AND $2 <= sent_through
+           OR $2 > confirmed_after AND $2 <= confirmed_through)
+    ORDER BY number DESC LIMIT 60) newest
+ORDER BY number
 
 -- name: describe_pod
 UPDATE gatecast.pods SET version = $2, started_at = now() WHERE pod_id = $1

@@ -58,7 +58,7 @@ class SqliteEventLog:
     async def changed_since(self, marker: int) -> Changes:
         """The gateways whose logs grew since `marker`, which is a number of a change."""
         file = self._database.history_file
-        return await self._database.read(partial(reading.changed_since, marker=marker, file=file))
+        return await self._database.read(partial(reading.changed_since, marker=marker, file=file, now=self._clock()))
 
     async def read(self, requests: Sequence[ReadRequest]) -> list[ReadResult | None]:
         """The next events for each request, all of one instant."""

@@ -6,10 +6,11 @@ import sqlite3
 from collections.abc import Sequence
 
 from gatecast.storage.contract import Outcome, OutcomeKind
+from gatecast.storage.hops import Delivery, deliveries
 from gatecast.storage.queries import Queries
 from gatecast.storage.recorded import to_moment
 from gatecast.storage.sqlite.database import SqliteDatabase
-from gatecast.storage.sqlite.statements import Columns, as_list, change_each, select
+from gatecast.storage.sqlite.statements import Columns, as_list, change_each, select, select_named
 
 QUERIES = Queries("gatecast.storage.sqlite", "outcomes.sql")
 
@@ -33,6 +34,13 @@ class SqliteOutcomes:
             lambda connection: select(connection, QUERIES["of_events"], gateway_id, as_list(offsets))
         )
         return [_outcome(gateway_id, row) for row in rows]
+
+    async def deliveries(self, gateway_id: str, offset: int) -> Sequence[Delivery]:
+        """The way of this event over each connection that has picked it up."""
+        rows = await self._database.read(
+            lambda connection: select_named(connection, QUERIES["deliveries"], gateway_id, offset)
+        )
+        return deliveries(rows, offset)
 
 
 def _record(connection: sqlite3.Connection, outcomes: Sequence[Outcome]) -> None:

@@ -27,3 +27,13 @@ WHERE gateway_id = $1 AND replica = $3 AND dismissal IS NULL AND EXISTS (
 SELECT "offset", replica, kind, reason, recorded_at FROM outcomes
 WHERE log_id = (SELECT log_id FROM gateway_streams WHERE gateway_id = $1) AND "offset" IN (SELECT value FROM json_each($2))
 ORDER BY "offset", replica
+
+-- name: deliveries
+-- The newest rows that tell of one event. Whoever reads, sends and confirms is less than 5,000 events apart.
+SELECT * FROM (
+    SELECT * FROM passages
+    WHERE log_id = (SELECT log_id FROM gateway_streams WHERE gateway_id = $1) AND through >= $2 AND through < $2 + 5000
+      AND ($2 > picked_up_after AND $2 <= picked_up_through OR $2 > sent_after AND $2 <= sent_through
+           OR $2 > confirmed_after AND $2 <= confirmed_through)
+    ORDER BY number DESC LIMIT 60)
+ORDER BY number

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import chain
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -115,9 +116,14 @@ class SqlitePresence:
     async def hint(self, gateway_ids: Sequence[str]) -> None:
         """Nothing: SQLite sends no hints."""
 
-    async def status(self, gateway_ids: Sequence[str]) -> dict[str, GatewayStatus]:
+    async def status(
+        self, gateway_ids: Sequence[str], *, transaction: object | None = None
+    ) -> dict[str, GatewayStatus]:
         """The delivery status of each registered gateway among these, in one instant."""
-        return await self._database.read(partial(_status, gateway_ids=gateway_ids, now=self._clock()))
+        look = partial(_status, gateway_ids=gateway_ids, now=self._clock())
+        if transaction is None:
+            return await self._database.read(look)
+        return await self._database.write_in(transaction, look)
 
 
 def _renew_lease(connection: sqlite3.Connection, pod_id: str, duration: timedelta, now: datetime) -> UUID:
@@ -173,6 +179,7 @@ def _connect(
         change(connection, QUERIES["supersede"], *key, opened.connection_id)
     else:
         change(connection, QUERIES["hold_back"], *key, opened.connection_id)
+    change(connection, QUERIES["thin_passages"], *key, start.offset)
     by_whom = (opened.pod_id, opened.protocol, opened.remote, opened.token_id)
     change(connection, QUERIES["insert_connection"], opened.connection_id, *key, *by_whom, start.offset)
 
@@ -204,6 +211,8 @@ def _disconnect(connection: sqlite3.Connection, progress: Sequence[Progress]) ->
 def _note_progress(connection: sqlite3.Connection, progress: Sequence[Progress]) -> None:
     rows = [(one.connection_id, one.epoch, one.sent, one.confirmed) for one in progress]
     change_each(connection, QUERIES["advance_connection"], rows)
+    passed = [(one.connection_id, one.epoch, *chain(*one.passages)) for one in progress if one.passages]
+    change_each(connection, QUERIES["insert_passages"], passed)
 
 
 def _shared_by(progress: Sequence[Progress]) -> list[Columns]:

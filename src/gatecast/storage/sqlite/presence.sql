@@ -68,6 +68,23 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, now(), $8, $8)
 UPDATE connections SET sent = max(sent, $3), confirmed = max(confirmed, $4), released = false
 WHERE connection_id = $1 AND $2 = (SELECT current FROM epoch)
 
+-- name: insert_passages
+-- Not of who was dismissed: its gateway was perhaps deleted and registered again under the same id.
+INSERT INTO passages (log_id, through, replica, connection_id, pod_id,
+                      picked_up_after, picked_up_through, picked_up_first, picked_up_last,
+                      sent_after, sent_through, sent_first, sent_last,
+                      confirmed_after, confirmed_through, confirmed_first, confirmed_last)
+SELECT s.log_id, max($4, $8, $12), o.replica, o.connection_id, o.pod_id, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14
+FROM connections AS o CROSS JOIN gateway_streams AS s ON s.gateway_id = o.gateway_id
+WHERE o.connection_id = $1 AND $2 = (SELECT current FROM epoch) AND o.dismissal IS NULL
+
+-- name: thin_passages
+-- A gateway that comes again and again without getting on leaves so many rows behind.
+DELETE FROM passages WHERE number IN (
+    SELECT t.number FROM gateway_streams AS s CROSS JOIN passages AS t
+        ON t.log_id = s.log_id AND t.through > $3 AND t.through <= $3 + 1000
+    WHERE s.gateway_id = $1 AND t.replica = $2 ORDER BY t.number DESC LIMIT -1 OFFSET 100)
+
 -- name: advance_positions
 -- Each of these positions ($1, a list of [gateway, replica]) moves to what its slowest connection has confirmed. Those of
 -- a dead pod count until they are released. Who was dismissed counts no more: what it confirmed was perhaps sent again

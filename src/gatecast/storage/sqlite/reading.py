@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from gatecast.storage.sqlite.statements import as_list, select, select_each
 REPLACED = "replaced"
 
 
-def changed_since(connection: sqlite3.Connection, marker: int, *, file: HistoryFile) -> Changes:
+def changed_since(connection: sqlite3.Connection, marker: int, *, file: HistoryFile, now: datetime) -> Changes:
     """The logs that grew behind the change number `marker`."""
     known = file.read()
     [(epoch, last_change, token)] = select(connection, QUERIES["epoch"])
@@ -32,7 +33,12 @@ def changed_since(connection: sqlite3.Connection, marker: int, *, file: HistoryF
     since = marker if marker <= last_change else 0
     heads: dict[str, int] = dict(select(connection, QUERIES["changed_since"], since))
     return Changes(
-        epoch=UUID(epoch), heads=heads, marker=last_change, server=REPLACED if replaced else "", settled=not replaced
+        epoch=UUID(epoch),
+        heads=heads,
+        marker=last_change,
+        server=REPLACED if replaced else "",
+        settled=not replaced,
+        answered_at=now.timestamp(),
     )
 
 

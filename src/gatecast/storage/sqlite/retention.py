@@ -77,7 +77,7 @@ def _remove_forgotten(connection: sqlite3.Connection, log_id: int, at_most: int)
     [(cut, events)] = select(connection, QUERIES["front"], log_id, at_most)
     _remove_front(connection, log_id, cut)
     if events < at_most:
-        for removal in ("remove_all_outcomes", "finish_forgotten_log"):
+        for removal in ("remove_all_outcomes", "remove_all_passages", "finish_forgotten_log"):
             change(connection, QUERIES[removal], log_id)
     return int(events)
 
@@ -94,5 +94,6 @@ def _trim_log(connection: sqlite3.Connection, limits: TrimLimits, gateway_id: st
 
 
 def _remove_front(connection: sqlite3.Connection, log_id: int, cut: int) -> int:
-    change(connection, QUERIES["remove_outcomes"], log_id, cut)
+    for removal in ("remove_outcomes", "remove_passages"):
+        change(connection, QUERIES[removal], log_id, cut)
     return change(connection, QUERIES["remove_events"], log_id, cut)

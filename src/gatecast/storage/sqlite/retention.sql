@@ -43,6 +43,9 @@ DELETE FROM events WHERE log_id = $1 AND "offset" <= $2
 -- name: remove_outcomes
 DELETE FROM outcomes WHERE log_id = $1 AND "offset" <= $2
 
+-- name: remove_passages
+DELETE FROM passages WHERE log_id = $1 AND through <= $2
+
 -- name: note_lost
 -- The caps remove also what waits for a decision: then nobody believes that nothing is missing (promise P6).
 UPDATE cursors SET resync_reason = 'parked' WHERE gateway_id = $1 AND EXISTS (
@@ -68,6 +71,9 @@ FROM (SELECT "offset" FROM events WHERE log_id = $1 ORDER BY "offset" LIMIT $2)
 
 -- name: remove_all_outcomes
 DELETE FROM outcomes WHERE log_id = $1
+
+-- name: remove_all_passages
+DELETE FROM passages WHERE log_id = $1
 
 -- name: finish_forgotten_log
 DELETE FROM forgotten_logs WHERE log_id = $1

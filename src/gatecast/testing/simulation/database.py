@@ -43,6 +43,7 @@ from gatecast.storage.contract import (
     Verdict,
     Withheld,
 )
+from gatecast.storage.hops import Delivery
 from gatecast.testing.simulation.history import History
 
 T = TypeVar("T")
@@ -753,9 +754,11 @@ class SimulatedPresence:
 
         await self._link.call(mark)
 
-    async def status(self, gateway_ids: Sequence[str]) -> dict[str, GatewayStatus]:
+    async def status(
+        self, gateway_ids: Sequence[str], *, transaction: object | None = None
+    ) -> dict[str, GatewayStatus]:
         """Not simulated."""
-        raise TypeError(gateway_ids)
+        raise TypeError(gateway_ids, transaction)
 
 
 class SimulatedOutcomes:
@@ -790,6 +793,10 @@ class SimulatedOutcomes:
     async def of_events(self, gateway_id: str, offsets: Sequence[int]) -> list[Outcome]:
         """The outcomes of these events."""
         return [one for one in self.recorded if one.gateway_id == gateway_id and one.offset in offsets]
+
+    async def deliveries(self, gateway_id: str, offset: int) -> Sequence[Delivery]:
+        """Not simulated."""
+        raise TypeError(gateway_id, offset)
 
 
 class SimulatedParking:

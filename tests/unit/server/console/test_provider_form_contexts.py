@@ -14,7 +14,7 @@ LogIn = Callable[..., Any]
 
 async def test_two_names_that_make_one_context_get_two(open_console: OpenConsole, log_in: LogIn) -> None:
     async with open_console() as (browser, context):
-        gateway = await context.gateways.create("default", GatewayFields(name="edge"))
+        gateway = (await context.gateways.create("default", GatewayFields(name="edge"))).gateway
         await log_in(browser)
         typed = {
             "version": "v1.0",

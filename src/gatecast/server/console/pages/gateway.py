@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Request, Response
 from starlette.responses import RedirectResponse
 
 from gatecast.controlplane.families import BY_KIND
-from gatecast.events import MAX_INTEGER
+from gatecast.errors import NotFound
+from gatecast.server.admin_api import event_way
 from gatecast.server.admin_api import events as events_api
 from gatecast.server.admin_api import gateways as gateways_api
 from gatecast.server.admin_api import parking as parking_api
 from gatecast.server.admin_api.context import AdminContext, Context
+from gatecast.server.admin_api.event_way import Offset
 from gatecast.server.admin_api.models import EventView, ParkedEntityName
 from gatecast.server.admin_api.paths import GatewayId, TokenId
 from gatecast.server.console.pages.overview import TONES
 from gatecast.server.console.rendering import SECURITY_HEADERS, page
 from gatecast.server.console.routes import ConsoleRoute, Visitor
+from gatecast.server.console.waterfall import now, waterfall
 
 router = APIRouter(prefix="/gateways/{gateway_id}", route_class=ConsoleRoute, include_in_schema=False)
 
 #: So many of the newest events are shown, and so many are searched for others of the same entity.
 _NEWEST = 25
 _NEIGHBOURHOOD = 100
-
-Offset = Annotated[int, Path(ge=1, le=MAX_INTEGER)]
 
 
 @router.get("")
@@ -110,10 +109,9 @@ async def show_event(
     """One event: how far it has come, and what it says."""
     organization = visitor.organization
     gateway = await context.gateways.get(organization, gateway_id)
-    first = max(0, offset - 1 - _NEIGHBOURHOOD // 2)
-    found = (await events_api.list_events(gateway_id, context, organization, first, _NEIGHBOURHOOD)).items
-    event = next((each for each in found if each.offset == offset), None)
-    if event is None:
+    try:
+        event = await event_way.show_event(gateway_id, offset, context, organization)
+    except NotFound:
         return page(
             request,
             "problem.html",
@@ -122,15 +120,16 @@ async def show_event(
             detail="Retention has removed it, or it was never recorded.",
             kind="missing",
         )
-    status = await gateways_api.status_of(context, gateway_id)
+    first = max(0, offset - 1 - _NEIGHBOURHOOD // 2)
+    found = (await events_api.list_events(gateway_id, context, organization, first, _NEIGHBOURHOOD)).items
     same = [each for each in found if each.entity_id == event.entity_id and each.entity_type == event.entity_type]
     return page(
         request,
         "event.html",
         gateway=gateway,
         event=event,
-        head=status.head,
-        sent=status.sent >= offset,
+        way=waterfall(event, now()),
+        head=(await gateways_api.status_of(context, gateway_id)).head,
         neighbours=[each for each in same if each.offset != offset],
     )
 

@@ -97,10 +97,10 @@ async def add_gateway(request: Request, context: Context, visitor: Visitor) -> R
             vhost=values["vhost"],
             type=GatewayType.AI if values["type"] == GatewayType.AI else GatewayType.REGULAR,
         )
-        gateway = await context.gateways.create(visitor.organization, fields)
+        created = await context.gateways.create(visitor.organization, fields)
     except (Conflict, InvalidValue) as error:
         return _form(request, values, {error.field or "name": str(error)}, status=422)
-    return RedirectResponse(f"/gateways/{gateway.id}", 303, SECURITY_HEADERS)
+    return RedirectResponse(f"/gateways/{created.gateway.id}", 303, SECURITY_HEADERS)
 
 
 def _form(request: Request, values: dict[str, str], errors: dict[str, str], *, status: int = 200) -> Response:

@@ -17,9 +17,18 @@ export function age(seconds) {
 
 const zoned = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
 
+const exact = new Intl.DateTimeFormat(undefined, {
+  year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3,
+});
+
 function tick() {
   for (const time of document.querySelectorAll("time[datetime]")) {
     const instant = new Date(time.dateTime);
+    if (time.dataset.exact !== undefined) {
+      time.textContent = exact.format(instant);
+      time.title = time.dateTime;
+      continue;
+    }
     time.textContent = `${age((Date.now() - instant) / 1000)} ago`;
     time.title = `${zoned.format(instant)} (${time.dateTime})`;
   }

@@ -81,22 +81,46 @@ BEGIN
               WHERE o.gateway_id = p_gateway_id AND o.replica = p_replica AND NOT o.released AND o.dismissal IS NULL) s
         WHERE c.gateway_id = p_gateway_id AND c.replica = p_replica AND c.confirmed > s.slowest;
     END IF;
+    -- A gateway that comes again and again without getting on leaves so many rows behind.
+    DELETE FROM gatecast.passages t USING gatecast.gateway_streams s
+    WHERE s.gateway_id = p_gateway_id AND t.log_id = s.log_id AND t.through > p_start AND t.through <= p_start + 1000
+      AND t.number IN (
+          SELECT e.number FROM gatecast.passages e
+          WHERE e.log_id = s.log_id AND e.through > p_start AND e.through <= p_start + 1000 AND e.replica = p_replica
+          ORDER BY e.number DESC OFFSET 100);
     INSERT INTO gatecast.connections (connection_id, gateway_id, replica, pod_id, protocol, remote, token_id, sent,
                                       confirmed)
     VALUES (p_connection_id, p_gateway_id, p_replica, p_pod_id, p_protocol, p_remote, p_token_id, p_start, p_start);
     RETURN true;
 END $$;
 
--- Store how far connections have come, and with p_remove forget them. Losing this at a crash only repeats events,
--- so it does not wait for the disk.
-CREATE OR REPLACE FUNCTION gatecast.record_progress_v1(
+-- Store how far connections have come, and when events passed which hop (see passages): row i of p_offsets holds, for
+-- each hop, after and through, and row i of p_instants first and last. With p_remove forget the connections. Losing this
+-- at a crash only repeats events, so it does not wait for the disk.
+CREATE OR REPLACE FUNCTION gatecast.record_progress_v2(
     p_connection_ids text[], p_gateway_ids text[], p_replicas text[], p_epochs uuid[], p_sent bigint[],
-    p_confirmed bigint[], p_remove boolean
+    p_confirmed bigint[], p_remove boolean, p_offsets bigint[], p_instants double precision[]
 ) RETURNS void LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     PERFORM gatecast.lock_positions_v1(p_gateway_ids, p_replicas);
+    -- Not of who was dismissed: its gateway was perhaps deleted and registered again under the same id. The position is
+    -- locked, so nobody deletes the gateway between this and the commit.
+    INSERT INTO gatecast.passages (log_id, through, replica, connection_id, pod_id,
+                                   picked_up_after, picked_up_through, picked_up_first, picked_up_last,
+                                   sent_after, sent_through, sent_first, sent_last,
+                                   confirmed_after, confirmed_through, confirmed_first, confirmed_last)
+    SELECT s.log_id, greatest(p_offsets[p.i][2], p_offsets[p.i][4], p_offsets[p.i][6]), o.replica, o.connection_id,
+           o.pod_id, p_offsets[p.i][1], p_offsets[p.i][2], p_instants[p.i][1], p_instants[p.i][2],
+           p_offsets[p.i][3], p_offsets[p.i][4], p_instants[p.i][3], p_instants[p.i][4],
+           p_offsets[p.i][5], p_offsets[p.i][6], p_instants[p.i][5], p_instants[p.i][6]
+    FROM unnest(p_connection_ids, p_epochs) WITH ORDINALITY AS p(connection_id, epoch, i)
+         JOIN gatecast.connections o ON o.connection_id = p.connection_id AND o.dismissal IS NULL
+         JOIN gatecast.cursors c ON c.gateway_id = o.gateway_id AND c.replica = o.replica
+         JOIN gatecast.gateway_streams s ON s.gateway_id = o.gateway_id
+    WHERE p.epoch = (SELECT e.current FROM gatecast.epoch e)
+      AND greatest(p_offsets[p.i][2], p_offsets[p.i][4], p_offsets[p.i][6]) > 0;
     -- Who reports is alive, even if its pod's lease ran out.
     UPDATE gatecast.connections o
     SET sent = greatest(o.sent, p.sent), confirmed = greatest(o.confirmed, p.confirmed), released = false
@@ -114,3 +138,12 @@ BEGIN
         PERFORM gatecast.advance_positions_v1(p_gateway_ids, p_replicas);
     END IF;
 END $$;
+
+-- For pods of the release that did not tell when.
+CREATE OR REPLACE FUNCTION gatecast.record_progress_v1(
+    p_connection_ids text[], p_gateway_ids text[], p_replicas text[], p_epochs uuid[], p_sent bigint[],
+    p_confirmed bigint[], p_remove boolean
+) RETURNS void LANGUAGE sql SET jit = off AS $$
+    SELECT gatecast.record_progress_v2(p_connection_ids, p_gateway_ids, p_replicas, p_epochs, p_sent, p_confirmed,
+                                       p_remove, '{}', '{}')
+$$;

@@ -5,7 +5,7 @@
 CREATE OR REPLACE FUNCTION gatecast.remove_forgotten_v1(p_chunk integer) RETURNS bigint LANGUAGE plpgsql SET jit = off AS $$
 DECLARE
     forgotten bigint;
-    through bigint;
+    cut bigint;
     removed bigint := 0;
     wanted bigint;
     found_here bigint;
@@ -13,12 +13,14 @@ BEGIN
     FOR forgotten IN SELECT f.log_id FROM gatecast.forgotten_logs f ORDER BY f.log_id LIMIT p_chunk LOOP
         EXIT WHEN removed >= p_chunk;
         wanted := p_chunk - removed;
-        SELECT max(c."offset"), count(*) INTO through, found_here FROM (
+        SELECT max(c."offset"), count(*) INTO cut, found_here FROM (
             SELECT e."offset" FROM gatecast.events e WHERE e.log_id = forgotten ORDER BY e."offset" LIMIT wanted) c;
-        DELETE FROM gatecast.outcomes o WHERE o.log_id = forgotten AND o."offset" <= through;
-        DELETE FROM gatecast.events e WHERE e.log_id = forgotten AND e."offset" <= through;
+        DELETE FROM gatecast.outcomes o WHERE o.log_id = forgotten AND o."offset" <= cut;
+        DELETE FROM gatecast.passages t WHERE t.log_id = forgotten AND t.through <= cut;
+        DELETE FROM gatecast.events e WHERE e.log_id = forgotten AND e."offset" <= cut;
         IF found_here < wanted THEN
             DELETE FROM gatecast.outcomes o WHERE o.log_id = forgotten;
+            DELETE FROM gatecast.passages t WHERE t.log_id = forgotten;
             DELETE FROM gatecast.forgotten_logs f WHERE f.log_id = forgotten;
         END IF;
         removed := removed + found_here;
@@ -105,6 +107,8 @@ BEGIN
         UPDATE gatecast.gateway_streams s SET trimmed_through = h.through FROM held h WHERE s.gateway_id = h.gateway_id
     ), forgotten AS (
         DELETE FROM gatecast.outcomes o USING held h WHERE o.log_id = h.log_id AND o."offset" <= h.through
+    ), forgotten_passages AS (
+        DELETE FROM gatecast.passages t USING held h WHERE t.log_id = h.log_id AND t.through <= h.through
     ), gone AS (
         DELETE FROM gatecast.events e USING held h WHERE e.log_id = h.log_id AND e."offset" <= h.through
         RETURNING 1

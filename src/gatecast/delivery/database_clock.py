@@ -1,0 +1,38 @@
+"""The database's clock, as a pod knows it from the answers that it gets anyway."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+#: So many answers are remembered: the quickest of them says most exactly what the clock shows.
+_REMEMBERED = 8
+
+#: Two clocks that run alike drift apart by less than this while that many answers come; in seconds.
+_DRIFT = 0.005
+
+
+class DatabaseClock:
+    """Turns instants of this pod's monotonic clock into those of the database's clock, which all pods share."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        #: What our own clock shows, in seconds; a finer one than an event loop's.
+        self.now = now
+        #: How far the database's clock is ahead of ours, and by how much that may be wrong.
+        self._measured: deque[tuple[float, float]] = deque(maxlen=_REMEMBERED)
+        self._ahead: float | None = None
+
+    def measure(self, *, asked_at: float, answered_at: float, shown: float) -> None:
+        """Note what the database's clock showed at some moment between the question and the answer."""
+        uncertainty = (answered_at - asked_at) / 2
+        ahead = shown - asked_at - uncertainty
+        if self._ahead is not None and abs(ahead - self._ahead) > uncertainty + _DRIFT:
+            # It cannot be so far ahead any more: it was set, another server answers, or this machine slept.
+            self._measured.clear()
+        self._measured.append((uncertainty, ahead))
+        self._ahead = min(self._measured)[1]
+
+    def at(self, moment: float) -> float | None:
+        """What it showed at this moment of ours, in seconds since 1970; None before the first answer."""
+        return None if self._ahead is None else moment + self._ahead

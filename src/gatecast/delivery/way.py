@@ -1,0 +1,106 @@
+"""When the events of one connection pass each hop: noted once for all that pass together; knows no I/O."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from gatecast.delivery.database_clock import DatabaseClock
+from gatecast.events import RecordedEvent
+from gatecast.storage.hops import NOTHING, Hop, Passage, Passages
+from gatecast.telemetry import metrics
+
+#: So many reads are remembered, to know how old events are when they pass a later hop.
+_REMEMBERED_READS = 256
+
+
+class Way:
+    """Which events passed which hop since that was last stored, and when."""
+
+    def __init__(self, start: int, clock: DatabaseClock) -> None:
+        self._clock = clock
+        self._picked_up, self._sent, self._confirmed = self._hops = _Passing(start), _Passing(start), _Passing(start)
+        #: Of each read: the offsets before and at its end, and when its first event was recorded.
+        self._reads: deque[tuple[int, int, float]] = deque(maxlen=_REMEMBERED_READS)
+
+    def picked_up(self, events: Sequence[RecordedEvent]) -> None:
+        """Note what was read from the log."""
+        through = events[-1].offset
+        self._reads.append((events[0].offset - 1, through, events[0].recorded_at.timestamp()))
+        self._note(Hop.PICKED_UP, self._picked_up, through)
+
+    def sent(self, through: int) -> None:
+        """Note that everything up to here was handed to the consumer."""
+        self._note(Hop.SENT, self._sent, through)
+
+    def confirmed(self, through: int) -> None:
+        """Note that the consumer has confirmed everything up to here."""
+        self._note(Hop.CONFIRMED, self._confirmed, through)
+
+    def applied(self, offset: int) -> None:
+        """Note that the consumer says that it has applied this event."""
+        self._observe("applied", offset - 1, offset, self._clock.now())
+
+    def _note(self, hop: Hop, passing: _Passing, through: int) -> None:
+        if through > passing.through:
+            now = self._clock.now()
+            self._observe(hop, passing.through, through, now)
+            passing.extend(through, now)
+
+    def _observe(self, hop: str, after: int, through: int, now: float) -> None:
+        """Count these events with the age of the oldest that was read together with them."""
+        shown = self._clock.at(now)
+        if shown is None:
+            return
+        for before, end, recorded_at in reversed(self._reads):
+            if end <= after:
+                return
+            if before < through:
+                metrics.passed(hop, shown - recorded_at, min(end, through) - max(before, after))
+
+    def take(self) -> Passages:
+        """What is to be stored now, by the database's clock; empty: nothing has passed, or the clock is not known."""
+        ahead = self._clock.at(0.0)
+        if ahead is None or not any(hop.moved for hop in self._hops):
+            return ()
+        return tuple(hop.take(ahead) for hop in self._hops)
+
+    def give_back(self, passages: Passages) -> None:
+        """Take these once more the next time: they could not be stored."""
+        ahead = self._clock.at(0.0) or 0.0
+        for hop, passage in zip(self._hops, passages, strict=False):
+            if passage is not NOTHING:
+                hop.give_back(passage, ahead)
+
+
+class _Passing:
+    """The events that passed one hop since that was last taken."""
+
+    __slots__ = ("after", "first", "last", "through")
+
+    def __init__(self, start: int) -> None:
+        self.after = self.through = start
+        self.first = self.last = 0.0
+
+    @property
+    def moved(self) -> bool:
+        return self.through > self.after
+
+    def extend(self, through: int, now: float) -> None:
+        if not self.moved:
+            self.first = now
+        self.through = through
+        self.last = now
+
+    def take(self, ahead: float) -> Passage:
+        if not self.moved:
+            return NOTHING
+        taken = Passage(self.after, self.through, self.first + ahead, self.last + ahead)
+        self.after = self.through
+        return taken
+
+    def give_back(self, passage: Passage, ahead: float) -> None:
+        if not self.moved:
+            self.last = passage.last - ahead
+        self.after = passage.after
+        self.first = passage.first - ahead

@@ -1,0 +1,31 @@
+"""A connection that gets on, for tests of what stores its progress."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gatecast.storage.contract import Connection, Progress
+from gatecast.testing.storage_backend import make_connection
+
+
+@dataclass
+class MovingConnection:
+    """One that stands where it is told."""
+
+    #: What it tells.
+    progress: Progress
+    #: What could not be stored.
+    given_back: list[Progress] = field(default_factory=list)
+
+    @property
+    def connection(self) -> Connection:
+        """The connection."""
+        return make_connection(self.progress.connection_id, self.progress.gateway_id)
+
+    def take_progress(self) -> Progress:
+        """How far it has come."""
+        return self.progress
+
+    def give_back(self, progress: Progress) -> None:
+        """Keep what could not be stored."""
+        self.given_back.append(progress)

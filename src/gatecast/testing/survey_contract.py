@@ -29,7 +29,8 @@ from gatecast.testing.storage_backend import (
 
 
 async def _found(storage: Storage, *, confirmed: int = 0, **wanted: Any) -> FoundEvents:  # noqa: ANN401 - fields
-    search = EventSearch(**{"gateway_id": GATEWAY, "max_events": 100, "max_bytes": 1_000_000} | wanted)
+    values: dict[str, Any] = {"gateway_id": GATEWAY, "max_events": 100, "max_bytes": 1_000_000}
+    search = EventSearch(**values | wanted)
     return await storage.survey.search(search, confirmed=confirmed)
 
 

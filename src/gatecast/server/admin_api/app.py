@@ -75,13 +75,14 @@ def create_admin_app(context: AdminContext) -> FastAPI:
     routers = [
         gateways.router,
         parking.router,
+        # Before the events of a log: `search` is no offset.
+        lists.router,
         events.router,
         event_way.router,
         stream.router,
         templates.router,
         audit.router,
         fleet_routes.router,
-        lists.router,
         *artifacts.ROUTERS,
         *api_keys.ROUTERS,
     ]

@@ -15,6 +15,7 @@ from gatecast.server.admin_api import (
     api_keys,
     artifacts,
     audit,
+    bulk,
     event_way,
     events,
     fleet_routes,
@@ -83,6 +84,7 @@ def create_admin_app(context: AdminContext) -> FastAPI:
         templates.router,
         audit.router,
         fleet_routes.router,
+        bulk.router,
         *artifacts.ROUTERS,
         *api_keys.ROUTERS,
     ]

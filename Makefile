@@ -53,11 +53,11 @@ bench: $(STAMP)
 	$(BIN)/gatecast bench drain
 
 simulate: $(STAMP) ## Random schedules of everything that goes wrong: SEEDS=20000, or one of them again: SEED=7.
-	$(BIN)/python -m gatecast.testing.simulation $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) \
+	$(BIN)/python -m simulation $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) \
 		$(if $(STEPS),--steps $(STEPS)) $(if $(SCHEDULE),--schedule $(SCHEDULE))
 
 prove: $(STAMP) ## Random histories of real pods and simulated gateways in virtual time: SEEDS=2000, or one of them again: SEED=7.
-	$(BIN)/python -m gatecast.testing.histories $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) \
+	$(BIN)/python -m simulation.histories $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) \
 		$(if $(FIRST),--first $(FIRST))
 
 storm: $(STAMP) ## 5,000 gateways on three pods, one of which dies: takes minutes, and 11,000 open files. GATEWAYS=500

@@ -1,4 +1,4 @@
-"""Runs `async def` tests, each in its own event loop and with a time limit; gives them PostgreSQL databases."""
+"""Runs `async def` tests, each in its own event loop and with a time limit; gives them migrated databases."""
 
 from __future__ import annotations
 
@@ -6,19 +6,37 @@ import asyncio
 import inspect
 import itertools
 import math
+import os
+import shutil
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from gatecast.storage.postgres import PostgresStorage
-from gatecast.testing.given_server import installed_servers, server_for_tests
-from gatecast.testing.pgbouncer import pgbouncer_program
+from gatecast.storage.connect import open_storage
 from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.processes.given_server import installed_servers, server_for_tests
+from gatecast.testing.processes.pgbouncer import pgbouncer_program
 
 #: No asynchronous test may take longer; in seconds.
 TEST_TIME_LIMIT = 60.0
 
+#: What the tests write goes here if there is room for it: no test needs a disk, and a database costs a quarter of it.
+_MEMORY = Path("/dev/shm")  # noqa: S108 - files in it have names of their own
+_ROOM = 4 << 30
+
+_MIGRATIONS = ("gatecast.controlplane.migrations",)
+
 _database_numbers = itertools.count(1)
+
+
+def pytest_configure() -> None:
+    """Make temporary files in memory, unless TMPDIR says where."""
+    if "TMPDIR" not in os.environ and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM:
+        # For other processes, and for this one, which has looked already.
+        os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -50,24 +68,58 @@ def postgres() -> Iterator[PostgresServer]:
 def postgres_template(postgres: PostgresServer) -> str:
     """A migrated, empty database to make copies of; nobody else may connect to it."""
     name = "migrated_template"
-    asyncio.run(_make_template(postgres, name))
+    asyncio.run(postgres.create_database(name))
+    asyncio.run(_migrate(postgres.url(name)))
     return name
 
 
 @pytest.fixture
 def postgres_url(postgres: PostgresServer, postgres_template: str) -> Iterator[str]:
     """A migrated PostgreSQL database of the test's own."""
-    name = f"copy_{next(_database_numbers)}"
-    drop = f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'
-    asyncio.run(postgres.execute(drop, f'CREATE DATABASE "{name}" TEMPLATE "{postgres_template}"'))
-    yield postgres.url(name)
-    asyncio.run(postgres.execute(drop))
+    with _new_database(postgres, f'TEMPLATE "{postgres_template}"') as url:
+        yield url
 
 
-async def _make_template(server: PostgresServer, name: str) -> None:
-    await server.create_database(name)
-    async with PostgresStorage.open(server.url(name)) as storage:
-        await storage.database.migrate()
+@pytest.fixture
+def empty_postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """A PostgreSQL database of the test's own, without any schema of ours."""
+    with _new_database(postgres) as url:
+        yield url
+
+
+@contextmanager
+def _new_database(server: PostgresServer, like: str = "") -> Iterator[str]:
+    name = f"database_{next(_database_numbers)}"
+    asyncio.run(server.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)', f'CREATE DATABASE "{name}" {like}'))
+    yield server.url(name)
+    asyncio.run(server.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty file to make copies of."""
+    file = tmp_path_factory.mktemp("template") / "gatecast.db"
+    asyncio.run(_migrate(f"sqlite:///{file}"))
+    return file
+
+
+async def _migrate(url: str) -> None:
+    async with open_storage(url, send_hints=False, extra_migrations=_MIGRATIONS) as opened:
+        await opened.storage.database.migrate()
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path, sqlite_template: Path) -> str:
+    """A migrated SQLite file of the test's own."""
+    file = tmp_path / "gatecast.db"
+    shutil.copyfile(sqlite_template, file)
+    return f"sqlite:///{file}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A migrated database of the test's own, of each kind."""
+    return str(request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url"))
 
 
 def pytest_report_header() -> str | None:

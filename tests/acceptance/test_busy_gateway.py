@@ -16,14 +16,14 @@ from aiohttp import WSMsgType, web
 from gatecast.delivery.delivery import Delivery, DeliveryOptions
 from gatecast.events import Action, Event, Position
 from gatecast.protocol.session import SessionLimits, Version
-from gatecast.server.gateway_socket import GatewaySocket, open_session
+from gatecast.server.gateway_api.gateway_socket import GatewaySocket, open_session
 from gatecast.storage.contract import Connection, TrimPolicy
-from gatecast.testing.simulation.database import SimulatedDatabase, SimulatedStorage
-from gatecast.testing.simulation.gateways import LIVENESS
-from gatecast.testing.simulation.history import History
-from gatecast.testing.simulation.network import Frame, Wire
-from gatecast.testing.simulation.world import SimulatedWakeup
 from gatecast.testing.virtual_time import run_in_virtual_time
+from simulation.database import SimulatedDatabase, SimulatedStorage
+from simulation.gateways import LIVENESS
+from simulation.history import History
+from simulation.network import Frame, Wire
+from simulation.world import SimulatedWakeup
 
 _GATEWAY = "gateway-1"
 _POLICY = TrimPolicy(keep_confirmed=timedelta(hours=1), keep_at_most=timedelta(days=1), max_events=10**6)

@@ -15,9 +15,9 @@ import pytest
 from gatecast import Event, EventHub, RecordedEvent
 from gatecast.events import Action
 from gatecast.settings import Settings
-from gatecast.testing.deployment import Deployment
 from gatecast.testing.eventually import eventually
 from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.processes.deployment import Deployment
 
 pytestmark = pytest.mark.acceptance
 

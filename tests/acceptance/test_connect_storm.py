@@ -15,15 +15,15 @@ import pytest
 from aiohttp import WSMsgType
 
 from gatecast import Action, Event, EventHub, Settings
-from gatecast.controlplane.gateway_tokens import GatewayTokens
-from gatecast.controlplane.gateways import GatewayFields, Gateways
+from gatecast.controlplane.access.gateway_tokens import GatewayTokens
+from gatecast.controlplane.access.gateways import GatewayFields, Gateways
 from gatecast.server.pod import MIGRATIONS
-from gatecast.testing.deployment import Deployment, gateway_address
-from gatecast.testing.load import Load, check_delivery
+from gatecast.testing.doubles.raw_connection import CONNECT_PATH, RawConnection
+from gatecast.testing.doubles.recording_gateway import RecordingGateway
 from gatecast.testing.pods import RunningPod
 from gatecast.testing.postgres_server import PostgresServer
-from gatecast.testing.raw_connection import CONNECT_PATH, RawConnection
-from gatecast.testing.recording_gateway import RecordingGateway
+from gatecast.testing.processes.deployment import Deployment, gateway_address
+from gatecast.testing.processes.load import Load, check_delivery
 
 pytestmark = pytest.mark.acceptance
 

@@ -10,12 +10,12 @@ from contextlib import closing
 import aiohttp
 import pytest
 
-from gatecast.testing.deployment import Deployment
+from gatecast.testing.doubles.raw_connection import RawConnection, refusal
 from gatecast.testing.eventually import eventually
 from gatecast.testing.operator import GatewayAccess, Operator, Refused
 from gatecast.testing.pods import RunningPod
 from gatecast.testing.postgres_server import PostgresServer
-from gatecast.testing.raw_connection import RawConnection, refusal
+from gatecast.testing.processes.deployment import Deployment
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.testing.unmodified_gateway import GatewayOptions, UnmodifiedGateway
 

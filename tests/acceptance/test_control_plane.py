@@ -13,12 +13,12 @@ import pytest
 
 from gatecast import EventHub, Settings
 from gatecast.server.pod import MIGRATIONS
-from gatecast.testing.deployment import Deployment, gateway_address
 from gatecast.testing.desired_state import in_desired_state
 from gatecast.testing.eventually import eventually
 from gatecast.testing.operator import GatewayAccess, Operator, Refused
 from gatecast.testing.pods import RunningPod
 from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.processes.deployment import Deployment, gateway_address
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.testing.unmodified_gateway import GatewayOptions, UnmodifiedGateway, template
 

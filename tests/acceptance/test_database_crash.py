@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import aiohttp
 import pytest
 
-from gatecast.testing.deployment import Deployment
 from gatecast.testing.eventually import eventually
-from gatecast.testing.load import Load, check_delivery
 from gatecast.testing.operator import GatewayAccess, Operator
 from gatecast.testing.pods import RunningPod
 from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.processes.deployment import Deployment
+from gatecast.testing.processes.load import Load, check_delivery
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.testing.unmodified_gateway import UnmodifiedGateway
 

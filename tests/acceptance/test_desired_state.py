@@ -1,6 +1,6 @@
 """Random operations of operators, gateways and networks: what is shown is so, and at the end so is what is wanted.
 
-On real sockets and both databases; `gatecast.testing.histories` lives through many more of them, in virtual time.
+On real sockets and both databases; `simulation.histories` lives through many more of them, in virtual time.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from hypothesis.stateful import (
 
 from gatecast.testing.desired_state import in_desired_state
 from gatecast.testing.eventually import eventually
-from gatecast.testing.histories.history import TRUE_WITHIN
-from gatecast.testing.histories.truth import untruths
-from gatecast.testing.histories.world import Controller, Edge
-from gatecast.testing.installation import Replica
 from gatecast.testing.operator import Refused
 from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.processes.installation import Replica
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.testing.unmodified_gateway import GatewayOptions, UnmodifiedGateway
+from simulation.histories.history import TRUE_WITHIN
+from simulation.histories.truth import untruths
+from simulation.histories.world import Controller, Edge
 
 pytestmark = pytest.mark.acceptance
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gatecast.testing.eventually import eventually
-from gatecast.testing.installation import Edge, Installation, restored_afterwards, synchronized
 from gatecast.testing.operator import Refused
+from gatecast.testing.processes.installation import Edge, Installation, restored_afterwards, synchronized
 from gatecast.testing.unmodified_gateway import Gates
 
 pytestmark = pytest.mark.acceptance

@@ -9,13 +9,13 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from gatecast.testing.deployment import Deployment, gateway_address
-from gatecast.testing.load import Load, check_delivery
+from gatecast.testing.doubles.raw_connection import RawConnection
+from gatecast.testing.doubles.recording_gateway import RecordingGateway
 from gatecast.testing.operator import GatewayAccess, Operator
 from gatecast.testing.pods import RunningPod
 from gatecast.testing.postgres_server import PostgresServer
-from gatecast.testing.raw_connection import RawConnection
-from gatecast.testing.recording_gateway import RecordingGateway
+from gatecast.testing.processes.deployment import Deployment, gateway_address
+from gatecast.testing.processes.load import Load, check_delivery
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.testing.unmodified_gateway import GatewayOptions, UnmodifiedGateway
 

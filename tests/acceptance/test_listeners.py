@@ -14,11 +14,11 @@ import aiohttp
 import pytest
 import trustme
 
-from gatecast.testing.deployment import Deployment, address_of
+from gatecast.testing.doubles.raw_connection import CONNECT_PATH, RawConnection, refusal
 from gatecast.testing.eventually import eventually
 from gatecast.testing.operator import Operator
 from gatecast.testing.pods import SERVE, Pods, RunningPod
-from gatecast.testing.raw_connection import CONNECT_PATH, RawConnection, refusal
+from gatecast.testing.processes.deployment import Deployment, address_of
 
 pytestmark = pytest.mark.acceptance
 

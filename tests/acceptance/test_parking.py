@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import pytest
 
 from gatecast.client import GatewayClient, GatewayEvent, Reject
-from gatecast.testing.deployment import Deployment, gateway_address
+from gatecast.testing.doubles.recording_gateway import EAGER
 from gatecast.testing.eventually import eventually
 from gatecast.testing.operator import Operator, Refused
 from gatecast.testing.pods import RunningPod
-from gatecast.testing.recording_gateway import EAGER
+from gatecast.testing.processes.deployment import Deployment, gateway_address
 from gatecast.testing.tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.acceptance

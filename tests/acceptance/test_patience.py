@@ -15,23 +15,24 @@ import aiohttp
 import pytest
 
 from gatecast import Action, Event, EventHub, Settings
-from gatecast.controlplane.gateway_tokens import GatewayTokens
-from gatecast.controlplane.gateways import GatewayFields, Gateways
+from gatecast.controlplane.access.gateway_tokens import GatewayTokens
+from gatecast.controlplane.access.gateways import GatewayFields, Gateways
 from gatecast.delivery.feed import MAX_BYTES
 from gatecast.delivery.subscription import Subscription
 from gatecast.events import MAX_PAYLOAD_BYTES
 from gatecast.protocol.session import SessionLimits
-from gatecast.server import connections, gateway_socket
+from gatecast.server import connections
 from gatecast.server import listener as listener_module
 from gatecast.server.admission import Admission
 from gatecast.server.connections import Places
-from gatecast.server.gateway_api import BASE_PATH, GatewayContext, create_gateway_app
-from gatecast.server.gateway_server import GatewayServer
+from gatecast.server.gateway_api import gateway_socket
+from gatecast.server.gateway_api.app import BASE_PATH, GatewayContext, create_gateway_app
+from gatecast.server.gateway_api.gateway_server import GatewayServer
 from gatecast.server.listener import Listener
 from gatecast.server.pod import MIGRATIONS
 from gatecast.server.tls import GatewayTls
+from gatecast.testing.doubles.raw_connection import RawConnection
 from gatecast.testing.eventually import eventually
-from gatecast.testing.raw_connection import RawConnection
 from gatecast.testing.unmodified_gateway import UnmodifiedGateway
 
 pytestmark = pytest.mark.acceptance

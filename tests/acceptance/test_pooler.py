@@ -20,11 +20,11 @@ import pytest
 
 from gatecast.errors import DatabaseUnsuitable
 from gatecast.storage.postgres import PostgresStorage
-from gatecast.testing.deployment import Deployment
-from gatecast.testing.load import Load, check_delivery
-from gatecast.testing.pgbouncer import PgBouncer, pgbouncer_program
+from gatecast.testing.contracts.backend import ids_of, make_event
 from gatecast.testing.postgres_server import PostgresServer
-from gatecast.testing.storage_backend import ids_of, make_event
+from gatecast.testing.processes.deployment import Deployment
+from gatecast.testing.processes.load import Load, check_delivery
+from gatecast.testing.processes.pgbouncer import PgBouncer, pgbouncer_program
 from gatecast.testing.tcp_proxy import Address
 from gatecast.testing.unmodified_gateway import UnmodifiedGateway
 

@@ -11,11 +11,11 @@ from uuid import UUID, uuid4
 import aiohttp
 import pytest
 
-from gatecast.testing.deployment import Deployment, gateway_address
+from gatecast.testing.doubles.recording_gateway import RecordingGateway
 from gatecast.testing.eventually import eventually
 from gatecast.testing.operator import GatewayAccess, Operator, Refused
 from gatecast.testing.postgres_server import PostgresServer
-from gatecast.testing.recording_gateway import RecordingGateway
+from gatecast.testing.processes.deployment import Deployment, gateway_address
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.testing.unmodified_gateway import GatewayOptions, UnmodifiedGateway
 

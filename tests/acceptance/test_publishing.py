@@ -12,11 +12,11 @@ import asyncpg
 import pytest
 
 from gatecast import Action, Event, EventHub, Settings
-from gatecast.testing.deployment import Deployment, gateway_address
+from gatecast.testing.contracts.held_log import HeldLog
 from gatecast.testing.eventually import eventually
-from gatecast.testing.held_log import HeldLog
 from gatecast.testing.operator import Refused
 from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.processes.deployment import Deployment, gateway_address
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.testing.unmodified_gateway import UnmodifiedGateway
 

@@ -14,16 +14,16 @@ import pytest
 
 from gatecast import EventHub, Settings
 from gatecast.client import GatewayClient, GatewayEvent
-from gatecast.controlplane.gateway_tokens import GatewayTokens
-from gatecast.controlplane.gateways import GatewayFields, Gateways
+from gatecast.controlplane.access.gateway_tokens import GatewayTokens
+from gatecast.controlplane.access.gateways import GatewayFields, Gateways
 from gatecast.events import Position
 from gatecast.server.pod import MIGRATIONS
-from gatecast.testing.deployment import Deployment, gateway_address
+from gatecast.testing.doubles.recording_gateway import EAGER
 from gatecast.testing.eventually import eventually
 from gatecast.testing.operator import Operator
 from gatecast.testing.pods import RunningPod
 from gatecast.testing.postgres_server import PostgresServer
-from gatecast.testing.recording_gateway import EAGER
+from gatecast.testing.processes.deployment import Deployment, gateway_address
 from gatecast.testing.unmodified_gateway import GatewayOptions, UnmodifiedGateway
 
 pytestmark = pytest.mark.acceptance

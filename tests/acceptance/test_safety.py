@@ -12,10 +12,10 @@ from contextlib import closing
 import asyncpg
 import pytest
 
-from gatecast.testing.deployment import Deployment
+from gatecast.testing.doubles.raw_connection import RawConnection, refusal
 from gatecast.testing.operator import GatewayAccess, Operator, Refused
 from gatecast.testing.pods import RunningPod
-from gatecast.testing.raw_connection import RawConnection, refusal
+from gatecast.testing.processes.deployment import Deployment
 from gatecast.testing.unmodified_gateway import UnmodifiedGateway
 
 pytestmark = pytest.mark.acceptance

@@ -10,13 +10,13 @@ from contextlib import AsyncExitStack, closing
 import aiohttp
 import pytest
 
-from gatecast.testing.deployment import Deployment, gateway_address
+from gatecast.testing.contracts.held_log import HeldLog
+from gatecast.testing.doubles.raw_connection import RawConnection
 from gatecast.testing.eventually import eventually
-from gatecast.testing.held_log import HeldLog
-from gatecast.testing.load import Load, check_delivery
 from gatecast.testing.operator import Refused
 from gatecast.testing.postgres_server import PostgresServer
-from gatecast.testing.raw_connection import RawConnection
+from gatecast.testing.processes.deployment import Deployment, gateway_address
+from gatecast.testing.processes.load import Load, check_delivery
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.testing.unmodified_gateway import GatewayOptions, UnmodifiedGateway
 

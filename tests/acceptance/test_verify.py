@@ -9,8 +9,8 @@ from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from gatecast.testing.deployment import Deployment
 from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.processes.deployment import Deployment
 
 _TIME_LIMIT = 55.0
 

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import BrowserContext, Page, async_playwright
 
-from gatecast.testing.deployment import Deployment, address_of
 from gatecast.testing.operator import Operator
 from gatecast.testing.pods import RunningPod
+from gatecast.testing.processes.deployment import Deployment, address_of
 from gatecast.testing.tcp_proxy import TcpProxy
 
 ADMIN_TOKEN = "an-admin-token-for-tests"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, expect
 
-from gatecast.controlplane.admin_tokens import AdminTokens, Role
+from gatecast.controlplane.access.admin_tokens import AdminTokens, Role
 from gatecast.storage.connect import open_storage
 from gatecast.testing.unmodified_gateway import UnmodifiedGateway
 

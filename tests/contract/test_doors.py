@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 
 from gatecast import Action, Event, EventHub, Settings
 from gatecast.client.publisher import _body as body_of_client
-from gatecast.controlplane.admin_tokens import AdminTokens
-from gatecast.controlplane.audit import AuditLog
-from gatecast.controlplane.gateway_tokens import GatewayTokens
-from gatecast.controlplane.gateways import GatewayFields, Gateways
-from gatecast.controlplane.resources import Resources
-from gatecast.controlplane.sealing import Sealer
+from gatecast.controlplane.access.admin_tokens import AdminTokens
+from gatecast.controlplane.access.audit import AuditLog
+from gatecast.controlplane.access.gateway_tokens import GatewayTokens
+from gatecast.controlplane.access.gateways import GatewayFields, Gateways
+from gatecast.controlplane.control_plane import Resources
+from gatecast.controlplane.encryption import Sealer
 from gatecast.errors import InvalidValue
 from gatecast.events import RecordedEvent
 from gatecast.events.json_values import decode

@@ -16,27 +16,26 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from importlib import resources as package_files
-from pathlib import Path
 from typing import Any, LiteralString
 
 import aiohttp
 import httpx
 import pytest
 
-from gatecast.controlplane import imports
-from gatecast.controlplane.acknowledgements import Acknowledgement, UnservedDownload
-from gatecast.controlplane.admin_tokens import AdminTokens
-from gatecast.controlplane.audit import AuditLog
-from gatecast.controlplane.resealing import reseal
-from gatecast.controlplane.resources import open_resources
-from gatecast.controlplane.sealing import Sealer
+from gatecast.controlplane.access.admin_tokens import AdminTokens
+from gatecast.controlplane.access.audit import AuditLog
+from gatecast.controlplane.catalog import gateway_artifacts as imports
+from gatecast.controlplane.control_plane import open_resources
+from gatecast.controlplane.encryption import Sealer
+from gatecast.controlplane.gateway_sync.acknowledgements import Acknowledgement, UnservedDownload
+from gatecast.controlplane.key_rotation import reseal
 from gatecast.errors import StorageError
 from gatecast.events import Action, Event
-from gatecast.server.gateway_api import BASE_PATH
+from gatecast.server.gateway_api.app import BASE_PATH
 from gatecast.server.pod import Pod
 from gatecast.settings import Settings
 from gatecast.storage.queries import Queries
-from gatecast.testing.failing_statements import SECRET, FailingStatements, plain
+from gatecast.testing.doubles.failing_statements import SECRET, FailingStatements, plain
 
 _WITHIN = 30.0
 
@@ -50,6 +49,10 @@ _OPENAPI = {"openapi": "3.0.0", "info": {"title": "t", "version": "1"}, "paths":
 _OPERATIONS = [{"method": "GET", "path": "/items"}]
 
 
+#: The folders of the control plane that keep tables.
+_ROOMS = {"access", "catalog", "deployments", "gateway_sync", "transactions"}
+
+
 class _Refused(Exception):
     """A step was answered with an error that says: come back."""
 
@@ -57,9 +60,11 @@ class _Refused(Exception):
 def _statements() -> dict[str, str]:
     """File and name to text of every statement of the control plane."""
     found: dict[str, str] = {}
-    for file in package_files.files("gatecast.controlplane").iterdir():
-        if file.name.endswith(".sql"):
-            queries = Queries("gatecast.controlplane", file.name)
+    for folder in ("", *(f".{name}" for name in sorted(_ROOMS))):
+        for file in package_files.files(f"gatecast.controlplane{folder}").iterdir():
+            if not file.name.endswith(".sql"):
+                continue
+            queries = Queries(f"gatecast.controlplane{folder}", file.name)
             found |= {f"{file.name}:{name}": plain(queries[name]) for name in queries.names}
     return found
 
@@ -564,9 +569,9 @@ def faults() -> Any:  # noqa: ANN401 - an iterator
 
 
 @pytest.fixture
-def url(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+def url(backend: str, request: pytest.FixtureRequest) -> str:
     """A database of the test's own."""
-    return str(request.getfixturevalue("postgres_url")) if backend == "postgres" else f"sqlite:///{tmp_path}/events.db"
+    return str(request.getfixturevalue(f"{backend}_url"))
 
 
 async def _learned(scene: _Scene, faults: FailingStatements) -> tuple[dict[str, set[str]], set[str]]:

@@ -12,7 +12,6 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, LiteralString
 from uuid import uuid4
 
@@ -26,7 +25,7 @@ from gatecast.server.pod import Pod
 from gatecast.settings import Settings
 from gatecast.storage.contract import Connection, EventSearch, Outcome, OutcomeKind, Remembered, TrimPolicy, Verdict
 from gatecast.storage.queries import Queries
-from gatecast.testing.failing_statements import FailingStatements, plain
+from gatecast.testing.doubles.failing_statements import FailingStatements, plain
 
 _WITHIN = 20.0
 _TOKEN = "an-admin-token-for-tests"
@@ -286,9 +285,9 @@ async def _until(events: HubSubscription, offset: int) -> None:
 
 
 @pytest.fixture
-def url(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+def url(backend: str, request: pytest.FixtureRequest) -> str:
     """A database of the test's own."""
-    return str(request.getfixturevalue("postgres_url")) if backend == "postgres" else f"sqlite:///{tmp_path}/events.db"
+    return str(request.getfixturevalue(f"{backend}_url"))
 
 
 @asynccontextmanager

@@ -19,8 +19,8 @@ from gatecast.storage.migrations import SchemaNeed
 from gatecast.storage.postgres import PostgresStorage, dialing
 from gatecast.storage.postgres import database as postgres_database
 from gatecast.storage.postgres.roles import role_script
+from gatecast.testing.contracts.backend import GATEWAY, OTHER_GATEWAY, ids_of, make_event, publish
 from gatecast.testing.postgres_server import PostgresServer
-from gatecast.testing.storage_backend import GATEWAY, OTHER_GATEWAY, ids_of, make_event, publish
 
 _numbers = itertools.count(1)
 
@@ -96,11 +96,11 @@ async def test_the_default_isolation_level_does_not_matter(postgres_url: str, le
 
 
 @pytest.mark.parametrize("level", _LEVELS)
-async def test_pods_that_start_at_once_migrate_whatever_the_default_is(empty_url: str, level: str) -> None:
-    await _alter(empty_url, f"default_transaction_isolation = '{level}'")
+async def test_pods_that_start_at_once_migrate_whatever_the_default_is(empty_postgres_url: str, level: str) -> None:
+    await _alter(empty_postgres_url, f"default_transaction_isolation = '{level}'")
 
     async def start() -> None:
-        async with open_storage(empty_url, extra_migrations=CONTROL_PLANE) as opened:
+        async with open_storage(empty_postgres_url, extra_migrations=CONTROL_PLANE) as opened:
             await opened.storage.database.migrate()
             assert await opened.storage.database.schema_need() is SchemaNeed.NOTHING
 
@@ -174,22 +174,22 @@ async def test_an_encoding_that_lacks_characters_is_refused(postgres: PostgresSe
 
 
 @pytest.mark.parametrize("path", ["nowhere", "''", "hidden"])
-async def test_a_search_path_that_does_not_lead_to_the_tables_is_refused(empty_url: str, path: str) -> None:
+async def test_a_search_path_that_does_not_lead_to_the_tables_is_refused(empty_postgres_url: str, path: str) -> None:
     """In place of a second set of tables, or of `relation does not exist` at the first request."""
-    async with open_storage(empty_url, extra_migrations=CONTROL_PLANE) as opened:
+    async with open_storage(empty_postgres_url, extra_migrations=CONTROL_PLANE) as opened:
         await opened.storage.database.migrate()
-    async with _connected(empty_url) as connection:
+    async with _connected(empty_postgres_url) as connection:
         await connection.execute("CREATE SCHEMA hidden")
-    await _alter(empty_url, f"search_path = {path}")
-    async with open_storage(empty_url, extra_migrations=CONTROL_PLANE) as opened:
+    await _alter(empty_postgres_url, f"search_path = {path}")
+    async with open_storage(empty_postgres_url, extra_migrations=CONTROL_PLANE) as opened:
         for refused in (opened.storage.database.schema_need, opened.storage.database.migrate):
             with pytest.raises(DatabaseUnsuitable, match=r"search_path.*ALTER ROLE .* SET search_path = public"):
                 await refused()
 
 
-async def test_an_empty_database_with_a_useless_search_path_is_refused(empty_url: str) -> None:
-    await _alter(empty_url, "search_path = nowhere")
-    async with open_storage(empty_url, extra_migrations=CONTROL_PLANE) as opened:
+async def test_an_empty_database_with_a_useless_search_path_is_refused(empty_postgres_url: str) -> None:
+    await _alter(empty_postgres_url, "search_path = nowhere")
+    async with open_storage(empty_postgres_url, extra_migrations=CONTROL_PLANE) as opened:
         with pytest.raises(DatabaseUnsuitable, match="search_path"):
             await opened.storage.database.migrate()
 
@@ -331,17 +331,3 @@ def two_phase() -> Iterator[PostgresServer]:
     """A server that lets transactions be prepared, which is off by default."""
     with PostgresServer(fsync="off", max_prepared_transactions="5") as server:
         yield server
-
-
-@pytest.fixture
-def empty_url(postgres: PostgresServer) -> Iterator[str]:
-    """A database without any schema of ours."""
-    name = f"as_found_{next(_numbers)}"
-    asyncio.run(postgres.create_database(name))
-    yield postgres.url(name)
-    asyncio.run(_drop(postgres, name))
-
-
-async def _drop(postgres: PostgresServer, name: str) -> None:
-    async with _connected(postgres.url()) as connection:
-        await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')

@@ -9,8 +9,8 @@ import asyncpg
 from gatecast.storage.changes import changes_since
 from gatecast.storage.contract import Storage
 from gatecast.storage.postgres import PostgresStorage
+from gatecast.testing.contracts.backend import GATEWAY, OTHER_GATEWAY, make_events, publish
 from gatecast.testing.postgres_server import PostgresServer
-from gatecast.testing.storage_backend import GATEWAY, OTHER_GATEWAY, make_events, publish
 
 #: What a standby holds that has not received the last event: the row as it was before.
 _LAG = "UPDATE gatecast.gateway_streams SET head = 2, changed_xid = $2::text::xid8 WHERE gateway_id = $1"

@@ -14,9 +14,9 @@ from gatecast.errors import StorageUnavailable
 from gatecast.events import Position
 from gatecast.storage.contract import Connection, Outcome, OutcomeKind, Progress, TrimPolicy
 from gatecast.storage.postgres import PostgresStorage
+from gatecast.testing.contracts.backend import epoch_of, make_connection, make_event
 from gatecast.testing.eventually import eventually
 from gatecast.testing.postgres_server import PostgresServer
-from gatecast.testing.storage_backend import epoch_of, make_connection, make_event
 
 _GATEWAYS = [f"gateway-{number}" for number in range(6)]
 _PODS = [f"pod-{number}" for number in range(4)]

@@ -15,9 +15,7 @@ from gatecast.errors import StorageUnavailable
 from gatecast.events import Position
 from gatecast.storage.contract import Changes, Storage, Verdict
 from gatecast.storage.postgres import PostgresStorage
-from gatecast.testing.postgres_reads import reads_of
-from gatecast.testing.postgres_server import PostgresServer
-from gatecast.testing.storage_backend import (
+from gatecast.testing.contracts.backend import (
     GATEWAY,
     OTHER_GATEWAY,
     make_connection,
@@ -25,6 +23,8 @@ from gatecast.testing.storage_backend import (
     publish,
     read,
 )
+from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.processes.postgres_reads import reads_of
 
 _numbers = itertools.count(1)
 

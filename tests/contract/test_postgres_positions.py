@@ -15,8 +15,7 @@ import pytest
 from gatecast.storage.contract import Storage
 from gatecast.storage.hops import Passage
 from gatecast.storage.postgres import PostgresStorage
-from gatecast.testing.eventually import eventually
-from gatecast.testing.storage_backend import (
+from gatecast.testing.contracts.backend import (
     ALIVE,
     EXPIRED,
     GATEWAY,
@@ -30,6 +29,7 @@ from gatecast.testing.storage_backend import (
     publish,
     stored_offset,
 )
+from gatecast.testing.eventually import eventually
 
 _OTHER_POD = "pod-2"
 

@@ -15,8 +15,8 @@ import pytest
 from gatecast.events import MAX_PAYLOAD_BYTES
 from gatecast.storage.contract import Storage
 from gatecast.storage.postgres import PostgresStorage
-from gatecast.testing.storage_backend import GATEWAY, ids_of, publish, read
-from gatecast.testing.storage_backend import make_event as python_event
+from gatecast.testing.contracts.backend import GATEWAY, ids_of, publish, read
+from gatecast.testing.contracts.backend import make_event as python_event
 
 _VALID: dict[str, object] = {
     "gateway_id": GATEWAY,

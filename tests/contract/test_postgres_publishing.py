@@ -15,9 +15,9 @@ from gatecast.errors import StorageUnavailable, TransactionUnusable, UnknownGate
 from gatecast.events import Event
 from gatecast.storage.contract import Busy, Storage
 from gatecast.storage.postgres import PostgresStorage
+from gatecast.testing.contracts.backend import ids_of, make_event, make_events, offsets_of, publish, read
+from gatecast.testing.contracts.held_log import HeldLog
 from gatecast.testing.eventually import eventually
-from gatecast.testing.held_log import HeldLog
-from gatecast.testing.storage_backend import ids_of, make_event, make_events, offsets_of, publish, read
 
 _FREE = "gateway-free"
 _HELD = "gateway-held"

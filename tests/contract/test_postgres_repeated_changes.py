@@ -7,8 +7,8 @@ import asyncio
 import asyncpg
 
 from gatecast import EventHub, Settings
-from gatecast.controlplane.families import REST_API
-from gatecast.testing.site import Site
+from gatecast.controlplane.catalog.artifact_kinds import REST_API
+from gatecast.testing.doubles.control_plane_fixture import Site
 
 _WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 

@@ -8,8 +8,7 @@ from datetime import timedelta
 
 from gatecast.storage.contract import Outcome, OutcomeKind, Storage, TrimPolicy
 from gatecast.storage.postgres import PostgresStorage
-from gatecast.testing.held_log import HeldLog
-from gatecast.testing.storage_backend import (
+from gatecast.testing.contracts.backend import (
     GATEWAY,
     connect,
     make_connection,
@@ -19,6 +18,7 @@ from gatecast.testing.storage_backend import (
     publish,
     read,
 )
+from gatecast.testing.contracts.held_log import HeldLog
 
 
 def _keep(events: int, *, chunk: int = 2_000) -> TrimPolicy:

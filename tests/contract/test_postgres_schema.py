@@ -15,9 +15,9 @@ from gatecast.errors import SchemaMissing, SchemaTooNew, StatementFailed, Storag
 from gatecast.storage.migrations import SchemaNeed, available
 from gatecast.storage.postgres import PostgresStorage
 from gatecast.storage.postgres.storage import MIGRATIONS
-from gatecast.testing.held_log import HeldLog
+from gatecast.testing.contracts.backend import GATEWAY, make_event, publish
+from gatecast.testing.contracts.held_log import HeldLog
 from gatecast.testing.postgres_server import PostgresServer
-from gatecast.testing.storage_backend import GATEWAY, make_event, publish
 
 _numbers = itertools.count(1)
 

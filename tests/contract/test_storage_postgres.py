@@ -15,9 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 
 from gatecast.storage.contract import Storage
 from gatecast.storage.postgres import PostgresStorage
-from gatecast.testing.given_server import installed_servers
-from gatecast.testing.postgres_server import PostgresServer
-from gatecast.testing.storage_backend import (
+from gatecast.testing.contracts.backend import (
     ALIVE,
     GATEWAY,
     OTHER_GATEWAY,
@@ -29,6 +27,8 @@ from gatecast.testing.storage_backend import (
     make_event,
     publish,
 )
+from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.processes.given_server import installed_servers
 from gatecast.testing.storage_suite import StorageContract
 
 

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -22,9 +21,9 @@ from gatecast.errors import EventUndeliverable
 from gatecast.hub import HubSubscription
 from gatecast.server.pod import Pod
 from gatecast.settings import Settings
+from gatecast.testing.doubles.raw_connection import RawConnection
+from gatecast.testing.doubles.recording_gateway import RecordingGateway
 from gatecast.testing.eventually import eventually
-from gatecast.testing.raw_connection import RawConnection
-from gatecast.testing.recording_gateway import RecordingGateway
 
 _TOKEN = "an-admin-token-for-tests"
 _WITHIN = 20.0
@@ -157,9 +156,9 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def url(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+def url(backend: str, request: pytest.FixtureRequest) -> str:
     """A database of the test's own."""
-    return str(request.getfixturevalue("postgres_url")) if backend == "postgres" else f"sqlite:///{tmp_path}/events.db"
+    return str(request.getfixturevalue(f"{backend}_url"))
 
 
 @asynccontextmanager

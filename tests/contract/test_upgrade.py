@@ -21,8 +21,8 @@ from gatecast.storage.connect import open_storage
 from gatecast.storage.contract import ReadRequest, Storage
 from gatecast.storage.migrations import SchemaNeed
 from gatecast.storage.postgres.function_files import function_files
+from gatecast.testing.contracts.backend import make_event, publish
 from gatecast.testing.postgres_server import PostgresServer
-from gatecast.testing.storage_backend import make_event, publish
 
 _DUMPS = Path(__file__).parent / "upgrades"
 

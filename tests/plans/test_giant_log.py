@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 
 from gatecast.storage.contract import ReadRequest, Storage, TrimPolicy
-from gatecast.testing.postgres_reads import reads_of
+from gatecast.testing.contracts.backend import make_event, publish
 from gatecast.testing.postgres_server import PostgresServer
-from gatecast.testing.storage_backend import make_event, publish
+from gatecast.testing.processes.postgres_reads import reads_of
 
 _EVENTS = 1_000_000
 

@@ -17,9 +17,9 @@ from gatecast.events import Position
 from gatecast.hub import EventHub
 from gatecast.settings import Settings
 from gatecast.storage.contract import Storage
+from gatecast.testing.contracts.backend import ALIVE, make_event, publish
 from gatecast.testing.eventually import eventually
-from gatecast.testing.postgres_reads import reads_of
-from gatecast.testing.storage_backend import ALIVE, make_event, publish
+from gatecast.testing.processes.postgres_reads import reads_of
 
 
 async def test_s10_polls_of_idle_pods_read_next_to_nothing(large_url: str) -> None:

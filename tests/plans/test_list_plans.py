@@ -8,19 +8,19 @@ from collections.abc import Iterator
 import asyncpg
 import pytest
 
-from gatecast.controlplane.artifact_search import (
+from gatecast.controlplane.deployments.artifact_search import (
     IN_FLIGHT,
     ArtifactFilter,
     ArtifactSearch,
     ArtifactSort,
     DeploymentFilter,
 )
-from gatecast.controlplane.placements import DeploymentState
+from gatecast.controlplane.deployments.placements import DeploymentState
 from gatecast.storage.contract import EventSearch, Storage
 from gatecast.storage.postgres import PostgresStorage
 from gatecast.storage.postgres.storage import MIGRATIONS
-from gatecast.testing.postgres_reads import TableReads, reads_of
 from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.processes.postgres_reads import TableReads, reads_of
 
 #: Often enough that prepared statements change to their generic plans.
 _OFTEN = 8

@@ -13,8 +13,8 @@ import pytest
 from gatecast.events import Position
 from gatecast.storage.contract import Outcome, OutcomeKind, Progress, ReadRequest, Storage, TrimPolicy
 from gatecast.storage.hops import Passage
-from gatecast.testing.postgres_reads import reads_of
-from gatecast.testing.storage_backend import ALIVE, make_connection, make_event
+from gatecast.testing.contracts.backend import ALIVE, make_connection, make_event
+from gatecast.testing.processes.postgres_reads import reads_of
 
 #: Often enough that prepared statements, and those inside functions, change to their generic plans.
 _OFTEN = 8

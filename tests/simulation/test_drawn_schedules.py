@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 
 from gatecast.delivery import subscription
-from gatecast.testing.simulation.history import PromiseBroken
-from gatecast.testing.simulation.world import HAPPENINGS, PAUSES, Step, read_schedule, simulate
 from gatecast.testing.virtual_time import run_in_virtual_time
+from simulation.history import PromiseBroken
+from simulation.world import HAPPENINGS, PAUSES, Step, read_schedule, simulate
 
 _LIMITS = settings(
     max_examples=int(os.environ.get("SIMULATED_EXAMPLES", "50")),

@@ -10,13 +10,13 @@ from dataclasses import replace
 
 import pytest
 
-from gatecast.testing.histories import Broken, live_through
-from gatecast.testing.histories.history import TRUE_WITHIN
-from gatecast.testing.histories.operations import OPERATIONS, begin, deploy, fail
-from gatecast.testing.histories.repeatable import run_repeatably
-from gatecast.testing.histories.truth import shown, untruths
-from gatecast.testing.histories.world import World
 from gatecast.testing.unmodified_gateway import UNDEPLOYED
+from simulation.histories import Broken, live_through
+from simulation.histories.history import TRUE_WITHIN
+from simulation.histories.operations import OPERATIONS, begin, deploy, fail
+from simulation.histories.repeatable import run_repeatably
+from simulation.histories.truth import shown, untruths
+from simulation.histories.world import World
 
 #: Nothing of what it takes is known to be shown wrongly.
 _QUIET = 3
@@ -60,7 +60,7 @@ def test_histories_end_in_the_desired_state() -> None:
 
 def _prove(*options: str) -> str:
     """What the command says, in a process of its own, because sets of texts have an order of each process."""
-    command = [sys.executable, "-m", "gatecast.testing.histories", *options]
+    command = [sys.executable, "-m", "simulation.histories", *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     return done.stdout

@@ -10,9 +10,9 @@ from typing import Any, cast
 import pytest
 
 from gatecast.delivery.history_watch import HistoryWatch
-from gatecast.testing.simulation.database import SimulatedDatabase, SimulatedStorage
-from gatecast.testing.simulation.history import History
 from gatecast.testing.virtual_time import run_in_virtual_time
+from simulation.database import SimulatedDatabase, SimulatedStorage
+from simulation.history import History
 
 
 class _Installation:

@@ -24,9 +24,9 @@ from gatecast.storage.contract import (
     Remembered,
     Standing,
 )
-from gatecast.testing.simulation import database, isolation, world
-from gatecast.testing.simulation.history import PromiseBroken
 from gatecast.testing.virtual_time import run_in_virtual_time
+from simulation import database, isolation, world
+from simulation.history import PromiseBroken
 
 #: A mistake must show within so many seeds.
 SEEDS = 400

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from gatecast.testing.simulation.world import simulate
 from gatecast.testing.virtual_time import run_in_virtual_time
+from simulation.world import simulate
 
 #: A short run for every day; `make simulate` runs as many as one likes.
 SEEDS = range(60)
@@ -36,7 +36,7 @@ def test_a_seed_repeats_exactly_in_another_process(seed: int) -> None:
 
 
 def _replay(seed: int, *, hash_seed: str) -> str:
-    command = [sys.executable, "-m", "gatecast.testing.simulation", "--seed", str(seed)]
+    command = [sys.executable, "-m", "simulation", "--seed", str(seed)]
     environment = os.environ | {"PYTHONHASHSEED": hash_seed}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return next(line for line in done.stdout.splitlines() if line.startswith("digest"))

@@ -24,8 +24,8 @@ from gatecast.errors import (
 from gatecast.hub import EventHub, HubSubscription
 from gatecast.settings import Settings
 from gatecast.storage.contract import TrimPolicy
-from gatecast.testing.held_log import HeldLog
-from gatecast.testing.storage_backend import GATEWAY, make_event
+from gatecast.testing.contracts.backend import GATEWAY, make_event
+from gatecast.testing.contracts.held_log import HeldLog
 
 _KEEP_TWO = TrimPolicy(keep_confirmed=timedelta(days=1), keep_at_most=timedelta(days=1), max_events=2)
 

@@ -11,7 +11,7 @@ import typer
 
 from gatecast.cli.options import with_settings
 from gatecast.cli.output import JsonFlag, print_json, print_table, screen
-from gatecast.controlplane.admin_tokens import AdminToken, AdminTokens, Role
+from gatecast.controlplane.access.admin_tokens import AdminToken, AdminTokens, Role
 from gatecast.hub import prepare_schema
 from gatecast.server.pod import MIGRATIONS
 from gatecast.settings import Settings

@@ -21,9 +21,9 @@ from gatecast.cli.remote import Remote, remote
 from gatecast.client import GatewayClient
 from gatecast.errors import GatecastError
 from gatecast.storage.database_url import parse
-from gatecast.testing.deployment import gateway_address
 from gatecast.testing.eventually import eventually
 from gatecast.testing.pods import Pods, RunningPod
+from gatecast.testing.processes.deployment import gateway_address
 from gatecast.testing.tcp_proxy import TcpProxy
 
 #: Everything that the demo waits for happens within this time, also on a slow machine; in seconds.

@@ -15,8 +15,8 @@ from gatecast.cli.output import screen
 from gatecast.cli.remote import Remote
 from gatecast.client import GatewayClient
 from gatecast.errors import GatecastError
-from gatecast.testing.deployment import address_of, gateway_address
 from gatecast.testing.pods import Pods, RunningPod
+from gatecast.testing.processes.deployment import address_of, gateway_address
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.testing.unmodified_gateway import UnmodifiedGateway
 

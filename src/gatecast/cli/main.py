@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from gatecast.cli import admin_token, bench, epoch, gateway, token
 from gatecast.cli.demo import demo
+from gatecast.cli.doctor import doctor
 from gatecast.cli.migrate import migrate
 from gatecast.cli.output import complaints, screen
 from gatecast.cli.publish import publish
@@ -68,17 +69,24 @@ app.command()(gateway.why)
 app.add_typer(epoch.app, name="epoch")
 app.add_typer(bench.app, name="bench")
 app.command()(verify)
+app.command()(doctor)
 app.command()(settings)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's signature
+    if wanted:
+        screen.print(__version__)
+        raise typer.Exit
 
 
 @app.callback()
 def about(
-    *, version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
 ) -> None:
     """Durable, ordered, confirmed delivery of configuration changes to gateways."""
-    if version:
-        screen.print(__version__)
-        raise typer.Exit
 
 
 def run() -> None:

@@ -6,8 +6,8 @@ import asyncio
 
 from gatecast.cli.options import with_settings
 from gatecast.cli.output import JsonFlag, print_json, screen
-from gatecast.controlplane.resealing import reseal as reseal_all
-from gatecast.controlplane.sealing import sealer_for
+from gatecast.controlplane.encryption import sealer_for
+from gatecast.controlplane.key_rotation import reseal as reseal_all
 from gatecast.server.pod import MIGRATIONS, local_key_file
 from gatecast.settings import Settings
 from gatecast.storage.connect import open_storage

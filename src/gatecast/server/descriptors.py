@@ -78,10 +78,11 @@ def fitted(settings: Settings) -> tuple[Settings, Budget]:
             descriptors=descriptors,
             max_connections=found.gateways,
             wanted=settings.max_connections,
-            advice=f"raise `ulimit -n` to {_sufficient(settings):,}, or lower GATECAST_MAX_CONNECTIONS",
+            advice=f"raise `ulimit -n` to {sufficient(settings):,}, or lower GATECAST_MAX_CONNECTIONS",
         )
     return replace(settings, max_connections=found.gateways), found
 
 
-def _sufficient(settings: Settings) -> int:
+def sufficient(settings: Settings) -> int:
+    """How many descriptors it takes for every connection that the settings allow."""
     return _places_for(settings.max_connections) + settings.max_api_connections + OWN

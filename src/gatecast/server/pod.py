@@ -14,29 +14,29 @@ from typing import Any
 from fastapi import FastAPI
 
 from gatecast.containment import contained
-from gatecast.controlplane.admin_tokens import AdminTokens
-from gatecast.controlplane.audit import AuditLog
-from gatecast.controlplane.gateway_tokens import GatewayTokens
-from gatecast.controlplane.gateways import Gateways
-from gatecast.controlplane.resources import Resources, open_resources
-from gatecast.controlplane.sealing import sealer_for
+from gatecast.controlplane.access.admin_tokens import AdminTokens
+from gatecast.controlplane.access.audit import AuditLog
+from gatecast.controlplane.access.gateway_tokens import GatewayTokens
+from gatecast.controlplane.access.gateways import Gateways
+from gatecast.controlplane.control_plane import Resources, open_resources
+from gatecast.controlplane.encryption import sealer_for
 from gatecast.errors import GatecastError, SettingInvalid, StorageError
 from gatecast.hub import EventHub
 from gatecast.server.admin_api import AdminContext, create_admin_app
 from gatecast.server.admin_api.context import MAX_STREAMS, MAX_WAITS
 from gatecast.server.admin_api.fleet import Fleets
+from gatecast.server.admin_api.oidc import OidcIssuer
 from gatecast.server.admission import Admission
 from gatecast.server.api_server import ApiServer
 from gatecast.server.connections import Places
 from gatecast.server.console.app import add_console
-from gatecast.server.console.session import SessionCookies
 from gatecast.server.deadline import ended_within
 from gatecast.server.descriptors import Budget, fitted
-from gatecast.server.gateway_api import GatewayContext, create_gateway_app
-from gatecast.server.gateway_server import GatewayServer
+from gatecast.server.gateway_api.app import GatewayContext, create_gateway_app
+from gatecast.server.gateway_api.gateway_server import GatewayServer
 from gatecast.server.listener import Listener
-from gatecast.server.oidc import OidcIssuer
 from gatecast.server.patience import opened_patiently
+from gatecast.server.sessions import SessionCookies
 from gatecast.server.tls import LOOK_INTERVAL, GatewayTls
 from gatecast.settings import Settings, variable
 from gatecast.storage.database_url import parse

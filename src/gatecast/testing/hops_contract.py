@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from gatecast.storage.contract import Connection, Storage, TrimPolicy
 from gatecast.storage.hops import NOTHING, Delivery, Hop, Passage
-from gatecast.testing.storage_backend import (
+from gatecast.testing.contracts.backend import (
     GATEWAY,
     StorageBackend,
     connect,

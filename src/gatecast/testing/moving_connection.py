@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gatecast.storage.contract import Connection, Progress
-from gatecast.testing.storage_backend import make_connection
+from gatecast.testing.contracts.backend import make_connection
 
 
 @dataclass

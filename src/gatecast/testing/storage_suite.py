@@ -15,18 +15,18 @@ The tests are coroutines that take pytest's `tmp_path`; a plugin or a small `con
 
 from __future__ import annotations
 
-from gatecast.testing.database_contract import DatabaseContract
-from gatecast.testing.history_contract import HistoryContract
+from gatecast.testing.contracts.database import DatabaseContract
+from gatecast.testing.contracts.history import HistoryContract
+from gatecast.testing.contracts.outcomes import OutcomesContract
+from gatecast.testing.contracts.parking import ParkingContract
+from gatecast.testing.contracts.positions import PositionsContract
+from gatecast.testing.contracts.presence import PresenceContract
+from gatecast.testing.contracts.publishing import PublishingContract
+from gatecast.testing.contracts.reading import ReadingContract
+from gatecast.testing.contracts.retention import RetentionContract
+from gatecast.testing.contracts.survey import SurveyContract
+from gatecast.testing.contracts.transactions import TransactionContract
 from gatecast.testing.hops_contract import HopsContract
-from gatecast.testing.outcomes_contract import OutcomesContract
-from gatecast.testing.parking_contract import ParkingContract
-from gatecast.testing.positions_contract import PositionsContract
-from gatecast.testing.presence_contract import PresenceContract
-from gatecast.testing.publishing_contract import PublishingContract
-from gatecast.testing.reading_contract import ReadingContract
-from gatecast.testing.retention_contract import RetentionContract
-from gatecast.testing.survey_contract import SurveyContract
-from gatecast.testing.transaction_contract import TransactionContract
 
 __all__ = ["StorageContract"]
 

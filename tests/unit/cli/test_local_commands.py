@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from gatecast.cli.main import app
 from gatecast.errors import DatabaseUnsuitable
+from gatecast.version import __version__
 
 _KEY = base64.b64encode(bytes(32)).decode()
 
@@ -35,9 +36,10 @@ class _Shell:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def shell(request: pytest.FixtureRequest, tmp_path: Path) -> _Shell:
-    """On the test's database."""
-    sqlite = request.param == "sqlite"
-    return _Shell(f"sqlite:///{tmp_path / 'gatecast.db'}" if sqlite else str(request.getfixturevalue("postgres_url")))
+    """On an empty database of the test's own."""
+    if request.param == "sqlite":
+        return _Shell(f"sqlite:///{tmp_path / 'gatecast.db'}")
+    return _Shell(str(request.getfixturevalue("empty_postgres_url")))
 
 
 def test_admin_tokens_are_created_listed_and_revoked(shell: _Shell) -> None:
@@ -116,3 +118,8 @@ def test_a_mistyped_path_makes_nothing(tmp_path: Path, scheme: str, command: tup
 def test_the_statements_for_roles_are_printed() -> None:
     result = CliRunner().invoke(app, ["roles"], catch_exceptions=False)
     assert "CREATE ROLE gatecast_pod LOGIN" in result.stdout
+
+
+def test_the_version_is_printed_without_a_command() -> None:
+    result = CliRunner().invoke(app, ["--version"], catch_exceptions=False)
+    assert (result.exit_code, result.stdout.strip()) == (0, __version__)

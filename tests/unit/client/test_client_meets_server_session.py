@@ -14,7 +14,7 @@ from gatecast.client import ClientOptions, GatewayClient, GatewayEvent, Reject
 from gatecast.events import Action, Position, RecordedEvent
 from gatecast.protocol import session as protocol
 from gatecast.protocol.session import Confirmed, Opening, Rejected, ResyncDone, ServerSession, SessionLimits, Version
-from gatecast.testing.scripted_control_plane import ScriptedConnection, ScriptedControlPlane
+from gatecast.testing.doubles.scripted_control_plane import ScriptedConnection, ScriptedControlPlane
 
 EPOCH = UUID(int=1)
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -27,7 +27,12 @@ from gatecast.errors import (
 )
 from gatecast.events import Position
 from gatecast.protocol.client_session import ClientLimits
-from gatecast.testing.scripted_control_plane import CONNECT_PATH, Answer, ScriptedConnection, ScriptedControlPlane
+from gatecast.testing.doubles.scripted_control_plane import (
+    CONNECT_PATH,
+    Answer,
+    ScriptedConnection,
+    ScriptedControlPlane,
+)
 from gatecast.waiting import Backoff
 
 EPOCH, OTHER = UUID(int=1), UUID(int=2)

@@ -21,7 +21,7 @@ from gatecast.errors import (
     UnknownGateway,
 )
 from gatecast.events import Action, Position
-from gatecast.testing.scripted_control_plane import Answer, Request, ScriptedControlPlane
+from gatecast.testing.doubles.scripted_control_plane import Answer, Request, ScriptedControlPlane
 from gatecast.waiting import Backoff
 
 PATH = "POST /api/v1/gateways/gw-1/events"

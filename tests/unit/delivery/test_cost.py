@@ -13,15 +13,15 @@ from uuid import UUID
 from gatecast.delivery.delivery import Delivery, DeliveryOptions
 from gatecast.events import Action, Event, Position
 from gatecast.storage.contract import Changes, Connection, Dismissal, ReadRequest, ReadResult, TrimPolicy
-from gatecast.testing.simulation.database import (
+from gatecast.testing.virtual_time import run_in_virtual_time
+from simulation.database import (
     SimulatedDatabase,
     SimulatedEventLog,
     SimulatedPresence,
     SimulatedStorage,
 )
-from gatecast.testing.simulation.history import History
-from gatecast.testing.simulation.world import SimulatedWakeup
-from gatecast.testing.virtual_time import run_in_virtual_time
+from simulation.history import History
+from simulation.world import SimulatedWakeup
 
 _POLICY = TrimPolicy(keep_confirmed=timedelta(hours=1), keep_at_most=timedelta(days=1), max_events=10**6)
 

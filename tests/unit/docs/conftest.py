@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from gatecast.testing.given_server import server_for_tests
 from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.processes.given_server import server_for_tests
 
 
 @pytest.fixture(scope="session")

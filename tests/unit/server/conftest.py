@@ -6,25 +6,27 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from gatecast.controlplane.admin_tokens import AdminTokens
-from gatecast.controlplane.audit import AuditLog
-from gatecast.controlplane.gateway_tokens import GatewayTokens
-from gatecast.controlplane.gateways import QUERIES, Gateways
-from gatecast.controlplane.resources import Resources
-from gatecast.controlplane.sealing import Sealer
-from gatecast.controlplane.secrets import digest_of
+from gatecast.controlplane.access.admin_tokens import AdminTokens
+from gatecast.controlplane.access.audit import AuditLog
+from gatecast.controlplane.access.gateway_tokens import GatewayTokens
+from gatecast.controlplane.access.gateways import Gateways
+from gatecast.controlplane.access.token_hashing import digest_of
+from gatecast.controlplane.control_plane import Resources
+from gatecast.controlplane.encryption import Sealer
 from gatecast.events import Position
 from gatecast.hub import EventHub
 from gatecast.server.admin_api import AdminContext, create_admin_app
 from gatecast.server.admin_api.fleet import Fleets
 from gatecast.settings import Settings
 from gatecast.storage.contract import Connection, Progress
+from gatecast.storage.queries import Queries
+
+QUERIES = Queries("gatecast.controlplane.access", "admin_tokens.sql")
 
 #: An open API: a client of the organization `default`, and what the API works with.
 Api = AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]
@@ -58,17 +60,13 @@ async def _open(settings: Settings, changes: dict[str, Any]) -> AsyncIterator[tu
             yield client, context
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def open_api(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Api]:
+@pytest.fixture
+def open_api(database_url: str) -> Callable[..., Api]:
     """Opens the API on the test's database, with these fields of its context changed.
 
     The token `default-token` is of the organization `default`, and `other-token` of the organization `other`.
     """
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'gatecast.db'}"
-    else:
-        url = str(request.getfixturevalue("postgres_url"))
-    settings = Settings(database=url, migrate="always", poll_interval=timedelta(hours=1), notifications=False)
+    settings = Settings(database=database_url, migrate="always", poll_interval=timedelta(hours=1), notifications=False)
     return lambda **changes: _open(settings, changes)
 
 

@@ -13,9 +13,9 @@ import pytest
 
 from gatecast import Settings
 from gatecast.server.pod import Pod
-from gatecast.testing.deployment import address_of
 from gatecast.testing.desired_state import differences, in_desired_state
 from gatecast.testing.operator import Operator
+from gatecast.testing.processes.deployment import address_of
 from gatecast.testing.unmodified_gateway import UNDEPLOYED, Artifact, GatewayOptions, UnmodifiedGateway
 
 AUTH = {"type": "api-key", "header": "Authorization", "value": "Bearer a-credential"}

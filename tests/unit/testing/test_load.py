@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gatecast.testing.load import check_delivery
+from gatecast.testing.processes.load import check_delivery
 
 _ACCEPTED = {1: "a", 2: "b", 3: "c"}
 

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from gatecast.testing.memory_wires import MemoryConnector, Network
+from gatecast.testing.doubles.memory_wires import MemoryConnector, Network
 from gatecast.testing.virtual_time import run_in_virtual_time
 
 

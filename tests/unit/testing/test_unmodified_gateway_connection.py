@@ -13,7 +13,12 @@ import trustme
 from aiohttp import WSMsgType
 
 from gatecast.testing.clock import Clock, HandMovedClock, SystemClock
-from gatecast.testing.scripted_control_plane import CONNECT_PATH, Answer, ScriptedConnection, ScriptedControlPlane
+from gatecast.testing.doubles.scripted_control_plane import (
+    CONNECT_PATH,
+    Answer,
+    ScriptedConnection,
+    ScriptedControlPlane,
+)
 from gatecast.testing.unmodified_gateway import GatewayOptions, UnmodifiedGateway
 
 DISCOVERY = "/internal/gateway/.well-known"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gatecast.testing.clock import HandMovedClock
-from gatecast.testing.scripted_control_plane import ScriptedConnection, ScriptedControlPlane
+from gatecast.testing.doubles.scripted_control_plane import ScriptedConnection, ScriptedControlPlane
 from gatecast.testing.unmodified_gateway import DEPLOYED, UNDEPLOYED, GatewayOptions, UnmodifiedGateway
 
 T1, T2, T3 = "2026-01-02T03:04:05.440Z", "2026-01-02T03:04:06.000Z", "2026-01-02T03:04:07.123Z"

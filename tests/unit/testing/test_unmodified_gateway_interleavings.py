@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatecast.testing.clock import HandMovedClock
-from gatecast.testing.scripted_control_plane import Answer, Request
-from gatecast.testing.scripted_installation import UPSTREAM, Wire, document, wire, zipped
+from gatecast.testing.doubles.scripted_control_plane import Answer, Request
+from gatecast.testing.doubles.scripted_installation import UPSTREAM, Wire, document, wire, zipped
 from gatecast.testing.unmodified_gateway import (
     DEPLOYED,
     DrawnOrder,

@@ -14,11 +14,11 @@ import pytest
 import yaml
 
 from gatecast.testing.clock import HandMovedClock
-from gatecast.testing.scripted_control_plane import (
+from gatecast.testing.doubles.scripted_control_plane import (
     Answer,
     Request,
 )
-from gatecast.testing.scripted_installation import BASE, UPSTREAM, Wire, document, tar_gz, wire, zipped
+from gatecast.testing.doubles.scripted_installation import BASE, UPSTREAM, Wire, document, tar_gz, wire, zipped
 from gatecast.testing.unmodified_gateway import DEPLOYED, UNDEPLOYED, GatewayOptions, template
 
 IMPORT = f"{BASE}/artifacts/import-gateway-artifacts"

@@ -16,10 +16,10 @@ from gatecast.cli.verify.temporary import LeftBehind, TemporaryGateways
 from gatecast.client import EventPublisher, GatewayClient
 from gatecast.errors import GatecastError, PositionLost
 from gatecast.events import MAX_PAYLOAD_BYTES, Position
-from gatecast.testing.deployment import address_of
+from gatecast.testing.doubles.recording_gateway import RecordingGateway
 from gatecast.testing.eventually import eventually
-from gatecast.testing.load import Load, check_delivery
-from gatecast.testing.recording_gateway import RecordingGateway
+from gatecast.testing.processes.deployment import address_of
+from gatecast.testing.processes.load import Load, check_delivery
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.waiting import Backoff
 

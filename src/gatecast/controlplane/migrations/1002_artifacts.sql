@@ -1,5 +1,5 @@
 -- What runs on gateways: artifacts, their revisions, their keys. Understood by PostgreSQL and SQLite alike.
--- Columns of type bytea are sealed (gatecast.controlplane.sealing). Times in bigint are milliseconds since 1970.
+-- Columns of type bytea are sealed (gatecast.controlplane.encryption). Times in bigint are milliseconds since 1970.
 
 CREATE TABLE gatecast_artifacts (
     id               text PRIMARY KEY,

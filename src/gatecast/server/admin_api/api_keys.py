@@ -6,8 +6,8 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from gatecast.controlplane.api_keys import IssuedKey
-from gatecast.controlplane.families import FAMILIES, Family
+from gatecast.controlplane.catalog.artifact_kinds import FAMILIES, Family
+from gatecast.controlplane.deployments.api_keys import IssuedKey
 from gatecast.server.admin_api.artifact_models import (
     ApiKeyList,
     IssuedApiKey,

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gatecast.controlplane.families import FAMILIES
+from gatecast.controlplane.catalog.artifact_kinds import FAMILIES
 from gatecast.server.admin_api import (
     api_keys,
     artifacts,

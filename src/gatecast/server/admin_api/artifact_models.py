@@ -9,16 +9,16 @@ from typing import Annotated, Any, Literal, TypeVar
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, create_model, model_validator
 
-from gatecast.controlplane.api_keys import LONGEST_NAME, NAME_PATTERN, SHORTEST_NAME
-from gatecast.controlplane.artifact_store import StoredArtifact
-from gatecast.controlplane.artifacts import Clash, Running, Told
-from gatecast.controlplane.clock import milliseconds
+from gatecast.controlplane.catalog.api_key import ApiKey
+from gatecast.controlplane.catalog.artifact_store import StoredArtifact
+from gatecast.controlplane.catalog.gateway_artifacts import ImportedArtifact
+from gatecast.controlplane.deployments.api_keys import LONGEST_NAME, NAME_PATTERN, SHORTEST_NAME
+from gatecast.controlplane.deployments.artifacts import Clash, Running, Told
+from gatecast.controlplane.deployments.placements import Deployment, Desired
 from gatecast.controlplane.documents import Artifact
 from gatecast.controlplane.documents.contexts import DerivedContext
 from gatecast.controlplane.documents.handles import HANDLE_PATTERN, MAX_HANDLE_LENGTH
-from gatecast.controlplane.imports import ImportedArtifact
-from gatecast.controlplane.keys import ApiKey
-from gatecast.controlplane.placements import Deployment, Desired
+from gatecast.controlplane.transactions.clock import milliseconds
 from gatecast.server.admin_api.models import NEXT, WHOLE, Etag, Model, ToldGateway
 from gatecast.server.admin_api.paths import etag_of
 

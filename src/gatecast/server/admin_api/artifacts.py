@@ -12,11 +12,11 @@ from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field, create_model
 
-from gatecast.controlplane.artifacts import Edit, PlacedArtifact
+from gatecast.controlplane.catalog.artifact_kinds import FAMILIES, Family
+from gatecast.controlplane.deployments.artifacts import Edit, PlacedArtifact
+from gatecast.controlplane.deployments.placements import Deployment
 from gatecast.controlplane.documents import MODELS, Artifact
 from gatecast.controlplane.documents.rendering import API_VERSION
-from gatecast.controlplane.families import FAMILIES, Family
-from gatecast.controlplane.placements import Deployment
 from gatecast.server.admin_api.artifact_models import (
     ChangedPlacing,
     DeploymentPage,

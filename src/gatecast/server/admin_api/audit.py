@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from gatecast.controlplane.audit import END
+from gatecast.controlplane.access.audit import END
 from gatecast.server.admin_api.context import Context, Organization
 from gatecast.server.admin_api.models import NEXT, Model
 from gatecast.server.admin_api.paths import After, Limit

@@ -9,8 +9,8 @@ from typing import Protocol
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gatecast.controlplane.admin_tokens import Caller, Role
-from gatecast.controlplane.audit import Attempt, AuditLog
+from gatecast.controlplane.access.admin_tokens import Caller, Role
+from gatecast.controlplane.access.audit import Attempt, AuditLog
 from gatecast.errors import Forbidden, StorageError
 from gatecast.server.admission import client_address
 from gatecast.settings import Settings

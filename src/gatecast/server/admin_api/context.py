@@ -12,20 +12,20 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from gatecast.controlplane.admin_tokens import AdminTokens, Caller
-from gatecast.controlplane.audit import AuditLog
-from gatecast.controlplane.gateway_tokens import GatewayTokens
-from gatecast.controlplane.gateways import Gateways
-from gatecast.controlplane.resources import Resources
-from gatecast.controlplane.sealing import Sealer
-from gatecast.controlplane.secrets import digest_of
+from gatecast.controlplane.access.admin_tokens import AdminTokens, Caller
+from gatecast.controlplane.access.audit import AuditLog
+from gatecast.controlplane.access.gateway_tokens import GatewayTokens
+from gatecast.controlplane.access.gateways import Gateways
+from gatecast.controlplane.access.token_hashing import digest_of
+from gatecast.controlplane.control_plane import Resources
+from gatecast.controlplane.encryption import Sealer
 from gatecast.errors import Unauthenticated
 from gatecast.hub import EventHub
 from gatecast.server.admin_api.auditing import address_of, allow
 from gatecast.server.admin_api.fleet import Fleets
+from gatecast.server.admin_api.oidc import OidcIssuer, is_jwt
 from gatecast.server.admission import TokenAttempts
-from gatecast.server.console.session import SessionCookies
-from gatecast.server.oidc import OidcIssuer, is_jwt
+from gatecast.server.sessions import SessionCookies
 from gatecast.settings import Settings
 
 #: Streams of events that one pod serves at the same time.

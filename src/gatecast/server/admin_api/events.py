@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Query, Request, Response
 
-from gatecast.controlplane.kept_events import keeps_event
-from gatecast.controlplane.subscriptions import keeps_record_of
+from gatecast.controlplane.gateway_sync.kept_events import keeps_event
+from gatecast.controlplane.gateway_sync.subscriptions import keeps_record_of
 from gatecast.delivery.reading import read_each
 from gatecast.errors import Conflict, GatecastError, UnknownGateway
 from gatecast.events import MAX_INTEGER, Action, Event, Position, RecordedEvent

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from gatecast.controlplane.gateways import GatewayName, Gateways
+from gatecast.controlplane.access.gateways import GatewayName, Gateways
 from gatecast.hub import EventHub
 from gatecast.storage.contract import DeliverySummary
 

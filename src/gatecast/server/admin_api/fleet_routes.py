@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from gatecast.controlplane.policy_catalogue import common_policies
+from gatecast.controlplane.policies.policy_catalogue import common_policies
 from gatecast.server.admin_api.context import Context, Organization
 from gatecast.server.admin_api.fleet import FleetState
 from gatecast.server.admin_api.models import WHOLE, Model

@@ -8,9 +8,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from gatecast.controlplane.artifacts import Told
-from gatecast.controlplane.clock import milliseconds
-from gatecast.controlplane.gateways import GatewayFields, GatewayState
+from gatecast.controlplane.access.gateways import GatewayFields, GatewayState
+from gatecast.controlplane.deployments.artifacts import Told
+from gatecast.controlplane.transactions.clock import milliseconds
 from gatecast.errors import InvalidValue, Mistakes, NotFound, UnknownGateway
 from gatecast.server.admin_api.artifact_models import (
     GatewayDeployments,

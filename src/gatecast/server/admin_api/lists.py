@@ -8,15 +8,15 @@ from typing import Annotated, Literal, TypeAlias
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, Field
 
-from gatecast.controlplane.artifact_search import (
+from gatecast.controlplane.catalog.artifact_kinds import BY_KIND
+from gatecast.controlplane.deployments.artifact_search import (
     ArtifactFilter,
     ArtifactSort,
     DeploymentFilter,
     ListedArtifact,
     ListedDeployment,
 )
-from gatecast.controlplane.families import BY_KIND
-from gatecast.controlplane.placements import DeploymentState
+from gatecast.controlplane.deployments.placements import DeploymentState
 from gatecast.errors import InvalidValue
 from gatecast.events import MAX_IDENTIFIER_LENGTH, MAX_INTEGER
 from gatecast.server.admin_api.artifact_models import DeploymentView, StateName, deployment_view

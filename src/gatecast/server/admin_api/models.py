@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from gatecast.controlplane.gateways import ConnectionPolicy, GatewayType
+from gatecast.controlplane.access.gateways import ConnectionPolicy, GatewayType
 from gatecast.errors import InvalidValue
 from gatecast.events import MAX_IDENTIFIER_LENGTH, Action, clean_identifier
 

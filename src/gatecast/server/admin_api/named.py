@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import Depends, Path, Request
 from pydantic import AfterValidator
 
-from gatecast.controlplane.families import FAMILIES
+from gatecast.controlplane.catalog.artifact_kinds import FAMILIES
 from gatecast.events import clean_identifier
 from gatecast.server.admin_api.context import Context, Organization
 

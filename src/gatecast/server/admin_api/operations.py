@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from gatecast.controlplane.secrets import digest_of, same_digest
+from gatecast.controlplane.access.token_hashing import digest_of, same_digest
 from gatecast.errors import Unauthenticated
 from gatecast.server.admin_api.auditing import address_of
 from gatecast.server.admin_api.context import Context

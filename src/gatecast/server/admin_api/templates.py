@@ -8,8 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Response
 from pydantic import Field
 
+from gatecast.controlplane.catalog.templates import StoredTemplate
 from gatecast.controlplane.documents import LlmProviderTemplate
-from gatecast.controlplane.templates import StoredTemplate
 from gatecast.errors import Conflict
 from gatecast.server.admin_api.artifact_models import ReadOnly, checked
 from gatecast.server.admin_api.context import Context, Organization

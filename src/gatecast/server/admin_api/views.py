@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gatecast.controlplane.gateways import Gateway
+from gatecast.controlplane.access.gateways import Gateway
 from gatecast.server.admin_api.models import ConnectionView, GatewaySummary, PositionView
 from gatecast.server.admin_api.paths import etag_of
 from gatecast.storage.contract import GatewayStatus, LiveConnection

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gatecast.controlplane.artifacts import Placed
-from gatecast.controlplane.placements import WAITING
-from gatecast.controlplane.synchronizations import Synchronization
+from gatecast.controlplane.deployments.artifacts import Placed
+from gatecast.controlplane.deployments.placements import WAITING
+from gatecast.controlplane.gateway_sync.synchronizations import Synchronization
 from gatecast.delivery.reading import read_each
 from gatecast.errors import shorten
 from gatecast.server.admin_api.models import WhyView

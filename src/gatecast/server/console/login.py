@@ -9,14 +9,14 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from gatecast.controlplane.admin_tokens import Caller
-from gatecast.controlplane.secrets import digest_of
+from gatecast.controlplane.access.admin_tokens import Caller
+from gatecast.controlplane.access.token_hashing import digest_of
 from gatecast.errors import TooManyAttempts, Unauthenticated
 from gatecast.server.admin_api.auditing import address_of
 from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.console.rendering import SECURITY_HEADERS, page
 from gatecast.server.console.routes import ConsoleRoute, carried, is_secure, keep_session, require_own_origin
-from gatecast.server.console.session import COOKIE, Session
+from gatecast.server.sessions import COOKIE, Session
 
 router = APIRouter(route_class=ConsoleRoute, include_in_schema=False)
 

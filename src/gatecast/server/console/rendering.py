@@ -15,7 +15,7 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from gatecast.controlplane.admin_tokens import Role
+from gatecast.controlplane.access.admin_tokens import Role
 from gatecast.version import __version__
 
 #: What browsers may do on our pages: run and show what this server gives them, and nothing else.

@@ -19,8 +19,8 @@ from gatecast.errors import Forbidden, GatecastError, NotFound, StorageError
 from gatecast.server.admin_api.auditing import allow
 from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.console.rendering import SECURITY_HEADERS, page
-from gatecast.server.console.session import COOKIE, Session
 from gatecast.server.error_replies import problem
+from gatecast.server.sessions import COOKIE, Session
 from gatecast.telemetry import get_logger
 
 _SAFE_METHODS = frozenset({"GET", "HEAD"})

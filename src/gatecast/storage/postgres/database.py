@@ -72,6 +72,11 @@ class PostgresDatabase:
         self._dialer = dialer
         self._migrations = available(*migration_packages)
 
+    @property
+    def pooled(self) -> bool:
+        """Whether a pooler stands in front of the server; known once there was a connection."""
+        return self._dialer.pooled
+
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[PooledConnection]:
         """One connection of the pool, for one statement; errors come out translated."""

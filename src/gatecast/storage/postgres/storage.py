@@ -22,8 +22,8 @@ from gatecast.storage.survey import StoredSurvey
 #: Where this backend's own migrations lie.
 MIGRATIONS = "gatecast.storage.postgres.migrations"
 
-#: Publishing needs one connection, reading one, contended logs two, administration the rest.
-_POOL_SIZE = 8
+#: Most connections in a pod's pool: publishing needs one, reading one, contended logs two, administration the rest.
+POOL_SIZE = 8
 
 #: How long one attempt to connect may take, in seconds.
 _CONNECT_TIME_LIMIT = 5.0
@@ -54,7 +54,7 @@ class PostgresStorage:
         url: str,
         *,
         migrations: Sequence[str] = (MIGRATIONS,),
-        pool_size: int = _POOL_SIZE,
+        pool_size: int = POOL_SIZE,
         send_hints: bool = True,
         pooler: str = "auto",
     ) -> AsyncIterator[PostgresStorage]:

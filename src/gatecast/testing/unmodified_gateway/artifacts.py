@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
+from gatecast.testing.unmodified_gateway.artifact_kinds import LLM_PROVIDER, LLM_PROXY
 from gatecast.testing.unmodified_gateway.credentials import credentials_of, inherited, rendered
 from gatecast.testing.unmodified_gateway.document_rules import check_document, check_templating
-from gatecast.testing.unmodified_gateway.families import LLM_PROVIDER, LLM_PROXY
 from gatecast.testing.unmodified_gateway.instants import stored
 from gatecast.testing.unmodified_gateway.own_artifacts import OwnArtifacts
 from gatecast.testing.unmodified_gateway.policy_rules import check_loaded

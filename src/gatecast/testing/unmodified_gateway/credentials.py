@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
+from gatecast.testing.unmodified_gateway.artifact_kinds import LLM_PROVIDER, LLM_PROXY, MCP_PROXY
 from gatecast.testing.unmodified_gateway.document_rules import SECRET_REFERENCE
-from gatecast.testing.unmodified_gateway.families import LLM_PROVIDER, LLM_PROXY, MCP_PROXY
 from gatecast.testing.unmodified_gateway.yaml_values import Rejected, demand, list_of, mapping_of, text_of
 
 #: Takes a stored credential away; of LLM kinds only.

@@ -8,8 +8,8 @@ from typing import Any
 from uuid import uuid4
 
 from gatecast.testing.unmodified_gateway.api_keys import ApiKeys
+from gatecast.testing.unmodified_gateway.artifact_kinds import FAMILIES, LLM_PROVIDER_TEMPLATE
 from gatecast.testing.unmodified_gateway.artifacts import DEPLOYED, GATEWAY, Artifact, Artifacts
-from gatecast.testing.unmodified_gateway.families import FAMILIES, LLM_PROVIDER_TEMPLATE
 from gatecast.testing.unmodified_gateway.instants import cut_to_milliseconds
 from gatecast.testing.unmodified_gateway.options import GatewayOptions
 from gatecast.testing.unmodified_gateway.own_artifacts import OwnArtifacts

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from gatecast.testing.unmodified_gateway.artifact_kinds import DELETION_ORDER, FETCH_ORDER
 from gatecast.testing.unmodified_gateway.artifacts import CONTROL_PLANE, DEPLOYED, UNDEPLOYED, Artifact
-from gatecast.testing.unmodified_gateway.families import DELETION_ORDER, FETCH_ORDER
 from gatecast.testing.unmodified_gateway.messages import Fields
 from gatecast.testing.unmodified_gateway.packages import parse_document
 from gatecast.testing.unmodified_gateway.rest_calls import CallFailed, RestCalls

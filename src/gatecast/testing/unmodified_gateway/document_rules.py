@@ -9,7 +9,13 @@ from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from gatecast.testing.unmodified_gateway.families import API, BUILT_IN_TEMPLATES, LLM_PROVIDER, LLM_PROXY, MCP_PROXY
+from gatecast.testing.unmodified_gateway.artifact_kinds import (
+    API,
+    BUILT_IN_TEMPLATES,
+    LLM_PROVIDER,
+    LLM_PROXY,
+    MCP_PROXY,
+)
 from gatecast.testing.unmodified_gateway.policy_rules import MAJOR_VERSION, METHODS, check_policies
 from gatecast.testing.unmodified_gateway.yaml_values import Rejected, as_mapping, demand, list_of, mapping_of, text_of
 

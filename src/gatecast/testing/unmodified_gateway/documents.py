@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gatecast.testing.unmodified_gateway.families import Family
+from gatecast.testing.unmodified_gateway.artifact_kinds import Family
 from gatecast.testing.unmodified_gateway.packages import parse_document, referenced_secrets
 from gatecast.testing.unmodified_gateway.rest_calls import CallFailed, RestCalls
 from gatecast.testing.unmodified_gateway.secrets_cache import SecretsCache

@@ -8,8 +8,8 @@ from typing import Any, Protocol, TypeAlias
 
 from gatecast.testing.clock import Clock
 from gatecast.testing.unmodified_gateway.api_keys import Dropped
+from gatecast.testing.unmodified_gateway.artifact_kinds import API, BY_RESOURCE_TYPE, MCP_PROXY, Family
 from gatecast.testing.unmodified_gateway.artifacts import DEPLOYED, UNDEPLOYED, Artifact
-from gatecast.testing.unmodified_gateway.families import API, BY_RESOURCE_TYPE, MCP_PROXY, Family
 from gatecast.testing.unmodified_gateway.instants import GoInstant, cut_to_milliseconds
 from gatecast.testing.unmodified_gateway.messages import (
     DEPLOYMENT_ID_MISMATCH,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gatecast.testing.unmodified_gateway.families import FAMILIES
+from gatecast.testing.unmodified_gateway.artifact_kinds import FAMILIES
 from gatecast.testing.unmodified_gateway.messages import Fields
 from gatecast.testing.unmodified_gateway.packages import parse_document
 from gatecast.testing.unmodified_gateway.rest_calls import RestCalls

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
-from gatecast.testing.unmodified_gateway.families import (
+from gatecast.testing.unmodified_gateway.artifact_kinds import (
     API,
     BUILT_IN_TEMPLATES,
     LLM_PROVIDER,

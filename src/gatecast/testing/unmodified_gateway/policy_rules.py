@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from jsonschema import Draft7Validator
 
-from gatecast.testing.unmodified_gateway.families import LLM_PROVIDER, LLM_PROXY
+from gatecast.testing.unmodified_gateway.artifact_kinds import LLM_PROVIDER, LLM_PROXY
 from gatecast.testing.unmodified_gateway.yaml_values import Rejected, as_mapping, demand, list_of, mapping_of, text_of
 
 #: What an operation may be called with.

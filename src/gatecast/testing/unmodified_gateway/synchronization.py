@@ -8,9 +8,9 @@ from functools import partial
 from typing import Final
 
 from gatecast.testing.unmodified_gateway.api_keys import Dropped, listed_keys
+from gatecast.testing.unmodified_gateway.artifact_kinds import API, LLM_PROVIDER, LLM_PROXY
 from gatecast.testing.unmodified_gateway.connection import PERMANENT_REFUSALS, ProcessExit
 from gatecast.testing.unmodified_gateway.deployment_sync import DeploymentSync
-from gatecast.testing.unmodified_gateway.families import API, LLM_PROVIDER, LLM_PROXY
 from gatecast.testing.unmodified_gateway.messages import Fields, Unparsable
 from gatecast.testing.unmodified_gateway.packages import import_package
 from gatecast.testing.unmodified_gateway.rest_calls import CallFailed, RestCalls

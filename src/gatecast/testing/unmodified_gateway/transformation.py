@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from gatecast.testing.unmodified_gateway.families import API
+from gatecast.testing.unmodified_gateway.artifact_kinds import API
 from gatecast.testing.unmodified_gateway.yaml_values import Rejected, demand, list_of, mapping_of, text_of
 
 if TYPE_CHECKING:

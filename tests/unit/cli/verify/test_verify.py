@@ -21,7 +21,7 @@ from gatecast.cli.verify import checks, safety, verify
 from gatecast.client import GatewayEvent
 from gatecast.server.pod import Pod
 from gatecast.settings import Settings
-from gatecast.testing.recording_gateway import RecordingGateway
+from gatecast.testing.doubles.recording_gateway import RecordingGateway
 
 TOKEN = "an-admin-token-for-tests"
 

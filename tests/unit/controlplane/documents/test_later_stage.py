@@ -122,7 +122,7 @@ _PLACES.append(
 )
 
 
-@pytest.mark.parametrize(("place", "kind", "changes"), _PLACES, ids=lambda each: str(each)[:40])
+@pytest.mark.parametrize(("place", "kind", "changes"), _PLACES, ids=[f"{place}-{kind}" for place, kind, _ in _PLACES])
 def test_a_duration_that_gateways_cannot_count_is_refused(
     refuse: Refuse, accept: Accept, place: str, kind: Kind, changes: Callable[[str], Document]
 ) -> None:

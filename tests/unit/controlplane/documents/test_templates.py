@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from gatecast.controlplane.documents import BUILT_IN_TEMPLATES, MODELS, Kind, LlmProvider, LlmProviderTemplate
-from gatecast.testing.unmodified_gateway import families
+from gatecast.testing.unmodified_gateway import artifact_kinds as families
 
 
 def test_the_built_in_templates_are_those_of_gateways() -> None:

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from structlog.testing import CapturingLogger
 
-from gatecast.controlplane import acknowledgements
-from gatecast.controlplane.acknowledgements import Acknowledgement
+from gatecast.controlplane.gateway_sync import acknowledgements
+from gatecast.controlplane.gateway_sync.acknowledgements import Acknowledgement
 from gatecast.server.admin_api import AdminContext
 from gatecast.storage.contract import ReadRequest
 from gatecast.telemetry import metrics
@@ -549,7 +549,7 @@ async def test_a_key_that_has_expired_gets_no_value_that_never_opens(
         rotate = f"{path}/first-key/rotate"
         assert (await client.post(rotate, json={})).status_code == 200
         later = int((soon + timedelta(seconds=1)).timestamp() * 1000)
-        monkeypatch.setattr("gatecast.controlplane.api_keys.milliseconds", lambda: later)
+        monkeypatch.setattr("gatecast.controlplane.deployments.api_keys.milliseconds", lambda: later)
         assert "has expired" in _problem(await client.post(rotate, json={}), 422, "expiresAt")
         again = await client.post(rotate, json={"expiresAt": (soon + timedelta(hours=1)).isoformat()})
         assert again.status_code == 200

@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from openapi_spec_validator import validate
 
 from gatecast import errors
-from gatecast.controlplane.api_keys import NAME_PATTERN
+from gatecast.controlplane.deployments.api_keys import NAME_PATTERN
 from gatecast.controlplane.documents import MODELS, Kind, LlmProviderTemplate
 from gatecast.controlplane.documents.handles import HANDLE_PATTERN
 from gatecast.server.admin_api import AdminContext, create_admin_app

@@ -12,14 +12,16 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from gatecast.controlplane.admin_tokens import Caller, Role
-from gatecast.controlplane.gateways import QUERIES
-from gatecast.controlplane.synchronizations import Call
+from gatecast.controlplane.access.admin_tokens import Caller, Role
+from gatecast.controlplane.gateway_sync.synchronizations import Call
 from gatecast.errors import Forbidden, IssuerUnavailable, StorageUnavailable
 from gatecast.events import Position
 from gatecast.server.admin_api import AdminContext
 from gatecast.storage.contract import Connection, Dismissal, Outcome, OutcomeKind
-from gatecast.testing.storage_backend import make_event
+from gatecast.storage.queries import Queries
+from gatecast.testing.contracts.backend import make_event
+
+QUERIES = Queries("gatecast.controlplane.transactions", "foreign_events.sql")
 
 OpenApi = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]]
 NewGateway = Callable[..., Awaitable[str]]

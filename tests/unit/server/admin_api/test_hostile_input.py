@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from gatecast.controlplane.families import FAMILIES, LLM_PROVIDER, LLM_PROXY, REST_API, Family
+from gatecast.controlplane.catalog.artifact_kinds import FAMILIES, LLM_PROVIDER, LLM_PROXY, REST_API, Family
 from gatecast.events import Position
 from gatecast.server.admin_api import AdminContext, create_admin_app
 from gatecast.server.admin_api.examples import ARTIFACTS, TEMPLATE

@@ -10,9 +10,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from gatecast.controlplane.admin_tokens import Role
-from gatecast.controlplane.audit import KEPT_FOR
-from gatecast.controlplane.clock import milliseconds
+from gatecast.controlplane.access.admin_tokens import Role
+from gatecast.controlplane.access.audit import KEPT_FOR
+from gatecast.controlplane.transactions.clock import milliseconds
 from gatecast.errors import StorageUnavailable
 from gatecast.server.admin_api import AdminContext
 
@@ -122,6 +122,6 @@ async def test_old_entries_are_removed(open_api: OpenApi, monkeypatch: pytest.Mo
         await client.post("/api/v1/gateways", json={"name": "edge"})
         assert await context.audit.clean_up() == 0
         later = milliseconds() + KEPT_FOR + 1_000
-        monkeypatch.setattr("gatecast.controlplane.audit.milliseconds", lambda: later)
+        monkeypatch.setattr("gatecast.controlplane.access.audit.milliseconds", lambda: later)
         assert await context.audit.clean_up() == 1
         assert await context.audit.page("default", limit=9) == []

@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from gatecast.errors import InvalidValue
 from gatecast.server.admin_api.follower import MAX_GATEWAYS
 from gatecast.server.admin_api.stream_position import MAX_LENGTH, StreamPosition
+
+_EPOCH = str(UUID(int=7))
 
 
 def _packed(value: object) -> str:
@@ -40,11 +42,11 @@ def test_the_largest_position_is_not_too_long_to_come_back() -> None:
         _packed([]),
         _packed({}),
         _packed({"epoch": "x", "offsets": {}}),
-        _packed({"epoch": str(uuid4()), "offsets": []}),
-        _packed({"epoch": str(uuid4()), "offsets": {"gw": -1}}),
-        _packed({"epoch": str(uuid4()), "offsets": {"gw": 2**63}}),
-        _packed({"epoch": str(uuid4()), "offsets": {"gw": 1.5}}),
-        _packed({"epoch": str(uuid4()), "offsets": {"gw": "1"}}),
+        _packed({"epoch": _EPOCH, "offsets": []}),
+        _packed({"epoch": _EPOCH, "offsets": {"gw": -1}}),
+        _packed({"epoch": _EPOCH, "offsets": {"gw": 2**63}}),
+        _packed({"epoch": _EPOCH, "offsets": {"gw": 1.5}}),
+        _packed({"epoch": _EPOCH, "offsets": {"gw": "1"}}),
         _packed("x" * 100_000_000),
     ],
 )

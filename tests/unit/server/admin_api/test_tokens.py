@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gatecast.controlplane.admin_tokens import AdminTokens
+from gatecast.controlplane.access.admin_tokens import AdminTokens
 from gatecast.server.admin_api import AdminContext
 from gatecast.settings import Settings
 

@@ -9,10 +9,10 @@ from uuid import uuid4
 
 import pytest
 
-from gatecast.controlplane.artifacts import Placed
+from gatecast.controlplane.deployments.artifacts import Placed
+from gatecast.controlplane.deployments.placements import Deployment, DeploymentState
 from gatecast.controlplane.documents import Kind
-from gatecast.controlplane.placements import Deployment, DeploymentState
-from gatecast.controlplane.synchronizations import Synchronization
+from gatecast.controlplane.gateway_sync.synchronizations import Synchronization
 from gatecast.server.admin_api.models import WhyCode
 from gatecast.server.admin_api.why import ANSWERED_WITHIN, SLOW_UNTIL, why, why_synchronizing, why_unanswered
 from gatecast.storage.contract import GatewayStatus, LiveConnection, Outcome, OutcomeKind

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gatecast.controlplane.families import LLM_PROVIDER
-from gatecast.controlplane.gateways import GatewayFields
+from gatecast.controlplane.access.gateways import GatewayFields
+from gatecast.controlplane.catalog.artifact_kinds import LLM_PROVIDER
 
 OpenConsole = Callable[..., Any]
 LogIn = Callable[..., Any]

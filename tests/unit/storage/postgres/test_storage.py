@@ -14,9 +14,9 @@ from gatecast.errors import StorageUnavailable, TransactionUnusable
 from gatecast.storage.postgres import PostgresStorage
 from gatecast.storage.postgres import database as postgres_database
 from gatecast.storage.postgres import storage as postgres_storage
-from gatecast.testing.held_log import HeldLog
+from gatecast.testing.contracts.backend import GATEWAY, ids_of, make_event, publish
+from gatecast.testing.contracts.held_log import HeldLog
 from gatecast.testing.postgres_server import PostgresServer
-from gatecast.testing.storage_backend import GATEWAY, ids_of, make_event, publish
 from gatecast.testing.tcp_proxy import TcpProxy
 
 

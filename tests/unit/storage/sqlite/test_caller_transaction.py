@@ -10,7 +10,7 @@ import pytest
 
 from gatecast.errors import LogHeld, StorageUnavailable, TransactionUnusable, UnknownGateway
 from gatecast.storage.sqlite import SqliteStorage
-from gatecast.testing.storage_backend import GATEWAY, ids_of, make_event, offsets_of, publish, read
+from gatecast.testing.contracts.backend import GATEWAY, ids_of, make_event, offsets_of, publish, read
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ from gatecast.storage.contract import Storage
 from gatecast.storage.migrations import SchemaNeed, available
 from gatecast.storage.sqlite import SqliteStorage, connection, database, statements
 from gatecast.storage.sqlite.storage import MIGRATIONS
-from gatecast.testing.storage_backend import make_event, publish, read
+from gatecast.testing.contracts.backend import make_event, publish, read
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from gatecast.errors import StorageUnavailable
 from gatecast.storage.contract import Changes, Verdict
 from gatecast.storage.sqlite import SqliteStorage
-from gatecast.testing.storage_backend import GATEWAY, ids_of, make_event, make_events, offsets_of, publish, read
+from gatecast.testing.contracts.backend import GATEWAY, ids_of, make_event, make_events, offsets_of, publish, read
 
 
 async def _make(file: Path, *, events: int = 3) -> Changes:

@@ -9,7 +9,7 @@ import pytest
 
 from gatecast.storage.contract import TrimPolicy
 from gatecast.storage.sqlite import SqliteStorage, publishing, retention
-from gatecast.testing.storage_backend import GATEWAY, make_event, make_events, offsets_of, publish, read
+from gatecast.testing.contracts.backend import GATEWAY, make_event, make_events, offsets_of, publish, read
 
 _MINUTE = timedelta(minutes=1)
 _POLICY = TrimPolicy(keep_confirmed=_MINUTE, keep_at_most=10 * _MINUTE, max_events=100)

@@ -15,7 +15,7 @@ from gatecast.storage.connect import open_storage
 from gatecast.storage.sqlite import SqliteStorage, database
 from gatecast.storage.sqlite import statements as sqlite_statements
 from gatecast.storage.sqlite.opened_file import FileIdentity
-from gatecast.testing.storage_backend import GATEWAY, ids_of, make_event, publish
+from gatecast.testing.contracts.backend import GATEWAY, ids_of, make_event, publish
 
 _PARTS = ["", "-wal", "-shm"]
 

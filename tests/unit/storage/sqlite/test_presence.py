@@ -9,7 +9,7 @@ import pytest
 
 from gatecast.storage.sqlite import SqliteStorage
 from gatecast.storage.sqlite.presence import FORGET_AFTER
-from gatecast.testing.storage_backend import (
+from gatecast.testing.contracts.backend import (
     GATEWAY,
     POD,
     confirm,

@@ -10,7 +10,7 @@ from pathlib import Path
 from gatecast.storage.migrations import available
 from gatecast.storage.sqlite import SqliteStorage
 from gatecast.storage.sqlite.storage import MIGRATIONS
-from gatecast.testing.storage_backend import GATEWAY, ids_of, make_event, publish
+from gatecast.testing.contracts.backend import GATEWAY, ids_of, make_event, publish
 
 _MIGRATE = """
 import asyncio, sys
@@ -29,7 +29,7 @@ _PUBLISH = """
 import asyncio, sys
 from uuid import UUID
 from gatecast.storage.sqlite import SqliteStorage
-from gatecast.testing.storage_backend import make_event, publish
+from gatecast.testing.contracts.backend import make_event, publish
 
 async def main():
     async with SqliteStorage.open(sys.argv[1]) as storage:
@@ -45,7 +45,7 @@ asyncio.run(main())
 _HANG_IN_FAN_OUT = """
 import asyncio, sys
 from gatecast.storage.sqlite import SqliteStorage
-from gatecast.testing.storage_backend import make_event
+from gatecast.testing.contracts.backend import make_event
 
 async def main():
     async with SqliteStorage.open(sys.argv[1]) as storage:

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from gatecast.errors import StorageUnavailable
 from gatecast.storage.sqlite import SqliteStorage, write_ahead_log
 from gatecast.telemetry import metrics
-from gatecast.testing.storage_backend import GATEWAY, ids_of, make_event, publish
+from gatecast.testing.contracts.backend import GATEWAY, ids_of, make_event, publish
 
 _KIBIBYTE = 1024
 

@@ -11,11 +11,11 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import RedirectResponse
 
-from gatecast.controlplane.artifact_search import ArtifactFilter, ArtifactSort, DeploymentFilter
-from gatecast.controlplane.artifact_store import StoredArtifact
-from gatecast.controlplane.artifacts import Running
-from gatecast.controlplane.families import FAMILIES, Family
-from gatecast.controlplane.placements import WAITING, Deployment, DeploymentState, Desired
+from gatecast.controlplane.catalog.artifact_kinds import FAMILIES, Family
+from gatecast.controlplane.catalog.artifact_store import StoredArtifact
+from gatecast.controlplane.deployments.artifact_search import ArtifactFilter, ArtifactSort, DeploymentFilter
+from gatecast.controlplane.deployments.artifacts import Running
+from gatecast.controlplane.deployments.placements import WAITING, Deployment, DeploymentState, Desired
 from gatecast.errors import Conflict, InvalidValue, NotFound
 from gatecast.server.admin_api.artifact_models import artifact_view, deployment_view, key_view
 from gatecast.server.admin_api.context import AdminContext, Context

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from starlette.responses import RedirectResponse
 
-from gatecast.controlplane.families import BY_KIND
+from gatecast.controlplane.catalog.artifact_kinds import BY_KIND
 from gatecast.errors import NotFound
 from gatecast.server.admin_api import event_way
 from gatecast.server.admin_api import events as events_api

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 from starlette.responses import RedirectResponse
 
-from gatecast.controlplane.gateways import GatewayFields, GatewayType
+from gatecast.controlplane.access.gateways import GatewayFields, GatewayType
 from gatecast.errors import Conflict, InvalidValue
 from gatecast.server.admin_api.bulk import BulkAction, BulkView, NewBulk, act, matching
 from gatecast.server.admin_api.context import AdminContext, Context

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
 
-from gatecast.controlplane.artifact_search import IN_FLIGHT, ArtifactFilter, ArtifactSort
+from gatecast.controlplane.deployments.artifact_search import IN_FLIGHT, ArtifactFilter, ArtifactSort
 from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.admin_api.fleet import Fleet, FleetFilter, FleetState, Sort, Standing
 from gatecast.server.admin_api.fleet_routes import list_pods

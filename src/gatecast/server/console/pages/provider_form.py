@@ -10,8 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse
 
+from gatecast.controlplane.catalog.artifact_kinds import LLM_PROVIDER
 from gatecast.controlplane.documents import LlmProvider, LlmProviderTemplate, derive_handle
-from gatecast.controlplane.families import LLM_PROVIDER
 from gatecast.errors import Conflict, InvalidValue, NotFound
 from gatecast.server.admin_api.artifact_models import checked
 from gatecast.server.admin_api.context import AdminContext, Context

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 
-from gatecast.controlplane.artifact_search import (
+from gatecast.controlplane.deployments.artifact_search import (
     ArtifactFilter,
     ArtifactSearch,
     ArtifactSort,

@@ -10,8 +10,8 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from gatecast.controlplane.families import FAMILIES, LLM_PROVIDER
-from gatecast.controlplane.placements import Deployment
+from gatecast.controlplane.catalog.artifact_kinds import FAMILIES, LLM_PROVIDER
+from gatecast.controlplane.deployments.placements import Deployment
 from gatecast.errors import NotFound, StorageError
 from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.admin_api.fleet_routes import PolicyList, list_policies

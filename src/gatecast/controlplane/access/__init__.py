@@ -1,0 +1,1 @@
+"""Who may administer an organization, and the gateways that authenticate with tokens."""

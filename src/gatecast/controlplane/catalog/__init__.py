@@ -1,0 +1,1 @@
+"""What can run on gateways: artifacts of every kind, templates, and what gateways made themselves."""

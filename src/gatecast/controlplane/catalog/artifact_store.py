@@ -1,0 +1,355 @@
+"""Artifacts as rows: the document sealed, its credentials beside it, and what gateways download rendered from both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import uuid4
+
+from pydantic import ValidationError
+
+from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, LLM_PROVIDER, Family
+from gatecast.controlplane.documents import (
+    MASK,
+    MODELS,
+    STORED,
+    Artifact,
+    Kind,
+    LlmProvider,
+    LlmProxy,
+    ProviderReference,
+    credential_paths,
+    render,
+    take_credentials,
+)
+from gatecast.controlplane.documents.openapi import written_openapi
+from gatecast.controlplane.encryption import Sealer
+from gatecast.controlplane.transactions.change import Change
+from gatecast.controlplane.transactions.timestamps import instant
+from gatecast.errors import InvalidValue, Mistakes, NotFound, SecretKeyMissing
+from gatecast.storage.contract import Row, Transaction
+from gatecast.storage.queries import Queries
+from gatecast.storage.rows import as_keys, as_rows
+from gatecast.telemetry import get_logger
+
+ARTIFACTS = Queries("gatecast.controlplane.catalog", "artifacts.sql")
+
+#: So many documents are read at once where their routes are not known.
+_BATCH = 200
+
+_logger = get_logger("artifact-store")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredArtifact:
+    """An artifact of an organization."""
+
+    id: str
+    organization: str
+    family: Family
+    #: Its name on gateways; never changes.
+    handle: str
+    #: What operators wrote; credentials are masked.
+    document: Artifact
+    #: The handle of the secret at each place of the document that needs one.
+    credentials: Mapping[str, str]
+    #: Names this revision of the document, and what gateways download of it.
+    content_id: str
+    #: Rises with every change.
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    #: Names the description of its API; None: it has none, or was read without.
+    openapi_id: str | None = None
+
+
+class ArtifactStore:
+    """Reads and writes artifacts; what runs where is not its business."""
+
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def artifact_of(self, row: Row) -> StoredArtifact:
+        """The artifact in a row."""
+        family = BY_KIND[Kind(row["kind"])]
+        text = self._sealer.open(row["document"], place=document_place(row["content_id"]))
+        document = MODELS[family.kind].model_validate_json(text, context=STORED)
+        if (openapi_id := row.get("openapi_id")) is not None:
+            openapi = json.loads(self._sealer.open(row["openapi"], place=openapi_place(openapi_id)))
+            document = document.model_copy(update={"openapi": openapi})
+        return StoredArtifact(
+            id=row["id"],
+            organization=row["organization"],
+            family=family,
+            handle=row["handle"],
+            document=document,
+            credentials=json.loads(row["credentials"]),
+            content_id=row["content_id"],
+            version=row["version"],
+            created_at=instant(row["created_at"]),
+            updated_at=instant(row["updated_at"]),
+            openapi_id=openapi_id,
+        )
+
+    def content_of(self, row: Row) -> str:
+        """The rendered document in a row."""
+        return self._sealer.open(row["content"], place=content_place(row["id"]))
+
+    async def find(
+        self, transaction: Transaction, organization: str, family: Family, artifact_id: str, *, whole: bool = False
+    ) -> StoredArtifact:
+        """One artifact, with the description of its API when it is asked for.
+
+        Raises:
+            NotFound: there is none of this kind in this organization.
+        """
+        query = ARTIFACTS["whole_artifact" if whole else "artifact"]
+        row = await transaction.fetch_one(query, organization, family.kind, artifact_id)
+        if row is None:
+            raise NotFound(family.noun, artifact_id)
+        return self.artifact_of(row)
+
+    async def in_revision(self, transaction: Transaction, artifact_id: str, content_id: str) -> StoredArtifact:
+        """An artifact with the document that it had once."""
+        row = await transaction.fetch_one(ARTIFACTS["artifact_in_revision"], artifact_id, content_id)
+        if row is None:
+            raise NotFound("revision", content_id)
+        return self.artifact_of(row)
+
+    async def in_revisions(self, transaction: Transaction, contents: Iterable[str]) -> dict[str, StoredArtifact]:
+        """Artifacts in these revisions, by content."""
+        rows = await transaction.fetch(ARTIFACTS["contents"], as_keys(contents))
+        return {row["content_id"]: self.artifact_of(row) for row in rows}
+
+    async def lock(
+        self, change: Change, organization: str, family: Family, artifact_id: str, *others: Artifact
+    ) -> StoredArtifact:
+        """One artifact, behind the providers that it and other documents need.
+
+        Nobody else changes it until this change ends.
+
+        Raises:
+            NotFound: there is none of this kind in this organization.
+            InvalidValue: one of the providers does not exist.
+        """
+        found = await self.find(change.transaction, organization, family, artifact_id)
+        await self.lock_providers(change, organization, found.document, *others)
+        await change.transaction.fetch(ARTIFACTS["lock_artifacts"], organization, family.kind, as_keys([artifact_id]))
+        return await self.find(change.transaction, organization, family, artifact_id)
+
+    async def lock_providers(self, change: Change, organization: str, *documents: Artifact) -> None:
+        """The providers that documents need, so that none of them goes or moves until this change ends.
+
+        Raises:
+            InvalidValue: one of them does not exist.
+        """
+        wanted = {each for document in documents for each in provider_ids(document)}
+        if not wanted:
+            return
+        values = (organization, LLM_PROVIDER.kind, as_keys(wanted))
+        found = {row["id"] for row in await change.transaction.fetch(ARTIFACTS["lock_artifacts"], *values)}
+        if missing := wanted - found:
+            raise InvalidValue("provider.id", min(missing), "be the id of an LLM provider of your organization")
+
+    async def _providers(self, transaction: Transaction, document: Artifact) -> dict[str, StoredArtifact]:
+        """The providers that a document needs, which are locked, by id."""
+        needed = provider_ids(document)
+        rows = await transaction.fetch(ARTIFACTS["artifacts_by_id"], as_keys(needed)) if needed else []
+        return {row["id"]: self.artifact_of(row) for row in rows}
+
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    async def insert(
+        self, change: Change, organization: str, family: Family, handle: str, document: Artifact
+    ) -> StoredArtifact:
+        """Store a new artifact, whose providers are locked."""
+        draft = _draft(str(uuid4()), organization, handle, document, stored={})
+        columns = (document.name, document.version, draft.content_id)
+        await change.transaction.execute(
+            ARTIFACTS["insert_artifact"], draft.id, organization, family.kind, handle, *columns
+        )
+        return await self._complete(change, family, draft)
+
+    async def update(self, change: Change, artifact: StoredArtifact, document: Artifact) -> StoredArtifact:
+        """Store another document for a locked artifact, which was read as a whole and whose providers are locked."""
+        _check_kept_credentials(artifact.document, document)
+        draft = _draft(artifact.id, artifact.organization, artifact.handle, document, stored=artifact.credentials)
+        if _openapi_of(document) == _openapi_of(artifact.document):
+            draft = replace(draft, openapi_id=artifact.openapi_id)
+        columns = (document.name, document.version, draft.content_id)
+        await change.transaction.execute(ARTIFACTS["update_artifact"], draft.id, *columns)
+        return await self._complete(change, artifact.family, draft)
+
+    async def _complete(self, change: Change, family: Family, draft: _Draft) -> StoredArtifact:
+        """Store what belongs to an artifact beside its row."""
+        execute = change.transaction.execute
+        for place, value in draft.new.items():
+            handle = draft.handles[place]
+            await execute(
+                ARTIFACTS["insert_secret"], handle, draft.id, self._sealer.seal(value, place=secret_place(handle))
+            )
+        rendered = await self._rendered(change.transaction, draft)
+        openapi_id = draft.openapi_id or await self._insert_openapi(change, draft)
+        columns = self._columns(draft, rendered)
+        await execute(ARTIFACTS["insert_content"], draft.content_id, draft.id, *columns, openapi_id)
+        await execute(ARTIFACTS["insert_routes"], as_rows(_routes(draft.content_id, draft.document)))
+        await execute(ARTIFACTS["insert_needs"], draft.content_id, as_keys(provider_ids(draft.document)))
+        await execute(ARTIFACTS["insert_content_secrets"], draft.content_id, as_keys(draft.handles.values()))
+        stored = await self.find(change.transaction, draft.organization, family, draft.id)
+        return replace(stored, document=draft.document, openapi_id=openapi_id)
+
+    async def _insert_openapi(self, change: Change, draft: _Draft) -> str | None:
+        if (openapi := _openapi_of(draft.document)) is None:
+            return None
+        openapi_id = str(uuid4())
+        sealed = self._sealer.seal(written_openapi(openapi), place=openapi_place(openapi_id))
+        await change.transaction.execute(ARTIFACTS["insert_openapi"], openapi_id, draft.id, sealed)
+        return openapi_id
+
+    async def complete_routes(self, change: Change) -> None:
+        """Store the routes of contents that an older release stored, without them."""
+        after: str | None = ""
+        while after is not None:
+            after = await self.complete_some_routes(change.transaction, after)
+
+    async def complete_some_routes(self, transaction: Transaction, after: str) -> str | None:
+        """The same for some contents whose ids come after this one; return the last id, None when there are no more."""
+        rows = await transaction.fetch(ARTIFACTS["unrouted"], after, _BATCH)
+        if not rows:
+            return None
+        documents = {row["id"]: self._readable(row) for row in rows}
+        known = {content_id: document for content_id, document in documents.items() if document is not None}
+        routes = [route for content_id, document in known.items() for route in _routes(content_id, document)]
+        await transaction.execute(ARTIFACTS["insert_routes"], as_rows(routes))
+        await transaction.execute(ARTIFACTS["note_routed"], as_keys(known))
+        return str(rows[-1]["id"])
+
+    def _readable(self, row: Row) -> Artifact | None:
+        """A document, unless it cannot be read: that must not keep others from being deployed."""
+        try:
+            text = self._sealer.open(row["document"], place=document_place(row["id"]))
+            return MODELS[Kind(row["kind"])].model_validate_json(text, context=STORED)
+        except (SecretKeyMissing, ValidationError) as error:
+            _logger.warning("routes-unknown", content=row["id"], problem=type(error).__name__)
+            return None
+
+    def _columns(self, draft: _Draft, rendered: bytes) -> tuple[object, ...]:
+        document = draft.document
+        text = document.model_dump_json(by_alias=True, exclude_unset=True, exclude={"openapi"})
+        return (
+            document.name,
+            document.version,
+            self._sealer.seal(text, place=document_place(draft.content_id)),
+            json.dumps(dict(draft.handles)),
+            self._sealer.seal(rendered.decode(), place=content_place(draft.content_id)),
+        )
+
+    async def _rendered(self, transaction: Transaction, draft: _Draft) -> bytes:
+        providers = await self._providers(transaction, draft.document)
+        references = {each.id: reference_to(each) for each in providers.values()}
+        if not isinstance(draft.document, LlmProxy):
+            return render(draft.document, handle=draft.handle, credentials=draft.handles)
+        return render(
+            draft.document,
+            handle=draft.handle,
+            credentials=draft.handles,
+            provider=references[draft.document.provider.id],
+            additional=references,
+        )
+
+
+def _routes(content_id: str, document: Artifact) -> list[dict[str, object]]:
+    return [
+        {"content_id": content_id, "host": route.host, "context": route.context} for route in sorted(document.routes())
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """An artifact as it is about to be stored."""
+
+    id: str
+    organization: str
+    handle: str
+    #: Without credentials.
+    document: Artifact
+    #: Handle of the secret for each place that needs one.
+    handles: Mapping[str, str]
+    #: The values of those that are new, by place.
+    new: Mapping[str, str]
+    content_id: str
+    #: Names the description of the API when it is stored already.
+    openapi_id: str | None = None
+
+
+def _draft(
+    artifact_id: str, organization: str, handle: str, document: Artifact, *, stored: Mapping[str, str]
+) -> _Draft:
+    """A credential that is masked keeps its stored value; another one is a new secret, with a new handle."""
+    masked, new = take_credentials(document)
+    handles: dict[str, str] = {}
+    mistakes = Mistakes()
+    for place in credential_paths(masked):
+        if place in new:
+            handles[place] = f"gatecast-{uuid4()}"
+        elif place in stored:
+            handles[place] = stored[place]
+        else:
+            mistakes.note(InvalidValue(f"{place}.value", MASK, "be the credential itself, because none is stored yet"))
+    mistakes.raise_any()
+    return _Draft(artifact_id, organization, handle, masked, handles, new, str(uuid4()))
+
+
+def _check_kept_credentials(before: Artifact, after: Artifact) -> None:
+    """Another type of authentication needs another credential (gateway-protocol.md 4.1)."""
+    mistakes = Mistakes()
+    types = {place: auth.type for place, auth in before.auths()}
+    for place, auth in after.auths():
+        if auth.value == MASK and types.get(place, auth.type) != auth.type:
+            rule = "be given again, because the type of authentication has changed"
+            mistakes.note(InvalidValue(f"{place}.value", MASK, rule))
+    mistakes.raise_any()
+
+
+def provider_ids(document: Artifact) -> list[str]:
+    """Ids of the providers that a document needs, each once, in the order in which they are locked."""
+    if not isinstance(document, LlmProxy):
+        return []
+    return sorted({document.provider.id, *(each.id for each in document.additional_providers or ())})
+
+
+def reference_to(provider: StoredArtifact) -> ProviderReference:
+    """What a proxy's document says of its provider."""
+    document = provider.document
+    return ProviderReference(
+        handle=provider.handle, vhost=document.vhost if isinstance(document, LlmProvider) else None
+    )
+
+
+def _openapi_of(document: Artifact) -> object:
+    """The description of the API, if documents of this kind have one."""
+    return getattr(document, "openapi", None)
+
+
+def openapi_place(openapi_id: str) -> str:
+    """Where a description of an API is sealed for."""
+    return f"openapi:{openapi_id}"
+
+
+def document_place(content_id: str) -> str:
+    """Where an operator's document is sealed for."""
+    return f"document:{content_id}"
+
+
+def content_place(content_id: str) -> str:
+    """Where a rendered document is sealed for."""
+    return f"content:{content_id}"
+
+
+def secret_place(handle: str) -> str:
+    """Where a credential is sealed for."""
+    return f"secret:{handle}"

@@ -1,0 +1,217 @@
+"""Artifacts that were made on a gateway itself, as far as the control plane shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from gatecast.controlplane.documents.routes import Route, announced_routes
+from gatecast.controlplane.encryption import Sealer
+from gatecast.controlplane.transactions.locks import lock_gateway
+from gatecast.controlplane.transactions.timestamps import instant
+from gatecast.errors import InvalidValue, SecretKeyMissing
+from gatecast.events.json_values import encode_foreign
+from gatecast.hub import EventHub
+from gatecast.storage.contract import Row, Transaction
+from gatecast.storage.queries import Queries
+from gatecast.storage.rows import as_rows
+
+IMPORTS = Queries("gatecast.controlplane.catalog", "gateway_artifacts.sql")
+
+#: Most artifacts in one import, and of one gateway.
+MAX_IMPORTED = 5_000
+
+#: Longest text of an imported artifact that is kept in the clear, in characters.
+_LONGEST_TEXT = 512
+
+_STATUSES = ("deployed", "undeployed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportedArtifact:
+    """One artifact of a gateway, without its configuration, which may hold credentials."""
+
+    id: str
+    #: The gateway's own id of it.
+    local_id: str
+    kind: str
+    handle: str
+    name: str
+    #: `deployed` or `undeployed`.
+    status: str
+    #: As the gateway wrote it.
+    deployed_at: str
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """What became of one announced artifact."""
+
+    id: str
+    status: str
+    #: Why it was not stored; empty when it was.
+    error: str = ""
+
+
+class Imports:
+    """Stores what gateways announce, and lists it."""
+
+    def __init__(self, hub: EventHub, sealer: Sealer) -> None:
+        self._database = hub.storage.database
+        self._sealer = sealer
+
+    async def store(
+        self, organization: str, gateway_id: str, items: Sequence[Mapping[str, Any]]
+    ) -> dict[str, ImportResult]:
+        """Store what a gateway announces, in one transaction; say for each of its ids what became of it.
+
+        A `configuration` that could not even be read is the error that says why.
+
+        Raises:
+            InvalidValue: there are more than 5,000.
+        """
+        if len(items) > MAX_IMPORTED:
+            raise InvalidValue("artifacts", len(items), f"be at most {MAX_IMPORTED:,}")
+        results: dict[str, ImportResult] = {}
+        async with self._database.transaction() as transaction:
+            # One import of a gateway at a time, so that they agree on ids.
+            await lock_gateway(transaction, organization, gateway_id)
+            own = {row["artifact_id"] for row in await transaction.fetch(IMPORTS["own_artifacts"], gateway_id)}
+            known = _Known(await transaction.fetch(IMPORTS["imported"], gateway_id))
+            # What runs comes last, and so replaces what is announced as gone.
+            for item in sorted(items, key=lambda each: _text(each, "status") == "deployed"):
+                local_id = _text(item, "dpid")
+                if local_id in own:
+                    results[local_id] = ImportResult(local_id, _text(item, "status"))
+                elif local_id:
+                    results[local_id] = await self._store_one(transaction, gateway_id, item, known)
+        return results
+
+    async def _store_one(
+        self, transaction: Transaction, gateway_id: str, item: Mapping[str, Any], known: _Known
+    ) -> ImportResult:
+        local_id, status = _text(item, "dpid"), _text(item, "status")
+        if not self._sealer.has_key:
+            return ImportResult("", status, str(SecretKeyMissing()))
+        configuration = item.get("configuration")
+        if isinstance(configuration, InvalidValue):
+            return ImportResult("", status, str(configuration))
+        if not isinstance(configuration, dict) or status not in _STATUSES:
+            return ImportResult("", status, "it needs a configuration, and a status that is deployed or undeployed")
+        try:
+            text = encode_foreign("configuration", configuration)
+        except InvalidValue as error:
+            return ImportResult("", status, str(error))
+        kind, handle = _text(configuration, "kind"), _text(configuration.get("metadata"), "name")
+        for replaced in known.replaced_by(local_id, kind, handle):
+            await transaction.execute(IMPORTS["forget_imported"], gateway_id, replaced)
+        if known.is_full(local_id):
+            await self._make_room(transaction, gateway_id, known)
+        artifact_id = known.id_of(local_id, kind, handle)
+        if artifact_id is None:
+            return ImportResult("", status, f"a gateway shows at most {MAX_IMPORTED:,} artifacts of its own")
+        await transaction.execute(
+            IMPORTS["store_imported"],
+            gateway_id,
+            local_id,
+            artifact_id,
+            kind,
+            handle,
+            _text(configuration.get("spec"), "displayName"),
+            _text(configuration.get("spec"), "version"),
+            status,
+            self._sealer.seal(text, place=import_place(artifact_id)),
+            _text(item, "deployedAt"),
+        )
+        await _store_routes(transaction, (gateway_id, local_id), kind, configuration.get("spec"))
+        return ImportResult(artifact_id, status)
+
+    async def _make_room(self, transaction: Transaction, gateway_id: str, known: _Known) -> None:
+        """What was undeployed longest ago is most likely deleted, which gateways announce in the same words."""
+        row = await transaction.fetch_one(IMPORTS["oldest_undeployed"], gateway_id)
+        if row is not None:
+            known.forget(row["local_id"])
+            await transaction.execute(IMPORTS["forget_imported"], gateway_id, row["local_id"])
+
+    async def of_gateway(
+        self, gateway_id: str, *, after: str = "", limit: int = MAX_IMPORTED
+    ) -> list[ImportedArtifact]:
+        """At most `limit` artifacts that a gateway has announced and whose ids come behind `after`, by id."""
+        rows = await self._database.fetch(IMPORTS["imported_page"], gateway_id, after, limit)
+        return [_imported(row) for row in rows]
+
+
+class _Known:
+    """What a gateway has announced so far, by its own ids.
+
+    A gateway has one artifact of a kind and a handle. When it announces another one of them, the former is gone, and
+    with it, where a gateway does not keep its database, the id that it had until its last start.
+    """
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._ids: dict[str, str] = {}
+        self._names: dict[str, tuple[str, str]] = {}
+        self._local_ids: dict[tuple[str, str], set[str]] = {}
+        for row in rows:
+            self._add(row["local_id"], row["id"], (row["kind"], row["handle"]))
+
+    def replaced_by(self, local_id: str, kind: str, handle: str) -> list[str]:
+        """Forget what cannot be there any more beside this artifact, and tell its ids."""
+        replaced = self._local_ids.get((kind, handle), set()) - {local_id} if handle else set()
+        for each in replaced:
+            self.forget(each)
+        return sorted(replaced)
+
+    def forget(self, local_id: str) -> None:
+        """It is not shown any more."""
+        self._local_ids[self._names.pop(local_id)].discard(local_id)
+        del self._ids[local_id]
+
+    def is_full(self, local_id: str) -> bool:
+        """Whether there is no room for this artifact."""
+        return local_id not in self._ids and len(self._ids) >= MAX_IMPORTED
+
+    def id_of(self, local_id: str, kind: str, handle: str) -> str | None:
+        """The id here of an artifact, new or not; None when there are too many."""
+        if self.is_full(local_id):
+            return None
+        before = self._names.get(local_id)
+        if before is not None:
+            self._local_ids[before].discard(local_id)
+        self._add(local_id, self._ids.get(local_id) or str(uuid4()), (kind, handle))
+        return self._ids[local_id]
+
+    def _add(self, local_id: str, artifact_id: str, name: tuple[str, str]) -> None:
+        self._ids[local_id] = artifact_id
+        self._names[local_id] = name
+        self._local_ids.setdefault(name, set()).add(local_id)
+
+
+async def _store_routes(transaction: Transaction, ids: tuple[str, str], kind: str, specification: object) -> None:
+    routes = announced_routes(kind, specification) if isinstance(specification, Mapping) else frozenset[Route]()
+    await transaction.execute(IMPORTS["forget_routes"], *ids)
+    rows = as_rows({"host": each.host, "context": each.context} for each in sorted(routes))
+    await transaction.execute(IMPORTS["insert_routes"], *ids, rows)
+
+
+def import_place(artifact_id: str) -> str:
+    """Where the configuration of an imported artifact is sealed for."""
+    return f"import:{artifact_id}"
+
+
+def _text(fields: object, name: str) -> str:
+    value = fields.get(name) if isinstance(fields, Mapping) else None
+    # Neither database takes NUL, and a lone surrogate is no text.
+    text = value.replace("\x00", "").encode(errors="replace").decode() if isinstance(value, str) else ""
+    return text[:_LONGEST_TEXT]
+
+
+def _imported(row: Row) -> ImportedArtifact:
+    values = {name: row[name] for name in ImportedArtifact.__slots__}
+    times = {name: instant(row[name]) for name in ("created_at", "updated_at")}
+    return ImportedArtifact(**values | times)

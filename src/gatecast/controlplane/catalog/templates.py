@@ -1,0 +1,137 @@
+"""Templates of LLM providers: the built-in ones, and those of an organization."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from gatecast.controlplane.documents import BUILT_IN_TEMPLATES, LlmProviderTemplate
+from gatecast.controlplane.transactions.locks import lock_names
+from gatecast.controlplane.transactions.timestamps import instant
+from gatecast.errors import Conflict, LimitReached, NotFound, StaleWrite
+from gatecast.hub import EventHub
+from gatecast.storage.contract import Database, Row, Transaction
+from gatecast.storage.queries import Queries
+
+TEMPLATES = Queries("gatecast.controlplane.catalog", "templates.sql")
+
+#: Most templates that an organization makes itself.
+MAX_TEMPLATES = 200
+
+_BUILT_IN = {template.handle: template for template in BUILT_IN_TEMPLATES}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTemplate:
+    """A template, and whether it can be changed."""
+
+    template: LlmProviderTemplate
+    #: Built in: cannot be changed.
+    read_only: bool
+    #: Rises with every change; 0 for a built-in one.
+    version: int = 0
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+class Templates:
+    """Templates that providers are made from."""
+
+    def __init__(self, hub: EventHub) -> None:
+        self._database = hub.storage.database
+
+    async def all(self, organization: str) -> list[StoredTemplate]:
+        """Every template of an organization: first the built-in ones, then its own by handle."""
+        rows = await self._database.fetch(TEMPLATES["templates"], organization)
+        built_in = [StoredTemplate(template=each, read_only=True) for each in BUILT_IN_TEMPLATES]
+        return built_in + [_stored(row) for row in rows]
+
+    async def get(self, organization: str, handle: str) -> StoredTemplate:
+        """One template.
+
+        Raises:
+            NotFound: there is none of this handle.
+        """
+        if handle in _BUILT_IN:
+            return StoredTemplate(template=_BUILT_IN[handle], read_only=True)
+        return await _find(self._database, organization, handle)
+
+    async def create(self, organization: str, template: LlmProviderTemplate) -> StoredTemplate:
+        """Store a template of an organization.
+
+        Raises:
+            Conflict: the handle is taken.
+            LimitReached: the organization has 200 already.
+        """
+        _check_own(template.handle)
+        text = template.model_dump_json(by_alias=True, exclude_unset=True)
+        async with self._database.transaction() as transaction:
+            await lock_names(transaction, organization)
+            rows = await transaction.fetch(TEMPLATES["templates"], organization)
+            if template.handle in {row["handle"] for row in rows}:
+                raise Conflict(f'a template "{template.handle}" exists already; choose another handle', field="handle")
+            if len(rows) >= MAX_TEMPLATES:
+                raise LimitReached(
+                    f"an organization has at most {MAX_TEMPLATES} templates of its own; delete one first"
+                )
+            await transaction.execute(TEMPLATES["insert_template"], organization, template.handle, text)
+            return await _find(transaction, organization, template.handle)
+
+    async def replace(
+        self, organization: str, template: LlmProviderTemplate, *, version: int | None = None
+    ) -> StoredTemplate:
+        """Store another template under its handle.
+
+        Raises:
+            NotFound: there is none of this handle.
+            Conflict: it is built in.
+            StaleWrite: it is not at the named version any more.
+        """
+        _check_own(template.handle)
+        text = template.model_dump_json(by_alias=True, exclude_unset=True)
+        async with self._database.transaction() as transaction:
+            await _lock(transaction, organization, template.handle, version)
+            await transaction.execute(TEMPLATES["update_template"], organization, template.handle, text)
+            return await _find(transaction, organization, template.handle)
+
+    async def delete(self, organization: str, handle: str, *, version: int | None = None) -> None:
+        """Delete a template; providers that were made from it stay.
+
+        Raises:
+            NotFound: there is none of this handle.
+            Conflict: it is built in.
+            StaleWrite: it is not at the named version any more.
+        """
+        _check_own(handle)
+        async with self._database.transaction() as transaction:
+            await _lock(transaction, organization, handle, version)
+            await transaction.execute(TEMPLATES["delete_template"], organization, handle)
+
+
+async def _find(reader: Database | Transaction, organization: str, handle: str) -> StoredTemplate:
+    for row in await reader.fetch(TEMPLATES["template"], organization, handle):
+        return _stored(row)
+    raise NotFound("LLM provider template", handle)
+
+
+async def _lock(transaction: Transaction, organization: str, handle: str, version: int | None) -> None:
+    """Nobody else changes the template until this transaction ends; it is there, and at this version."""
+    await lock_names(transaction, organization)
+    stored = await _find(transaction, organization, handle)
+    if version not in (None, stored.version):
+        raise StaleWrite("LLM provider template", f'"{stored.version}"')
+
+
+def _check_own(handle: str) -> None:
+    if handle in _BUILT_IN:
+        raise Conflict(f'the template "{handle}" is built in and cannot be changed', field="handle")
+
+
+def _stored(row: Row) -> StoredTemplate:
+    return StoredTemplate(
+        template=LlmProviderTemplate.model_validate_json(row["document"]),
+        read_only=False,
+        version=row["version"],
+        created_at=instant(row["created_at"]),
+        updated_at=instant(row["updated_at"]),
+    )

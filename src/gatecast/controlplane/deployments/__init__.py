@@ -1,0 +1,1 @@
+"""What operators do: change, deploy and undeploy artifacts and their keys, on all gateways concerned at once."""

@@ -1,0 +1,231 @@
+"""The API keys of artifacts: made, listed, given a new value, revoked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from secrets import token_hex
+from uuid import uuid4
+
+from gatecast.controlplane.catalog.api_key import MAX_ACTIVE_KEYS, ApiKey, hash_of, mask_of
+from gatecast.controlplane.catalog.artifact_kinds import MCP_PROXY, Family
+from gatecast.controlplane.catalog.artifact_store import ArtifactStore
+from gatecast.controlplane.deployments.artifacts import Artifacts
+from gatecast.controlplane.deployments.placements import PLACEMENTS, Desired, Placement, placements_of
+from gatecast.controlplane.deployments.placing import keys_of_placements, publish
+from gatecast.controlplane.deployments.rollouts import keys_of
+from gatecast.controlplane.transactions.change import Change, begin_change
+from gatecast.controlplane.transactions.clock import later_than, milliseconds
+from gatecast.controlplane.transactions.whole import whole
+from gatecast.errors import Conflict, InvalidValue, LimitReached, NotFound
+from gatecast.hub import EventHub
+from gatecast.storage.contract import Receipt
+
+#: So many revoked keys of an artifact are still listed.
+MAX_REVOKED_KEYS = 50
+
+#: So many names the keys of an artifact can have. MCP proxies remember them all: a gateway cannot ask which of their
+#: keys have ended.
+MAX_KEY_NAMES = 1_000
+
+NAME_PATTERN = "^[a-z0-9]+([_-][a-z0-9]+)*$"
+SHORTEST_NAME, LONGEST_NAME = 3, 63
+
+_NAME = re.compile(NAME_PATTERN)
+_NAME_RULE = "have 3 to 63 lower-case letters and digits, with single hyphens or underscores between them"
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedKey:
+    """A key on the only occasion on which its value is known."""
+
+    key: ApiKey
+    value: str
+    #: Where the events stand that tell gateways of it.
+    receipts: Sequence[Receipt]
+
+
+class ApiKeys:
+    """Keys of artifacts. Their values are known once, when they are made."""
+
+    def __init__(self, hub: EventHub, store: ArtifactStore, artifacts: Artifacts) -> None:
+        self._hub = hub
+        self._store = store
+        self._artifacts = artifacts
+
+    async def of_artifact(self, organization: str, family: Family, artifact_id: str) -> list[ApiKey]:
+        """The keys of an artifact, the last revoked ones included, by name.
+
+        Raises:
+            NotFound: there is no such artifact.
+        """
+        await self._artifacts.check_exists(organization, family, artifact_id)
+        rows = await self._hub.storage.database.fetch(PLACEMENTS["keys"], artifact_id)
+        return [ApiKey.of(row) for row in rows]
+
+    @whole
+    async def create(
+        self, organization: str, family: Family, artifact_id: str, name: str, expires_at: datetime | None = None
+    ) -> IssuedKey:
+        """A new key, for every gateway that has the artifact.
+
+        Raises:
+            NotFound: there is no such artifact.
+            InvalidValue: the name breaks its rule, or the time is over already.
+            Conflict: the artifact has an active key of this name.
+            LimitReached: it has ten active keys.
+        """
+        _check_key_name(name)
+        value, now = _new_value(), milliseconds()
+        key = ApiKey(
+            id=str(uuid4()),
+            artifact_id=artifact_id,
+            name=name,
+            mask=mask_of(value),
+            sha256=hash_of(value),
+            expires_at=_expiry(expires_at),
+            created_at=now,
+            updated_at=now,
+        )
+        async with begin_change(self._hub) as change:
+            await self._store.lock(change, organization, family, artifact_id)
+            now = await _next_version(change, artifact_id)
+            key = replace(key, created_at=now, updated_at=now)
+            await _check_room(change, key)
+            await _forget_ended(change, family, key)
+            columns = (key.id, artifact_id, name, key.mask, key.sha256, key.expires_at, key.created_at)
+            await change.transaction.execute(PLACEMENTS["insert_key"], *columns)
+            await _publish(change, organization, artifact_id)
+        return IssuedKey(key, value, change.receipts)
+
+    @whole
+    async def rotate(
+        self, organization: str, family: Family, artifact_id: str, name: str, expires_at: datetime | None = None
+    ) -> IssuedKey:
+        """Give a key a new value; the old one ends.
+
+        Raises:
+            NotFound: there is no such artifact, or no active key of this name.
+            InvalidValue: the time is over already, or that of the key is and no other is given.
+        """
+        value = _new_value()
+        async with begin_change(self._hub) as change:
+            await self._store.lock(change, organization, family, artifact_id)
+            before = await _active_key(change, artifact_id, name)
+            key = replace(
+                before,
+                mask=mask_of(value),
+                sha256=hash_of(value),
+                expires_at=_expiry(expires_at) if expires_at else _unexpired(before),
+                updated_at=await _next_version(change, artifact_id),
+            )
+            columns = (key.id, key.mask, key.sha256, key.expires_at, key.updated_at)
+            await change.transaction.execute(PLACEMENTS["rotate_key"], *columns)
+            await _publish(change, organization, artifact_id)
+        return IssuedKey(key, value, change.receipts)
+
+    @whole
+    async def revoke(self, organization: str, family: Family, artifact_id: str, name: str) -> Sequence[Receipt]:
+        """End a key on every gateway that has it; return where the events stand that say so.
+
+        Raises:
+            NotFound: there is no such artifact, or no active key of this name.
+        """
+        async with begin_change(self._hub) as change:
+            await self._store.lock(change, organization, family, artifact_id)
+            key = await _active_key(change, artifact_id, name)
+            version = await _next_version(change, artifact_id)
+            await change.transaction.execute(PLACEMENTS["revoke_key"], key.id, version)
+            await _publish(change, organization, artifact_id)
+        return change.receipts
+
+    async def end_expired(self, organization: str, gateway_id: str) -> None:
+        """Revoke the keys of MCP proxies on a gateway whose time is over.
+
+        A gateway drops a value that reaches it too late, and an older value of the same key would go on to be good.
+        Other kinds of keys it reads in lists when it connects.
+        """
+        for row in await self._hub.storage.database.fetch(PLACEMENTS["expired_keys"], gateway_id, milliseconds()):
+            with suppress(NotFound):
+                await self.revoke(organization, MCP_PROXY, row["artifact_id"], row["name"])
+
+
+def _new_value() -> str:
+    return f"apip_{token_hex(32)}"
+
+
+def _check_key_name(name: str) -> None:
+    if not SHORTEST_NAME <= len(name) <= LONGEST_NAME or not _NAME.fullmatch(name):
+        raise InvalidValue("name", name, _NAME_RULE)
+
+
+def _expiry(moment: datetime | None) -> int | None:
+    if moment is None:
+        return None
+    if moment.tzinfo is None:
+        raise InvalidValue("expires_at", moment, "carry a time zone")
+    expires_at = int(moment.astimezone(UTC).timestamp() * 1000)
+    if expires_at <= milliseconds():
+        raise InvalidValue("expires_at", moment, "lie in the future; to end a key now, revoke it")
+    return expires_at
+
+
+def _unexpired(key: ApiKey) -> int | None:
+    """The time of a key that goes on as before: a value under a time that is over would never open anything."""
+    if key.expired(milliseconds()):
+        raise InvalidValue("expires_at", None, "be given, because the key has expired; it lies in the future")
+    return key.expires_at
+
+
+async def _next_version(change: Change, artifact_id: str) -> int:
+    """Later than that of every change of a key of this artifact, whose lock is held.
+
+    Gateways ignore what is not newer than what they have of its name, and what a gateway was told of is known by it.
+    """
+    row = await change.transaction.fetch_one(PLACEMENTS["last_key_version"], artifact_id)
+    return later_than(row["version"] or 0 if row else 0)
+
+
+async def _check_room(change: Change, key: ApiKey) -> None:
+    active = await keys_of(change, key.artifact_id)
+    if key.name in {each.name for each in active}:
+        raise Conflict(f'there is an active key "{key.name}" already; rotate it, or revoke it first', field="name")
+    if len(active) >= MAX_ACTIVE_KEYS:
+        raise LimitReached(
+            f"the artifact has {MAX_ACTIVE_KEYS} active keys, and gateways drop further ones; revoke one first"
+        )
+
+
+async def _forget_ended(change: Change, family: Family, key: ApiKey) -> None:
+    """Make room for a new key among the revoked ones."""
+    if family is not MCP_PROXY:
+        await change.transaction.execute(PLACEMENTS["forget_revoked_keys"], key.artifact_id, MAX_REVOKED_KEYS)
+        return
+    await change.transaction.execute(PLACEMENTS["forget_namesakes"], key.artifact_id)
+    names = {row["name"] for row in await change.transaction.fetch(PLACEMENTS["keys"], key.artifact_id)}
+    if len(names - {key.name}) >= MAX_KEY_NAMES:
+        raise LimitReached(f"keys of the artifact have had {MAX_KEY_NAMES:,} names; use one of them again")
+
+
+async def _active_key(change: Change, artifact_id: str, name: str) -> ApiKey:
+    for key in await keys_of(change, artifact_id):
+        if key.name == name:
+            return key
+    raise NotFound("active API key", name)
+
+
+async def _publish(change: Change, organization: str, artifact_id: str) -> None:
+    """Tell every gateway that has the artifact, running or not."""
+    gateways = {each.gateway_id for each in await placements_of(change, artifact_id) if _has_keys(each)}
+    await change.lock_gateways(organization, gateways)
+    # Read again: what gateways were told may have changed before they were locked.
+    placements = await placements_of(change, artifact_id)
+    placements = [each for each in placements if each.gateway_id in gateways]
+    publish(change, organization, placements, await keys_of_placements(change, placements))
+
+
+def _has_keys(placement: Placement) -> bool:
+    return placement.desired is not Desired.DELETED

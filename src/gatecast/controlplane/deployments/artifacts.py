@@ -1,0 +1,499 @@
+"""Creating, changing and deleting artifacts, and what that means for the gateways that have them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+from gatecast.controlplane.catalog.artifact_kinds import Family
+from gatecast.controlplane.catalog.artifact_store import ARTIFACTS, ArtifactStore, StoredArtifact
+from gatecast.controlplane.deployments.artifact_events import key_revoked
+from gatecast.controlplane.deployments.placements import (
+    PLACEMENTS,
+    Deployment,
+    DeploymentState,
+    Desired,
+    deployment_of,
+    find_placement,
+    placements_of,
+)
+from gatecast.controlplane.deployments.placing import delete
+from gatecast.controlplane.deployments.preflight import check_known_template
+from gatecast.controlplane.deployments.rollouts import Rollouts, check_unneeded, keys_of
+from gatecast.controlplane.documents import Artifact, Kind, Route, check_handle, derive_handle, first_free
+from gatecast.controlplane.transactions.change import Change, begin_change
+from gatecast.controlplane.transactions.whole import whole
+from gatecast.errors import Conflict, InvalidValue, NotFound, StaleWrite
+from gatecast.hub import EventHub
+from gatecast.storage.contract import Database, Receipt, Row, Transaction
+
+#: So many artifacts at the place of another one are shown.
+_MAX_CLASHES = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """What an operator wants of an artifact that exists."""
+
+    #: Makes the new document out of the stored one.
+    document: Callable[[Artifact], Artifact]
+    #: Where it should run; None: where it runs now.
+    gateways: Collection[str] | None = None
+    #: Where it may be undeployed because `gateways` leaves it out (scenario S32).
+    undeploy: Collection[str] = field(default_factory=frozenset)
+    #: Change it only if it is still at this version; None: in any case.
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What a gateway was told last of an artifact."""
+
+    desired: Desired
+    deployment: Deployment
+
+
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """Another artifact at the place of this one: the gateway serves one of the two."""
+
+    gateway_id: str
+    kind: Kind
+    handle: str
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedArtifact:
+    """An artifact, and where it runs."""
+
+    artifact: StoredArtifact
+    #: What each gateway was told last of it, by gateway.
+    running: Sequence[Running]
+    clashes: Sequence[Clash]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What a gateway was told last of an artifact, and which artifact that is."""
+
+    kind: Kind
+    handle: str
+    deployment: Deployment
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a gateway was told last of an artifact, which may be deleted."""
+
+    artifact_id: str
+    gateway_id: str
+    kind: Kind
+    deployment_id: str
+    #: Of the last event.
+    event_id: str
+    #: Empty when the artifact is deleted.
+    handle: str
+    #: None when the artifact is deleted.
+    deployment: Deployment | None
+
+
+class Artifacts:
+    """LLM providers, LLM proxies, MCP proxies and REST APIs. One of another organization does not exist."""
+
+    def __init__(self, hub: EventHub, store: ArtifactStore) -> None:
+        self._hub = hub
+        self._store = store
+        self._rollouts = Rollouts(store)
+        self._database = hub.storage.database
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    async def get(self, organization: str, family: Family, artifact_id: str) -> StoredArtifact:
+        """One artifact.
+
+        Raises:
+            NotFound: there is none of this kind in this organization.
+        """
+        rows = await self._database.fetch(ARTIFACTS["whole_artifact"], organization, family.kind, artifact_id)
+        if not rows:
+            raise NotFound(family.noun, artifact_id)
+        return self._store.artifact_of(rows[0])
+
+    async def id_of(self, organization: str, family: Family, handle: str) -> str:
+        """The id of the artifact with this handle.
+
+        Raises:
+            NotFound: there is none of this kind in this organization.
+        """
+        rows = await self._database.fetch(ARTIFACTS["artifact_named"], organization, family.kind, handle)
+        if not rows:
+            raise NotFound(family.noun, handle)
+        return str(rows[0]["id"])
+
+    async def check_exists(self, organization: str, family: Family, artifact_id: str) -> None:
+        """See to it that there is such an artifact.
+
+        Raises:
+            NotFound: there is none of this kind in this organization.
+        """
+        if not await self._database.fetch(ARTIFACTS["exists"], organization, family.kind, artifact_id):
+            raise NotFound(family.noun, artifact_id)
+
+    async def page(self, organization: str, family: Family, *, after: str, limit: int) -> list[StoredArtifact]:
+        """At most `limit` artifacts whose handles come behind `after`, in the order of handles.
+
+        Without the descriptions of their APIs, which may be large.
+        """
+        rows = await self._database.fetch(ARTIFACTS["artifacts"], organization, family.kind, after, limit)
+        return [self._store.artifact_of(row) for row in rows]
+
+    async def running(self, artifact_id: str) -> list[Running]:
+        """What each gateway was told last of an artifact, by gateway."""
+        return await _running_on(self._database, artifact_id)
+
+    async def clashes(self, artifact_id: str) -> list[Clash]:
+        """The first 100 others that should be served where an artifact is, which an older release let them."""
+        return await _clashes_of(self._database, artifact_id)
+
+    async def placed(self, organization: str, family: Family, artifact_id: str) -> PlacedArtifact:
+        """One artifact, and where it runs.
+
+        Raises:
+            NotFound: there is none of this kind in this organization.
+        """
+        artifact = await self.get(organization, family, artifact_id)
+        return PlacedArtifact(artifact, await self.running(artifact_id), await self.clashes(artifact_id))
+
+    async def _placed_by(self, change: Change, artifact: StoredArtifact) -> PlacedArtifact:
+        """The same while it is changed: what cannot be answered is not done, so that asking again is no conflict."""
+        await change.write()
+        place = (artifact.organization, artifact.family, artifact.id)
+        whole = await self._store.find(change.transaction, *place, whole=True)
+        running = await _running_on(change.transaction, artifact.id)
+        return PlacedArtifact(whole, running, await _clashes_of(change.transaction, artifact.id))
+
+    async def running_of(self, artifacts: Sequence[StoredArtifact], *, after: str) -> dict[str, list[Running]]:
+        """The same for the artifacts of a page that began behind `after`, by artifact."""
+        found: dict[str, list[Running]] = {artifact.id: [] for artifact in artifacts}
+        if artifacts:
+            last = artifacts[-1]
+            values = (last.organization, last.family.kind, after, last.handle)
+            for row in await self._database.fetch(PLACEMENTS["current_deployments_of_page"], *values):
+                found.setdefault(row["artifact_id"], []).append(_running(row))
+        return found
+
+    async def on_gateway(self, gateway_id: str) -> list[Placed]:
+        """Everything that a gateway was told, by kind and handle."""
+        rows = await self._database.fetch(PLACEMENTS["gateway_states"], gateway_id)
+        return [Placed(Kind(row["kind"]), row["handle"], deployment_of(row)) for row in rows]
+
+    async def told_on_gateway(self, gateway_id: str, *, after: str, limit: int) -> list[Told]:
+        """At most `limit` of what a gateway was told of artifacts whose ids come behind `after`, in the order of ids.
+
+        What it is to delete is among them until it is known to have done so.
+        """
+        rows = await self._database.fetch(PLACEMENTS["told_on_gateway"], gateway_id, after, limit)
+        return [_told(row) for row in rows]
+
+    # --- changing -----------------------------------------------------------------------------------------------
+
+    @whole
+    async def create(
+        self,
+        organization: str,
+        family: Family,
+        document: Artifact,
+        *,
+        handle: str | None = None,
+        gateways: Collection[str] = (),
+    ) -> PlacedArtifact:
+        """Store an artifact and let these gateways run it, in one transaction.
+
+        Raises:
+            Conflict: the handle, or the name with this version, is taken; or a gateway lacks what it needs.
+            NotFound: there is no such gateway.
+            InvalidValue: the document names a provider that does not exist.
+        """
+        if handle is not None:
+            check_handle(handle)
+        async with begin_change(self._hub) as change:
+            await change.lock_names(organization)
+            await _check_name(change, organization, family, document)
+            handle = await _free_handle(change, organization, family, document, handle)
+            await check_known_template(change.transaction, organization, document)
+            await self._store.lock_providers(change, organization, document)
+            await self._store.complete_routes(change)
+            placed = await _placed(change, organization, document)
+            artifact = await self._store.insert(change, organization, family, handle, placed)
+            await self._rollouts.run_on(change, artifact, gateways)
+            return await self._placed_by(change, artifact)
+
+    @whole
+    async def update(self, organization: str, family: Family, artifact_id: str, edit: Edit) -> PlacedArtifact:
+        """Change an artifact, and let every gateway that runs it run the new revision, in one transaction.
+
+        Raises:
+            NotFound: there is no such artifact, or gateway.
+            StaleWrite: it is not at the named version any more.
+            Conflict: the name is taken, a gateway lacks what it needs, or the change would undeploy it from a gateway
+                that `undeploy` does not name.
+        """
+        async with begin_change(self._hub) as change:
+            # Documents change under this lock only, so what is read here stays true.
+            await change.lock_names(organization)
+            current = await self._store.find(change.transaction, organization, family, artifact_id, whole=True)
+            _check_version(current, edit.version)
+            wanted = await _placed(change, organization, edit.document(current.document), artifact_id)
+            await self._store.lock_providers(change, organization, current.document, wanted)
+            await self._store.lock(change, organization, family, artifact_id)
+            if wanted == current.document:
+                await self._rerun(change, current, edit, everywhere=False)
+                return await self._placed_by(change, current)
+            await _check_name(change, organization, family, wanted, artifact_id)
+            await check_known_template(change.transaction, organization, wanted, current.document)
+            changed = await self._store.update(change, current, wanted)
+            await self._rerun(change, changed, edit, everywhere=True)
+            return await self._placed_by(change, changed)
+
+    @whole
+    async def delete(
+        self, organization: str, family: Family, artifact_id: str, *, version: int | None = None
+    ) -> Sequence[Receipt]:
+        """Delete an artifact and its keys, everywhere, in one transaction; return where its events stand.
+
+        Raises:
+            NotFound: there is no such artifact.
+            StaleWrite: it is not at the named version any more.
+            Conflict: proxies need it; nothing was changed anywhere (scenario S33).
+        """
+        async with begin_change(self._hub) as change:
+            await change.lock_names(organization)
+            artifact = await self._store.lock(change, organization, family, artifact_id)
+            _check_version(artifact, version)
+            await check_unneeded(change, artifact)
+            placements = await placements_of(change, artifact_id)
+            await change.lock_gateways(organization, [each.gateway_id for each in placements])
+            keys = await keys_of(change, artifact_id)
+            for placement in placements:
+                # A gateway keeps the keys of some kinds of artifacts when it deletes them.
+                change.events += [key_revoked(key, placement.gateway_id) for key in keys]
+                delete(change, placement, organization)
+            await change.transaction.execute(ARTIFACTS["delete_artifact"], artifact_id)
+        return change.receipts
+
+    # --- what runs where ----------------------------------------------------------------------------------------
+
+    @whole
+    async def deploy(
+        self, organization: str, family: Family, artifact_id: str, gateway_id: str, *, version: int | None = None
+    ) -> Deployment:
+        """Let a gateway run the artifact as it is now, as a new revision.
+
+        Raises:
+            NotFound: there is no such artifact, or gateway.
+            StaleWrite: the artifact is not at the named version any more.
+            Conflict: the gateway lacks what the artifact needs.
+        """
+        async with begin_change(self._hub) as change:
+            artifact = await self._store.lock(change, organization, family, artifact_id)
+            _check_version(artifact, version)
+            [deployment_id] = await self._rollouts.run_on(change, artifact, [gateway_id])
+            return await _find_deployment(change, artifact_id, deployment_id)
+
+    @whole
+    async def restore(
+        self, organization: str, family: Family, artifact_id: str, deployment_id: str, *, version: int | None = None
+    ) -> Deployment:
+        """Let the gateway of an earlier deployment run its content again, as a new revision.
+
+        Where that is what every gateway runs then, it is what the artifact is from now on, and what changes start from.
+
+        Raises:
+            NotFound: there is no such artifact, or deployment.
+            StaleWrite: the artifact is not at the named version any more.
+            Conflict: the gateway lacks what that revision needs, or has another artifact of its name.
+        """
+        async with begin_change(self._hub) as change:
+            await change.lock_names(organization)
+            await self._store.find(change.transaction, organization, family, artifact_id)
+            earlier = await _find_deployment(change, artifact_id, deployment_id)
+            revision = await self._store.in_revision(change.transaction, artifact_id, earlier.content_id)
+            try:
+                artifact = await self._store.lock(change, organization, family, artifact_id, revision.document)
+            except InvalidValue:
+                raise Conflict("a provider that this revision needs does not exist any more") from None
+            _check_version(artifact, version)
+            # It may have been forgotten before it was locked.
+            earlier = await _find_deployment(change, artifact_id, deployment_id)
+            [restored] = await self._rollouts.run_on(change, revision, [earlier.gateway_id])
+            await _begin_from(change, artifact, revision)
+            return await _find_deployment(change, artifact_id, restored)
+
+    @whole
+    async def undeploy(
+        self, organization: str, family: Family, artifact_id: str, gateway_id: str, *, version: int | None = None
+    ) -> Deployment:
+        """Let a gateway stop running the artifact, or try once more to stop it.
+
+        Raises:
+            NotFound: there is no such artifact, or it was never on this gateway.
+            StaleWrite: the artifact is not at the named version any more.
+            Conflict: proxies on that gateway need it.
+        """
+        async with begin_change(self._hub) as change:
+            artifact = await self._store.lock(change, organization, family, artifact_id)
+            _check_version(artifact, version)
+            await change.lock_gateways(organization, [gateway_id])
+            placement = await find_placement(change, artifact_id, gateway_id)
+            if placement is None:
+                raise NotFound("deployment on gateway", gateway_id)
+            deployment = await _find_deployment(change, artifact_id, placement.deployment_id)
+            if placement.desired is Desired.DEPLOYED or deployment.state is DeploymentState.FAILED:
+                await self._rollouts.stop_on(change, artifact, [placement])
+                await change.write()
+            return await _find_deployment(change, artifact_id, placement.deployment_id)
+
+    async def deployments(
+        self, organization: str, family: Family, artifact_id: str, *, after: tuple[int, str], limit: int
+    ) -> list[Deployment]:
+        """At most `limit` deployments behind one with this revision and gateway, highest revisions first.
+
+        Raises:
+            NotFound: there is no such artifact.
+        """
+        await self.check_exists(organization, family, artifact_id)
+        rows = await self._database.fetch(PLACEMENTS["deployments"], artifact_id, *after, limit)
+        return [deployment_of(row) for row in rows]
+
+    async def deployment(self, organization: str, family: Family, artifact_id: str, deployment_id: str) -> Deployment:
+        """One deployment of an artifact.
+
+        Raises:
+            NotFound: there is no such artifact, or deployment.
+        """
+        await self.check_exists(organization, family, artifact_id)
+        rows = await self._database.fetch(PLACEMENTS["deployment"], artifact_id, deployment_id)
+        if not rows:
+            raise NotFound("deployment", deployment_id)
+        return deployment_of(rows[0])
+
+    async def content(self, organization: str, family: Family, artifact_id: str, deployment_id: str) -> str:
+        """The document of one deployment, in YAML; where credentials belong it names secrets.
+
+        Raises:
+            NotFound: there is no such artifact, or deployment.
+            SecretKeyMissing: this pod cannot decrypt it.
+        """
+        await self.check_exists(organization, family, artifact_id)
+        for row in await self._database.fetch(PLACEMENTS["content_of_deployment"], artifact_id, deployment_id):
+            return self._store.content_of(row)
+        raise NotFound("deployment", deployment_id)
+
+    # --- parts --------------------------------------------------------------------------------------------------
+
+    async def _rerun(self, change: Change, artifact: StoredArtifact, edit: Edit, *, everywhere: bool) -> None:
+        """Let the gateways that should run an artifact run it, and undeploy it from those that should not.
+
+        Those that run it already get it again if it changed `everywhere`.
+        """
+        known = [each.gateway_id for each in await placements_of(change, artifact.id)]
+        await change.lock_gateways(artifact.organization, [*known, *(edit.gateways or ())])
+        placements = await placements_of(change, artifact.id)
+        running = {each.gateway_id: each for each in placements if each.desired is Desired.DEPLOYED}
+        wanted = set(running if edit.gateways is None else edit.gateways)
+        leaving = running.keys() - wanted
+        if unnamed := sorted(leaving - set(edit.undeploy)):
+            raise Conflict(
+                f"this would undeploy the {artifact.family.noun} from {', '.join(unnamed)}; "
+                'name the gateways in "undeploy" if that is meant',
+                field="gateways",
+            )
+        await self._rollouts.stop_on(change, artifact, [running[gateway_id] for gateway_id in sorted(leaving)])
+        await self._rollouts.run_on(change, artifact, wanted if everywhere else wanted - running.keys())
+
+
+async def _running_on(reader: Database | Transaction, artifact_id: str) -> list[Running]:
+    return [_running(row) for row in await reader.fetch(PLACEMENTS["current_deployments"], artifact_id)]
+
+
+async def _clashes_of(reader: Database | Transaction, artifact_id: str) -> list[Clash]:
+    rows = await reader.fetch(ARTIFACTS["clashes"], artifact_id, _MAX_CLASHES)
+    return [
+        Clash(row["gateway_id"], Kind(row["kind"]), row["handle"], Route(row["host"], row["context"])) for row in rows
+    ]
+
+
+async def _begin_from(change: Change, artifact: StoredArtifact, revision: StoredArtifact) -> None:
+    """Let later changes start from a restored revision, if no gateway runs another one and its name is free."""
+    rows = await change.transaction.fetch(PLACEMENTS["current_deployments"], artifact.id)
+    running = {row["content_id"] for row in rows if row["desired"] == Desired.DEPLOYED}
+    document = revision.document
+    taken = (artifact.organization, artifact.family.kind, document.name, document.version, artifact.id)
+    if (
+        revision.content_id != artifact.content_id
+        and running == {revision.content_id}
+        and await change.transaction.fetch_one(ARTIFACTS["artifact_name_taken"], *taken) is None
+    ):
+        columns = (document.name, document.version, revision.content_id)
+        await change.transaction.execute(ARTIFACTS["update_artifact"], artifact.id, *columns)
+
+
+def _told(row: Row) -> Told:
+    return Told(
+        artifact_id=row["artifact_id"],
+        gateway_id=row["gateway_id"],
+        kind=Kind(row["kind"]),
+        deployment_id=row["deployment_id"],
+        event_id=row["event_id"],
+        handle=row["handle"] or "",
+        deployment=deployment_of(row) if row["id"] is not None else None,
+    )
+
+
+def _running(row: Row) -> Running:
+    return Running(Desired(row["desired"]), deployment_of(row))
+
+
+def _check_version(artifact: StoredArtifact, version: int | None) -> None:
+    if version not in (None, artifact.version):
+        raise StaleWrite(artifact.family.noun, f'"{artifact.version}"')
+
+
+async def _find_deployment(change: Change, artifact_id: str, deployment_id: str) -> Deployment:
+    row = await change.transaction.fetch_one(PLACEMENTS["deployment"], artifact_id, deployment_id)
+    if row is None:
+        raise NotFound("deployment", deployment_id)
+    return deployment_of(row)
+
+
+async def _check_name(
+    change: Change, organization: str, family: Family, document: Artifact, artifact_id: str = ""
+) -> None:
+    """Gateways refuse two artifacts of one kind with the same name and version."""
+    values = (organization, family.kind, document.name, document.version, artifact_id)
+    if await change.transaction.fetch_one(ARTIFACTS["artifact_name_taken"], *values):
+        raise Conflict(
+            f'a {family.noun} "{document.name}" {document.version} exists already; choose another name or version',
+            field="name",
+        )
+
+
+async def _free_handle(
+    change: Change, organization: str, family: Family, document: Artifact, wanted: str | None
+) -> str:
+    """The wanted handle, or one that is made from the name and that nobody has."""
+    derived = wanted or derive_handle(document.name)
+    rows = await change.transaction.fetch(ARTIFACTS["handles"], organization, family.kind, derived)
+    taken = {row["handle"] for row in rows}
+    if wanted in taken:
+        raise Conflict(f'a {family.noun} with the handle "{wanted}" exists already', field="handle")
+    return first_free(derived, taken)
+
+
+async def _placed(change: Change, organization: str, document: Artifact, artifact_id: str = "") -> Artifact:
+    """The document under its context; one that is derived from the name is one that nobody has, of whatever kind."""
+    if (derived := document.derived_context) is None:
+        return document
+    rows = await change.transaction.fetch(ARTIFACTS["contexts"], organization, derived, artifact_id)
+    return document.placed_at(first_free(derived, {row["context"] for row in rows}))

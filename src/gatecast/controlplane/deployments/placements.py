@@ -1,0 +1,191 @@
+"""Where artifacts run, and in which revision.
+
+Everything here happens inside a `Change` that holds the lock of the gateway concerned, so for one gateway the order
+of the rows is the order of the events (scenario S35).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from gatecast.controlplane.catalog.api_key import ApiKey
+from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, Family
+from gatecast.controlplane.documents import Kind
+from gatecast.controlplane.transactions.change import Change
+from gatecast.controlplane.transactions.timestamps import instant
+from gatecast.storage.contract import Row
+from gatecast.storage.queries import Queries
+
+PLACEMENTS = Queries("gatecast.controlplane.deployments", "placements.sql")
+
+#: So many revisions of an artifact are kept for each gateway.
+MAX_REVISIONS = 20
+
+
+class Desired(StrEnum):
+    """What a gateway should do with an artifact."""
+
+    DEPLOYED = "DEPLOYED"
+    UNDEPLOYED = "UNDEPLOYED"
+    DELETED = "DELETED"
+
+
+class DeploymentState(StrEnum):
+    """What is known of one revision on one gateway."""
+
+    #: Its event is published, and the gateway has not said that it applied it.
+    PENDING = "PENDING"
+    DEPLOYED = "DEPLOYED"
+    #: The gateway could not do it; the reason says why.
+    FAILED = "FAILED"
+    UNDEPLOYING = "UNDEPLOYING"
+    UNDEPLOYED = "UNDEPLOYED"
+    #: A newer revision took its place.
+    SUPERSEDED = "SUPERSEDED"
+
+
+#: States in which an acknowledgement is awaited.
+WAITING = frozenset({DeploymentState.PENDING, DeploymentState.UNDEPLOYING})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """One artifact on one gateway."""
+
+    artifact_id: str
+    gateway_id: str
+    kind: Kind
+    desired: Desired
+    #: The newest revision.
+    deployment_id: str
+    #: Of its last event, in milliseconds since 1970.
+    performed_at: int
+    #: Of its last event; empty before the first one.
+    event_id: str
+    #: The deployment that the gateway said it has; empty when that is not known.
+    held: str
+    #: Why its last event must be published again; empty: it waits for its answer, or has it.
+    doubt: str = ""
+    #: So often it was asked again because the answer could not count.
+    tries: int = 0
+    #: Changes of its keys up to this version are published; `UNKNOWN`: nothing is known of its keys there.
+    keys_through: int = 0
+    #: Since the gateway's process started: `UNKNOWN`: not listed as it is now; 0: listed; else fetched, with this
+    #: `performed_at`.
+    fetched: int = -1
+
+    @property
+    def family(self) -> Family:
+        """What its events are called."""
+        return BY_KIND[self.kind]
+
+
+#: Nothing is known.
+UNKNOWN = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """One revision of an artifact on one gateway."""
+
+    id: str
+    artifact_id: str
+    gateway_id: str
+    revision: int
+    content_id: str
+    state: DeploymentState
+    #: Why it failed; empty otherwise.
+    reason: str
+    #: In milliseconds since 1970.
+    performed_at: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """The newest revision of an artifact on a gateway, as it was told last."""
+
+    placement: Placement
+    #: Rises with every deployment.
+    number: int
+    content_id: str
+    state: DeploymentState
+
+    @property
+    def runs(self) -> bool:
+        """Whether the gateway should run it."""
+        return self.placement.desired is Desired.DEPLOYED
+
+
+def revision_of(row: Row) -> Revision:
+    """The newest revision in a row."""
+    return Revision(
+        placement=placement_of(row),
+        number=row["revision"],
+        content_id=row["content_id"],
+        state=DeploymentState(row["state"]),
+    )
+
+
+def placement_of(row: Row) -> Placement:
+    """The placement in a row."""
+    values = {name: row[name] for name in Placement.__slots__}
+    return Placement(**values | {"kind": Kind(row["kind"]), "desired": Desired(row["desired"])})
+
+
+def deployment_of(row: Row) -> Deployment:
+    """The deployment in a row."""
+    values = {name: row[name] for name in Deployment.__slots__}
+    times = {name: instant(row[name]) for name in ("created_at", "updated_at")}
+    return Deployment(**values | times | {"state": DeploymentState(row["state"])})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """One artifact on one gateway, and what is known of its last event."""
+
+    placement: Placement
+    #: None where it is being deleted.
+    state: DeploymentState | None
+    #: When the state was reached.
+    since: datetime | None
+
+
+def known_of(row: Row) -> Known:
+    """What a row knows."""
+    state = row["state"]
+    return Known(
+        placement=placement_of(row),
+        state=None if state is None else DeploymentState(state),
+        since=None if state is None else instant(row["since"]),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployable:
+    """An artifact as far as its gateways are concerned."""
+
+    artifact_id: str
+    organization: str
+    kind: Kind
+    #: What its gateways are to run.
+    content_id: str
+    #: The revoked ones included.
+    keys: Sequence[ApiKey]
+
+
+async def placements_of(change: Change, artifact_id: str) -> list[Placement]:
+    """Wherever the artifact is or has been, by gateway."""
+    return [
+        placement_of(row) for row in await change.transaction.fetch(PLACEMENTS["placements_of_artifact"], artifact_id)
+    ]
+
+
+async def find_placement(change: Change, artifact_id: str, gateway_id: str) -> Placement | None:
+    """The artifact on one gateway, if it ever was there."""
+    row = await change.transaction.fetch_one(PLACEMENTS["placement"], artifact_id, gateway_id)
+    return placement_of(row) if row is not None else None

@@ -1,0 +1,170 @@
+"""Brings gateways what operators want of an artifact, and publishes what they lack.
+
+Everything here happens inside a `Change` that holds the locks of the gateways concerned, so for one gateway the order
+of the rows is the order of the events (scenario S35).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from uuid import uuid4
+
+from gatecast.controlplane.catalog.api_key import ApiKey
+from gatecast.controlplane.deployments.artifact_events import (
+    artifact_event,
+    key_created,
+    key_revoked,
+    key_updated,
+    written,
+)
+from gatecast.controlplane.deployments.placements import (
+    PLACEMENTS,
+    UNKNOWN,
+    Deployable,
+    DeploymentState,
+    Desired,
+    Known,
+    Placement,
+    Revision,
+    known_of,
+)
+from gatecast.controlplane.deployments.reconcile import Doubt, KeyVerb, difference, wanted
+from gatecast.controlplane.transactions.change import Change
+from gatecast.controlplane.transactions.clock import later_than, milliseconds
+from gatecast.events import Action, Event
+from gatecast.storage.rows import as_keys
+
+_KEY_EVENTS = {KeyVerb.CREATED: key_created, KeyVerb.UPDATED: key_updated, KeyVerb.REVOKED: key_revoked}
+
+
+def deploy(change: Change, artifact: Deployable, gateway_id: str, last: Revision | None) -> str:
+    """Let a gateway run an artifact as a new revision; return the deployment's id."""
+    before = last.placement if last else None
+    placement = Placement(
+        artifact_id=artifact.artifact_id,
+        gateway_id=gateway_id,
+        kind=artifact.kind,
+        desired=Desired.DEPLOYED,
+        deployment_id=str(uuid4()),
+        performed_at=later_than(before.performed_at if before else 0),
+        event_id=before.event_id if before else "",
+        held=before.held if before else "",
+        doubt=Doubt.NEW,
+    )
+    ids = {"artifact_id": artifact.artifact_id, "gateway_id": gateway_id}
+    if last:
+        change.store(PLACEMENTS["supersede"], ids, key=(artifact.artifact_id, gateway_id))
+    deployment = {
+        "id": placement.deployment_id,
+        **ids,
+        "revision": last.number + 1 if last else 1,
+        "content_id": artifact.content_id,
+        "performed_at": placement.performed_at,
+    }
+    change.store(PLACEMENTS["insert_deployments"], deployment, key=placement.deployment_id)
+    publish(change, artifact.organization, [wanted(before, placement)], {artifact.artifact_id: artifact.keys})
+    return placement.deployment_id
+
+
+def undeploy(change: Change, placement: Placement, organization: str) -> None:
+    """Let a gateway stop running an artifact; it keeps it, and its keys are as they were told."""
+    changed = replace(placement, desired=Desired.UNDEPLOYED, doubt=Doubt.CHANGED)
+    publish(change, organization, [wanted(placement, changed)], {})
+
+
+def delete(change: Change, placement: Placement, organization: str) -> None:
+    """Let a gateway forget an artifact; the placement stays until the gateway has confirmed that."""
+    changed = replace(placement, desired=Desired.DELETED, held="", doubt=Doubt.CHANGED)
+    publish(change, organization, [wanted(placement, changed)], {})
+
+
+def run_again(change: Change, placement: Placement, organization: str, keys: Sequence[ApiKey]) -> None:
+    """Let a gateway apply once more what it has: what it is made from has changed."""
+    changed = replace(placement, doubt=Doubt.CHANGED)
+    publish(change, organization, [wanted(placement, changed)], {placement.artifact_id: keys})
+
+
+async def known_on(change: Change, gateway_id: str) -> list[Known]:
+    """Everything that a gateway was told of, and what is known of it."""
+    return [known_of(row) for row in await change.transaction.fetch(PLACEMENTS["known_of_gateway"], gateway_id)]
+
+
+def publish(
+    change: Change,
+    organization: str,
+    placements: Iterable[Placement],
+    keys: Mapping[str, Sequence[ApiKey]],
+    *,
+    after: int = 0,
+) -> list[Placement]:
+    """Publish what gateways lack of these placements, store what is known then, and return those that lacked something.
+
+    `keys` are those of each artifact, revoked ones included. Instants are later than `after`.
+    """
+    published = []
+    for step in difference(placements, keys, milliseconds()):
+        placement = _say(change, step.placement, organization, after) if step.says else step.placement
+        change.events += [_KEY_EVENTS[each.verb](each.key, placement.gateway_id) for each in step.keys]
+        store(change, placement)
+        published.append(placement)
+    return published
+
+
+async def keys_of_placements(change: Change, placements: Iterable[Placement]) -> dict[str, list[ApiKey]]:
+    """The keys of their artifacts, revoked ones included, by artifact."""
+    keys: dict[str, list[ApiKey]] = {each.artifact_id: [] for each in placements}
+    for row in await change.transaction.fetch(PLACEMENTS["keys_of_artifacts"], as_keys(keys)) if keys else ():
+        keys[row["artifact_id"]].append(ApiKey.of(row))
+    return keys
+
+
+def store(change: Change, placement: Placement) -> None:
+    """Store what is known of a placement, with the change."""
+    key = (placement.artifact_id, placement.gateway_id)
+    change.store(PLACEMENTS["store_placements"], row_of(placement), key=key)
+
+
+def row_of(placement: Placement) -> dict[str, object]:
+    """As it is stored."""
+    return {name: getattr(placement, name) for name in Placement.__slots__}
+
+
+def _say(change: Change, placement: Placement, organization: str, after: int) -> Placement:
+    """Publish the desired state of one artifact, as a new event that is newer than everything before."""
+    if placement.desired is not Desired.DELETED and placement.doubt != Doubt.NEW:
+        placement = replace(placement, performed_at=later_than(max(placement.performed_at, after)))
+        state = DeploymentState.PENDING if placement.desired is Desired.DEPLOYED else DeploymentState.UNDEPLOYING
+        deployment = {"id": placement.deployment_id, "state": state, "performed_at": placement.performed_at}
+        change.store(PLACEMENTS["begin_deployments"], deployment, key=placement.deployment_id)
+    event = _event(placement, organization)
+    change.events.append(event)
+    return replace(placement, event_id=str(event.event_id), doubt="", fetched=UNKNOWN)
+
+
+def _event(placement: Placement, organization: str) -> Event:
+    ids = {"artifact_id": placement.artifact_id, "gateway_id": placement.gateway_id}
+    if placement.desired is Desired.DELETED:
+        return artifact_event(placement.family, "deleted", Action.DELETE, **ids)
+    deployed = placement.desired is Desired.DEPLOYED
+    action = Action.UPDATE if placement.event_id else Action.CREATE
+    return artifact_event(
+        placement.family,
+        "deployed" if deployed else "undeployed",
+        action if deployed else Action.DELETE,
+        **ids,
+        deploymentId=placement.deployment_id if deployed else _to_undeploy(placement),
+        performedAt=written(placement.performed_at),
+        gatewayId=placement.gateway_id,
+        organizationId=organization,
+        **({"status": "DEPLOYED"} if deployed else {}),
+    )
+
+
+def _to_undeploy(placement: Placement) -> str:
+    """The deployment to name: a gateway refuses to undeploy another one than it has, and without a name takes any.
+
+    So it is named only where the gateway has said that it has it: a revision that it has not acknowledged may have
+    failed there, and then an older one still runs.
+    """
+    return placement.deployment_id if placement.held == placement.deployment_id else ""

@@ -1,0 +1,311 @@
+"""What must be published so that a gateway comes to the desired state: desired minus observed, from values alone.
+
+A placement carries both: what the gateway should do with an artifact, and what *this life of the gateway's database* is
+known to have of it. Whatever happens (a lost position, a list that was read, an acknowledgement, its absence, a mistake
+of ours) only changes what is known; `difference` alone decides what is published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from gatecast.controlplane.catalog.api_key import MAX_ACTIVE_KEYS, ApiKey
+from gatecast.controlplane.catalog.artifact_kinds import FAMILIES
+from gatecast.controlplane.deployments.placements import UNKNOWN, WAITING, DeploymentState, Desired, Known, Placement
+from gatecast.controlplane.documents import Kind
+
+#: So often a gateway is asked again when its answer cannot count; then it counts.
+MAX_TRIES = 3
+
+_RANK = {family.kind: rank for rank, family in enumerate(FAMILIES)}
+
+
+class Doubt(StrEnum):
+    """Why the last event of a placement must be published again."""
+
+    #: It is the first event of a new revision; its instant is given already.
+    NEW = "new"
+    #: The operator wants something else.
+    CHANGED = "changed"
+    #: The gateway's position was lost.
+    LOST = "lost"
+    #: It was handled, and no answer came.
+    UNANSWERED = "unanswered"
+    #: The gateway has fetched it at its start, and says nothing of what came of that.
+    FETCHED = "fetched"
+    #: It failed while the gateway read its lists.
+    UNSETTLED = "failed while synchronizing"
+    #: Replicas of the gateway said different things.
+    MIXED = "mixed"
+    #: The gateway has another deployment than it said.
+    MISMATCH = "mismatch"
+    #: This control plane did not give it what it asked for.
+    OUR_FAILURE = "not served"
+
+
+# --- what is published ------------------------------------------------------------------------------------------------
+
+
+class KeyVerb(StrEnum):
+    """What is said of a key."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyStep:
+    """One event of a key."""
+
+    verb: KeyVerb
+    key: ApiKey
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The events of one placement: of the artifact, if `says`, and then of its keys."""
+
+    #: As it is known once they are published.
+    placement: Placement
+    says: bool
+    keys: Sequence[KeyStep]
+
+
+def difference(placements: Iterable[Placement], keys: Mapping[str, Sequence[ApiKey]], now: int) -> list[Step]:
+    """What to publish, in the order that a gateway needs; `keys` are those of each artifact, revoked ones included."""
+    return [
+        step
+        for placement in sorted(placements, key=_turn)
+        if (step := _step(placement, keys.get(placement.artifact_id, ()), now)) is not None
+    ]
+
+
+def _step(placement: Placement, keys: Sequence[ApiKey], now: int) -> Step | None:
+    told = key_steps(placement, keys, now)
+    if not placement.doubt and not told:
+        return None
+    through = max((key.updated_at for key in keys), default=0)
+    return Step(
+        replace(placement, keys_through=max(placement.keys_through, through)), bool(placement.doubt), tuple(told)
+    )
+
+
+def key_steps(placement: Placement, keys: Sequence[ApiKey], now: int) -> list[KeyStep]:
+    """What to say of an artifact's keys, those that ended first, because that makes room.
+
+    Of keys that the gateway cannot have, because they ended before it was told of them, nothing is said.
+    """
+    through = placement.keys_through
+    if placement.desired is Desired.DELETED or (through == UNKNOWN and not _deploys(placement)):
+        return []
+    active = [key for key in keys if key.revoked_at is None]
+    names = {key.name for key in active}
+    ended = {key.name: key for key in sorted(keys, key=lambda each: each.updated_at) if key.name not in names}
+    steps = [
+        KeyStep(KeyVerb.REVOKED, key)
+        for key in ended.values()
+        if key.updated_at > through and (through == UNKNOWN or key.created_at <= through)
+    ]
+    full = len(active) >= MAX_ACTIVE_KEYS
+    for key in active:
+        if key.updated_at > through:
+            steps += [KeyStep(verb, key) for verb in _verbs(placement, key, now, full=full)]
+    return steps
+
+
+def _deploys(placement: Placement) -> bool:
+    """Whether keys are of any use: those of an artifact that does not run follow when it does."""
+    return placement.desired is Desired.DEPLOYED or bool(placement.doubt)
+
+
+def _verbs(placement: Placement, key: ApiKey, now: int, *, full: bool) -> Sequence[KeyVerb]:
+    """How a gateway takes an active key, whatever it has of it.
+
+    It drops an expired one and keeps older values. With ten keys it takes no created one, not even in place of its own;
+    an updated one it takes as a new one, too, but under an id of its own, which it has until it reads its next list.
+    """
+    if key.expired(now):
+        return (KeyVerb.REVOKED,)
+    if placement.keys_through != UNKNOWN:
+        return (KeyVerb.UPDATED,) if key.created_at <= placement.keys_through else (KeyVerb.CREATED,)
+    if placement.kind is Kind.MCP:
+        # These it never reads in lists, so that its id of them does not matter.
+        return (KeyVerb.UPDATED,)
+    return (KeyVerb.CREATED, KeyVerb.UPDATED) if full else (KeyVerb.CREATED,)
+
+
+def _turn(placement: Placement) -> tuple[int, int, str, str]:
+    """What ends comes first, because it makes room for names; providers run before their proxies and end after them."""
+    rank, place = _RANK[placement.kind], (placement.artifact_id, placement.gateway_id)
+    match placement.desired:
+        case Desired.DELETED:
+            return 0, -rank, *place
+        case Desired.UNDEPLOYED:
+            return 1, -rank, *place
+        case Desired.DEPLOYED:
+            return 2, rank, *place
+
+
+# --- what is learned --------------------------------------------------------------------------------------------------
+
+
+def wanted(placement: Placement | None, changed: Placement) -> Placement:
+    """A placement whose desired state an operator changes, as it is to be published.
+
+    A gateway may have lost the keys of what it did not run, and those of MCP proxies at any time: they follow.
+    """
+    if placement is None:
+        return replace(changed, keys_through=0, tries=0)
+    runs = placement.desired is Desired.DEPLOYED and bool(placement.held) and placement.kind is not Kind.MCP
+    deploys = changed.desired is Desired.DEPLOYED
+    return replace(changed, tries=0, keys_through=UNKNOWN if deploys and not runs else placement.keys_through)
+
+
+def after_loss(known: Iterable[Known]) -> list[Placement]:
+    """The gateway's position was lost: nothing is known of what it has."""
+    return [_unknown(each.placement) for each in known]
+
+
+def _unknown(placement: Placement) -> Placement:
+    return replace(placement, doubt=Doubt.LOST, held="", keys_through=UNKNOWN, tries=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What the lists that a gateway read say of it."""
+
+    placements: Sequence[Placement]
+    #: True when a new life of its database may have begun: it fetched what it had said that it has, or its process has
+    #: started and nothing runs there that it could have fetched.
+    new_life: bool
+
+
+def after_lists(known: Sequence[Known], *, complete: bool, since: datetime) -> Learned:
+    """The gateway has read its lists; `complete`: it was given its secrets and the list of deployments in one go.
+
+    What it fetched it does not acknowledge. Where everything was fetched, its database had nothing, and has now what
+    was listed: nothing that it refused before could stand in the way. Else what was fetched is doubted: it is published
+    once more, and the answer decides. `since` is when it began: what failed from then on failed beside its lists.
+    """
+    running = [each for each in known if each.placement.desired is Desired.DEPLOYED]
+    again = [each for each in running if _is_fetched(each.placement) and each.state is DeploymentState.DEPLOYED]
+    delivered = complete and bool(again) and not any(each.placement.fetched == 0 for each in running)
+    moved = any(each.placement.kind is Kind.LLM_PROVIDER and each.placement.fetched == UNKNOWN for each in running)
+    placements = [_after_list(each, delivered=delivered, moved=moved, since=since) for each in known]
+    return Learned(placements, bool(again) or (complete and not running))
+
+
+def _is_fetched(placement: Placement) -> bool:
+    return placement.fetched == placement.performed_at
+
+
+def _after_list(each: Known, *, delivered: bool, moved: bool, since: datetime) -> Placement:
+    before = each.placement
+    placement = replace(before, fetched=UNKNOWN)
+    if before.desired is not Desired.DEPLOYED:
+        # It may have lost what does not run without anybody's notice.
+        return replace(placement, held="") if delivered else placement
+    if _is_fetched(before):
+        trusted = delivered and not (moved and before.kind is Kind.LLM_PROXY)
+        if each.state is DeploymentState.FAILED or (each.state is DeploymentState.DEPLOYED and not trusted):
+            return replace(_without_keys(placement), doubt=Doubt.FETCHED)
+        # Of what still waits it is kept in mind: its event comes now, and what fails then runs all the same.
+        return _without_keys(placement) if each.state is DeploymentState.DEPLOYED else before
+    if each.state is DeploymentState.FAILED and each.since is not None and each.since >= since:
+        return _asked_again(placement, Doubt.UNSETTLED)
+    return placement
+
+
+def _without_keys(placement: Placement) -> Placement:
+    """Where the gateway has lost an artifact, the keys that it does not ask for by itself."""
+    return replace(placement, keys_through=UNKNOWN) if placement.kind is Kind.MCP else placement
+
+
+def _asked_again(placement: Placement, doubt: Doubt) -> Placement:
+    """Asked once more, unless that was done often enough: then the answer counts."""
+    if placement.tries >= MAX_TRIES:
+        return placement
+    return replace(placement, doubt=doubt, tries=placement.tries + 1)
+
+
+def after_silence(known: Iterable[Known], handled: frozenset[str]) -> list[Placement]:
+    """The gateway has handled these events, and their answers are lost, or the events were stale for it."""
+    return [
+        replace(each.placement, doubt=Doubt.UNANSWERED)
+        for each in known
+        if each.state in WAITING and each.placement.event_id in handled
+    ]
+
+
+def after_late_keys(known: Iterable[Known], since: int) -> list[Placement]:
+    """A list of keys that the gateway read may be older than what changed since: a key it made is removed again."""
+    return [
+        replace(each.placement, keys_through=min(each.placement.keys_through, since))
+        for each in known
+        if each.placement.kind is not Kind.MCP
+    ]
+
+
+def after_our_failure(known: Known) -> Placement:
+    """What the gateway asked for could not be given: what it says of the event is no answer."""
+    unsettled = known.state in (DeploymentState.PENDING, DeploymentState.FAILED)
+    if known.placement.desired is not Desired.DEPLOYED or not unsettled:
+        return known.placement
+    return _asked_again(known.placement, Doubt.OUR_FAILURE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a gateway said of the last event of a placement."""
+
+    #: True for a deploy, False for an undeploy.
+    deployed: bool
+    succeeded: bool
+    #: Empty when the event named none.
+    deployment_id: str
+    error_code: str
+
+
+#: What a gateway says when it was asked to undeploy another deployment than it has.
+_MISMATCH = "DEPLOYMENT_ID_MISMATCH"
+
+
+def after_answer(known: Known, answer: Answer) -> Known | None:
+    """What is known after an answer to the last event; None: it is not awaited, and changes nothing.
+
+    Replicas of a gateway share its database, and one may fail to store what the other one has stored. So when both are
+    said of one event, it is asked again; when that goes on, the failure counts.
+    """
+    placement = known.placement
+    waiting, done = (
+        (DeploymentState.PENDING, DeploymentState.DEPLOYED)
+        if answer.deployed
+        else (DeploymentState.UNDEPLOYING, DeploymentState.UNDEPLOYED)
+    )
+    if placement.doubt or known.state not in (waiting, done, DeploymentState.FAILED):
+        return None
+    if answer.succeeded:
+        return _after_success(known, answer, waiting, done)
+    if known.state is DeploymentState.FAILED:
+        return None
+    if known.state is waiting and answer.error_code == _MISMATCH and answer.deployment_id:
+        placement = replace(placement, held="", doubt=Doubt.MISMATCH)
+    elif known.state is done:
+        placement = _asked_again(placement, Doubt.MIXED)
+    elif answer.deployed and _is_fetched(placement):
+        placement = _asked_again(replace(placement, fetched=UNKNOWN), Doubt.FETCHED)
+    return replace(known, placement=placement, state=DeploymentState.FAILED)
+
+
+def _after_success(known: Known, answer: Answer, waiting: DeploymentState, done: DeploymentState) -> Known | None:
+    if known.state is waiting:
+        return replace(
+            known, placement=replace(known.placement, held=answer.deployment_id, fetched=UNKNOWN), state=done
+        )
+    if known.state is done or known.placement.tries >= MAX_TRIES:
+        return None
+    return replace(known, placement=_asked_again(known.placement, Doubt.MIXED))

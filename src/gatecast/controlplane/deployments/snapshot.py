@@ -1,0 +1,203 @@
+"""What a deployment must know of the gateways that it goes to: as many statements for one gateway as for many."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gatecast.controlplane.access.gateways import readable_manifest
+from gatecast.controlplane.catalog.api_key import ApiKey
+from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, LLM_PROVIDER
+from gatecast.controlplane.catalog.artifact_store import ARTIFACTS, ArtifactStore, StoredArtifact, provider_ids
+from gatecast.controlplane.catalog.gateway_artifacts import IMPORTS
+from gatecast.controlplane.deployments.placements import PLACEMENTS, DeploymentState, Revision, revision_of
+from gatecast.controlplane.documents import Kind, LlmProvider, Route
+from gatecast.controlplane.policies.supported_policies import OfferedPolicies
+from gatecast.storage.contract import Row, Transaction
+from gatecast.storage.rows import as_keys
+
+
+@dataclass(frozen=True, slots=True)
+class NameHolder:
+    """Another artifact that has the wanted name and version on a gateway, or may still have it."""
+
+    handle: str
+    #: False: it was told to give the name up, and the gateway has not acknowledged that.
+    has_it: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RouteHolder:
+    """Another artifact that is served where the wanted one would be."""
+
+    noun: str
+    handle: str
+    route: Route
+    #: Whether it was made on the gateway itself.
+    made_there: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayState:
+    """One gateway, as far as one artifact is concerned."""
+
+    gateway_id: str
+    #: The newest revisions of the artifact, its providers, and the proxies that may need it, by artifact.
+    revisions: Mapping[str, Revision]
+    names: Sequence[NameHolder] = ()
+    routes: Sequence[RouteHolder] = ()
+    #: Handle of what was made on the gateway itself and has the wanted handle, or the wanted name.
+    namesake: str | None = None
+    #: Whether it has the template that the artifact names.
+    has_template: bool = True
+    #: None before it has said which ones it knows.
+    policies: OfferedPolicies | None = None
+    #: Ids of the proxies that run there and may need the artifact.
+    dependants: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """An artifact in the revision that is to be deployed, and the gateways that it goes to, whose locks are held."""
+
+    artifact: StoredArtifact
+    gateways: Sequence[GatewayState]
+    #: What gateways were told of artifacts, by content.
+    contents: Mapping[str, StoredArtifact]
+    #: Handles of the providers that the artifact needs, by id.
+    providers: Mapping[str, str]
+    #: Of the artifact and the proxies that may need it, the revoked ones included.
+    keys: Mapping[str, Sequence[ApiKey]]
+
+    def told(self, gateway: GatewayState, artifact_id: str) -> StoredArtifact | None:
+        """An artifact in the revision that a gateway was told of last, running or not; None: of none."""
+        revision = gateway.revisions.get(artifact_id)
+        return self.contents[revision.content_id] if revision else None
+
+
+async def load_snapshot(
+    transaction: Transaction, store: ArtifactStore, artifact: StoredArtifact, gateway_ids: Collection[str]
+) -> Snapshot:
+    """What is needed to decide about deploying an artifact to these gateways, whose locks the caller holds."""
+    loader = _Loader(transaction, artifact, as_keys(gateway_ids))
+    dependants = await loader.dependants()
+    artifacts = {artifact.id, *provider_ids(artifact.document), *(each for ids in dependants.values() for each in ids)}
+    revisions = await loader.revisions(artifacts)
+    names, routes, namesakes = await loader.names(), await loader.routes(), await loader.namesakes()
+    with_template, policies = await loader.with_template(), await loader.policies()
+    contents = {revision.content_id for each in revisions.values() for revision in each.values()}
+    return Snapshot(
+        artifact=artifact,
+        gateways=[
+            GatewayState(
+                gateway_id=gateway_id,
+                revisions=revisions[gateway_id],
+                names=names[gateway_id],
+                routes=routes[gateway_id],
+                namesake=namesakes.get(gateway_id),
+                has_template=with_template is None or gateway_id in with_template,
+                policies=policies.get(gateway_id),
+                dependants=dependants[gateway_id],
+            )
+            for gateway_id in sorted(gateway_ids)
+        ],
+        contents=await store.in_revisions(transaction, contents),
+        providers=await loader.providers(),
+        keys=await loader.keys({artifact.id, *(each for ids in dependants.values() for each in ids)}),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Loader:
+    """One statement for each question, about all gateways."""
+
+    transaction: Transaction
+    artifact: StoredArtifact
+    gateways: str
+
+    async def dependants(self) -> Mapping[str, list[str]]:
+        """Proxies that run and may need the artifact, by gateway."""
+        found: defaultdict[str, list[str]] = defaultdict(list)
+        if self.artifact.family is LLM_PROVIDER:
+            rows = await self.transaction.fetch(ARTIFACTS["running_dependants"], self.artifact.id, self.gateways)
+            for row in rows:
+                found[row["gateway_id"]].append(row["artifact_id"])
+        return found
+
+    async def revisions(self, artifacts: Iterable[str]) -> Mapping[str, dict[str, Revision]]:
+        """The newest revisions of artifacts, by gateway and artifact."""
+        found: defaultdict[str, dict[str, Revision]] = defaultdict(dict)
+        query = PLACEMENTS["revisions_on_gateways"]
+        for row in await self.transaction.fetch(query, self.gateways, as_keys(artifacts)):
+            found[row["gateway_id"]][row["artifact_id"]] = revision_of(row)
+        return found
+
+    async def names(self) -> Mapping[str, list[NameHolder]]:
+        """Others that have the name, or may have it, by gateway."""
+        artifact, document = self.artifact, self.artifact.document
+        values = (artifact.family.kind, document.name, document.version, artifact.id)
+        found: defaultdict[str, list[NameHolder]] = defaultdict(list)
+        for row in await self.transaction.fetch(ARTIFACTS["names_on_gateways"], self.gateways, *values):
+            found[row["gateway_id"]].append(NameHolder(row["handle"], _has_it(row)))
+        return found
+
+    async def routes(self) -> Mapping[str, list[RouteHolder]]:
+        """Others that are served where the artifact would be, by gateway."""
+        wanted = sorted(self.artifact.document.routes())
+        hosts = as_keys(route.host for route in wanted)
+        values = (self.gateways, wanted[0].context, hosts, self.artifact.id)
+        found: defaultdict[str, list[RouteHolder]] = defaultdict(list)
+        for queries in (ARTIFACTS, IMPORTS):
+            for row in await self.transaction.fetch(queries["routes_on_gateways"], *values):
+                route, noun = Route(row["host"], row["context"]), BY_KIND[Kind(row["kind"])].noun
+                holder = RouteHolder(noun, row["handle"], route, made_there=queries is IMPORTS)
+                found[row["gateway_id"]].append(holder)
+        return found
+
+    async def namesakes(self) -> Mapping[str, str]:
+        """What was made on gateways themselves under the handle or the name, by gateway."""
+        artifact, document = self.artifact, self.artifact.document
+        values = (artifact.family.kind, artifact.id, artifact.handle, document.name, document.version)
+        rows = await self.transaction.fetch(IMPORTS["namesakes"], self.gateways, *values)
+        return {row["gateway_id"]: row["handle"] for row in reversed(rows)}
+
+    async def with_template(self) -> set[str] | None:
+        """The gateways that have shown the template which the artifact names; None: each of them has it."""
+        document = self.artifact.document
+        if not isinstance(document, LlmProvider) or document.has_built_in_template:
+            return None
+        values = (self.gateways, Kind.LLM_PROVIDER_TEMPLATE, document.template)
+        return {row["gateway_id"] for row in await self.transaction.fetch(PLACEMENTS["imported_handle"], *values)}
+
+    async def policies(self) -> Mapping[str, OfferedPolicies]:
+        """What gateways have said of their policies, by gateway; those that say the same share it."""
+        found: dict[str, OfferedPolicies] = {}
+        said = await self.transaction.fetch(PLACEMENTS["manifests"], self.gateways)
+        for row in said:
+            manifest = readable_manifest(row["manifest"])
+            entries = manifest.get("policies") if manifest else None
+            if isinstance(entries, list):
+                found[row["id"]] = OfferedPolicies(row["id"], entries)
+        return {row["id"]: found[row["alike"]] for row in said if row["alike"] in found}
+
+    async def providers(self) -> Mapping[str, str]:
+        """Handles of the providers that the artifact needs, by id."""
+        needed = provider_ids(self.artifact.document)
+        if not needed:
+            return {}
+        rows = await self.transaction.fetch(ARTIFACTS["handles_by_id"], as_keys(needed))
+        return {row["id"]: row["handle"] for row in rows}
+
+    async def keys(self, artifacts: Iterable[str]) -> Mapping[str, list[ApiKey]]:
+        """The keys of artifacts."""
+        found: defaultdict[str, list[ApiKey]] = defaultdict(list)
+        for row in await self.transaction.fetch(PLACEMENTS["keys_of_artifacts"], as_keys(artifacts)):
+            found[row["artifact_id"]].append(ApiKey.of(row))
+        return found
+
+
+def _has_it(row: Row) -> bool:
+    """Whether a revision is what was told last or, where that failed, what came before it."""
+    last = {row["newest"], row["held"]} if row["state"] == DeploymentState.FAILED else {row["newest"]}
+    return row["deployment_id"] in last

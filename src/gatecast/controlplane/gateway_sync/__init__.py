@@ -1,0 +1,1 @@
+"""What follows from what gateways say: acknowledgements, downloads, and bringing each to the desired state."""

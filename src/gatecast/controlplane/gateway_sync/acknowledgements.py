@@ -1,0 +1,227 @@
+"""Moves deployments by what gateways acknowledge."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
+
+from gatecast.containment import RetryLoop, concerns_everyone, log_failure, refused_in_halves
+from gatecast.controlplane.access.gateway_tokens import owner_of
+from gatecast.controlplane.deployments.placements import PLACEMENTS, DeploymentState, Known, known_of
+from gatecast.controlplane.deployments.placing import row_of
+from gatecast.controlplane.deployments.reconcile import Answer, Doubt, after_answer, after_our_failure
+from gatecast.controlplane.gateway_sync.reconciliation import DesiredState
+from gatecast.controlplane.transactions.locks import lock_gateway
+from gatecast.errors import NotFound
+from gatecast.hub import EventHub
+from gatecast.storage.contract import Transaction
+from gatecast.storage.rows import as_rows
+from gatecast.telemetry import get_logger, metrics
+from gatecast.waiting import Backoff, Signal
+
+#: Most acknowledgements that wait to be stored. The oldest go first: what was published and is not acknowledged is
+#: published once more when its gateway connects again.
+MAX_WAITING = 10_000
+
+_BATCH = 200
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_logger = get_logger("acknowledgements")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledgement:
+    """A `deployment.ack`, and who sent it."""
+
+    organization: str
+    gateway_id: str
+    artifact_id: str
+    #: Empty when the event named none.
+    deployment_id: str
+    #: Of the event, as an instant; None when it was not readable.
+    performed_at: datetime | None
+    #: True for a deploy, False for an undeploy.
+    deployed: bool
+    succeeded: bool
+    error_code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnservedDownload:
+    """This control plane failed to give a gateway a document, a secret that it needs, or what it reads at its start."""
+
+    #: What the gateway identified itself with.
+    token: str
+    #: Empty where it asked for a secret, or for the lists of its start.
+    artifact_id: str
+    #: The handle of that secret; empty otherwise.
+    secret: str = ""
+
+
+Report: TypeAlias = Acknowledgement | UnservedDownload
+
+
+@dataclass(frozen=True, slots=True)
+class _Unserved:
+    """The same as the latter, of a gateway that is known."""
+
+    organization: str
+    gateway_id: str
+    artifact_id: str
+
+
+class Acknowledgements:
+    """Stores acknowledgements soon, in order, and keeps those that cannot be stored now.
+
+    One counts only for the revision, and the very event of it, that it belongs to (scenario S36).
+    """
+
+    def __init__(self, hub: EventHub, desired_state: DesiredState, *, backoff: Backoff | None = None) -> None:
+        self._hub = hub
+        self._desired_state = desired_state
+        #: Keeps the pod storing, and remembers why it does not.
+        self.loop = RetryLoop(
+            "acknowledgements-not-stored",
+            "acknowledgements cannot be stored",
+            backoff=backoff or Backoff(first=0.2, longest=5.0),
+        )
+        self._waiting: deque[Report] = deque(maxlen=MAX_WAITING)
+        #: Gateway and organization of what is in doubt because of what was stored.
+        self._doubted: set[tuple[str, str]] = set()
+        self._signal = Signal()
+        self._storing = asyncio.Lock()
+
+    def report(self, report: Report) -> None:
+        """Store this one soon."""
+        self._waiting.append(report)
+        self._signal.set()
+
+    async def run(self) -> None:
+        """Store until cancelled."""
+        await self.loop.run(self.flush, rest=self._signal.wait)
+
+    async def flush(self) -> None:
+        """Store what is waiting.
+
+        Raises:
+            StorageError: that is not possible now; what is not stored stays.
+        """
+        async with self._storing:
+            await self._store_waiting()
+
+    async def _store_waiting(self) -> None:
+        while self._waiting:
+            batch = list(self._waiting)[:_BATCH]
+            for each, error in await refused_in_halves(batch, self._store):
+                if error is not None and concerns_everyone(error):
+                    raise error
+                if error is not None:
+                    log_failure("acknowledgement-refused", error, artifact=each.artifact_id)
+                # Looked at before it goes: what does not fit any more has pushed older ones out already.
+                if self._waiting and self._waiting[0] is each:
+                    self._waiting.popleft()
+        # Each gateway in a change of its own: one whose log somebody holds, or whose rows nobody can read, delays only
+        # itself.
+        for gateway_id, organization in sorted(self._doubted):
+            await self._settle(gateway_id, organization)
+
+    async def _store(self, batch: Sequence[Report]) -> None:
+        doubted = set()
+        async with self._hub.storage.database.transaction() as transaction:
+            reports = [found for each in batch if (found := await _identified(transaction, each)) is not None]
+            # The same locks in the same order as changes take, so that no two wait for each other.
+            for gateway_id, organization in sorted({(each.gateway_id, each.organization) for each in reports}):
+                await lock_gateway(transaction, organization, gateway_id)
+            learned = [(each, await _apply(transaction, each)) for each in reports]
+        for each, known in learned:
+            if isinstance(each, _Unserved) and not each.artifact_id:
+                doubted.add((each.gateway_id, each.organization))
+            elif known is None:
+                _note_ignored(each)
+            elif known.placement.doubt:
+                doubted.add((each.gateway_id, each.organization))
+        self._doubted |= doubted
+
+    async def _settle(self, gateway_id: str, organization: str) -> None:
+        """Publish what is in doubt; what fails for this gateway alone is published when it connects again."""
+        try:
+            await self._desired_state.settle(organization, gateway_id)
+        except NotFound:
+            _logger.info("gateway-deleted", gateway=gateway_id)
+        except Exception as error:
+            if concerns_everyone(error):
+                raise
+            log_failure("doubt-not-settled", error, gateway=gateway_id)
+        self._doubted.discard((gateway_id, organization))
+
+
+def _note_ignored(report: Acknowledgement | _Unserved) -> None:
+    """Say that it moved nothing: it is late, repeated, or speaks of what is not there."""
+    if isinstance(report, Acknowledgement):
+        metrics.acknowledgement_ignored()
+        _logger.info(
+            "acknowledgement-ignored",
+            gateway=report.gateway_id,
+            artifact=report.artifact_id,
+            deployment=report.deployment_id,
+            performed_at=report.performed_at.isoformat() if report.performed_at else None,
+        )
+
+
+async def _identified(transaction: Transaction, report: Report) -> Acknowledgement | _Unserved | None:
+    """The report with the gateway that it belongs to; None: nobody's."""
+    if isinstance(report, Acknowledgement):
+        return report
+    artifact_id = report.artifact_id
+    for row in await transaction.fetch(PLACEMENTS["artifact_of_secret"], report.secret) if report.secret else ():
+        artifact_id = row["artifact_id"]
+    owner = await owner_of(transaction, report.token)
+    return None if owner is None else _Unserved(owner.organization, owner.gateway_id, artifact_id)
+
+
+async def _apply(transaction: Transaction, report: Acknowledgement | _Unserved) -> Known | None:
+    """What is known then; None: it changed nothing."""
+    if isinstance(report, _Unserved) and not report.artifact_id:
+        # Whatever it should have read there, it has or has not.
+        await transaction.execute(PLACEMENTS["doubt_everything"], report.gateway_id, Doubt.LOST)
+        return None
+    row = await transaction.fetch_one(PLACEMENTS["known_placement"], report.artifact_id, report.gateway_id)
+    if row is None:
+        return None
+    before = known_of(row)
+    known, reason = _learned(before, report), getattr(report, "error_code", "")
+    if known is None or known == before:
+        return None
+    await transaction.execute(PLACEMENTS["store_placements"], as_rows([row_of(known.placement)]))
+    if known.state is not before.state:
+        failed = known.state is DeploymentState.FAILED
+        reason = (reason or "the gateway gave no reason") if failed else ""
+        await transaction.execute(PLACEMENTS["store_state"], known.placement.deployment_id, known.state, reason)
+    return known
+
+
+def _learned(before: Known, report: Acknowledgement | _Unserved) -> Known | None:
+    if isinstance(report, _Unserved):
+        return replace(before, placement=after_our_failure(before))
+    placement = before.placement
+    if _milliseconds(report.performed_at) != placement.performed_at:
+        return None
+    if report.deployment_id not in ("", placement.deployment_id):
+        return None
+    answer = Answer(
+        deployed=report.deployed,
+        succeeded=report.succeeded,
+        deployment_id=report.deployment_id,
+        error_code=report.error_code,
+    )
+    return after_answer(before, answer)
+
+
+def _milliseconds(moment: datetime | None) -> int | None:
+    """Compared as instants: gateways write times differently (gateway-protocol.md 1.9)."""
+    return None if moment is None else (moment - _EPOCH) // timedelta(milliseconds=1)

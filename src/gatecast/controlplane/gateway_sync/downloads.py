@@ -1,0 +1,151 @@
+"""What gateways ask for: the list of what they should run, the documents, secrets and keys (gateway-protocol.md 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from gatecast.controlplane.catalog.api_key import ApiKey
+from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, Family
+from gatecast.controlplane.catalog.artifact_store import content_place, secret_place
+from gatecast.controlplane.deployments.placements import PLACEMENTS, DeploymentState, Desired, deployment_of
+from gatecast.controlplane.documents import Kind
+from gatecast.controlplane.encryption import Sealer
+from gatecast.controlplane.transactions.timestamps import instant
+from gatecast.errors import NotFound
+from gatecast.hub import EventHub
+from gatecast.storage.contract import Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedDeployment:
+    """One artifact as a gateway is shown it at its start."""
+
+    artifact_id: str
+    deployment_id: str
+    kind: Kind
+    desired: Desired
+    #: In milliseconds since 1970.
+    deployed_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """A document of a gateway."""
+
+    family: Family
+    artifact_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """A credential that documents of a gateway ask for."""
+
+    handle: str
+    #: Changes with the value. A secret never changes, so its handle says it all.
+    hash: str
+    created_at: str
+    #: None where it was not asked for.
+    value: str | None
+
+
+class GatewayFiles:
+    """Answers for one gateway at a time. What belongs to another one does not exist."""
+
+    def __init__(self, hub: EventHub, sealer: Sealer) -> None:
+        self._database = hub.storage.database
+        self._sealer = sealer
+
+    async def deployments(self, gateway_id: str) -> list[ListedDeployment]:
+        """What a gateway should run, and what it has and should not run (scenario S38).
+
+        What is undeployed is listed only where the gateway is known to have that very deployment: it would fetch and
+        run another one. The rest is left out, and does not `exist` for it, so it removes what it has of it.
+        """
+        rows = await self._database.fetch(PLACEMENTS["gateway_states"], gateway_id)
+        return [_listed(row) for row in rows if _is_listed(row)]
+
+    async def existing(self, gateway_id: str, artifact_ids: Iterable[str]) -> set[str]:
+        """Which of these artifacts a gateway should keep when the list of deployments leaves them out."""
+        rows = await self._database.fetch(PLACEMENTS["gateway_states"], gateway_id)
+        imported = await self._database.fetch(PLACEMENTS["imported_ids"], gateway_id)
+        kept = {row["artifact_id"] for row in rows if _is_listed(row)}
+        kept |= {each for row in imported for each in (row["id"], row["local_id"])}
+        return kept & set(artifact_ids)
+
+    async def content(self, gateway_id: str, family: Family, artifact_id: str) -> Content:
+        """The document that a gateway is to run.
+
+        Raises:
+            NotFound: it is to run none.
+            SecretKeyMissing: this pod cannot decrypt it.
+        """
+        rows = await self._database.fetch(PLACEMENTS["current_content"], gateway_id, family.kind, artifact_id)
+        if not rows:
+            raise NotFound(family.noun, artifact_id)
+        return Content(family=family, artifact_id=artifact_id, text=self._text(rows[0]))
+
+    async def contents(self, gateway_id: str, deployment_ids: Sequence[str]) -> dict[str, Content]:
+        """The documents of those of these deployments that a gateway is to run, by deployment."""
+        found: dict[str, Content] = {}
+        for deployment_id in deployment_ids:
+            rows = await self._database.fetch(PLACEMENTS["deployed_content"], gateway_id, deployment_id)
+            for row in rows:
+                family = BY_KIND[Kind(row["kind"])]
+                found[deployment_id] = Content(family=family, artifact_id=row["artifact_id"], text=self._text(row))
+        return found
+
+    async def secrets(self, gateway_id: str, *, with_values: bool) -> list[Secret]:
+        """The secrets that the documents on a gateway ask for."""
+        rows = await self._database.fetch(PLACEMENTS["gateway_secrets"], gateway_id)
+        return [self._secret(row, with_value=with_values) for row in rows]
+
+    async def secret(self, gateway_id: str, handle: str) -> Secret:
+        """One of these secrets, with its value.
+
+        Raises:
+            NotFound: no document on this gateway asks for it.
+        """
+        for row in await self._database.fetch(PLACEMENTS["gateway_secret"], gateway_id, handle):
+            return self._secret(row, with_value=True)
+        raise NotFound("secret", handle)
+
+    async def keys(self, gateway_id: str, kind: Kind) -> list[ApiKey]:
+        """The active keys of all artifacts of one kind that a gateway has."""
+        rows = await self._database.fetch(PLACEMENTS["gateway_keys"], gateway_id, kind)
+        return [ApiKey.of(row) for row in rows]
+
+    def _text(self, row: Row) -> str:
+        return self._sealer.open(row["content"], place=content_place(row["id"]))
+
+    def _secret(self, row: Row, *, with_value: bool) -> Secret:
+        handle = row["handle"]
+        return Secret(
+            handle=handle,
+            hash=sha256(handle.encode()).hexdigest(),
+            created_at=instant(row["created_at"]).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            value=self._sealer.open(row["value"], place=secret_place(handle)) if with_value else None,
+        )
+
+
+def _is_listed(row: Row) -> bool:
+    return bool(row["desired"] == Desired.DEPLOYED or row["held"] == row["id"])
+
+
+def _listed(row: Row) -> ListedDeployment:
+    """As the gateway should compare it with what it has.
+
+    What was not acknowledged is shown a millisecond older than its event: a gateway that starts and fetches it from
+    the list still takes the event, which would be stale otherwise, and acknowledges it.
+    """
+    deployment = deployment_of(row)
+    unanswered = deployment.state in {DeploymentState.PENDING, DeploymentState.UNDEPLOYING}
+    return ListedDeployment(
+        artifact_id=deployment.artifact_id,
+        deployment_id=deployment.id,
+        kind=Kind(row["kind"]),
+        desired=Desired(row["desired"]),
+        deployed_at=deployment.performed_at - unanswered,
+    )

@@ -1,0 +1,221 @@
+"""Brings gateways to the state that operators want, whatever happened to them.
+
+Each method learns something of a gateway's database and publishes the difference to what is desired, in one
+transaction. What the difference is says `gatecast.controlplane.deployments.reconcile`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+
+from gatecast.controlplane.catalog.artifact_kinds import REST_API
+from gatecast.controlplane.deployments.artifact_events import artifact_event
+from gatecast.controlplane.deployments.placements import PLACEMENTS, UNKNOWN, WAITING, Desired, Known, Placement
+from gatecast.controlplane.deployments.placing import keys_of_placements, known_on, publish, store
+from gatecast.controlplane.deployments.reconcile import after_late_keys, after_lists, after_loss, after_silence
+from gatecast.controlplane.gateway_sync.kept_events import repeat_kept
+from gatecast.controlplane.gateway_sync.synchronizations import Synchronization
+from gatecast.controlplane.transactions.change import Change, begin_change
+from gatecast.controlplane.transactions.clock import milliseconds
+from gatecast.controlplane.transactions.foreign_events import mark_unlisted
+from gatecast.controlplane.transactions.whole import whole
+from gatecast.events import Action
+from gatecast.hub import EventHub
+from gatecast.storage.contract import ReadRequest
+from gatecast.storage.rows import as_keys
+from gatecast.telemetry import get_logger
+
+#: With more events waiting than this, what may have been lost is looked for at the next connect.
+_MAX_WAITING = 1_000
+_MAX_WAITING_BYTES = 8 * 1024 * 1024
+
+#: Clocks of pods differ by less, those of a database that is gone included; in milliseconds.
+_CLOCKS_APART = 10_000
+
+#: An event that failed so long before the first start-up call was handled beside these calls already.
+_BESIDE = timedelta(seconds=1)
+
+#: Reasons for which a history was lost: what it held beyond the present one nobody knows.
+_LOST_HISTORIES = frozenset({"epoch", "ahead"})
+
+_logger = get_logger("desired-state")
+
+
+class DesiredState:
+    """Learns what gateways have, and publishes what they lack."""
+
+    def __init__(self, hub: EventHub) -> None:
+        self._hub = hub
+
+    @whole
+    async def lost(self, organization: str, gateway_id: str, reason: str) -> int:
+        """The gateway's position cannot be continued: publish everything that it should have, and not have, once more.
+
+        Return how many artifacts that were. Where a history was lost, everything is newer than what it can have sent.
+        """
+        after = milliseconds() + _CLOCKS_APART if reason in _LOST_HISTORIES else 0
+        async with begin_change(self._hub) as change:
+            if after:
+                await _raise_keys(change, gateway_id, after)
+            await change.lock_gateways(organization, [gateway_id])
+            placements = after_loss(await known_on(change, gateway_id))
+            publish(change, organization, placements, await keys_of_placements(change, placements), after=after)
+            await repeat_kept(change, gateway_id)
+            if after:
+                await mark_unlisted(change.transaction, gateway_id, reason)
+        _logger.warning("desired-state-published", gateway=gateway_id, artifacts=len(placements), reason=reason)
+        return len(placements)
+
+    @whole
+    async def read_lists(self, organization: str, gateway_id: str, seen: Synchronization | None) -> bool:
+        """The gateway has read its lists, or, with None, it reads none: publish what they did not settle.
+
+        Return whether a new life of its database has begun.
+        """
+        if seen is None or not (seen.listed or await self._is_unsettled(gateway_id)):
+            return False
+        async with begin_change(self._hub) as change:
+            await change.lock_gateways(organization, [gateway_id])
+            known = await known_on(change, gateway_id)
+            complete = seen.listed and seen.secrets_read
+            learned = after_lists(known, complete=complete, since=seen.began_at - _BESIDE)
+            await _learn(change, organization, known, learned.placements)
+            if learned.new_life:
+                await repeat_kept(change, gateway_id)
+            if seen.listed:
+                # It was told of everything that it has whether that should stay.
+                await mark_unlisted(change.transaction, gateway_id, "")
+        return learned.new_life
+
+    async def _is_unsettled(self, gateway_id: str) -> bool:
+        return bool(await self._hub.storage.database.fetch(PLACEMENTS["unsettled"], gateway_id))
+
+    async def named(self, gateway_id: str, api_id: str) -> None:
+        """The gateway has an API of this id: remember it if nobody here knows that."""
+        values = (gateway_id, api_id)
+        if await self._hub.storage.database.fetch(PLACEMENTS["is_unknown"], *values):
+            async with self._hub.storage.database.transaction() as transaction:
+                await transaction.execute(PLACEMENTS["note_unknown"], *values)
+
+    @whole
+    async def remove_unknown(self, organization: str, gateway_id: str) -> None:
+        """Publish the deletion of APIs that only a lost history knew.
+
+        What was made on the gateway itself is not among them: the gateway has announced it by now, or nothing is done.
+        """
+        if not await self._hub.storage.database.fetch(PLACEMENTS["unknown_apis"], gateway_id):
+            return
+        async with begin_change(self._hub) as change:
+            await change.lock_gateways(organization, [gateway_id])
+            rows = await change.transaction.fetch(PLACEMENTS["unknown_apis"], gateway_id)
+            change.events += [
+                artifact_event(
+                    REST_API, "deleted", Action.DELETE, artifact_id=row["artifact_id"], gateway_id=gateway_id
+                )
+                for row in rows
+            ]
+            await change.transaction.execute(PLACEMENTS["forget_unknown"], gateway_id)
+        _logger.warning("unknown-apis-removed", gateway=gateway_id, apis=len(rows))
+
+    async def answered_nothing(self, organization: str, gateway_id: str, confirmed: int) -> int | None:
+        """Publish once more what a gateway has handled and never acknowledged.
+
+        An acknowledgement that is lost is not repeated, and the same event again would be ignored as stale
+        (gateway-protocol.md 2.2). `confirmed` is the last offset that the gateway has handled. Return the offset at
+        which to look again, because events that wait for the gateway now may be stale for it; None: there are none.
+        """
+        if not await self._is_unsettled(gateway_id):
+            return None
+        request = ReadRequest(
+            gateway_id=gateway_id, after=confirmed, max_events=_MAX_WAITING, max_bytes=_MAX_WAITING_BYTES
+        )
+        [result] = await self._hub.storage.log.read([request])
+        if result is None or (result.events[-1].offset if result.events else confirmed) < result.head:
+            return result.head if result is not None else None
+        waiting = {str(event.event_id) for event in result.events}
+        unanswered = await self._publish_silent(organization, gateway_id, waiting)
+        return result.head if waiting & unanswered else None
+
+    @whole
+    async def _publish_silent(self, organization: str, gateway_id: str, waiting: set[str]) -> set[str]:
+        """The events of what waits for an answer; those that do not wait for the gateway are published once more."""
+        async with begin_change(self._hub) as change:
+            await change.lock_gateways(organization, [gateway_id])
+            known = [each for each in await known_on(change, gateway_id) if _is_open(each)]
+            events = {each.placement.event_id for each in known}
+            for each in known:
+                if each.placement.desired is Desired.DELETED and each.placement.event_id not in waiting:
+                    # Nothing acknowledges a deletion: that it was handled is the final word.
+                    ids = (each.placement.artifact_id, gateway_id)
+                    await change.transaction.execute(PLACEMENTS["delete_placement"], *ids)
+            await _publish(change, organization, after_silence(known, frozenset(events - waiting)))
+        return events
+
+    async def keys_changed_late(self, organization: str, gateway_id: str, since: int) -> None:
+        """Publish once more what changed of keys since a moment, in milliseconds since 1970.
+
+        A gateway that connects reads its keys in lists. A key that is made while such a list is on its way is removed
+        when the list arrives, and one that is revoked comes back.
+        """
+        rows = await self._hub.storage.database.fetch(PLACEMENTS["late_keys"], gateway_id, since)
+        if changed := {row["artifact_id"] for row in rows}:
+            await self._learned(
+                organization,
+                gateway_id,
+                lambda known: after_late_keys((each for each in known if each.placement.artifact_id in changed), since),
+            )
+
+    async def settle(self, organization: str, gateway_id: str) -> None:
+        """Publish what is in doubt."""
+        await self._learned(
+            organization, gateway_id, lambda known: [each.placement for each in known if each.placement.doubt]
+        )
+
+    @whole
+    async def _learned(
+        self, organization: str, gateway_id: str, learn: Callable[[Sequence[Known]], Sequence[Placement]]
+    ) -> None:
+        async with begin_change(self._hub) as change:
+            await change.lock_gateways(organization, [gateway_id])
+            await _publish(change, organization, learn(await known_on(change, gateway_id)))
+
+    async def note_listed(self, gateway_id: str) -> None:
+        """The gateway is given the list of deployments: its process has started."""
+        async with self._hub.storage.database.transaction() as transaction:
+            await transaction.execute(PLACEMENTS["note_listed"], gateway_id)
+
+    async def note_fetched(self, gateway_id: str, deployment_ids: Iterable[str]) -> None:
+        """The gateway was given these documents from the list."""
+        async with self._hub.storage.database.transaction() as transaction:
+            await transaction.execute(PLACEMENTS["note_fetched"], gateway_id, as_keys(deployment_ids))
+
+
+def _is_open(known: Known) -> bool:
+    """Whether its answer is awaited, or it is a deletion, which has none."""
+    return known.placement.desired is Desired.DELETED or known.state in WAITING
+
+
+async def _learn(change: Change, organization: str, before: Sequence[Known], learned: Sequence[Placement]) -> None:
+    """Publish what gateways lack, and store what else was learned."""
+    lacking = [each for each in learned if each.doubt or each.keys_through == UNKNOWN]
+    published = {each.artifact_id for each in await _publish(change, organization, lacking)}
+    for known, placement in zip(before, learned, strict=True):
+        if placement != known.placement and placement.artifact_id not in published:
+            store(change, placement)
+
+
+async def _publish(change: Change, organization: str, placements: Sequence[Placement]) -> list[Placement]:
+    return publish(change, organization, placements, await keys_of_placements(change, placements))
+
+
+async def _raise_keys(change: Change, gateway_id: str, version: int) -> None:
+    """Give the keys on a gateway versions that no lost history can have sent.
+
+    Artifacts are locked before gateways.
+    """
+    rows = await change.transaction.fetch(PLACEMENTS["artifacts_of_gateway"], gateway_id)
+    if rows:
+        artifacts = as_keys(row["artifact_id"] for row in rows)
+        await change.transaction.fetch(PLACEMENTS["lock_any_artifacts"], artifacts)
+        await change.transaction.execute(PLACEMENTS["raise_keys"], artifacts, version)

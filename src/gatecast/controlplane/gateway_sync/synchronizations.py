@@ -1,0 +1,108 @@
+"""The calls with which a gateway synchronizes after it has connected, whichever pod they reach.
+
+An unmodified gateway handles events beside these calls, in every order (gateway-protocol.md section 6). So its events
+wait until it has read everything: `gatecast.server.gateway_api.holding` decides when, from what is kept here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from gatecast.controlplane.transactions.timestamps import instant, instant_or_none
+from gatecast.storage.contract import Database, LiveConnection, Row
+from gatecast.storage.queries import Queries
+
+SYNCHRONIZATIONS = Queries("gatecast.controlplane.gateway_sync", "synchronizations.sql")
+
+
+#: Calls belong to a connection when the first one comes so soon after it; plain clients never call.
+FIRST_CALL_WITHIN = timedelta(seconds=0.5)
+
+#: A gateway that has not called for so long has given up, in seconds.
+QUIET_FOR = 10.0
+
+#: No events wait for longer than this, in seconds.
+AT_MOST = 60.0
+
+
+class Call(StrEnum):
+    """What a gateway asks for, as far as the order of its calls is concerned."""
+
+    #: The secrets: the first call.
+    FIRST = "begin_synchronization"
+    #: The list of deployments: its process has just started.
+    LIST = "note_listed"
+    OTHER = "note_call"
+    #: The keys of LLM proxies: the last call. Noted once it is answered.
+    LAST = "finish_synchronization"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Synchronization:
+    """The newest start-up calls of a gateway; ages in seconds, by the clock of the database."""
+
+    #: Rises with every first call.
+    number: int
+    #: The first call.
+    began_at: datetime
+    #: Since then.
+    began: float
+    #: Since the latest call.
+    called: float
+    #: Since the last list was answered; None: it was not yet.
+    finished: float | None
+    #: True when the gateway's process has just started: it asked for the list of deployments.
+    listed: bool
+    #: True when it was given its secrets.
+    secrets_read: bool
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether its gateway still reads."""
+        return self.finished is None and self.called < QUIET_FOR and self.began < AT_MOST
+
+    def belongs_to(self, connection: LiveConnection) -> bool:
+        """Whether it began so soon after this connection that its events wait."""
+        return timedelta() <= self.began_at - connection.connected_at <= 2 * FIRST_CALL_WITHIN
+
+
+class Synchronizations:
+    """Notes what gateways call."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def note(self, gateway_id: str, call: Call) -> None:
+        """Note a call that arrived, or, for the last one, that was answered.
+
+        Raises:
+            StorageUnavailable: the database is away.
+        """
+        async with self._database.transaction() as transaction:
+            await transaction.execute(SYNCHRONIZATIONS[call], gateway_id)
+
+    async def note_secrets_read(self, gateway_id: str) -> None:
+        """Note that the gateway was given its secrets."""
+        async with self._database.transaction() as transaction:
+            await transaction.execute(SYNCHRONIZATIONS["note_secrets_read"], gateway_id)
+
+    async def of_gateway(self, gateway_id: str) -> Synchronization | None:
+        """The newest start-up calls of a gateway; None: it has never made any."""
+        for row in await self._database.fetch(SYNCHRONIZATIONS["synchronization"], gateway_id):
+            return _synchronization(row)
+        return None
+
+
+def _synchronization(row: Row) -> Synchronization:
+    now, began, finished = instant(row["at"]), instant(row["began_at"]), instant_or_none(row["finished_at"])
+    return Synchronization(
+        number=row["number"],
+        began_at=began,
+        began=(now - began).total_seconds(),
+        called=(now - instant(row["called_at"])).total_seconds(),
+        finished=None if finished is None else (now - finished).total_seconds(),
+        listed=bool(row["listed"]),
+        secrets_read=bool(row["secrets_read"]),
+    )

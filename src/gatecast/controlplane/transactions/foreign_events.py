@@ -1,0 +1,86 @@
+"""Which gateways lost events that nobody here can publish again.
+
+A gateway whose position cannot be continued is brought up to date by publishing once more what the control plane wants
+it to have. That is everything only if nobody else ever published to it: an application's own events are gone. Who
+published is not written into the log, and what retention removed cannot be asked. So the control plane counts, in the
+transactions in which it publishes, and a log that is longer than its count holds somebody else's events, by whatever
+way they came: the admin API, the library, or the SQL function.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+
+from gatecast.errors import UnknownGateway
+from gatecast.events import Event
+from gatecast.hub import EventHub
+from gatecast.storage.contract import ReadRequest, Transaction
+from gatecast.storage.queries import Queries
+from gatecast.storage.rows import as_keys
+
+_QUERIES = Queries("gatecast.controlplane.transactions", "foreign_events.sql")
+
+
+async def count_own(transaction: Transaction, events: Iterable[Event], *, by: int = 1) -> None:
+    """Note that events are published which the control plane can publish again.
+
+    Before they are published: the rows of gateways are locked before their logs.
+    """
+    counts = Counter(event.gateway_id for event in events)
+    await transaction.fetch(_QUERIES["lock_to_count"], as_keys(counts))
+    rows = {gateway_id: {"count": by * count} for gateway_id, count in counts.items()}
+    await transaction.execute(_QUERIES["count_own_events"], json.dumps(rows))
+
+
+async def mark_unlisted(transaction: Transaction, gateway_id: str, reason: str) -> None:
+    """Note that the gateway may run what the control plane does not know, and cannot name it; empty: it does not."""
+    await transaction.execute(_QUERIES["mark_unlisted"], gateway_id, reason)
+
+
+class Losses:
+    """What gateways lost for good, until an operator says that it was made good."""
+
+    def __init__(self, hub: EventHub) -> None:
+        self._hub = hub
+        self._database = hub.storage.database
+
+    async def note(self, gateway_id: str, reason: str) -> bool:
+        """Note a loss (`reason` as in `Start.lost`) of which not everything was published again; False: all of it was.
+
+        Raises:
+            UnknownGateway: the gateway was deleted.
+            StorageUnavailable: the database is away.
+        """
+        if await self._has_own_events_only(gateway_id):
+            return False
+        await self._mark(gateway_id, reason)
+        return True
+
+    async def made_good(self, gateway_id: str) -> None:
+        """Whoever publishes to it has published once more what it needs, and it has nothing that nobody knows."""
+        await self._mark(gateway_id, "")
+        async with self._database.transaction() as transaction:
+            await mark_unlisted(transaction, gateway_id, "")
+
+    async def _mark(self, gateway_id: str, reason: str) -> None:
+        async with self._database.transaction() as transaction:
+            await transaction.execute(_QUERIES["mark_unrestored"], gateway_id, reason)
+
+    async def _has_own_events_only(self, gateway_id: str) -> bool:
+        """Count first and look at the log second: what comes in between makes the log longer, never the count."""
+        counted = await self._own_events(gateway_id)
+        while True:
+            request = ReadRequest(gateway_id=gateway_id, after=0, max_events=1, max_bytes=1)
+            [result] = await self._hub.storage.log.read([request])
+            if result is None:
+                raise UnknownGateway(gateway_id)
+            before, counted = counted, await self._own_events(gateway_id)
+            if counted == before:
+                return result.head == counted
+
+    async def _own_events(self, gateway_id: str) -> int:
+        for row in await self._database.fetch(_QUERIES["own_events"], gateway_id):
+            return int(row["own_events"])
+        raise UnknownGateway(gateway_id)

@@ -1,0 +1,1 @@
+"""The listener for gateways: their WebSocket, and what they download over HTTP."""

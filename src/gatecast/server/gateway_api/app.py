@@ -1,0 +1,348 @@
+"""The gateway listener: what an unmodified gateway-controller, or a client of `gatecast.v2`, asks for.
+
+Statuses are part of the protocol. 401, 403, 404, 409 and 422 on the upgrade or the manifest end the gateway's process,
+so they are given only where that is meant; "I cannot tell" is 503, "not now" is 429 or 503 (promise P9).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+from uuid import UUID, uuid4
+
+from aiohttp import web
+
+from gatecast.controlplane.access.gateway_tokens import GatewayIdentity, GatewayTokens
+from gatecast.controlplane.access.gateways import Gateways
+from gatecast.controlplane.control_plane import Resources
+from gatecast.controlplane.gateway_sync.acknowledgements import UnservedDownload
+from gatecast.delivery.subscription import Subscription
+from gatecast.errors import GatecastError, HubClosed, InvalidValue, NotFound, StorageError, UnknownGateway
+from gatecast.events import Position, clean_identifier, is_storable
+from gatecast.hub import EventHub
+from gatecast.protocol.codec import MAX_INBOUND_BYTES
+from gatecast.protocol.session import SessionLimits, Version
+from gatecast.server.admission import Admission, Refusal, client_address
+from gatecast.server.error_replies import RETRY_AFTER
+from gatecast.server.gateway_api.deployment_observer import DeploymentObserver
+from gatecast.server.gateway_api.gateway_server import tell_place
+from gatecast.server.gateway_api.gateway_socket import GatewaySocket, open_session
+from gatecast.server.gateway_api.holding import Holding, Watch
+from gatecast.server.gateway_api.request_bodies import MAX_FILE_BYTES, json_of
+from gatecast.server.gateway_api.rest import Answer, GatewayRest
+from gatecast.server.patience import patiently
+from gatecast.settings import Settings
+from gatecast.storage.contract import Connection
+from gatecast.telemetry import get_logger
+
+#: Where gateways talk to us.
+BASE_PATH = "/api/internal/v1"
+
+#: Clients that offer this sub-protocol get explicit delivery.
+SUBPROTOCOL = "gatecast.v2"
+
+#: Looking up a token and recording a connection may take this long, in seconds; then the client is told to come back.
+ADMISSION_TIME_LIMIT = 8.0
+
+_logger = get_logger("gateway-api")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayContext:
+    """What the gateway listener works with."""
+
+    hub: EventHub
+    settings: Settings
+    gateways: Gateways
+    tokens: GatewayTokens
+    admission: Admission
+    #: What gateways are given to run; None: nothing, so that a lost position is shown as needing resynchronization.
+    resources: Resources | None = None
+    session_limits: SessionLimits = field(default_factory=SessionLimits)
+
+
+#: A request over HTTP is answered, its body read included, within this time; in seconds.
+ANSWER_TIME_LIMIT = 60.0
+
+CONTEXT: web.AppKey[GatewayContext] = web.AppKey("context", GatewayContext)
+
+#: What holds events back while gateways synchronize; there where gateways are given something to run.
+HOLDING: web.AppKey[Holding] = web.AppKey("holding", Holding)
+
+
+def create_gateway_app(context: GatewayContext) -> web.Application:
+    """The application behind the gateway listener."""
+    app = web.Application(client_max_size=MAX_FILE_BYTES, middlewares=[tell_place, _errors_as_statuses])
+    app[CONTEXT] = context
+    app.router.add_get("/internal/gateway/.well-known", _no_discovery)
+    app.router.add_get(f"{BASE_PATH}/ws/gateways/connect", connect)
+    app.router.add_post(f"{BASE_PATH}/gateways/{{gateway_id}}/manifest", _identified(receive_manifest))
+    if context.resources is not None:
+        app[HOLDING] = Holding(context.resources.synchronizations, context.hub.delivery)
+        for method, path, answer in GatewayRest(context.resources, app[HOLDING]).routes():
+            app.router.add_route(method, BASE_PATH + path, _identified(answer))
+    return app
+
+
+def _identified(answer: Answer) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """An answer for those who say who they are."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        with _noting_failure(request):
+            async with asyncio.timeout(ANSWER_TIME_LIMIT):
+                identity = await patiently(lambda: identify(request))
+                if identity is None:
+                    return refuse(401, "the api-key is missing, unknown or revoked")
+                if not is_storable("".join(request.match_info.values())):
+                    return refuse(404, "there is nothing of this name")
+                return await answer(request, identity)
+
+    return handler
+
+
+#: A gateway asks for these once in the life of its process; without one it goes without everything in it.
+_LISTS = frozenset({f"{BASE_PATH}/deployments", f"{BASE_PATH}/deployments/fetch-batch"})
+
+
+@contextmanager
+def _noting_failure(request: web.Request) -> Iterator[None]:
+    """What a gateway asks for and is not given, for a reason of ours, has not failed there: it is published again."""
+    try:
+        yield
+    except (web.HTTPException, InvalidValue, NotFound):
+        raise
+    except BaseException:
+        resources, wanted = request.app[CONTEXT].resources, request.match_info
+        artifact_id, secret = wanted.get("artifact_id", ""), wanted.get("handle", "")
+        is_list = request.path in _LISTS
+        if resources is not None and (artifact_id or secret or is_list):
+            token = request.headers.get("api-key", "")
+            resources.acknowledgements.report(UnservedDownload(token=token, artifact_id=artifact_id, secret=secret))
+        raise
+
+
+async def _no_discovery(_request: web.Request) -> web.Response:
+    """404: a 200 would turn the client into on-prem mode, which switches most of the protocol off."""
+    return refuse(404, "there is no discovery here; use the default paths")
+
+
+@web.middleware
+async def _errors_as_statuses(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Whatever goes wrong inside us is 503: the client comes back, its process lives on."""
+    try:
+        return await handler(request)
+    except web.HTTPException:
+        raise
+    except InvalidValue as error:
+        return refuse(400, str(error))
+    except NotFound as error:
+        return refuse(404, str(error))
+    except (StorageError, HubClosed, TimeoutError) as error:
+        _logger.warning("cannot-tell", path=request.path, error=str(error) or type(error).__name__)
+        return refuse(503, "the database cannot be asked now; come back")
+    except (GatecastError, ConnectionError) as error:
+        # Of a connection that ended in the middle nobody reads this.
+        return refuse(503, str(error))
+    except Exception:
+        _logger.exception("request-failed", path=request.path)
+        return refuse(503, "something went wrong here; come back")
+
+
+def refuse(status: int, description: str) -> web.Response:
+    """A refusal in the shape that gateways log."""
+    body = {"code": status, "message": _MESSAGES.get(status, "Refused"), "description": description}
+    headers = {"Retry-After": str(RETRY_AFTER)} if status in (429, 503) else None
+    return web.json_response(body, status=status, headers=headers)
+
+
+_MESSAGES = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    429: "Too Many Requests",
+    503: "Service Unavailable",
+}
+
+
+async def identify(request: web.Request) -> GatewayIdentity | None:
+    """Who sends this request, by its `api-key`; None: nobody we know.
+
+    Raises:
+        StorageUnavailable: that cannot be told now.
+    """
+    token = request.headers.get("api-key", "")
+    return await request.app[CONTEXT].tokens.authenticate(token) if token else None
+
+
+# --- the WebSocket ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What the client asked for."""
+
+    version: Version
+    replica: str
+    after: Position | None
+    #: The id of the event at `after`, as the client has it.
+    event_id: UUID | None
+
+
+async def connect(request: web.Request) -> web.StreamResponse:
+    """Admit a gateway, or refuse it before the upgrade; then speak until one side ends."""
+    context = request.app[CONTEXT]
+    address = _address(request, context.settings)
+    if (refusal := context.admission.attempt(address)) is not None:
+        return _refused(refusal)
+    wish = _wish(request)
+    async with asyncio.timeout(ADMISSION_TIME_LIMIT):
+        identity = await identify(request)
+    if identity is None:
+        return refuse(401, "the api-key is missing, unknown or revoked")
+    if (refusal := context.admission.fits(identity.gateway_id, address)) is not None:
+        return _refused(refusal)
+    with context.admission.holding(identity.gateway_id, address):
+        return await _serve(request, identity, wish, address)
+
+
+async def _serve(request: web.Request, identity: GatewayIdentity, wish: _Wish, address: str) -> web.StreamResponse:
+    context = request.app[CONTEXT]
+    try:
+        async with asyncio.timeout(ADMISSION_TIME_LIMIT):
+            subscription = await _subscribe(context, identity, wish, address)
+    except UnknownGateway:
+        return refuse(401, "the gateway was deleted")
+    try:
+        async with asyncio.timeout(ADMISSION_TIME_LIMIT):
+            # The connection is recorded now, so a revocation from here on finds it; an earlier one is found here.
+            if not await context.tokens.confirm_use(identity.token_id):
+                return refuse(401, "the api-key was revoked")
+        return await _speak(request, identity, subscription)
+    finally:
+        subscription.close()
+
+
+async def _subscribe(context: GatewayContext, identity: GatewayIdentity, wish: _Wish, address: str) -> Subscription:
+    connection = Connection(
+        connection_id=str(uuid4()),
+        gateway_id=identity.gateway_id,
+        replica=wish.replica,
+        pod_id=context.settings.pod_id,
+        protocol=wish.version,
+        remote=address,
+        token_id=identity.token_id,
+    )
+    return await context.hub.delivery.subscribe(
+        connection, after=wish.after, event_id=wish.event_id, newest_only=identity.newest_only
+    )
+
+
+async def _speak(request: web.Request, identity: GatewayIdentity, subscription: Subscription) -> web.StreamResponse:
+    resources = request.app[CONTEXT].resources
+    if resources is None or subscription.connection.protocol != Version.GATEWAY_V1:
+        # A client of the other version is told what it has to ask for.
+        return await _converse(request, identity, subscription, None)
+    async with request.app[HOLDING].watch(identity.gateway_id) as watch:
+        return await _converse(request, identity, subscription, watch)
+
+
+async def _converse(
+    request: web.Request, identity: GatewayIdentity, subscription: Subscription, watch: Watch | None
+) -> web.StreamResponse:
+    context = request.app[CONTEXT]
+    version = Version(subscription.connection.protocol)
+    socket = web.WebSocketResponse(
+        timeout=2.0, autoping=False, compress=False, max_msg_size=MAX_INBOUND_BYTES, protocols=(SUBPROTOCOL,)
+    )
+    await socket.prepare(request)
+    session = open_session(subscription, version, context.session_limits)
+    _logger.info("connected", gateway=identity.gateway_id, version=version, start=str(subscription.start.position))
+    observer = DeploymentObserver(context.resources, identity, subscription, watch) if context.resources else None
+    conversation = GatewaySocket(
+        socket,
+        session,
+        subscription,
+        transport=request.transport,
+        delivery=context.hub.delivery,
+        observer=observer,
+    )
+    upkeep = None
+    if watch is not None and observer is not None:
+        upkeep = asyncio.create_task(observer.look_after(partial(context.hub.delivery.resynchronized, subscription)))
+    elif version is Version.GATEWAY_V1 and subscription.start.lost is not None:
+        _logger.error("resync-needed", gateway=identity.gateway_id, reason=subscription.start.lost)
+    try:
+        await conversation.run(session.start(datetime.now(UTC)))
+    finally:
+        if upkeep is not None:
+            upkeep.cancel()
+        _logger.info("disconnected", gateway=identity.gateway_id, confirmed=str(subscription.confirmed))
+    return socket
+
+
+def _wish(request: web.Request) -> _Wish:
+    """The version, replica and position that the client names; only `gatecast.v2` may name the latter two."""
+    offered = (part.strip() for part in request.headers.get("Sec-WebSocket-Protocol", "").split(","))
+    if SUBPROTOCOL not in offered:
+        return _Wish(Version.GATEWAY_V1, "", None, None)
+    replica, after, event_id = (request.query.get(name, "") for name in ("replica", "after", "event"))
+    return _Wish(
+        Version.GATECAST_V2,
+        clean_identifier("replica", replica) if replica else "",
+        Position.parse(after, field="after") if after else None,
+        _uuid(event_id) if event_id else None,
+    )
+
+
+def _uuid(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise InvalidValue("event", text, "be the eventId of the event at `after`, a UUID") from None
+
+
+def _address(request: web.Request, settings: Settings) -> str:
+    peer = request.remote or "unknown"
+    # A proxy may add a line of its own to what the client has sent: together they are one list.
+    forwarded_for = ",".join(request.headers.getall("X-Forwarded-For", ()))
+    return client_address(peer, forwarded_for, settings.trusted_proxies)
+
+
+def _refused(refusal: Refusal) -> web.Response:
+    return refuse(refusal.status, refusal.problem)
+
+
+# --- the manifest -----------------------------------------------------------------------------------------------------
+
+
+async def receive_manifest(request: web.Request, identity: GatewayIdentity) -> web.Response:
+    """Store what the gateway says of itself: its version and the policies that it knows.
+
+    204 also when that cannot be stored: what it said before stays, and the fault is shown. A refusal would end the
+    gateway's process, or be tried again at every connect, and the gateway cannot help what it has loaded.
+    """
+    if request.match_info["gateway_id"] != identity.gateway_id:
+        return refuse(403, "the api-key belongs to another gateway")
+    gateways = request.app[CONTEXT].gateways
+    try:
+        manifest = _object("manifest", await json_of(request))
+        await patiently(lambda: gateways.record_manifest(identity.gateway_id, manifest))
+    except InvalidValue as error:
+        fault = str(error)
+        _logger.warning("manifest-refused", gateway=identity.gateway_id, fault=fault)
+        await patiently(lambda: gateways.record_manifest_fault(identity.gateway_id, fault))
+    return web.Response(status=204)
+
+
+def _object(field: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidValue(field, type(value).__name__, "be a JSON object")
+    return value

@@ -1,0 +1,165 @@
+"""What a gateway says of deployments, on its way from the socket to the control plane."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from gatecast.containment import RetryLoop, contained
+from gatecast.controlplane.access.gateway_tokens import GatewayIdentity
+from gatecast.controlplane.control_plane import Resources
+from gatecast.controlplane.gateway_sync.acknowledgements import Acknowledgement
+from gatecast.controlplane.transactions.clock import milliseconds
+from gatecast.delivery.subscription import Subscription
+from gatecast.errors import NotFound, SecretKeyMissing, UnknownGateway
+from gatecast.protocol.messages import DeploymentAck
+from gatecast.server.gateway_api.gateway_socket import Observer
+from gatecast.server.gateway_api.holding import Watch
+from gatecast.telemetry import get_logger
+from gatecast.waiting import Backoff
+
+_T = TypeVar("_T")
+
+#: A gateway has read its keys so long after it connected, also when it had to fetch much before; in seconds. Replicas
+#: of one gateway cannot be told apart, so that a list may be read while no connection is held.
+KEY_LOOKS = (5.0, 35.0, 300.0)
+
+#: Clocks of pods differ by less; in milliseconds.
+_CLOCKS_APART = 10_000
+
+_PAUSES = Backoff(first=1.0, longest=30.0)
+
+_logger = get_logger("deployments")
+
+
+class DeploymentObserver(Observer):
+    """Moves deployments by what a gateway acknowledges, and brings an unmodified one up to date."""
+
+    def __init__(
+        self,
+        resources: Resources,
+        identity: GatewayIdentity,
+        subscription: Subscription,
+        watch: Watch | None = None,
+    ) -> None:
+        self._resources = resources
+        self._identity = identity
+        self._subscription = subscription
+        self._start = subscription.start
+        #: None for a client that makes no start-up calls.
+        self._watch = watch
+        self._settled = False
+        self._confirmed = self._start.position.offset
+        self._backlog_end: int | None = None
+        self._backlog_handled = asyncio.Event()
+        self._began_at = milliseconds() - _CLOCKS_APART
+
+    @property
+    def holds(self) -> bool:
+        """True while the gateway synchronizes, and until it is settled what that has left open.
+
+        What fails later has an answer of its own.
+        """
+        return self._watch is not None and (self._watch.holds or (self._watch.synchronizes and not self._settled))
+
+    def acknowledged(self, ack: DeploymentAck) -> None:
+        """Store it soon."""
+        acknowledgement = Acknowledgement(
+            organization=self._identity.organization,
+            gateway_id=self._identity.gateway_id,
+            artifact_id=ack.artifact_id,
+            deployment_id=ack.deployment_id,
+            performed_at=ack.performed_at,
+            deployed=ack.action == "deploy",
+            succeeded=ack.succeeded,
+            error_code=ack.error_code,
+        )
+        self._resources.acknowledgements.report(acknowledgement)
+
+    def confirmed(self, offset: int) -> None:
+        """Note how far the gateway is."""
+        self._confirmed = offset
+        if self._backlog_end is not None and offset >= self._backlog_end:
+            self._backlog_handled.set()
+
+    async def look_after(self, resynchronized: Callable[[], Awaitable[None]]) -> None:
+        """Publish what the gateway needs beyond the events that wait for it, until cancelled, or for a few minutes.
+
+        `resynchronized` is awaited once a gateway whose position was lost has been told everything that the control
+        plane knows. Until then it counts as having to resynchronize, and a connection that breaks before is no harm.
+        Where others published to it as well, it goes on to count so, until an operator says otherwise.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            if self._watch is not None:
+                tasks.create_task(self._watch.run())
+            tasks.create_task(self._bring_up_to_date(resynchronized))
+            tasks.create_task(self._watch_keys())
+
+    async def _bring_up_to_date(self, resynchronized: Callable[[], Awaitable[None]]) -> None:
+        with suppress(NotFound, UnknownGateway):
+            try:
+                if self._start.lost is not None:
+                    await self._recover(self._start.lost)
+                    await _persistently(resynchronized)
+                await self._settle_what_was_read()
+            finally:
+                # Events that waited go out now.
+                self._settled = True
+                self._subscription.changed.set()
+            await self._publish_unanswered()
+
+    async def _recover(self, lost: str) -> None:
+        """Publish everything that the control plane can, and keep in mind when that was not everything."""
+        ids = (self._identity.organization, self._identity.gateway_id)
+        await _persistently(lambda: self._resources.desired_state.lost(*ids, lost))
+        if await _persistently(lambda: self._resources.losses.note(self._identity.gateway_id, lost)):
+            _logger.error(
+                "resync-needed",
+                gateway=self._identity.gateway_id,
+                reason=lost,
+                because="events of others were lost as well",
+            )
+
+    async def _settle_what_was_read(self) -> None:
+        """Publish what the lists that the gateway has read did not settle."""
+        ids, resources = (self._identity.organization, self._identity.gateway_id), self._resources
+        if self._watch is not None:
+            await self._watch.over.wait()
+        # What the gateway said came before what it confirmed, and is stored first.
+        await _persistently(resources.acknowledgements.flush)
+        if self._watch is not None and self._watch.synchronizes:
+            seen = await _persistently(lambda: resources.synchronizations.of_gateway(self._identity.gateway_id))
+            await _persistently(lambda: resources.desired_state.read_lists(*ids, seen))
+
+    async def _publish_unanswered(self) -> None:
+        """Now, and once more when what waits for the gateway is handled: it may have been stale for it."""
+        ids, desired_state = (self._identity.organization, self._identity.gateway_id), self._resources.desired_state
+        handled = self._confirmed
+        end = await _persistently(lambda: desired_state.answered_nothing(*ids, handled))
+        if end is None:
+            return
+        self._backlog_end = end
+        self.confirmed(self._confirmed)
+        await self._backlog_handled.wait()
+        await _persistently(self._resources.acknowledgements.flush)
+        await _persistently(lambda: desired_state.answered_nothing(*ids, end))
+
+    async def _watch_keys(self) -> None:
+        """Keys whose time is over end at once; what changes while it reads its keys is published once more."""
+        ids, resources = (self._identity.organization, self._identity.gateway_id), self._resources
+        # A pod that lacks the key to what is stored leaves it to the others.
+        with suppress(NotFound, UnknownGateway, SecretKeyMissing):
+            await _persistently(lambda: resources.keys.end_expired(*ids))
+        for pause in KEY_LOOKS:
+            await asyncio.sleep(pause)
+            with contained("keys-not-looked-at"), suppress(NotFound, UnknownGateway):
+                await resources.desired_state.keys_changed_late(*ids, self._began_at)
+                await resources.desired_state.remove_unknown(*ids)
+
+
+async def _persistently(work: Callable[[], Awaitable[_T]]) -> _T:
+    """Do it again until the database takes it."""
+    loop = RetryLoop("comes-later", "a gateway cannot be brought up to date", backoff=_PAUSES)
+    return await loop.until_done(work, final=(NotFound, UnknownGateway, SecretKeyMissing))

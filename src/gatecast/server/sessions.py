@@ -1,0 +1,74 @@
+"""Browser sessions: a sealed cookie that every pod can open, so that no pod has to remember anybody."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import asdict, dataclass, replace
+from secrets import token_bytes
+from typing import Self
+
+from gatecast.controlplane.encryption import Sealer
+from gatecast.errors import SecretKeyMissing
+
+#: Name of the cookie.
+COOKIE = "gatecast_session"
+
+#: A session that nobody uses ends after this time, in seconds.
+IDLE_LIMIT = 60 * 60
+
+#: A session ends after this time in any case, in seconds.
+ABSOLUTE_LIMIT = 12 * 60 * 60
+
+#: A cookie is renewed at most so often, in seconds.
+RENEWAL = 60
+
+_PLACE = "console-session"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """Who is logged in."""
+
+    #: SHA-256 of the admin token that the person logged in with: revoking the token ends the session.
+    digest: str
+    #: The organization that the token administers.
+    organization: str
+    #: When the person logged in, in seconds since 1970.
+    began: int
+    #: When the person was last seen.
+    seen: int
+
+    def is_over(self, now: int) -> bool:
+        """Whether the person has to log in again."""
+        return now - self.seen > IDLE_LIMIT or now - self.began > ABSOLUTE_LIMIT or self.seen > now + RENEWAL
+
+    def renewed(self, now: int) -> Self | None:
+        """The session as seen now; None while the present cookie is recent enough."""
+        return replace(self, seen=now) if now - self.seen >= RENEWAL else None
+
+
+class SessionCookies:
+    """Turns sessions into cookies and back.
+
+    Without a secret key the cookies hold for this pod only, and until it ends.
+    """
+
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer if sealer.has_key else Sealer([token_bytes(32)])
+        #: Whether every pod can open the cookies.
+        self.shared = sealer.has_key
+
+    def seal(self, session: Session) -> str:
+        """The value of the cookie."""
+        sealed = self._sealer.seal(json.dumps(asdict(session)), place=_PLACE)
+        return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+
+    def open(self, value: str) -> Session | None:
+        """The session in a cookie; None: nobody's, or one that another key has sealed."""
+        try:
+            sealed = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
+            return Session(**json.loads(self._sealer.open(sealed, place=_PLACE)))
+        except (SecretKeyMissing, binascii.Error, ValueError, TypeError):
+            return None

@@ -1,0 +1,1 @@
+"""What every storage must do: suites that run on each of them."""

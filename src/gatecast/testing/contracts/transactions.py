@@ -1,0 +1,184 @@
+"""The contract of publishing inside the caller's own transaction (promise P8)."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from gatecast.errors import TransactionUnusable, UnknownGateway
+from gatecast.testing.contracts.backend import (
+    GATEWAY,
+    OTHER_GATEWAY,
+    StorageBackend,
+    ids_of,
+    make_event,
+    make_events,
+    offsets_of,
+    publish,
+    read,
+    rolled_back,
+)
+
+
+class TransactionContract(StorageBackend):
+    """`EventLog.publish_in`, and the other operations that take the caller's transaction."""
+
+    async def test_events_commit_with_the_callers_transaction(self, tmp_path: Path) -> None:
+        """Events of a committed transaction are in the log, with the positions that were promised."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            for number, opening in enumerate(self.transactions(storage, tmp_path)):
+                async with opening as transaction:
+                    receipts = await storage.log.publish_in(transaction, make_events(2))
+                assert offsets_of(receipts) == [2 * number + 1, 2 * number + 2]
+                assert len(await ids_of(storage)) == 2 * number + 2
+
+    async def test_nobody_sees_events_before_the_commit(self, tmp_path: Path) -> None:
+        """An open transaction's events are not read and change no head."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            for opening in self.transactions(storage, tmp_path):
+                before = await read(storage)
+                async with opening as transaction:
+                    await storage.log.publish_in(transaction, [make_event()])
+                    assert await read(storage) == before
+                    assert (await storage.log.changed_since(0)).heads == {GATEWAY: before.head}
+                assert (await read(storage)).head == before.head + 1
+
+    async def test_s06_a_rolled_back_transaction_leaves_no_event(self, tmp_path: Path) -> None:
+        """The change and its event exist both or neither; the next event takes the number that became free."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            for opening in self.transactions(storage, tmp_path):
+                async with rolled_back(opening) as transaction:
+                    await storage.log.publish_in(transaction, make_events(3))
+                assert (await read(storage)).head == 0
+            assert offsets_of(await publish(storage, make_event())) == [1]
+
+    async def test_several_publishes_in_one_transaction_continue_each_other(self, tmp_path: Path) -> None:
+        """A transaction sees its own events: numbers go on and ids are recognized."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            for number, opening in enumerate(self.transactions(storage, tmp_path)):
+                event = make_event()
+                async with opening as transaction:
+                    (first,) = await storage.log.publish_in(transaction, [event])
+                    again, other = await storage.log.publish_in(transaction, [event, make_event()])
+                assert (first.created, again.created, other.created) == (True, False, True)
+                assert offsets_of([first, again, other]) == [2 * number + 1, 2 * number + 1, 2 * number + 2]
+
+    async def test_s17_a_refused_publish_leaves_the_transaction_usable(self, tmp_path: Path) -> None:
+        """After UnknownGateway nothing of that group is appended, and the transaction can still commit others."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            for opening in self.transactions(storage, tmp_path):
+                head = (await read(storage)).head
+                async with opening as transaction:
+                    with pytest.raises(UnknownGateway) as caught:
+                        await storage.log.publish_in(transaction, [make_event(), make_event("gateway-unknown")])
+                    assert caught.value.gateway_id == "gateway-unknown"
+                    receipts = await storage.log.publish_in(transaction, [make_event()])
+                assert offsets_of(receipts) == [head + 1]
+                assert (await read(storage)).head == head + 1
+
+    async def test_publishing_nothing_in_a_transaction(self, tmp_path: Path) -> None:
+        """No events give no receipts."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            for opening in self.transactions(storage, tmp_path):
+                async with opening as transaction:
+                    assert await storage.log.publish_in(transaction, []) == ()
+
+    async def test_what_cannot_carry_a_publish_is_refused(self, tmp_path: Path) -> None:
+        """Something that is no transaction of this database is refused with a reason."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            for impostor in (object(), "BEGIN", None):
+                with pytest.raises(TransactionUnusable):
+                    await storage.log.publish_in(impostor, [make_event()])
+            assert (await read(storage)).head == 0
+
+    async def test_an_ended_transaction_is_refused(self, tmp_path: Path) -> None:
+        """A transaction that has committed carries nothing any more."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            for opening in self.transactions(storage, tmp_path):
+                async with opening as transaction:
+                    pass
+                with pytest.raises(TransactionUnusable):
+                    await storage.log.publish_in(transaction, [make_event()])
+            assert (await read(storage)).head == 0
+
+    async def test_s02_a_transaction_held_open_is_not_overtaken(self, tmp_path: Path) -> None:
+        """Within a gateway, whoever publishes while a transaction holds the log comes after it."""
+        async with self.open_with(tmp_path, GATEWAY) as storage, self.open_second(tmp_path) as second:
+            for opening in self.transactions(storage, tmp_path):
+                head = (await read(storage)).head
+                async with opening as transaction:
+                    held = await storage.log.publish_in(transaction, [make_event()])
+                    later = asyncio.create_task(publish(second, make_event()))
+                    await read(second)
+                    assert not later.done()
+                assert offsets_of([*held, *await later]) == [head + 1, head + 2]
+
+    async def test_s02_a_log_given_up_by_a_rollback_has_no_gap(self, tmp_path: Path) -> None:
+        """Whoever waited for a transaction that rolls back takes its numbers."""
+        async with self.open_with(tmp_path, GATEWAY) as storage, self.open_second(tmp_path) as second:
+            for number, opening in enumerate(self.transactions(storage, tmp_path)):
+                async with rolled_back(opening) as transaction:
+                    await storage.log.publish_in(transaction, make_events(3))
+                    later = asyncio.create_task(publish(second, make_event()))
+                    await read(second)
+                assert offsets_of(await later) == [number + 1]
+
+    async def test_s02_a_late_commit_is_not_missed(self, tmp_path: Path) -> None:
+        """A log whose transaction commits after later ones is still named by the next call of changed_since."""
+        async with self.open_with(tmp_path, GATEWAY, OTHER_GATEWAY) as storage, self.open_second(tmp_path) as second:
+            for opening in self.transactions(storage, tmp_path):
+                head = (await read(storage)).head
+                async with opening as transaction:
+                    await storage.log.publish_in(transaction, [make_event()])
+                    other = asyncio.create_task(publish(second, make_event(OTHER_GATEWAY)))
+                    if self.commits_overlap:
+                        await other
+                    marker = (await second.log.changed_since(0)).marker
+                    marker = (await second.log.changed_since(marker)).marker
+                await other
+                assert (await second.log.changed_since(marker)).heads[GATEWAY] == head + 1
+
+    async def test_whoever_has_published_and_not_committed_holds_the_log(self, tmp_path: Path) -> None:
+        """Everybody can see that somebody does, without waiting for it; nobody holds what nobody changes."""
+        async with self.open_with(tmp_path, GATEWAY, OTHER_GATEWAY) as storage, self.open_second(tmp_path) as second:
+            for opening in self.transactions(storage, tmp_path):
+                assert not await second.log.is_held(GATEWAY)
+                async with opening as transaction:
+                    await storage.log.publish_in(transaction, [make_event()])
+                    for one in (storage, second):
+                        assert await one.log.is_held(GATEWAY)
+                    assert await second.log.is_held(OTHER_GATEWAY) is not self.commits_overlap
+                assert not await second.log.is_held(GATEWAY)
+            assert not await second.log.is_held("unknown")
+
+    async def test_registering_takes_part_in_the_transaction(self, tmp_path: Path) -> None:
+        """A log begun in a transaction can be published to in it, and exists only if it commits."""
+        async with self.open_with(tmp_path) as storage:
+            for number, opening in enumerate(self.transactions(storage, tmp_path)):
+                gateway_id = f"new-{number}"
+                async with opening as transaction:
+                    assert await storage.log.register(gateway_id, transaction=transaction)
+                    assert not await storage.log.register(gateway_id, transaction=transaction)
+                    await storage.log.publish_in(transaction, [make_event(gateway_id)])
+                assert len(await ids_of(storage, gateway_id)) == 1
+            for opening in self.transactions(storage, tmp_path):
+                async with rolled_back(opening) as transaction:
+                    assert await storage.log.register("never", transaction=transaction)
+                assert await storage.log.register("never") is True
+                await storage.log.forget("never")
+
+    async def test_forgetting_takes_part_in_the_transaction(self, tmp_path: Path) -> None:
+        """A log forgotten in a transaction is gone only if it commits."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await publish(storage, make_event())
+            for opening in self.transactions(storage, tmp_path):
+                async with rolled_back(opening) as transaction:
+                    assert await storage.log.forget(GATEWAY, transaction=transaction)
+                assert len(await ids_of(storage)) == 1
+            for opening in self.transactions(storage, tmp_path):
+                await storage.log.register(GATEWAY)
+                async with opening as transaction:
+                    assert await storage.log.forget(GATEWAY, transaction=transaction)
+                assert not await storage.log.forget(GATEWAY)

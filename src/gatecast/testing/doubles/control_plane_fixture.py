@@ -1,0 +1,123 @@
+"""The control plane of one installation without its doors: what services do, and which events they publish."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, Self
+
+from gatecast.controlplane.access.gateways import GatewayFields, Gateways
+from gatecast.controlplane.catalog.artifact_kinds import LLM_PROVIDER, LLM_PROXY, MCP_PROXY, REST_API, Family
+from gatecast.controlplane.catalog.artifact_store import StoredArtifact
+from gatecast.controlplane.control_plane import Resources
+from gatecast.controlplane.deployments.artifacts import Edit
+from gatecast.controlplane.deployments.placements import Deployment, DeploymentState
+from gatecast.controlplane.documents import MODELS
+from gatecast.controlplane.encryption import Sealer
+from gatecast.controlplane.gateway_sync.acknowledgements import Acknowledgement
+from gatecast.hub import EventHub
+from gatecast.storage.contract import ReadRequest
+
+#: Whom everything belongs to.
+ORGANIZATION = "default"
+
+_DOCUMENTS: Mapping[Family, Mapping[str, Any]] = MappingProxyType(
+    {
+        LLM_PROVIDER: {"template": "openai", "upstream": {"url": "https://llm.example.test/v1"}},
+        LLM_PROXY: {"context": "/demo-proxy"},
+        MCP_PROXY: {"context": "/demo-mcp", "upstream": {"url": "https://mcp.example.test/mcp"}},
+        REST_API: {
+            "context": "/demo-api",
+            "upstream": {"main": {"url": "http://backend.example.test:8080"}},
+            "operations": [{"method": "GET", "path": "/items"}],
+        },
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """An installation with some gateways, of which none is connected."""
+
+    hub: EventHub
+    resources: Resources
+    gateways: list[str]
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, opening: AbstractAsyncContextManager[EventHub], gateways: int = 1) -> AsyncIterator[Self]:
+        """An installation on a hub that has the control plane's tables."""
+        async with opening as hub:
+            made = [await Gateways(hub).create(ORGANIZATION, GatewayFields(name=f"edge-{n}")) for n in range(gateways)]
+            yield cls(hub, Resources.on(hub, Sealer([bytes(32)])), sorted(each.gateway.id for each in made))
+
+    async def make(self, family: Family, name: str = "Demo", **fields: object) -> StoredArtifact:
+        """An artifact on every gateway."""
+        document = {"name": name, "version": "v1.0", **_DOCUMENTS[family], **fields}
+        made = await self.resources.artifacts.create(
+            ORGANIZATION, family, MODELS[family.kind].model_validate(document), gateways=self.gateways
+        )
+        return made.artifact
+
+    async def change(self, artifact: StoredArtifact, **fields: object) -> StoredArtifact:
+        """Another document for an artifact, wherever it runs."""
+        document = artifact.document.model_dump(by_alias=True, exclude_unset=True) | fields
+        edit = Edit(document=lambda _: MODELS[artifact.family.kind].model_validate(document))
+        return (await self.resources.artifacts.update(ORGANIZATION, artifact.family, artifact.id, edit)).artifact
+
+    async def deploy(self, artifact: StoredArtifact) -> Deployment:
+        """A new revision on the first gateway."""
+        return await self.resources.artifacts.deploy(ORGANIZATION, artifact.family, artifact.id, self.gateways[0])
+
+    async def restore(self, artifact: StoredArtifact, earlier: Deployment) -> Deployment:
+        """An earlier revision again, on its gateway."""
+        return await self.resources.artifacts.restore(ORGANIZATION, artifact.family, artifact.id, earlier.id)
+
+    async def undeploy(self, artifact: StoredArtifact) -> Deployment:
+        """The artifact runs no more on the first gateway."""
+        return await self.resources.artifacts.undeploy(ORGANIZATION, artifact.family, artifact.id, self.gateways[0])
+
+    async def delete(self, artifact: StoredArtifact) -> None:
+        """It is gone."""
+        await self.resources.artifacts.delete(ORGANIZATION, artifact.family, artifact.id)
+
+    async def deployments(self, artifact: StoredArtifact) -> list[Deployment]:
+        """Its newest revision on each gateway."""
+        return [each.deployment for each in await self.resources.artifacts.running(artifact.id)]
+
+    async def state(self, artifact: StoredArtifact) -> DeploymentState:
+        """The state of its newest revision on the first gateway."""
+        return (await self.deployments(artifact))[0].state
+
+    def report(self, deployment: Deployment, *, deployed: bool = True, error: str = "", named: bool = True) -> None:
+        """The gateway says what became of this event."""
+        self.resources.acknowledgements.report(
+            Acknowledgement(
+                organization=ORGANIZATION,
+                gateway_id=deployment.gateway_id,
+                artifact_id=deployment.artifact_id,
+                deployment_id=deployment.id if named else "",
+                performed_at=datetime.fromtimestamp(deployment.performed_at / 1000, UTC),
+                deployed=deployed,
+                succeeded=not error,
+                error_code=error,
+            )
+        )
+
+    async def acknowledge(
+        self, deployment: Deployment, *, deployed: bool = True, error: str = "", named: bool = True
+    ) -> None:
+        """The same, stored at once."""
+        self.report(deployment, deployed=deployed, error=error, named=named)
+        await self.resources.acknowledgements.flush()
+
+    async def told(self, *, after: int = 0) -> list[tuple[str, dict[str, Any]]]:
+        """Type and data of the first gateway's events behind this offset."""
+        request = ReadRequest(gateway_id=self.gateways[0], after=after, max_events=1_000, max_bytes=1 << 24)
+        [result] = await self.hub.storage.log.read([request])
+        assert result is not None
+        return [(event.type, json.loads(event.payload)) for event in result.events]

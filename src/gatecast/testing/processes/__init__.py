@@ -1,0 +1,1 @@
+"""Real processes for tests: pods, servers, and load on them."""

@@ -1,0 +1,521 @@
+"""What gateways are told, in which order, and what their acknowledgements move; on every database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from gatecast import EventHub
+from gatecast.controlplane.access.gateway_tokens import GatewayTokens
+from gatecast.controlplane.catalog.artifact_kinds import LLM_PROVIDER, LLM_PROXY, MCP_PROXY, REST_API
+from gatecast.controlplane.catalog.artifact_store import ArtifactStore, StoredArtifact
+from gatecast.controlplane.deployments.artifact_events import written
+from gatecast.controlplane.deployments.placements import Deployment, DeploymentState
+from gatecast.controlplane.deployments.reconcile import MAX_TRIES
+from gatecast.controlplane.deployments.rollouts import Rollouts
+from gatecast.controlplane.encryption import Sealer
+from gatecast.controlplane.gateway_sync.acknowledgements import UnservedDownload
+from gatecast.controlplane.gateway_sync.synchronizations import Call
+from gatecast.controlplane.transactions.change import begin_change
+from gatecast.controlplane.transactions.clock import milliseconds
+from gatecast.errors import LimitReached, StorageUnavailable
+from gatecast.telemetry import metrics
+from gatecast.testing.doubles.control_plane_fixture import ORGANIZATION, Site
+from gatecast.testing.eventually import eventually
+
+_IGNORED = "gatecast_acknowledgements_ignored_total"
+
+OpenHub = Callable[[], AbstractAsyncContextManager[EventHub]]
+
+# --- acknowledgements -------------------------------------------------------------------------------------------------
+
+
+async def test_s36_an_acknowledgement_moves_its_own_revision_only(open_hub: OpenHub) -> None:
+    async with Site.open(open_hub(), 1) as site:
+        api = await site.make(REST_API)
+        [first] = await site.deployments(api)
+        await site.resources.artifacts.deploy(ORGANIZATION, REST_API, api.id, first.gateway_id)
+        await site.acknowledge(first)
+        assert await site.state(api) is DeploymentState.PENDING
+        [second] = await site.deployments(api)
+        await site.acknowledge(second)
+        assert await site.state(api) is DeploymentState.DEPLOYED
+
+
+@pytest.mark.parametrize(
+    "words", [("", "INVALID_CONFIG"), ("INVALID_CONFIG", "")], ids=["success-first", "failure-first"]
+)
+async def test_where_replicas_say_different_things_they_are_asked_again_before_that_counts(
+    open_hub: OpenHub, words: tuple[str, str]
+) -> None:
+    """They share a database: one may fail to store what the other one has stored."""
+    async with Site.open(open_hub(), 1) as site:
+        api = await site.make(REST_API)
+        for _ in range(MAX_TRIES):
+            [deployment] = await site.deployments(api)
+            for word in words:
+                await site.acknowledge(deployment, error=word)
+            [again] = await site.deployments(api)
+            assert (again.state, again.reason) == (DeploymentState.PENDING, "")
+            assert again.performed_at > deployment.performed_at
+        [deployment] = await site.deployments(api)
+        for word in words:
+            await site.acknowledge(deployment, error=word)
+        [failed] = await site.deployments(api)
+        assert (failed.state, failed.reason) == (DeploymentState.FAILED, "INVALID_CONFIG")
+        # What operators want anew begins anew.
+        await site.deploy(api)
+        [deployment] = await site.deployments(api)
+        for word in words:
+            await site.acknowledge(deployment, error=word)
+        [again] = await site.deployments(api)
+        await site.acknowledge(again)
+        assert await site.state(api) is DeploymentState.DEPLOYED
+
+
+async def test_an_undeploy_names_the_deployment_only_where_the_gateway_is_known_to_have_it(open_hub: OpenHub) -> None:
+    async with Site.open(open_hub(), 1) as site:
+        api = await site.make(REST_API)
+        [deployment] = await site.deployments(api)
+        await site.resources.artifacts.undeploy(ORGANIZATION, REST_API, api.id, deployment.gateway_id)
+        assert (await site.told())[-1][1]["deploymentId"] == ""
+        await site.resources.artifacts.deploy(ORGANIZATION, REST_API, api.id, deployment.gateway_id)
+        [deployment] = await site.deployments(api)
+        await site.acknowledge(deployment)
+        await site.resources.artifacts.undeploy(ORGANIZATION, REST_API, api.id, deployment.gateway_id)
+        assert (await site.told())[-1][1]["deploymentId"] == deployment.id
+
+
+async def test_a_gateway_with_another_deployment_than_it_said_is_asked_to_undeploy_whatever_it_has(
+    open_hub: OpenHub,
+) -> None:
+    async with Site.open(open_hub(), 1) as site:
+        api = await site.make(REST_API)
+        [deployment] = await site.deployments(api)
+        await site.acknowledge(deployment)
+        await site.resources.artifacts.undeploy(ORGANIZATION, REST_API, api.id, deployment.gateway_id)
+        [undeploying] = await site.deployments(api)
+        told = len(await site.told())
+        await site.acknowledge(undeploying, deployed=False, error="DEPLOYMENT_ID_MISMATCH")
+        [(kind, data)] = await site.told(after=told)
+        assert (kind, data["deploymentId"]) == ("api.undeployed", "")
+        assert await site.state(api) is DeploymentState.UNDEPLOYING
+        [again] = await site.deployments(api)
+        await site.acknowledge(again, deployed=False, named=False)
+        assert await site.state(api) is DeploymentState.UNDEPLOYED
+
+
+async def test_what_a_mismatch_leads_to_survives_an_outage(open_hub: OpenHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The acknowledgement is stored, and then the database is away."""
+
+    async def away(*_: object) -> None:
+        raise StorageUnavailable("away")
+
+    async with Site.open(open_hub(), 1) as site:
+        api = await site.make(REST_API)
+        [deployment] = await site.deployments(api)
+        await site.acknowledge(deployment)
+        await site.resources.artifacts.undeploy(ORGANIZATION, REST_API, api.id, deployment.gateway_id)
+        [undeploying] = await site.deployments(api)
+        told = len(await site.told())
+        with monkeypatch.context() as outage:
+            outage.setattr(EventHub, "append", away)
+            with pytest.raises(StorageUnavailable):
+                await site.acknowledge(undeploying, deployed=False, error="DEPLOYMENT_ID_MISMATCH")
+        ignored = metrics.registry.get_sample_value(_IGNORED)
+        for _ in range(2):
+            await site.resources.acknowledgements.flush()
+        assert [data["deploymentId"] for _, data in await site.told(after=told)] == [""]
+        # Stored once more, it moves nothing; that is no news of a gateway.
+        assert metrics.registry.get_sample_value(_IGNORED) == ignored
+
+
+async def test_acknowledgements_and_changes_take_their_locks_in_one_order(
+    postgres_url: str, open_hub: OpenHub, request: pytest.FixtureRequest
+) -> None:
+    if "postgresql" not in request.node.name:
+        pytest.skip("one writer at a time: nothing to lock")
+    async with Site.open(open_hub(), 2) as site:
+        api = await site.make(REST_API)
+        first, second = await site.deployments(api)
+        async with begin_change(site.hub) as change:
+            await change.lock_gateways(ORGANIZATION, site.gateways)
+            store = ArtifactStore(Sealer([bytes(32)]))
+            artifact = await store.find(change.transaction, ORGANIZATION, REST_API, api.id)
+            await Rollouts(store).run_on(change, artifact, [second.gateway_id])
+            site.report(first)
+            site.report(second)
+            flushing = asyncio.create_task(site.resources.acknowledgements.flush())
+            await _somebody_waits_for_a_lock(postgres_url)
+            await Rollouts(store).run_on(change, artifact, [first.gateway_id])
+        await flushing
+        assert [each.state for each in await site.deployments(api)] == [DeploymentState.PENDING] * 2
+
+
+async def _somebody_waits_for_a_lock(url: str) -> None:
+    observer = await asyncpg.connect(url)
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    try:
+        await eventually(lambda: observer.fetchval(query), within=10)
+    finally:
+        await observer.close()
+
+
+# --- the desired state once more --------------------------------------------------------------------------------------
+
+
+async def test_everything_is_told_again_in_the_order_that_a_gateway_needs(open_hub: OpenHub) -> None:
+    async with Site.open(open_hub(), 1) as site:
+        [gateway] = site.gateways
+        artifacts = site.resources.artifacts
+        # Created in an order that is not the one that is needed, as ids are random.
+        provider = await site.make(LLM_PROVIDER, "Provider")
+        proxies = [
+            await site.make(LLM_PROXY, f"Proxy {n}", context=f"/proxy-{n}", provider={"id": provider.id})
+            for n in range(3)
+        ]
+        stopped_provider = await site.make(LLM_PROVIDER, "Stopped provider")
+        stopped_proxy = await site.make(LLM_PROXY, "Stopped", context="/stopped", provider={"id": stopped_provider.id})
+        await artifacts.undeploy(ORGANIZATION, LLM_PROXY, stopped_proxy.id, gateway)
+        await artifacts.undeploy(ORGANIZATION, LLM_PROVIDER, stopped_provider.id, gateway)
+        gone_provider = await site.make(LLM_PROVIDER, "Gone provider")
+        gone_proxy = await site.make(LLM_PROXY, "Gone", context="/gone", provider={"id": gone_provider.id})
+        await artifacts.delete(ORGANIZATION, LLM_PROXY, gone_proxy.id)
+        await artifacts.delete(ORGANIZATION, LLM_PROVIDER, gone_provider.id)
+        await site.resources.keys.create(ORGANIZATION, LLM_PROVIDER, provider.id, "a-key")
+
+        told = len(await site.told())
+        assert await site.resources.desired_state.lost(ORGANIZATION, gateway, "retention") == 8
+        again = await site.told(after=told)
+        assert [kind for kind, _ in again] == [
+            "llmproxy.deleted",
+            "llmprovider.deleted",
+            "llmproxy.undeployed",
+            "llmprovider.undeployed",
+            "llmprovider.deployed",
+            "apikey.created",
+            *["llmproxy.deployed"] * 3,
+        ]
+        assert {data["proxyId"] for kind, data in again if kind == "llmproxy.deployed"} == {each.id for each in proxies}
+
+
+async def test_what_is_told_again_is_newer_and_waits_for_its_own_acknowledgement(open_hub: OpenHub) -> None:
+    async with Site.open(open_hub(), 1) as site:
+        api = await site.make(REST_API)
+        [before] = await site.deployments(api)
+        await site.acknowledge(before)
+        await site.resources.desired_state.lost(ORGANIZATION, site.gateways[0], "retention")
+        [again] = await site.deployments(api)
+        assert again.id == before.id
+        assert again.performed_at > before.performed_at
+        await site.acknowledge(before)
+        assert await site.state(api) is DeploymentState.PENDING
+        await site.acknowledge(again)
+        assert await site.state(api) is DeploymentState.DEPLOYED
+
+
+async def test_a_key_that_was_revoked_is_revoked_once_more(open_hub: OpenHub) -> None:
+    async with Site.open(open_hub(), 1) as site:
+        api = await site.make(REST_API)
+        keys = site.resources.keys
+        for name in ("kept", "ended", "back-again"):
+            await keys.create(ORGANIZATION, REST_API, api.id, name)
+        for name in ("ended", "back-again"):
+            await keys.revoke(ORGANIZATION, REST_API, api.id, name)
+        await keys.create(ORGANIZATION, REST_API, api.id, "back-again")
+        told = len(await site.told())
+        await site.resources.desired_state.lost(ORGANIZATION, site.gateways[0], "retention")
+        again = [(kind, data.get("keyName") or data.get("name")) for kind, data in await site.told(after=told)]
+        assert again[0][0] == "api.deployed"
+        assert again[1] == ("apikey.revoked", "ended")
+        assert sorted(again[2:]) == [("apikey.created", "back-again"), ("apikey.created", "kept")]
+
+
+async def test_keys_of_an_mcp_proxy_come_with_every_deploy(open_hub: OpenHub) -> None:
+    """A gateway that has lost its database while the proxy was undeployed cannot ask for them."""
+    async with Site.open(open_hub(), 1) as site:
+        [gateway] = site.gateways
+        proxy = await site.make(MCP_PROXY)
+        await site.resources.keys.create(ORGANIZATION, MCP_PROXY, proxy.id, "a-key")
+        [deployment] = await site.deployments(proxy)
+        await site.acknowledge(deployment)
+        await site.resources.artifacts.undeploy(ORGANIZATION, MCP_PROXY, proxy.id, gateway)
+        [stopped] = await site.deployments(proxy)
+        await site.acknowledge(stopped, deployed=False)
+        told = len(await site.told())
+        await site.resources.artifacts.deploy(ORGANIZATION, MCP_PROXY, proxy.id, gateway)
+        assert [kind for kind, _ in await site.told(after=told)] == ["mcpproxy.deployed", "apikey.updated"]
+        # It starts with an empty database and fetches from the list what it had acknowledged.
+        await site.acknowledge((await site.deployments(proxy))[0])
+        told = len(await site.told())
+        await _read_lists(site, await site.deployments(proxy))
+        assert [kind for kind, _ in await site.told(after=told)] == ["apikey.updated"]
+
+
+async def _read_lists(site: Site, fetched: Sequence[Deployment], *, complete: bool = True) -> bool:
+    """The first gateway's process starts, fetches these, and has read everything."""
+    gateway, calls = site.gateways[0], site.resources.synchronizations
+    await calls.note(gateway, Call.FIRST)
+    if complete:
+        await calls.note_secrets_read(gateway)
+    await calls.note(gateway, Call.LIST)
+    await site.resources.desired_state.note_listed(gateway)
+    await site.resources.desired_state.note_fetched(gateway, [each.id for each in fetched])
+    await calls.note(gateway, Call.LAST)
+    seen = await calls.of_gateway(gateway)
+    return await site.resources.desired_state.read_lists(ORGANIZATION, gateway, seen)
+
+
+async def _two_apis(site: Site) -> list[StoredArtifact]:
+    apis = [await site.make(REST_API, "One"), await site.make(REST_API, "Other", context="/other")]
+    for api in apis:
+        await site.acknowledge((await site.deployments(api))[0])
+    return apis
+
+
+async def test_what_the_list_has_delivered_to_an_empty_gateway_is_not_sent_again(open_hub: OpenHub) -> None:
+    async with Site.open(open_hub(), 1) as site:
+        apis = await _two_apis(site)
+        told = len(await site.told())
+        fetched = [each for api in apis for each in await site.deployments(api)]
+        assert await _read_lists(site, fetched)
+        assert await site.told(after=told) == []
+        assert [await site.state(api) for api in apis] == [DeploymentState.DEPLOYED] * 2
+        # Nothing new: the next connect has nothing to look for.
+        assert not await _read_lists(site, [])
+
+
+async def test_what_a_gateway_fetches_is_doubted_where_it_had_the_rest(open_hub: OpenHub) -> None:
+    """It says of events alone what came of them, so it is sent one more."""
+    async with Site.open(open_hub(), 1) as site:
+        [one, _] = await _two_apis(site)
+        told = len(await site.told())
+        await _read_lists(site, await site.deployments(one))
+        assert [(kind, data["apiId"]) for kind, data in await site.told(after=told)] == [("api.deployed", one.id)]
+        assert await site.state(one) is DeploymentState.PENDING
+        await site.acknowledge((await site.deployments(one))[0])
+        assert await site.state(one) is DeploymentState.DEPLOYED
+
+
+async def test_what_a_gateway_fetches_without_the_secrets_in_it_is_doubted(open_hub: OpenHub) -> None:
+    async with Site.open(open_hub(), 1) as site:
+        apis = await _two_apis(site)
+        fetched = [each for api in apis for each in await site.deployments(api)]
+        await _read_lists(site, fetched, complete=False)
+        assert [await site.state(api) for api in apis] == [DeploymentState.PENDING] * 2
+
+
+async def test_what_failed_and_is_fetched_is_not_the_last_word(open_hub: OpenHub) -> None:
+    async with Site.open(open_hub(), 1) as site:
+        api = await site.make(REST_API)
+        await site.acknowledge((await site.deployments(api))[0], error="GATEWAY_PROCESSING_ERROR")
+        told = len(await site.told())
+        await _read_lists(site, await site.deployments(api))
+        assert [kind for kind, _ in await site.told(after=told)] == ["api.deployed"]
+        await site.acknowledge((await site.deployments(api))[0])
+        assert await site.state(api) is DeploymentState.DEPLOYED
+
+
+async def test_what_waits_for_an_answer_is_not_sent_twice_because_it_is_fetched(open_hub: OpenHub) -> None:
+    async with Site.open(open_hub(), 1) as site:
+        api = await site.make(REST_API)
+        told = len(await site.told())
+        await _read_lists(site, await site.deployments(api))
+        assert await site.told(after=told) == []
+
+
+async def test_what_could_not_be_given_to_a_gateway_has_not_failed(open_hub: OpenHub) -> None:
+    """Whichever is stored first, its word or that it was not served."""
+    async with Site.open(open_hub(), 1) as site:
+        api, [gateway] = await site.make(REST_API), site.gateways
+        token = (await GatewayTokens(site.hub).issue(ORGANIZATION, gateway)).token
+        unserved = UnservedDownload(token=token, artifact_id=api.id)
+        for number in range(MAX_TRIES):
+            [before] = await site.deployments(api)
+            if number % 2:
+                site.report(before, error="GATEWAY_PROCESSING_ERROR")
+            site.resources.acknowledgements.report(unserved)
+            await site.resources.acknowledgements.flush()
+            await site.acknowledge(before, error="GATEWAY_PROCESSING_ERROR")
+            [again] = await site.deployments(api)
+            assert again.state is DeploymentState.PENDING
+            assert again.performed_at > before.performed_at
+        # That it goes on like this is an answer, too.
+        site.report(again, error="GATEWAY_PROCESSING_ERROR")
+        site.resources.acknowledgements.report(unserved)
+        await site.resources.acknowledgements.flush()
+        assert await site.state(api) is DeploymentState.FAILED
+
+
+async def test_of_a_stranger_nothing_is_believed(open_hub: OpenHub) -> None:
+    async with Site.open(open_hub(), 1) as site:
+        api = await site.make(REST_API)
+        told = len(await site.told())
+        site.resources.acknowledgements.report(UnservedDownload(token="nobody's", artifact_id=api.id))
+        await site.resources.acknowledgements.flush()
+        assert await site.told(after=told) == []
+
+
+async def test_after_a_lost_history_everything_is_newer_than_what_that_can_have_sent(open_hub: OpenHub) -> None:
+    """Another pod's clock was ahead; a key that was rotated after the backup ends with it."""
+    async with Site.open(open_hub(), 1) as site:
+        api = await site.make(REST_API)
+        await site.resources.keys.create(ORGANIZATION, REST_API, api.id, "a-key")
+        ahead = milliseconds() + 5_000
+        told = len(await site.told())
+        await site.resources.desired_state.lost(ORGANIZATION, site.gateways[0], "epoch")
+        [(_, deployed), (_, key)] = await site.told(after=told)
+        assert deployed["performedAt"] > written(ahead)
+        assert key["updatedAt"] > written(ahead)
+        [listed] = await site.resources.files.keys(site.gateways[0], REST_API.kind)
+        assert written(listed.updated_at) == key["updatedAt"]
+        rotated = await site.resources.keys.rotate(ORGANIZATION, REST_API, api.id, "a-key")
+        assert rotated.key.updated_at > listed.updated_at
+
+
+async def test_keys_of_what_does_not_run_are_not_listed_and_come_with_the_next_deploy(open_hub: OpenHub) -> None:
+    """A gateway without data would keep them, and not hear when they end."""
+    async with Site.open(open_hub(), 1) as site:
+        keys, api = site.resources.keys, await site.make(REST_API)
+        for name in ("kept", "ended"):
+            await keys.create(ORGANIZATION, REST_API, api.id, name)
+        await site.acknowledge((await site.deployments(api))[0])
+        await site.undeploy(api)
+        await site.acknowledge((await site.deployments(api))[0], deployed=False)
+        assert await site.resources.files.keys(site.gateways[0], REST_API.kind) == []
+        told = len(await site.told())
+        await keys.revoke(ORGANIZATION, REST_API, api.id, "ended")
+        assert [kind for kind, _ in await site.told(after=told)] == ["apikey.revoked"]
+        told = len(await site.told())
+        await site.deploy(api)
+        again = [(kind, data.get("keyName") or data.get("name")) for kind, data in await site.told(after=told)]
+        assert again == [("api.deployed", None), ("apikey.revoked", "ended"), ("apikey.created", "kept")]
+
+
+async def test_keys_of_an_mcp_proxy_end_with_their_time_also_where_their_last_value_came_too_late(
+    open_hub: OpenHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway that was away drops the value that has expired, and an older one would be good for ever."""
+    async with Site.open(open_hub(), 2) as site:
+        keys, gateway = site.resources.keys, site.gateways[0]
+        proxy = await site.make(MCP_PROXY)
+        for name in ("kept", "expiring"):
+            await keys.create(ORGANIZATION, MCP_PROXY, proxy.id, name)
+        await keys.rotate(ORGANIZATION, MCP_PROXY, proxy.id, "expiring", datetime.now(UTC) + timedelta(hours=1))
+        told = len(await site.told())
+        await keys.end_expired(ORGANIZATION, gateway)
+        assert await site.told(after=told) == []
+        in_two_hours = milliseconds() + 2 * 60 * 60 * 1000
+        for module in ("api_keys", "placing"):
+            monkeypatch.setattr(f"gatecast.controlplane.{module}.milliseconds", lambda: in_two_hours)
+        [deployment, _] = await site.deployments(proxy)
+        await site.resources.desired_state.lost(ORGANIZATION, gateway, "retention")
+        await keys.end_expired(ORGANIZATION, gateway)
+        await keys.end_expired(ORGANIZATION, gateway)
+        again = [(kind, data.get("keyName")) for kind, data in await site.told(after=told)]
+        assert again == [
+            ("mcpproxy.deployed", None),
+            ("apikey.revoked", "expiring"),
+            ("apikey.updated", "kept"),
+            ("apikey.revoked", "expiring"),
+        ]
+        assert deployment.gateway_id == gateway
+
+
+async def test_revoked_keys_of_an_mcp_proxy_are_not_forgotten(open_hub: OpenHub) -> None:
+    """A gateway that has lost its position is told of each: it cannot ask for the keys of MCP proxies."""
+    async with Site.open(open_hub(), 1) as site:
+        keys, ids = site.resources.keys, (ORGANIZATION, MCP_PROXY)
+        proxy = await site.make(MCP_PROXY)
+        names = [*(f"key-{number}" for number in range(60)), "key-0"]
+        for name in names:
+            await keys.create(*ids, proxy.id, name)
+            await keys.revoke(*ids, proxy.id, name)
+        told = len(await site.told())
+        await site.resources.desired_state.lost(ORGANIZATION, site.gateways[0], "retention")
+        revoked = [data["keyName"] for kind, data in await site.told(after=told) if kind == "apikey.revoked"]
+        assert sorted(revoked) == sorted(set(names))
+
+
+async def test_the_names_of_keys_of_an_mcp_proxy_are_bounded(
+    open_hub: OpenHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gatecast.controlplane.deployments.api_keys.MAX_KEY_NAMES", 3)
+    async with Site.open(open_hub(), 1) as site:
+        keys, ids = site.resources.keys, (ORGANIZATION, MCP_PROXY)
+        proxy = await site.make(MCP_PROXY)
+        for name in ("first", "second", "third", "first"):
+            await keys.create(*ids, proxy.id, name)
+            await keys.revoke(*ids, proxy.id, name)
+        with pytest.raises(LimitReached, match="have had 3 names"):
+            await keys.create(*ids, proxy.id, "fourth")
+        await keys.create(*ids, proxy.id, "second")
+
+
+async def test_what_was_handled_and_not_acknowledged_is_told_again_and_nothing_else(open_hub: OpenHub) -> None:
+    async with Site.open(open_hub(), 1) as site:
+        [gateway] = site.gateways
+        answered, silent = await site.make(REST_API, "Answered"), await site.make(REST_API, "Silent", context="/silent")
+        [deployment] = await site.deployments(answered)
+        await site.acknowledge(deployment)
+        handled = len(await site.told())
+        waiting = await site.make(REST_API, "Waiting", context="/waiting")
+        look_again = await site.resources.desired_state.answered_nothing(ORGANIZATION, gateway, handled)
+        assert look_again == handled + 1
+        again = [data["apiId"] for _, data in await site.told(after=handled + 1)]
+        assert again == [silent.id]
+        # Everything is acknowledged: there is nothing to look for.
+        for each in (silent, waiting):
+            [deployment] = await site.deployments(each)
+            await site.acknowledge(deployment)
+        assert await site.resources.desired_state.answered_nothing(ORGANIZATION, gateway, handled + 2) is None
+
+
+async def test_a_deletion_that_was_handled_is_forgotten(open_hub: OpenHub) -> None:
+    async with Site.open(open_hub(), 1) as site:
+        [gateway] = site.gateways
+        api = await site.make(REST_API)
+        await site.resources.artifacts.delete(ORGANIZATION, REST_API, api.id)
+        told = len(await site.told())
+        desired_state = site.resources.desired_state
+        assert await desired_state.answered_nothing(ORGANIZATION, gateway, told - 1) == told
+        assert await desired_state.answered_nothing(ORGANIZATION, gateway, told) is None
+        assert len(await site.told()) == told
+        assert await desired_state.lost(ORGANIZATION, gateway, "retention") == 0
+
+
+async def test_keys_that_change_while_a_gateway_reads_them_are_told_once_more(open_hub: OpenHub) -> None:
+    """Its list is older than the events: it would remove what was made, and bring back what was revoked."""
+    async with Site.open(open_hub(), 1) as site:
+        [gateway] = site.gateways
+        api, proxy = await site.make(REST_API), await site.make(MCP_PROXY)
+        keys = site.resources.keys
+        for name in ("old", "ended", "back-again"):
+            await keys.create(ORGANIZATION, REST_API, api.id, name)
+        await _a_moment_later()
+        since = milliseconds()
+        keys_changed_late = site.resources.desired_state.keys_changed_late
+        told = len(await site.told())
+        await keys_changed_late(ORGANIZATION, gateway, since)
+        assert await site.told(after=told) == []
+        for name in ("ended", "back-again"):
+            await keys.revoke(ORGANIZATION, REST_API, api.id, name)
+        for name in ("back-again", "new"):
+            await keys.create(ORGANIZATION, REST_API, api.id, name)
+        await keys.create(ORGANIZATION, MCP_PROXY, proxy.id, "of-a-proxy")
+        told = len(await site.told())
+        await keys_changed_late(ORGANIZATION, gateway, since)
+        again = [(kind, data.get("keyName") or data.get("name")) for kind, data in await site.told(after=told)]
+        assert again == [("apikey.revoked", "ended"), ("apikey.created", "back-again"), ("apikey.created", "new")]
+
+
+async def _a_moment_later() -> None:
+    """Return when the clock shows another millisecond."""
+    before = milliseconds()
+    while milliseconds() == before:
+        await asyncio.sleep(0)

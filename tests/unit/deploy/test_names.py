@@ -1,0 +1,59 @@
+"""What the deployment files name exists: settings, commands, routes, ports."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import cast
+
+import pytest
+import typer
+
+from gatecast.cli.main import app
+from gatecast.server.admin_api import AdminContext, create_admin_app
+from gatecast.settings import Settings, descriptions
+
+_ROOT = Path(__file__).parents[3]
+_FILES = sorted(path for path in (_ROOT / "deploy").rglob("*") if path.is_file() and path.suffix != ".md")
+_TEXTS = {str(path.relative_to(_ROOT)): path.read_text("utf-8") for path in _FILES}
+
+#: Variables of the command line that are no settings.
+_OF_COMMANDS = {"GATECAST_TOKEN", "GATECAST_URL"}
+
+
+@pytest.mark.parametrize("name", _TEXTS)
+def test_every_variable_is_a_setting(name: str) -> None:
+    known = {one.variable for one in descriptions()} | _OF_COMMANDS
+    assert set(re.findall(r"\bGATECAST_[A-Z0-9_]*[A-Z0-9]\b", _TEXTS[name])) - known == set()
+
+
+@pytest.mark.parametrize("name", _TEXTS)
+def test_every_path_of_a_probe_is_a_route(name: str) -> None:
+    routes = set(create_admin_app(cast("AdminContext", None)).openapi()["paths"])
+    named = re.findall(r"(?:path: |GET |:8080)(/[a-z][\w/]*)", _TEXTS[name])
+    assert {path for path in named if not path.startswith(("/opt", "/etc", "/var"))} - routes == set()
+
+
+@pytest.mark.parametrize("name", _TEXTS)
+def test_every_command_exists(name: str) -> None:
+    commands = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    named = re.findall(r"(?:args: \[|command: \[|CMD \[\"|`gatecast |bin/gatecast )([a-z-]+)", _TEXTS[name])
+    assert set(named) - commands - {"python"} == set()
+
+
+def test_values_that_can_be_checked_are_accepted() -> None:
+    """What the files set, set by hand: an assignment in any of them is one that a pod starts with."""
+    pattern = re.compile(r"^\s*#?(GATECAST_[A-Z_]+)(?:: |=)\"?([^\s\"$\\{]+)\"?(?: \\)?$", re.MULTILINE)
+    found = [pair for text in _TEXTS.values() for pair in pattern.findall(text)]
+    assert len(found) > 10
+    for variable, value in found:
+        Settings.read({variable: value})
+
+
+def test_the_ports_are_those_that_the_settings_have() -> None:
+    plain = Settings()
+    ports = {plain.api_listen.rpartition(":")[2], plain.gateway_listen.rpartition(":")[2]}
+    for text in _TEXTS.values():
+        assert set(re.findall(r"(?:0\.0\.0\.0|127\.0\.0\.1|pod-[ab]):(\d+)", text)) <= ports
+        for line in re.findall(r"^EXPOSE (.+)$|containerPort: (\d+)$", text, re.MULTILINE):
+            assert set(" ".join(line).split()) <= ports

@@ -1,0 +1,172 @@
+"""What is looked after while a gateway is connected."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import cast
+from uuid import UUID
+
+import pytest
+
+from gatecast.controlplane.access.gateway_tokens import GatewayIdentity
+from gatecast.controlplane.control_plane import Resources
+from gatecast.controlplane.transactions.clock import milliseconds
+from gatecast.delivery.resume import Start
+from gatecast.delivery.subscription import Subscription
+from gatecast.errors import SecretKeyMissing, StorageUnavailable, UnknownGateway
+from gatecast.events import Position
+from gatecast.server.gateway_api import deployment_observer
+from gatecast.server.gateway_api.deployment_observer import DeploymentObserver
+from gatecast.waiting import Backoff, Signal
+
+IDENTITY = GatewayIdentity(organization="acme", gateway_id="edge", token_id="1", newest_only=False)
+START = Position(UUID(int=7), 5)
+
+#: What follows in any case: what the gateway said is stored, and what it did not say is looked for.
+SETTLED = ("flush", "unanswered acme edge 5")
+
+
+class _Resources:
+    """Notes what is asked of it; each kind of work fails as often as it is told, because the database is away."""
+
+    def __init__(
+        self, *, failures: int = 0, ends: Sequence[int | None] = (None,), others_published: bool = False
+    ) -> None:
+        self.desired_state = self.acknowledgements = self.keys = self.losses = self
+        self._others_published = others_published
+        self.calls: list[str] = []
+        self.looks: list[tuple[str, str, int]] = []
+        self.ended: list[tuple[str, str]] = []
+        self.changed = asyncio.Event()
+        self._failures = failures
+        self._ends = iter(ends)
+
+    async def lost(self, organization: str, gateway_id: str, _reason: str) -> int:
+        return self._call(f"all {organization} {gateway_id}", 3)
+
+    async def answered_nothing(self, organization: str, gateway_id: str, confirmed: int) -> int | None:
+        self._call(f"unanswered {organization} {gateway_id} {confirmed}", 0)
+        return next(self._ends)
+
+    async def note(self, gateway_id: str, reason: str) -> bool:
+        self._call(f"note {gateway_id} {reason}", 0)
+        return self._others_published
+
+    async def flush(self) -> None:
+        self._call("flush", 0)
+
+    async def resynchronized(self) -> None:
+        self._call("resynchronized", 0)
+
+    async def end_expired(self, organization: str, gateway_id: str) -> None:
+        self.ended.append((organization, gateway_id))
+
+    async def keys_changed_late(self, organization: str, gateway_id: str, since: int) -> None:
+        self.looks.append((organization, gateway_id, since))
+        if len(self.looks) == 1:
+            raise StorageUnavailable("away")
+
+    async def remove_unknown(self, organization: str, gateway_id: str) -> None:
+        """Nothing is."""
+
+    def _call(self, name: str, result: int) -> int:
+        self.calls.append(name)
+        self.changed.set()
+        if self._failures:
+            self._failures -= 1
+            raise StorageUnavailable("away")
+        return result
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is waited for."""
+    monkeypatch.setattr(deployment_observer, "KEY_LOOKS", (0.0, 0.0))
+    monkeypatch.setattr(deployment_observer, "_PAUSES", Backoff(first=0.0, longest=0.0))
+
+
+def observer(resources: _Resources, *, lost: str | None = None) -> DeploymentObserver:
+    subscription = cast("Subscription", SimpleNamespace(start=Start(START, lost), changed=Signal()))
+    return DeploymentObserver(cast("Resources", resources), IDENTITY, subscription)
+
+
+async def test_keys_are_looked_at_twice_while_an_unmodified_gateway_is_connected() -> None:
+    resources = _Resources()
+    began = milliseconds()
+    await observer(resources).look_after(resources.resynchronized)
+    assert resources.ended == [("acme", "edge")]
+    assert [look[:2] for look in resources.looks] == [("acme", "edge")] * 2
+    assert all(began - 60_000 < since < began for *_, since in resources.looks)
+
+
+async def test_a_pod_without_the_secret_key_does_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    resources = _Resources()
+
+    async def keyless(*_: object) -> None:
+        raise SecretKeyMissing
+
+    monkeypatch.setattr(resources, "end_expired", keyless)
+    await observer(resources, lost="retention").look_after(resources.resynchronized)
+    assert resources.calls == ["all acme edge", "note edge retention", "resynchronized", *SETTLED]
+    assert len(resources.looks) == 2
+
+
+async def test_a_gateway_whose_position_was_lost_is_told_everything_before_that_counts_as_done() -> None:
+    resources = _Resources(failures=2)
+    await observer(resources, lost="retention").look_after(resources.resynchronized)
+    assert resources.calls == ["all acme edge"] * 3 + ["note edge retention", "resynchronized", *SETTLED]
+
+
+async def test_what_others_published_is_noted_as_lost_before_the_position_counts_as_made_good() -> None:
+    """In the other order a pod that dies in between would leave a gateway that counts as current and is not."""
+    resources = _Resources(others_published=True)
+    await observer(resources, lost="epoch").look_after(resources.resynchronized)
+    assert resources.calls == ["all acme edge", "note edge epoch", "resynchronized", *SETTLED]
+
+
+async def test_what_was_told_is_not_told_again_because_noting_it_failed() -> None:
+    resources = _Resources()
+    noted: list[int] = []
+
+    async def note() -> None:
+        noted.append(1)
+        if len(noted) == 1:
+            raise StorageUnavailable("away")
+
+    await observer(resources, lost="epoch").look_after(note)
+    assert (resources.calls, len(noted)) == (["all acme edge", "note edge epoch", *SETTLED], 2)
+
+
+async def test_what_is_unanswered_is_looked_for_again_once_the_backlog_is_handled() -> None:
+    resources = _Resources(failures=1, ends=(9, None))
+    ours = observer(resources)
+    task = asyncio.create_task(ours.look_after(resources.resynchronized))
+    while len(resources.calls) < 3:
+        resources.changed.clear()
+        await resources.changed.wait()
+    ours.confirmed(8)
+    assert not task.done()
+    ours.confirmed(9)
+    await task
+    assert resources.calls == ["flush", "flush", "unanswered acme edge 5", "flush", "unanswered acme edge 9"]
+
+
+async def test_a_backlog_that_was_handled_meanwhile_is_not_waited_for() -> None:
+    resources = _Resources(ends=(9, None))
+    ours = observer(resources)
+    ours.confirmed(12)
+    await ours.look_after(resources.resynchronized)
+    assert resources.calls == ["flush", "unanswered acme edge 12", "flush", "unanswered acme edge 9"]
+
+
+async def test_a_gateway_that_was_deleted_meanwhile_is_left_alone() -> None:
+    resources = _Resources()
+
+    async def gone(*_: object) -> int:
+        raise UnknownGateway("edge")
+
+    resources.lost = gone  # type: ignore[assignment,method-assign]
+    await observer(resources, lost="retention").look_after(resources.resynchronized)
+    assert resources.calls == []

@@ -24,6 +24,7 @@ import pytest
 
 from gatecast.controlplane.access.admin_tokens import AdminTokens
 from gatecast.controlplane.access.audit import AuditLog
+from gatecast.controlplane.access.log_outs import LogOuts
 from gatecast.controlplane.catalog import gateway_artifacts as imports
 from gatecast.controlplane.control_plane import open_resources
 from gatecast.controlplane.encryption import Sealer
@@ -83,6 +84,7 @@ class _Play:
         self._number = number
         self._ids: dict[str, str] = {}
         self._resources = pod.resources
+        self._log_outs = LogOuts(pod.hub.storage.database)
 
     # --- asking -------------------------------------------------------------------------------------------------
 
@@ -371,6 +373,13 @@ class _Play:
             self._done("note a loss", lambda: losses.note(self._ids["gateway"], "retention")),
             self._asked("POST", "/gateways/{gateway}/resynchronized"),
             ("seal anew", self._reseal),
+                lambda: LogOuts(self._pod.hub.storage.database).everywhere(_ORGANIZATION, "oidc a"),
+            ),
+            self._done(
+                "count log-outs", lambda: LogOuts(self._pod.hub.storage.database).generation(_ORGANIZATION, "oidc a")
+            ),
+            self._done("log out everywhere", lambda: self._log_outs.everywhere(_ORGANIZATION, "oidc a")),
+            self._done("count log-outs", lambda: self._log_outs.generation(_ORGANIZATION, "oidc a")),
             self._done("clean up the audit", lambda: AuditLog(self._pod.hub.storage.database).clean_up()),
             ("start again", self._start_again),
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
-from gatecast.server.console import login
+from gatecast.server.console import login, oidc_login
 from gatecast.server.console.pages import (
     artifacts,
     audit,
@@ -24,6 +24,7 @@ def add_console(app: FastAPI) -> None:
     """Serve the console's pages beside the admin API."""
     routers = [
         login.router,
+        oidc_login.router,
         overview.router,
         gateways.router,
         gateway.router,

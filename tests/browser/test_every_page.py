@@ -56,6 +56,9 @@ async def test_every_page_is_accessible_and_keeps_its_own_rules(open_stage: Any,
                 await _photograph(page, f"{name}-{theme}")
 
 
+_TABS = ("keys", "access", "limits", "revisions", "difference", "yaml")
+
+
 def _pages(current: str, offline: str, long: str, provider: str) -> dict[str, str]:
     artifact = f"/llm-providers/{provider}"
     return {

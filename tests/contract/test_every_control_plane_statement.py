@@ -373,11 +373,6 @@ class _Play:
             self._done("note a loss", lambda: losses.note(self._ids["gateway"], "retention")),
             self._asked("POST", "/gateways/{gateway}/resynchronized"),
             ("seal anew", self._reseal),
-                lambda: LogOuts(self._pod.hub.storage.database).everywhere(_ORGANIZATION, "oidc a"),
-            ),
-            self._done(
-                "count log-outs", lambda: LogOuts(self._pod.hub.storage.database).generation(_ORGANIZATION, "oidc a")
-            ),
             self._done("log out everywhere", lambda: self._log_outs.everywhere(_ORGANIZATION, "oidc a")),
             self._done("count log-outs", lambda: self._log_outs.generation(_ORGANIZATION, "oidc a")),
             self._done("clean up the audit", lambda: AuditLog(self._pod.hub.storage.database).clean_up()),

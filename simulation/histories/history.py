@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from gatecast.testing.desired_state import COLLECTIONS, differences
+from gatecast.testing.desired_state import differences, every_artifact
 from simulation.histories.operations import NEED_ARTIFACTS, OPERATIONS, Operation, begin, start_again
 from simulation.histories.repeatable import run_repeatably
-from simulation.histories.truth import describe, failed_paths, shown, untruths
+from simulation.histories.truth import Moment, describe, failed_paths, shown, untruths
 from simulation.histories.world import World
 
 #: Seconds between two operations.
@@ -102,13 +102,15 @@ async def _compare(world: World) -> None:
     await world.list_artifacts()
     await _check_truth(world)
     await _until_settled(world)
-    await _check_truth(world)
-    await _check_documents(world)
+    await _check_documents(world, await _check_truth(world))
 
 
-async def _check_truth(world: World) -> None:
-    if found := await untruths(world.pods[0].operator, world.edges):
+async def _check_truth(world: World) -> Moment:
+    """What is shown now is so."""
+    now = Moment(world.pods[0].operator)
+    if found := await untruths(now, world.edges):
         raise AssertionError("; ".join(found))
+    return now
 
 
 async def _until_settled(world: World) -> None:
@@ -123,15 +125,14 @@ async def _until_settled(world: World) -> None:
             pause *= 1.5
 
 
-async def _check_documents(world: World) -> None:
+async def _check_documents(world: World, now: Moment) -> None:
     """The whole documents and credentials too, where nothing failed."""
     for edge in world.edges:
-        claims = await shown(world.pods[0].operator, edge)
+        claims = await shown(now, edge)
         if len(edge.comparable) < len(edge.controllers) or claims.failed or claims.asks_for_help:
             continue
         for number, controller in enumerate(edge.controllers):
-            operator = world.pods[0].operator
-            if found := await differences(operator, edge.id, controller.gateway, as_written=False):
+            if found := await differences(now, edge.id, controller.gateway, as_written=False):
                 raise AssertionError(f"{edge.way}/{number}: {'; '.join(found)}")
 
 
@@ -153,12 +154,12 @@ async def _end(world: World) -> None:
         if not await _try_again(world):
             break
     await _until_settled(world)
-    await _check_truth(world)
+    now = await _check_truth(world)
     for edge in world.edges:
-        if not (claims := await shown(world.pods[0].operator, edge)).is_settled or claims.failed:
+        if not (claims := await shown(now, edge)).is_settled or claims.failed:
             raise AssertionError(f"{edge.way} does not end in the desired state: {claims}")
     # Last, because it asks with the gateways' own tokens, as if they were synchronizing.
-    await _check_documents(world)
+    await _check_documents(world, now)
 
 
 async def _help(world: World) -> None:
@@ -174,12 +175,8 @@ async def _help(world: World) -> None:
 
 async def _try_again(world: World) -> bool:
     """Deploy, or undeploy, what failed, and nothing else, providers first; False when nothing did."""
-    operator = world.pods[0].operator
-    items = [
-        (f"/{collection}/{item['id']}", item)
-        for collection in COLLECTIONS
-        for item in (await operator.ask("GET", f"/{collection}?limit=500"))["items"]
-    ]
+    every = every_artifact(world.pods[0].operator)
+    items = [(f"/{collection}/{item['id']}", item) async for collection, item in every]
     failed = failed_paths(items)
     for path, gateway_id, deployed in failed:
         await world.ask("POST", f"{path}/{'deployments' if deployed else 'undeploy'}", {"gatewayId": gateway_id})

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 from unittest.mock import patch
 
+from gatecast.storage.sqlite.connection_thread import ConnectionThread, Work
 from gatecast.storage.sqlite.database import SqliteDatabase
 from gatecast.testing.virtual_time import VirtualTimeLoop
 from gatecast.waiting import reseed
@@ -103,6 +104,13 @@ class _InlineExecutor:
         pass
 
 
+async def _asked(thread: ConnectionThread, work: Work[T]) -> T:
+    """What the database says, which is known at once; others go on before its caller does."""
+    answer = thread._submit(work)  # noqa: SLF001 - as below
+    await asyncio.sleep(0)
+    return answer.result()
+
+
 async def _inline(work: Callable[..., T], *arguments: object, **_options: object) -> T:
     return work(*arguments)
 
@@ -132,6 +140,8 @@ def repeatable(seed: int) -> Iterator[None]:
         patch("random._urandom", source.randbytes),
         patch("anyio.to_thread.run_sync", _inline),
         patch("gatecast.storage.sqlite.connection_thread.ThreadPoolExecutor", _InlineExecutor),
+        patch.object(ConnectionThread, "run", _asked),
+        patch.object(ConnectionThread, "run_to_its_end", _asked),
         patch("gatecast.controlplane.transactions.clock.time", SimpleNamespace(time_ns=LoopClock().time_ns)),
         patch("gatecast.storage.sqlite.connection.datetime", SimpleNamespace(now=lambda _zone: LoopClock().now())),
         _one_writer(),

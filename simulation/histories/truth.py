@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gatecast.testing.desired_state import COLLECTIONS
+from gatecast.testing.desired_state import every_artifact
 from gatecast.testing.operator import Operator
 from gatecast.testing.unmodified_gateway import CONTROL_PLANE, UnmodifiedGateway
 from simulation.histories.world import Edge
@@ -15,6 +15,21 @@ _DEPLOYED, _ACTIVE = "deployed", "active"
 
 #: States that say that something is still to come.
 _WAITING = frozenset({"PENDING", "UNDEPLOYING"})
+
+
+class Moment(Operator):
+    """What operators see at one moment: every page is asked for once, however many gateways it is about."""
+
+    def __init__(self, operator: Operator) -> None:
+        self._operator = operator
+        self._pages: dict[str, Any] = {}
+
+    async def ask(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
+        """What the operator is answered; `path` stands below `/api/v1`."""
+        assert (method, body) == ("GET", None), "looking changes nothing"
+        if path not in self._pages:
+            self._pages[path] = await self._operator.ask(method, path)
+        return self._pages[path]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,17 +76,19 @@ async def shown(operator: Operator, edge: Edge, *, with_keys: bool = False) -> S
         why = "current"
     deployments: dict[str, tuple[str, str, str]] = {}
     keys: dict[str, dict[str, str]] = {}
-    for collection in COLLECTIONS:
-        for item in (await operator.ask("GET", f"/{collection}?limit=500"))["items"]:
-            for each in item["deployments"]:
-                if each["gatewayId"] != edge.id:
-                    continue
+    async for collection, item in every_artifact(operator):
+        for each in item["deployments"]:
+            if each["gatewayId"] == edge.id:
                 deployments[item["id"]] = (each["state"], each["id"], item["handle"])
                 if with_keys and each["state"] == "DEPLOYED":
-                    listed = await operator.ask("GET", f"/{collection}/{item['id']}/api-keys")
-                    active = (key for key in listed["items"] if key["revokedAt"] is None)
-                    keys[item["id"]] = {key["name"]: key["maskedValue"] for key in active}
+                    keys[item["id"]] = await _keys(operator, collection, item["id"])
     return Shown(why=why, deployments=deployments, keys=keys)
+
+
+async def _keys(operator: Operator, collection: str, artifact_id: str) -> dict[str, str]:
+    """Masks of the active keys, by name."""
+    listed = await operator.ask("GET", f"/{collection}/{artifact_id}/api-keys")
+    return {key["name"]: key["maskedValue"] for key in listed["items"] if key["revokedAt"] is None}
 
 
 async def untruths(operator: Operator, edges: Iterable[Edge]) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 
+from gatecast.testing.desired_state import every_artifact
 from gatecast.testing.doubles.memory_wires import MemoryConnector, Network
 from gatecast.testing.operator import Operator, Refused
 from gatecast.testing.unmodified_gateway import DrawnOrder, GatewayOptions, Schedule, UnmodifiedGateway
@@ -145,11 +146,8 @@ class World:
 
     async def list_artifacts(self) -> None:
         """Find out what exists."""
-        self.artifacts = [
-            (collection, item["id"])
-            for collection in ("llm-providers", "llm-proxies", "mcp-proxies", "rest-apis")
-            for item in (await self.pods[0].operator.ask("GET", f"/{collection}?limit=500"))["items"]
-        ]
+        every = every_artifact(self.pods[0].operator)
+        self.artifacts = [(collection, item["id"]) async for collection, item in every]
 
     @property
     def digest(self) -> str:

@@ -29,7 +29,7 @@ from gatecast.storage.connect import OpenStorage, open_storage
 from gatecast.storage.contract import Connection, Receipt, Storage, TrimPolicy
 from gatecast.storage.database_url import Backend
 from gatecast.storage.migrations import SchemaNeed
-from gatecast.wakeup.contract import SupervisedWakeup, Wakeup
+from gatecast.wakeup.contract import SupervisedWakeup
 from gatecast.wakeup.datagram import DatagramWakeup
 from gatecast.wakeup.in_process import InProcessWakeup
 from gatecast.wakeup.postgres import PostgresWakeup
@@ -41,7 +41,7 @@ class EventHub:
     Opened with `async with EventHub.open(url) as hub`. Every process that opens the same database is one pod.
     """
 
-    def __init__(self, opened: OpenStorage, wakeup: Wakeup, settings: Settings) -> None:
+    def __init__(self, opened: OpenStorage, wakeup: SupervisedWakeup, settings: Settings) -> None:
         self._opened = opened
         self._settings = settings
         self._policy = trim_policy(settings)
@@ -107,7 +107,10 @@ class EventHub:
 
         With `transaction` they become part of the caller's own transaction and stand when it commits: an asyncpg
         connection, an AsyncConnection or AsyncSession of SQLAlchemy, a sqlite3 connection, or a transaction of
-        `hub.storage.database`. An event id that is already in a gateway's log is not stored again.
+        `hub.storage.database`.
+
+        An event id that is already in a gateway's log is not stored again, whatever the event says now: the position of
+        the first one is returned. Two events that differ need two ids; only the admin API compares them (409).
 
         Raises:
             UnknownGateway: a gateway is not registered; nothing was stored.
@@ -182,6 +185,11 @@ class EventHub:
     def wakeup_connected(self) -> bool:
         """False while wake-ups cannot arrive, so that delivery is as slow as the poll interval."""
         return self._wakeup.connected
+
+    @property
+    def wakeup_problem(self) -> str | None:
+        """Why wake-ups cannot arrive; None: they can."""
+        return self._wakeup.problem
 
     async def close(self) -> None:
         """Answer what was accepted, store positions, give the lease back; bounded by the drain time."""

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
+import aiohttp
 import asyncpg
 import pytest
 
 from gatecast.errors import DatabaseUnsuitable
 from gatecast.storage.postgres import PostgresStorage
 from gatecast.testing.contracts.backend import ids_of, make_event
+from gatecast.testing.eventually import eventually
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.processes.deployment import Deployment
 from gatecast.testing.processes.load import Load, check_delivery
@@ -266,6 +268,39 @@ async def _left_nothing_behind(url: str) -> None:
         assert await connection.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
     finally:
         await connection.close()
+
+
+@pytest.mark.parametrize("kind", _POOLERS[1:])
+async def test_s18_a_pod_that_cannot_hear_through_a_pooler_says_so_and_delivers(
+    postgres: PostgresServer, new_database: NewDatabase, kind: str
+) -> None:
+    """Notifications are on: in session mode they arrive, in transaction mode polling delivers."""
+    name = await new_database()
+    async with (
+        PgBouncer(postgres, mode=kind, size=3 if kind == "transaction" else 40) as pgbouncer,
+        Deployment(postgres.url(name, address=f"127.0.0.1:{pgbouncer.port}"), poll_interval="100ms") as deployment,
+    ):
+        [pod] = await deployment.start("one")
+        operator = await deployment.operator(pod)
+        access = await operator.create_gateway("edge")
+        async with UnmodifiedGateway(pod.gateway_host, access.token) as gateway, aiohttp.ClientSession() as asking:
+            await gateway.wait_until(lambda: gateway.connected)
+
+            async def wakeups() -> str:
+                async with asking.get(f"{pod.api}/readyz") as answer:
+                    assert answer.status == 200
+                    return str((await answer.json())["wakeups"])
+
+            async def is_said() -> bool:
+                said = await wakeups()
+                return said == "connected" if kind == "session" else "GATECAST_NOTIFICATIONS=off" in said
+
+            await eventually(is_said, within=60)
+            load = Load(await deployment.publishers(pod), [access.id])
+            await load.publish(_ROUNDS)
+            await gateway.wait_until(lambda: len(gateway.received) == _ROUNDS, 20)
+            assert await is_said()
+            assert bool(pod.logged("listen-deaf")) is (kind == "transaction")
 
 
 @pytest.mark.parametrize("kind", _POOLERS[1:])

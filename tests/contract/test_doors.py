@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,6 +19,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gatecast import Action, Event, EventHub, Settings
+from gatecast.client import GatewayClient
+from gatecast.client.gateway_client import GatewayEvent
 from gatecast.client.publisher import _body as body_of_client
 from gatecast.controlplane.access.admin_tokens import AdminTokens
 from gatecast.controlplane.access.audit import AuditLog
@@ -35,6 +37,7 @@ from gatecast.protocol.messages import EventMessage
 from gatecast.server.admin_api import AdminContext, create_admin_app
 from gatecast.server.admin_api.fleet import Fleets
 from gatecast.server.admin_api.follower import _event as shown_on_stream
+from gatecast.server.pod import Pod
 from gatecast.storage.contract import ReadRequest
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.unmodified_gateway.messages import Envelope
@@ -94,10 +97,10 @@ class _Site:
             resources=Resources.on(hub, Sealer([bytes(32)])),
             problems=_no_problems,
         )
-        await context.admin_tokens.prepare("default-token")
+        await context.admin_tokens.prepare("default-admin-token")
         gateway = (await context.gateways.create("default", GatewayFields(name="edge"))).gateway
         transport = httpx.ASGITransport(create_admin_app(context), raise_app_exceptions=False)
-        headers = {"Authorization": "Bearer default-token", "Content-Type": "application/json"}
+        headers = {"Authorization": "Bearer default-admin-token", "Content-Type": "application/json"}
         client = httpx.AsyncClient(transport=transport, base_url="http://pod", headers=headers)
         await stack.enter_async_context(client)
         connection = None
@@ -341,3 +344,111 @@ async def _published_at(site: _Site, moment: datetime) -> int | None:
         return (await site.hub.publish(Event(**fields, action=Action.UPDATE, originated_at=moment))).offset
     except InvalidValue:
         return None
+
+
+# --- the same, over sockets -------------------------------------------------------------------------------------------
+
+
+class _Pod:
+    """A pod, and who reads from it over sockets: a client of `gatecast.v2`, and somebody who follows the stream."""
+
+    def __init__(self, pod: Pod, api: httpx.AsyncClient, gateway_id: str) -> None:
+        self.pod = pod
+        self.api = api
+        self.gateway_id = gateway_id
+        #: Type and data of what arrived, at each of them.
+        self.delivered: asyncio.Queue[tuple[str, object]] = asyncio.Queue()
+        self.followed: asyncio.Queue[tuple[str, object]] = asyncio.Queue()
+
+    async def take(self, events: AsyncIterator[GatewayEvent], client: GatewayClient) -> None:
+        """Pass on what the client gets."""
+        async for event in events:
+            self.delivered.put_nowait((event.type, event.payload))
+            await client.acknowledge(event)
+
+    async def follow(self, lines: AsyncIterator[str]) -> None:
+        """Pass on what the stream tells."""
+        async for line in lines:
+            if line.startswith("data: {"):
+                event = json.loads(line.removeprefix("data: "))
+                self.followed.put_nowait((event["type"], event["data"]))
+
+    async def check(self, draft: _Draft) -> None:
+        """Publish it; what is accepted arrives as it was said, and what is refused does not."""
+        fields = {"type": draft.type, "action": "UPDATE", "entityType": draft.entity_type, "entityId": draft.entity_id}
+        body = f'{json.dumps(fields)[:-1]}, "data": {draft.data}}}'.encode(errors="surrogatepass")
+        answer = await self.api.post(f"/api/v1/gateways/{self.gateway_id}/events", content=body)
+        assert answer.status_code in (201, 422), answer.text
+        if answer.status_code == httpx.codes.CREATED:
+            said = (draft.event(self.gateway_id).type, decode("data", draft.data))
+            async with asyncio.timeout(30):
+                assert await self.delivered.get() == said
+                assert await self.followed.get() == said
+
+
+async def _serve(url: str, opened: asyncio.Future[_Pod], ended: asyncio.Event) -> None:
+    options = Settings(
+        database=url, api_listen="127.0.0.1:0", gateway_listen="127.0.0.1:0", gateway_tls="off", admin_token="x" * 16
+    )
+    headers = {"Authorization": f"Bearer {'x' * 16}", "Content-Type": "application/json"}
+    async with (
+        Pod.open(options) as pod,
+        httpx.AsyncClient(base_url=pod.api_url, headers=headers, timeout=30) as api,
+        asyncio.TaskGroup() as reading,
+    ):
+        gateway = (await api.post("/api/v1/gateways", json={"name": "edge"})).json()
+        token = (await api.post(f"/api/v1/gateways/{gateway['id']}/tokens")).json()["token"]
+        serving = _Pod(pod, api, gateway["id"])
+        async with (
+            GatewayClient(pod.gateway_url, token) as client,
+            api.stream("GET", "/api/v1/events/stream") as stream,
+        ):
+            tasks = [
+                reading.create_task(serving.take(client.events(), client)),
+                reading.create_task(serving.follow(stream.aiter_lines())),
+            ]
+            opened.set_result(serving)
+            await ended.wait()
+            for task in tasks:
+                task.cancel()
+
+
+@pytest.fixture(scope="module")
+def pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.Runner, _Pod]]:
+    """One for all drafts."""
+    with asyncio.Runner() as runner:
+
+        async def start() -> tuple[_Pod, asyncio.Event, asyncio.Task[None]]:
+            opened, ended = asyncio.get_running_loop().create_future(), asyncio.Event()
+            url = f"sqlite:///{tmp_path_factory.mktemp('sockets') / 'gatecast.db'}"
+            task = asyncio.create_task(_serve(url, opened, ended))
+            await asyncio.wait([opened, task], return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                await task
+            return await opened, ended, task
+
+        async def stop(ended: asyncio.Event, task: asyncio.Task[None]) -> None:
+            ended.set()
+            await task
+
+        serving, ended, task = runner.run(start())
+        yield runner, serving
+        runner.run(stop(ended, task))
+
+
+@_LIMITS
+@given(data=_DATA)
+def test_what_is_let_in_is_read_over_sockets(pod: tuple[asyncio.Runner, _Pod], data: str) -> None:
+    """By a client of `gatecast.v2`, and on the stream."""
+    runner, serving = pod
+    runner.run(serving.check(_Draft(data=data)))
+
+
+@_LIMITS
+@given(type_=_IDENTIFIERS, entity_type=_IDENTIFIERS, entity_id=_IDENTIFIERS)
+def test_whatever_an_event_is_called_it_is_read_over_sockets(
+    pod: tuple[asyncio.Runner, _Pod], type_: str, entity_type: str, entity_id: str
+) -> None:
+    runner, serving = pod
+    for draft in (_Draft(type=type_), _Draft(entity_type=entity_type), _Draft(entity_id=entity_id)):
+        runner.run(serving.check(draft))

@@ -66,6 +66,48 @@ def _prove(*options: str) -> str:
     return done.stdout
 
 
+def test_a_seed_repeats_after_other_histories_in_one_process() -> None:
+    """Whatever is drawn comes from the seed: also when the pods look, and clean up, for the first time."""
+    pauses = []
+
+    async def rest() -> None:
+        async with World.open(_QUIET):
+            loop = asyncio.get_running_loop()
+            pauses.append(sorted(each.when() for each in loop._scheduled))  # type: ignore[attr-defined]
+
+    for _ in range(2):
+        run_repeatably(_QUIET, rest())
+    assert pauses[0] == pauses[1]
+
+
+def test_a_key_made_again_survives_that_its_namesakes_revocation_is_sent_again() -> None:
+    """The gateway handles both, and its connection breaks before it can confirm them: both come once more."""
+
+    async def run() -> None:
+        async with World.open(_QUIET) as world:
+            await begin(world)
+            await asyncio.sleep(TRUE_WITHIN)
+            collection, artifact_id = world.artifacts[0]
+            path = f"/{collection}/{artifact_id}/api-keys"
+            [key] = (await world.ask("GET", path))["items"]
+            cut: list[str] = []
+            edge = world.edges[0]
+
+            async def cut_once(step: str) -> None:
+                if step.startswith("handled apikey.created") and not cut:
+                    cut.append(step)
+                    world.network.cut(edge.way)
+
+            edge.controllers[0].gateway.schedule_steps(cut_once)
+            await world.ask("DELETE", f"{path}/{key['name']}")
+            await world.ask("POST", path, {"name": key["name"]})
+            await asyncio.sleep(TRUE_WITHIN)
+            assert cut
+            assert await untruths(world.pods[0].operator, world.edges) == []
+
+    run_repeatably(_QUIET, run())
+
+
 def test_a_broken_history_says_what_is_wrong_and_what_happened(monkeypatch: pytest.MonkeyPatch) -> None:
     async def lose_an_artifact(world: World) -> None:
         """Behind the back of everybody."""

@@ -83,14 +83,7 @@ async def open_resources(hub: EventHub, settings: Settings, key_file: Path | Non
         _logger.warning(
             "no-secret-key", effect="providers, proxies and APIs cannot be stored", setting=variable("secret_key")
         )
-    else:
-        await _complete_routes(hub, ArtifactStore(sealer))
-    return Resources.on(hub, sealer)
-
-
-async def _complete_routes(hub: EventHub, store: ArtifactStore) -> None:
-    """Know the routes of what an older release stored, before the first deployment has to wait for that."""
-    after: str | None = ""
-    while after is not None:
-        async with hub.storage.database.transaction() as transaction:
-            after = await store.complete_some_routes(transaction, after)
+    resources = Resources.on(hub, sealer)
+    if sealer.has_key:
+        await resources.artifacts.complete_routes()
+    return resources

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gatecast.controlplane.catalog.artifact_store import content_place, document_place, openapi_place, secret_place
 from gatecast.controlplane.catalog.gateway_artifacts import import_place
 from gatecast.controlplane.encryption import Sealer
 from gatecast.controlplane.gateway_sync.subscriptions import record_place
-from gatecast.storage.contract import Database
+from gatecast.storage.contract import Database, Row, Transaction
 from gatecast.storage.queries import Queries
+from gatecast.storage.repeating import whole
 
 _QUERIES = Queries("gatecast.controlplane", "key_rotation.sql")
 
@@ -45,16 +46,32 @@ async def reseal(database: Database, sealer: Sealer) -> int:
     Raises:
         SecretKeyMissing: something was sealed with a key that is not among the sealer's.
     """
-    return sum([await _reseal_table(database, sealer, table) for table in _TABLES])
+    return sum([await _Resealing(database, sealer, table).run() for table in _TABLES])
 
 
-async def _reseal_table(database: Database, sealer: Sealer, table: _Table) -> int:
-    count = 0
-    while rows := await database.fetch(_QUERIES[f"old_{table.name}"], sealer.newest_key_id, _BATCH):
-        async with database.transaction() as transaction:
-            for row in rows:
-                keys = [row[name] for name in table.keys]
-                text = sealer.open(row["sealed"], place=table.place(*keys))
-                again = sealer.seal(text, place=table.place(*keys))
-                count += await transaction.execute(_QUERIES[f"replace_{table.name}"], row["sealed"], again, *keys)
-    return count
+class _Resealing:
+    """Seals one table anew."""
+
+    def __init__(self, database: Database, sealer: Sealer, table: _Table) -> None:
+        self._database = database
+        self._sealer = sealer
+        self._table = table
+
+    async def run(self) -> int:
+        """Seal everything anew that an older key sealed; how much that was."""
+        count = 0
+        old = _QUERIES[f"old_{self._table.name}"]
+        while rows := await self._database.fetch(old, self._sealer.newest_key_id, _BATCH):
+            count += await self._replace(rows)
+        return count
+
+    @whole
+    async def _replace(self, rows: Sequence[Row]) -> int:
+        async with self._database.transaction() as transaction:
+            return sum([await self._replace_one(transaction, row) for row in rows])
+
+    async def _replace_one(self, transaction: Transaction, row: Row) -> int:
+        keys = [row[name] for name in self._table.keys]
+        place = self._table.place(*keys)
+        again = self._sealer.seal(self._sealer.open(row["sealed"], place=place), place=place)
+        return await transaction.execute(_QUERIES[f"replace_{self._table.name}"], row["sealed"], again, *keys)

@@ -23,7 +23,7 @@ from gatecast.errors import HubClosed, StorageError, StorageUnavailable, Subscri
 from gatecast.events import Event, Position
 from gatecast.storage.contract import Connection, Entity, Receipt, Remembered, Storage, TrimPolicy
 from gatecast.telemetry import get_logger
-from gatecast.waiting import Backoff
+from gatecast.waiting import Backoff, random_source
 from gatecast.wakeup.contract import EVERYTHING, Hint, Wakeup
 
 _logger = get_logger("delivery")
@@ -41,7 +41,7 @@ class DeliveryOptions:
     poll_interval: float
     trim_policy: TrimPolicy
     #: Spreads pauses; given by tests that must repeat exactly.
-    random_source: random.Random = field(default_factory=random.Random)
+    random_source: random.Random = field(default_factory=random_source)
 
 
 class Delivery:
@@ -161,12 +161,12 @@ class Delivery:
 
         Raises:
             UnknownGateway: the gateway is not registered.
-            StorageUnavailable: the database is away.
+            StorageUnavailable: the database is away, or this pod has not got its first lease in 10 seconds.
             HubClosed: this pod is stopping.
             SubscriptionClosed: it was closed before it was open.
         """
         self._check_alive()
-        await self.presence.ready.wait()
+        await self.presence.until_known()
         start = await self._start(connection, after, event_id)
         feed = self.reader.open(connection.gateway_id, start.position)
         subscription = Subscription(

@@ -8,6 +8,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from gatecast.containment import RetryLoop
+from gatecast.errors import StorageUnavailable
 from gatecast.storage.contract import Presence
 from gatecast.telemetry import get_logger
 from gatecast.version import __version__
@@ -22,6 +23,9 @@ _RENEW_INTERVAL = LEASE.total_seconds() / 3
 #: Asked so often for orders, whatever the poll interval, in seconds: a revocation holds within a second (promise P9),
 #: also when its hint is lost.
 _OBEY_INTERVAL = 0.5
+
+#: Who wants to subscribe waits this long for the pod's first lease, in seconds.
+FIRST_LEASE_TIME_LIMIT = 10.0
 
 _logger = get_logger("presence")
 
@@ -57,6 +61,18 @@ class PodPresence:
         self._ended = False
         #: Set once the pod is known to others, so that connections may be recorded for it.
         self.ready = asyncio.Event()
+
+    async def until_known(self) -> None:
+        """Return once others know this pod: nobody would look after a connection of another one.
+
+        Raises:
+            StorageUnavailable: that takes too long.
+        """
+        try:
+            async with asyncio.timeout(FIRST_LEASE_TIME_LIMIT):
+                await self.ready.wait()
+        except TimeoutError:
+            raise StorageUnavailable(f"this pod has no lease yet: {self.problem or 'no answer'}") from None
 
     def look(self) -> None:
         """Ask for orders as soon as possible."""

@@ -58,6 +58,11 @@ class Subscription:
         return Position(self.start.position.epoch, self._confirmed)
 
     @property
+    def confirmed_offset(self) -> int:
+        """The offset of that position."""
+        return self._confirmed
+
+    @property
     def sent(self) -> int:
         """Last offset that was handed to the consumer."""
         return self._sent

@@ -677,6 +677,9 @@ class Database(Protocol):
     async def fetch(self, query: LiteralString, *arguments: object) -> list[Row]:
         """Every row of a query that changes nothing, outside of any transaction."""
 
+    async def execute(self, query: LiteralString, *arguments: object) -> int:
+        """How many rows a statement changed that is a transaction of its own, done again as by `repeated`."""
+
     async def repeated(self, work: Callable[[], Awaitable[T]]) -> T:
         """The result of work that is one transaction of its own, done again where the database gave it up for others.
 

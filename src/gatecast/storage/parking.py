@@ -19,6 +19,7 @@ from gatecast.storage.contract import (
 )
 from gatecast.storage.queries import Queries
 from gatecast.storage.recorded import recorded_event, to_moment
+from gatecast.storage.repeating import whole
 
 #: Events that are published again in one statement.
 _CHUNK = 50
@@ -46,8 +47,7 @@ class StoredParking:
     async def _left_out(self, gateway_id: str, replica: str, after: int) -> Withheld:
         rows = await self._database.fetch(self._queries["left_out"], gateway_id, replica, after)
         if any(row["kind"] == OutcomeKind.RETRIED for row in rows):
-            async with self._database.transaction() as transaction:
-                await transaction.execute(self._queries["try_again"], gateway_id, replica, after)
+            await self._database.execute(self._queries["try_again"], gateway_id, replica, after)
         return Withheld(settled=frozenset(row["offset"] for row in rows if row["kind"] == OutcomeKind.OMITTED))
 
     async def parked(self, gateway_id: str, *, after: int, limit: int) -> list[ParkedEntity]:
@@ -55,6 +55,7 @@ class StoredParking:
         rows = await self._database.fetch(self._queries["parked"], gateway_id, after, limit)
         return [_parked(row) for row in rows]
 
+    @whole
     async def resolve(self, gateway_id: str, replica: str, entity: Entity, *, retry: bool) -> bool:
         """Decide; False when the entity is not parked."""
         kinds = (OutcomeKind.RETRIED,) * 2 if retry else (OutcomeKind.SKIPPED, OutcomeKind.OMITTED)
@@ -66,6 +67,7 @@ class StoredParking:
             await transaction.execute(self._queries["dismiss_replica"], gateway_id, replica)
         return True
 
+    @whole
     async def _release(self, gateway_id: str, replica: str) -> None:
         async with self._database.transaction() as transaction:
             for row in await transaction.fetch(self._queries["lock_log"], gateway_id):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -81,16 +81,22 @@ async def _wanted(operator: Operator, gateway_id: str) -> tuple[dict[str, dict[s
     """The artifacts that should run on a gateway, by id, and the ids of those that exist."""
     wanted: dict[str, dict[str, Any]] = {}
     known: set[str] = set()
+    async for collection, item in every_artifact(operator):
+        known.add(item["id"])
+        if gateway_id in item["gateways"]:
+            wanted[item["id"]] = {**item, "collection": collection}
+    return wanted, known
+
+
+async def every_artifact(operator: Operator) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    """Every artifact, with its collection."""
     for collection in COLLECTIONS:
         after: str | None = ""
         while after is not None:
-            page = await operator.ask("GET", f"/{collection}?after={after}")
+            page = await operator.ask("GET", f"/{collection}?limit=500&after={after}")
             for item in page["items"]:
-                known.add(item["id"])
-                if gateway_id in item["gateways"]:
-                    wanted[item["id"]] = {**item, "collection": collection}
+                yield collection, item
             after = page["next"]
-    return wanted, known
 
 
 def _deployment_differences(wanted: dict[str, Any], gateway_id: str, running: Artifact) -> list[str]:

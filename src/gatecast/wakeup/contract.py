@@ -56,3 +56,7 @@ class SupervisedWakeup(Wakeup, Protocol):
 
     def on_failure(self, told: FailureListener) -> None:
         """Tell it when listening has died for good, also when it has by now. No outage does that: it is a mistake."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why it is not connected, for people; None: it is."""

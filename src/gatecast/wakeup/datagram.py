@@ -47,6 +47,11 @@ class DatagramWakeup:
         """False while neither datagrams nor changes of the file are noticed."""
         return self._mailbox.is_open or self._watch.working
 
+    @property
+    def problem(self) -> str | None:
+        """Why neither is noticed; None: one is."""
+        return None if self.connected else "neither datagrams nor changes of the file are noticed"
+
     async def __aenter__(self) -> Self:
         try:
             self._mailbox.open()

@@ -66,6 +66,11 @@ class InProcessWakeup:
         """Whether it is open."""
         return self._loop is not None
 
+    @property
+    def problem(self) -> str | None:
+        """Why it is not connected; None: it is open."""
+        return None if self.connected else "it is closed"
+
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._bus.join(self)

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from gatecast.delivery.presence import LEASE, PodPresence
+from gatecast.delivery.presence import FIRST_LEASE_TIME_LIMIT, LEASE, PodPresence
 from gatecast.errors import StorageUnavailable
 from gatecast.testing.virtual_time import run_in_virtual_time
 
@@ -171,6 +171,24 @@ def test_s24_what_a_killed_pod_of_the_same_name_left_is_removed_once() -> None:
             await asyncio.sleep(60)
             assert pod.storage.endings == [0]
             assert pod.dismissed == []
+
+    _run(run())
+
+
+def test_who_waits_for_the_first_lease_is_answered_when_there_is_none() -> None:
+    """With what keeps it away; once there is one, nobody waits."""
+
+    async def run() -> None:
+        pod = _Pod(poll_interval=0.5)
+        pod.storage.away = True
+        runner = asyncio.create_task(pod.presence.run())
+        with pytest.raises(StorageUnavailable, match="away"):
+            await pod.presence.until_known()
+        assert asyncio.get_running_loop().time() == FIRST_LEASE_TIME_LIMIT
+        pod.storage.away = False
+        await pod.presence.until_known()
+        runner.cancel()
+        await asyncio.wait([runner])
 
     _run(run())
 

@@ -53,11 +53,11 @@ async def _open(settings: Settings, changes: dict[str, Any]) -> AsyncIterator[tu
             problems=_ready,
         )
         context = replace(context, **changes)
-        await context.admin_tokens.prepare("default-token")
+        await context.admin_tokens.prepare("default-admin-token")
         async with hub.storage.database.transaction() as transaction:
             await transaction.execute(QUERIES["insert_admin_token"], "2", "other", digest_of("other-token"), "admin")
         transport = httpx.ASGITransport(create_admin_app(context), raise_app_exceptions=False)
-        headers = {"Authorization": "Bearer default-token"}
+        headers = {"Authorization": "Bearer default-admin-token"}
         async with httpx.AsyncClient(transport=transport, base_url="http://pod", headers=headers) as client:
             yield client, context
 
@@ -66,7 +66,7 @@ async def _open(settings: Settings, changes: dict[str, Any]) -> AsyncIterator[tu
 def open_api(database_url: str) -> Callable[..., Api]:
     """Opens the API on the test's database, with these fields of its context changed.
 
-    The token `default-token` is of the organization `default`, and `other-token` of the organization `other`.
+    The token `default-admin-token` is of the organization `default`, and `other-token` of the organization `other`.
     """
     settings = Settings(database=database_url, migrate="always", poll_interval=timedelta(hours=1), notifications=False)
     return lambda **changes: _open(settings, changes)

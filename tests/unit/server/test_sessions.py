@@ -26,12 +26,12 @@ async def test_a_page_asks_to_log_in_and_goes_on_where_the_person_was(open_conso
         assert (asked.status_code, asked.headers["location"]) == (303, "/login?next=%2Fgateways%3Fq%3Dedge")
         form = await browser.get(asked.headers["location"])
         assert 'value="/gateways?q=edge"' in form.text
-        entered = await browser.post("/login", data={"token": "default-token", "next": "/gateways?q=edge"})
+        entered = await browser.post("/login", data={"token": "default-admin-token", "next": "/gateways?q=edge"})
         assert (entered.status_code, entered.headers["location"]) == (303, "/gateways?q=edge")
         cookie = entered.headers["set-cookie"]
         assert "HttpOnly" in cookie
         assert "SameSite=strict" in cookie
-        assert "default-token" not in cookie
+        assert "default-admin-token" not in cookie
         assert (await browser.get("/gateways")).status_code == 200
 
 
@@ -56,7 +56,7 @@ async def test_a_wrong_token_is_refused_and_not_shown(open_console: OpenConsole)
 )
 async def test_nobody_is_sent_elsewhere(open_console: OpenConsole, target: str) -> None:
     async with open_console() as (browser, _):
-        entered = await browser.post("/login", data={"token": "default-token", "next": target})
+        entered = await browser.post("/login", data={"token": "default-admin-token", "next": target})
         assert entered.headers["location"] == "/"
 
 
@@ -95,7 +95,7 @@ async def test_what_was_typed_survives_a_session_that_ended(open_console: OpenCo
         asked = await browser.post("/gateways/new", data=typed)
         assert asked.status_code == 401
         assert 'name="display_name" value="Edge &lt;1&gt;"' in asked.text
-        entered = await browser.post("/login", data={**typed, "token": "default-token", "next": "/gateways/new"})
+        entered = await browser.post("/login", data={**typed, "token": "default-admin-token", "next": "/gateways/new"})
         assert 'action="/gateways/new"' in entered.text
         again = await browser.post("/gateways/new", data={**typed, "intent": "review"})
         assert 'value="Edge &lt;1&gt;"' in again.text

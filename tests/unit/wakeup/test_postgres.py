@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -27,6 +28,7 @@ async def _listening(url: str, *, check_interval: float = 60.0) -> AsyncIterator
     wakeup.listen(heard)
     async with wakeup:
         await heard.until_everything()
+        await eventually(partial(_is, lambda: wakeup.connected), within=10)
         yield wakeup, heard
 
 
@@ -53,7 +55,7 @@ async def test_s18_a_killed_connection_comes_back_and_looks_at_everything(postgr
         for _ in range(3):
             await _execute(postgres_url, f"SELECT pg_terminate_backend(pid) {_LISTENERS}")
             await heard.until_everything()
-            assert wakeup.connected
+            await eventually(partial(_is, lambda: wakeup.connected), within=10)
             await _execute(postgres_url, "SELECT gatecast.hint_v1('{gateway-1}')")
             await heard.until_told_of("gateway-1")
 
@@ -74,7 +76,7 @@ async def test_s18_a_database_that_is_away_is_dialled_until_it_is_back(
         await eventually(partial(_is, lambda: not wakeup.connected), within=10)
         proxy.heal()
         await heard.until_everything()
-        assert wakeup.connected
+        await eventually(partial(_is, lambda: wakeup.connected), within=10)
 
 
 async def test_s18_a_wire_that_went_deaf_is_noticed_by_asking(
@@ -90,7 +92,45 @@ async def test_s18_a_wire_that_went_deaf_is_noticed_by_asking(
         await eventually(partial(_is, lambda: not wakeup.connected), within=10)
         proxy.heal()
         await heard.until_everything()
+        await eventually(partial(_is, lambda: wakeup.connected), within=10)
+
+
+async def test_a_connection_on_which_nothing_can_be_heard_says_so(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LISTEN succeeds, as if it had run on another one. Until something can be heard: then nothing is wrong."""
+    add_listener: Any = asyncpg.Connection.add_listener
+
+    async def add_deaf_listener(self: Any, channel: str, callback: object) -> None:  # noqa: ANN401 - the driver's own
+        await add_listener(self, channel, callback)
+        await self.execute("UNLISTEN *")
+
+    monkeypatch.setattr(postgres_wakeup, "_ANSWER_TIME_LIMIT", 0.5)
+    monkeypatch.setattr(asyncpg.Connection, "add_listener", add_deaf_listener)
+    async with PostgresWakeup(postgres_url, check_interval=0.05) as wakeup:
+        await eventually(partial(_is, lambda: "GATECAST_NOTIFICATIONS=off" in (wakeup.problem or "")), within=10)
+        assert not wakeup.connected
+        monkeypatch.undo()
+        await _execute(postgres_url, f"SELECT pg_terminate_backend(pid) {_LISTENERS}")
+        await eventually(partial(_is, lambda: wakeup.connected), within=10)
+        assert wakeup.problem is None
+
+
+async def test_a_connection_that_hears_is_not_accused_when_nobody_can_be_asked_to_notify(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server may be out of connections: that says nothing of the one that listens."""
+    connect: Callable[..., Awaitable[Any]] = asyncpg.connect
+
+    async def only_listening(url: str, **options: Any) -> Any:  # noqa: ANN401 - the driver's own
+        if options["server_settings"]["application_name"] != "gatecast-listen":
+            raise asyncpg.TooManyConnectionsError("sorry, too many clients already")
+        return await connect(url, **options)
+
+    monkeypatch.setattr(asyncpg, "connect", only_listening)
+    async with _listening(postgres_url) as (wakeup, _):
         assert wakeup.connected
+        assert wakeup.problem is None
 
 
 async def test_a_server_that_takes_the_connection_and_hangs_is_given_up(

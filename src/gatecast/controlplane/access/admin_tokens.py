@@ -9,10 +9,12 @@ from uuid import uuid4
 
 from gatecast.controlplane.access.token_hashing import digest_of, make_token, same_digest
 from gatecast.controlplane.transactions.timestamps import instant
-from gatecast.errors import NotFound
+from gatecast.errors import InvalidValue, NotFound
 from gatecast.events import clean_identifier
+from gatecast.settings import SHORTEST_TOKEN
 from gatecast.storage.contract import Storage
 from gatecast.storage.queries import Queries
+from gatecast.storage.repeating import whole
 
 _QUERIES = Queries("gatecast.controlplane.access", "admin_tokens.sql")
 
@@ -63,9 +65,16 @@ class AdminTokens:
         self._database = storage.database
         self._configured: str | None = None
 
+    @whole
     async def prepare(self, configured: str) -> str | None:
-        """See to it that there is an admin token; return it if it was made just now, and never again."""
+        """See to it that there is an admin token; return it if it was made just now, and never again.
+
+        Raises:
+            InvalidValue: the configured one has fewer than 16 characters.
+        """
         if configured:
+            if len(configured) < SHORTEST_TOKEN:
+                raise InvalidValue("admin_token", "(hidden)", f"have at least {SHORTEST_TOKEN} characters")
             self._configured = digest_of(configured)
             return None
         token = make_token("gca")
@@ -85,8 +94,7 @@ class AdminTokens:
         """
         organization = clean_identifier("organization", organization)
         token, token_id = make_token("gca"), str(uuid4())
-        async with self._database.transaction() as transaction:
-            await transaction.execute(_QUERIES["insert_admin_token"], token_id, organization, digest_of(token), role)
+        await self._database.execute(_QUERIES["insert_admin_token"], token_id, organization, digest_of(token), role)
         return token_id, token
 
     async def all(self) -> list[AdminToken]:
@@ -108,9 +116,8 @@ class AdminTokens:
         Raises:
             NotFound: there is no such token.
         """
-        async with self._database.transaction() as transaction:
-            if not await transaction.execute(_QUERIES["delete_admin_token"], token_id):
-                raise NotFound("admin token", token_id)
+        if not await self._database.execute(_QUERIES["delete_admin_token"], token_id):
+            raise NotFound("admin token", token_id)
 
     async def organization_of(self, token: str) -> str | None:
         """The organization that this token is for; None: it is no admin token.

@@ -72,21 +72,14 @@ class AuditLog:
         """
         entry_id = str(uuid4())
         values = (attempt.subject[:_LONGEST], attempt.role, attempt.remote, attempt.door, attempt.action)
-        async with self._database.transaction() as transaction:
-            await transaction.execute(
-                _QUERIES["record"],
-                entry_id,
-                attempt.organization,
-                milliseconds(),
-                *values,
-                attempt.target[:_LONGEST],
-            )
+        target = attempt.target[:_LONGEST]
+        columns = (entry_id, attempt.organization, milliseconds(), *values, target)
+        await self._database.execute(_QUERIES["record"], *columns)
         return entry_id
 
     async def answered(self, entry_id: str, status: int, target: str) -> None:
         """Note what an attempt was answered with, and what it made."""
-        async with self._database.transaction() as transaction:
-            await transaction.execute(_QUERIES["answered"], entry_id, status, target[:_LONGEST])
+        await self._database.execute(_QUERIES["answered"], entry_id, status, target[:_LONGEST])
 
     async def page(
         self, organization: str, *, before: tuple[int, str] = END, action: str = "", subject: str = "", limit: int
@@ -97,8 +90,7 @@ class AuditLog:
 
     async def clean_up(self) -> int:
         """Remove a chunk of what is older than it is kept, and return how much went."""
-        async with self._database.transaction() as transaction:
-            return await transaction.execute(_QUERIES["forget"], milliseconds() - KEPT_FOR, _CHUNK)
+        return await self._database.execute(_QUERIES["forget"], milliseconds() - KEPT_FOR, _CHUNK)
 
 
 def _entry(organization: str, row: Row) -> AuditEntry:

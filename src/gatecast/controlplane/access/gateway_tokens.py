@@ -10,11 +10,11 @@ from gatecast.controlplane.access.gateways import ConnectionPolicy
 from gatecast.controlplane.access.token_hashing import digest_of, make_token, prefix_of, same_digest
 from gatecast.controlplane.transactions.locks import lock_gateway
 from gatecast.controlplane.transactions.timestamps import instant, instant_or_none
-from gatecast.controlplane.transactions.whole import whole
 from gatecast.errors import LimitReached, NotFound
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Database, Transaction
 from gatecast.storage.queries import Queries
+from gatecast.storage.repeating import whole
 
 _QUERIES = Queries("gatecast.controlplane.access", "gateway_tokens.sql")
 
@@ -126,8 +126,7 @@ class GatewayTokens:
 
     async def confirm_use(self, token_id: str) -> bool:
         """Note that a recorded connection uses this token; False when it was revoked meanwhile."""
-        async with self._database.transaction() as transaction:
-            return await transaction.execute(_QUERIES["confirm_use"], token_id) == 1
+        return await self._database.execute(_QUERIES["confirm_use"], token_id) == 1
 
 
 async def owner_of(database: Database | Transaction, token: str) -> GatewayIdentity | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -12,13 +13,13 @@ from uuid import uuid4
 
 from gatecast.controlplane.transactions.locks import lock_gateway, lock_names
 from gatecast.controlplane.transactions.timestamps import instant
-from gatecast.controlplane.transactions.whole import whole
 from gatecast.errors import Conflict, InvalidValue, Mistakes, NotFound, StaleWrite
 from gatecast.events import clean_identifier, is_storable, printable
 from gatecast.events.json_values import encode, encode_foreign, read_stored
 from gatecast.hub import EventHub
 from gatecast.storage.contract import GatewayStatus, Row, Transaction
 from gatecast.storage.queries import Queries
+from gatecast.storage.repeating import whole
 from gatecast.storage.rows import as_keys
 
 _QUERIES = Queries("gatecast.controlplane.access", "gateways.sql")
@@ -37,6 +38,9 @@ MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 
 #: Largest properties of a gateway, in bytes of JSON.
 MAX_PROPERTIES_BYTES = 16 * 1024
+
+#: Most gateways that are remembered to exist, so that they need not be looked up to publish to them.
+_MAX_FOUND = 20_000
 
 
 class GatewayType(StrEnum):
@@ -134,6 +138,25 @@ class Gateways:
     def __init__(self, hub: EventHub) -> None:
         self._hub = hub
         self._database = hub.storage.database
+        #: Organization and id of gateways that were found. An id is never given twice, so that this stays true until
+        #: its gateway is deleted; from then on its log takes nothing.
+        self._found: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    async def check(self, organization: str, gateway_id: str) -> None:
+        """Make sure that the organization has this gateway, or has had it: to one that is deleted nothing is published.
+
+        Raises:
+            NotFound: there is none in this organization.
+        """
+        if (organization, gateway_id) not in self._found:
+            await self.get(organization, gateway_id)
+            self._found[organization, gateway_id] = None
+            if len(self._found) > _MAX_FOUND:
+                self._found.popitem(last=False)
+
+    def forget(self, organization: str, gateway_id: str) -> None:
+        """Ask again at the next `check`: the gateway was deleted, perhaps by another pod."""
+        self._found.pop((organization, gateway_id), None)
 
     @whole
     async def create(self, organization: str, fields: GatewayFields) -> GatewayState:
@@ -164,16 +187,19 @@ class Gateways:
             raise NotFound("gateway", gateway_id)
         return _gateway(rows[0])
 
-    async def id_of(self, organization: str, name: str) -> str:
-        """The id of the gateway of this name.
+    async def ids_of(self, organization: str, names: Collection[str]) -> Mapping[str, str]:
+        """The ids of the gateways of these names, by name.
 
         Raises:
-            NotFound: there is none in this organization.
+            NotFound: there is none of some name in this organization.
         """
-        rows = await self._database.fetch(_QUERIES["gateway_named"], organization, name)
-        if not rows:
-            raise NotFound("gateway", name)
-        return str(rows[0]["id"])
+        if not names:
+            return {}
+        rows = await self._database.fetch(_QUERIES["gateways_named"], organization, as_keys(names))
+        found = {str(row["name"]): str(row["id"]) for row in rows}
+        if missing := set(names) - found.keys():
+            raise NotFound("gateway", min(missing))
+        return found
 
     async def page(self, organization: str, *, after: str, limit: int) -> list[Gateway]:
         """At most `limit` gateways whose names come behind `after`, in the order of names."""
@@ -244,6 +270,7 @@ class Gateways:
             await transaction.execute(_QUERIES["delete_tokens"], gateway_id)
             await transaction.execute(_QUERIES["delete_gateway"], organization, gateway_id)
             await self._hub.delete_gateway(gateway_id, transaction=transaction)
+        self.forget(organization, gateway_id)
 
     async def _state(self, transaction: Transaction, organization: str, gateway_id: str) -> GatewayState:
         """As the transaction has left it: once that is committed, nothing that fails may hide that it was done."""
@@ -260,13 +287,11 @@ class Gateways:
             InvalidValue: it is larger than 4 MiB, or could not be read back.
         """
         text = _bounded("manifest", encode_foreign("manifest", manifest), MAX_MANIFEST_BYTES)
-        async with self._database.transaction() as transaction:
-            await transaction.execute(_QUERIES["record_manifest"], gateway_id, text)
+        await self._database.execute(_QUERIES["record_manifest"], gateway_id, text)
 
     async def record_manifest_fault(self, gateway_id: str, fault: str) -> None:
         """Note why what a gateway says of itself could not be stored; what it said before stays."""
-        async with self._database.transaction() as transaction:
-            await transaction.execute(_QUERIES["record_manifest_fault"], gateway_id, printable(fault, MAX_TEXT_LENGTH))
+        await self._database.execute(_QUERIES["record_manifest_fault"], gateway_id, printable(fault, MAX_TEXT_LENGTH))
 
 
 async def _find(transaction: Transaction, organization: str, gateway_id: str) -> Gateway:

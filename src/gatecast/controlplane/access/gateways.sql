@@ -9,8 +9,8 @@ SELECT id, organization, name, display_name, description, vhost, type, connectio
        created_at, updated_at, unrestored, unlisted, manifest_fault
 FROM gatecast_gateways WHERE organization = $1 AND id = $2
 
--- name: gateway_named
-SELECT id FROM gatecast_gateways WHERE organization = $1 AND name = $2
+-- name: gateways_named
+SELECT id, name FROM gatecast_gateways WHERE organization = $1 AND name IN (SELECT key FROM json_each($2))
 
 -- name: manifest
 SELECT manifest FROM gatecast_gateways WHERE organization = $1 AND id = $2

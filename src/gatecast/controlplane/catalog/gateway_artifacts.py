@@ -17,6 +17,7 @@ from gatecast.events.json_values import encode_foreign
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Row, Transaction
 from gatecast.storage.queries import Queries
+from gatecast.storage.repeating import whole
 from gatecast.storage.rows import as_rows
 
 IMPORTS = Queries("gatecast.controlplane.catalog", "gateway_artifacts.sql")
@@ -65,6 +66,7 @@ class Imports:
         self._database = hub.storage.database
         self._sealer = sealer
 
+    @whole
     async def store(
         self, organization: str, gateway_id: str, items: Sequence[Mapping[str, Any]]
     ) -> dict[str, ImportResult]:

@@ -12,6 +12,7 @@ from gatecast.errors import Conflict, LimitReached, NotFound, StaleWrite
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Database, Row, Transaction
 from gatecast.storage.queries import Queries
+from gatecast.storage.repeating import whole
 
 TEMPLATES = Queries("gatecast.controlplane.catalog", "templates.sql")
 
@@ -56,6 +57,7 @@ class Templates:
             return StoredTemplate(template=_BUILT_IN[handle], read_only=True)
         return await _find(self._database, organization, handle)
 
+    @whole
     async def create(self, organization: str, template: LlmProviderTemplate) -> StoredTemplate:
         """Store a template of an organization.
 
@@ -77,6 +79,7 @@ class Templates:
             await transaction.execute(TEMPLATES["insert_template"], organization, template.handle, text)
             return await _find(transaction, organization, template.handle)
 
+    @whole
     async def replace(
         self, organization: str, template: LlmProviderTemplate, *, version: int | None = None
     ) -> StoredTemplate:
@@ -94,6 +97,7 @@ class Templates:
             await transaction.execute(TEMPLATES["update_template"], organization, template.handle, text)
             return await _find(transaction, organization, template.handle)
 
+    @whole
     async def delete(self, organization: str, handle: str, *, version: int | None = None) -> None:
         """Delete a template; providers that were made from it stay.
 

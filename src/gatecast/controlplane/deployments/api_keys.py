@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,18 +12,19 @@ from secrets import token_hex
 from uuid import uuid4
 
 from gatecast.controlplane.catalog.api_key import MAX_ACTIVE_KEYS, ApiKey, hash_of, mask_of
-from gatecast.controlplane.catalog.artifact_kinds import MCP_PROXY, Family
+from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, MCP_PROXY, Family
 from gatecast.controlplane.catalog.artifact_store import ArtifactStore
+from gatecast.controlplane.deployments.artifact_events import REVOKED
 from gatecast.controlplane.deployments.artifacts import Artifacts
 from gatecast.controlplane.deployments.placements import PLACEMENTS, Desired, Placement, placements_of
 from gatecast.controlplane.deployments.placing import keys_of_placements, publish
 from gatecast.controlplane.deployments.rollouts import keys_of
 from gatecast.controlplane.transactions.change import Change, begin_change
 from gatecast.controlplane.transactions.clock import later_than, milliseconds
-from gatecast.controlplane.transactions.whole import whole
 from gatecast.errors import Conflict, InvalidValue, LimitReached, NotFound
 from gatecast.hub import EventHub
-from gatecast.storage.contract import Receipt
+from gatecast.storage.contract import ReadRequest, Receipt
+from gatecast.storage.repeating import whole
 
 #: So many revoked keys of an artifact are still listed.
 MAX_REVOKED_KEYS = 50
@@ -33,6 +35,9 @@ MAX_KEY_NAMES = 1_000
 
 NAME_PATTERN = "^[a-z0-9]+([_-][a-z0-9]+)*$"
 SHORTEST_NAME, LONGEST_NAME = 3, 63
+
+#: So much is read at once of what waits for a gateway.
+_PAGE, _PAGE_BYTES = 1_000, 8 * 1024 * 1024
 
 _NAME = re.compile(NAME_PATTERN)
 _NAME_RULE = "have 3 to 63 lower-case letters and digits, with single hyphens or underscores between them"
@@ -53,6 +58,7 @@ class ApiKeys:
 
     def __init__(self, hub: EventHub, store: ArtifactStore, artifacts: Artifacts) -> None:
         self._hub = hub
+        self._database = hub.storage.database
         self._store = store
         self._artifacts = artifacts
 
@@ -63,7 +69,7 @@ class ApiKeys:
             NotFound: there is no such artifact.
         """
         await self._artifacts.check_exists(organization, family, artifact_id)
-        rows = await self._hub.storage.database.fetch(PLACEMENTS["keys"], artifact_id)
+        rows = await self._database.fetch(PLACEMENTS["keys"], artifact_id)
         return [ApiKey.of(row) for row in rows]
 
     @whole
@@ -122,8 +128,7 @@ class ApiKeys:
                 expires_at=_expiry(expires_at) if expires_at else _unexpired(before),
                 updated_at=await _next_version(change, artifact_id),
             )
-            columns = (key.id, key.mask, key.sha256, key.expires_at, key.updated_at)
-            await change.transaction.execute(PLACEMENTS["rotate_key"], *columns)
+            await _store_rotated(change, key)
             await _publish(change, organization, artifact_id)
         return IssuedKey(key, value, change.receipts)
 
@@ -142,13 +147,49 @@ class ApiKeys:
             await _publish(change, organization, artifact_id)
         return change.receipts
 
+    async def outlive_revocations(self, organization: str, gateway_id: str, after: int) -> None:
+        """Publish once more, as newer, the keys whose names are revoked in what waits for a gateway after this offset.
+
+        A revocation names a name. A gateway that could not confirm it gets it once more: 1. it revokes the old key,
+        2. it takes the new one of that name, 3. it is told to revoke that name again, 4. the new key's own event is not
+        newer than what it has.
+        """
+        rows = await self._hub.storage.database.fetch(PLACEMENTS["reused_names"], gateway_id)
+        ended = await self._revoked_after(gateway_id, after) if rows else frozenset()
+        for row in rows:
+            if (row["artifact_id"], row["name"]) in ended:
+                with suppress(NotFound):
+                    await self._renew(organization, BY_KIND[row["kind"]], row["artifact_id"], row["name"])
+
+    async def _revoked_after(self, gateway_id: str, after: int) -> frozenset[tuple[object, object]]:
+        """Artifact and name of every revocation after this offset."""
+        found: set[tuple[object, object]] = set()
+        while True:
+            request = ReadRequest(gateway_id=gateway_id, after=after, max_events=_PAGE, max_bytes=_PAGE_BYTES)
+            [result] = await self._hub.storage.log.read([request])
+            if result is None or not result.events:
+                return frozenset(found)
+            data = [json.loads(event.payload) for event in result.events if event.type == REVOKED]
+            found |= {(each.get("apiId"), each.get("keyName")) for each in data}
+            after = result.events[-1].offset
+
+    @whole
+    async def _renew(self, organization: str, family: Family, artifact_id: str, name: str) -> None:
+        """Give a key a newer version, and leave it as it is."""
+        async with begin_change(self._hub) as change:
+            await self._store.lock(change, organization, family, artifact_id)
+            key = await _active_key(change, artifact_id, name)
+            version = await _next_version(change, artifact_id)
+            await _store_rotated(change, replace(key, updated_at=version))
+            await _publish(change, organization, artifact_id)
+
     async def end_expired(self, organization: str, gateway_id: str) -> None:
         """Revoke the keys of MCP proxies on a gateway whose time is over.
 
         A gateway drops a value that reaches it too late, and an older value of the same key would go on to be good.
         Other kinds of keys it reads in lists when it connects.
         """
-        for row in await self._hub.storage.database.fetch(PLACEMENTS["expired_keys"], gateway_id, milliseconds()):
+        for row in await self._database.fetch(PLACEMENTS["expired_keys"], gateway_id, milliseconds()):
             with suppress(NotFound):
                 await self.revoke(organization, MCP_PROXY, row["artifact_id"], row["name"])
 
@@ -178,6 +219,11 @@ def _unexpired(key: ApiKey) -> int | None:
     if key.expired(milliseconds()):
         raise InvalidValue("expires_at", None, "be given, because the key has expired; it lies in the future")
     return key.expires_at
+
+
+async def _store_rotated(change: Change, key: ApiKey) -> None:
+    columns = (key.id, key.mask, key.sha256, key.expires_at, key.updated_at)
+    await change.transaction.execute(PLACEMENTS["rotate_key"], *columns)
 
 
 async def _next_version(change: Change, artifact_id: str) -> int:

@@ -33,6 +33,10 @@ def artifact_event(
     )
 
 
+#: Type of the event that ends a key.
+REVOKED = "apikey.revoked"
+
+
 def key_created(key: ApiKey, gateway_id: str) -> Event:
     """The gateway keeps what it has when that is not older, so sending it again is harmless."""
     data = {

@@ -22,10 +22,10 @@ from gatecast.controlplane.deployments.preflight import check_known_template
 from gatecast.controlplane.deployments.rollouts import Rollouts, check_unneeded, keys_of
 from gatecast.controlplane.documents import Artifact, Kind, Route, check_handle, derive_handle, first_free
 from gatecast.controlplane.transactions.change import Change, begin_change
-from gatecast.controlplane.transactions.whole import whole
 from gatecast.errors import Conflict, InvalidValue, NotFound, StaleWrite
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Database, Receipt, Row, Transaction
+from gatecast.storage.repeating import whole
 
 #: So many artifacts at the place of another one are shown.
 _MAX_CLASHES = 100
@@ -106,6 +106,17 @@ class Artifacts:
         self._store = store
         self._rollouts = Rollouts(store)
         self._database = hub.storage.database
+
+    async def complete_routes(self) -> None:
+        """Know the routes of what an older release stored, before the first deployment has to wait for that."""
+        after: str | None = ""
+        while after is not None:
+            after = await self._complete_some_routes(after)
+
+    @whole
+    async def _complete_some_routes(self, after: str) -> str | None:
+        async with self._database.transaction() as transaction:
+            return await self._store.complete_some_routes(transaction, after)
 
     # --- reading ------------------------------------------------------------------------------------------------
 

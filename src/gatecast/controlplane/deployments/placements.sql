@@ -188,8 +188,8 @@ SELECT DISTINCT p.artifact_id FROM gatecast_placements AS p JOIN gatecast_api_ke
 WHERE p.gateway_id = $1 AND p.kind <> 'Mcp' AND p.desired <> 'DELETED' AND k.updated_at >= $2
 
 -- name: raise_keys
--- The version of every active key of these artifacts is at least $2.
-UPDATE gatecast_api_keys SET updated_at = $2
+-- The version of every active key of these artifacts is at least $2, and two later than it was, as after any change.
+UPDATE gatecast_api_keys SET updated_at = CASE WHEN updated_at + 2 > $2 THEN updated_at + 2 ELSE $2 END
 WHERE artifact_id IN (SELECT key FROM json_each($1)) AND revoked_at IS NULL AND updated_at < $2
 
 -- name: lock_any_artifacts
@@ -210,6 +210,13 @@ FROM gatecast_api_keys WHERE artifact_id IN (SELECT key FROM json_each($1)) ORDE
 
 -- name: last_key_version
 SELECT max(updated_at) AS version FROM gatecast_api_keys WHERE artifact_id = $1
+
+-- name: reused_names
+-- The active keys on a gateway whose names revoked keys had before.
+SELECT DISTINCT p.artifact_id, p.kind, k.name FROM gatecast_placements AS p
+JOIN gatecast_api_keys AS k ON k.artifact_id = p.artifact_id AND k.revoked_at IS NULL
+JOIN gatecast_api_keys AS r ON r.artifact_id = p.artifact_id AND r.name = k.name AND r.revoked_at IS NOT NULL
+WHERE p.gateway_id = $1 AND p.desired <> 'DELETED' ORDER BY p.artifact_id, k.name
 
 -- name: insert_key
 INSERT INTO gatecast_api_keys (id, artifact_id, name, mask, sha256, expires_at, created_at, updated_at)
@@ -262,11 +269,17 @@ SELECT 1 AS found FROM gatecast_gateways AS g WHERE g.id = $1
                     WHERE i.gateway_id = $1 AND (i.local_id = $2 OR i.id = $2))
 
 -- name: note_unknown
-INSERT INTO gatecast_unknown_apis (gateway_id, artifact_id) VALUES ($1, $2) ON CONFLICT DO NOTHING
+-- Up to $4 of a gateway: what it names is its own word.
+INSERT INTO gatecast_unknown_apis (gateway_id, artifact_id, kind) SELECT $1, $2, $3
+WHERE (SELECT count(*) FROM gatecast_unknown_apis WHERE gateway_id = $1) < $4 ON CONFLICT DO NOTHING
+
+-- name: may_be_unknown
+-- Whether a history of this gateway was lost, so that it may have what nobody here knows.
+SELECT 1 AS found FROM gatecast_gateways WHERE id = $1 AND unlisted <> ''
 
 -- name: unknown_apis
--- Those that are still unknown, where a history was lost, once the gateway has announced what was made on it.
-SELECT u.artifact_id FROM gatecast_unknown_apis AS u
+-- What is still unknown, where a history was lost, once the gateway has announced what was made on it.
+SELECT u.artifact_id, u.kind FROM gatecast_unknown_apis AS u
 JOIN gatecast_gateways AS g ON g.id = u.gateway_id AND g.unlisted <> ''
 JOIN gatecast_synchronizations AS s ON s.gateway_id = u.gateway_id
 WHERE u.gateway_id = $1

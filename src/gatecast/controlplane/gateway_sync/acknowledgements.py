@@ -11,14 +11,16 @@ from typing import TypeAlias
 
 from gatecast.containment import RetryLoop, concerns_everyone, log_failure, refused_in_halves
 from gatecast.controlplane.access.gateway_tokens import owner_of
+from gatecast.controlplane.catalog.artifact_kinds import FAMILIES
 from gatecast.controlplane.deployments.placements import PLACEMENTS, DeploymentState, Known, known_of
 from gatecast.controlplane.deployments.placing import row_of
 from gatecast.controlplane.deployments.reconcile import Answer, Doubt, after_answer, after_our_failure
-from gatecast.controlplane.gateway_sync.reconciliation import DesiredState
+from gatecast.controlplane.gateway_sync.reconciliation import DesiredState, note_unknown
 from gatecast.controlplane.transactions.locks import lock_gateway
 from gatecast.errors import NotFound
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Transaction
+from gatecast.storage.repeating import whole
 from gatecast.storage.rows import as_rows
 from gatecast.telemetry import get_logger, metrics
 from gatecast.waiting import Backoff, Signal
@@ -30,6 +32,8 @@ MAX_WAITING = 10_000
 _BATCH = 200
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_BY_RESOURCE_TYPE = {family.resource_type: family for family in FAMILIES}
 
 _logger = get_logger("acknowledgements")
 
@@ -49,6 +53,8 @@ class Acknowledgement:
     deployed: bool
     succeeded: bool
     error_code: str
+    #: What the gateway calls the artifact's kind; empty when that is not known.
+    resource_type: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +89,7 @@ class Acknowledgements:
 
     def __init__(self, hub: EventHub, desired_state: DesiredState, *, backoff: Backoff | None = None) -> None:
         self._hub = hub
+        self._database = hub.storage.database
         self._desired_state = desired_state
         #: Keeps the pod storing, and remembers why it does not.
         self.loop = RetryLoop(
@@ -130,9 +137,10 @@ class Acknowledgements:
         for gateway_id, organization in sorted(self._doubted):
             await self._settle(gateway_id, organization)
 
+    @whole
     async def _store(self, batch: Sequence[Report]) -> None:
         doubted = set()
-        async with self._hub.storage.database.transaction() as transaction:
+        async with self._database.transaction() as transaction:
             reports = [found for each in batch if (found := await _identified(transaction, each)) is not None]
             # The same locks in the same order as changes take, so that no two wait for each other.
             for gateway_id, organization in sorted({(each.gateway_id, each.organization) for each in reports}):
@@ -192,6 +200,7 @@ async def _apply(transaction: Transaction, report: Acknowledgement | _Unserved) 
         return None
     row = await transaction.fetch_one(PLACEMENTS["known_placement"], report.artifact_id, report.gateway_id)
     if row is None:
+        await _note_unknown(transaction, report)
         return None
     before = known_of(row)
     known, reason = _learned(before, report), getattr(report, "error_code", "")
@@ -203,6 +212,15 @@ async def _apply(transaction: Transaction, report: Acknowledgement | _Unserved) 
         reason = (reason or "the gateway gave no reason") if failed else ""
         await transaction.execute(PLACEMENTS["store_state"], known.placement.deployment_id, known.state, reason)
     return known
+
+
+async def _note_unknown(transaction: Transaction, report: Acknowledgement | _Unserved) -> None:
+    """After a history was lost, a gateway may say that it runs what only that history knew."""
+    family = _BY_RESOURCE_TYPE.get(getattr(report, "resource_type", ""))
+    if family is None or not isinstance(report, Acknowledgement) or not (report.deployed and report.succeeded):
+        return
+    if await transaction.fetch(PLACEMENTS["may_be_unknown"], report.gateway_id):
+        await note_unknown(transaction, report.gateway_id, report.artifact_id, family)
 
 
 def _learned(before: Known, report: Acknowledgement | _Unserved) -> Known | None:

@@ -9,11 +9,11 @@ import json
 
 from gatecast.controlplane.transactions.change import Change
 from gatecast.controlplane.transactions.foreign_events import count_own
-from gatecast.controlplane.transactions.whole import whole
 from gatecast.events import Action, Event
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Receipt, Transaction
 from gatecast.storage.queries import Queries
+from gatecast.storage.repeating import whole
 from gatecast.telemetry import get_logger
 
 KEPT = Queries("gatecast.controlplane.gateway_sync", "kept_events.sql")
@@ -37,11 +37,12 @@ class KeptEvents:
 
     def __init__(self, hub: EventHub) -> None:
         self._hub = hub
+        self._database = hub.storage.database
 
     @whole
     async def publish(self, event: Event) -> Receipt:
         """Publish an event and keep it, in one transaction; one that was published before changes nothing."""
-        async with self._hub.storage.database.transaction() as transaction:
+        async with self._database.transaction() as transaction:
             # Rows of gateways are locked before their logs.
             await count_own(transaction, [event])
             [receipt] = await self._hub.append([event], transaction)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
-from gatecast.controlplane.catalog.artifact_kinds import REST_API
+from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, FAMILIES, REST_API, Family
 from gatecast.controlplane.deployments.artifact_events import artifact_event
 from gatecast.controlplane.deployments.placements import PLACEMENTS, UNKNOWN, WAITING, Desired, Known, Placement
 from gatecast.controlplane.deployments.placing import keys_of_placements, known_on, publish, store
@@ -19,10 +19,10 @@ from gatecast.controlplane.gateway_sync.synchronizations import Synchronization
 from gatecast.controlplane.transactions.change import Change, begin_change
 from gatecast.controlplane.transactions.clock import milliseconds
 from gatecast.controlplane.transactions.foreign_events import mark_unlisted
-from gatecast.controlplane.transactions.whole import whole
 from gatecast.events import Action
 from gatecast.hub import EventHub
-from gatecast.storage.contract import ReadRequest
+from gatecast.storage.contract import ReadRequest, Transaction
+from gatecast.storage.repeating import whole
 from gatecast.storage.rows import as_keys
 from gatecast.telemetry import get_logger
 
@@ -39,6 +39,12 @@ _BESIDE = timedelta(seconds=1)
 #: Reasons for which a history was lost: what it held beyond the present one nobody knows.
 _LOST_HISTORIES = frozenset({"epoch", "ahead"})
 
+#: Most artifacts of one gateway that nobody here knows and that are remembered.
+_MAX_UNKNOWN = 10_000
+
+#: The order in which what nobody knows is removed: a provider goes after the proxies that use it.
+_REMOVED = [family.kind for family in reversed(FAMILIES)]
+
 _logger = get_logger("desired-state")
 
 
@@ -47,6 +53,7 @@ class DesiredState:
 
     def __init__(self, hub: EventHub) -> None:
         self._hub = hub
+        self._database = hub.storage.database
 
     @whole
     async def lost(self, organization: str, gateway_id: str, reason: str) -> int:
@@ -89,34 +96,35 @@ class DesiredState:
         return learned.new_life
 
     async def _is_unsettled(self, gateway_id: str) -> bool:
-        return bool(await self._hub.storage.database.fetch(PLACEMENTS["unsettled"], gateway_id))
+        return bool(await self._database.fetch(PLACEMENTS["unsettled"], gateway_id))
 
     async def named(self, gateway_id: str, api_id: str) -> None:
         """The gateway has an API of this id: remember it if nobody here knows that."""
-        values = (gateway_id, api_id)
-        if await self._hub.storage.database.fetch(PLACEMENTS["is_unknown"], *values):
-            async with self._hub.storage.database.transaction() as transaction:
-                await transaction.execute(PLACEMENTS["note_unknown"], *values)
+        if await self._database.fetch(PLACEMENTS["is_unknown"], gateway_id, api_id):
+            await self._note_unknown(gateway_id, api_id)
+
+    @whole
+    async def _note_unknown(self, gateway_id: str, api_id: str) -> None:
+        async with self._database.transaction() as transaction:
+            await note_unknown(transaction, gateway_id, api_id, REST_API)
 
     @whole
     async def remove_unknown(self, organization: str, gateway_id: str) -> None:
-        """Publish the deletion of APIs that only a lost history knew.
+        """Publish the deletion of what only a lost history knew, as far as the gateway has named it.
 
-        What was made on the gateway itself is not among them: the gateway has announced it by now, or nothing is done.
+        What was made on the gateway itself is not among it: the gateway has announced it by now, or nothing is done.
         """
-        if not await self._hub.storage.database.fetch(PLACEMENTS["unknown_apis"], gateway_id):
+        if not await self._database.fetch(PLACEMENTS["unknown_apis"], gateway_id):
             return
         async with begin_change(self._hub) as change:
             await change.lock_gateways(organization, [gateway_id])
             rows = await change.transaction.fetch(PLACEMENTS["unknown_apis"], gateway_id)
-            change.events += [
-                artifact_event(
-                    REST_API, "deleted", Action.DELETE, artifact_id=row["artifact_id"], gateway_id=gateway_id
-                )
-                for row in rows
-            ]
+            # Proxies before the providers that they use.
+            for kind, artifact_id in sorted((_REMOVED.index(row["kind"]), row["artifact_id"]) for row in rows):
+                ids = {"artifact_id": artifact_id, "gateway_id": gateway_id}
+                change.events.append(artifact_event(BY_KIND[_REMOVED[kind]], "deleted", Action.DELETE, **ids))
             await change.transaction.execute(PLACEMENTS["forget_unknown"], gateway_id)
-        _logger.warning("unknown-apis-removed", gateway=gateway_id, apis=len(rows))
+        _logger.warning("unknown-artifacts-removed", gateway=gateway_id, artifacts=len(rows))
 
     async def answered_nothing(self, organization: str, gateway_id: str, confirmed: int) -> int | None:
         """Publish once more what a gateway has handled and never acknowledged.
@@ -158,7 +166,7 @@ class DesiredState:
         A gateway that connects reads its keys in lists. A key that is made while such a list is on its way is removed
         when the list arrives, and one that is revoked comes back.
         """
-        rows = await self._hub.storage.database.fetch(PLACEMENTS["late_keys"], gateway_id, since)
+        rows = await self._database.fetch(PLACEMENTS["late_keys"], gateway_id, since)
         if changed := {row["artifact_id"] for row in rows}:
             await self._learned(
                 organization,
@@ -182,13 +190,17 @@ class DesiredState:
 
     async def note_listed(self, gateway_id: str) -> None:
         """The gateway is given the list of deployments: its process has started."""
-        async with self._hub.storage.database.transaction() as transaction:
-            await transaction.execute(PLACEMENTS["note_listed"], gateway_id)
+        await self._database.execute(PLACEMENTS["note_listed"], gateway_id)
 
     async def note_fetched(self, gateway_id: str, deployment_ids: Iterable[str]) -> None:
         """The gateway was given these documents from the list."""
-        async with self._hub.storage.database.transaction() as transaction:
-            await transaction.execute(PLACEMENTS["note_fetched"], gateway_id, as_keys(deployment_ids))
+        await self._database.execute(PLACEMENTS["note_fetched"], gateway_id, as_keys(deployment_ids))
+
+
+async def note_unknown(transaction: Transaction, gateway_id: str, artifact_id: str, family: Family) -> None:
+    """Remember that a gateway has an artifact that nobody here knows, if that is so."""
+    if await transaction.fetch(PLACEMENTS["is_unknown"], gateway_id, artifact_id):
+        await transaction.execute(PLACEMENTS["note_unknown"], gateway_id, artifact_id, family.kind, _MAX_UNKNOWN)
 
 
 def _is_open(known: Known) -> bool:

@@ -16,12 +16,12 @@ from typing import Any
 from gatecast.controlplane.encryption import Sealer
 from gatecast.controlplane.transactions.foreign_events import count_own
 from gatecast.controlplane.transactions.timestamps import instant
-from gatecast.controlplane.transactions.whole import whole
 from gatecast.events import Event
 from gatecast.hub import EventHub
 from gatecast.protocol.instants import parse_instant
 from gatecast.storage.contract import Receipt, Row, Transaction
 from gatecast.storage.queries import Queries
+from gatecast.storage.repeating import whole
 from gatecast.telemetry import get_logger
 
 _logger = get_logger("subscriptions")

@@ -20,6 +20,9 @@ SYNCHRONIZATIONS = Queries("gatecast.controlplane.gateway_sync", "synchronizatio
 #: Calls belong to a connection when the first one comes so soon after it; plain clients never call.
 FIRST_CALL_WITHIN = timedelta(seconds=0.5)
 
+#: Those of a connection have begun so long after it at the latest: a call takes a while to become known.
+BELONG_WITHIN = 2 * FIRST_CALL_WITHIN
+
 #: A gateway that has not called for so long has given up, in seconds.
 QUIET_FOR = 10.0
 
@@ -65,7 +68,7 @@ class Synchronization:
 
     def belongs_to(self, connection: LiveConnection) -> bool:
         """Whether it began so soon after this connection that its events wait."""
-        return timedelta() <= self.began_at - connection.connected_at <= 2 * FIRST_CALL_WITHIN
+        return timedelta() <= self.began_at - connection.connected_at <= BELONG_WITHIN
 
 
 class Synchronizations:
@@ -80,13 +83,11 @@ class Synchronizations:
         Raises:
             StorageUnavailable: the database is away.
         """
-        async with self._database.transaction() as transaction:
-            await transaction.execute(SYNCHRONIZATIONS[call], gateway_id)
+        await self._database.execute(SYNCHRONIZATIONS[call], gateway_id)
 
     async def note_secrets_read(self, gateway_id: str) -> None:
         """Note that the gateway was given its secrets."""
-        async with self._database.transaction() as transaction:
-            await transaction.execute(SYNCHRONIZATIONS["note_secrets_read"], gateway_id)
+        await self._database.execute(SYNCHRONIZATIONS["note_secrets_read"], gateway_id)
 
     async def of_gateway(self, gateway_id: str) -> Synchronization | None:
         """The newest start-up calls of a gateway; None: it has never made any."""

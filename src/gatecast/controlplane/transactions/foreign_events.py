@@ -61,12 +61,10 @@ class Losses:
     async def made_good(self, gateway_id: str) -> None:
         """Whoever publishes to it has published once more what it needs, and it has nothing that nobody knows."""
         await self._mark(gateway_id, "")
-        async with self._database.transaction() as transaction:
-            await mark_unlisted(transaction, gateway_id, "")
+        await self._database.execute(_QUERIES["mark_unlisted"], gateway_id, "")
 
     async def _mark(self, gateway_id: str, reason: str) -> None:
-        async with self._database.transaction() as transaction:
-            await transaction.execute(_QUERIES["mark_unrestored"], gateway_id, reason)
+        await self._database.execute(_QUERIES["mark_unrestored"], gateway_id, reason)
 
     async def _has_own_events_only(self, gateway_id: str) -> bool:
         """Count first and look at the log second: what comes in between makes the log longer, never the count."""

@@ -15,6 +15,7 @@ from gatecast.server.admin_api import (
     api_keys,
     artifacts,
     audit,
+    batches,
     bulk,
     event_way,
     events,
@@ -30,6 +31,7 @@ from gatecast.server.admin_api.auditing import NoteAnswers
 from gatecast.server.admin_api.context import AdminContext, context_of
 from gatecast.server.admin_api.models import Problem
 from gatecast.server.admin_api.problems import BodyTooLarge, answer_errors, documented_problems
+from gatecast.server.admin_api.publish_shortcut import PublishShortcut
 from gatecast.server.admission import is_trusted
 from gatecast.version import __version__
 
@@ -79,6 +81,7 @@ def create_admin_app(context: AdminContext) -> FastAPI:
         # Before the events of a log: `search` is no offset.
         lists.router,
         events.router,
+        batches.router,
         event_way.router,
         stream.router,
         templates.router,
@@ -95,6 +98,7 @@ def create_admin_app(context: AdminContext) -> FastAPI:
     app.add_middleware(_BoundedBodies)
     app.add_middleware(NoteAnswers)
     app.add_middleware(_ForwardedScheme)
+    app.add_middleware(PublishShortcut, context=context, most_bytes=MAX_BODY_BYTES)
     return app
 
 

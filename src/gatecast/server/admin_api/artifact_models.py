@@ -19,10 +19,13 @@ from gatecast.controlplane.documents import Artifact
 from gatecast.controlplane.documents.contexts import DerivedContext
 from gatecast.controlplane.documents.handles import HANDLE_PATTERN, MAX_HANDLE_LENGTH
 from gatecast.controlplane.transactions.clock import milliseconds
+from gatecast.events import MAX_IDENTIFIER_LENGTH
 from gatecast.server.admin_api.models import NEXT, WHOLE, Etag, Model, ToldGateway
 from gatecast.server.admin_api.paths import etag_of
 
-GatewayIds = Annotated[list[Annotated[str, StringConstraints(max_length=64)]], Field(max_length=1_000)]
+GatewayNames = Annotated[
+    list[Annotated[str, StringConstraints(max_length=MAX_IDENTIFIER_LENGTH)]], Field(max_length=1_000)
+]
 
 Handle = Annotated[
     str, StringConstraints(max_length=MAX_HANDLE_LENGTH), Field(json_schema_extra={"pattern": HANDLE_PATTERN})
@@ -105,16 +108,16 @@ class ImportedArtifacts(Model):
 class NewDeployment(Model):
     """Where to deploy an artifact as it is now."""
 
-    gateway_id: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
-        examples=["9c1f7f0e-0d7f-4a1e-9d0c-2f6f6d1d9a55"]
+    gateway_id: Annotated[str, StringConstraints(min_length=1, max_length=MAX_IDENTIFIER_LENGTH)] = Field(
+        description="Its id, or its name.", examples=["9c1f7f0e-0d7f-4a1e-9d0c-2f6f6d1d9a55"]
     )
 
 
 class Placing(Model):
     """Where an artifact should run."""
 
-    gateways: GatewayIds | None = Field(
-        None, description="Ids of the gateways that run it. Left out: those that run it now."
+    gateways: GatewayNames | None = Field(
+        None, description="Ids or names of the gateways that run it. Left out: those that run it now."
     )
 
 
@@ -152,7 +155,7 @@ class ReadBack(Model):
 class ChangedPlacing(ReadBack, Placing):
     """An artifact that may run somewhere already."""
 
-    undeploy: GatewayIds = Field(
+    undeploy: GatewayNames = Field(
         default_factory=list, description="The gateways that it is undeployed from because `gateways` leaves them out."
     )
 

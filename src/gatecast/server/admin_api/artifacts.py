@@ -6,7 +6,7 @@ The kinds differ in their documents only, so the routes are made once for each f
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypedDict, TypeVar
 
 from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -38,7 +38,7 @@ from gatecast.server.admin_api.examples import ARTIFACT_PATCH, ARTIFACTS, shown
 from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.merge_patch import merged, patch_schema
 from gatecast.server.admin_api.models import NEXT, Model
-from gatecast.server.admin_api.named import ArtifactInPath
+from gatecast.server.admin_api.named import ArtifactInPath, gateway_ids
 from gatecast.server.admin_api.paths import (
     CREATED,
     After,
@@ -109,8 +109,9 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
     @_with(body=Annotated[new, Body(openapi_examples=example)])
     async def create(body: NewPlacing, context: Context, organization: Organization) -> JSONResponse:
         """Store it, and let the named gateways run it, in one transaction."""
+        gateways = await gateway_ids(context, organization, body.gateways or ())
         created = await context.resources.artifacts.create(
-            organization, family, document_in(body, model, NewPlacing), handle=body.handle, gateways=body.gateways or ()
+            organization, family, document_in(body, model, NewPlacing), handle=body.handle, gateways=gateways
         )
         answer = _shown(created, status=201)
         located(answer, family.collection, created.artifact.id)
@@ -147,12 +148,8 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
         A gateway that `gateways` leaves out must be named in `undeploy`. Keys are never touched.
         """
         document = document_in(body, model, ChangedPlacing)
-        edit = Edit(
-            document=lambda stored: in_place(document, stored),
-            gateways=body.gateways,
-            undeploy=body.undeploy,
-            version=version_in(if_match),
-        )
+        placed = await _placed(context, organization, body)
+        edit = Edit(document=lambda stored: in_place(document, stored), version=version_in(if_match), **placed)
         return _shown(await context.resources.artifacts.update(organization, family, artifact_id, edit))
 
     @router.patch(
@@ -173,7 +170,8 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
         def edited(stored: Artifact) -> Artifact:
             return in_place(checked(model, merged(document_dump(stored), changes)), stored)
 
-        edit = Edit(document=edited, gateways=placing.gateways, undeploy=placing.undeploy, version=version_in(if_match))
+        placed = await _placed(context, organization, placing)
+        edit = Edit(document=edited, version=version_in(if_match), **placed)
         return _shown(await context.resources.artifacts.update(organization, family, artifact_id, edit))
 
     @router.delete(
@@ -219,8 +217,9 @@ def _add_deployment_routes(router: APIRouter, family: Family) -> None:
         timeout: Timeout = 10,  # noqa: ASYNC109
     ) -> DeploymentView:
         """Let a gateway run it as it is now, as a new revision."""
+        [gateway_id] = await gateway_ids(context, organization, [body.gateway_id])
         deployed = await context.resources.artifacts.deploy(
-            organization, family, artifact_id, body.gateway_id, version=version_in(if_match)
+            organization, family, artifact_id, gateway_id, version=version_in(if_match)
         )
         located(response, family.collection, artifact_id, "deployments", deployed.id)
         return await answer(context, organization, deployed, request, response, wait, timeout)
@@ -303,8 +302,9 @@ def _add_deployment_routes(router: APIRouter, family: Family) -> None:
         timeout: Timeout = 10,  # noqa: ASYNC109
     ) -> DeploymentView:
         """Let a gateway stop running it; it can be deployed or restored again."""
+        [gateway_id] = await gateway_ids(context, organization, [body.gateway_id])
         stopped = await context.resources.artifacts.undeploy(
-            organization, family, artifact_id, body.gateway_id, version=version_in(if_match)
+            organization, family, artifact_id, gateway_id, version=version_in(if_match)
         )
         return await answer(context, organization, stopped, request, response, wait, timeout)
 
@@ -330,6 +330,18 @@ def _add_deployment_routes(router: APIRouter, family: Family) -> None:
             view = await waiting.ended(view)
             response.status_code = response.status_code if _is_answered(view) else 202
         return view
+
+
+class _Placed(TypedDict):
+    """Where a changed artifact should run and should not, by the ids of gateways."""
+
+    gateways: list[str] | None
+    undeploy: list[str]
+
+
+async def _placed(context: AdminContext, organization: str, placing: ChangedPlacing) -> _Placed:
+    gateways = None if placing.gateways is None else await gateway_ids(context, organization, placing.gateways)
+    return _Placed(gateways=gateways, undeploy=await gateway_ids(context, organization, placing.undeploy))
 
 
 def _is_answered(view: DeploymentView) -> bool:

@@ -12,7 +12,8 @@ from gatecast.controlplane.policies.policy_catalogue import common_policies
 from gatecast.server.admin_api.context import Context, Organization
 from gatecast.server.admin_api.fleet import FleetState
 from gatecast.server.admin_api.models import WHOLE, Model
-from gatecast.server.admin_api.paths import ListedGatewayId
+from gatecast.server.admin_api.named import gateway_ids
+from gatecast.server.admin_api.paths import ListedGateway
 
 router = APIRouter(prefix="/api/v1", tags=["fleet"])
 
@@ -96,11 +97,13 @@ async def list_pods(context: Context, organization: Organization) -> PodList:
 async def list_policies(
     context: Context,
     organization: Organization,
-    gateway: Annotated[list[ListedGatewayId], Query(min_length=1, max_length=100, description="Ids of gateways.")],
+    gateway: Annotated[
+        list[ListedGateway], Query(min_length=1, max_length=100, description="Ids or names of gateways.")
+    ],
 ) -> PolicyList:
     """The policies that all of these gateways have loaded, by their manifests, with the schemas of their parameters."""
     manifests = {}
-    for gateway_id in gateway:
+    for gateway_id in await gateway_ids(context, organization, gateway):
         await context.gateways.get(organization, gateway_id)
         manifests[gateway_id] = await context.gateways.manifest(organization, gateway_id)
     silent = [gateway_id for gateway_id, manifest in manifests.items() if manifest is None]

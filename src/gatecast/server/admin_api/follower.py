@@ -8,8 +8,9 @@ from typing import Self
 from gatecast.containment import concerns_everyone, contained, log_failure
 from gatecast.delivery.reading import ReadAnswer, read_each
 from gatecast.errors import GatecastError, InvalidValue
-from gatecast.events import RecordedEvent, clean_identifier
+from gatecast.events import RecordedEvent
 from gatecast.server.admin_api.context import AdminContext
+from gatecast.server.admin_api.named import gateway_ids
 from gatecast.server.admin_api.stream_position import StreamPosition
 from gatecast.storage.changes import changes_since
 from gatecast.storage.contract import Changes, ReadRequest
@@ -52,7 +53,8 @@ class Follower:
             InvalidValue: there are more gateways than one stream can follow.
         """
         if gateway:
-            ids = [(await context.gateways.get(organization, clean_identifier("gateway", gateway))).id]
+            [gateway] = ids = await gateway_ids(context, organization, [gateway])
+            await context.gateways.get(organization, gateway)
         else:
             ids = await context.gateways.ids(organization, limit=MAX_GATEWAYS + 1)
         if len(ids) > MAX_GATEWAYS:

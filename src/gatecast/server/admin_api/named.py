@@ -1,16 +1,16 @@
-"""Ids and names in paths: wherever the one works, so does the other."""
+"""Ids and names in paths, queries and bodies: wherever the one works, so does the other."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import Depends, Path, Request
-from pydantic import AfterValidator
 
 from gatecast.controlplane.catalog.artifact_kinds import FAMILIES
-from gatecast.events import clean_identifier
-from gatecast.server.admin_api.context import Context, Organization
+from gatecast.events import MAX_IDENTIFIER_LENGTH, clean_identifier
+from gatecast.server.admin_api.context import AdminContext, Context, Organization
 
 _BY_COLLECTION = {family.collection: family for family in FAMILIES}
 
@@ -23,17 +23,25 @@ def is_id(text: str) -> bool:
         return False
 
 
+async def gateway_ids(context: AdminContext, organization: str, named: Iterable[str]) -> list[str]:
+    """The ids of gateways that are named by ids or names, each once, in their order.
+
+    Raises:
+        NotFound: there is no gateway of some name. Whether there is one of an id is for whoever uses it to find out.
+    """
+    # Trimmed here, at the edge, like every id (scenario S17).
+    given = [clean_identifier("gateway_id", each) for each in named]
+    ids = await context.gateways.ids_of(organization, {each for each in given if not is_id(each)})
+    return list(dict.fromkeys(ids.get(each, each) for each in given))
+
+
 async def _gateway_id(
-    gateway_id: Annotated[
-        str,
-        Path(max_length=255, description="Its id, or its name."),
-        # Trimmed here, at the edge, like every id (scenario S17).
-        AfterValidator(lambda gateway_id: clean_identifier("gateway_id", gateway_id)),
-    ],
+    gateway_id: Annotated[str, Path(max_length=MAX_IDENTIFIER_LENGTH, description="Its id, or its name.")],
     context: Context,
     organization: Organization,
 ) -> str:
-    return gateway_id if is_id(gateway_id) else await context.gateways.id_of(organization, gateway_id)
+    [found] = await gateway_ids(context, organization, [gateway_id])
+    return found
 
 
 async def _artifact_id(

@@ -25,12 +25,12 @@ async def is_alive() -> dict[str, str]:
 @router.get("/readyz", responses={503: {"description": "Not ready; `problems` says why."}})
 async def is_ready(context: Context, response: Response) -> dict[str, Any]:
     """Whether this pod should get traffic, and if not, why."""
-    problems = await context.problems()
+    problems, deaf = await context.problems(), context.hub.wakeup_problem
     response.status_code = 503 if problems else 200
     return {
         "status": "not ready" if problems else "ready",
         "problems": problems,
-        "wakeups": "connected" if context.hub.wakeup_connected else "not connected; polling delivers",
+        "wakeups": f"not connected; polling delivers: {deaf}" if deaf else "connected",
     }
 
 

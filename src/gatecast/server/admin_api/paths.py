@@ -21,7 +21,7 @@ MAX_WAIT = 60.0
 _clean_gateway_id = AfterValidator(lambda gateway_id: clean_identifier("gateway_id", gateway_id))
 GatewayId = Annotated[str, Path(max_length=MAX_IDENTIFIER_LENGTH), _clean_gateway_id]
 #: One of several in a query.
-ListedGatewayId = Annotated[str, Field(max_length=MAX_IDENTIFIER_LENGTH), _clean_gateway_id]
+ListedGateway = Annotated[str, Field(max_length=MAX_IDENTIFIER_LENGTH)]
 TokenId = Annotated[str, Path(max_length=64)]
 ResourceId = Annotated[str, Path(max_length=64, pattern=r"^[^\x00]*$")]
 KeyName = Annotated[str, Path(max_length=63, pattern=r"^[^\x00]*$")]

@@ -75,7 +75,8 @@ async def follow(
 ) -> StreamingResponse:
     """A stream that ends when `is_allowed` says no."""
     resumed = StreamPosition.parse(last_event_id) if last_event_id else None
-    return _EventStream(context, await Follower.begin(context, organization, gateway, resumed), is_allowed)
+    follower = await Follower.begin(context, organization, gateway, resumed)
+    return EventStream(context, _stream(context, follower, is_allowed))
 
 
 async def _is_still(context: AdminContext, token: str, organization: str) -> bool:
@@ -88,15 +89,20 @@ async def _is_still(context: AdminContext, token: str, organization: str) -> boo
         return True
 
 
-class _EventStream(StreamingResponse):
-    """An answer that does not end by itself; a pod gives only so many at the same time."""
+class EventStream(StreamingResponse):
+    """Server-sent events that do not end by themselves; a pod gives only so many streams at the same time."""
 
-    def __init__(self, context: AdminContext, follower: Follower, is_allowed: _Check) -> None:
-        super().__init__(_stream(context, follower, is_allowed), media_type="text/event-stream")
+    def __init__(self, context: AdminContext, messages: AsyncIterator[str]) -> None:
+        super().__init__(messages, media_type="text/event-stream")
         self.headers["Cache-Control"] = "no-store"
         self._room = context.streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, if there is room for one more stream.
+
+        Raises:
+            Overloaded: there is none.
+        """
         if self._room.locked():
             raise Overloaded("the room for event streams at this pod", MAX_STREAMS)
         async with self._room:

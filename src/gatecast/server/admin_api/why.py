@@ -87,12 +87,14 @@ def why(status: GatewayStatus, *, rejected: Outcome | None, held: bool) -> WhyVi
             "it has confirmed every event; a transaction that has not ended holds its log: what that publishes comes "
         )
         return WhyView(code="publisher-uncommitted", cause=f"{cause}with its commit, and other publishers wait for it")
+    said = ""
     if rejected is not None:
-        said = f": {shorten(rejected.reason)}" if rejected.reason else ""
-        cause = f"everything was handled, but it rejected the event at offset {rejected.offset}{said}"
-        return WhyView(code="rejected", cause=cause)
+        because = f": {shorten(rejected.reason)}" if rejected.reason else ""
+        said = f", but it rejected the event at offset {rejected.offset}{because}"
     if not status.connections:
-        return WhyView(code="offline", cause="it is not connected; it has confirmed every event")
+        return WhyView(code="offline", cause=f"it is not connected; it has confirmed every event{said}")
+    if rejected is not None:
+        return WhyView(code="rejected", cause=f"everything was handled{said}")
     return WhyView(code="current", cause="it has confirmed every event")
 
 

@@ -25,11 +25,11 @@ from gatecast.delivery.subscription import Subscription
 from gatecast.errors import GatecastError, HubClosed, InvalidValue, NotFound, StorageError, UnknownGateway
 from gatecast.events import Position, clean_identifier, is_storable
 from gatecast.hub import EventHub
-from gatecast.protocol.codec import MAX_INBOUND_BYTES
 from gatecast.protocol.session import SessionLimits, Version
 from gatecast.server.admission import Admission, Refusal, client_address
 from gatecast.server.error_replies import RETRY_AFTER
 from gatecast.server.gateway_api.deployment_observer import DeploymentObserver
+from gatecast.server.gateway_api.frame_socket import Upgraded, upgrade
 from gatecast.server.gateway_api.gateway_server import tell_place
 from gatecast.server.gateway_api.gateway_socket import GatewaySocket, open_session
 from gatecast.server.gateway_api.holding import Holding, Watch
@@ -259,10 +259,7 @@ async def _converse(
 ) -> web.StreamResponse:
     context = request.app[CONTEXT]
     version = Version(subscription.connection.protocol)
-    socket = web.WebSocketResponse(
-        timeout=2.0, autoping=False, compress=False, max_msg_size=MAX_INBOUND_BYTES, protocols=(SUBPROTOCOL,)
-    )
-    await socket.prepare(request)
+    socket = upgrade(request, SUBPROTOCOL)
     session = open_session(subscription, version, context.session_limits)
     _logger.info("connected", gateway=identity.gateway_id, version=version, start=str(subscription.start.position))
     observer = DeploymentObserver(context.resources, identity, subscription, watch) if context.resources else None
@@ -270,7 +267,6 @@ async def _converse(
         socket,
         session,
         subscription,
-        transport=request.transport,
         delivery=context.hub.delivery,
         observer=observer,
     )
@@ -282,10 +278,12 @@ async def _converse(
     try:
         await conversation.run(session.start(datetime.now(UTC)))
     finally:
+        # Whatever ended it: nothing but frames may be written there.
+        socket.abort()
         if upkeep is not None:
             upkeep.cancel()
         _logger.info("disconnected", gateway=identity.gateway_id, confirmed=str(subscription.confirmed))
-    return socket
+    return Upgraded()
 
 
 def _wish(request: web.Request) -> _Wish:

@@ -75,6 +75,7 @@ class DeploymentObserver(Observer):
             deployed=ack.action == "deploy",
             succeeded=ack.succeeded,
             error_code=ack.error_code,
+            resource_type=ack.resource_type,
         )
         self._resources.acknowledgements.report(acknowledgement)
 
@@ -152,6 +153,7 @@ class DeploymentObserver(Observer):
         # A pod that lacks the key to what is stored leaves it to the others.
         with suppress(NotFound, UnknownGateway, SecretKeyMissing):
             await _persistently(lambda: resources.keys.end_expired(*ids))
+            await _persistently(lambda: resources.keys.outlive_revocations(*ids, self._start.position.offset))
         for pause in KEY_LOOKS:
             await asyncio.sleep(pause)
             with contained("keys-not-looked-at"), suppress(NotFound, UnknownGateway):

@@ -2,7 +2,8 @@
 
 An unmodified gateway reads lists over HTTP after it has connected, from any pod, and handles events meanwhile. What it
 reads may be older than an event that it has handled by then: it would bring back what was deleted, or lose a key. So
-the connection that its calls belong to sends no event until it has read the last list.
+the connection that its calls belong to sends no event until it has read the last list. That happens once, when it
+begins: whoever else calls with the gateway's token, a health check every minute, holds nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from contextlib import asynccontextmanager, suppress
 
 from gatecast.controlplane.gateway_sync.synchronizations import (
     AT_MOST,
+    BELONG_WITHIN,
     FIRST_CALL_WITHIN,
     QUIET_FOR,
     Call,
@@ -53,15 +55,20 @@ class Hold:
         self.synchronizes = False
 
     def begin(self, now: float) -> None:
-        """The first call has come."""
-        self.synchronizes, self._called_at, self._finished_at = True, now, None
+        """A first call has come."""
+        if self._belongs(now):
+            self.synchronizes, self._called_at, self._finished_at = True, now, None
 
     def note(self, seen: Synchronization, now: float) -> None:
         """Take what is known of the gateway's calls."""
-        if seen.number > self._number:
+        if seen.number > self._number and self._belongs(now - seen.began):
             self.synchronizes = True
             self._called_at = now - seen.called
             self._finished_at = None if seen.finished is None else now - seen.finished
+
+    def _belongs(self, began_at: float) -> bool:
+        """Whether calls that began then are those of this connection, and not of whoever else has the token."""
+        return began_at - self._connected_at <= BELONG_WITHIN.total_seconds()
 
     @property
     def ends_at(self) -> float:

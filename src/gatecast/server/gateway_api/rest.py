@@ -278,7 +278,8 @@ def _record(record: SubscriptionRecord, names: tuple[str, ...]) -> dict[str, Any
         **{name: record.fields.get(name) for name in names},
         "createdAt": record.created_at,
         "updatedAt": record.updated_at,
-        "etag": f"{record.id}:{record.version}",
+        # With its time, because a record that was deleted and made again begins at version 1 again.
+        "etag": f"{record.id}:{record.version}:{record.updated_at}",
     }
 
 

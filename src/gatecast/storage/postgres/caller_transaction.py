@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -12,6 +11,8 @@ from asyncpg.pool import PoolConnectionProxy
 from gatecast.errors import TransactionUnusable
 from gatecast.storage.postgres.database import PooledConnection, PostgresDatabase, PostgresTransaction
 from gatecast.storage.postgres.driver_errors import translated
+
+T = TypeVar("T")
 
 _NOT_OPEN = "no transaction is open on the connection; begin one first"
 
@@ -49,16 +50,20 @@ def _is_in_transaction(connection: PooledConnection) -> bool:
         return False
 
 
-@asynccontextmanager
-async def joined(database: PostgresDatabase, transaction: object | None) -> AsyncIterator[PooledConnection]:
-    """The connection of the caller's transaction when there is one, else of a new transaction."""
-    if transaction is None:
+async def joined(
+    database: PostgresDatabase, transaction: object | None, work: Callable[[PooledConnection], Awaitable[T]]
+) -> T:
+    """The result of work in the caller's transaction; without one in its own, which is repeated as a whole."""
+    if transaction is not None:
+        with translated():
+            return await work(await driver_connection(transaction))
+
+    async def once() -> T:
         async with database.transaction() as own:
             with translated():
-                yield own.connection
-    else:
-        with translated():
-            yield await driver_connection(transaction)
+                return await work(own.connection)
+
+    return await database.repeated(once)
 
 
 async def _inside_sqlalchemy(transaction: Any) -> object:  # noqa: ANN401 - SQLAlchemy is optional

@@ -60,8 +60,7 @@ class PostgresTransaction:
     async def execute(self, query: LiteralString, *arguments: object) -> int:
         """How many rows the statement changed."""
         with translated():
-            status = await self.connection.execute(query, *arguments)
-        return int(status.rpartition(" ")[2]) if status[-1:].isdigit() else 0
+            return _rows_changed(await self.connection.execute(query, *arguments))
 
 
 class PostgresDatabase:
@@ -160,6 +159,15 @@ class PostgresDatabase:
 
         return await repeated(once)
 
+    async def execute(self, query: LiteralString, *arguments: object) -> int:
+        """How many rows a statement changed that is a transaction of its own."""
+
+        async def once() -> int:
+            async with self.connection() as connection:
+                return _rows_changed(await connection.execute(query, *arguments))
+
+        return await repeated(once)
+
     async def repeated(self, work: Callable[[], Awaitable[T]]) -> T:
         """The result of work that is one transaction of its own, done again after a deadlock or a conflict."""
         return await repeated(work)
@@ -254,6 +262,11 @@ async def repeated(work: Callable[[], Awaitable[T]]) -> T:
                 raise
         attempt += 1
         await asyncio.sleep(_BACKOFF.pause(attempt))
+
+
+def _rows_changed(status: str) -> int:
+    """What the driver says of a statement: `UPDATE 3`, `INSERT 0 1`, `CREATE TABLE`."""
+    return int(status.rpartition(" ")[2]) if status[-1:].isdigit() else 0
 
 
 def _changed(applied: Sequence[Row]) -> list[FunctionFile]:

@@ -26,7 +26,7 @@ from gatecast.storage.contract import (
     Verdict,
 )
 from gatecast.storage.postgres.caller_transaction import driver_connection, joined
-from gatecast.storage.postgres.database import PostgresDatabase, repeated
+from gatecast.storage.postgres.database import PooledConnection, PostgresDatabase, repeated
 from gatecast.storage.postgres.driver_errors import translated
 from gatecast.storage.queries import Queries
 from gatecast.storage.recorded import recorded_event
@@ -165,16 +165,22 @@ class PostgresEventLog:
 
     async def register(self, gateway_id: str, *, transaction: object | None = None) -> bool:
         """Begin an empty log."""
-        async with joined(self._database, transaction) as connection:
+
+        async def work(connection: PooledConnection) -> bool:
             return await connection.fetchrow(QUERIES["register"], gateway_id) is not None
+
+        return await joined(self._database, transaction, work)
 
     async def forget(self, gateway_id: str, *, transaction: object | None = None) -> bool:
         """Remove a gateway's log, positions and outcomes, and dismiss its connections; its events go with `trim`."""
-        async with joined(self._database, transaction) as connection:
+
+        async def work(connection: PooledConnection) -> bool:
             forgotten: bool = await connection.fetchval(QUERIES["forget_gateway"], gateway_id)
             if forgotten:
                 await connection.execute(QUERIES["hint_everything"])
-        return forgotten
+            return forgotten
+
+        return await joined(self._database, transaction, work)
 
     async def trim(self, policy: TrimPolicy) -> int:
         """Remove at most one chunk of old events."""
@@ -203,8 +209,7 @@ class PostgresEventLog:
         return await self._settle(expected, verdict)
 
     async def _settle(self, expected: UUID, verdict: str) -> UUID:
-        async with self._database.transaction() as transaction:
-            [row] = await transaction.fetch(QUERIES["settle_history"], expected, verdict)
+        [row] = await self._database.fetch(QUERIES["settle_history"], expected, verdict)
         with contained("hint-lost"):
             await self._database.fetch(QUERIES["hint_everything"])
         return UUID(str(row["epoch"]))

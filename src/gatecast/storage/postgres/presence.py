@@ -6,7 +6,6 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import LiteralString, cast
 from uuid import UUID
 
 from gatecast.containment import contained
@@ -24,7 +23,7 @@ from gatecast.storage.contract import (
 )
 from gatecast.storage.hops import NOTHING, Hop, Passages
 from gatecast.storage.postgres.caller_transaction import joined
-from gatecast.storage.postgres.database import PostgresDatabase
+from gatecast.storage.postgres.database import PooledConnection, PostgresDatabase
 from gatecast.storage.postgres.log import QUERIES
 
 
@@ -123,7 +122,8 @@ class PostgresPresence:
     async def dismiss_connection(self, gateway_id: str, connection_id: str) -> bool:
         """Ask its pod to close one connection."""
         [row] = await self._database.fetch(QUERIES["dismiss_connection"], gateway_id, connection_id)
-        await self._database.fetch(QUERIES["hint_everything"])
+        with contained("hint-lost"):
+            await self._database.fetch(QUERIES["hint_everything"])
         return bool(row["dismissed"])
 
     async def dismissals(self, pod_id: str) -> dict[str, Dismissal]:
@@ -133,10 +133,13 @@ class PostgresPresence:
 
     async def dismiss_token(self, token_id: str, *, transaction: object | None = None) -> int:
         """Ask every pod to close the connections that came with this token."""
-        async with joined(self._database, transaction) as connection:
+
+        async def work(connection: PooledConnection) -> int:
             dismissed: int = await connection.fetchval(QUERIES["dismiss_token"], token_id)
             await connection.execute(QUERIES["hint_everything"])
-        return dismissed
+            return dismissed
+
+        return await joined(self._database, transaction, work)
 
     async def resynchronized(self, gateway_id: str, replica: str) -> None:
         """Note that the gateway has read the desired state anew."""
@@ -151,15 +154,15 @@ class PostgresPresence:
     ) -> dict[str, GatewayStatus]:
         """The delivery status of each registered gateway among these, in one instant."""
         rows: defaultdict[str, list[Row]] = defaultdict(list)
-        for row in await self._fetch(transaction, QUERIES["status"], list(gateway_ids)):
+        for row in await self._statuses(gateway_ids, transaction):
             rows[row["gateway_id"]].append(row)
         return {gateway_id: _status(of_gateway) for gateway_id, of_gateway in rows.items()}
 
-    async def _fetch(self, transaction: object | None, query: LiteralString, *arguments: object) -> list[Row]:
+    async def _statuses(self, gateway_ids: Sequence[str], transaction: object | None) -> list[Row]:
+        query, ids = QUERIES["status"], list(gateway_ids)
         if transaction is None:
-            return await self._database.fetch(query, *arguments)
-        async with joined(self._database, transaction) as connection:
-            return cast("list[Row]", await connection.fetch(query, *arguments))
+            return await self._database.fetch(query, ids)
+        return await joined(self._database, transaction, lambda connection: connection.fetch(query, ids))
 
 
 #: What is stored of a connection that tells of no event.

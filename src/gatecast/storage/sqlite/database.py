@@ -187,6 +187,10 @@ class SqliteDatabase:
         """Every row of a query that changes nothing, outside of any transaction."""
         return await self._reader.run(lambda connection: select_named(connection, query, *arguments))
 
+    async def execute(self, query: LiteralString, *arguments: object) -> int:
+        """How many rows a statement changed that is a transaction of its own."""
+        return await self.write(lambda connection: change(connection, query, *arguments))
+
     async def repeated(self, work: Callable[[], Awaitable[T]]) -> T:
         """The result of work that is one transaction of its own: there is one writer, and nobody to give way to."""
         return await work()

@@ -93,7 +93,15 @@ class Site:
         """The state of its newest revision on the first gateway."""
         return (await self.deployments(artifact))[0].state
 
-    def report(self, deployment: Deployment, *, deployed: bool = True, error: str = "", named: bool = True) -> None:
+    def report(
+        self,
+        deployment: Deployment,
+        *,
+        deployed: bool = True,
+        error: str = "",
+        named: bool = True,
+        resource_type: str = "api",
+    ) -> None:
         """The gateway says what became of this event."""
         self.resources.acknowledgements.report(
             Acknowledgement(
@@ -105,6 +113,7 @@ class Site:
                 deployed=deployed,
                 succeeded=not error,
                 error_code=error,
+                resource_type=resource_type,
             )
         )
 

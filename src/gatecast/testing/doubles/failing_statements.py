@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 from unittest.mock import patch
 
@@ -25,6 +26,8 @@ class FailingStatements:
     def __init__(self) -> None:
         #: Every statement that ran, plain.
         self.ran: set[str] = set()
+        #: The same in order, with the task that asked for it; on PostgreSQL only, where no thread stands between them.
+        self.order: list[tuple[asyncio.Task[object] | None, str]] = []
         #: How often the present one has failed.
         self.failed = 0
         self._failing = ""
@@ -40,6 +43,8 @@ class FailingStatements:
     def meet(self, query: str, unknown_state: Exception) -> None:
         """Raise if the statement that is about to run is the one."""
         self.ran.add(plain(query))
+        with suppress(RuntimeError):
+            self.order.append((asyncio.current_task(), plain(query)))
         if self._failing and plain(query) == self._failing:
             self.failed += 1
             raise unknown_state if self.failed % 2 else ZeroDivisionError(SECRET)

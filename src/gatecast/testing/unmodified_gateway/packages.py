@@ -68,7 +68,11 @@ def parse_document(text: str) -> Mapping[str, Any]:
     return document
 
 
-class _StrictLoader(yaml.SafeLoader):
+#: Written in C where there is one: it takes a tenth of the time.
+_Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _StrictLoader(_Loader):  # type: ignore[misc, valid-type]
     """Refuses what the gateway's parser refuses and PyYAML does not."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
@@ -76,13 +80,14 @@ class _StrictLoader(yaml.SafeLoader):
         keys = [key.value for key, _ in node.value]
         if len(set(keys)) < len(keys):
             raise yaml.constructor.ConstructorError(None, None, "a key comes twice", node.start_mark)
-        return super().construct_mapping(node, deep)
+        return super().construct_mapping(node, deep)  # type: ignore[no-any-return]
 
 
 def _construct_integer(loader: _StrictLoader, node: yaml.ScalarNode) -> int:
     if len(node.value) > _LONGEST_INTEGER:
         raise yaml.constructor.ConstructorError(None, None, "an integer is too long", node.start_mark)
-    return loader.construct_yaml_int(node)
+    value: int = loader.construct_yaml_int(node)
+    return value
 
 
 _StrictLoader.add_constructor("tag:yaml.org,2002:int", _construct_integer)

@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
+import pytest
+
 from gatecast.controlplane.access.admin_tokens import DEFAULT_ORGANIZATION, AdminTokens
+from gatecast.errors import InvalidValue
 from gatecast.hub import EventHub
 
 OpenHub = Callable[[], AbstractAsyncContextManager[EventHub]]
@@ -34,12 +37,23 @@ async def test_a_configured_token_takes_the_place_of_the_first_one(open_hub: Ope
         made = await AdminTokens(hub.storage).prepare("")
         assert made is not None
         configured = AdminTokens(hub.storage)
-        assert await configured.prepare("from-settings") is None
-        assert await configured.organization_of("from-settings") == DEFAULT_ORGANIZATION
+        assert await configured.prepare("a-token-from-settings") is None
+        assert await configured.organization_of("a-token-from-settings") == DEFAULT_ORGANIZATION
         assert await configured.organization_of(made) is None
         changed = AdminTokens(hub.storage)
-        await changed.prepare("another")
-        assert await changed.organization_of("from-settings") is None
+        await changed.prepare("another-of-settings")
+        assert await changed.organization_of("a-token-from-settings") is None
+
+
+async def test_a_configured_token_that_can_be_guessed_is_refused(open_hub: OpenHub) -> None:
+    """And nobody gets in with it; the error does not repeat it."""
+    async with open_hub() as hub:
+        tokens = AdminTokens(hub.storage)
+        with pytest.raises(InvalidValue, match="at least 16") as refused:
+            await tokens.prepare("fifteen-letters")
+        assert "fifteen" not in str(refused.value)
+        assert await tokens.organization_of("fifteen-letters") is None
+        assert await tokens.prepare("sixteen-letters!") is None
 
 
 async def test_what_is_no_token_administers_nothing(open_hub: OpenHub) -> None:

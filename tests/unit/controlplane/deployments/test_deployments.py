@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -15,7 +16,7 @@ from gatecast.controlplane.access.gateway_tokens import GatewayTokens
 from gatecast.controlplane.catalog.artifact_kinds import LLM_PROVIDER, LLM_PROXY, MCP_PROXY, REST_API
 from gatecast.controlplane.catalog.artifact_store import ArtifactStore, StoredArtifact
 from gatecast.controlplane.deployments.artifact_events import written
-from gatecast.controlplane.deployments.placements import Deployment, DeploymentState
+from gatecast.controlplane.deployments.placements import PLACEMENTS, Deployment, DeploymentState
 from gatecast.controlplane.deployments.reconcile import MAX_TRIES
 from gatecast.controlplane.deployments.rollouts import Rollouts
 from gatecast.controlplane.encryption import Sealer
@@ -24,6 +25,7 @@ from gatecast.controlplane.gateway_sync.synchronizations import Call
 from gatecast.controlplane.transactions.change import begin_change
 from gatecast.controlplane.transactions.clock import milliseconds
 from gatecast.errors import LimitReached, StorageUnavailable
+from gatecast.storage.rows import as_keys
 from gatecast.telemetry import metrics
 from gatecast.testing.doubles.control_plane_fixture import ORGANIZATION, Site
 from gatecast.testing.eventually import eventually
@@ -31,6 +33,17 @@ from gatecast.testing.eventually import eventually
 _IGNORED = "gatecast_acknowledgements_ignored_total"
 
 OpenHub = Callable[[], AbstractAsyncContextManager[EventHub]]
+
+_MADE_THERE = {"kind": "RestApi", "metadata": {"name": "made-there"}, "spec": {}}
+
+_STRANGERS = (
+    ("lost-provider", "llmprovider"),
+    ("lost-proxy", "llmproxy"),
+    ("lost-api", "api"),
+    ("lost-mcp", "mcpproxy"),
+    ("made-there", "api"),
+    ("of-no-kind", "websub"),
+)
 
 # --- acknowledgements -------------------------------------------------------------------------------------------------
 
@@ -512,6 +525,80 @@ async def test_keys_that_change_while_a_gateway_reads_them_are_told_once_more(op
         await keys_changed_late(ORGANIZATION, gateway, since)
         again = [(kind, data.get("keyName") or data.get("name")) for kind, data in await site.told(after=told)]
         assert again == [("apikey.revoked", "ended"), ("apikey.created", "back-again"), ("apikey.created", "new")]
+
+
+async def test_a_key_outlives_the_revocation_of_its_namesake_that_is_sent_again(open_hub: OpenHub) -> None:
+    """What a gateway could not confirm it gets once more, and a revocation names a name."""
+    async with Site.open(open_hub(), 2) as site:
+        keys, api, proxy = site.resources.keys, await site.make(REST_API), await site.make(MCP_PROXY)
+        for family, artifact in ((REST_API, api), (MCP_PROXY, proxy)):
+            for name in ("back-again", "ended", "untouched"):
+                await keys.create(ORGANIZATION, family, artifact.id, name)
+        before = len(await site.told())
+        for family, artifact in ((REST_API, api), (MCP_PROXY, proxy)):
+            for name in ("back-again", "ended"):
+                await keys.revoke(ORGANIZATION, family, artifact.id, name)
+            await keys.create(ORGANIZATION, family, artifact.id, "back-again")
+        told = await site.told()
+        await keys.outlive_revocations(ORGANIZATION, site.gateways[0], len(told))
+        assert await site.told() == told
+        await keys.outlive_revocations(ORGANIZATION, site.gateways[0], before)
+        again = await site.told(after=len(told))
+        assert {(kind, data["apiId"], data["keyName"]) for kind, data in again} == {
+            ("apikey.updated", each.id, "back-again") for each in (api, proxy)
+        }
+        made = [data for kind, data in told if kind == "apikey.created" and data["name"] == "back-again"]
+        for _, data in again:
+            [last] = [each for each in made if each["apiId"] == data["apiId"]][-1:]
+            assert data["apiKeyHashes"] == last["apiKeyHashes"]
+            assert data["updatedAt"] > last["updatedAt"]
+
+
+async def test_versions_of_keys_rise_by_more_than_lists_are_older(open_hub: OpenHub) -> None:
+    """Also those that rise because a history was lost: what is listed is 1 ms older, and must be newer than before."""
+    async with Site.open(open_hub(), 1) as site:
+        keys, api = site.resources.keys, await site.make(REST_API)
+        made = (await keys.create(ORGANIZATION, REST_API, api.id, "a-key")).key
+        async with site.hub.storage.database.transaction() as transaction:
+            values = (as_keys([api.id]), made.updated_at + 1)
+            await transaction.execute(PLACEMENTS["raise_keys"], *values)
+        [raised] = await keys.of_artifact(ORGANIZATION, REST_API, api.id)
+        assert raised.updated_at - 1 > made.updated_at
+
+
+async def test_what_only_a_lost_history_knew_is_removed_once_the_gateway_acknowledges_it(open_hub: OpenHub) -> None:
+    async with Site.open(open_hub(), 1) as site:
+        [gateway] = site.gateways
+        resources, api = site.resources, await site.make(REST_API)
+        [deployment] = await site.deployments(api)
+        announced = {"dpid": "made-there", "configuration": _MADE_THERE, "status": "deployed"}
+
+        async def acknowledge_strangers() -> None:
+            for name, resource_type in _STRANGERS:
+                site.report(replace(deployment, artifact_id=name), resource_type=resource_type)
+            await resources.acknowledgements.flush()
+
+        async def removed() -> list[tuple[str, object]]:
+            told = len(await site.told())
+            await resources.desired_state.remove_unknown(ORGANIZATION, gateway)
+            return [
+                (kind, data.get("apiId") or data.get("providerId") or data.get("proxyId"))
+                for kind, data in await site.told(after=told)
+            ]
+
+        await resources.synchronizations.note(gateway, Call.FIRST)
+        await resources.imports.store(ORGANIZATION, gateway, [announced])
+        await acknowledge_strangers()
+        assert await removed() == []
+        await resources.desired_state.lost(ORGANIZATION, gateway, "epoch")
+        await acknowledge_strangers()
+        assert await removed() == [
+            ("mcpproxy.deleted", "lost-mcp"),
+            ("api.deleted", "lost-api"),
+            ("llmproxy.deleted", "lost-proxy"),
+            ("llmprovider.deleted", "lost-provider"),
+        ]
+        assert await removed() == []
 
 
 async def _a_moment_later() -> None:

@@ -92,6 +92,43 @@ async def test_a_gateways_name_works_wherever_its_id_does(open_api: OpenApi, new
         assert (await client.get(path)).status_code == 404
 
 
+async def test_a_gateways_name_works_in_bodies_and_queries_too(open_api: OpenApi, new_gateway: NewGateway) -> None:
+    """Answers name ids, whatever was asked with; one gateway that is named twice is one."""
+    async with open_api() as (client, _):
+        one, two = await new_gateway(client, "edge eu-1"), await new_gateway(client, "edge us-1")
+        _, made = await _created(client, "/rest-apis", {**_API, "gateways": [" edge eu-1 ", one]})
+        assert made["gateways"] == [one]
+        path = "/api/v1/rest-apis/orders"
+        moved = await client.patch(path, json={"gateways": ["edge us-1"], "undeploy": ["edge eu-1"]})
+        assert (moved.status_code, moved.json()["gateways"]) == (200, [two])
+        replaced = await client.put(path, json={**_API, "gateways": ["edge eu-1", two]})
+        assert (replaced.status_code, sorted(replaced.json()["gateways"])) == (200, sorted([one, two]))
+        stopped = await client.post(f"{path}/undeploy", json={"gatewayId": "edge eu-1"})
+        assert (stopped.status_code, stopped.json()["gatewayId"]) == (200, one)
+        deployed = await client.post(f"{path}/deployments", json={"gatewayId": "edge eu-1"})
+        assert (deployed.status_code, deployed.json()["gatewayId"]) == (201, one)
+        offered = await client.get("/api/v1/policies", params={"gateway": ["edge eu-1", two]})
+        assert sorted(offered.json()["silent"]) == sorted([one, two])
+
+
+@pytest.mark.parametrize("name", ["of nobody", "x" * 255, "9c1f7f0e-0d7f-4a1e-9d0c-2f6f6d1d9a55", "日本"])
+async def test_a_gateway_that_nobody_has_is_not_found_wherever_it_is_named(open_api: OpenApi, name: str) -> None:
+    async with open_api() as (client, _):
+        await _created(client, "/rest-apis", _API)
+        path = "/api/v1/rest-apis/orders"
+        answers = [
+            await client.post(
+                "/api/v1/rest-apis", json={**_API, "name": "Books", "handle": "books", "gateways": [name]}
+            ),
+            await client.patch(path, json={"gateways": [name]}),
+            await client.post(f"{path}/deployments", json={"gatewayId": name}),
+            await client.post(f"{path}/undeploy", json={"gatewayId": name}),
+            await client.get("/api/v1/policies", params={"gateway": name}),
+            await client.get("/api/v1/events/stream", params={"gateway": name}),
+        ]
+        assert [answer.status_code for answer in answers] == [404] * len(answers)
+
+
 async def test_an_artifacts_handle_works_wherever_its_id_does(open_api: OpenApi, new_gateway: NewGateway) -> None:
     async with open_api() as (client, _):
         gateway_id = await new_gateway(client)

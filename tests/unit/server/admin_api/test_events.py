@@ -351,7 +351,7 @@ async def test_nobody_waits_for_a_client_that_has_gone(open_api: OpenApi, new_ga
 
 
 def _scope(method: str, path: str, query: str) -> dict[str, Any]:
-    headers = {"authorization": "Bearer default-token", "content-type": "application/json"}
+    headers = {"authorization": "Bearer default-admin-token", "content-type": "application/json"}
     return {
         "type": "http",
         "asgi": {"version": "3.0"},

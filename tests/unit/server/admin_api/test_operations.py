@@ -70,7 +70,10 @@ async def test_what_others_report_is_shown(open_api: OpenApi) -> None:
         metrics.rejected()
         metrics.reader_passed()
         after = [await _value(client, name) for name in counters]
-        assert [now - then for now, then in zip(after, before, strict=True)] == [3, 4, 1, 1]
+        *counted, passes = [now - then for now, then in zip(after, before, strict=True)]
+        assert counted == [3, 4, 1]
+        # The hub's own reader may pass as well.
+        assert passes >= 1
         metrics.watch(connections=lambda: 7, queued=lambda: 8, wakeups=lambda: True)
         gauges = ("gatecast_gateway_connections", "gatecast_publish_queue_events", "gatecast_wakeup_connected")
         assert [await _value(client, name) for name in gauges] == [7, 8, 1]

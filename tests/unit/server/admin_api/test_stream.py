@@ -252,7 +252,7 @@ async def _streaming(context: AdminContext, query: str = "", **headers: str) -> 
         else:
             await received.put(message.get("body", b"").decode())
 
-    named = {"authorization": "Bearer default-token", **headers}
+    named = {"authorization": "Bearer default-admin-token", **headers}
     scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -327,7 +327,7 @@ async def test_s26_a_stream_ends_with_the_callers_token(
             await _publish(context, gateway_id)
             while not _shown(await received.get()):
                 pass
-        await context.admin_tokens.prepare("another-token")
+        await context.admin_tokens.prepare("another-admin-token")
         while await received.get():
             pass
 

@@ -50,6 +50,7 @@ _CASES = [
     ("offline", replace(_CURRENT, connections=[]), None, False),
     ("current", replace(_CURRENT, head=0, sent=0, confirmed=0), None, False),
     ("rejected", _CURRENT, _REJECTION, False),
+    ("offline", replace(_CURRENT, connections=[]), _REJECTION, False),
     ("slow", _BEHIND, None, False),
     ("slow", _BEHIND, _REJECTION, False),
     ("not-confirming", replace(_BEHIND, lag_seconds=SLOW_UNTIL), None, False),

@@ -37,7 +37,7 @@ def open_console(open_api: Callable[..., Any]) -> Callable[..., Console]:
 def log_in() -> Callable[..., Any]:
     """Logs a browser in."""
 
-    async def logged_in(browser: httpx.AsyncClient, token: str = "default-token") -> None:  # noqa: S107 - of tests
+    async def logged_in(browser: httpx.AsyncClient, token: str = "default-admin-token") -> None:  # noqa: S107 - of tests
         answer = await browser.post("/login", data={"token": token, "next": "/"})
         assert answer.status_code == 303, answer.text
 

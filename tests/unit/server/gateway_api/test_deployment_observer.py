@@ -39,6 +39,7 @@ class _Resources:
         self.calls: list[str] = []
         self.looks: list[tuple[str, str, int]] = []
         self.ended: list[tuple[str, str]] = []
+        self.outlived: list[tuple[str, str, int]] = []
         self.changed = asyncio.Event()
         self._failures = failures
         self._ends = iter(ends)
@@ -62,6 +63,9 @@ class _Resources:
 
     async def end_expired(self, organization: str, gateway_id: str) -> None:
         self.ended.append((organization, gateway_id))
+
+    async def outlive_revocations(self, organization: str, gateway_id: str, after: int) -> None:
+        self.outlived.append((organization, gateway_id, after))
 
     async def keys_changed_late(self, organization: str, gateway_id: str, since: int) -> None:
         self.looks.append((organization, gateway_id, since))
@@ -97,6 +101,7 @@ async def test_keys_are_looked_at_twice_while_an_unmodified_gateway_is_connected
     began = milliseconds()
     await observer(resources).look_after(resources.resynchronized)
     assert resources.ended == [("acme", "edge")]
+    assert resources.outlived == [("acme", "edge", START.offset)]
     assert [look[:2] for look in resources.looks] == [("acme", "edge")] * 2
     assert all(began - 60_000 < since < began for *_, since in resources.looks)
 

@@ -23,13 +23,18 @@ from gatecast.server.gateway_api.holding import Hold, Holding
 
 
 def seen(
-    number: int = 1, *, called: float = 0.0, finished: float | None = None, listed: bool = False
+    number: int = 1,
+    *,
+    called: float = 0.0,
+    finished: float | None = None,
+    listed: bool = False,
+    began: float | None = None,
 ) -> Synchronization:
     """What is known of a gateway's calls."""
     return Synchronization(
         number=number,
         began_at=datetime.now(UTC),
-        began=called,
+        began=called if began is None else began,
         called=called,
         finished=finished,
         listed=listed,
@@ -69,7 +74,7 @@ def test_it_ends_a_moment_after_the_last_list() -> None:
 def test_it_ends_ten_seconds_after_the_latest_call() -> None:
     hold = Hold(None, 100.0)
     hold.note(seen(), 100.0)
-    hold.note(seen(called=1.0), 108.0)
+    hold.note(seen(called=1.0, began=8.0), 108.0)
     assert hold.holds(116.9)
     assert not hold.holds(117.0)
 
@@ -77,9 +82,9 @@ def test_it_ends_ten_seconds_after_the_latest_call() -> None:
 def test_it_never_lasts_longer_than_a_minute() -> None:
     hold = Hold(None, 100.0)
     for second in range(100, 160):
-        hold.note(seen(), float(second))
+        hold.note(seen(began=second - 100.0), float(second))
         assert hold.holds(float(second))
-    hold.note(seen(), 160.0)
+    hold.note(seen(began=60.0), 160.0)
     assert not hold.holds(160.0)
 
 
@@ -89,6 +94,26 @@ def test_a_gateway_that_begins_again_is_held_again() -> None:
     hold.note(seen(1, finished=0.0), 100.0)
     hold.note(seen(2), 100.1)
     assert hold.holds(100.5)
+
+
+def test_calls_of_others_with_the_same_token_hold_nothing() -> None:
+    """A health check that reads the secrets every second, beside the gateway: its own last list ends the waiting."""
+    hold = Hold(None, 100.0)
+    hold.begin(100.0)
+    hold.note(seen(1, called=0.5, finished=0.5, began=2.0), 102.0)
+    for second in range(102, 160):
+        hold.begin(float(second))
+        hold.note(seen(second), float(second))
+        assert not hold.holds(second + 0.1)
+
+
+def test_calls_of_others_do_not_keep_a_gateway_waiting_that_has_given_up() -> None:
+    hold = Hold(None, 100.0)
+    hold.begin(100.0)
+    for second in range(102, 160):
+        hold.begin(float(second))
+        hold.note(seen(second), float(second))
+    assert hold.ends_at == 110.0
 
 
 # --- the pods ---------------------------------------------------------------------------------------------------------

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import unified_diff
 from typing import Annotated, Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import RedirectResponse
 
 from gatecast.controlplane.catalog.artifact_kinds import FAMILIES, Family
 from gatecast.controlplane.catalog.artifact_store import StoredArtifact
+from gatecast.controlplane.deployments.api_keys import IssuedKey
 from gatecast.controlplane.deployments.artifact_search import ArtifactFilter, ArtifactSort, DeploymentFilter
 from gatecast.controlplane.deployments.artifacts import Running
 from gatecast.controlplane.deployments.placements import WAITING, Deployment, DeploymentState, Desired
@@ -83,9 +84,6 @@ class _Shown:
     state: str = ""
     q: str = ""
     after: str = ""
-    #: A key that was made just now.
-    secret: str = ""
-    problem: str = ""
 
     def query(self, **changes: str) -> str:
         """The same in an address."""
@@ -175,33 +173,29 @@ class ArtifactPages:
         self, request: Request, context: Context, visitor: Visitor, artifact_id: ResourceId, shown: ShownPart
     ) -> Response:
         """One of them."""
-        return await self._page(request, context, visitor.organization, artifact_id, shown)
+        return self._page(request, await self._read(context, visitor.organization, artifact_id, shown))
 
-    async def _page(
-        self, request: Request, context: AdminContext, organization: str, artifact_id: str, shown: _Shown
-    ) -> Response:
+    async def _read(self, context: AdminContext, organization: str, artifact_id: str, shown: _Shown) -> dict[str, Any]:
         artifact = await context.resources.artifacts.get(organization, self._family, artifact_id)
         running = await context.resources.artifacts.running(artifact_id)
         view = artifact_view(artifact, running)
         tab_title, part_fields = _PARTS.get(shown.tab, ("", ()))
-        return page(
-            request,
-            "artifact.html",
-            family=self._family,
-            title=self._title,
-            artifact=artifact,
-            document=artifact.document,
-            tabs=_TABS,
-            tab=shown.tab,
-            tab_title=tab_title,
-            part={name: view[name] for name in part_fields if name in view},
-            facts=_facts(view),
-            secret=shown.secret,
-            problem=shown.problem,
-            shown=shown,
-            here=f"{request.url.path}?{shown.query()}",
+        return {
+            "artifact": artifact,
+            "document": artifact.document,
+            "tab": shown.tab,
+            "tab_title": tab_title,
+            "part": {name: view[name] for name in part_fields if name in view},
+            "facts": _facts(view),
+            "shown": shown,
+            "here": f"/{self._family.collection}/{quote(artifact_id)}?{shown.query()}",
             **await self._tab(context, artifact, running, shown),
-        )
+        }
+
+    def _page(self, request: Request, read: Mapping[str, Any], *, secret: str = "", problem: str = "") -> Response:
+        """What was read, with a key that was made just now, or with what was wrong."""
+        parts = {"family": self._family, "title": self._title, "tabs": _TABS, **read}
+        return page(request, "artifact.html", **parts, secret=secret, problem=problem)
 
     async def _tab(
         self, context: AdminContext, artifact: StoredArtifact, running: Sequence[Running], shown: _Shown
@@ -276,21 +270,31 @@ class ArtifactPages:
     ) -> Response:
         """A new key, shown once."""
         name = str((await request.form()).get("name", ""))
-        try:
-            issued = await context.resources.keys.create(visitor.organization, self._family, artifact_id, name, None)
-        except (Conflict, InvalidValue) as error:
-            shown = _Shown(tab="keys", problem=str(error))
-        else:
-            shown = _Shown(tab="keys", secret=issued.value)
-        return await self._page(request, context, visitor.organization, artifact_id, shown)
+        return await self._issue(request, context, visitor, artifact_id, name, context.resources.keys.create)
 
     async def rotate_key(
         self, request: Request, context: Context, visitor: Visitor, artifact_id: ResourceId, name: str
     ) -> Response:
         """Another value for a key, shown once."""
-        issued = await context.resources.keys.rotate(visitor.organization, self._family, artifact_id, name, None)
-        shown = _Shown(tab="keys", secret=issued.value)
-        return await self._page(request, context, visitor.organization, artifact_id, shown)
+        return await self._issue(request, context, visitor, artifact_id, name, context.resources.keys.rotate)
+
+    async def _issue(
+        self,
+        request: Request,
+        context: AdminContext,
+        visitor: Visitor,
+        artifact_id: str,
+        name: str,
+        change: Callable[[str, Family, str, str], Awaitable[IssuedKey]],
+    ) -> Response:
+        # Read before: once the key is made, nothing that fails may keep its value from whoever asked.
+        read = await self._read(context, visitor.organization, artifact_id, _Shown(tab="keys"))
+        try:
+            issued = await change(visitor.organization, self._family, artifact_id, name)
+        except (Conflict, InvalidValue) as error:
+            return self._page(request, read, problem=str(error))
+        keys = [*(each for each in read["keys"] if each.id != issued.key.id), key_view(issued.key)]
+        return self._page(request, {**read, "keys": sorted(keys, key=lambda each: each.name)}, secret=issued.value)
 
     async def revoke_key(self, context: Context, visitor: Visitor, artifact_id: ResourceId, name: str) -> Response:
         """End a key."""
@@ -322,7 +326,9 @@ class ArtifactPages:
             gateway_id = gateway if is_id(gateway) else await context.gateways.id_of(organization, gateway)
             await change(organization, self._family, artifact_id, gateway_id)
         except (Conflict, NotFound) as error:
-            return await self._page(request, context, organization, artifact_id, _Shown(problem=str(error)))
+            return self._page(
+                request, await self._read(context, organization, artifact_id, _Shown()), problem=str(error)
+            )
         return self._to(f"/{artifact_id}")
 
     async def restore(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 from starlette.responses import RedirectResponse
 
@@ -13,7 +17,7 @@ from gatecast.server.admin_api import gateways as gateways_api
 from gatecast.server.admin_api import parking as parking_api
 from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.admin_api.event_way import Offset
-from gatecast.server.admin_api.models import EventView, ParkedEntityName
+from gatecast.server.admin_api.models import EventView, ParkedEntityName, TokenView
 from gatecast.server.admin_api.paths import GatewayId, TokenId
 from gatecast.server.console.pages.overview import TONES
 from gatecast.server.console.rendering import SECURITY_HEADERS, page
@@ -30,26 +34,31 @@ _NEIGHBOURHOOD = 100
 @router.get("")
 async def show_gateway(request: Request, context: Context, visitor: Visitor, gateway_id: GatewayId) -> Response:
     """Everything about it."""
-    return await _shown(request, context, visitor.organization, gateway_id)
+    return _page(request, context, await _read(context, visitor.organization, gateway_id))
 
 
-async def _shown(
-    request: Request, context: AdminContext, organization: str, gateway_id: str, secret: str = ""
-) -> Response:
+async def _read(context: AdminContext, organization: str, gateway_id: str) -> dict[str, Any]:
     gateway = await gateways_api.show_gateway(gateway_id, context, organization, Response())
     why = await gateways_api.explain_gateway(gateway_id, context, organization)
     tokens = (await gateways_api.list_tokens(gateway_id, context, organization)).items
+    return {
+        "gateway": gateway,
+        "why": why,
+        "deployments": (await gateways_api.list_gateway_deployments(gateway_id, context, organization)).items,
+        "parked": (await parking_api.list_parked(gateway_id, context, organization)).items,
+        "events": await _newest(context, organization, gateway_id, gateway.position.head),
+        "tokens": tokens,
+    }
+
+
+def _page(request: Request, context: AdminContext, read: Mapping[str, Any], *, secret: str = "") -> Response:
+    """What was read, with a token that was made just now."""
     return page(
         request,
         "gateway.html",
-        gateway=gateway,
-        why=why,
-        why_tone=TONES.get(why.code, "warn"),
-        deployments=(await gateways_api.list_gateway_deployments(gateway_id, context, organization)).items,
-        parked=(await parking_api.list_parked(gateway_id, context, organization)).items,
-        events=await _newest(context, organization, gateway_id, gateway.position.head),
-        tokens=tokens,
-        active_tokens=sum(token.revoked_at is None for token in tokens),
+        **read,
+        why_tone=TONES.get(read["why"].code, "warn"),
+        active_tokens=sum(token.revoked_at is None for token in read["tokens"]),
         secret=secret,
         collections={kind.value: family.collection for kind, family in BY_KIND.items()},
         gateway_host=context.settings.gateway_listen,
@@ -72,8 +81,13 @@ async def disconnect_gateway(context: Context, visitor: Visitor, gateway_id: Gat
 @router.post("/tokens")
 async def create_token(request: Request, context: Context, visitor: Visitor, gateway_id: GatewayId) -> Response:
     """A new token, shown once."""
+    # Read before: once the token is made, nothing that fails may keep it from whoever asked.
+    read = await _read(context, visitor.organization, gateway_id)
     issued = await context.tokens.issue(visitor.organization, gateway_id)
-    return await _shown(request, context, visitor.organization, gateway_id, issued.token)
+    new = TokenView(
+        id=issued.id, prefix=issued.prefix, created_at=datetime.now(UTC), last_used_at=None, revoked_at=None
+    )
+    return _page(request, context, {**read, "tokens": [*read["tokens"], new]}, secret=issued.token)
 
 
 @router.post("/tokens/{token_id}/revoke")

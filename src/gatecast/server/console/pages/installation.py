@@ -25,7 +25,7 @@ async def show_settings(request: Request, context: Context, visitor: Visitor) ->
         "settings.html",
         pod_id=context.settings.pod_id,
         problems=await context.problems(),
-        wakeups=context.hub.wakeup_connected,
+        wakeup_problem=context.hub.wakeup_problem,
         settings=_shown(context.settings),
         vendored=vendored,
     )

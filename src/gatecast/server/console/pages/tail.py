@@ -15,7 +15,7 @@ from gatecast.controlplane.deployments.placements import Deployment
 from gatecast.errors import NotFound, StorageError
 from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.admin_api.fleet_routes import PolicyList, list_policies
-from gatecast.server.admin_api.stream import HEARTBEAT, follow
+from gatecast.server.admin_api.stream import HEARTBEAT, EventStream, follow
 from gatecast.server.admin_api.stream_position import MAX_LENGTH
 from gatecast.server.console.rendering import page
 from gatecast.server.console.routes import ConsoleRoute, NotLoggedIn, Visitor, visitor_of
@@ -84,8 +84,7 @@ async def stream_changes(
 ) -> StreamingResponse:
     """Says `changed` whenever what a page shows is another."""
     watched = _Watched(visitor.organization, gateway, collection, artifact)
-    changes = _changes(request, context, watched)
-    return StreamingResponse(changes, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+    return EventStream(context, _changes(request, context, watched))
 
 
 async def _changes(request: Request, context: AdminContext, watched: _Watched) -> AsyncIterator[str]:

@@ -6,19 +6,21 @@ from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from gatecast.hub import EventHub
+from gatecast.storage.contract import Database
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-class _OnHub(Protocol):
-    """Works on a hub."""
+class _OnDatabase(Protocol):
+    """Works on a database."""
 
-    _hub: EventHub
+    @property
+    def _database(self) -> Database:
+        """Where its transactions are."""
 
 
-_Owner = TypeVar("_Owner", bound=_OnHub)
+_Owner = TypeVar("_Owner", bound=_OnDatabase)
 
 _Method = Callable[Concatenate[_Owner, _P], Coroutine[Any, Any, _T]]
 
@@ -27,11 +29,11 @@ def whole(method: _Method[_Owner, _P, _T]) -> _Method[_Owner, _P, _T]:
     """Do a method that is one transaction, and nothing beside it, again when the database gave it up for others.
 
     Locks are taken in one order, so that changes do not wait for each other in a circle; what else works on the
-    database may not know that order.
+    database may not know that order. Every transaction is begun in such a method: a test looks for others.
     """
 
     @wraps(method)
     async def again(self: _Owner, /, *arguments: _P.args, **names: _P.kwargs) -> _T:
-        return await self._hub.storage.database.repeated(lambda: method(self, *arguments, **names))
+        return await self._database.repeated(lambda: method(self, *arguments, **names))
 
     return again

@@ -21,5 +21,4 @@ class LogOuts:
 
     async def everywhere(self, organization: str, subject: str) -> None:
         """End every session of this person, on every pod."""
-        async with self._database.transaction() as transaction:
-            await transaction.execute(_QUERIES["log_out_everywhere"], organization, subject)
+        await self._database.execute(_QUERIES["log_out_everywhere"], organization, subject)

@@ -206,9 +206,12 @@ class Gateways:
         rows = await self._database.fetch(_QUERIES["gateways"], organization, after, limit)
         return [_gateway(row) for row in rows]
 
-    async def ids(self, organization: str, *, limit: int) -> list[str]:
-        """The ids of at most `limit` gateways."""
-        return [row["id"] for row in await self._database.fetch(_QUERIES["gateway_ids"], organization, limit)]
+    async def among(self, organization: str, gateway_ids: Iterable[str]) -> frozenset[str]:
+        """Those of these ids that are gateways of the organization."""
+        if not (wanted := list(gateway_ids)):
+            return frozenset()
+        rows = await self._database.fetch(_QUERIES["gateways_among"], organization, as_keys(wanted))
+        return frozenset(row["id"] for row in rows)
 
     async def names(self, organization: str, *, limit: int) -> list[GatewayName]:
         """At most `limit` gateways, in the order of names."""

@@ -30,8 +30,8 @@ FROM gatecast_gateways WHERE organization = $1 AND id IN (SELECT key FROM json_e
 -- As little of each as a list of ten thousand has room for, in the order of names.
 SELECT id, name, display_name, version, unrestored FROM gatecast_gateways WHERE organization = $1 ORDER BY name LIMIT $2
 
--- name: gateway_ids
-SELECT id FROM gatecast_gateways WHERE organization = $1 ORDER BY id LIMIT $2
+-- name: gateways_among
+SELECT id FROM gatecast_gateways WHERE organization = $1 AND id IN (SELECT key FROM json_each($2))
 
 -- name: update_gateway
 -- Changes nothing when somebody else was faster.

@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
+from gatecast.controlplane.catalog.artifact_kinds import MCP_PROXY
+from gatecast.controlplane.documents import MODELS
 from gatecast.server.admin_api import AdminContext
 
 _MANY = 10_000
@@ -85,11 +87,11 @@ async def test_an_artifact_of_many_gateways_is_deployed_to_one_by_its_name(
         await log_in(browser)
         await _fill(context)
         body = {"name": "Tools", "version": "v1.0", "upstream": {"url": "https://mcp.example.test/mcp"}}
-        headers = {"Authorization": "Bearer default-token"}
-        made = (await browser.post("/api/v1/mcp-proxies", json=body, headers=headers)).json()
-        shown = await browser.get(f"/mcp-proxies/{made['id']}")
+        document = MODELS[MCP_PROXY.kind].model_validate(body)
+        made = (await context.resources.artifacts.create("default", MCP_PROXY, document)).artifact
+        shown = await browser.get(f"/mcp-proxies/{made.id}")
         assert len(shown.content) <= _MOST_BYTES
-        await browser.post(f"/mcp-proxies/{made['id']}/deploy", data={"gateway": "edge 7777"})
-        shown = await browser.get(f"/mcp-proxies/{made['id']}")
+        await browser.post(f"/mcp-proxies/{made.id}/deploy", data={"gateway": "edge 7777"})
+        shown = await browser.get(f"/mcp-proxies/{made.id}")
         assert "edge 7777" in shown.text
         assert "1 pending" in shown.text

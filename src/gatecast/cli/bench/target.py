@@ -25,10 +25,10 @@ DatabaseFlag = Annotated[
     str | None,
     typer.Option(
         "--database",
-        help="Database to measure; what is written there is removed again. [default: a temporary PostgreSQL]",
+        help="Database to measure; the command removes what it writes. [default: a temporary PostgreSQL]",
     ),
 ]
-QuickFlag = Annotated[bool, typer.Option("--quick", help="A glance in a few seconds; figures vary more.")]
+QuickFlag = Annotated[bool, typer.Option("--quick", help="Measure for a few seconds only; figures vary more.")]
 
 #: As many connections as publishers, so that the designs that need one each are not held back by the pool.
 _CONNECTIONS = 32
@@ -74,8 +74,8 @@ class Target:
 
 
 @asynccontextmanager
-async def open_target(url: str | None) -> AsyncIterator[Target]:
-    """The database at `url`, or a PostgreSQL in a temporary folder.
+async def open_target(url: str | None, *, migrations: Sequence[str] = ()) -> AsyncIterator[Target]:
+    """The database at `url`, or a PostgreSQL in a temporary folder, with the tables of these migrations as well.
 
     Raises:
         GatecastError: it cannot be opened, or its schema does not fit.
@@ -84,7 +84,7 @@ async def open_target(url: str | None) -> AsyncIterator[Target]:
         opened = await stack.enter_async_context(open_storage(url or _temporary_database(stack)))
         target_url = opened.location if opened.backend is Backend.POSTGRESQL else f"sqlite:///{opened.location}"
         # Opening a hub brings an empty database its schema, and refuses one that does not fit.
-        hub = await stack.enter_async_context(EventHub.open(target_url, settings=Settings()))
+        hub = await stack.enter_async_context(EventHub.open(target_url, settings=Settings(), migrations=migrations))
         yield Target(
             url=target_url,
             hub=hub,

@@ -15,10 +15,13 @@ from gatecast.server.admin_api import (
     api_keys,
     artifacts,
     audit,
+    batches,
+    bulk,
     event_way,
     events,
     fleet_routes,
     gateways,
+    lists,
     operations,
     parking,
     stream,
@@ -26,15 +29,18 @@ from gatecast.server.admin_api import (
 )
 from gatecast.server.admin_api.auditing import NoteAnswers
 from gatecast.server.admin_api.context import AdminContext, context_of
+from gatecast.server.admin_api.counting import CountAnswers
 from gatecast.server.admin_api.models import Problem
 from gatecast.server.admin_api.problems import BodyTooLarge, answer_errors, documented_problems
+from gatecast.server.admin_api.publish_shortcut import PublishShortcut
 from gatecast.server.admission import is_trusted
 from gatecast.version import __version__
 
-#: Largest body of a request, in bytes: an event of 1 MiB with everything around it.
+#: Largest body of a request, in bytes: an event of 1 MiB and the fields around it.
 MAX_BODY_BYTES = 2 * 1024 * 1024
 
-#: Largest body that holds an artifact: the description of an API has 8 MiB without blanks, and people indent theirs.
+#: Largest body that holds an artifact: the description of an API may have 8 MiB without blanks, and people indent
+#: theirs.
 MAX_ARTIFACT_BODY_BYTES = 16 * 1024 * 1024
 
 _ARTIFACTS = re.compile(f"/api/v1/(?:{'|'.join(family.collection for family in FAMILIES)})(?:/[^/]+)?")
@@ -74,12 +80,16 @@ def create_admin_app(context: AdminContext) -> FastAPI:
     routers = [
         gateways.router,
         parking.router,
+        # Before the events of a log: `search` is no offset.
+        lists.router,
         events.router,
+        batches.router,
         event_way.router,
         stream.router,
         templates.router,
         audit.router,
         fleet_routes.router,
+        bulk.router,
         *artifacts.ROUTERS,
         *api_keys.ROUTERS,
     ]
@@ -89,7 +99,9 @@ def create_admin_app(context: AdminContext) -> FastAPI:
     answer_errors(app)
     app.add_middleware(_BoundedBodies)
     app.add_middleware(NoteAnswers)
+    app.add_middleware(CountAnswers)
     app.add_middleware(_ForwardedScheme)
+    app.add_middleware(PublishShortcut, context=context, most_bytes=MAX_BODY_BYTES)
     return app
 
 

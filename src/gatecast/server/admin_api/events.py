@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Query, Request, Response
 
 from gatecast.controlplane.gateway_sync.kept_events import keeps_event
 from gatecast.controlplane.gateway_sync.subscriptions import keeps_record_of
 from gatecast.delivery.reading import read_each
-from gatecast.errors import Conflict, GatecastError, UnknownGateway
+from gatecast.errors import Conflict, GatecastError, NotFound, UnknownGateway
 from gatecast.events import MAX_INTEGER, Action, Event, Position, RecordedEvent
 from gatecast.protocol.deployments import is_acknowledged
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
@@ -44,17 +44,13 @@ async def publish_event(
     wait: Annotated[WaitFor | None, Query(description="Answer when the gateway has confirmed or applied it.")] = None,
     timeout: Timeout = 10,  # noqa: ASYNC109
 ) -> PublishedEvent:
-    """Publish an event: 201 once it is durable, 200 for an id that was published before, 202 when waiting ended."""
-    await context.gateways.get(organization, gateway_id)
-    event = _event(gateway_id, body)
-    receipt = await _published(context, event)
-    if not receipt.created:
-        await _check_same(context, event, receipt.position)
+    """Publish an event: 201 once it is durable, 200 for an id that was published before, 202 after the `timeout`."""
+    receipt = await publish_to(context, organization, gateway_id, body)
     found = Known()
     response.status_code = 201 if receipt.created else 200
     if receipt.created:
         # Events have no address of their own: this page begins with it.
-        located(response, "gateways", gateway_id, f"events?after={receipt.position.offset - 1}&limit=1")
+        located(response, *place_of(receipt))
     if wait is not None:
         # Of what is never acknowledged nothing more will be said: that it was confirmed is the final word.
         awaited = wait if is_acknowledged(body.type) else WaitFor.CONFIRMED
@@ -66,6 +62,16 @@ async def publish_event(
             seconds=timeout,
         ).ended(found)
         response.status_code = response.status_code if found.answers(awaited) else 202
+    return answer_for(receipt, found)
+
+
+def place_of(receipt: Receipt) -> tuple[str, ...]:
+    """Where an event is shown, below `/api/v1`."""
+    return "gateways", receipt.gateway_id, f"events?after={receipt.position.offset - 1}&limit=1"
+
+
+def answer_for(receipt: Receipt, found: Known) -> PublishedEvent:
+    """What is said of an event that is durable."""
     return PublishedEvent(
         event_id=receipt.event_id,
         offset=receipt.position.offset,
@@ -73,6 +79,25 @@ async def publish_event(
         state=found.state,
         reason=found.reason,
     )
+
+
+async def publish_to(context: AdminContext, organization: str, gateway_id: str, body: NewEvent) -> Receipt:
+    """Publish to a gateway of this organization.
+
+    Raises:
+        NotFound: it has no such gateway.
+        Conflict: the id was published before, with other content.
+    """
+    await context.gateways.check(organization, gateway_id)
+    event = event_of(gateway_id, body)
+    try:
+        receipt = await _published(context, event)
+    except UnknownGateway:
+        context.gateways.forget(organization, gateway_id)
+        raise NotFound("gateway", gateway_id) from None
+    if not receipt.created:
+        await check_same(context, event, receipt.position)
+    return receipt
 
 
 async def _published(context: AdminContext, event: Event) -> Receipt:
@@ -87,7 +112,7 @@ async def _published(context: AdminContext, event: Event) -> Receipt:
     return receipt
 
 
-async def _check_same(context: AdminContext, event: Event, position: Position) -> None:
+async def check_same(context: AdminContext, event: Event, position: Position) -> None:
     """An id that is published again means the same event; what retention has removed since is taken for it.
 
     Raises:
@@ -110,7 +135,12 @@ def _content(event: Event | RecordedEvent) -> tuple[str, Action, str, str, Mappi
     return event.type, event.action, event.entity_type, event.entity_id, event.data
 
 
-def _event(gateway_id: str, body: NewEvent) -> Event:
+def event_of(gateway_id: str, body: NewEvent) -> Event:
+    """The event that a body describes.
+
+    Raises:
+        InvalidValue: a field breaks its rule.
+    """
     return Event(
         gateway_id=gateway_id,
         type=body.type,
@@ -130,7 +160,7 @@ async def list_events(
     after: Annotated[int, Query(ge=0, le=MAX_INTEGER, description="Show what lies behind this offset.")] = 0,
     limit: Limit = 100,
 ) -> EventPage:
-    """A page of a gateway's log, with what is known of each event: its state, and what the gateway said of it."""
+    """A page of a gateway's log, with the state of each event and the gateway's answer to it."""
     return await page_of_log(context, organization, gateway_id, after=after, limit=limit)
 
 
@@ -149,12 +179,18 @@ async def page_of_log(
         raise result
     if result is None:
         raise UnknownGateway(gateway_id)
-    events = [event.checked() for event in result.events]
-    status = await status_of(context, gateway_id)
-    outcomes = await context.hub.storage.outcomes.of_events(gateway_id, [event.offset for event in events])
-    last = events[-1].offset if events else result.head
-    items = [_shown(event, Position(result.epoch, event.offset), status, outcomes) for event in events]
+    last = result.events[-1].offset if result.events else result.head
+    items = await views_of(context, await status_of(context, gateway_id), result.events, epoch=result.epoch)
     return EventPage(items=items, next=last if last < result.head else None)
+
+
+async def views_of(
+    context: AdminContext, status: GatewayStatus, events: Sequence[RecordedEvent], *, epoch: UUID | None = None
+) -> list[EventView]:
+    """Events of one gateway, with what is known of each; `epoch` is the one that they were read in."""
+    read = [event.checked() for event in events]
+    outcomes = await context.hub.storage.outcomes.of_events(status.gateway_id, [event.offset for event in read])
+    return [_shown(event, Position(epoch or status.epoch, event.offset), status, outcomes) for event in read]
 
 
 def _shown(event: RecordedEvent, position: Position, status: GatewayStatus, outcomes: Sequence[Outcome]) -> EventView:

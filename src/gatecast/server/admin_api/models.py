@@ -50,6 +50,9 @@ WhyCode: TypeAlias = Literal[
 EventState: TypeAlias = Literal["stored", "confirmed", "applied", "rejected"]
 
 
+#: Most events in one request.
+MAX_EVENTS_PER_BATCH = 1_000
+
 #: What `next` of a page means.
 NEXT = "Pass it as `after` for the next page; null: there is none."
 
@@ -155,7 +158,7 @@ class GatewayView(GatewaySummary):
 
 
 class GatewayPage(Model):
-    """A page of gateways, in the order of their names."""
+    """A page of gateways."""
 
     items: list[GatewaySummary]
     next: str | None = Field(description=NEXT)
@@ -218,6 +221,53 @@ class PublishedEvent(Model):
         description="What is known of it: stored, confirmed by the gateway, applied, or rejected."
     )
     reason: str = Field("", description="Why it was rejected.")
+
+
+class NewGatewayEvent(NewEvent):
+    """An event to publish, with the gateway it is for."""
+
+    gateway_id: Identifier = Field(description="The gateway's id.", examples=["0b9f3c1e-6a51-4f0e-9a53-0f4b1c6f2d11"])
+
+
+class NewEvents(Model):
+    """Events to publish together."""
+
+    events: list[NewGatewayEvent] = Field(
+        min_length=1,
+        max_length=MAX_EVENTS_PER_BATCH,
+        description="Stored in this order, all or none.",
+        examples=[
+            [
+                {
+                    "gatewayId": "0b9f3c1e-6a51-4f0e-9a53-0f4b1c6f2d11",
+                    "type": "llmprovider.deployed",
+                    "action": "UPDATE",
+                    "entityType": "LlmProvider",
+                    "entityId": "4b1f7f0e-0d7f-4a1e-9d0c-2f6f6d1d9a55",
+                    "data": {"providerId": "4b1f7f0e-0d7f-4a1e-9d0c-2f6f6d1d9a55"},
+                }
+            ]
+        ],
+    )
+
+
+class PublishedGatewayEvent(Model):
+    """Where one of several events stands, once all are durable."""
+
+    gateway_id: str
+    event_id: UUID
+    offset: int
+    position: str = Field(description="Written `epoch:offset`.")
+    result: Literal["created", "known", "conflict"] = Field(
+        description="`created`; `known`: the same event was published before, and stands there; `conflict`: another "
+        "event was published under this id before, which stands there, and this one was not stored."
+    )
+
+
+class PublishedEvents(Model):
+    """What became of events that were published together."""
+
+    items: list[PublishedGatewayEvent] = Field(description="In the order of the request.")
 
 
 class ToldGateway(Model):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -32,6 +32,7 @@ from gatecast.storage.contract import (
     Outcome,
     OutcomeKind,
     ParkedEntity,
+    Place,
     Progress,
     PublishResult,
     ReadRequest,
@@ -425,6 +426,10 @@ class SimulatedEventLog:
             settled=self._database.settled,
             lineage=rows.lineage,
         )
+
+    async def places(self, gateway_ids: Sequence[str], marker: int) -> Mapping[str, Place]:
+        """Not simulated."""
+        raise TypeError(gateway_ids, marker)
 
     async def read(self, requests: Sequence[ReadRequest]) -> list[ReadResult | None]:
         """The next events for each request."""

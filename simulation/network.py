@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import WSMsgType
+
+from gatecast.server.gateway_api.frame_socket import SocketHandler
 
 #: Frames that one direction holds before its writer has to wait.
 _CAPACITY = 40
@@ -30,55 +33,73 @@ class Pipe:
 
     def __init__(self, random_source: random.Random) -> None:
         self._random = random_source
-        self._frames: asyncio.Queue[Frame] = asyncio.Queue(_CAPACITY)
-        self._cut = asyncio.Event()
+        self._frames: deque[Frame] = deque()
+        self._moved = asyncio.Event()
+        #: Called when it is full, and when there is room again; must not block.
+        self.on_full: Callable[[bool], None] = lambda _: None
+        self._full = False
+        self._cut = False
         #: True: what is written vanishes, and nothing says so.
         self.deaf = False
 
     @property
     def is_cut(self) -> bool:
         """True once the connection is broken."""
-        return self._cut.is_set()
+        return self._cut
 
     def cut(self) -> None:
         """Break it: what is on its way is lost."""
-        self._cut.set()
+        self._cut = True
+        self._full = False
+        self._moved.set()
+
+    def send(self, frame: Frame) -> None:
+        """Send a frame, whether there is room or not."""
+        if not self.deaf and not self.is_cut:
+            self._frames.append(frame)
+            self._note_change()
 
     async def write(self, frame: Frame) -> None:
         """Send a frame; wait while the other side does not read."""
-        if self.deaf:
-            return
-        if await self._unless_cut(self._frames.put(frame)) is _CLOSED:
+        while self._full and not self.deaf:
+            await self._change()
+        if self.is_cut and not self.deaf:
             raise ConnectionResetError
+        self.send(frame)
 
     async def read(self) -> Frame:
         """The next frame, after the time that it takes; `CLOSED` when the connection broke."""
         if not self.is_cut:
             await asyncio.sleep(self._random.choice((0.0, 0.0, 0.001, 0.02)))
-        frame = await self._unless_cut(self._frames.get())
-        return frame if isinstance(frame, Frame) else _CLOSED
-
-    async def _unless_cut(self, work: Any) -> Any:  # noqa: ANN401 - whatever the work returns
+        while not self._frames and not self.is_cut:
+            await self._change()
         if self.is_cut:
-            work.close()
             return _CLOSED
-        doing, cutting = asyncio.ensure_future(work), asyncio.ensure_future(self._cut.wait())
-        try:
-            await asyncio.wait((doing, cutting), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            cutting.cancel()
-            if not doing.done():
-                doing.cancel()
-        return doing.result() if doing.done() and not doing.cancelled() and not self.is_cut else _CLOSED
+        frame = self._frames.popleft()
+        self._note_change()
+        return frame
+
+    def _note_change(self) -> None:
+        self._moved.set()
+        full = len(self._frames) >= (_CAPACITY // 2 if self._full else _CAPACITY)
+        if full != self._full:
+            self._full = full
+            self.on_full(full)
+
+    async def _change(self) -> None:
+        """Something was sent or read, or the wire broke; one side waits at a time, for the pipe is empty or full."""
+        self._moved.clear()
+        await self._moved.wait()
 
 
 class Wire:
-    """A connection between a gateway and a pod; the pod's side looks like a socket of `aiohttp`."""
+    """A connection between a gateway and a pod; the pod's side is a socket of the gateway listener."""
 
     def __init__(self, random_source: random.Random, *, on_end: Callable[[Wire], object]) -> None:
         self.to_gateway = Pipe(random_source)
         self.to_pod = Pipe(random_source)
         self._on_end = on_end
+        self._unsent: list[Frame] = []
         #: Where the pod began to deliver.
         self.begins_behind = 0
         #: Last offset that the gateway took from it.
@@ -112,24 +133,55 @@ class Wire:
 
     # --- the pod's side -----------------------------------------------------------------------------------------
 
-    async def receive(self) -> Frame:
-        """The next frame from the gateway."""
-        return await self.to_pod.read()
+    async def serve(self, handler: SocketHandler) -> None:
+        """Hand on what the gateway sends, until the connection breaks."""
 
-    async def send_str(self, text: str) -> None:
-        """Send a text frame."""
-        await self.to_gateway.write(Frame(WSMsgType.TEXT, text))
+        def note(full: bool) -> None:  # noqa: FBT001 - called with nothing else
+            (handler.pause_writing if full else handler.resume_writing)()
 
-    async def ping(self, payload: bytes) -> None:
-        """Send a Ping."""
-        await self.to_gateway.write(Frame(WSMsgType.PING, payload))
+        self.to_gateway.on_full = note
+        try:
+            while (frame := await self.to_pod.read()) is not _CLOSED:
+                self._hand_on(frame, handler)
+        finally:
+            self.to_gateway.on_full = lambda _: None
 
-    async def pong(self, payload: bytes) -> None:
-        """Answer a Ping."""
-        await self.to_gateway.write(Frame(WSMsgType.PONG, payload))
+    @staticmethod
+    def _hand_on(frame: Frame, handler: SocketHandler) -> None:
+        match frame.type:
+            case WSMsgType.TEXT:
+                handler.received_text(frame.data)
+            case WSMsgType.PING:
+                handler.received_ping(frame.data)
+            case WSMsgType.PONG:
+                handler.received_pong(frame.data)
+            case _:
+                handler.received_binary()
 
-    async def close(self, *, code: int, message: bytes) -> None:
+    def send_text(self, text: str) -> None:
+        """Put a text frame into the next write."""
+        self._unsent.append(Frame(WSMsgType.TEXT, text))
+
+    def send_ping(self, payload: bytes) -> None:
+        """Put a Ping into the next write."""
+        self._unsent.append(Frame(WSMsgType.PING, payload))
+
+    def send_pong(self, payload: bytes) -> None:
+        """Put the answer to a Ping into the next write."""
+        self._unsent.append(Frame(WSMsgType.PONG, payload))
+
+    def flush(self) -> None:
+        """Write everything."""
+        if self.to_gateway.is_cut:
+            raise ConnectionResetError
+        unsent, self._unsent = self._unsent, []
+        for frame in unsent:
+            self.to_gateway.send(frame)
+
+    def close(self, code: int, reason: str) -> None:
         """Say goodbye and end; what was written before arrives if the peer reads it in time."""
-        _ = message
-        await self.to_gateway.write(Frame(WSMsgType.CLOSE, code))
+        _ = reason
+        self._unsent.append(Frame(WSMsgType.CLOSE, code))
+        if not self.to_gateway.is_cut:
+            self.flush()
         self.cut()

@@ -10,8 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self, TypeAlias, cast
 from uuid import UUID
 
-from aiohttp import web
-
 from gatecast.delivery.delivery import Delivery, DeliveryOptions
 from gatecast.delivery.feed import Feed
 from gatecast.delivery.resume import PARKED
@@ -267,10 +265,9 @@ class SimulatedPod:
                 start = subscription.start.position
                 self._world.history.resynchronized(gateway.gateway_id, start.epoch, start.offset)
             conversation = GatewaySocket(
-                cast("web.WebSocketResponse", wire),
+                wire,
                 session,
                 subscription,
-                transport=cast("asyncio.Transport", wire),
                 delivery=self.delivery,
             )
             await conversation.run(session.start(datetime.now(UTC)))

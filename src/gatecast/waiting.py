@@ -4,27 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
 class Signal:
     """Many may set it, one waits for it; setting it again before the wait changes nothing."""
 
+    __slots__ = ("_is_set", "_waiter", "on_set")
+
     def __init__(self) -> None:
-        self._event = asyncio.Event()
+        self._is_set = False
+        self._waiter: asyncio.Future[None] | None = None
+        #: Called instead, where nobody waits; must not block or raise.
+        self.on_set: Callable[[], None] | None = None
 
     def set(self) -> None:
         """Let the present or next wait end at once."""
-        self._event.set()
+        if self.on_set is not None:
+            self.on_set()
+            return
+        self._is_set = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def wait(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the time limit is what it is for
         """Wait for the signal and consume it; False when `timeout` seconds passed first."""
-        try:
-            async with asyncio.timeout(timeout):
-                await self._event.wait()
-        except TimeoutError:
-            return False
-        self._event.clear()
+        if not self._is_set:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._waiter
+            except TimeoutError:
+                return False
+            finally:
+                self._waiter = None
+        self._is_set = False
         return True
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSMsgType
 
 from gatecast.delivery.delivery import Delivery, DeliveryOptions
 from gatecast.events import Action, Event, Position
@@ -34,9 +34,9 @@ class _Wire(Wire):
 
     code: int | None = None
 
-    async def close(self, *, code: int, message: bytes) -> None:
+    def close(self, code: int, reason: str) -> None:
         self.code = code
-        await super().close(code=code, message=message)
+        super().close(code, reason)
 
 
 class _Busy:
@@ -105,8 +105,7 @@ async def _connected() -> AsyncIterator[tuple[Delivery, SimulatedDatabase, _Busy
         subscription = await delivery.subscribe(connection)
         session = open_session(subscription, Version.GATEWAY_V1, SessionLimits())
         wire = _Wire(source, on_end=lambda _: None)
-        pod_side, transport = cast("web.WebSocketResponse", wire), cast("asyncio.Transport", wire)
-        socket = GatewaySocket(pod_side, session, subscription, transport=transport, delivery=delivery)
+        socket = GatewaySocket(wire, session, subscription, delivery=delivery)
         speaking = asyncio.create_task(socket.run(session.start(datetime.now(UTC))))
         busy = _Busy(wire, history)
         monitor = asyncio.create_task(busy.monitor())

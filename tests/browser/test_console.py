@@ -193,10 +193,16 @@ async def test_an_event_is_followed_in_the_live_tail_paused_and_resumed(open_sta
         await page.get_by_role("button", name="Pause").click()
         for _ in range(3):
             await stage.operator.publish(access.id)
-        await expect(page.get_by_role("button", name="Resume (3)")).to_be_visible()
+        await expect(page.locator("#tail-state")).to_have_text("Paused")
         await expect(page.locator("#tail-rows tr")).to_have_count(1)
-        await page.get_by_role("button", name="Resume (3)").click()
+        await page.get_by_role("button", name="Resume").click()
         await expect(page.locator("#tail-rows tr")).to_have_count(4)
+        await page.get_by_label("State").select_option("confirmed")
+        await expect(page.locator("#tail-rows tr:visible")).to_have_count(0)
+        await page.get_by_label("State").select_option("stored")
+        await page.get_by_label("Type contains").fill("api.up")
+        await expect(page.locator("#tail-rows tr:visible")).to_have_count(4)
+        await expect(page.locator("#tail-command")).to_have_text("gatecast tail --type api.up")
         await page.locator("#tail-rows a", has_text="4").click()
         await expect(page.get_by_role("heading", name="api.updated")).to_be_visible()
 

@@ -369,11 +369,13 @@ class _Play:
             self._done("keys changed", lambda: state.keys_changed_late(*self._place, 0)),
             self._done("expired keys", self._end_expired),
             self._done("revoked names", lambda: self._resources.keys.outlive_revocations(*self._place, 0)),
+            self._done("remember orphans", lambda: state.orphaned(self._ids["gateway"], ["of-nobody-else"])),
             ("read lists", self._read_lists),
             self._done("look at the calls", lambda: calls.of_gateway(self._ids["gateway"])),
             self._done("note a loss", lambda: losses.note(self._ids["gateway"], "retention")),
             self._asked("POST", "/gateways/{gateway}/resynchronized"),
             ("seal anew", self._reseal),
+            self._done("tell own gateways", lambda: self._pod.gateways.among(_ORGANIZATION, [self._ids["gateway"]])),
             self._done("clean up the audit", lambda: AuditLog(self._pod.hub.storage.database).clean_up()),
             ("start again", self._start_again),
         ]

@@ -19,6 +19,7 @@ import pytest
 
 from gatecast.errors import EventUndeliverable
 from gatecast.hub import HubSubscription
+from gatecast.server.admin_api.stream_position import StreamPosition
 from gatecast.server.pod import Pod
 from gatecast.settings import Settings
 from gatecast.testing.doubles.raw_connection import RawConnection
@@ -241,11 +242,12 @@ async def test_a_damaged_row_concerns_its_own_gateway_whoever_reads_it(url: str,
 
 async def _streamed(scene: _Scene, heads: dict[str, int]) -> dict[str, list[int]]:
     """The offsets that a stream shows of each gateway, from the beginning of every log to these heads."""
-    from gatecast.server.admin_api.stream_position import StreamPosition  # noqa: PLC0415 - used here alone
-
-    epoch = (await scene.pod.hub.storage.log.changed_since(0)).epoch
     shown: dict[str, list[int]] = {name: [] for name in heads}
-    position = str(StreamPosition(epoch, dict.fromkeys(heads, 0)))
+    async with scene.api.stream("GET", "/api/v1/events/stream") as answer:
+        now = await anext(line async for line in answer.aiter_lines() if line.startswith("id: "))
+    parsed = StreamPosition.parse(now.removeprefix("id: "))
+    assert parsed is not None
+    position = str(replace(parsed, since=0, until=0))
     async with (
         asyncio.timeout(_WITHIN),
         scene.api.stream("GET", "/api/v1/events/stream", headers={"Last-Event-ID": position}) as answer,
@@ -253,6 +255,8 @@ async def _streamed(scene: _Scene, heads: dict[str, int]) -> dict[str, list[int]
         async for line in answer.aiter_lines():
             if line.startswith("data: "):
                 event = json.loads(line.removeprefix("data: "))
+                if "offset" not in event:
+                    continue
                 shown[event["gatewayId"]].append(event["offset"])
             if all(head in shown[name] for name, head in heads.items()):
                 break

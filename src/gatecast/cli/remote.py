@@ -30,6 +30,9 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 #: A request takes at most this long, in seconds; waiting for a gateway is on top.
 _TIME_LIMIT = 30.0
 
+#: A stream that is silent for so long is dead, in seconds: a live one says something every 15.
+_SILENCE = 45.0
+
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -109,10 +112,13 @@ class Remote:
         )
 
     @asynccontextmanager
-    async def stream(self, path: str, parameters: dict[str, str]) -> AsyncIterator[aiohttp.StreamReader]:
-        """The lines of an answer that does not end by itself."""
-        limit = aiohttp.ClientTimeout(total=None, sock_connect=_TIME_LIMIT)
-        async with self._session.get(path, params=parameters, timeout=limit) as reply:
+    async def stream(
+        self, path: str, parameters: dict[str, str], *, last_event_id: str = ""
+    ) -> AsyncIterator[aiohttp.StreamReader]:
+        """The lines of an answer that does not end by itself, from an earlier one's last id on."""
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=_TIME_LIMIT, sock_read=_SILENCE)
+        headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
+        async with self._session.get(path, params=parameters, headers=headers, timeout=limit) as reply:
             if reply.status >= 400:  # noqa: PLR2004 - the first error status
                 raise RequestRefused(reply.status, reply.reason or "", await reply.text())
             yield reply.content

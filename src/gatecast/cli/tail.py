@@ -4,40 +4,101 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Annotated, Any
 
+import aiohttp
 import typer
 
 from gatecast.cli.output import JsonFlag, cell, print_json, screen
-from gatecast.cli.remote import DEFAULT_URL, ServerOption, TokenOption, remote
+from gatecast.cli.remote import DEFAULT_URL, Remote, ServerOption, TokenOption, remote
+from gatecast.waiting import Backoff
+
+#: A stream that ends is followed on after a while: its pod was replaced.
+_COMING_BACK = Backoff(first=0.2, longest=5.0)
+
+#: Attempts without an answer before it is given up.
+_MOST_ATTEMPTS = 10
+
+_State = Annotated[bool, typer.Option("--state", help="Tell also how gateways stand, and whenever that changes.")]
 
 
 def tail(
     gateway: Annotated[str, typer.Argument(help="Id or name of one gateway; all when left out.")] = "",
     *,
+    event_type: Annotated[str, typer.Option("--type", help="Only events whose type contains this.")] = "",
+    action: Annotated[str, typer.Option(help="Only events with this action.")] = "",
+    entity: Annotated[str, typer.Option(help="Only events whose entity type or id contains this.")] = "",
+    with_state: _State = False,
     limit: Annotated[int, typer.Option(help="Stop after this many events; 0: never.")] = 0,
     url: ServerOption = DEFAULT_URL,
     token: TokenOption = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Print events as they are recorded, until interrupted."""
+    """Print events as they are recorded, until interrupted; goes on at another pod when its own ends."""
+    wanted = {"type": event_type, "action": action, "entity": entity}
     with suppress(KeyboardInterrupt):
-        asyncio.run(_tail(gateway, limit=limit, url=url, token=token, as_json=as_json))
+        asyncio.run(_tail(gateway, wanted, url, token, limit=limit, with_state=with_state, as_json=as_json))
 
 
-async def _tail(gateway: str, *, limit: int, url: str, token: str, as_json: bool) -> None:
+async def _tail(
+    gateway: str, wanted: Mapping[str, str], url: str, token: str, *, limit: int, with_state: bool, as_json: bool
+) -> None:
     seen = 0
     async with remote(url, token) as server:
         parameters = {"gateway": (await server.gateway(gateway))["id"]} if gateway else {}
-        async with server.stream("/api/v1/events/stream", parameters) as lines:
-            async for line in lines:
-                text = line.decode().rstrip("\n")
-                if text.startswith("data:"):
-                    _show(json.loads(text[5:]), as_json=as_json)
-                    seen += 1
-                    if seen == limit:
-                        return
+        async for kind, data in _messages(server, parameters):
+            if kind == "gateway":
+                if with_state:
+                    _show_gateway(data, as_json=as_json)
+            elif kind == "gap" or _fits(data, wanted):
+                _show(data, as_json=as_json)
+                seen += 1
+                if seen == limit:
+                    return
+
+
+async def _messages(server: Remote, parameters: Mapping[str, str]) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    """Kind and data of each message, over as many streams as it takes: each goes on where the one before ended."""
+    last_id, attempts = "", 0
+    #: Of each gateway; some events come again where a stream goes on.
+    newest: dict[str, int] = {}
+    while True:
+        try:
+            async with server.stream("/api/v1/events/stream", dict(parameters), last_event_id=last_id) as lines:
+                kind = ""
+                async for line in lines:
+                    attempts = 0
+                    name, _, value = line.decode().rstrip("\n").partition(": ")
+                    last_id = value if name == "id" else last_id
+                    kind = value if name == "event" else kind
+                    if name == "data" and _is_news(kind, data := json.loads(value), newest):
+                        yield kind, data
+        except (aiohttp.ClientError, TimeoutError):
+            if attempts >= _MOST_ATTEMPTS:
+                raise
+        attempts += 1
+        await asyncio.sleep(_COMING_BACK.pause(attempts))
+
+
+def _is_news(kind: str, data: Mapping[str, Any], newest: dict[str, int]) -> bool:
+    if kind == "gap":
+        newest.clear()
+    if kind != "recorded":
+        return True
+    before = newest.get(data["gatewayId"], 0)
+    newest[data["gatewayId"]] = max(before, data["offset"])
+    return bool(data["offset"] > before)
+
+
+def _fits(event: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
+    texts = {
+        "type": event["type"],
+        "action": event["action"],
+        "entity": f"{event['entityType']} {event['entityId']}",
+    }
+    return all(text.casefold() in texts[name].casefold() for name, text in wanted.items())
 
 
 def _show(event: dict[str, Any], *, as_json: bool) -> None:
@@ -52,4 +113,18 @@ def _show(event: dict[str, Any], *, as_json: bool) -> None:
         f"[bold]{event['offset']}[/bold] {cell(event['type'])} {event['action']} "
         f"{cell(event['entityType'])}/{cell(event['entityId'])}"
         + (f" [red]cannot be read: {cell(event['undeliverable'])}[/red]" if event.get("undeliverable") else "")
+    )
+
+
+def _show_gateway(state: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(state)
+        return
+    if state.get("deleted"):
+        screen.print(f"[cyan]{cell(state['gatewayId'])}[/cyan] deleted")
+        return
+    connected = "connected" if state["connected"] else "offline"
+    screen.print(
+        f"[cyan]{cell(state['name'])}[/cyan] {connected}, {cell(state['why'])}: "
+        f"{state['confirmed']} of {state['head']} confirmed"
     )

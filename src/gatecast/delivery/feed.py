@@ -80,6 +80,11 @@ class Feed:
         return self._ended
 
     @property
+    def waiting(self) -> int:
+        """How many events are here to be taken."""
+        return len(self._queue)
+
+    @property
     def wants_read(self) -> bool:
         """True when there is, or may be, something to read, and room for it."""
         return not self.ended and self._has_room and (self.suspect or self.known_head > self.read_through)

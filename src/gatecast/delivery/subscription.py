@@ -58,6 +58,11 @@ class Subscription:
         return Position(self.start.position.epoch, self._confirmed)
 
     @property
+    def confirmed_offset(self) -> int:
+        """The offset of that position."""
+        return self._confirmed
+
+    @property
     def sent(self) -> int:
         """Last offset that was handed to the consumer."""
         return self._sent
@@ -76,6 +81,11 @@ class Subscription:
     def changed(self) -> Signal:
         """Set when `take_now` has something new to say; a consumer that waits for more sets it for its own ends too."""
         return self.feed.changed
+
+    @property
+    def behind(self) -> bool:
+        """True while something that was recorded, as far as this pod knows, is not confirmed."""
+        return self._confirmed < self.feed.known_head
 
     def take_now(self, max_events: int) -> list[RecordedEvent]:
         """The next events that are here already; none while too much is parked, or is not stored as such.

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NoReturn, TypeVar
 from uuid import UUID
 
@@ -51,7 +52,7 @@ def encode_connection_ack(gateway_id: str, connection_id: str, timestamp: dateti
     )
 
 
-def encode_event(event: RecordedEvent, epoch: UUID, *, withheld: int = 0) -> str:
+def encode_event(event: RecordedEvent, epoch: UUID | str, *, withheld: int = 0) -> str:
     """An event's envelope around its payload, which is passed on exactly as the publisher encoded it.
 
     `withheld` is how many events before it were left out on purpose, so that a client can tell that from a loss.
@@ -61,10 +62,16 @@ def encode_event(event: RecordedEvent, epoch: UUID, *, withheld: int = 0) -> str
     event_id = str(event.event_id)
     gap = f',"withheld":{withheld}' if withheld else ""
     return (
-        f'{{"type":{json.dumps(event.type)},"payload":{event.payload},'
+        f'{{"type":{_quoted(event.type)},"payload":{event.payload},'
         f'"timestamp":"{format_instant(event.originated_at)}",'
         f'"correlationId":"{event_id}","eventId":"{event_id}","position":"{epoch}:{event.offset}"{gap}}}'
     )
+
+
+@lru_cache(maxsize=256)
+def _quoted(text: str) -> str:
+    """A text in JSON: there are few types of events."""
+    return json.dumps(text)
 
 
 def encode_resync_required(reason: str, position: Position) -> str:

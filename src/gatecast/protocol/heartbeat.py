@@ -10,7 +10,7 @@ class Heartbeat:
     """Which Pings are unanswered, when the next one is due, and since when the peer has been silent."""
 
     def __init__(self, epoch: UUID, *, interval: float, timeout: float, now: float) -> None:
-        self._epoch = epoch
+        self._epoch = str(epoch)
         self._interval = interval
         self._timeout = timeout
         # The client takes the moment of the upgrade for a first Ping.

@@ -173,6 +173,7 @@ class ServerSession:
 
     def __init__(self, opening: Opening, limits: SessionLimits, *, now: float) -> None:
         self._opening = opening
+        self._epoch = str(opening.epoch)
         self._limits = limits
         self._explicit = opening.version is Version.GATECAST_V2
         self._awaits_resync = self._explicit and opening.resync is not None
@@ -223,6 +224,11 @@ class ServerSession:
             ignored=MappingProxyType(dict(self._ignored)),
         )
 
+    @property
+    def has_ignored(self) -> bool:
+        """Whether frames were ignored since `take_ignored` was called last."""
+        return bool(self._uncounted)
+
     def take_ignored(self) -> Mapping[str, int]:
         """How many frames were ignored since this was asked last, by reason: for whoever counts them elsewhere."""
         taken, self._uncounted = self._uncounted, Counter()
@@ -267,7 +273,7 @@ class ServerSession:
         self._window.extend()
         self._unpinged += 1
         self._deployments.remember(event)
-        yield SendText(codec.encode_event(event, self._opening.epoch, withheld=self._withheld))
+        yield SendText(codec.encode_event(event, self._epoch, withheld=self._withheld))
         self._withheld = 0
         if not self._explicit and (downloads or self._unpinged >= self._limits.ping_every):
             yield self._ping(now)
@@ -310,8 +316,9 @@ class ServerSession:
         if self._closed:
             return []
         offset = self._heartbeat.answer(payload, now)
-        reply = _Reply(useless="pong") if offset is None else _Reply(() if self._explicit else self._confirm(offset))
-        return self._admit(reply, now)
+        if offset is None:
+            return self._admit(_Reply(useless="pong"), now)
+        return [] if self._explicit else self._confirm(offset)
 
     def receive_binary(self, now: float) -> list[Action]:
         """A binary frame: nothing that we speak."""

@@ -332,6 +332,8 @@ async def serve(settings: Settings, *, announce: Callable[[Pod], None]) -> int:
                 _on_signals((signal.SIGHUP,), pod.tls.renew)
             metrics.watch(
                 connections=lambda: pod.admission.connections,
+                behind=lambda: sum(each.behind for each in pod.hub.delivery.subscriptions),
+                alarms=lambda: len(pod.hub.delivery.alarms),
                 queued=lambda: pod.hub.delivery.publisher.queued_events,
                 wakeups=lambda: pod.hub.wakeup_connected,
             )

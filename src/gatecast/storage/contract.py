@@ -141,6 +141,12 @@ class Changes:
     lineage: tuple[UUID, ...] = ()
     #: What the database's clock showed when it answered, in seconds since 1970; 0: it does not say.
     answered_at: float = 0.0
+    #: Which copy of the tables answered: the same after a restart and a failover, and another one in tables that were
+    #: loaded elsewhere. Markers of another one mean nothing.
+    copy: str = ""
+    #: As `marker`, and it holds on every server of this history: it counts what was committed, which no crash
+    #: takes back, nor a failover that lost nothing.
+    lasting: int = 0
 
     def lacks_what_followed(self, earlier: Changes) -> bool:
         """Whether the database was taken back to before `earlier`: it has lost a decision that was found there.
@@ -157,6 +163,18 @@ class Changes:
         A server that crashed may use transaction ids again that it had not written down; then markers go back.
         """
         return self.server == earlier.server and self.marker >= earlier.marker
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a log stood when a marker was taken."""
+
+    #: The log.
+    log_id: int
+    #: Every event up to here was committed before the marker, and those after it perhaps.
+    offset: int
+    #: Whether retention has removed events that perhaps were not.
+    is_gap: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +224,12 @@ class EventLog(Protocol):
 
         Never misses a commit, whatever the order in which concurrent transactions end, as long as the answer
         `continues` the earlier one; ask for everything when it does not. Costs what changed, not what exists.
+        """
+
+    async def places(self, gateway_ids: Sequence[str], marker: int) -> Mapping[str, Place]:
+        """Where each of these logs stood when `marker` was taken; those that are not registered are left out.
+
+        Costs what was published to them since. The marker is `lasting`, of an earlier `Changes` of this history.
         """
 
     async def read(self, requests: Sequence[ReadRequest]) -> list[ReadResult | None]:

@@ -17,15 +17,16 @@ from __future__ import annotations
 
 from gatecast.testing.contracts.database import DatabaseContract
 from gatecast.testing.contracts.history import HistoryContract
+from gatecast.testing.contracts.hops import HopsContract
 from gatecast.testing.contracts.outcomes import OutcomesContract
 from gatecast.testing.contracts.parking import ParkingContract
+from gatecast.testing.contracts.places import PlacesContract
 from gatecast.testing.contracts.positions import PositionsContract
 from gatecast.testing.contracts.presence import PresenceContract
 from gatecast.testing.contracts.publishing import PublishingContract
 from gatecast.testing.contracts.reading import ReadingContract
 from gatecast.testing.contracts.retention import RetentionContract
 from gatecast.testing.contracts.transactions import TransactionContract
-from gatecast.testing.hops_contract import HopsContract
 
 __all__ = ["StorageContract"]
 
@@ -34,6 +35,7 @@ class StorageContract(
     PublishingContract,
     TransactionContract,
     ReadingContract,
+    PlacesContract,
     HistoryContract,
     RetentionContract,
     PresenceContract,

@@ -19,7 +19,7 @@ from gatecast.errors import StatementFailed, StorageUnavailable, ValueRefused
 from gatecast.events import Action, Event, Position, RecordedEvent
 from gatecast.storage.contract import Changes, Outcome, OutcomeKind, Progress, PublishResult, ReadRequest, ReadResult
 from gatecast.storage.contract import Receipt as StoredReceipt
-from gatecast.testing.moving_connection import MovingConnection
+from gatecast.testing.doubles.moving_connection import MovingConnection
 from gatecast.testing.virtual_time import run_in_virtual_time
 
 _EPOCH = UUID(int=1)

@@ -9,7 +9,7 @@ from uuid import UUID
 from gatecast.delivery.progress import FLUSH_INTERVAL, ProgressRecorder
 from gatecast.errors import StorageUnavailable
 from gatecast.storage.contract import Progress
-from gatecast.testing.moving_connection import MovingConnection
+from gatecast.testing.doubles.moving_connection import MovingConnection
 from gatecast.testing.virtual_time import run_in_virtual_time
 from gatecast.waiting import Backoff
 

@@ -30,8 +30,8 @@ from gatecast.server.pod import Pod, serve
 from gatecast.server.tls import GatewayTls
 from gatecast.settings import Settings
 from gatecast.storage.contract import Progress
+from gatecast.testing.doubles.moving_connection import MovingConnection
 from gatecast.testing.eventually import eventually
-from gatecast.testing.moving_connection import MovingConnection
 from gatecast.waiting import Backoff
 from gatecast.wakeup.file_watch import FileWatch
 from gatecast.wakeup.postgres import PostgresWakeup

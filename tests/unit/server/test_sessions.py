@@ -68,7 +68,7 @@ async def test_what_another_site_sends_is_refused(open_console: OpenConsole, log
         headers = {} if origin is None else {"Origin": origin}
         answer = await browser.post("/gateways/new", data={"name": "edge"}, headers=headers)
         assert answer.status_code == 403
-        assert await context.gateways.ids("default", limit=10) == []
+        assert await context.gateways.page("default", after="", limit=10) == []
 
 
 async def test_a_revoked_token_ends_the_session(open_console: OpenConsole, log_in: LogIn) -> None:

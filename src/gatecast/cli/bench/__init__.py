@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import typer
 
+from gatecast.cli.bench.deliver import deliver
 from gatecast.cli.bench.drain import drain
+from gatecast.cli.bench.everything import everything
+from gatecast.cli.bench.http import http
 from gatecast.cli.bench.latency import latency
 from gatecast.cli.bench.memory import memory
 from gatecast.cli.bench.publish import publish
@@ -14,3 +17,6 @@ app.command()(publish)
 app.command()(latency)
 app.command()(drain)
 app.command()(memory)
+app.command()(deliver)
+app.command()(http)
+app.command("all")(everything)

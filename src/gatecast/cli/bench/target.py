@@ -74,8 +74,8 @@ class Target:
 
 
 @asynccontextmanager
-async def open_target(url: str | None) -> AsyncIterator[Target]:
-    """The database at `url`, or a PostgreSQL in a temporary folder.
+async def open_target(url: str | None, *, migrations: Sequence[str] = ()) -> AsyncIterator[Target]:
+    """The database at `url`, or a PostgreSQL in a temporary folder, with the tables of these migrations as well.
 
     Raises:
         GatecastError: it cannot be opened, or its schema does not fit.
@@ -84,7 +84,7 @@ async def open_target(url: str | None) -> AsyncIterator[Target]:
         opened = await stack.enter_async_context(open_storage(url or _temporary_database(stack)))
         target_url = opened.location if opened.backend is Backend.POSTGRESQL else f"sqlite:///{opened.location}"
         # Opening a hub brings an empty database its schema, and refuses one that does not fit.
-        hub = await stack.enter_async_context(EventHub.open(target_url, settings=Settings()))
+        hub = await stack.enter_async_context(EventHub.open(target_url, settings=Settings(), migrations=migrations))
         yield Target(
             url=target_url,
             hub=hub,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -37,6 +38,9 @@ MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 
 #: Largest properties of a gateway, in bytes of JSON.
 MAX_PROPERTIES_BYTES = 16 * 1024
+
+#: Most gateways that are remembered to exist, so that they need not be looked up to publish to them.
+_MAX_FOUND = 20_000
 
 
 class GatewayType(StrEnum):
@@ -129,6 +133,25 @@ class Gateways:
     def __init__(self, hub: EventHub) -> None:
         self._hub = hub
         self._database = hub.storage.database
+        #: Organization and id of gateways that were found. An id is never given twice, so that this stays true until
+        #: its gateway is deleted; from then on its log takes nothing.
+        self._found: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    async def check(self, organization: str, gateway_id: str) -> None:
+        """Make sure that the organization has this gateway, or has had it: to one that is deleted nothing is published.
+
+        Raises:
+            NotFound: there is none in this organization.
+        """
+        if (organization, gateway_id) not in self._found:
+            await self.get(organization, gateway_id)
+            self._found[organization, gateway_id] = None
+            if len(self._found) > _MAX_FOUND:
+                self._found.popitem(last=False)
+
+    def forget(self, organization: str, gateway_id: str) -> None:
+        """Ask again at the next `check`: the gateway was deleted, perhaps by another pod."""
+        self._found.pop((organization, gateway_id), None)
 
     @whole
     async def create(self, organization: str, fields: GatewayFields) -> GatewayState:
@@ -178,9 +201,12 @@ class Gateways:
         rows = await self._database.fetch(_QUERIES["gateways"], organization, after, limit)
         return [_gateway(row) for row in rows]
 
-    async def ids(self, organization: str, *, limit: int) -> list[str]:
-        """The ids of at most `limit` gateways."""
-        return [row["id"] for row in await self._database.fetch(_QUERIES["gateway_ids"], organization, limit)]
+    async def among(self, organization: str, gateway_ids: Iterable[str]) -> frozenset[str]:
+        """Those of these ids that are gateways of the organization."""
+        if not (wanted := list(gateway_ids)):
+            return frozenset()
+        rows = await self._database.fetch(_QUERIES["gateways_among"], organization, as_keys(wanted))
+        return frozenset(row["id"] for row in rows)
 
     async def manifest(self, organization: str, gateway_id: str) -> Mapping[str, Any] | None:
         """What a gateway said of itself: its version and its policies; None before it said what can be read back."""
@@ -231,6 +257,7 @@ class Gateways:
             await transaction.execute(_QUERIES["delete_tokens"], gateway_id)
             await transaction.execute(_QUERIES["delete_gateway"], organization, gateway_id)
             await self._hub.delete_gateway(gateway_id, transaction=transaction)
+        self.forget(organization, gateway_id)
 
     async def _state(self, transaction: Transaction, organization: str, gateway_id: str) -> GatewayState:
         """As the transaction has left it: once that is committed, nothing that fails may hide that it was done."""

@@ -21,8 +21,8 @@ SELECT id, organization, name, display_name, description, vhost, type, connectio
        created_at, updated_at, unrestored, unlisted, manifest_fault
 FROM gatecast_gateways WHERE organization = $1 AND name > $2 ORDER BY name LIMIT $3
 
--- name: gateway_ids
-SELECT id FROM gatecast_gateways WHERE organization = $1 ORDER BY id LIMIT $2
+-- name: gateways_among
+SELECT id FROM gatecast_gateways WHERE organization = $1 AND id IN (SELECT key FROM json_each($2))
 
 -- name: update_gateway
 -- Changes nothing when somebody else was faster.

@@ -15,6 +15,7 @@ from gatecast.server.admin_api import (
     api_keys,
     artifacts,
     audit,
+    batches,
     event_way,
     events,
     fleet_routes,
@@ -26,8 +27,10 @@ from gatecast.server.admin_api import (
 )
 from gatecast.server.admin_api.auditing import NoteAnswers
 from gatecast.server.admin_api.context import AdminContext, context_of
+from gatecast.server.admin_api.counting import CountAnswers
 from gatecast.server.admin_api.models import Problem
 from gatecast.server.admin_api.problems import BodyTooLarge, answer_errors, documented_problems
+from gatecast.server.admin_api.publish_shortcut import PublishShortcut
 from gatecast.server.admission import is_trusted
 from gatecast.version import __version__
 
@@ -75,6 +78,7 @@ def create_admin_app(context: AdminContext) -> FastAPI:
         gateways.router,
         parking.router,
         events.router,
+        batches.router,
         event_way.router,
         stream.router,
         templates.router,
@@ -89,7 +93,9 @@ def create_admin_app(context: AdminContext) -> FastAPI:
     answer_errors(app)
     app.add_middleware(_BoundedBodies)
     app.add_middleware(NoteAnswers)
+    app.add_middleware(CountAnswers)
     app.add_middleware(_ForwardedScheme)
+    app.add_middleware(PublishShortcut, context=context, most_bytes=MAX_BODY_BYTES)
     return app
 
 

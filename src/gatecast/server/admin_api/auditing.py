@@ -19,7 +19,7 @@ from gatecast.settings import Settings
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 #: Published events are in the logs that they were published to.
-_NOT_AUDITED = frozenset({"publish_event"})
+_NOT_AUDITED = frozenset({"publish_event", "publish_events"})
 
 
 class Audited(Protocol):
@@ -44,7 +44,7 @@ async def allow(request: Request, context: Audited, caller: Caller, *, door: str
     action = getattr(request.scope.get("endpoint"), "__name__", request.url.path)
     if request.method in _SAFE_METHODS or action in _NOT_AUDITED:
         if request.method not in _SAFE_METHODS:
-            _require_admin(caller)
+            require_admin(caller)
         return
     attempt = Attempt(
         organization=caller.organization,
@@ -61,10 +61,15 @@ async def allow(request: Request, context: Audited, caller: Caller, *, door: str
         await context.audit.answered(entry_id, status, location or request.url.path)
 
     request.scope["gatecast.answered"] = answered
-    _require_admin(caller)
+    require_admin(caller)
 
 
-def _require_admin(caller: Caller) -> None:
+def require_admin(caller: Caller) -> None:
+    """Let pass who may change something.
+
+    Raises:
+        Forbidden: the caller may only read.
+    """
     if caller.role is not Role.ADMIN:
         raise Forbidden("your token may read and not change anything; ask for one with the role admin")
 

@@ -115,6 +115,17 @@ async def caller_with(context: AdminContext, token: str) -> Caller:
     return caller
 
 
+async def known_caller(request: Request, context: AdminContext, token: str) -> Caller:
+    """Who sent this token, unless too many bad ones came from there.
+
+    Raises:
+        TooManyAttempts: too many bad tokens came from the caller's address.
+        Unauthenticated, Forbidden, StorageUnavailable, IssuerUnavailable: as `caller_with`.
+    """
+    async with context.attempts.counted(address_of(request, context.settings), digest_of(token)):
+        return await caller_with(context, token)
+
+
 async def organization_of(request: Request, context: Context, token: Token) -> str:
     """The organization that the caller's token is for; never taken from anywhere else (scenario S31).
 
@@ -122,8 +133,7 @@ async def organization_of(request: Request, context: Context, token: Token) -> s
         TooManyAttempts: too many bad tokens came from the caller's address.
         Forbidden: the caller may read, and wants to change something.
     """
-    async with context.attempts.counted(address_of(request, context.settings), digest_of(token)):
-        caller = await caller_with(context, token)
+    caller = await known_caller(request, context, token)
     await allow(request, context, caller, door="api")
     return caller.organization
 

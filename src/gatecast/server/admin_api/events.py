@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 from gatecast.controlplane.gateway_sync.kept_events import keeps_event
 from gatecast.controlplane.gateway_sync.subscriptions import keeps_record_of
 from gatecast.delivery.reading import read_each
-from gatecast.errors import Conflict, GatecastError, UnknownGateway
+from gatecast.errors import Conflict, GatecastError, NotFound, UnknownGateway
 from gatecast.events import MAX_INTEGER, Action, Event, Position, RecordedEvent
 from gatecast.protocol.deployments import is_acknowledged
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
@@ -45,16 +45,12 @@ async def publish_event(
     timeout: Timeout = 10,  # noqa: ASYNC109
 ) -> PublishedEvent:
     """Publish an event: 201 once it is durable, 200 for an id that was published before, 202 when waiting ended."""
-    await context.gateways.get(organization, gateway_id)
-    event = _event(gateway_id, body)
-    receipt = await _published(context, event)
-    if not receipt.created:
-        await _check_same(context, event, receipt.position)
+    receipt = await publish_to(context, organization, gateway_id, body)
     found = Known()
     response.status_code = 201 if receipt.created else 200
     if receipt.created:
         # Events have no address of their own: this page begins with it.
-        located(response, "gateways", gateway_id, f"events?after={receipt.position.offset - 1}&limit=1")
+        located(response, *place_of(receipt))
     if wait is not None:
         # Of what is never acknowledged nothing more will be said: that it was confirmed is the final word.
         awaited = wait if is_acknowledged(body.type) else WaitFor.CONFIRMED
@@ -66,6 +62,16 @@ async def publish_event(
             seconds=timeout,
         ).ended(found)
         response.status_code = response.status_code if found.answers(awaited) else 202
+    return answer_for(receipt, found)
+
+
+def place_of(receipt: Receipt) -> tuple[str, ...]:
+    """Where an event is shown, below `/api/v1`."""
+    return "gateways", receipt.gateway_id, f"events?after={receipt.position.offset - 1}&limit=1"
+
+
+def answer_for(receipt: Receipt, found: Known) -> PublishedEvent:
+    """What is said of an event that is durable."""
     return PublishedEvent(
         event_id=receipt.event_id,
         offset=receipt.position.offset,
@@ -73,6 +79,25 @@ async def publish_event(
         state=found.state,
         reason=found.reason,
     )
+
+
+async def publish_to(context: AdminContext, organization: str, gateway_id: str, body: NewEvent) -> Receipt:
+    """Publish to a gateway of this organization.
+
+    Raises:
+        NotFound: it has no such gateway.
+        Conflict: the id was published before, with other content.
+    """
+    await context.gateways.check(organization, gateway_id)
+    event = event_of(gateway_id, body)
+    try:
+        receipt = await _published(context, event)
+    except UnknownGateway:
+        context.gateways.forget(organization, gateway_id)
+        raise NotFound("gateway", gateway_id) from None
+    if not receipt.created:
+        await check_same(context, event, receipt.position)
+    return receipt
 
 
 async def _published(context: AdminContext, event: Event) -> Receipt:
@@ -87,7 +112,7 @@ async def _published(context: AdminContext, event: Event) -> Receipt:
     return receipt
 
 
-async def _check_same(context: AdminContext, event: Event, position: Position) -> None:
+async def check_same(context: AdminContext, event: Event, position: Position) -> None:
     """An id that is published again means the same event; what retention has removed since is taken for it.
 
     Raises:
@@ -110,7 +135,12 @@ def _content(event: Event | RecordedEvent) -> tuple[str, Action, str, str, Mappi
     return event.type, event.action, event.entity_type, event.entity_id, event.data
 
 
-def _event(gateway_id: str, body: NewEvent) -> Event:
+def event_of(gateway_id: str, body: NewEvent) -> Event:
+    """The event that a body describes.
+
+    Raises:
+        InvalidValue: a field breaks its rule.
+    """
     return Event(
         gateway_id=gateway_id,
         type=body.type,

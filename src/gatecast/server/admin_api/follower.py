@@ -2,142 +2,206 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from bisect import bisect_left
+from collections.abc import Sequence
 from typing import Self
+from uuid import UUID
 
 from gatecast.containment import concerns_everyone, contained, log_failure
 from gatecast.delivery.reading import ReadAnswer, read_each
-from gatecast.errors import GatecastError, InvalidValue
+from gatecast.errors import GatecastError
 from gatecast.events import RecordedEvent
 from gatecast.server.admin_api.context import AdminContext
 from gatecast.server.admin_api.named import gateway_ids
 from gatecast.server.admin_api.stream_position import StreamPosition
-from gatecast.storage.changes import changes_since
-from gatecast.storage.contract import Changes, ReadRequest
-
-#: Most gateways that one stream follows: each is part of every position that a client carries.
-MAX_GATEWAYS = 500
+from gatecast.storage.contract import Changes, Place, ReadRequest
 
 #: What is read in one turn; a slow client holds no more than this in memory.
 _GATEWAYS_PER_READ = 8
 _EVENTS_PER_GATEWAY = 100
 _BYTES_PER_GATEWAY = 128 * 1024
 
+#: A marker that no log has reached: whoever asks for what came after it learns the present one.
+_LAST = 2**60
+
+#: So many gateways of others are remembered as such.
+_MOST_STRANGERS = 100_000
+
 
 class Follower:
-    """What one stream has shown, and what it has to show next."""
+    """What one stream has shown, and what it has to show next.
 
-    def __init__(self, context: AdminContext, organization: str, position: StreamPosition, *, gateway: str) -> None:
+    It goes in rounds. A round asks which logs changed since the marker of the round before, and reads them to the end
+    that they had then, in the order of the gateways' ids; so its place in it tells of each gateway what was shown.
+    """
+
+    def __init__(self, context: AdminContext, organization: str, *, gateway: str) -> None:
         self._context = context
         self._organization = organization
         self._gateway = gateway
-        self._position = position
-        self._seen: Changes | None = None
-        #: Logs that have grown and are not read to their end yet: kept when the database goes away in between.
-        self._moved: dict[str, None] = {}
-        #: Logs that alone could not be read; the next look tries them again.
+        #: The history that is followed, and the copy of the tables that it is read from.
+        self._history: tuple[UUID, str] = UUID(int=0), ""
+        #: Everything that was committed before it was shown, and what the round has to reach.
+        self._since = self._until = 0
+        #: Of each gateway that had something to show: its log, and the offset up to which that was shown.
+        self._shown: dict[str, Place] = {}
+        #: Gateways that have changed and belong to others.
+        self._strangers: set[str] = set()
+        #: Gateways whose logs have more to show in this round, by id.
+        self._waiting: list[str] = []
+        #: Logs that alone could not be read; the next round tries them again.
         self._put_off: set[str] = set()
-        self._has_strangers = False
-        self._gap = ""
-        #: True once there are more gateways than one stream can follow.
-        self.is_over = False
+        #: Where a client goes on from, until the round that it left is over.
+        self._resumed: StreamPosition | None = None
+        self._notices: list[str] = []
 
     @classmethod
     async def begin(
-        cls, context: AdminContext, organization: str, gateway: str, resumed: StreamPosition | None
+        cls,
+        context: AdminContext,
+        organization: str,
+        gateway: str,
+        resumed: StreamPosition | None,
+        *,
+        goes_on: bool = False,
     ) -> Self:
         """A follower of one gateway, or of all, that continues where an earlier one was, or begins with what comes now.
 
+        `goes_on` with no position means that the client has one that nobody can go on from: that is told as a gap.
+
         Raises:
             NotFound: there is no such gateway.
-            InvalidValue: there are more gateways than one stream can follow.
         """
         if gateway:
-            [gateway] = ids = await gateway_ids(context, organization, [gateway])
+            [gateway] = await gateway_ids(context, organization, [gateway])
             await context.gateways.get(organization, gateway)
-        else:
-            ids = await context.gateways.ids(organization, limit=MAX_GATEWAYS + 1)
-        if len(ids) > MAX_GATEWAYS:
-            raise InvalidValue("gateway", gateway, f"name one gateway, because you have more than {MAX_GATEWAYS}")
-        changes = await context.hub.storage.log.changed_since(0)
-        follower = cls(context, organization, _heads(changes, ids), gateway=gateway)
-        follower._seen = changes
+        follower = cls(context, organization, gateway=gateway)
+        changes = await context.hub.storage.log.changed_since(_LAST)
+        follower._begin_with(changes)
         if resumed is not None:
-            follower._resume(resumed)
+            follower._resume(resumed, changes)
+        elif goes_on:
+            follower._notices.append(_gap(reason="position"))
         return follower
 
-    def _resume(self, resumed: StreamPosition) -> None:
-        if resumed.epoch != self._position.epoch:
-            self._gap = _gap(reason="epoch")
-            return
-        for gateway_id, head in self._position.offsets.items():
-            # What is not in it was created since, and nothing of it was shown.
-            shown = resumed.offsets.get(gateway_id, 0)
-            self._position.offsets[gateway_id] = shown
-            if shown < head:
-                self._moved[gateway_id] = None
+    @property
+    def gateway(self) -> str:
+        """The one gateway that is followed; empty: all."""
+        return self._gateway
+
+    @property
+    def position(self) -> StreamPosition:
+        """Where the stream stands: what comes after it was not shown yet, or may come again."""
+        epoch, copy = self._history
+        behind = min([*self._waiting[:1], *self._put_off], default="")
+        place = self._shown.get(behind, Place(0, 0, is_gap=False))
+        return StreamPosition(
+            epoch=epoch,
+            copy=copy,
+            since=self._since,
+            until=self._until,
+            gateway=behind,
+            log_id=place.log_id,
+            offset=place.offset,
+        )
+
+    def _begin_with(self, changes: Changes) -> None:
+        """Show what comes from now on."""
+        self._history = _history_of(changes)
+        self._since = self._until = changes.lasting
+        self._shown.clear()
+        self._waiting.clear()
+        self._put_off.clear()
+        self._resumed = None
+
+    def _resume(self, resumed: StreamPosition, changes: Changes) -> None:
+        if (resumed.epoch, resumed.copy) != self._history:
+            self._notices.append(_gap(reason="epoch"))
+        elif max(resumed.since, resumed.until) > max(changes.marker, changes.lasting):
+            self._notices.append(_gap(reason="position"))
+        else:
+            self._since = self._until = resumed.since
+            self._resumed = resumed
 
     async def look(self) -> None:
-        """Find out what is new; what the database cannot tell now is found the next time."""
-        self._moved |= dict.fromkeys(self._put_off)
-        self._put_off.clear()
+        """Begin a round: find out what is new. What the database cannot tell now is found the next time."""
         with contained("stream-could-not-look", organization=self._organization):
-            if self._has_strangers and not self._gateway:
-                await self._look_for_new_gateways()
-            await self._note(await changes_since(self._context.hub.storage.log, self._seen))
+            changes = await self._context.hub.storage.log.changed_since(self._since)
+            if _history_of(changes) != self._history:
+                # Restored, or perhaps so: offsets and markers may mean something else now.
+                self._begin_with(changes)
+                self._notices = [_gap(reason="epoch")]
+                return
+            await self._note(changes)
+
+    async def _note(self, changes: Changes) -> None:
+        names = [self._gateway] if self._gateway else list(changes.heads)
+        changed = [name for name in names if name in changes.heads and name not in self._strangers]
+        await self._find_places([name for name in changed if name not in self._shown])
+        waiting = {name for name in changed if name in self._shown and self._shown[name].offset != changes.heads[name]}
+        self._waiting = sorted(waiting.union(self._waiting, self._put_off))
+        self._put_off.clear()
+        self._until = changes.lasting
+        self._end_round()
+
+    async def _find_places(self, names: Sequence[str]) -> None:
+        """What was shown of gateways that have something to show for the first time."""
+        mine = {self._gateway} if self._gateway else await self._context.gateways.among(self._organization, names)
+        if len(self._strangers) > _MOST_STRANGERS:
+            self._strangers.clear()
+        self._strangers.update(name for name in names if name not in mine)
+        log = self._context.hub.storage.log
+        own = [name for name in names if name in mine]
+        places = dict(await log.places(own, self._since)) if own else {}
+        if (resumed := self._resumed) is not None and own:
+            before = [name for name in own if name < resumed.gateway]
+            places |= dict(await log.places(before, resumed.until)) if before else {}
+            here = places.get(resumed.gateway)
+            if here is not None and here.log_id == resumed.log_id and here.offset < resumed.offset:
+                places[resumed.gateway] = Place(here.log_id, resumed.offset, is_gap=False)
+        for name, place in places.items():
+            self._shown[name] = place
+            if place.is_gap:
+                self._notices.append(_gap(reason="retention", gatewayId=name, through=place.offset))
+
+    def _end_round(self) -> None:
+        """Once everything is shown that the round found, the next one begins after it."""
+        if not self._waiting and not self._put_off:
+            self._since = self._until
+            self._resumed = None
 
     async def next_portion(self) -> str:
         """The next part of what is new, as text; empty: there is no more, or the database cannot be read now."""
-        if self._gap:
-            return self._portion([self._take_gap()])
+        if self._notices:
+            notices, self._notices = self._notices, []
+            return self._portion(notices)
         with contained("stream-could-not-read", organization=self._organization):
-            while self._moved:
+            while self._waiting:
                 if portion := await self._read_some():
                     return portion
         return ""
 
-    async def _note(self, changes: Changes) -> None:
-        if changes.epoch != self._position.epoch:
-            await self._begin_anew()
-        known = self._position.offsets
-        self._moved |= dict.fromkeys(name for name, head in changes.heads.items() if head > known.get(name, head))
-        self._has_strangers |= any(name not in known for name in changes.heads)
-        self._seen = changes
-
-    async def _begin_anew(self) -> None:
-        """The database was restored: offsets mean other events now."""
-        changes = await self._context.hub.storage.log.changed_since(0)
-        self._position = _heads(changes, list(self._position.offsets))
-        self._moved.clear()
-        self._gap = _gap(reason="epoch")
-
-    async def _look_for_new_gateways(self) -> None:
-        ids = await self._context.gateways.ids(self._organization, limit=MAX_GATEWAYS + 1)
-        self.is_over = len(ids) > MAX_GATEWAYS
-        self._has_strangers = False
-        for gateway_id in ids[:MAX_GATEWAYS]:
-            if gateway_id not in self._position.offsets:
-                self._position.offsets[gateway_id] = 0
-                self._moved[gateway_id] = None
-
     async def _read_some(self) -> str:
-        names = list(self._moved)[:_GATEWAYS_PER_READ]
+        names = self._waiting[:_GATEWAYS_PER_READ]
         results = await read_each(self._context.hub.storage.log, [self._request(name) for name in names])
         messages: list[str] = []
         for name, result in zip(names, results, strict=True):
-            messages += self._shown(name, result)
+            messages += self._messages(name, result)
+        self._end_round()
         return self._portion(messages)
 
     def _request(self, name: str) -> ReadRequest:
         return ReadRequest(
             gateway_id=name,
-            after=self._position.offsets[name],
+            after=self._shown[name].offset,
             max_events=_EVENTS_PER_GATEWAY,
             max_bytes=_BYTES_PER_GATEWAY,
         )
 
-    def _shown(self, name: str, result: ReadAnswer) -> list[str]:
-        """What a read brought, as messages; the log is read to its end when it brought nothing more.
+    def _messages(self, name: str, result: ReadAnswer) -> list[str]:
+        """What a read brought; the log is read to its end when it brought nothing more.
 
         Raises:
             GatecastError: it is not this log that is at fault.
@@ -147,45 +211,49 @@ class Follower:
                 raise result
             # The others do not wait for it.
             log_failure("stream-read-refused", result, gateway=name)
-            del self._moved[name]
+            self._done_with(name)
             self._put_off.add(name)
             return []
-        if result is None or result.epoch != self._position.epoch:
+        if result is None or result.epoch != self._history[0]:
             # Deleted, or of another history, which the next look finds.
-            del self._moved[name]
+            self._done_with(name)
             if result is None:
-                del self._position.offsets[name]
+                self._shown.pop(name, None)
             return []
-        offset = self._position.offsets[name]
+        before = self._shown[name]
+        if before.log_id != result.log_id or before.offset > result.head:
+            # Another log, or one that does not hold what was shown: it is read from its beginning.
+            self._shown[name] = Place(result.log_id, 0, is_gap=False)
+            return [] if before.log_id != result.log_id else [_gap(reason="position", gatewayId=name)]
         messages = []
-        if result.trimmed_through > offset:
-            messages.append(_gap(reason="retention", gatewayId=name, after=offset, through=result.trimmed_through))
+        if result.trimmed_through > before.offset:
+            gap = _gap(reason="retention", gatewayId=name, after=before.offset, through=result.trimmed_through)
+            messages.append(gap)
         messages += [f"event: recorded\ndata: {_event(event)}\n\n" for event in result.events]
-        last = result.events[-1].offset if result.events else max(offset, result.trimmed_through)
-        self._position.offsets[name] = last
+        last = result.events[-1].offset if result.events else max(before.offset, result.trimmed_through)
+        self._shown[name] = Place(result.log_id, last, is_gap=False)
         if last >= result.head or not result.events:
-            del self._moved[name]
+            self._done_with(name)
         return messages
 
-    def _portion(self, messages: list[str]) -> str:
-        """Messages with the position behind them.
+    def _done_with(self, name: str) -> None:
+        place = bisect_left(self._waiting, name)
+        if self._waiting[place : place + 1] == [name]:
+            del self._waiting[place]
 
-        It stands in the last one alone, because it may be long: whoever loses the connection in between gets the
-        portion once more.
+    def _portion(self, messages: list[str]) -> str:
+        """Messages, the last one with the position after them.
+
+        Whoever loses the connection in between gets the portion once more.
         """
         if not messages:
             return ""
         *others, last = messages
-        return "".join([*others, f"id: {self._position}\n{last}"])
-
-    def _take_gap(self) -> str:
-        gap, self._gap = self._gap, ""
-        return gap
+        return "".join([*others, f"id: {self.position}\n{last}"])
 
 
-def _heads(changes: Changes, ids: list[str]) -> StreamPosition:
-    """The present end of these logs."""
-    return StreamPosition(changes.epoch, {name: changes.heads[name] for name in ids if name in changes.heads})
+def _history_of(changes: Changes) -> tuple[UUID, str]:
+    return changes.epoch, hashlib.sha256(changes.copy.encode()).hexdigest()[:16]
 
 
 def _gap(**fields: object) -> str:

@@ -36,12 +36,20 @@ class JsonRequest(Request):
         """
         if not hasattr(self, "_json"):
             try:
-                body = await self.body()
-                _check_values(body)
-                self._json = decode("body", body)
+                self._json = read_json(await self.body())
             except InvalidValue as error:
                 raise BodyUnreadable(error) from None
         return self._json
+
+
+def read_json(body: bytes) -> Any:  # noqa: ANN401 - JSON
+    """The value in a body.
+
+    Raises:
+        InvalidValue: it is no JSON, names a key twice, holds too many values, or is nested too deep to be read.
+    """
+    _check_values(body)
+    return decode("body", body)
 
 
 def _check_values(body: bytes) -> None:

@@ -50,6 +50,9 @@ WhyCode: TypeAlias = Literal[
 EventState: TypeAlias = Literal["stored", "confirmed", "applied", "rejected"]
 
 
+#: Most events in one request.
+MAX_EVENTS_PER_BATCH = 1_000
+
 #: What `next` of a page means.
 NEXT = "Pass it as `after` for the next page; null: there is none."
 
@@ -218,6 +221,39 @@ class PublishedEvent(Model):
         description="What is known of it: stored, confirmed by the gateway, applied, or rejected."
     )
     reason: str = Field("", description="Why it was rejected.")
+
+
+class NewGatewayEvent(NewEvent):
+    """An event to publish, with the gateway it is for."""
+
+    gateway_id: Identifier = Field(description="The gateway's id.")
+
+
+class NewEvents(Model):
+    """Events to publish together."""
+
+    events: list[NewGatewayEvent] = Field(
+        min_length=1, max_length=MAX_EVENTS_PER_BATCH, description="Stored in this order, all or none."
+    )
+
+
+class PublishedGatewayEvent(Model):
+    """Where one of several events stands, once all are durable."""
+
+    gateway_id: str
+    event_id: UUID
+    offset: int
+    position: str = Field(description="Written `epoch:offset`.")
+    result: Literal["created", "known", "conflict"] = Field(
+        description="`created`; `known`: the same event was published before, and stands there; `conflict`: another "
+        "event was published under this id before, which stands there, and this one was not stored."
+    )
+
+
+class PublishedEvents(Model):
+    """What became of events that were published together."""
+
+    items: list[PublishedGatewayEvent] = Field(description="In the order of the request.")
 
 
 class ToldGateway(Model):

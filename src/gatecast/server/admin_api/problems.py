@@ -53,8 +53,8 @@ def answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(BodyTooLarge, _on_body_too_large)
     app.add_exception_handler(BodyUnreadable, _on_body_unreadable)
     app.add_exception_handler(HTTPException, _on_http_error)
-    app.add_exception_handler(GatecastError, _on_error)
-    app.add_exception_handler(Exception, _on_error)
+    app.add_exception_handler(GatecastError, answer_error)
+    app.add_exception_handler(Exception, answer_error)
 
 
 def problem_answer(body: dict[str, Any], headers: dict[str, str] | None = None) -> JSONResponse:
@@ -67,7 +67,8 @@ def problem_answer(body: dict[str, Any], headers: dict[str, str] | None = None) 
     return JSONResponse(body, status_code=body["status"], headers=extra, media_type=MEDIA_TYPE)
 
 
-async def _on_error(request: Request, error: Exception) -> JSONResponse:
+async def answer_error(request: Request, error: Exception) -> JSONResponse:
+    """The problem that answers an error, which is logged where it is ours."""
     status, body = problem(error)
     if status == INTERNAL.status:
         _logger.error("request-failed", path=request.url.path, exc_info=error)
@@ -85,7 +86,7 @@ async def _on_body_too_large(_request: Request, error: Exception) -> JSONRespons
 
 async def _on_body_unreadable(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, BodyUnreadable)  # noqa: S101 - registered for it
-    return await _on_error(request, error.error)
+    return await answer_error(request, error.error)
 
 
 async def _on_http_error(_request: Request, error: Exception) -> JSONResponse:

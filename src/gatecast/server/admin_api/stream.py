@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from gatecast.errors import Forbidden, IssuerUnavailable, Overloaded, StorageError, Unauthenticated
 from gatecast.server.admin_api.context import MAX_STREAMS, AdminContext, Context, Organization, Token, caller_with
+from gatecast.server.admin_api.fleet_watch import FleetWatch
 from gatecast.server.admin_api.follower import Follower
 from gatecast.server.admin_api.stream_position import MAX_LENGTH, StreamPosition
 
@@ -29,12 +30,15 @@ CHECK_INTERVAL = 30.0
 _Check: TypeAlias = Callable[[], Awaitable[bool]]
 
 _EXAMPLE = """\
-id: eJxTYB…
+id: 2.4f1c….9b0e….804.804.0.0.
 event: recorded
 data: {"gatewayId": "9c…", "offset": 7, "eventId": "4b…", "type": "llmprovider.deployed", "action": "CREATE", …}
 
 event: gap
 data: {"reason": "retention", "gatewayId": "9c…", "after": 7, "through": 90}
+
+event: gateway
+data: {"gatewayId": "9c…", "name": "edge", "connected": true, "head": 91, "confirmed": 90, "why": "slow", …}
 
 : still here
 """
@@ -45,8 +49,10 @@ data: {"reason": "retention", "gatewayId": "9c…", "after": 7, "through": 90}
     response_class=StreamingResponse,
     responses={
         200: {
-            "description": "`recorded` for each event; `gap` where some are missing, because they were removed "
-            "(`retention`) or because the database has another history now (`epoch`).",
+            "description": "`recorded` for each event. `gateway` for each of your gateways at first, and again when it "
+            "stands otherwise: connections, position, state, and the code of its `why`. `gap` where events may be "
+            "missing: they were removed (`retention`), the database has another history now (`epoch`), or it does not "
+            "know the position that the client goes on from (`position`).",
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
         }
     },
@@ -60,8 +66,8 @@ async def stream_events(
 ) -> StreamingResponse:
     """Follow the events of your gateways as they are recorded; the last `id` says where to continue.
 
-    A stream ends with its pod and with the caller's token: come back with `Last-Event-ID`, as browsers do.
-    At most 500 gateways are followed by one stream; where there are more, name a gateway.
+    A stream ends with its pod and with the caller's token: come back with `Last-Event-ID`, as browsers do. Some events
+    may come again then, those of each gateway in their order; none is left out without a `gap`.
     """
 
     async def is_allowed() -> bool:
@@ -75,8 +81,9 @@ async def follow(
 ) -> StreamingResponse:
     """A stream that ends when `is_allowed` says no."""
     resumed = StreamPosition.parse(last_event_id) if last_event_id else None
-    follower = await Follower.begin(context, organization, gateway, resumed)
-    return EventStream(context, _stream(context, follower, is_allowed))
+    follower = await Follower.begin(context, organization, gateway, resumed, goes_on=bool(last_event_id))
+    fleet = FleetWatch(context, organization, gateway=follower.gateway)
+    return EventStream(context, _stream(context, follower, fleet, is_allowed))
 
 
 async def _is_still(context: AdminContext, token: str, organization: str) -> bool:
@@ -109,13 +116,17 @@ class EventStream(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _stream(context: AdminContext, follower: Follower, is_allowed: _Check) -> AsyncIterator[str]:
-    yield ": following\n\n"
+async def _stream(
+    context: AdminContext, follower: Follower, fleet: FleetWatch, is_allowed: _Check
+) -> AsyncIterator[str]:
+    # A client that leaves before anything came knows where to go on, too.
+    yield f": following\nid: {follower.position}\n\n"
     clock = asyncio.get_running_loop().time
     checked_at = silent_since = clock()
-    while not (context.stopping.is_set() or follower.is_over):
+    while not context.stopping.is_set():
         await follower.look()
-        while not context.stopping.is_set() and (text := await follower.next_portion()):
+        await fleet.look()
+        while not context.stopping.is_set() and (text := await follower.next_portion() or fleet.next_portion()):
             silent_since = clock()
             yield text
         if clock() - silent_since > HEARTBEAT:

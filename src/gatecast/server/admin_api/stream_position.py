@@ -2,53 +2,83 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-import zlib
+import re
 from dataclasses import dataclass
 from typing import Self
+from urllib.parse import quote, unquote
 from uuid import UUID
 
 from gatecast.errors import InvalidValue
 from gatecast.events import MAX_INTEGER
 
-#: Longest written position of a stream, in characters; that of 500 gateways has about half.
+#: Longest text that is taken for a position: those of earlier releases named every gateway.
 MAX_LENGTH = 32 * 1024
 
-#: Largest one once it is unpacked, in bytes, so that a small text cannot fill the memory.
-_LARGEST = 128 * 1024
+#: Every position begins with it, so that another form can follow.
+_FORM = "2"
+
+_OLD_FORM = re.compile(r"eJ[\w=-]{20,}", re.ASCII)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StreamPosition:
-    """An offset for each gateway that a stream follows."""
+    """How far a stream is in its round through the gateways, which it makes in the order of their ids.
 
-    #: The history that the offsets belong to.
+    Its length does not depend on how many gateways there are. Who goes on from it misses nothing.
+    """
+
+    #: The history that the rest belongs to.
     epoch: UUID
-    #: By gateway: everything up to there was shown.
-    offsets: dict[str, int]
+    #: Which copy of the tables it is, in short.
+    copy: str
+    #: Of every gateway everything was shown that was committed before this marker …
+    since: int
+    #: … and of those before `gateway` also what was committed before this one.
+    until: int
+    #: The gateway that the round has come to; empty: the next round has not begun.
+    gateway: str = ""
+    #: Of that gateway's log everything was shown …
+    log_id: int = 0
+    #: … up to here.
+    offset: int = 0
 
     def __str__(self) -> str:
-        text = json.dumps({"epoch": str(self.epoch), "offsets": self.offsets}, separators=(",", ":"))
-        return base64.urlsafe_b64encode(zlib.compress(text.encode())).decode()
+        numbers = (self.since, self.until, self.log_id, self.offset)
+        return ".".join((_FORM, self.epoch.hex, self.copy, *map(str, numbers), quote(self.gateway, safe="")))
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """The position that was written like this.
+    def parse(cls, text: str) -> Self | None:
+        """The position that was written like this; None: one of an earlier release, which nobody can go on from.
 
         Raises:
             InvalidValue: none was.
         """
+        if _OLD_FORM.fullmatch(text):
+            return None
         try:
-            known = json.loads(zlib.decompressobj().decompress(base64.urlsafe_b64decode(text), _LARGEST))
-            offsets = {name: _offset(offset) for name, offset in known["offsets"].items()}
-            return cls(UUID(known["epoch"]), offsets)
-        except (binascii.Error, zlib.error, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            form, epoch, copy, since, until, log_id, offset, gateway = text.split(".", 7)
+            _check(_FORM, form)
+            _check(r"[0-9a-f]{16}", copy)
+            return cls(
+                epoch=UUID(hex=epoch),
+                copy=copy,
+                since=_number(since),
+                until=_number(until),
+                gateway=unquote(gateway, errors="strict"),
+                log_id=_number(log_id),
+                offset=_number(offset),
+            )
+        except ValueError:
             raise InvalidValue("Last-Event-ID", text, "be the id of an earlier event of this stream") from None
 
 
-def _offset(value: object) -> int:
-    if not isinstance(value, int) or not 0 <= value <= MAX_INTEGER:
-        raise ValueError(value)
-    return value
+def _check(pattern: str, text: str) -> None:
+    if not re.fullmatch(pattern, text, re.ASCII):
+        raise ValueError(text)
+
+
+def _number(text: str) -> int:
+    _check(r"\d{1,19}", text)
+    if int(text) > MAX_INTEGER:
+        raise ValueError(text)
+    return int(text)

@@ -25,11 +25,11 @@ from gatecast.delivery.subscription import Subscription
 from gatecast.errors import GatecastError, HubClosed, InvalidValue, NotFound, StorageError, UnknownGateway
 from gatecast.events import Position, clean_identifier, is_storable
 from gatecast.hub import EventHub
-from gatecast.protocol.codec import MAX_INBOUND_BYTES
 from gatecast.protocol.session import SessionLimits, Version
 from gatecast.server.admission import Admission, Refusal, client_address
 from gatecast.server.error_replies import RETRY_AFTER
 from gatecast.server.gateway_api.deployment_observer import DeploymentObserver
+from gatecast.server.gateway_api.frame_socket import Upgraded, upgrade
 from gatecast.server.gateway_api.gateway_server import tell_place
 from gatecast.server.gateway_api.gateway_socket import GatewaySocket, open_session
 from gatecast.server.gateway_api.holding import Holding, Watch
@@ -38,7 +38,7 @@ from gatecast.server.gateway_api.rest import Answer, GatewayRest
 from gatecast.server.patience import patiently
 from gatecast.settings import Settings
 from gatecast.storage.contract import Connection
-from gatecast.telemetry import get_logger
+from gatecast.telemetry import get_logger, metrics
 
 #: Where gateways talk to us.
 BASE_PATH = "/api/internal/v1"
@@ -157,6 +157,7 @@ async def _errors_as_statuses(
 
 def refuse(status: int, description: str) -> web.Response:
     """A refusal in the shape that gateways log."""
+    metrics.refused(status)
     body = {"code": status, "message": _MESSAGES.get(status, "Refused"), "description": description}
     headers = {"Retry-After": str(RETRY_AFTER)} if status in (429, 503) else None
     return web.json_response(body, status=status, headers=headers)
@@ -259,18 +260,15 @@ async def _converse(
 ) -> web.StreamResponse:
     context = request.app[CONTEXT]
     version = Version(subscription.connection.protocol)
-    socket = web.WebSocketResponse(
-        timeout=2.0, autoping=False, compress=False, max_msg_size=MAX_INBOUND_BYTES, protocols=(SUBPROTOCOL,)
-    )
-    await socket.prepare(request)
+    socket = upgrade(request, SUBPROTOCOL)
     session = open_session(subscription, version, context.session_limits)
+    metrics.connected(version, lost=subscription.start.lost is not None)
     _logger.info("connected", gateway=identity.gateway_id, version=version, start=str(subscription.start.position))
     observer = DeploymentObserver(context.resources, identity, subscription, watch) if context.resources else None
     conversation = GatewaySocket(
         socket,
         session,
         subscription,
-        transport=request.transport,
         delivery=context.hub.delivery,
         observer=observer,
     )
@@ -282,10 +280,12 @@ async def _converse(
     try:
         await conversation.run(session.start(datetime.now(UTC)))
     finally:
+        # Whatever ended it: nothing but frames may be written there.
+        socket.abort()
         if upkeep is not None:
             upkeep.cancel()
         _logger.info("disconnected", gateway=identity.gateway_id, confirmed=str(subscription.confirmed))
-    return socket
+    return Upgraded()
 
 
 def _wish(request: web.Request) -> _Wish:

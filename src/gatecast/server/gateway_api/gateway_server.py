@@ -1,4 +1,4 @@
-"""The gateway listener: aiohttp, with limits on what a peer may leave unfinished, and only frames that are masked."""
+"""The gateway listener: aiohttp, with limits on what a peer may leave unfinished."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ from typing import Any, cast
 from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gatecast.protocol.masking import MaskChecker
 from gatecast.server.connections import KEEP_ALIVE, Place
 from gatecast.telemetry import get_logger
-
-#: A frame that every reader refuses with 1002: it uses bits that nothing is agreed on for.
-_BROKEN_FRAME = b"\xff\x80\x00\x00\x00\x00"
 
 _logger = get_logger("gateway-api")
 
@@ -54,17 +50,12 @@ class GatewayConnection(web.RequestHandler):
         self._place.lost()
 
     def data_received(self, data: bytes) -> None:
-        """A request begins, or goes on; or a frame."""
+        """A request begins, or goes on."""
         self._place.receives_head()
         super().data_received(data)
         if self._body is not None:
             self._place.received(len(data))
             self._note_body()
-
-    def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:  # noqa: ANN401 - aiohttp's own
-        """From here on frames come."""
-        frames: Any = _MaskedFrames(parser)
-        super().set_parser(frames, data_received_cb)
 
     def pause_writing(self) -> None:
         """The peer does not read."""
@@ -119,23 +110,3 @@ async def tell_place(
         return await handler(request)
     finally:
         connection.end_answer()
-
-
-class _MaskedFrames:
-    """Passes frames on to aiohttp's reader, which takes unmasked ones as well; those close the connection instead."""
-
-    def __init__(self, reader: Any) -> None:  # noqa: ANN401 - aiohttp's own
-        self._reader = reader
-        self._checker = MaskChecker()
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """Read more; whether that was the end, and what is left."""
-        passed = self._checker.passed(data)
-        if self._checker.broken:
-            passed += _BROKEN_FRAME
-        ended: tuple[bool, bytes] = self._reader.feed_data(passed)
-        return ended
-
-    def feed_eof(self) -> None:
-        """Nothing comes any more."""
-        self._reader.feed_eof()

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import groupby
-
-from aiohttp import WSMsgType, web
+from math import inf
+from typing import Protocol
 
 from gatecast.delivery.delivery import Delivery
 from gatecast.delivery.parking import Fate
@@ -30,6 +30,7 @@ from gatecast.protocol.session import (
     SessionLimits,
     Version,
 )
+from gatecast.server.gateway_api.frame_socket import SocketHandler
 from gatecast.storage.contract import Dismissal, OutcomeKind
 from gatecast.telemetry import get_logger, metrics
 
@@ -43,8 +44,6 @@ GOODBYE_TIME_LIMIT = 0.4
 
 #: Reasons that do not wait for the peer.
 _MUST_GO = frozenset({Dismissal.TOKEN_REVOKED, Dismissal.GATEWAY_DELETED, Dismissal.SUPERSEDED})
-
-_CLOSED = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
 
 _logger = get_logger("gateway-socket")
 
@@ -78,74 +77,120 @@ class Observer:
         """The gateway has handled everything up to here."""
 
 
+class Socket(Protocol):
+    """Where frames go. Nothing here waits: a socket that takes no more says so to its handler."""
+
+    async def serve(self, handler: SocketHandler) -> None:
+        """Hand on what the peer sends, until the connection has ended."""
+
+    def send_text(self, text: str) -> None:
+        """Put a text frame into the next write."""
+
+    def send_ping(self, payload: bytes) -> None:
+        """Put a Ping into the next write."""
+
+    def send_pong(self, payload: bytes) -> None:
+        """Put a Pong into the next write."""
+
+    def flush(self) -> None:
+        """Write everything at once; ConnectionError: nobody takes it any more."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Write what is left and a close frame, and end once the peer has answered, or after a moment."""
+
+    def abort(self) -> None:
+        """Drop the connection without a close frame."""
+
+
 class GatewaySocket:
     """Runs one connection from its first frame to its last.
 
-    Two tasks: this one reads frames, the other one is the only writer. Whatever reading causes to be sent is left in
-    the outbox, and both events and outbox wake the writer through one signal.
+    What the peer says is handled when it comes. What that causes to be sent, and every event that has come by then,
+    leaves in one pass in the same turn of the event loop, and in one write; while the peer does not read there is none.
     """
 
     def __init__(
         self,
-        socket: web.WebSocketResponse,
+        socket: Socket,
         session: ServerSession,
         subscription: Subscription,
         *,
-        transport: asyncio.Transport | None,
         delivery: Delivery,
         observer: Observer | None = None,
     ) -> None:
         self._socket = socket
         self._session = session
         self._subscription = subscription
-        self._transport = transport
         self._delivery = delivery
         self._observer = observer or Observer()
         self._outbox: list[Action] = []
         self._unanswered_ping: bytes | None = None
+        self._loop = asyncio.get_running_loop()
+        self._clock = self._loop.time
+        #: True once the connection is being closed: nothing more is sent.
         self._closed = False
+        #: True while a pass is to come.
+        self._called = False
+        #: Rings while the peer does not take what was sent; None: it does.
+        self._unread: asyncio.TimerHandle | None = None
+        self._tick: asyncio.TimerHandle | None = None
         self._goodbye: asyncio.TimerHandle | None = None
-        self._clock = asyncio.get_running_loop().time
+        #: Notes in the database that the peer has resynchronized.
+        self._noting: asyncio.Task[None] | None = None
 
     async def run(self, opening: Iterable[Action]) -> None:
         """Speak until one side ends."""
-        self._subscription.feed.on_end = self._limit_goodbye
-        writer = asyncio.create_task(self._write(opening), name="gateway-writer")
+        feed = self._subscription.feed
+        feed.on_end = self._limit_goodbye
+        feed.changed.on_set = self._call
+        self._outbox += opening
+        self._call()
         try:
-            await self._read()
+            await self._socket.serve(self)
         finally:
-            if self._goodbye is not None:
-                self._goodbye.cancel()
-            writer.cancel()
-            with suppress(asyncio.CancelledError):
-                await writer
+            feed.changed.on_set = None
+            self._closed = True
+            for timer in (self._goodbye, self._tick, self._unread):
+                if timer is not None:
+                    timer.cancel()
+            if self._noting is not None:
+                self._noting.cancel()
 
     # --- reading ------------------------------------------------------------------------------------------------
 
-    async def _read(self) -> None:
-        while True:
-            message = await self._socket.receive()
-            now = self._clock()
-            if message.type in _CLOSED:
-                return
-            if message.type is WSMsgType.TEXT:
-                self._react(self._session.receive_text(message.data, now))
-            elif message.type is WSMsgType.PONG:
-                self._react(self._session.receive_pong(bytes(message.data), now))
-            elif message.type is WSMsgType.PING:
-                # Left to the writer, the only one that sends. Of several Pings the last one's answer is enough.
-                self._unanswered_ping = bytes(message.data)
-                self._subscription.changed.set()
-            else:
-                self._react(self._session.receive_binary(now))
+    def received_text(self, text: str) -> None:
+        """A text frame."""
+        self._react(self._session.receive_text(text, self._clock()))
+        self._count_ignored()
+
+    def received_pong(self, payload: bytes) -> None:
+        """A Pong."""
+        self._react(self._session.receive_pong(payload, self._clock()))
+        self._count_ignored()
+
+    def received_ping(self, payload: bytes) -> None:
+        """A Ping; of several that come before the next pass the last one's answer is enough."""
+        self._unanswered_ping = payload
+        self._call()
+
+    def received_binary(self) -> None:
+        """A binary frame."""
+        self._react(self._session.receive_binary(self._clock()))
+        self._count_ignored()
+
+    def received_close(self, code: int | None) -> None:
+        """The socket answers, and ends."""
+
+    def _count_ignored(self) -> None:
+        if self._session.has_ignored:
             metrics.frames_ignored(self._session.take_ignored())
 
     def _react(self, actions: Iterable[Action]) -> None:
-        """Carry out at once what needs no socket; leave the rest to the writer, and tell it that there may be room."""
+        """Carry out at once what needs no socket; leave the rest to the next pass, for which there may be room."""
         for action in actions:
             match action:
                 case Confirmed(offset):
-                    metrics.confirmed(offset - self._subscription.confirmed.offset)
+                    metrics.confirmed(offset - self._subscription.confirmed_offset)
                     self._subscription.acknowledge(offset)
                     self._subscription.lot.settle(offset)
                     self._observer.confirmed(offset)
@@ -156,7 +201,8 @@ class GatewaySocket:
                     self._note_deployment(ack, offset)
                 case _:
                     self._outbox.append(action)
-        self._subscription.changed.set()
+        if self._outbox or self._subscription.feed.waiting:
+            self._call()
 
     def _note_deployment(self, ack: DeploymentAck, offset: int | None) -> None:
         self._observer.acknowledged(ack)
@@ -166,43 +212,75 @@ class GatewaySocket:
 
     # --- writing ------------------------------------------------------------------------------------------------
 
-    async def _write(self, opening: Iterable[Action]) -> None:
-        """Send until the connection ends; whatever ends the writing also ends the reading."""
+    def _call(self) -> None:
+        """Have a pass in the next turn of the loop, one for everything that happens in this one."""
+        if not self._called:
+            self._called = True
+            self._loop.call_soon(self._pass)
+
+    def pause_writing(self) -> None:
+        """The peer does not take what was sent: it has so much time."""
+        self._unread = self._loop.call_later(WRITE_TIME_LIMIT, self._give_up)
+
+    def resume_writing(self) -> None:
+        """The peer has taken most of it."""
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+            self._call()
+
+    def _give_up(self) -> None:
+        _logger.warning("peer-does-not-read", gateway=self._subscription.connection.gateway_id)
+        self._socket.abort()
+
+    def _pass(self) -> None:
+        """Send what there is to send; whatever ends the writing also ends the connection."""
+        self._called = False
+        if self._closed or self._unread is not None:
+            return
         try:
-            await self._write_until_ended(opening)
+            self._write()
+        except SubscriptionClosed as closed:
+            self._close(for_reason(closed.reason))
         except ConnectionError:
-            self._abort()
-        except TimeoutError:
-            _logger.warning("peer-does-not-read", gateway=self._subscription.connection.gateway_id)
             self._abort()
         except Exception:
             _logger.exception("writer-failed", gateway=self._subscription.connection.gateway_id)
             self._abort()
 
-    async def _write_until_ended(self, opening: Iterable[Action]) -> None:
-        try:
-            await self._perform(opening)
-            while not self._closed:
-                await self._write_next()
-        except SubscriptionClosed as closed:
-            await self._close(for_reason(closed.reason))
-
-    async def _write_next(self) -> None:
+    def _write(self) -> None:
+        """Everything of one pass in one write."""
         outbox, self._outbox = self._outbox, []
-        await self._perform(outbox)
-        await self._answer_ping()
-        if self._clock() >= self._session.next_tick_at:
-            await self._perform(self._session.tick(self._clock()))
+        self._perform(outbox)
+        self._answer_ping()
+        now = self._clock()
+        if now >= self._session.next_tick_at:
+            self._perform(self._session.tick(now))
+        if self._closed:
+            return
         # Asked even without room: it is also how the end of the subscription is noticed.
         events = self._subscription.take_now(0 if self._observer.holds else self._session.room)
         if events:
-            await self._perform(self._sent(events))
+            self._perform(self._sent(events, now))
+        self._socket.flush()
+        if events:
             self._subscription.mark_sent(events[-1].offset)
             metrics.delivered(len(events))
-        elif not self._outbox and not self._owes_pong:
-            await self._subscription.changed.wait(max(0.0, self._session.next_tick_at - self._clock()))
+        self._set_tick(self._session.next_tick_at)
 
-    def _sent(self, events: Sequence[RecordedEvent]) -> list[Action]:
+    def _set_tick(self, moment: float) -> None:
+        """Have a pass then. A timer that rings too early is set anew when it does: most are not needed."""
+        if self._tick is not None and self._tick.when() > moment:
+            self._tick.cancel()
+            self._tick = None
+        if self._tick is None and moment != inf:
+            self._tick = self._loop.call_at(moment, self._ring)
+
+    def _ring(self) -> None:
+        self._tick = None
+        self._call()
+
+    def _sent(self, events: Sequence[RecordedEvent], now: float) -> list[Action]:
         """What it takes to send these events, without those that are passed over."""
         lot = self._subscription.lot
         actions: list[Action] = []
@@ -211,7 +289,7 @@ class GatewaySocket:
             if fate is Fate.SEND:
                 if self._subscription.connection.rejects:
                     lot.remember(run)
-                actions += self._session.deliver(run, self._clock())
+                actions += self._session.deliver(run, now)
                 continue
             if fate is not Fate.PASS:
                 kind = OutcomeKind.HELD if fate is Fate.HOLD else OutcomeKind.UNDELIVERABLE
@@ -220,48 +298,42 @@ class GatewaySocket:
             self._react(self._session.skip_to(run[-1].offset))
         return actions
 
-    async def _perform(self, actions: Iterable[Action]) -> None:
+    def _perform(self, actions: Iterable[Action]) -> None:
         for action in actions:
             match action:
                 case SendText(text):
-                    async with asyncio.timeout(WRITE_TIME_LIMIT):
-                        await self._socket.send_str(text)
+                    self._socket.send_text(text)
                 case SendPing(payload):
-                    async with asyncio.timeout(WRITE_TIME_LIMIT):
-                        await self._socket.ping(payload)
+                    self._socket.send_ping(payload)
                 case Close(code):
-                    await self._close(code)
+                    self._close(code)
                 case ResyncDone():
-                    await self._note_resynchronized()
+                    self._noting = self._loop.create_task(self._note_resynchronized(), name="resynchronized")
 
-    @property
-    def _owes_pong(self) -> bool:
-        """Whether a Ping can be answered now: to a client that rejects, a Pong says that its rejections are stored."""
+    def _answer_ping(self) -> None:
+        """Answer the peer's Ping. To a client that rejects, a Pong says that its rejections are stored."""
         rejects = self._subscription.connection.rejects
-        return self._unanswered_ping is not None and (not rejects or self._subscription.outcomes_stored)
-
-    async def _answer_ping(self) -> None:
-        if self._unanswered_ping is not None and self._owes_pong:
-            payload, self._unanswered_ping = self._unanswered_ping, None
-            async with asyncio.timeout(WRITE_TIME_LIMIT):
-                await self._socket.pong(payload)
+        if self._unanswered_ping is not None and (not rejects or self._subscription.outcomes_stored):
+            self._socket.send_pong(self._unanswered_ping)
+            self._unanswered_ping = None
 
     async def _note_resynchronized(self) -> None:
         """The mark may outlive a database outage; then it goes with the next resynchronization."""
         with suppress(StorageError):
             await self._delivery.resynchronized(self._subscription)
 
-    async def _close(self, code: CloseCode) -> None:
-        self._closed = True
-        async with asyncio.timeout(WRITE_TIME_LIMIT):
-            await self._socket.close(code=code.number, message=code.reason.encode())
+    def _close(self, code: CloseCode) -> None:
+        if not self._closed:
+            self._closed = True
+            metrics.closed(code.number)
+            self._socket.close(code.number, code.reason)
 
     def _limit_goodbye(self) -> None:
-        """Whoever must go is gone within a second (promise P9), also when it does not read and the writer waits."""
+        """Whoever must go is gone within a second (promise P9), also when it does not read and nothing is written."""
         if self._subscription.feed.end_reason in _MUST_GO:
-            self._goodbye = asyncio.get_running_loop().call_later(GOODBYE_TIME_LIMIT, self._abort)
+            self._goodbye = self._loop.call_later(GOODBYE_TIME_LIMIT, self._abort)
 
     def _abort(self) -> None:
         """Drop the connection without a close frame: the peer would not read it."""
-        if self._transport is not None:
-            self._transport.abort()
+        self._closed = True
+        self._socket.abort()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import groupby
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from gatecast.events import Event, Position
 from gatecast.storage.contract import (
     Busy,
     Changes,
+    Place,
     PublishResult,
     ReadRequest,
     ReadResult,
@@ -143,7 +144,15 @@ class PostgresEventLog:
             settled=first["settled"],
             lineage=tuple(first["lineage"]),
             answered_at=first["answered_at"],
+            lasting=first["lasting"],
+            # The cluster, and the database in it.
+            copy="/".join(first["server"].split("/")[:2]),
         )
+
+    async def places(self, gateway_ids: Sequence[str], marker: int) -> Mapping[str, Place]:
+        """Where each of these logs stood when `marker` was taken."""
+        rows = await self._database.fetch(QUERIES["places"], list(gateway_ids), str(marker))
+        return {row["gateway_id"]: Place(row["log_id"], row["offset"], row["is_gap"]) for row in rows}
 
     async def read(self, requests: Sequence[ReadRequest]) -> list[ReadResult | None]:
         """The next events for each request in one round trip."""

@@ -13,6 +13,10 @@ FROM gatecast.append_events_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12
 -- only the question for everything names those.
 SELECT h.epoch, h.server, h.synchronous, h.settled, e.lineage,
        pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS marker,
+       (SELECT least(pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
+                     coalesce((SELECT l.changed_xid::text::bigint + 1 FROM gatecast.gateway_streams l
+                               WHERE l.changed_xid < pg_snapshot_xmax(pg_current_snapshot())
+                               ORDER BY l.changed_xid DESC LIMIT 1), 1))) AS lasting,
        extract(epoch FROM clock_timestamp())::float8 AS answered_at, s.gateway_id, s.head
 FROM gatecast.history_v1() h CROSS JOIN gatecast.epoch e LEFT JOIN gatecast.gateway_streams s
      ON s.changed_xid >= $1::text::xid8
@@ -40,6 +44,20 @@ FROM unnest($1::text[], $2::bigint[], $3::integer[], $4::bigint[])
                  ORDER BY "offset" LIMIT r.max_events) i) w
          WHERE w.bytes <= r.max_bytes OR w.bytes = w.size) e ON true
 ORDER BY r.number, e."offset"
+
+-- name: places
+-- Backwards from the end of each log to the first event that is older than the marker ($2). Offsets follow commits, so
+-- what stands before that event was committed before it. In tables that were loaded into a younger cluster, old events
+-- carry transaction ids that this cluster has not reached.
+SELECT s.gateway_id, s.log_id, greatest(s.trimmed_through, coalesce(e."offset", 0)) AS "offset",
+       e."offset" IS NULL AND s.trimmed_through > 0 AND s.trimmed_xid >= $2::text::xid8
+           AND s.trimmed_xid < pg_snapshot_xmax(pg_current_snapshot()) AS is_gap
+FROM gatecast.gateway_streams s LEFT JOIN LATERAL (
+    SELECT i."offset" FROM gatecast.events i
+    WHERE i.log_id = s.log_id
+      AND (i.changed_xid < $2::text::xid8 OR i.changed_xid >= pg_snapshot_xmax(pg_current_snapshot()))
+    ORDER BY i."offset" DESC LIMIT 1) e ON true
+WHERE s.gateway_id = ANY ($1)
 
 -- name: is_held
 -- Whoever appends holds the row, so that it is skipped here. The lock that this takes ends with the statement.

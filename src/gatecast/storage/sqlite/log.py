@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from uuid import UUID
@@ -13,6 +13,7 @@ from gatecast.events import Event
 from gatecast.storage.contract import (
     Busy,
     Changes,
+    Place,
     PublishResult,
     ReadRequest,
     ReadResult,
@@ -59,6 +60,10 @@ class SqliteEventLog:
         """The gateways whose logs grew since `marker`, which is a number of a change."""
         file = self._database.history_file
         return await self._database.read(partial(reading.changed_since, marker=marker, file=file, now=self._clock()))
+
+    async def places(self, gateway_ids: Sequence[str], marker: int) -> Mapping[str, Place]:
+        """Where each of these logs stood when `marker` was taken."""
+        return await self._database.read(partial(reading.places, gateway_ids=gateway_ids, marker=marker))
 
     async def read(self, requests: Sequence[ReadRequest]) -> list[ReadResult | None]:
         """The next events for each request, all of one instant."""

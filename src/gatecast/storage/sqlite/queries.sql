@@ -16,8 +16,8 @@ UPDATE epoch SET last_change = last_change + 1, change_token = $1 RETURNING last
 
 -- name: insert_event
 INSERT INTO events (log_id, "offset", event_id, type, action, entity_type, entity_id, size, originated_at,
-                    recorded_at, trace_parent, payload)
-SELECT log_id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 FROM gateway_streams WHERE gateway_id = $1
+                    recorded_at, trace_parent, payload, changed_seq)
+SELECT log_id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, changed_seq FROM gateway_streams WHERE gateway_id = $1
 
 -- name: move_head
 UPDATE gateway_streams SET head = $2, last_event_id = $3, changed_seq = $4 WHERE gateway_id = $1
@@ -36,6 +36,14 @@ WHERE gateway_id IN (SELECT value FROM json_each($1))
 SELECT "offset", event_id, type, action, entity_type, entity_id, size, originated_at, recorded_at, trace_parent, payload
 FROM events WHERE log_id = (SELECT log_id FROM gateway_streams WHERE gateway_id = $1) AND "offset" > $2
 ORDER BY "offset" LIMIT $3
+
+-- name: places
+-- Backwards from the end of each log to the first event that was recorded up to the marker ($2).
+SELECT s.gateway_id, s.log_id, e."offset", s.trimmed_through, s.trimmed_seq > $2
+FROM gateway_streams AS s LEFT JOIN events AS e ON e.log_id = s.log_id AND e."offset" = (
+    SELECT i."offset" FROM events AS i WHERE i.log_id = s.log_id AND i.changed_seq <= $2
+    ORDER BY i."offset" DESC LIMIT 1)
+WHERE s.gateway_id IN (SELECT value FROM json_each($1))
 
 -- name: contradicted
 -- How many of these events ($1, a list of [gateway, log, offset, id]) this history does not have there. One that retention

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from gatecast.events import RecordedEvent
-from gatecast.storage.contract import Changes, ReadRequest, ReadResult, Remembered
+from gatecast.storage.contract import Changes, Place, ReadRequest, ReadResult, Remembered
 from gatecast.storage.recorded import recorded_event
 from gatecast.storage.sqlite.history import remember
 from gatecast.storage.sqlite.history_file import Change, HistoryFile
@@ -39,7 +39,17 @@ def changed_since(connection: sqlite3.Connection, marker: int, *, file: HistoryF
         server=REPLACED if replaced else "",
         settled=not replaced,
         answered_at=now.timestamp(),
+        lasting=last_change,
     )
+
+
+def places(connection: sqlite3.Connection, gateway_ids: Sequence[str], marker: int) -> dict[str, Place]:
+    """Where each of these logs stood when the change `marker` had been committed."""
+    rows = select(connection, QUERIES["places"], as_list(gateway_ids), marker)
+    return {
+        gateway_id: Place(log_id, max(offset or 0, trimmed_through), offset is None and bool(trimmed_since))
+        for gateway_id, log_id, offset, trimmed_through, trimmed_since in rows
+    }
 
 
 def contradicts(connection: sqlite3.Connection, remembered: Sequence[Remembered]) -> bool:

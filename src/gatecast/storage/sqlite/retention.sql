@@ -59,7 +59,11 @@ UPDATE connections SET dismissal = 'restarting' WHERE gateway_id = $1 AND dismis
       AND o.kind IN ('parked', 'held', 'retried', 'skipped', 'undeliverable'))
 
 -- name: move_trimmed_through
-UPDATE gateway_streams SET trimmed_through = $2 WHERE gateway_id = $1
+UPDATE gateway_streams
+SET trimmed_through = $2, trimmed_seq = max(trimmed_seq, coalesce(
+        (SELECT max(e.changed_seq) FROM events AS e
+         WHERE e.log_id = gateway_streams.log_id AND e."offset" > gateway_streams.trimmed_through AND e."offset" <= $2), 0))
+WHERE gateway_id = $1
 
 -- name: forgotten_logs
 SELECT log_id FROM forgotten_logs ORDER BY log_id LIMIT $1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from gatecast.cli.bench import app
+from gatecast.cli.bench.figures import Figure
 from gatecast.cli.bench.report import percentile
+
+pytestmark = pytest.mark.slow
 
 
 def _run(*arguments: str) -> dict[str, Any]:
@@ -77,6 +81,48 @@ def test_memory_measures_connections_with_tls_and_without() -> None:
         assert each["connections"] == 100
         assert each["kib_per_connection"] > 0
         assert each["connects_per_second"] > 0
+
+
+@pytest.mark.parametrize(("scenario", "figures"), [("deliver", 4), ("http", 5)])
+def test_what_a_pod_does_is_measured_in_several_rounds_against_a_yardstick(scenario: str, figures: int) -> None:
+    document = _run(scenario)
+    assert document["scenario"] == scenario
+    assert len(document["figures"]) == figures
+    for each in document["figures"]:
+        assert len(each["rounds"]) == 2
+        assert each["median"] > 0
+        assert (each["verdict"] == "") == (each["aim"] is None)
+    assert document["figures"][0]["yardstick"] > 0
+
+
+@pytest.mark.parametrize(("more_is_better", "verdict"), [(False, "short by 2.0x"), (True, "pass")])
+def test_a_figure_says_by_how_much_it_misses_its_aim(more_is_better: bool, verdict: str) -> None:  # noqa: FBT001 - a case
+    figure = Figure(what="it", unit="µs", rounds=[10, 30, 20], aim=10, more_is_better=more_is_better)
+    assert (figure.middle, figure.spread, figure.verdict) == (20, 1, verdict)
+
+
+def test_all_runs_every_scenario_and_tells_how_each_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each within a time limit; one that fails makes the whole fail, after the others have run."""
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:  # noqa: ANN401 - subprocess's own
+        assert options["timeout"] * 7 < 600
+        scenario = command[command.index("bench") + 1]
+        if scenario == "latency":
+            raise subprocess.TimeoutExpired(command, options["timeout"])
+        figures = [{"what": "it", "verdict": "pass"}]
+        failed = scenario == "http"
+        return subprocess.CompletedProcess(command, int(failed), json.dumps({"figures": figures}), "no socket\n")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    file = tmp_path / "bench.json"
+    result = CliRunner().invoke(app, ["all", "--quick", "--file", str(file)], catch_exceptions=False)
+    assert result.exit_code == 1
+    statuses = {name: each["status"] for name, each in json.loads(file.read_text()).items()}
+    assert statuses.pop("latency").startswith("ended after")
+    assert statuses.pop("http") == "failed: no socket"
+    assert set(statuses) == {"publish", "publish on SQLite", "drain", "memory", "deliver"}
+    assert set(statuses.values()) == {"done"}
+    assert "it: pass" in result.output
 
 
 def test_people_get_a_table_and_their_database_back_as_it_was(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ async def test_an_attempt_is_stored_before_it_is_tried(open_api: OpenApi, monkey
         with monkeypatch.context() as patch:
             patch.setattr(context.audit, "record", away)
             assert (await client.post("/api/v1/gateways", json={"name": "edge"})).status_code == 503
-        assert await context.gateways.ids("default", limit=9) == []
+        assert await context.gateways.page("default", after="", limit=9) == []
 
 
 async def test_pages_are_newest_first_filtered_and_of_one_organization(open_api: OpenApi) -> None:

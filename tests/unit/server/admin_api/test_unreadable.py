@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -73,9 +74,9 @@ async def _check_page(client: httpx.AsyncClient, gateway_id: str) -> str:
 
 
 async def _check_stream(context: AdminContext) -> None:
-    follower = await Follower.begin(context, "default", "", None)
-    follower._position.offsets = dict.fromkeys(follower._position.offsets, 0)
-    follower._moved = dict.fromkeys(follower._position.offsets)
+    now = (await Follower.begin(context, "default", "", None)).position
+    follower = await Follower.begin(context, "default", "", replace(now, since=0, until=0))
+    await follower.look()
     text = await follower.next_portion()
     shown = [json.loads(line.removeprefix("data: ")) for line in text.encode().decode().split("\n") if "data: " in line]
     assert [each["offset"] for each in shown] == [1, 2, 3]

@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import sys
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self, cast
 from uuid import UUID
 
 import pytest
-from aiohttp import WSMsgType, web
+from aiohttp import WSMsgType
 
 from gatecast.delivery.delivery import Delivery, DeliveryOptions
 from gatecast.delivery.subscription import Subscription
-from gatecast.events import Action, Event, Position
+from gatecast.events import Action, Event, Position, RecordedEvent
 from gatecast.protocol.session import SessionLimits, Version
 from gatecast.server.gateway_api.gateway_socket import WRITE_TIME_LIMIT, GatewaySocket, Observer, open_session
-from gatecast.storage.contract import Connection, Dismissal, Outcome, TrimPolicy
+from gatecast.storage.contract import Connection, Dismissal, Outcome, ReadResult, TrimPolicy
 from gatecast.telemetry import metrics
 from gatecast.testing.virtual_time import run_in_virtual_time
 from simulation.database import SimulatedDatabase, SimulatedStorage
@@ -80,10 +82,9 @@ class _Bench:
     async def _speak(self, wire: Wire, subscription: Subscription, observer: Observer | None) -> None:
         session = open_session(subscription, self.version, SessionLimits())
         socket = GatewaySocket(
-            cast("web.WebSocketResponse", wire),
+            wire,
             session,
             subscription,
-            transport=cast("asyncio.Transport", wire),
             delivery=self.delivery,
             observer=observer,
         )
@@ -159,11 +160,11 @@ class _FailingWire(Wire):
 
     texts = 0
 
-    async def send_str(self, text: str) -> None:
+    def send_text(self, text: str) -> None:
         self.texts += 1
         if self.texts == 3:
             raise ConnectionResetError
-        await super().send_str(text)
+        super().send_text(text)
 
 
 def test_s04_an_event_whose_write_failed_is_not_skipped() -> None:
@@ -333,6 +334,77 @@ def test_a_session_that_fails_ends_the_connection() -> None:
 
 def _broken(_max_events: int) -> list[Any]:
     raise ZeroDivisionError
+
+
+class _CountingWire(Wire):
+    """Counts writes."""
+
+    writes = 0
+
+    def flush(self) -> None:
+        self.writes += bool(self._unsent)
+        super().flush()
+
+
+def test_events_that_wait_leave_in_one_write_with_their_ping_and_make_no_tasks() -> None:
+    """What an event costs is counted, not timed: thirty of them are one write, and so is what they confirm."""
+
+    async def run() -> None:
+        async with _Bench(Version.GATEWAY_V1) as bench:
+            await bench.publish(30)
+            wire = _CountingWire(bench.random, on_end=lambda _: None)
+            conversation = bench.speak(wire, await bench.subscribe())
+            await asyncio.sleep(1)
+            tasks = len(asyncio.all_tasks())
+            assert (await _next_message(wire))["type"] == "connection.ack"
+            for offset in range(1, 31):
+                assert Position.parse((await _next_message(wire))["position"]).offset == offset
+            # The acknowledgement, perhaps together with the events.
+            assert wire.writes <= 2
+            ping = await wire.to_gateway.read()
+            await wire.to_pod.write(Frame(WSMsgType.PONG, ping.data))
+            await bench.publish(30)
+            await asyncio.sleep(5)
+            assert wire.writes <= 2 + 30
+            assert bench.confirmed == 30
+            assert len(asyncio.all_tasks()) == tasks
+            wire.cut()
+            await conversation
+
+    run_in_virtual_time(run())
+
+
+def test_the_work_for_an_event_is_counted_in_calls() -> None:
+    """So that it does not grow unnoticed."""
+
+    async def run() -> float:
+        async with _Bench(Version.GATEWAY_V1) as bench:
+            wire, subscription = bench.wire(), await bench.subscribe()
+            conversation = bench.speak(wire, subscription)
+            await asyncio.sleep(1)
+            calls = 0
+
+            def count(_frame: object, event: str, _argument: object) -> None:
+                nonlocal calls
+                calls += event == "call"
+
+            [*results] = await bench.storage.log.read([subscription.feed.request()])
+            assert results[0] is not None
+            epoch = results[0].epoch
+            event = RecordedEvent.standing_in(GATEWAY, 1, "")
+            events = [replace(event, offset=offset, type="api.updated", undeliverable=None) for offset in range(1, 33)]
+            sys.setprofile(count)
+            try:
+                subscription.feed.accept(ReadResult(epoch=epoch, events=events, head=32, trimmed_through=0))
+                await asyncio.sleep(0)
+            finally:
+                sys.setprofile(None)
+            assert subscription.sent == 32
+            wire.cut()
+            await conversation
+            return calls / len(events)
+
+    assert run_in_virtual_time(run()) < 45
 
 
 def test_events_carry_what_gateways_need() -> None:

@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 from gatecast.controlplane.catalog.artifact_kinds import FAMILIES, LLM_PROVIDER
 from gatecast.controlplane.deployments.placements import Deployment
 from gatecast.errors import NotFound, StorageError
+from gatecast.events import Action
 from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.admin_api.fleet_routes import PolicyList, list_policies
 from gatecast.server.admin_api.stream import HEARTBEAT, EventStream, follow
@@ -38,6 +39,7 @@ async def show_tail(request: Request, context: Context, visitor: Visitor, gatewa
         "tail.html",
         gateways=gateways,
         names=names,
+        actions=[each.value for each in Action],
         chosen=gateway,
         chosen_name=names.get(gateway, ""),
     )
@@ -50,9 +52,11 @@ async def stream_events(
     visitor: Visitor,
     gateway: _GatewayQuery = "",
     last_event_id: Annotated[str, Header(max_length=MAX_LENGTH)] = "",
+    position: Annotated[str, Query(max_length=MAX_LENGTH)] = "",
 ) -> StreamingResponse:
-    """The stream of the admin API, for whoever is logged in."""
-    return await follow(context, visitor.organization, gateway, last_event_id, lambda: _is_still(request, context))
+    """The stream of the admin API, for whoever is logged in; a page that was paused says itself where it goes on."""
+    last_id = last_event_id or position
+    return await follow(context, visitor.organization, gateway, last_id, lambda: _is_still(request, context))
 
 
 @router.get("/console/policies")

@@ -1,21 +1,28 @@
-// Follows events: newest first, paused and resumed without loss, gaps shown as gaps.
+// Follows events: newest first, filtered, paused and resumed without loss, gaps shown as gaps.
 
 const MOST_ROWS = 500;
 const rows = document.getElementById("tail-rows");
 const names = JSON.parse(rows.dataset.names);
 const state = document.getElementById("tail-state");
 const pause = document.getElementById("tail-pause");
-const contains = document.getElementById("contains");
 const empty = document.getElementById("tail-empty");
-let waiting = [];
-let paused = false;
+const command = document.getElementById("tail-command");
+const form = document.getElementById("tail-filters");
+/** How far each gateway has confirmed its log, as the stream says. */
+const confirmed = {};
+/** The last offset that is shown of each gateway: some events come again where a stream goes on. */
+let shown = {};
+let source = null;
+/** Where the stream goes on: a stream that is paused is closed, and nothing has to be kept meanwhile. */
+let position = "";
 
 function say(on, text) { state.dataset.live = on ? "on" : "off"; state.textContent = text; }
 
-function cell(text, attributes = {}) {
+function cell(content, label, attributes = {}) {
   const made = document.createElement("td");
+  if (label) made.dataset.label = label;
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(text);
+  made.append(content);
   return made;
 }
 
@@ -26,50 +33,120 @@ function link(href, text) {
   return made;
 }
 
+function chip() {
+  const made = document.createElement("span");
+  made.className = "chip";
+  return made;
+}
+
+function showState(row) {
+  const known = Number(row.dataset.offset) <= (confirmed[row.dataset.gateway] ?? 0) ? "confirmed" : "stored";
+  if (row.dataset.state === known) return;
+  row.dataset.state = known;
+  const shown = row.querySelector(".chip");
+  shown.className = `chip ${known === "confirmed" ? "good" : "busy"}`;
+  shown.textContent = known === "confirmed" ? "Confirmed" : "Stored";
+}
+
 function row(event) {
   const made = document.createElement("tr");
   const base = `/gateways/${encodeURIComponent(event.gatewayId)}`;
   const time = document.createElement("time");
   time.dateTime = event.recordedAt;
   time.textContent = "now";
+  Object.assign(made.dataset, {
+    gateway: event.gatewayId, offset: event.offset, type: event.type, action: event.action,
+    entity: `${event.entityType} ${event.entityId}`,
+  });
   made.append(
-    cell(link(base, names[event.gatewayId] ?? event.gatewayId), { class: "break" }),
-    cell(link(`${base}/events/${event.offset}`, event.offset.toLocaleString("en")), { class: "number" }),
-    cell(`${event.type} ${event.action}`, { class: "break" }),
-    cell(`${event.entityType} ${event.entityId}`, { class: "break" }),
-    cell(time, { class: "nowrap" }),
+    cell(link(base, names[event.gatewayId] ?? event.gatewayId), "", { class: "break" }),
+    cell(link(`${base}/events/${event.offset}`, event.offset.toLocaleString("en")), "Offset", { class: "number" }),
+    cell(`${event.type} ${event.action}`, "", { class: "break" }),
+    cell(`${event.entityType} ${event.entityId}`, "", { class: "break" }),
+    cell(chip(), ""),
+    cell(time, "", { class: "nowrap" }),
   );
+  showState(made);
   return made;
 }
 
 function gap(event) {
   const made = document.createElement("tr");
-  made.append(cell(`Some events are missing here (${event.reason})`, { colspan: "5", class: "error" }));
+  const whose = event.gatewayId ? ` of ${names[event.gatewayId] ?? event.gatewayId}` : "";
+  made.append(cell(`Some events${whose} may be missing here (${event.reason})`, "", { colspan: "6", class: "error" }));
   return made;
 }
 
-function fits(made) { made.hidden = !made.textContent.toLocaleLowerCase().includes(contains.value.toLocaleLowerCase()); }
+function fits(made) {
+  if (made.dataset.offset === undefined) return;
+  const wanted = new FormData(form);
+  made.hidden = ["type", "action", "entity", "state"].some((name) =>
+    !made.dataset[name].toLocaleLowerCase().includes(String(wanted.get(name) ?? "").trim().toLocaleLowerCase()));
+}
 
 function add(made) {
-  if (paused) { waiting.push(made); pause.textContent = `Resume (${waiting.length})`; return; }
   fits(made);
   rows.prepend(made);
   while (rows.children.length > MOST_ROWS) rows.lastChild.remove();
   empty.hidden = true;
 }
 
-const source = new EventSource(rows.dataset.stream);
-source.addEventListener("open", () => say(true, paused ? "Paused" : "Live"));
-source.addEventListener("error", () => say(false, "Connecting again …"));
-source.addEventListener("recorded", (message) => add(row(JSON.parse(message.data))));
-source.addEventListener("gap", (message) => add(gap(JSON.parse(message.data))));
+function stand(gateway) {
+  if (gateway.deleted) return;
+  names[gateway.gatewayId] = gateway.name;
+  confirmed[gateway.gatewayId] = gateway.confirmed;
+  for (const made of rows.querySelectorAll(`tr[data-gateway="${CSS.escape(gateway.gatewayId)}"]`)) {
+    showState(made);
+    fits(made);
+  }
+}
+
+function follow() {
+  const address = new URL(rows.dataset.stream, location.href);
+  if (position) address.searchParams.set("position", position);
+  source = new EventSource(address);
+  const on = (kind, act) => source.addEventListener(kind, (message) => {
+    position = message.lastEventId || position;
+    act(JSON.parse(message.data));
+  });
+  source.addEventListener("open", () => say(true, "Live"));
+  source.addEventListener("error", () => say(false, "Connecting again …"));
+  on("recorded", (event) => {
+    if (event.offset <= (shown[event.gatewayId] ?? 0)) return;
+    shown[event.gatewayId] = event.offset;
+    add(row(event));
+  });
+  on("gap", (event) => {
+    shown = {};
+    add(gap(event));
+  });
+  on("gateway", stand);
+}
+
+function writeCommand() {
+  const wanted = new FormData(form);
+  const quoted = (text) => (/^[\w.:@/-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+  const options = ["type", "action", "entity"].flatMap((name) => {
+    const text = String(wanted.get(name) ?? "").trim();
+    return text ? [`--${name}`, quoted(text)] : [];
+  });
+  const gateway = rows.dataset.gateway ? [quoted(rows.dataset.gateway)] : [];
+  command.textContent = ["gatecast", "tail", ...gateway, ...options].join(" ");
+}
 
 pause.addEventListener("click", () => {
-  paused = !paused;
+  const paused = pause.getAttribute("aria-pressed") === "false";
   pause.setAttribute("aria-pressed", String(paused));
   pause.textContent = paused ? "Resume" : "Pause";
-  say(true, paused ? "Paused" : "Live");
-  if (!paused) { const held = waiting; waiting = []; held.forEach(add); }
+  if (!paused) return follow();
+  source.close();
+  say(true, "Paused");
 });
-contains.addEventListener("input", () => { for (const made of rows.children) fits(made); });
-document.getElementById("gateway").addEventListener("change", (event) => event.target.form.submit());
+
+form.addEventListener("input", () => {
+  for (const made of rows.children) fits(made);
+  writeCommand();
+});
+document.getElementById("gateway").addEventListener("change", () => form.submit());
+writeCommand();
+follow();

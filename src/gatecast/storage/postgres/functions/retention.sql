@@ -103,15 +103,21 @@ BEGIN
         SELECT c.gateway_id, c.replica FROM held h JOIN gatecast.cursors c USING (gateway_id) WHERE EXISTS (
             SELECT FROM gatecast.outcomes o WHERE o.log_id = h.log_id AND o.replica = c.replica
               AND o."offset" <= h.through AND o.kind IN ('parked', 'held', 'retried', 'skipped', 'undeliverable'))
-    ), moved AS (
-        UPDATE gatecast.gateway_streams s SET trimmed_through = h.through FROM held h WHERE s.gateway_id = h.gateway_id
     ), forgotten AS (
         DELETE FROM gatecast.outcomes o USING held h WHERE o.log_id = h.log_id AND o."offset" <= h.through
     ), forgotten_passages AS (
         DELETE FROM gatecast.passages t USING held h WHERE t.log_id = h.log_id AND t.through <= h.through
     ), gone AS (
         DELETE FROM gatecast.events e USING held h WHERE e.log_id = h.log_id AND e."offset" <= h.through
-        RETURNING 1
+        RETURNING e.log_id, e.changed_xid
+    ), moved AS (
+        UPDATE gatecast.gateway_streams s
+        SET trimmed_through = h.through, trimmed_xid = greatest(s.trimmed_xid, g.last_xid)
+        FROM held h LEFT JOIN (
+            -- max() of these there is not before PostgreSQL 15.
+            SELECT gone.log_id, (array_agg(gone.changed_xid ORDER BY gone.changed_xid DESC))[1] AS last_xid
+            FROM gone GROUP BY gone.log_id) g ON g.log_id = h.log_id
+        WHERE s.gateway_id = h.gateway_id
     )
     SELECT (SELECT count(*) FROM gone), array_agg(l.gateway_id), array_agg(l.replica) INTO removed, losers, replicas
     FROM lost l;

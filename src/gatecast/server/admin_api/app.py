@@ -16,10 +16,12 @@ from gatecast.server.admin_api import (
     artifacts,
     audit,
     batches,
+    bulk,
     event_way,
     events,
     fleet_routes,
     gateways,
+    lists,
     operations,
     parking,
     stream,
@@ -77,6 +79,8 @@ def create_admin_app(context: AdminContext) -> FastAPI:
     routers = [
         gateways.router,
         parking.router,
+        # Before the events of a log: `search` is no offset.
+        lists.router,
         events.router,
         batches.router,
         event_way.router,
@@ -84,6 +88,7 @@ def create_admin_app(context: AdminContext) -> FastAPI:
         templates.router,
         audit.router,
         fleet_routes.router,
+        bulk.router,
         *artifacts.ROUTERS,
         *api_keys.ROUTERS,
     ]

@@ -235,9 +235,12 @@ def _asked_again(placement: Placement, doubt: Doubt) -> Placement:
 
 
 def after_silence(known: Iterable[Known], handled: frozenset[str]) -> list[Placement]:
-    """The gateway has handled these events, and their answers are lost, or the events were stale for it."""
+    """The gateway has handled these events, and their answers are lost, or the events were stale for it.
+
+    Or it has lost its database since, and fetched them with its lists, in which the keys of MCP proxies are not.
+    """
     return [
-        replace(each.placement, doubt=Doubt.UNANSWERED)
+        replace(_without_keys(each.placement), doubt=Doubt.UNANSWERED)
         for each in known
         if each.state in WAITING and each.placement.event_id in handled
     ]

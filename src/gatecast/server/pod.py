@@ -18,6 +18,7 @@ from gatecast.controlplane.access.admin_tokens import AdminTokens
 from gatecast.controlplane.access.audit import AuditLog
 from gatecast.controlplane.access.gateway_tokens import GatewayTokens
 from gatecast.controlplane.access.gateways import Gateways
+from gatecast.controlplane.access.log_outs import LogOuts
 from gatecast.controlplane.control_plane import Resources, open_resources
 from gatecast.controlplane.encryption import sealer_for
 from gatecast.errors import GatecastError, SettingInvalid, StorageError
@@ -206,6 +207,7 @@ class Pod:
             admin_tokens=self.admin_tokens,
             fleets=Fleets(self.hub, self.gateways),
             audit=AuditLog(self.hub.storage.database),
+            log_outs=LogOuts(self.hub.storage.database),
             resources=self.resources,
             cookies=SessionCookies(sealer_for(self.settings.secret_key, local_key_file(self.settings.database))),
             problems=self.problems,
@@ -345,7 +347,7 @@ async def serve(settings: Settings, *, announce: Callable[[Pod], None]) -> int:
     return 1 if failed else 0
 
 
-#: A pod waits so long for a PostgreSQL that is not there yet, because it starts or recovers; in seconds.
+#: A pod waits this long for a PostgreSQL that starts or recovers; in seconds.
 START_TIME_LIMIT = 60.0
 
 

@@ -216,7 +216,7 @@ def _after_list(each: Known, *, delivered: bool, moved: bool, since: datetime) -
         if each.state is DeploymentState.FAILED or (each.state is DeploymentState.DEPLOYED and not trusted):
             return replace(_without_keys(placement), doubt=Doubt.FETCHED)
         # Of what still waits it is kept in mind: its event comes now, and what fails then runs all the same.
-        return _without_keys(placement) if each.state is DeploymentState.DEPLOYED else before
+        return _without_keys(placement if each.state is DeploymentState.DEPLOYED else before)
     if each.state is DeploymentState.FAILED and each.since is not None and each.since >= since:
         return _asked_again(placement, Doubt.UNSETTLED)
     return placement

@@ -538,6 +538,9 @@ class Outcomes(Protocol):
     async def of_events(self, gateway_id: str, offsets: Sequence[int]) -> list[Outcome]:
         """The outcomes of these events, of every replica, in offset order."""
 
+    async def of_many(self, events: Sequence[tuple[str, int]]) -> list[Outcome]:
+        """The outcomes of events of many gateways, each named by its gateway and offset, as they were recorded."""
+
     async def deliveries(self, gateway_id: str, offset: int) -> Sequence[Delivery]:
         """The way of this event over each connection that has picked it up; of many, the newest.
 

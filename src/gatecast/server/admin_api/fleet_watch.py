@@ -47,7 +47,7 @@ class FleetWatch:
             self._due[gateway_id] = {"gatewayId": gateway_id, "deleted": True}
         self._said = present
 
-    def next_portion(self) -> str:
+    async def next_portion(self) -> str:
         """The next part of what is to be said, as text; empty: there is no more."""
         names = list(self._due)[:_PORTION]
         return "".join(f"event: gateway\ndata: {json.dumps(self._due.pop(name))}\n\n" for name in names)

@@ -7,14 +7,16 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_DATABASE ?=
 ONCE ?=
+# How many processes run tests at once.
+WORKERS ?= 2
 
-.PHONY: demo test check format bench simulate prove storm verify clean
+.PHONY: demo test unit lowest check format bench simulate prove storm verify clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--editable ".[embedded,sqlalchemy]" --group dev
+		--editable ".[all]" --group dev
 	@touch $@
 
 demo: $(STAMP) ## Two pods, one gateway, one killed pod: watch an event arrive. ONCE=1 ends by itself.
@@ -33,8 +35,22 @@ system:
 			|| echo "LEFT OUT: tests that need pgbouncer, postgresql or chromium of the system; apt-get cannot install them"; \
 	else echo "LEFT OUT: tests that need pgbouncer, postgresql or chromium of the system; install them to run these, too"; fi
 
-test: $(STAMP) system ## Every test, on SQLite and on a real PostgreSQL, and in a real browser.
-	$(BIN)/python -m pytest
+test: $(STAMP) system ## Every test, on SQLite and on a real PostgreSQL, and in a real browser. WORKERS=0: one after the other.
+	@echo "running every test in $(WORKERS) processes, longest first; 'make unit' runs those that need no database server ..."
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+unit: $(STAMP) ## The tests that need no database server and start no process: seconds.
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow" tests/unit
+
+# What runs the tests is as new as ever; what they test is as old as we say.
+lowest: ## The unit tests with the oldest versions that pyproject.toml allows, in a .venv-lowest of their own.
+	$(PYTHON) -m venv .venv-lowest
+	$(PYTHON) scripts/lowest.py > .venv-lowest/constraints.txt
+	@echo "installing the oldest versions ..."
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint .venv-lowest/constraints.txt --editable ".[all]" --group dev
+	.venv-lowest/bin/python -m pytest -m "not slow" tests/unit
 
 check: $(STAMP) ## Style, types, and the direction of imports.
 	$(BIN)/ruff format --check .
@@ -61,8 +77,13 @@ prove: $(STAMP) ## Random histories of real pods and simulated gateways in virtu
 storm: $(STAMP) ## 5,000 gateways on three pods, one of which dies: takes minutes, and 11,000 open files. GATEWAYS=500
 	STORM=$(or $(GATEWAYS),5000) $(BIN)/python -m pytest tests/acceptance/test_connect_storm.py -k thousands
 
+.PHONY: docs
+docs: $(STAMP) ## The documentation as a site, in build/site.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 verify: $(STAMP) ## Check every promise on three pods, one of which is killed.
 	$(BIN)/gatecast verify --local
 
 clean:
-	rm -rf $(VENV) .demo
+	rm -rf $(VENV) .venv-lowest .demo

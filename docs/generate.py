@@ -21,6 +21,7 @@ from gatecast.protocol.close_codes import CLOSE_CODES
 from gatecast.server.admin_api import AdminContext, create_admin_app
 from gatecast.server.error_replies import ERROR_REPLIES
 from gatecast.settings import Settings, descriptions, show
+from gatecast.telemetry import metrics
 
 FOLDER = Path(__file__).parent
 
@@ -82,6 +83,30 @@ def errors_tree() -> str:
     return f"```text\n{textwrap.dedent(tree).rstrip()}\n```"
 
 
+def metrics_table() -> str:
+    """Every metric of a pod, under the name that Prometheus stores."""
+    rows = [
+        (f"`{name}`", kind, ", ".join(f"`{label}`" for label in labels), documentation)
+        for name, kind, labels, documentation in described_metrics()
+    ]
+    return _table(("metric", "type", "labels", "meaning"), sorted(rows))
+
+
+#: What a name ends with, beside the name of its kind.
+_ENDINGS = {"counter": "_total", "info": "_info"}
+
+
+def described_metrics() -> Iterator[tuple[str, str, Sequence[str], str]]:
+    """Name, kind, labels and meaning of each."""
+    for collector in metrics.registry._collector_to_names:  # noqa: SLF001 - there is no other list with labels
+        for family in collector.collect():
+            labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+            labels |= set(getattr(collector, "_labelnames", ())) | (
+                {collector.label} if hasattr(collector, "label") else set()
+            )
+            yield family.name + _ENDINGS.get(family.type, ""), family.type, sorted(labels), family.documentation
+
+
 def commands() -> str:
     """Every command with its arguments and options."""
     return "\n\n".join(_commands("gatecast", typer.main.get_command(app)))
@@ -89,8 +114,8 @@ def commands() -> str:
 
 def _commands(name: str, command: Any) -> Iterator[str]:  # noqa: ANN401 - typer's own copy of click has no public types
     if hasattr(command, "commands"):
-        for own_name, own in command.commands.items():
-            yield from _commands(f"{name} {own_name}", own)
+        for own_name in command.list_commands(None):
+            yield from _commands(f"{name} {own_name}", command.get_command(None, own_name))
         return
     arguments = [each for each in command.params if each.param_type_name == "argument"]
     options = [each for each in command.params if each.param_type_name == "option"]
@@ -227,6 +252,7 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("reference/errors.md", "errors"): errors_tree,
     ("reference/close-codes.md", "close codes"): close_codes_table,
     ("reference/limits.md", "limits"): limits,
+    ("reference/metrics.md", "metrics"): metrics_table,
 }
 
 

@@ -8,6 +8,7 @@ import itertools
 import math
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -29,14 +30,40 @@ _ROOM = 4 << 30
 
 _MIGRATIONS = ("gatecast.controlplane.migrations",)
 
+#: Whole database servers, and databases with everything that the control plane stores.
+_SLOW_FIXTURES = {"postgres", "database_url"}
+
+_LONGEST_FIRST = ("acceptance", "simulation", "contract", "browser", "plans")
+
 _database_numbers = itertools.count(1)
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Make temporary files in memory, unless TMPDIR says where."""
+    if os.environ.get("GATECAST_TEST_POSTGRES") and config.getoption("numprocesses", None):
+        raise pytest.UsageError("GATECAST_TEST_POSTGRES names one server, and each process needs its own: WORKERS=0")
     if "TMPDIR" not in os.environ and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM:
         # For other processes, and for this one, which has looked already.
         os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(*_: object) -> None:
+    """End as at Ctrl-C: what a test started is ended, too."""
+    raise KeyboardInterrupt
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long, so that workers end at the same time; and mark what is done in no time."""
+    items.sort(key=_turn)
+    for item in items:
+        if not _SLOW_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+
+
+def _turn(item: pytest.Item) -> int:
+    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    return _LONGEST_FIRST.index(folder) if folder in _LONGEST_FIRST else len(_LONGEST_FIRST)
 
 
 @pytest.hookimpl(tryfirst=True)

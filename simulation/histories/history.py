@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gatecast.testing.desired_state import differences, every_artifact
 from simulation.histories.operations import NEED_ARTIFACTS, OPERATIONS, Operation, begin, start_again
-from simulation.histories.repeatable import run_repeatably
+from simulation.histories.repeatable import LoopClock, run_repeatably
 from simulation.histories.truth import Moment, describe, failed_paths, shown, untruths
 from simulation.histories.world import World
 
@@ -132,7 +132,10 @@ async def _check_documents(world: World, now: Moment) -> None:
         if len(edge.comparable) < len(edge.controllers) or claims.failed or claims.asks_for_help:
             continue
         for number, controller in enumerate(edge.controllers):
-            if found := await differences(now, edge.id, controller.gateway, as_written=False):
+            at = LoopClock().now()
+            found = await differences(now, edge.id, controller.gateway, as_written=False, now=at)
+            found += [f"{each} is unknown" for each in sorted(edge.applications - set(controller.gateway.applications))]
+            if found:
                 raise AssertionError(f"{edge.way}/{number}: {'; '.join(found)}")
 
 
@@ -171,6 +174,7 @@ async def _help(world: World) -> None:
                 await start_again(controller)
             await asyncio.sleep(TRUE_WITHIN)
             await world.ask("POST", f"/gateways/{edge.id}/resynchronized")
+            edge.forgotten = False
 
 
 async def _try_again(world: World) -> bool:

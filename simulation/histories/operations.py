@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any, TypeAlias
+from uuid import uuid4
 
+from simulation.histories.repeatable import LoopClock
 from simulation.histories.world import Controller, Edge, World
 
 #: One operation.
@@ -19,6 +22,12 @@ _AUTH = {"type": "api-key", "header": "Authorization", "value": "Bearer a-creden
 
 #: Most artifacts that there are, and how many of them most operations are about.
 _MOST, _FAVOURITES = 8, 3
+
+#: Seconds that a key may live that ends soon.
+_LIVES = (1, 20, 60)
+
+#: So many applications there are, and so many tenths of a second a pod has to die.
+_APPLICATIONS, _DYING = 3, 20
 
 _URL = "http://backend.example.test:8080/base"
 
@@ -137,18 +146,48 @@ async def delete(world: World) -> None:
 
 
 async def create_key(world: World) -> None:
-    """Create a key."""
-    await world.ask("POST", f"{_path(world)}/api-keys", {"name": world.random.choice(_KEY_NAMES)})
+    """Create a key, sometimes one that ends soon."""
+    body = {"name": world.random.choice(_KEY_NAMES), **_expiry(world)}
+    await world.ask("POST", f"{_path(world)}/api-keys", body)
+
+
+def _expiry(world: World) -> dict[str, str]:
+    if world.random.random() < 0.7:
+        return {}
+    return {"expiresAt": (LoopClock().now() + timedelta(seconds=world.random.choice(_LIVES))).isoformat()}
 
 
 async def rotate_key(world: World) -> None:
     """Give a key a new value."""
-    await world.ask("POST", f"{_path(world)}/api-keys/{world.random.choice(_KEY_NAMES)}/rotate", {})
+    await world.ask("POST", f"{_path(world)}/api-keys/{world.random.choice(_KEY_NAMES)}/rotate", _expiry(world))
 
 
 async def revoke_key(world: World) -> None:
     """Revoke a key."""
     await world.ask("DELETE", f"{_path(world)}/api-keys/{world.random.choice(_KEY_NAMES)}")
+
+
+async def tell_of_an_application(world: World) -> None:
+    """Publish an event that gateways apply and ask for in no list."""
+    edge = _edge(world)
+    name = f"application-{world.random.randint(1, _APPLICATIONS)}"
+    data = {
+        "applicationId": name,
+        "applicationUuid": name,
+        "applicationName": name,
+        "applicationType": "web",
+        "mappings": [],
+    }
+    event = {
+        "type": "application.updated",
+        "action": "UPDATE",
+        "entityType": "Application",
+        "entityId": name,
+        "data": data,
+        "eventId": str(uuid4()),
+    }
+    if await world.ask("POST", f"/gateways/{edge.id}/events", event) is not None:
+        edge.applications.add(name)
 
 
 # --- gateways and networks ------------------------------------------------------------------------------------------
@@ -233,6 +272,38 @@ async def crash_pod(world: World) -> None:
     await pod.start()
 
 
+async def crash_pod_in_its_work(world: World) -> None:
+    """A pod dies between two statements, perhaps while it brings a gateway up to date."""
+    pod = world.random.choice(world.pods)
+    world.network.cut(world.random.choice(world.edges).way)
+    pod.dies_before = world.random.randint(1, 80)
+    for _ in range(_DYING):
+        if not pod.is_dead:
+            await asyncio.sleep(0.1)
+    await pod.crash()
+    await pod.start()
+
+
+async def back_up(world: World) -> None:
+    """Keep a copy of the database."""
+    world.back_up()
+
+
+async def restore_database(world: World) -> None:
+    """The database is lost, and the copy takes its place."""
+    if not world.has_backup:
+        return
+    for pod in world.pods:
+        await pod.stop()
+    world.restore()
+    for pod in world.pods:
+        await pod.start()
+    for edge in world.edges:
+        edge.forgotten = True
+        edge.applications.clear()
+    await world.list_artifacts()
+
+
 async def lose_database(world: World) -> None:
     """A pod cannot reach its database for a while."""
     pod = world.random.choice(world.pods)
@@ -279,6 +350,10 @@ OPERATIONS: dict[Operation, int] = {
     fail: 2,
     replace_pod: 3,
     crash_pod: 2,
+    crash_pod_in_its_work: 3,
+    back_up: 1,
+    restore_database: 1,
+    tell_of_an_application: 3,
     lose_database: 3,
     renew_epoch: 1,
 }

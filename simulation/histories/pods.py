@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, ExitStack, contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from unittest.mock import patch
 
 from fastapi import FastAPI
@@ -19,6 +19,9 @@ from gatecast.errors import StorageUnavailable
 from gatecast.server.admin_api import AdminContext, create_admin_app
 from gatecast.server.connections import Place, Places
 from gatecast.server.pod import Pod
+from gatecast.storage.sqlite.connection_thread import Work
+from gatecast.storage.sqlite.database import SqliteDatabase
+from gatecast.storage.sqlite.statements import roll_back
 from gatecast.testing.doubles.memory_wires import Network
 from gatecast.testing.operator import Operator, Refused
 from gatecast.wakeup.in_process import InProcessBus
@@ -177,10 +180,12 @@ class VirtualPod:
         self._dead = False
         #: Whether its database can be reached.
         self.has_database = True
+        #: It dies before it asks its database so often; None: it does not.
+        self.dies_before: int | None = None
 
     async def start(self) -> None:
         """Begin to serve."""
-        self._dead = False
+        self._dead, self.dies_before = False, None
         async with AsyncExitStack() as stack:
             with self._in_memory():
                 self.pod = await stack.enter_async_context(Pod.open(self._settings))
@@ -225,16 +230,38 @@ class VirtualPod:
 
         def refusing(ask: Callable[..., T]) -> Callable[..., T]:
             def asked(*arguments: object) -> T:
-                if self._dead or not self.has_database:
+                if self._is_cut_off():
                     raise StorageUnavailable("it is away")
                 return ask(*arguments)
 
             return asked
 
+        writer = cast("SqliteDatabase", database)._writer  # noqa: SLF001 - between the statements of a transaction
+        write = writer.run_to_its_end
+
+        async def written(work: Work[T]) -> T:
+            # What a dead pod has begun its database undoes.
+            if work is not roll_back and self._is_cut_off():
+                raise StorageUnavailable("it is away")
+            return await write(work)
+
         with ExitStack() as stack:
             for entrance in _ENTRANCES:
                 stack.enter_context(patch.object(database, entrance, refusing(getattr(database, entrance))))
+            stack.enter_context(patch.object(writer, "run_to_its_end", written))
             yield
+
+    def _is_cut_off(self) -> bool:
+        """Whether it cannot ask its database now, for which it may have died just before."""
+        if self.dies_before is not None:
+            self.dies_before -= 1
+            self._dead = self._dead or self.dies_before < 0
+        return self._dead or not self.has_database
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it has died, so that nothing of it reaches the database."""
+        return self._dead
 
 
 #: The admin API of each pod.

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gatecast.testing.desired_state import every_artifact
+from gatecast.testing.desired_state import every_artifact, expired
 from gatecast.testing.operator import Operator
 from gatecast.testing.unmodified_gateway import CONTROL_PLANE, UnmodifiedGateway
+from simulation.histories.repeatable import LoopClock
 from simulation.histories.world import Edge
 
 _DEPLOYED, _ACTIVE = "deployed", "active"
@@ -70,9 +71,10 @@ class Shown:
 
 async def shown(operator: Operator, edge: Edge, *, with_keys: bool = False) -> Shown:
     """What operators see of a gateway."""
-    why = (await operator.ask("GET", f"/gateways/{edge.id}/why"))["code"]
-    if why == "resync-needed" and (await operator.ask("GET", f"/gateways/{edge.id}"))["resyncReason"] is None:
-        # It may run what only a lost history knew, and whoever operates it is told to restart it. Here nothing is lost.
+    path = f"/gateways/{edge.id}"
+    why = (await operator.ask("GET", f"{path}/why"))["code"]
+    if why == "resync-needed" and not edge.forgotten and (await operator.ask("GET", path))["resyncReason"] is None:
+        # It may run what only a lost history knew, and whoever operates it is told to restart it. Nothing was lost.
         why = "current"
     deployments: dict[str, tuple[str, str, str]] = {}
     keys: dict[str, dict[str, str]] = {}
@@ -88,7 +90,10 @@ async def shown(operator: Operator, edge: Edge, *, with_keys: bool = False) -> S
 async def _keys(operator: Operator, collection: str, artifact_id: str) -> dict[str, str]:
     """Masks of the active keys, by name."""
     listed = await operator.ask("GET", f"/{collection}/{artifact_id}/api-keys")
-    return {key["name"]: key["maskedValue"] for key in listed["items"] if key["revokedAt"] is None}
+    now = LoopClock().now()
+    return {
+        key["name"]: key["maskedValue"] for key in listed["items"] if key["revokedAt"] is None and not expired(key, now)
+    }
 
 
 async def untruths(operator: Operator, edges: Iterable[Edge]) -> list[str]:
@@ -129,10 +134,11 @@ def _untruths(claims: Shown, gateway: UnmodifiedGateway) -> list[str]:
 
 
 def _wrong_keys(name: str, masks: Mapping[str, str], gateway: UnmodifiedGateway, artifact_id: str) -> list[str]:
+    now = LoopClock().now()
     opening = {
         key_name: key.mask
         for (owner, key_name), key in gateway.api_keys.items()
-        if owner == artifact_id and key.status == _ACTIVE
+        if owner == artifact_id and key.status == _ACTIVE and not (key.expires_at and key.expires_at <= now)
     }
     return [] if opening == masks else [f"{name} opens with {opening}, not with {masks}"]
 

@@ -6,8 +6,10 @@ import asyncio
 import hashlib
 import itertools
 import random
+import shutil
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,6 +52,10 @@ class Edge:
     #: The way that it takes to a pod.
     way: str
     controllers: list[Controller]
+    #: True when it may have what the control plane has lost, until its processes have started again.
+    forgotten: bool = False
+    #: Applications that it was told of.
+    applications: set[str] = field(default_factory=set)
 
     @property
     def comparable(self) -> list[Controller]:
@@ -63,6 +69,8 @@ class World:
 
     random: random.Random
     network: Network
+    #: Where the database is.
+    file: Path
     pods: list[VirtualPod] = field(default_factory=list)
     edges: list[Edge] = field(default_factory=list)
     #: Collection and id of everything that exists, as far as operators know.
@@ -76,13 +84,12 @@ class World:
     async def open(cls, seed: int) -> AsyncIterator[Self]:
         """Start everything; each gateway has gone through its first synchronization."""
         source = random.Random(seed)  # noqa: S311 - repeats, guards nothing
-        world = cls(source, Network(source))
         async with AsyncExitStack() as stack:
             folder = stack.enter_context(TemporaryDirectory(dir=_FOLDER))
+            world = cls(source, Network(source), Path(folder) / "gatecast.db")
             bus = InProcessBus()
             for number in range(2):
-                name, file = f"pod-{number}", Path(folder) / "gatecast.db"
-                pod = VirtualPod(name, file, network=world.network, bus=bus)
+                pod = VirtualPod(f"pod-{number}", world.file, network=world.network, bus=bus)
                 await pod.start()
                 stack.push_async_callback(pod.stop)
                 world.pods.append(pod)
@@ -139,6 +146,26 @@ class World:
                 self.note(f"  refused: {refused}")
                 return None
             raise
+
+    @property
+    def has_backup(self) -> bool:
+        """Whether there is a copy of the database."""
+        return self._backup.exists()
+
+    @property
+    def _backup(self) -> Path:
+        return self.file.with_suffix(".backup")
+
+    def back_up(self) -> None:
+        """Copy the database, of which every commit is whole."""
+        with closing(sqlite3.connect(self.file)) as present, closing(sqlite3.connect(self._backup)) as copy:
+            present.backup(copy)
+
+    def restore(self) -> None:
+        """Put the copy in the place of the database, which no pod has open."""
+        for leftover in ("-wal", "-shm"):
+            self.file.with_name(f"{self.file.name}{leftover}").unlink(missing_ok=True)
+        shutil.copy(self._backup, self.file)
 
     def note(self, line: str) -> None:
         """Remember what happens now."""

@@ -60,18 +60,19 @@ class EventHub:
     async def open(
         cls, url: str | None = None, *, settings: Settings | None = None, migrations: Sequence[str] = ()
     ) -> AsyncIterator[Self]:
-        """Open the database at `url` and start delivery.
+        """Open the database at `url` and start delivery; without `url` and `settings` the environment says which.
 
         An empty database gets its schema; an older one only where the setting `migrate` says `always`.
         `migrations` are packages with further migrations of your own, numbered from 9001.
 
         Raises:
-            SettingInvalid: the URL names no supported database.
+            SettingInvalid: the URL names no supported database, or a variable of the environment is wrong.
             StorageUnavailable: the database cannot be reached.
             SchemaMissing: the schema is older than this release; run `gatecast migrate`.
             SchemaTooNew: a newer release migrated the database.
         """
-        settings = settings or Settings()
+        if settings is None:
+            settings = Settings.read() if url is None else Settings()
         if url is not None:
             settings = replace(settings, database=url)
         async with AsyncExitStack() as stack:

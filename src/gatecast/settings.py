@@ -269,6 +269,12 @@ class Settings:
     oidc_role_claim: str = _option(
         "", "claim of those JWTs that holds admin or viewer, alone or in a list; empty: all are admins", _TEXT
     )
+    oidc_client_id: str = _option(
+        "", "what the issuer calls this console; people can log in through the issuer once it is set", _TEXT
+    )
+    oidc_client_secret: str = _option(
+        "", "its secret, where the issuer asks for one beside the proof of PKCE", _TEXT, secret=True
+    )
     log_format: str = _option("text", "text for people, json for machines", _choice("text", "json"))
 
     @classmethod

@@ -56,11 +56,17 @@ async def test_every_page_is_accessible_and_keeps_its_own_rules(open_stage: Any,
                 await _photograph(page, f"{name}-{theme}")
 
 
+_TABS = ("keys", "access", "limits", "revisions", "difference", "yaml")
+
+
 def _pages(current: str, offline: str, long: str, provider: str) -> dict[str, str]:
     artifact = f"/llm-providers/{provider}"
     return {
         "overview": "/",
         "gateways": "/gateways",
+        "gateways-sorted": "/gateways?sort=lag",
+        "gateways-bulk": "/gateways/bulk?connection=offline",
+        "rollouts": "/rollouts",
         "gateways-none": "/gateways?q=nothing-like-this",
         "gateway": f"/gateways/{current}",
         "gateway-offline": f"/gateways/{offline}",
@@ -71,7 +77,10 @@ def _pages(current: str, offline: str, long: str, provider: str) -> dict[str, st
         "event-missing": f"/gateways/{offline}/events/999",
         "providers": "/llm-providers",
         "provider": artifact,
-        **{f"provider-{tab}": f"{artifact}?tab={tab}" for tab in ("keys", "access", "limits", "revisions", "yaml")},
+        **{
+            f"provider-{tab}": f"{artifact}?tab={tab}"
+            for tab in ("keys", "access", "limits", "revisions", "difference", "yaml")
+        },
         "provider-new": "/llm-providers/new",
         "proxies-empty": "/llm-proxies",
         "tail": "/tail",

@@ -26,6 +26,7 @@ from gatecast.controlplane.access.admin_tokens import AdminTokens
 from gatecast.controlplane.access.audit import AuditLog
 from gatecast.controlplane.access.gateway_tokens import GatewayTokens
 from gatecast.controlplane.access.gateways import GatewayFields, Gateways
+from gatecast.controlplane.access.log_outs import LogOuts
 from gatecast.controlplane.control_plane import Resources
 from gatecast.controlplane.encryption import Sealer
 from gatecast.errors import InvalidValue
@@ -91,6 +92,7 @@ class _Site:
             tokens=GatewayTokens(hub),
             admin_tokens=AdminTokens(hub.storage),
             audit=AuditLog(hub.storage.database),
+            log_outs=LogOuts(hub.storage.database),
             fleets=Fleets(hub, Gateways(hub)),
             resources=Resources.on(hub, Sealer([bytes(32)])),
             problems=_no_problems,

@@ -25,6 +25,7 @@ import pytest
 
 from gatecast.controlplane.access.admin_tokens import AdminTokens
 from gatecast.controlplane.access.audit import AuditLog
+from gatecast.controlplane.access.log_outs import LogOuts
 from gatecast.controlplane.catalog import gateway_artifacts as imports
 from gatecast.controlplane.control_plane import open_resources
 from gatecast.controlplane.encryption import Sealer
@@ -84,6 +85,7 @@ class _Play:
         self._number = number
         self._ids: dict[str, str] = {}
         self._resources = pod.resources
+        self._log_outs = LogOuts(pod.hub.storage.database)
 
     # --- asking -------------------------------------------------------------------------------------------------
 
@@ -369,11 +371,14 @@ class _Play:
             self._done("keys changed", lambda: state.keys_changed_late(*self._place, 0)),
             self._done("expired keys", self._end_expired),
             self._done("revoked names", lambda: self._resources.keys.outlive_revocations(*self._place, 0)),
+            self._done("remember orphans", lambda: state.orphaned(self._ids["gateway"], ["of-nobody-else"])),
             ("read lists", self._read_lists),
             self._done("look at the calls", lambda: calls.of_gateway(self._ids["gateway"])),
             self._done("note a loss", lambda: losses.note(self._ids["gateway"], "retention")),
             self._asked("POST", "/gateways/{gateway}/resynchronized"),
             ("seal anew", self._reseal),
+            self._done("log out everywhere", lambda: self._log_outs.everywhere(_ORGANIZATION, "oidc a")),
+            self._done("count log-outs", lambda: self._log_outs.generation(_ORGANIZATION, "oidc a")),
             self._done("tell own gateways", lambda: self._pod.gateways.among(_ORGANIZATION, [self._ids["gateway"]])),
             self._done("clean up the audit", lambda: AuditLog(self._pod.hub.storage.database).clean_up()),
             ("start again", self._start_again),
@@ -423,6 +428,8 @@ class _Play:
         return [
             *(self._asked("GET", "/gateways/{gateway}" + path) for path in of_gateway),
             *(self._asked("GET", path) for path in ("/fleet", "/pods", "/policies?gateway={gateway}", "/audit")),
+            *(self._asked("GET", path) for path in ("/artifacts", "/deployments")),
+            self._asked("GET", "/gateways/{gateway}/events/search"),
             ("follow events", self._follow),
         ]
 
@@ -443,7 +450,7 @@ class _Play:
         }
         return [
             self._browsed("POST", "/login", token=self._admin_token, next="/"),
-            *(self._browsed("GET", path) for path in ("/", "/gateways", "/audit", "/tail", "/settings")),
+            *(self._browsed("GET", path) for path in ("/", "/gateways", "/rollouts", "/audit", "/tail", "/settings")),
             *(self._browsed("GET", path) for path in ("/gateways/{gateway}", "/llm-providers", "/llm-providers/new")),
             self._browsed("GET", "/rest-apis/{api}?tab=keys"),
             self._browsed("GET", "/rest-apis/{api}?tab=deployments"),

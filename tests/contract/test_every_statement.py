@@ -11,7 +11,7 @@ import sqlite3
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString
 from uuid import uuid4
 
@@ -23,7 +23,7 @@ from gatecast.events import Action, Event, Position
 from gatecast.hub import HubSubscription
 from gatecast.server.pod import Pod
 from gatecast.settings import Settings
-from gatecast.storage.contract import Connection, Outcome, OutcomeKind, Remembered, TrimPolicy, Verdict
+from gatecast.storage.contract import Connection, EventSearch, Outcome, OutcomeKind, Remembered, TrimPolicy, Verdict
 from gatecast.storage.queries import Queries
 from gatecast.testing.doubles.failing_statements import FailingStatements, plain
 
@@ -32,10 +32,11 @@ _TOKEN = "an-admin-token-for-tests"
 _HEADERS = {"Authorization": f"Bearer {_TOKEN}"}
 
 _FILES = {
-    "postgres": ["queries.sql", "parking.sql", "database.sql"],
+    "postgres": ["queries.sql", "parking.sql", "survey.sql", "database.sql"],
     "sqlite": [
         "queries.sql",
         "parking.sql",
+        "survey.sql",
         "presence.sql",
         "outcomes.sql",
         "retention.sql",
@@ -198,7 +199,9 @@ class _Scene:
             )
             await parking.parked(gateway_id, after=0, limit=10)
             await self.delivery.resolve(gateway_id, "", ("Route", entity), retry=number == 1)
-        await parking.gateways_with_parked([gateway_id])
+        await self.storage.survey.summaries([gateway_id])
+        search = EventSearch(gateway_id=gateway_id, since=datetime.now(UTC), max_events=1, max_bytes=1)
+        await self.storage.survey.search(search, confirmed=0)
         await parking.withheld(gateway_id, "", after=0, parks=False)
         await outcomes.record([Outcome(gateway_id=gateway_id, replica="", offset=3, kind=OutcomeKind.HELD, reason="")])
         await parking.withheld(gateway_id, "", after=0)

@@ -13,7 +13,7 @@ import pytest
 from gatecast.testing.unmodified_gateway import UNDEPLOYED
 from simulation.histories import Broken, live_through
 from simulation.histories.history import TRUE_WITHIN
-from simulation.histories.operations import OPERATIONS, begin, deploy, fail
+from simulation.histories.operations import OPERATIONS, begin, deploy, fail, renew_epoch
 from simulation.histories.repeatable import run_repeatably
 from simulation.histories.truth import shown, untruths
 from simulation.histories.world import World
@@ -103,6 +103,31 @@ def test_a_key_made_again_survives_that_its_namesakes_revocation_is_sent_again()
             await world.ask("POST", path, {"name": key["name"]})
             await asyncio.sleep(TRUE_WITHIN)
             assert cut
+            assert await untruths(world.pods[0].operator, world.edges) == []
+
+    run_repeatably(_QUIET, run())
+
+
+@pytest.mark.parametrize("statements", range(2, 62, 12))
+def test_what_a_pod_began_that_dies_while_it_brings_a_gateway_up_to_date_another_one_completes(statements: int) -> None:
+    """At whichever statement: the gateway's position is lost, so everything is published once more."""
+
+    async def run() -> None:
+        async with World.open(_QUIET) as world:
+            await begin(world)
+            await asyncio.sleep(TRUE_WITHIN)
+            pod, edge = world.pods[0], world.edges[0]
+            await renew_epoch(world)
+            world.network.cut(edge.way)
+            pod.dies_before = statements
+            while not pod.is_dead:
+                await asyncio.sleep(0.1)
+            await pod.crash()
+            await pod.start()
+            await asyncio.sleep(2 * TRUE_WITHIN)
+            claims = await shown(world.pods[0].operator, edge)
+            assert claims.is_settled
+            assert not claims.failed
             assert await untruths(world.pods[0].operator, world.edges) == []
 
     run_repeatably(_QUIET, run())

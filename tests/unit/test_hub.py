@@ -222,3 +222,22 @@ async def test_an_event_stands_and_falls_with_the_callers_sqlite_transaction(tmp
             await hub.publish(kept, connection)
             connection.commit()
         assert (await anext(subscription)).event_id == kept.event_id
+
+
+async def test_without_arguments_the_environment_names_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "named.db"
+    monkeypatch.setenv("GATECAST_DATABASE", f"sqlite:///{file}")
+    async with EventHub.open() as hub:
+        assert await hub.register_gateway("gateway-1")
+    assert file.exists()
+
+
+async def test_a_database_that_is_named_wins_over_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATECAST_DATABASE", f"sqlite:///{tmp_path / 'of-the-environment.db'}")
+    async with EventHub.open(f"sqlite:///{tmp_path / 'given.db'}"):
+        pass
+    assert not (tmp_path / "of-the-environment.db").exists()

@@ -1,1 +1,5 @@
 """One command per file; `main` puts them together."""
+
+from gatecast.extras import require
+
+require("cli")

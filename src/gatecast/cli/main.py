@@ -6,32 +6,55 @@ import logging
 import re
 import sys
 import traceback
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from gatecast.cli import admin_token, bench, epoch, gateway, token
-from gatecast.cli.demo import demo
-from gatecast.cli.doctor import doctor
-from gatecast.cli.migrate import migrate
 from gatecast.cli.output import complaints, screen
-from gatecast.cli.publish import publish
-from gatecast.cli.reseal import reseal
-from gatecast.cli.roles import roles
-from gatecast.cli.serve import serve
-from gatecast.cli.settings import settings
-from gatecast.cli.tail import tail
-from gatecast.cli.verify import verify
 from gatecast.errors import GatecastError
+from gatecast.extras import ExtraMissing
 from gatecast.hiding import redacted
-from gatecast.telemetry import configure_logs
 from gatecast.version import __version__
+
+#: Where each command is, in the order of `gatecast --help`. A module is imported when its command is run, so that one
+#: that talks HTTP starts at once, and works without what a server needs.
+COMMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "serve": "serve:serve",
+        "demo": "demo:demo",
+        "migrate": "migrate:migrate",
+        "roles": "roles:roles",
+        "reseal": "reseal:reseal",
+        "publish": "publish:publish",
+        "tail": "tail:tail",
+        "why": "gateway:why",
+        "verify": "verify:verify",
+        "doctor": "doctor:doctor",
+        "settings": "settings:settings",
+        "gateway": "gateway:app",
+        "token": "token:app",
+        "admin-token": "admin_token:app",
+        "epoch": "epoch:app",
+        "bench": "bench:app",
+    }
+)
 
 
 class _Commands(TyperGroup):
     """The commands; what is said of arguments that cannot be used repeats nothing that may be a secret."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002, ANN401 - typer's own copy of click has no public types
+        """The names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002, ANN401 - as above
+        """The command with this name; None: there is none."""
+        return _command(cmd_name) if cmd_name in COMMANDS else None
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own copy of click has no public types
         """Run the command that the arguments name."""
@@ -47,6 +70,42 @@ class _Commands(TyperGroup):
 _TOO_MANY = re.compile(r"(unexpected extra arguments?)\b.*", re.DOTALL)
 
 
+def _command(name: str) -> Any:  # noqa: ANN401 - as above
+    module, _, attribute = COMMANDS[name].partition(":")
+    holder = typer.Typer(add_completion=False)
+    try:
+        found = getattr(import_module(f"gatecast.cli.{module}"), attribute)
+        _log_only_errors()
+    except ExtraMissing as missing:
+        holder.command(name, context_settings=_WHATEVER)(_refusal(missing))
+    else:
+        if isinstance(found, typer.Typer):
+            holder.add_typer(found, name=name)
+        else:
+            holder.command(name)(found)
+    return typer.main.get_group(holder).commands[name]
+
+
+def _log_only_errors() -> None:
+    """In a command nobody reads logs; where nothing was imported that logs, there are none."""
+    if "gatecast.telemetry" in sys.modules:
+        sys.modules["gatecast.telemetry"].configure_logs(format_name="text", pod_id="", level=logging.ERROR)
+
+
+#: A command that cannot run says so before it looks at its arguments.
+_WHATEVER: dict[str, Any] = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+
+def _refusal(missing: ExtraMissing) -> Callable[[], None]:
+    """A command that says what is not installed."""
+
+    def refuse() -> None:
+        raise missing
+
+    refuse.__doc__ = f"Not installed: gatecast[{missing.extra}]."
+    return refuse
+
+
 app = typer.Typer(
     name="gatecast",
     cls=_Commands,
@@ -55,22 +114,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Durable, ordered, confirmed delivery of configuration changes to gateways.",
 )
-app.command()(serve)
-app.command()(demo)
-app.command()(migrate)
-app.command()(roles)
-app.add_typer(gateway.app, name="gateway")
-app.add_typer(token.app, name="token")
-app.add_typer(admin_token.app, name="admin-token")
-app.command()(reseal)
-app.command()(publish)
-app.command()(tail)
-app.command()(gateway.why)
-app.add_typer(epoch.app, name="epoch")
-app.add_typer(bench.app, name="bench")
-app.command()(verify)
-app.command()(doctor)
-app.command()(settings)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's signature
@@ -91,10 +134,9 @@ def about(
 
 def run() -> None:
     """Run the command that the arguments name; an error is one line that says what to do."""
-    configure_logs(format_name="text", pod_id="", level=logging.ERROR)
     try:
         app()
-    except GatecastError as error:
+    except (GatecastError, ExtraMissing) as error:
         complaints.print(f"[bold red]error:[/bold red] {escape(redacted(str(error)))}")
         sys.exit(1)
     except Exception:  # noqa: BLE001 - a mistake of ours, shown as Python would

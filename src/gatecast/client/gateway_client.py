@@ -63,6 +63,9 @@ class ClientOptions:
 
     #: How long to wait between attempts.
     reconnect: ReconnectTimes = field(default_factory=ReconnectTimes)
+    #: Whether to go on also where trying again alone will not help: when the server's certificate is not accepted, or
+    #: nobody lets gateways connect at this address (404).
+    persistent: bool = False
     #: How patient to be with the server.
     limits: ClientLimits = field(default_factory=lambda: ClientLimits(silence=35.0))
     #: Most events that wait for the handler. When they are that many, nothing more is read from the socket, Pings
@@ -177,8 +180,10 @@ class GatewayClient:
                 client with `after` set to the error's `resume_from`.
             Unauthenticated, Forbidden: the server refused the token.
             SubscriptionClosed: the server said not to come back, and the reason tells why; or the client was left.
-            ProtocolViolation: there is no server that speaks `gatecast.v2`, or it sends, again and again, what cannot
-                be read and does not say where it is. An event that cannot be read is rejected, and the next one comes.
+            ProtocolViolation: there is no server that speaks `gatecast.v2`; its certificate is not accepted, or nobody
+                lets gateways connect there (unless the options say `persistent`); or it sends, again and again, what
+                cannot be read and does not say where it is. An event that cannot be read is rejected, and the next one
+                comes.
         """
         if self._task is None:
             raise RuntimeError("open it first: `async with GatewayClient(…) as gateway`")
@@ -250,15 +255,23 @@ class GatewayClient:
     # --- staying connected --------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        plan = ReconnectPlan(self._options.reconnect)
+        plan = ReconnectPlan(self._options.reconnect, persistent=self._options.persistent)
         session = open_session(ssl=self._trust, headers={"api-key": self._token}, time_limit=UPGRADE_TIME_LIMIT)
         async with session:
             while not self._leaving:
                 ending = await self._connect(session)
                 pause = plan.pause_after(ending)
                 if not self._leaving:
-                    _logger.info("disconnected", ending=ending, pause=round(pause, 3))
+                    self._tell(ending, pause)
                     await asyncio.sleep(pause)
+
+    def _tell(self, ending: Ending, pause: float) -> None:
+        """A connection that ends is nothing special; one that does not come about is for somebody to look at."""
+        server, pause = str(self._url.origin()), round(pause, 3)
+        if isinstance(ending, Lost) and ending.useful:
+            _logger.info("disconnected", server=server, ending=ending, pause=pause)
+        else:
+            _logger.warning("not-connected", server=server, ending=ending, pause=pause)
 
     async def _connect(self, session: aiohttp.ClientSession) -> Ending:
         """One attempt, and what became of it."""
@@ -272,6 +285,8 @@ class GatewayClient:
         except aiohttp.WSServerHandshakeError as refusal:
             retry_after = refusal.headers.get("Retry-After") if refusal.headers else None
             return Refused(refusal.status, parse_retry_after(retry_after))
+        except aiohttp.ClientConnectorCertificateError as problem:
+            return Unreachable(str(problem.certificate_error), distrusted=True)
         except (aiohttp.ClientError, OSError, TimeoutError) as problem:
             return Unreachable(repr(problem))
         try:

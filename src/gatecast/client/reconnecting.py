@@ -11,9 +11,14 @@ from gatecast.waiting import Backoff
 
 _UNAUTHORIZED: Final = 401
 _FORBIDDEN: Final = 403
+_NOT_FOUND: Final = 404
 
 #: So many connections in a row may end with a frame that cannot be read; then it is no accident.
 MAX_UNREADABLE: Final = 5
+
+
+_TRUST: Final = "say with `ssl=` whose certificates are, or give the server one that is"
+_NO_LISTENER: Final = "nobody lets gateways connect there; name the gateway listener, and not the API"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,8 @@ class Unreachable:
 
     #: What went wrong.
     problem: str
+    #: Whether the server showed a certificate that is not accepted.
+    distrusted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +77,9 @@ class ReconnectPlan:
     something again: a server that accepts and then closes is no reason for a busy loop.
     """
 
-    def __init__(self, times: ReconnectTimes) -> None:
+    def __init__(self, times: ReconnectTimes, *, persistent: bool = False) -> None:
         self._times = times
+        self._persistent = persistent
         self._failures = 0
         self._unreadable = 0
 
@@ -82,16 +90,27 @@ class ReconnectPlan:
             Unauthenticated: the token is not valid.
             Forbidden: the token does not allow this.
             SubscriptionClosed: the server said not to come back.
-            ProtocolViolation: it sends what cannot be read, again and again.
+            ProtocolViolation: it sends what cannot be read, again and again; or, unless the plan is persistent, its
+                certificate is not accepted, or it has no gateway listener.
         """
         match ending:
             case Lost():
                 return self._after_loss(ending)
             case Refused(status, retry_after):
-                _check_status(status)
+                self._check_status(status)
                 return max(self._after_failure(), min(retry_after or 0.0, self._times.longest_retry_after))
-            case Unreachable():
+            case Unreachable(problem, distrusted):
+                if distrusted and not self._persistent:
+                    raise ProtocolViolation(f"the server's certificate is not accepted: {problem}; {_TRUST}")
                 return self._after_failure()
+
+    def _check_status(self, status: int) -> None:
+        if status == _UNAUTHORIZED:
+            raise Unauthenticated
+        if status == _FORBIDDEN:
+            raise Forbidden("this token may not connect as a gateway")
+        if status == _NOT_FOUND and not self._persistent:
+            raise ProtocolViolation(f"HTTP {status}: {_NO_LISTENER}")
 
     def _after_failure(self) -> float:
         self._failures += 1
@@ -114,10 +133,3 @@ class ReconnectPlan:
 def parse_retry_after(header: str | None) -> float | None:
     """Seconds out of a `Retry-After` header; the form with a date is not worth trusting another clock for."""
     return float(header) if header and header.isascii() and header.isdigit() else None
-
-
-def _check_status(status: int) -> None:
-    if status == _UNAUTHORIZED:
-        raise Unauthenticated
-    if status == _FORBIDDEN:
-        raise Forbidden("this token may not connect as a gateway")

@@ -2,3 +2,7 @@
 
 Its SQL is one file for every database: plain statements, `$1` placeholders, and `now()`.
 """
+
+from gatecast.extras import require
+
+require("server")

@@ -10,6 +10,7 @@ from gatecast.controlplane.catalog.artifact_store import ARTIFACTS, ArtifactStor
 from gatecast.controlplane.catalog.gateway_artifacts import Imports
 from gatecast.controlplane.catalog.templates import Templates
 from gatecast.controlplane.deployments.api_keys import ApiKeys
+from gatecast.controlplane.deployments.artifact_search import ArtifactSearch
 from gatecast.controlplane.deployments.artifacts import Artifacts
 from gatecast.controlplane.encryption import Sealer, sealer_for
 from gatecast.controlplane.gateway_sync.acknowledgements import Acknowledgements
@@ -32,6 +33,7 @@ class Resources:
     """What operators manage, and what gateways are given of it."""
 
     artifacts: Artifacts
+    search: ArtifactSearch
     keys: ApiKeys
     templates: Templates
     imports: Imports
@@ -50,6 +52,7 @@ class Resources:
         artifacts, desired_state = Artifacts(hub, store), DesiredState(hub)
         return cls(
             artifacts=artifacts,
+            search=ArtifactSearch(hub.storage.database),
             keys=ApiKeys(hub, store, artifacts),
             templates=Templates(hub),
             imports=Imports(hub, sealer),

@@ -19,6 +19,7 @@ from gatecast.errors import (
 )
 from gatecast.events import Event
 from gatecast.storage.contract import Busy, EventLog, PublishResult, Receipt
+from gatecast.telemetry import metrics
 from gatecast.waiting import Backoff, Signal
 from gatecast.wakeup.contract import Hint
 
@@ -225,6 +226,7 @@ class Publisher:
 
     async def _attempt(self, groups: Sequence[Sequence[Event]], *, wait: bool) -> Sequence[PublishResult]:
         """Send it, and once more when the connection broke: event ids make the second attempt safe (scenario S16)."""
+        metrics.stored(sum(map(len, groups)))
         try:
             return await self._log.publish(groups, wait=wait)
         except LogHeld:

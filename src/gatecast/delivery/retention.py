@@ -7,7 +7,7 @@ import random
 
 from gatecast.containment import RetryLoop
 from gatecast.storage.contract import EventLog, TrimPolicy
-from gatecast.telemetry import get_logger
+from gatecast.telemetry import get_logger, metrics
 
 #: Pause between two clean-ups, in seconds; spread by half, so that pods take turns.
 _INTERVAL = 60.0
@@ -23,6 +23,7 @@ async def clean_up(log: EventLog, policy: TrimPolicy) -> int:
     total = 0
     while removed := await log.trim(policy):
         total += removed
+        metrics.removed(removed)
         await asyncio.sleep(_CHUNK_PAUSE)
     return total
 

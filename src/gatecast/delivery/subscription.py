@@ -82,6 +82,11 @@ class Subscription:
         """Set when `take_now` has something new to say; a consumer that waits for more sets it for its own ends too."""
         return self.feed.changed
 
+    @property
+    def behind(self) -> bool:
+        """True while something that was recorded, as far as this pod knows, is not confirmed."""
+        return self._confirmed < self.feed.known_head
+
     def take_now(self, max_events: int) -> list[RecordedEvent]:
         """The next events that are here already; none while too much is parked, or is not stored as such.
 

@@ -8,3 +8,7 @@
 - `tls`: the self-made certificate
 - `error_replies`: which error is which HTTP status
 """
+
+from gatecast.extras import require
+
+require("server")

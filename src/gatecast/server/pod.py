@@ -18,6 +18,7 @@ from gatecast.controlplane.access.admin_tokens import AdminTokens
 from gatecast.controlplane.access.audit import AuditLog
 from gatecast.controlplane.access.gateway_tokens import GatewayTokens
 from gatecast.controlplane.access.gateways import Gateways
+from gatecast.controlplane.access.log_outs import LogOuts
 from gatecast.controlplane.control_plane import Resources, open_resources
 from gatecast.controlplane.encryption import sealer_for
 from gatecast.errors import GatecastError, SettingInvalid, StorageError
@@ -206,6 +207,7 @@ class Pod:
             admin_tokens=self.admin_tokens,
             fleets=Fleets(self.hub, self.gateways),
             audit=AuditLog(self.hub.storage.database),
+            log_outs=LogOuts(self.hub.storage.database),
             resources=self.resources,
             cookies=SessionCookies(sealer_for(self.settings.secret_key, local_key_file(self.settings.database))),
             problems=self.problems,
@@ -332,6 +334,8 @@ async def serve(settings: Settings, *, announce: Callable[[Pod], None]) -> int:
                 _on_signals((signal.SIGHUP,), pod.tls.renew)
             metrics.watch(
                 connections=lambda: pod.admission.connections,
+                behind=lambda: sum(each.behind for each in pod.hub.delivery.subscriptions),
+                alarms=lambda: len(pod.hub.delivery.alarms),
                 queued=lambda: pod.hub.delivery.publisher.queued_events,
                 wakeups=lambda: pod.hub.wakeup_connected,
             )

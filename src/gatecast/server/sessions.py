@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from secrets import token_bytes
-from typing import Self
+from typing import Any, Self
 
 from gatecast.controlplane.encryption import Sealer
 from gatecast.errors import SecretKeyMissing
@@ -31,14 +32,20 @@ _PLACE = "console-session"
 class Session:
     """Who is logged in."""
 
-    #: SHA-256 of the admin token that the person logged in with: revoking the token ends the session.
+    #: SHA-256 of the admin token that the person logged in with: revoking the token ends the session. Empty for those
+    #: whom the OIDC issuer knows.
     digest: str
-    #: The organization that the token administers.
+    #: The organization that the person administers.
     organization: str
     #: When the person logged in, in seconds since 1970.
     began: int
     #: When the person was last seen.
     seen: int
+    #: What the OIDC issuer calls the person, and what it lets them do; empty for those with a token.
+    subject: str = ""
+    role: str = ""
+    #: Logging out everywhere begins the next one.
+    generation: int = 0
 
     def is_over(self, now: int) -> bool:
         """Whether the person has to log in again."""
@@ -62,13 +69,26 @@ class SessionCookies:
 
     def seal(self, session: Session) -> str:
         """The value of the cookie."""
-        sealed = self._sealer.seal(json.dumps(asdict(session)), place=_PLACE)
-        return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+        return self.seal_values(asdict(session), place=_PLACE)
 
     def open(self, value: str) -> Session | None:
         """The session in a cookie; None: nobody's, or one that another key has sealed."""
+        values = self.open_values(value, place=_PLACE)
+        try:
+            return None if values is None else Session(**values)
+        except TypeError:
+            return None
+
+    def seal_values(self, values: Mapping[str, Any], *, place: str) -> str:
+        """The value of a cookie that holds these; `place` tells one kind of cookie from another."""
+        sealed = self._sealer.seal(json.dumps(values), place=place)
+        return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+
+    def open_values(self, value: str, *, place: str) -> dict[str, Any] | None:
+        """What a cookie of this kind holds; None: nothing, or another key has sealed it."""
         try:
             sealed = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
-            return Session(**json.loads(self._sealer.open(sealed, place=_PLACE)))
+            values = json.loads(self._sealer.open(sealed, place=place))
         except (SecretKeyMissing, binascii.Error, ValueError, TypeError):
             return None
+        return values if isinstance(values, dict) else None

@@ -603,13 +603,79 @@ class Parking(Protocol):
     async def parked(self, gateway_id: str, *, after: int, limit: int) -> list[ParkedEntity]:
         """At most `limit` entities whose rejected events lie behind `after`, by offset."""
 
-    async def gateways_with_parked(self, gateway_ids: Sequence[str]) -> frozenset[str]:
-        """Those of these gateways that have rejected something that waits for a decision. One statement."""
-
     async def resolve(self, gateway_id: str, replica: str, entity: Entity, *, retry: bool) -> bool:
         """Decide: try what was rejected again, or leave it out; what is held comes either way.
 
         False when the entity is not parked: of two who decide at once, one does.
+        """
+
+
+# --- many gateways, and long logs, at a glance -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverySummary:
+    """How the delivery to one gateway stands, in the few words that a list of ten thousand has room for."""
+
+    gateway_id: str
+    #: Events that it has not confirmed.
+    lag: int
+    #: Age of the oldest of those, in seconds.
+    lag_seconds: float
+    #: When it was last heard of, in seconds since 1970; None: never.
+    last_seen: float | None
+    #: Why it must resynchronize; empty: it need not.
+    resync_reason: str
+    #: The pod of each of its live connections.
+    pods: Sequence[str]
+    #: Whether something that it rejected waits for a decision.
+    parked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventSearch:
+    """Which events of a log are wanted; what is empty does not matter."""
+
+    gateway_id: str
+    type: str = ""
+    entity_type: str = ""
+    entity_id: str = ""
+    #: stored, confirmed, applied or rejected.
+    state: str = ""
+    #: Recorded at this instant or later, by the database's clock.
+    since: datetime | None = None
+    #: Recorded before this instant.
+    until: datetime | None = None
+    #: Only events before this offset; None: up to the head.
+    before: int | None = None
+    #: At most this many events.
+    max_events: int
+    #: At most this many bytes of payload; the first event is returned whatever its size.
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FoundEvents:
+    """Events that match, the newest first."""
+
+    events: Sequence[RecordedEvent]
+    #: Go on before this offset; None: everything was looked at.
+    before: int | None
+
+
+class Survey(Protocol):
+    """Questions about many gateways or much of a log, each answered by the database in bounded time."""
+
+    async def summaries(self, gateway_ids: Sequence[str]) -> list[DeliverySummary]:
+        """How the delivery to each registered gateway among these stands, in one instant. One statement."""
+
+    async def search(self, wanted: EventSearch, *, confirmed: int) -> FoundEvents:
+        """The newest events that match; `confirmed` is the offset up to which the gateway has confirmed its log.
+
+        Looks at no more than 10,000 events: what matches among the older ones is found by going on where it ended.
+
+        Raises:
+            UnknownGateway: it is not registered.
         """
 
 
@@ -674,7 +740,7 @@ class Database(Protocol):
 
 
 class Storage(Protocol):
-    """One open database with the three contracts on it."""
+    """One open database with the contracts on it."""
 
     @property
     def database(self) -> Database:
@@ -695,3 +761,7 @@ class Storage(Protocol):
     @property
     def parking(self) -> Parking:
         """What waits for a decision."""
+
+    @property
+    def survey(self) -> Survey:
+        """What is asked of many gateways at once."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -55,11 +54,6 @@ class StoredParking:
         """At most `limit` entities whose rejected events lie behind `after`, by offset."""
         rows = await self._database.fetch(self._queries["parked"], gateway_id, after, limit)
         return [_parked(row) for row in rows]
-
-    async def gateways_with_parked(self, gateway_ids: Sequence[str]) -> frozenset[str]:
-        """Those of these gateways that have rejected something that waits for a decision."""
-        rows = await self._database.fetch(self._queries["gateways_with_parked"], json.dumps(list(gateway_ids)))
-        return frozenset(row["gateway_id"] for row in rows)
 
     @whole
     async def resolve(self, gateway_id: str, replica: str, entity: Entity, *, retry: bool) -> bool:

@@ -16,7 +16,8 @@ class Latencies(Collector):
     def __init__(self, name: str, documentation: str, *, label: str, buckets: Sequence[float]) -> None:
         self._name = name
         self._documentation = documentation
-        self._label = label
+        #: Name of the one label.
+        self.label = label
         self._buckets = buckets
         #: By label: how many fell into each bucket, and what they add up to.
         self._counts: dict[str, list[int]] = {}
@@ -33,7 +34,7 @@ class Latencies(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """What was counted, as Prometheus reads it."""
-        family = HistogramMetricFamily(self._name, self._documentation, labels=[self._label])
+        family = HistogramMetricFamily(self._name, self._documentation, labels=[self.label])
         bounds = [*map(floatToGoString, self._buckets), "+Inf"]
         for label, counts in self._counts.items():
             so_far = 0

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.process_collector import ProcessCollector
 
 from gatecast.telemetry.latencies import Latencies
+from gatecast.version import __version__
 
 #: Every metric of this process.
 registry = CollectorRegistry()
+
+# Memory, processor time, open descriptors and the start of this process, under the names that every exporter uses.
+ProcessCollector(registry=registry)
+
+_build = Info("gatecast_build", "What runs here.", registry=registry)
+_build.info({"version": __version__, "python": platform.python_version()})
 
 _published = Counter("gatecast_events_published", "Events that were published and are durable.", registry=registry)
 _duplicates = Counter("gatecast_events_duplicate", "Published event ids that were known already.", registry=registry)
@@ -38,7 +47,49 @@ _hop_seconds = Latencies(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600, 3_600, 86_400),
 )
 registry.register(_hop_seconds)
+_batch_events = Histogram(
+    "gatecast_publish_batch_events",
+    "Events that one statement stores.",
+    buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000),
+    registry=registry,
+)
+_removed = Counter("gatecast_events_removed", "Old events that this pod removed from the logs.", registry=registry)
+_connects = Counter(
+    "gatecast_gateway_connects", "Gateway connections that began, by protocol.", ["protocol"], registry=registry
+)
+_refusals = Counter(
+    "gatecast_gateway_refusals",
+    "Requests of gateways that were refused, connects among them, by status.",
+    ["status"],
+    registry=registry,
+)
+_closes = Counter(
+    "gatecast_gateway_closes",
+    "Gateway connections that this pod closed, by close code.",
+    ["code"],
+    registry=registry,
+)
+_resyncs = Counter("gatecast_resyncs", "Connections that could not be continued where they were.", registry=registry)
+_requests = Counter(
+    "gatecast_http_requests",
+    "Answers of the API, by route and status.",
+    ["method", "route", "status"],
+    registry=registry,
+)
+_request_seconds = Histogram(
+    "gatecast_http_request_seconds",
+    "From a request to the API until its answer began, waiting for gateways included, by route.",
+    ["route"],
+    buckets=(0.005, 0.025, 0.1, 0.25, 1, 2.5, 10, 60),
+    registry=registry,
+)
 _connections = Gauge("gatecast_gateway_connections", "Gateway connections of this pod.", registry=registry)
+_behind = Gauge(
+    "gatecast_gateways_behind",
+    "Gateway connections of this pod over which not everything that was recorded is confirmed.",
+    registry=registry,
+)
+_alarms = Gauge("gatecast_pod_alarms", "Reasons why this pod is not ready, as it knows them itself.", registry=registry)
 _queued = Gauge("gatecast_publish_queue_events", "Events that wait to be stored.", registry=registry)
 _wakeups = Gauge("gatecast_wakeup_connected", "1 while wake-ups can arrive.", registry=registry)
 
@@ -60,6 +111,38 @@ def published(events: int, *, duplicates: int, seconds: float) -> None:
     _published.inc(events)
     _duplicates.inc(duplicates)
     _publish_seconds.observe(seconds)
+
+
+def stored(events: int) -> None:
+    """Note how many events one statement stores."""
+    _batch_events.observe(events)
+
+
+def removed(events: int) -> None:
+    """Count old events that were removed from the logs."""
+    _removed.inc(events)
+
+
+def connected(protocol: str, *, lost: bool) -> None:
+    """Count a gateway connection that begins, and whether it could not be continued where it was."""
+    _connects.labels(protocol).inc()
+    _resyncs.inc(int(lost))
+
+
+def refused(status: int) -> None:
+    """Count a gateway that is not let in."""
+    _refusals.labels(status).inc()
+
+
+def closed(code: int) -> None:
+    """Count a gateway connection that this pod closes with this code."""
+    _closes.labels(code).inc()
+
+
+def answered(method: str, route: str, status: int, seconds: float) -> None:
+    """Count an answer of the API. `route` is the path with its parameters' names, so that there are few of them."""
+    _requests.labels(method, route, status).inc()
+    _request_seconds.labels(route).observe(seconds)
 
 
 def delivered(events: int) -> None:
@@ -98,8 +181,17 @@ def reader_passed() -> None:
     _reader_passes.inc()
 
 
-def watch(*, connections: Callable[[], int], queued: Callable[[], int], wakeups: Callable[[], bool]) -> None:
+def watch(
+    *,
+    connections: Callable[[], int],
+    behind: Callable[[], int],
+    alarms: Callable[[], int],
+    queued: Callable[[], int],
+    wakeups: Callable[[], bool],
+) -> None:
     """Read these whenever the metrics are asked for."""
     _connections.set_function(connections)
+    _behind.set_function(behind)
+    _alarms.set_function(alarms)
     _queued.set_function(queued)
     _wakeups.set_function(wakeups)

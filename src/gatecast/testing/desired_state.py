@@ -20,13 +20,20 @@ _DEPLOYED, _ACTIVE = "deployed", "active"
 
 
 async def differences(
-    operator: Operator, gateway_id: str, gateway: UnmodifiedGateway, *, as_written: bool = True
+    operator: Operator,
+    gateway_id: str,
+    gateway: UnmodifiedGateway,
+    *,
+    as_written: bool = True,
+    now: datetime | None = None,
 ) -> list[str]:
     """Everything in which a gateway is not as its control plane says, in words; empty: it is in the desired state.
 
     What runs is compared with the deployment that the control plane names, and with what operators wrote last; False
-    for `as_written` leaves out the latter, where an earlier deployment was restored on some of its gateways only.
+    for `as_written` leaves out the latter, where an earlier deployment was restored on some of its gateways only. Keys
+    that have expired `now` open nothing; None: by the clock of this machine.
     """
+    now = now or datetime.now(UTC)
     wanted, known = await _wanted(operator, gateway_id)
     # What was made on the gateway itself is not the control plane's business.
     kept = {artifact_id for artifact_id, each in gateway.artifacts.items() if each.origin == CONTROL_PLANE}
@@ -42,7 +49,7 @@ async def differences(
     for artifact_id in wanted.keys() & running.keys():
         found += _deployment_differences(wanted[artifact_id], gateway_id, running[artifact_id])
         found += _wording_differences(wanted, artifact_id, running[artifact_id]) if as_written else []
-        found += await _key_differences(operator, wanted[artifact_id], gateway)
+        found += await _key_differences(operator, wanted[artifact_id], gateway, now)
     found += [
         f"key {name} of {artifact_id} opens"
         for artifact_id, name in _opening(gateway)
@@ -194,11 +201,19 @@ def _url(document: Mapping[str, Any]) -> str | None:
     return upstream.get("url") or (upstream.get("main") or {}).get("url")
 
 
-async def _key_differences(operator: Operator, wanted: dict[str, Any], gateway: UnmodifiedGateway) -> list[str]:
+async def _key_differences(
+    operator: Operator, wanted: dict[str, Any], gateway: UnmodifiedGateway, now: datetime
+) -> list[str]:
     path = f"/{wanted['collection']}/{wanted['id']}/api-keys"
     listed = (await operator.ask("GET", path))["items"]
-    masks = {each["name"]: each["maskedValue"] for each in listed if each["revokedAt"] is None and not _expired(each)}
-    opening = {name: key.mask for (artifact_id, name), key in _opening(gateway).items() if artifact_id == wanted["id"]}
+    masks = {
+        each["name"]: each["maskedValue"] for each in listed if each["revokedAt"] is None and not expired(each, now)
+    }
+    opening = {
+        name: key.mask
+        for (artifact_id, name), key in _opening(gateway).items()
+        if artifact_id == wanted["id"] and not (key.expires_at and key.expires_at <= now)
+    }
     return [] if masks == opening else [f"{wanted['handle']} opens with {opening}, not with {masks}"]
 
 
@@ -206,6 +221,7 @@ def _opening(gateway: UnmodifiedGateway) -> dict[tuple[str, str], Any]:
     return {place: key for place, key in gateway.api_keys.items() if key.status == _ACTIVE}
 
 
-def _expired(key: dict[str, Any]) -> bool:
+def expired(key: Mapping[str, Any], now: datetime) -> bool:
+    """Whether the time of a key, as operators see it, is over."""
     expires_at = key["expiresAt"]
-    return expires_at is not None and datetime.fromisoformat(expires_at) <= datetime.now(UTC)
+    return expires_at is not None and datetime.fromisoformat(expires_at) <= now

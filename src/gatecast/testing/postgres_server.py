@@ -21,12 +21,23 @@ _START_TIME_LIMIT = 30.0
 _STOP_TIME_LIMIT = 15.0
 _PAUSE = 0.02
 
+#: Ends the server in a folder, and removes the folder, once whoever started this is gone: its standard input ends then.
+_WATCH = """
+cat >/dev/null
+if server=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null); then
+    kill -QUIT "$server"
+    while kill -0 "$server"; do sleep 0.1; done 2>/dev/null
+fi
+rm -rf "$1"
+"""
+
 
 class PostgresServer:
     """A server in a temporary folder that listens on a unix socket there and nowhere else; needs the extra `embedded`.
 
-    Opened with `with`. Unlike the one behind `postgresql+embedded://` it is this process's own child, so that killing
-    it is over when `kill` returns. All its methods but those that are coroutines block.
+    Opened with `with`; it ends with this process, whatever that ends with. Unlike the one behind
+    `postgresql+embedded://` it is this process's own child, so that killing it is over when `kill` returns. All its
+    methods but those that are coroutines block.
 
     `version` is one that the package carries; `programs`, the folder of `postgres` and `initdb`, leads to another one
     that is installed. `parameters` are those of PostgreSQL.
@@ -49,6 +60,7 @@ class PostgresServer:
         self._primary = primary
         self._parameters = parameters
         self._process: subprocess.Popen[bytes] | None = None
+        self._watch: subprocess.Popen[bytes] | None = None
         self._package: Any = None
 
     def standby(self, **parameters: str) -> PostgresServer:
@@ -71,6 +83,9 @@ class PostgresServer:
         else:
             self._package = self._primary._package  # noqa: SLF001 - one of the same class
             self._copy(self._primary)
+        self._watch = subprocess.Popen(  # noqa: S603 - our own words
+            ["/bin/sh", "-c", _WATCH, "watch", self._temporary.name], stdin=subprocess.PIPE, start_new_session=True
+        )
         self.start()
         return self
 
@@ -105,6 +120,8 @@ class PostgresServer:
         except subprocess.TimeoutExpired:
             self.kill()
         self._temporary.cleanup()
+        assert self._watch is not None
+        self._watch.communicate()
 
     @property
     def socket(self) -> Address:

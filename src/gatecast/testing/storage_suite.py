@@ -26,6 +26,7 @@ from gatecast.testing.contracts.presence import PresenceContract
 from gatecast.testing.contracts.publishing import PublishingContract
 from gatecast.testing.contracts.reading import ReadingContract
 from gatecast.testing.contracts.retention import RetentionContract
+from gatecast.testing.contracts.survey import SurveyContract
 from gatecast.testing.contracts.transactions import TransactionContract
 
 __all__ = ["StorageContract"]
@@ -43,6 +44,7 @@ class StorageContract(
     OutcomesContract,
     HopsContract,
     ParkingContract,
+    SurveyContract,
     DatabaseContract,
 ):
     """Everything that a storage backend promises."""

@@ -13,6 +13,7 @@ from uuid import UUID
 import pytest
 import trustme
 from aiohttp import WSMsgType
+from structlog.testing import capture_logs
 
 from gatecast.client import ClientOptions, GatewayClient, GatewayEvent, ReconnectTimes, Reject
 from gatecast.client.reconnecting import MAX_UNREADABLE, Unreachable
@@ -149,7 +150,7 @@ async def test_a_refused_token_ends_the_iteration(status: int, error: type[Excep
 
 async def test_other_refusals_and_broken_connections_are_tried_again() -> None:
     async with ScriptedControlPlane() as server:
-        server.refusals.extend(Answer(status=status) for status in (500, 404, 503))
+        server.refusals.extend(Answer(status=status) for status in (500, 502, 503))
         async with client_of(server) as gateway:
             (await server.accept()).cut()
             await deliver(await server.greeted(), 1)
@@ -202,7 +203,36 @@ async def test_an_unknown_authority_is_not_trusted_unless_told_so(tmp_path: Path
         async with open_session(ssl=True, headers={}, time_limit=5) as session:
             ending = await GatewayClient(url, "token-1")._connect(session)
         assert isinstance(ending, Unreachable)
+        assert ending.distrusted
         assert "CERTIFICATE_VERIFY_FAILED" in ending.problem
+        async with GatewayClient(url, "token-1", options=OPTIONS) as gateway:
+            with pytest.raises(ProtocolViolation, match="certificate is not accepted"):
+                await take(gateway, 1)
+
+
+async def test_an_address_where_no_gateway_may_connect_ends_the_iteration_unless_it_is_told_to_persist() -> None:
+    async with ScriptedControlPlane() as server:
+        server.refusals.append(Answer(status=404))
+        async with client_of(server) as gateway:
+            with pytest.raises(ProtocolViolation, match="gateway listener"):
+                await take(gateway, 1)
+        server.refusals.append(Answer(status=404))
+        async with client_of(server, options=replace(OPTIONS, persistent=True)) as gateway:
+            await deliver(await server.greeted(), 1)
+            assert offsets_of(await take(gateway, 1)) == [1]
+
+
+async def test_what_keeps_a_client_from_connecting_is_said_as_a_warning() -> None:
+    async with ScriptedControlPlane() as server:
+        server.refusals.append(Answer(status=503))
+        with capture_logs() as lines:
+            async with client_of(server) as gateway:
+                await deliver(await server.greeted(), 1)
+                assert offsets_of(await take(gateway, 1)) == [1]
+    said = next(line for line in lines if line["event"] == "not-connected")
+    assert (said["log_level"], said["server"]) == ("warning", f"http://{server.host}")
+    assert said["ending"].status == 503
+    assert "token-1" not in str(lines)
 
 
 # --- acknowledging ------------------------------------------------------------------------------------------------

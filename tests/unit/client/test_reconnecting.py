@@ -12,7 +12,7 @@ from gatecast.client.reconnecting import (
     Unreachable,
     parse_retry_after,
 )
-from gatecast.errors import Forbidden, SubscriptionClosed, Unauthenticated
+from gatecast.errors import Forbidden, ProtocolViolation, SubscriptionClosed, Unauthenticated
 from gatecast.protocol.close_codes import CLOSE_CODES, RESTARTING, CloseCode
 
 USEFUL, USELESS = Lost(None, useful=True), Lost(None, useful=False)
@@ -70,7 +70,23 @@ def test_a_refused_token_is_an_error(plan: ReconnectPlan, status: int, error: ty
         plan.pause_after(Refused(status))
 
 
-@pytest.mark.parametrize("status", [400, 404, 409, 422, 429, 500, 502, 503])
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        (Refused(404), "name the gateway listener"),
+        (Unreachable("self-signed", distrusted=True), "self-signed; say with"),
+    ],
+    ids=["404", "certificate"],
+)
+def test_what_trying_again_will_not_mend_is_an_error_unless_it_is_told_to_persist(
+    plan: ReconnectPlan, ending: Refused | Unreachable, said: str
+) -> None:
+    with pytest.raises(ProtocolViolation, match=said):
+        plan.pause_after(ending)
+    assert ReconnectPlan(ReconnectTimes(), persistent=True).pause_after(ending) > 0
+
+
+@pytest.mark.parametrize("status", [400, 409, 422, 429, 500, 502, 503])
 def test_any_other_status_is_tried_again(plan: ReconnectPlan, status: int) -> None:
     assert plan.pause_after(Refused(status)) > 0
 

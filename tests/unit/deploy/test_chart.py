@@ -75,7 +75,7 @@ def test_nothing_optional_is_made_unless_it_is_asked_for(render: Render) -> None
         "NetworkPolicy",
     }
     kinds = {each["kind"] for each in render(*_EVERYTHING)}
-    assert {"HorizontalPodAutoscaler", "Ingress"} | _OF_THE_OPERATOR <= kinds
+    assert {"HorizontalPodAutoscaler", "Ingress", "ConfigMap"} | _OF_THE_OPERATOR <= kinds
 
 
 @pytest.mark.parametrize("seconds", [1, 20, 300])

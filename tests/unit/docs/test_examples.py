@@ -22,6 +22,8 @@ from gatecast.testing.operator import Operator
 from gatecast.testing.pods import Pods
 from gatecast.testing.postgres_server import PostgresServer
 
+pytestmark = pytest.mark.slow
+
 _ROOT = Path(__file__).parents[3]
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<kind>[^\n]*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 

@@ -37,6 +37,7 @@ def generate() -> ModuleType:
         ("reference/errors.md", "errors"),
         ("reference/close-codes.md", "close codes"),
         ("reference/limits.md", "limits"),
+        ("reference/metrics.md", "metrics"),
     ],
 )
 def test_a_generated_part_is_up_to_date(generate: ModuleType, file: str, name: str) -> None:

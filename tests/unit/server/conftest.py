@@ -15,6 +15,7 @@ from gatecast.controlplane.access.admin_tokens import AdminTokens
 from gatecast.controlplane.access.audit import AuditLog
 from gatecast.controlplane.access.gateway_tokens import GatewayTokens
 from gatecast.controlplane.access.gateways import Gateways
+from gatecast.controlplane.access.log_outs import LogOuts
 from gatecast.controlplane.access.token_hashing import digest_of
 from gatecast.controlplane.control_plane import Resources
 from gatecast.controlplane.encryption import Sealer
@@ -47,6 +48,7 @@ async def _open(settings: Settings, changes: dict[str, Any]) -> AsyncIterator[tu
             admin_tokens=AdminTokens(hub.storage),
             fleets=Fleets(hub, Gateways(hub)),
             audit=AuditLog(hub.storage.database),
+            log_outs=LogOuts(hub.storage.database),
             resources=Resources.on(hub, Sealer([bytes(32)])),
             problems=_ready,
         )

@@ -5,7 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from gatecast.server.deadline import ended_within
+
+pytestmark = pytest.mark.slow
 
 _HANGS = """
 import threading

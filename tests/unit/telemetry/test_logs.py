@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 _FAILURE = """
 import gatecast
 from gatecast.telemetry import configure_logs, get_logger

@@ -10,6 +10,8 @@ import pytest
 
 from gatecast.testing.pods import PodFailed, Pods
 
+pytestmark = pytest.mark.slow
+
 _POD = """
 import json, os, signal, sys
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-import asyncpg
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, create_subprocess_exec
+from pathlib import Path
 
+import asyncpg
+import pytest
+
+from gatecast.testing.eventually import eventually
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.tcp_proxy import TcpProxy
+
+pytestmark = pytest.mark.slow
 
 
 async def test_what_was_committed_survives_a_crash() -> None:
@@ -21,3 +31,37 @@ async def test_what_was_committed_survives_a_crash() -> None:
             connection = await asyncpg.connect(server.url("survivor", address=proxy.address))
             assert await connection.fetchval("SELECT answer FROM kept") == 42
             await connection.close()
+
+
+_OPEN_AND_WAIT = """
+import time
+from gatecast.testing.postgres_server import PostgresServer
+
+with PostgresServer() as server:
+    print(server.socket.parent, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_nothing_is_left_of_it_when_whoever_opened_it_is_killed(number: signal.Signals) -> None:
+    """Its process ends, and its folder goes."""
+    opener = await create_subprocess_exec(sys.executable, "-c", _OPEN_AND_WAIT, stdout=PIPE)
+    assert opener.stdout is not None
+    folder = Path((await opener.stdout.readline()).decode().strip())
+    server = int((folder / "postmaster.pid").read_text().splitlines()[0])
+    opener.send_signal(number)
+    await opener.wait()
+
+    async def is_gone() -> bool:
+        return not folder.exists() and not _exists(server)
+
+    await eventually(is_gone, within=20)
+
+
+def _exists(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -109,6 +109,19 @@ class Gateway:
     unlisted: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class GatewayName:
+    """As little of a gateway as a list of ten thousand has room for."""
+
+    id: str
+    name: str
+    display_name: str
+    #: Rises with every change.
+    version: int
+    #: Why it lost events that the control plane cannot publish again; empty: it did not, or that was made good.
+    unrestored: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayState:
     """A gateway, what it said of itself, and how its delivery stands."""
@@ -199,6 +212,18 @@ class Gateways:
             return frozenset()
         rows = await self._database.fetch(_QUERIES["gateways_among"], organization, as_keys(wanted))
         return frozenset(row["id"] for row in rows)
+
+    async def names(self, organization: str, *, limit: int) -> list[GatewayName]:
+        """At most `limit` gateways, in the order of names."""
+        rows = await self._database.fetch(_QUERIES["gateway_names"], organization, limit)
+        return [
+            GatewayName(row["id"], row["name"], row["display_name"], row["version"], row["unrestored"]) for row in rows
+        ]
+
+    async def those(self, organization: str, gateway_ids: Iterable[str]) -> dict[str, Gateway]:
+        """Those of these gateways that exist, by id."""
+        rows = await self._database.fetch(_QUERIES["gateways_by_id"], organization, as_keys(gateway_ids))
+        return {row["id"]: _gateway(row) for row in rows}
 
     async def manifest(self, organization: str, gateway_id: str) -> Mapping[str, Any] | None:
         """What a gateway said of itself: its version and its policies; None before it said what can be read back."""

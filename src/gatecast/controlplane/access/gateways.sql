@@ -21,6 +21,15 @@ SELECT id, organization, name, display_name, description, vhost, type, connectio
        created_at, updated_at, unrestored, unlisted, manifest_fault
 FROM gatecast_gateways WHERE organization = $1 AND name > $2 ORDER BY name LIMIT $3
 
+-- name: gateways_by_id
+SELECT id, organization, name, display_name, description, vhost, type, connection_policy, properties, version,
+       created_at, updated_at, unrestored, unlisted, manifest_fault
+FROM gatecast_gateways WHERE organization = $1 AND id IN (SELECT key FROM json_each($2)) ORDER BY name
+
+-- name: gateway_names
+-- As little of each as a list of ten thousand has room for, in the order of names.
+SELECT id, name, display_name, version, unrestored FROM gatecast_gateways WHERE organization = $1 ORDER BY name LIMIT $2
+
 -- name: gateways_among
 SELECT id FROM gatecast_gateways WHERE organization = $1 AND id IN (SELECT key FROM json_each($2))
 

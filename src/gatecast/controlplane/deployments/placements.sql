@@ -291,5 +291,14 @@ WHERE u.gateway_id = $1
                     WHERE i.gateway_id = u.gateway_id AND (i.local_id = u.artifact_id OR i.id = u.artifact_id))
 ORDER BY u.artifact_id
 
+-- name: orphans
+-- What nobody knew of that a gateway asked whether to keep it, and that nobody knows yet.
+SELECT u.artifact_id FROM gatecast_unknown_apis AS u WHERE u.gateway_id = $1 AND u.kind = $2
+    AND NOT EXISTS (SELECT 1 FROM gatecast_placements AS p
+                    WHERE p.gateway_id = u.gateway_id AND p.artifact_id = u.artifact_id)
+    AND NOT EXISTS (SELECT 1 FROM gatecast_imported_artifacts AS i
+                    WHERE i.gateway_id = u.gateway_id AND (i.local_id = u.artifact_id OR i.id = u.artifact_id))
+ORDER BY u.artifact_id
+
 -- name: forget_unknown
 DELETE FROM gatecast_unknown_apis WHERE gateway_id = $1

@@ -179,8 +179,9 @@ class Learned:
     """What the lists that a gateway read say of it."""
 
     placements: Sequence[Placement]
-    #: True when a new life of its database may have begun: it fetched what it had said that it has, or its process has
-    #: started and nothing runs there that it could have fetched.
+    #: True when a new life of its database may have begun: it fetched something, or its process has started and nothing
+    #: runs there that it could have fetched. What it fetched may wait for an answer already: a database that is lost
+    #: twice had no time to give one.
     new_life: bool
 
 
@@ -196,7 +197,8 @@ def after_lists(known: Sequence[Known], *, complete: bool, since: datetime) -> L
     delivered = complete and bool(again) and not any(each.placement.fetched == 0 for each in running)
     moved = any(each.placement.kind is Kind.LLM_PROVIDER and each.placement.fetched == UNKNOWN for each in running)
     placements = [_after_list(each, delivered=delivered, moved=moved, since=since) for each in known]
-    return Learned(placements, bool(again) or (complete and not running))
+    fetched = any(_is_fetched(each.placement) for each in running)
+    return Learned(placements, fetched or (complete and not running))
 
 
 def _is_fetched(placement: Placement) -> bool:

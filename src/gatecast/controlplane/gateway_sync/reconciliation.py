@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
-from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, FAMILIES, REST_API, Family
+from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, FAMILIES, LLM_PROVIDER, REST_API, Family
 from gatecast.controlplane.deployments.artifact_events import artifact_event
 from gatecast.controlplane.deployments.placements import PLACEMENTS, UNKNOWN, WAITING, Desired, Known, Placement
 from gatecast.controlplane.deployments.placing import keys_of_placements, known_on, publish, store
@@ -38,6 +38,9 @@ _BESIDE = timedelta(seconds=1)
 
 #: Reasons for which a history was lost: what it held beyond the present one nobody knows.
 _LOST_HISTORIES = frozenset({"epoch", "ahead"})
+
+#: Most artifacts that are remembered of one question.
+_MAX_ORPHANS = 1_000
 
 #: Most artifacts of one gateway that nobody here knows and that are remembered.
 _MAX_UNKNOWN = 10_000
@@ -91,6 +94,7 @@ class DesiredState:
             if learned.new_life:
                 await repeat_kept(change, gateway_id)
             if seen.listed:
+                await _remove_orphans(change, gateway_id)
                 # It was told of everything that it has whether that should stay.
                 await mark_unlisted(change.transaction, gateway_id, "")
         return learned.new_life
@@ -107,6 +111,15 @@ class DesiredState:
     async def _note_unknown(self, gateway_id: str, api_id: str) -> None:
         async with self._database.transaction() as transaction:
             await note_unknown(transaction, gateway_id, api_id, REST_API)
+
+    async def orphaned(self, gateway_id: str, artifact_ids: Iterable[str]) -> None:
+        """The gateway was told not to keep these: remember those that nobody here knows.
+
+        It cannot remove a provider while a proxy of it still uses that, and does not try again before its next start.
+        """
+        async with self._hub.storage.database.transaction() as transaction:
+            for artifact_id in sorted(artifact_ids)[:_MAX_ORPHANS]:
+                await note_unknown(transaction, gateway_id, artifact_id, LLM_PROVIDER)
 
     @whole
     async def remove_unknown(self, organization: str, gateway_id: str) -> None:
@@ -195,6 +208,16 @@ class DesiredState:
     async def note_fetched(self, gateway_id: str, deployment_ids: Iterable[str]) -> None:
         """The gateway was given these documents from the list."""
         await self._database.execute(PLACEMENTS["note_fetched"], gateway_id, as_keys(deployment_ids))
+
+
+async def _remove_orphans(change: Change, gateway_id: str) -> None:
+    """Publish the deletion of what the gateway could perhaps not remove; of what it has not, that says nothing."""
+    rows = await change.transaction.fetch(PLACEMENTS["orphans"], gateway_id, LLM_PROVIDER.kind)
+    for row in rows:
+        ids = {"artifact_id": row["artifact_id"], "gateway_id": gateway_id}
+        change.events.append(artifact_event(LLM_PROVIDER, "deleted", Action.DELETE, **ids))
+    if rows:
+        await change.transaction.execute(PLACEMENTS["forget_unknown"], gateway_id)
 
 
 async def note_unknown(transaction: Transaction, gateway_id: str, artifact_id: str, family: Family) -> None:

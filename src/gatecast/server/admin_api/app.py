@@ -16,10 +16,12 @@ from gatecast.server.admin_api import (
     artifacts,
     audit,
     batches,
+    bulk,
     event_way,
     events,
     fleet_routes,
     gateways,
+    lists,
     operations,
     parking,
     stream,
@@ -27,6 +29,7 @@ from gatecast.server.admin_api import (
 )
 from gatecast.server.admin_api.auditing import NoteAnswers
 from gatecast.server.admin_api.context import AdminContext, context_of
+from gatecast.server.admin_api.counting import CountAnswers
 from gatecast.server.admin_api.models import Problem
 from gatecast.server.admin_api.problems import BodyTooLarge, answer_errors, documented_problems
 from gatecast.server.admin_api.publish_shortcut import PublishShortcut
@@ -76,6 +79,8 @@ def create_admin_app(context: AdminContext) -> FastAPI:
     routers = [
         gateways.router,
         parking.router,
+        # Before the events of a log: `search` is no offset.
+        lists.router,
         events.router,
         batches.router,
         event_way.router,
@@ -83,6 +88,7 @@ def create_admin_app(context: AdminContext) -> FastAPI:
         templates.router,
         audit.router,
         fleet_routes.router,
+        bulk.router,
         *artifacts.ROUTERS,
         *api_keys.ROUTERS,
     ]
@@ -92,6 +98,7 @@ def create_admin_app(context: AdminContext) -> FastAPI:
     answer_errors(app)
     app.add_middleware(_BoundedBodies)
     app.add_middleware(NoteAnswers)
+    app.add_middleware(CountAnswers)
     app.add_middleware(_ForwardedScheme)
     app.add_middleware(PublishShortcut, context=context, most_bytes=MAX_BODY_BYTES)
     return app

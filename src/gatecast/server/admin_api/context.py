@@ -16,6 +16,7 @@ from gatecast.controlplane.access.admin_tokens import AdminTokens, Caller
 from gatecast.controlplane.access.audit import AuditLog
 from gatecast.controlplane.access.gateway_tokens import GatewayTokens
 from gatecast.controlplane.access.gateways import Gateways
+from gatecast.controlplane.access.log_outs import LogOuts
 from gatecast.controlplane.access.token_hashing import digest_of
 from gatecast.controlplane.control_plane import Resources
 from gatecast.controlplane.encryption import Sealer
@@ -48,6 +49,8 @@ class AdminContext:
     fleets: Fleets
     #: Who asked for what.
     audit: AuditLog
+    #: Who has logged out everywhere.
+    log_outs: LogOuts
     #: Artifacts, and what belongs to them.
     resources: Resources
     #: Why this pod should get no traffic now; empty: it is ready.

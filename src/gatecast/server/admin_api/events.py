@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -179,12 +179,18 @@ async def page_of_log(
         raise result
     if result is None:
         raise UnknownGateway(gateway_id)
-    events = [event.checked() for event in result.events]
-    status = await status_of(context, gateway_id)
-    outcomes = await context.hub.storage.outcomes.of_events(gateway_id, [event.offset for event in events])
-    last = events[-1].offset if events else result.head
-    items = [_shown(event, Position(result.epoch, event.offset), status, outcomes) for event in events]
+    last = result.events[-1].offset if result.events else result.head
+    items = await views_of(context, await status_of(context, gateway_id), result.events, epoch=result.epoch)
     return EventPage(items=items, next=last if last < result.head else None)
+
+
+async def views_of(
+    context: AdminContext, status: GatewayStatus, events: Sequence[RecordedEvent], *, epoch: UUID | None = None
+) -> list[EventView]:
+    """Events of one gateway, with what is known of each; `epoch` is the one that they were read in."""
+    read = [event.checked() for event in events]
+    outcomes = await context.hub.storage.outcomes.of_events(status.gateway_id, [event.offset for event in read])
+    return [_shown(event, Position(epoch or status.epoch, event.offset), status, outcomes) for event in read]
 
 
 def _shown(event: RecordedEvent, position: Position, status: GatewayStatus, outcomes: Sequence[Outcome]) -> EventView:

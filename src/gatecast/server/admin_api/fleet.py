@@ -1,6 +1,6 @@
 """How the gateways of an organization stand, all together: counted, searched, filtered and sorted.
 
-One look takes three statements whatever the number of gateways, and holds for a moment for everybody who asks at this
+One look takes two statements whatever the number of gateways, and holds for a moment for everybody who asks at this
 pod, so that many open pages cost the database no more than one.
 """
 
@@ -10,15 +10,15 @@ import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
+from typing import NamedTuple
 
-from gatecast.controlplane.access.gateways import Gateway, Gateways
+from gatecast.controlplane.access.gateways import GatewayName, Gateways
 from gatecast.hub import EventHub
-from gatecast.storage.contract import GatewayStatus
+from gatecast.storage.contract import DeliverySummary
 
-#: Most gateways that one look takes in.
-MAX_GATEWAYS = 10_000
+#: Most gateways that one look takes in; the others are found by their names.
+MAX_GATEWAYS = 50_000
 
 #: A look holds for so long, in seconds, and for so many times as long as it took.
 FRESH = 1.0
@@ -26,8 +26,6 @@ _TIMES_ITS_COST = 5
 
 #: Organizations whose last look is kept.
 _KEPT = 100
-
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class FleetState(StrEnum):
@@ -46,35 +44,38 @@ class Sort(StrEnum):
     NAME = "name"
     LAG = "lag"
     LAST_SEEN = "last-seen"
+    STATE = "state"
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """A gateway, and how its delivery stands."""
+class Standing(NamedTuple):
+    """A gateway, and how its delivery stands, in few words."""
 
-    gateway: Gateway
-    status: GatewayStatus
-    #: Whether something that it rejected waits for a decision.
-    parked: bool
+    gateway: GatewayName
+    summary: DeliverySummary
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return self.gateway.id
 
     @property
     def connected(self) -> bool:
         """Whether a pod holds a connection of it."""
-        return bool(self.status.connections)
+        return bool(self.summary.pods)
 
     @property
     def lag(self) -> int:
         """Events that it has not confirmed."""
-        return max(0, self.status.head - self.status.confirmed)
+        return self.summary.lag
 
     @property
     def state(self) -> FleetState:
         """How far it is; the gravest that is true."""
-        if self.status.resync_reason or self.gateway.unrestored:
+        if self.summary.resync_reason or self.gateway.unrestored:
             return FleetState.RESYNC
-        if self.parked:
+        if self.summary.parked:
             return FleetState.REJECTED
-        return FleetState.BEHIND if self.lag else FleetState.CURRENT
+        return FleetState.BEHIND if self.summary.lag else FleetState.CURRENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,12 +89,26 @@ class FleetFilter:
 
     def fits(self, standing: Standing) -> bool:
         """Whether a gateway is wanted."""
-        fields = standing.gateway.fields
         return (
-            self.text.casefold() in f"{fields.name}\n{fields.display_name}".casefold()
-            and self.connected in (None, standing.connected)
+            self.connected in (None, standing.connected)
             and self.state in (None, standing.state)
+            and (not self.text or self.text.casefold() in _searched(standing.gateway))
         )
+
+
+def _searched(gateway: GatewayName) -> str:
+    return f"{gateway.name}\n{gateway.display_name}".casefold()
+
+
+_GRAVEST_FIRST = (FleetState.RESYNC, FleetState.REJECTED, FleetState.BEHIND, FleetState.CURRENT)
+
+#: By what each sort puts gateways in order; those with the same are in the order of names.
+_KEYS: Mapping[Sort, Callable[[Standing], tuple[float, float]]] = {
+    Sort.NAME: lambda _: (0.0, 0.0),
+    Sort.LAG: lambda each: (-each.summary.lag_seconds, -float(each.lag)),
+    Sort.LAST_SEEN: lambda each: (each.summary.last_seen or 0.0, 0.0),
+    Sort.STATE: lambda each: (float(_GRAVEST_FIRST.index(each.state)), -each.summary.lag_seconds),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +116,8 @@ class Fleet:
     """Every gateway of an organization at one moment, in the order of names."""
 
     standings: Sequence[Standing]
+    #: Another number whenever something that lists show of it has changed.
+    fingerprint: int = 0
 
     @property
     def states(self) -> Mapping[FleetState, int]:
@@ -115,19 +132,13 @@ class Fleet:
     @property
     def connections_by_pod(self) -> Mapping[str, int]:
         """How many connections of this organization each pod holds."""
-        return Counter(each.pod_id for standing in self.standings for each in standing.status.connections)
+        return Counter(pod_id for standing in self.standings for pod_id in standing.summary.pods)
 
     def matching(self, wanted: FleetFilter, *, sort: Sort = Sort.NAME) -> list[Standing]:
         """The gateways that are wanted; those that need somebody most come first."""
-        found = [each for each in self.standings if wanted.fits(each)]
-        match sort:
-            case Sort.LAG:
-                found.sort(key=lambda each: (-each.status.lag_seconds, -each.lag))
-            case Sort.LAST_SEEN:
-                found.sort(key=lambda each: each.status.last_seen_at or _LONG_AGO)
-            case Sort.NAME:
-                pass
-        return found
+        found = [each for each in self.standings if wanted.fits(each)] if wanted != FleetFilter() else self.standings
+        # Python sorts stably, and the names are in order already.
+        return list(found) if sort is Sort.NAME else sorted(found, key=_KEYS[sort])
 
 
 class _Look:
@@ -178,8 +189,14 @@ class Fleets:
         return await asyncio.shield(look.task)
 
     async def _look(self, organization: str) -> Fleet:
-        gateways = await self._gateways.page(organization, after="", limit=MAX_GATEWAYS)
-        ids = [gateway.id for gateway in gateways]
-        status = await self._hub.storage.presence.status(ids)
-        parked = await self._hub.storage.parking.gateways_with_parked(ids)
-        return Fleet([Standing(each, status[each.id], each.id in parked) for each in gateways if each.id in status])
+        gateways = await self._gateways.names(organization, limit=MAX_GATEWAYS)
+        summaries = await self._hub.storage.survey.summaries([gateway.id for gateway in gateways])
+        known = {each.gateway_id: each for each in summaries}
+        standings = [Standing(each, known[each.id]) for each in gateways if each.id in known]
+        return Fleet(standings, hash(tuple(map(_visible, standings))))
+
+
+def _visible(standing: Standing) -> tuple[object, ...]:
+    """What lists show of it, without the time that passes by itself."""
+    gateway, summary = standing
+    return gateway.id, gateway.version, summary.lag, summary.last_seen, summary.pods, standing.state

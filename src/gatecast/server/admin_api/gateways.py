@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -18,11 +19,12 @@ from gatecast.server.admin_api.artifact_models import (
     imported_artifact_view,
 )
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
-from gatecast.server.admin_api.fleet import FleetFilter, FleetState
+from gatecast.server.admin_api.fleet import FleetFilter, FleetState, Sort, Standing
 from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import (
     GatewayChanges,
     GatewayPage,
+    GatewaySummary,
     GatewayView,
     NewGateway,
     NewToken,
@@ -79,20 +81,38 @@ async def list_gateways(
     search: Annotated[str, Query(max_length=120, description="A part of the name or display name.")] = "",
     connected: Annotated[bool | None, Query(description="Only those that are, or are not, connected.")] = None,
     state: Annotated[FleetState | None, Query(description="Only those that are so far.")] = None,
+    sort: Annotated[
+        Sort, Query(description="`lag`, `last-seen` and `state`: those that need somebody most come first.")
+    ] = Sort.NAME,
 ) -> GatewayPage:
-    """A page of gateways, in the order of their names. With a filter it may be a second old."""
+    """A page of gateways. With a filter, or sorted by anything but the name, what is shown may be a second old."""
     wanted = FleetFilter(text=search, connected=connected, state=state)
-    if wanted != FleetFilter():
-        fleet = await context.fleets.look(organization)
-        found = [each for each in fleet.matching(wanted) if each.gateway.fields.name > after]
-        return GatewayPage(
-            items=[gateway_summary(each.gateway, each.status) for each in found[:limit]],
-            next=found[limit - 1].gateway.fields.name if len(found) > limit else None,
-        )
+    if sort is Sort.NAME and wanted == FleetFilter():
+        return await _by_name(context, organization, after, limit)
+    found = (await context.fleets.look(organization)).matching(wanted, sort=sort)
+    if sort is Sort.NAME:
+        begin = bisect_right(found, after, key=lambda each: each.gateway.name)
+    else:
+        # What such a list is sorted by changes all the time, so its pages go on by number.
+        begin = int(after) if after.isascii() and after.isdigit() else 0
+    shown, following = found[begin : begin + limit], begin + limit
+    last = (shown[-1].gateway.name if sort is Sort.NAME else str(following)) if following < len(found) else None
+    return GatewayPage(items=await summaries_of(context, organization, shown), next=last)
+
+
+async def _by_name(context: AdminContext, organization: str, after: str, limit: int) -> GatewayPage:
     gateways = await context.gateways.page(organization, after=after, limit=limit + 1)
     status = await context.hub.storage.presence.status([gateway.id for gateway in gateways])
     shown = [gateway_summary(gateway, status[gateway.id]) for gateway in gateways[:limit] if gateway.id in status]
     return GatewayPage(items=shown, next=gateways[limit - 1].fields.name if len(gateways) > limit else None)
+
+
+async def summaries_of(context: AdminContext, organization: str, standings: Sequence[Standing]) -> list[GatewaySummary]:
+    """These gateways as they are now, without those that were deleted meanwhile."""
+    ids = [each.id for each in standings]
+    gateways = await context.gateways.those(organization, ids)
+    status = await context.hub.storage.presence.status(ids)
+    return [gateway_summary(gateways[each], status[each]) for each in ids if each in gateways and each in status]
 
 
 @router.get("/{gateway_id}")

@@ -158,7 +158,7 @@ class GatewayView(GatewaySummary):
 
 
 class GatewayPage(Model):
-    """A page of gateways, in the order of their names."""
+    """A page of gateways."""
 
     items: list[GatewaySummary]
     next: str | None = Field(description=NEXT)

@@ -6,10 +6,11 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 import jwt
@@ -65,6 +66,9 @@ _SENSELESS = (ValueError, KeyError, TypeError, AttributeError)
 #: The JSON object at a URL; raises OSError, TimeoutError, ValueError or aiohttp.ClientError when there is none.
 Fetch: TypeAlias = Callable[[str], Awaitable[Mapping[str, Any]]]
 
+#: The same for the answer to a form.
+Post: TypeAlias = "Callable[[str, Mapping[str, str], aiohttp.BasicAuth | None], Awaitable[Mapping[str, Any]]]"
+
 _logger = get_logger("oidc")
 
 
@@ -84,14 +88,38 @@ async def fetch_json(url: str) -> Mapping[str, Any]:
     _require_safe(url)
     limit = aiohttp.ClientTimeout(total=FETCH_TIME_LIMIT)
     async with aiohttp.ClientSession(timeout=limit) as session, session.get(url, allow_redirects=False) as answer:
-        if answer.status != HTTPStatus.OK:
-            raise ValueError(f"it answers {answer.status}")
-        text = await answer.content.read(MAX_ANSWER_BYTES + 1)
-        while len(text) <= MAX_ANSWER_BYTES and (more := await answer.content.read(MAX_ANSWER_BYTES)):
-            text += more
+        return await _object_in(answer)
+
+
+async def _object_in(answer: aiohttp.ClientResponse) -> Mapping[str, Any]:
+    if answer.status != HTTPStatus.OK:
+        raise ValueError(f"it answers {answer.status}")
+    text = await answer.content.read(MAX_ANSWER_BYTES + 1)
+    while len(text) <= MAX_ANSWER_BYTES and (more := await answer.content.read(MAX_ANSWER_BYTES)):
+        text += more
     if len(text) > MAX_ANSWER_BYTES:
         raise ValueError("the answer is too large")
     return _object(json.loads(text))
+
+
+async def post_form(url: str, form: Mapping[str, str], credentials: aiohttp.BasicAuth | None) -> Mapping[str, Any]:
+    """The JSON object that a form is answered with, within 5 seconds, without redirects.
+
+    Raises:
+        ValueError: it is no object, too large, or not at an address that is safe to ask.
+        aiohttp.ClientError: there is no answer.
+        TimeoutError: it takes too long.
+        Unauthenticated: what the form says is refused.
+    """
+    _require_safe(url)
+    limit = aiohttp.ClientTimeout(total=FETCH_TIME_LIMIT)
+    async with (
+        aiohttp.ClientSession(timeout=limit, auth=credentials) as session,
+        session.post(url, data=form, allow_redirects=False) as answer,
+    ):
+        if HTTPStatus.BAD_REQUEST <= answer.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise Unauthenticated
+        return await _object_in(answer)
 
 
 def _require_safe(url: str) -> None:
@@ -105,6 +133,33 @@ def _object(value: object) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("it is no JSON object")  # noqa: TRY004 - a wrong answer, not a wrong call
     return value
+
+
+async def configuration_of(issuer: str, fetch: Fetch) -> Mapping[str, Any]:
+    """What an issuer says of itself.
+
+    Raises:
+        ValueError, KeyError: it speaks of another one.
+    """
+    configuration = await fetch(f"{issuer.rstrip('/')}/.well-known/openid-configuration")
+    if configuration["issuer"] != issuer:
+        raise ValueError("its configuration names another issuer")
+    return configuration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authorization:
+    """What a browser brought back from the issuer, and what it took along on its way there."""
+
+    code: str
+    #: Proves that whoever brings the code has asked for it (PKCE).
+    verifier: str
+    #: Stands in the id token, so that one of another log-in does not do.
+    nonce: str
+    redirect_uri: str
+    client_id: str
+    #: Empty: the client is public.
+    client_secret: str
 
 
 class _IssuerKeys:
@@ -171,10 +226,7 @@ class _IssuerKeys:
             self._asked_at = self._fetched_at = self._clock()
 
     async def _fetch_keys(self) -> Mapping[str, Sequence[_Key]]:
-        configuration = await self._fetch(f"{self._issuer.rstrip('/')}/.well-known/openid-configuration")
-        if configuration["issuer"] != self._issuer:
-            raise ValueError("its configuration names another issuer")
-        answer = await self._fetch(configuration["jwks_uri"])
+        answer = await self._fetch((await configuration_of(self._issuer, self._fetch))["jwks_uri"])
         found: dict[str, list[_Key]] = {}
         for key in filter(None, map(_key, answer["keys"][:MAX_KEYS])):
             found.setdefault(key.key_id, []).append(key)
@@ -220,9 +272,11 @@ class OidcIssuer:
         organization_claim: str,
         role_claim: str = "",
         fetch: Fetch = fetch_json,
+        post: Post = post_form,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._issuer = issuer
+        self._fetch, self._post = fetch, post
         self._audience = audience
         self._organization_claim = organization_claim
         self._role_claim = role_claim
@@ -253,7 +307,68 @@ class OidcIssuer:
             Forbidden: it is valid, and names no organization, or no role where one is asked for.
             IssuerUnavailable: that cannot be told now.
         """
-        claims = await self._claims_of(token)
+        return self._caller_in(await self._claims_of(token, self._audience))
+
+    async def authorization_endpoint(self) -> str:
+        """Where browsers are sent to log in.
+
+        Raises:
+            IssuerUnavailable: that cannot be told now.
+        """
+        return await self._endpoint("authorization_endpoint")
+
+    async def exchange(self, authorization: Authorization) -> Caller:
+        """Who a browser brought this authorization for.
+
+        The id token says that it was made for this log-in; who the person is and what they may do is read from the
+        access token where that is a JWT for our audience, and from the id token otherwise.
+
+        Raises:
+            Unauthenticated: the issuer refuses the code, or its id token is not valid.
+            Forbidden: its claims name no organization, or no role where one is asked for.
+            IssuerUnavailable: it does not answer.
+        """
+        answer = await self._redeem(authorization)
+        id_token, access_token = str(answer.get("id_token", "")), str(answer.get("access_token", ""))
+        claims = await self._claims_of(id_token, authorization.client_id)
+        if claims.get("nonce") != authorization.nonce or not claims.get("sub"):
+            raise Unauthenticated
+        if is_jwt(access_token):
+            with suppress(Unauthenticated):
+                access = await self._claims_of(access_token, self._audience)
+                if access.get("sub") == claims["sub"]:
+                    return self._caller_in(access)
+        return self._caller_in(claims)
+
+    async def _redeem(self, authorization: Authorization) -> Mapping[str, Any]:
+        endpoint = await self._endpoint("token_endpoint")
+        form = {
+            "grant_type": "authorization_code",
+            "code": authorization.code,
+            "redirect_uri": authorization.redirect_uri,
+            "client_id": authorization.client_id,
+            "code_verifier": authorization.verifier,
+        }
+        secret = authorization.client_secret
+        credentials = aiohttp.BasicAuth(quote(authorization.client_id), quote(secret)) if secret else None
+        try:
+            return await self._post(endpoint, form, credentials)
+        except (aiohttp.ClientError, OSError, *_SENSELESS) as error:
+            raise self._away(error) from None
+
+    async def _endpoint(self, name: str) -> str:
+        try:
+            endpoint = (await configuration_of(self._issuer, self._fetch))[name]
+            _require_safe(endpoint)
+        except (aiohttp.ClientError, OSError, *_SENSELESS) as error:
+            raise self._away(error) from None
+        return str(endpoint)
+
+    def _away(self, error: Exception) -> IssuerUnavailable:
+        _logger.warning("issuer-does-not-answer", issuer=self._issuer, error=str(error) or type(error).__name__)
+        return IssuerUnavailable()
+
+    def _caller_in(self, claims: Mapping[str, Any]) -> Caller:
         return Caller(
             organization=self._organization_in(claims),
             role=self._role_in(claims),
@@ -268,7 +383,7 @@ class OidcIssuer:
             Forbidden: it is valid, and names no organization.
             IssuerUnavailable: that cannot be told now.
         """
-        return self._organization_in(await self._claims_of(token))
+        return self._organization_in(await self._claims_of(token, self._audience))
 
     def _role_in(self, claims: Mapping[str, Any]) -> Role:
         """The role that the claims name; without a claim to look at, everybody is an admin."""
@@ -288,9 +403,9 @@ class OidcIssuer:
                 f"the token does not name one organization in its claim {self._organization_claim}"
             ) from None
 
-    async def _claims_of(self, token: str) -> Mapping[str, Any]:
+    async def _claims_of(self, token: str, audience: str) -> Mapping[str, Any]:
         algorithm, keys = await self._keys_of(token)
-        return self._claims(token, algorithm, keys)
+        return self._claims(token, algorithm, keys, audience)
 
     async def _keys_of(self, token: str) -> tuple[str, Sequence[_Key]]:
         """What the token says that it is signed with, and the keys that it may be signed with."""
@@ -307,23 +422,23 @@ class OidcIssuer:
         # A token does not choose how it is checked: the key does.
         return algorithm, [key for key in await self._keys.find(key_id) if algorithm in key.algorithms]
 
-    def _claims(self, token: str, algorithm: str, keys: Sequence[_Key]) -> Mapping[str, Any]:
+    def _claims(self, token: str, algorithm: str, keys: Sequence[_Key], audience: str) -> Mapping[str, Any]:
         """What the token says, if one of the keys has signed it; several may share an id while they are replaced."""
         for key in keys:
             try:
-                return self._decoded(token, algorithm, key)
+                return self._decoded(token, algorithm, key, audience)
             except (jwt.InvalidSignatureError, jwt.InvalidKeyError):
                 continue
             except jwt.PyJWTError:
                 break
         raise Unauthenticated
 
-    def _decoded(self, token: str, algorithm: str, key: _Key) -> Mapping[str, Any]:
+    def _decoded(self, token: str, algorithm: str, key: _Key, audience: str) -> Mapping[str, Any]:
         claims: Mapping[str, Any] = jwt.decode(
             token,
             key.public,
             algorithms=[algorithm],
-            audience=self._audience,
+            audience=audience,
             issuer=self._issuer,
             leeway=LEEWAY,
             options={"require": ["exp", "iss", "aud"], "enforce_minimum_key_length": True},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
-from gatecast.server.console import login
+from gatecast.server.console import login, oidc_login
 from gatecast.server.console.pages import (
     artifacts,
     audit,
@@ -14,6 +14,7 @@ from gatecast.server.console.pages import (
     installation,
     overview,
     provider_form,
+    rollouts,
     tail,
 )
 from gatecast.server.console.rendering import static_folder
@@ -23,12 +24,14 @@ def add_console(app: FastAPI) -> None:
     """Serve the console's pages beside the admin API."""
     routers = [
         login.router,
+        oidc_login.router,
         overview.router,
         gateways.router,
         gateway.router,
         # Before the artifacts: `new` is no id.
         provider_form.router,
         *artifacts.ROUTERS,
+        rollouts.router,
         tail.router,
         audit.router,
         installation.router,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
@@ -14,8 +13,16 @@ from gatecast.controlplane.access.token_hashing import digest_of
 from gatecast.errors import TooManyAttempts, Unauthenticated
 from gatecast.server.admin_api.auditing import address_of
 from gatecast.server.admin_api.context import AdminContext, Context
+from gatecast.server.console.oidc_login import login_page, offers_oidc
 from gatecast.server.console.rendering import SECURITY_HEADERS, page
-from gatecast.server.console.routes import ConsoleRoute, carried, is_secure, keep_session, require_own_origin
+from gatecast.server.console.routes import (
+    ConsoleRoute,
+    carried,
+    is_secure,
+    keep_session,
+    local_target,
+    require_own_origin,
+)
 from gatecast.server.sessions import COOKIE, Session
 
 router = APIRouter(route_class=ConsoleRoute, include_in_schema=False)
@@ -29,7 +36,7 @@ async def show_login(
     request: Request, context: Context, target: Annotated[str, Query(alias="next", max_length=2_000)] = "/"
 ) -> Response:
     """The form that asks for an admin token."""
-    return page(request, "login.html", next=_local(target), carried=[], problem="", shared=context.cookies.shared)
+    return login_page(request, context, target=local_target(target))
 
 
 @router.post("/login")
@@ -37,7 +44,7 @@ async def log_in(request: Request, context: Context) -> Response:
     """Begin a session, and go on where the person was."""
     require_own_origin(request)
     form = await request.form()
-    token, target = str(form.get("token", "")).strip(), _local(str(form.get("next", "/")))
+    token, target = str(form.get("token", "")).strip(), local_target(str(form.get("next", "/")))
     kept = [(name, value) for name, value in carried(form) if name not in _OWN_FIELDS]
     digest = digest_of(token)
     try:
@@ -51,6 +58,7 @@ async def log_in(request: Request, context: Context) -> Response:
             carried=kept,
             problem=refused.problem,
             shared=context.cookies.shared,
+            oidc=offers_oidc(context),
         )
     now = int(time.time())
     session = Session(digest=digest, organization=caller.organization, began=now, seen=now)
@@ -94,15 +102,20 @@ def _known(caller: Caller | None) -> Caller:
 async def log_out(request: Request) -> Response:
     """End the session in this browser."""
     require_own_origin(request)
+    return _logged_out(request)
+
+
+@router.post("/logout/everywhere")
+async def log_out_everywhere(request: Request, context: Context) -> Response:
+    """End every session of this person; whoever has a token ends its sessions by revoking it."""
+    require_own_origin(request)
+    session = context.cookies.open(request.cookies.get(COOKIE, ""))
+    if session is not None and session.subject:
+        await context.log_outs.everywhere(session.organization, session.subject)
+    return _logged_out(request)
+
+
+def _logged_out(request: Request) -> Response:
     response = RedirectResponse("/login", 303, SECURITY_HEADERS)
     response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict", secure=is_secure(request))
     return response
-
-
-def _local(target: str) -> str:
-    """The target when it is a page of ours, else the first page."""
-    parts = urlsplit(target)
-    is_ours = (
-        target.startswith("/") and not target.startswith(("//", "/\\")) and not parts.netloc and "\\" not in target
-    )
-    return target if is_ours and target.isprintable() else "/"

@@ -15,6 +15,7 @@ from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
+from gatecast.controlplane.access.admin_tokens import Caller, Role
 from gatecast.errors import Forbidden, GatecastError, NotFound, StorageError
 from gatecast.server.admin_api.auditing import allow
 from gatecast.server.admin_api.context import AdminContext, Context
@@ -49,13 +50,34 @@ async def visitor_of(request: Request, context: Context) -> Session:
     now = int(time.time())
     if session is None or session.is_over(now):
         raise NotLoggedIn
-    caller = await context.admin_tokens.caller_with_digest(session.digest)
-    if caller is None or caller.organization != session.organization:
-        raise NotLoggedIn
+    caller = await _caller_of(context, session)
     request.state.session, request.state.caller = session, caller
     await allow(request, context, caller, door="console")
     request.state.renewed = session.renewed(now)
     return session
+
+
+async def _caller_of(context: AdminContext, session: Session) -> Caller:
+    """Whose session it is, as long as it holds everywhere: the token is not revoked, nobody logged out everywhere."""
+    if not session.subject:
+        caller = await context.admin_tokens.caller_with_digest(session.digest)
+        if caller is None or caller.organization != session.organization:
+            raise NotLoggedIn
+        return caller
+    if context.oidc is None or not context.settings.oidc_client_id:
+        raise NotLoggedIn
+    if await context.log_outs.generation(session.organization, session.subject) != session.generation:
+        raise NotLoggedIn
+    return Caller(organization=session.organization, role=Role(session.role), subject=session.subject)
+
+
+def local_target(target: str) -> str:
+    """The target when it is a page of ours, else the first page."""
+    parts = urlsplit(target)
+    is_ours = (
+        target.startswith("/") and not target.startswith(("//", "/\\")) and not parts.netloc and "\\" not in target
+    )
+    return target if is_ours and target.isprintable() else "/"
 
 
 Visitor = Annotated[Session, Depends(visitor_of)]
@@ -127,6 +149,7 @@ async def _ask_to_log_in(request: Request) -> Response:
         carried=carried(form),
         problem="Your session has ended. Log in again: nothing that you typed is lost.",
         shared=True,
+        oidc=False,
     )
 
 

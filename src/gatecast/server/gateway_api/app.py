@@ -38,7 +38,7 @@ from gatecast.server.gateway_api.rest import Answer, GatewayRest
 from gatecast.server.patience import patiently
 from gatecast.settings import Settings
 from gatecast.storage.contract import Connection
-from gatecast.telemetry import get_logger
+from gatecast.telemetry import get_logger, metrics
 
 #: Where gateways talk to us.
 BASE_PATH = "/api/internal/v1"
@@ -157,6 +157,7 @@ async def _errors_as_statuses(
 
 def refuse(status: int, description: str) -> web.Response:
     """A refusal in the shape that gateways log."""
+    metrics.refused(status)
     body = {"code": status, "message": _MESSAGES.get(status, "Refused"), "description": description}
     headers = {"Retry-After": str(RETRY_AFTER)} if status in (429, 503) else None
     return web.json_response(body, status=status, headers=headers)
@@ -261,6 +262,7 @@ async def _converse(
     version = Version(subscription.connection.protocol)
     socket = upgrade(request, SUBPROTOCOL)
     session = open_session(subscription, version, context.session_limits)
+    metrics.connected(version, lost=subscription.start.lost is not None)
     _logger.info("connected", gateway=identity.gateway_id, version=version, start=str(subscription.start.position))
     observer = DeploymentObserver(context.resources, identity, subscription, watch) if context.resources else None
     conversation = GatewaySocket(

@@ -325,6 +325,7 @@ class GatewaySocket:
     def _close(self, code: CloseCode) -> None:
         if not self._closed:
             self._closed = True
+            metrics.closed(code.number)
             self._socket.close(code.number, code.reason)
 
     def _limit_goodbye(self) -> None:

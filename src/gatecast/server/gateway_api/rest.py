@@ -114,6 +114,8 @@ class GatewayRest:
         """Which of these the gateway should keep."""
         ids = await _strings(request, "artifactIds", MAX_QUESTION)
         existing = await patiently(lambda: self._files.existing(identity.gateway_id, ids))
+        if orphans := set(ids) - existing:
+            await patiently(lambda: self._desired_state.orphaned(identity.gateway_id, orphans))
         return web.json_response({"artifacts": [{"artifactId": each, "exists": each in existing} for each in ids]})
 
     def _document_of(self, family: Family) -> Answer:

@@ -76,11 +76,6 @@ WHERE s.gateway_id = $1 AND o.kind IN ('parked', 'undeliverable') AND o."offset"
       AND g.entity_type = e.entity_type AND g.entity_id = e.entity_id)
 ORDER BY o."offset", o.replica LIMIT $3
 
--- name: gateways_with_parked
-SELECT s.gateway_id FROM gatecast.gateway_streams s
-WHERE s.gateway_id IN (SELECT jsonb_array_elements_text($1::text::jsonb))
-  AND EXISTS (SELECT FROM gatecast.outcomes o WHERE o.log_id = s.log_id AND o.kind IN ('parked', 'undeliverable'))
-
 -- name: resolve
 -- Retention leaves the log alone meanwhile, and outcomes are locked in the order in which they are recorded.
 WITH log AS MATERIALIZED (

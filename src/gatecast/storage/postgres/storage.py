@@ -17,6 +17,7 @@ from gatecast.storage.postgres.log import PostgresEventLog
 from gatecast.storage.postgres.outcomes import PostgresOutcomes
 from gatecast.storage.postgres.presence import PostgresPresence
 from gatecast.storage.queries import Queries
+from gatecast.storage.survey import StoredSurvey
 
 #: Where this backend's own migrations lie.
 MIGRATIONS = "gatecast.storage.postgres.migrations"
@@ -32,10 +33,11 @@ _GOODBYE_TIME_LIMIT = 2.0
 
 
 _PARKING = Queries("gatecast.storage.postgres", "parking.sql")
+_SURVEY = Queries("gatecast.storage.postgres", "survey.sql")
 
 
 class PostgresStorage:
-    """One PostgreSQL database with the three contracts on it."""
+    """One PostgreSQL database with the contracts on it."""
 
     def __init__(self, database: PostgresDatabase, *, send_hints: bool = True) -> None:
         self.database = database
@@ -43,6 +45,7 @@ class PostgresStorage:
         self.presence = PostgresPresence(database)
         self.outcomes = PostgresOutcomes(database)
         self.parking = StoredParking(database, self.log, _PARKING)
+        self.survey = StoredSurvey(database, _SURVEY)
 
     @classmethod
     @asynccontextmanager

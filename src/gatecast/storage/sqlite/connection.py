@@ -70,6 +70,8 @@ def _define_functions(connection: sqlite3.Connection, clock: Clock) -> None:
     for name, arguments, function in (
         ("json_extract_path_text", 2, _json_text),
         ("convert_to", 2, lambda text, encoding: None if text is None else text.encode(encoding)),
+        # SQLite's own leaves alone what is not ASCII.
+        ("lower", 1, lambda text: text.lower() if isinstance(text, str) else text),
         ("sha256", 1, lambda data: None if data is None else hashlib.sha256(data).digest()),
     ):
         connection.create_function(name, arguments, function, deterministic=True)

@@ -72,11 +72,6 @@ WHERE s.gateway_id = $1 AND o.kind IN ('parked', 'undeliverable') AND o."offset"
       AND g.entity_type = e.entity_type AND g.entity_id = e.entity_id)
 ORDER BY o."offset", o.replica LIMIT $3
 
--- name: gateways_with_parked
-SELECT s.gateway_id FROM gateway_streams s
-WHERE s.gateway_id IN (SELECT value FROM json_each($1))
-  AND EXISTS (SELECT 1 FROM outcomes o WHERE o.log_id = s.log_id AND o.kind IN ('parked', 'undeliverable'))
-
 -- name: resolve
 UPDATE outcomes SET kind = CASE kind WHEN 'undeliverable' THEN $6 ELSE $5 END
 WHERE log_id = (SELECT s.log_id FROM gateway_streams s WHERE s.gateway_id = $1)

@@ -19,6 +19,7 @@ from gatecast.storage.sqlite.log import SqliteEventLog
 from gatecast.storage.sqlite.opened_file import OpenedFile
 from gatecast.storage.sqlite.outcomes import SqliteOutcomes
 from gatecast.storage.sqlite.presence import SqlitePresence
+from gatecast.storage.survey import StoredSurvey
 
 #: Where this backend's own migrations lie.
 MIGRATIONS = "gatecast.storage.sqlite.migrations"
@@ -28,10 +29,11 @@ MIGRATIONS = "gatecast.storage.sqlite.migrations"
 MISSING = "check GATECAST_DATABASE, or make a new database with `gatecast migrate`"
 
 _PARKING = Queries("gatecast.storage.sqlite", "parking.sql")
+_SURVEY = Queries("gatecast.storage.sqlite", "survey.sql")
 
 
 class SqliteStorage:
-    """One SQLite file with the three contracts on it."""
+    """One SQLite file with the contracts on it."""
 
     def __init__(self, database: SqliteDatabase, clock: Clock = system_clock) -> None:
         self.database = database
@@ -39,6 +41,7 @@ class SqliteStorage:
         self.presence = SqlitePresence(database, clock)
         self.outcomes = SqliteOutcomes(database)
         self.parking = StoredParking(database, self.log, _PARKING)
+        self.survey = StoredSurvey(database, _SURVEY)
 
     @classmethod
     @asynccontextmanager

@@ -12,7 +12,7 @@ from gatecast.storage.postgres import PostgresStorage
 
 _COUNTS = """
 SELECT t.relname AS name, t.seq_scan, t.seq_tup_read + coalesce(sum(i.idx_tup_read), 0) AS rows
-FROM pg_stat_user_tables t LEFT JOIN pg_stat_user_indexes i USING (relid) WHERE t.schemaname = 'gatecast'
+FROM pg_stat_user_tables t LEFT JOIN pg_stat_user_indexes i USING (relid) WHERE t.schemaname IN ('gatecast', 'public')
 GROUP BY t.relname, t.seq_scan, t.seq_tup_read
 """
 

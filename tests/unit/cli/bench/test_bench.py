@@ -16,6 +16,8 @@ from gatecast.cli.bench import app
 from gatecast.cli.bench.figures import Figure
 from gatecast.cli.bench.report import percentile
 
+pytestmark = pytest.mark.slow
+
 
 def _run(*arguments: str) -> dict[str, Any]:
     result = CliRunner().invoke(app, [*arguments, "--quick", "--json"], catch_exceptions=False)

@@ -23,6 +23,8 @@ from gatecast.server.pod import Pod
 from gatecast.settings import Settings
 from gatecast.testing.doubles.recording_gateway import RecordingGateway
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "an-admin-token-for-tests"
 
 #: Answers a request in the pod's place: method, path, body; None: the pod answers.

@@ -601,6 +601,21 @@ async def test_what_only_a_lost_history_knew_is_removed_once_the_gateway_acknowl
         assert await removed() == []
 
 
+async def test_a_provider_that_a_gateway_could_not_remove_at_its_start_is_removed_after_it(open_hub: OpenHub) -> None:
+    """A proxy still used it there, and nobody here knows it any more."""
+    async with Site.open(open_hub(), 1) as site:
+        [gateway] = site.gateways
+        state, api = site.resources.desired_state, await site.make(REST_API)
+        for call in (Call.FIRST, Call.LIST):
+            await site.resources.synchronizations.note(gateway, call)
+        seen = await site.resources.synchronizations.of_gateway(gateway)
+        await state.orphaned(gateway, {api.id, "of-another-history"})
+        for expected in ([("llmprovider.deleted", "of-another-history")], []):
+            told = len(await site.told())
+            await state.read_lists(ORGANIZATION, gateway, seen)
+            assert [(kind, data["providerId"]) for kind, data in await site.told(after=told)] == expected
+
+
 async def _a_moment_later() -> None:
     """Return when the clock shows another millisecond."""
     before = milliseconds()

@@ -181,6 +181,12 @@ def test_where_something_was_not_fetched_the_rest_is_doubted() -> None:
     assert _read(known(fetched=_FETCHED), complete=False) == ([Doubt.FETCHED], True)
 
 
+def test_a_database_that_is_lost_twice_begins_two_new_lives() -> None:
+    """It had no time to answer in between."""
+    assert _read(known(DeploymentState.PENDING, fetched=_FETCHED))[1]
+    assert not _read(known(DeploymentState.PENDING, fetched=_LISTED))[1]
+
+
 def test_where_nothing_runs_that_could_be_fetched_a_new_life_may_have_begun() -> None:
     assert _read() == ([], True)
     assert _read(complete=False) == ([], False)
@@ -190,7 +196,7 @@ def test_where_nothing_runs_that_could_be_fetched_a_new_life_may_have_begun() ->
 def test_what_failed_before_is_doubted_where_it_is_fetched_and_what_waits_has_its_event() -> None:
     failed, waiting = known(DeploymentState.FAILED, fetched=_FETCHED), known(DeploymentState.PENDING, fetched=_FETCHED)
     assert _read(failed, waiting, known(fetched=_FETCHED)) == ([Doubt.FETCHED, "", ""], True)
-    assert _read(waiting) == ([""], False)
+    assert _read(waiting) == ([""], True)
 
 
 def test_what_fails_although_a_list_has_delivered_it_is_asked_again() -> None:

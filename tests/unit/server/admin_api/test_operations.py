@@ -74,9 +74,15 @@ async def test_what_others_report_is_shown(open_api: OpenApi) -> None:
         assert counted == [3, 4, 1]
         # The hub's own reader may pass as well.
         assert passes >= 1
-        metrics.watch(connections=lambda: 7, queued=lambda: 8, wakeups=lambda: True)
-        gauges = ("gatecast_gateway_connections", "gatecast_publish_queue_events", "gatecast_wakeup_connected")
-        assert [await _value(client, name) for name in gauges] == [7, 8, 1]
+        metrics.watch(connections=lambda: 7, behind=lambda: 5, alarms=lambda: 2, queued=lambda: 8, wakeups=lambda: True)
+        gauges = (
+            "gatecast_gateway_connections",
+            "gatecast_gateways_behind",
+            "gatecast_pod_alarms",
+            "gatecast_publish_queue_events",
+            "gatecast_wakeup_connected",
+        )
+        assert [await _value(client, name) for name in gauges] == [7, 5, 2, 8, 1]
 
 
 async def test_the_documentation_is_open(open_api: OpenApi) -> None:

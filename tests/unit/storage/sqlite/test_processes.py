@@ -7,10 +7,14 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 
+import pytest
+
 from gatecast.storage.migrations import available
 from gatecast.storage.sqlite import SqliteStorage
 from gatecast.storage.sqlite.storage import MIGRATIONS
 from gatecast.testing.contracts.backend import GATEWAY, ids_of, make_event, publish
+
+pytestmark = pytest.mark.slow
 
 _MIGRATE = """
 import asyncio, sys

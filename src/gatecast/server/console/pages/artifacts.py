@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import unified_diff
 from typing import Annotated, Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import RedirectResponse
 
 from gatecast.controlplane.catalog.artifact_kinds import FAMILIES, Family
 from gatecast.controlplane.catalog.artifact_store import StoredArtifact
 from gatecast.controlplane.deployments.api_keys import IssuedKey
+from gatecast.controlplane.deployments.artifact_search import ArtifactFilter, ArtifactSort, DeploymentFilter
 from gatecast.controlplane.deployments.artifacts import Running
-from gatecast.controlplane.deployments.placements import Deployment, Desired
+from gatecast.controlplane.deployments.placements import WAITING, Deployment, DeploymentState, Desired
 from gatecast.errors import Conflict, InvalidValue, NotFound
 from gatecast.server.admin_api.artifact_models import artifact_view, deployment_view, key_view
 from gatecast.server.admin_api.context import AdminContext, Context
+from gatecast.server.admin_api.lists import listed_deployment
+from gatecast.server.admin_api.named import is_id
 from gatecast.server.admin_api.paths import ResourceId
 from gatecast.server.console.rendering import SECURITY_HEADERS, page
 from gatecast.server.console.routes import ConsoleRoute, Visitor
@@ -53,12 +55,59 @@ _TABS = [
 _BEGINNING = (2**62, "")
 
 
+#: What lists can be narrowed to, by how it is called in addresses.
+STATE_FILTERS = {
+    "waiting": ("waiting for gateways", tuple(sorted(WAITING))),
+    "failed": ("failed", (DeploymentState.FAILED,)),
+    "deployed": ("deployed", (DeploymentState.DEPLOYED,)),
+    "undeployed": ("undeployed", (DeploymentState.UNDEPLOYED,)),
+}
+
+#: So many gateways are offered to deploy to; others are named.
+_OFFERED = 100
+
+
+def states_named(name: str) -> Sequence[DeploymentState]:
+    """What a filter lets through; nothing: everything."""
+    return STATE_FILTERS[name][1] if name in STATE_FILTERS else ()
+
+
 @dataclass(frozen=True, slots=True)
 class _Shown:
     """Which part of an artifact a page shows."""
 
     tab: str = "overview"
     deployment: str = ""
+    #: The revision that it is compared with.
+    other: str = ""
+    #: Only gateways in this state, with this in their names, behind this name.
+    state: str = ""
+    q: str = ""
+    after: str = ""
+
+    def query(self, **changes: str) -> str:
+        """The same in an address."""
+        values = {name: getattr(self, name) for name in ("tab", "deployment", "other", "state", "q", "after")} | changes
+        return urlencode({name: value for name, value in values.items() if value})
+
+
+_Short = Annotated[str, Query(max_length=20)]
+_Id = Annotated[str, Query(max_length=64, pattern=r"^[^\x00]*$")]
+_Text = Annotated[str, Query(max_length=120, pattern=r"^[^\x00]*$")]
+
+
+def _shown_part(
+    tab: _Short = "overview",
+    deployment: _Id = "",
+    other: _Id = "",
+    state: _Short = "",
+    q: _Text = "",
+    after: _Text = "",
+) -> _Shown:
+    return _Shown(tab=tab, deployment=deployment, other=other, state=state, q=q, after=after)
+
+
+ShownPart = Annotated[_Shown, Depends(_shown_part)]
 
 
 class ArtifactPages:
@@ -90,44 +139,45 @@ class ArtifactPages:
         request: Request,
         context: Context,
         visitor: Visitor,
-        q: Annotated[str, Query(max_length=120)] = "",
-        after: Annotated[str, Query(max_length=255)] = "",
+        q: Annotated[str, Query(max_length=120, pattern=r"^[^\x00]*$")] = "",
+        state: Annotated[str, Query(max_length=20)] = "",
+        sort: Annotated[str, Query(max_length=20)] = ArtifactSort.HANDLE,
+        after: Annotated[str, Query(max_length=300, pattern=r"^[^\x00]*$")] = "",
     ) -> Response:
-        """A page of them, in the order of handles."""
-        artifacts = context.resources.artifacts
-        found = await artifacts.page(visitor.organization, self._family, after=after, limit=_ROWS + 1)
-        running = await artifacts.running_of(found[:_ROWS], after=after)
-        items = [_item(each, running[each.id]) for each in found[:_ROWS]]
+        """A page of them, with how many gateways are in which state of each."""
+        order = ArtifactSort(sort) if sort in list(ArtifactSort) else ArtifactSort.HANDLE
+        wanted = ArtifactFilter(kind=self._family.kind, text=q, states=states_named(state))
+        found = await context.resources.search.artifacts(
+            visitor.organization, wanted, sort=order, after=after, limit=_ROWS
+        )
+        filters = {name: value for name, value in (("q", q), ("state", state), ("sort", order)) if value}
         return page(
             request,
             "artifacts.html",
             family=self._family,
             title=self._title,
             about=self._about,
-            items=[each for each in items if q.casefold() in f"{each['name']} {each['handle']}".casefold()],
+            items=found.items,
+            total=found.total,
             q=q,
-            here=f"{request.url.path}?{urlencode({'after': after, 'q': q})}",
-            next=f"?{urlencode({'after': found[_ROWS - 1].handle, 'q': q})}" if len(found) > _ROWS else "",
+            state=state,
+            states=STATE_FILTERS,
+            sort=order,
+            sorted={each.value: f"?{urlencode({**filters, 'sort': each})}" for each in ArtifactSort},
+            here=f"{request.url.path}?{urlencode({**filters, 'after': after})}",
+            first=f"?{urlencode(filters)}" if after else "",
+            next=f"?{urlencode({**filters, 'after': found.next})}" if found.next else "",
         )
 
     async def show_artifact(
-        self,
-        request: Request,
-        context: Context,
-        visitor: Visitor,
-        artifact_id: ResourceId,
-        tab: Annotated[str, Query(max_length=20)] = "overview",
-        deployment: Annotated[str, Query(max_length=64)] = "",
+        self, request: Request, context: Context, visitor: Visitor, artifact_id: ResourceId, shown: ShownPart
     ) -> Response:
         """One of them."""
-        shown = _Shown(tab=tab, deployment=deployment)
         return self._page(request, await self._read(context, visitor.organization, artifact_id, shown))
 
     async def _read(self, context: AdminContext, organization: str, artifact_id: str, shown: _Shown) -> dict[str, Any]:
-        artifacts = context.resources.artifacts
-        artifact = await artifacts.get(organization, self._family, artifact_id)
-        running = await artifacts.running(artifact_id)
-        standings = {each.gateway.id: each for each in (await context.fleets.look(organization)).standings}
+        artifact = await context.resources.artifacts.get(organization, self._family, artifact_id)
+        running = await context.resources.artifacts.running(artifact_id)
         view = artifact_view(artifact, running)
         tab_title, part_fields = _PARTS.get(shown.tab, ("", ()))
         return {
@@ -136,21 +186,10 @@ class ArtifactPages:
             "tab": shown.tab,
             "tab_title": tab_title,
             "part": {name: view[name] for name in part_fields if name in view},
-            "placed": [
-                {
-                    "deployment": deployment_view(each.deployment),
-                    "runs": each.desired is Desired.DEPLOYED,
-                    "connected": each.deployment.gateway_id in standings
-                    and standings[each.deployment.gateway_id].connected,
-                }
-                for each in running
-            ],
-            "names": {gateway_id: each.gateway.fields.name for gateway_id, each in standings.items()},
             "facts": _facts(view),
-            "elsewhere": [
-                each.gateway for gateway_id, each in standings.items() if gateway_id not in _running_on(running)
-            ],
-            **await self._tab(context, organization, artifact_id, running, shown),
+            "shown": shown,
+            "here": f"/{self._family.collection}/{quote(artifact_id)}?{shown.query()}",
+            **await self._tab(context, artifact, running, shown),
         }
 
     def _page(self, request: Request, read: Mapping[str, Any], *, secret: str = "", problem: str = "") -> Response:
@@ -159,38 +198,70 @@ class ArtifactPages:
         return page(request, "artifact.html", **parts, secret=secret, problem=problem)
 
     async def _tab(
-        self,
-        context: AdminContext,
-        organization: str,
-        artifact_id: str,
-        running: Sequence[Running],
-        shown: _Shown,
+        self, context: AdminContext, artifact: StoredArtifact, running: Sequence[Running], shown: _Shown
     ) -> dict[str, Any]:
         """What only one tab shows."""
-        place = (organization, self._family, artifact_id)
-        found: dict[str, Any] = {"keys": [], "revisions": [], "yaml": "", "difference": []}
+        place = (artifact.organization, self._family, artifact.id)
+        artifacts = context.resources.artifacts
         match shown.tab:
             case "keys":
-                found["keys"] = [key_view(each) for each in await context.resources.keys.of_artifact(*place)]
+                return {"keys": [key_view(each) for each in await context.resources.keys.of_artifact(*place)]}
             case "revisions":
-                revisions = await context.resources.artifacts.deployments(*place, after=_BEGINNING, limit=_ROWS)
-                found["revisions"] = [deployment_view(each) for each in revisions]
-            case "difference" if shown.deployment:
-                found["difference"] = await self._difference(context, place, shown.deployment, running)
-            case "yaml" if shown.deployment or running:
-                deployment_id = shown.deployment or running[0].deployment.id
-                found["yaml"] = await context.resources.artifacts.content(*place, deployment_id)
-        return found
+                return await self._revisions(context, place)
+            case "difference":
+                return await self._revisions(context, place) | await self._difference(context, place, shown, running)
+            case "yaml":
+                deployment_id = shown.deployment or (running[0].deployment.id if running else "")
+                return {"yaml": await artifacts.content(*place, deployment_id) if deployment_id else ""}
+            case "overview":
+                return await self._rollout(context, artifact, running, shown)
+        return {}
+
+    async def _rollout(
+        self, context: AdminContext, artifact: StoredArtifact, running: Sequence[Running], shown: _Shown
+    ) -> dict[str, Any]:
+        """Which gateway is in which state of it, and where else it could run."""
+        wanted = DeploymentFilter(artifact_id=artifact.id, states=states_named(shown.state), gateway=shown.q)
+        search = context.resources.search
+        place = (self._family.kind, artifact.handle, shown.after)
+        found = await search.deployments(artifact.organization, wanted, after=place, limit=_ROWS + 1)
+        standings = (await context.fleets.look(artifact.organization)).standings
+        on_page = {each.deployment.gateway_id for each in found}
+        runs_on = _running_on(running)
+        elsewhere = [each.gateway for each in standings if each.id not in runs_on]
+        return {
+            "placed": [(listed_deployment(each), each) for each in found[:_ROWS]],
+            "connected": {each.id for each in standings if each.id in on_page and each.connected},
+            "counts": (await search.states([artifact.id])).get(artifact.id, {}),
+            "states": STATE_FILTERS,
+            "next": f"?{shown.query(after=found[_ROWS - 1].gateway_name)}" if len(found) > _ROWS else "",
+            "elsewhere": elsewhere[:_OFFERED],
+            "elsewhere_more": len(elsewhere) > _OFFERED,
+        }
+
+    async def _revisions(self, context: AdminContext, place: tuple[str, Family, str]) -> dict[str, Any]:
+        """The newest revisions, with the names of their gateways."""
+        found = await context.resources.artifacts.deployments(*place, after=_BEGINNING, limit=_ROWS)
+        gateways = await context.gateways.those(place[0], {each.gateway_id for each in found})
+        return {
+            "revisions": [deployment_view(each) for each in found],
+            "names": {gateway_id: each.fields.name for gateway_id, each in gateways.items()},
+        }
 
     async def _difference(
-        self, context: AdminContext, place: tuple[str, Family, str], deployment_id: str, running: Sequence[Running]
-    ) -> list[str]:
-        """From an earlier revision on a gateway to what that gateway runs now."""
+        self, context: AdminContext, place: tuple[str, Family, str], shown: _Shown, running: Sequence[Running]
+    ) -> dict[str, Any]:
+        """From one revision to another; when that is not named, to what the gateway of the first one runs now."""
         artifacts = context.resources.artifacts
-        earlier = await artifacts.deployment(*place, deployment_id)
-        [now] = [each.deployment for each in running if each.deployment.gateway_id == earlier.gateway_id] or [earlier]
-        older, newer = await artifacts.content(*place, earlier.id), await artifacts.content(*place, now.id)
-        return list(unified_diff(older.splitlines(), newer.splitlines(), lineterm=""))[2:]
+        if not shown.deployment:
+            return {"difference": [], "older": None, "newer": None}
+        older = await artifacts.deployment(*place, shown.deployment)
+        if shown.other:
+            newer = await artifacts.deployment(*place, shown.other)
+        else:
+            [newer] = [each.deployment for each in running if each.deployment.gateway_id == older.gateway_id] or [older]
+        before, now = [(await artifacts.content(*place, each.id)).splitlines() for each in (older, newer)]
+        return {"difference": list(unified_diff(before, now, lineterm=""))[2:], "older": older, "newer": newer}
 
     # --- changing -----------------------------------------------------------------------------------------------
 
@@ -250,8 +321,9 @@ class ArtifactPages:
         artifact_id: str,
         change: Callable[[str, Family, str, str], Awaitable[Deployment]],
     ) -> Response:
-        gateway_id = str((await request.form()).get("gateway", ""))
+        gateway = str((await request.form()).get("gateway", "")).strip()
         try:
+            gateway_id = gateway if is_id(gateway) else await context.gateways.id_of(organization, gateway)
             await change(organization, self._family, artifact_id, gateway_id)
         except (Conflict, NotFound) as error:
             return self._page(
@@ -277,19 +349,6 @@ class ArtifactPages:
 
 def _running_on(running: Sequence[Running]) -> set[str]:
     return {each.deployment.gateway_id for each in running if each.desired is Desired.DEPLOYED}
-
-
-def _item(artifact: StoredArtifact, running: Sequence[Running]) -> dict[str, Any]:
-    """A row of the list."""
-    return {
-        "id": artifact.id,
-        "handle": artifact.handle,
-        "name": artifact.document.name,
-        "version": artifact.document.version,
-        "context": getattr(artifact.document, "context", "") or "",
-        "states": Counter(each.deployment.state.value for each in running).most_common(),
-        "updated_at": artifact.updated_at,
-    }
 
 
 def _facts(view: dict[str, Any]) -> list[tuple[str, str]]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import ValidationError
 from starlette.responses import RedirectResponse
 
 from gatecast.controlplane.access.gateways import GatewayFields, GatewayType
 from gatecast.errors import Conflict, InvalidValue
-from gatecast.server.admin_api.context import Context
-from gatecast.server.admin_api.fleet import FleetFilter, FleetState, Sort
+from gatecast.server.admin_api.bulk import BulkAction, BulkView, NewBulk, act, matching
+from gatecast.server.admin_api.context import AdminContext, Context
+from gatecast.server.admin_api.fleet import FleetFilter, FleetState, Sort, Standing
+from gatecast.server.admin_api.gateways import summaries_of
+from gatecast.server.admin_api.models import GatewaySummary
 from gatecast.server.console.rendering import SECURITY_HEADERS, page
 from gatecast.server.console.routes import ConsoleRoute, Visitor
 
@@ -45,7 +50,7 @@ async def list_gateways(
     return page(
         request,
         "gateways.html",
-        found=matching[start:following],
+        rows=await _rows(context, visitor.organization, matching[start:following]),
         matching=len(matching),
         total=len(fleet.standings),
         start=start,
@@ -54,8 +59,98 @@ async def list_gateways(
         state=state,
         sort=sort,
         here=_address(filters, start),
+        bulk=f"/gateways/bulk?{urlencode({'q': q, 'connection': connection, 'state': state})}",
+        sorted={each.value: _address({**filters, "sort": each}, 0) for each in Sort},
         previous=_address(filters, max(0, start - _ROWS)) if start else "",
         next=_address(filters, following) if following < len(matching) else "",
+    )
+
+
+async def _rows(
+    context: AdminContext, organization: str, standings: Sequence[Standing]
+) -> list[tuple[Standing, GatewaySummary]]:
+    """The gateways of a page, as they are now."""
+    shown = {each.id: each for each in await summaries_of(context, organization, standings)}
+    return [(standing, shown[standing.id]) for standing in standings if standing.id in shown]
+
+
+_BULK = {
+    BulkAction.DISCONNECT: "Disconnect: every connection is closed, and the gateways come back by themselves",
+    BulkAction.RETRY_PARKED: "Retry what they rejected, with everything that waits behind it",
+    BulkAction.SKIP_PARKED: "Skip what they rejected, and send what waits behind it",
+    BulkAction.RESYNCHRONIZED: "Note that they have the desired state again",
+}
+
+
+@router.get("/gateways/bulk")
+async def show_bulk(
+    request: Request,
+    context: Context,
+    visitor: Visitor,
+    q: Annotated[str, Query(max_length=120)] = "",
+    connection: Annotated[str, Query(max_length=20)] = "",
+    state: Annotated[str, Query(max_length=20)] = "",
+) -> Response:
+    """What can be done for all that match, and how many those are."""
+    values = {"q": q, "connection": connection, "state": state, "action": "", "expected": "", "after": ""}
+    return await _bulk(request, context, visitor.organization, values)
+
+
+@router.post("/gateways/bulk")
+async def act_on_gateways(request: Request, context: Context, visitor: Visitor) -> Response:
+    """Do it, or say why not."""
+    form = await request.form()
+    values = {name: str(form.get(name, "")) for name in ("q", "connection", "state", "action", "expected", "after")}
+    if form.get("intent") == "review":
+        return await _bulk(request, context, visitor.organization, values)
+    try:
+        result = await act(context, visitor.organization, _new_bulk(values))
+    except ValidationError:
+        problem = "Choose what to do, and type how many gateways match."
+        return await _bulk(request, context, visitor.organization, values, problem=problem, status=422)
+    except Conflict as error:
+        return await _bulk(request, context, visitor.organization, values, problem=str(error), status=409)
+    values = {**values, "after": result.next or "", "expected": ""}
+    return await _bulk(request, context, visitor.organization, values, result=result)
+
+
+def _new_bulk(values: dict[str, str], **changes: object) -> NewBulk:
+    connected = {"connected": True, "offline": False}.get(values["connection"])
+    given = {
+        "action": values["action"],
+        "expected": values["expected"].replace(",", "").strip(),
+        "search": values["q"],
+        "connected": connected,
+        "state": values["state"] or None,
+        "after": values["after"],
+    }
+    return NewBulk.model_validate(given | changes)
+
+
+async def _bulk(
+    request: Request,
+    context: AdminContext,
+    organization: str,
+    values: dict[str, str],
+    *,
+    problem: str = "",
+    result: BulkView | None = None,
+    status: int = 200,
+) -> Response:
+    if values["state"] not in list(FleetState):
+        values = {**values, "state": ""}
+    found = await matching(context, organization, _new_bulk(values, action=BulkAction.DISCONNECT, expected=0))
+    return page(
+        request,
+        "gateways_bulk.html",
+        status=status,
+        values=values,
+        count=len(found),
+        some=found[:10],
+        actions=_BULK,
+        problem=problem,
+        result=result,
+        back=_address({name: values[name] for name in ("q", "connection", "state")}, 0),
     )
 
 

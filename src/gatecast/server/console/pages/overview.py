@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
 
+from gatecast.controlplane.deployments.artifact_search import IN_FLIGHT, ArtifactFilter, ArtifactSort
 from gatecast.server.admin_api.context import AdminContext, Context
-from gatecast.server.admin_api.fleet import Fleet, FleetState, Standing
+from gatecast.server.admin_api.fleet import Fleet, FleetFilter, FleetState, Sort, Standing
 from gatecast.server.admin_api.fleet_routes import list_pods
 from gatecast.server.admin_api.gateways import explain_gateway
 from gatecast.server.admin_api.models import WhyView
@@ -19,6 +20,9 @@ router = APIRouter(route_class=ConsoleRoute, include_in_schema=False)
 #: So many gateways that need attention are listed.
 _LISTED = 20
 
+#: So many changes that have not arrived everywhere are listed.
+_IN_FLIGHT = 8
+
 #: How grave a cause is, by its code; what is not named is a warning.
 TONES = {
     "current": "good",
@@ -28,9 +32,6 @@ TONES = {
     "not-confirming": "bad",
     "offline": "quiet",
 }
-
-#: The gravest first.
-_ORDER = (FleetState.RESYNC, FleetState.REJECTED, FleetState.BEHIND, FleetState.CURRENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,21 @@ async def show_overview(request: Request, context: Context, visitor: Visitor) ->
     counts = {"all": len(fleet.standings), "connected": fleet.connected, **{state.value: 0 for state in FleetState}}
     attention = await _attention(context, visitor.organization, fleet)
     pods = await list_pods(context, visitor.organization)
-    return page(request, "overview.html", counts={**counts, **fleet.states}, attention=attention, pods=pods.items)
+    in_flight = await context.resources.search.artifacts(
+        visitor.organization, ArtifactFilter(states=IN_FLIGHT), sort=ArtifactSort.CHANGED, limit=_IN_FLIGHT
+    )
+    return page(
+        request,
+        "overview.html",
+        counts={**counts, **fleet.states},
+        attention=attention,
+        pods=pods.items,
+        in_flight=in_flight,
+    )
 
 
 async def _attention(context: AdminContext, organization: str, fleet: Fleet) -> list[Attention]:
     """The gateways that are not current, or not connected, the gravest first."""
-    wanted = [each for each in fleet.standings if each.state is not FleetState.CURRENT or not each.connected]
-    wanted.sort(key=lambda each: (_ORDER.index(each.state), -each.status.lag_seconds))
-    return [Attention(each, await explain_gateway(each.gateway.id, context, organization)) for each in wanted[:_LISTED]]
+    gravest = fleet.matching(FleetFilter(), sort=Sort.STATE)
+    wanted = [each for each in gravest if each.state is not FleetState.CURRENT or not each.connected][:_LISTED]
+    return [Attention(each, await explain_gateway(each.id, context, organization)) for each in wanted]

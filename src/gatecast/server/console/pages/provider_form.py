@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse
@@ -16,7 +15,7 @@ from gatecast.controlplane.documents import LlmProvider, LlmProviderTemplate, de
 from gatecast.errors import Conflict, InvalidValue, NotFound
 from gatecast.server.admin_api.artifact_models import checked
 from gatecast.server.admin_api.context import AdminContext, Context
-from gatecast.server.admin_api.fleet import Standing
+from gatecast.server.admin_api.fleet import Fleet, FleetFilter, Standing
 from gatecast.server.console.logos import logo
 from gatecast.server.console.rendering import SECURITY_HEADERS, page
 from gatecast.server.console.routes import ConsoleRoute, Visitor
@@ -43,11 +42,20 @@ _FIELDS = {"upstream.url": "url", "upstream.auth": "api_key", "upstream.auth.val
 _BRANCHES = {"globalPolicies": "policies", "upstream": "url"}
 
 
+#: So many gateways are shown at once; others are searched for.
+_OFFERED = 100
+
+
 @router.get("")
-async def show_form(request: Request, context: Context, visitor: Visitor) -> Response:
+async def show_form(
+    request: Request,
+    context: Context,
+    visitor: Visitor,
+    gateway_q: Annotated[str, Query(max_length=120)] = "",
+) -> Response:
     """The form, with its defaults."""
     standings = (await context.fleets.look(visitor.organization)).standings
-    connected = next((each.gateway.id for each in standings if each.connected), None)
+    connected = next((each.id for each in standings if each.connected), None)
     values = {
         "name": "",
         "version": "v1.0",
@@ -58,8 +66,9 @@ async def show_form(request: Request, context: Context, visitor: Visitor) -> Res
         "api_key": "",
         "policies": "",
         "gateways": [connected] if connected else [],
+        "gateway_q": gateway_q,
     }
-    return await _form(request, context, visitor.organization, standings, values, {})
+    return await _form(request, context, visitor.organization, values, {})
 
 
 @router.post("")
@@ -67,9 +76,8 @@ async def add_provider(request: Request, context: Context, visitor: Visitor) -> 
     """Add the provider, or show every field that needs another value."""
     form = await request.form()
     values = _values(form)
-    standings = (await context.fleets.look(visitor.organization)).standings
     if form.get("intent") == "review":
-        return await _form(request, context, visitor.organization, standings, values, {})
+        return await _form(request, context, visitor.organization, values, {})
     templates = {
         each.template.handle: each.template for each in await context.resources.templates.all(visitor.organization)
     }
@@ -90,11 +98,11 @@ async def add_provider(request: Request, context: Context, visitor: Visitor) -> 
             errors = {_FIELDS.get(field, field): str(error)}
         else:
             return RedirectResponse(f"/llm-providers/{created.artifact.id}", 303, SECURITY_HEADERS)
-    return await _form(request, context, visitor.organization, standings, values, errors, status=422)
+    return await _form(request, context, visitor.organization, values, errors, status=422)
 
 
 def _values(form: FormData) -> dict[str, Any]:
-    texts = ("name", "version", "context", "description", "template", "url", "api_key", "policies")
+    texts = ("name", "version", "context", "description", "template", "url", "api_key", "policies", "gateway_q")
     return {name: str(form.get(name, "")) for name in texts} | {
         "gateways": [str(each) for each in form.getlist("gateways")]
     }
@@ -158,13 +166,15 @@ async def _form(
     request: Request,
     context: AdminContext,
     organization: str,
-    standings: Sequence[Standing],
     values: dict[str, Any],
     errors: dict[str, str],
     *,
     status: int = 200,
 ) -> Response:
     templates = [each.template for each in await context.resources.templates.all(organization)]
+    fleet = await context.fleets.look(organization)
+    offered = _offered(fleet, frozenset(values["gateways"]), values["gateway_q"])
+    details = await context.gateways.those(organization, [each.id for each in offered])
     return page(
         request,
         "provider_form.html",
@@ -173,6 +183,14 @@ async def _form(
         errors=errors,
         places=_PLACES,
         templates=templates,
-        gateways=standings,
+        gateways=[(each, details[each.id].fields) for each in offered if each.id in details],
+        more=len(fleet.standings) - len(offered),
         logo=logo,
     )
+
+
+def _offered(fleet: Fleet, chosen: frozenset[str], text: str) -> list[Standing]:
+    """The chosen gateways, and the first of those with this in their names, in the order of names."""
+    found = [each.id for each in fleet.matching(FleetFilter(text=text))]
+    wanted = chosen.union(found[:_OFFERED])
+    return [each for each in fleet.standings if each.id in wanted]

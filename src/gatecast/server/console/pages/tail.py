@@ -125,8 +125,7 @@ async def _fingerprint(context: AdminContext, watched: _Watched) -> int:
         status = await context.hub.storage.presence.status([watched.gateway_id])
         placed = [_state(each.deployment) for each in await artifacts.on_gateway(watched.gateway_id)]
         return hash(repr(([_visible(each) for each in status.values()], placed)))
-    standings = (await context.fleets.look(watched.organization)).standings
-    return hash(repr([(each.gateway.id, each.gateway.version, _visible(each.status)) for each in standings]))
+    return (await context.fleets.look(watched.organization)).fingerprint
 
 
 def _state(deployment: Deployment) -> tuple[str, str]:

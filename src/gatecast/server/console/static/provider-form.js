@@ -50,7 +50,26 @@ function searchable(input, rows) {
   input.addEventListener("keydown", (event) => { if (event.key === "Enter") event.preventDefault(); });
 }
 searchable(field("template-search"), field("templates"));
-searchable(field("gateway-search"), field("gateways"));
+
+/** Of many gateways the server shows those that match; what is chosen stays. */
+function findGateways(input, rows) {
+  let waiting;
+  const find = async () => {
+    const answer = await fetch(`/llm-providers/new?gateway_q=${encodeURIComponent(input.value)}`);
+    if (!answer.ok || answer.redirected) return;
+    const found = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const kept = [...rows.children].filter((row) => row.querySelector("input").checked);
+    const chosen = new Set(kept.map((row) => row.querySelector("input").value));
+    const fresh = [...found.querySelectorAll("#gateways > *")].filter((row) => !chosen.has(row.querySelector("input").value));
+    for (const row of fresh) row.querySelector("input").checked = false;
+    rows.replaceChildren(...kept, ...fresh);
+    field("gateways-more").textContent = found.getElementById("gateways-more").textContent;
+  };
+  input.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(find, 250); });
+  input.addEventListener("keydown", (event) => { if (event.key === "Enter") event.preventDefault(); });
+}
+if (field("gateways")?.dataset.more) findGateways(field("gateway-search"), field("gateways"));
+else searchable(field("gateway-search"), field("gateways"));
 
 function missing() {
   if (!form.querySelector("[name=gateways]:checked")) return "Choose at least one gateway.";

@@ -1,0 +1,223 @@
+"""Lists of artifacts, and of what gateways were told of them: found, counted and sorted by the database."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, Family
+from gatecast.controlplane.deployments.placements import WAITING, Deployment, DeploymentState, Desired, deployment_of
+from gatecast.controlplane.documents import Kind
+from gatecast.controlplane.transactions.timestamps import instant
+from gatecast.storage.contract import Database, Row
+from gatecast.storage.queries import Queries
+from gatecast.storage.rows import as_keys
+
+_QUERIES = Queries("gatecast.controlplane.deployments", "artifact_search.sql")
+
+#: The states that a gateway can be in of an artifact.
+CURRENT_STATES = tuple(state for state in DeploymentState if state is not DeploymentState.SUPERSEDED)
+
+#: What is not as it should be, or not yet.
+IN_FLIGHT = (*sorted(WAITING), DeploymentState.FAILED)
+
+
+class ArtifactSort(StrEnum):
+    """What a list of artifacts is sorted by."""
+
+    #: By kind, then by handle.
+    HANDLE = "handle"
+    #: What was changed last comes first.
+    CHANGED = "changed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactFilter:
+    """Which artifacts are wanted; what is empty does not matter."""
+
+    kind: Kind | None = None
+    #: A part of the name or handle, in any case.
+    text: str = ""
+    #: Those of which some gateway is in one of these states.
+    states: Collection[DeploymentState] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StateCount:
+    """How many gateways are in one state of an artifact."""
+
+    number: int
+    #: When the first of them was told, in milliseconds since 1970.
+    since: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedArtifact:
+    """An artifact in a list: its document is not read."""
+
+    id: str
+    family: Family
+    handle: str
+    name: str
+    version: str
+    #: Where it is served; empty: nowhere, or not known yet.
+    context: str
+    created_at: datetime
+    updated_at: datetime
+    states: Mapping[DeploymentState, StateCount]
+
+    @property
+    def gateways(self) -> int:
+        """How many were told of it."""
+        return sum(each.number for each in self.states.values())
+
+    @property
+    def waiting_since(self) -> int | None:
+        """Since when the first gateway owes an answer, in milliseconds since 1970; None: none does."""
+        return min((each.since for state, each in self.states.items() if state in WAITING), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundArtifacts:
+    """A page of artifacts."""
+
+    items: Sequence[ListedArtifact]
+    #: How many match in all.
+    total: int
+    #: Where the next page begins; empty: there is none.
+    next: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentFilter:
+    """Which deployments are wanted; what is empty does not matter."""
+
+    kind: Kind | None = None
+    artifact_id: str = ""
+    states: Collection[DeploymentState] = ()
+    #: A part of the gateway's name, in any case.
+    gateway: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedDeployment:
+    """What a gateway was told last of an artifact."""
+
+    deployment: Deployment
+    family: Family
+    handle: str
+    artifact_name: str
+    gateway_name: str
+    #: Whether the gateway should run it.
+    runs: bool
+
+
+class ArtifactSearch:
+    """Finds artifacts and deployments of one organization."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def artifacts(
+        self,
+        organization: str,
+        wanted: ArtifactFilter,
+        *,
+        sort: ArtifactSort = ArtifactSort.HANDLE,
+        after: str = "",
+        limit: int,
+    ) -> FoundArtifacts:
+        """At most `limit` artifacts that match; `after` is where an earlier page said that this one begins."""
+        kind, handle, start = _cursor(after, sort)
+        rows = await self._database.fetch(
+            _QUERIES["artifacts"],
+            organization,
+            wanted.kind or "",
+            *_patterns(wanted.text),
+            *_padded(wanted.states),
+            kind,
+            handle,
+            sort,
+            limit + 1,
+            start,
+        )
+        states = await self.states(row["id"] for row in rows[:limit])
+        items = [_artifact(row, states.get(row["id"], {})) for row in rows[:limit]]
+        more = ""
+        if len(rows) > limit:
+            last = items[-1]
+            more = f"{last.family.kind}:{last.handle}" if sort is ArtifactSort.HANDLE else str(start + limit)
+        return FoundArtifacts(items, rows[0]["total"] if rows else 0, more)
+
+    async def states(self, artifact_ids: Iterable[str]) -> dict[str, dict[DeploymentState, StateCount]]:
+        """How many gateways are in which state of each of these artifacts."""
+        found: dict[str, dict[DeploymentState, StateCount]] = {}
+        for row in await self._database.fetch(_QUERIES["states"], as_keys(artifact_ids)):
+            count = StateCount(row["number"], row["since"])
+            found.setdefault(row["artifact_id"], {})[DeploymentState(row["state"])] = count
+        return found
+
+    async def deployments(
+        self, organization: str, wanted: DeploymentFilter, *, after: tuple[str, str, str] = ("", "", ""), limit: int
+    ) -> list[ListedDeployment]:
+        """At most `limit` deployments behind this kind, handle and name of a gateway, in that order."""
+        rows = await self._database.fetch(
+            _QUERIES["deployments"],
+            organization,
+            wanted.kind or "",
+            wanted.artifact_id,
+            *_padded(wanted.states or CURRENT_STATES),
+            *_patterns(wanted.gateway),
+            *after,
+            limit,
+        )
+        return [_deployment(row) for row in rows]
+
+
+def _padded(states: Collection[DeploymentState]) -> list[str]:
+    """As many states as the statement has places; the first one again fills up."""
+    given = [str(state) for state in states] or [""]
+    return (given + given[:1] * len(CURRENT_STATES))[: len(CURRENT_STATES)]
+
+
+def _patterns(text: str) -> tuple[str, str]:
+    """What holds the text: as it is written, and in small letters; both empty when anything will do."""
+    if not text:
+        return "", ""
+    escaped = text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
+    return f"%{escaped}%", f"%{escaped.lower()}%"
+
+
+def _cursor(after: str, sort: ArtifactSort) -> tuple[str, str, int]:
+    """Kind and handle behind which a page begins, and how many stand before it; what is none of ours begins anew."""
+    if sort is ArtifactSort.CHANGED:
+        return "", "", int(after) if after.isascii() and after.isdigit() and len(after) < 8 else 0  # noqa: PLR2004 - more than there are
+    kind, _, handle = after.partition(":")
+    return kind, handle, 0
+
+
+def _artifact(row: Row, states: Mapping[DeploymentState, StateCount]) -> ListedArtifact:
+    return ListedArtifact(
+        id=row["id"],
+        family=BY_KIND[Kind(row["kind"])],
+        handle=row["handle"],
+        name=row["name"],
+        version=row["artifact_version"],
+        context=row["context"] or "",
+        created_at=instant(row["created_at"]),
+        updated_at=instant(row["updated_at"]),
+        states=states,
+    )
+
+
+def _deployment(row: Row) -> ListedDeployment:
+    return ListedDeployment(
+        deployment=deployment_of(row),
+        family=BY_KIND[Kind(row["kind"])],
+        handle=row["handle"],
+        artifact_name=row["name"],
+        gateway_name=row["gateway_name"],
+        runs=row["desired"] == Desired.DEPLOYED,
+    )

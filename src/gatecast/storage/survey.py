@@ -1,0 +1,75 @@
+"""Questions about many gateways and long logs: statements differ from database to database, nothing else does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from gatecast.errors import UnknownGateway
+from gatecast.storage.contract import Database, DeliverySummary, EventSearch, FoundEvents, Row
+from gatecast.storage.queries import Queries
+from gatecast.storage.recorded import recorded_event
+
+#: So many events are looked at in one search.
+LOOKED_AT = 10_000
+
+
+class StoredSurvey:
+    """Answers from the tables of the event log."""
+
+    def __init__(self, database: Database, queries: Queries) -> None:
+        self._database = database
+        self._queries = queries
+
+    async def summaries(self, gateway_ids: Sequence[str]) -> list[DeliverySummary]:
+        """How the delivery to each registered gateway among these stands, in one instant."""
+        rows = await self._database.fetch(self._queries["summaries"], json.dumps(list(gateway_ids)))
+        return [_summary(row) for row in rows]
+
+    async def search(self, wanted: EventSearch, *, confirmed: int) -> FoundEvents:
+        """The newest events that match, of 10,000."""
+        first, last = await self._range(wanted)
+        low = max(first, last - LOOKED_AT)
+        rows = await self._database.fetch(
+            self._queries["search"],
+            wanted.gateway_id,
+            low,
+            last,
+            wanted.type,
+            wanted.entity_type,
+            wanted.entity_id,
+            wanted.state,
+            confirmed,
+            wanted.max_events,
+            wanted.max_bytes,
+        )
+        events = [recorded_event(wanted.gateway_id, row) for row in rows]
+        if rows and (len(rows) == wanted.max_events or len(rows) < rows[0]["matched"]):
+            low = events[-1].offset - 1
+        return FoundEvents(events, low + 1 if low > first else None)
+
+    async def _range(self, wanted: EventSearch) -> tuple[int, int]:
+        """What lies behind the first offset and up to the second can match."""
+        ends = await self._database.fetch(self._queries["ends"], wanted.gateway_id)
+        if not ends:
+            raise UnknownGateway(wanted.gateway_id)
+        first, last = ends[0]["trimmed_through"], ends[0]["head"]
+        if wanted.before is not None:
+            last = min(last, wanted.before - 1)
+        for instant, is_first in ((wanted.since, True), (wanted.until, False)):
+            if instant is not None:
+                [row] = await self._database.fetch(self._queries["recorded_before"], wanted.gateway_id, instant)
+                first, last = (max(first, row["offset"]), last) if is_first else (first, min(last, row["offset"]))
+        return first, last
+
+
+def _summary(row: Row) -> DeliverySummary:
+    return DeliverySummary(
+        gateway_id=row["gateway_id"],
+        lag=row["lag"],
+        lag_seconds=row["lag_seconds"],
+        last_seen=row["last_seen"],
+        resync_reason=row["resync_reason"],
+        pods=tuple(row["pods"].split("\n")) if row["pods"] else (),
+        parked=bool(row["parked"]),
+    )

@@ -145,10 +145,15 @@ def limits() -> str:
 _LIMIT_GROUPS: Mapping[str, Sequence[str]] = {
     "What is published": ("events.",),
     "Publishing and delivery": ("delivery.", "containment"),
-    "Admin API": ("server.admin_api.", "server.api_server", "server.error_replies", "server.oidc"),
+    "Admin API": ("server.admin_api.", "server.api_server", "server.error_replies"),
     "Console": ("server.console.",),
-    "Gateways: connections and frames": ("protocol.", "server.gateway_socket", "server.gateway_api"),
-    "Gateways: requests": ("server.gateway_rest", "server.request_bodies", "server.packages", "server.holding"),
+    "Gateways: requests": (
+        "server.gateway_api.archives",
+        "server.gateway_api.holding",
+        "server.gateway_api.request_bodies",
+        "server.gateway_api.rest",
+    ),
+    "Gateways: connections and frames": ("protocol.", "server.gateway_api."),
     "Both listeners": ("server.",),
     "Gateways, artifacts and keys": ("controlplane.",),
     "Clients": ("client.",),

@@ -411,7 +411,7 @@ class SimulatedEventLog:
         raise TypeError(transaction, events)
 
     async def changed_since(self, marker: int) -> Changes:
-        """The gateways whose logs grew."""
+        """The gateways whose logs have grown."""
         return await self._link.call(lambda: self._changed_since(marker))
 
     def _changed_since(self, marker: int) -> Changes:
@@ -615,7 +615,7 @@ class SimulatedPresence:
                     other.dismissal = other.dismissal or Dismissal.RESTARTING
 
     async def standing(self, gateway_id: str, replica: str) -> Standing:
-        """Where the log and the stored position stand."""
+        """The state of the log and of the stored position."""
 
         def look() -> Standing:
             LOOKED_UP.set(self._stored(gateway_id, replica))
@@ -663,7 +663,7 @@ class SimulatedPresence:
         key = (connection.gateway_id, connection.replica)
         before = self._rows.cursors.get(key)
         if before is not None and before.resync_reason == PARKED and resync_reason is None:
-            raise StorageUnavailable("what waited for a decision was removed meanwhile")
+            raise StorageUnavailable("the parked events were removed in the meantime")
         confirmed = start.offset
         if newest_only:
             for row in self._sharing(*key):
@@ -751,7 +751,7 @@ class SimulatedPresence:
         """Nothing: hints go over the simulated network."""
 
     async def resynchronized(self, gateway_id: str, replica: str) -> None:
-        """Note that the gateway has read the desired state anew."""
+        """Record that the gateway has read the desired state again."""
 
         def mark() -> None:
             if (cursor := self._rows.cursors.get((gateway_id, replica))) is not None:

@@ -6,36 +6,36 @@
     ├── InvalidValue            a value breaks a rule: names the field, the value, the limit
     │   └── PayloadTooLarge     an event's data is larger than 1 MiB once encoded
     ├── UnknownGateway          the gateway is not registered, or was deleted
-    ├── PositionLost            a position cannot be continued: resynchronize
-    ├── SubscriptionClosed      the server side ended this subscription
+    ├── PositionLost            a position cannot be resumed: resynchronize
+    ├── SubscriptionClosed      the hub ended this subscription
     ├── Overloaded              a bounded queue is full: try again later
     ├── EventUndeliverable      an event cannot be read or sent: its log waits until it is repaired or skipped
     ├── StorageError
     │   ├── StorageUnavailable  the database cannot be reached now: nothing is known to be stored
     │   │   └── LogHeld         another transaction holds the log: nothing was stored
     │   ├── StatementFailed     the database refused this one statement: nothing of it was stored
-    │   │   └── ValueRefused    it cannot hold one of the values
+    │   │   └── ValueRefused    the database cannot hold one of the values
     │   ├── SchemaMissing       the database lacks the schema, or its newest part
     │   ├── SchemaTooNew        a newer release migrated the database
-    │   ├── DatabaseUnsuitable  the database or its role cannot serve as it is: says what to change
+    │   ├── DatabaseUnsuitable  the database or its role cannot be used as it is: says what to change
     │   └── TransactionUnusable the object given as `transaction` cannot carry a publish
     ├── HubClosed               the hub was closed, or never opened
     ├── InvariantBroken         something that must always hold does not: the pod ends
-    ├── SettingInvalid          a setting cannot be used: names it, its value, and what is allowed
+    ├── SettingInvalid          a setting cannot be used: names the setting, its value, and what is allowed
     ├── ProtocolViolation       the peer broke the gateway protocol
-    ├── ServerUnavailable       a server did not answer, or said "not now", again and again
+    ├── ServerUnavailable       a server did not answer, or answered "not now", at every attempt
     └── ControlPlaneError
         ├── NotFound            no such resource in the caller's organization
         ├── Conflict            the change contradicts what is stored
         │   └── LimitReached    a counted limit is used up
-        ├── SecretKeyMissing    what must be encrypted cannot be: the key is not set
+        ├── SecretKeyMissing    data cannot be encrypted: the key is not set
         ├── StaleWrite          the resource changed since the caller read it
         ├── Unauthenticated     no valid credential
         ├── TooManyAttempts     too many bad credentials came from one address
         ├── IssuerUnavailable   the issuer of a token cannot be asked for its keys
         └── Forbidden           the credential does not allow this
 
-Data stands in fields, so that callers decide by type and field; the text is for people.
+Data is in fields, so that callers decide by type and field; the text is for people.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _SHOWN_VALUE_LENGTH = 80
 
 
 def shorten(value: object) -> str:
-    """A value's `repr`, cut to 80 characters, without what may be a secret: safe to put into a message."""
+    """A value's `repr`, at most 80 characters long and without secrets: safe to put into a message."""
     text = redacted(repr(value))
     return text if len(text) <= _SHOWN_VALUE_LENGTH else f"{text[: _SHOWN_VALUE_LENGTH - 1]}…"
 
@@ -79,7 +79,7 @@ class InvalidValue(GatecastError, ValueError):
         self.value = value
         #: What is allowed, as a phrase that continues "must …".
         self.rule = rule
-        #: Whatever else is wrong with the same object.
+        #: The other mistakes in the same object.
         self.also: tuple[InvalidValue, ...] = ()
 
     def __str__(self) -> str:
@@ -87,21 +87,21 @@ class InvalidValue(GatecastError, ValueError):
 
 
 class Mistakes:
-    """Gathers everything that is wrong with an object, so that its maker learns of all of it at once."""
+    """Collects every mistake in an object, so that one error reports them all."""
 
     def __init__(self) -> None:
         self._found: list[InvalidValue] = []
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Go on when the block raises InvalidValue."""
+        """Note an InvalidValue that the block raises, and continue."""
         try:
             yield
         except InvalidValue as mistake:
             self.note(mistake)
 
     def note(self, mistake: InvalidValue) -> None:
-        """One more."""
+        """Add one mistake."""
         self._found.append(mistake)
 
     def raise_any(self) -> None:
@@ -138,7 +138,7 @@ class UnknownGateway(GatecastError, LookupError):
 
     def __init__(self, gateway_id: str) -> None:
         super().__init__(gateway_id)
-        #: The id that is not known.
+        #: The unknown id.
         self.gateway_id = gateway_id
 
     def __str__(self) -> str:
@@ -146,28 +146,28 @@ class UnknownGateway(GatecastError, LookupError):
 
 
 class PositionLost(GatecastError):
-    """A position cannot be continued; the consumer must read the desired state anew (promise P6)."""
+    """A position cannot be resumed; the consumer must read the desired state again (promise P6)."""
 
     def __init__(self, reason: str, *, resume_from: Position) -> None:
         super().__init__(reason)
         #: `retention`, `epoch`, `ahead` or `parked`.
         self.reason = reason
-        #: Where delivery can go on once the consumer has resynchronized.
+        #: Where delivery continues once the consumer has resynchronized.
         self.resume_from = resume_from
 
     def __str__(self) -> str:
-        return f"the position cannot be continued ({self.reason}); resynchronize, then continue from {self.resume_from}"
+        return f"the position cannot be resumed ({self.reason}); resynchronize, then continue from {self.resume_from}"
 
 
 class EventUndeliverable(GatecastError):
-    """An event of the log cannot be read or sent; nothing after it is delivered before somebody decides.
+    """An event of the log cannot be read or sent; nothing after it is delivered before you decide.
 
     Acknowledge `position` to leave the event out, or repair its row and subscribe again.
     """
 
     def __init__(self, problem: str, *, event_id: UUID, position: Position) -> None:
         super().__init__(problem)
-        #: Why it cannot be delivered.
+        #: Why the event cannot be delivered.
         self.problem = problem
         #: The event's id.
         self.event_id = event_id
@@ -179,7 +179,7 @@ class EventUndeliverable(GatecastError):
 
 
 class SubscriptionClosed(GatecastError):
-    """The subscription was ended from the server side."""
+    """The hub ended the subscription."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -197,7 +197,7 @@ class Overloaded(GatecastError):
         super().__init__(what, limit)
         #: What is full.
         self.what = what
-        #: How much it holds.
+        #: How many entries it holds.
         self.limit = limit
 
     def __str__(self) -> str:
@@ -205,19 +205,19 @@ class Overloaded(GatecastError):
 
 
 class StorageError(GatecastError):
-    """The database refused or could not do something."""
+    """The database refused or failed to do something."""
 
 
 class StorageUnavailable(StorageError):
     """The database cannot be reached now.
 
-    A publish that ends with this error may have been committed when the connection broke while the answer was on
-    its way: repeat it with the same event id, which stores it once (scenario S16).
+    A publish that raises this error may have been committed: the connection may have broken before the answer
+    arrived. Repeat it with the same event id, which is stored once (scenario S16).
     """
 
     def __init__(self, reason: str) -> None:
         super().__init__(redacted(reason))
-        #: What the driver said, without what may be a secret.
+        #: The driver's message, without secrets.
         self.reason = redacted(reason)
 
     def __str__(self) -> str:
@@ -225,11 +225,11 @@ class StorageUnavailable(StorageError):
 
 
 class StatementFailed(StorageError):
-    """The database refused one statement, for a reason that lies in it; nothing of it was stored."""
+    """The database refused one statement because of its content; nothing of it was stored."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
-        #: The kind of error, and its SQLSTATE where there is one; never a value, which may be a secret.
+        #: The kind of error, and its SQLSTATE if there is one; never a value, which may be a secret.
         self.reason = reason
 
     def __str__(self) -> str:
@@ -244,11 +244,11 @@ class ValueRefused(StatementFailed):
 
 
 class LogHeld(StorageUnavailable):
-    """Another transaction holds what a publish has to write to, and did not end in time; nothing was stored."""
+    """Another transaction holds the log that a publish writes to, and did not end in time; nothing was stored."""
 
     def __init__(self, held: str) -> None:
         super().__init__(held)
-        #: What is held.
+        #: What the other transaction holds.
         self.held = held
 
     def __str__(self) -> str:
@@ -283,13 +283,13 @@ class SchemaTooNew(StorageError):
 
 
 class DatabaseUnsuitable(StorageError):
-    """The database, or the role that connects to it, cannot serve as it is."""
+    """The database, or the role that connects to it, cannot be used as it is."""
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(problem, remedy)
         #: What is wrong.
         self.problem = problem
-        #: What to do about it.
+        #: How to fix it.
         self.remedy = remedy
 
     def __str__(self) -> str:
@@ -316,11 +316,11 @@ class HubClosed(GatecastError):
 
 
 class InvariantBroken(GatecastError):
-    """Something that must always hold does not, so nothing that this pod does can be trusted: it ends."""
+    """Something that must always hold does not, so this pod can no longer be trusted and ends."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
-        #: What does not hold.
+        #: What should hold but does not.
         self.problem = problem
 
     def __str__(self) -> str:
@@ -356,11 +356,11 @@ class ProtocolViolation(GatecastError):
 
 
 class ServerUnavailable(GatecastError):
-    """A server did not answer, or said "not now", as often as it was asked."""
+    """A server did not answer, or answered "not now", at every attempt."""
 
     def __init__(self, reason: str, *, event_id: UUID) -> None:
         super().__init__(reason)
-        #: What the last attempt came to.
+        #: The result of the last attempt.
         self.reason = reason
         #: The event that may or may not have been stored; publish it again with this id, which stores it once.
         self.event_id = event_id
@@ -378,7 +378,7 @@ class NotFound(ControlPlaneError, LookupError):
 
     def __init__(self, kind: str, identifier: str) -> None:
         super().__init__(kind, identifier)
-        #: Kind of the resource, in words.
+        #: Kind of the resource, as people call it.
         self.kind = kind
         #: The id that was asked for.
         self.identifier = identifier
@@ -392,7 +392,7 @@ class Conflict(ControlPlaneError):
 
     def __init__(self, problem: str, *, field: str | None = None) -> None:
         super().__init__(problem)
-        #: What contradicts what, and what to do.
+        #: What is in conflict, and what to do.
         self.problem = problem
         #: The field at fault, when there is one.
         self.field = field
@@ -410,7 +410,7 @@ class StaleWrite(ControlPlaneError):
 
     def __init__(self, kind: str, current: str) -> None:
         super().__init__(kind, current)
-        #: Kind of the resource, in words.
+        #: Kind of the resource, as people call it.
         self.kind = kind
         #: The entity tag that the resource has now.
         self.current = current
@@ -420,7 +420,7 @@ class StaleWrite(ControlPlaneError):
 
 
 class SecretKeyMissing(ControlPlaneError):
-    """What must be encrypted cannot be, or cannot be decrypted, because this pod lacks the key."""
+    """Data cannot be encrypted or decrypted, because this pod lacks the key."""
 
     def __str__(self) -> str:
         return (
@@ -437,11 +437,11 @@ class Unauthenticated(ControlPlaneError):
 
 
 class TooManyAttempts(ControlPlaneError):
-    """Too many bad credentials came from one address; it is not looked whether this one is good."""
+    """Too many bad credentials came from one address; this credential was not checked."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit)
-        #: How many a minute may hold.
+        #: The limit per minute.
         self.limit = limit
 
     def __str__(self) -> str:
@@ -449,7 +449,7 @@ class TooManyAttempts(ControlPlaneError):
 
 
 class IssuerUnavailable(ControlPlaneError):
-    """The issuer of a token cannot be asked for its keys now, so nobody can tell whether the token is valid."""
+    """The issuer of a token cannot be asked for its keys now, so the token cannot be checked."""
 
     def __str__(self) -> str:
         return "the issuer of the token cannot be asked for its keys now; try again"

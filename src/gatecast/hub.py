@@ -1,4 +1,4 @@
-"""EventHub: the library's front door, and the only place that picks a database and a wake-up."""
+"""EventHub: the library's entry point, and the only place that chooses a database and a wake-up."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class EventHub:
             poll_interval=settings.poll_interval.total_seconds(),
             trim_policy=self._policy,
         )
-        #: The running parts: for the server that is built on the hub.
+        #: The running parts, for the server that is built on the hub.
         self.delivery = Delivery(opened.storage, wakeup, options)
 
     @classmethod
@@ -62,8 +62,8 @@ class EventHub:
     ) -> AsyncIterator[Self]:
         """Open the database at `url` and start delivery; without `url` and `settings` the environment says which.
 
-        An empty database gets its schema; an older one only where the setting `migrate` says `always`.
-        `migrations` are packages with further migrations of your own, numbered from 9001.
+        An empty database gets its schema. An older schema is upgraded only if the setting `migrate` is `always`.
+        `migrations` names packages with your own migrations, numbered from 9001.
 
         Raises:
             SettingInvalid: the URL names no supported database, or a variable of the environment is wrong.
@@ -104,20 +104,20 @@ class EventHub:
     async def publish(
         self, events: Event | Iterable[Event], transaction: object | None = None
     ) -> Position | list[Position]:
-        """Store one event, or several all or none, and return where they stand once the commit is on disk.
+        """Store one event, or all or none of several, and return their positions once the commit is on disk.
 
-        With `transaction` they become part of the caller's own transaction and stand when it commits: an asyncpg
-        connection, an AsyncConnection or AsyncSession of SQLAlchemy, a sqlite3 connection, or a transaction of
-        `hub.storage.database`.
+        With `transaction` the events become part of the caller's own transaction and are stored when it commits. Pass
+        an asyncpg connection, an AsyncConnection or AsyncSession of SQLAlchemy, a sqlite3 connection, or a transaction
+        of `hub.storage.database`.
 
-        An event id that is already in a gateway's log is not stored again, whatever the event says now: the position of
-        the first one is returned. Two events that differ need two ids; only the admin API compares them (409).
+        An event id that is already in a gateway's log is not stored again, whatever the new event contains: the first
+        position is returned. Two different events need two ids; only the admin API compares them (409).
 
         Raises:
             UnknownGateway: a gateway is not registered; nothing was stored.
-            TransactionUnusable: the transaction cannot carry it.
-            StorageUnavailable: the database is away; repeat with the same event ids.
-            Overloaded: too much is waiting already.
+            TransactionUnusable: the transaction cannot carry a publish.
+            StorageUnavailable: the database cannot be reached; repeat with the same event ids.
+            Overloaded: too many events wait already.
         """
         if isinstance(events, Event):
             [receipt] = await self.append([events], transaction)
@@ -125,7 +125,7 @@ class EventHub:
         return [receipt.position for receipt in await self.append(list(events), transaction)]
 
     async def append(self, events: Sequence[Event], transaction: object | None = None) -> tuple[Receipt, ...]:
-        """As `publish`, with receipts that also tell whether an event was new."""
+        """Like `publish`, but return receipts, which also say whether an event was new."""
         if transaction is not None:
             return await self.storage.log.publish_in(transaction, events)
         return await self.delivery.publish(events)
@@ -133,18 +133,19 @@ class EventHub:
     # --- receiving ----------------------------------------------------------------------------------------------
 
     def subscribe(self, gateway_id: str, after: Position | None = None, *, replica: str = "") -> HubSubscription:
-        """The events of one gateway as an async iterator, from `after` or from what was acknowledged before.
+        """The events of one gateway as an async iterator, after `after` or after the last acknowledged event.
 
-        Acknowledge what was handled, or it comes again at the next subscription.
+        Acknowledge what you have handled. The next subscription delivers unacknowledged events again.
 
         Raises (when opened, at the latest by the first iteration):
             UnknownGateway: the gateway is not registered.
 
         Raises (while iterating, until `resynchronized` was awaited):
-            PositionLost: the position cannot be continued: events are missing that no iteration will bring. Read the
-                desired state anew, say so, and iterate on.
-            EventUndeliverable: the next event cannot be read, and nothing after it comes. Acknowledge the error's
-                `position` to do without it, or let an operator decide (`gatecast gateway skip`), and iterate on.
+            PositionLost: the position cannot be resumed: events are missing, and no iteration will bring them. Read
+                the desired state again, await `resynchronized`, and continue to iterate.
+            EventUndeliverable: the next event cannot be read, and nothing after it is delivered. Acknowledge the
+                error's `position` to leave the event out, or let an operator decide (`gatecast gateway skip`), and
+                continue to iterate.
         """
         connection = Connection(
             connection_id=str(uuid4()),
@@ -158,7 +159,7 @@ class EventHub:
         return HubSubscription(self.delivery, connection, after)
 
     async def unsubscribe_all(self) -> None:
-        """End every subscription of this process and store their positions, as far as the database is there."""
+        """End every subscription of this process and store their positions, if the database can be reached."""
         for subscription in self.delivery.subscriptions:
             subscription.close()
         await _done_within(_FLUSH_TIME_LIMIT, self.delivery.recorder.flush())
@@ -166,15 +167,15 @@ class EventHub:
     # --- gateways and upkeep ------------------------------------------------------------------------------------
 
     async def register_gateway(self, gateway_id: str, *, transaction: object | None = None) -> bool:
-        """Begin an empty log for a gateway; False when it has one already."""
+        """Create an empty log for a gateway; False if it has one already."""
         return await self.storage.log.register(clean_identifier("gateway_id", gateway_id), transaction=transaction)
 
     async def delete_gateway(self, gateway_id: str, *, transaction: object | None = None) -> bool:
-        """Remove a gateway's log and positions and close its connections on every pod; False when unknown."""
+        """Delete a gateway's log and positions, and close its connections on every pod; False if it is unknown."""
         return await self.storage.log.forget(clean_identifier("gateway_id", gateway_id), transaction=transaction)
 
     async def clean_up(self) -> int:
-        """Remove what retention allows now and return how many events went; runs by itself every minute."""
+        """Remove the events that retention allows now, and return how many; runs by itself every minute."""
         return await clean_up(self.storage.log, self._policy)
 
     @property
@@ -184,24 +185,24 @@ class EventHub:
 
     @property
     def wakeup_connected(self) -> bool:
-        """False while wake-ups cannot arrive, so that delivery is as slow as the poll interval."""
+        """False while wake-ups cannot arrive, so that delivery takes up to the poll interval."""
         return self._wakeup.connected
 
     @property
     def wakeup_problem(self) -> str | None:
-        """Why wake-ups cannot arrive; None: they can."""
+        """Why wake-ups cannot arrive; None if they can."""
         return self._wakeup.problem
 
     async def close(self) -> None:
-        """Answer what was accepted, store positions, give the lease back; bounded by the drain time."""
+        """Answer accepted publishes, store positions, and return the lease, within the drain time."""
         if self._closed.is_set():
             return
         self._closed.set()
         drain_time = self._settings.drain_time.total_seconds()
         if await _done_within(drain_time / 2, self.delivery.drain()):
             return
-        # One step hangs, on a log that somebody holds or on the database: the others have a time of their own. What
-        # cannot be done is safe: publishers learn that they got no answer, positions are repeated, leases run out.
+        # One step hangs, on a log that another transaction holds or on the database. The other steps have their own
+        # time. A step that fails does no harm: publishers get an error, events are repeated, the lease expires.
         for subscription in self.delivery.subscriptions:
             subscription.close()
         await _done_within(drain_time / 4, self.delivery.recorder.flush())
@@ -209,7 +210,7 @@ class EventHub:
 
 
 class HubSubscription:
-    """The events of one gateway, in order; iterate over it, and acknowledge what was handled.
+    """The events of one gateway, in order. Iterate over it, and acknowledge what you have handled.
 
     Opened by the first iteration, by `async with`, or by awaiting it; closed at the end of `async with`, by `close`,
     and with the hub.
@@ -264,7 +265,7 @@ class HubSubscription:
             raise
 
     async def _next_of(self, subscription: Subscription) -> list[RecordedEvent]:
-        """The next events; those that somebody decided to leave out are passed over.
+        """The next events, without those that an operator decided to leave out.
 
         Raises:
             EventUndeliverable: the next one cannot be delivered.
@@ -290,28 +291,28 @@ class HubSubscription:
 
     @property
     def position(self) -> Position:
-        """Everything up to here was acknowledged."""
+        """The position up to and including which everything was acknowledged."""
         return self._opened.confirmed
 
     @property
     def resync_reason(self) -> str | None:
-        """Why events are missing (`retention`, `epoch`, `ahead`, `parked`); None: none are, or that was made good."""
+        """Why events are missing (`retention`, `epoch`, `ahead`, `parked`); None: none are, or it resynchronized."""
         return None if self._resynchronized else self._opened.start.lost
 
     async def resynchronized(self) -> None:
-        """Say that the desired state was read anew: iterating goes on with every event that is retained.
+        """Record that the desired state was read again; iteration continues with every retained event.
 
-        Without it, also the next subscription is told that events are missing, whatever was acknowledged.
+        Without this call, the next subscription is told again that events are missing, whatever was acknowledged.
 
         Raises:
-            StorageUnavailable: the database is away; say it again.
+            StorageUnavailable: the database cannot be reached; call it again.
         """
         await self._open()
         await self._delivery.resynchronized(self._opened)
         self._resynchronized = True
 
     def acknowledge(self, position: Position | RecordedEvent) -> None:
-        """Confirm everything up to this position or event; stored within a moment.
+        """Confirm everything up to and including this position or event. It is stored within a moment.
 
         Raises:
             InvalidValue: the position lies in another epoch, or ahead of what was received.

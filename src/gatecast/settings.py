@@ -165,7 +165,7 @@ def _check_networks(value: object) -> object:
     return value
 
 
-#: Shortest secret that somebody chooses, in characters: what is shorter can be guessed.
+#: Shortest secret that an operator may choose, in characters: a shorter one can be guessed.
 SHORTEST_TOKEN = 16
 
 
@@ -211,46 +211,51 @@ class Settings:
     api_listen: str = _option("127.0.0.1:8080", "address of the admin API and the console", _ADDRESS)
     gateway_listen: str = _option("127.0.0.1:9243", "address that gateways connect to", _ADDRESS)
     gateway_tls: str = _option(
-        "auto", "auto (self-made certificate), off (behind a proxy that ends TLS), or a certificate file", _TEXT
+        "auto", "auto (self-signed certificate), off (behind a proxy that terminates TLS), or a certificate file", _TEXT
     )
     gateway_tls_key: str = _option("", "private key file that belongs to the certificate file", _TEXT)
     admin_token: str = _option(
-        "", "bearer token of the default organization; made and printed once when empty", _TOKEN, secret=True
+        "",
+        "bearer token of the default organization; if empty, the first pod creates one and prints it once",
+        _TOKEN,
+        secret=True,
     )
     metrics_token: str = _option(
-        "", "bearer token that /metrics asks for; empty: everybody may read them", _TOKEN, secret=True
+        "", "bearer token that /metrics requires; if empty, anyone may read the metrics", _TOKEN, secret=True
     )
     secret_key: str = _option(
         "",
-        "encrypts what is stored of artifacts: 32 bytes in base64; made beside a database on this machine when empty",
+        "key that encrypts artifacts, 32 bytes in base64; if empty, created beside a database on this machine",
         _TEXT,
         secret=True,
     )
-    pod_id: str = _option(_default_pod_id, "name of this replica, unique among those that run", _NAME)
+    pod_id: str = _option(_default_pod_id, "name of this pod, unique among running pods", _NAME)
     migrate: str = _option(
-        "auto", "auto (only an empty database), always, or never", _choice("auto", "always", "never")
+        "auto",
+        "when a pod migrates the schema: auto (only an empty database), always, or never",
+        _choice("auto", "always", "never"),
     )
     notifications: bool = _option(
-        default=True, meaning="on: the database wakes other pods; off: polling alone does", kind=_SWITCH
+        default=True, meaning="on: the database wakes pods; off: pods only poll", kind=_SWITCH
     )
     pooler: str = _option(
         "auto",
-        "auto (recognized), on or off: whether a pooler like PgBouncer stands in front of PostgreSQL",
+        "whether PostgreSQL is behind a pooler such as PgBouncer: auto (recognized), on or off",
         _choice("auto", "on", "off"),
     )
     poll_interval: timedelta = _option(
-        timedelta(milliseconds=500), "longest time between two looks at the log", _POSITIVE
+        timedelta(milliseconds=500), "longest time between two reads of the log", _POSITIVE
     )
     retention: timedelta = _option(
         timedelta(days=7), "confirmed events, and their ids, are kept this long", _DURATION_KIND
     )
     retention_limit: timedelta = _option(
-        timedelta(days=30), "unconfirmed events are kept this long; then gateways resynchronize", _POSITIVE
+        timedelta(days=30), "unconfirmed events are kept this long; after that, gateways resynchronize", _POSITIVE
     )
     retention_events: int = _option(1_000_000, "longest log of one gateway, in events", _COUNT)
     drain_time: timedelta = _option(
         timedelta(seconds=20),
-        "longest orderly shutdown; gateways leave over half of it, ports stay open for a quarter of it",
+        "longest orderly shutdown; gateways are disconnected over half of it, ports stay open for a quarter of it",
         _POSITIVE,
     )
     max_connections: int = _option(10_000, "gateway connections to this pod", _COUNT)
@@ -261,13 +266,13 @@ class Settings:
         6_000, "connection attempts per minute from one address, good or bad; at the API, bad tokens", _COUNT
     )
     trusted_proxies: Networks = _option(
-        (), "proxies whose X-Forwarded-For and X-Forwarded-Proto are believed", _NETWORKS
+        (), "proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted", _NETWORKS
     )
     oidc_issuer: str = _option("", "issuer whose JWTs are accepted by the admin API", _TEXT)
     oidc_audience: str = _option("", "audience that those JWTs must carry", _TEXT)
     oidc_organization_claim: str = _option("organization", "claim of those JWTs that names the organization", _TEXT)
     oidc_role_claim: str = _option(
-        "", "claim of those JWTs that holds admin or viewer, alone or in a list; empty: all are admins", _TEXT
+        "", "claim of those JWTs that holds admin or viewer, alone or in a list; if empty, all are admins", _TEXT
     )
     oidc_client_id: str = _option(
         "", "what the issuer calls this console; people can log in through the issuer once it is set", _TEXT

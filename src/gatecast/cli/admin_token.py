@@ -25,13 +25,13 @@ app = typer.Typer(
 @app.command()
 @with_settings("database", "pooler")
 def create(
-    organization: Annotated[str, typer.Argument(help="The organization that it is for.")] = "default",
+    organization: Annotated[str, typer.Argument(help="The organization that the token administers.")] = "default",
     *,
-    role: Annotated[Role, typer.Option(help="admin, or viewer: may read everything but secrets.")] = Role.ADMIN,
+    role: Annotated[Role, typer.Option(help="admin, or viewer: reads everything except secrets.")] = Role.ADMIN,
     settings: Settings,
     as_json: JsonFlag = False,
 ) -> None:
-    """Create a token. It is shown now and never again."""
+    """Create a token. It is shown only once."""
     token_id, token = asyncio.run(_create(settings, organization, role))
     if as_json:
         print_json({"id": token_id, "organization": organization, "role": role, "token": token})

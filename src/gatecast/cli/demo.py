@@ -35,7 +35,9 @@ def demo(
     database: Annotated[
         str, typer.Option(help="sqlite (default), postgresql+embedded, or the URL of an empty database.")
     ] = "sqlite",
-    once: Annotated[bool, typer.Option("--once", help="End after the show instead of staying up.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="End after the demonstration instead of keeping the pods running.")
+    ] = False,
 ) -> None:
     """Watch an event travel from one pod through another to a gateway, and survive the death of a pod."""
     with suppress(KeyboardInterrupt):

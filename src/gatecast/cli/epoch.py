@@ -15,27 +15,29 @@ from gatecast.storage.contract import Changes, Verdict
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Show the database's history, and decide whether it goes on after the database was moved or restored.",
+    help="Show the database's history, and decide whether it continues after the database was moved or restored.",
 )
 
 
 @app.command()
 @with_settings("database", "pooler")
 def show(*, settings: Settings, as_json: JsonFlag = False) -> None:
-    """Show which history the positions of gateways belong to, and whether it is known to go on in this place."""
+    """Show the history that positions belong to, and whether it is known to continue in this place."""
     found = asyncio.run(_found(settings))
     if as_json:
         print_json({"epoch": str(found.epoch), "settled": found.settled, "synchronous": found.synchronous})
         return
     screen.print(str(found.epoch))
     if not found.settled:
-        screen.print("this place is not recorded yet: a pod decides at its start, or you do: gatecast epoch keep|renew")
+        screen.print(
+            "this place is not recorded yet; a pod decides when it starts, or you decide with gatecast epoch keep|renew"
+        )
 
 
 @app.command()
 @with_settings("database", "pooler")
 def renew(*, settings: Settings, as_json: JsonFlag = False) -> None:
-    """Begin a new history: events were lost, and the pods cannot know. Every gateway is told to resynchronize."""
+    """Begin a new history, because events were lost and pods cannot notice. Every gateway resynchronizes."""
     before, after = asyncio.run(_renew(settings))
     if as_json:
         print_json({"before": str(before), "epoch": str(after)})
@@ -46,12 +48,12 @@ def renew(*, settings: Settings, as_json: JsonFlag = False) -> None:
 @app.command()
 @with_settings("database", "pooler")
 def keep(*, settings: Settings, as_json: JsonFlag = False) -> None:
-    """Let the history go on where the database is now: nothing was lost on the way, as after pg_upgrade.
+    """Continue the history where the database is now, because nothing was lost (for example after pg_upgrade).
 
-    Say it before the pods start. One that remembers events which are missing here begins a new history nevertheless.
+    Run it before the pods start. A pod that remembers events which are missing here still begins a new history.
     """
     epoch = asyncio.run(_keep(settings))
-    print_json({"epoch": str(epoch)}) if as_json else screen.print(f"the epoch goes on: {epoch}")
+    print_json({"epoch": str(epoch)}) if as_json else screen.print(f"the epoch continues: {epoch}")
 
 
 async def _found(settings: Settings) -> Changes:

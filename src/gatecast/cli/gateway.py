@@ -73,12 +73,12 @@ def change(
     display_name: Annotated[str | None, typer.Option(help="Name for people.")] = None,
     description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
     vhost: Annotated[str | None, typer.Option(help="Host that it serves.")] = None,
-    properties: Annotated[str | None, typer.Option(help="A JSON object, which replaces the present one.")] = None,
+    properties: Annotated[str | None, typer.Option(help="A JSON object that replaces the present properties.")] = None,
     url: ServerOption = DEFAULT_URL,
     token: TokenOption = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Change what the options name, and nothing else."""
+    """Change the fields that the options name, and no others."""
     given: dict[str, object] = {"name": name, "displayName": display_name, "description": description, "vhost": vhost}
     if properties is not None:
         given["properties"] = json_object("--properties", properties)
@@ -98,7 +98,7 @@ def delete(
     url: ServerOption = DEFAULT_URL,
     token: TokenOption = "",
 ) -> None:
-    """Delete a gateway with its tokens and its log, and close its connections everywhere."""
+    """Delete a gateway, its tokens and its log, and close its connections on every pod."""
     if not yes:
         typer.confirm(f"Delete gateway {gateway}, its tokens and its log?", abort=True)
     _at_gateway(url, token, gateway, "DELETE")
@@ -107,16 +107,16 @@ def delete(
 
 @app.command()
 def resynchronized(gateway: GatewayArgument, *, url: ServerOption = DEFAULT_URL, token: TokenOption = "") -> None:
-    """Say that a gateway which showed resync-needed has the desired state again, because it was restarted."""
+    """Record that a gateway that showed resync-needed has the desired state again, because it was restarted."""
     _at_gateway(url, token, gateway, "POST", "/resynchronized")
-    screen.print(f"noted: [bold]{gateway}[/bold] is resynchronized")
+    screen.print(f"gateway [bold]{gateway}[/bold] is recorded as resynchronized")
 
 
 @app.command()
 def parked(
     gateway: GatewayArgument, *, url: ServerOption = DEFAULT_URL, token: TokenOption = "", as_json: JsonFlag = False
 ) -> None:
-    """List the entities of which a gateway rejected an event, with the reason; they wait for retry or skip."""
+    """List a gateway's parked entities with the reason of the rejection. Each waits for retry or skip."""
 
     async def run() -> list[dict[str, Any]]:
         async with remote(url, token) as server:
@@ -140,7 +140,7 @@ def parked(
 
 EntityTypeOption = Annotated[str, typer.Option("--entity-type", help="As `gatecast gateway parked` shows it.")]
 EntityIdOption = Annotated[str, typer.Option("--entity-id", help="As `gatecast gateway parked` shows it.")]
-ReplicaOption = Annotated[str, typer.Option("--replica", help="Name of the replica; empty: unnamed ones.")]
+ReplicaOption = Annotated[str, typer.Option("--replica", help="Name of the replica; empty: the unnamed replicas.")]
 
 
 @app.command()
@@ -153,10 +153,10 @@ def retry(
     url: ServerOption = DEFAULT_URL,
     token: TokenOption = "",
 ) -> None:
-    """Try a rejected event again, and send what is held behind it."""
+    """Send a rejected event again, and the later events of its entity."""
     body = {"entityType": entity_type, "entityId": entity_id, "replica": replica}
     _at_gateway(url, token, gateway, "POST", "/parked/retry", body)
-    screen.print(f"{entity_type} {entity_id} is tried again")
+    screen.print(f"the rejected event of {entity_type} {entity_id} will be sent again")
 
 
 @app.command()
@@ -169,16 +169,16 @@ def skip(
     url: ServerOption = DEFAULT_URL,
     token: TokenOption = "",
 ) -> None:
-    """Leave a rejected event out, and send what is held behind it."""
+    """Leave a rejected event out, and send the later events of its entity."""
     body = {"entityType": entity_type, "entityId": entity_id, "replica": replica}
     _at_gateway(url, token, gateway, "POST", "/parked/skip", body)
-    screen.print(f"the rejected event of {entity_type} {entity_id} is left out")
+    screen.print(f"the rejected event of {entity_type} {entity_id} will be left out")
 
 
 def why(
     gateway: GatewayArgument, *, url: ServerOption = DEFAULT_URL, token: TokenOption = "", as_json: JsonFlag = False
 ) -> None:
-    """Say in words why a gateway is, or is not, up to date."""
+    """Explain why a gateway is, or is not, up to date."""
     answer = _at_gateway(url, token, gateway, "GET", "/why")
     if as_json:
         print_json(answer)

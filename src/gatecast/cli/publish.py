@@ -31,7 +31,7 @@ def publish(
 ) -> None:
     """Publish an event; return when it is durable, or with --wait when the gateway has confirmed or applied it.
 
-    Without that within the timeout the exit status is 1; the event is durable all the same.
+    If that does not happen within the timeout, the exit status is 1. The event is durable nevertheless.
     """
     body = {
         "type": event_type,
@@ -55,7 +55,7 @@ def publish(
     else:
         screen.print(f"published at offset [bold]{answer['offset']}[/bold]  event {answer['eventId']}")
     if wait and not _has_happened(event_type, wait, answer["state"]):
-        screen.print(f"it is durable, and not {wait}: {answer['reason'] or answer['state']}", style="red")
+        screen.print(f"the event is durable, but not {wait}: {answer['reason'] or answer['state']}", style="red")
         raise typer.Exit(1)
 
 

@@ -15,17 +15,17 @@ from gatecast.storage.connect import open_storage
 
 @with_settings("database", "pooler", "secret_key")
 def reseal(*, settings: Settings, as_json: JsonFlag = False) -> None:
-    """Encrypt with the first key what older keys encrypted, so that those can be removed from the setting.
+    """Rotate the secret key: encrypt stored data with the first key, so that you can remove older keys.
 
-    First put the new key in front of the old one on every pod. Safe to repeat, and to run beside them.
+    First put the new key before the old one on every pod. You may repeat this, and run it while pods run.
     """
     count = asyncio.run(_reseal(settings))
     if as_json:
         print_json({"resealed": count})
     elif count:
-        screen.print(f"encrypted {count:,} values with the first key; the others are not needed any more")
+        screen.print(f"encrypted {count:,} values with the first key; you can remove the others")
     else:
-        screen.print("everything is encrypted with the first key already; the others are not needed any more")
+        screen.print("everything is already encrypted with the first key; you can remove the others")
 
 
 async def _reseal(settings: Settings) -> int:

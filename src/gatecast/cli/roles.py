@@ -8,8 +8,8 @@ from gatecast.storage.postgres.roles import role_script
 
 
 def roles() -> None:
-    """Print the statements that make roles with the least rights on PostgreSQL, for `psql`.
+    """Print statements for `psql` that create roles with the least rights on PostgreSQL.
 
-    One role migrates, one serves, and one publishes for your applications. Nothing is changed by printing them.
+    One role migrates, one serves, and one publishes for your applications. The command itself changes nothing.
     """
     typer.echo(role_script(), nl=False)

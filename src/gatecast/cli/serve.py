@@ -50,4 +50,4 @@ def _for_people(pod: Pod) -> None:
     screen.print(f"  admin API   {pod.api_url}/api/v1   (documentation: {pod.api_url}/docs)")
     screen.print(f"  gateways    {pod.gateway_url}")
     if pod.first_admin_token:
-        screen.print(f"  admin token [bold]{pod.first_admin_token}[/bold]   (shown this once; keep it)")
+        screen.print(f"  admin token [bold]{pod.first_admin_token}[/bold]   (shown only once; keep it)")

@@ -9,7 +9,7 @@ from gatecast.settings import Settings, descriptions, show
 
 
 def settings(*, as_json: JsonFlag = False) -> None:
-    """Show every setting: its variable, the value in force here, its default, and what it means."""
+    """Show every setting: its variable, its value here, its default, and what it means."""
     here, plain = Settings.read(), Settings()
     rows = [
         {

@@ -25,7 +25,7 @@ _State = Annotated[bool, typer.Option("--state", help="Tell also how gateways st
 
 
 def tail(
-    gateway: Annotated[str, typer.Argument(help="Id or name of one gateway; all when left out.")] = "",
+    gateway: Annotated[str, typer.Argument(help="Id or name of one gateway; all gateways if left out.")] = "",
     *,
     event_type: Annotated[str, typer.Option("--type", help="Only events whose type contains this.")] = "",
     action: Annotated[str, typer.Option(help="Only events with this action.")] = "",

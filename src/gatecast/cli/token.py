@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=True, help="Create, list and revoke the tokens
 def create(
     gateway: GatewayArgument, *, url: ServerOption = DEFAULT_URL, token: TokenOption = "", as_json: JsonFlag = False
 ) -> None:
-    """Create a token. It is shown now and never again; a gateway has at most two."""
+    """Create a token. It is shown only once. A gateway has at most two active tokens."""
     created = _tokens(url, token, gateway, "POST")
     if as_json:
         print_json(created)
@@ -54,7 +54,7 @@ def revoke(
     url: ServerOption = DEFAULT_URL,
     token: TokenOption = "",
 ) -> None:
-    """Revoke a token: its connections are closed on every pod."""
+    """Revoke a token. Every pod closes its connections."""
     _tokens(url, token, gateway, "DELETE", f"/{token_id}")
     screen.print(f"revoked token {token_id}")
 

@@ -1,4 +1,4 @@
-"""GATEWAY SIDE: what a gateway embeds to get its events, and what others embed to publish over HTTP."""
+"""The client side: what a gateway embeds to receive its events, and what programs embed to publish over HTTP."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

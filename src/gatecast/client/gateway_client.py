@@ -38,18 +38,18 @@ UPGRADE_TIME_LIMIT = 10.0
 
 _logger = get_logger("client")
 
-#: One event, as a gateway gets it.
+#: One event, as a gateway receives it.
 GatewayEvent: TypeAlias = Delivered
 
 #: Applies one event.
 Handler: TypeAlias = Callable[[GatewayEvent], Awaitable[None]]
 
-#: Reads the desired state anew: gets the reason (`retention`, `epoch` or `ahead`) and where delivery goes on.
+#: Reads the desired state again; receives the reason (`retention`, `epoch` or `ahead`) and where delivery continues.
 ResyncHandler: TypeAlias = Callable[[str, Position], Awaitable[None]]
 
 
 class Reject(Exception):
-    """Raised by a handler: this one event cannot be applied; what comes after it flows on."""
+    """Raised by a handler that cannot apply one event; later events are delivered nevertheless."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -59,27 +59,27 @@ class Reject(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientOptions:
-    """What few need to change."""
+    """Options that few users need to change."""
 
     #: How long to wait between attempts.
     reconnect: ReconnectTimes = field(default_factory=ReconnectTimes)
-    #: Whether to go on also where trying again alone will not help: when the server's certificate is not accepted, or
-    #: nobody lets gateways connect at this address (404).
+    #: Whether to continue even if a retry alone does not help: the server's certificate is not accepted, or gateways
+    #: may not connect at this address (404).
     persistent: bool = False
-    #: How patient to be with the server.
+    #: How long to wait for the server.
     limits: ClientLimits = field(default_factory=lambda: ClientLimits(silence=35.0))
-    #: Most events that wait for the handler. When they are that many, nothing more is read from the socket, Pings
-    #: included: fewer than the server's window of 256 makes a slow handler look like a dead gateway.
+    #: Most events that wait for the handler. At this number the client reads nothing more from the socket, Pings
+    #: included: fewer than the server's window of 256 make a slow handler look like a dead gateway.
     max_waiting_events: int = 256
     #: Most bytes of messages that wait for the handler, plus one message, with the same effect: less than a window of
     #: large events makes a slow handler look like a dead gateway, and more takes several times its size in memory.
     max_waiting_bytes: int = 64 * 1024 * 1024
-    #: How long leaving may wait until the last acknowledgement is sent and the server says goodbye, in seconds.
+    #: How long a disconnect may wait until the last acknowledgement is sent and the server has closed, in seconds.
     goodbye_time_limit: float = 2.0
 
 
 class GatewayClient:
-    """A gateway's subscription: every event, in order, at least once, whatever happens to connections and pods.
+    """A gateway's events: each one, in order, at least once, whatever happens to connections and pods.
 
     ::
 
@@ -88,13 +88,13 @@ class GatewayClient:
                 …apply it…
                 await gateway.acknowledge(event)
 
-    It connects by itself, again and again, and continues behind the last acknowledged event. `url` is that of the
-    gateway listener. `replica` names this process among several with one token; each name has a position of its own.
-    `after` continues behind a position that was kept elsewhere; without it the server's own record counts. `event_id`
-    beside it lets the server notice that another event stands there now, after a restore that nobody else noticed.
-    `ssl` says whose certificates are accepted: see `Trust`.
+    The client reconnects by itself and resumes after the last acknowledged event. `url` is the URL of the gateway
+    listener. `replica` names this process among several that use one token; each name has its own position. `after`
+    resumes after a position that you stored yourself; without it, the position that the server stores counts.
+    `event_id` is the id of the event at `after`: it lets the server notice that this position holds another event,
+    after a restore that nothing else can notice. `ssl` says which certificates are accepted: see `Trust`.
 
-    Within one client no event comes twice. After a restart of the process, what was not acknowledged comes again.
+    One client never delivers an event twice. After a restart of the process, unacknowledged events come again.
 
     Raises:
         InvalidValue: an argument breaks its rule.
@@ -130,10 +130,10 @@ class GatewayClient:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        """Send what is left to acknowledge, and end the connection in order, if the server answers soon."""
+        """Send the last acknowledgements and close the connection in order, if the server answers soon."""
         self._leaving = True
         self._inbox.close()
-        # Whoever still waits for an event, in another task, waits in vain.
+        # Another task that still waits for an event gets this error.
         self._inbox.fail(SubscriptionClosed(NORMAL.reason))
         task, self._task = self._task, None
         if task is None:
@@ -150,17 +150,17 @@ class GatewayClient:
 
     @property
     def position(self) -> Position | None:
-        """Where to continue: keep it, and pass it as `after` to the next client.
+        """Where to resume: store it, and pass it as `after` to the next client.
 
-        Everything up to here was acknowledged, or rejected and that is stored.
+        Everything up to and including it was acknowledged, or rejected and the rejection is stored.
         """
         return self._progress.position
 
     @property
     def event_id(self) -> str | None:
-        """The id of the event at `position`: keep it beside the position, and pass it as `event_id`.
+        """The id of the event at `position`: store it beside the position, and pass it as `event_id`.
 
-        None where this client was not sent that event.
+        None if this client did not receive that event.
         """
         return self._progress.event_id
 
@@ -170,29 +170,28 @@ class GatewayClient:
         return self._connection is not None
 
     def events(self, *, on_resync: ResyncHandler | None = None) -> EventStream:
-        """The events, one by one, as they come; ends only by an error.
+        """The events, one by one, as they arrive; ends only with an error.
 
-        When the position cannot be continued, `on_resync` is awaited: it must read the desired state anew. Delivery
-        goes on behind the position that it is given.
+        When the position cannot be resumed, the client awaits `on_resync`, which must read the desired state again.
+        Delivery then continues after the position that `on_resync` receives.
 
         Raises while iterating:
-            PositionLost: that happened, and there is no `on_resync`. Read the desired state anew, and open another
-                client with `after` set to the error's `resume_from`.
+            PositionLost: the position cannot be resumed, and there is no `on_resync`. Read the desired state again, and
+                open another client with `after` set to the error's `resume_from`.
             Unauthenticated, Forbidden: the server refused the token.
-            SubscriptionClosed: the server said not to come back, and the reason tells why; or the client was left.
-            ProtocolViolation: there is no server that speaks `gatecast.v2`; its certificate is not accepted, or nobody
-                lets gateways connect there (unless the options say `persistent`); or it sends, again and again, what
-                cannot be read and does not say where it is. An event that cannot be read is rejected, and the next one
-                comes.
+            SubscriptionClosed: the server closed the connection for good (`reason` says why), or the client was closed.
+            ProtocolViolation: the server does not speak `gatecast.v2`; or its certificate is not accepted, or gateways
+                may not connect there (unless the options say `persistent`); or it repeatedly sends frames that can
+                neither be read nor be placed in the log. The client rejects an unreadable event and delivers the next.
         """
         if self._task is None:
             raise RuntimeError("open it first: `async with GatewayClient(…) as gateway`")
         return EventStream(self._next, on_resync)
 
     async def acknowledge(self, event: GatewayEvent) -> None:
-        """Say that this event, and every one before it, was applied.
+        """Acknowledge this event and every event before it.
 
-        The answer goes out in the background, and many become one.
+        The client sends acknowledgements in the background and combines several into one.
 
         Raises:
             InvalidValue: the event did not come from this client.
@@ -201,7 +200,7 @@ class GatewayClient:
         self._settled()
 
     async def reject(self, event: GatewayEvent, reason: str) -> None:
-        """Say that this one event cannot be applied; nothing is said of those before it.
+        """Reject this one event, because it cannot be applied; events before it are not affected.
 
         Raises:
             InvalidValue: the event did not come from this client.
@@ -210,10 +209,10 @@ class GatewayClient:
         self._settled()
 
     async def run(self, handler: Handler, *, on_resync: ResyncHandler | None = None) -> None:
-        """Hand every event to `handler`: when it returns the event is acknowledged, when it raises Reject, rejected.
+        """Pass every event to `handler`; acknowledge it when the handler returns, reject it when it raises Reject.
 
-        Never returns. Any other error of the handler passes through, and the event is not acknowledged; beyond that it
-        raises what `events` raises.
+        Never returns. Any other error of the handler is raised, and the event is not acknowledged. Also raises what
+        `events` raises.
         """
         async for event in self.events(on_resync=on_resync):
             try:

@@ -30,14 +30,14 @@ ATTEMPT_TIME_LIMIT = 15.0
 #: Most attempts for one event.
 MAX_ATTEMPTS = 5
 
-#: The longest `Retry-After` that is waited for; in seconds.
+#: The longest `Retry-After` that the client waits for; in seconds.
 LONGEST_RETRY_AFTER = 10.0
 
 _SUCCESSES = frozenset({HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED})
 
 _NO_ANSWER = 0
 
-#: "Not now", "something went wrong", and no answer at all: what became of the event is not known.
+#: "Not now", "something went wrong", and no answer at all: it is not known whether the event was stored.
 _REPEATABLE = frozenset({_NO_ANSWER, 429, 500, 502, 503, 504})
 
 #: What to wait for: that the gateway has confirmed the event, or that it has applied it.
@@ -45,7 +45,7 @@ Wait: TypeAlias = Literal["confirmed", "applied"]
 
 
 class EventFields(TypedDict, total=False):
-    """What an event says; the rules are those of `gatecast.Event`."""
+    """The fields of an event, with the rules of `gatecast.Event`."""
 
     type: Required[str]
     action: Required[Action | str]
@@ -65,9 +65,9 @@ class Published:
     position: Position
     #: True when this event id was in the log already: `position` is where it was first recorded.
     repeated: bool
-    #: Whether what `wait` asked for has happened; true when it asked for nothing.
+    #: Whether the gateway did what `wait` asked for; true without `wait`.
     done: bool
-    #: Everything that the server answered.
+    #: The server's whole answer.
     answer: Mapping[str, Any] = field(repr=False)
 
 
@@ -79,7 +79,7 @@ class EventPublisher:
         async with EventPublisher("http://control-plane:8080", admin_token) as publisher:
             await publisher.publish("gw-1", type="route.changed", action="UPDATE", entity_type="route", entity_id="r-1")
 
-    `url` is that of the API listener. `ssl` says whose certificates are accepted: see `Trust`.
+    `url` is the URL of the API listener. `ssl` says which certificates are accepted: see `Trust`.
 
     Raises:
         InvalidValue: an argument breaks its rule.
@@ -111,16 +111,16 @@ class EventPublisher:
     ) -> Published:
         """Append one event to a gateway's log.
 
-        With `wait` it answers when the gateway has confirmed or applied the event, or when `timeout` seconds have
-        passed; then `done` is false. The event has an id before it is first sent, so the up to 5 attempts when the
-        server does not answer, or says "not now", store it once (scenario S16).
+        With `wait`, return when the gateway has confirmed or applied the event, or after `timeout` seconds with `done`
+        false. If the server does not answer or answers "not now", the publisher tries again. The event gets its id
+        before the first attempt, so all attempts together store it once (scenario S16).
 
         Raises:
             InvalidValue: a field breaks its rule.
             PayloadTooLarge: `data` is larger than 1 MiB once encoded.
             UnknownGateway: the gateway is not registered, or was deleted.
-            Unauthenticated, Forbidden: the admin token does not allow it.
-            ServerUnavailable: no attempt succeeded; repeat it with the same `event_id`, which the error has.
+            Unauthenticated, Forbidden: the admin token is not valid, or does not allow publishing.
+            ServerUnavailable: no attempt succeeded; repeat the publish with the error's `event_id`.
         """
         if fields.get("event_id") is None:
             fields.pop("event_id", None)

@@ -13,7 +13,7 @@ _UNAUTHORIZED: Final = 401
 _FORBIDDEN: Final = 403
 _NOT_FOUND: Final = 404
 
-#: So many connections in a row may end with a frame that cannot be read; then it is no accident.
+#: After this many connections in a row that end with an unreadable frame, the client raises the error.
 MAX_UNREADABLE: Final = 5
 
 
@@ -64,9 +64,9 @@ class ReconnectTimes:
     backoff: Backoff = field(default_factory=lambda: Backoff(first=1.0, longest=30.0))
     #: After the server said that it restarts: it says so to many at once.
     restart: Backoff = field(default_factory=lambda: Backoff(first=1.0, longest=1.0))
-    #: The longest `Retry-After` that is believed.
+    #: The longest `Retry-After` that the client accepts.
     longest_retry_after: float = 300.0
-    #: A connection that lasted so long was good for something.
+    #: A connection that lasted this long resets the back-off.
     useful_after: float = 5.0
 
 

@@ -1,4 +1,4 @@
-"""FLOW: from a publisher into the log, from the log to each connection, and from the peer's word back into the log.
+"""Delivery: from a publisher into the log, from the log to each connection, and the peer's confirmations back.
 
 - `publisher`: gathers what many callers publish into few statements
 - `reader`: one loop per pod that reads for all its connections

@@ -1,4 +1,4 @@
-"""The database's clock, as a pod knows it from the answers that it gets anyway."""
+"""The database's clock, estimated from answers that the pod receives anyway."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-#: So many answers are remembered: the quickest of them says most exactly what the clock shows.
+#: This many answers are remembered; the quickest of them shows the clock most exactly.
 _REMEMBERED = 8
 
 #: Two clocks that run alike drift apart by less than this while that many answers come; in seconds.
@@ -14,7 +14,7 @@ _DRIFT = 0.005
 
 
 class DatabaseClock:
-    """Turns instants of this pod's monotonic clock into those of the database's clock, which all pods share."""
+    """Converts instants of this pod's monotonic clock to the database's clock, which all pods share."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         #: What our own clock shows, in seconds; a finer one than an event loop's.
@@ -24,7 +24,7 @@ class DatabaseClock:
         self._ahead: float | None = None
 
     def measure(self, *, asked_at: float, answered_at: float, shown: float) -> None:
-        """Note what the database's clock showed at some moment between the question and the answer."""
+        """Record what the database's clock showed at a moment between the question and the answer."""
         uncertainty = (answered_at - asked_at) / 2
         ahead = shown - asked_at - uncertainty
         if self._ahead is not None and abs(ahead - self._ahead) > uncertainty + _DRIFT:
@@ -34,5 +34,5 @@ class DatabaseClock:
         self._ahead = min(self._measured)[1]
 
     def at(self, moment: float) -> float | None:
-        """What it showed at this moment of ours, in seconds since 1970; None before the first answer."""
+        """The database's clock at this moment of the pod's, in seconds since 1970; None before the first answer."""
         return None if self._ahead is None else moment + self._ahead

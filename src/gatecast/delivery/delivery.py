@@ -28,7 +28,7 @@ from gatecast.wakeup.contract import EVERYTHING, Hint, Wakeup
 
 _logger = get_logger("delivery")
 
-#: What a subscription is told when its pod shuts down.
+#: The close reason of subscriptions when their pod shuts down.
 RESTARTING = "restarting"
 
 
@@ -37,7 +37,7 @@ class DeliveryOptions:
     """How delivery runs on this pod."""
 
     pod_id: str
-    #: Longest time between two looks at the log, in seconds.
+    #: Longest time between two reads of the log, in seconds.
     poll_interval: float
     trim_policy: TrimPolicy
     #: Spreads pauses; given by tests that must repeat exactly.
@@ -54,7 +54,7 @@ class Delivery:
         self._subscriptions: dict[str, Subscription] = {}
         self._supervisor: asyncio.Task[None] | None = None
         self._draining = False
-        #: Why a background task died, once one has: the pod must not go on.
+        #: Why a background task died, once one has: the pod must then end.
         self.failure: BaseException | None = None
         self.failed = asyncio.Event()
         #: Called with the gateways of every hint (None: all); must not block or raise.
@@ -81,14 +81,14 @@ class Delivery:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        """Stop the tasks, and end what is still open. Draining first is the owner's choice: see `drain`."""
+        """Stop the tasks and end open subscriptions. The owner may call `drain` first."""
         if self._supervisor is not None:
             self._supervisor.cancel()
             # Waited for and not awaited: a cancellation that comes out of here is then our own.
             await asyncio.wait([self._supervisor])
 
     async def _supervise(self) -> None:
-        """Run every background task; when one dies, the others stop, and the pod learns of it."""
+        """Run every background task; when one dies, stop the others and report the failure."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 for name, work in self._background_work().items():
@@ -102,7 +102,7 @@ class Delivery:
             self.presence.ready.set()
 
     def fail(self, failure: BaseException) -> None:
-        """Send everyone away, and let the pod learn that it must not go on."""
+        """Disconnect every gateway, and record that the pod must end."""
         self.failure = failure
         self.dismiss_all("internal-error")
         self.failed.set()
@@ -122,7 +122,7 @@ class Delivery:
 
     @property
     def alarms(self) -> Sequence[str]:
-        """What loops of this pod have not been able to do for 10 seconds; empty: nothing is wrong."""
+        """What loops of this pod have failed to do for 10 seconds; empty if nothing is wrong."""
         loops = (self.reader.loop, self.presence.loop, self.recorder.loop, self.outcomes.loop)
         return [alarm for loop in loops if (alarm := loop.alarm) is not None]
 
@@ -155,7 +155,7 @@ class Delivery:
         event_id: UUID | None = None,
         newest_only: bool = False,
     ) -> Subscription:
-        """Open a subscription where the consumer left off, or where it says it stands.
+        """Open a subscription at the stored position, or at the position that the consumer names.
 
         With `event_id`, the id of the event at `after`, it also notices by itself when another event stands there now.
 
@@ -224,12 +224,12 @@ class Delivery:
         self._subscriptions.pop(subscription.connection.connection_id, None)
 
     async def resynchronized(self, subscription: Subscription) -> None:
-        """Note that the consumer has read the desired state anew."""
+        """Record that the consumer has read the desired state again."""
         connection = subscription.connection
         await self._storage.presence.resynchronized(connection.gateway_id, connection.replica)
 
     async def resolve(self, gateway_id: str, replica: str, entity: Entity, *, retry: bool) -> bool:
-        """Decide about a parked entity, on whichever pod its consumer is; False when it is not parked."""
+        """Decide about a parked entity, on any pod; False if the entity is not parked."""
         resolved = await self._storage.parking.resolve(gateway_id, replica, entity, retry=retry)
         if resolved:
             self._wakeup.send(EVERYTHING)
@@ -240,14 +240,14 @@ class Delivery:
             subscription.dismiss(reason)
 
     def dismiss_all(self, reason: str) -> None:
-        """End every subscription of this pod from the server side."""
+        """End every subscription of this pod, with this reason."""
         for subscription in self.subscriptions:
             subscription.dismiss(reason)
 
     async def drain(self) -> None:
-        """Refuse new events, answer every accepted one, store every position, and give the lease back.
+        """Refuse new events, answer every accepted one, store every position, and return the lease.
 
-        Bounded by its caller: with the database away it would wait.
+        The caller must limit the time: while the database cannot be reached, this waits.
         """
         self._draining = True
         await self.publisher.drain()

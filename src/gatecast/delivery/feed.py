@@ -19,24 +19,24 @@ MAX_EVENTS = 256
 #: have up to four bytes.
 MAX_BYTES = 1024 * 1024
 
-#: Why a feed ends by itself: its gateway's log was trimmed past it, or its history was replaced. The connection is
-#: closed with "come back", and coming back decides how it goes on: one way to resume, not two.
+#: Why a feed ends by itself: its gateway's log was trimmed past it, or its history was replaced. The client is asked
+#: to come back, and the new connection decides where delivery continues: one way to resume, not two.
 LOG_MOVED = "restarting"
 
 
 def _nothing() -> None:
-    """Nobody waits for the end."""
+    """Do nothing: no caller waits for the end."""
 
 
 def _at_none(_event: RecordedEvent) -> bool:
-    """Nothing is waited at."""
+    """False: delivery waits at no event."""
     return False
 
 
 class Feed:
     """Events of one gateway for one connection: in offset order, without gaps, bounded in count and bytes.
 
-    A full feed is simply not read for; its place in the log is `read_through`, and nothing is ever dropped.
+    The reader skips a full feed; its place in the log is `read_through`, and nothing is ever dropped.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Feed:
         clock: DatabaseClock | None = None,
     ) -> None:
         self.gateway_id = gateway_id
-        #: When its events pass each hop.
+        #: Records when events pass each hop.
         self.way = Way(after.offset, clock or DatabaseClock())
         #: The history that its offsets belong to.
         self.epoch = after.epoch
@@ -61,22 +61,22 @@ class Feed:
         self._queue: deque[RecordedEvent] = deque()
         self._bytes = 0
         self._on_room = on_room
-        #: Set when there is something to take, and when the feed ends. Its consumer may wait for it, and set it itself.
+        #: Set when there is an event to take, and when the feed ends. Its consumer may wait for it and set it itself.
         self.changed = Signal()
         self._ended: str | None = None
-        #: Whether nothing past this event is taken; asked of each event before it is.
+        #: Whether delivery must wait at this event; called for each event before it is taken.
         self.waits_at: Callable[[RecordedEvent], bool] = _at_none
         #: Called once, when nothing more will come.
         self.on_end: Callable[[], None] = _nothing
 
     @property
     def ended(self) -> bool:
-        """True when nothing more will come."""
+        """Whether the feed has ended."""
         return self._ended is not None
 
     @property
     def end_reason(self) -> str | None:
-        """Why nothing more will come; None while it goes on."""
+        """Why the feed has ended; None while it has not."""
         return self._ended
 
     @property
@@ -86,7 +86,7 @@ class Feed:
 
     @property
     def wants_read(self) -> bool:
-        """True when there is, or may be, something to read, and room for it."""
+        """Whether there may be events to read, and room for them."""
         return not self.ended and self._has_room and (self.suspect or self.known_head > self.read_through)
 
     @property
@@ -104,7 +104,7 @@ class Feed:
         )
 
     def accept(self, result: ReadResult) -> None:
-        """Queue what was read; end when it does not continue where the feed stands."""
+        """Queue the events that were read; end if they do not continue where the feed is."""
         if self.ended:
             return
         if not self._continues_with(result):
@@ -128,7 +128,7 @@ class Feed:
         )
 
     def end(self, reason: str) -> None:
-        """Let nothing more through; what waits is dropped, because it is still in the log."""
+        """Deliver nothing more; waiting events are dropped, because they are still in the log."""
         if self._ended is None:
             self._ended = reason
             self._queue.clear()
@@ -136,7 +136,7 @@ class Feed:
             self.on_end()
 
     def take_now(self, max_events: int) -> list[RecordedEvent]:
-        """The next events that are here already, at most `max_events`.
+        """The next events that are already in memory, at most `max_events`.
 
         Raises:
             SubscriptionClosed: the feed has ended.
@@ -152,12 +152,12 @@ class Feed:
         return taken
 
     def pass_over(self) -> None:
-        """Leave out the event that is waited at."""
+        """Leave out the event that delivery waits at."""
         if self._queue:
             self._bytes -= len(self._queue.popleft().payload)
 
     def _checked_first(self) -> RecordedEvent:
-        """The first event, once it is known whether it can be delivered."""
+        """The first event, after checking whether it can be delivered."""
         first = self._queue[0]
         self._queue[0] = checked = first.checked()
         self._bytes += len(checked.payload) - len(first.payload)

@@ -1,4 +1,4 @@
-"""Makes sure that what is read belongs to the history that was read before, whichever server answers."""
+"""Makes sure that every read belongs to the same history as the reads before, whichever server answers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _logger = get_logger("reader")
 
 
 class HistoryWatch:
-    """Asks which logs grew, and notices a history that lost events, or is found in another place.
+    """Reads which logs have grown, and notices a history that lost events, or is found in another place.
 
-    Whichever pod notices first decides; the others find the decision, and compare it with what they remember.
+    The pod that notices first decides. The others find its decision, and compare it with what they remember.
     """
 
     def __init__(self, log: EventLog) -> None:
@@ -27,7 +27,7 @@ class HistoryWatch:
         self.last: Changes | None = None
 
     async def look(self, *, at_everything: bool) -> Changes:
-        """What changed, once it is certain which history it belongs to, and that it holds everything that was read."""
+        """The changes, once it is certain which history they belong to, and that it holds everything that was read."""
         changes = await changes_since(self._log, None if at_everything else self.last)
         if await self._is_contradicted(changes):
             await self._log.renew_epoch(changes.epoch)
@@ -41,20 +41,20 @@ class HistoryWatch:
         return changes
 
     def check(self, request: ReadRequest, result: ReadResult) -> None:
-        """Take nothing from a server that was not looked at: what it lacks must be noticed first.
+        """Refuse a result from a server that was not checked: first the pod must notice what that server lacks.
 
         Raises:
-            StorageUnavailable: look at everything, and read again.
+            StorageUnavailable: check the server, and read again.
         """
         last = self.last
         if last is None or (result.epoch, result.server) != (last.epoch, last.server):
-            raise StorageUnavailable("another server or history answers than before; it is looked at first")
+            raise StorageUnavailable("another server or history answers than before; the pod checks it first")
         if self._memory.exceeds(request, result):
             raise StorageUnavailable(f"the log of {request.gateway_id} ends before what was read from it")
         self._memory.note(request, result)
 
     async def _settle(self, changes: Changes) -> Changes:
-        """Everything, once it is decided whether the history goes on where it is found now."""
+        """All changes, once it is decided whether the history continues where it is found now."""
         # While commits did not wait for a standby, the newest ones were on one server alone.
         doubts = self.last is not None and not self.last.synchronous
         epoch = await self._log.settle_history(changes.epoch, Verdict.DOUBT if doubts else Verdict.RECORD)
@@ -64,11 +64,11 @@ class HistoryWatch:
             _logger.error("history-replaced", ended=str(changes.epoch))
         changes = await self._log.changed_since(0)
         if not changes.settled:
-            raise StorageUnavailable("another server answers each time; whose history it is cannot be settled")
+            raise StorageUnavailable("another server answers each time, so the history cannot be determined")
         return changes
 
     async def _is_contradicted(self, changes: Changes) -> bool:
-        """Whether the database lacks a decision that was found there, or what was read of its history.
+        """Whether the database lacks a decision or an event that this pod has read from it.
 
         The log is asked when another server answers, and when a log looks shorter than what was read from it. That may
         have an innocent reason: its gateway was deleted and registered again.

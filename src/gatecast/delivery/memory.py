@@ -1,4 +1,4 @@
-"""What this pod read last from each log: proof against a history that lacks it."""
+"""The last event that this pod read from each log: proof against a history that lacks it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from uuid import UUID
 from gatecast.events import UNKNOWN_ID
 from gatecast.storage.contract import ReadRequest, ReadResult, Remembered
 
-#: Most logs that are remembered; the one that was not read for longest is forgotten first.
+#: Most logs that a pod remembers; the one that was not read for the longest time is forgotten first.
 MAX_LOGS = 50_000
 
 
 class Memory:
-    """The last event that was read from each log, also when the connection that it was read for has ended."""
+    """The last event that was read from each log, even after the connection that it was read for has ended."""
 
     def __init__(self) -> None:
         #: By gateway: the log, the offset, and the event's id.
         self._last: OrderedDict[str, tuple[int, int, UUID | None]] = OrderedDict()
 
     def note(self, request: ReadRequest, result: ReadResult) -> None:
-        """Remember the last event that a read brought, or confirmed to be the last one."""
+        """Remember the last event that a read returned, or confirmed to be the last one."""
         if (place := _last_place(request, result)) is None:
             return
         offset, event_id = place
@@ -34,12 +34,12 @@ class Memory:
             self._last.popitem(last=False)
 
     def exceeds(self, request: ReadRequest, result: ReadResult) -> bool:
-        """Whether more was read before than the log holds now."""
+        """Whether the pod has read past the present end of the log."""
         known = self._last.get(request.gateway_id)
         return known is not None and known[:2] > (result.log_id, result.head)
 
     def longer_than(self, heads: Mapping[str, int]) -> list[str]:
-        """The gateways of which more was read before than these heads tell."""
+        """The gateways whose logs the pod has read past these heads."""
         return [name for name in heads.keys() & self._last.keys() if self._last[name][1] > heads[name]]
 
     def forget(self, gateway_ids: Sequence[str]) -> None:
@@ -52,7 +52,7 @@ class Memory:
         self._last.clear()
 
     def batches(self, size: int) -> Iterator[list[Remembered]]:
-        """Everything that is remembered now, at most `size` at a time."""
+        """All remembered events, at most `size` at a time."""
         remaining = iter(
             [
                 Remembered(gateway_id=gateway_id, log_id=log_id, offset=offset, event_id=event_id)
@@ -64,7 +64,7 @@ class Memory:
 
 
 def _last_place(request: ReadRequest, result: ReadResult) -> tuple[int, UUID | None] | None:
-    """Offset and id of the last event that is known now; None: a read of nothing in the middle of a log tells none."""
+    """Offset and id of the last known event; None if the read returned nothing from the middle of a log."""
     if result.events:
         last = result.events[-1]
         return last.offset, None if last.event_id == UNKNOWN_ID else last.event_id

@@ -1,4 +1,4 @@
-"""Stores what gateways said of single events, in batches."""
+"""Stores what gateways reported about single events, in batches."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from gatecast.errors import GatecastError
 from gatecast.storage.contract import Outcome, Outcomes
 from gatecast.waiting import Backoff, Signal
 
-#: Most outcomes that wait to be stored. When the database is away for long the oldest go. A gateway may lose an
-#: acknowledgement at any time, so that is a normal outcome; where a position waits for one, its connection is told.
+#: Most outcomes that wait to be stored. During a long database outage the oldest are dropped. A gateway may lose an
+#: acknowledgement at any time, so that is a normal outcome; if a position waits for a dropped outcome, its connection
+#: is told.
 MAX_WAITING = 10_000
 
 _BATCH = 500
 
 
 def _nothing() -> None:
-    """Nobody waits for it."""
+    """Do nothing: no caller waits for the outcome."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class _Waiting:
 
 
 class OutcomeRecorder:
-    """Keeps outcomes until the database has them."""
+    """Keeps outcomes until the database has stored them."""
 
     def __init__(self, outcomes: Outcomes, *, backoff: Backoff | None = None) -> None:
         self._outcomes = outcomes
@@ -44,7 +45,7 @@ class OutcomeRecorder:
     def report(
         self, outcome: Outcome, *, on_stored: Callable[[], None] = _nothing, on_dropped: Callable[[], None] = _nothing
     ) -> None:
-        """Store this outcome soon. One of the two is called: once it is stored, or when it has to go."""
+        """Store this outcome soon. One of the two is called: when it is stored, or when it is dropped."""
         self._waiting.append(_Waiting(outcome, on_stored, on_dropped))
         self._make_room()
         self._signal.set()
@@ -54,7 +55,7 @@ class OutcomeRecorder:
             self._waiting.popleft().on_dropped()
 
     async def run(self) -> None:
-        """Store until cancelled; what cannot be stored now is kept."""
+        """Store outcomes until cancelled; keep those that cannot be stored now."""
         await self.loop.run(self._store_waiting, rest=self._signal.wait)
 
     async def _store_waiting(self) -> None:
@@ -71,7 +72,7 @@ class OutcomeRecorder:
         await self._outcomes.record([each.outcome for each in batch])
 
     def _settle(self, results: Sequence[tuple[_Waiting, GatecastError | None]]) -> None:
-        """Answer each; what waits for the database is kept, and what alone was refused goes.
+        """Report each result; keep outcomes that wait for the database, and drop those that it refuses.
 
         Raises:
             StorageError: the database is away.

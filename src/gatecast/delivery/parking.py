@@ -1,4 +1,4 @@
-"""What one connection is not sent, because its consumer rejected something."""
+"""The delivery filter of one connection: events that it must not receive after a rejection."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from enum import Enum, auto
 from gatecast.events import RecordedEvent
 from gatecast.storage.contract import Entity, Withheld
 
-#: With so many parked entities a consumer gets nothing more until somebody decides: memory is bounded.
+#: A consumer with this many parked entities receives nothing more until an operator decides: memory is bounded.
 MAX_PARKED = 10_000
 
 
 class Fate(Enum):
-    """What becomes of an event."""
+    """What happens to an event."""
 
     #: It is sent.
     SEND = auto()
@@ -23,12 +23,12 @@ class Fate(Enum):
     HOLD = auto()
     #: It cannot be delivered: from here on its entity waits for a decision.
     PARK = auto()
-    #: It is left out: it was published again as a later event, or somebody decided so.
+    #: It is left out: it was published again as a later event, or an operator decided so.
     PASS = auto()
 
 
 class ParkingLot:
-    """The parked entities of one connection, and what of it was published again; knows no I/O.
+    """The parked entities of one connection, and the events that were published again; does no I/O.
 
     A decision about an entity ends the connection, so entities are only ever added here.
     """
@@ -36,17 +36,17 @@ class ParkingLot:
     def __init__(self) -> None:
         self._parked: set[Entity] = set()
         self._settled: frozenset[int] = frozenset()
-        #: Offset and entity of each event that was sent and is not confirmed.
+        #: Offset and entity of each sent, unconfirmed event.
         self._sent: deque[tuple[int, Entity]] = deque()
 
     @property
     def parked(self) -> AbstractSet[Entity]:
-        """The entities of which nothing is sent."""
+        """The parked entities, whose events are not sent."""
         return self._parked
 
     @property
     def full(self) -> bool:
-        """True when so much is parked that nothing more is sent."""
+        """Whether so many entities are parked that nothing more is sent."""
         return len(self._parked) >= MAX_PARKED
 
     def fill(self, withheld: Withheld) -> None:
@@ -55,7 +55,7 @@ class ParkingLot:
         self._settled = withheld.settled
 
     def fate(self, event: RecordedEvent) -> Fate:
-        """What becomes of the next event; one that cannot be delivered parks its entity, like a rejected one."""
+        """What happens to the next event; an undeliverable one parks its entity, like a rejected one."""
         if event.offset in self._settled:
             return Fate.PASS
         if _entity(event) in self._parked:
@@ -66,20 +66,20 @@ class ParkingLot:
         return Fate.PARK
 
     def passes(self, event: RecordedEvent) -> bool:
-        """Whether this event is left out, because it was published again or somebody decided so."""
+        """Whether this event is left out, because it was published again or an operator decided so."""
         return event.offset in self._settled
 
     def remember(self, events: Iterable[RecordedEvent]) -> None:
-        """Note what was sent, so that a rejection finds its entity."""
+        """Remember sent events, so that a rejection finds its entity."""
         self._sent.extend((event.offset, _entity(event)) for event in events)
 
     def settle(self, offset: int) -> None:
-        """Forget what is confirmed."""
+        """Forget confirmed events."""
         while self._sent and self._sent[0][0] <= offset:
             self._sent.popleft()
 
     def park(self, offset: int) -> None:
-        """Admit no further event of the entity that this sent event is about."""
+        """Park the entity of this sent event: send no further event of it."""
         self._parked.update(entity for sent, entity in self._sent if sent == offset)
 
 

@@ -14,24 +14,24 @@ from gatecast.telemetry import get_logger
 from gatecast.version import __version__
 from gatecast.waiting import Backoff, Signal
 
-#: A pod that has not renewed its lease for this long counts as dead, and its connections as gone.
+#: A pod that has not renewed its lease for this long counts as dead, and its connections count as closed.
 LEASE = timedelta(seconds=6)
 
 #: Renewed this often, in seconds: two renewals may fail before the lease ends.
 _RENEW_INTERVAL = LEASE.total_seconds() / 3
 
-#: Asked so often for orders, whatever the poll interval, in seconds: a revocation holds within a second (promise P9),
-#: also when its hint is lost.
+#: How often a pod asks which connections it must close, in seconds, whatever the poll interval: a revocation takes
+#: effect within a second (promise P9), even if its hint is lost.
 _OBEY_INTERVAL = 0.5
 
-#: Who wants to subscribe waits this long for the pod's first lease, in seconds.
+#: A subscription waits this long for the pod's first lease, in seconds.
 FIRST_LEASE_TIME_LIMIT = 10.0
 
 _logger = get_logger("presence")
 
 
 class PodPresence:
-    """The pod's own row, and the orders that other pods leave for its connections."""
+    """The pod's own row, and the disconnects that other pods request for its connections."""
 
     def __init__(
         self,
@@ -59,11 +59,11 @@ class PodPresence:
         self._renew_due_at = 0.0
         self._lease = asyncio.Lock()
         self._ended = False
-        #: Set once the pod is known to others, so that connections may be recorded for it.
+        #: Set once other pods know this pod, so that connections may be recorded for it.
         self.ready = asyncio.Event()
 
     async def until_known(self) -> None:
-        """Return once others know this pod: nobody would look after a connection of another one.
+        """Return once other pods know this pod: they clean up only the connections of known pods.
 
         Raises:
             StorageUnavailable: that takes too long.
@@ -75,16 +75,16 @@ class PodPresence:
             raise StorageUnavailable(f"this pod has no lease yet: {self.problem or 'no answer'}") from None
 
     def look(self) -> None:
-        """Ask for orders as soon as possible."""
+        """Ask for requested disconnects as soon as possible."""
         self._signal.set()
 
     async def run(self) -> None:
-        """Renew and obey until cancelled."""
+        """Renew the lease and apply disconnects until cancelled."""
         await self.loop.run(self._renew_and_obey, rest=self._rest)
 
     @property
     def problem(self) -> str | None:
-        """Why the lease could not be renewed the last time, or None when it was."""
+        """Why the last renewal of the lease failed, or None if it succeeded."""
         return self.loop.problem
 
     async def _renew_and_obey(self) -> None:
@@ -104,7 +104,7 @@ class PodPresence:
             self._dismiss(connection_id, dismissal)
 
     async def end(self) -> None:
-        """Give the lease back, for good: a renewal that is under way comes first, and none comes after."""
+        """Return the lease for good, after any renewal that is under way; no renewal follows."""
         self._ended = True
         async with self._lease:
             await self._presence.end_lease(self._pod_id)
@@ -117,13 +117,13 @@ class PodPresence:
             if self._ended:
                 return
             if self._life is None:
-                # A predecessor of the same name that was killed left connections behind. They must not live again.
+                # A killed pod of the same name left connections. They must not come back to life.
                 await self._presence.end_lease(self._pod_id)
             life = await self._presence.renew_lease(self._pod_id, LEASE)
             if life != self._life:
                 await self._presence.describe_pod(self._pod_id, __version__)
         if self._life not in (None, life):
-            # Away so long that others cleared this pod's connections: their progress is no longer stored.
+            # Away for so long that others removed this pod's connections: their progress is no longer stored.
             _logger.warning("pod-was-forgotten")
             self._dismiss_all()
         self._life = life

@@ -12,7 +12,7 @@ from gatecast.errors import GatecastError
 from gatecast.storage.contract import Connection, Presence, Progress
 from gatecast.waiting import Backoff, Signal
 
-#: Progress is gathered for this long between writes; in seconds. Losing it repeats events, never skips them.
+#: Progress is collected for this long between writes; in seconds. Losing it repeats events, never skips them.
 FLUSH_INTERVAL = 0.2
 
 #: Most connections in one write.
@@ -23,21 +23,21 @@ _PUT_OFF = 5.0
 
 
 class Moving(Protocol):
-    """A connection that gets on."""
+    """A connection that makes progress."""
 
     @property
     def connection(self) -> Connection:
         """Which connection it is."""
 
     def take_progress(self) -> Progress:
-        """How far it has come by now."""
+        """Its progress until now."""
 
     def give_back(self, progress: Progress) -> None:
-        """Take back what could not be stored."""
+        """Take back progress that could not be stored."""
 
 
 class ProgressRecorder:
-    """Remembers which connections got on until the database knows how far."""
+    """Remembers the progress of connections until the database has stored it."""
 
     def __init__(self, presence: Presence, *, backoff: Backoff | None = None) -> None:
         self._presence = presence
@@ -58,7 +58,7 @@ class ProgressRecorder:
         self._ended = False
 
     def report(self, connection: Moving) -> None:
-        """Note that a connection has come further."""
+        """Note that a connection has made progress."""
         connection_id = connection.connection.connection_id
         if connection_id not in self._leaving:
             self._moved[connection_id] = connection
@@ -73,7 +73,7 @@ class ProgressRecorder:
         self._urgent.set()
 
     async def flush(self) -> None:
-        """Return when everything noted so far is stored, or when nobody stores any more."""
+        """Return when everything noted so far is stored, or when the recorder has stopped."""
         if self._ended or not (self._moved or self._storing or self._leaving):
             return
         stored = asyncio.get_running_loop().create_future()
@@ -83,7 +83,7 @@ class ProgressRecorder:
         await stored
 
     async def run(self) -> None:
-        """Write until cancelled; what cannot be written now is kept."""
+        """Write until cancelled; keep what cannot be written now."""
         try:
             await self.loop.run(self._write_all, rest=self._rest)
         finally:
@@ -91,12 +91,12 @@ class ProgressRecorder:
             _answer(self._flushing)
 
     async def _rest(self) -> None:
-        """Gather for a moment, then wait until there is something to write."""
+        """Collect for a moment, then wait until there is something to write."""
         await self._urgent.wait(FLUSH_INTERVAL)
         await self._signal.wait()
 
     async def _write_all(self) -> None:
-        """Store what is noted by now, then answer those who asked for it before."""
+        """Store everything noted until now, then answer the callers that asked before."""
         waiting, self._flushing = self._flushing, []
         try:
             await self._write_leaving()
@@ -107,7 +107,7 @@ class ProgressRecorder:
         _answer(waiting)
 
     async def _write_leaving(self) -> None:
-        """Store the last progress of those that leave, once; what is noted while this runs waits for the next time.
+        """Store the last progress of closing connections, once; later notes wait for the next time.
 
         Raises:
             StorageError: the database is away; what is not stored stays noted.
@@ -124,7 +124,7 @@ class ProgressRecorder:
                     _put_off(progress, error, partial(self.leave, progress))
 
     async def _write_moved(self) -> None:
-        """Store once how far those that moved have come; what moves while this runs waits for the next time.
+        """Store once the progress of open connections; later progress waits for the next time.
 
         Raises:
             StorageError: the database is away; what is not stored stays noted.
@@ -156,7 +156,7 @@ class ProgressRecorder:
 
 
 def _put_off(progress: Progress, error: GatecastError, again: Callable[[], None]) -> None:
-    """Try this one again later: it alone cannot be stored, and the others do not wait for it."""
+    """Try this one again later: only it cannot be stored, and the others do not wait for it."""
     log_failure("progress-refused", error, gateway=progress.gateway_id)
     asyncio.get_running_loop().call_later(_PUT_OFF, again)
 

@@ -1,4 +1,4 @@
-"""Gathers what many callers publish into few statements, without a timer."""
+"""Collects the events of many callers into few statements, without a timer."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _BATCH_BYTES = 4 * 1024 * 1024
 #: How many held logs are waited for at the same time, each on a connection of its own.
 _LANES = 2
 
-#: Pauses between looks at whether a further log is still held.
+#: Pauses between checks whether a further log is still held.
 _LANE_BACKOFF = Backoff(first=0.01, longest=0.25)
 
 
@@ -60,7 +60,7 @@ class _Pending:
 
 
 class Publisher:
-    """Sends whatever queued while the previous statement ran; one statement is in flight.
+    """Sends everything that queued while the previous statement ran; one statement is in flight.
 
     Under load batches grow by themselves, without load nothing waits. A log that some other transaction holds gets a
     lane of its own that waits for it, so that it delays nobody else (scenario S12); what is published to it meanwhile
@@ -80,7 +80,7 @@ class Publisher:
         self._idle = asyncio.Event()
         self._idle.set()
         self._accepting = True
-        #: Why the last statement stored nothing at all, or None when it did. Callers are told; the pod stays ready.
+        #: Why the last statement stored nothing, or None if it did. Callers get the error; the pod stays ready.
         self.problem: str | None = None
 
     @property
@@ -95,9 +95,9 @@ class Publisher:
 
         Raises:
             UnknownGateway: a gateway is not registered; nothing was stored.
-            Overloaded: too much is waiting already; nothing was stored.
-            StorageUnavailable: the database is away; repeat with the same event ids.
-            StatementFailed: the database refused these events, and those of nobody else; nothing was stored.
+            Overloaded: too many events wait already; nothing was stored.
+            StorageUnavailable: the database cannot be reached; repeat with the same event ids.
+            StatementFailed: the database refused these events; nothing of them was stored.
             HubClosed: the publisher has stopped.
         """
         if not events:
@@ -128,7 +128,7 @@ class Publisher:
             self._idle.set()
 
     async def run(self) -> None:
-        """Publish until cancelled; then answer whoever still waits."""
+        """Publish until cancelled; then answer the callers that still wait."""
         try:
             async with asyncio.TaskGroup() as lanes:
                 while True:
@@ -155,7 +155,7 @@ class Publisher:
                 self._open_lane(lanes, result.gateway_id, pending)
 
     def _joins_lane(self, pending: _Pending) -> bool:
-        """Keep the order of one gateway: while it has a lane, everything for it goes there."""
+        """Keep the order of one gateway: while its log has its own queue, all its events go there."""
         if not self._lanes:
             return False
         lane = next(
@@ -174,9 +174,9 @@ class Publisher:
         lanes.create_task(self._run_lane(gateway_id), name=f"publish-lane-{gateway_id}")
 
     async def _run_lane(self, gateway_id: str) -> None:
-        """Wait for the log; when as many are waited for as may be, look now and then whether it is free.
+        """Wait for the log; if the limit of waiting logs is reached, check from time to time whether it is free.
 
-        So logs that some application holds for long delay only each other, and not one that two pods wrote to at once.
+        Logs that an application holds for long thus delay only each other, not a log that two pods wrote to at once.
         """
         lane = self._lanes[gateway_id]
         looks = 0
@@ -192,11 +192,11 @@ class Publisher:
                 results = await self._append(batch, wait=False)
             busy = [pending for pending, result in zip(batch, results, strict=True) if isinstance(result, Busy)]
             lane.extendleft(reversed(busy))
-        # No await between the last look and this: nothing can join a lane that has ended.
+        # No await between the last check and this: nothing can join a queue that has ended.
         del self._lanes[gateway_id]
 
     async def _append(self, batch: Sequence[_Pending], *, wait: bool) -> Sequence[PublishResult | GatecastError]:
-        """Send one statement and answer the callers; `Busy` alone is left for the lanes."""
+        """Send one statement and answer the callers; only `Busy` groups are left for the per-log queues."""
         try:
             results = await in_halves(
                 [pending.events for pending in batch], lambda groups: self._attempt(groups, wait=wait)
@@ -218,14 +218,14 @@ class Publisher:
             log_failure("publish-refused", refusals[0], groups=len(refusals), stored=len(results) - len(refusals))
 
     def _hint(self, answered: Iterable[_Pending]) -> None:
-        """Tell the pods; what was published stands whether they hear of it or not."""
+        """Send hints to the pods; the events are stored whether the hints arrive or not."""
         hint = Hint.at(event.gateway_id for pending in answered for event in pending.events)
         if hint.gateways:
             with contained("hint-lost"):
                 self._send_hint(hint)
 
     async def _attempt(self, groups: Sequence[Sequence[Event]], *, wait: bool) -> Sequence[PublishResult]:
-        """Send it, and once more when the connection broke: event ids make the second attempt safe (scenario S16)."""
+        """Send it, and once more if the connection breaks: event ids make the second attempt safe (scenario S16)."""
         metrics.stored(sum(map(len, groups)))
         try:
             return await self._log.publish(groups, wait=wait)

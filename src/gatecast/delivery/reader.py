@@ -43,9 +43,9 @@ class Reader:
             on_failure=self._distrust,
         )
         self._feeds: defaultdict[str, list[Feed]] = defaultdict(list)
-        #: Feeds that may want something; looking at these alone keeps a pass independent of how many feeds idle.
+        #: Feeds that may want events; a pass visits only these, so its cost does not depend on idle feeds.
         self._due: dict[Feed, None] = {}
-        #: Feeds of logs that alone cannot be read; whatever is heard of these, they wait for their next attempt.
+        #: Feeds of logs that cannot be read; whatever hints arrive for these, they wait for their next attempt.
         self._refused: set[Feed] = set()
         self._signal = Signal()
         self._sweep_due_at = 0.0
@@ -61,11 +61,11 @@ class Reader:
 
     @property
     def last_sweep(self) -> Changes | None:
-        """What this pod last found, and where; None before its first look."""
+        """What this pod found at its last sweep, and where; None before the first."""
         return self._history.last
 
     def open(self, gateway_id: str, after: Position) -> Feed:
-        """A feed that begins behind `after`; reading for it begins at once."""
+        """A feed that begins after `after`; reading for it begins at once."""
         feed = Feed(gateway_id, after, on_room=self._call_for, clock=self.clock)
         self._feeds[gateway_id].append(feed)
         self._call_for(feed)
@@ -80,7 +80,7 @@ class Reader:
                 del self._feeds[feed.gateway_id]
 
     def hint(self, hint: Hint) -> None:
-        """Look at these gateways, or at everything, as soon as possible."""
+        """Read these gateways' logs, or every log, as soon as possible."""
         if hint.gateways is None:
             self._sweep_due_at = 0.0
             self._signal.set()
@@ -96,11 +96,11 @@ class Reader:
 
     @property
     def problem(self) -> str | None:
-        """Why the last pass failed, or None when it succeeded."""
+        """Why the last pass failed, or None if it succeeded."""
         return self.loop.problem
 
     async def run(self) -> None:
-        """Read until cancelled. The database may go and come back; the feeds keep their places."""
+        """Read until cancelled. The database may fail and return; the feeds keep their positions."""
         await self.loop.run(self._pass, rest=self._rest)
 
     async def _pass(self) -> None:
@@ -111,14 +111,14 @@ class Reader:
         await self._signal.wait(max(0.0, self._sweep_due_at - _now()))
 
     def _distrust(self) -> None:
-        """After an outage ask for every head: the database that comes back may be another one."""
+        """After an outage, ask for every head: the database that returns may be another one."""
         self._ask_for_everything = True
         self._sweep_due_at = 0.0
 
     async def _sweep_if_due(self, now: float) -> None:
         if now < self._sweep_due_at:
             return
-        # Set before the question is asked: a demand for a sweep that comes meanwhile must not be forgotten.
+        # Set before the query: a request for a sweep that arrives in the meantime must not be forgotten.
         self._sweep_due_at = now + self._poll_interval
         before = self._history.last
         asked_at = self.clock.now()
@@ -135,7 +135,7 @@ class Reader:
                 self._due[feed] = None
 
     def _end_other_histories(self, changes: Changes) -> None:
-        """Let the connections of a history that has ended come back: then they are told."""
+        """End the connections of a history that has ended: when they come back, they are told to resynchronize."""
         for feed in self._all_feeds():
             if feed.epoch != changes.epoch:
                 feed.end(LOG_MOVED)
@@ -144,7 +144,7 @@ class Reader:
         return [feed for feeds in self._feeds.values() for feed in feeds]
 
     async def _read_due(self) -> None:
-        """Read once for every feed that wants something; whoever wants more is due again."""
+        """Read once for every feed that wants events; feeds that want more are due again."""
         due, self._due = self._due, {}
         wanted = [feed for feed in due if feed.wants_read and feed not in self._refused]
         for start in range(0, len(wanted), _GATEWAYS_PER_READ):
@@ -176,7 +176,7 @@ class Reader:
         """Read this log again later: the others do not wait for it.
 
         Raises:
-            GatecastError: it is not the log that is at fault.
+            GatecastError: the log is not at fault.
         """
         if concerns_everyone(error):
             raise error

@@ -11,7 +11,7 @@ from gatecast.errors import GatecastError
 from gatecast.events import RecordedEvent
 from gatecast.storage.contract import EventLog, ReadRequest, ReadResult
 
-#: What came of a request: None where the gateway is not registered, an error where this log alone cannot be read.
+#: The result of a request: None if the gateway is not registered, an error if only this log cannot be read.
 ReadAnswer: TypeAlias = ReadResult | GatecastError | None
 
 
@@ -46,7 +46,7 @@ async def _front(log: EventLog, request: ReadRequest, error: GatecastError) -> R
 
 
 def _with_stand_in(result: ReadResult, request: ReadRequest, error: GatecastError) -> ReadResult:
-    """The log as it was read without any event, and what stands in for its next one."""
+    """The log as it was read without any event, with a stand-in for its next one."""
     if not result.trimmed_through <= request.after < result.head:
         return result
     event = RecordedEvent.standing_in(request.gateway_id, request.after + 1, str(error))

@@ -10,8 +10,8 @@ from gatecast.storage.contract import Standing
 #: What a consumer has belongs to another history.
 EPOCH = "epoch"
 
-#: What a consumer rejected, and what was held because of that, was removed before anybody decided: whatever position
-#: it names, it does not have that.
+#: Events that a consumer rejected, or that waited because of that, were removed before a decision: whatever position it
+#: names, it does not have them.
 PARKED = "parked"
 
 

@@ -16,7 +16,7 @@ from gatecast.storage.hops import Passages
 from gatecast.telemetry import metrics
 from gatecast.waiting import Signal
 
-#: While it is not stored of so many events what became of them, no more are taken: memory and work are bounded.
+#: No more events are taken while this many outcomes are unstored: memory and work are bounded.
 MAX_UNSTORED = 1_000
 
 

@@ -110,12 +110,12 @@ class RecordedEvent:
     recorded_at: datetime
     #: The W3C `traceparent` of the change, if it is traced.
     trace_parent: str | None = None
-    #: Why it cannot be delivered; None: it can. Whatever could not be read of it has a stand-in.
+    #: Why the event cannot be delivered; None if it can. Fields that could not be read hold stand-ins.
     undeliverable: str | None = None
 
     @classmethod
     def standing_in(cls, gateway_id: str, offset: int, problem: str) -> RecordedEvent:
-        """What takes the place of an event of which nothing can be read."""
+        """A stand-in for an event of which nothing can be read."""
         unknown = datetime(1970, 1, 1, tzinfo=UTC)
         return cls(
             gateway_id=gateway_id,
@@ -132,7 +132,7 @@ class RecordedEvent:
         )
 
     def checked(self) -> RecordedEvent:
-        """The event, which cannot be delivered when nobody can read its data."""
+        """The event, marked as undeliverable if its data cannot be read."""
         if self.undeliverable is not None:
             return self
         try:
@@ -143,10 +143,10 @@ class RecordedEvent:
 
     @property
     def data(self) -> dict[str, Any]:
-        """The data, decoded anew at every call.
+        """The data, decoded at every call.
 
         Raises:
-            InvalidValue: an older release let in what cannot be read back.
+            InvalidValue: an older release accepted data that cannot be read back.
         """
         return read_stored("data", self.payload)
 

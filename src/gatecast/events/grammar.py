@@ -1,8 +1,8 @@
-"""What every door lets in: the one definition of identifiers and instants, and of the limits of everything published.
+"""The grammar of all endpoints: identifiers, instants, and the limits of everything that is published.
 
 REST, the library, the client, the properties of gateways and the SQL function `gatecast.publish` refuse the same
-values, so that whatever is stored can be read back, and read back equal, by everybody who reads it. JSON has its rules
-in `gatecast.events.json_values`. The SQL function has the same rules once more, in
+values, so that every reader reads back exactly what was stored. The rules for JSON are in
+`gatecast.events.json_values`. The SQL function repeats the same rules in
 `storage/postgres/functions/grammar.sql`; a contract test compares them.
 """
 
@@ -19,10 +19,10 @@ MAX_IDENTIFIER_LENGTH = 255
 #: Largest `data` of one event, in bytes of UTF-8 JSON.
 MAX_PAYLOAD_BYTES = 1024 * 1024
 
-#: Deepest nesting: so many arrays and objects may enclose a value of a tenant.
+#: Deepest nesting of a value: this many arrays and objects may enclose it.
 MAX_DEPTH = 32
 
-#: Deepest nesting that is read back of what was stored before there was a rule.
+#: Deepest nesting that is read back from values that were stored before this rule existed.
 MAX_STORED_DEPTH = 200
 
 #: Largest integer in JSON, and the largest offset. A number with a fraction or an exponent is a double.
@@ -32,11 +32,11 @@ MAX_INTEGER = 2**63 - 1
 EARLIEST_INSTANT = datetime.min.replace(tzinfo=UTC)
 LATEST_INSTANT = datetime.max.replace(tzinfo=UTC)
 
-#: What is trimmed at both ends of an identifier: the white space of Unicode, as ranges of code points.
+#: The characters that are trimmed at both ends of an identifier: Unicode's white space, as ranges of code points.
 BLANKS = "0009-000D 001C-0020 0085 00A0 1680 2000-200A 2028-2029 202F 205F 3000"
 
-#: What no identifier holds: controls, formats and bidi overrides, blanks other than the space, surrogates, private use.
-#: Named by code point, because what counts as printable differs from one release of Python to the next.
+#: The characters that no identifier holds: controls, formats and bidi overrides, blanks other than the space,
+#: surrogates, private use. Listed by code point, because releases of Python differ in what they consider printable.
 UNPRINTABLE = (
     "0000-001F 007F-00A0 00AD 0600-0605 061C 06DD 070F 0890-0891 08E2 1680 180E 2000-200F 2028-202F 205F-206F 3000 "
     "D800-F8FF FDD0-FDEF FEFF FFF9-FFFB FFFE-FFFF 110BD 110CD 13430-1343F 1BCA0-1BCA3 1D173-1D17A E0001 E0020-E007F "
@@ -80,17 +80,17 @@ def clean_identifier(field: str, value: object) -> str:
 
 
 def is_printable(text: str) -> bool:
-    """Whether a text may be an identifier, as far as its characters go."""
+    """Whether an identifier may consist of these characters."""
     return _UNPRINTABLE.search(text) is None
 
 
 def printable(text: str, limit: int = MAX_IDENTIFIER_LENGTH) -> str:
-    """A peer's words, cut to `limit` characters, and safe to log, store and show."""
+    """A peer's text, cut to `limit` characters, and safe to log, store and show."""
     return _UNPRINTABLE.sub(" ", text[:limit])
 
 
 def is_storable(text: str) -> bool:
-    """Whether every database takes this text: none takes NUL, and a lone surrogate is no text."""
+    """Whether every database can store this text: none stores NUL, and a lone surrogate is not text."""
     return _UNSTORABLE.search(text) is None
 
 

@@ -1,4 +1,4 @@
-"""JSON of tenants: checked before it is stored, and read leniently where it was stored before there was a rule."""
+"""JSON of tenants: checked before it is stored, and read leniently if it was stored before a rule existed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def encode(field: str, value: object) -> str:
 
 
 def encode_foreign(field: str, value: Mapping[str, Any]) -> str:
-    """What a gateway says of itself, as compact text: it may say more than a tenant, as long as that can be read back.
+    """A gateway's description of itself, as compact text; it may hold anything that can be read back.
 
     Raises:
         InvalidValue: it cannot.
@@ -91,7 +91,7 @@ _LONG_NUMBER = re.compile("[0-9]{19}")
 
 
 def check(field: str, value: object) -> None:
-    """Refuse a value that some reader could not read back; what is said names the place in it, and not the value.
+    """Refuse a value that a reader could not read back; the error names the place in it, not the value.
 
     Raises:
         InvalidValue: it is no JSON, nested deeper than 32, or holds NUL, a lone surrogate, an integer of more than 64
@@ -112,7 +112,7 @@ def check(field: str, value: object) -> None:
 
 
 def _broken_rule(part: object) -> str | None:
-    """The rule that a value breaks by itself, whatever is in it."""
+    """The rule that a value itself breaks, apart from the values inside it."""
     match part:
         case str() if not is_storable(part):
             return "hold no NUL and no lone surrogate"
@@ -225,7 +225,7 @@ def read_stored(field: str, text: str) -> dict[str, Any]:
     except InvalidValue:
         raise
     except ValueError:
-        raise InvalidValue(field, "JSON", "be JSON with numbers of a bearable length to be read") from None
+        raise InvalidValue(field, "JSON", "be JSON with shorter numbers to be read") from None
     if not isinstance(value, dict):
         raise InvalidValue(field, type(value).__name__, "be a JSON object")
     return value

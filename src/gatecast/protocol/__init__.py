@@ -1,4 +1,4 @@
-"""LANGUAGE: the gateway protocol, without I/O. Frames and `now` come in, frames and actions go out.
+"""The gateway protocol, without I/O: frames and `now` come in, frames and actions go out.
 
 - `session`: the server's side of one connection, for unmodified gateways and for `gatecast.v2`
 - `client_session`: the client's side of `gatecast.v2`

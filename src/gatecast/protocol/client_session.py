@@ -17,20 +17,20 @@ from gatecast.protocol.window import Window
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientLimits:
-    """How patient the client is with the server, in seconds."""
+    """How long the client waits for the server, in seconds."""
 
-    #: Until `connection.ack` must have come.
+    #: How long to wait for `connection.ack`.
     welcome: float = 5.0
-    #: Without any frame before the server counts as gone; it pings every 15 s.
+    #: How long to wait for any frame before the server counts as gone; it pings every 15 s.
     silence: float = 45.0
 
 
-# --- what a session tells its shell -----------------------------------------------------------------------------------
+# --- what a session reports to its shell ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Welcomed:
-    """The connection is open; always the first of all."""
+    """The connection is open; always the first action."""
 
     gateway_id: str
     connection_id: str
@@ -51,7 +51,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Undeliverable:
-    """The next event, which cannot be read here: reject its position in its turn."""
+    """The next event, which this client cannot read: reject its position in its turn."""
 
     position: Position
     #: For people.
@@ -60,11 +60,11 @@ class Undeliverable:
 
 @dataclass(frozen=True, slots=True)
 class Resynchronize:
-    """Read the desired state anew, then call `resynchronized`; nothing is delivered before."""
+    """Read the desired state again, then call `resynchronized`; nothing is delivered before that."""
 
     #: `retention`, `epoch`, `ahead` or `parked`.
     reason: str
-    #: Where delivery goes on afterwards.
+    #: Where delivery continues afterwards.
     position: Position
 
 
@@ -79,11 +79,11 @@ ClientAction: TypeAlias = Welcomed | Delivered | Undeliverable | Resynchronize |
 
 
 class FrameUnreadable(ProtocolViolation):
-    """A frame cannot be read, and does not even say where its event is; what it was may be lost."""
+    """A frame cannot be read, and its event's position is not known either; its content may be lost."""
 
 
 class ClientSession:
-    """What was delivered and what was answered.
+    """Which events were delivered, and which were acknowledged or rejected.
 
     A `ProtocolViolation` ends the connection: close it and connect again behind `settled`.
     Every `now` is in seconds of one monotonic clock.
@@ -91,7 +91,7 @@ class ClientSession:
 
     def __init__(self, after: Position | None, *, now: float, limits: ClientLimits | None = None) -> None:
         self._limits = limits or ClientLimits()
-        #: Set once it is known where this client stands.
+        #: Set once the position of this client is known.
         self._epoch = after.epoch if after else None
         self._window = Window(after.offset if after else 0)
         self._welcomed = False
@@ -102,23 +102,23 @@ class ClientSession:
 
     @property
     def delivered(self) -> Position | None:
-        """Position of the last event that came; None before the first, when the server chose where to begin."""
+        """Position of the last received event; None before the first, if the server chose where to begin."""
         return Position(self._epoch, self._window.sent) if self._epoch else None
 
     @property
     def settled(self) -> Position | None:
-        """Everything up to here was acknowledged or rejected: connect again with it as `after`."""
+        """Everything up to and including it was acked or rejected: reconnect with it as `after`."""
         return Position(self._epoch, self._window.confirmed) if self._epoch else None
 
     @property
     def next_tick_at(self) -> float:
-        """When `tick` gives up, unless something comes before."""
+        """When `tick` gives up, unless a frame arrives before."""
         return self._heard_at + (self._limits.silence if self._welcomed else self._limits.welcome)
 
     # --- coming in ----------------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
-        """Do nothing while the server keeps its times.
+        """Do nothing while the server keeps its time limits.
 
         Raises:
             ProtocolViolation: `connection.ack` did not come in time, or nothing came for too long.
@@ -127,7 +127,7 @@ class ClientSession:
             raise ProtocolViolation("nothing came for too long" if self._welcomed else "connection.ack did not come")
 
     def receive_ping(self, payload: bytes, now: float) -> list[ClientAction]:
-        """A Ping; a connection that has not been welcomed is not kept waiting by it."""
+        """Receive a Ping; before `connection.ack` it does not extend the wait."""
         self._hear(now)
         return [SendPong(payload)]
 
@@ -182,7 +182,7 @@ class ClientSession:
         return self._next(event.position, event.withheld, delivered)
 
     def _next(self, position: Position, withheld: int, action: Delivered | Undeliverable) -> list[ClientAction]:
-        """The action, if the event there is the next one; nothing, if it came before."""
+        """The action, if this is the next event; nothing, if it was received before."""
         if self._resync is not None:
             raise ProtocolViolation("an event came before the resynchronization was acknowledged")
         if self._epoch is None:
@@ -192,7 +192,7 @@ class ClientSession:
         if position.offset <= self._window.sent:
             return self._ignore("duplicate")
         if position.offset - withheld > self._window.sent + 1:
-            raise ProtocolViolation(f"offset {position.offset} came behind {self._window.sent}")
+            raise ProtocolViolation(f"offset {position.offset} came after {self._window.sent}")
         if position.offset > self._window.sent + 1:
             self._window.skip_to(position.offset - 1)
         self._window.extend()
@@ -209,7 +209,7 @@ class ClientSession:
     # --- going out ----------------------------------------------------------------------------------------------
 
     def acknowledge(self, position: Position) -> list[SendText]:
-        """Say that everything up to `position` was handled; nothing to send when that was said already.
+        """Acknowledge everything up to `position`; sends nothing if that was acknowledged before.
 
         Raises:
             ValueError: nothing was delivered up to there on this connection.
@@ -221,7 +221,7 @@ class ClientSession:
         return [SendText(codec.encode_position_ack(position))]
 
     def reject(self, position: Position, reason: str) -> list[SendText]:
-        """Say that this one event cannot be applied; what comes after it flows on.
+        """Reject this one event, because it cannot be applied; later events flow.
 
         `reason` is cut to 1,000 printable characters.
 
@@ -234,7 +234,7 @@ class ClientSession:
         return [SendText(codec.encode_event_reject(position, reason))]
 
     def resynchronized(self) -> list[SendText]:
-        """Say that the desired state was read anew; delivery goes on. Nothing to send when nobody asked for it."""
+        """Report that the desired state was read again; delivery continues. Sends nothing if it was not required."""
         if self._resync is None:
             return []
         position, self._resync = self._resync, None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseCode:
-    """Why a connection ends, and whether coming back makes sense."""
+    """Why a connection ends, and whether the client should come back."""
 
     #: The number in the close frame.
     number: int
@@ -19,28 +19,30 @@ class CloseCode:
     reason: str
     #: True when the client should connect again.
     reconnect: bool
-    #: What it means, for people.
+    #: The meaning, for people.
     meaning: str
 
 
-NORMAL = CloseCode(number=1000, reason="closed", reconnect=True, meaning="the connection was ended in order")
+NORMAL = CloseCode(number=1000, reason="closed", reconnect=True, meaning="the connection was closed in order")
 TOO_BIG = CloseCode(number=1009, reason="too-big", reconnect=True, meaning="a frame was larger than 64 KiB")
-INTERNAL = CloseCode(number=1011, reason="internal-error", reconnect=True, meaning="the pod failed; another one serves")
+INTERNAL = CloseCode(
+    number=1011, reason="internal-error", reconnect=True, meaning="the pod failed; connect to another pod"
+)
 RESTARTING = CloseCode(
-    number=1012, reason="restarting", reconnect=True, meaning="come back, to another pod; nothing is lost"
+    number=1012, reason="restarting", reconnect=True, meaning="the pod stops; connect to another pod; nothing is lost"
 )
 TOKEN_REVOKED = CloseCode(
-    number=4001, reason="token-revoked", reconnect=False, meaning="the token was revoked; a new one is needed"
+    number=4001, reason="token-revoked", reconnect=False, meaning="the token was revoked; use a new one"
 )
 GATEWAY_DELETED = CloseCode(
     number=4004, reason="gateway-deleted", reconnect=False, meaning="the gateway was deleted in the control plane"
 )
-SILENT = CloseCode(number=4008, reason="silent", reconnect=True, meaning="no Pong came for too long")
+SILENT = CloseCode(number=4008, reason="silent", reconnect=True, meaning="the gateway sent no Pong for too long")
 SUPERSEDED = CloseCode(
-    number=4009, reason="superseded", reconnect=False, meaning="a newer connection of this gateway took its place"
+    number=4009, reason="superseded", reconnect=False, meaning="a newer connection of this gateway replaced this one"
 )
 RATE_EXCEEDED = CloseCode(
-    number=4029, reason="rate-exceeded", reconnect=True, meaning="the gateway sent far more useless frames than it may"
+    number=4029, reason="rate-exceeded", reconnect=True, meaning="the gateway sent too many useless frames"
 )
 
 #: Every code that Gatecast sends, by number.
@@ -66,5 +68,5 @@ def for_reason(reason: str) -> CloseCode:
 
 
 def for_number(number: int | None) -> CloseCode | None:
-    """The code with this number, if it is one of ours."""
+    """The code with this number, if Gatecast sends it."""
     return _BY_NUMBER.get(number or 0)

@@ -1,4 +1,4 @@
-"""Messages to text and back. Decoding never raises: peers are hostile, and a bad frame is an ignored frame."""
+"""Messages to text and back. Decoding never raises: peers may be hostile, and a bad frame is ignored."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from gatecast.protocol.messages import (
 #: Largest frame that a gateway may send, in bytes of UTF-8; a larger one closes the connection with 1009.
 MAX_INBOUND_BYTES = 64 * 1024
 
-#: Longest reason that is kept of a peer's words, in characters.
+#: Longest reason from a peer that is kept, in characters.
 MAX_REASON_LENGTH = 1_000
 
-#: Deepest nesting of a gateway's message; ours have two levels.
+#: Deepest nesting of a gateway's message; the messages of the protocol have two levels.
 MAX_DEPTH = 16
 
 _T = TypeVar("_T")
@@ -53,7 +53,7 @@ def encode_connection_ack(gateway_id: str, connection_id: str, timestamp: dateti
 
 
 def encode_event(event: RecordedEvent, epoch: UUID | str, *, withheld: int = 0) -> str:
-    """An event's envelope around its payload, which is passed on exactly as the publisher encoded it.
+    """An event's envelope around its payload, which stays exactly as the publisher encoded it.
 
     `withheld` is how many events before it were left out on purpose, so that a client can tell that from a loss.
 
@@ -75,17 +75,17 @@ def _quoted(text: str) -> str:
 
 
 def encode_resync_required(reason: str, position: Position) -> str:
-    """Tells a `gatecast.v2` client that it must read the desired state anew."""
+    """Tells a `gatecast.v2` client that it must read the desired state again."""
     return _encode({"type": "resync.required", "reason": reason, "position": str(position)})
 
 
 def encode_position_ack(position: Position) -> str:
-    """A client's word that everything up to here was handled."""
+    """A client's acknowledgement of everything up to and including a position."""
     return _encode({"type": "position.ack", "position": str(position)})
 
 
 def encode_event_reject(position: Position, reason: str) -> str:
-    """A client's word that one event cannot be applied."""
+    """A client's rejection of one event."""
     return _encode({"type": "event.reject", "position": str(position), "reason": printable(reason, MAX_REASON_LENGTH)})
 
 
@@ -93,11 +93,11 @@ def _encode(message: Mapping[str, str]) -> str:
     return json.dumps(message, separators=(",", ":"))
 
 
-# --- decoding what a gateway says -------------------------------------------------------------------------------------
+# --- decoding a gateway's messages ------------------------------------------------------------------------------------
 
 
 def decode(text: str, *, max_bytes: int = MAX_INBOUND_BYTES) -> Inbound:
-    """The message in a text frame of a gateway; `Ignored` for anything else, whatever it is."""
+    """The message in a text frame of a gateway; `Ignored` for everything else."""
     if len(text) > max_bytes or len(text.encode(errors="surrogatepass")) > max_bytes:
         return Ignored("too-large")
     message = _load_object(text, _STRICT)
@@ -138,7 +138,7 @@ _INBOUND: dict[str, Callable[[dict[str, Any]], Inbound]] = {
 }
 
 
-# --- decoding what the server says ------------------------------------------------------------------------------------
+# --- decoding the server's messages -----------------------------------------------------------------------------------
 
 
 def decode_from_server(text: str) -> Outbound:
@@ -159,12 +159,12 @@ def _from_server(message: dict[str, Any]) -> Outbound:
 #: How every event ends (`encode_event`), whatever it begins with: within a payload there would be brackets after it.
 _END_OF_EVENT = re.compile(r'"eventId":"[^"\\]*","position":"([^"\\]*)"(?:,"withheld":([0-9]{1,19}))?\}\s*\Z')
 
-#: So far from its end a frame is looked at.
+#: How many characters at the end of a frame are searched.
 _LONGEST_END = 512
 
 
 def _unreadable(text: str, why: str) -> UnreadableEvent | Ignored:
-    """What is known of a frame that cannot be read: the place of its event, if it is one."""
+    """What is known about an unreadable frame: the position of its event, if it is one."""
     end = _END_OF_EVENT.search(text[-_LONGEST_END:])
     try:
         return UnreadableEvent(Position.parse(end[1]), int(end[2] or 0), why) if end else Ignored(why)

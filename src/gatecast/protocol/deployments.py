@@ -1,4 +1,4 @@
-"""Which event a `deployment.ack` speaks of: the acknowledgement names the deployment, not the event."""
+"""Finds the event of a `deployment.ack`, which names the deployment and not the event."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gatecast.events import RecordedEvent, printable
 from gatecast.protocol.instants import parse_performed_at
 from gatecast.protocol.messages import DeploymentAck
 
-#: How many sent deployments are remembered, so that an acknowledgement finds its event.
+#: How many sent deployments a connection remembers, to match acknowledgements with their events.
 REMEMBERED_DEPLOYMENTS = 1_024
 
 #: The gateway downloads something for these, which may take 30 s each.
@@ -25,24 +25,24 @@ _Key: TypeAlias = tuple[str, str, str, datetime | None]
 
 
 def is_acknowledged(event_type: str) -> bool:
-    """Whether an unmodified gateway says what it made of such an event; of others it only confirms the handling."""
+    """Whether an unmodified gateway acknowledges events of this type; it only confirms the handling of others."""
     return event_type[event_type.rfind(".") :] in _ACTIONS
 
 
 class SentDeployments:
-    """Deploy and undeploy events that were sent and not acknowledged yet; the oldest are forgotten first."""
+    """Sent, unacknowledged deploy and undeploy events; the oldest are forgotten first."""
 
     def __init__(self, remembered: int = REMEMBERED_DEPLOYMENTS) -> None:
         # A scan beats a table here: acknowledgements come in order, so theirs is nearly always the first one.
         self._sent: deque[tuple[_Key, int]] = deque(maxlen=remembered)
 
     def remember(self, event: RecordedEvent) -> None:
-        """Note a sent event, if it is one that is acknowledged."""
+        """Remember a sent event, if gateways acknowledge its type."""
         if (key := _key_of_event(event)) is not None:
             self._sent.append((key, event.offset))
 
     def take(self, ack: DeploymentAck) -> int | None:
-        """The offset of the oldest event that this acknowledgement can mean; each is found once."""
+        """The offset of the oldest event that matches this acknowledgement; each event is found once."""
         key = (ack.action, ack.artifact_id, ack.deployment_id, ack.performed_at)
         for index, (sent, offset) in enumerate(self._sent):
             if sent == key:
@@ -52,7 +52,7 @@ class SentDeployments:
 
 
 def _key_of_event(event: RecordedEvent) -> _Key | None:
-    """What its acknowledgement will name; None when the gateway will not acknowledge it."""
+    """What its acknowledgement will name; None if the gateway will not acknowledge it."""
     action = _ACTIONS.get(event.type[event.type.rfind(".") :])
     if action is None:
         return None

@@ -7,13 +7,13 @@ from uuid import UUID
 
 
 class Heartbeat:
-    """Which Pings are unanswered, when the next one is due, and since when the peer has been silent."""
+    """Which Pings are unanswered, when the next one is due, and how long the peer has been silent."""
 
     def __init__(self, epoch: UUID, *, interval: float, timeout: float, now: float) -> None:
         self._epoch = str(epoch)
         self._interval = interval
         self._timeout = timeout
-        # The client takes the moment of the upgrade for a first Ping.
+        # The client counts the moment of the upgrade as a first Ping.
         self._last_ping_at = now
         #: Payload of each unanswered Ping, oldest first, and how many carried it: an idle connection repeats itself.
         self._unanswered: dict[bytes, int] = {}
@@ -26,7 +26,7 @@ class Heartbeat:
 
     @property
     def silent_at(self) -> float:
-        """When the peer counts as gone, unless a Pong comes before; infinite when it owes none."""
+        """When the peer counts as gone, unless a Pong arrives before; infinite if it owes none."""
         return self._silent_since + self._timeout
 
     def age(self, now: float) -> float:
@@ -43,7 +43,7 @@ class Heartbeat:
         return payload
 
     def answer(self, payload: bytes, now: float) -> int | None:
-        """The offset that this Pong echoes; None when it answers no Ping of ours.
+        """The offset that this Pong echoes; None if it answers no Ping of this connection.
 
         A Pong answers the Pings before its own too: a peer may leave out all but the newest (RFC 6455, 5.5.3).
         """

@@ -1,4 +1,4 @@
-"""Messages as values: what a gateway says, and what a `gatecast.v2` client hears."""
+"""Messages as values: those of a gateway, and those that a `gatecast.v2` client receives."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gatecast.events import Position
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """Something that is no message of ours; counted, and the connection stays (scenario S28)."""
+    """A frame that is not a message of the protocol; counted, and the connection stays open (scenario S28)."""
 
     #: `too-large`, `not-json`, `too-deep`, `duplicate-field`, `not-an-object`, `unknown-type` or `malformed`.
     why: str
@@ -22,7 +22,7 @@ class Ignored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentAck:
-    """What a gateway says of a deployment (gateway-protocol 1.9)."""
+    """A gateway's acknowledgement of a deployment (gateway-protocol.md 1.9)."""
 
     deployment_id: str
     artifact_id: str
@@ -71,7 +71,7 @@ class ConnectionAck:
 
 @dataclass(frozen=True, slots=True)
 class ResyncRequired:
-    """The desired state must be read anew; delivery goes on behind `position` once that position is acknowledged."""
+    """The desired state must be read again; delivery continues after `position` once that is acknowledged."""
 
     #: `retention`, `epoch`, `ahead` or `parked`.
     reason: str
@@ -95,7 +95,7 @@ class EventMessage:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableEvent:
-    """An event of which nothing but its place can be read."""
+    """An event of which only the position can be read."""
 
     position: Position
     #: How many events before it were left out on purpose.

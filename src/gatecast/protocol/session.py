@@ -33,24 +33,24 @@ class Version(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionLimits:
-    """How patient and how generous the server is with one connection."""
+    """The time limits and rates that the server applies to one connection."""
 
     #: Most unconfirmed events in flight to an unmodified gateway.
     window_v1: int = 64
     #: Most unconfirmed events in flight to a `gatecast.v2` client.
     window_v2: int = 256
-    #: Seconds between Pings on an idle connection: the unmodified gateway gives up after 35.
+    #: Seconds between Pings on an idle connection; an unmodified gateway gives up after 35.
     ping_interval: float = 15.0
-    #: Seconds without a Pong before the peer counts as gone. A gateway that is busy inside one download answers
-    #: nothing for up to 60 s and is not dead (scenario S23).
+    #: Seconds without a Pong before the peer counts as gone. A gateway that is busy with one download answers nothing
+    #: for up to 60 s and is not dead (scenario S23).
     pong_timeout: float = 90.0
     #: Most events between two Pings to an unmodified gateway.
     ping_every: int = 32
-    #: Useless frames that a gateway may send per second, and at once. What it says in answer to something that was
-    #: sent uses that up, and so needs no limit of its own.
+    #: Useless frames that a gateway may send per second, and at once. Each answer must match something that was sent,
+    #: so answers need no limit of their own.
     frames_per_second: float = 50.0
     frame_burst: int = 200
-    #: So many times that rate and burst close the connection; up to there the excess is ignored.
+    #: This many times the rate and burst close the connection; below that, further frames are ignored.
     flood_factor: int = 10
     #: Largest text frame, in bytes.
     max_text_bytes: int = codec.MAX_INBOUND_BYTES
@@ -63,10 +63,10 @@ class Opening:
     gateway_id: str
     connection_id: str
     epoch: UUID
-    #: Delivery begins behind this offset.
+    #: Delivery begins after this offset.
     start: int
     version: Version
-    #: Why what the gateway had cannot be continued, and where delivery goes on. A `gatecast.v2` client must
+    #: Why the gateway's position cannot be resumed, and where delivery continues. A `gatecast.v2` client must
     #: resynchronize first; an unmodified gateway cannot be told, and delivery begins there at once.
     resync: tuple[str, Position] | None = None
 
@@ -90,7 +90,7 @@ class SendPing:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Close the connection; the session says nothing more."""
+    """Close the connection; the session sends nothing more."""
 
     code: CloseCode
 
@@ -104,7 +104,7 @@ class Confirmed:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The peer cannot apply this event; its last word on it counts."""
+    """The peer rejected this event; its last report counts."""
 
     offset: int
     reason: str
@@ -112,7 +112,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """The peer said what became of a deployment; `offset` is its event's, when it was sent here."""
+    """The peer acknowledged a deployment; `offset` is its event's, if it was sent on this connection."""
 
     ack: DeploymentAck
     offset: int | None
@@ -120,7 +120,7 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class ResyncDone:
-    """The peer has read the desired state anew."""
+    """The peer has read the desired state again."""
 
     position: Position
 
@@ -140,7 +140,7 @@ _FRAME_SIZE = 1_024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionStatistics:
-    """What one connection has done so far."""
+    """The counts of one connection so far."""
 
     #: Last offset that was handed out to be sent.
     sent: int
@@ -154,7 +154,7 @@ class SessionStatistics:
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
-    """What a frame leads to."""
+    """The result of a frame."""
 
     actions: Sequence[Action] = ()
     #: Why the frame is useless, so that it counts against the rate; None: it answered something that was sent.
@@ -162,7 +162,7 @@ class _Reply:
 
 
 class ServerSession:
-    """What was sent, what was confirmed, and what may be sent next.
+    """Which events were sent and confirmed, and which may be sent next.
 
     Events are confirmed in order: by `position.ack`, or, for an unmodified gateway, by the Pong that echoes the offset
     of a Ping sent behind them. That gateway reads frames in order and answers a Ping only after it has handled the
@@ -211,12 +211,12 @@ class ServerSession:
 
     @property
     def next_tick_at(self) -> float:
-        """When `tick` has something to do; infinite once the session has closed."""
+        """When `tick` is due; infinite once the session has closed."""
         return inf if self._closed else min(self._heartbeat.due_at, self._heartbeat.silent_at)
 
     @property
     def stats(self) -> SessionStatistics:
-        """What this connection has done so far."""
+        """The counts of this connection so far."""
         return SessionStatistics(
             sent=self.sent,
             confirmed=self.confirmed,
@@ -230,7 +230,7 @@ class ServerSession:
         return bool(self._uncounted)
 
     def take_ignored(self) -> Mapping[str, int]:
-        """How many frames were ignored since this was asked last, by reason: for whoever counts them elsewhere."""
+        """How many frames were ignored since the last call, by reason."""
         taken, self._uncounted = self._uncounted, Counter()
         return taken
 
@@ -247,7 +247,7 @@ class ServerSession:
         return actions
 
     def deliver(self, events: Sequence[RecordedEvent], now: float) -> list[Action]:
-        """Send these events, which continue where the last ones ended.
+        """Send these events, which follow the last ones.
 
         Raises:
             ValueError: they do not, or are more than there is room for; nothing was changed.
@@ -279,7 +279,7 @@ class ServerSession:
             yield self._ping(now)
 
     def skip_to(self, offset: int) -> list[Action]:
-        """Pass over everything up to `offset` that was not sent yet; the next event is the one behind it.
+        """Pass over every unsent event up to `offset`; the next event is the one after it.
 
         What is passed over counts as settled: it is confirmed as soon as everything before it is.
 
@@ -294,7 +294,7 @@ class ServerSession:
         return self._progress(before)
 
     def tick(self, now: float) -> list[Action]:
-        """Ping an idle peer; close when it has been silent for too long."""
+        """Ping an idle peer; close the connection if it has been silent for too long."""
         if self._closed:
             return []
         if now >= self._heartbeat.silent_at:
@@ -312,7 +312,7 @@ class ServerSession:
     # --- coming in ----------------------------------------------------------------------------------------------
 
     def receive_pong(self, payload: bytes, now: float) -> list[Action]:
-        """A Pong; confirms for an unmodified gateway, if it echoes a Ping of this connection."""
+        """Receive a Pong; for an unmodified gateway it confirms, if it echoes a Ping of this connection."""
         if self._closed:
             return []
         offset = self._heartbeat.answer(payload, now)
@@ -321,11 +321,11 @@ class ServerSession:
         return [] if self._explicit else self._confirm(offset)
 
     def receive_binary(self, now: float) -> list[Action]:
-        """A binary frame: nothing that we speak."""
+        """Receive a binary frame, which the protocol does not use."""
         return [] if self._closed else self._admit(_Reply(useless="binary"), now)
 
     def receive_text(self, text: str, now: float) -> list[Action]:
-        """A text frame; never raises, whatever it holds."""
+        """Receive a text frame; never raises, whatever it holds."""
         if self._closed:
             return []
         message = codec.decode(text, max_bytes=self._limits.max_text_bytes)

@@ -1,4 +1,4 @@
-"""A rate limit as a value that fills up with time."""
+"""A token bucket: a rate limit that refills with time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class TokenBucket:
         self._filled_at = now
 
     def take(self, now: float, tokens: float = 1.0) -> bool:
-        """Take tokens, if there are so many; a refused take takes nothing."""
+        """Take tokens, if there are enough; a refused take takes nothing."""
         self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)
         self._filled_at = now
         if self._tokens < tokens:

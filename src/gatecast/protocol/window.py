@@ -1,4 +1,4 @@
-"""What was sent and what of it was confirmed: one contiguous line, and what was settled ahead of it."""
+"""Which offsets were sent and confirmed: one contiguous range, and the offsets that were acked ahead of it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class Window:
     def __init__(self, start: int, size: int = sys.maxsize) -> None:
         #: Last offset that was handed out to be sent.
         self.sent = start
-        #: Everything up to here is settled.
+        #: Everything up to and including this offset is acked.
         self.confirmed = start
         self._size = size
-        #: Ranges of offsets, first and last, that were settled out of turn; sorted, all beyond `confirmed`.
+        #: Ranges of offsets, first and last, that were acked out of turn; sorted, all greater than `confirmed`.
         self._ahead: list[tuple[int, int]] = []
 
     @property
@@ -27,15 +27,15 @@ class Window:
         return max(0, self._size - (self.sent - self.confirmed))
 
     def is_open(self, offset: int) -> bool:
-        """Whether this offset was sent and is not settled yet."""
+        """Whether this offset was sent and is not acked yet."""
         return self.confirmed < offset <= self.sent and not any(first <= offset <= last for first, last in self._ahead)
 
     def extend(self) -> None:
-        """Note that one more event was sent."""
+        """Record that one more event was sent."""
         self.sent += 1
 
     def skip_to(self, offset: int) -> None:
-        """Note that nothing up to `offset` will be sent any more."""
+        """Record that nothing up to `offset` will be sent any more."""
         skipped = self.sent + 1, offset
         if self._ahead and self._ahead[-1][1] == self.sent:
             skipped = self._ahead.pop()[0], offset
@@ -44,12 +44,12 @@ class Window:
         self._catch_up()
 
     def settle(self, offset: int) -> None:
-        """Settle this one offset, out of turn perhaps."""
+        """Ack this one offset, perhaps out of turn."""
         bisect.insort(self._ahead, (offset, offset))
         self._catch_up()
 
     def settle_through(self, offset: int) -> None:
-        """Settle everything up to `offset`."""
+        """Ack everything up to and including `offset`."""
         self.confirmed = max(self.confirmed, min(offset, self.sent))
         self._catch_up()
 

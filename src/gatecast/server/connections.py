@@ -7,21 +7,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
 
-#: From the opening of a connection to the end of its first head, and from the first byte of a later one; in seconds.
+#: Longest time from the opening of a connection to the end of its first head, and from the first byte of a later head;
+#: in seconds.
 HEAD_TIME_LIMIT = 15.0
 
-#: A connection on which nothing was said is not dropped to make room before this time has passed; in seconds.
+#: A connection that has sent nothing is not dropped to make room before this time has passed; in seconds.
 FIRST_WORD_TIME = 5.0
 
-#: A connection that was answered stays open so long for its next request; longer than balancers keep theirs (60 s), so
-#: that none of them sends a request into a connection that is just being closed. In seconds.
+#: An idle connection stays open this long for its next request, in seconds. This is longer than the default of load
+#: balancers (60 s), so that none of them sends a request on a connection that is being closed.
 KEEP_ALIVE = 75.0
 
-#: A body may take so long, in seconds, and for every `BODY_RATE` bytes of it that arrive one second more.
+#: A body may take this long, in seconds, plus one second for every `BODY_RATE` bytes that have arrived.
 BODY_TIME_LIMIT = 15.0
 BODY_RATE = 8 * 1024
 
-#: A peer that takes nothing of what is written to it is dropped after this time; in seconds.
+#: A peer that accepts nothing that is written to it is dropped after this time; in seconds.
 WRITE_TIME_LIMIT = 60.0
 
 

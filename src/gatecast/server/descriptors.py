@@ -11,7 +11,7 @@ from gatecast.telemetry import get_logger
 if sys.platform != "win32":
     import resource
 
-#: Descriptors for everything but connections of peers: the database's, files, the event loop's.
+#: Descriptors reserved for everything except connections of peers: the database's, files, the event loop's.
 OWN = 96
 
 #: No more are counted on where the operating system names no limit.

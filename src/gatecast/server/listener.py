@@ -12,13 +12,13 @@ from typing import Any, TypeAlias
 from gatecast.server.connections import Place, Places
 from gatecast.telemetry import get_logger
 
-#: A TLS handshake that takes longer is cut; in seconds.
+#: A TLS handshake that takes longer is aborted; in seconds.
 HANDSHAKE_TIME_LIMIT = 15.0
 
 #: A peer that does not answer the end of a TLS connection is dropped after this time; in seconds.
 _SHUTDOWN_TIME_LIMIT = 5.0
 
-#: Connections that wait here in the operating system until there is a place.
+#: Connections that wait in the operating system until the listener accepts them.
 BACKLOG = 1024
 
 #: The machine cannot take one more connection now.
@@ -114,8 +114,8 @@ class Listener:
                 place.lost()
 
 
-#: A peer whose machine or network is gone is noticed within this time, in seconds; whoever is between, like a proxy,
-#: answers for it, and then only its silence tells.
+#: A peer whose machine or network is gone is noticed within this time, in seconds. A proxy in between answers for the
+#: peer; then only the peer's silence shows it.
 GONE_WITHIN = 45
 
 #: Of an idle connection: after so many seconds the first question, and then one after another.

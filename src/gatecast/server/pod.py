@@ -347,7 +347,7 @@ async def serve(settings: Settings, *, announce: Callable[[Pod], None]) -> int:
     return 1 if failed else 0
 
 
-#: A pod waits so long for a PostgreSQL that is not there yet, because it starts or recovers; in seconds.
+#: A pod waits this long for a PostgreSQL that starts or recovers; in seconds.
 START_TIME_LIMIT = 60.0
 
 

@@ -16,13 +16,13 @@ from gatecast.errors import SecretKeyMissing
 #: Name of the cookie.
 COOKIE = "gatecast_session"
 
-#: A session that nobody uses ends after this time, in seconds.
+#: An unused session ends after this time, in seconds.
 IDLE_LIMIT = 60 * 60
 
 #: A session ends after this time in any case, in seconds.
 ABSOLUTE_LIMIT = 12 * 60 * 60
 
-#: A cookie is renewed at most so often, in seconds.
+#: A cookie is renewed at most once in this time, in seconds.
 RENEWAL = 60
 
 _PLACE = "console-session"

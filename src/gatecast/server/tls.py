@@ -18,7 +18,7 @@ from gatecast.errors import SettingInvalid
 from gatecast.settings import Settings, variable
 from gatecast.telemetry import get_logger
 
-#: How often the files of a certificate are looked at, in seconds.
+#: How often the files of a certificate are checked for changes, in seconds.
 LOOK_INTERVAL = 20.0
 
 _VALID = timedelta(days=825)

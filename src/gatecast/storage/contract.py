@@ -1,12 +1,12 @@
-"""The contracts of the TRUTH: what every database backend promises.
+"""The storage contracts: what every database backend promises.
 
 Three small contracts share one database, so that they share its transactions:
 
 - `EventLog`: one log of events per gateway, numbered in commit order.
-- `Presence`: which pods live, which connections they hold, and what each connection has confirmed.
-- `Outcomes`: what gateways said of single events.
+- `Presence`: which pods are alive, which connections they hold, and what each connection has confirmed.
+- `Outcomes`: what gateways reported about single events.
 
-The suite in `gatecast.testing.storage_suite` states every sentence below as a test and runs on every backend.
+The suite in `gatecast.testing.storage_suite` tests every sentence below on every backend.
 """
 
 from __future__ import annotations
@@ -44,102 +44,102 @@ class Receipt:
     event_id: UUID
     #: Its place in the gateway's log.
     position: Position
-    #: False when this event id was already in the log: then `position` is where it was first recorded.
+    #: False if this event id was already in the log; `position` is then the first one.
     created: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """The group was not stored because another transaction holds a gateway's log right now."""
+    """The group was not stored because another transaction holds a gateway's log now."""
 
-    #: The log that is held.
+    #: The gateway whose log is held.
     gateway_id: str
 
 
-#: What became of one all-or-nothing group of events: a receipt each, in order, or the reason why none was stored.
+#: The result of one all-or-nothing group of events: a receipt for each, in order, or why none was stored.
 PublishResult: TypeAlias = tuple[Receipt, ...] | UnknownGateway | Busy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadRequest:
-    """Wish for the next events of one gateway."""
+    """A request for the next events of one gateway."""
 
     #: The gateway whose log to read.
     gateway_id: str
-    #: Read what lies behind this offset.
+    #: Read the events after this offset.
     after: int
     #: At most this many events.
     max_events: int
-    #: At most this many bytes of payload; the first event is returned whatever its size.
+    #: At most this many bytes of payload; the first event is always returned, whatever its size.
     max_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadResult:
-    """The next events of one gateway, and what the log looked like in the same instant."""
+    """The next events of one gateway, and the state of its log at the same instant."""
 
     #: Identity of the database's history.
     epoch: UUID
-    #: In offset order, without gaps, starting at the first retained offset behind `after`.
+    #: In offset order, without gaps, starting at the first retained offset after `after`.
     events: Sequence[RecordedEvent]
     #: Offset of the last event in the log.
     head: int
-    #: Every event up to this offset was removed by retention.
+    #: Retention has removed every event up to and including this offset (the low-water mark).
     trimmed_through: int
     #: Which server answered, as in `Changes`.
     server: str = ""
-    #: The log itself: a gateway that is registered again has another one, with a higher number.
+    #: Identity of the log: a gateway that is registered again gets another log, with a higher number.
     log_id: int = 0
-    #: Id of the event at the head, also when retention has removed it; None: nobody knows, or the log is empty.
+    #: Id of the event at the head, even if retention has removed it; None: it is not known, or the log is empty.
     last_event_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered:
-    """An event that was read from a log, and where it stood."""
+    """An event that was read from a log, and its offset."""
 
     gateway_id: str
-    #: None: it may have been a log that the gateway had before.
+    #: None: it may have been an earlier log of the gateway.
     log_id: int | None
     offset: int
-    #: None: only its place is known.
+    #: None: only its offset is known.
     event_id: UUID | None
 
 
 class Verdict(StrEnum):
-    """What is known of a history that is found in a place where it was not recorded."""
+    """What is known about a history that is found in a place where it was not recorded."""
 
-    #: No more than the database recorded itself.
+    #: Only what the database itself recorded.
     RECORD = "record"
     #: Events may be missing, whatever was recorded.
     DOUBT = "doubt"
-    #: None are missing: the operator says so.
+    #: No events are missing: the operator says so.
     KEEP = "keep"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """The gateways whose logs grew."""
+    """The gateways whose logs have grown."""
 
     #: Identity of the database's history.
     epoch: UUID
-    #: Head of each log that may have grown since the marker; border cases repeat.
+    #: Head of each log that may have grown since the marker; logs at the boundary may repeat.
     heads: Mapping[str, int]
     #: Pass it to the next call.
     marker: int
     #: Which server answered, since when it runs, and which copy of the tables it holds. It differs after a failover, a
-    #: restart and a restore: then markers that were taken before mean nothing, however plausible they look, and events
-    #: that were read before may be missing.
+    #: restart and a restore: earlier markers then mean nothing, however plausible they look, and events that were read
+    #: before may be missing.
     server: str = ""
-    #: Whether commits wait for a standby there.
+    #: Whether commits on that server wait for a standby.
     synchronous: bool = False
-    #: Whether this place, and how it replicates, are recorded with the history. If not, call `settle_history`: until
-    #: then no connection is recorded in another place than the one that is.
+    #: Whether this place, and its replication, are recorded with the history. If not, call `settle_history`: until
+    #: then connections are recorded only in the place that is recorded.
     settled: bool = True
-    #: What was decided about this history and those before it, each decision by an id, oldest first; an epoch is the
-    #: decision that began it. Empty where that is not recorded.
+    #: The ids of the decisions about this history and those before it, oldest first; an epoch is the decision that
+    #: began it. Empty if decisions are not recorded.
     lineage: tuple[UUID, ...] = ()
-    #: What the database's clock showed when it answered, in seconds since 1970; 0: it does not say.
+    #: The database's clock when it answered, in seconds since 1970; 0: not known.
     answered_at: float = 0.0
     #: Which copy of the tables answered: the same after a restart and a failover, and another one in tables that were
     #: loaded elsewhere. Markers of another one mean nothing.
@@ -149,10 +149,10 @@ class Changes:
     lasting: int = 0
 
     def lacks_what_followed(self, earlier: Changes) -> bool:
-        """Whether the database was taken back to before `earlier`: it has lost a decision that was found there.
+        """Whether the database went back to a state before `earlier`: it has lost a decision that was found then.
 
-        Proof, also where no event is remembered. A new history that began on another line is none: its epoch is new
-        to everybody, and everybody is told.
+        This is proof, even if no event is remembered. A new history that began on another line is not such a case: its
+        epoch is new to every gateway, and every gateway is told.
         """
         known = self.epoch == earlier.epoch or self.epoch in earlier.lineage
         return known and bool(earlier.lineage) and earlier.lineage[-1] not in self.lineage
@@ -179,13 +179,13 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrimPolicy:
-    """What retention may remove. Ages are measured by the database's clock alone."""
+    """What retention may remove. Only the database's clock measures ages."""
 
-    #: Confirmed events older than this may go.
+    #: Confirmed events older than this may be removed.
     keep_confirmed: timedelta
-    #: Any event older than this goes; whoever has not confirmed it must resynchronize.
+    #: Any event older than this is removed; a gateway that has not confirmed it must resynchronize.
     keep_at_most: timedelta
-    #: Longest log of one gateway, in events; the oldest go first.
+    #: Longest log of one gateway, in events; the oldest events are removed first.
     max_events: int
     #: Most events removed in one transaction.
     chunk: int = 2_000
@@ -195,13 +195,14 @@ class EventLog(Protocol):
     """One log per gateway: durable, ordered, gapless."""
 
     async def publish(self, groups: Sequence[Sequence[Event]], *, wait: bool = True) -> list[PublishResult]:
-        """Append groups of events; return, in order, what became of each group, after the commit is on disk.
+        """Append groups of events; return the result of each group, in order, after the commit is on disk.
 
-        With `wait`, a log that another transaction holds is waited for; without, its groups come back as `Busy`, so
-        that one held log delays nobody else (scenario S12). A backend with a single writer never answers `Busy`.
+        With `wait`, the call waits for a log that another transaction holds. Without it, the groups of that log are
+        returned as `Busy`, so that one held log delays no other (scenario S12). A backend with a single writer never
+        returns `Busy`.
 
-        Atomicity: each group is stored whole or not at all, and a refused group does not hinder the others. The
-        call as a whole is one transaction: when it raises, nothing is known to be stored.
+        Atomicity: each group is stored whole or not at all, and a refused group does not affect the others. The call
+        is one transaction: if it raises, nothing is known to be stored.
         Order: within one gateway offsets follow commit order, then the order given here. Offsets have no gaps.
         Idempotency: an event id already in a gateway's log is not stored again; its first position is returned.
 
@@ -220,10 +221,10 @@ class EventLog(Protocol):
         """
 
     async def changed_since(self, marker: int) -> Changes:
-        """The gateways whose logs grew since an earlier call returned `marker`; 0 names every gateway.
+        """The gateways whose logs have grown since an earlier call returned `marker`; 0 names every gateway.
 
-        Never misses a commit, whatever the order in which concurrent transactions end, as long as the answer
-        `continues` the earlier one; ask for everything when it does not. Costs what changed, not what exists.
+        Never misses a commit, in whatever order concurrent transactions end, as long as the answer `continues` the
+        earlier one; if it does not, ask for everything. The cost depends on what changed, not on what exists.
         """
 
     async def places(self, gateway_ids: Sequence[str], marker: int) -> Mapping[str, Place]:
@@ -236,46 +237,47 @@ class EventLog(Protocol):
         """The next events for each request, in order; None where the gateway is not registered. One round trip."""
 
     async def is_held(self, gateway_id: str) -> bool:
-        """Whether a transaction that has not ended holds this log now; false when the gateway is unknown.
+        """Whether an open transaction holds this log now; false if the gateway is unknown.
 
-        What that transaction publishes is not in the log yet, and nobody else can publish. A backend with a single
-        writer says so of every log. Waits for nobody.
+        The events of that transaction are not in the log yet, and no other transaction can publish to it. A backend
+        with a single writer reports this for every log. The call does not wait.
         """
 
     async def register(self, gateway_id: str, *, transaction: object | None = None) -> bool:
-        """Begin an empty log; False when there is one already (then nothing changes)."""
+        """Create an empty log; False if there is one already (then nothing changes)."""
 
     async def forget(self, gateway_id: str, *, transaction: object | None = None) -> bool:
-        """Remove a gateway's log, positions and outcomes, and dismiss its connections; False when unknown.
+        """Delete a gateway's log, positions and outcomes, and disconnect it; False if it is unknown.
 
-        From the commit on the gateway is unknown, and when it is registered again its log is a new and empty one. The
-        old events take up space until `trim` has removed them, so that this is quick however many they are.
+        From the commit on, the gateway is unknown. If it is registered again, it gets a new, empty log. `trim` removes
+        the old events later, so this call is fast however many there are.
         """
 
     async def trim(self, policy: TrimPolicy) -> int:
-        """Remove at most one chunk of old events and return how many went; 0 when there is nothing to do now.
+        """Remove at most one chunk of old events and return how many; 0 if there is nothing to remove now.
 
-        The events of forgotten gateways go first, whatever the policy says.
+        The events of deleted gateways are removed first, whatever the policy says.
 
-        Safe beside readers and publishers, and from several pods at once (one of them works, the others get 0).
+        Safe while others read and publish, and from several pods at once (one of them works, the others get 0).
         """
 
     async def contradicts(self, remembered: Sequence[Remembered]) -> bool:
-        """Whether this history lacks one of these events, or has another one in its place.
+        """Whether this history lacks one of these events, or has another event at its offset.
 
-        An event that retention removed contradicts nothing, unless it stood at the head. Nor does one of a gateway that
-        was deleted since, or registered again.
+        An event that retention has removed contradicts nothing, unless it was at the head. Neither does an event of a
+        gateway that has been deleted or registered again since.
         """
 
     async def renew_epoch(self, expected: UUID) -> UUID:
-        """Begin a new history unless another pod did so first; return the epoch that is now in force."""
+        """Begin a new history unless another pod did so first; return the present epoch."""
 
     async def settle_history(self, expected: UUID, verdict: Verdict = Verdict.RECORD) -> UUID:
-        """Record where the history lives now, and return the epoch that is in force.
+        """Record where the history lives now, and return the present epoch.
 
-        Found where it was recorded, it goes on. Found elsewhere (after a failover or a restore), it goes on if the
-        verdict or the record proves that nothing was lost; otherwise this begins a new one. Of several pods one
-        decides, and the others get its decision; with another epoch in force than expected nothing is decided.
+        A history that is found where it was recorded continues. A history that is found elsewhere (after a failover or
+        a restore) continues if the verdict or the record proves that nothing was lost; otherwise a new one begins. Of
+        several pods one decides, and the others get its decision. If the present epoch is not the expected one, nothing
+        is decided.
         """
 
 
@@ -283,7 +285,7 @@ class EventLog(Protocol):
 
 
 class Dismissal(StrEnum):
-    """Why a connection is closed from the server side; the name is also the close reason."""
+    """Why the pod must disconnect a gateway; the value is also the close reason."""
 
     TOKEN_REVOKED = "token-revoked"  # noqa: S105 - a reason, not a password
     GATEWAY_DELETED = "gateway-deleted"
@@ -293,20 +295,20 @@ class Dismissal(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """Where a gateway's log and one stored position stand, read in one instant."""
+    """The state of a gateway's log and of one stored position, read at one instant."""
 
     #: Identity of the database's history now.
     epoch: UUID
     #: Offset of the last event.
     head: int
-    #: Every event up to this offset was removed by retention.
+    #: Retention has removed every event up to and including this offset (the low-water mark).
     trimmed_through: int
     #: What the gateway (or the named replica) has confirmed, possibly in an older epoch; None: never connected.
     confirmed: Position | None
-    #: Why it was told to resynchronize (`retention`, `epoch`, `ahead`, `parked`) and has not yet; None: nothing to do.
+    #: Why it must still resynchronize (`retention`, `epoch`, `ahead`, `parked`); None: it need not.
     resync_reason: str | None
     #: The epoch in which the log began. A log that is older than the present epoch may have lost events that its
-    #: gateway has seen, also when nothing is known of any position.
+    #: gateway has seen, even if no position is known.
     registered_in: UUID
 
 
@@ -323,7 +325,7 @@ class Connection:
     protocol: str
     #: Address of the peer, for people.
     remote: str
-    #: The token it came with; a revoked token dismisses its connections.
+    #: The token that the client used; when a token is revoked, its connections are closed.
     token_id: str | None
 
     @property
@@ -334,18 +336,18 @@ class Connection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far one connection has come; written in batches."""
+    """What one connection has sent and confirmed; written in batches."""
 
     connection_id: str
     gateway_id: str
     replica: str
     #: The history that the offsets belong to; progress of another history is ignored.
     epoch: UUID
-    #: Last offset handed to the socket.
+    #: Last offset written to the socket.
     sent: int
     #: Last offset that the peer has confirmed.
     confirmed: int
-    #: Which events passed each hop since the progress that was stored before, and when.
+    #: Which events passed each hop since the previously stored progress, and when.
     passages: Passages = ()
 
 
@@ -370,21 +372,21 @@ class LivePod:
     pod_id: str
     #: Seconds until its lease expires, unless it is renewed; by the database's clock.
     lease_seconds: float
-    #: The release that it runs; empty: one that does not say so.
+    #: The release that it runs; empty if the release does not report it.
     version: str
-    #: When it began; None: it did not say so.
+    #: When it started; None if it did not report it.
     started_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayStatus:
-    """Everything that storage knows of one gateway's delivery."""
+    """Everything that storage knows about one gateway's delivery."""
 
     gateway_id: str
     epoch: UUID
     head: int
     trimmed_through: int
-    #: Furthest offset handed to a socket.
+    #: Highest offset written to a socket.
     sent: int
     #: What the slowest known replica has confirmed; 0 when the stored position belongs to an older epoch.
     confirmed: int
@@ -401,17 +403,17 @@ class Presence(Protocol):
     """Pods, their leases, their connections, and the positions that connections confirm."""
 
     async def renew_lease(self, pod_id: str, duration: timedelta) -> UUID:
-        """Keep this pod alive for `duration` from now, by the database's clock.
+        """Keep this pod alive for `duration` from now, by the database's clock; return its incarnation.
 
-        Return its life, which is the same at every renewal until the pod ends, or was away so long that its connections
+        The incarnation is the same at every renewal, until the pod ends or was away for so long that its connections
         were forgotten.
         """
 
     async def end_lease(self, pod_id: str) -> None:
-        """Remove the pod and its connections: it has shut down in order."""
+        """Remove the pod and its connections, because it shuts down in order."""
 
     async def standing(self, gateway_id: str, replica: str) -> Standing:
-        """Where the log and the stored position stand.
+        """The state of the log and of the stored position.
 
         Raises:
             UnknownGateway: the gateway is not registered.
@@ -427,46 +429,46 @@ class Presence(Protocol):
     ) -> None:
         """Record a connection that will read from `start`, and make `start` the stored position.
 
-        A slower live connection that shares the position goes on to hold it back (scenario S13).
+        A slower live connection that shares the position continues to hold it back (scenario S13).
 
-        With `resync_reason`, the gateway counts as having to resynchronize until `resynchronized` is called, over
-        any number of connections.
+        With `resync_reason`, the gateway must resynchronize until `resynchronized` is called, over any number of
+        connections.
 
-        With `newest_only`, every other connection of the same gateway and replica is dismissed as superseded, and holds
-        nothing back here.
+        With `newest_only`, every other connection of the same gateway and replica is disconnected as superseded, and
+        does not hold the position back.
 
         Raises:
-            UnknownGateway: the gateway was deleted meanwhile.
-            StorageUnavailable: `start` belongs to another epoch, or lies behind the end of the log, by now; look at
-                `standing` again.
+            UnknownGateway: the gateway was deleted in the meantime.
+            StorageUnavailable: by now `start` belongs to another epoch, or is past the end of the log; read `standing`
+                again.
         """
 
     async def record_progress(self, progress: Sequence[Progress]) -> None:
-        """Store how far connections have come.
+        """Store the progress of connections.
 
         A stored position is the minimum over the connections that share it, and never moves back within one epoch. It
-        also moves when a connection that held it back leaves, or its pod dies (at the next `renew_lease`). Progress
-        from another epoch, or of a connection that is dismissed or not recorded, changes nothing.
+        also moves when a connection that held it back leaves, or its pod dies (at the next `renew_lease`). Progress of
+        another epoch, or of a connection that must disconnect or is not recorded, changes nothing.
 
-        Its passages are stored with it, as one row, until retention removes the last event that they tell of.
+        Passages are stored with the progress, as one row, until retention removes the last event that they describe.
         """
 
     async def disconnect(self, progress: Sequence[Progress]) -> None:
         """Record last progress, as above, and remove those connections.
 
-        When one ends, here or with its pod, before it has confirmed its whole log, older connections of the position
-        are dismissed: perhaps they belong to the same gateway, which was sent again what they had confirmed, and needs
-        what came behind it again, too.
+        If a connection ends, here or with its pod, before it has confirmed its whole log, older connections of the
+        position must disconnect: they may belong to the same gateway, which received confirmed events again and needs
+        the events after them again, too.
         """
 
     async def describe_pod(self, pod_id: str, version: str) -> None:
-        """Note which release a pod runs; it began now. A pod without a lease is not there to be described."""
+        """Record which release a pod runs, and that it starts now. Nothing happens for a pod without a lease."""
 
     async def pods(self) -> list[LivePod]:
         """The pods whose leases have not expired, by id."""
 
     async def dismiss_connection(self, gateway_id: str, connection_id: str) -> bool:
-        """Ask its pod to close one connection, which may come back; False when the gateway has none of this id."""
+        """Ask the pod to close one connection, which may come back; False if the gateway has no such connection."""
 
     async def dismissals(self, pod_id: str) -> dict[str, Dismissal]:
         """This pod's connections that must be closed, by connection id, with the reason."""
@@ -475,45 +477,45 @@ class Presence(Protocol):
         """Ask every pod to close the connections that came with this token; return how many there are."""
 
     async def resynchronized(self, gateway_id: str, replica: str) -> None:
-        """Note that the gateway has read the desired state anew."""
+        """Record that the gateway has read the desired state again."""
 
     async def hint(self, gateway_ids: Sequence[str]) -> None:
-        """Hint to every pod to look at these gateways, where the database itself sends hints; else do nothing."""
+        """Send every pod a hint to look at these gateways, if the database itself sends hints; else do nothing."""
 
     async def status(
         self, gateway_ids: Sequence[str], *, transaction: object | None = None
     ) -> dict[str, GatewayStatus]:
-        """The delivery status of each registered gateway among these, in one instant; or as a transaction sees it."""
+        """The delivery status of each registered gateway among these, at one instant, or as a transaction sees it."""
 
 
 # --- outcomes ---------------------------------------------------------------------------------------------------
 
 
 class OutcomeKind(StrEnum):
-    """What a gateway said of one event."""
+    """What a gateway reported about one event."""
 
     APPLIED = "applied"
     REJECTED = "rejected"
-    #: Rejected, and the later events of its entity are held until somebody decides what becomes of it.
+    #: Rejected; the later events of its entity wait for an operator's decision.
     PARKED = "parked"
     #: Not sent, because its entity is parked.
     HELD = "held"
-    #: Parked until somebody decided to try it again; becomes released.
+    #: An operator decided to try a parked event again; becomes released.
     RETRIED = "retried"
-    #: Parked until somebody decided to leave it out; becomes rejected once what came behind it is published again.
+    #: An operator decided to leave a parked event out; becomes rejected once the later events are published again.
     SKIPPED = "skipped"
-    #: Published again as a later event, so not sent any more.
+    #: Published again as a later event, so this one is not sent again.
     RELEASED = "released"
-    #: It cannot be read or sent. Where events can be parked, its entity is, as if it had been rejected; elsewhere the
-    #: log waits at it.
+    #: The event cannot be read or sent. If the client can park entities, its entity is parked, as if the event had been
+    #: rejected; otherwise the log waits at it.
     UNDELIVERABLE = "undeliverable"
-    #: Undeliverable until somebody decided to leave it out.
+    #: An operator decided to leave an undeliverable event out.
     OMITTED = "omitted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """A gateway's word on one event."""
+    """A gateway's report about one event."""
 
     gateway_id: str
     #: Empty for unnamed clients.
@@ -527,12 +529,12 @@ class Outcome:
 
 
 class Outcomes(Protocol):
-    """What gateways said of single events. The last word counts, but not against a decision about a parked entity."""
+    """What gateways reported about single events. The last report counts, except after a decision about its entity."""
 
     async def record(self, outcomes: Sequence[Outcome]) -> None:
-        """Store outcomes; of an event that is not in the log (any more) nothing is stored.
+        """Store outcomes; outcomes of events that are no longer in the log are ignored.
 
-        When it was removed before it was stored that it was parked or held, its replica has to resynchronize.
+        If an event was removed before it could be recorded as parked or waiting, its replica must resynchronize.
         """
 
     async def of_events(self, gateway_id: str, offsets: Sequence[int]) -> list[Outcome]:
@@ -542,9 +544,9 @@ class Outcomes(Protocol):
         """The outcomes of events of many gateways, each named by its gateway and offset, as they were recorded."""
 
     async def deliveries(self, gateway_id: str, offset: int) -> Sequence[Delivery]:
-        """The way of this event over each connection that has picked it up; of many, the newest.
+        """The hops of this event over each connection that picked it up; of many connections, the newest ones.
 
-        A consumer that confirms more than 5,000 events at once leaves no instant of their confirmation.
+        If a consumer confirms more than 5,000 events at once, their confirmation has no instant.
         """
 
 
@@ -557,17 +559,17 @@ Entity: TypeAlias = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Withheld:
-    """What a connection must not be sent."""
+    """The delivery filter of a connection: the events that it must not receive."""
 
-    #: Their events are held, and recorded as such before the position passes them.
+    #: Events of these entities wait, and are recorded as waiting before the position passes them.
     parked: frozenset[Entity] = frozenset()
-    #: Offsets of events that were published again, and of those that are left out.
+    #: Offsets of events that were published again or left out.
     settled: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParkedEntity:
-    """An entity of which a replica rejected an event, and what is held because of that."""
+    """An entity of which a replica rejected an event, and the events that wait because of that."""
 
     replica: str
     entity_type: str
@@ -577,36 +579,36 @@ class ParkedEntity:
     event_id: UUID
     reason: str
     rejected_at: datetime
-    #: How many later events wait with it: held, or rejected as well.
+    #: How many later events wait with it, including later rejected ones.
     held: int
-    #: True when that event was not rejected, but cannot be delivered.
+    #: True if that event was not rejected but cannot be delivered.
     undeliverable: bool = False
 
 
 class Parking(Protocol):
-    """Entities of which a client of `gatecast.v2` rejected an event: they wait for a decision, the rest flows.
+    """Entities of which a client of `gatecast.v2` rejected an event: they wait for a decision; other entities flow.
 
-    A decision changes outcomes only, and sends the connections of the replica away. What it releases is published again
-    when the replica connects: every event of the entity behind the rejected one up to the head, in order, as new
-    events, under the lock of the log. So no older event ever overtakes a newer one of the same entity, whatever was
-    held, waited or was on its way when the decision was taken, and whether or not it was stored that it was held.
+    A decision changes only outcomes, and disconnects the replica. The events that it releases are published again when
+    the replica connects: every event of the entity after the rejected one, up to the head, in order, as new events,
+    under the lock of the log. No older event therefore overtakes a newer one of the same entity, whichever events
+    waited or were on their way when the decision was taken, and whether or not their waiting had been stored.
     """
 
     async def withheld(self, gateway_id: str, replica: str, *, after: int, parks: bool = True) -> Withheld:
-        """What a connection that begins behind `after`, and is recorded, must not be sent.
+        """The delivery filter of a recorded connection that begins after `after`.
 
-        Publishes first, in one transaction, what is held for entities that are not parked any more. For a connection
-        that parks nothing it only tells which undeliverable events are left out, and forgets those to be tried again:
+        First publishes, in one transaction, the waiting events of entities that are no longer parked. For a connection
+        that cannot park, returns only the undeliverable events that are left out, and forgets those to be tried again:
         its log waits at them, so they come by themselves.
         """
 
     async def parked(self, gateway_id: str, *, after: int, limit: int) -> list[ParkedEntity]:
-        """At most `limit` entities whose rejected events lie behind `after`, by offset."""
+        """At most `limit` entities whose rejected events come after `after`, by offset."""
 
     async def resolve(self, gateway_id: str, replica: str, entity: Entity, *, retry: bool) -> bool:
-        """Decide: try what was rejected again, or leave it out; what is held comes either way.
+        """Decide to try the rejected event again, or to leave it out; the waiting events are released either way.
 
-        False when the entity is not parked: of two who decide at once, one does.
+        False if the entity is not parked: of two decisions at the same time, one counts.
         """
 
 
@@ -696,22 +698,22 @@ class Transaction(Protocol):
 
 
 class Database(Protocol):
-    """The connection to one database, for the parts that keep their own tables in it."""
+    """The connection to one database, for the modules that keep their own tables in it."""
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
-        """Begin; commit when the block ends, roll back when it raises or is cancelled."""
+        """A transaction that commits when the block ends, and rolls back when it raises or is cancelled."""
 
     async def fetch(self, query: LiteralString, *arguments: object) -> list[Row]:
-        """Every row of a query that changes nothing, outside of any transaction."""
+        """Every row of a query that changes nothing, outside any transaction."""
 
     async def execute(self, query: LiteralString, *arguments: object) -> int:
-        """How many rows a statement changed that is a transaction of its own, done again as by `repeated`."""
+        """How many rows a statement changed; it is its own transaction, and repeated like `repeated` does."""
 
     async def repeated(self, work: Callable[[], Awaitable[T]]) -> T:
-        """The result of work that is one transaction of its own, done again where the database gave it up for others.
+        """The result of work that is its own transaction, repeated if the database rolled it back for another one.
 
         Raises:
-            StorageUnavailable: it gave it up again and again, for as long as one statement may take.
+            StorageUnavailable: the database rolled it back repeatedly, for as long as one statement may take.
         """
 
     async def ping(self) -> None:
@@ -722,7 +724,7 @@ class Database(Protocol):
         """
 
     async def schema_version(self) -> int:
-        """Number of the newest migration of the event log that was applied; 0 for an empty database."""
+        """Number of the newest applied migration of the event log; 0 for an empty database."""
 
     async def schema_need(self) -> SchemaNeed:
         """What the database lacks.
@@ -732,7 +734,7 @@ class Database(Protocol):
         """
 
     async def migrate(self) -> Sequence[int]:
-        """Apply the migrations that are missing and return their numbers; pods that start at once do it once.
+        """Apply the missing migrations and return their numbers; of pods that start together, one does it.
 
         Raises:
             SchemaTooNew: a newer release migrated the database.
@@ -756,12 +758,12 @@ class Storage(Protocol):
 
     @property
     def outcomes(self) -> Outcomes:
-        """What gateways said."""
+        """What gateways reported."""
 
     @property
     def parking(self) -> Parking:
-        """What waits for a decision."""
+        """The parked entities."""
 
     @property
     def survey(self) -> Survey:
-        """What is asked of many gateways at once."""
+        """Questions about many gateways at once."""

@@ -51,7 +51,7 @@ class StoredParking:
         return Withheld(settled=frozenset(row["offset"] for row in rows if row["kind"] == OutcomeKind.OMITTED))
 
     async def parked(self, gateway_id: str, *, after: int, limit: int) -> list[ParkedEntity]:
-        """At most `limit` entities whose rejected events lie behind `after`, by offset."""
+        """At most `limit` entities whose rejected events come after `after`, by offset."""
         rows = await self._database.fetch(self._queries["parked"], gateway_id, after, limit)
         return [_parked(row) for row in rows]
 

@@ -10,7 +10,7 @@ from gatecast.storage.contract import Database, DeliverySummary, EventSearch, Fo
 from gatecast.storage.queries import Queries
 from gatecast.storage.recorded import recorded_event
 
-#: So many events are looked at in one search.
+#: Most events that one search examines.
 LOOKED_AT = 10_000
 
 

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from gatecast.wakeup.contract import EVERYTHING, Hint, Listener
 
-#: Largest datagram, in bytes; a hint that does not fit says EVERYTHING.
+#: Largest datagram, in bytes; a hint that does not fit is sent as EVERYTHING.
 LARGEST_DATAGRAM = 8_000
 
 #: A unix socket's path has room for about 104 bytes (macOS) or 108 (Linux).

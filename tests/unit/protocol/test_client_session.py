@@ -98,7 +98,7 @@ def test_what_is_there_already_is_dropped(client: ClientSession, send: Send, off
 
 
 def test_a_gap_is_a_violation(client: ClientSession, send: Send) -> None:
-    with pytest.raises(ProtocolViolation, match="offset 7 came behind 5"):
+    with pytest.raises(ProtocolViolation, match="offset 7 came after 5"):
         send(client, 7)
 
 

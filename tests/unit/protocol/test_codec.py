@@ -84,7 +84,7 @@ def test_resync_required_has_exactly_these_fields(epoch: UUID) -> None:
     }
 
 
-# --- decoding what a gateway says -------------------------------------------------------------------------------------
+# --- decoding a gateway's messages ------------------------------------------------------------------------------------
 
 
 def test_a_deployment_ack_is_read() -> None:
@@ -257,7 +257,7 @@ def test_garbage_never_raises_and_what_comes_out_is_bounded(text: str) -> None:
             assert 0 < len(why) <= 20
 
 
-# --- decoding what the server says ------------------------------------------------------------------------------------
+# --- decoding the server's messages -----------------------------------------------------------------------------------
 
 
 def test_a_client_reads_what_the_server_writes(make_event: MakeEvent, epoch: UUID) -> None:

@@ -24,7 +24,7 @@ _GROUP = 500
 def drain(*, database: DatabaseFlag = None, quick: QuickFlag = False, as_json: JsonFlag = False) -> None:
     """Measure how fast a backlog of one gateway reaches a subscriber that acknowledges each event.
 
-    Beside it, how fast the same rows can be read from this database page by page, with nothing around.
+    For comparison, also measure how fast the same rows can be read from this database page by page.
     """
     name, figures = asyncio.run(_measure_database(database, events=1_000 if quick else 10_000))
     report_drain(name, figures, as_json=as_json)

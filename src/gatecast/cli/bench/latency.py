@@ -33,7 +33,7 @@ class _Sample:
 def latency(*, database: DatabaseFlag = None, quick: QuickFlag = False, as_json: JsonFlag = False) -> None:
     """Measure how long an event takes from its commit to a subscriber in another hub on the same database.
 
-    Once with wake-ups, once with polling alone at the default interval.
+    Measures once with wake-ups, and once with polling alone at the default interval.
     """
     name, figures = asyncio.run(_measure_database(database, events=60 if quick else 500))
     report_latency(name, figures, as_json=as_json)

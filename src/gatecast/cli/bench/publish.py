@@ -40,7 +40,7 @@ QUICK = Plan(seconds=0.1, gateways=100)
 
 
 def publish(*, database: DatabaseFlag = None, quick: QuickFlag = False, as_json: JsonFlag = False) -> None:
-    """Measure publishing: the hub, single statements, and the usual five round trips, in the same run.
+    """Measure publishing: the hub, single statements, and a baseline of five round trips, in the same run.
 
     Each caller publishes one event and waits for its commit before the next. Takes less than a minute.
     """

@@ -25,10 +25,10 @@ DatabaseFlag = Annotated[
     str | None,
     typer.Option(
         "--database",
-        help="Database to measure; what is written there is removed again. [default: a temporary PostgreSQL]",
+        help="Database to measure; the command removes what it writes. [default: a temporary PostgreSQL]",
     ),
 ]
-QuickFlag = Annotated[bool, typer.Option("--quick", help="A glance in a few seconds; figures vary more.")]
+QuickFlag = Annotated[bool, typer.Option("--quick", help="Measure for a few seconds only; figures vary more.")]
 
 #: As many connections as publishers, so that the designs that need one each are not held back by the pool.
 _CONNECTIONS = 32

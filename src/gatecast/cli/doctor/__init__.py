@@ -32,9 +32,9 @@ def doctor(
     gateway_url: Annotated[str, typer.Option(help="Gateway listener of a pod; by default the one here.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Look at database, machine, certificate and listeners, and say what to do about what is wrong.
+    """Check the database, the machine, the certificate and the listeners, and say how to fix each problem.
 
-    It changes nothing. Exit status 1 when there is a problem; warnings do not count.
+    The command changes nothing. The exit status is 1 if there is a problem; warnings do not count.
     """
     from gatecast.cli.doctor.database import look_at_database  # noqa: PLC0415 - slow to import
     from gatecast.cli.doctor.findings import State, print_findings  # noqa: PLC0415

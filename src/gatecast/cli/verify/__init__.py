@@ -24,7 +24,7 @@ _LOCAL_PODS = ("pod-a", "pod-b", "pod-c")
 def verify(
     *,
     local: Annotated[
-        bool, typer.Option("--local", help="Start three pods here; kill one, and end one in order.")
+        bool, typer.Option("--local", help="Start three pods here; kill one of them, and stop another in order.")
     ] = False,
     database: Annotated[
         str, typer.Option(help="With --local: sqlite, postgresql+embedded, or the URL of an empty database.")
@@ -41,9 +41,9 @@ def verify(
     html: Annotated[Path | None, typer.Option(help="Also write the report, with its timeline, to this file.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Publish through every pod, move gateways between pods, cut them off, and check that each promise held.
+    """Publish through every pod, move gateways between pods, disconnect them, and check that each promise held.
 
-    Registers temporary gateways and deletes them again. Exit status 1 when a promise was broken.
+    Registers temporary gateways and deletes them again. The exit status is 1 if a promise was broken.
     """
 
     async def run() -> list[Finding]:

@@ -12,7 +12,7 @@ from gatecast.storage.queries import Queries
 
 _QUERIES = Queries("gatecast.controlplane.access", "audit.sql")
 
-#: Entries are kept this long, in milliseconds.
+#: Audit entries are kept this long, in milliseconds.
 KEPT_FOR = 400 * 24 * 60 * 60 * 1000
 
 #: So many old entries are removed in one transaction.

@@ -21,7 +21,7 @@ _QUERIES = Queries("gatecast.controlplane.access", "gateway_tokens.sql")
 #: Most active tokens of a gateway: two, so that one can be rotated (add, switch, revoke).
 MAX_ACTIVE_TOKENS = 2
 
-#: So many revoked tokens of a gateway are still listed.
+#: Most revoked tokens of a gateway that are still listed.
 MAX_REVOKED_TOKENS = 20
 
 

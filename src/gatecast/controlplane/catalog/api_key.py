@@ -7,7 +7,7 @@ from hashlib import sha256
 
 from gatecast.storage.contract import Row
 
-#: A gateway drops the keys of an artifact that go beyond this; all of ours share one bucket there.
+#: Most active keys of an artifact. A gateway drops further ones: it counts all keys of the control plane as one user's.
 MAX_ACTIVE_KEYS = 10
 
 

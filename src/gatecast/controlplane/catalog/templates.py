@@ -16,7 +16,7 @@ from gatecast.storage.repeating import whole
 
 TEMPLATES = Queries("gatecast.controlplane.catalog", "templates.sql")
 
-#: Most templates that an organization makes itself.
+#: Most templates of an organization's own.
 MAX_TEMPLATES = 200
 
 _BUILT_IN = {template.handle: template for template in BUILT_IN_TEMPLATES}

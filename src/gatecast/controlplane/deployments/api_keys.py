@@ -26,11 +26,11 @@ from gatecast.hub import EventHub
 from gatecast.storage.contract import ReadRequest, Receipt
 from gatecast.storage.repeating import whole
 
-#: So many revoked keys of an artifact are still listed.
+#: Most revoked keys of an artifact that are still listed.
 MAX_REVOKED_KEYS = 50
 
-#: So many names the keys of an artifact can have. MCP proxies remember them all: a gateway cannot ask which of their
-#: keys have ended.
+#: Most names that the keys of an artifact can have. For MCP proxies all names are remembered, because a gateway cannot
+#: ask which of their keys were revoked.
 MAX_KEY_NAMES = 1_000
 
 NAME_PATTERN = "^[a-z0-9]+([_-][a-z0-9]+)*$"

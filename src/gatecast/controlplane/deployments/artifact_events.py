@@ -1,4 +1,4 @@
-"""The events that tell a gateway what to run (control-plane.md section 2, gateway-protocol.md 2.3 and 2.5)."""
+"""The events that tell a gateway what to run (scenarios.md, "Events of a change"; gateway-protocol.md 2.3 and 2.5)."""
 
 from __future__ import annotations
 

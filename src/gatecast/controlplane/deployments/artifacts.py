@@ -333,7 +333,7 @@ class Artifacts:
             try:
                 artifact = await self._store.lock(change, organization, family, artifact_id, revision.document)
             except InvalidValue:
-                raise Conflict("a provider that this revision needs does not exist any more") from None
+                raise Conflict("a provider that this revision needs no longer exists") from None
             _check_version(artifact, version)
             # It may have been forgotten before it was locked.
             earlier = await _find_deployment(change, artifact_id, deployment_id)

@@ -21,7 +21,7 @@ from gatecast.storage.queries import Queries
 
 PLACEMENTS = Queries("gatecast.controlplane.deployments", "placements.sql")
 
-#: So many revisions of an artifact are kept for each gateway.
+#: Most revisions of an artifact that are kept for each gateway.
 MAX_REVISIONS = 20
 
 

@@ -17,7 +17,7 @@ from gatecast.controlplane.catalog.artifact_kinds import FAMILIES
 from gatecast.controlplane.deployments.placements import UNKNOWN, WAITING, DeploymentState, Desired, Known, Placement
 from gatecast.controlplane.documents import Kind
 
-#: So often a gateway is asked again when its answer cannot count; then it counts.
+#: How often an event is published again when its acknowledgement does not count; after that it counts.
 MAX_TRIES = 3
 
 _RANK = {family.kind: rank for rank, family in enumerate(FAMILIES)}

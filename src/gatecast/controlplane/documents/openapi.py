@@ -12,7 +12,7 @@ from gatecast.controlplane.documents.refusals import is_stored, refused
 #: Largest description, in bytes of JSON without blanks. The files of the big providers have 1 to 7 MiB.
 MAX_OPENAPI_BYTES = 8 * 1024 * 1024
 
-#: How deep its values are nested in each other.
+#: Deepest nesting of its values.
 MAX_OPENAPI_DEPTH = 100
 
 

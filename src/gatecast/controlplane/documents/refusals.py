@@ -19,7 +19,7 @@ class InvalidDocument(InvalidValue):
 STORED = {"stored": True}
 
 
-#: Most mistakes of one document that are told at once.
+#: Most mistakes of one document that one error reports.
 MAX_REFUSALS = 100
 
 #: Longest key, in characters: YAML parsers give up on keys beyond 1,024 characters, escapes included.

@@ -13,7 +13,7 @@ from gatecast.controlplane.documents.handles import check_handle
 from gatecast.controlplane.documents.policies import PolicyReference
 from gatecast.controlplane.documents.refusals import InvalidDocument
 
-#: Largest rendered document, in bytes: what is written once may be needed at several places of the YAML.
+#: Largest rendered document, in bytes: the YAML may repeat a value in several places.
 MAX_RENDERED_BYTES = 768 * 1024
 
 API_VERSION = "gateway.api-platform.wso2.com/v1"

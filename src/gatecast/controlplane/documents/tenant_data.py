@@ -18,7 +18,7 @@ MAX_TEXT_BYTES = 64 * 1024
 #: Most elements of a list, and most keys of an object, in a document.
 MAX_ELEMENTS = 1_000
 
-#: Largest document, in bytes of YAML, so that an event of 1 MiB has room for it and for what is added to it.
+#: Largest document, in bytes of YAML, so that an event of 1 MiB has room for it and its other fields.
 MAX_DOCUMENT_BYTES = 512 * 1024
 
 #: Opens a template, which a gateway would execute with access to its environment and to every secret.

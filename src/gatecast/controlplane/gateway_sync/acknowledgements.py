@@ -25,8 +25,8 @@ from gatecast.storage.rows import as_rows
 from gatecast.telemetry import get_logger, metrics
 from gatecast.waiting import Backoff, Signal
 
-#: Most acknowledgements that wait to be stored. The oldest go first: what was published and is not acknowledged is
-#: published once more when its gateway connects again.
+#: Most acknowledgements that wait to be stored. The oldest are dropped first: unacknowledged changes are published once
+#: more when their gateway connects again.
 MAX_WAITING = 10_000
 
 _BATCH = 200

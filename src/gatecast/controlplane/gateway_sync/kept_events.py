@@ -18,7 +18,7 @@ from gatecast.telemetry import get_logger
 
 KEPT = Queries("gatecast.controlplane.gateway_sync", "kept_events.sql")
 
-#: So many entities are kept for each gateway; the loss of further ones is shown.
+#: Most entities that are kept for each gateway; the loss of further ones is shown.
 MAX_KEPT = 1_000
 
 #: What gateways apply and do not ask for, by the first part of the type.

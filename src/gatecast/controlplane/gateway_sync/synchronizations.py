@@ -17,16 +17,16 @@ from gatecast.storage.queries import Queries
 SYNCHRONIZATIONS = Queries("gatecast.controlplane.gateway_sync", "synchronizations.sql")
 
 
-#: Calls belong to a connection when the first one comes so soon after it; plain clients never call.
+#: Calls belong to a connection if the first one comes this soon after it; plain clients never call.
 FIRST_CALL_WITHIN = timedelta(seconds=0.5)
 
-#: Those of a connection have begun so long after it at the latest: a call takes a while to become known.
+#: The calls of a connection begin at most this long after it: a call takes a while to become known.
 BELONG_WITHIN = 2 * FIRST_CALL_WITHIN
 
-#: A gateway that has not called for so long has given up, in seconds.
+#: A gateway that has not called for this long has given up, in seconds.
 QUIET_FOR = 10.0
 
-#: No events wait for longer than this, in seconds.
+#: Events wait no longer than this, in seconds.
 AT_MOST = 60.0
 
 

@@ -22,15 +22,15 @@ from gatecast.controlplane.policies.text_patterns import text_pattern
 from gatecast.errors import shorten
 from gatecast.telemetry import get_logger
 
-#: Most values in the schema of a policy, if it is to be applied; 64 characters count as one more. Those that gateways
-#: bring along have some hundred.
+#: Most values in a policy's schema that is applied; 64 characters count as one more value. The schemas of the gateway
+#: image have some hundred.
 MAX_SCHEMA_SIZE = 2_000
 
-#: Deepest nesting of the schema of a policy, if it is to be applied. Those that gateways bring along are 10 deep.
+#: Deepest nesting of a policy's schema that is applied. The schemas of the gateway image are 10 deep.
 MAX_SCHEMA_DEPTH = 40
 _CHARACTERS = 64
 
-#: So much is compared of the parameters in one document, which takes less than half a second in the worst case.
+#: Most comparisons for the parameters of one document, which take less than half a second in the worst case.
 MAX_COMPARISONS = 50_000
 
 #: What a pattern costs, and reading a value of a schema, in comparisons of other keywords.

@@ -13,7 +13,7 @@ from functools import lru_cache
 #: Longest pattern in a policy's schema that is applied, in characters.
 MAX_PATTERN_LENGTH = 256
 
-#: Most steps that comparing one text with a pattern takes; beyond that it is not compared.
+#: Most steps of matching one text with a pattern; a match that needs more is not made.
 MAX_STEPS = 20_000
 
 _ESCAPE = r"\\[dDwWsS.\-/\\+*?()\[\]{}|^$]"

@@ -50,14 +50,14 @@ def key_router(family: Family) -> APIRouter:
         patience: ForEveryGateway,
         response: Response,
     ) -> IssuedApiKey:
-        """A new key for every gateway that has the artifact. Its value is shown now and never again."""
+        """Create a key for every gateway that has the artifact. Its value is shown only once."""
         issued = await context.resources.keys.create(organization, family, artifact_id, body.name, body.expires_at)
         located(response, family.collection, artifact_id, "api-keys", issued.key.name)
         return await _issued(issued, patience, response)
 
     @router.get("", operation_id=f"list{family.name}ApiKeys", summary="List API keys")
     async def list_keys(artifact_id: ArtifactInPath, context: Context, organization: Organization) -> ApiKeyList:
-        """The keys, the last revoked ones included, without their values."""
+        """The keys without their values, including the most recently revoked ones."""
         keys = await context.resources.keys.of_artifact(organization, family, artifact_id)
         return ApiKeyList(items=[key_view(key) for key in keys])
 
@@ -73,7 +73,7 @@ def key_router(family: Family) -> APIRouter:
         response: Response,
         body: RotatedApiKey = _AS_BEFORE,
     ) -> IssuedApiKey:
-        """Give a key a new value, which is shown now and never again; the old one ends."""
+        """Give a key a new value, which is shown only once. The old value stops working."""
         issued = await context.resources.keys.rotate(organization, family, artifact_id, name, body.expires_at)
         return await _issued(issued, patience, response)
 
@@ -91,7 +91,7 @@ def key_router(family: Family) -> APIRouter:
         organization: Organization,
         patience: ForEveryGateway,
     ) -> Response:
-        """End a key on every gateway that has it."""
+        """Revoke a key on every gateway that has it."""
         receipts = await context.resources.keys.revoke(organization, family, artifact_id, name)
         return await patience.ended(receipts)
 

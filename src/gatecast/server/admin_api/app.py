@@ -36,10 +36,11 @@ from gatecast.server.admin_api.publish_shortcut import PublishShortcut
 from gatecast.server.admission import is_trusted
 from gatecast.version import __version__
 
-#: Largest body of a request, in bytes: an event of 1 MiB with everything around it.
+#: Largest body of a request, in bytes: an event of 1 MiB and the fields around it.
 MAX_BODY_BYTES = 2 * 1024 * 1024
 
-#: Largest body that holds an artifact: the description of an API has 8 MiB without blanks, and people indent theirs.
+#: Largest body that holds an artifact: the description of an API may have 8 MiB without blanks, and people indent
+#: theirs.
 MAX_ARTIFACT_BODY_BYTES = 16 * 1024 * 1024
 
 _ARTIFACTS = re.compile(f"/api/v1/(?:{'|'.join(family.collection for family in FAMILIES)})(?:/[^/]+)?")

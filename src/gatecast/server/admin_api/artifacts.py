@@ -108,7 +108,7 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
     )
     @_with(body=Annotated[new, Body(openapi_examples=example)])
     async def create(body: NewPlacing, context: Context, organization: Organization) -> JSONResponse:
-        """Store it, and let the named gateways run it, in one transaction."""
+        """Store an artifact and deploy it to the named gateways, in one transaction."""
         gateways = await gateway_ids(context, organization, body.gateways or ())
         created = await context.resources.artifacts.create(
             organization, family, document_in(body, model, NewPlacing), handle=body.handle, gateways=gateways
@@ -121,7 +121,7 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
     async def list_page(
         context: Context, organization: Organization, after: After = "", limit: Limit = 100
     ) -> JSONResponse:
-        """A page, in the order of handles, without `openapi`, which may be large."""
+        """A page of artifacts, ordered by handle, without `openapi`, which may be large."""
         found = await context.resources.artifacts.page(organization, family, after=after, limit=limit + 1)
         running = await context.resources.artifacts.running_of(found[:limit], after=after)
         items = [_listed(artifact_view(each, running[each.id])) for each in found[:limit]]
@@ -129,7 +129,7 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
 
     @router.get("/{artifact_id}", response_model=view, operation_id=f"get{family.name}", summary=f"Show {_a(family)}")
     async def show(artifact_id: ArtifactInPath, context: Context, organization: Organization) -> JSONResponse:
-        """One of them, and what each gateway said of it."""
+        """One artifact, and the state of its deployment on each gateway."""
         return _shown(await context.resources.artifacts.placed(organization, family, artifact_id))
 
     @router.put(
@@ -143,7 +143,7 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
         organization: Organization,
         if_match: IfMatch = None,
     ) -> JSONResponse:
-        """Replace the document, and let every gateway that runs it run the new revision.
+        """Replace the document, and deploy the new revision to every gateway that runs the artifact.
 
         A gateway that `gateways` leaves out must be named in `undeploy`. Keys are never touched.
         """
@@ -163,7 +163,7 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
         organization: Organization,
         if_match: IfMatch = None,
     ) -> JSONResponse:
-        """Change what the body, a JSON merge patch (RFC 7396), names, and nothing else."""
+        """Change the fields that the body names, and no others. The body is a JSON merge patch (RFC 7396)."""
         placing = checked(ChangedPlacing, {name: body[name] for name in names_of(ChangedPlacing) & body.keys()})
         changes = {name: value for name, value in body.items() if name not in names_of(ChangedPlacing)}
 
@@ -188,7 +188,7 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
         patience: ForEveryGateway,
         if_match: IfMatch = None,
     ) -> Response:
-        """Delete it and its keys, and remove both from every gateway that ever had them."""
+        """Delete an artifact and its keys, and remove both from every gateway that ever had them."""
         version = version_in(if_match)
         receipts = await context.resources.artifacts.delete(organization, family, artifact_id, version=version)
         return await patience.ended(receipts)
@@ -216,7 +216,7 @@ def _add_deployment_routes(router: APIRouter, family: Family) -> None:
         wait: WaitApplied = None,
         timeout: Timeout = 10,  # noqa: ASYNC109
     ) -> DeploymentView:
-        """Let a gateway run it as it is now, as a new revision."""
+        """Deploy the artifact's present document to a gateway, as a new revision."""
         [gateway_id] = await gateway_ids(context, organization, [body.gateway_id])
         deployed = await context.resources.artifacts.deploy(
             organization, family, artifact_id, gateway_id, version=version_in(if_match)
@@ -228,7 +228,7 @@ def _add_deployment_routes(router: APIRouter, family: Family) -> None:
     async def list_deployments(
         artifact_id: ArtifactInPath, context: Context, organization: Organization, after: After = "", limit: Limit = 100
     ) -> DeploymentPage:
-        """A page of its revisions on all gateways, the highest first; the last 20 of each gateway are kept."""
+        """A page of an artifact's revisions on all gateways, highest first. The last 20 of each gateway are kept."""
         found = await context.resources.artifacts.deployments(
             organization, family, artifact_id, after=_cursor(after), limit=limit + 1
         )
@@ -255,7 +255,7 @@ def _add_deployment_routes(router: APIRouter, family: Family) -> None:
     async def show_content(
         artifact_id: ArtifactInPath, deployment_id: ResourceId, context: Context, organization: Organization
     ) -> Response:
-        """The document that its gateway downloads, which never changes; credentials are references to secrets."""
+        """The document that the gateway downloads for a revision. It never changes, and names secrets, not values."""
         text = await context.resources.artifacts.content(organization, family, artifact_id, deployment_id)
         return Response(text, media_type="application/yaml")
 
@@ -277,7 +277,7 @@ def _add_deployment_routes(router: APIRouter, family: Family) -> None:
         wait: WaitApplied = None,
         timeout: Timeout = 10,  # noqa: ASYNC109
     ) -> DeploymentView:
-        """Let its gateway run its content again, as a new revision."""
+        """Deploy the content of an older revision to its gateway again, as a new revision."""
         restored = await context.resources.artifacts.restore(
             organization, family, artifact_id, deployment_id, version=version_in(if_match)
         )
@@ -301,7 +301,7 @@ def _add_deployment_routes(router: APIRouter, family: Family) -> None:
         wait: WaitApplied = None,
         timeout: Timeout = 10,  # noqa: ASYNC109
     ) -> DeploymentView:
-        """Let a gateway stop running it; it can be deployed or restored again."""
+        """Undeploy the artifact from a gateway. You can deploy or restore it again."""
         [gateway_id] = await gateway_ids(context, organization, [body.gateway_id])
         stopped = await context.resources.artifacts.undeploy(
             organization, family, artifact_id, gateway_id, version=version_in(if_match)

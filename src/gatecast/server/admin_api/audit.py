@@ -50,7 +50,7 @@ async def list_audit_entries(
     subject: _Filter = "",
     limit: Limit = 100,
 ) -> AuditPage:
-    """A page of what was asked for in your organization, newest first. Entries are kept for 400 days."""
+    """A page of the changes that were requested in your organization, newest first. Entries are kept for 400 days."""
     found = await context.audit.page(
         organization, before=_cursor(after), action=action, subject=subject, limit=limit + 1
     )

@@ -19,7 +19,7 @@ from gatecast.server.admin_api.models import Model
 
 router = APIRouter(prefix="/api/v1/fleet", tags=["fleet"], route_class=JsonRoute)
 
-#: Gateways of one request; the answer tells where to go on.
+#: Most gateways that one request acts on; the answer says where to continue.
 MAX_GATEWAYS_AT_ONCE = 500
 
 #: Gateways that are handled at the same time.
@@ -80,7 +80,7 @@ class BulkView(Model):
 
 @router.post("/actions")
 async def act_on_gateways(body: NewBulk, context: Context, organization: Organization) -> BulkView:
-    """Do the same for every gateway that matches."""
+    """Perform one action on every gateway that matches."""
     return await act(context, organization, body)
 
 

@@ -32,7 +32,7 @@ from gatecast.settings import Settings
 #: Streams of events that one pod serves at the same time.
 MAX_STREAMS = 100
 
-#: Publishers that wait for a gateway at one pod at the same time; more are answered with what is known at once.
+#: Publishers that wait for a gateway at one pod at the same time; further ones are answered at once with what is known.
 MAX_WAITS = 500
 
 

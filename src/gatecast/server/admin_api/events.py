@@ -44,7 +44,7 @@ async def publish_event(
     wait: Annotated[WaitFor | None, Query(description="Answer when the gateway has confirmed or applied it.")] = None,
     timeout: Timeout = 10,  # noqa: ASYNC109
 ) -> PublishedEvent:
-    """Publish an event: 201 once it is durable, 200 for an id that was published before, 202 when waiting ended."""
+    """Publish an event: 201 once it is durable, 200 for an id that was published before, 202 after the `timeout`."""
     receipt = await publish_to(context, organization, gateway_id, body)
     found = Known()
     response.status_code = 201 if receipt.created else 200
@@ -160,7 +160,7 @@ async def list_events(
     after: Annotated[int, Query(ge=0, le=MAX_INTEGER, description="Show what lies behind this offset.")] = 0,
     limit: Limit = 100,
 ) -> EventPage:
-    """A page of a gateway's log, with what is known of each event: its state, and what the gateway said of it."""
+    """A page of a gateway's log, with the state of each event and the gateway's answer to it."""
     return await page_of_log(context, organization, gateway_id, after=after, limit=limit)
 
 

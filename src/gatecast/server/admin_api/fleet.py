@@ -17,10 +17,10 @@ from gatecast.controlplane.access.gateways import GatewayName, Gateways
 from gatecast.hub import EventHub
 from gatecast.storage.contract import DeliverySummary
 
-#: Most gateways that one look takes in; the others are found by their names.
+#: Most gateways that one overview covers; further ones are found by their names.
 MAX_GATEWAYS = 50_000
 
-#: A look holds for so long, in seconds, and for so many times as long as it took.
+#: An overview is reused for this long, in seconds, or for this many times as long as it took.
 FRESH = 1.0
 _TIMES_ITS_COST = 5
 

@@ -19,7 +19,7 @@ router = APIRouter(prefix="/api/v1", tags=["fleet"])
 
 
 class FleetView(Model):
-    """How the gateways of your organization stand, all together; it may be a second old."""
+    """The state of all gateways of your organization together. It may be a second old."""
 
     gateways: int
     connected: int
@@ -65,7 +65,7 @@ class PolicyList(Model):
 
 @router.get("/fleet")
 async def show_fleet(context: Context, organization: Organization) -> FleetView:
-    """How many gateways stand how."""
+    """How many gateways are in which state."""
     fleet = await context.fleets.look(organization)
     return FleetView(
         gateways=len(fleet.standings),
@@ -76,7 +76,7 @@ async def show_fleet(context: Context, organization: Organization) -> FleetView:
 
 @router.get("/pods")
 async def list_pods(context: Context, organization: Organization) -> PodList:
-    """The pods that share the work, with the connections that they hold of your gateways."""
+    """The live pods, with the number of connections from your gateways that each holds."""
     connections = (await context.fleets.look(organization)).connections_by_pod
     pods = await context.hub.storage.presence.pods()
     return PodList(
@@ -101,7 +101,7 @@ async def list_policies(
         list[ListedGateway], Query(min_length=1, max_length=100, description="Ids or names of gateways.")
     ],
 ) -> PolicyList:
-    """The policies that all of these gateways have loaded, by their manifests, with the schemas of their parameters."""
+    """The policies that all of these gateways have loaded, from their manifests, with their parameter schemas."""
     manifests = {}
     for gateway_id in await gateway_ids(context, organization, gateway):
         await context.gateways.get(organization, gateway_id)

@@ -53,10 +53,11 @@ class FleetWatch:
         names = list(self._due)[:_PORTION]
         if not names:
             return ""
+        text = ""
         with contained("stream-could-not-look-at-fleet", organization=self._organization):
             status = await self._context.hub.storage.presence.status(names)
-            return "".join(_message(name, self._due.pop(name), status.get(name)) for name in names)
-        return ""
+            text = "".join(_message(name, self._due.pop(name), status.get(name)) for name in names)
+        return text
 
 
 def _visible(standing: Standing) -> tuple[object, ...]:

@@ -85,7 +85,7 @@ async def list_gateways(
         Sort, Query(description="`lag`, `last-seen` and `state`: those that need somebody most come first.")
     ] = Sort.NAME,
 ) -> GatewayPage:
-    """A page of gateways. With a filter, or sorted by anything but the name, what is shown may be a second old."""
+    """A page of gateways. With a filter, or sorted by another field than the name, it may be a second old."""
     wanted = FleetFilter(text=search, connected=connected, state=state)
     if sort is Sort.NAME and wanted == FleetFilter():
         return await _by_name(context, organization, after, limit)
@@ -137,7 +137,7 @@ async def change_gateway(
     response: Response,
     if_match: IfMatch = None,
 ) -> GatewayView:
-    """Change what the body names, and nothing else."""
+    """Change the fields that the body names, and no others."""
     changes = body.model_dump(exclude_unset=True)
     mistakes = Mistakes()
     for name, value in changes.items():
@@ -153,7 +153,7 @@ async def change_gateway(
 async def delete_gateway(
     gateway_id: GatewayInPath, context: Context, organization: Organization, if_match: IfMatch = None
 ) -> None:
-    """Delete a gateway, its tokens and its log, and close its connections everywhere."""
+    """Delete a gateway, its tokens and its log, and close its connections on every pod."""
     await context.gateways.delete(organization, gateway_id, version=version_in(if_match))
 
 
@@ -179,7 +179,7 @@ async def explain_gateway(gateway_id: GatewayInPath, context: Context, organizat
 
 @router.post("/{gateway_id}/resynchronized", status_code=204)
 async def note_resynchronized(gateway_id: GatewayInPath, context: Context, organization: Organization) -> None:
-    """Say that a gateway that cannot say so itself has the desired state again: it was restarted, or set up anew."""
+    """Record that a gateway has the desired state again, for one that cannot report it: it was restarted or set up."""
     await context.gateways.get(organization, gateway_id)
     await context.hub.storage.presence.resynchronized(gateway_id, "")
     await context.resources.losses.made_good(gateway_id)
@@ -189,7 +189,7 @@ async def note_resynchronized(gateway_id: GatewayInPath, context: Context, organ
 async def list_gateway_deployments(
     gateway_id: GatewayInPath, context: Context, organization: Organization, after: After = "", limit: Limit = 100
 ) -> GatewayDeployments:
-    """A page of what a gateway was told last of every artifact, deleted ones included, and what it said."""
+    """A page of what was last published to a gateway for each artifact, even a deleted one, and its acknowledgement."""
     await context.gateways.get(organization, gateway_id)
     found = await context.resources.artifacts.told_on_gateway(gateway_id, after=after, limit=limit + 1)
     handled = await _handled(context, gateway_id, [each for each in found[:limit] if each.deployment is None])
@@ -216,7 +216,7 @@ async def _handled(context: AdminContext, gateway_id: str, deleted: Sequence[Tol
 async def list_imported_artifacts(
     gateway_id: GatewayInPath, context: Context, organization: Organization, after: After = "", limit: Limit = 100
 ) -> ImportedArtifacts:
-    """A page of what was made on a gateway itself, without its configuration, which may hold credentials."""
+    """A page of the gateway-owned artifacts of a gateway, without their configuration, which may hold credentials."""
     await context.gateways.get(organization, gateway_id)
     found = await context.resources.imports.of_gateway(gateway_id, after=after, limit=limit + 1)
     items = [imported_artifact_view(each) for each in found[:limit]]
@@ -230,7 +230,7 @@ async def disconnect_gateway(
     context: Context,
     organization: Organization,
 ) -> None:
-    """Close one connection, on whichever pod it is; the gateway comes back by itself, and nothing is lost."""
+    """Close one connection, on any pod. The gateway reconnects by itself, and nothing is lost."""
     await context.gateways.get(organization, gateway_id)
     if not await context.hub.storage.presence.dismiss_connection(gateway_id, connection_id):
         raise NotFound("connection", connection_id)
@@ -243,7 +243,7 @@ async def disconnect_gateway(
 async def create_token(
     gateway_id: GatewayInPath, context: Context, organization: Organization, response: Response
 ) -> NewToken:
-    """A new token. It is shown now and never again; a gateway has at most two that are active."""
+    """Create a token. It is shown only once. A gateway has at most two active tokens."""
     issued = await context.tokens.issue(organization, gateway_id)
     located(response, "gateways", gateway_id, "tokens", issued.id)
     return NewToken(id=issued.id, token=issued.token, prefix=issued.prefix)
@@ -272,7 +272,7 @@ async def list_tokens(gateway_id: GatewayInPath, context: Context, organization:
 async def revoke_token(
     gateway_id: GatewayInPath, token_id: TokenId, context: Context, organization: Organization
 ) -> None:
-    """Revoke a token: its connections are closed on every pod."""
+    """Revoke a token. Every pod closes its connections."""
     await context.gateways.get(organization, gateway_id)
     await context.tokens.revoke(gateway_id, token_id)
 

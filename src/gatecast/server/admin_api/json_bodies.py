@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from gatecast.errors import InvalidValue
 from gatecast.events.json_values import decode
 
-#: Most values in one body. Decoded, the smallest one takes thirty times the room that it takes as text.
+#: Most values in one body. Decoded, the smallest value takes thirty times the memory that it takes as text.
 MAX_VALUES = 1_000_000
 
 

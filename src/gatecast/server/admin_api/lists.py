@@ -136,7 +136,7 @@ async def list_deployments(
     after: After = "",
     limit: Limit = 100,
 ) -> DeploymentsPage:
-    """A page of what gateways were told last of artifacts, and what they said: the matrix of both."""
+    """A page of what was last published to gateways for artifacts, with their acknowledgements: the matrix of both."""
     if search and not artifact:
         raise InvalidValue("search", search, "come together with an artifact")
     wanted = DeploymentFilter(

@@ -36,22 +36,22 @@ ALGORITHMS = frozenset[str]().union(*_BY_TYPE.values())
 #: How far the issuer's clock may differ from ours, in seconds.
 LEEWAY = 30.0
 
-#: Keys are asked for again after this time; in seconds.
+#: The issuer is asked for its keys again after this time; in seconds.
 KEYS_FRESH = 3600.0
 
-#: When the issuer does not answer, its last keys are used for so long; in seconds.
+#: When the issuer does not answer, its last keys are used for this long; in seconds.
 KEYS_USABLE = 24 * 3600.0
 
-#: When old keys cannot be renewed the issuer is asked again after this time; in seconds.
+#: When old keys cannot be renewed, the issuer is asked again after this time; in seconds.
 ASK_INTERVAL = 30.0
 
-#: The issuer is asked for unknown keys at most once in this time, whatever tokens come; in seconds.
+#: The issuer is asked for unknown keys at most once in this time, whatever tokens arrive; in seconds.
 UNKNOWN_ASK_INTERVAL = 5.0
 
 #: Longest JWT, in characters.
 MAX_TOKEN_LENGTH = 8 * 1024
 
-#: An issuer that does not answer within this time does not answer; in seconds.
+#: An issuer that has not answered within this time counts as unavailable; in seconds.
 FETCH_TIME_LIMIT = 5.0
 
 #: Largest answer of an issuer, in bytes.

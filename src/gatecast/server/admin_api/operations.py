@@ -18,13 +18,13 @@ router = APIRouter(tags=["operations"])
 
 @router.get("/healthz")
 async def is_alive() -> dict[str, str]:
-    """The process runs and answers."""
+    """Answers 200 while the process runs."""
     return {"status": "alive"}
 
 
 @router.get("/readyz", responses={503: {"description": "Not ready; `problems` says why."}})
 async def is_ready(context: Context, response: Response) -> dict[str, Any]:
-    """Whether this pod should get traffic, and if not, why."""
+    """Whether this pod should receive traffic, and if not, why."""
     problems, deaf = await context.problems(), context.hub.wakeup_problem
     response.status_code = 503 if problems else 200
     return {
@@ -36,7 +36,7 @@ async def is_ready(context: Context, response: Response) -> dict[str, Any]:
 
 @router.get("/metrics", response_class=Response)
 async def read_metrics(request: Request, context: Context) -> Response:
-    """Counters and gauges for Prometheus; with `GATECAST_METRICS_TOKEN` as bearer token where that is set."""
+    """Counters and gauges for Prometheus. Needs `GATECAST_METRICS_TOKEN` as bearer token if that is set."""
     wanted = context.settings.metrics_token
     if wanted:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")

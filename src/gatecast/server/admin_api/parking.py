@@ -25,7 +25,7 @@ async def list_parked(
     after: Annotated[int, Query(ge=0, le=MAX_INTEGER, description="`next` of the page before.")] = 0,
     limit: Limit = 100,
 ) -> ParkedPage:
-    """What waits for a decision: the rejected event, its reason, and how much is held behind it."""
+    """A page of parked entities: the rejected event, its reason, and how many later events wait."""
     await context.gateways.get(organization, gateway_id)
     found = await context.hub.storage.parking.parked(gateway_id, after=after, limit=limit + 1)
     items = [
@@ -49,7 +49,7 @@ async def list_parked(
 async def retry_parked(
     gateway_id: GatewayInPath, body: ParkedEntityName, context: Context, organization: Organization
 ) -> None:
-    """Try the rejected event again, with what is held behind it: all of it comes as new events, in order."""
+    """Publish the rejected event and the later events of its entity again, as new events, in order."""
     await _resolve(context, organization, gateway_id, body, retry=True)
 
 
@@ -57,7 +57,7 @@ async def retry_parked(
 async def skip_parked(
     gateway_id: GatewayInPath, body: ParkedEntityName, context: Context, organization: Organization
 ) -> None:
-    """Leave the rejected event out, and send what is held behind it, as new events, in order."""
+    """Leave the rejected event out, and publish the later events of its entity again, as new events, in order."""
     await _resolve(context, organization, gateway_id, body, retry=False)
 
 

@@ -19,13 +19,13 @@ from gatecast.server.admin_api.stream_position import MAX_LENGTH, StreamPosition
 
 router = APIRouter(tags=["events"])
 
-#: A comment is sent after so much silence, in seconds, so that proxies keep the connection.
+#: A comment is sent after this much silence, in seconds, so that proxies keep the connection open.
 HEARTBEAT = 15.0
 
 #: How often a stream looks for new events, in seconds.
 INTERVAL = 0.5
 
-#: How often it is asked whether the caller is still allowed to follow, in seconds.
+#: How often the stream checks that the caller may still follow it, in seconds.
 CHECK_INTERVAL = 30.0
 
 _Check: TypeAlias = Callable[[], Awaitable[bool]]
@@ -76,7 +76,7 @@ async def stream_events(
     gateway: Annotated[str, Query(max_length=255, description="Follow only this gateway.")] = "",
     last_event_id: Annotated[str, Header(max_length=MAX_LENGTH, description="Continue behind it.")] = "",
 ) -> StreamingResponse:
-    """Follow the events of your gateways as they are recorded; the last `id` says where to continue.
+    """Follow the events of your gateways as they are recorded; send the last `id` to resume after it.
 
     A stream ends with its pod and with the caller's token: come back with `Last-Event-ID`, as browsers do. Some events
     may come again then, those of each gateway in their order; none is left out without a `gap`.

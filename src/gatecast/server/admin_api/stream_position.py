@@ -11,7 +11,7 @@ from uuid import UUID
 from gatecast.errors import InvalidValue
 from gatecast.events import MAX_INTEGER
 
-#: Longest text that is taken for a position: those of earlier releases named every gateway.
+#: Longest accepted position, as text; positions of earlier releases named every gateway.
 MAX_LENGTH = 32 * 1024
 
 #: Every position begins with it, so that another form can follow.

@@ -51,7 +51,7 @@ _READ_ONLY = set(ChangedTemplate.model_fields) - set(LlmProviderTemplate.model_f
 
 @router.get("")
 async def list_templates(context: Context, organization: Organization) -> TemplateList:
-    """The built-in templates, and those of your organization, of which there are at most 200."""
+    """The built-in templates, and up to 200 of your organization's own."""
     return TemplateList(items=[_view(each) for each in await context.resources.templates.all(organization)])
 
 
@@ -70,7 +70,7 @@ async def create_template(
     organization: Organization,
     response: Response,
 ) -> TemplateView:
-    """Add a template. Gateways do not learn of it: add it to their template folders as well."""
+    """Add a template. It is not sent to gateways: add it to their template folders as well."""
     stored = await context.resources.templates.create(organization, body)
     located(response, "llm-provider-templates", stored.template.handle)
     return _shown(stored, response)
@@ -85,7 +85,7 @@ async def replace_template(
     response: Response,
     if_match: IfMatch = None,
 ) -> TemplateView:
-    """Replace a template of your organization; providers that were made from it stay as they are."""
+    """Replace a template of your organization; existing providers do not change."""
     if body.handle != handle:
         raise Conflict(f'the handle of a template does not change: the path says "{handle}"', field="handle")
     values = body.model_dump(by_alias=True, exclude_unset=True, exclude=_READ_ONLY)

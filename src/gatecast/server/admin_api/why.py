@@ -20,10 +20,10 @@ from gatecast.storage.contract import (
     Storage,
 )
 
-#: A gateway that is connected and this far behind, in seconds, does not confirm any more.
+#: A connected gateway that lags by this long, in seconds, counts as not confirming.
 SLOW_UNTIL = 10.0
 
-#: A change that was confirmed and is not acknowledged for longer, in seconds, will not be.
+#: A confirmed change without an acknowledgement after this time, in seconds, counts as not acknowledged.
 ANSWERED_WITHIN = 60.0
 
 #: So many of the newest events are searched for rejections.
@@ -58,7 +58,7 @@ def why_undeliverable(parked: ParkedEntity) -> WhyView:
         code="undeliverable",
         cause=f"event {parked.event_id} of {parked.entity_type} {shorten(parked.entity_id)} at offset {parked.offset} "
         f"cannot be delivered: {shorten(parked.reason)}; repair its row and retry it, or skip it (`gatecast gateway "
-        "skip`). An unmodified gateway gets nothing before that, and any other nothing more of this entity",
+        "skip`). Until then, an unmodified gateway receives no more events; others receive none of this entity",
     )
 
 
@@ -68,7 +68,7 @@ def why_parked(parked: ParkedEntity) -> WhyView:
     return WhyView(
         code="rejected",
         cause=f"it rejected {parked.entity_type} {shorten(parked.entity_id)} at offset {parked.offset}{said}; "
-        f"{parked.held:,} later events of it are held until you retry or skip it (`gatecast gateway parked`)",
+        f"{parked.held:,} later events of the entity wait until you retry or skip it (`gatecast gateway parked`)",
     )
 
 
@@ -78,14 +78,12 @@ def why(status: GatewayStatus, *, rejected: Outcome | None, held: bool) -> WhyVi
     `rejected` is a rejection that still stands; `held` tells that a transaction holds the gateway's log.
     """
     if status.resync_reason is not None:
-        cause = f"its position cannot be continued ({status.resync_reason}); it must read the desired state anew"
+        cause = f"its position cannot be resumed ({status.resync_reason}); it must read the desired state again"
         return WhyView(code="resync-needed", cause=cause)
     if status.head > status.confirmed:
         return _why_behind(status, status.head - status.confirmed)
     if held:
-        cause = (
-            "it has confirmed every event; a transaction that has not ended holds its log: what that publishes comes "
-        )
+        cause = "it has confirmed every event; an open transaction holds its log: the events of that transaction come "
         return WhyView(code="publisher-uncommitted", cause=f"{cause}with its commit, and other publishers wait for it")
     said = ""
     if rejected is not None:
@@ -94,7 +92,7 @@ def why(status: GatewayStatus, *, rejected: Outcome | None, held: bool) -> WhyVi
     if not status.connections:
         return WhyView(code="offline", cause=f"it is not connected; it has confirmed every event{said}")
     if rejected is not None:
-        return WhyView(code="rejected", cause=f"everything was handled{said}")
+        return WhyView(code="rejected", cause=f"it has handled every event{said}")
     return WhyView(code="current", cause="it has confirmed every event")
 
 
@@ -107,7 +105,7 @@ def _why_behind(status: GatewayStatus, lag: int) -> WhyView:
         return WhyView(code="slow", cause=f"it is working: {lag:,} events are not confirmed yet")
     return WhyView(
         code="not-confirming",
-        cause=f"events were sent up to offset {status.sent}, and none behind {status.confirmed} was confirmed "
+        cause=f"events were sent up to offset {status.sent}, and none after {status.confirmed} was confirmed "
         f"for {status.lag_seconds:.0f} s",
     )
 
@@ -119,7 +117,7 @@ def why_synchronizing(seen: Synchronization | None, status: GatewayStatus) -> Wh
     waiting = max(0, status.head - status.confirmed)
     return WhyView(
         code="synchronizing",
-        cause=f"it has just connected and reads what it is to run (for {seen.began:.0f} s); {waiting:,} events wait "
+        cause=f"it has just connected and reads its lists (for {seen.began:.0f} s); {waiting:,} events wait "
         "until it has read the last list",
     )
 
@@ -128,8 +126,8 @@ def why_unrestored(reason: str) -> WhyView:
     """What the control plane publishes was told once more, and what others published is missing."""
     return WhyView(
         code="resync-needed",
-        cause=f"its position could not be continued ({reason}). What it is to run was published once more; it had got "
-        "other events as well, and those that were lost only their publisher can publish again. When that is done say "
+        cause=f"its position could not be resumed ({reason}). Everything that it should run was published once more, "
+        "but it had received other events as well, and only their publisher can publish those again. Then run "
         "`gatecast gateway resynchronized`",
     )
 
@@ -138,9 +136,9 @@ def why_unlisted(reason: str) -> WhyView:
     """It may run what only a lost history knew."""
     return WhyView(
         code="resync-needed",
-        cause=f"the history that its position belonged to was lost ({reason}). What it is to run was published once "
-        "more; what only that history knew it may run as well, and a running process names only its APIs. Restart the "
-        "controller: it asks then what to keep. Or say `gatecast gateway resynchronized`",
+        cause=f"the history of its position was lost ({reason}). Everything that it should run was published once "
+        "more, but it may also run artifacts of the lost history, and a running process does not name all of them. "
+        "Restart the controller: it then asks what to keep. Or run `gatecast gateway resynchronized`",
     )
 
 
@@ -154,9 +152,9 @@ def why_unanswered(placed: Sequence[Placed], *, now: int) -> WhyView | None:
     [place] = [each for each in placed if each.deployment is oldest]
     return WhyView(
         code="not-acknowledged",
-        cause=f"it has confirmed every event, but for {age:.0f} s it has not said what became of {place.kind} "
-        f'"{place.handle}" ({oldest.state}): the acknowledgement was lost, or it ignored the event; that is published '
-        "once more when it connects again, or deploy it again",
+        cause=f"it has confirmed every event, but for {age:.0f} s it has not acknowledged {place.kind} "
+        f'"{place.handle}" ({oldest.state}): the acknowledgement was lost, or it ignored the event. The event is '
+        "published once more when it connects again; or deploy the artifact again",
     )
 
 
@@ -166,8 +164,8 @@ def why_manifest_refused(fault: str) -> WhyView | None:
         return None
     return WhyView(
         code="manifest-refused",
-        cause=f"it has confirmed every event, but what it said last of itself could not be stored ({fault}): what is "
-        "deployed to it is checked against what it said before; look at the policies that it has loaded",
+        cause=f"it has confirmed every event, but its last manifest could not be stored ({fault}): deployments are "
+        "checked against its manifest before that; look at the policies that it has loaded",
     )
 
 

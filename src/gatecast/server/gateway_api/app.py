@@ -46,7 +46,7 @@ BASE_PATH = "/api/internal/v1"
 #: Clients that offer this sub-protocol get explicit delivery.
 SUBPROTOCOL = "gatecast.v2"
 
-#: Looking up a token and recording a connection may take this long, in seconds; then the client is told to come back.
+#: Checking a token and recording a connection may take this long, in seconds; then the client is asked to come back.
 ADMISSION_TIME_LIMIT = 8.0
 
 _logger = get_logger("gateway-api")
@@ -66,7 +66,7 @@ class GatewayContext:
     session_limits: SessionLimits = field(default_factory=SessionLimits)
 
 
-#: A request over HTTP is answered, its body read included, within this time; in seconds.
+#: Longest time to read the body of an HTTP request and answer it; in seconds.
 ANSWER_TIME_LIMIT = 60.0
 
 CONTEXT: web.AppKey[GatewayContext] = web.AppKey("context", GatewayContext)

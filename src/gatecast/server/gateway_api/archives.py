@@ -18,7 +18,7 @@ from gatecast.events.json_values import TooDeep
 from gatecast.server.gateway_api.json_arrays import elements
 from gatecast.server.gateway_api.request_bodies import decode
 
-#: Largest import, in bytes once it is unpacked.
+#: Largest import after it is unpacked, in bytes.
 MAX_IMPORT_BYTES = 32 * 1024 * 1024
 
 _IMPORT_ENTRY = "artifacts.json"

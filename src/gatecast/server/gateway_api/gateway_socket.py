@@ -34,12 +34,12 @@ from gatecast.server.gateway_api.frame_socket import SocketHandler
 from gatecast.storage.contract import Dismissal, OutcomeKind
 from gatecast.telemetry import get_logger, metrics
 
-#: A peer that does not take a frame within this time is closed; in seconds. Longer than an unmodified gateway may be
+#: A peer that does not accept a frame within this time is closed; in seconds. Longer than an unmodified gateway may be
 #: busy with one event before it ends the connection itself (gateway-protocol.md 1.6).
 WRITE_TIME_LIMIT = 45.0
 
-#: Whoever must go is dropped when it has not gone by itself within this time; in seconds. Together with the time until
-#: a lost hint is made good that is less than a second.
+#: A revoked connection is aborted if it has not closed by then; in seconds. Together with the interval at which pods
+#: look for lost hints, this is less than a second.
 GOODBYE_TIME_LIMIT = 0.4
 
 #: Reasons that do not wait for the peer.

@@ -8,13 +8,13 @@ from aiohttp.http_exceptions import HttpProcessingError
 from gatecast.errors import InvalidValue
 from gatecast.events.json_values import decode_foreign
 
-#: Largest JSON that a gateway sends, a manifest among it, in bytes.
+#: Largest JSON that a gateway may send, including its manifest, in bytes.
 MAX_JSON_BYTES = 4 * 1024 * 1024
 
 #: Largest file of an import, in bytes.
 MAX_FILE_BYTES = 16 * 1024 * 1024
 
-#: Most values in one document. Decoded, the smallest one takes thirty times the room that it takes as text.
+#: Most values in one document. Decoded, the smallest value takes thirty times the memory that it takes as text.
 MAX_VALUES = 400_000
 
 

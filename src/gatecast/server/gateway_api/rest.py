@@ -29,7 +29,8 @@ from gatecast.server.gateway_api.holding import Holding
 from gatecast.server.gateway_api.request_bodies import file_of, json_of
 from gatecast.server.patience import patiently
 
-#: Most deployments in one batch, and most artifacts in one question; a gateway asks for 50 and for what it has.
+#: Most deployments in one batch, and most artifacts in one request; a gateway asks for 50 deployments at a time, and
+#: for all artifacts that it has.
 MAX_BATCH = 500
 MAX_QUESTION = 20_000
 

@@ -20,7 +20,7 @@ from gatecast.storage.postgres.role import MIGRATE_AS_OWNER, check_role, split_n
 from gatecast.storage.queries import Queries
 from gatecast.waiting import Backoff
 
-#: No statement of ours takes longer, unless the database hangs or another transaction holds a log; in seconds.
+#: Longest time of a statement of Gatecast's, unless the database hangs or another transaction holds a log; in seconds.
 STATEMENT_TIME_LIMIT = 30.0
 
 #: How long giving a connection back may take when its statement was interrupted; in seconds.
@@ -132,7 +132,7 @@ class PostgresDatabase:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PostgresTransaction]:
-        """Begin; commit when the block ends, roll back when it raises or is cancelled."""
+        """A transaction that commits when the block ends, and rolls back when it raises or is cancelled."""
         failure: BaseException | None = None
         try:
             async with self._acquired() as connection, self._begun(connection):
@@ -178,7 +178,7 @@ class PostgresDatabase:
             await connection.execute("SELECT 1")
 
     async def schema_version(self) -> int:
-        """Number of the newest migration of the event log that was applied; 0 for an empty database."""
+        """Number of the newest applied migration of the event log; 0 for an empty database."""
         return newest(await self._applied())
 
     async def schema_need(self) -> SchemaNeed:

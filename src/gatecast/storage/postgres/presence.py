@@ -44,7 +44,7 @@ class PostgresPresence:
         await self._database.fetch(QUERIES["end_lease"], pod_id)
 
     async def standing(self, gateway_id: str, replica: str) -> Standing:
-        """Where the log and the stored position stand."""
+        """The state of the log and of the stored position."""
         rows = await self._database.fetch(QUERIES["standing"], gateway_id, replica)
         if not rows:
             raise UnknownGateway(gateway_id)
@@ -84,7 +84,7 @@ class PostgresPresence:
         )
         if not row["connected"]:
             await self.standing(connection.gateway_id, connection.replica)
-            raise StorageUnavailable("what it may continue from has changed just now")
+            raise StorageUnavailable("the position that it may resume from has just changed")
         if newest_only:
             with contained("hint-lost"):
                 await self._database.fetch(QUERIES["hint_everything"])
@@ -142,7 +142,7 @@ class PostgresPresence:
         return await joined(self._database, transaction, work)
 
     async def resynchronized(self, gateway_id: str, replica: str) -> None:
-        """Note that the gateway has read the desired state anew."""
+        """Record that the gateway has read the desired state again."""
         await self._database.fetch(QUERIES["resynchronized"], gateway_id, replica)
 
     async def hint(self, gateway_ids: Sequence[str]) -> None:

@@ -99,7 +99,7 @@ class SqliteDatabase:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqliteTransaction]:
-        """Begin; commit when the block ends, roll back when it raises or is cancelled."""
+        """A transaction that commits when the block ends, and rolls back when it raises or is cancelled."""
         async with self._writing_turn():
             transaction = SqliteTransaction(self._writer, self.path)
             try:
@@ -184,7 +184,7 @@ class SqliteDatabase:
         return await self._reader.run(lambda _: is_locked(self.path))
 
     async def fetch(self, query: LiteralString, *arguments: object) -> list[Row]:
-        """Every row of a query that changes nothing, outside of any transaction."""
+        """Every row of a query that changes nothing, outside any transaction."""
         return await self._reader.run(lambda connection: select_named(connection, query, *arguments))
 
     async def execute(self, query: LiteralString, *arguments: object) -> int:
@@ -201,7 +201,7 @@ class SqliteDatabase:
         await self._reader.run(lambda connection: select(connection, CONTROL["ping"]))
 
     async def schema_version(self) -> int:
-        """Number of the newest migration of the event log that was applied; 0 for an empty database."""
+        """Number of the newest applied migration of the event log; 0 for an empty database."""
         return newest(await self._applied())
 
     async def schema_need(self) -> SchemaNeed:

@@ -21,7 +21,7 @@ from gatecast.storage.sqlite.statements import Columns, as_list, change, change_
 
 QUERIES = Queries("gatecast.storage.sqlite", "presence.sql")
 
-#: A pod whose lease ended so long ago is forgotten, with its connections.
+#: A pod is forgotten this long after its lease has ended, with its connections.
 FORGET_AFTER = timedelta(minutes=10)
 
 
@@ -41,7 +41,7 @@ class SqlitePresence:
         await self._database.write(partial(_end_lease, pod_id=pod_id))
 
     async def standing(self, gateway_id: str, replica: str) -> Standing:
-        """Where the log and the stored position stand."""
+        """The state of the log and of the stored position."""
         rows = await self._database.read(
             lambda connection: select(connection, QUERIES["standing"], gateway_id, replica)
         )
@@ -108,7 +108,7 @@ class SqlitePresence:
         )
 
     async def resynchronized(self, gateway_id: str, replica: str) -> None:
-        """Note that the gateway has read the desired state anew."""
+        """Record that the gateway has read the desired state again."""
         await self._database.write(
             lambda connection: change(connection, QUERIES["resynchronized"], gateway_id, replica)
         )
@@ -174,7 +174,7 @@ def _connect(
     _check_place(connection, opened.gateway_id, start)
     key = (opened.gateway_id, opened.replica)
     if not change(connection, QUERIES["set_position"], *key, start.epoch, start.offset, resync_reason):
-        raise StorageUnavailable("what waited for a decision was removed meanwhile")
+        raise StorageUnavailable("the parked events were removed in the meantime")
     if newest_only:
         change(connection, QUERIES["supersede"], *key, opened.connection_id)
     else:
@@ -190,7 +190,7 @@ def _check_place(connection: sqlite3.Connection, gateway_id: str, start: Positio
         raise UnknownGateway(gateway_id)
     [[epoch, head]] = rows
     if epoch != str(start.epoch) or head < start.offset:
-        raise StorageUnavailable("what it may continue from has changed just now")
+        raise StorageUnavailable("the position that it may resume from has just changed")
 
 
 def _record_progress(connection: sqlite3.Connection, progress: Sequence[Progress]) -> None:

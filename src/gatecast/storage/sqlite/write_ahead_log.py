@@ -12,13 +12,13 @@ from gatecast.telemetry import get_logger, metrics
 
 _MEBIBYTE = 1024 * 1024
 
-#: From here on each commit that added another step tries to empty the log; in bytes. SQLite itself does so at 16 MiB,
-#: as far as nobody reads an old state; with many readers somebody always does.
+#: From this size on, each commit that has added another step tries to empty the log; in bytes. SQLite itself does so at
+#: 16 MiB, but only while no connection reads an old state; with many readers there always is one.
 SOFT_LIMIT = 64 * _MEBIBYTE
 
 _STEP = 16 * _MEBIBYTE
 
-#: At this size nothing more is written: a full disk would be worse; in bytes.
+#: At this size nothing more is written, because a full disk would be worse; in bytes.
 HARD_LIMIT = 1024 * _MEBIBYTE
 
 _logger = get_logger("sqlite")

@@ -87,7 +87,7 @@ def check_delivery(received: Sequence[tuple[int, str]], accepted: Mapping[int, s
     _expect(sorted(accepted) == list(range(1, len(accepted) + 1)), "accepted offsets have gaps")
     newest, repeats, previous = 0, 0, 0
     for offset, event_id in received:
-        _expect(offset <= newest + 1, f"{offset} came behind {newest}: something is missing")
+        _expect(offset <= newest + 1, f"{offset} came after {newest}: something is missing")
         repeats += offset != previous + 1
         _expect(accepted.get(offset) == event_id, f"offset {offset} is another event")
         newest, previous = max(newest, offset), offset

@@ -123,7 +123,7 @@ async def test_an_event_that_is_dropped_is_found(
     monkeypatch.setattr(checks, "RecordingGateway", _recorder(lambda offset: int(offset != 7)))
     status, broken, _ = await _verify(settings, capsys)
     assert status == 1
-    assert broken == {"P2 P3 P5 ordered, complete, resumed": "8 came behind 6: something is missing"}
+    assert broken == {"P2 P3 P5 ordered, complete, resumed": "8 came after 6: something is missing"}
 
 
 async def test_events_that_are_repeated_without_need_are_found(

@@ -1,4 +1,4 @@
-"""What each change publishes: the whole event, field by field (control-plane.md section 2)."""
+"""What each change publishes: the whole event, field by field (scenarios.md, "Events of a change")."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ async def test_a_revision_whose_provider_is_gone_is_not_restored(open_hub: OpenH
     async with _MovedProxy.made(open_hub()) as moved:
         await moved.answer()
         await moved.site.delete(moved.first)
-        with _refused("a provider that this revision needs does not exist any more"):
+        with _refused("a provider that this revision needs no longer exists"):
             await moved.site.restore(moved.proxy, moved.on_first)
 
 

@@ -21,7 +21,7 @@ from gatecast.errors import Conflict, InvalidValue, NotFound
 from gatecast.server.admin_api.artifact_models import artifact_view, deployment_view, key_view
 from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.admin_api.lists import listed_deployment
-from gatecast.server.admin_api.named import is_id
+from gatecast.server.admin_api.named import gateway_ids
 from gatecast.server.admin_api.paths import ResourceId
 from gatecast.server.console.rendering import SECURITY_HEADERS, page
 from gatecast.server.console.routes import ConsoleRoute, Visitor
@@ -323,9 +323,9 @@ class ArtifactPages:
     ) -> Response:
         gateway = str((await request.form()).get("gateway", "")).strip()
         try:
-            gateway_id = gateway if is_id(gateway) else await context.gateways.id_of(organization, gateway)
+            [gateway_id] = await gateway_ids(context, organization, [gateway])
             await change(organization, self._family, artifact_id, gateway_id)
-        except (Conflict, NotFound) as error:
+        except (Conflict, InvalidValue, NotFound) as error:
             return self._page(
                 request, await self._read(context, organization, artifact_id, _Shown()), problem=str(error)
             )

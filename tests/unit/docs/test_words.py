@@ -1,0 +1,78 @@
+"""The public text uses the field's terms, and not the words that they replaced."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parents[3]
+_TEXTS = [_ROOT / "README.md", *sorted(_ROOT.glob("docs/**/*.md"))]
+
+#: What is no prose: fenced blocks, inline code (names that are stable may be retired words), addresses of links.
+_CODE = re.compile(r"^ *```.*?^ *```$|`[^`\n]+`|\]\([^)]*\)", re.MULTILINE | re.DOTALL)
+
+#: The few uses of "behind" that are plain English: lag, and what a proxy does.
+_BEHIND = re.compile(
+    r"behind (?:a|the|any) (?:\w+ )?(?:proxy|load balancer|balancer|pooler)|behind\s+PgBouncer|\d+ events? behind"
+    r"|connected, current or behind|current, behind|far (?:it is )?behind|lags? behind",
+    re.IGNORECASE,
+)
+
+#: Retired words, and what stands in their place.
+RETIRED = {
+    r"behind": "before, after, up to, past the end; 'behind' is for lag and for proxies",
+    r"(?:told|tell|tells) (?:it )?again": "republish",
+    r"famil(?:y|ies)": "artifact kind",
+    r"unrestored": "unrecovered",
+    r"withheld": "delivery filter",
+    r"(?:re)?seal(?:s|ed|ing)?": "encrypt, key rotation",
+    r"dismiss(?:al|als|es|ed)?": "disconnect",
+    r"obey(?:s|ed)?": "apply disconnects",
+    r"settl(?:e|es|ed|ing)": "ack, acked",
+    r"trimmed through": "low-water mark",
+    r"life of (?:a|the|this|its) (?:pod|gateway's|database)|(?:new|this) life": "incarnation",
+    r"lanes?": "per-log queue",
+    r"wish(?:es)?": "connect parameters",
+    r"patience": "wait policy",
+    r"look(?:s|ed|ing)? after|ma(?:ke|kes|de) good": "reconcile",
+    r"happenings?": "fault",
+    r"doors?|doorways?": "endpoint",
+    r"usual design": "baseline",
+    r"lock-first|locks? first": "lock before read",
+    r"whoever|somebody": "a person, thing or condition that acts is named",
+}
+
+
+def _prose(path: Path) -> str:
+    """The text without code, with its lines in place."""
+    text = _CODE.sub(lambda found: re.sub(r"[^\n]", "", found[0]), path.read_text("utf-8"))
+    return _BEHIND.sub("", text)
+
+
+@pytest.mark.parametrize("path", _TEXTS, ids=lambda path: str(path.relative_to(_ROOT)))
+def test_no_page_uses_a_retired_word(path: Path) -> None:
+    found = [
+        f"{number}: {each[0]!r}, better: {instead}"
+        for number, line in enumerate(_prose(path).splitlines(), 1)
+        for word, instead in RETIRED.items()
+        for each in re.finditer(rf"\b(?:{word})\b", line, re.IGNORECASE)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("sentence", "word"),
+    [
+        ("Events behind the position are sent.", "behind"),
+        ("The lane settles.", "lane"),
+        ("Run behind a load balancer, 3 events behind.", None),
+        ("`gatecast reseal` and `withheld` are names.", None),
+    ],
+)
+def test_the_check_tells_retired_words_from_names(sentence: str, word: str | None, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(sentence, "utf-8")
+    found = [each for each in RETIRED if re.search(rf"\b(?:{each})\b", _prose(page), re.IGNORECASE)]
+    assert bool(found) == (word is not None)

@@ -53,11 +53,11 @@ class FleetWatch:
         names = list(self._due)[:_PORTION]
         if not names:
             return ""
-        text = ""
+        messages: list[str] = []
         with contained("stream-could-not-look-at-fleet", organization=self._organization):
             status = await self._context.hub.storage.presence.status(names)
-            text = "".join(_message(name, self._due.pop(name), status.get(name)) for name in names)
-        return text
+            messages = [_message(name, self._due.pop(name), status.get(name)) for name in names]
+        return "".join(messages)
 
 
 def _visible(standing: Standing) -> tuple[object, ...]:

@@ -9,6 +9,8 @@ DEMO_DATABASE ?=
 ONCE ?=
 # How many processes run tests at once.
 WORKERS ?= 2
+# The same for tests that start pods: these use several processors each, and some of them have limits of time.
+PODS_WORKERS ?= 0
 
 .PHONY: demo test unit lowest check format bench simulate prove storm verify clean
 
@@ -36,8 +38,12 @@ system:
 	else echo "LEFT OUT: tests that need pgbouncer, postgresql or chromium of the system; install them to run these, too"; fi
 
 test: $(STAMP) system ## Every test, on SQLite and on a real PostgreSQL, and in a real browser. WORKERS=0: one after the other.
-	@echo "running every test in $(WORKERS) processes, longest first; 'make unit' runs those that need no database server ..."
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+	@echo "1 of 2: what runs beside others, in $(WORKERS) processes ('make unit' runs what needs no database server) ..."
+	@status=0; $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
+		--ignore tests/acceptance --ignore tests/browser || status=1; \
+	echo "2 of 2: real pods and a real browser (PODS_WORKERS=2: two files at once) ..."; \
+	$(BIN)/python -m pytest --numprocesses $(PODS_WORKERS) --dist loadfile tests/acceptance tests/browser || status=1; \
+	exit $$status
 
 unit: $(STAMP) ## The tests that need no database server and start no process: seconds.
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow" tests/unit

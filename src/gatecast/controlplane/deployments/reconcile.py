@@ -216,7 +216,7 @@ def _after_list(each: Known, *, delivered: bool, moved: bool, since: datetime) -
         if each.state is DeploymentState.FAILED or (each.state is DeploymentState.DEPLOYED and not trusted):
             return replace(_without_keys(placement), doubt=Doubt.FETCHED)
         # Of what still waits it is kept in mind: its event comes now, and what fails then runs all the same.
-        return _without_keys(placement) if each.state is DeploymentState.DEPLOYED else before
+        return _without_keys(placement if each.state is DeploymentState.DEPLOYED else before)
     if each.state is DeploymentState.FAILED and each.since is not None and each.since >= since:
         return _asked_again(placement, Doubt.UNSETTLED)
     return placement
@@ -235,9 +235,12 @@ def _asked_again(placement: Placement, doubt: Doubt) -> Placement:
 
 
 def after_silence(known: Iterable[Known], handled: frozenset[str]) -> list[Placement]:
-    """The gateway has handled these events, and their answers are lost, or the events were stale for it."""
+    """The gateway has handled these events, and their answers are lost, or the events were stale for it.
+
+    Or it has lost its database since, and fetched them with its lists, in which the keys of MCP proxies are not.
+    """
     return [
-        replace(each.placement, doubt=Doubt.UNANSWERED)
+        replace(_without_keys(each.placement), doubt=Doubt.UNANSWERED)
         for each in known
         if each.state in WAITING and each.placement.event_id in handled
     ]

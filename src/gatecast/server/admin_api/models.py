@@ -226,14 +226,28 @@ class PublishedEvent(Model):
 class NewGatewayEvent(NewEvent):
     """An event to publish, with the gateway it is for."""
 
-    gateway_id: Identifier = Field(description="The gateway's id.")
+    gateway_id: Identifier = Field(description="The gateway's id.", examples=["0b9f3c1e-6a51-4f0e-9a53-0f4b1c6f2d11"])
 
 
 class NewEvents(Model):
     """Events to publish together."""
 
     events: list[NewGatewayEvent] = Field(
-        min_length=1, max_length=MAX_EVENTS_PER_BATCH, description="Stored in this order, all or none."
+        min_length=1,
+        max_length=MAX_EVENTS_PER_BATCH,
+        description="Stored in this order, all or none.",
+        examples=[
+            [
+                {
+                    "gatewayId": "0b9f3c1e-6a51-4f0e-9a53-0f4b1c6f2d11",
+                    "type": "llmprovider.deployed",
+                    "action": "UPDATE",
+                    "entityType": "LlmProvider",
+                    "entityId": "4b1f7f0e-0d7f-4a1e-9d0c-2f6f6d1d9a55",
+                    "data": {"providerId": "4b1f7f0e-0d7f-4a1e-9d0c-2f6f6d1d9a55"},
+                }
+            ]
+        ],
     )
 
 

@@ -181,6 +181,21 @@ def test_where_something_was_not_fetched_the_rest_is_doubted() -> None:
     assert _read(known(fetched=_FETCHED), complete=False) == ([Doubt.FETCHED], True)
 
 
+def test_keys_that_are_in_no_list_follow_where_an_answer_is_lost() -> None:
+    """The gateway may have lost its database since, and fetched the artifact without them."""
+    for kind, through in ((Kind.MCP, UNKNOWN), (Kind.REST_API, 9)):
+        waiting = known(DeploymentState.PENDING, kind=kind, keys_through=9, fetched=_FETCHED)
+        [after] = after_silence([waiting], frozenset({waiting.placement.event_id}))
+        assert (after.doubt, after.keys_through) == (Doubt.UNANSWERED, through)
+
+
+def test_keys_that_are_in_no_list_follow_also_where_the_artifacts_event_still_waits() -> None:
+    """Their own events were handled before the database was lost."""
+    waiting = known(DeploymentState.PENDING, kind=Kind.MCP, keys_through=9, fetched=_FETCHED)
+    [after] = after_lists([waiting], complete=True, since=_BEGAN).placements
+    assert (after.doubt, after.fetched, after.keys_through) == ("", _FETCHED, UNKNOWN)
+
+
 def test_a_database_that_is_lost_twice_begins_two_new_lives() -> None:
     """It had no time to answer in between."""
     assert _read(known(DeploymentState.PENDING, fetched=_FETCHED))[1]

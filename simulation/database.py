@@ -799,6 +799,10 @@ class SimulatedOutcomes:
         """The outcomes of these events."""
         return [one for one in self.recorded if one.gateway_id == gateway_id and one.offset in offsets]
 
+    async def of_many(self, events: Sequence[tuple[str, int]]) -> list[Outcome]:
+        """Not simulated."""
+        raise TypeError(events)
+
     async def deliveries(self, gateway_id: str, offset: int) -> Sequence[Delivery]:
         """Not simulated."""
         raise TypeError(gateway_id, offset)

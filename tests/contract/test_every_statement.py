@@ -222,6 +222,7 @@ class _Scene:
         await self.storage.log.is_held(gateway_id)
         await self.storage.outcomes.of_events(gateway_id, [1])
         await self.storage.outcomes.deliveries(gateway_id, 1)
+        await self.storage.outcomes.of_many([(gateway_id, 1)])
         await self.storage.log.places([gateway_id], 0)
         await self.storage.presence.status([gateway_id, "innocent"])
         await self.storage.presence.resynchronized(gateway_id, "")

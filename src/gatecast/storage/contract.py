@@ -540,6 +540,9 @@ class Outcomes(Protocol):
     async def of_events(self, gateway_id: str, offsets: Sequence[int]) -> list[Outcome]:
         """The outcomes of these events, of every replica, in offset order."""
 
+    async def of_many(self, events: Sequence[tuple[str, int]]) -> list[Outcome]:
+        """The outcomes of events of many gateways, each named by its gateway and offset, as they were recorded."""
+
     async def deliveries(self, gateway_id: str, offset: int) -> Sequence[Delivery]:
         """The hops of this event over each connection that picked it up; of many connections, the newest ones.
 

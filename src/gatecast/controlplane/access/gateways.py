@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 from gatecast.controlplane.transactions.locks import lock_gateway, lock_names
@@ -77,6 +77,14 @@ class GatewayFields:
     #: A JSON object, at most 16 KiB.
     properties: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def stored(cls, **values: object) -> Self:
+        """What another release has stored, whatever its rules were: it is shown, and checked when it is changed."""
+        fields = object.__new__(cls)
+        for name, value in values.items():
+            object.__setattr__(fields, name, value)
+        return fields
+
     def __post_init__(self) -> None:
         mistakes = Mistakes()
         with mistakes.noted():
@@ -98,8 +106,8 @@ class Gateway:
     version: int
     created_at: datetime
     updated_at: datetime
-    #: Why the properties cannot be read back, so that `fields` has none; empty: they can.
-    unreadable: str = ""
+    #: The rules that stored fields break, by field, so that `fields` has a default in their place; empty: none does.
+    unreadable: Mapping[str, str] = field(default_factory=dict)
     #: Why it lost events that the control plane cannot publish again; empty: it did not, or that was made good.
     unrestored: str = ""
     #: Why what it said last of itself could not be stored; empty: it was.
@@ -248,8 +256,9 @@ class Gateways:
             await lock_gateway(transaction, organization, gateway_id)
             gateway = await _find(transaction, organization, gateway_id)
             _check_version(gateway, version)
-            if gateway.unreadable and "properties" not in changes:
-                raise InvalidValue("properties", gateway.unreadable, "be given, to replace those that cannot be read")
+            for name, rule in gateway.unreadable.items():
+                if name not in changes:
+                    raise InvalidValue(name, f"what must {rule}", "be given, to replace what cannot be read")
             fields = replace(gateway.fields, **changes)
             if await transaction.fetch_one(_QUERIES["name_taken"], organization, fields.name, gateway_id):
                 raise _name_taken(fields.name)
@@ -347,19 +356,11 @@ def _bounded(name: str, text: str, limit: int) -> str:
 
 
 def _gateway(row: Row) -> Gateway:
-    properties, unreadable = _properties(row["properties"])
+    values, unreadable = _stored_fields(row)
     return Gateway(
         id=row["id"],
         organization=row["organization"],
-        fields=GatewayFields(
-            name=row["name"],
-            display_name=row["display_name"],
-            description=row["description"],
-            vhost=row["vhost"],
-            type=GatewayType(row["type"]),
-            connection_policy=ConnectionPolicy(row["connection_policy"]),
-            properties=properties,
-        ),
+        fields=GatewayFields.stored(**values),
         unreadable=unreadable,
         version=row["version"],
         created_at=instant(row["created_at"]),
@@ -370,9 +371,31 @@ def _gateway(row: Row) -> Gateway:
     )
 
 
-def _properties(text: str) -> tuple[Mapping[str, Any], str]:
-    """The stored properties; or none, and why they cannot be read: older releases let in what nobody can read back."""
-    try:
-        return read_stored("properties", text), ""
-    except InvalidValue as error:
-        return {}, f"properties must {error.rule}"
+def _stored_fields(row: Row) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+    """The fields, and the rules that some break: older releases let in more, and newer ones know more."""
+    values: dict[str, Any] = {name: row[name] for name in ("name", "display_name", "description", "vhost")}
+    broken = {}
+    for name, (read, otherwise) in _READERS.items():
+        try:
+            values[name] = read(name, row[name])
+        except InvalidValue as error:
+            values[name], broken[name] = otherwise, error.rule
+    return values, broken
+
+
+def _member(kind: type[StrEnum]) -> Callable[[str, str], StrEnum]:
+    def read(name: str, text: str) -> StrEnum:
+        try:
+            return kind(text)
+        except ValueError:
+            raise InvalidValue(name, text, f"be one of {', '.join(kind)}") from None
+
+    return read
+
+
+#: How to read what is more than a text, and what takes its place where that fails.
+_READERS: Mapping[str, tuple[Callable[[str, str], object], object]] = {
+    "type": (_member(GatewayType), GatewayType.REGULAR),
+    "connection_policy": (_member(ConnectionPolicy), ConnectionPolicy.ALL),
+    "properties": (read_stored, {}),
+}

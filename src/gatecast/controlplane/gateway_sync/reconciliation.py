@@ -112,12 +112,13 @@ class DesiredState:
         async with self._database.transaction() as transaction:
             await note_unknown(transaction, gateway_id, api_id, REST_API)
 
+    @whole
     async def orphaned(self, gateway_id: str, artifact_ids: Iterable[str]) -> None:
         """The gateway was told not to keep these: remember those that nobody here knows.
 
         It cannot remove a provider while a proxy of it still uses that, and does not try again before its next start.
         """
-        async with self._hub.storage.database.transaction() as transaction:
+        async with self._database.transaction() as transaction:
             for artifact_id in sorted(artifact_ids)[:_MAX_ORPHANS]:
                 await note_unknown(transaction, gateway_id, artifact_id, LLM_PROVIDER)
 

@@ -50,7 +50,7 @@ class NewBulk(Model):
         "state again."
     )
     expected: int = Field(
-        ge=0, description="How many match, as the caller believes: with another number nothing is done."
+        ge=0, description="How many match, as the caller believes: with another number nothing is done.", examples=[3]
     )
     search: Annotated[str, StringConstraints(max_length=120)] = Field("", description="A part of the name.")
     connected: bool | None = None

@@ -9,6 +9,7 @@ from gatecast.containment import contained
 from gatecast.server.admin_api.context import AdminContext
 from gatecast.server.admin_api.fleet import Fleet, Standing
 from gatecast.server.admin_api.why import why
+from gatecast.storage.contract import GatewayStatus
 
 #: Most gateways that are told of in one portion.
 _PORTION = 200
@@ -26,9 +27,9 @@ class FleetWatch:
         self._organization = organization
         self._gateway = gateway
         self._fleet: Fleet | None = None
-        #: What was said last of each gateway, and what is to be said.
-        self._said: dict[str, Mapping[str, object]] = {}
-        self._due: dict[str, Mapping[str, object]] = {}
+        #: How each gateway stood when it was looked at last, and those that are to be told of; None: it is gone.
+        self._seen: dict[str, Standing] = {}
+        self._due: dict[str, Standing | None] = {}
 
     async def look(self) -> None:
         """Find out who stands otherwise; what the database cannot tell now is found the next time."""
@@ -39,40 +40,66 @@ class FleetWatch:
                 self._compare(fleet)
 
     def _compare(self, fleet: Fleet) -> None:
-        present = {each.gateway.id: _state(each) for each in fleet.standings if self._gateway in ("", each.gateway.id)}
-        for gateway_id, state in present.items():
-            if self._said.get(gateway_id) != state:
-                self._due[gateway_id] = state
-        for gateway_id in self._said.keys() - present.keys():
-            self._due[gateway_id] = {"gatewayId": gateway_id, "deleted": True}
-        self._said = present
+        present = {each.id: each for each in fleet.standings if self._gateway in ("", each.id)}
+        for gateway_id, standing in present.items():
+            before = self._seen.get(gateway_id)
+            if before is None or _visible(before) != _visible(standing):
+                self._due[gateway_id] = standing
+        self._due |= dict.fromkeys(self._seen.keys() - present.keys())
+        self._seen = present
 
-    def next_portion(self) -> str:
-        """The next part of what is to be said, as text; empty: there is no more."""
+    async def next_portion(self) -> str:
+        """The next part of what is to be said, as text; empty: there is no more, or the database cannot be read now."""
         names = list(self._due)[:_PORTION]
-        return "".join(f"event: gateway\ndata: {json.dumps(self._due.pop(name))}\n\n" for name in names)
+        if not names:
+            return ""
+        messages: list[str] = []
+        with contained("stream-could-not-look-at-fleet", organization=self._organization):
+            status = await self._context.hub.storage.presence.status(names)
+            messages = [_message(name, self._due.pop(name), status.get(name)) for name in names]
+        return "".join(messages)
 
 
-def _state(standing: Standing) -> Mapping[str, object]:
-    status = standing.status
+def _visible(standing: Standing) -> tuple[object, ...]:
+    """What a client is told of, and what changes with it: who makes progress was heard of."""
+    summary = standing.summary
+    return (
+        standing.gateway.name,
+        standing.gateway.unrestored,
+        summary.lag,
+        summary.last_seen,
+        summary.resync_reason,
+        tuple(summary.pods),
+        summary.parked,
+    )
+
+
+def _message(gateway_id: str, standing: Standing | None, status: GatewayStatus | None) -> str:
+    state: Mapping[str, object] = {"gatewayId": gateway_id, "deleted": True}
+    if standing is not None and status is not None:
+        state = _state(standing, status)
+    return f"event: gateway\ndata: {json.dumps(state, ensure_ascii=False)}\n\n"
+
+
+def _state(standing: Standing, status: GatewayStatus) -> Mapping[str, object]:
     return {
-        "gatewayId": standing.gateway.id,
-        "name": standing.gateway.fields.name,
-        "connected": standing.connected,
+        "gatewayId": standing.id,
+        "name": standing.gateway.name,
+        "connected": bool(status.connections),
         "connections": [{"podId": each.pod_id, "replica": each.replica} for each in status.connections],
         "head": status.head,
         "sent": status.sent,
         "confirmed": status.confirmed,
-        "lag": standing.lag,
+        "lag": max(0, status.head - status.confirmed),
         "state": standing.state.value,
-        "why": _code(standing),
-        "parked": standing.parked,
+        "why": _code(standing, status),
+        "parked": standing.summary.parked,
     }
 
 
-def _code(standing: Standing) -> str:
+def _code(standing: Standing, status: GatewayStatus) -> str:
     """As `GET …/why` says it, from what is known of all gateways at once."""
     if standing.gateway.unrestored:
         return "resync-needed"
-    code = why(standing.status, rejected=None, held=False).code
-    return "rejected" if standing.parked and code in ("current", "offline") else code
+    code = why(status, rejected=None, held=False).code
+    return "rejected" if standing.summary.parked and code in ("current", "offline") else code

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Sequence
 from typing import Self
 from uuid import UUID
@@ -15,6 +16,7 @@ from gatecast.errors import GatecastError
 from gatecast.events import RecordedEvent
 from gatecast.server.admin_api.context import AdminContext
 from gatecast.server.admin_api.named import gateway_ids
+from gatecast.server.admin_api.outcome_watch import MOST_EVENTS
 from gatecast.server.admin_api.stream_position import StreamPosition
 from gatecast.storage.contract import Changes, Place, ReadRequest
 
@@ -56,6 +58,8 @@ class Follower:
         #: Where a client goes on from, until the round that it left is over.
         self._resumed: StreamPosition | None = None
         self._notices: list[str] = []
+        #: The events that were shown last: gateway and offset.
+        self.shown_lately: deque[tuple[str, int]] = deque(maxlen=MOST_EVENTS)
 
     @classmethod
     async def begin(
@@ -230,6 +234,7 @@ class Follower:
             gap = _gap(reason="retention", gatewayId=name, after=before.offset, through=result.trimmed_through)
             messages.append(gap)
         messages += [f"event: recorded\ndata: {_event(event)}\n\n" for event in result.events]
+        self.shown_lately.extend((name, event.offset) for event in result.events)
         last = result.events[-1].offset if result.events else max(before.offset, result.trimmed_through)
         self._shown[name] = Place(result.log_id, last, is_gap=False)
         if last >= result.head or not result.events:

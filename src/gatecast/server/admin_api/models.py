@@ -134,7 +134,7 @@ class GatewaySummary(Model):
     connection_policy: ConnectionPolicy
     properties: dict[str, Any] | None = Field(description="Null: they cannot be read, and `unreadable` says why.")
     unreadable: str | None = Field(
-        None, description="Why the properties cannot be read back: replace them (PATCH). Null: they can."
+        None, description="Which fields cannot be read back, and why: replace them (PATCH). Null: all can."
     )
     etag: Etag
     created_at: datetime

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Annotated, TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Annotated, Protocol, TypeAlias
 
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
@@ -14,6 +14,7 @@ from gatecast.errors import Forbidden, IssuerUnavailable, Overloaded, StorageErr
 from gatecast.server.admin_api.context import MAX_STREAMS, AdminContext, Context, Organization, Token, caller_with
 from gatecast.server.admin_api.fleet_watch import FleetWatch
 from gatecast.server.admin_api.follower import Follower
+from gatecast.server.admin_api.outcome_watch import OutcomeWatch
 from gatecast.server.admin_api.stream_position import MAX_LENGTH, StreamPosition
 
 router = APIRouter(tags=["events"])
@@ -28,6 +29,17 @@ INTERVAL = 0.5
 CHECK_INTERVAL = 30.0
 
 _Check: TypeAlias = Callable[[], Awaitable[bool]]
+
+
+class _Part(Protocol):
+    """Something that a stream tells."""
+
+    async def look(self) -> None:
+        """Find out what is new; what the database cannot tell now is found the next time."""
+
+    async def next_portion(self) -> str:
+        """The next part of what is new, as text; empty: there is no more now."""
+
 
 _EXAMPLE = """\
 id: 2.4f1c….9b0e….804.804.0.0.
@@ -49,10 +61,10 @@ data: {"gatewayId": "9c…", "name": "edge", "connected": true, "head": 91, "con
     response_class=StreamingResponse,
     responses={
         200: {
-            "description": "`recorded` for each event. `gateway` for each of your gateways at first, and again when it "
-            "stands otherwise: connections, position, state, and the code of its `why`. `gap` where events may be "
-            "missing: they were removed (`retention`), the database has another history now (`epoch`), or it does not "
-            "know the position that the client goes on from (`position`).",
+            "description": "`recorded` for each event, and `outcome` for what gateways say of those that were shown. "
+            "`gateway` for each of your gateways at first, and again when it stands otherwise: connections, position, "
+            "state, and the code of its `why`. `gap` where events may be missing: they were removed (`retention`), the "
+            "database has another history now (`epoch`), or it does not know the client's position (`position`).",
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
         }
     },
@@ -82,8 +94,12 @@ async def follow(
     """A stream that ends when `is_allowed` says no."""
     resumed = StreamPosition.parse(last_event_id) if last_event_id else None
     follower = await Follower.begin(context, organization, gateway, resumed, goes_on=bool(last_event_id))
-    fleet = FleetWatch(context, organization, gateway=follower.gateway)
-    return EventStream(context, _stream(context, follower, fleet, is_allowed))
+    parts: list[_Part] = [
+        follower,
+        FleetWatch(context, organization, gateway=follower.gateway),
+        OutcomeWatch(context, follower.shown_lately),
+    ]
+    return EventStream(context, _stream(context, follower, parts, is_allowed))
 
 
 async def _is_still(context: AdminContext, token: str, organization: str) -> bool:
@@ -117,18 +133,18 @@ class EventStream(StreamingResponse):
 
 
 async def _stream(
-    context: AdminContext, follower: Follower, fleet: FleetWatch, is_allowed: _Check
+    context: AdminContext, follower: Follower, parts: Sequence[_Part], is_allowed: _Check
 ) -> AsyncIterator[str]:
     # A client that leaves before anything came knows where to go on, too.
     yield f": following\nid: {follower.position}\n\n"
     clock = asyncio.get_running_loop().time
     checked_at = silent_since = clock()
     while not context.stopping.is_set():
-        await follower.look()
-        await fleet.look()
-        while not context.stopping.is_set() and (text := await follower.next_portion() or fleet.next_portion()):
-            silent_since = clock()
-            yield text
+        for part in parts:
+            await part.look()
+            while not context.stopping.is_set() and (text := await part.next_portion()):
+                silent_since = clock()
+                yield text
         if clock() - silent_since > HEARTBEAT:
             silent_since = clock()
             yield ": still here\n\n"

@@ -182,6 +182,15 @@ SELECT $1 AS gateway_id, replica, "offset", kind, reason, recorded_at FROM gatec
 WHERE log_id = (SELECT log_id FROM gatecast.gateway_streams WHERE gateway_id = $1) AND "offset" = ANY ($2)
 ORDER BY "offset", replica
 
+-- name: outcomes_of_many
+-- One look into the index for each event ($1 and $2: gateways and offsets), whatever the statistics say.
+SELECT w.gateway_id, o.replica, w."offset", o.kind, o.reason, o.recorded_at
+FROM unnest($1::text[], $2::bigint[]) AS w(gateway_id, "offset")
+     CROSS JOIN LATERAL (SELECT log_id FROM gatecast.gateway_streams WHERE gateway_id = w.gateway_id LIMIT 1) s
+     CROSS JOIN LATERAL (SELECT i.* FROM gatecast.outcomes i WHERE i.log_id = s.log_id AND i."offset" = w."offset"
+                         ORDER BY i.replica LIMIT 100) o
+ORDER BY o.recorded_at, w.gateway_id, w."offset", o.replica
+
 -- name: deliveries
 -- The newest rows that tell of one event. Whoever reads, sends and confirms is less than 5,000 events apart.
 SELECT * FROM (

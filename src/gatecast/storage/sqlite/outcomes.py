@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from typing import Any
 
 from gatecast.storage.contract import Outcome, OutcomeKind
 from gatecast.storage.hops import Delivery, deliveries
 from gatecast.storage.queries import Queries
 from gatecast.storage.recorded import to_moment
 from gatecast.storage.sqlite.database import SqliteDatabase
-from gatecast.storage.sqlite.statements import Columns, as_list, change_each, select, select_named
+from gatecast.storage.sqlite.statements import as_list, change_each, select, select_named
 
 QUERIES = Queries("gatecast.storage.sqlite", "outcomes.sql")
 
@@ -35,6 +36,11 @@ class SqliteOutcomes:
         )
         return [_outcome(gateway_id, row) for row in rows]
 
+    async def of_many(self, events: Sequence[tuple[str, int]]) -> list[Outcome]:
+        """The outcomes of events of many gateways, as they were recorded."""
+        rows = await self._database.read(lambda connection: select(connection, QUERIES["of_many"], as_list(events)))
+        return [_outcome(gateway_id, row) for gateway_id, *row in rows]
+
     async def deliveries(self, gateway_id: str, offset: int) -> Sequence[Delivery]:
         """The way of this event over each connection that has picked it up."""
         rows = await self._database.read(
@@ -51,7 +57,7 @@ def _record(connection: sqlite3.Connection, outcomes: Sequence[Outcome]) -> None
         change_each(connection, QUERIES[consequence], [(one.gateway_id, one.offset, one.replica) for one in unhandled])
 
 
-def _outcome(gateway_id: str, row: Columns) -> Outcome:
+def _outcome(gateway_id: str, row: Sequence[Any]) -> Outcome:
     offset, replica, kind, reason, recorded_at = row
     return Outcome(
         gateway_id=gateway_id,

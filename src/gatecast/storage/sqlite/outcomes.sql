@@ -37,3 +37,11 @@ SELECT * FROM (
            OR $2 > confirmed_after AND $2 <= confirmed_through)
     ORDER BY number DESC LIMIT 60)
 ORDER BY number
+
+-- name: of_many
+-- $1 is a list of [gateway, offset].
+SELECT s.gateway_id, o."offset", o.replica, o.kind, o.reason, o.recorded_at
+FROM json_each($1) AS wanted
+    CROSS JOIN gateway_streams AS s ON s.gateway_id = json_extract(wanted.value, '$[0]')
+    CROSS JOIN outcomes AS o ON o.log_id = s.log_id AND o."offset" = json_extract(wanted.value, '$[1]')
+ORDER BY o.recorded_at, s.gateway_id, o."offset", o.replica

@@ -19,6 +19,7 @@ from gatecast.cli.main import app
 from gatecast.server.descriptors import raise_limit
 from gatecast.settings import Settings
 from gatecast.testing.pods import Pods
+from gatecast.testing.postgres_server import PostgresServer
 
 #: Nobody listens there: the port of the discard service.
 _NOBODY = ("--api-listen", "127.0.0.1:9", "--gateway-listen", "127.0.0.1:9")
@@ -106,10 +107,10 @@ def test_postgresql_is_looked_at_from_version_to_clock(postgres_url: str) -> Non
         assert found[check]["state"] == "ok", found[check]
 
 
-def test_a_database_without_tables_is_warned_of_and_stays_as_it_is(postgres_url: str) -> None:
-    """The hub's tables are there; those of the control plane are not."""
+def test_a_database_without_tables_is_warned_of_and_stays_as_it_is(postgres: PostgresServer) -> None:
+    asyncio.run(postgres.create_database("empty_for_the_doctor"))
     for _ in range(2):
-        _, found = _examined(postgres_url, *_NOBODY)
+        _, found = _examined(postgres.url("empty_for_the_doctor"), *_NOBODY)
         assert (found["schema"]["state"], "gatecast migrate" in found["schema"]["advice"]) == ("warning", True)
 
 

@@ -425,7 +425,7 @@ async def test_keys_of_an_mcp_proxy_end_with_their_time_also_where_their_last_va
         assert await site.told(after=told) == []
         in_two_hours = milliseconds() + 2 * 60 * 60 * 1000
         for module in ("api_keys", "placing"):
-            monkeypatch.setattr(f"gatecast.controlplane.{module}.milliseconds", lambda: in_two_hours)
+            monkeypatch.setattr(f"gatecast.controlplane.deployments.{module}.milliseconds", lambda: in_two_hours)
         [deployment, _] = await site.deployments(proxy)
         await site.resources.desired_state.lost(ORGANIZATION, gateway, "retention")
         await keys.end_expired(ORGANIZATION, gateway)

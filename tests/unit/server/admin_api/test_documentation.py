@@ -190,4 +190,5 @@ def _is_bounded(schema: dict[str, Any]) -> bool:
         return True
     if schema.get("type") == "array":
         return "maxItems" in schema and _is_bounded(schema["items"])
-    return "maxLength" in schema or "maximum" in schema
+    # An instant is bounded by its format.
+    return "maxLength" in schema or "maximum" in schema or schema.get("format") == "date-time"

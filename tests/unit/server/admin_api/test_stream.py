@@ -19,12 +19,13 @@ import pytest
 
 from gatecast.errors import StorageUnavailable
 from gatecast.events import Action, Event
-from gatecast.server.admin_api import AdminContext, create_admin_app, fleet, follower, stream
+from gatecast.server.admin_api import AdminContext, create_admin_app, fleet, follower, outcome_watch, stream
 from gatecast.server.admin_api.context import MAX_STREAMS
 from gatecast.server.admin_api.fleet_watch import FleetWatch
 from gatecast.server.admin_api.follower import Follower
+from gatecast.server.admin_api.outcome_watch import OutcomeWatch
 from gatecast.server.admin_api.stream_position import StreamPosition
-from gatecast.storage.contract import TrimPolicy
+from gatecast.storage.contract import Outcome, OutcomeKind, TrimPolicy
 
 OpenApi = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]]
 NewGateway = Callable[..., Awaitable[str]]
@@ -329,7 +330,7 @@ async def _standing(watch: FleetWatch) -> dict[str, dict[str, Any]]:
     """What it says now, by gateway."""
     await watch.look()
     said: dict[str, dict[str, Any]] = {}
-    while portion := watch.next_portion():
+    while portion := await watch.next_portion():
         said |= {data["gatewayId"]: data for kind, data in _messages(portion) if kind == "gateway"}
     return said
 
@@ -376,7 +377,31 @@ async def test_a_client_that_reads_slowly_is_told_the_newest_alone(open_api: Ope
         for _ in range(3):
             await _publish(context, gateway_id)
             await watch.look()
-        assert [data["head"] for _, data in _messages(watch.next_portion())] == [3]
+        assert [data["head"] for _, data in _messages(await watch.next_portion())] == [3]
+
+
+async def test_what_gateways_say_of_shown_events_is_told_once(
+    open_api: OpenApi, new_gateway: NewGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of those that the stream has shown, and again when it changes; the last word counts."""
+    monkeypatch.setattr(outcome_watch, "_FIRST_PAUSE", 0.0)
+    async with open_api() as (client, context):
+        gateway_id = await new_gateway(client)
+        await _publish(context, gateway_id)
+        following = await _follow(context)
+        watch = OutcomeWatch(context, following.shown_lately)
+        await _publish(context, gateway_id)
+        await _news(following)
+        for kind, shown in ((OutcomeKind.REJECTED, "rejected"), (OutcomeKind.APPLIED, "applied")):
+            outcomes = [
+                Outcome(gateway_id=gateway_id, replica="a", offset=offset, kind=kind, reason="") for offset in (1, 2)
+            ]
+            await context.hub.storage.outcomes.record(outcomes)
+            await watch.look()
+            [(name, told)] = _messages(await watch.next_portion())
+            assert (name, told["offset"], told["replica"], told["kind"]) == ("outcome", 2, "a", shown)
+            await watch.look()
+            assert await watch.next_portion() == ""
 
 
 # --- over HTTP --------------------------------------------------------------------------------------------------------

@@ -148,6 +148,41 @@ async def test_such_properties_hide_no_gateway(open_api: OpenApi, new_gateway: N
         assert replaced.json()["unreadable"] is None
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "mended"),
+    [
+        ("type", "event", {"type": "ai"}),
+        ("connection_policy", "oldest-only", {"connectionPolicy": "all"}),
+        ("name", "x", {"name": "renamed"}),
+        ("name", "tab\tand\u202e", {"name": "renamed"}),
+        ("description", "x" * 9_999, {"description": ""}),
+    ],
+)
+async def test_what_another_release_has_stored_hides_no_gateway(
+    open_api: OpenApi, new_gateway: NewGateway, column: str, value: str, mended: dict[str, str]
+) -> None:
+    """While two releases run, one stores what the other one does not know: it is shown, and can be mended."""
+    statement: Any = f"UPDATE gatecast_gateways SET {column} = $2 WHERE id = $1"
+    async with open_api() as (client, context):
+        ids = [await new_gateway(client, name) for name in ("one", "two")]
+        async with context.hub.storage.database.transaction() as transaction:
+            await transaction.execute(statement, ids[0], value)
+        path = f"/api/v1/gateways/{ids[0]}"
+        for question in ("/api/v1/gateways", "/api/v1/gateways?search=w", "/api/v1/fleet", path):
+            assert (await client.get(question)).status_code == 200, question
+        listed = {each["id"]: each for each in (await client.get("/api/v1/gateways")).json()["items"]}
+        assert (len(listed), listed[ids[1]]["unreadable"]) == (2, None)
+        assert (listed[ids[0]]["unreadable"] or "").startswith(
+            column if column in ("type", "connection_policy") else ""
+        )
+        refused = await client.patch(path, json={"vhost": "new.example"})
+        assert refused.status_code == 422
+        assert refused.json()["field"] == next(iter(mended))
+        changed = await client.patch(path, json=mended)
+        assert (changed.status_code, changed.json()["unreadable"]) == (200, None)
+        assert (await client.delete(path)).status_code == 204
+
+
 async def test_such_a_manifest_hides_no_gateway(open_api: OpenApi, new_gateway: NewGateway) -> None:
     """As if it had said nothing yet."""
     async with open_api() as (client, context):

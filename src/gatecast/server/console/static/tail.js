@@ -8,6 +8,8 @@ const pause = document.getElementById("tail-pause");
 const empty = document.getElementById("tail-empty");
 const command = document.getElementById("tail-command");
 const form = document.getElementById("tail-filters");
+/** What gateways said of events, by gateway and offset. */
+const outcomes = new Map();
 /** How far each gateway has confirmed its log, as the stream says. */
 const confirmed = {};
 /** The last offset that is shown of each gateway: some events come again where a stream goes on. */
@@ -39,13 +41,16 @@ function chip() {
   return made;
 }
 
+const tones = { stored: "busy", confirmed: "good", applied: "good", rejected: "bad", undeliverable: "bad", held: "warn" };
+
 function showState(row) {
-  const known = Number(row.dataset.offset) <= (confirmed[row.dataset.gateway] ?? 0) ? "confirmed" : "stored";
+  const known = outcomes.get(`${row.dataset.gateway} ${row.dataset.offset}`)
+    ?? (Number(row.dataset.offset) <= (confirmed[row.dataset.gateway] ?? 0) ? "confirmed" : "stored");
   if (row.dataset.state === known) return;
   row.dataset.state = known;
   const shown = row.querySelector(".chip");
-  shown.className = `chip ${known === "confirmed" ? "good" : "busy"}`;
-  shown.textContent = known === "confirmed" ? "Confirmed" : "Stored";
+  shown.className = `chip ${tones[known] ?? "quiet"}`;
+  shown.textContent = known[0].toUpperCase() + known.slice(1);
 }
 
 function row(event) {
@@ -101,6 +106,15 @@ function stand(gateway) {
   }
 }
 
+function outcome(said) {
+  outcomes.set(`${said.gatewayId} ${said.offset}`, said.kind);
+  if (outcomes.size > 2 * MOST_ROWS) outcomes.delete(outcomes.keys().next().value);
+  const made = rows.querySelector(`tr[data-gateway="${CSS.escape(said.gatewayId)}"][data-offset="${said.offset}"]`);
+  if (!made) return;
+  showState(made);
+  fits(made);
+}
+
 function follow() {
   const address = new URL(rows.dataset.stream, location.href);
   if (position) address.searchParams.set("position", position);
@@ -121,6 +135,7 @@ function follow() {
     add(gap(event));
   });
   on("gateway", stand);
+  on("outcome", outcome);
 }
 
 function writeCommand() {

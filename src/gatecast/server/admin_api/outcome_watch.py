@@ -1,0 +1,71 @@
+"""Tells one stream what became of the events that it has shown."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+
+from gatecast.containment import contained
+from gatecast.server.admin_api.context import AdminContext
+from gatecast.server.admin_api.events import outcome_view
+from gatecast.storage.contract import Outcome
+
+#: So many events that were shown last are looked after.
+MOST_EVENTS = 500
+
+#: Pauses between two looks, in seconds: they grow while nothing is heard.
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 15.0
+
+
+class OutcomeWatch:
+    """What a stream has said of the events that it has shown."""
+
+    def __init__(self, context: AdminContext, shown: deque[tuple[str, int]]) -> None:
+        self._context = context
+        self._shown = shown
+        #: What was said of each replica's word: its kind.
+        self._said: OrderedDict[tuple[str, int, str], str] = OrderedDict()
+        self._due: list[str] = []
+        self._newest: tuple[str, int] | None = None
+        self._look_at = 0.0
+        self._pause = _FIRST_PAUSE
+
+    async def look(self) -> None:
+        """Find out what was said of events since; what the database cannot tell now is found the next time."""
+        now = asyncio.get_running_loop().time()
+        if self._shown and self._shown[-1] != self._newest:
+            self._newest, self._pause = self._shown[-1], _FIRST_PAUSE
+            self._look_at = min(self._look_at, now + _FIRST_PAUSE)
+        if not self._shown or now < self._look_at:
+            return
+        with contained("stream-could-not-look-at-outcomes"):
+            found = self._note(await self._context.hub.storage.outcomes.of_many(list(dict.fromkeys(self._shown))))
+            self._pause = _FIRST_PAUSE if found else min(_LONGEST_PAUSE, self._pause * 1.5)
+        self._look_at = now + self._pause
+
+    def _note(self, outcomes: Sequence[Outcome]) -> bool:
+        """Whether anything is new."""
+        before = len(self._due)
+        for outcome in outcomes:
+            key = (outcome.gateway_id, outcome.offset, outcome.replica)
+            if self._said.get(key) != outcome.kind:
+                self._said[key] = outcome.kind
+                self._said.move_to_end(key)
+                self._due.append(_message(outcome))
+        while len(self._said) > 4 * MOST_EVENTS:
+            self._said.popitem(last=False)
+        return len(self._due) > before
+
+    async def next_portion(self) -> str:
+        """What is to be said, as text; empty: nothing."""
+        due, self._due = self._due, []
+        return "".join(due)
+
+
+def _message(outcome: Outcome) -> str:
+    said = outcome_view(outcome).model_dump(mode="json", by_alias=True)
+    data = {"gatewayId": outcome.gateway_id, "offset": outcome.offset, **said}
+    return f"event: outcome\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"

@@ -1,1 +1,1 @@
-"""What operators do: change, deploy and undeploy artifacts and their keys, on all gateways concerned at once."""
+"""Changes by operators: create, change, deploy and undeploy artifacts and keys, on all gateways concerned at once."""

@@ -1,4 +1,4 @@
-"""The API keys of artifacts: made, listed, given a new value, revoked."""
+"""The API keys of artifacts: create, list, rotate, revoke."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _NAME_RULE = "have 3 to 63 lower-case letters and digits, with single hyphens or
 
 @dataclass(frozen=True, slots=True)
 class IssuedKey:
-    """A key on the only occasion on which its value is known."""
+    """A key with its value, which is known only when it is created or rotated."""
 
     key: ApiKey
     value: str
@@ -54,7 +54,7 @@ class IssuedKey:
 
 
 class ApiKeys:
-    """Keys of artifacts. Their values are known once, when they are made."""
+    """Keys of artifacts. Their values are known only once, when they are created."""
 
     def __init__(self, hub: EventHub, store: ArtifactStore, artifacts: Artifacts) -> None:
         self._hub = hub
@@ -63,7 +63,7 @@ class ApiKeys:
         self._artifacts = artifacts
 
     async def of_artifact(self, organization: str, family: Family, artifact_id: str) -> list[ApiKey]:
-        """The keys of an artifact, the last revoked ones included, by name.
+        """The keys of an artifact by name, including the most recently revoked ones.
 
         Raises:
             NotFound: there is no such artifact.
@@ -76,7 +76,7 @@ class ApiKeys:
     async def create(
         self, organization: str, family: Family, artifact_id: str, name: str, expires_at: datetime | None = None
     ) -> IssuedKey:
-        """A new key, for every gateway that has the artifact.
+        """Create a key for every gateway that has the artifact.
 
         Raises:
             NotFound: there is no such artifact.
@@ -111,7 +111,7 @@ class ApiKeys:
     async def rotate(
         self, organization: str, family: Family, artifact_id: str, name: str, expires_at: datetime | None = None
     ) -> IssuedKey:
-        """Give a key a new value; the old one ends.
+        """Give a key a new value; the old value stops working.
 
         Raises:
             NotFound: there is no such artifact, or no active key of this name.
@@ -134,7 +134,7 @@ class ApiKeys:
 
     @whole
     async def revoke(self, organization: str, family: Family, artifact_id: str, name: str) -> Sequence[Receipt]:
-        """End a key on every gateway that has it; return where the events stand that say so.
+        """Revoke a key on every gateway that has it; return the positions of the events.
 
         Raises:
             NotFound: there is no such artifact, or no active key of this name.
@@ -162,7 +162,7 @@ class ApiKeys:
                     await self._renew(organization, BY_KIND[row["kind"]], row["artifact_id"], row["name"])
 
     async def _revoked_after(self, gateway_id: str, after: int) -> frozenset[tuple[object, object]]:
-        """Artifact and name of every revocation after this offset."""
+        """The artifact and the key name of every revocation after this offset."""
         found: set[tuple[object, object]] = set()
         while True:
             request = ReadRequest(gateway_id=gateway_id, after=after, max_events=_PAGE, max_bytes=_PAGE_BYTES)
@@ -175,7 +175,7 @@ class ApiKeys:
 
     @whole
     async def _renew(self, organization: str, family: Family, artifact_id: str, name: str) -> None:
-        """Give a key a newer version, and leave it as it is."""
+        """Give a key a newer version without any other change."""
         async with begin_change(self._hub) as change:
             await self._store.lock(change, organization, family, artifact_id)
             key = await _active_key(change, artifact_id, name)
@@ -184,7 +184,7 @@ class ApiKeys:
             await _publish(change, organization, artifact_id)
 
     async def end_expired(self, organization: str, gateway_id: str) -> None:
-        """Revoke the keys of MCP proxies on a gateway whose time is over.
+        """Revoke the expired keys of MCP proxies on a gateway.
 
         A gateway drops a value that reaches it too late, and an older value of the same key would go on to be good.
         Other kinds of keys it reads in lists when it connects.
@@ -246,7 +246,7 @@ async def _check_room(change: Change, key: ApiKey) -> None:
 
 
 async def _forget_ended(change: Change, family: Family, key: ApiKey) -> None:
-    """Make room for a new key among the revoked ones."""
+    """Delete the oldest revoked keys, to make room for a new one."""
     if family is not MCP_PROXY:
         await change.transaction.execute(PLACEMENTS["forget_revoked_keys"], key.artifact_id, MAX_REVOKED_KEYS)
         return
@@ -264,7 +264,7 @@ async def _active_key(change: Change, artifact_id: str, name: str) -> ApiKey:
 
 
 async def _publish(change: Change, organization: str, artifact_id: str) -> None:
-    """Tell every gateway that has the artifact, running or not."""
+    """Publish to every gateway that has the artifact, running or not."""
     gateways = {each.gateway_id for each in await placements_of(change, artifact_id) if _has_keys(each)}
     await change.lock_gateways(organization, gateways)
     # Read again: what gateways were told may have changed before they were locked.

@@ -38,7 +38,7 @@ REVOKED = "apikey.revoked"
 
 
 def key_created(key: ApiKey, gateway_id: str) -> Event:
-    """The gateway keeps what it has when that is not older, so sending it again is harmless."""
+    """A gateway ignores a key that is not newer than what it has, so sending it again is harmless."""
     data = {
         "uuid": key.id,
         "apiId": key.artifact_id,

@@ -103,7 +103,7 @@ class DeploymentFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedDeployment:
-    """What a gateway was told last of an artifact."""
+    """What was last published to a gateway for an artifact."""
 
     deployment: Deployment
     family: Family

@@ -1,4 +1,4 @@
-"""Creating, changing and deleting artifacts, and what that means for the gateways that have them."""
+"""Creates, changes and deletes artifacts, and publishes the changes to the gateways that have them."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from gatecast.hub import EventHub
 from gatecast.storage.contract import Database, Receipt, Row, Transaction
 from gatecast.storage.repeating import whole
 
-#: So many artifacts at the place of another one are shown.
+#: Most artifacts with the same context that are shown.
 _MAX_CLASHES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:
-    """What an operator wants of an artifact that exists."""
+    """A requested change of an existing artifact."""
 
-    #: Makes the new document out of the stored one.
+    #: Makes the new document from the stored one.
     document: Callable[[Artifact], Artifact]
     #: Where it should run; None: where it runs now.
     gateways: Collection[str] | None = None
@@ -47,7 +47,7 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What a gateway was told last of an artifact."""
+    """What was last published to a gateway for an artifact."""
 
     desired: Desired
     deployment: Deployment
@@ -55,7 +55,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Clash:
-    """Another artifact at the place of this one: the gateway serves one of the two."""
+    """Another artifact with the same context on the gateway, which serves only one of the two."""
 
     gateway_id: str
     kind: Kind
@@ -68,7 +68,7 @@ class PlacedArtifact:
     """An artifact, and where it runs."""
 
     artifact: StoredArtifact
-    #: What each gateway was told last of it, by gateway.
+    #: What was last published to each gateway, by gateway.
     running: Sequence[Running]
     clashes: Sequence[Clash]
 
@@ -84,7 +84,7 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a gateway was told last of an artifact, which may be deleted."""
+    """What was last published to a gateway for an artifact, which may be deleted."""
 
     artifact_id: str
     gateway_id: str
@@ -152,7 +152,7 @@ class Artifacts:
             raise NotFound(family.noun, artifact_id)
 
     async def page(self, organization: str, family: Family, *, after: str, limit: int) -> list[StoredArtifact]:
-        """At most `limit` artifacts whose handles come behind `after`, in the order of handles.
+        """At most `limit` artifacts whose handles come after `after`, ordered by handle.
 
         Without the descriptions of their APIs, which may be large.
         """
@@ -195,7 +195,7 @@ class Artifacts:
         return found
 
     async def on_gateway(self, gateway_id: str) -> list[Placed]:
-        """Everything that a gateway was told, by kind and handle."""
+        """Everything that was published to a gateway, by kind and handle."""
         rows = await self._database.fetch(PLACEMENTS["gateway_states"], gateway_id)
         return [Placed(Kind(row["kind"]), row["handle"], deployment_of(row)) for row in rows]
 
@@ -299,7 +299,7 @@ class Artifacts:
     async def deploy(
         self, organization: str, family: Family, artifact_id: str, gateway_id: str, *, version: int | None = None
     ) -> Deployment:
-        """Let a gateway run the artifact as it is now, as a new revision.
+        """Deploy the artifact's present document to a gateway, as a new revision.
 
         Raises:
             NotFound: there is no such artifact, or gateway.
@@ -316,7 +316,7 @@ class Artifacts:
     async def restore(
         self, organization: str, family: Family, artifact_id: str, deployment_id: str, *, version: int | None = None
     ) -> Deployment:
-        """Let the gateway of an earlier deployment run its content again, as a new revision.
+        """Deploy the content of an earlier deployment to its gateway again, as a new revision.
 
         Where that is what every gateway runs then, it is what the artifact is from now on, and what changes start from.
 
@@ -345,7 +345,7 @@ class Artifacts:
     async def undeploy(
         self, organization: str, family: Family, artifact_id: str, gateway_id: str, *, version: int | None = None
     ) -> Deployment:
-        """Let a gateway stop running the artifact, or try once more to stop it.
+        """Undeploy the artifact from a gateway, or try once more to do so.
 
         Raises:
             NotFound: there is no such artifact, or it was never on this gateway.
@@ -404,7 +404,7 @@ class Artifacts:
     # --- parts --------------------------------------------------------------------------------------------------
 
     async def _rerun(self, change: Change, artifact: StoredArtifact, edit: Edit, *, everywhere: bool) -> None:
-        """Let the gateways that should run an artifact run it, and undeploy it from those that should not.
+        """Deploy the artifact to the gateways that should run it, and undeploy it from those that should not.
 
         Those that run it already get it again if it changed `everywhere`.
         """
@@ -436,7 +436,7 @@ async def _clashes_of(reader: Database | Transaction, artifact_id: str) -> list[
 
 
 async def _begin_from(change: Change, artifact: StoredArtifact, revision: StoredArtifact) -> None:
-    """Let later changes start from a restored revision, if no gateway runs another one and its name is free."""
+    """Make later changes start from a restored revision, if no gateway runs another one and its name is free."""
     rows = await change.transaction.fetch(PLACEMENTS["current_deployments"], artifact.id)
     running = {row["content_id"] for row in rows if row["desired"] == Desired.DEPLOYED}
     document = revision.document

@@ -34,20 +34,20 @@ class Desired(StrEnum):
 
 
 class DeploymentState(StrEnum):
-    """What is known of one revision on one gateway."""
+    """The state of one revision on one gateway."""
 
-    #: Its event is published, and the gateway has not said that it applied it.
+    #: Its event is published, and the gateway has not acknowledged it.
     PENDING = "PENDING"
     DEPLOYED = "DEPLOYED"
-    #: The gateway could not do it; the reason says why.
+    #: The gateway could not apply it; the reason says why.
     FAILED = "FAILED"
     UNDEPLOYING = "UNDEPLOYING"
     UNDEPLOYED = "UNDEPLOYED"
-    #: A newer revision took its place.
+    #: A newer revision replaced it.
     SUPERSEDED = "SUPERSEDED"
 
 
-#: States in which an acknowledgement is awaited.
+#: States that wait for an acknowledgement.
 WAITING = frozenset({DeploymentState.PENDING, DeploymentState.UNDEPLOYING})
 
 
@@ -65,11 +65,11 @@ class Placement:
     performed_at: int
     #: Of its last event; empty before the first one.
     event_id: str
-    #: The deployment that the gateway said it has; empty when that is not known.
+    #: The deployment that the gateway acknowledged; empty if it is not known.
     held: str
-    #: Why its last event must be published again; empty: it waits for its answer, or has it.
+    #: Why its last event must be published again; empty: it waits for its acknowledgement, or has it.
     doubt: str = ""
-    #: So often it was asked again because the answer could not count.
+    #: How often its event was published again because the acknowledgement did not count.
     tries: int = 0
     #: Changes of its keys up to this version are published; `UNKNOWN`: nothing is known of its keys there.
     keys_through: int = 0
@@ -107,7 +107,7 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
-    """The newest revision of an artifact on a gateway, as it was told last."""
+    """The newest revision of an artifact on a gateway, as it was last published."""
 
     placement: Placement
     #: Rises with every deployment.
@@ -146,7 +146,7 @@ def deployment_of(row: Row) -> Deployment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """One artifact on one gateway, and what is known of its last event."""
+    """One artifact on one gateway, with the state of its last event."""
 
     placement: Placement
     #: None where it is being deleted.

@@ -1,4 +1,4 @@
-"""Brings gateways what operators want of an artifact, and publishes what they lack.
+"""Publishes to gateways what operators want of an artifact, and what they lack.
 
 Everything here happens inside a `Change` that holds the locks of the gateways concerned, so for one gateway the order
 of the rows is the order of the events (scenario S35).
@@ -39,7 +39,7 @@ _KEY_EVENTS = {KeyVerb.CREATED: key_created, KeyVerb.UPDATED: key_updated, KeyVe
 
 
 def deploy(change: Change, artifact: Deployable, gateway_id: str, last: Revision | None) -> str:
-    """Let a gateway run an artifact as a new revision; return the deployment's id."""
+    """Deploy an artifact to a gateway as a new revision; return the deployment's id."""
     before = last.placement if last else None
     placement = Placement(
         artifact_id=artifact.artifact_id,
@@ -68,25 +68,25 @@ def deploy(change: Change, artifact: Deployable, gateway_id: str, last: Revision
 
 
 def undeploy(change: Change, placement: Placement, organization: str) -> None:
-    """Let a gateway stop running an artifact; it keeps it, and its keys are as they were told."""
+    """Undeploy an artifact from a gateway, which keeps it and its keys as they were last published."""
     changed = replace(placement, desired=Desired.UNDEPLOYED, doubt=Doubt.CHANGED)
     publish(change, organization, [wanted(placement, changed)], {})
 
 
 def delete(change: Change, placement: Placement, organization: str) -> None:
-    """Let a gateway forget an artifact; the placement stays until the gateway has confirmed that."""
+    """Delete an artifact from a gateway; the placement stays until the gateway has confirmed that."""
     changed = replace(placement, desired=Desired.DELETED, held="", doubt=Doubt.CHANGED)
     publish(change, organization, [wanted(placement, changed)], {})
 
 
 def run_again(change: Change, placement: Placement, organization: str, keys: Sequence[ApiKey]) -> None:
-    """Let a gateway apply once more what it has: what it is made from has changed."""
+    """Republish the present revision to a gateway, because something that it is made from has changed."""
     changed = replace(placement, doubt=Doubt.CHANGED)
     publish(change, organization, [wanted(placement, changed)], {placement.artifact_id: keys})
 
 
 async def known_on(change: Change, gateway_id: str) -> list[Known]:
-    """Everything that a gateway was told of, and what is known of it."""
+    """Everything that was published to a gateway, and what is known about it."""
     return [known_of(row) for row in await change.transaction.fetch(PLACEMENTS["known_of_gateway"], gateway_id)]
 
 
@@ -120,7 +120,7 @@ async def keys_of_placements(change: Change, placements: Iterable[Placement]) ->
 
 
 def store(change: Change, placement: Placement) -> None:
-    """Store what is known of a placement, with the change."""
+    """Store the known state of a placement, in the same transaction."""
     key = (placement.artifact_id, placement.gateway_id)
     change.store(PLACEMENTS["store_placements"], row_of(placement), key=key)
 
@@ -131,7 +131,7 @@ def row_of(placement: Placement) -> dict[str, object]:
 
 
 def _say(change: Change, placement: Placement, organization: str, after: int) -> Placement:
-    """Publish the desired state of one artifact, as a new event that is newer than everything before."""
+    """Publish the desired state of one artifact, as an event that is newer than all before it."""
     if placement.desired is not Desired.DELETED and placement.doubt != Doubt.NEW:
         placement = replace(placement, performed_at=later_than(max(placement.performed_at, after)))
         state = DeploymentState.PENDING if placement.desired is Desired.DEPLOYED else DeploymentState.UNDEPLOYING

@@ -1,4 +1,4 @@
-"""What a gateway must have before an artifact is sent to it, so that nothing is accepted that it would reject.
+"""Preflight checks: what a gateway must have before an artifact is sent to it, so that it does not reject it.
 
 Pure functions over a `Snapshot`.
 """
@@ -39,7 +39,7 @@ def check_gateways(snapshot: Snapshot) -> None:
 
 
 class PolicyChecks:
-    """Compares documents with what gateways offer, once for all gateways that offer the same."""
+    """Compares documents with the manifests of gateways, once for all gateways with the same manifest."""
 
     def __init__(self) -> None:
         self._passed: set[tuple[int, str, frozenset[object]]] = set()
@@ -47,7 +47,7 @@ class PolicyChecks:
     def check(
         self, artifact: StoredArtifact, providers: Mapping[str, ProviderReference], gateway: GatewayState
     ) -> None:
-        """See to it that the gateway has the policies that the artifact needs, and that they take its parameters.
+        """Check that the gateway has the policies that the artifact needs, and that they accept its parameters.
 
         Raises:
             Conflict: it has not, or they do not.
@@ -109,7 +109,7 @@ def _name_of(document: Artifact) -> tuple[str, str]:
 
 
 def _check_routes(snapshot: Snapshot, gateway: GatewayState) -> None:
-    """A gateway serves one of two artifacts that have one place. Those that have it together already keep it."""
+    """Check that no other artifact has the same context there. Artifacts that already share one keep it."""
     artifact, own = snapshot.artifact, gateway.revisions.get(snapshot.artifact.id)
     told = snapshot.told(gateway, artifact.id)
     kept = told.document.routes() if told is not None and own is not None and own.runs else frozenset()

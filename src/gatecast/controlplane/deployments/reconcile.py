@@ -1,4 +1,4 @@
-"""What must be published so that a gateway comes to the desired state: desired minus observed, from values alone.
+"""What must be published so that a gateway reaches the desired state: desired minus observed, as a pure function.
 
 A placement carries both: what the gateway should do with an artifact, and what *this life of the gateway's database* is
 known to have of it. Whatever happens (a lost position, a list that was read, an acknowledgement, its absence, a mistake
@@ -28,21 +28,21 @@ class Doubt(StrEnum):
 
     #: It is the first event of a new revision; its instant is given already.
     NEW = "new"
-    #: The operator wants something else.
+    #: The operator changed what is wanted.
     CHANGED = "changed"
     #: The gateway's position was lost.
     LOST = "lost"
-    #: It was handled, and no answer came.
+    #: The gateway handled it, and no acknowledgement came.
     UNANSWERED = "unanswered"
-    #: The gateway has fetched it at its start, and says nothing of what came of that.
+    #: The gateway fetched it at its start, and does not report the result.
     FETCHED = "fetched"
     #: It failed while the gateway read its lists.
     UNSETTLED = "failed while synchronizing"
-    #: Replicas of the gateway said different things.
+    #: Replicas of the gateway contradicted each other.
     MIXED = "mixed"
-    #: The gateway has another deployment than it said.
+    #: The gateway has another deployment than it acknowledged.
     MISMATCH = "mismatch"
-    #: This control plane did not give it what it asked for.
+    #: This control plane did not give the gateway what it asked for.
     OUR_FAILURE = "not served"
 
 
@@ -50,7 +50,7 @@ class Doubt(StrEnum):
 
 
 class KeyVerb(StrEnum):
-    """What is said of a key."""
+    """What an event says about a key."""
 
     CREATED = "created"
     UPDATED = "updated"
@@ -166,7 +166,7 @@ def wanted(placement: Placement | None, changed: Placement) -> Placement:
 
 
 def after_loss(known: Iterable[Known]) -> list[Placement]:
-    """The gateway's position was lost: nothing is known of what it has."""
+    """The gateway's position was lost: it is not known what the gateway has."""
     return [_unknown(each.placement) for each in known]
 
 
@@ -176,7 +176,7 @@ def _unknown(placement: Placement) -> Placement:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What the lists that a gateway read say of it."""
+    """What the lists that a gateway read say about it."""
 
     placements: Sequence[Placement]
     #: True when a new life of its database may have begun: it fetched something, or its process has started and nothing
@@ -228,14 +228,14 @@ def _without_keys(placement: Placement) -> Placement:
 
 
 def _asked_again(placement: Placement, doubt: Doubt) -> Placement:
-    """Asked once more, unless that was done often enough: then the answer counts."""
+    """The placement with its event to be published once more, unless the limit is reached: then the answer counts."""
     if placement.tries >= MAX_TRIES:
         return placement
     return replace(placement, doubt=doubt, tries=placement.tries + 1)
 
 
 def after_silence(known: Iterable[Known], handled: frozenset[str]) -> list[Placement]:
-    """The gateway has handled these events, and their answers are lost, or the events were stale for it.
+    """The gateway has handled these events, and their acknowledgements were lost, or the events were stale.
 
     Or it has lost its database since, and fetched them with its lists, in which the keys of MCP proxies are not.
     """
@@ -256,7 +256,7 @@ def after_late_keys(known: Iterable[Known], since: int) -> list[Placement]:
 
 
 def after_our_failure(known: Known) -> Placement:
-    """What the gateway asked for could not be given: what it says of the event is no answer."""
+    """The gateway could not be given what it asked for, so its acknowledgement does not count."""
     unsettled = known.state in (DeploymentState.PENDING, DeploymentState.FAILED)
     if known.placement.desired is not Desired.DEPLOYED or not unsettled:
         return known.placement
@@ -265,17 +265,17 @@ def after_our_failure(known: Known) -> Placement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a gateway said of the last event of a placement."""
+    """A gateway's acknowledgement of the last event of a placement."""
 
     #: True for a deploy, False for an undeploy.
     deployed: bool
     succeeded: bool
-    #: Empty when the event named none.
+    #: Empty if the event named none.
     deployment_id: str
     error_code: str
 
 
-#: What a gateway says when it was asked to undeploy another deployment than it has.
+#: A gateway's error code when it was told to undeploy another deployment than it has.
 _MISMATCH = "DEPLOYMENT_ID_MISMATCH"
 
 

@@ -1,4 +1,4 @@
-"""What deploying an artifact to gateways takes, and what it means for those that depend on it.
+"""Deploys artifacts to gateways, and republishes the artifacts that depend on them.
 
 One change loads one snapshot of all gateways concerned, decides without touching the database, and writes at once: the
 number of statements is the same for one gateway and for a thousand.
@@ -35,12 +35,12 @@ from gatecast.storage.contract import Row
 #: Most gateways that one artifact runs on.
 MAX_GATEWAYS = 1_000
 
-#: So many proxies are named in an error.
+#: Most proxies that an error names.
 _NAMED = 5
 
 
 class Rollouts:
-    """Brings revisions of artifacts to gateways, and takes them away."""
+    """Deploys revisions of artifacts to gateways, and undeploys them."""
 
     def __init__(self, store: ArtifactStore) -> None:
         self._store = store
@@ -105,7 +105,7 @@ def check_document(document: Artifact) -> None:
 
 
 def deploy_everywhere(change: Change, snapshot: Snapshot) -> list[str]:
-    """Let every gateway run the artifact as a new revision; return the ids of the deployments."""
+    """Deploy the artifact to every gateway as a new revision; return the ids of the deployments."""
     artifact = snapshot.artifact
     deployable = Deployable(
         artifact_id=artifact.id,
@@ -121,7 +121,7 @@ def deploy_everywhere(change: Change, snapshot: Snapshot) -> list[str]:
 
 
 def rebuild_dependants(change: Change, snapshot: Snapshot) -> None:
-    """A gateway builds a proxy's route from its provider: where that has moved, proxies are told again.
+    """A gateway builds a proxy's route from its provider: if the provider has moved, republish the proxies.
 
     Raises:
         Conflict: a gateway lacks a policy that a proxy needs from now on.
@@ -153,7 +153,7 @@ def _place(document: Artifact) -> tuple[str | None, str | None] | None:
 
 
 async def check_unneeded(change: Change, artifact: StoredArtifact) -> None:
-    """No proxy may need a provider that goes (scenario S33)."""
+    """Check that no proxy needs a provider that is removed (scenario S33)."""
     if rows := await change.transaction.fetch(ARTIFACTS["dependants"], artifact.id):
         raise Conflict(f"proxies need the provider: {_named(rows)}; delete them first")
     if rows := await change.transaction.fetch(ARTIFACTS["dependants_on_gateways"], artifact.id):

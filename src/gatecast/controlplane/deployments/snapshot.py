@@ -1,4 +1,4 @@
-"""What a deployment must know of the gateways that it goes to: as many statements for one gateway as for many."""
+"""Loads everything that a deployment must know about its gateways, with as many statements for one as for many."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class NameHolder:
     """Another artifact that has the wanted name and version on a gateway, or may still have it."""
 
     handle: str
-    #: False: it was told to give the name up, and the gateway has not acknowledged that.
+    #: False: its release of the name was published, and the gateway has not acknowledged that.
     has_it: bool
 
 
@@ -63,7 +63,7 @@ class Snapshot:
 
     artifact: StoredArtifact
     gateways: Sequence[GatewayState]
-    #: What gateways were told of artifacts, by content.
+    #: What was last published to gateways for artifacts, by content.
     contents: Mapping[str, StoredArtifact]
     #: Handles of the providers that the artifact needs, by id.
     providers: Mapping[str, str]

@@ -1,1 +1,1 @@
-"""What follows from what gateways say: acknowledgements, downloads, and bringing each to the desired state."""
+"""Synchronization with gateways: acknowledgements, downloads, and bringing each gateway to the desired state."""

@@ -1,4 +1,4 @@
-"""Moves deployments by what gateways acknowledge."""
+"""Changes the state of deployments when gateways acknowledge them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Acknowledgement:
     organization: str
     gateway_id: str
     artifact_id: str
-    #: Empty when the event named none.
+    #: Empty if the event named none.
     deployment_id: str
     #: Of the event, as an instant; None when it was not readable.
     performed_at: datetime | None

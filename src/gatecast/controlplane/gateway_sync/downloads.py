@@ -1,4 +1,4 @@
-"""What gateways ask for: the list of what they should run, the documents, secrets and keys (gateway-protocol.md 3)."""
+"""Answers to gateways: the list of what they should run, documents, secrets and keys (gateway-protocol.md 3)."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Secret:
 
 
 class GatewayFiles:
-    """Answers for one gateway at a time. What belongs to another one does not exist."""
+    """Answers for one gateway at a time. Data of other gateways does not exist for it."""
 
     def __init__(self, hub: EventHub, sealer: Sealer) -> None:
         self._database = hub.storage.database

@@ -76,7 +76,7 @@ class ArtifactPage(Model):
 
 
 class ListedDeploymentView(DeploymentView):
-    """What a gateway was told last of an artifact."""
+    """What was last published to a gateway for an artifact."""
 
     kind: str = Field(examples=["LlmProvider"])
     artifact_id: str

@@ -277,4 +277,6 @@ async def test_an_artifact_is_taken_away_deployed_elsewhere_and_compared(open_st
             await expect(page.get_by_role("row", name="first")).to_contain_text("Undeployed")
             await page.get_by_role("link", name="Revisions").click()
             await page.get_by_role("row", name="1 first").get_by_role("link", name="Difference").click()
-            await expect(page.get_by_role("region", name="Difference")).to_contain_text('+  context: "/moved"')
+            await expect(page.get_by_role("region", name="Difference", exact=True)).to_contain_text(
+                '+  context: "/moved"'
+            )

@@ -22,7 +22,8 @@ def configure_logs(*, format_name: str, pod_id: str, level: int = logging.INFO) 
     structlog.configure(
         processors=_processors(format_name),
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # Looked up for each line: whoever runs us may put another stream in its place, and close that.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
     if pod_id:
         # A pod's process is ours as a whole, its libraries included.

@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 
 from gatecast.delivery.delivery import Delivery, DeliveryOptions
+from gatecast.delivery.presence import FIRST_LEASE_TIME_LIMIT
 from gatecast.errors import HubClosed, InvariantBroken, StorageUnavailable, SubscriptionClosed, UnknownGateway
 from gatecast.events import Position
 from gatecast.storage.contract import (
@@ -270,7 +271,7 @@ def test_whoever_waits_for_the_first_lease_is_told_when_delivery_stops() -> None
         pod.storage.fails["renew_lease"] = StorageUnavailable("away")
         async with pod.wakeup, pod.delivery:
             opening = pod.subscribe()
-            await asyncio.sleep(60)
+            await asyncio.sleep(FIRST_LEASE_TIME_LIMIT / 2)
             assert not opening.done()
             pod.storage.fails.clear()
         with pytest.raises(HubClosed):

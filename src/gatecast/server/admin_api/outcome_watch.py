@@ -12,7 +12,7 @@ from gatecast.server.admin_api.context import AdminContext
 from gatecast.server.admin_api.events import outcome_view
 from gatecast.storage.contract import Outcome
 
-#: So many events that were shown last are looked after.
+#: Most of the last shown events whose outcomes are watched.
 MOST_EVENTS = 500
 
 #: Pauses between two looks, in seconds: they grow while nothing is heard.

@@ -36,7 +36,7 @@ async def _fill(context: AdminContext) -> None:
     [kind] = [name for name in _LOGS if context.settings.database.startswith(name)]
     async with context.hub.storage.database.transaction() as transaction:
         await transaction.execute(_GATEWAYS)
-        await transaction.execute(_LOGS[kind])  # type: ignore[arg-type]
+        await transaction.execute(_LOGS[kind])
 
 
 class _Statements:

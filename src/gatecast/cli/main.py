@@ -52,9 +52,14 @@ class _Commands(TyperGroup):
         """The names of all commands."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002, ANN401 - as above
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401 - as above
         """The command with this name; None: there is none."""
-        return _command(cmd_name) if cmd_name in COMMANDS else None
+        if cmd_name not in COMMANDS:
+            return None
+        command = _command(cmd_name)
+        if ctx is not None and ctx.obj is _log_only_errors:
+            _log_only_errors()
+        return command
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own copy of click has no public types
         """Run the command that the arguments name."""
@@ -75,7 +80,6 @@ def _command(name: str) -> Any:  # noqa: ANN401 - as above
     holder = typer.Typer(add_completion=False)
     try:
         found = getattr(import_module(f"gatecast.cli.{module}"), attribute)
-        _log_only_errors()
     except ExtraMissing as missing:
         holder.command(name, context_settings=_WHATEVER)(_refusal(missing))
     else:
@@ -135,7 +139,8 @@ def about(
 def run() -> None:
     """Run the command that the arguments name; an error is one line that says what to do."""
     try:
-        app()
+        # Whoever runs commands inside a program of their own keeps their logs as they are.
+        app(obj=_log_only_errors)
     except (GatecastError, ExtraMissing) as error:
         complaints.print(f"[bold red]error:[/bold red] {escape(redacted(str(error)))}")
         sys.exit(1)

@@ -157,6 +157,8 @@ class DeploymentObserver(Observer):
         for pause in KEY_LOOKS:
             await asyncio.sleep(pause)
             with contained("keys-not-looked-at"), suppress(NotFound, UnknownGateway):
+                # Once more: a slower replica of the gateway may have handled a revocation after a faster one had all.
+                await resources.keys.outlive_revocations(*ids, self._start.position.offset)
                 await resources.desired_state.keys_changed_late(*ids, self._began_at)
                 await resources.desired_state.remove_unknown(*ids)
 

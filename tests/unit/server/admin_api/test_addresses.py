@@ -60,8 +60,9 @@ def _document() -> dict[str, Any]:
 
 
 def test_every_201_is_documented_with_its_location() -> None:
-    operations = [one for path in _document()["paths"].values() for one in path.values()]
-    created = [one for one in operations if "201" in one["responses"]]
+    """All but that of a batch, whose events have an address each."""
+    paths = {path: one for path, one in _document()["paths"].items() if path != "/api/v1/events"}
+    created = [one for path in paths.values() for one in path.values() if "201" in one["responses"]]
     assert len(created) >= 8
     assert all("Location" in one["responses"]["201"]["headers"] for one in created)
 

@@ -171,8 +171,8 @@ class Wire:
         self._unsent.append(Frame(WSMsgType.PONG, payload))
 
     def flush(self) -> None:
-        """Write everything."""
-        if self.to_gateway.is_cut:
+        """Write everything; over a wire that lets nothing through nobody says that it went nowhere."""
+        if self.to_gateway.is_cut and not self.to_gateway.deaf:
             raise ConnectionResetError
         unsent, self._unsent = self._unsent, []
         for frame in unsent:

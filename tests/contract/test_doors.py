@@ -367,9 +367,11 @@ class _Pod:
             await client.acknowledge(event)
 
     async def follow(self, lines: AsyncIterator[str]) -> None:
-        """Pass on what the stream tells."""
+        """Pass on what the stream tells of events."""
+        kind = ""
         async for line in lines:
-            if line.startswith("data: {"):
+            kind = line.removeprefix("event: ") if line.startswith("event: ") else kind
+            if kind == "recorded" and line.startswith("data: {"):
                 event = json.loads(line.removeprefix("data: "))
                 self.followed.put_nowait((event["type"], event["data"]))
 

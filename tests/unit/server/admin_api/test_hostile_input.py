@@ -87,6 +87,8 @@ class _Things:
             known["provider"] = {**body["provider"], "id": self.provider_id}
         if isinstance(body.get("template"), str):
             known["template"] = "openai"
+        if isinstance(body.get("events"), list):
+            known["events"] = [self.in_body(each) for each in body["events"]]
         return {**body, **known}
 
 
@@ -112,11 +114,12 @@ class _World:
         handle = (await self._made("llm-provider-templates", {**TEMPLATE, "handle": f"template-{self._number}"}))[
             "handle"
         ]
-        await self._park(gateway)
+        offset = await self._park(gateway)
         connection = await self._connect(gateway)
         return _Things(
             parameters={
                 "gateway_id": gateway,
+                "offset": str(offset),
                 "connection_id": connection,
                 "token_id": token,
                 "artifact_id": artifact["id"],
@@ -145,11 +148,12 @@ class _World:
         made: dict[str, Any] = answer.json()
         return made
 
-    async def _park(self, gateway: str) -> None:
+    async def _park(self, gateway: str) -> int:
         event = {"type": "api.changed", "action": "UPDATE", "entityType": "api", "entityId": "parked"}
-        offset = (await self._made(f"gateways/{gateway}/events", event))["offset"]
+        offset: int = (await self._made(f"gateways/{gateway}/events", event))["offset"]
         parked = Outcome(gateway_id=gateway, replica="", offset=offset, kind=OutcomeKind.PARKED, reason="no")
         await self._context.hub.storage.outcomes.record([parked])
+        return offset
 
     async def _connect(self, gateway: str) -> str:
         presence = self._context.hub.storage.presence
@@ -183,6 +187,9 @@ def _documented_body(operation: Any, things: _Things, number: int) -> Any:  # no
         body["handle"] = things.parameters["handle"]
     if "name" in body and "api-keys" not in operation.path:
         body["name"] = f"Documented {number}"
+    if "expected" in body:
+        # How many there are changes with every operation; none is called this.
+        body |= {"search": "no gateway has this name", "expected": 0}
     if "context" in body:
         # What is there already has that of the example.
         body["context"] = f"/documented-{number}"

@@ -121,13 +121,17 @@ async def test_a_gateway_of_another_organization_stays_hidden_however_often_it_i
         assert foreign.status_code == 404
 
 
+_CONFIGURED_TOKEN = "a-token-from-the-settings"
+
+
 async def test_publishing_again_to_a_gateway_looks_up_neither_gateway_nor_token(
     open_api: OpenApi, new_gateway: NewGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Statements per request: the append alone; the configured token needs no look-up either."""
     async with open_api() as (client, context):
-        await context.admin_tokens.prepare("default-token")
         path = f"/api/v1/gateways/{await new_gateway(client)}/events"
+        await context.admin_tokens.prepare(_CONFIGURED_TOKEN)
+        client.headers["Authorization"] = f"Bearer {_CONFIGURED_TOKEN}"
         await client.post(path, json=_EVENT)
         statements: list[str] = []
         database = context.hub.storage.database

@@ -68,10 +68,12 @@ WHERE p.gateway_id IN (SELECT key FROM json_each($1)) AND p.artifact_id IN (SELE
 ORDER BY p.gateway_id, p.artifact_id
 
 -- name: supersede
+-- These revisions take the place of those before them, whether they are stored before this runs or after it.
 UPDATE gatecast_deployments SET state = 'SUPERSEDED', updated_at = now()
-WHERE state <> 'SUPERSEDED' AND (artifact_id, gateway_id) IN (
-    SELECT json_extract_path_text(value, 'artifact_id'), json_extract_path_text(value, 'gateway_id')
-    FROM json_each($1))
+FROM json_each($1) AS n
+WHERE gatecast_deployments.artifact_id = json_extract_path_text(n.value, 'artifact_id')
+    AND gatecast_deployments.gateway_id = json_extract_path_text(n.value, 'gateway_id')
+    AND gatecast_deployments.id <> json_extract_path_text(n.value, 'id') AND state <> 'SUPERSEDED'
 
 -- name: insert_deployments
 INSERT INTO gatecast_deployments (id, artifact_id, gateway_id, revision, content_id, state, reason, performed_at,

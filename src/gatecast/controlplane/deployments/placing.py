@@ -52,17 +52,17 @@ def deploy(change: Change, artifact: Deployable, gateway_id: str, last: Revision
         held=before.held if before else "",
         doubt=Doubt.NEW,
     )
-    ids = {"artifact_id": artifact.artifact_id, "gateway_id": gateway_id}
-    if last:
-        change.store(PLACEMENTS["supersede"], ids, key=(artifact.artifact_id, gateway_id))
     deployment = {
         "id": placement.deployment_id,
-        **ids,
+        "artifact_id": artifact.artifact_id,
+        "gateway_id": gateway_id,
         "revision": last.number + 1 if last else 1,
         "content_id": artifact.content_id,
         "performed_at": placement.performed_at,
     }
     change.store(PLACEMENTS["insert_deployments"], deployment, key=placement.deployment_id)
+    if last:
+        change.store(PLACEMENTS["supersede"], deployment, key=placement.deployment_id)
     publish(change, artifact.organization, [wanted(before, placement)], {artifact.artifact_id: artifact.keys})
     return placement.deployment_id
 

@@ -22,7 +22,7 @@ from gatecast.controlplane.documents import Kind
 from gatecast.controlplane.gateway_sync.downloads import ListedDeployment, Secret
 from gatecast.controlplane.gateway_sync.subscriptions import SubscriptionRecord
 from gatecast.controlplane.gateway_sync.synchronizations import Call
-from gatecast.errors import InvalidValue, StorageError
+from gatecast.errors import InvalidValue, NotFound, StorageError
 from gatecast.events import is_storable
 from gatecast.server.gateway_api.archives import imported, tar_of, zip_of
 from gatecast.server.gateway_api.holding import Holding
@@ -133,6 +133,9 @@ class GatewayRest:
         async with self._unpacking:
             items = await asyncio.to_thread(imported, package)
         results = await patiently(lambda: self._imports.store(identity.organization, identity.gateway_id, items))
+        # Nobody needs to be told that this failed: it is looked at again.
+        with suppress(StorageError, NotFound):
+            await self._desired_state.began_anew(identity.organization, identity.gateway_id)
         failed = sum(bool(each.error) for each in results.values())
         shown = {
             local_id: {"id": each.id, "status": each.status, "error": each.error} for local_id, each in results.items()

@@ -194,7 +194,6 @@ def test_a_new_database_has_nothing_but_what_was_fetched() -> None:
         learned = after_lists(read, complete=complete, anew=True, since=_BEGAN)
         assert (learned.delivered, learned.new_life) == (delivered, True)
         assert {each.doubt for each in learned.placements} == {"" if delivered else Doubt.LOST}
-        assert {each.fetched for each in learned.placements} == {UNKNOWN}
 
 
 def test_of_a_new_database_nothing_is_known_but_what_has_its_event_to_come() -> None:

@@ -95,7 +95,7 @@ async def test_templates_that_come_after_the_lists_were_looked_at_are_not_missed
 
 @pytest.mark.parametrize("early", [True, False], ids=["before the last list", "after it"])
 async def test_what_the_lists_have_brought_to_a_new_database_is_not_sent_again(
-    open_hub: OpenHub, monkeypatch: pytest.MonkeyPatch, early: bool
+    open_hub: OpenHub, monkeypatch: pytest.MonkeyPatch, *, early: bool
 ) -> None:
     monkeypatch.setattr(synchronizations, "_LOOKED_AT_WITHIN", 0.0)
     async with _running(open_hub()) as (site, api):
@@ -129,7 +129,7 @@ async def test_a_template_that_was_deleted_and_made_again_is_no_new_database(ope
 
 @pytest.mark.parametrize("alone", [True, False])
 async def test_a_gateway_that_does_not_name_an_api_that_it_had_has_lost_its_data(
-    open_hub: OpenHub, monkeypatch: pytest.MonkeyPatch, alone: bool
+    open_hub: OpenHub, monkeypatch: pytest.MonkeyPatch, *, alone: bool
 ) -> None:
     """While several connections of it are open, whose calls these are is not known."""
 

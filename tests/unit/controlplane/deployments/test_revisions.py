@@ -36,7 +36,7 @@ async def test_one_change_replaces_a_revision_on_one_gateway_and_brings_the_firs
     open_hub: OpenHub, had: int
 ) -> None:
     async with Site.open(open_hub(), gateways=2) as site:
-        artifact = await Site(site.hub, site.resources, [site.gateways[had]]).make(REST_API)
+        artifact = await Site(site.hub, site.control_plane, [site.gateways[had]]).make(REST_API)
         await site.change(artifact, gateways=site.gateways, context="/moved")
         newest = await site.deployments(artifact)
         assert [(each.revision, each.state) for each in newest] == [
@@ -57,7 +57,7 @@ async def test_a_revision_that_was_taken_for_replaced_is_told_again(open_hub: Op
             await transaction.execute("UPDATE gatecast_deployments SET state = 'SUPERSEDED'")
             await transaction.execute(mend.text)
         assert await site.state(artifact) is DeploymentState.PENDING
-        await site.resources.desired_state.answered_nothing(ORGANIZATION, site.gateways[0], told)
+        await site.control_plane.desired_state.answered_nothing(ORGANIZATION, site.gateways[0], told)
         assert [kind for kind, _ in await site.told(after=told)] == ["api.deployed"]
 
 
@@ -231,5 +231,7 @@ async def test_the_revision_that_a_gateway_said_it_has_is_never_forgotten(open_h
         await site.acknowledge(first)
         for _ in range(25):
             await site.deploy(api)
-        kept = await site.resources.artifacts.deployments("default", REST_API, api.id, after=(1 << 62, ""), limit=50)
+        kept = await site.control_plane.artifacts.deployments(
+            "default", REST_API, api.id, after=(1 << 62, ""), limit=50
+        )
         assert [each.revision for each in kept] == [*range(26, 6, -1), 1]

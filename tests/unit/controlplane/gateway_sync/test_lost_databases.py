@@ -38,18 +38,18 @@ async def _running(opening: AbstractAsyncContextManager[EventHub]) -> AsyncItera
 
 async def _call(site: Site, *calls: Call) -> None:
     for each in calls:
-        await site.resources.synchronizations.note(site.gateways[0], each)
+        await site.control_plane.synchronizations.note(site.gateways[0], each)
 
 
 async def _announce(site: Site, life: str, status: str = "deployed") -> None:
     configuration = {"kind": "LlmProviderTemplate", "metadata": {"name": "openai"}, "spec": {"displayName": "OpenAI"}}
     item = {"dpid": f"openai-{life}", "status": status, "configuration": configuration}
-    await site.resources.imports.store(ORGANIZATION, site.gateways[0], [item])
+    await site.control_plane.imports.store(ORGANIZATION, site.gateways[0], [item])
 
 
 async def _read_lists(site: Site, *, alone: bool = False) -> bool:
-    seen = await site.resources.synchronizations.of_gateway(site.gateways[0])
-    return await site.resources.desired_state.read_lists(ORGANIZATION, site.gateways[0], seen, alone=alone)
+    seen = await site.control_plane.synchronizations.of_gateway(site.gateways[0])
+    return await site.control_plane.desired_state.read_lists(ORGANIZATION, site.gateways[0], seen, alone=alone)
 
 
 async def _told_since(site: Site, offset: int) -> list[str]:
@@ -81,7 +81,7 @@ async def test_templates_that_come_after_the_lists_were_looked_at_are_not_missed
     monkeypatch.setattr(synchronizations, "_LOOKED_AT_WITHIN", 0.0)
     async with _running(open_hub()) as (site, _):
         told = len(await site.told())
-        desired_state, ids = site.resources.desired_state, (ORGANIZATION, site.gateways[0])
+        desired_state, ids = site.control_plane.desired_state, (ORGANIZATION, site.gateways[0])
         assert not await desired_state.began_anew(*ids)
         await _call(site, Call.FIRST)
         await _announce(site, "second")
@@ -101,18 +101,18 @@ async def test_what_the_lists_have_brought_to_a_new_database_is_not_sent_again(
     async with _running(open_hub()) as (site, api):
         told, gateway = len(await site.told()), site.gateways[0]
         await _call(site, Call.FIRST, Call.LIST)
-        await site.resources.synchronizations.note_secrets_read(gateway)
-        await site.resources.desired_state.note_listed(gateway)
-        rows = await site.resources.artifacts.on_gateway(gateway)
-        await site.resources.desired_state.note_fetched(gateway, [each.deployment.id for each in rows])
+        await site.control_plane.synchronizations.note_secrets_read(gateway)
+        await site.control_plane.desired_state.note_listed(gateway)
+        rows = await site.control_plane.artifacts.on_gateway(gateway)
+        await site.control_plane.desired_state.note_fetched(gateway, [each.deployment.id for each in rows])
         if early:
             await _announce(site, "second")
-        await site.resources.desired_state.named(gateway, api.id)
+        await site.control_plane.desired_state.named(gateway, api.id)
         await _call(site, Call.LAST)
         assert await _read_lists(site)
         if not early:
             await _announce(site, "second")
-        assert not await site.resources.desired_state.began_anew(ORGANIZATION, gateway)
+        assert not await site.control_plane.desired_state.began_anew(ORGANIZATION, gateway)
         assert await _told_since(site, told) == []
 
 
@@ -137,7 +137,7 @@ async def test_a_gateway_that_does_not_name_an_api_that_it_had_has_lost_its_data
         return alone
 
     async with _running(open_hub()) as (site, api):
-        desired_state = site.resources.desired_state
+        desired_state = site.control_plane.desired_state
         monkeypatch.setattr(type(desired_state), "_has_one_connection", one_connection)
         told = len(await site.told())
         await _call(site, Call.FIRST)
@@ -158,7 +158,7 @@ async def test_an_api_of_which_the_gateway_says_only_now_that_it_runs_need_not_b
         return True
 
     async with Site.open(open_hub()) as site:
-        monkeypatch.setattr(type(site.resources.desired_state), "_has_one_connection", one_connection)
+        monkeypatch.setattr(type(site.control_plane.desired_state), "_has_one_connection", one_connection)
         api = await site.make(REST_API)
         await _call(site, Call.FIRST, Call.LAST)
         await site.acknowledge((await site.deployments(api))[0])

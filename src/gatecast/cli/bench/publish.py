@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TypeAlias
 
+from gatecast.cli.bench.baseline import UsualDesign
 from gatecast.cli.bench.report import PublishFigures, percentile, report_publish
 from gatecast.cli.bench.target import DatabaseFlag, QuickFlag, Target, open_target, sample_event
-from gatecast.cli.bench.usual_design import UsualDesign
 from gatecast.cli.output import JsonFlag
 from gatecast.events import Event
 

@@ -43,7 +43,7 @@ class Conversation:
         """Send these events."""
         await self.perform(self.session.deliver([_event(offset) for offset in offsets], 0.0))
 
-    async def hear_until(self, last: protocol.SessionAction) -> list[protocol.Action]:
+    async def hear_until(self, last: protocol.SessionAction) -> list[protocol.SessionAction]:
         """Read the client's frames until this was noted; returns all that was noted."""
         while last not in self.noted:
             frame = await self.connection.receive()

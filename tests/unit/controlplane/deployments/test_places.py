@@ -51,7 +51,7 @@ async def _providers_for(site: Site, artifact_kind: ArtifactKind) -> dict[str, o
 # --- contexts ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", ARTIFACT_KINDS, ids=lambda artifact_kind: artifact_kind.collection)
+@pytest.mark.parametrize("artifact_kind", ARTIFACT_KINDS, ids=lambda artifact_kind: artifact_kind.collection)
 async def test_a_taken_place_is_refused_at_create_update_deploy_and_restore(
     open_hub: OpenHub, artifact_kind: ArtifactKind
 ) -> None:
@@ -200,7 +200,7 @@ async def test_what_would_end_a_gateway_is_not_sent_again(open_hub: OpenHub) -> 
         await site.deploy(broken)
 
 
-@pytest.mark.parametrize("family", ARTIFACT_KINDS, ids=lambda artifact_kind: artifact_kind.collection)
+@pytest.mark.parametrize("artifact_kind", ARTIFACT_KINDS, ids=lambda artifact_kind: artifact_kind.collection)
 async def test_a_place_of_what_a_gateway_made_itself_is_taken_while_it_runs(
     open_hub: OpenHub, artifact_kind: ArtifactKind
 ) -> None:
@@ -308,7 +308,7 @@ _WORK = {"create": _create, "update": _update, "deploy": _deploy, "restore": _re
 
 
 @pytest.mark.parametrize(
-    "family", [LLM_PROVIDER, MCP_PROXY, REST_API], ids=lambda artifact_kind: artifact_kind.collection
+    "artifact_kind", [LLM_PROVIDER, MCP_PROXY, REST_API], ids=lambda artifact_kind: artifact_kind.collection
 )
 async def test_names_are_not_swapped_while_a_gateway_is_away(open_hub: OpenHub, artifact_kind: ArtifactKind) -> None:
     """It would fetch what is current for the first event already, and each would find its name taken by the other."""

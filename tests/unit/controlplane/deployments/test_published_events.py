@@ -188,7 +188,7 @@ _NAMES = {
 
 
 @pytest.mark.parametrize("row", _ARTIFACT_ROWS, ids=lambda row: row.name)
-@pytest.mark.parametrize("family", ARTIFACT_KINDS, ids=lambda artifact_kind: artifact_kind.collection)
+@pytest.mark.parametrize("artifact_kind", ARTIFACT_KINDS, ids=lambda artifact_kind: artifact_kind.collection)
 async def test_what_a_change_of_an_artifact_publishes(
     open_hub: OpenHub, artifact_kind: ArtifactKind, row: _Row
 ) -> None:
@@ -243,7 +243,7 @@ def _payloads(key: ApiKey) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("expires", [False, True], ids=["for-ever", "expiring"])
-@pytest.mark.parametrize("family", ARTIFACT_KINDS, ids=lambda artifact_kind: artifact_kind.collection)
+@pytest.mark.parametrize("artifact_kind", ARTIFACT_KINDS, ids=lambda artifact_kind: artifact_kind.collection)
 async def test_what_a_change_of_a_key_publishes(
     open_hub: OpenHub, artifact_kind: ArtifactKind, *, expires: bool
 ) -> None:

@@ -159,7 +159,7 @@ def _document(package: bytes) -> dict[str, Any]:
 # --- documents --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", [LLM_PROVIDER, MCP_PROXY, REST_API])
+@pytest.mark.parametrize("artifact_kind", [LLM_PROVIDER, MCP_PROXY, REST_API])
 async def test_a_document_is_a_zip_of_the_same_bytes_each_time(
     listener: OpenListener, artifact_kind: ArtifactKind
 ) -> None:

@@ -196,7 +196,7 @@ class ArtifactPages:
 
     def _page(self, request: Request, read: Mapping[str, Any], *, secret: str = "", problem: str = "") -> Response:
         """What was read, with a key that was made just now, or with what was wrong."""
-        parts = {"family": self._artifact_kind, "title": self._title, "tabs": _TABS, **read}
+        parts = {"artifact_kind": self._artifact_kind, "title": self._title, "tabs": _TABS, **read}
         return page(request, "artifact.html", **parts, secret=secret, problem=problem)
 
     async def _tab(

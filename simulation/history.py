@@ -22,14 +22,14 @@ class PromiseBroken(AssertionError):
 
 
 @dataclass(frozen=True, slots=True)
-class UnitOfWork:
+class Change:
     """What an event says; the same when it is published again."""
 
     entity: str
     number: int
 
     @classmethod
-    def of(cls, event: Event | RecordedEvent) -> UnitOfWork:
+    def of(cls, event: Event | RecordedEvent) -> Change:
         """The change in an event."""
         return cls(event.entity_id, json.loads(event.payload).get("number", 0))
 
@@ -49,7 +49,7 @@ class Handled:
     #: Offsets of what it refused since then.
     refused: set[int] = field(default_factory=set)
     #: The changes that it applied, in order: what they are about, and their numbers.
-    applied: list[UnitOfWork] = field(default_factory=list)
+    applied: list[Change] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -63,13 +63,13 @@ class History:
     handled: defaultdict[str, Handled] = field(default_factory=lambda: defaultdict(Handled))
     deliveries: int = 0
     #: What each event says, by its id.
-    changes: dict[UUID, UnitOfWork] = field(default_factory=dict)
+    changes: dict[UUID, Change] = field(default_factory=dict)
     #: Tells of which events of a gateway it is stored why they were not handled; None: of an epoch that is over.
     told: Callable[[str, UUID], AbstractSet[int] | None] = lambda *_: frozenset()
     #: In which order changes were committed first.
-    order: dict[UnitOfWork, int] = field(default_factory=dict)
+    order: dict[Change, int] = field(default_factory=dict)
     #: The changes that somebody decided to leave out.
-    left_out: defaultdict[str, set[UnitOfWork]] = field(default_factory=lambda: defaultdict(set))
+    left_out: defaultdict[str, set[Change]] = field(default_factory=lambda: defaultdict(set))
     #: The last position of each connection that the database took note of.
     noted: dict[str, int] = field(default_factory=dict)
     #: Histories that lost events, and those of which nobody can know that they did not.
@@ -115,7 +115,7 @@ class History:
         """An event became visible. P2: offsets count 1, 2, 3 … in commit order."""
         event_id = event.event_id
         self._note("committed", epoch, gateway_id, offset, event_id)
-        change = self.changes[event_id] = UnitOfWork.of(event)
+        change = self.changes[event_id] = Change.of(event)
         self.order.setdefault(change, len(self.order))
         log = self.logs[epoch, gateway_id]
         if offset != len(log) + 1:
@@ -180,7 +180,7 @@ class History:
     def skipped(self, gateway_id: str, event: RecordedEvent) -> None:
         """Somebody decided to leave this event out."""
         self._note("skipped", gateway_id, event.offset)
-        self.left_out[gateway_id].add(UnitOfWork.of(event))
+        self.left_out[gateway_id].add(Change.of(event))
 
     def applied(self, gateway_id: str, event_id: UUID) -> None:
         """A gateway applied an event that was delivered to it."""

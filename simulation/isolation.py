@@ -105,7 +105,7 @@ class Supply:
     def check(self, epoch: UUID, source: Source) -> None:
         """P3: who reads and lacks something gets something in time; P7: also while others take nothing."""
         waits = source.now - self.waits_since
-        if waits > source.wait_policy:
+        if waits > source.patience:
             self.history.fail(f"{source.promise}: {self.gateway_id} reads, and has got nothing for {waits:.0f} s")
         waits = source.now - max(self.waits_since, source.heard_since)
         if waits > PATIENCE_AFTER_SILENCE and self.history.lacks(self.gateway_id, epoch, source.head_then):
@@ -120,7 +120,7 @@ class Source:
 
     now: float
     #: How long one may wait for it, in seconds.
-    wait_policy: float
+    patience: float
     #: Since when it hears wake-ups, and how far the gateway's log went then.
     heard_since: float
     head_then: int

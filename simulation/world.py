@@ -171,7 +171,7 @@ class SimulatedPod:
         others_full = any(limits.is_full(feed) for feed in self._feeds() if feed.gateway_id != gateway_id)
         return Source(
             now=asyncio.get_running_loop().time(),
-            wait_policy=PATIENCE + limits.poll_interval,
+            patience=PATIENCE + limits.poll_interval,
             heard_since=self.heard_since,
             head_then=self.heads_then.get(gateway_id, 0),
             promise="P7" if others_full else "P3",

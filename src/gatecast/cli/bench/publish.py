@@ -1,4 +1,4 @@
-"""`gatecast bench publish`: the hub against the usual design and against single statements."""
+"""`gatecast bench publish`: the hub against the baseline and against single statements."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TypeAlias
 
-from gatecast.cli.bench.baseline import UsualDesign
+from gatecast.cli.bench.baseline import Baseline
 from gatecast.cli.bench.report import PublishFigures, percentile, report_publish
 from gatecast.cli.bench.target import DatabaseFlag, QuickFlag, Target, open_target, sample_event
 from gatecast.cli.output import JsonFlag
@@ -64,7 +64,7 @@ async def _designs(target: Target) -> AsyncIterator[Mapping[str, Publish]]:
     async def publish_single(event: Event) -> object:
         return await target.storage.log.publish([[event]])
 
-    async with UsualDesign.open(target.storage.database) as usual:
+    async with Baseline.open(target.storage.database) as usual:
         yield {USUAL: usual.publish, "single": publish_single, "hub": target.hub.publish}
 
 

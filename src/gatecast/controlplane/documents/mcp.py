@@ -95,7 +95,7 @@ class McpProxy(Artifact):
     upstream_definitions: tuple[UpstreamDefinition, ...] = ()
     resilience: Resilience | None = None
     tools: tuple[Tool, ...] = ()
-    control_plane: tuple[Resource, ...] = ()
+    resources: tuple[Resource, ...] = ()
     prompts: tuple[Prompt, ...] = ()
     policies: tuple[Policy, ...] = ()
 
@@ -132,7 +132,7 @@ class McpProxy(Artifact):
             "specVersion": self.spec_version,
             "upstream": self.upstream.rendered(surroundings.credentials.get("upstream.auth")),
             "tools": contents(self.tools),
-            "resources": contents(self.control_plane),
+            "resources": contents(self.resources),
             "prompts": contents(self.prompts),
             "policies": contents(self.policies),
             "resilience": content(self.resilience),

@@ -151,7 +151,7 @@ _HUGE = [10**308, 10**309, -(10**309), 10**5_000, 2**63, -(2**63) - 1, float("in
 @pytest.mark.parametrize("number", _HUGE, ids=lambda number: f"{number:.3g}" if isinstance(number, float) else "int")
 def test_a_number_that_gateways_cannot_decode_is_refused(refuse: Refuse, number: float) -> None:
     assert refuse(Kind.REST_API, policies=[{"name": "p", "params": {"n": number}}]) == "policies.0.params.n"
-    assert refuse(Kind.MCP, control_plane=[{"uri": "u", "name": "n", "size": number}]) == "resources.0.size"
+    assert refuse(Kind.MCP, resources=[{"uri": "u", "name": "n", "size": number}]) == "resources.0.size"
     weighted = [{**_SINGLE, "upstreams": [{**_ONE, "weight": number}]}]
     assert refuse(Kind.LLM_PROVIDER, upstreamDefinitions=weighted) == "upstreamDefinitions.0.upstreams.0.weight"
 

@@ -26,8 +26,8 @@ from gatecast.controlplane.documents import (
 )
 from gatecast.controlplane.documents.openapi import written_openapi
 from gatecast.controlplane.encryption import Encryption
-from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
 from gatecast.controlplane.transactions.timestamps import instant
+from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
 from gatecast.errors import InvalidValue, Mistakes, NotFound, SecretKeyMissing
 from gatecast.storage.contract import Row, Transaction
 from gatecast.storage.queries import Queries

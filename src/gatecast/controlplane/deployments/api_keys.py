@@ -19,8 +19,8 @@ from gatecast.controlplane.deployments.artifacts import Artifacts
 from gatecast.controlplane.deployments.placements import PLACEMENTS, Desired, Placement, placements_of
 from gatecast.controlplane.deployments.placing import keys_of_placements, publish
 from gatecast.controlplane.deployments.rollouts import keys_of
-from gatecast.controlplane.transactions.unit_of_work import UnitOfWork, begin_unit_of_work
 from gatecast.controlplane.transactions.clock import later_than, milliseconds
+from gatecast.controlplane.transactions.unit_of_work import UnitOfWork, begin_unit_of_work
 from gatecast.errors import Conflict, InvalidValue, LimitReached, NotFound
 from gatecast.hub import EventHub
 from gatecast.storage.contract import ReadRequest, Receipt

@@ -511,7 +511,8 @@ async def _check_name(
     values = (organization, artifact_kind.kind, document.name, document.version, artifact_id)
     if await change.transaction.fetch_one(ARTIFACTS["artifact_name_taken"], *values):
         raise Conflict(
-            f'a {artifact_kind.noun} "{document.name}" {document.version} exists already; choose another name or version',
+            f'a {artifact_kind.noun} "{document.name}" {document.version} exists already; '
+            "choose another name or version",
             field="name",
         )
 

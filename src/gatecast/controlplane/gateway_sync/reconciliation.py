@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
-from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, ARTIFACT_KINDS, LLM_PROVIDER, REST_API, ArtifactKind
+from gatecast.controlplane.catalog.artifact_kinds import ARTIFACT_KINDS, BY_KIND, LLM_PROVIDER, REST_API, ArtifactKind
 from gatecast.controlplane.deployments.artifact_events import artifact_event
 from gatecast.controlplane.deployments.placements import PLACEMENTS, UNKNOWN, WAITING, Desired, Known, Placement
 from gatecast.controlplane.deployments.placing import keys_of_placements, known_on, publish, store
@@ -22,9 +22,9 @@ from gatecast.controlplane.deployments.reconcile import (
 )
 from gatecast.controlplane.gateway_sync.kept_events import repeat_kept
 from gatecast.controlplane.gateway_sync.synchronizations import SYNCHRONIZATIONS, Synchronization, Synchronizations
-from gatecast.controlplane.transactions.unit_of_work import UnitOfWork, begin_unit_of_work
 from gatecast.controlplane.transactions.clock import milliseconds
 from gatecast.controlplane.transactions.foreign_events import mark_unlisted
+from gatecast.controlplane.transactions.unit_of_work import UnitOfWork, begin_unit_of_work
 from gatecast.events import Action
 from gatecast.hub import EventHub
 from gatecast.storage.contract import ReadRequest, Transaction

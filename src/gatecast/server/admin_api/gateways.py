@@ -19,7 +19,7 @@ from gatecast.server.admin_api.artifact_models import (
     imported_artifact_view,
 )
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
-from gatecast.server.admin_api.fleet import FleetFilter, FleetState, Sort, FleetGateway
+from gatecast.server.admin_api.fleet import FleetFilter, FleetGateway, FleetState, Sort
 from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import (
     GatewayChanges,

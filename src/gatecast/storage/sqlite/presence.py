@@ -18,8 +18,8 @@ from gatecast.storage.contract import (
     GatewayStatus,
     LiveConnection,
     LivePod,
-    Progress,
     PositionState,
+    Progress,
 )
 from gatecast.storage.queries import Queries
 from gatecast.storage.recorded import to_moment

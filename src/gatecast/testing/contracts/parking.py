@@ -10,7 +10,7 @@ import pytest
 
 from gatecast.errors import StorageUnavailable
 from gatecast.events import Event, Position
-from gatecast.storage.contract import DisconnectReason, Outcome, OutcomeKind, Storage, TrimPolicy, DeliveryFilter
+from gatecast.storage.contract import DeliveryFilter, DisconnectReason, Outcome, OutcomeKind, Storage, TrimPolicy
 from gatecast.testing.contracts.backend import (
     GATEWAY,
     POD,

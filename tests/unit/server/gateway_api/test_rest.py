@@ -31,7 +31,7 @@ from gatecast.controlplane.encryption import Encryption
 from gatecast.controlplane.gateway_sync.acknowledgements import Acknowledgement
 from gatecast.controlplane.gateway_sync.downloads import Content
 from gatecast.errors import StorageUnavailable
-from gatecast.server import wait_policy as wait_policy
+from gatecast.server import wait_policy
 from gatecast.server.admission import Admission
 from gatecast.server.gateway_api import app as gateway_api
 from gatecast.server.gateway_api.app import BASE_PATH, GatewayContext, create_gateway_app

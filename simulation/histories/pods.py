@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 from unittest.mock import patch
 
@@ -215,11 +216,8 @@ class VirtualPod:
             yield
 
     def _application(self, context: AdminContext) -> FastAPI:
-        """The admin API; made once, because that takes longer than a short history."""
-        if self.name not in _APPLICATIONS:
-            _APPLICATIONS[self.name] = create_admin_app(context)
-        application = _APPLICATIONS[self.name]
-        application.state.context = context
+        application, present = warm_application(self.name)
+        present.of = context
         self.operator = InProcessOperator(application)
         return application
 
@@ -264,5 +262,24 @@ class VirtualPod:
         return self._dead
 
 
-#: The admin API of each pod.
-_APPLICATIONS: dict[str, FastAPI] = {}
+class _PresentContext:
+    """The context of the pod that runs now: its admin API outlives it, and whatever has kept the context asks this."""
+
+    of: AdminContext
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a context has
+        return getattr(self.of, name)
+
+
+@cache
+def warm_application(name: str) -> tuple[FastAPI, _PresentContext]:  # noqa: ARG001 - each pod has its own
+    """The admin API of a pod, and whose context it uses: made once, because that takes longer than a short history.
+
+    It has answered a request, with which it becomes as it stays: the first history finds it as later ones do.
+    """
+    present = _PresentContext()
+    present.of = cast("AdminContext", SimpleNamespace(settings=Settings(), problem=None))
+    application = create_admin_app(cast("AdminContext", present))
+    with suppress(Refused), asyncio.Runner() as runner:
+        runner.run(InProcessOperator(application).ask("GET", "/none"))
+    return application, present

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 from typing import Annotated
 
 import typer
 
+from gatecast.cli.ending import run_to_its_end
 from gatecast.cli.output import JsonFlag, cell, complaints, print_json, screen
 from gatecast.client import ClientOptions, GatewayClient, GatewayEvent
 from gatecast.client.endpoint import Trust
@@ -48,7 +48,7 @@ def receive(
         options=ClientOptions(),
     )
     with suppress(KeyboardInterrupt):
-        asyncio.run(_receive(client, limit=limit, reject=reject, as_json=as_json))
+        run_to_its_end(_receive(client, limit=limit, reject=reject, as_json=as_json))
 
 
 def _trust(file: str, *, insecure: bool) -> Trust:

@@ -33,6 +33,7 @@ from gatecast.server.connections import Places
 from gatecast.server.console.app import add_console
 from gatecast.server.deadline import ended_within
 from gatecast.server.descriptors import Budget, fitted
+from gatecast.server.fleet_metrics import keep_fleet_metrics
 from gatecast.server.gateway_api.app import GatewayContext, create_gateway_app
 from gatecast.server.gateway_api.gateway_server import GatewayServer
 from gatecast.server.listener import Listener
@@ -108,6 +109,8 @@ class Pod:
             await stack.enter_async_context(pod._storing_acknowledgements())
             await stack.enter_async_context(pod._running(pod.tls.follow(LOOK_INTERVAL), name="certificate"))
             await stack.enter_async_context(pod._removing_old_audit_entries())
+            counting = keep_fleet_metrics(hub, settings.pod_id)
+            await stack.enter_async_context(pod._running(counting, name="fleet-metrics"))
             await stack.enter_async_context(pod._gateway_listener(gateway_socket))
             await stack.enter_async_context(pod._api_listener(api_socket))
             try:

@@ -32,6 +32,7 @@ from gatecast.storage.sqlite.statements import (
     select_named,
 )
 from gatecast.storage.sqlite.write_ahead_log import WriteAheadLog
+from gatecast.telemetry.metrics import DatabaseUse
 
 T = TypeVar("T")
 
@@ -224,14 +225,17 @@ class SqliteDatabase:
 
     @asynccontextmanager
     async def _writing_turn(self) -> AsyncIterator[None]:
+        use = DatabaseUse()
         try:
             async with asyncio.timeout(BUSY_TIME_LIMIT):
                 await self._lock.acquire()
         except TimeoutError:
             raise LogHeld("every log of this file in this process") from None
+        use.begin()
         try:
             yield
         finally:
+            use.end()
             self._lock.release()
 
 

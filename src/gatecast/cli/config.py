@@ -51,7 +51,7 @@ def problems_of(environment: Mapping[str, str]) -> list[str]:
         for name in sorted(environment)
         if name.startswith(_PREFIX) and name not in known
     ]
-    sound = {}
+    sound: dict[str, str] = {}
     for one in descriptions():
         if one.variable in environment:
             alone = {one.variable: environment[one.variable]}

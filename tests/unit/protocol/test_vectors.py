@@ -50,7 +50,7 @@ def test_the_client_does_what_the_vectors_say(case: Step) -> None:
         else:
             assert [_told(action) for action in _client_step(client, step, now)] == step["then"], step
         if "resume" in step:
-            assert str(client.settled) == step["resume"], step
+            assert str(client.acked) == step["resume"], step
 
 
 def _client_step(client: ClientSession, step: Step, now: float) -> Sequence[ClientAction | session.SendText]:

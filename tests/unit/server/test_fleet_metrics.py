@@ -19,8 +19,8 @@ from gatecast.testing.contracts.backend import make_event
 def _shown() -> dict[str, float]:
     return {
         sample.labels["why"]: sample.value
-        for family in metrics.registry.collect()
-        for sample in family.samples
+        for artifact_kind in metrics.registry.collect()
+        for sample in artifact_kind.samples
         if sample.name == "gatecast_gateways"
     }
 

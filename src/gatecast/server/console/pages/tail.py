@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from gatecast.controlplane.catalog.artifact_kinds import FAMILIES, LLM_PROVIDER
+from gatecast.controlplane.catalog.artifact_kinds import ARTIFACT_KINDS, LLM_PROVIDER
 from gatecast.controlplane.deployments.placements import Deployment
 from gatecast.errors import NotFound, StorageError
 from gatecast.events import Action
@@ -114,10 +114,10 @@ async def _changes(request: Request, context: AdminContext, watched: _Watched) -
 
 async def _fingerprint(context: AdminContext, watched: _Watched) -> int:
     """Another number whenever something that the page shows has changed."""
-    artifacts = context.resources.artifacts
+    artifacts = context.control_plane.artifacts
     if watched.artifact_id:
-        [family] = [each for each in FAMILIES if each.collection == watched.collection] or [LLM_PROVIDER]
-        artifact = await artifacts.get(watched.organization, family, watched.artifact_id)
+        [artifact_kind] = [each for each in ARTIFACT_KINDS if each.collection == watched.collection] or [LLM_PROVIDER]
+        artifact = await artifacts.get(watched.organization, artifact_kind, watched.artifact_id)
         running = await artifacts.running(artifact.id)
         return hash(repr([artifact.version, *((each.desired, *_state(each.deployment)) for each in running)]))
     if watched.gateway_id:

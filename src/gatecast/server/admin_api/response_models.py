@@ -30,7 +30,7 @@ def gateway_summary(gateway: Gateway, status: GatewayStatus) -> GatewaySummary:
         lag=status.head - status.confirmed,
         lag_seconds=round(status.lag_seconds, 3),
         last_seen_at=status.last_seen_at,
-        resync_reason=status.resync_reason or gateway.unrestored or None,
+        resync_reason=status.resync_reason or gateway.unrecovered or None,
     )
 
 

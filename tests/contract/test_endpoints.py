@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
@@ -116,7 +115,7 @@ class _Site:
         """Where each door has stored it; None where it was refused."""
         endpoints = {"library": self._library, "client": self._client, "rest": self._rest}
         if self.connection is not None:
-            endpoints |= {f"sql of {kind}": partial(self._sql, kind) for kind in ("text", "json")}
+            endpoints["sql"] = self._sql
         return {name: await endpoint(draft) for name, endpoint in endpoints.items()}
 
     async def _library(self, draft: _Draft) -> int | None:
@@ -140,9 +139,9 @@ class _Site:
         assert answer.status_code in (201, 422), answer.text
         return int(answer.json()["offset"]) if answer.status_code == 201 else None
 
-    async def _sql(self, kind: str, draft: _Draft) -> int | None:
+    async def _sql(self, draft: _Draft) -> int | None:
         assert self.connection is not None
-        query = f"SELECT gatecast.publish($1, $2, 'UPDATE', $3, $4, $5::{kind})"
+        query = "SELECT gatecast.publish($1, $2, 'UPDATE', $3, $4, $5)"
         values = (self.gateway_id, draft.type, draft.entity_type, draft.entity_id, draft.data)
         try:
             offset: int = await self.connection.fetchval(query, *values)

@@ -6,18 +6,14 @@ import os
 from collections.abc import Mapping
 
 import typer
+from rich.markup import escape
 
 from gatecast.cli.output import JsonFlag, print_json, screen
 from gatecast.errors import SettingInvalid
-from gatecast.settings import Settings, descriptions
+from gatecast.settings import PREFIX, Settings
 from gatecast.storage.database_url import parse
 
 app = typer.Typer(no_args_is_help=True, help="Check the settings of a pod before it starts.")
-
-_PREFIX = "GATECAST_"
-
-#: Read by commands, and by nothing else.
-_OF_COMMANDS = frozenset({"GATECAST_URL", "GATECAST_TOKEN"})
 
 
 @app.callback()
@@ -36,7 +32,7 @@ def check(*, as_json: JsonFlag = False) -> None:
         print_json({"problems": problems})
     elif problems:
         for problem in problems:
-            screen.print(f"[red]wrong[/red]  {problem}")
+            screen.print(f"[red]wrong[/red]  {escape(problem)}")
     else:
         screen.print("the settings are valid")
     if problems:
@@ -45,21 +41,10 @@ def check(*, as_json: JsonFlag = False) -> None:
 
 def problems_of(environment: Mapping[str, str]) -> list[str]:
     """What is wrong with the variables, a sentence each, without their values."""
-    known = {one.variable for one in descriptions()} | _OF_COMMANDS
-    found = [
-        f"{name} is no setting; `gatecast settings` lists them all"
-        for name in sorted(environment)
-        if name.startswith(_PREFIX) and name not in known
-    ]
-    sound: dict[str, str] = {}
-    for one in descriptions():
-        if one.variable in environment:
-            alone = {one.variable: environment[one.variable]}
-            found += _refusal(alone)
-            sound |= {} if _refusal(alone) else alone
-    if not found:
-        found += _refusal(sound)
-    return list(dict.fromkeys(found))
+    ours = {name: value for name, value in environment.items() if name.startswith(PREFIX)}
+    found = [problem for name in sorted(ours) for problem in _refusal({name: ours[name]})]
+    # Each by itself, so that all mistakes are told at once; then together.
+    return found or _refusal(ours)
 
 
 def _refusal(environment: Mapping[str, str]) -> list[str]:

@@ -1,0 +1,51 @@
+"""Names each request, and logs a line for each answer where that is asked for."""
+
+from __future__ import annotations
+
+import time
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gatecast.telemetry import get_logger
+from gatecast.telemetry.requests import REQUEST_ID_HEADER, name_request
+
+_logger = get_logger("admin-api")
+
+_HEADER = REQUEST_ID_HEADER.lower().encode()
+
+
+class RequestLines:
+    """Gives each request a name, tells it in the answer, and logs what was answered."""
+
+    def __init__(self, app: ASGIApp, *, access_log: bool) -> None:
+        self._app = app
+        self._access_log = access_log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, under a name."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = next((value.decode("latin-1") for name, value in scope["headers"] if name == _HEADER), None)
+        name = name_request(given).encode()
+        status, began_at = 0, time.monotonic()
+
+        async def naming(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (_HEADER, name)]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, naming)
+        finally:
+            if self._access_log:
+                _log(scope, status, time.monotonic() - began_at)
+
+
+def _log(scope: Scope, status: int, seconds: float) -> None:
+    # Without the query: it may hold what somebody searched for.
+    peer = scope["client"][0] if scope.get("client") else None
+    path, took = scope["path"], round(seconds, 6)
+    _logger.info("answered", method=scope["method"], path=path, status=status, seconds=took, peer=peer)

@@ -105,7 +105,7 @@ def create_admin_app(context: AdminContext) -> FastAPI:
     app.add_middleware(CountAnswers)
     app.add_middleware(_ForwardedScheme)
     app.add_middleware(PublishShortcut, context=context, most_bytes=MAX_BODY_BYTES)
-    app.add_middleware(RequestLines, access_log=context.settings.access_log)
+    app.add_middleware(RequestLines, context=context)
     return app
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gatecast.settings import Settings
 from gatecast.telemetry import get_logger
 from gatecast.telemetry.requests import REQUEST_ID_HEADER, name_request
 
@@ -14,12 +16,20 @@ _logger = get_logger("admin-api")
 _HEADER = REQUEST_ID_HEADER.lower().encode()
 
 
+class HasSettings(Protocol):
+    """What knows whether lines are wanted."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the pod."""
+
+
 class RequestLines:
     """Gives each request a name, tells it in the answer, and logs what was answered."""
 
-    def __init__(self, app: ASGIApp, *, access_log: bool) -> None:
+    def __init__(self, app: ASGIApp, *, context: HasSettings) -> None:
         self._app = app
-        self._access_log = access_log
+        self._context = context
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, under a name."""
@@ -40,7 +50,7 @@ class RequestLines:
         try:
             await self._app(scope, receive, naming)
         finally:
-            if self._access_log:
+            if self._context.settings.access_log:
                 _log(scope, status, time.monotonic() - began_at)
 
 

@@ -142,13 +142,14 @@ async def _request_lines(
     status, began_at = 0, time.monotonic()
     try:
         answer = await handler(request)
+    except web.HTTPException as refusal:
+        status = refusal.status
+        raise
+    else:
         status = answer.status
         if not answer.prepared:
             answer.headers[REQUEST_ID_HEADER] = name
         return answer
-    except web.HTTPException as refusal:
-        status = refusal.status
-        raise
     finally:
         if request.app[CONTEXT].settings.access_log:
             took, peer = round(time.monotonic() - began_at, 6), request.remote

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import MutableMapping
+from dataclasses import dataclass
 
 import pytest
 import structlog
 from starlette.types import Message, Receive, Scope, Send
 
 from gatecast.server.admin_api.request_lines import RequestLines
+from gatecast.settings import Settings
 from gatecast.testing.captured_logs import captured_logs
 
 
@@ -19,6 +21,11 @@ async def _app(scope: Scope, _receive: Receive, send: Send) -> None:
         raise RuntimeError
     await send({"type": "http.response.start", "status": 204, "headers": [(b"etag", b"1")]})
     await send({"type": "http.response.body"})
+
+
+@dataclass
+class _Context:
+    settings: Settings
 
 
 async def _receive() -> Message:
@@ -36,7 +43,7 @@ async def _answer(
 
     given = [] if name is None else [(b"x-request-id", name)]
     scope: Scope = {"type": "http", "method": "GET", "path": path, "headers": given, "client": ("10.0.0.9", 1)}
-    await RequestLines(_app, access_log=access_log)(scope, _receive, send)
+    await RequestLines(_app, context=_Context(Settings(access_log=access_log)))(scope, _receive, send)
     return scope, headers
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from gatecast.cli.output import JsonFlag, cell, complaints, print_json, screen
 from gatecast.client import ClientOptions, GatewayClient, GatewayEvent
 from gatecast.client.endpoint import Trust
 from gatecast.events import Position
+from gatecast.telemetry import configure_logs
 
 _Url = Annotated[str, typer.Option("--url", envvar="GATEWAY_URL", help="Base URL of the gateway listener.")]
 _Token = Annotated[
@@ -22,6 +24,7 @@ _After = Annotated[str, typer.Option(help="Resume after this position, like `epo
 
 
 def receive(
+    context: typer.Context,
     *,
     url: _Url = "https://127.0.0.1:9243",
     token: _Token = "",
@@ -39,6 +42,9 @@ def receive(
     """
     if not token:
         raise typer.BadParameter("give the gateway's token, or set GATEWAY_TOKEN", param_hint="--token")
+    if context.obj is not None:
+        # Run by itself: say why there is no connection. Inside another program its logs stay as they are.
+        configure_logs(format_name="text", pod_id="", level=logging.WARNING)
     client = GatewayClient(
         url,
         token,

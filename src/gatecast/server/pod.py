@@ -42,7 +42,7 @@ from gatecast.server.tls import LOOK_INTERVAL, GatewayTls
 from gatecast.server.wait_policy import opened_with_waiting
 from gatecast.settings import Settings, variable
 from gatecast.storage.database_url import parse
-from gatecast.telemetry import get_logger, metrics
+from gatecast.telemetry import get_logger, metrics, traces
 from gatecast.wakeup.background import reason_of_end
 
 #: Packages with the control plane's own tables.
@@ -329,6 +329,7 @@ async def serve(settings: Settings, *, announce: Callable[[Pod], None]) -> int:
     stop = asyncio.Event()
     _on_signals((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), stop.set)
     with ExitStack() as leaving:
+        leaving.enter_context(traces.sending(settings.traces, settings.pod_id))
         seconds = START_TIME_LIMIT if settings.database.startswith("postgresql://") else 0.0
         async with opened_with_waiting(lambda: Pod.open(settings), stop, seconds) as pod:
             if pod is None:

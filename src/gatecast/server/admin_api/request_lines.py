@@ -9,11 +9,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gatecast.settings import Settings
 from gatecast.telemetry import get_logger
-from gatecast.telemetry.requests import REQUEST_ID_HEADER, name_request
+from gatecast.telemetry.requests import REQUEST_ID_HEADER, follow_trace, name_request
 
 _logger = get_logger("admin-api")
 
 _HEADER = REQUEST_ID_HEADER.lower().encode()
+_TRACE = b"traceparent"
 
 
 class HasSettings(Protocol):
@@ -36,8 +37,9 @@ class RequestLines:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = next((value.decode("latin-1") for name, value in scope["headers"] if name == _HEADER), None)
-        name = name_request(given).encode()
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in (_HEADER, _TRACE)}
+        name = name_request(headers.get(_HEADER)).encode()
+        follow_trace(headers.get(_TRACE))
         status, began_at = 0, time.monotonic()
 
         async def naming(message: Message) -> None:

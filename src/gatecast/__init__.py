@@ -14,7 +14,7 @@ from gatecast.version import __version__
 if TYPE_CHECKING:
     from gatecast.hub import EventHub
     from gatecast.settings import Settings
-    from gatecast.storage.caller import publish_sync
+    from gatecast.storage.publish_sync import publish_sync
 
 __all__ = [
     "Action",
@@ -34,7 +34,7 @@ __all__ = [
 
 
 #: Imported when they are used: a gateway or a command needs no database driver.
-_LATER = {"EventHub": "gatecast.hub", "Settings": "gatecast.settings", "publish_sync": "gatecast.storage.caller"}
+_LATER = {"EventHub": "gatecast.hub", "Settings": "gatecast.settings", "publish_sync": "gatecast.storage.publish_sync"}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - one of the above

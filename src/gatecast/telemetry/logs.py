@@ -32,12 +32,11 @@ def configure_logs(*, format_name: str, pod_id: str, level: int = logging.INFO) 
     With a `pod_id` the process is ours as a whole: what its libraries log, what they warn of, and what nobody caught
     become lines like every other, and each names the pod.
     """
-    processors[:] = _to_standard_error(format_name, level)
+    processors[:] = _to_standard_error(format_name, level, pod_id)
     if pod_id:
         logging.root.handlers = [_FromLibraries(logging.WARNING)]
         logging.captureWarnings(capture=True)
         _log_what_nobody_caught()
-        structlog.contextvars.bind_contextvars(pod=pod_id)
 
 
 #: Lets every line through: whether it is wanted is known by the first of the processors.
@@ -80,11 +79,12 @@ def _log_what_nobody_caught() -> None:
 # --- in a process of ours ---------------------------------------------------------------------------------------------
 
 
-def _to_standard_error(format_name: str, level: int) -> list[Any]:
+def _to_standard_error(format_name: str, level: int, pod_id: str) -> list[Any]:
     def is_wanted(_target: object, method: str, line: _Line) -> _Line:
         if _level(method) < level:
             raise structlog.DropEvent
-        return line
+        # Not by a context: a thread has none of ours.
+        return {**line, "pod": pod_id} if pod_id else line
 
     return [
         is_wanted,

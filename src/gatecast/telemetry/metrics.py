@@ -98,7 +98,7 @@ _oldest_unconfirmed = Gauge(
 )
 _database_wait = Histogram(
     "gatecast_database_wait_seconds",
-    "From the wish for a connection to the database, or on SQLite for the turn to write, until it is there.",
+    "How long work waited for a connection to the database, or on SQLite for its turn to write.",
     buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30),
     registry=registry,
 )
@@ -223,7 +223,7 @@ def gateways(by_why: Mapping[str, int], oldest: Mapping[bool, float]) -> None:
 
 
 class DatabaseUse:
-    """One use of a connection to the database, from the wish for it to its end."""
+    """One use of a connection to the database, waiting for it included."""
 
     def __init__(self) -> None:
         self._since = time.monotonic()

@@ -20,6 +20,7 @@ from gatecast.server.descriptors import raise_limit
 from gatecast.settings import Settings
 from gatecast.testing.pods import Pods
 from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.processes.pod_template import shared_template
 
 #: Nobody listens there: the port of the discard service.
 _NOBODY = ("--api-listen", "127.0.0.1:9", "--gateway-listen", "127.0.0.1:9")
@@ -158,7 +159,7 @@ def test_an_address_that_means_all_is_asked_at_this_machine(listens: str, reache
 
 async def test_a_pod_that_runs_is_reached_at_both_listeners_and_missed_once_it_is_gone(tmp_path: Path) -> None:
     database = f"sqlite:///{tmp_path / 'gatecast.db'}"
-    async with Pods(database, admin_token="admin-token-of-the-doctor") as pods:
+    async with Pods(database, admin_token="admin-token-of-the-doctor", command=shared_template()) as pods:
         pod = await pods.start("pod")
 
         def examined() -> tuple[int, dict[str, Any]]:
@@ -175,7 +176,9 @@ async def test_a_pod_that_runs_is_reached_at_both_listeners_and_missed_once_it_i
 async def test_something_else_that_listens_there_is_a_problem(tmp_path: Path) -> None:
     """The addresses are swapped: each listener answers, and not as the other one would."""
     database = f"sqlite:///{tmp_path / 'gatecast.db'}"
-    async with Pods(database, admin_token="admin-token-of-the-doctor", gateway_tls="off") as pods:
+    async with Pods(
+        database, admin_token="admin-token-of-the-doctor", gateway_tls="off", command=shared_template()
+    ) as pods:
         pod = await pods.start("pod")
         status, found = await asyncio.to_thread(_examined, database, "--url", pod.gateways, "--gateway-url", pod.api)
         assert status == 1

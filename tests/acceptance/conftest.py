@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.processes.pod_template import shared_template
 
 _numbers = itertools.count(1)
 
@@ -36,3 +37,8 @@ def database(request: pytest.FixtureRequest) -> str:
     """An empty database of the test's own, of either kind."""
     fixture = "sqlite_url" if request.param == "sqlite" else "postgres_url"
     return str(request.getfixturevalue(fixture))
+
+
+def pytest_collection_modifyitems() -> None:
+    """Let the template for pods import what it needs while the first test begins."""
+    shared_template()

@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 
 from gatecast.testing.postgres_server import PostgresServer
-from gatecast.testing.processes.pod_template import shared_template
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def prepared(pod_template: object) -> None:
+    """No test's time limit includes the imports of its pods."""
 
 
 @pytest.fixture
@@ -37,8 +41,3 @@ def database(request: pytest.FixtureRequest) -> str:
     """An empty database of the test's own, of either kind."""
     fixture = "sqlite_url" if request.param == "sqlite" else "postgres_url"
     return str(request.getfixturevalue(fixture))
-
-
-def pytest_collection_modifyitems() -> None:
-    """Let the template for pods import what it needs while the first test begins."""
-    shared_template()

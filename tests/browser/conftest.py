@@ -106,7 +106,7 @@ OpenStage = Callable[..., AbstractAsyncContextManager[Stage]]
 
 
 @pytest.fixture
-def open_stage(tmp_path: Path) -> OpenStage:
+def open_stage(tmp_path: Path, pod_template: object) -> OpenStage:
     """Starts pods and a browser; afterwards nobody may have complained."""
 
     @asynccontextmanager

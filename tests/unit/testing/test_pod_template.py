@@ -6,18 +6,18 @@ import asyncio
 import os
 import resource
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gatecast.testing.pods import Pods
-from gatecast.testing.processes.pod_template import PodTemplate, shared_template
+from gatecast.testing.processes.pod_template import PodTemplate
 
 pytestmark = pytest.mark.slow
 
 
-def _pods(folder: Path, template: PodTemplate | Sequence[str]) -> Pods:
+def _pods(folder: Path, template: PodTemplate) -> Pods:
     return Pods(
         f"sqlite:///{folder / 'gatecast.db'}",
         admin_token="an-admin-token-for-tests",
@@ -26,9 +26,11 @@ def _pods(folder: Path, template: PodTemplate | Sequence[str]) -> Pods:
     )
 
 
-async def test_copies_have_settings_limits_and_exit_statuses_of_their_own(tmp_path: Path) -> None:
+async def test_copies_have_settings_limits_and_exit_statuses_of_their_own(
+    tmp_path: Path, pod_template: PodTemplate
+) -> None:
     """One is asked to stop and the other one is killed; each has its own environment and this process's limits."""
-    async with _pods(tmp_path, shared_template()) as pods:
+    async with _pods(tmp_path, pod_template) as pods:
         one, two = await pods.start_all("one", "two")
         assert one.api != two.api
         environment = dict(
@@ -49,9 +51,17 @@ def _open_files(pid: int) -> int:
     return int(line.split()[3])
 
 
-async def test_copies_end_with_their_template(tmp_path: Path) -> None:
+@pytest.fixture
+def another_template() -> Iterator[PodTemplate]:
+    """One that the test may end."""
+    template = PodTemplate().wait_until_ready()
+    yield template
+    template.close()
+
+
+async def test_copies_end_with_their_template(tmp_path: Path, another_template: PodTemplate) -> None:
     """So that nothing is left behind by tests that were killed; a template that has ended starts nothing."""
-    template = PodTemplate()
+    template = another_template
     async with _pods(tmp_path, template) as pods:
         pod = await pods.start("one")
         await asyncio.to_thread(template.close)

@@ -52,11 +52,17 @@ class ForkedPod:
         Raises:
             EOFError: the template has ended.
         """
-        stdout, stderr, report = [await _Pipe.opened(file) for file in files]
-        if not (line := await report.reader.readline()):
-            stdout.transport.close()
+        pipes = [await _Pipe.opened(file) for file in files]
+        line = b""
+        try:
+            line = await pipes[-1].reader.readline()
+        finally:
+            if not line:
+                for pipe in pipes:
+                    pipe.transport.close()
+        if not line:
             raise EOFError("the template for pods has ended; it says why on standard error")
-        return cls(int(line), stdout, stderr, report)
+        return cls(int(line), *pipes)
 
     async def _watch(self, stdout: _Pipe, report: _Pipe) -> int:
         # A template that dies takes its copies with it and says nothing more.
@@ -99,6 +105,11 @@ class PodTemplate:
             )
         atexit.register(self.close)
 
+    def wait_until_ready(self) -> Self:
+        """Return, once it has imported everything."""
+        assert self._control.recv(1), "the template for pods has ended; it says why on standard error"
+        return self
+
     async def start(self, environment: Mapping[str, str]) -> ForkedPod:
         """A copy that runs `gatecast serve --json` with this environment, and with this process's limits."""
         order = {"environment": dict(environment), "open_files": resource.getrlimit(resource.RLIMIT_NOFILE)}
@@ -120,8 +131,8 @@ class PodTemplate:
 
 @functools.cache
 def shared_template() -> PodTemplate | Sequence[str]:
-    """The template of this process; where processes cannot be copied safely, the command that starts a pod."""
-    return PodTemplate() if sys.platform == "linux" else SERVE
+    """The template of this process, ready; where processes cannot be copied safely, the command that starts a pod."""
+    return PodTemplate().wait_until_ready() if sys.platform == "linux" else SERVE
 
 
 # --- in the template's own process ------------------------------------------------------------------------------------
@@ -160,7 +171,7 @@ class _Template:
         """Make one; return True in the copy."""
         pid = os.fork()
         if pid:
-            os.write(report, f"{pid}\n".encode())
+            _tell(report, pid)
             self._reports[pid] = report
             for each in (order, stdout, stderr):
                 os.close(each)
@@ -182,15 +193,19 @@ class _Template:
             if not pid:
                 return
             report = self._reports.pop(pid)
-            # Nobody may listen any more.
-            with suppress(BrokenPipeError):
-                os.write(report, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+            _tell(report, os.waitstatus_to_exitcode(status))
             os.close(report)
 
     def _end_all(self) -> None:
         for pid in self._reports:
             os.kill(pid, signal.SIGKILL)  # it is there until it is waited for
             os.waitpid(pid, 0)
+
+
+def _tell(report: int, number: int) -> None:
+    # Nobody may listen any more.
+    with suppress(BrokenPipeError):
+        os.write(report, f"{number}\n".encode())
 
 
 def _serve(order: int) -> None:
@@ -211,6 +226,7 @@ def _main(control: int) -> None:
     # What is there already is never looked at by the garbage collector of a copy, which would copy its pages.
     gc.freeze()
     with socket.socket(fileno=control) as connection:
+        connection.sendall(b"!")
         order = _Template(connection).run()
     if order is not None:
         _serve(order)

@@ -24,6 +24,7 @@ from gatecast.controlplane.encryption import encryption_for
 from gatecast.errors import GatecastError, SettingInvalid, StorageError
 from gatecast.hub import EventHub
 from gatecast.server.admin_api import AdminContext, create_admin_app
+from gatecast.server.admin_api.app import build_routes
 from gatecast.server.admin_api.context import MAX_STREAMS, MAX_WAITS
 from gatecast.server.admin_api.fleet import Fleets
 from gatecast.server.admin_api.oidc import OidcIssuer
@@ -223,7 +224,9 @@ class Pod:
                 self.settings.oidc_role_claim,
             ),
         )
-        server = ApiServer(_api_app(context), drain_time=self.settings.drain_time)
+        app = api_app(context)
+        await build_routes(app)
+        server = ApiServer(app, drain_time=self.settings.drain_time)
         listener = Listener(listening, server.connection, places=Places(self.budget.api_listener))
         self.api_url = f"http://{_host_and_port(listening)}"
         async with self._serving(server, context):
@@ -288,7 +291,7 @@ async def _remove_old_entries(audit: AuditLog) -> None:
         await asyncio.sleep(_AUDIT_RETENTION_INTERVAL)
 
 
-def _api_app(context: AdminContext) -> FastAPI:
+def api_app(context: AdminContext) -> FastAPI:
     """The admin API, and the console beside it."""
     app = create_admin_app(context)
     add_console(app)

@@ -13,7 +13,7 @@ from gatecast.server import fleet_metrics
 from gatecast.server.fleet_metrics import code_of, count_gateways
 from gatecast.storage.contract import DeliverySummary
 from gatecast.telemetry import metrics
-from gatecast.testing.contracts.backend import ALIVE, make_event
+from gatecast.testing.contracts.backend import make_event
 
 
 def _shown() -> dict[str, float]:
@@ -38,8 +38,8 @@ async def test_the_first_living_pod_counts_and_the_others_show_nothing(tmp_path:
         EventHub.open(settings=_settings(tmp_path, "a")) as first,
         EventHub.open(settings=_settings(tmp_path, "b")) as second,
     ):
-        for number, hub in enumerate((first, second)):
-            await hub.storage.presence.renew_lease("ab"[number], ALIVE)
+        for hub in (first, second):
+            await hub.delivery.presence.until_known()
         for name in ("one", "two", "three"):
             await first.register_gateway(name)
         await first.publish(make_event("one"))
@@ -58,7 +58,7 @@ async def test_what_cannot_be_told_now_is_not_shown(tmp_path: Path, monkeypatch:
         raise StorageUnavailable("gone")
 
     async with EventHub.open(settings=_settings(tmp_path, "a")) as hub:
-        await hub.storage.presence.renew_lease("a", ALIVE)
+        await hub.delivery.presence.until_known()
         await hub.register_gateway("one")
         await count_gateways(hub, "a")
         assert _shown() == {"offline": 1}

@@ -30,6 +30,7 @@ from gatecast.controlplane.deployments.placements import (
     known_of,
 )
 from gatecast.controlplane.deployments.reconcile import Doubt, KeyVerb, difference, wanted
+from gatecast.controlplane.newer_releases import known
 from gatecast.controlplane.transactions.clock import later_than, milliseconds
 from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
 from gatecast.events import Action, Event
@@ -87,7 +88,7 @@ def run_again(change: UnitOfWork, placement: Placement, organization: str, keys:
 
 async def known_on(change: UnitOfWork, gateway_id: str) -> list[Known]:
     """Everything that was published to a gateway, and what is known about it."""
-    return [known_of(row) for row in await change.transaction.fetch(PLACEMENTS["known_of_gateway"], gateway_id)]
+    return known(await change.transaction.fetch(PLACEMENTS["known_of_gateway"], gateway_id), known_of)
 
 
 def publish(

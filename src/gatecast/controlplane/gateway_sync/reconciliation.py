@@ -182,7 +182,8 @@ class DesiredState:
             await change.lock_gateways(organization, [gateway_id])
             rows = await change.transaction.fetch(PLACEMENTS["unknown_apis"], gateway_id)
             # Proxies before the providers that they use.
-            for kind, artifact_id in sorted((_REMOVED.index(row["kind"]), row["artifact_id"]) for row in rows):
+            removed = [(_REMOVED.index(row["kind"]), row["artifact_id"]) for row in rows if row["kind"] in _REMOVED]
+            for kind, artifact_id in sorted(removed):
                 ids = {"artifact_id": artifact_id, "gateway_id": gateway_id}
                 change.events.append(artifact_event(BY_KIND[_REMOVED[kind]], "deleted", Action.DELETE, **ids))
             await change.transaction.execute(PLACEMENTS["forget_unknown"], gateway_id)

@@ -226,7 +226,9 @@ class PublishedEvent(Model):
 class NewGatewayEvent(NewEvent):
     """An event to publish, with the gateway it is for."""
 
-    gateway_id: Identifier = Field(description="The gateway's id.", examples=["0b9f3c1e-6a51-4f0e-9a53-0f4b1c6f2d11"])
+    gateway_id: Identifier = Field(
+        description="The gateway's id, or its name.", examples=["0b9f3c1e-6a51-4f0e-9a53-0f4b1c6f2d11"]
+    )
 
 
 class NewEvents(Model):
@@ -294,9 +296,9 @@ class OutcomeView(Model):
     """What a gateway said of an event."""
 
     replica: str
-    kind: Literal["applied", "rejected", "held", "released", "undeliverable"] = Field(
+    kind: Literal["applied", "rejected", "held", "released", "undeliverable", "unknown"] = Field(
         description="`held` because its entity is parked; `released` and published again as a later event; "
-        "`undeliverable` because it cannot be read or sent."
+        "`undeliverable` because it cannot be read or sent; `unknown`: a newer release recorded it."
     )
     reason: str
     recorded_at: datetime | None

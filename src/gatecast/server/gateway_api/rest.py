@@ -18,7 +18,6 @@ from gatecast.controlplane.catalog.api_key import ApiKey
 from gatecast.controlplane.catalog.artifact_kinds import ARTIFACT_KINDS, LLM_PROVIDER, LLM_PROXY, REST_API, ArtifactKind
 from gatecast.controlplane.control_plane import ControlPlane
 from gatecast.controlplane.deployments.artifact_events import written
-from gatecast.controlplane.documents import Kind
 from gatecast.controlplane.gateway_sync.downloads import ListedDeployment, Secret
 from gatecast.controlplane.gateway_sync.subscriptions import SubscriptionRecord
 from gatecast.controlplane.gateway_sync.synchronizations import Call
@@ -240,8 +239,8 @@ def _deployment(listed: ListedDeployment) -> dict[str, str]:
     return {
         "artifactId": listed.artifact_id,
         "deploymentId": listed.deployment_id,
-        "kind": Kind(listed.kind).value,
-        "state": listed.desired.value,
+        "kind": listed.kind,
+        "state": listed.desired,
         "deployedAt": written(listed.deployed_at),
         # Of its own in every answer: a gateway serves nothing that comes under a tag which it has seen, even when what
         # came under it first was deleted there since (gateway-protocol.md 3.4).

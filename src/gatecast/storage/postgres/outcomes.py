@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from gatecast.storage.contract import Outcome, OutcomeKind, Row
 from gatecast.storage.hops import Delivery, deliveries
+from gatecast.storage.postgres.appending import QUERIES
 from gatecast.storage.postgres.database import PostgresDatabase
-from gatecast.storage.postgres.log import QUERIES
 
 
 class PostgresOutcomes:
@@ -47,7 +47,7 @@ def _outcome(row: Row) -> Outcome:
         gateway_id=row["gateway_id"],
         replica=row["replica"],
         offset=row["offset"],
-        kind=OutcomeKind(row["kind"]),
+        kind=OutcomeKind.read(row["kind"]),
         reason=row["reason"],
         recorded_at=row["recorded_at"],
     )

@@ -210,7 +210,7 @@ class VirtualPod:
         with (
             patch("gatecast.server.pod.Listener", partial(_MemoryListener, self.name, self._network)),
             patch("gatecast.server.pod.ApiServer", _ApiServer),
-            patch("gatecast.server.pod._api_app", self._application),
+            patch("gatecast.server.pod.api_app", self._application),
             patch("gatecast.hub._wakeup", lambda *_: self._bus.attach()),
         ):
             yield

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 from unittest.mock import patch
@@ -262,6 +263,11 @@ class VirtualPod:
         return self._dead
 
 
+async def _be_refused(application: FastAPI) -> None:
+    with suppress(Refused):
+        await InProcessOperator(application).ask("GET", "/none")
+
+
 class _PresentContext:
     """The context of the pod that runs now: its admin API outlives it, and whatever has kept the context asks this."""
 
@@ -280,6 +286,8 @@ def warm_application(name: str) -> tuple[FastAPI, _PresentContext]:  # noqa: ARG
     present = _PresentContext()
     present.of = cast("AdminContext", SimpleNamespace(settings=Settings(), problem=None))
     application = create_admin_app(cast("AdminContext", present))
-    with suppress(Refused), asyncio.Runner() as runner:
-        runner.run(InProcessOperator(application).ask("GET", "/none"))
+    # In a thread of its own: a loop may run in this one.
+    warming = Thread(target=lambda: asyncio.run(_be_refused(application)))
+    warming.start()
+    warming.join()
     return application, present

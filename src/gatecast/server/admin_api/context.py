@@ -23,6 +23,7 @@ from gatecast.controlplane.encryption import Sealer
 from gatecast.errors import Unauthenticated
 from gatecast.hub import EventHub
 from gatecast.server.admin_api.auditing import address_of, allow
+from gatecast.server.admin_api.deployment_looks import DeploymentLooks
 from gatecast.server.admin_api.fleet import Fleets
 from gatecast.server.admin_api.oidc import OidcIssuer, is_jwt
 from gatecast.server.admission import TokenAttempts
@@ -66,10 +67,13 @@ class AdminContext:
     #: Bounds the publishers that this pod lets wait for a gateway.
     waits: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_WAITS))
 
+    #: What changes among the deployments of organizations.
+    deployments: DeploymentLooks = field(init=False)
     #: Limits bad tokens.
     attempts: TokenAttempts = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "deployments", DeploymentLooks(self.resources.search))
         object.__setattr__(self, "attempts", TokenAttempts(self.settings.connect_rate, clock=time.monotonic))
 
     async def pause(self, seconds: float) -> None:

@@ -69,7 +69,7 @@ async def offered_policies(
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    """What a page shows: the fleet, one gateway, or one artifact."""
+    """What a page shows: the fleet with what it runs, one gateway, or one artifact."""
 
     organization: str
     gateway_id: str = ""
@@ -125,7 +125,10 @@ async def _fingerprint(context: AdminContext, watched: _Watched) -> int:
         status = await context.hub.storage.presence.status([watched.gateway_id])
         placed = [_state(each.deployment) for each in await artifacts.on_gateway(watched.gateway_id)]
         return hash(repr(([_visible(each) for each in status.values()], placed)))
-    return (await context.fleets.look(watched.organization)).fingerprint
+    fleet, deployments = await asyncio.gather(
+        context.fleets.look(watched.organization), context.deployments.look(watched.organization)
+    )
+    return hash((fleet.fingerprint, deployments.fingerprint))
 
 
 def _state(deployment: Deployment) -> tuple[str, str]:

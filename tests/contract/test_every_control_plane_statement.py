@@ -431,6 +431,7 @@ class _Play:
             *(self._asked("GET", path) for path in ("/artifacts", "/deployments")),
             self._asked("GET", "/gateways/{gateway}/events/search"),
             ("follow events", self._follow),
+            ("follow deployments", self._follow_deployments),
         ]
 
     async def _follow(self) -> None:
@@ -438,6 +439,10 @@ class _Play:
             if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
                 raise _Refused
             assert answer.is_success
+
+    async def _follow_deployments(self) -> None:
+        search = self._resources.search
+        await self._do(search.recent_deployments(_ORGANIZATION, window=timedelta(minutes=1), limit=10))
 
     def _console(self) -> list[tuple[str, Callable[[], Awaitable[Any]]]]:
         provider = {

@@ -21,11 +21,13 @@ from gatecast.controlplane.access.gateways import Gateways
 from gatecast.controlplane.access.log_outs import LogOuts
 from gatecast.controlplane.control_plane import Resources, open_resources
 from gatecast.controlplane.encryption import sealer_for
+from gatecast.controlplane.fleet_samples import FleetSamples
 from gatecast.errors import GatecastError, SettingInvalid, StorageError
 from gatecast.hub import EventHub
 from gatecast.server.admin_api import AdminContext, create_admin_app
 from gatecast.server.admin_api.context import MAX_STREAMS, MAX_WAITS
 from gatecast.server.admin_api.fleet import Fleets
+from gatecast.server.admin_api.fleet_history import FleetMeter
 from gatecast.server.admin_api.oidc import OidcIssuer
 from gatecast.server.admission import Admission
 from gatecast.server.api_server import ApiServer
@@ -220,13 +222,15 @@ class Pod:
                 self.settings.oidc_role_claim,
             ),
         )
+        samples = FleetSamples(self.hub.storage.database)
+        meter = FleetMeter(context.fleets, self.hub.storage.survey, samples)
         server = ApiServer(_api_app(context), drain_time=self.settings.drain_time)
         listener = Listener(listening, server.connection, places=Places(self.budget.api_listener))
         self.api_url = f"http://{_host_and_port(listening)}"
         async with self._serving(server, context):
             # Nobody learns where it is before it answers there.
             await server.begun.wait()
-            async with self._accepting(listener, name="api-listener"):
+            async with self._accepting(listener, name="api-listener"), self._running(meter.run(), name="fleet-meter"):
                 yield
 
     @asynccontextmanager

@@ -5,7 +5,8 @@ One look takes two statements whatever the number of gateways, and serves everyb
 
 from __future__ import annotations
 
-from collections import Counter
+import asyncio
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +19,9 @@ from gatecast.storage.contract import DeliverySummary
 
 #: Most gateways that one overview covers; further ones are found by their names.
 MAX_GATEWAYS = 50_000
+
+#: Organizations of which it is known when somebody looked at them.
+_KEPT = 100
 
 
 class FleetState(StrEnum):
@@ -139,7 +143,10 @@ class Fleets:
     def __init__(self, hub: EventHub, gateways: Gateways, *, clock: Callable[[], float] | None = None) -> None:
         self._hub = hub
         self._gateways = gateways
-        self._looks = SharedLooks(self._look, name="fleet", clock=clock)
+        self._clock = clock or asyncio.get_running_loop().time
+        self._looks = SharedLooks(self._look, name="fleet", clock=self._clock)
+        #: When somebody looked at each organization last, the latest at the end.
+        self._looked_at: OrderedDict[str, float] = OrderedDict()
 
     async def look(self, organization: str) -> Fleet:
         """The fleet as it was less than a second ago.
@@ -147,7 +154,20 @@ class Fleets:
         Raises:
             StorageUnavailable: the database is away.
         """
+        self._looked_at[organization] = self._clock()
+        self._looked_at.move_to_end(organization)
+        if len(self._looked_at) > _KEPT:
+            self._looked_at.popitem(last=False)
+        return await self.seen(organization)
+
+    async def seen(self, organization: str) -> Fleet:
+        """The same for one who only measures, and whom nobody asked."""
         return await self._looks.of(organization)
+
+    def looked_at(self, *, within: float) -> list[str]:
+        """The organizations that somebody has looked at in the last so many seconds."""
+        since = self._clock() - within
+        return [organization for organization, at in self._looked_at.items() if at >= since]
 
     async def _look(self, organization: str) -> Fleet:
         gateways = await self._gateways.names(organization, limit=MAX_GATEWAYS)

@@ -9,6 +9,7 @@ from gatecast.server.console import login, oidc_login
 from gatecast.server.console.pages import (
     artifacts,
     audit,
+    event_search,
     gateway,
     gateways,
     installation,
@@ -16,6 +17,7 @@ from gatecast.server.console.pages import (
     provider_form,
     rollouts,
     tail,
+    templates,
 )
 from gatecast.server.console.rendering import static_folder
 
@@ -33,6 +35,8 @@ def add_console(app: FastAPI) -> None:
         *artifacts.ROUTERS,
         rollouts.router,
         tail.router,
+        event_search.router,
+        templates.router,
         audit.router,
         installation.router,
     ]

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from gatecast.controlplane.deployments.artifact_search import IN_FLIGHT, ArtifactFilter, ArtifactSort
 from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.admin_api.fleet import Fleet, FleetFilter, FleetState, Sort, Standing
+from gatecast.server.admin_api.fleet_history import FleetHistory, show_fleet_history
 from gatecast.server.admin_api.fleet_routes import list_pods
 from gatecast.server.admin_api.gateways import explain_gateway
 from gatecast.server.admin_api.models import WhyView
@@ -72,3 +73,9 @@ async def _attention(context: AdminContext, organization: str, fleet: Fleet) -> 
     gravest = fleet.matching(FleetFilter(), sort=Sort.STATE)
     wanted = [each for each in gravest if each.state is not FleetState.CURRENT or not each.connected][:_LISTED]
     return [Attention(each, await explain_gateway(each.id, context, organization)) for each in wanted]
+
+
+@router.get("/console/history")
+async def history(context: Context, visitor: Visitor) -> FleetHistory:
+    """What the charts of the overview show: the last hour."""
+    return await show_fleet_history(context, visitor.organization, minutes=60)

@@ -213,6 +213,7 @@ class Pod:
             resources=self.resources,
             cookies=SessionCookies(sealer_for(self.settings.secret_key, local_key_file(self.settings.database))),
             problems=self.problems,
+            gateway_address=self.gateway_url.partition("://")[2],
             streams=asyncio.Semaphore(self.budget.at_most(MAX_STREAMS)),
             waits=asyncio.Semaphore(self.budget.at_most(MAX_WAITS)),
             oidc=OidcIssuer.configured(

@@ -56,6 +56,8 @@ class AdminContext:
     resources: Resources
     #: Why this pod should get no traffic now; empty: it is ready.
     problems: Callable[[], Awaitable[list[str]]]
+    #: Where gateways connect to this pod, written host:port; empty: it is not known.
+    gateway_address: str = ""
     #: Whose JWTs are accepted beside admin tokens.
     oidc: OidcIssuer | None = None
     #: Sessions of the console.

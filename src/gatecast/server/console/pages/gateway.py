@@ -62,7 +62,9 @@ def _page(request: Request, context: AdminContext, read: Mapping[str, Any], *, s
         active_tokens=sum(token.revoked_at is None for token in read["tokens"]),
         secret=secret,
         collections={kind.value: family.collection for kind, family in BY_KIND.items()},
-        gateway_host=_gateway_host(context.settings.gateway_listen, request.url.hostname or "localhost"),
+        gateway_host=_gateway_host(
+            context.gateway_address or context.settings.gateway_listen, request.url.hostname or "localhost"
+        ),
         secret_name=f"gatecast-{derive_handle(read['gateway'].name)}"[:63].rstrip("-"),
         self_made_certificate=context.settings.gateway_tls == "auto",
     )

@@ -35,6 +35,18 @@ TONES = {
 }
 
 
+#: What helps with a cause, and where on the gateway's page that is.
+_HELP = {
+    "rejected": ("Retry or skip", "parked"),
+    "undeliverable": ("Retry or skip", "parked"),
+    "offline": ("How it connects", "enrol"),
+    "not-confirming": ("Look at its connections", "connections"),
+    "slow": ("Look at its connections", "connections"),
+    "not-acknowledged": ("Look at what it runs", "runs"),
+    "synchronizing": ("Look at its connections", "connections"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Attention:
     """A gateway that somebody should look at, and why."""
@@ -46,6 +58,11 @@ class Attention:
     def tone(self) -> str:
         """How grave it is."""
         return TONES.get(self.why.code, "warn")
+
+    @property
+    def help(self) -> tuple[str, str]:
+        """What helps, and the part of the gateway's page for it."""
+        return _HELP.get(self.why.code, ("Look at it", "delivery"))
 
 
 @router.get("/")

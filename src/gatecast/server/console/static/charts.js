@@ -4,9 +4,14 @@ const INTERVAL = 15_000;
 /** No line is drawn over a longer time without measurements, in seconds. */
 const LONGEST_GAP = 60;
 
+/** While there are few measurements so much time is shown, in seconds. */
+const SHORTEST = 600;
+
 const seconds = (value) =>
   value >= 60 ? `${Math.round(value / 60)} min` : value >= 1 || value === 0 ? `${+value.toFixed(1)} s` : `${+(value * 1000).toPrecision(2)} ms`;
 const rate = (value) => (value >= 100 ? Math.round(value).toLocaleString("en") : `${+value.toFixed(1)}`);
+
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 
 /** What each chart shows: of each line its name, its field and the colour of the style sheet. */
 const charts = [
@@ -58,13 +63,13 @@ function legend(chart, last) {
 
 function draw(chart) {
   const place = document.getElementById(`${chart.id}-chart`);
-  const now = Date.now() / 1000;
+  const now = Date.now() / 1000, begin = moments.length ? Date.parse(moments[0].at) / 1000 : now;
   const axis = { stroke: colour("--muted"), font: "12px system-ui, sans-serif", grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
   const options = {
     width: place.clientWidth, height: 160, legend: { show: false }, cursor: { y: false, drag: { x: false, y: false } },
-    scales: { x: { range: () => [now - 3600, now] }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
+    scales: { x: { range: () => [Math.min(now - SHORTEST, Math.max(now - 3600, begin)), now] }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
     axes: [
-      { ...axis, space: 70, values: (_, ticks) => ticks.map((at) => new Date(at * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })) },
+      { ...axis, size: 26, space: 60, values: (_, ticks) => ticks.map((at) => clock.format(at * 1000)) },
       { ...axis, size: 58, space: 36, values: (_, ticks) => ticks.map(chart.format) },
     ],
     series: [{}, ...chart.lines.map(([name, , tone]) => ({ label: name, stroke: colour(tone), width: 1.75, points: { show: moments.length < 2 } }))],

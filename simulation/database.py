@@ -25,7 +25,7 @@ from gatecast.storage.contract import (
     Busy,
     Changes,
     Connection,
-    Dismissal,
+    DisconnectReason,
     Entity,
     GatewayStatus,
     LivePod,
@@ -39,10 +39,10 @@ from gatecast.storage.contract import (
     ReadResult,
     Receipt,
     Remembered,
-    Standing,
+    PositionState,
     TrimPolicy,
     Verdict,
-    Withheld,
+    DeliveryFilter,
 )
 from gatecast.storage.hops import Delivery
 from simulation.history import History
@@ -50,7 +50,7 @@ from simulation.history import History
 T = TypeVar("T")
 
 #: What the present task was told, at last, when it asked where a gateway stands; as it is stored.
-LOOKED_UP: ContextVar[Standing] = ContextVar("LOOKED_UP")
+LOOKED_UP: ContextVar[PositionState] = ContextVar("LOOKED_UP")
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -74,7 +74,7 @@ class Stream:
 
     registered_in: UUID
     head: int = 0
-    trimmed_through: int = 0
+    low_water_mark: int = 0
     changed_xid: int = 0
     last_event_id: UUID | None = None
     events: dict[int, RecordedEvent] = field(default_factory=dict)
@@ -97,7 +97,7 @@ class ConnectionRow:
     connection: Connection
     sent: int
     confirmed: int
-    dismissal: Dismissal | None = None
+    dismissal: DisconnectReason | None = None
     #: Its pod died, and it holds nothing back any more.
     released: bool = False
 
@@ -132,7 +132,7 @@ class Rows:
     def told(self, gateway_id: str) -> set[int]:
         """Of which events it is stored what a gateway made of them; what was known of removed ones went with them."""
         known = {offset for name, _, offset in self.outcomes if name == gateway_id}
-        return known | set(range(1, self.streams[gateway_id].trimmed_through + 1))
+        return known | set(range(1, self.streams[gateway_id].low_water_mark + 1))
 
     def lose(self, gateway_id: str, replica: str) -> None:
         """What waited for a decision is gone: who has to be told comes back."""
@@ -140,7 +140,7 @@ class Rows:
             cursor.resync_reason = PARKED
             for row in self.connections.values():
                 if (row.connection.gateway_id, row.connection.replica) == (gateway_id, replica):
-                    row.dismissal = row.dismissal or Dismissal.RESTARTING
+                    row.dismissal = row.dismissal or DisconnectReason.RESTARTING
 
     def waiting(self) -> list[tuple[str, str, int]]:
         """What waits for a decision, or for what a decision brings."""
@@ -439,7 +439,7 @@ class SimulatedEventLog:
         stream = self._database.rows.streams.get(request.gateway_id)
         if stream is None:
             return None
-        offsets = range(max(request.after, stream.trimmed_through) + 1, stream.head + 1)[: request.max_events]
+        offsets = range(max(request.after, stream.low_water_mark) + 1, stream.head + 1)[: request.max_events]
         events = [stream.events[offset] for offset in offsets]
         sizes = accumulate(len(event.payload.encode()) for event in events)
         fitting = sum(size <= request.max_bytes for size in sizes)
@@ -447,7 +447,7 @@ class SimulatedEventLog:
             events=events[: max(1, fitting)],
             epoch=self._database.rows.epoch,
             head=stream.head,
-            trimmed_through=stream.trimmed_through,
+            low_water_mark=stream.low_water_mark,
             server=str(self._database.place),
             last_event_id=stream.last_event_id,
         )
@@ -488,16 +488,16 @@ class SimulatedEventLog:
             if name == gateway_id and kind in WAITS_FOR_A_DECISION
         ]
         confirmed = min(confirmed, min(waiting, default=stream.head + 1) - 1)
-        before = stream.trimmed_through
-        while stream.trimmed_through < stream.head:
-            offset = stream.trimmed_through + 1
+        before = stream.low_water_mark
+        while stream.low_water_mark < stream.head:
+            offset = stream.low_water_mark + 1
             age = now - stream.events[offset].recorded_at
             if not (age > policy.keep_at_most or (offset <= confirmed and age >= policy.keep_confirmed)):
                 break
             del stream.events[offset]
-            stream.trimmed_through = offset
-        self._forget_outcomes(gateway_id, stream.trimmed_through)
-        return stream.trimmed_through - before
+            stream.low_water_mark = offset
+        self._forget_outcomes(gateway_id, stream.low_water_mark)
+        return stream.low_water_mark - before
 
     def _forget_outcomes(self, gateway_id: str, through: int) -> None:
         """Who loses what waited for a decision comes back and is told."""
@@ -516,7 +516,7 @@ class SimulatedEventLog:
 
         return await self._link.call(renew)
 
-    async def settle_history(self, expected: UUID, verdict: Verdict = Verdict.RECORD) -> UUID:
+    async def record_history(self, expected: UUID, verdict: Verdict = Verdict.RECORD) -> UUID:
         """Decide whether the history goes on."""
 
         def settle() -> UUID:
@@ -577,7 +577,7 @@ class SimulatedPresence:
             if until > now
         ]
 
-    async def dismiss_connection(self, gateway_id: str, connection_id: str) -> bool:
+    async def disconnect_connection(self, gateway_id: str, connection_id: str) -> bool:
         """Nobody disconnects anybody here."""
         del gateway_id, connection_id
         return False
@@ -612,29 +612,29 @@ class SimulatedPresence:
                 if other is row:
                     break
                 if row.confirmed < stream.head:
-                    other.dismissal = other.dismissal or Dismissal.RESTARTING
+                    other.dismissal = other.dismissal or DisconnectReason.RESTARTING
 
-    async def standing(self, gateway_id: str, replica: str) -> Standing:
+    async def standing(self, gateway_id: str, replica: str) -> PositionState:
         """The state of the log and of the stored position."""
 
-        def look() -> Standing:
+        def look() -> PositionState:
             LOOKED_UP.set(self._stored(gateway_id, replica))
             return self._standing(gateway_id, replica)
 
         return await self._link.call(look)
 
-    def _standing(self, gateway_id: str, replica: str) -> Standing:
+    def _standing(self, gateway_id: str, replica: str) -> PositionState:
         return self._stored(gateway_id, replica)
 
-    def _stored(self, gateway_id: str, replica: str) -> Standing:
+    def _stored(self, gateway_id: str, replica: str) -> PositionState:
         stream = self._rows.streams.get(gateway_id)
         if stream is None:
             raise UnknownGateway(gateway_id)
         cursor = self._rows.cursors.get((gateway_id, replica))
-        return Standing(
+        return PositionState(
             epoch=self._rows.epoch,
             head=stream.head,
-            trimmed_through=stream.trimmed_through,
+            low_water_mark=stream.low_water_mark,
             confirmed=Position(cursor.epoch, cursor.confirmed) if cursor else None,
             registered_in=stream.registered_in,
             resync_reason=cursor.resync_reason if cursor else None,
@@ -667,7 +667,7 @@ class SimulatedPresence:
         confirmed = start.offset
         if newest_only:
             for row in self._sharing(*key):
-                row.dismissal = Dismissal.SUPERSEDED
+                row.dismissal = DisconnectReason.SUPERSEDED
         else:
             confirmed = min([confirmed, *(row.confirmed for row in self._sharing(*key) if row.counts)])
         sent = max(before.sent, start.offset) if before and before.epoch == start.epoch else start.offset
@@ -729,7 +729,7 @@ class SimulatedPresence:
         if cursor.resync_reason is None:
             self._database.history.stored_position(key[0], cursor.epoch, cursor.confirmed)
 
-    async def dismissals(self, pod_id: str) -> dict[str, Dismissal]:
+    async def pending_disconnects(self, pod_id: str) -> dict[str, DisconnectReason]:
         """This pod's connections that must be closed."""
         return await self._link.call(
             lambda: {
@@ -739,12 +739,12 @@ class SimulatedPresence:
             }
         )
 
-    async def dismiss_token(self, token_id: str, *, transaction: object | None = None) -> int:
+    async def disconnect_token(self, token_id: str, *, transaction: object | None = None) -> int:
         """Ask every pod to close what came with this token."""
         _ = transaction
         rows = [row for row in self._rows.connections.values() if row.connection.token_id == token_id]
         for row in rows:
-            row.dismissal = row.dismissal or Dismissal.TOKEN_REVOKED
+            row.dismissal = row.dismissal or DisconnectReason.TOKEN_REVOKED
         return len(rows)
 
     async def hint(self, gateway_ids: Sequence[str]) -> None:
@@ -789,7 +789,7 @@ class SimulatedOutcomes:
         rows = self._database.rows
         stream = rows.streams.get(outcome.gateway_id)
         key = (outcome.gateway_id, outcome.replica, outcome.offset)
-        if stream is not None and outcome.offset <= stream.trimmed_through and outcome.kind in WAITS_FOR_A_DECISION:
+        if stream is not None and outcome.offset <= stream.low_water_mark and outcome.kind in WAITS_FOR_A_DECISION:
             rows.lose(outcome.gateway_id, outcome.replica)
         possible = _FOLLOWS.get(rows.outcomes.get(key), ())
         if stream is not None and outcome.offset in stream.events and outcome.kind in possible:
@@ -815,16 +815,16 @@ class SimulatedParking:
         self._link = link
         self._database = link.database
 
-    async def withheld(self, gateway_id: str, replica: str, *, after: int, parks: bool = True) -> Withheld:
+    async def withheld(self, gateway_id: str, replica: str, *, after: int, parks: bool = True) -> DeliveryFilter:
         """What a connection must not be sent; what was decided is published again first."""
         if not parks:
-            return Withheld()
+            return DeliveryFilter()
         if await self._link.call(lambda: self._decided(gateway_id, replica)):
             await self._release(gateway_id, replica)
         key = (gateway_id, replica)
         parked = await self._link.call(lambda: self._database.rows.entities(*key, OutcomeKind.PARKED))
         settled = await self._link.call(lambda: self._settled(*key, after))
-        return Withheld(parked=frozenset(parked), settled=frozenset(settled))
+        return DeliveryFilter(parked=frozenset(parked), settled=frozenset(settled))
 
     def _decided(self, gateway_id: str, replica: str) -> list[Entity]:
         rows = self._database.rows
@@ -898,7 +898,7 @@ class SimulatedParking:
                     self._database.history.skipped(gateway_id, events[key[2]])
             for row in rows.connections.values():
                 if parked and (row.connection.gateway_id, row.connection.replica) == (gateway_id, replica):
-                    row.dismissal = row.dismissal or Dismissal.RESTARTING
+                    row.dismissal = row.dismissal or DisconnectReason.RESTARTING
             return bool(parked)
 
         await self._link.travel()

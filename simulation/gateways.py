@@ -11,7 +11,7 @@ from uuid import UUID
 
 from aiohttp import WSMsgType
 
-from gatecast.client.progress import Progress
+from gatecast.client.progress import ClientProgress
 from gatecast.events import Position
 from gatecast.protocol.session import Version
 from simulation.history import History
@@ -51,7 +51,7 @@ class SimulatedGateway:
         #: How likely it refuses an event; only a client of `gatecast.v2` can.
         self.reluctance = 0.0
         #: What a client of `gatecast.v2` knows; an unmodified gateway knows nothing.
-        self._progress = Progress(None)
+        self._progress = ClientProgress(None)
         #: What it said of its rejections on this connection.
         self._said: set[int] = set()
         #: When the connection counts as dead.

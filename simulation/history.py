@@ -14,7 +14,7 @@ from uuid import UUID
 
 from gatecast.delivery.resume import PARKED, Start
 from gatecast.events import Event, Position, RecordedEvent
-from gatecast.storage.contract import Progress, Standing
+from gatecast.storage.contract import Progress, PositionState
 
 
 class PromiseBroken(AssertionError):
@@ -143,7 +143,7 @@ class History:
         handled.epoch, handled.through, handled.covered = epoch, through, through
         handled.refused.clear()
 
-    def began(self, gateway_id: str, known: Standing, after: Position | None, start: Start) -> None:
+    def began(self, gateway_id: str, known: PositionState, after: Position | None, start: Start) -> None:
         """A connection begins, and this was known when that was decided.
 
         P5: it begins where the gateway says that it stands, else at the stored position. P6: or the gateway is told.
@@ -154,10 +154,10 @@ class History:
         if start.position.epoch != known.epoch:
             self.fail(f"P6: {gateway_id} is continued in an epoch that is over")
         if has is None:
-            if not told and (known.registered_in != known.epoch or known.trimmed_through):
+            if not told and (known.registered_in != known.epoch or known.low_water_mark):
                 self.fail(f"P6: {gateway_id} is not told that its log does not begin at its beginning")
             return
-        if has.epoch != known.epoch or not known.trimmed_through <= has.offset <= known.head:
+        if has.epoch != known.epoch or not known.low_water_mark <= has.offset <= known.head:
             if not told:
                 self.fail(f"P6: {gateway_id} is not told that {has} cannot be continued")
             return

@@ -196,7 +196,7 @@ class SimulatedPod:
     async def drain(self) -> None:
         """Stop in an orderly way."""
         self.accepting = False
-        self.delivery.dismiss_all("restarting")
+        self.delivery.end_all("restarting")
         with suppress(TimeoutError):
             async with asyncio.timeout(20):
                 await asyncio.gather(*self._serving, return_exceptions=True)
@@ -462,7 +462,7 @@ class SimulatedWorld:
         self.begin(self._revoke(revoked))
 
     async def _revoke(self, token_id: str) -> None:
-        await SimulatedStorage(self.database).presence.dismiss_token(token_id)
+        await SimulatedStorage(self.database).presence.disconnect_token(token_id)
         self._notify(None)
         revoked = [key for key, row in self.database.rows.connections.items() if row.connection.token_id == token_id]
         history = self.database.rows.epoch, self.database.place

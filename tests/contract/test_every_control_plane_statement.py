@@ -16,7 +16,7 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from importlib import resources as package_files
+from importlib import control_plane as package_files
 from typing import Any, LiteralString
 
 import aiohttp
@@ -28,8 +28,8 @@ from gatecast.controlplane.access.audit import AuditLog
 from gatecast.controlplane.access.gateways import Gateways
 from gatecast.controlplane.access.log_outs import LogOuts
 from gatecast.controlplane.catalog import gateway_artifacts as imports
-from gatecast.controlplane.control_plane import open_resources
-from gatecast.controlplane.encryption import Sealer
+from gatecast.controlplane.control_plane import open_control_plane
+from gatecast.controlplane.encryption import Encryption
 from gatecast.controlplane.fleet_samples import FleetSamples
 from gatecast.controlplane.gateway_sync.acknowledgements import Acknowledgement, UnservedDownload
 from gatecast.controlplane.key_rotation import reseal
@@ -88,7 +88,7 @@ class _Play:
         self._admin_token = token
         self._number = number
         self._ids: dict[str, str] = {}
-        self._resources = pod.resources
+        self._control_plane = pod.control_plane
         self._log_outs = LogOuts(pod.hub.storage.database)
 
     # --- asking -------------------------------------------------------------------------------------------------
@@ -349,20 +349,20 @@ class _Play:
             imports.MAX_IMPORTED = before
 
     async def _read_secret(self) -> None:
-        rows = await self._do(self._pod.resources.files.secrets(self._ids["gateway"], with_values=False))
+        rows = await self._do(self._pod.control_plane.files.secrets(self._ids["gateway"], with_values=False))
         self._ids["secret"] = rows[0].handle
         await self._call("GET", f"/secrets/{rows[0].handle}/value")
 
     async def _fetch(self) -> None:
         ids = [self._ids["provider deployment"]]
-        listed = await self._do(self._resources.files.deployments(self._ids["gateway"]))
+        listed = await self._do(self._control_plane.files.deployments(self._ids["gateway"]))
         ids += [each.deployment_id for each in listed]
         await self._call("POST", "/deployments/fetch-batch", json={"deploymentIds": ids})
 
     def _learning(self) -> list[tuple[str, Callable[[], Awaitable[Any]]]]:
         """What pods do by themselves with what gateways say."""
-        state = self._resources.desired_state
-        calls, losses = self._resources.synchronizations, self._resources.losses
+        state = self._control_plane.desired_state
+        calls, foreign_events = self._control_plane.synchronizations, self._control_plane.foreign_events
         return [
             ("acknowledge", self._acknowledge),
             ("could not serve a secret", lambda: self._unserved(secret=self._ids["secret"])),
@@ -374,11 +374,11 @@ class _Play:
             self._done("remove unknown", lambda: state.remove_unknown(*self._place)),
             self._done("keys changed", lambda: state.keys_changed_late(*self._place, 0)),
             self._done("expired keys", self._end_expired),
-            self._done("revoked names", lambda: self._resources.keys.outlive_revocations(*self._place, 0)),
+            self._done("revoked names", lambda: self._control_plane.keys.outlive_revocations(*self._place, 0)),
             self._done("remember orphans", lambda: state.orphaned(self._ids["gateway"], ["of-nobody-else"])),
             ("read lists", self._read_lists),
             self._done("look at the calls", lambda: calls.of_gateway(self._ids["gateway"])),
-            self._done("note a loss", lambda: losses.note(self._ids["gateway"], "retention")),
+            self._done("note a loss", lambda: foreign_events.note(self._ids["gateway"], "retention")),
             self._asked("POST", "/gateways/{gateway}/resynchronized"),
             ("seal anew", self._reseal),
             self._done("log out everywhere", lambda: self._log_outs.everywhere(_ORGANIZATION, "oidc a")),
@@ -389,9 +389,9 @@ class _Play:
         ]
 
     async def _acknowledge(self, artifact_id: str = "") -> None:
-        [running] = await self._do(self._resources.artifacts.running(self._ids["api"]))
+        [running] = await self._do(self._control_plane.artifacts.running(self._ids["api"]))
         deployment = running.deployment
-        self._resources.acknowledgements.report(
+        self._control_plane.acknowledgements.report(
             Acknowledgement(
                 organization=_ORGANIZATION,
                 gateway_id=self._ids["gateway"],
@@ -404,28 +404,28 @@ class _Play:
                 resource_type="api",
             )
         )
-        await self._do(self._resources.acknowledgements.flush())
+        await self._do(self._control_plane.acknowledgements.flush())
 
     async def _unserved(self, *, secret: str = "") -> None:
         report = UnservedDownload(token=self._ids["token"], artifact_id="", secret=secret)
-        self._resources.acknowledgements.report(report)
-        await self._do(self._resources.acknowledgements.flush())
+        self._control_plane.acknowledgements.report(report)
+        await self._do(self._control_plane.acknowledgements.flush())
 
     async def _end_expired(self) -> None:
         await self._alter("UPDATE gatecast_api_keys SET expires_at = 1 WHERE name = 'mcp-key'")
-        await self._resources.keys.end_expired(_ORGANIZATION, self._ids["gateway"])
+        await self._control_plane.keys.end_expired(_ORGANIZATION, self._ids["gateway"])
 
     async def _read_lists(self) -> None:
         gateway_id = self._ids["gateway"]
-        seen = await self._do(self._resources.synchronizations.of_gateway(gateway_id))
-        await self._do(self._resources.desired_state.read_lists(_ORGANIZATION, gateway_id, seen))
+        seen = await self._do(self._control_plane.synchronizations.of_gateway(gateway_id))
+        await self._do(self._control_plane.desired_state.read_lists(_ORGANIZATION, gateway_id, seen))
 
     async def _reseal(self) -> None:
-        await self._do(reseal(self._pod.hub.storage.database, Sealer([_NEW_KEY, _OLD_KEY])))
+        await self._do(reseal(self._pod.hub.storage.database, Encryption([_NEW_KEY, _OLD_KEY])))
 
     async def _start_again(self) -> None:
         await self._alter("UPDATE gatecast_contents SET routed = 0")
-        await self._do(open_resources(self._pod.hub, self._pod.settings, None))
+        await self._do(open_control_plane(self._pod.hub, self._pod.settings, None))
 
     def _looking(self) -> list[tuple[str, Callable[[], Awaitable[Any]]]]:
         of_gateway = ("", "/why", "/deployments", "/imported-artifacts", "/parked", "/events")
@@ -454,7 +454,7 @@ class _Play:
         await self._do(meter.measure(_ORGANIZATION))
 
     async def _follow_deployments(self) -> None:
-        search = self._resources.search
+        search = self._control_plane.search
         await self._do(search.recent_deployments(_ORGANIZATION, window=timedelta(minutes=1), limit=10))
 
     def _console(self) -> list[tuple[str, Callable[[], Awaitable[Any]]]]:
@@ -500,7 +500,7 @@ class _Play:
 
     async def _settle_deletion(self) -> None:
         head = (await self._ask("GET", self._gateway_path))["position"]["head"]
-        await self._do(self._resources.desired_state.answered_nothing(_ORGANIZATION, self._ids["gateway"], head))
+        await self._do(self._control_plane.desired_state.answered_nothing(_ORGANIZATION, self._ids["gateway"], head))
 
 
 _EVENTS: list[tuple[str, dict[str, Any]]] = [

@@ -115,7 +115,7 @@ class _Scene:
             self._history,
             self._clean_up,
             self._ask,
-            self._dismiss,
+            self._end_with,
         ):
             await self._answered(step(gateway_id))
 
@@ -233,7 +233,7 @@ class _Scene:
     async def _history(self, gateway_id: str) -> None:
         epoch = (await self.storage.log.changed_since(0)).epoch
         await self.storage.log.contradicts([Remembered(gateway_id=gateway_id, log_id=1, offset=1, event_id=uuid4())])
-        await self.storage.log.settle_history(epoch, Verdict.KEEP)
+        await self.storage.log.record_history(epoch, Verdict.KEEP)
         await self.storage.log.renew_epoch(epoch)
 
     async def _clean_up(self, gateway_id: str) -> None:
@@ -256,10 +256,10 @@ class _Scene:
                 break
         assert gateway_id
 
-    async def _dismiss(self, gateway_id: str) -> None:
+    async def _end_with(self, gateway_id: str) -> None:
         await self.storage.presence.hint([gateway_id])
-        await self.storage.presence.dismiss_connection(gateway_id, "nobody")
-        await self.storage.presence.dismiss_token("token")
+        await self.storage.presence.disconnect_connection(gateway_id, "nobody")
+        await self.storage.presence.disconnect_token("token")
         await self.pod.hub.delete_gateway(gateway_id)
         await self.storage.log.trim(
             TrimPolicy(keep_confirmed=timedelta(9), keep_at_most=timedelta(9), max_events=10**6)

@@ -48,7 +48,7 @@ class _Pod:
             (lambda: presence.disconnect([self._leave(one) for one in self._some_progress()]), 20),
             (lambda: presence.renew_lease(self._pod_id, self._random.choice(_LEASES)), 20),
             (lambda: presence.end_lease(self._pod_id), 1),
-            (lambda: presence.dismiss_token("token-1"), 1),
+            (lambda: presence.disconnect_token("token-1"), 1),
             (self._publish, 10),
             (self._say_something, 20),
             (lambda: self._storage.log.trim(_RUTHLESS), 10),

@@ -35,7 +35,7 @@ async def _settled(url: str) -> AsyncIterator[tuple[Storage, Changes]]:
     async with PostgresStorage.open(url) as storage:
         await storage.database.migrate()
         await storage.log.register(GATEWAY)
-        await storage.log.settle_history((await storage.log.changed_since(0)).epoch)
+        await storage.log.record_history((await storage.log.changed_since(0)).epoch)
         yield storage, await storage.log.changed_since(0)
 
 
@@ -63,7 +63,7 @@ async def test_s20_a_promoted_standby_is_another_place(version: int, synchronous
             waiting = await storage.log.changed_since(0)
             assert (waiting.settled, waiting.heads) == (False, {GATEWAY: 2})
             with pytest.raises(StorageUnavailable):
-                await storage.log.settle_history(before.epoch)
+                await storage.log.record_history(before.epoch)
             server.kill()
             await standby.promote()
             found = await storage.log.changed_since(before.marker)
@@ -71,7 +71,7 @@ async def test_s20_a_promoted_standby_is_another_place(version: int, synchronous
             assert not found.continues(before)
             assert (await read(storage)).server == found.server
             assert await _is_refused(storage, before.epoch)
-            epoch = await storage.log.settle_history(before.epoch)
+            epoch = await storage.log.record_history(before.epoch)
             assert (epoch == before.epoch) is synchronous
             after = await storage.log.changed_since(0)
             assert (after.settled, after.synchronous, after.epoch) == (True, False, epoch)
@@ -88,10 +88,10 @@ async def test_s20_doubt_outweighs_the_record_and_the_operator_outweighs_doubt()
             server.kill()
             await other.promote()
             async with PostgresStorage.open(other.url()) as storage:
-                assert await storage.log.settle_history(before.epoch, Verdict.DOUBT) != before.epoch
+                assert await storage.log.record_history(before.epoch, Verdict.DOUBT) != before.epoch
         await standby.promote()
         async with PostgresStorage.open(standby.url()) as storage:
-            assert await storage.log.settle_history(before.epoch, Verdict.KEEP) == before.epoch
+            assert await storage.log.record_history(before.epoch, Verdict.KEEP) == before.epoch
             assert (await storage.log.changed_since(0)).settled
 
 
@@ -104,7 +104,7 @@ async def test_s20_p6_a_standby_lacks_what_was_decided_after_it_left_and_its_rec
             await standby.caught_up_with(server)
             await asyncio.to_thread(standby.kill)
             await server.configure(synchronous_standby_names="")
-            await storage.log.settle_history(earlier.epoch)
+            await storage.log.record_history(earlier.epoch)
             last = await storage.log.changed_since(0)
             assert last.lineage[:-1] == earlier.lineage
         await asyncio.to_thread(server.kill)
@@ -114,10 +114,10 @@ async def test_s20_p6_a_standby_lacks_what_was_decided_after_it_left_and_its_rec
             await third.caught_up_with(standby)
             await third.promote()
             async with PostgresStorage.open(third.url()) as storage:
-                assert await storage.log.settle_history(earlier.epoch) != earlier.epoch
+                assert await storage.log.record_history(earlier.epoch) != earlier.epoch
                 assert not (await storage.log.changed_since(0)).lacks_what_followed(last)
         async with PostgresStorage.open(standby.url()) as storage:
-            assert await storage.log.settle_history(earlier.epoch) == earlier.epoch
+            assert await storage.log.record_history(earlier.epoch) == earlier.epoch
             found = await storage.log.changed_since(0)
             assert (found.lacks_what_followed(earlier), found.lacks_what_followed(last)) == (False, True)
             renewed = await storage.log.renew_epoch(earlier.epoch)
@@ -151,7 +151,7 @@ async def test_s20_a_copied_database_is_another_place(postgres: PostgresServer) 
     async with PostgresStorage.open(postgres.url(f"{name}_copy")) as storage:
         assert not (await storage.log.changed_since(0)).settled
         assert await _is_refused(storage, before.epoch)
-        assert await storage.log.settle_history(before.epoch) != before.epoch
+        assert await storage.log.record_history(before.epoch) != before.epoch
     await postgres.execute(f"DROP DATABASE {name}_copy", f"DROP DATABASE {name}")
 
 
@@ -178,7 +178,7 @@ async def test_s20_a_loaded_dump_is_another_place(where: str, postgres: Postgres
         async with PostgresStorage.open(target.url(name)) as storage:
             found = await storage.log.changed_since(0)
             assert (found.settled, found.heads) == (False, {GATEWAY: 2})
-            assert await storage.log.settle_history(before.epoch) != before.epoch
+            assert await storage.log.record_history(before.epoch) != before.epoch
             assert (await storage.log.changed_since(0)).settled
 
 
@@ -193,7 +193,7 @@ async def test_s20_tables_that_are_loaded_again_in_their_own_database_are_notice
         found = await storage.log.changed_since(before.marker)
         assert not found.settled
         assert not found.continues(before)
-        assert await storage.log.settle_history(before.epoch) != before.epoch
+        assert await storage.log.record_history(before.epoch) != before.epoch
 
 
 async def postgres_drop_schema(url: str) -> None:

@@ -148,7 +148,7 @@ async def test_reports_endings_and_revocations_of_many_gateways_do_not_deadlock(
                 await asyncio.gather(
                     _report_all(storage, gateways, POD, round_number + 1),
                     _report_all(storage, gateways[::-1], _OTHER_POD, round_number + 1),
-                    storage.presence.dismiss_token("token-1"),
+                    storage.presence.disconnect_token("token-1"),
                     storage.presence.end_lease("pod-3"),
                     storage.presence.renew_lease(POD, ALIVE),
                 )

@@ -33,5 +33,5 @@ async def test_a_change_that_is_the_victim_of_a_deadlock_is_done_again(postgres_
         finally:
             await other.close()
             await watch.close()
-        [running] = await site.resources.artifacts.running(made.id)
+        [running] = await site.control_plane.artifacts.running(made.id)
         assert running.deployment.revision == 1

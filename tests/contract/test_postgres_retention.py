@@ -37,9 +37,9 @@ async def test_a_held_log_is_left_alone_and_waited_for_by_nobody(postgres_url: s
         await _fill(storage, ["free", "held"], 10)
         async with HeldLog.hold(postgres_url, "held"):
             assert await storage.log.trim(_keep(4)) == 6
-            assert (await read(storage, "held")).trimmed_through == 0
+            assert (await read(storage, "held")).low_water_mark == 0
         assert await storage.log.trim(_keep(4)) == 6
-        assert (await read(storage, "held")).trimmed_through == 6
+        assert (await read(storage, "held")).low_water_mark == 6
 
 
 async def test_a_held_log_uses_up_nothing_of_the_chunk_of_the_others(postgres_url: str) -> None:
@@ -49,7 +49,7 @@ async def test_a_held_log_uses_up_nothing_of_the_chunk_of_the_others(postgres_ur
         async with HeldLog.hold(postgres_url, "a-held"):
             removed = [await storage.log.trim(_keep(4, chunk=10)) for _ in range(5)]
             assert removed == [10, 6, 0, 0, 0]
-            assert (await read(storage, "a-held")).trimmed_through == 0
+            assert (await read(storage, "a-held")).low_water_mark == 0
         assert await storage.log.trim(_keep(4, chunk=10)) == 10
 
 
@@ -60,7 +60,7 @@ async def test_retention_locks_no_more_logs_than_it_trims(postgres_url: str) -> 
         async with HeldLog.hold(postgres_url, "a-reached") as held:
             await held.execute("SELECT gatecast.trim_events_v1('1 day', '1 day', 4, 16)")
             await publish(storage, make_event("b-not-reached"))
-        assert (await read(storage, "b-not-reached")).trimmed_through == 0
+        assert (await read(storage, "b-not-reached")).low_water_mark == 0
 
 
 async def test_what_is_parked_while_a_cap_removes_it_is_told(postgres_url: str) -> None:
@@ -104,7 +104,7 @@ async def test_publishing_and_trimming_at_once_leaves_no_hole(postgres_url: str)
         assert offsets == list(range(1, 201))
         result = await read(storage)
         assert [event.offset for event in result.events] == [196, 197, 198, 199, 200]
-        assert (result.trimmed_through, removed) == (195, 195)
+        assert (result.low_water_mark, removed) == (195, 195)
 
 
 async def _publish_some(storage: Storage, rounds: int) -> list[int]:

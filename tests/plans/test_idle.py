@@ -30,7 +30,7 @@ async def test_s10_polls_of_idle_pods_read_next_to_nothing(large_url: str) -> No
         for number in range(120):
             pod_id = f"pod-{1 + number % 3}"
             marker = (await storage.log.changed_since(marker)).marker
-            await storage.presence.dismissals(pod_id)
+            await storage.presence.pending_disconnects(pod_id)
             await storage.presence.renew_lease(pod_id, ALIVE)
 
     reads = await reads_of(large_url, idle)

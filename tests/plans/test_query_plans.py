@@ -114,11 +114,11 @@ async def _tell_of_passages(storage: Storage, epoch: UUID) -> None:
 
 async def _look_after_the_pod(storage: Storage, _epoch: UUID) -> None:
     await storage.presence.renew_lease("pod-1", ALIVE)
-    await storage.presence.dismissals("pod-1")
+    await storage.presence.pending_disconnects("pod-1")
 
 
 async def _revoke(storage: Storage, _epoch: UUID) -> None:
-    await storage.presence.dismiss_token("token-4711")
+    await storage.presence.disconnect_token("token-4711")
 
 
 async def _show_status(storage: Storage, _epoch: UUID) -> None:

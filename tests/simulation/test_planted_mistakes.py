@@ -14,7 +14,7 @@ from gatecast.events import Event, Position
 from gatecast.protocol.session import SessionLimits
 from gatecast.storage.contract import (
     Changes,
-    Dismissal,
+    DisconnectReason,
     Entity,
     OutcomeKind,
     Progress,
@@ -22,7 +22,7 @@ from gatecast.storage.contract import (
     ReadResult,
     Receipt,
     Remembered,
-    Standing,
+    PositionState,
 )
 from gatecast.testing.virtual_time import run_in_virtual_time
 from simulation import database, isolation, world
@@ -115,7 +115,7 @@ def _last_writer_wins(patch: pytest.MonkeyPatch) -> None:
 def _ignore_epochs(patch: pytest.MonkeyPatch) -> None:
     """An offset of one history is continued in another."""
 
-    def decide(standing: Standing, after: Position | None) -> Start:
+    def decide(standing: PositionState, after: Position | None) -> Start:
         known = after or standing.confirmed
         # What was parked and removed is told nevertheless: without that nobody could connect, which is another mistake.
         position = Position(standing.epoch, min(known.offset, standing.head) if known else 0)
@@ -158,12 +158,12 @@ def _forget_who_must_resynchronize(patch: pytest.MonkeyPatch) -> None:
     """A gateway that was told to resynchronize and broke off counts as current when it comes back."""
     standing = database.SimulatedPresence._standing
 
-    def forgetful(self: database.SimulatedPresence, gateway_id: str, replica: str) -> Standing:
+    def forgetful(self: database.SimulatedPresence, gateway_id: str, replica: str) -> PositionState:
         known = standing(self, gateway_id, replica)
-        return Standing(
+        return PositionState(
             epoch=known.epoch,
             head=known.head,
-            trimmed_through=known.trimmed_through,
+            low_water_mark=known.low_water_mark,
             confirmed=known.confirmed,
             resync_reason=None,
             registered_in=known.registered_in,
@@ -218,20 +218,20 @@ def _one_full_feed_stops_all(patch: pytest.MonkeyPatch) -> None:
 def _begin_with_all_that_is_retained(patch: pytest.MonkeyPatch) -> None:
     """Whoever connects gets everything again that is still there."""
 
-    def decide(standing: Standing, after: Position | None) -> Start:
+    def decide(standing: PositionState, after: Position | None) -> Start:
         start = resume.decide_start(standing, after)
-        return Start(Position(standing.epoch, standing.trimmed_through), start.lost)
+        return Start(Position(standing.epoch, standing.low_water_mark), start.lost)
 
     patch.setattr(delivery, "decide_start", decide)
 
 
 def _revoke_for_new_connections_only(patch: pytest.MonkeyPatch) -> None:
     """A connection that is open stays, although its token was revoked."""
-    dismiss = delivery.Delivery._dismiss
+    end_with = delivery.Delivery._end_with
 
     def dismiss_others(self: delivery.Delivery, connection_id: str, reason: str) -> None:
-        if reason != Dismissal.TOKEN_REVOKED:
-            dismiss(self, connection_id, reason)
+        if reason != DisconnectReason.TOKEN_REVOKED:
+            end_with(self, connection_id, reason)
 
     patch.setattr(delivery.Delivery, "_dismiss", dismiss_others)
 

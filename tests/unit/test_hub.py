@@ -151,13 +151,13 @@ async def test_one_held_log_does_not_keep_the_others_from_being_closed_in_order(
         subscription.acknowledge(await anext(subscription))
         waiting = asyncio.create_task(hub.publish(make_event("held")))
         await asyncio.sleep(0.1)
-        life = await other.storage.presence.renew_lease("leaving", timedelta(seconds=60))
+        incarnation = await other.storage.presence.renew_lease("leaving", timedelta(seconds=60))
         await hub.close()
         with pytest.raises(StopAsyncIteration):
             await anext(subscription)
         status = (await other.storage.presence.status([GATEWAY]))[GATEWAY]
         assert (status.confirmed, status.connections) == (1, [])
-        assert await other.storage.presence.renew_lease("leaving", timedelta(seconds=1)) != life
+        assert await other.storage.presence.renew_lease("leaving", timedelta(seconds=1)) != incarnation
         assert not waiting.done()
     with pytest.raises(HubClosed):
         await waiting

@@ -64,7 +64,7 @@ async def _found(settings: Settings) -> Changes:
 async def _keep(settings: Settings) -> UUID:
     async with open_storage(settings.database, pooler=settings.pooler, create=False) as opened:
         log = opened.storage.log
-        return await log.settle_history((await log.changed_since(0)).epoch, Verdict.KEEP)
+        return await log.record_history((await log.changed_since(0)).epoch, Verdict.KEEP)
 
 
 async def _renew(settings: Settings) -> tuple[UUID, UUID]:

@@ -6,7 +6,7 @@ import asyncio
 
 from gatecast.cli.options import with_settings
 from gatecast.cli.output import JsonFlag, print_json, screen
-from gatecast.controlplane.encryption import sealer_for
+from gatecast.controlplane.encryption import encryption_for
 from gatecast.controlplane.key_rotation import reseal as reseal_all
 from gatecast.server.pod import MIGRATIONS, local_key_file
 from gatecast.settings import Settings
@@ -32,5 +32,5 @@ async def _reseal(settings: Settings) -> int:
     opening = open_storage(settings.database, extra_migrations=MIGRATIONS, pooler=settings.pooler, create=False)
     async with opening as opened:
         # Only now: it makes the key of a database on this machine where there is none.
-        sealer = sealer_for(settings.secret_key, local_key_file(settings.database))
-        return await reseal_all(opened.storage.database, sealer)
+        encryption = encryption_for(settings.secret_key, local_key_file(settings.database))
+        return await reseal_all(opened.storage.database, encryption)

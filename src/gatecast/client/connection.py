@@ -12,8 +12,8 @@ from typing import TypeAlias
 import aiohttp
 
 from gatecast.client.inbox import Inbox
-from gatecast.client.progress import Progress
-from gatecast.client.socket import GatewaySocket
+from gatecast.client.progress import ClientProgress
+from gatecast.client.socket import ClientSocket
 from gatecast.errors import ProtocolViolation
 from gatecast.events import Position
 from gatecast.protocol.client_session import (
@@ -47,14 +47,14 @@ class ResyncDemand:
     #: Why, and where delivery goes on.
     demand: Resynchronize
     #: Who must be told when that was done.
-    connection: Connection
+    connection: ClientConnection
 
 
 #: What waits for the user.
 Incoming: TypeAlias = "Delivered | Undeliverable | ResyncDemand"
 
 
-class Connection:
+class ClientConnection:
     """Runs one connection from its first frame to its last.
 
     Two tasks: this one reads, the other one is the only writer. The writer computes what to say from what the user
@@ -63,9 +63,9 @@ class Connection:
 
     def __init__(
         self,
-        socket: GatewaySocket,
+        socket: ClientSocket,
         session: ClientSession,
-        progress: Progress,
+        progress: ClientProgress,
         inbox: Inbox[Incoming],
     ) -> None:
         self._socket = socket
@@ -96,7 +96,7 @@ class Connection:
             with suppress(asyncio.CancelledError):
                 await writer
 
-    def settled(self) -> None:
+    def acked(self) -> None:
         """Let the writer look at the progress again."""
         self._something_to_say.set()
 
@@ -204,11 +204,11 @@ class Connection:
         if self._resynchronized:
             self._resynchronized = False
             sends += self._session.resynchronized()
-        delivered, settled = self._session.delivered, self._progress.settled
-        if delivered is not None and settled is not None and delivered.epoch == settled.epoch:
+        delivered, acked = self._session.delivered, self._progress.acked
+        if delivered is not None and acked is not None and delivered.epoch == acked.epoch:
             for offset, reason in self._rejections.unsent(delivered.offset):
                 sends += self._session.reject(Position(delivered.epoch, offset), reason)
-            sends += self._session.acknowledge(Position(delivered.epoch, min(settled.offset, delivered.offset)))
+            sends += self._session.acknowledge(Position(delivered.epoch, min(acked.offset, delivered.offset)))
         return [send.text for send in sends]
 
 
@@ -219,7 +219,7 @@ class _SentRejections:
     connection, which begins in front of the event.
     """
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: ClientProgress) -> None:
         self._progress = progress
         self._sent: set[int] = set()
         self._asked: set[int] = set()

@@ -10,10 +10,10 @@ from typing import Self, TypeAlias
 import aiohttp
 from yarl import URL
 
-from gatecast.client.connection import Connection, Incoming, ResyncDemand
+from gatecast.client.connection import ClientConnection, Incoming, ResyncDemand
 from gatecast.client.endpoint import Trust, server_url, trust
 from gatecast.client.inbox import Inbox
-from gatecast.client.progress import Progress
+from gatecast.client.progress import ClientProgress
 from gatecast.client.reconnecting import (
     Ending,
     Lost,
@@ -23,7 +23,7 @@ from gatecast.client.reconnecting import (
     Unreachable,
     parse_retry_after,
 )
-from gatecast.client.socket import GatewaySocket, open_session, open_socket
+from gatecast.client.socket import ClientSocket, open_session, open_socket
 from gatecast.errors import PositionLost, ProtocolViolation, SubscriptionClosed
 from gatecast.events import Position, clean_identifier
 from gatecast.protocol.client_session import ClientLimits, ClientSession, Delivered, Undeliverable
@@ -116,11 +116,11 @@ class GatewayClient:
         self._replica = clean_identifier("replica", replica) if replica is not None else None
         self._trust = trust(ssl)
         self._options = options or ClientOptions()
-        self._progress = Progress(after, event_id)
+        self._progress = ClientProgress(after, event_id)
         self._inbox: Inbox[Incoming] = Inbox(
             self._options.max_waiting_events, max_bytes=self._options.max_waiting_bytes
         )
-        self._connection: Connection | None = None
+        self._connection: ClientConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._leaving = False
 
@@ -224,7 +224,7 @@ class GatewayClient:
 
     def _settled(self) -> None:
         if self._connection is not None:
-            self._connection.settled()
+            self._connection.acked()
 
     async def _next(self, on_resync: ResyncHandler | None) -> GatewayEvent:
         while True:
@@ -295,11 +295,11 @@ class GatewayClient:
         finally:
             socket.release()
 
-    async def _speak(self, socket: GatewaySocket, behind: Position | None) -> Lost:
+    async def _speak(self, socket: ClientSocket, behind: Position | None) -> Lost:
         clock = asyncio.get_running_loop().time
         began_at = clock()
         session = ClientSession(behind, now=began_at, limits=self._options.limits)
-        connection = self._connection = Connection(socket, session, self._progress, self._inbox)
+        connection = self._connection = ClientConnection(socket, session, self._progress, self._inbox)
         try:
             code = await connection.run()
         finally:

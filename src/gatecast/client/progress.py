@@ -9,7 +9,7 @@ from gatecast.events import Position
 from gatecast.protocol.window import Window
 
 
-class Progress:
+class ClientProgress:
     """What was handed to the user, and what the user settled of it."""
 
     def __init__(self, after: Position | None, event_id: str | None = None) -> None:
@@ -23,7 +23,7 @@ class Progress:
         self.rejections: dict[int, str] = {}
 
     @property
-    def settled(self) -> Position | None:
+    def acked(self) -> Position | None:
         """Everything up to here was acknowledged or rejected; None while nobody knows where delivery begins."""
         return Position(self._epoch, self._window.confirmed) if self._epoch else None
 
@@ -69,7 +69,7 @@ class Progress:
             InvalidValue: the user has not had that event.
         """
         if self._concerns_us(position):
-            self._window.settle_through(position.offset)
+            self._window.ack_through(position.offset)
 
     def reject(self, position: Position, reason: str) -> None:
         """Settle this one event as impossible to apply.
@@ -78,7 +78,7 @@ class Progress:
             InvalidValue: the user has not had that event.
         """
         if self._concerns_us(position) and self._window.is_open(position.offset):
-            self._window.settle(position.offset)
+            self._window.ack(position.offset)
             self.rejections[position.offset] = reason
 
     def begin_behind(self, position: Position) -> None:

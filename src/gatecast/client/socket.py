@@ -17,7 +17,7 @@ class RedirectRefused(aiohttp.ClientError):
     """The server wanted to send the request, and the credential in it, elsewhere."""
 
 
-class GatewaySocket(aiohttp.ClientWebSocketResponse[Literal[True]]):
+class ClientSocket(aiohttp.ClientWebSocketResponse[Literal[True]]):
     """A WebSocket that can be dropped without a close frame."""
 
     def abort(self) -> None:
@@ -53,13 +53,13 @@ def open_session(
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=time_limit),
         trace_configs=[trace],
-        ws_response_class=GatewaySocket,
+        ws_response_class=ClientSocket,
     )
 
 
 async def open_socket(
     session: aiohttp.ClientSession, url: str, *, headers: dict[str, str], protocols: tuple[str, ...] = ()
-) -> GatewaySocket:
+) -> ClientSocket:
     """The upgraded connection, with pings and closing left to the caller.
 
     Raises:
@@ -75,7 +75,7 @@ async def open_socket(
         # Messages are as large as the server makes them; the socket's own flow control bounds what waits.
         max_msg_size=0,
     )
-    assert isinstance(socket, GatewaySocket), "the session makes no other"  # noqa: S101 - narrows the type
+    assert isinstance(socket, ClientSocket), "the session makes no other"  # noqa: S101 - narrows the type
     return socket
 
 

@@ -26,7 +26,7 @@ _RULE = (
 )
 
 
-class Sealer:
+class Encryption:
     """Seals texts with AES-256-GCM and opens them again.
 
     The first key seals; every key opens. So a key is replaced by putting the new one in front of the old one. A text
@@ -53,7 +53,7 @@ class Sealer:
             raise SecretKeyMissing
         return self._newest
 
-    def seal(self, text: str, *, place: str) -> bytes:
+    def encrypt(self, text: str, *, place: str) -> bytes:
         """The text as it may be stored.
 
         Raises:
@@ -78,7 +78,7 @@ class Sealer:
             raise SecretKeyMissing from None
 
 
-def sealer_for(setting: str, key_file: Path | None) -> Sealer:
+def encryption_for(setting: str, key_file: Path | None) -> Encryption:
     """The sealer of this installation: with the keys of the setting, else with the one beside a local database.
 
     `key_file` is None where the database is on another machine; then there is no key unless one is set.
@@ -87,8 +87,8 @@ def sealer_for(setting: str, key_file: Path | None) -> Sealer:
         SettingInvalid: the setting holds no keys.
     """
     if setting:
-        return Sealer([_key(part) for part in setting.split(",")])
-    return Sealer([] if key_file is None else [_own_key(key_file)])
+        return Encryption([_key(part) for part in setting.split(",")])
+    return Encryption([] if key_file is None else [_own_key(key_file)])
 
 
 def _key(text: str) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gatecast.controlplane.catalog.artifact_store import content_place, document_place, openapi_place, secret_place
 from gatecast.controlplane.catalog.gateway_artifacts import import_place
-from gatecast.controlplane.encryption import Sealer
+from gatecast.controlplane.encryption import Encryption
 from gatecast.controlplane.gateway_sync.subscriptions import record_place
 from gatecast.storage.contract import Database, Row, Transaction
 from gatecast.storage.queries import Queries
@@ -38,7 +38,7 @@ _TABLES = (
 )
 
 
-async def reseal(database: Database, sealer: Sealer) -> int:
+async def reseal(database: Database, encryption: Encryption) -> int:
     """Seal everything with the newest key that an older one sealed; return how much that was.
 
     May be interrupted and repeated, and run beside pods: what one of them changes meanwhile is left as it wrote it.
@@ -46,22 +46,22 @@ async def reseal(database: Database, sealer: Sealer) -> int:
     Raises:
         SecretKeyMissing: something was sealed with a key that is not among the sealer's.
     """
-    return sum([await _Resealing(database, sealer, table).run() for table in _TABLES])
+    return sum([await _Rotation(database, encryption, table).run() for table in _TABLES])
 
 
-class _Resealing:
+class _Rotation:
     """Seals one table anew."""
 
-    def __init__(self, database: Database, sealer: Sealer, table: _Table) -> None:
+    def __init__(self, database: Database, encryption: Encryption, table: _Table) -> None:
         self._database = database
-        self._sealer = sealer
+        self._encryption = encryption
         self._table = table
 
     async def run(self) -> int:
         """Seal everything anew that an older key sealed; how much that was."""
         count = 0
         old = _QUERIES[f"old_{self._table.name}"]
-        while rows := await self._database.fetch(old, self._sealer.newest_key_id, _BATCH):
+        while rows := await self._database.fetch(old, self._encryption.newest_key_id, _BATCH):
             count += await self._replace(rows)
         return count
 
@@ -73,5 +73,5 @@ class _Resealing:
     async def _replace_one(self, transaction: Transaction, row: Row) -> int:
         keys = [row[name] for name in self._table.keys]
         place = self._table.place(*keys)
-        again = self._sealer.seal(self._sealer.open(row["sealed"], place=place), place=place)
+        again = self._encryption.encrypt(self._encryption.open(row["sealed"], place=place), place=place)
         return await transaction.execute(_QUERIES[f"replace_{self._table.name}"], row["sealed"], again, *keys)

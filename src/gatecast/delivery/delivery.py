@@ -66,8 +66,8 @@ class Delivery:
             storage.presence,
             options.pod_id,
             poll_interval=options.poll_interval,
-            dismiss=self._dismiss,
-            dismiss_all=lambda: self.dismiss_all(RESTARTING),
+            end_with=self._end_with,
+            end_all=lambda: self.end_all(RESTARTING),
         )
         self.reader = Reader(storage.log, poll_interval=options.poll_interval)
         #: Keeps removing old events; that it cannot is shown, and sends no traffic elsewhere.
@@ -98,13 +98,13 @@ class Delivery:
             self.fail(failure)
         finally:
             # Nobody supplies them any more, and nobody shall wait for that.
-            self.dismiss_all(RESTARTING)
+            self.end_all(RESTARTING)
             self.presence.ready.set()
 
     def fail(self, failure: BaseException) -> None:
         """Disconnect every gateway, and record that the pod must end."""
         self.failure = failure
-        self.dismiss_all("internal-error")
+        self.end_all("internal-error")
         self.failed.set()
 
     def _background_work(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
@@ -235,14 +235,14 @@ class Delivery:
             self._wakeup.send(EVERYTHING)
         return resolved
 
-    def _dismiss(self, connection_id: str, reason: str) -> None:
+    def _end_with(self, connection_id: str, reason: str) -> None:
         if (subscription := self._subscriptions.get(connection_id)) is not None:
-            subscription.dismiss(reason)
+            subscription.end_with(reason)
 
-    def dismiss_all(self, reason: str) -> None:
+    def end_all(self, reason: str) -> None:
         """End every subscription of this pod, with this reason."""
         for subscription in self.subscriptions:
-            subscription.dismiss(reason)
+            subscription.end_with(reason)
 
     async def drain(self) -> None:
         """Refuse new events, answer every accepted one, store every position, and return the lease.

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from gatecast.delivery.database_clock import DatabaseClock
-from gatecast.delivery.way import Way
+from gatecast.delivery.hops import Way
 from gatecast.errors import SubscriptionClosed
 from gatecast.events import Position, RecordedEvent
 from gatecast.storage.contract import ReadRequest, ReadResult
@@ -123,7 +123,7 @@ class Feed:
         first = result.events[0].offset if result.events else self.read_through + 1
         return (
             result.epoch == self.epoch
-            and result.trimmed_through <= self.read_through <= result.head
+            and result.low_water_mark <= self.read_through <= result.head
             and first == self.read_through + 1
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gatecast.delivery.memory import Memory
+from gatecast.delivery.read_events import Memory
 from gatecast.errors import StorageUnavailable
 from gatecast.storage.changes import changes_since
 from gatecast.storage.contract import Changes, EventLog, ReadRequest, ReadResult, Verdict
@@ -57,7 +57,7 @@ class HistoryWatch:
         """All changes, once it is decided whether the history continues where it is found now."""
         # While commits did not wait for a standby, the newest ones were on one server alone.
         doubts = self.last is not None and not self.last.synchronous
-        epoch = await self._log.settle_history(changes.epoch, Verdict.DOUBT if doubts else Verdict.RECORD)
+        epoch = await self._log.record_history(changes.epoch, Verdict.DOUBT if doubts else Verdict.RECORD)
         if epoch == changes.epoch:
             _logger.info("history-goes-on", epoch=str(epoch))
         else:

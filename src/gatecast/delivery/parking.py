@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from enum import Enum, auto
 
 from gatecast.events import RecordedEvent
-from gatecast.storage.contract import Entity, Withheld
+from gatecast.storage.contract import Entity, DeliveryFilter
 
 #: A consumer with this many parked entities receives nothing more until an operator decides: memory is bounded.
 MAX_PARKED = 10_000
@@ -27,7 +27,7 @@ class Fate(Enum):
     PASS = auto()
 
 
-class ParkingLot:
+class SubscriptionFilter:
     """The parked entities of one connection, and the events that were published again; does no I/O.
 
     A decision about an entity ends the connection, so entities are only ever added here.
@@ -49,7 +49,7 @@ class ParkingLot:
         """Whether so many entities are parked that nothing more is sent."""
         return len(self._parked) >= MAX_PARKED
 
-    def fill(self, withheld: Withheld) -> None:
+    def fill(self, withheld: DeliveryFilter) -> None:
         """Begin with what is stored."""
         self._parked |= withheld.parked
         self._settled = withheld.settled
@@ -73,7 +73,7 @@ class ParkingLot:
         """Remember sent events, so that a rejection finds its entity."""
         self._sent.extend((event.offset, _entity(event)) for event in events)
 
-    def settle(self, offset: int) -> None:
+    def ack(self, offset: int) -> None:
         """Forget confirmed events."""
         while self._sent and self._sent[0][0] <= offset:
             self._sent.popleft()

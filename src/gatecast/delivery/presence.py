@@ -39,14 +39,14 @@ class PodPresence:
         pod_id: str,
         *,
         poll_interval: float,
-        dismiss: Callable[[str, str], None],
-        dismiss_all: Callable[[], None],
+        end_with: Callable[[str, str], None],
+        end_all: Callable[[], None],
     ) -> None:
         self._presence = presence
         self._pod_id = pod_id
         self._poll_interval = poll_interval
-        self._dismiss = dismiss
-        self._dismiss_all = dismiss_all
+        self._end_with = end_with
+        self._end_all = end_all
         self._signal = Signal()
         #: Keeps the pod's lease, and remembers why it cannot.
         self.loop = RetryLoop(
@@ -55,7 +55,7 @@ class PodPresence:
             backoff=Backoff(first=min(0.2, poll_interval), longest=_RENEW_INTERVAL),
         )
         #: Of the pod's row: another one means that the row was removed in between, also when an answer was lost.
-        self._life: UUID | None = None
+        self._incarnation: UUID | None = None
         self._renew_due_at = 0.0
         self._lease = asyncio.Lock()
         self._ended = False
@@ -80,28 +80,28 @@ class PodPresence:
 
     async def run(self) -> None:
         """Renew the lease and apply disconnects until cancelled."""
-        await self.loop.run(self._renew_and_obey, rest=self._rest)
+        await self.loop.run(self._renew_and_apply_disconnects, rest=self._rest)
 
     @property
     def problem(self) -> str | None:
         """Why the last renewal of the lease failed, or None if it succeeded."""
         return self.loop.problem
 
-    async def _renew_and_obey(self) -> None:
+    async def _renew_and_apply_disconnects(self) -> None:
         await self._renew_if_due()
-        await self.obey()
+        await self.apply_disconnects()
 
     async def _rest(self) -> None:
         await self._signal.wait(min(self._poll_interval, _OBEY_INTERVAL))
 
-    async def obey(self) -> None:
+    async def apply_disconnects(self) -> None:
         """Close the connections that must be closed by now.
 
         Raises:
             StorageUnavailable: the database is away.
         """
-        for connection_id, dismissal in (await self._presence.dismissals(self._pod_id)).items():
-            self._dismiss(connection_id, dismissal)
+        for connection_id, dismissal in (await self._presence.pending_disconnects(self._pod_id)).items():
+            self._end_with(connection_id, dismissal)
 
     async def end(self) -> None:
         """Return the lease for good, after any renewal that is under way; no renewal follows."""
@@ -116,16 +116,16 @@ class PodPresence:
         async with self._lease:
             if self._ended:
                 return
-            if self._life is None:
+            if self._incarnation is None:
                 # A killed pod of the same name left connections. They must not come back to life.
                 await self._presence.end_lease(self._pod_id)
-            life = await self._presence.renew_lease(self._pod_id, LEASE)
-            if life != self._life:
+            incarnation = await self._presence.renew_lease(self._pod_id, LEASE)
+            if incarnation != self._incarnation:
                 await self._presence.describe_pod(self._pod_id, __version__)
-        if self._life not in (None, life):
+        if self._incarnation not in (None, incarnation):
             # Away for so long that others removed this pod's connections: their progress is no longer stored.
             _logger.warning("pod-was-forgotten")
-            self._dismiss_all()
-        self._life = life
+            self._end_all()
+        self._incarnation = incarnation
         self._renew_due_at = now + _RENEW_INTERVAL
         self.ready.set()

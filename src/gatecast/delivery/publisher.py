@@ -74,7 +74,7 @@ class Publisher:
         self._queued_events = 0
         self._queued_bytes = 0
         self._signal = Signal()
-        self._lanes: dict[str, deque[_Pending]] = {}
+        self._log_queues: dict[str, deque[_Pending]] = {}
         self._waiting = asyncio.Semaphore(_LANES)
         self._looking = asyncio.Semaphore(1)
         self._idle = asyncio.Event()
@@ -130,14 +130,14 @@ class Publisher:
     async def run(self) -> None:
         """Publish until cancelled; then answer the callers that still wait."""
         try:
-            async with asyncio.TaskGroup() as lanes:
+            async with asyncio.TaskGroup() as log_queues:
                 while True:
                     if not self._queue:
                         await self._signal.wait()
-                    await self._publish_next(lanes)
+                    await self._publish_next(log_queues)
         finally:
             self._accepting = False
-            for pending in [*self._queue, *(one for lane in self._lanes.values() for one in lane)]:
+            for pending in [*self._queue, *(one for log_queue in self._log_queues.values() for one in log_queue)]:
                 pending.settle(HubClosed())
 
     async def drain(self) -> None:
@@ -145,55 +145,55 @@ class Publisher:
         self._accepting = False
         await self._idle.wait()
 
-    async def _publish_next(self, lanes: asyncio.TaskGroup) -> None:
+    async def _publish_next(self, log_queues: asyncio.TaskGroup) -> None:
         batch = _take_batch(self._queue)
-        batch = [pending for pending in batch if not self._joins_lane(pending)]
+        batch = [pending for pending in batch if not self._joins_queue(pending)]
         if not batch:
             return
         for pending, result in zip(batch, await self._append(batch, wait=False), strict=True):
             if isinstance(result, Busy):
-                self._open_lane(lanes, result.gateway_id, pending)
+                self._open_queue(log_queues, result.gateway_id, pending)
 
-    def _joins_lane(self, pending: _Pending) -> bool:
+    def _joins_queue(self, pending: _Pending) -> bool:
         """Keep the order of one gateway: while its log has its own queue, all its events go there."""
-        if not self._lanes:
+        if not self._log_queues:
             return False
-        lane = next(
-            (self._lanes[event.gateway_id] for event in pending.events if event.gateway_id in self._lanes), None
+        log_queue = next(
+            (self._log_queues[event.gateway_id] for event in pending.events if event.gateway_id in self._log_queues), None
         )
-        if lane is None:
+        if log_queue is None:
             return False
-        lane.append(pending)
+        log_queue.append(pending)
         return True
 
-    def _open_lane(self, lanes: asyncio.TaskGroup, gateway_id: str, pending: _Pending) -> None:
-        if gateway_id in self._lanes:
-            self._lanes[gateway_id].append(pending)
+    def _open_queue(self, log_queues: asyncio.TaskGroup, gateway_id: str, pending: _Pending) -> None:
+        if gateway_id in self._log_queues:
+            self._log_queues[gateway_id].append(pending)
             return
-        self._lanes[gateway_id] = deque([pending])
-        lanes.create_task(self._run_lane(gateway_id), name=f"publish-lane-{gateway_id}")
+        self._log_queues[gateway_id] = deque([pending])
+        log_queues.create_task(self._run_queue(gateway_id), name=f"publish-lane-{gateway_id}")
 
-    async def _run_lane(self, gateway_id: str) -> None:
+    async def _run_queue(self, gateway_id: str) -> None:
         """Wait for the log; if the limit of waiting logs is reached, check from time to time whether it is free.
 
         Logs that an application holds for long thus delay only each other, not a log that two pods wrote to at once.
         """
-        lane = self._lanes[gateway_id]
+        log_queue = self._log_queues[gateway_id]
         looks = 0
-        while lane:
+        while log_queue:
             if not self._waiting.locked():
                 async with self._waiting:
-                    await self._append(_take_batch(lane), wait=True)
+                    await self._append(_take_batch(log_queue), wait=True)
                 continue
             looks += 1
             await asyncio.sleep(_LANE_BACKOFF.pause(looks))
             async with self._looking:
-                batch = _take_batch(lane)
+                batch = _take_batch(log_queue)
                 results = await self._append(batch, wait=False)
             busy = [pending for pending, result in zip(batch, results, strict=True) if isinstance(result, Busy)]
-            lane.extendleft(reversed(busy))
+            log_queue.extendleft(reversed(busy))
         # No await between the last check and this: nothing can join a queue that has ended.
-        del self._lanes[gateway_id]
+        del self._log_queues[gateway_id]
 
     async def _append(self, batch: Sequence[_Pending], *, wait: bool) -> Sequence[PublishResult | GatecastError]:
         """Send one statement and answer the callers; only `Busy` groups are left for the per-log queues."""

@@ -13,7 +13,7 @@ from gatecast.delivery.history_watch import HistoryWatch
 from gatecast.delivery.reading import read_each
 from gatecast.errors import GatecastError
 from gatecast.events import Position
-from gatecast.storage.contract import Changes, Dismissal, EventLog, ReadResult
+from gatecast.storage.contract import Changes, DisconnectReason, EventLog, ReadResult
 from gatecast.telemetry import metrics
 from gatecast.waiting import Backoff, Signal
 from gatecast.wakeup.contract import Hint
@@ -166,7 +166,7 @@ class Reader:
             if isinstance(result, GatecastError):
                 self._put_off(feed, result)
             elif result is None:
-                feed.end(Dismissal.GATEWAY_DELETED)
+                feed.end(DisconnectReason.GATEWAY_DELETED)
             else:
                 feed.accept(result)
             if feed.wants_read:

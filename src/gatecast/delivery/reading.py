@@ -47,7 +47,7 @@ async def _front(log: EventLog, request: ReadRequest, error: GatecastError) -> R
 
 def _with_stand_in(result: ReadResult, request: ReadRequest, error: GatecastError) -> ReadResult:
     """The log as it was read without any event, with a stand-in for its next one."""
-    if not result.trimmed_through <= request.after < result.head:
+    if not result.low_water_mark <= request.after < result.head:
         return result
     event = RecordedEvent.standing_in(request.gateway_id, request.after + 1, str(error))
     return replace(result, events=[event])

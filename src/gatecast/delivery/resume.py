@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gatecast.events import Position
-from gatecast.storage.contract import Standing
+from gatecast.storage.contract import PositionState
 
 #: What a consumer has belongs to another history.
 EPOCH = "epoch"
@@ -25,7 +25,7 @@ class Start:
     lost: str | None = None
 
 
-def decide_start(standing: Standing, after: Position | None) -> Start:
+def decide_start(standing: PositionState, after: Position | None) -> Start:
     """Continue from what the consumer says it has (`after`), else from what it has confirmed before.
 
     When that cannot be continued, delivery begins with everything that is retained, and the reason is told: a
@@ -42,15 +42,15 @@ def decide_start(standing: Standing, after: Position | None) -> Start:
     return Start(known, standing.resync_reason)
 
 
-def begin_anew(standing: Standing, lost: str | None) -> Start:
+def begin_anew(standing: PositionState, lost: str | None) -> Start:
     """Begin with everything that is retained, whatever the consumer has."""
-    return Start(Position(standing.epoch, standing.trimmed_through), lost)
+    return Start(Position(standing.epoch, standing.low_water_mark), lost)
 
 
-def _why_lost(standing: Standing, known: Position | None) -> str | None:
+def _why_lost(standing: PositionState, known: Position | None) -> str | None:
     if (known.epoch if known else standing.registered_in) != standing.epoch:
         return EPOCH
     offset = known.offset if known else 0
     if offset > standing.head:
         return "ahead"
-    return "retention" if offset < standing.trimmed_through else None
+    return "retention" if offset < standing.low_water_mark else None

@@ -7,7 +7,7 @@ from functools import partial
 
 from gatecast.delivery.feed import LOG_MOVED, Feed
 from gatecast.delivery.outcomes import OutcomeRecorder
-from gatecast.delivery.parking import ParkingLot
+from gatecast.delivery.parking import SubscriptionFilter
 from gatecast.delivery.progress import ProgressRecorder
 from gatecast.delivery.resume import Start
 from gatecast.events import Position, RecordedEvent
@@ -37,7 +37,7 @@ class Subscription:
         #: Where delivery began, and why what the consumer had could not be continued, if so.
         self.start = start
         #: What its consumer is not sent.
-        self.lot = ParkingLot()
+        self.lot = SubscriptionFilter()
         #: Where the reader puts events for it.
         self.feed = feed
         #: The event that nothing is delivered past: it cannot be, and this consumer parks nothing.
@@ -172,7 +172,7 @@ class Subscription:
 
     def outcome_dropped(self) -> None:
         """Note that of some event that never will be, so that it has to come again."""
-        self.dismiss(LOG_MOVED)
+        self.end_with(LOG_MOVED)
 
     @property
     def outcomes_stored(self) -> bool:
@@ -207,7 +207,7 @@ class Subscription:
         """Take the passages back, to be told the next time: they could not be stored."""
         self._way.give_back(progress.passages)
 
-    def dismiss(self, reason: str) -> None:
+    def end_with(self, reason: str) -> None:
         """End it from the server side; the consumer's next `take` raises with this reason."""
         self.feed.end(reason)
 

@@ -22,7 +22,7 @@ from gatecast.protocol.close_codes import CLOSE_CODES, CloseCode, for_number, fo
 from gatecast.protocol.messages import DeploymentAck, EventReject, PositionAck
 from gatecast.protocol.session import (
     Acknowledged,
-    Action,
+    SessionAction,
     Close,
     Confirmed,
     Opening,
@@ -39,7 +39,7 @@ from gatecast.protocol.session import (
 __all__ = [
     "CLOSE_CODES",
     "Acknowledged",
-    "Action",
+    "SessionAction",
     "ClientAction",
     "ClientLimits",
     "ClientSession",

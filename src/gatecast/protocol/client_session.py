@@ -106,7 +106,7 @@ class ClientSession:
         return Position(self._epoch, self._window.sent) if self._epoch else None
 
     @property
-    def settled(self) -> Position | None:
+    def acked(self) -> Position | None:
         """Everything up to and including it was acked or rejected: reconnect with it as `after`."""
         return Position(self._epoch, self._window.confirmed) if self._epoch else None
 
@@ -217,7 +217,7 @@ class ClientSession:
         self._check_delivered(position)
         if position.offset <= self._window.confirmed:
             return []
-        self._window.settle_through(position.offset)
+        self._window.ack_through(position.offset)
         return [SendText(codec.encode_position_ack(position))]
 
     def reject(self, position: Position, reason: str) -> list[SendText]:
@@ -230,7 +230,7 @@ class ClientSession:
         """
         self._check_delivered(position)
         if self._window.is_open(position.offset):
-            self._window.settle(position.offset)
+            self._window.ack(position.offset)
         return [SendText(codec.encode_event_reject(position, reason))]
 
     def resynchronized(self) -> list[SendText]:

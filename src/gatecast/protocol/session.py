@@ -125,7 +125,7 @@ class ResyncDone:
     position: Position
 
 
-Action: TypeAlias = SendText | SendPing | Close | Confirmed | Rejected | Acknowledged | ResyncDone
+SessionAction: TypeAlias = SendText | SendPing | Close | Confirmed | Rejected | Acknowledged | ResyncDone
 
 
 # --- the session ------------------------------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ class SessionStatistics:
 class _Reply:
     """The result of a frame."""
 
-    actions: Sequence[Action] = ()
+    actions: Sequence[SessionAction] = ()
     #: Why the frame is useless, so that it counts against the rate; None: it answered something that was sent.
     useless: str | None = None
 
@@ -236,17 +236,17 @@ class ServerSession:
 
     # --- going out ----------------------------------------------------------------------------------------------
 
-    def start(self, timestamp: datetime) -> list[Action]:
+    def start(self, timestamp: datetime) -> list[SessionAction]:
         """The first frames: `connection.ack`, always (scenario S21)."""
         opening = self._opening
-        actions: list[Action] = [
+        actions: list[SessionAction] = [
             SendText(codec.encode_connection_ack(opening.gateway_id, opening.connection_id, timestamp))
         ]
         if self._awaits_resync and opening.resync is not None:
             actions.append(SendText(codec.encode_resync_required(*opening.resync)))
         return actions
 
-    def deliver(self, events: Sequence[RecordedEvent], now: float) -> list[Action]:
+    def deliver(self, events: Sequence[RecordedEvent], now: float) -> list[SessionAction]:
         """Send these events, which follow the last ones.
 
         Raises:
@@ -265,7 +265,7 @@ class ServerSession:
             if event.offset != expected:
                 raise ValueError(f"offset {event.offset} was handed in where {expected} comes next")
 
-    def _send(self, event: RecordedEvent, now: float) -> Iterator[Action]:
+    def _send(self, event: RecordedEvent, now: float) -> Iterator[SessionAction]:
         """The event, with the Pings that an unmodified gateway needs around it."""
         downloads = event.type.endswith(DEPLOYED)
         if downloads and not self._explicit and self._heartbeat.age(now) > _FRESH_PING:
@@ -278,7 +278,7 @@ class ServerSession:
         if not self._explicit and (downloads or self._unpinged >= self._limits.ping_every):
             yield self._ping(now)
 
-    def skip_to(self, offset: int) -> list[Action]:
+    def skip_to(self, offset: int) -> list[SessionAction]:
         """Pass over every unsent event up to `offset`; the next event is the one after it.
 
         What is passed over counts as settled: it is confirmed as soon as everything before it is.
@@ -293,7 +293,7 @@ class ServerSession:
         self._window.skip_to(offset)
         return self._progress(before)
 
-    def tick(self, now: float) -> list[Action]:
+    def tick(self, now: float) -> list[SessionAction]:
         """Ping an idle peer; close the connection if it has been silent for too long."""
         if self._closed:
             return []
@@ -311,7 +311,7 @@ class ServerSession:
 
     # --- coming in ----------------------------------------------------------------------------------------------
 
-    def receive_pong(self, payload: bytes, now: float) -> list[Action]:
+    def receive_pong(self, payload: bytes, now: float) -> list[SessionAction]:
         """Receive a Pong; for an unmodified gateway it confirms, if it echoes a Ping of this connection."""
         if self._closed:
             return []
@@ -320,18 +320,18 @@ class ServerSession:
             return self._admit(_Reply(useless="pong"), now)
         return [] if self._explicit else self._confirm(offset)
 
-    def receive_binary(self, now: float) -> list[Action]:
+    def receive_binary(self, now: float) -> list[SessionAction]:
         """Receive a binary frame, which the protocol does not use."""
         return [] if self._closed else self._admit(_Reply(useless="binary"), now)
 
-    def receive_text(self, text: str, now: float) -> list[Action]:
+    def receive_text(self, text: str, now: float) -> list[SessionAction]:
         """Receive a text frame; never raises, whatever it holds."""
         if self._closed:
             return []
         message = codec.decode(text, max_bytes=self._limits.max_text_bytes)
         return self._admit(self._handle(message), now, cost=1 + len(text) / _FRAME_SIZE)
 
-    def _admit(self, reply: _Reply, now: float, *, cost: float = 1.0) -> list[Action]:
+    def _admit(self, reply: _Reply, now: float, *, cost: float = 1.0) -> list[SessionAction]:
         """Let useful frames through, and useless ones within the rate."""
         if reply.useless is None:
             return list(reply.actions)
@@ -386,13 +386,13 @@ class ServerSession:
             return _Reply([Rejected(offset, reason)], useless="repeated-reject")
         self._rejected += 1
         before = self.confirmed
-        self._window.settle(offset)
+        self._window.ack(offset)
         return _Reply([Rejected(offset, reason), *self._progress(before)])
 
-    def _confirm(self, offset: int) -> list[Action]:
+    def _confirm(self, offset: int) -> list[SessionAction]:
         before = self.confirmed
-        self._window.settle_through(offset)
+        self._window.ack_through(offset)
         return self._progress(before)
 
-    def _progress(self, before: int) -> list[Action]:
+    def _progress(self, before: int) -> list[SessionAction]:
         return [Confirmed(self.confirmed)] if self.confirmed > before else []

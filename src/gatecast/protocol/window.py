@@ -43,12 +43,12 @@ class Window:
         self._ahead.append(skipped)
         self._catch_up()
 
-    def settle(self, offset: int) -> None:
+    def ack(self, offset: int) -> None:
         """Ack this one offset, perhaps out of turn."""
         bisect.insort(self._ahead, (offset, offset))
         self._catch_up()
 
-    def settle_through(self, offset: int) -> None:
+    def ack_through(self, offset: int) -> None:
         """Ack everything up to and including `offset`."""
         self.confirmed = max(self.confirmed, min(offset, self.sent))
         self._catch_up()

@@ -19,8 +19,8 @@ from gatecast.controlplane.access.audit import AuditLog
 from gatecast.controlplane.access.gateway_tokens import GatewayTokens
 from gatecast.controlplane.access.gateways import Gateways
 from gatecast.controlplane.access.log_outs import LogOuts
-from gatecast.controlplane.control_plane import Resources, open_resources
-from gatecast.controlplane.encryption import sealer_for
+from gatecast.controlplane.control_plane import ControlPlane, open_control_plane
+from gatecast.controlplane.encryption import encryption_for
 from gatecast.controlplane.fleet_samples import FleetSamples
 from gatecast.errors import GatecastError, SettingInvalid, StorageError
 from gatecast.hub import EventHub
@@ -38,7 +38,7 @@ from gatecast.server.descriptors import Budget, fitted
 from gatecast.server.gateway_api.app import GatewayContext, create_gateway_app
 from gatecast.server.gateway_api.gateway_server import GatewayServer
 from gatecast.server.listener import Listener
-from gatecast.server.patience import opened_patiently
+from gatecast.server.wait_policy import opened_with_waiting
 from gatecast.server.sessions import SessionCookies
 from gatecast.server.tls import LOOK_INTERVAL, GatewayTls
 from gatecast.settings import Settings, variable
@@ -70,10 +70,10 @@ def local_key_file(database: str) -> Path | None:
 class Pod:
     """A running replica."""
 
-    def __init__(self, settings: Settings, hub: EventHub, resources: Resources, budget: Budget) -> None:
+    def __init__(self, settings: Settings, hub: EventHub, control_plane: ControlPlane, budget: Budget) -> None:
         self.settings = settings
         self.hub = hub
-        self.resources = resources
+        self.control_plane = control_plane
         self.gateways = Gateways(hub)
         self.gateway_tokens = GatewayTokens(hub)
         self.admin_tokens = AdminTokens(hub.storage)
@@ -104,8 +104,8 @@ class Pod:
             api_socket = stack.enter_context(_listening("api_listen", settings.api_listen))
             gateway_socket = stack.enter_context(_listening("gateway_listen", settings.gateway_listen))
             hub = await stack.enter_async_context(EventHub.open(settings=settings, migrations=MIGRATIONS))
-            resources = await open_resources(hub, settings, local_key_file(settings.database))
-            pod = cls(settings, hub, resources, budget)
+            control_plane = await open_control_plane(hub, settings, local_key_file(settings.database))
+            pod = cls(settings, hub, control_plane, budget)
             pod.first_admin_token = await pod.admin_tokens.prepare(settings.admin_token)
             await stack.enter_async_context(pod._storing_acknowledgements())
             await stack.enter_async_context(pod._running(pod.tls.follow(LOOK_INTERVAL), name="certificate"))
@@ -125,7 +125,7 @@ class Pod:
         if self.hub.delivery.failure is not None:
             found.append(f"a background task died: {type(self.hub.delivery.failure).__name__}")
         found += self.hub.delivery.alarms
-        if (alarm := self.resources.acknowledgements.loop.alarm) is not None:
+        if (alarm := self.control_plane.acknowledgements.loop.alarm) is not None:
             found.append(alarm)
         try:
             async with asyncio.timeout(_PING_TIME_LIMIT):
@@ -137,7 +137,7 @@ class Pod:
     @asynccontextmanager
     async def _storing_acknowledgements(self) -> AsyncIterator[None]:
         """Store what gateways acknowledge, and at the end what is still waiting."""
-        acknowledgements = self.resources.acknowledgements
+        acknowledgements = self.control_plane.acknowledgements
         try:
             async with self._running(acknowledgements.run(), name="acknowledgements"):
                 yield
@@ -186,7 +186,7 @@ class Pod:
             gateways=self.gateways,
             tokens=self.gateway_tokens,
             admission=self.admission,
-            resources=self.resources,
+            control_plane=self.control_plane,
         )
         server = GatewayServer(create_gateway_app(context))
         await server.setup()
@@ -210,8 +210,8 @@ class Pod:
             fleets=Fleets(self.hub, self.gateways),
             audit=AuditLog(self.hub.storage.database),
             log_outs=LogOuts(self.hub.storage.database),
-            resources=self.resources,
-            cookies=SessionCookies(sealer_for(self.settings.secret_key, local_key_file(self.settings.database))),
+            control_plane=self.control_plane,
+            cookies=SessionCookies(encryption_for(self.settings.secret_key, local_key_file(self.settings.database))),
             problems=self.problems,
             gateway_address=self.gateway_url.partition("://")[2],
             streams=asyncio.Semaphore(self.budget.at_most(MAX_STREAMS)),
@@ -272,7 +272,7 @@ class Pod:
         pause = drain_time / 2 / max(1, len(subscriptions))
         noticed = asyncio.create_task(self._wait_for_balancers(drain_time / 4), name="balancers")
         for subscription in subscriptions:
-            subscription.dismiss("restarting")
+            subscription.end_with("restarting")
             await asyncio.sleep(min(pause, _LONGEST_DRAIN_PAUSE))
         await noticed
 
@@ -332,7 +332,7 @@ async def serve(settings: Settings, *, announce: Callable[[Pod], None]) -> int:
     _on_signals((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), stop.set)
     with ExitStack() as leaving:
         seconds = START_TIME_LIMIT if settings.database.startswith("postgresql://") else 0.0
-        async with opened_patiently(lambda: Pod.open(settings), stop, seconds) as pod:
+        async with opened_with_waiting(lambda: Pod.open(settings), stop, seconds) as pod:
             if pod is None:
                 return 0
             if pod.tls.renewable:

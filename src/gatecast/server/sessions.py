@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from secrets import token_bytes
 from typing import Any, Self
 
-from gatecast.controlplane.encryption import Sealer
+from gatecast.controlplane.encryption import Encryption
 from gatecast.errors import SecretKeyMissing
 
 #: Name of the cookie.
@@ -62,12 +62,12 @@ class SessionCookies:
     Without a secret key the cookies hold for this pod only, and until it ends.
     """
 
-    def __init__(self, sealer: Sealer) -> None:
-        self._sealer = sealer if sealer.has_key else Sealer([token_bytes(32)])
+    def __init__(self, encryption: Encryption) -> None:
+        self._encryption = encryption if encryption.has_key else Encryption([token_bytes(32)])
         #: Whether every pod can open the cookies.
-        self.shared = sealer.has_key
+        self.shared = encryption.has_key
 
-    def seal(self, session: Session) -> str:
+    def encrypt(self, session: Session) -> str:
         """The value of the cookie."""
         return self.seal_values(asdict(session), place=_PLACE)
 
@@ -81,14 +81,14 @@ class SessionCookies:
 
     def seal_values(self, values: Mapping[str, Any], *, place: str) -> str:
         """The value of a cookie that holds these; `place` tells one kind of cookie from another."""
-        sealed = self._sealer.seal(json.dumps(values), place=place)
+        sealed = self._encryption.encrypt(json.dumps(values), place=place)
         return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
 
     def open_values(self, value: str, *, place: str) -> dict[str, Any] | None:
         """What a cookie of this kind holds; None: nothing, or another key has sealed it."""
         try:
             sealed = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
-            values = json.loads(self._sealer.open(sealed, place=place))
+            values = json.loads(self._encryption.open(sealed, place=place))
         except (SecretKeyMissing, binascii.Error, ValueError, TypeError):
             return None
         return values if isinstance(values, dict) else None

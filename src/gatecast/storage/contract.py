@@ -85,7 +85,7 @@ class ReadResult:
     #: Offset of the last event in the log.
     head: int
     #: Retention has removed every event up to and including this offset (the low-water mark).
-    trimmed_through: int
+    low_water_mark: int
     #: Which server answered, as in `Changes`.
     server: str = ""
     #: Identity of the log: a gateway that is registered again gets another log, with a higher number.
@@ -133,7 +133,7 @@ class Changes:
     server: str = ""
     #: Whether commits on that server wait for a standby.
     synchronous: bool = False
-    #: Whether this place, and its replication, are recorded with the history. If not, call `settle_history`: until
+    #: Whether this place, and its replication, are recorded with the history. If not, call `record_history`: until
     #: then connections are recorded only in the place that is recorded.
     settled: bool = True
     #: The ids of the decisions about this history and those before it, oldest first; an epoch is the decision that
@@ -271,7 +271,7 @@ class EventLog(Protocol):
     async def renew_epoch(self, expected: UUID) -> UUID:
         """Begin a new history unless another pod did so first; return the present epoch."""
 
-    async def settle_history(self, expected: UUID, verdict: Verdict = Verdict.RECORD) -> UUID:
+    async def record_history(self, expected: UUID, verdict: Verdict = Verdict.RECORD) -> UUID:
         """Record where the history lives now, and return the present epoch.
 
         A history that is found where it was recorded continues. A history that is found elsewhere (after a failover or
@@ -284,7 +284,7 @@ class EventLog(Protocol):
 # --- presence and positions -------------------------------------------------------------------------------------
 
 
-class Dismissal(StrEnum):
+class DisconnectReason(StrEnum):
     """Why the pod must disconnect a gateway; the value is also the close reason."""
 
     TOKEN_REVOKED = "token-revoked"  # noqa: S105 - a reason, not a password
@@ -294,7 +294,7 @@ class Dismissal(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class PositionState:
     """The state of a gateway's log and of one stored position, read at one instant."""
 
     #: Identity of the database's history now.
@@ -302,7 +302,7 @@ class Standing:
     #: Offset of the last event.
     head: int
     #: Retention has removed every event up to and including this offset (the low-water mark).
-    trimmed_through: int
+    low_water_mark: int
     #: What the gateway (or the named replica) has confirmed, possibly in an older epoch; None: never connected.
     confirmed: Position | None
     #: Why it must still resynchronize (`retention`, `epoch`, `ahead`, `parked`); None: it need not.
@@ -385,7 +385,7 @@ class GatewayStatus:
     gateway_id: str
     epoch: UUID
     head: int
-    trimmed_through: int
+    low_water_mark: int
     #: Highest offset written to a socket.
     sent: int
     #: What the slowest known replica has confirmed; 0 when the stored position belongs to an older epoch.
@@ -412,7 +412,7 @@ class Presence(Protocol):
     async def end_lease(self, pod_id: str) -> None:
         """Remove the pod and its connections, because it shuts down in order."""
 
-    async def standing(self, gateway_id: str, replica: str) -> Standing:
+    async def standing(self, gateway_id: str, replica: str) -> PositionState:
         """The state of the log and of the stored position.
 
         Raises:
@@ -467,13 +467,13 @@ class Presence(Protocol):
     async def pods(self) -> list[LivePod]:
         """The pods whose leases have not expired, by id."""
 
-    async def dismiss_connection(self, gateway_id: str, connection_id: str) -> bool:
+    async def disconnect_connection(self, gateway_id: str, connection_id: str) -> bool:
         """Ask the pod to close one connection, which may come back; False if the gateway has no such connection."""
 
-    async def dismissals(self, pod_id: str) -> dict[str, Dismissal]:
+    async def pending_disconnects(self, pod_id: str) -> dict[str, DisconnectReason]:
         """This pod's connections that must be closed, by connection id, with the reason."""
 
-    async def dismiss_token(self, token_id: str, *, transaction: object | None = None) -> int:
+    async def disconnect_token(self, token_id: str, *, transaction: object | None = None) -> int:
         """Ask every pod to close the connections that came with this token; return how many there are."""
 
     async def resynchronized(self, gateway_id: str, replica: str) -> None:
@@ -558,7 +558,7 @@ Entity: TypeAlias = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Withheld:
+class DeliveryFilter:
     """The delivery filter of a connection: the events that it must not receive."""
 
     #: Events of these entities wait, and are recorded as waiting before the position passes them.
@@ -594,7 +594,7 @@ class Parking(Protocol):
     waited or were on their way when the decision was taken, and whether or not their waiting had been stored.
     """
 
-    async def withheld(self, gateway_id: str, replica: str, *, after: int, parks: bool = True) -> Withheld:
+    async def withheld(self, gateway_id: str, replica: str, *, after: int, parks: bool = True) -> DeliveryFilter:
         """The delivery filter of a recorded connection that begins after `after`.
 
         First publishes, in one transaction, the waiting events of entities that are no longer parked. For a connection

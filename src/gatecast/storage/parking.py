@@ -15,7 +15,7 @@ from gatecast.storage.contract import (
     ParkedEntity,
     Row,
     Transaction,
-    Withheld,
+    DeliveryFilter,
 )
 from gatecast.storage.queries import Queries
 from gatecast.storage.recorded import recorded_event, to_moment
@@ -33,7 +33,7 @@ class StoredParking:
         self._log = log
         self._queries = queries
 
-    async def withheld(self, gateway_id: str, replica: str, *, after: int, parks: bool = True) -> Withheld:
+    async def withheld(self, gateway_id: str, replica: str, *, after: int, parks: bool = True) -> DeliveryFilter:
         """What a connection that begins behind `after`, and is recorded, must not be sent."""
         if not parks:
             return await self._left_out(gateway_id, replica, after)
@@ -42,13 +42,13 @@ class StoredParking:
             await self._release(gateway_id, replica)
             parked, _ = _entities(await self._database.fetch(self._queries["entities"], gateway_id, replica))
         rows = await self._database.fetch(self._queries["settled"], gateway_id, replica, after)
-        return Withheld(parked=frozenset(parked), settled=frozenset(row["offset"] for row in rows))
+        return DeliveryFilter(parked=frozenset(parked), settled=frozenset(row["offset"] for row in rows))
 
-    async def _left_out(self, gateway_id: str, replica: str, after: int) -> Withheld:
+    async def _left_out(self, gateway_id: str, replica: str, after: int) -> DeliveryFilter:
         rows = await self._database.fetch(self._queries["left_out"], gateway_id, replica, after)
         if any(row["kind"] == OutcomeKind.RETRIED for row in rows):
             await self._database.execute(self._queries["try_again"], gateway_id, replica, after)
-        return Withheld(settled=frozenset(row["offset"] for row in rows if row["kind"] == OutcomeKind.OMITTED))
+        return DeliveryFilter(settled=frozenset(row["offset"] for row in rows if row["kind"] == OutcomeKind.OMITTED))
 
     async def parked(self, gateway_id: str, *, after: int, limit: int) -> list[ParkedEntity]:
         """At most `limit` entities whose rejected events come after `after`, by offset."""

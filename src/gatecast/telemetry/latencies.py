@@ -34,7 +34,7 @@ class Latencies(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """What was counted, as Prometheus reads it."""
-        family = HistogramMetricFamily(self._name, self._documentation, labels=[self.label])
+        artifact_kind = HistogramMetricFamily(self._name, self._documentation, labels=[self.label])
         bounds = [*map(floatToGoString, self._buckets), "+Inf"]
         for label, counts in self._counts.items():
             so_far = 0
@@ -42,5 +42,5 @@ class Latencies(Collector):
             for bound, count in zip(bounds, counts, strict=True):
                 so_far += count
                 buckets.append((bound, float(so_far)))
-            family.add_metric([label], buckets, self._sums[label])
-        yield family
+            artifact_kind.add_metric([label], buckets, self._sums[label])
+        yield artifact_kind

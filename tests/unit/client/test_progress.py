@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from gatecast.client.progress import Progress
+from gatecast.client.progress import ClientProgress
 from gatecast.errors import InvalidValue
 from gatecast.events import Position
 
@@ -17,16 +17,16 @@ def at(offset: int, epoch: UUID = EPOCH) -> Position:
     return Position(epoch, offset)
 
 
-def handed_out(*offsets: int, after: Position | None = None) -> Progress:
+def handed_out(*offsets: int, after: Position | None = None) -> ClientProgress:
     """Progress after these events were handed out."""
-    progress = Progress(after)
+    progress = ClientProgress(after)
     for offset in offsets:
         progress.hand_out(at(offset))
     return progress
 
 
 def test_without_a_start_the_first_event_tells_where_delivery_began() -> None:
-    assert Progress(None).position is None
+    assert ClientProgress(None).position is None
     assert handed_out(7).position == at(6)
 
 
@@ -41,9 +41,9 @@ def test_an_acknowledgement_covers_everything_before_it() -> None:
 def test_a_rejection_settles_one_event_only() -> None:
     progress = handed_out(1, 2, 3)
     progress.reject(at(2), "why")
-    assert progress.settled == at(0)
+    assert progress.acked == at(0)
     progress.acknowledge(at(1))
-    assert progress.settled == at(2)
+    assert progress.acked == at(2)
     assert progress.rejections == {2: "why"}
 
 
@@ -51,7 +51,7 @@ def test_the_place_to_continue_passes_no_rejection_that_may_not_be_stored() -> N
     progress = handed_out(1, 2, 3)
     progress.reject(at(2), "why")
     progress.acknowledge(at(3))
-    assert (progress.settled, progress.position) == (at(3), at(1))
+    assert (progress.acked, progress.position) == (at(3), at(1))
     progress.rejections.clear()
     assert progress.position == at(3)
 
@@ -94,7 +94,7 @@ def test_after_a_resynchronization_older_events_concern_nobody() -> None:
 
 def test_the_id_of_the_event_at_the_position_goes_along() -> None:
     """That of the last settled event, and of no later one; what is behind it is forgotten."""
-    progress = Progress(at(4), "4")
+    progress = ClientProgress(at(4), "4")
     assert progress.event_id == "4"
     for offset in (5, 6, 7):
         progress.hand_out(at(offset), str(offset))
@@ -110,7 +110,7 @@ def test_the_id_of_the_event_at_the_position_goes_along() -> None:
 
 def test_where_no_event_was_handed_out_there_is_no_id() -> None:
     """Before the first one, behind what the server left out, and behind a resynchronization."""
-    assert Progress(None).event_id is None
+    assert ClientProgress(None).event_id is None
     progress = handed_out(1)
     progress.hand_out(at(5), "5")
     progress.acknowledge(at(1))

@@ -17,9 +17,9 @@ import pytest
 from gatecast import Action, Event, EventHub, Settings
 from gatecast.controlplane.access.gateways import GatewayFields, Gateways
 from gatecast.controlplane.catalog.artifact_kinds import LLM_PROVIDER
-from gatecast.controlplane.control_plane import Resources, open_resources
+from gatecast.controlplane.control_plane import ControlPlane, open_control_plane
 from gatecast.controlplane.documents import MODELS
-from gatecast.controlplane.encryption import Sealer, sealer_for
+from gatecast.controlplane.encryption import Encryption, encryption_for
 from gatecast.controlplane.key_rotation import reseal
 from gatecast.errors import SecretKeyMissing, SettingInvalid
 from gatecast.server.pod import MIGRATIONS
@@ -44,79 +44,79 @@ def _setting(*keys: bytes) -> str:
 
 
 def test_what_is_sealed_opens_in_its_place_only() -> None:
-    sealer = Sealer([_OLD])
-    sealed = sealer.seal("a secret", place="secret:one")
+    encryption = Encryption([_OLD])
+    sealed = encryption.encrypt("a secret", place="secret:one")
     assert b"a secret" not in sealed
-    assert sealer.open(sealed, place="secret:one") == "a secret"
+    assert encryption.open(sealed, place="secret:one") == "a secret"
     with pytest.raises(SecretKeyMissing):
-        sealer.open(sealed, place="secret:two")
+        encryption.open(sealed, place="secret:two")
 
 
 def test_the_same_text_is_sealed_differently_each_time() -> None:
-    sealer = Sealer([_OLD])
-    assert sealer.seal("a secret", place="here") != sealer.seal("a secret", place="here")
+    encryption = Encryption([_OLD])
+    assert encryption.encrypt("a secret", place="here") != encryption.encrypt("a secret", place="here")
 
 
 def test_the_first_key_seals_and_every_key_opens() -> None:
-    both, new = sealer_for(_setting(_NEW, _OLD), None), Sealer([_NEW])
-    assert both.open(Sealer([_OLD]).seal("before", place="here"), place="here") == "before"
-    assert new.open(both.seal("after", place="here"), place="here") == "after"
+    both, new = encryption_for(_setting(_NEW, _OLD), None), Encryption([_NEW])
+    assert both.open(Encryption([_OLD]).encrypt("before", place="here"), place="here") == "before"
+    assert new.open(both.encrypt("after", place="here"), place="here") == "after"
 
 
 @pytest.mark.parametrize("damage", [b"", b"abc", bytes(40)])
 def test_what_is_damaged_does_not_open(damage: bytes) -> None:
     with pytest.raises(SecretKeyMissing):
-        Sealer([_OLD]).open(damage, place="here")
+        Encryption([_OLD]).open(damage, place="here")
 
 
 def test_a_sealed_text_that_was_cut_does_not_open() -> None:
-    sealer = Sealer([_OLD])
-    sealed = sealer.seal("a secret", place="here")
+    encryption = Encryption([_OLD])
+    sealed = encryption.encrypt("a secret", place="here")
     for length in range(len(sealed)):
         with pytest.raises(SecretKeyMissing):
-            sealer.open(sealed[:length], place="here")
+            encryption.open(sealed[:length], place="here")
 
 
 def test_without_a_key_nothing_is_sealed() -> None:
-    sealer = sealer_for("", None)
-    assert not sealer.has_key
+    encryption = encryption_for("", None)
+    assert not encryption.has_key
     with pytest.raises(SecretKeyMissing):
-        sealer.seal("a secret", place="here")
+        encryption.encrypt("a secret", place="here")
 
 
 @pytest.mark.parametrize("text", ["short", "###", _setting(_OLD)[:-4], _setting(_OLD) + ",", "é" * 44])
 def test_a_key_of_another_shape_is_refused_without_showing_it(text: str) -> None:
     with pytest.raises(SettingInvalid, match="GATECAST_SECRET_KEY") as refused:
-        sealer_for(text, None)
+        encryption_for(text, None)
     assert text not in str(refused.value)
 
 
 def test_the_key_beside_a_database_is_made_once_and_is_for_its_owner_only(tmp_path: Path) -> None:
     file = tmp_path / "gatecast.db.key"
-    sealed = sealer_for("", file).seal("a secret", place="here")
-    assert sealer_for("", file).open(sealed, place="here") == "a secret"
+    sealed = encryption_for("", file).encrypt("a secret", place="here")
+    assert encryption_for("", file).open(sealed, place="here") == "a secret"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert [each.name for each in tmp_path.iterdir()] == [file.name]
 
 
 async def test_pods_that_start_at_once_make_one_key(tmp_path: Path) -> None:
     file = tmp_path / "gatecast.db.key"
-    sealers = await asyncio.gather(*(asyncio.to_thread(sealer_for, "", file) for _ in range(16)))
-    sealed = [sealer.seal("a secret", place="here") for sealer in sealers]
-    assert {sealer_for("", file).open(each, place="here") for each in sealed} == {"a secret"}
+    encryptions = await asyncio.gather(*(asyncio.to_thread(encryption_for, "", file) for _ in range(16)))
+    sealed = [encryption.encrypt("a secret", place="here") for encryption in encryptions]
+    assert {encryption_for("", file).open(each, place="here") for each in sealed} == {"a secret"}
 
 
 async def test_a_pod_with_another_key_does_not_start(tmp_path: Path) -> None:
     settings = Settings(database=f"sqlite:///{tmp_path / 'gatecast.db'}", migrate="always", secret_key=_setting(_OLD))
     async with EventHub.open(settings=settings, migrations=MIGRATIONS) as hub:
-        opened = await open_resources(hub, settings, None)
+        opened = await open_control_plane(hub, settings, None)
         document = MODELS[LLM_PROVIDER.kind].model_validate(_PROVIDER)
         made = (await opened.artifacts.create("default", LLM_PROVIDER, document)).artifact
         other = replace(settings, secret_key=_setting(_NEW))
         with pytest.raises(SettingInvalid, match="every pod needs the same"):
-            await open_resources(hub, other, None)
+            await open_control_plane(hub, other, None)
         both = replace(settings, secret_key=_setting(_NEW, _OLD))
-        reopened = await open_resources(hub, both, None)
+        reopened = await open_control_plane(hub, both, None)
         found = await reopened.artifacts.get("default", LLM_PROVIDER, made.id)
         assert found.document == made.document
 
@@ -126,7 +126,7 @@ async def test_after_resealing_the_old_key_is_not_needed(open_hub: OpenHub) -> N
     async with open_hub() as hub:
         database = hub.storage.database
         gateway = (await Gateways(hub).create("default", GatewayFields(name="edge"))).gateway.id
-        old = Resources.on(hub, Sealer([_OLD]))
+        old = ControlPlane.on(hub, Encryption([_OLD]))
         document = MODELS[LLM_PROVIDER.kind].model_validate({**_PROVIDER, "openapi": {"openapi": "3.1.0"}})
         made = (await old.artifacts.create("default", LLM_PROVIDER, document, gateways=[gateway])).artifact
         await old.imports.store("default", gateway, [{"dpid": "1", "status": "deployed", "configuration": {}}])
@@ -142,10 +142,10 @@ async def test_after_resealing_the_old_key_is_not_needed(open_hub: OpenHub) -> N
             )
         )
         with pytest.raises(SecretKeyMissing):
-            await reseal(database, Sealer([_NEW]))
-        assert await reseal(database, Sealer([_NEW, _OLD])) == 6
-        assert await reseal(database, Sealer([_NEW, _OLD])) == 0
-        new = Resources.on(hub, Sealer([_NEW]))
+            await reseal(database, Encryption([_NEW]))
+        assert await reseal(database, Encryption([_NEW, _OLD])) == 6
+        assert await reseal(database, Encryption([_NEW, _OLD])) == 0
+        new = ControlPlane.on(hub, Encryption([_NEW]))
         assert (await new.artifacts.get("default", LLM_PROVIDER, made.id)).document == made.document
         assert (await new.files.content(gateway, LLM_PROVIDER, made.id)).text
         [secret] = await new.files.secrets(gateway, with_values=True)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from gatecast.delivery.delivery import Delivery, DeliveryOptions
 from gatecast.events import Action, Event, Position
-from gatecast.storage.contract import Changes, Connection, Dismissal, ReadRequest, ReadResult, TrimPolicy
+from gatecast.storage.contract import Changes, Connection, DisconnectReason, ReadRequest, ReadResult, TrimPolicy
 from gatecast.testing.virtual_time import run_in_virtual_time
 from simulation.database import (
     SimulatedDatabase,
@@ -57,9 +57,9 @@ class _CountingPresence(SimulatedPresence):
         self._counts["renewals"] += 1
         return await super().renew_lease(pod_id, duration)
 
-    async def dismissals(self, pod_id: str) -> dict[str, Dismissal]:
+    async def pending_disconnects(self, pod_id: str) -> dict[str, DisconnectReason]:
         self._counts["dismissals"] += 1
-        return await super().dismissals(pod_id)
+        return await super().pending_disconnects(pod_id)
 
 
 class _Pod:

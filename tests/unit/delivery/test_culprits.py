@@ -200,7 +200,7 @@ class _ReadingLog:
         if self.broken and request.gateway_id == "culprit" and (self.whole_log or 3 in offsets):
             raise self.failure
         events = [_recorded(request.gateway_id, offset) for offset in offsets]
-        return ReadResult(epoch=_EPOCH, events=events, head=5, trimmed_through=0)
+        return ReadResult(epoch=_EPOCH, events=events, head=5, low_water_mark=0)
 
 
 def _recorded(gateway_id: str, offset: int) -> RecordedEvent:

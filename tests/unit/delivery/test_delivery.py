@@ -21,9 +21,9 @@ from gatecast.storage.contract import (
     Progress,
     ReadRequest,
     ReadResult,
-    Standing,
+    PositionState,
     TrimPolicy,
-    Withheld,
+    DeliveryFilter,
 )
 from gatecast.testing.virtual_time import run_in_virtual_time
 from gatecast.wakeup.contract import EVERYTHING, Hint
@@ -65,23 +65,23 @@ class _Storage:
         self.leased = False
         await self._call("end_lease")
 
-    async def dismissals(self, _pod_id: str) -> dict[str, str]:
+    async def pending_disconnects(self, _pod_id: str) -> dict[str, str]:
         await self._call("dismissals")
         return {}
 
-    async def standing(self, _gateway_id: str, _replica: str) -> Standing:
+    async def standing(self, _gateway_id: str, _replica: str) -> PositionState:
         await self._call("standing")
-        return Standing(
-            epoch=_EPOCH, head=0, trimmed_through=0, confirmed=None, resync_reason=None, registered_in=_EPOCH
+        return PositionState(
+            epoch=_EPOCH, head=0, low_water_mark=0, confirmed=None, resync_reason=None, registered_in=_EPOCH
         )
 
     async def connect(self, connection: Connection, *, start: Position, **_options: object) -> None:
         assert start == Position(_EPOCH, 0)
         await self._call("connect", lambda: self.connections.add(connection.connection_id))
 
-    async def withheld(self, _gateway_id: str, _replica: str, **_options: object) -> Withheld:
+    async def withheld(self, _gateway_id: str, _replica: str, **_options: object) -> DeliveryFilter:
         await self._call("withheld")
-        return Withheld()
+        return DeliveryFilter()
 
     async def disconnect(self, progress: list[Progress]) -> None:
         await self._call("disconnect", lambda: self.connections.difference_update(p.connection_id for p in progress))
@@ -99,7 +99,7 @@ class _Storage:
 
     async def read(self, requests: list[ReadRequest]) -> list[ReadResult]:
         await self._call("read")
-        return [ReadResult(epoch=_EPOCH, events=[], head=0, trimmed_through=0) for _ in requests]
+        return [ReadResult(epoch=_EPOCH, events=[], head=0, low_water_mark=0) for _ in requests]
 
 
 class _Pod:

@@ -32,7 +32,7 @@ def _event(offset: int, payload: str = "{}") -> RecordedEvent:
 
 def _result(first: int, last: int, head: int | None = None) -> ReadResult:
     events = [_event(offset) for offset in range(first, last + 1)]
-    return ReadResult(epoch=_EPOCH, events=events, head=last if head is None else head, trimmed_through=0)
+    return ReadResult(epoch=_EPOCH, events=events, head=last if head is None else head, low_water_mark=0)
 
 
 def _feed(called: list[Feed] | None = None) -> Feed:
@@ -77,7 +77,7 @@ def test_a_hint_during_a_read_asks_for_another_one() -> None:
     [
         pytest.param(_result(2, 2), id="a gap"),
         pytest.param(replace(_result(1, 1), epoch=UUID(int=2)), id="another epoch"),
-        pytest.param(replace(_result(1, 0, head=5), trimmed_through=1), id="trimmed past it"),
+        pytest.param(replace(_result(1, 0, head=5), low_water_mark=1), id="trimmed past it"),
         pytest.param(replace(_result(1, 1), head=-1), id="a head behind it"),
     ],
 )

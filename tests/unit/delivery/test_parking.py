@@ -6,9 +6,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from gatecast.delivery.parking import Fate, ParkingLot
+from gatecast.delivery.parking import Fate, SubscriptionFilter
 from gatecast.events import Action, RecordedEvent
-from gatecast.storage.contract import Withheld
+from gatecast.storage.contract import DeliveryFilter
 
 
 def _event(offset: int, entity_id: str) -> RecordedEvent:
@@ -32,33 +32,33 @@ def _damaged(offset: int, entity_id: str) -> RecordedEvent:
 
 
 def test_events_of_parked_entities_are_held_and_others_are_sent() -> None:
-    lot = ParkingLot()
-    lot.fill(Withheld(parked=frozenset([("Route", "a")])))
+    lot = SubscriptionFilter()
+    lot.fill(DeliveryFilter(parked=frozenset([("Route", "a")])))
     assert lot.fate(_event(1, "a")) is Fate.HOLD
     assert lot.fate(_event(2, "b")) is Fate.SEND
 
 
 def test_what_was_published_again_is_passed_over() -> None:
-    lot = ParkingLot()
-    lot.fill(Withheld(parked=frozenset([("Route", "a")]), settled=frozenset([1])))
+    lot = SubscriptionFilter()
+    lot.fill(DeliveryFilter(parked=frozenset([("Route", "a")]), settled=frozenset([1])))
     assert lot.fate(_event(1, "a")) is Fate.PASS
     assert lot.passes(_event(1, "a"))
 
 
 def test_an_event_that_cannot_be_delivered_parks_its_entity_from_there_on() -> None:
-    lot = ParkingLot()
+    lot = SubscriptionFilter()
     events = [_event(1, "a"), _damaged(2, "a"), _event(3, "a"), _damaged(4, "a"), _event(5, "b")]
     assert [lot.fate(event) for event in events] == [Fate.SEND, Fate.PARK, Fate.HOLD, Fate.HOLD, Fate.SEND]
 
 
 def test_one_that_was_left_out_parks_nothing() -> None:
-    lot = ParkingLot()
-    lot.fill(Withheld(settled=frozenset([1])))
+    lot = SubscriptionFilter()
+    lot.fill(DeliveryFilter(settled=frozenset([1])))
     assert [lot.fate(event) for event in (_damaged(1, "a"), _event(2, "a"))] == [Fate.PASS, Fate.SEND]
 
 
 def test_a_rejection_parks_the_entity_of_the_event_that_was_sent() -> None:
-    lot = ParkingLot()
+    lot = SubscriptionFilter()
     lot.remember([_event(1, "a"), _event(2, "b")])
     lot.park(2)
     assert lot.fate(_event(3, "a")) is Fate.SEND
@@ -66,8 +66,8 @@ def test_a_rejection_parks_the_entity_of_the_event_that_was_sent() -> None:
 
 
 def test_what_is_confirmed_is_forgotten() -> None:
-    lot = ParkingLot()
+    lot = SubscriptionFilter()
     lot.remember([_event(1, "a"), _event(2, "b")])
-    lot.settle(1)
+    lot.ack(1)
     lot.park(1)
     assert lot.fate(_event(3, "a")) is Fate.SEND

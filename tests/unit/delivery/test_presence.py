@@ -17,7 +17,7 @@ from gatecast.testing.virtual_time import run_in_virtual_time
 
 class _Presence:
     def __init__(self) -> None:
-        self.life: UUID | None = None
+        self.incarnation: UUID | None = None
         self.away = False
         self.loses_answers = False
         self.renewals: list[float] = []
@@ -32,14 +32,14 @@ class _Presence:
         await asyncio.sleep(0.1)
         if self.away:
             raise StorageUnavailable("away")
-        self.life = self.life or uuid4()
+        self.incarnation = self.incarnation or uuid4()
         if self.loses_answers:
             raise StorageUnavailable("nobody knows")
         self.ended = False
         self.renewals.append(asyncio.get_running_loop().time())
-        return self.life
+        return self.incarnation
 
-    async def dismissals(self, _pod_id: str) -> dict[str, str]:
+    async def pending_disconnects(self, _pod_id: str) -> dict[str, str]:
         if self.away:
             raise StorageUnavailable("away")
         orders, self.orders = self.orders, {}
@@ -47,7 +47,7 @@ class _Presence:
 
     async def end_lease(self, _pod_id: str) -> None:
         self.ended = True
-        self.life = None
+        self.incarnation = None
         self.endings.append(asyncio.get_running_loop().time())
 
 
@@ -59,8 +59,8 @@ class _Pod:
             cast("Any", self.storage),
             "pod",
             poll_interval=poll_interval,
-            dismiss=lambda connection_id, reason: self.dismissed.append((connection_id, reason)),
-            dismiss_all=lambda: self.dismissed.append(("all", "")),
+            end_with=lambda connection_id, reason: self.dismissed.append((connection_id, reason)),
+            end_all=lambda: self.dismissed.append(("all", "")),
         )
 
     @classmethod
@@ -124,7 +124,7 @@ def test_a_pod_that_others_forgot_closes_all_its_connections_once(*, answer_lost
             pod.storage.away = True
             await asyncio.sleep(60)
             assert pod.dismissed == []
-            pod.storage.life = None
+            pod.storage.incarnation = None
             pod.storage.loses_answers = answer_lost
             pod.storage.away = False
             await asyncio.sleep(5)

@@ -63,7 +63,7 @@ class _Log:
             return None
         last = min(head, request.after + request.max_events)
         events = [_event(request.gateway_id, offset) for offset in range(request.after + 1, last + 1)]
-        return ReadResult(epoch=self.epoch, events=events, head=head, trimmed_through=0)
+        return ReadResult(epoch=self.epoch, events=events, head=head, low_water_mark=0)
 
 
 def _event(gateway_id: str, offset: int) -> RecordedEvent:

@@ -73,7 +73,7 @@ class _Log:
             epoch=self.epoch,
             events=[],
             head=self.heads[name],
-            trimmed_through=0,
+            low_water_mark=0,
             server=self.server,
             log_id=self.log_ids[name],
             last_event_id=self.event_id(name, self.heads[name]),
@@ -89,7 +89,7 @@ class _Log:
             for each in remembered
         )
 
-    async def settle_history(self, expected: UUID, verdict: Verdict) -> UUID:
+    async def record_history(self, expected: UUID, verdict: Verdict) -> UUID:
         assert expected == self.epoch
         self.verdicts.append(verdict)
         self.settled = True

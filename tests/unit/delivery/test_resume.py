@@ -7,14 +7,14 @@ import pytest
 
 from gatecast.delivery.resume import Start, decide_start
 from gatecast.events import Position
-from gatecast.storage.contract import Standing
+from gatecast.storage.contract import PositionState
 
 _EPOCH = UUID(int=1)
 _OLD = UUID(int=2)
-_STANDING = Standing(
+_STANDING = PositionState(
     epoch=_EPOCH,
     head=10,
-    trimmed_through=3,
+    low_water_mark=3,
     confirmed=Position(_EPOCH, 5),
     resync_reason=None,
     registered_in=_EPOCH,
@@ -42,7 +42,7 @@ def test_who_never_connected_begins_with_what_is_retained() -> None:
     """And is told when that is not everything."""
     fresh = replace(_STANDING, confirmed=None)
     assert decide_start(fresh, None) == Start(_BEGINNING, "retention")
-    assert decide_start(replace(fresh, trimmed_through=0), None) == Start(Position(_EPOCH, 0))
+    assert decide_start(replace(fresh, low_water_mark=0), None) == Start(Position(_EPOCH, 0))
     assert decide_start(replace(fresh, registered_in=_OLD), None) == Start(_BEGINNING, "epoch")
 
 

@@ -14,7 +14,7 @@ from gatecast.delivery.resume import Start
 from gatecast.delivery.subscription import MAX_UNSTORED, Subscription
 from gatecast.errors import SubscriptionClosed
 from gatecast.events import Action, Position, RecordedEvent
-from gatecast.storage.contract import Connection, Progress, ReadResult, Withheld
+from gatecast.storage.contract import Connection, Progress, ReadResult, DeliveryFilter
 
 _EPOCH = UUID(int=1)
 _CONNECTION = Connection(
@@ -70,7 +70,7 @@ def read_result(*offsets: int) -> ReadResult:
         )
         for offset in offsets
     ]
-    return ReadResult(epoch=_EPOCH, events=events, head=offsets[-1], trimmed_through=0)
+    return ReadResult(epoch=_EPOCH, events=events, head=offsets[-1], low_water_mark=0)
 
 
 def test_it_begins_with_everything_before_its_start_confirmed() -> None:
@@ -144,7 +144,7 @@ def test_nothing_more_is_taken_while_too_much_is_not_stored() -> None:
 def test_nothing_more_is_taken_while_too_much_is_parked() -> None:
     subscription = _subscription(_Recorder())
     subscription.feed.accept(read_result(6))
-    subscription.lot.fill(Withheld(parked=frozenset(("Route", str(number)) for number in range(MAX_PARKED))))
+    subscription.lot.fill(DeliveryFilter(parked=frozenset(("Route", str(number)) for number in range(MAX_PARKED))))
     assert subscription.take_now(10) == []
 
 
@@ -166,7 +166,7 @@ def test_closing_it_reports_once_for_the_last_time() -> None:
 async def test_a_dismissed_one_tells_why_and_is_still_to_be_closed() -> None:
     recorder = _Recorder()
     subscription = _subscription(recorder)
-    subscription.dismiss("token-revoked")
+    subscription.end_with("token-revoked")
     assert (subscription.closed, subscription.was_closed_here) == (True, False)
     with pytest.raises(SubscriptionClosed, match="token-revoked"):
         await subscription.take(1)

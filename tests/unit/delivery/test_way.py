@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from gatecast.delivery.database_clock import DatabaseClock
-from gatecast.delivery.way import Way
+from gatecast.delivery.hops import Way
 from gatecast.events import Action, RecordedEvent
 from gatecast.storage.hops import NOTHING, Passage
 from gatecast.telemetry import metrics

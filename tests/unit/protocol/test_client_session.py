@@ -88,7 +88,7 @@ def test_an_event_is_delivered_with_its_fields(client: ClientSession, send: Send
         )
     ]
     assert client.delivered == Position(epoch, 6)
-    assert client.settled == Position(epoch, 5)
+    assert client.acked == Position(epoch, 5)
 
 
 @pytest.mark.parametrize("offset", [0, 1, 5])
@@ -110,10 +110,10 @@ def test_another_epoch_is_a_violation(client: ClientSession, send: Send) -> None
 def test_a_client_without_a_position_begins_where_the_server_does(send: Send, epoch: UUID) -> None:
     client = ClientSession(None, now=0.0)
     client.receive_text(WELCOME, 0.0)
-    assert (client.delivered, client.settled) == (None, None)
+    assert (client.delivered, client.acked) == (None, None)
 
     send(client, 41)
-    assert client.settled == Position(epoch, 40)
+    assert client.acked == Position(epoch, 40)
     with pytest.raises(ProtocolViolation):
         send(client, 43)
 
@@ -141,7 +141,7 @@ def test_an_acknowledgement_is_sent_once(client: ClientSession, send: Send, epoc
     assert client.acknowledge(Position(epoch, 7)) == [SendText(codec.encode_position_ack(Position(epoch, 7)))]
     assert client.acknowledge(Position(epoch, 7)) == []
     assert client.acknowledge(Position(epoch, 6)) == []
-    assert client.settled == Position(epoch, 7)
+    assert client.acked == Position(epoch, 7)
 
 
 @pytest.mark.parametrize("position", ["{epoch}:7", "00000000-0000-0000-0000-000000000001:6"])
@@ -165,16 +165,16 @@ def test_a_rejected_event_counts_as_settled_in_its_turn(client: ClientSession, s
         "position": f"{epoch}:7",
         "reason": "a b" + "x" * 997,
     }
-    assert client.settled == Position(epoch, 5)
+    assert client.acked == Position(epoch, 5)
     client.acknowledge(Position(epoch, 6))
-    assert client.settled == Position(epoch, 7)
+    assert client.acked == Position(epoch, 7)
 
 
 def test_an_event_can_be_rejected_again_with_another_reason(client: ClientSession, send: Send, epoch: UUID) -> None:
     send(client, 6)
 
     assert [len(client.reject(Position(epoch, 6), reason)) for reason in ("a", "b")] == [1, 1]
-    assert client.settled == Position(epoch, 6)
+    assert client.acked == Position(epoch, 6)
 
 
 # --- resynchronizing --------------------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def test_delivery_goes_on_after_the_resynchronization(client: ClientSession, sen
     assert client.receive_text(codec.encode_resync_required("epoch", behind), 0.0) == [Resynchronize("epoch", behind)]
     assert client.resynchronized() == [SendText(codec.encode_position_ack(behind))]
     assert client.resynchronized() == []
-    assert client.settled == behind
+    assert client.acked == behind
     (delivered,) = send(client, 41, within=behind.epoch)
     assert isinstance(delivered, Delivered)
 
@@ -245,7 +245,7 @@ def test_both_sides_understand_each_other(make_event: MakeEvent, epoch: UUID) ->
     (acknowledged,) = client.acknowledge(Position(epoch, 10))
     server.receive_text(rejected.text, 0.0)
     assert server.receive_text(acknowledged.text, 0.0) == [Confirmed(11)]
-    assert client.settled == Position(epoch, 11)
+    assert client.acked == Position(epoch, 11)
 
 
 # --- what is left out -------------------------------------------------------------------------------------------------

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 from gatecast.protocol.close_codes import CLOSE_CODES, INTERNAL, RESTARTING, for_number, for_reason
-from gatecast.storage.contract import Dismissal
+from gatecast.storage.contract import DisconnectReason
 
 
 def test_every_dismissal_has_a_code_of_the_same_name_that_says_whether_to_come_back() -> None:
-    codes = [for_reason(dismissal) for dismissal in Dismissal]
+    codes = [for_reason(dismissal) for dismissal in DisconnectReason]
 
-    assert [code.reason for code in codes] == list(Dismissal)
-    assert [code.reason for code in codes if code.reconnect] == [Dismissal.RESTARTING]
+    assert [code.reason for code in codes] == list(DisconnectReason)
+    assert [code.reason for code in codes if code.reconnect] == [DisconnectReason.RESTARTING]
 
 
 def test_a_restart_means_come_back() -> None:

@@ -12,7 +12,7 @@ from gatecast.protocol import codec
 from gatecast.protocol.close_codes import RATE_EXCEEDED, SILENT
 from gatecast.protocol.session import (
     Acknowledged,
-    Action,
+    SessionAction,
     Close,
     Confirmed,
     Rejected,
@@ -68,12 +68,12 @@ def reject(epoch: UUID) -> Callable[[int], str]:
 Write = Callable[[int], str]
 
 
-def outline(actions: Sequence[Action]) -> list[object]:
+def outline(actions: Sequence[SessionAction]) -> list[object]:
     """Offsets of events as numbers, and of Pings as text: `[1, 2, "ping 2"]`."""
     return [_outlined(action) for action in actions]
 
 
-def _outlined(action: Action) -> object:
+def _outlined(action: SessionAction) -> object:
     match action:
         case SendText(text):
             return int(json.loads(text)["position"].rpartition(":")[2])
@@ -519,7 +519,7 @@ def test_useless_frames_far_over_the_rate_close_the_connection(open_session: Ope
     "send", [lambda session: session.receive_pong(b"x", 0.0), lambda session: session.receive_text("x", 0.0)]
 )
 def test_every_kind_of_useless_frame_counts(
-    open_session: OpenSession, send: Callable[[ServerSession], list[Action]]
+    open_session: OpenSession, send: Callable[[ServerSession], list[SessionAction]]
 ) -> None:
     session = open_session()
 

@@ -15,27 +15,27 @@ def test_room_shrinks_with_what_is_sent_and_grows_with_what_is_settled() -> None
     window = sent_through(6)
     assert window.room == 2
 
-    window.settle_through(4)
+    window.ack_through(4)
     assert window.room == 6
 
 
 def test_settling_never_moves_back_nor_passes_what_was_sent() -> None:
     window = sent_through(3)
 
-    window.settle_through(9)
-    window.settle_through(1)
+    window.ack_through(9)
+    window.ack_through(1)
 
     assert window.confirmed == 3
 
 
 def test_what_is_settled_out_of_turn_counts_once_everything_before_it_is_settled() -> None:
     window = sent_through(5)
-    window.settle(3)
-    window.settle(2)
+    window.ack(3)
+    window.ack(2)
     assert window.confirmed == 0
     assert [offset for offset in range(7) if window.is_open(offset)] == [1, 4, 5]
 
-    window.settle(1)
+    window.ack(1)
     assert window.confirmed == 3
 
 
@@ -44,7 +44,7 @@ def test_skipping_ahead_of_open_events_waits_for_them() -> None:
     window.skip_to(5)
     assert (window.sent, window.confirmed) == (5, 0)
 
-    window.settle_through(2)
+    window.ack_through(2)
     assert window.confirmed == 5
 
 
@@ -58,7 +58,7 @@ def test_skipping_with_nothing_open_is_settled_at_once_and_leaves_room() -> None
 def test_settling_into_the_middle_of_what_was_skipped_settles_all_of_it() -> None:
     window = sent_through(2)
     window.skip_to(5)
-    window.settle_through(4)
+    window.ack_through(4)
 
     assert window.confirmed == 5
 

@@ -17,8 +17,8 @@ from gatecast.controlplane.access.gateway_tokens import GatewayTokens
 from gatecast.controlplane.access.gateways import Gateways
 from gatecast.controlplane.access.log_outs import LogOuts
 from gatecast.controlplane.access.token_hashing import digest_of
-from gatecast.controlplane.control_plane import Resources
-from gatecast.controlplane.encryption import Sealer
+from gatecast.controlplane.control_plane import ControlPlane
+from gatecast.controlplane.encryption import Encryption
 from gatecast.events import Position
 from gatecast.hub import EventHub
 from gatecast.server.admin_api import AdminContext, create_admin_app
@@ -49,7 +49,7 @@ async def _open(settings: Settings, changes: dict[str, Any]) -> AsyncIterator[tu
             fleets=Fleets(hub, Gateways(hub)),
             audit=AuditLog(hub.storage.database),
             log_outs=LogOuts(hub.storage.database),
-            resources=Resources.on(hub, Sealer([bytes(32)])),
+            control_plane=ControlPlane.on(hub, Encryption([bytes(32)])),
             problems=_ready,
         )
         context = replace(context, **changes)

@@ -22,7 +22,7 @@ from gatecast import containment
 from gatecast.delivery.reader import Reader
 from gatecast.errors import InvariantBroken, StorageUnavailable, SubscriptionClosed
 from gatecast.hub import HubSubscription
-from gatecast.server import patience
+from gatecast.server import wait_policy as wait_policy
 from gatecast.server import pod as pod_module
 from gatecast.server.api_server import ApiServer
 from gatecast.server.listener import Listener
@@ -126,7 +126,7 @@ async def test_a_pod_waits_for_a_postgresql_that_recovers(
     postgres_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Pod, "open", _Late(2))
-    monkeypatch.setattr(patience, "_START_PAUSES", Backoff(first=0.01, longest=0.01))
+    monkeypatch.setattr(wait_policy, "_START_PAUSES", Backoff(first=0.01, longest=0.01))
     with capture_logs() as logs:
         status = asyncio.create_task(serve(postgres_settings, announce=lambda _: os.kill(os.getpid(), signal.SIGTERM)))
         assert await status == 0
@@ -141,12 +141,12 @@ async def test_it_does_not_wait_for_ever_nor_once_it_is_told_to_stop_nor_for_a_f
     monkeypatch.setattr(Pod, "open", _Late(1_000))
     with pytest.raises(StorageUnavailable):
         await serve(settings, announce=lambda _: None)
-    monkeypatch.setattr(patience, "_START_PAUSES", Backoff(first=0.01, longest=0.01))
+    monkeypatch.setattr(wait_policy, "_START_PAUSES", Backoff(first=0.01, longest=0.01))
     monkeypatch.setattr(pod_module, "START_TIME_LIMIT", 0.05)
     with pytest.raises(StorageUnavailable):
         await serve(postgres_settings, announce=lambda _: None)
     monkeypatch.setattr(pod_module, "START_TIME_LIMIT", 60.0)
-    monkeypatch.setattr(patience, "_START_PAUSES", Backoff(first=60.0, longest=60.0))
+    monkeypatch.setattr(wait_policy, "_START_PAUSES", Backoff(first=60.0, longest=60.0))
     waiting = asyncio.create_task(serve(postgres_settings, announce=lambda _: None))
     await asyncio.sleep(0)
     os.kill(os.getpid(), signal.SIGTERM)

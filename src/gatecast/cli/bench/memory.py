@@ -13,7 +13,7 @@ from time import perf_counter
 from gatecast.cli.bench.report import MemoryFigures, report_memory
 from gatecast.cli.bench.target import QuickFlag
 from gatecast.cli.output import JsonFlag
-from gatecast.client.socket import GatewaySocket, open_session, open_socket
+from gatecast.client.socket import ClientSocket, open_session, open_socket
 from gatecast.errors import SettingInvalid
 from gatecast.testing.operator import GatewayAccess, Operator
 from gatecast.testing.pods import Pods, RunningPod
@@ -74,7 +74,7 @@ async def _connect(stack: AsyncExitStack, pod: RunningPod, gateway: GatewayAcces
     await stack.enter_async_context(session)
     turns = asyncio.Semaphore(_AT_ONCE)
 
-    async def connect() -> GatewaySocket:
+    async def connect() -> ClientSocket:
         async with turns:
             socket = await open_socket(session, f"{pod.gateways}{_PATH}", headers={})
             # The welcome: from here on the connection is idle.

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from gatecast.cli.bench.report import PublishFigures, percentile, report_publish
 from gatecast.cli.bench.target import DatabaseFlag, QuickFlag, Target, open_target, sample_event
-from gatecast.cli.bench.usual_design import UsualDesign
+from gatecast.cli.bench.baseline import Baseline
 from gatecast.cli.output import JsonFlag
 from gatecast.events import Event
 
@@ -64,7 +64,7 @@ async def _designs(target: Target) -> AsyncIterator[Mapping[str, Publish]]:
     async def publish_single(event: Event) -> object:
         return await target.storage.log.publish([[event]])
 
-    async with UsualDesign.open(target.storage.database) as usual:
+    async with Baseline.open(target.storage.database) as usual:
         yield {USUAL: usual.publish, "single": publish_single, "hub": target.hub.publish}
 
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from gatecast.cli.remote import Remote, RequestRefused, remote
 from gatecast.cli.verify.findings import Finding, Findings, expect
-from gatecast.cli.verify.safety import Door, check_revocation
+from gatecast.cli.verify.safety import Endpoint, check_revocation
 from gatecast.cli.verify.temporary import LeftBehind, TemporaryGateways
 from gatecast.client import EventPublisher, GatewayClient
 from gatecast.errors import GatecastError, PositionLost
@@ -268,11 +268,11 @@ async def _foreign_position(run: _Run) -> str:
 
 async def _revoke(run: _Run) -> str:
     installation = run.installation
-    doors = [
-        Door(server=server, gateways=gateways)
+    endpoints = [
+        Endpoint(server=server, gateways=gateways)
         for server, gateways in zip(run.servers, installation.gateways, strict=False)
     ]
-    return await check_revocation(doors, await run.temporary.make())
+    return await check_revocation(endpoints, await run.temporary.make())
 
 
 async def _leave(run: _Run) -> str:

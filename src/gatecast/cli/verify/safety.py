@@ -24,22 +24,22 @@ _QUESTIONS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Door:
+class Endpoint:
     """A pod's two addresses."""
 
     server: Remote
     gateways: str
 
 
-async def check_revocation(doors: Sequence[Door], access: Access) -> str:
+async def check_revocation(endpoints: Sequence[Endpoint], access: Access) -> str:
     """Revoke a token through another pod than the one that holds its connection, if there is another.
 
     Raises:
         AssertionError: the connection stayed, or closed late, or a pod admits the token still.
     """
-    doors = [door for door in doors if await _answers(door, access)]
-    expect(bool(doors), "no pod answers")
-    socket_side, revoking_side = doors[0], doors[-1]
+    endpoints = [endpoint for endpoint in endpoints if await _answers(endpoint, access)]
+    expect(bool(endpoints), "no pod answers")
+    socket_side, revoking_side = endpoints[0], endpoints[-1]
     async with GatewayClient(socket_side.gateways, access.token, replica="verify", ssl=False) as client:
         await eventually(lambda: _as_awaitable(value=client.connected), within=_PATIENCE)
         round_trip = await _round_trip(revoking_side, access)
@@ -49,27 +49,27 @@ async def check_revocation(doors: Sequence[Door], access: Access) -> str:
         took = time.monotonic() - revoked_at
     limit = _PROMISED + round_trip
     expect(took <= limit, f"closed {took:.2f} s behind the revocation; {limit:.2f} s are allowed here")
-    for door in doors:
-        await _refused(door, access)
-    through = "through another pod" if len(doors) > 1 else "through the same pod, as there is no other"
-    return f"revoked {through}, closed {took * 1000:.0f} ms later, refused by {len(doors)} pods from then on"
+    for endpoint in endpoints:
+        await _refused(endpoint, access)
+    through = "through another pod" if len(endpoints) > 1 else "through the same pod, as there is no other"
+    return f"revoked {through}, closed {took * 1000:.0f} ms later, refused by {len(endpoints)} pods from then on"
 
 
-async def _answers(door: Door, access: Access) -> bool:
+async def _answers(endpoint: Endpoint, access: Access) -> bool:
     try:
-        await door.server.request("GET", f"/api/v1/gateways/{access.id}")
+        await endpoint.server.request("GET", f"/api/v1/gateways/{access.id}")
     except RequestRefused as refusal:
         # Whoever answers with an error is there, and has to keep the promise.
         return refusal.status != 0
     return True
 
 
-async def _round_trip(door: Door, access: Access) -> float:
+async def _round_trip(endpoint: Endpoint, access: Access) -> float:
     """The longest of a few, in seconds."""
     longest = 0.0
     for _ in range(_QUESTIONS):
         began = time.monotonic()
-        await door.server.request("GET", f"/api/v1/gateways/{access.id}")
+        await endpoint.server.request("GET", f"/api/v1/gateways/{access.id}")
         longest = max(longest, time.monotonic() - began)
     return longest
 
@@ -86,19 +86,19 @@ async def _disconnected(client: GatewayClient) -> None:
         raise AssertionError(f"the connection was not closed within {_PATIENCE:.0f} s") from None
 
 
-async def _refused(door: Door, access: Access) -> None:
+async def _refused(endpoint: Endpoint, access: Access) -> None:
     """Return when the pod has refused the token, and fail when it admits it."""
-    async with GatewayClient(door.gateways, access.token, replica="verify", ssl=False) as client:
+    async with GatewayClient(endpoint.gateways, access.token, replica="verify", ssl=False) as client:
         refusal = asyncio.create_task(_ending(client))
         try:
             await eventually(lambda: _as_awaitable(value=refusal.done() or client.connected), within=_PATIENCE)
-            expect(not client.connected, f"{door.gateways} admits the revoked token")
+            expect(not client.connected, f"{endpoint.gateways} admits the revoked token")
             error = await refusal
         except TimeoutError:
-            raise AssertionError(f"{door.gateways} neither admits nor refuses the revoked token") from None
+            raise AssertionError(f"{endpoint.gateways} neither admits nor refuses the revoked token") from None
         finally:
             refusal.cancel()
-    expect(isinstance(error, Unauthenticated | Forbidden), f"{door.gateways} answered with {error}")
+    expect(isinstance(error, Unauthenticated | Forbidden), f"{endpoint.gateways} answered with {error}")
 
 
 async def _ending(client: GatewayClient) -> GatecastError:

@@ -114,7 +114,7 @@ class GatewayTokens:
                 raise NotFound("token", token_id)
             # First the mark: from here on `confirm_use` waits for us, so no connection slips in between.
             await transaction.execute(_QUERIES["revoke_token"], gateway_id, token_id)
-            await self._hub.storage.presence.dismiss_token(token_id, transaction=transaction)
+            await self._hub.storage.presence.disconnect_token(token_id, transaction=transaction)
 
     async def authenticate(self, token: str) -> GatewayIdentity | None:
         """Who holds this token; None when nobody does. Writes nothing.

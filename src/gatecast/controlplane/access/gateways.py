@@ -109,7 +109,7 @@ class Gateway:
     #: The rules that stored fields break, by field, so that `fields` has a default in their place; empty: none does.
     unreadable: Mapping[str, str] = field(default_factory=dict)
     #: Why it lost events that the control plane cannot publish again; empty: it did not, or that was made good.
-    unrestored: str = ""
+    unrecovered: str = ""
     #: Why what it said last of itself could not be stored; empty: it was.
     manifest_fault: str = ""
     #: Why it may run what nobody here knows: a history was lost, and its process has not started since; empty: it does
@@ -127,7 +127,7 @@ class GatewayName:
     #: Rises with every change.
     version: int
     #: Why it lost events that the control plane cannot publish again; empty: it did not, or that was made good.
-    unrestored: str
+    unrecovered: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -365,7 +365,7 @@ def _gateway(row: Row) -> Gateway:
         version=row["version"],
         created_at=instant(row["created_at"]),
         updated_at=instant(row["updated_at"]),
-        unrestored=row["unrestored"],
+        unrecovered=row["unrestored"],
         manifest_fault=row["manifest_fault"],
         unlisted=row["unlisted"],
     )

@@ -8,7 +8,7 @@ from gatecast.controlplane.documents import Kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
+class ArtifactKind:
     """One kind of artifact."""
 
     kind: Kind
@@ -34,7 +34,7 @@ class Family:
         return "".join(word.capitalize() for word in self.collection.split("-"))
 
 
-LLM_PROVIDER = Family(
+LLM_PROVIDER = ArtifactKind(
     kind=Kind.LLM_PROVIDER,
     resource_type="llmprovider",
     id_field="providerId",
@@ -42,7 +42,7 @@ LLM_PROVIDER = Family(
     download="llm-providers",
     noun="LLM provider",
 )
-LLM_PROXY = Family(
+LLM_PROXY = ArtifactKind(
     kind=Kind.LLM_PROXY,
     resource_type="llmproxy",
     id_field="proxyId",
@@ -50,7 +50,7 @@ LLM_PROXY = Family(
     download="llm-proxies",
     noun="LLM proxy",
 )
-MCP_PROXY = Family(
+MCP_PROXY = ArtifactKind(
     kind=Kind.MCP,
     resource_type="mcpproxy",
     id_field="proxyId",
@@ -58,7 +58,7 @@ MCP_PROXY = Family(
     download="mcp-proxies",
     noun="MCP proxy",
 )
-REST_API = Family(
+REST_API = ArtifactKind(
     kind=Kind.REST_API,
     resource_type="api",
     id_field="apiId",
@@ -68,6 +68,6 @@ REST_API = Family(
 )
 
 #: In the order in which a gateway needs them: providers before the proxies that use them.
-FAMILIES = (LLM_PROVIDER, LLM_PROXY, REST_API, MCP_PROXY)
+ARTIFACT_KINDS = (LLM_PROVIDER, LLM_PROXY, REST_API, MCP_PROXY)
 
-BY_KIND = {family.kind: family for family in FAMILIES}
+BY_KIND = {artifact_kind.kind: artifact_kind for artifact_kind in ARTIFACT_KINDS}

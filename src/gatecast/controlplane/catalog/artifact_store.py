@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
-from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, LLM_PROVIDER, Family
+from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, LLM_PROVIDER, ArtifactKind
 from gatecast.controlplane.documents import (
     MASK,
     MODELS,
@@ -25,8 +25,8 @@ from gatecast.controlplane.documents import (
     take_credentials,
 )
 from gatecast.controlplane.documents.openapi import written_openapi
-from gatecast.controlplane.encryption import Sealer
-from gatecast.controlplane.transactions.change import Change
+from gatecast.controlplane.encryption import Encryption
+from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
 from gatecast.controlplane.transactions.timestamps import instant
 from gatecast.errors import InvalidValue, Mistakes, NotFound, SecretKeyMissing
 from gatecast.storage.contract import Row, Transaction
@@ -48,7 +48,7 @@ class StoredArtifact:
 
     id: str
     organization: str
-    family: Family
+    artifact_kind: ArtifactKind
     #: Its name on gateways; never changes.
     handle: str
     #: What operators wrote; credentials are masked.
@@ -68,23 +68,23 @@ class StoredArtifact:
 class ArtifactStore:
     """Reads and writes artifacts; what runs where is not its business."""
 
-    def __init__(self, sealer: Sealer) -> None:
-        self._sealer = sealer
+    def __init__(self, encryption: Encryption) -> None:
+        self._encryption = encryption
 
     # --- reading ------------------------------------------------------------------------------------------------
 
     def artifact_of(self, row: Row) -> StoredArtifact:
         """The artifact in a row."""
-        family = BY_KIND[Kind(row["kind"])]
-        text = self._sealer.open(row["document"], place=document_place(row["content_id"]))
-        document = MODELS[family.kind].model_validate_json(text, context=STORED)
+        artifact_kind = BY_KIND[Kind(row["kind"])]
+        text = self._encryption.open(row["document"], place=document_place(row["content_id"]))
+        document = MODELS[artifact_kind.kind].model_validate_json(text, context=STORED)
         if (openapi_id := row.get("openapi_id")) is not None:
-            openapi = json.loads(self._sealer.open(row["openapi"], place=openapi_place(openapi_id)))
+            openapi = json.loads(self._encryption.open(row["openapi"], place=openapi_place(openapi_id)))
             document = document.model_copy(update={"openapi": openapi})
         return StoredArtifact(
             id=row["id"],
             organization=row["organization"],
-            family=family,
+            artifact_kind=artifact_kind,
             handle=row["handle"],
             document=document,
             credentials=json.loads(row["credentials"]),
@@ -97,10 +97,10 @@ class ArtifactStore:
 
     def content_of(self, row: Row) -> str:
         """The rendered document in a row."""
-        return self._sealer.open(row["content"], place=content_place(row["id"]))
+        return self._encryption.open(row["content"], place=content_place(row["id"]))
 
     async def find(
-        self, transaction: Transaction, organization: str, family: Family, artifact_id: str, *, whole: bool = False
+        self, transaction: Transaction, organization: str, artifact_kind: ArtifactKind, artifact_id: str, *, whole: bool = False
     ) -> StoredArtifact:
         """One artifact, with the description of its API when it is asked for.
 
@@ -108,9 +108,9 @@ class ArtifactStore:
             NotFound: there is none of this kind in this organization.
         """
         query = ARTIFACTS["whole_artifact" if whole else "artifact"]
-        row = await transaction.fetch_one(query, organization, family.kind, artifact_id)
+        row = await transaction.fetch_one(query, organization, artifact_kind.kind, artifact_id)
         if row is None:
-            raise NotFound(family.noun, artifact_id)
+            raise NotFound(artifact_kind.noun, artifact_id)
         return self.artifact_of(row)
 
     async def in_revision(self, transaction: Transaction, artifact_id: str, content_id: str) -> StoredArtifact:
@@ -126,7 +126,7 @@ class ArtifactStore:
         return {row["content_id"]: self.artifact_of(row) for row in rows}
 
     async def lock(
-        self, change: Change, organization: str, family: Family, artifact_id: str, *others: Artifact
+        self, change: UnitOfWork, organization: str, artifact_kind: ArtifactKind, artifact_id: str, *others: Artifact
     ) -> StoredArtifact:
         """One artifact, behind the providers that it and other documents need.
 
@@ -136,12 +136,12 @@ class ArtifactStore:
             NotFound: there is none of this kind in this organization.
             InvalidValue: one of the providers does not exist.
         """
-        found = await self.find(change.transaction, organization, family, artifact_id)
+        found = await self.find(change.transaction, organization, artifact_kind, artifact_id)
         await self.lock_providers(change, organization, found.document, *others)
-        await change.transaction.fetch(ARTIFACTS["lock_artifacts"], organization, family.kind, as_keys([artifact_id]))
-        return await self.find(change.transaction, organization, family, artifact_id)
+        await change.transaction.fetch(ARTIFACTS["lock_artifacts"], organization, artifact_kind.kind, as_keys([artifact_id]))
+        return await self.find(change.transaction, organization, artifact_kind, artifact_id)
 
-    async def lock_providers(self, change: Change, organization: str, *documents: Artifact) -> None:
+    async def lock_providers(self, change: UnitOfWork, organization: str, *documents: Artifact) -> None:
         """The providers that documents need, so that none of them goes or moves until this change ends.
 
         Raises:
@@ -164,17 +164,17 @@ class ArtifactStore:
     # --- writing ------------------------------------------------------------------------------------------------
 
     async def insert(
-        self, change: Change, organization: str, family: Family, handle: str, document: Artifact
+        self, change: UnitOfWork, organization: str, artifact_kind: ArtifactKind, handle: str, document: Artifact
     ) -> StoredArtifact:
         """Store a new artifact, whose providers are locked."""
         draft = _draft(str(uuid4()), organization, handle, document, stored={})
         columns = (document.name, document.version, draft.content_id)
         await change.transaction.execute(
-            ARTIFACTS["insert_artifact"], draft.id, organization, family.kind, handle, *columns
+            ARTIFACTS["insert_artifact"], draft.id, organization, artifact_kind.kind, handle, *columns
         )
-        return await self._complete(change, family, draft)
+        return await self._complete(change, artifact_kind, draft)
 
-    async def update(self, change: Change, artifact: StoredArtifact, document: Artifact) -> StoredArtifact:
+    async def update(self, change: UnitOfWork, artifact: StoredArtifact, document: Artifact) -> StoredArtifact:
         """Store another document for a locked artifact, which was read as a whole and whose providers are locked."""
         _check_kept_credentials(artifact.document, document)
         draft = _draft(artifact.id, artifact.organization, artifact.handle, document, stored=artifact.credentials)
@@ -182,15 +182,15 @@ class ArtifactStore:
             draft = replace(draft, openapi_id=artifact.openapi_id)
         columns = (document.name, document.version, draft.content_id)
         await change.transaction.execute(ARTIFACTS["update_artifact"], draft.id, *columns)
-        return await self._complete(change, artifact.family, draft)
+        return await self._complete(change, artifact.artifact_kind, draft)
 
-    async def _complete(self, change: Change, family: Family, draft: _Draft) -> StoredArtifact:
+    async def _complete(self, change: UnitOfWork, artifact_kind: ArtifactKind, draft: _Draft) -> StoredArtifact:
         """Store what belongs to an artifact beside its row."""
         execute = change.transaction.execute
         for place, value in draft.new.items():
             handle = draft.handles[place]
             await execute(
-                ARTIFACTS["insert_secret"], handle, draft.id, self._sealer.seal(value, place=secret_place(handle))
+                ARTIFACTS["insert_secret"], handle, draft.id, self._encryption.encrypt(value, place=secret_place(handle))
             )
         rendered = await self._rendered(change.transaction, draft)
         openapi_id = draft.openapi_id or await self._insert_openapi(change, draft)
@@ -199,18 +199,18 @@ class ArtifactStore:
         await execute(ARTIFACTS["insert_routes"], as_rows(_routes(draft.content_id, draft.document)))
         await execute(ARTIFACTS["insert_needs"], draft.content_id, as_keys(provider_ids(draft.document)))
         await execute(ARTIFACTS["insert_content_secrets"], draft.content_id, as_keys(draft.handles.values()))
-        stored = await self.find(change.transaction, draft.organization, family, draft.id)
+        stored = await self.find(change.transaction, draft.organization, artifact_kind, draft.id)
         return replace(stored, document=draft.document, openapi_id=openapi_id)
 
-    async def _insert_openapi(self, change: Change, draft: _Draft) -> str | None:
+    async def _insert_openapi(self, change: UnitOfWork, draft: _Draft) -> str | None:
         if (openapi := _openapi_of(draft.document)) is None:
             return None
         openapi_id = str(uuid4())
-        sealed = self._sealer.seal(written_openapi(openapi), place=openapi_place(openapi_id))
+        sealed = self._encryption.encrypt(written_openapi(openapi), place=openapi_place(openapi_id))
         await change.transaction.execute(ARTIFACTS["insert_openapi"], openapi_id, draft.id, sealed)
         return openapi_id
 
-    async def complete_routes(self, change: Change) -> None:
+    async def complete_routes(self, change: UnitOfWork) -> None:
         """Store the routes of contents that an older release stored, without them."""
         after: str | None = ""
         while after is not None:
@@ -231,7 +231,7 @@ class ArtifactStore:
     def _readable(self, row: Row) -> Artifact | None:
         """A document, unless it cannot be read: that must not keep others from being deployed."""
         try:
-            text = self._sealer.open(row["document"], place=document_place(row["id"]))
+            text = self._encryption.open(row["document"], place=document_place(row["id"]))
             return MODELS[Kind(row["kind"])].model_validate_json(text, context=STORED)
         except (SecretKeyMissing, ValidationError) as error:
             _logger.warning("routes-unknown", content=row["id"], problem=type(error).__name__)
@@ -243,9 +243,9 @@ class ArtifactStore:
         return (
             document.name,
             document.version,
-            self._sealer.seal(text, place=document_place(draft.content_id)),
+            self._encryption.encrypt(text, place=document_place(draft.content_id)),
             json.dumps(dict(draft.handles)),
-            self._sealer.seal(rendered.decode(), place=content_place(draft.content_id)),
+            self._encryption.encrypt(rendered.decode(), place=content_place(draft.content_id)),
         )
 
     async def _rendered(self, transaction: Transaction, draft: _Draft) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from gatecast.controlplane.documents.routes import Route, announced_routes
-from gatecast.controlplane.encryption import Sealer
+from gatecast.controlplane.encryption import Encryption
 from gatecast.controlplane.transactions.locks import lock_gateway
 from gatecast.controlplane.transactions.timestamps import instant
 from gatecast.errors import InvalidValue, SecretKeyMissing
@@ -32,7 +32,7 @@ _STATUSES = ("deployed", "undeployed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImportedArtifact:
+class GatewayOwnedArtifact:
     """One artifact of a gateway, without its configuration, which may hold credentials."""
 
     id: str
@@ -59,12 +59,12 @@ class ImportResult:
     error: str = ""
 
 
-class Imports:
+class GatewayOwnedArtifacts:
     """Stores what gateways announce, and lists it."""
 
-    def __init__(self, hub: EventHub, sealer: Sealer) -> None:
+    def __init__(self, hub: EventHub, encryption: Encryption) -> None:
         self._database = hub.storage.database
-        self._sealer = sealer
+        self._encryption = encryption
 
     @whole
     async def store(
@@ -98,7 +98,7 @@ class Imports:
         self, transaction: Transaction, gateway_id: str, item: Mapping[str, Any], known: _Known
     ) -> ImportResult:
         local_id, status = _text(item, "dpid"), _text(item, "status")
-        if not self._sealer.has_key:
+        if not self._encryption.has_key:
             return ImportResult("", status, str(SecretKeyMissing()))
         configuration = item.get("configuration")
         if isinstance(configuration, InvalidValue):
@@ -127,7 +127,7 @@ class Imports:
             _text(configuration.get("spec"), "displayName"),
             _text(configuration.get("spec"), "version"),
             status,
-            self._sealer.seal(text, place=import_place(artifact_id)),
+            self._encryption.encrypt(text, place=import_place(artifact_id)),
             _text(item, "deployedAt"),
         )
         await _store_routes(transaction, (gateway_id, local_id), kind, configuration.get("spec"))
@@ -142,7 +142,7 @@ class Imports:
 
     async def of_gateway(
         self, gateway_id: str, *, after: str = "", limit: int = MAX_IMPORTED
-    ) -> list[ImportedArtifact]:
+    ) -> list[GatewayOwnedArtifact]:
         """At most `limit` artifacts that a gateway has announced and whose ids come behind `after`, by id."""
         rows = await self._database.fetch(IMPORTS["imported_page"], gateway_id, after, limit)
         return [_imported(row) for row in rows]
@@ -213,7 +213,7 @@ def _text(fields: object, name: str) -> str:
     return text[:_LONGEST_TEXT]
 
 
-def _imported(row: Row) -> ImportedArtifact:
-    values = {name: row[name] for name in ImportedArtifact.__slots__}
+def _imported(row: Row) -> GatewayOwnedArtifact:
+    values = {name: row[name] for name in GatewayOwnedArtifact.__slots__}
     times = {name: instant(row[name]) for name in ("created_at", "updated_at")}
-    return ImportedArtifact(**values | times)
+    return GatewayOwnedArtifact(**values | times)

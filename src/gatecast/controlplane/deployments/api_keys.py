@@ -12,14 +12,14 @@ from secrets import token_hex
 from uuid import uuid4
 
 from gatecast.controlplane.catalog.api_key import MAX_ACTIVE_KEYS, ApiKey, hash_of, mask_of
-from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, MCP_PROXY, Family
+from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, MCP_PROXY, ArtifactKind
 from gatecast.controlplane.catalog.artifact_store import ArtifactStore
 from gatecast.controlplane.deployments.artifact_events import REVOKED
 from gatecast.controlplane.deployments.artifacts import Artifacts
 from gatecast.controlplane.deployments.placements import PLACEMENTS, Desired, Placement, placements_of
 from gatecast.controlplane.deployments.placing import keys_of_placements, publish
 from gatecast.controlplane.deployments.rollouts import keys_of
-from gatecast.controlplane.transactions.change import Change, begin_change
+from gatecast.controlplane.transactions.unit_of_work import UnitOfWork, begin_unit_of_work
 from gatecast.controlplane.transactions.clock import later_than, milliseconds
 from gatecast.errors import Conflict, InvalidValue, LimitReached, NotFound
 from gatecast.hub import EventHub
@@ -62,19 +62,19 @@ class ApiKeys:
         self._store = store
         self._artifacts = artifacts
 
-    async def of_artifact(self, organization: str, family: Family, artifact_id: str) -> list[ApiKey]:
+    async def of_artifact(self, organization: str, artifact_kind: ArtifactKind, artifact_id: str) -> list[ApiKey]:
         """The keys of an artifact by name, including the most recently revoked ones.
 
         Raises:
             NotFound: there is no such artifact.
         """
-        await self._artifacts.check_exists(organization, family, artifact_id)
+        await self._artifacts.check_exists(organization, artifact_kind, artifact_id)
         rows = await self._database.fetch(PLACEMENTS["keys"], artifact_id)
         return [ApiKey.of(row) for row in rows]
 
     @whole
     async def create(
-        self, organization: str, family: Family, artifact_id: str, name: str, expires_at: datetime | None = None
+        self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, name: str, expires_at: datetime | None = None
     ) -> IssuedKey:
         """Create a key for every gateway that has the artifact.
 
@@ -96,12 +96,12 @@ class ApiKeys:
             created_at=now,
             updated_at=now,
         )
-        async with begin_change(self._hub) as change:
-            await self._store.lock(change, organization, family, artifact_id)
+        async with begin_unit_of_work(self._hub) as change:
+            await self._store.lock(change, organization, artifact_kind, artifact_id)
             now = await _next_version(change, artifact_id)
             key = replace(key, created_at=now, updated_at=now)
             await _check_room(change, key)
-            await _forget_ended(change, family, key)
+            await _forget_ended(change, artifact_kind, key)
             columns = (key.id, artifact_id, name, key.mask, key.sha256, key.expires_at, key.created_at)
             await change.transaction.execute(PLACEMENTS["insert_key"], *columns)
             await _publish(change, organization, artifact_id)
@@ -109,7 +109,7 @@ class ApiKeys:
 
     @whole
     async def rotate(
-        self, organization: str, family: Family, artifact_id: str, name: str, expires_at: datetime | None = None
+        self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, name: str, expires_at: datetime | None = None
     ) -> IssuedKey:
         """Give a key a new value; the old value stops working.
 
@@ -118,8 +118,8 @@ class ApiKeys:
             InvalidValue: the time is over already, or that of the key is and no other is given.
         """
         value = _new_value()
-        async with begin_change(self._hub) as change:
-            await self._store.lock(change, organization, family, artifact_id)
+        async with begin_unit_of_work(self._hub) as change:
+            await self._store.lock(change, organization, artifact_kind, artifact_id)
             before = await _active_key(change, artifact_id, name)
             key = replace(
                 before,
@@ -133,14 +133,14 @@ class ApiKeys:
         return IssuedKey(key, value, change.receipts)
 
     @whole
-    async def revoke(self, organization: str, family: Family, artifact_id: str, name: str) -> Sequence[Receipt]:
+    async def revoke(self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, name: str) -> Sequence[Receipt]:
         """Revoke a key on every gateway that has it; return the positions of the events.
 
         Raises:
             NotFound: there is no such artifact, or no active key of this name.
         """
-        async with begin_change(self._hub) as change:
-            await self._store.lock(change, organization, family, artifact_id)
+        async with begin_unit_of_work(self._hub) as change:
+            await self._store.lock(change, organization, artifact_kind, artifact_id)
             key = await _active_key(change, artifact_id, name)
             version = await _next_version(change, artifact_id)
             await change.transaction.execute(PLACEMENTS["revoke_key"], key.id, version)
@@ -174,10 +174,10 @@ class ApiKeys:
             after = result.events[-1].offset
 
     @whole
-    async def _renew(self, organization: str, family: Family, artifact_id: str, name: str) -> None:
+    async def _renew(self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, name: str) -> None:
         """Give a key a newer version without any other change."""
-        async with begin_change(self._hub) as change:
-            await self._store.lock(change, organization, family, artifact_id)
+        async with begin_unit_of_work(self._hub) as change:
+            await self._store.lock(change, organization, artifact_kind, artifact_id)
             key = await _active_key(change, artifact_id, name)
             version = await _next_version(change, artifact_id)
             await _store_rotated(change, replace(key, updated_at=version))
@@ -221,12 +221,12 @@ def _unexpired(key: ApiKey) -> int | None:
     return key.expires_at
 
 
-async def _store_rotated(change: Change, key: ApiKey) -> None:
+async def _store_rotated(change: UnitOfWork, key: ApiKey) -> None:
     columns = (key.id, key.mask, key.sha256, key.expires_at, key.updated_at)
     await change.transaction.execute(PLACEMENTS["rotate_key"], *columns)
 
 
-async def _next_version(change: Change, artifact_id: str) -> int:
+async def _next_version(change: UnitOfWork, artifact_id: str) -> int:
     """Later than that of every change of a key of this artifact, whose lock is held.
 
     Gateways ignore what is not newer than what they have of its name, and what a gateway was told of is known by it.
@@ -235,7 +235,7 @@ async def _next_version(change: Change, artifact_id: str) -> int:
     return later_than(row["version"] or 0 if row else 0)
 
 
-async def _check_room(change: Change, key: ApiKey) -> None:
+async def _check_room(change: UnitOfWork, key: ApiKey) -> None:
     active = await keys_of(change, key.artifact_id)
     if key.name in {each.name for each in active}:
         raise Conflict(f'there is an active key "{key.name}" already; rotate it, or revoke it first', field="name")
@@ -245,9 +245,9 @@ async def _check_room(change: Change, key: ApiKey) -> None:
         )
 
 
-async def _forget_ended(change: Change, family: Family, key: ApiKey) -> None:
+async def _forget_ended(change: UnitOfWork, artifact_kind: ArtifactKind, key: ApiKey) -> None:
     """Delete the oldest revoked keys, to make room for a new one."""
-    if family is not MCP_PROXY:
+    if artifact_kind is not MCP_PROXY:
         await change.transaction.execute(PLACEMENTS["forget_revoked_keys"], key.artifact_id, MAX_REVOKED_KEYS)
         return
     await change.transaction.execute(PLACEMENTS["forget_namesakes"], key.artifact_id)
@@ -256,14 +256,14 @@ async def _forget_ended(change: Change, family: Family, key: ApiKey) -> None:
         raise LimitReached(f"keys of the artifact have had {MAX_KEY_NAMES:,} names; use one of them again")
 
 
-async def _active_key(change: Change, artifact_id: str, name: str) -> ApiKey:
+async def _active_key(change: UnitOfWork, artifact_id: str, name: str) -> ApiKey:
     for key in await keys_of(change, artifact_id):
         if key.name == name:
             return key
     raise NotFound("active API key", name)
 
 
-async def _publish(change: Change, organization: str, artifact_id: str) -> None:
+async def _publish(change: UnitOfWork, organization: str, artifact_id: str) -> None:
     """Publish to every gateway that has the artifact, running or not."""
     gateways = {each.gateway_id for each in await placements_of(change, artifact_id) if _has_keys(each)}
     await change.lock_gateways(organization, gateways)

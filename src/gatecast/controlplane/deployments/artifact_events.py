@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 
 from gatecast.controlplane.catalog.api_key import ApiKey
-from gatecast.controlplane.catalog.artifact_kinds import Family
+from gatecast.controlplane.catalog.artifact_kinds import ArtifactKind
 from gatecast.events import Action, Event
 
 #: Entity type of the events of API keys.
@@ -20,16 +20,16 @@ def written(milliseconds: int) -> str:
 
 
 def artifact_event(
-    family: Family, verb: str, action: Action, *, artifact_id: str, gateway_id: str, **data: str
+    artifact_kind: ArtifactKind, verb: str, action: Action, *, artifact_id: str, gateway_id: str, **data: str
 ) -> Event:
     """`verb` is deployed, undeployed or deleted."""
     return Event(
         gateway_id=gateway_id,
-        type=f"{family.resource_type}.{verb}",
+        type=f"{artifact_kind.resource_type}.{verb}",
         action=action,
-        entity_type=family.resource_type,
+        entity_type=artifact_kind.resource_type,
         entity_id=artifact_id,
-        data={family.id_field: artifact_id, **data},
+        data={artifact_kind.id_field: artifact_id, **data},
     )
 
 

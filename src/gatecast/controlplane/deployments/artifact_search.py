@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, Family
+from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, ArtifactKind
 from gatecast.controlplane.deployments.placements import WAITING, Deployment, DeploymentState, Desired, deployment_of
 from gatecast.controlplane.documents import Kind
 from gatecast.controlplane.transactions.timestamps import instant
@@ -58,7 +58,7 @@ class ListedArtifact:
     """An artifact in a list: its document is not read."""
 
     id: str
-    family: Family
+    artifact_kind: ArtifactKind
     handle: str
     name: str
     version: str
@@ -106,7 +106,7 @@ class ListedDeployment:
     """What was last published to a gateway for an artifact."""
 
     deployment: Deployment
-    family: Family
+    artifact_kind: ArtifactKind
     handle: str
     artifact_name: str
     gateway_name: str
@@ -160,7 +160,7 @@ class ArtifactSearch:
         more = ""
         if len(rows) > limit:
             last = items[-1]
-            more = f"{last.family.kind}:{last.handle}" if sort is ArtifactSort.HANDLE else str(start + limit)
+            more = f"{last.artifact_kind.kind}:{last.handle}" if sort is ArtifactSort.HANDLE else str(start + limit)
         return FoundArtifacts(items, rows[0]["total"] if rows else 0, more)
 
     async def states(self, artifact_ids: Iterable[str]) -> dict[str, dict[DeploymentState, StateCount]]:
@@ -224,7 +224,7 @@ def _cursor(after: str, sort: ArtifactSort) -> tuple[str, str, int]:
 def _artifact(row: Row, states: Mapping[DeploymentState, StateCount]) -> ListedArtifact:
     return ListedArtifact(
         id=row["id"],
-        family=BY_KIND[Kind(row["kind"])],
+        artifact_kind=BY_KIND[Kind(row["kind"])],
         handle=row["handle"],
         name=row["name"],
         version=row["artifact_version"],
@@ -238,7 +238,7 @@ def _artifact(row: Row, states: Mapping[DeploymentState, StateCount]) -> ListedA
 def _deployment(row: Row) -> ListedDeployment:
     return ListedDeployment(
         deployment=deployment_of(row),
-        family=BY_KIND[Kind(row["kind"])],
+        artifact_kind=BY_KIND[Kind(row["kind"])],
         handle=row["handle"],
         artifact_name=row["name"],
         gateway_name=row["gateway_name"],

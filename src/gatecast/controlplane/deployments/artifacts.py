@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from gatecast.controlplane.catalog.artifact_kinds import Family
+from gatecast.controlplane.catalog.artifact_kinds import ArtifactKind
 from gatecast.controlplane.catalog.artifact_store import ARTIFACTS, ArtifactStore, StoredArtifact
 from gatecast.controlplane.deployments.artifact_events import key_revoked
 from gatecast.controlplane.deployments.placements import (
@@ -21,7 +21,7 @@ from gatecast.controlplane.deployments.placing import delete
 from gatecast.controlplane.deployments.preflight import check_known_template
 from gatecast.controlplane.deployments.rollouts import Rollouts, check_unneeded, keys_of
 from gatecast.controlplane.documents import Artifact, Kind, Route, check_handle, derive_handle, first_free
-from gatecast.controlplane.transactions.change import Change, begin_change
+from gatecast.controlplane.transactions.unit_of_work import UnitOfWork, begin_unit_of_work
 from gatecast.errors import Conflict, InvalidValue, NotFound, StaleWrite
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Database, Receipt, Row, Transaction
@@ -83,7 +83,7 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class LastPublished:
     """What was last published to a gateway for an artifact, which may be deleted."""
 
     artifact_id: str
@@ -120,43 +120,43 @@ class Artifacts:
 
     # --- reading ------------------------------------------------------------------------------------------------
 
-    async def get(self, organization: str, family: Family, artifact_id: str) -> StoredArtifact:
+    async def get(self, organization: str, artifact_kind: ArtifactKind, artifact_id: str) -> StoredArtifact:
         """One artifact.
 
         Raises:
             NotFound: there is none of this kind in this organization.
         """
-        rows = await self._database.fetch(ARTIFACTS["whole_artifact"], organization, family.kind, artifact_id)
+        rows = await self._database.fetch(ARTIFACTS["whole_artifact"], organization, artifact_kind.kind, artifact_id)
         if not rows:
-            raise NotFound(family.noun, artifact_id)
+            raise NotFound(artifact_kind.noun, artifact_id)
         return self._store.artifact_of(rows[0])
 
-    async def id_of(self, organization: str, family: Family, handle: str) -> str:
+    async def id_of(self, organization: str, artifact_kind: ArtifactKind, handle: str) -> str:
         """The id of the artifact with this handle.
 
         Raises:
             NotFound: there is none of this kind in this organization.
         """
-        rows = await self._database.fetch(ARTIFACTS["artifact_named"], organization, family.kind, handle)
+        rows = await self._database.fetch(ARTIFACTS["artifact_named"], organization, artifact_kind.kind, handle)
         if not rows:
-            raise NotFound(family.noun, handle)
+            raise NotFound(artifact_kind.noun, handle)
         return str(rows[0]["id"])
 
-    async def check_exists(self, organization: str, family: Family, artifact_id: str) -> None:
+    async def check_exists(self, organization: str, artifact_kind: ArtifactKind, artifact_id: str) -> None:
         """See to it that there is such an artifact.
 
         Raises:
             NotFound: there is none of this kind in this organization.
         """
-        if not await self._database.fetch(ARTIFACTS["exists"], organization, family.kind, artifact_id):
-            raise NotFound(family.noun, artifact_id)
+        if not await self._database.fetch(ARTIFACTS["exists"], organization, artifact_kind.kind, artifact_id):
+            raise NotFound(artifact_kind.noun, artifact_id)
 
-    async def page(self, organization: str, family: Family, *, after: str, limit: int) -> list[StoredArtifact]:
+    async def page(self, organization: str, artifact_kind: ArtifactKind, *, after: str, limit: int) -> list[StoredArtifact]:
         """At most `limit` artifacts whose handles come after `after`, ordered by handle.
 
         Without the descriptions of their APIs, which may be large.
         """
-        rows = await self._database.fetch(ARTIFACTS["artifacts"], organization, family.kind, after, limit)
+        rows = await self._database.fetch(ARTIFACTS["artifacts"], organization, artifact_kind.kind, after, limit)
         return [self._store.artifact_of(row) for row in rows]
 
     async def running(self, artifact_id: str) -> list[Running]:
@@ -167,19 +167,19 @@ class Artifacts:
         """The first 100 others that should be served where an artifact is, which an older release let them."""
         return await _clashes_of(self._database, artifact_id)
 
-    async def placed(self, organization: str, family: Family, artifact_id: str) -> PlacedArtifact:
+    async def placed(self, organization: str, artifact_kind: ArtifactKind, artifact_id: str) -> PlacedArtifact:
         """One artifact, and where it runs.
 
         Raises:
             NotFound: there is none of this kind in this organization.
         """
-        artifact = await self.get(organization, family, artifact_id)
+        artifact = await self.get(organization, artifact_kind, artifact_id)
         return PlacedArtifact(artifact, await self.running(artifact_id), await self.clashes(artifact_id))
 
-    async def _placed_by(self, change: Change, artifact: StoredArtifact) -> PlacedArtifact:
+    async def _placed_by(self, change: UnitOfWork, artifact: StoredArtifact) -> PlacedArtifact:
         """The same while it is changed: what cannot be answered is not done, so that asking again is no conflict."""
         await change.write()
-        place = (artifact.organization, artifact.family, artifact.id)
+        place = (artifact.organization, artifact.artifact_kind, artifact.id)
         whole = await self._store.find(change.transaction, *place, whole=True)
         running = await _running_on(change.transaction, artifact.id)
         return PlacedArtifact(whole, running, await _clashes_of(change.transaction, artifact.id))
@@ -189,7 +189,7 @@ class Artifacts:
         found: dict[str, list[Running]] = {artifact.id: [] for artifact in artifacts}
         if artifacts:
             last = artifacts[-1]
-            values = (last.organization, last.family.kind, after, last.handle)
+            values = (last.organization, last.artifact_kind.kind, after, last.handle)
             for row in await self._database.fetch(PLACEMENTS["current_deployments_of_page"], *values):
                 found.setdefault(row["artifact_id"], []).append(_running(row))
         return found
@@ -199,12 +199,12 @@ class Artifacts:
         rows = await self._database.fetch(PLACEMENTS["gateway_states"], gateway_id)
         return [Placed(Kind(row["kind"]), row["handle"], deployment_of(row)) for row in rows]
 
-    async def told_on_gateway(self, gateway_id: str, *, after: str, limit: int) -> list[Told]:
+    async def last_published_on_gateway(self, gateway_id: str, *, after: str, limit: int) -> list[LastPublished]:
         """At most `limit` of what a gateway was told of artifacts whose ids come behind `after`, in the order of ids.
 
         What it is to delete is among them until it is known to have done so.
         """
-        rows = await self._database.fetch(PLACEMENTS["told_on_gateway"], gateway_id, after, limit)
+        rows = await self._database.fetch(PLACEMENTS["last_published_on_gateway"], gateway_id, after, limit)
         return [_told(row) for row in rows]
 
     # --- changing -----------------------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ class Artifacts:
     async def create(
         self,
         organization: str,
-        family: Family,
+        artifact_kind: ArtifactKind,
         document: Artifact,
         *,
         handle: str | None = None,
@@ -228,20 +228,20 @@ class Artifacts:
         """
         if handle is not None:
             check_handle(handle)
-        async with begin_change(self._hub) as change:
+        async with begin_unit_of_work(self._hub) as change:
             await change.lock_names(organization)
-            await _check_name(change, organization, family, document)
-            handle = await _free_handle(change, organization, family, document, handle)
+            await _check_name(change, organization, artifact_kind, document)
+            handle = await _free_handle(change, organization, artifact_kind, document, handle)
             await check_known_template(change.transaction, organization, document)
             await self._store.lock_providers(change, organization, document)
             await self._store.complete_routes(change)
             placed = await _placed(change, organization, document)
-            artifact = await self._store.insert(change, organization, family, handle, placed)
+            artifact = await self._store.insert(change, organization, artifact_kind, handle, placed)
             await self._rollouts.run_on(change, artifact, gateways)
             return await self._placed_by(change, artifact)
 
     @whole
-    async def update(self, organization: str, family: Family, artifact_id: str, edit: Edit) -> PlacedArtifact:
+    async def update(self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, edit: Edit) -> PlacedArtifact:
         """Change an artifact, and let every gateway that runs it run the new revision, in one transaction.
 
         Raises:
@@ -250,18 +250,18 @@ class Artifacts:
             Conflict: the name is taken, a gateway lacks what it needs, or the change would undeploy it from a gateway
                 that `undeploy` does not name.
         """
-        async with begin_change(self._hub) as change:
+        async with begin_unit_of_work(self._hub) as change:
             # Documents change under this lock only, so what is read here stays true.
             await change.lock_names(organization)
-            current = await self._store.find(change.transaction, organization, family, artifact_id, whole=True)
+            current = await self._store.find(change.transaction, organization, artifact_kind, artifact_id, whole=True)
             _check_version(current, edit.version)
             wanted = await _placed(change, organization, edit.document(current.document), artifact_id)
             await self._store.lock_providers(change, organization, current.document, wanted)
-            await self._store.lock(change, organization, family, artifact_id)
+            await self._store.lock(change, organization, artifact_kind, artifact_id)
             if wanted == current.document:
                 await self._rerun(change, current, edit, everywhere=False)
                 return await self._placed_by(change, current)
-            await _check_name(change, organization, family, wanted, artifact_id)
+            await _check_name(change, organization, artifact_kind, wanted, artifact_id)
             await check_known_template(change.transaction, organization, wanted, current.document)
             changed = await self._store.update(change, current, wanted)
             await self._rerun(change, changed, edit, everywhere=True)
@@ -269,7 +269,7 @@ class Artifacts:
 
     @whole
     async def delete(
-        self, organization: str, family: Family, artifact_id: str, *, version: int | None = None
+        self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, *, version: int | None = None
     ) -> Sequence[Receipt]:
         """Delete an artifact and its keys, everywhere, in one transaction; return where its events stand.
 
@@ -278,9 +278,9 @@ class Artifacts:
             StaleWrite: it is not at the named version any more.
             Conflict: proxies need it; nothing was changed anywhere (scenario S33).
         """
-        async with begin_change(self._hub) as change:
+        async with begin_unit_of_work(self._hub) as change:
             await change.lock_names(organization)
-            artifact = await self._store.lock(change, organization, family, artifact_id)
+            artifact = await self._store.lock(change, organization, artifact_kind, artifact_id)
             _check_version(artifact, version)
             await check_unneeded(change, artifact)
             placements = await placements_of(change, artifact_id)
@@ -297,7 +297,7 @@ class Artifacts:
 
     @whole
     async def deploy(
-        self, organization: str, family: Family, artifact_id: str, gateway_id: str, *, version: int | None = None
+        self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, gateway_id: str, *, version: int | None = None
     ) -> Deployment:
         """Deploy the artifact's present document to a gateway, as a new revision.
 
@@ -306,15 +306,15 @@ class Artifacts:
             StaleWrite: the artifact is not at the named version any more.
             Conflict: the gateway lacks what the artifact needs.
         """
-        async with begin_change(self._hub) as change:
-            artifact = await self._store.lock(change, organization, family, artifact_id)
+        async with begin_unit_of_work(self._hub) as change:
+            artifact = await self._store.lock(change, organization, artifact_kind, artifact_id)
             _check_version(artifact, version)
             [deployment_id] = await self._rollouts.run_on(change, artifact, [gateway_id])
             return await _find_deployment(change, artifact_id, deployment_id)
 
     @whole
     async def restore(
-        self, organization: str, family: Family, artifact_id: str, deployment_id: str, *, version: int | None = None
+        self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, deployment_id: str, *, version: int | None = None
     ) -> Deployment:
         """Deploy the content of an earlier deployment to its gateway again, as a new revision.
 
@@ -325,13 +325,13 @@ class Artifacts:
             StaleWrite: the artifact is not at the named version any more.
             Conflict: the gateway lacks what that revision needs, or has another artifact of its name.
         """
-        async with begin_change(self._hub) as change:
+        async with begin_unit_of_work(self._hub) as change:
             await change.lock_names(organization)
-            await self._store.find(change.transaction, organization, family, artifact_id)
+            await self._store.find(change.transaction, organization, artifact_kind, artifact_id)
             earlier = await _find_deployment(change, artifact_id, deployment_id)
             revision = await self._store.in_revision(change.transaction, artifact_id, earlier.content_id)
             try:
-                artifact = await self._store.lock(change, organization, family, artifact_id, revision.document)
+                artifact = await self._store.lock(change, organization, artifact_kind, artifact_id, revision.document)
             except InvalidValue:
                 raise Conflict("a provider that this revision needs no longer exists") from None
             _check_version(artifact, version)
@@ -343,7 +343,7 @@ class Artifacts:
 
     @whole
     async def undeploy(
-        self, organization: str, family: Family, artifact_id: str, gateway_id: str, *, version: int | None = None
+        self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, gateway_id: str, *, version: int | None = None
     ) -> Deployment:
         """Undeploy the artifact from a gateway, or try once more to do so.
 
@@ -352,8 +352,8 @@ class Artifacts:
             StaleWrite: the artifact is not at the named version any more.
             Conflict: proxies on that gateway need it.
         """
-        async with begin_change(self._hub) as change:
-            artifact = await self._store.lock(change, organization, family, artifact_id)
+        async with begin_unit_of_work(self._hub) as change:
+            artifact = await self._store.lock(change, organization, artifact_kind, artifact_id)
             _check_version(artifact, version)
             await change.lock_gateways(organization, [gateway_id])
             placement = await find_placement(change, artifact_id, gateway_id)
@@ -366,44 +366,44 @@ class Artifacts:
             return await _find_deployment(change, artifact_id, placement.deployment_id)
 
     async def deployments(
-        self, organization: str, family: Family, artifact_id: str, *, after: tuple[int, str], limit: int
+        self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, *, after: tuple[int, str], limit: int
     ) -> list[Deployment]:
         """At most `limit` deployments behind one with this revision and gateway, highest revisions first.
 
         Raises:
             NotFound: there is no such artifact.
         """
-        await self.check_exists(organization, family, artifact_id)
+        await self.check_exists(organization, artifact_kind, artifact_id)
         rows = await self._database.fetch(PLACEMENTS["deployments"], artifact_id, *after, limit)
         return [deployment_of(row) for row in rows]
 
-    async def deployment(self, organization: str, family: Family, artifact_id: str, deployment_id: str) -> Deployment:
+    async def deployment(self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, deployment_id: str) -> Deployment:
         """One deployment of an artifact.
 
         Raises:
             NotFound: there is no such artifact, or deployment.
         """
-        await self.check_exists(organization, family, artifact_id)
+        await self.check_exists(organization, artifact_kind, artifact_id)
         rows = await self._database.fetch(PLACEMENTS["deployment"], artifact_id, deployment_id)
         if not rows:
             raise NotFound("deployment", deployment_id)
         return deployment_of(rows[0])
 
-    async def content(self, organization: str, family: Family, artifact_id: str, deployment_id: str) -> str:
+    async def content(self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, deployment_id: str) -> str:
         """The document of one deployment, in YAML; where credentials belong it names secrets.
 
         Raises:
             NotFound: there is no such artifact, or deployment.
             SecretKeyMissing: this pod cannot decrypt it.
         """
-        await self.check_exists(organization, family, artifact_id)
+        await self.check_exists(organization, artifact_kind, artifact_id)
         for row in await self._database.fetch(PLACEMENTS["content_of_deployment"], artifact_id, deployment_id):
             return self._store.content_of(row)
         raise NotFound("deployment", deployment_id)
 
     # --- parts --------------------------------------------------------------------------------------------------
 
-    async def _rerun(self, change: Change, artifact: StoredArtifact, edit: Edit, *, everywhere: bool) -> None:
+    async def _rerun(self, change: UnitOfWork, artifact: StoredArtifact, edit: Edit, *, everywhere: bool) -> None:
         """Deploy the artifact to the gateways that should run it, and undeploy it from those that should not.
 
         Those that run it already get it again if it changed `everywhere`.
@@ -416,7 +416,7 @@ class Artifacts:
         leaving = running.keys() - wanted
         if unnamed := sorted(leaving - set(edit.undeploy)):
             raise Conflict(
-                f"this would undeploy the {artifact.family.noun} from {', '.join(unnamed)}; "
+                f"this would undeploy the {artifact.artifact_kind.noun} from {', '.join(unnamed)}; "
                 'name the gateways in "undeploy" if that is meant',
                 field="gateways",
             )
@@ -435,12 +435,12 @@ async def _clashes_of(reader: Database | Transaction, artifact_id: str) -> list[
     ]
 
 
-async def _begin_from(change: Change, artifact: StoredArtifact, revision: StoredArtifact) -> None:
+async def _begin_from(change: UnitOfWork, artifact: StoredArtifact, revision: StoredArtifact) -> None:
     """Make later changes start from a restored revision, if no gateway runs another one and its name is free."""
     rows = await change.transaction.fetch(PLACEMENTS["current_deployments"], artifact.id)
     running = {row["content_id"] for row in rows if row["desired"] == Desired.DEPLOYED}
     document = revision.document
-    taken = (artifact.organization, artifact.family.kind, document.name, document.version, artifact.id)
+    taken = (artifact.organization, artifact.artifact_kind.kind, document.name, document.version, artifact.id)
     if (
         revision.content_id != artifact.content_id
         and running == {revision.content_id}
@@ -450,8 +450,8 @@ async def _begin_from(change: Change, artifact: StoredArtifact, revision: Stored
         await change.transaction.execute(ARTIFACTS["update_artifact"], artifact.id, *columns)
 
 
-def _told(row: Row) -> Told:
-    return Told(
+def _told(row: Row) -> LastPublished:
+    return LastPublished(
         artifact_id=row["artifact_id"],
         gateway_id=row["gateway_id"],
         kind=Kind(row["kind"]),
@@ -468,10 +468,10 @@ def _running(row: Row) -> Running:
 
 def _check_version(artifact: StoredArtifact, version: int | None) -> None:
     if version not in (None, artifact.version):
-        raise StaleWrite(artifact.family.noun, f'"{artifact.version}"')
+        raise StaleWrite(artifact.artifact_kind.noun, f'"{artifact.version}"')
 
 
-async def _find_deployment(change: Change, artifact_id: str, deployment_id: str) -> Deployment:
+async def _find_deployment(change: UnitOfWork, artifact_id: str, deployment_id: str) -> Deployment:
     row = await change.transaction.fetch_one(PLACEMENTS["deployment"], artifact_id, deployment_id)
     if row is None:
         raise NotFound("deployment", deployment_id)
@@ -479,30 +479,30 @@ async def _find_deployment(change: Change, artifact_id: str, deployment_id: str)
 
 
 async def _check_name(
-    change: Change, organization: str, family: Family, document: Artifact, artifact_id: str = ""
+    change: UnitOfWork, organization: str, artifact_kind: ArtifactKind, document: Artifact, artifact_id: str = ""
 ) -> None:
     """Gateways refuse two artifacts of one kind with the same name and version."""
-    values = (organization, family.kind, document.name, document.version, artifact_id)
+    values = (organization, artifact_kind.kind, document.name, document.version, artifact_id)
     if await change.transaction.fetch_one(ARTIFACTS["artifact_name_taken"], *values):
         raise Conflict(
-            f'a {family.noun} "{document.name}" {document.version} exists already; choose another name or version',
+            f'a {artifact_kind.noun} "{document.name}" {document.version} exists already; choose another name or version',
             field="name",
         )
 
 
 async def _free_handle(
-    change: Change, organization: str, family: Family, document: Artifact, wanted: str | None
+    change: UnitOfWork, organization: str, artifact_kind: ArtifactKind, document: Artifact, wanted: str | None
 ) -> str:
     """The wanted handle, or one that is made from the name and that nobody has."""
     derived = wanted or derive_handle(document.name)
-    rows = await change.transaction.fetch(ARTIFACTS["handles"], organization, family.kind, derived)
+    rows = await change.transaction.fetch(ARTIFACTS["handles"], organization, artifact_kind.kind, derived)
     taken = {row["handle"] for row in rows}
     if wanted in taken:
-        raise Conflict(f'a {family.noun} with the handle "{wanted}" exists already', field="handle")
+        raise Conflict(f'a {artifact_kind.noun} with the handle "{wanted}" exists already', field="handle")
     return first_free(derived, taken)
 
 
-async def _placed(change: Change, organization: str, document: Artifact, artifact_id: str = "") -> Artifact:
+async def _placed(change: UnitOfWork, organization: str, document: Artifact, artifact_id: str = "") -> Artifact:
     """The document under its context; one that is derived from the name is one that nobody has, of whatever kind."""
     if (derived := document.derived_context) is None:
         return document

@@ -1,6 +1,6 @@
 """Where artifacts run, and in which revision.
 
-Everything here happens inside a `Change` that holds the lock of the gateway concerned, so for one gateway the order
+Everything here happens inside a `UnitOfWork` that holds the lock of the gateway concerned, so for one gateway the order
 of the rows is the order of the events (scenario S35).
 """
 
@@ -12,9 +12,9 @@ from datetime import datetime
 from enum import StrEnum
 
 from gatecast.controlplane.catalog.api_key import ApiKey
-from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, Family
+from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, ArtifactKind
 from gatecast.controlplane.documents import Kind
-from gatecast.controlplane.transactions.change import Change
+from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
 from gatecast.controlplane.transactions.timestamps import instant
 from gatecast.storage.contract import Row
 from gatecast.storage.queries import Queries
@@ -78,7 +78,7 @@ class Placement:
     fetched: int = -1
 
     @property
-    def family(self) -> Family:
+    def artifact_kind(self) -> ArtifactKind:
         """What its events are called."""
         return BY_KIND[self.kind]
 
@@ -178,14 +178,14 @@ class Deployable:
     keys: Sequence[ApiKey]
 
 
-async def placements_of(change: Change, artifact_id: str) -> list[Placement]:
+async def placements_of(change: UnitOfWork, artifact_id: str) -> list[Placement]:
     """Wherever the artifact is or has been, by gateway."""
     return [
         placement_of(row) for row in await change.transaction.fetch(PLACEMENTS["placements_of_artifact"], artifact_id)
     ]
 
 
-async def find_placement(change: Change, artifact_id: str, gateway_id: str) -> Placement | None:
+async def find_placement(change: UnitOfWork, artifact_id: str, gateway_id: str) -> Placement | None:
     """The artifact on one gateway, if it ever was there."""
     row = await change.transaction.fetch_one(PLACEMENTS["placement"], artifact_id, gateway_id)
     return placement_of(row) if row is not None else None

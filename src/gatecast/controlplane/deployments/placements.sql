@@ -129,7 +129,7 @@ JOIN gatecast_deployments AS d ON d.id = p.deployment_id
 JOIN gatecast_artifacts AS a ON a.id = p.artifact_id
 WHERE p.gateway_id = $1 ORDER BY a.kind, a.handle
 
--- name: told_on_gateway
+-- name: last_published_on_gateway
 -- One page of what one gateway was told; of what is being deleted, artifact and deployment are gone.
 SELECT p.artifact_id, p.gateway_id, p.kind, p.desired, p.deployment_id, p.event_id, a.handle, d.id, d.revision,
        d.content_id, d.state, d.reason, d.performed_at, d.created_at, d.updated_at

@@ -1,6 +1,6 @@
 """Publishes to gateways what operators want of an artifact, and what they lack.
 
-Everything here happens inside a `Change` that holds the locks of the gateways concerned, so for one gateway the order
+Everything here happens inside a `UnitOfWork` that holds the locks of the gateways concerned, so for one gateway the order
 of the rows is the order of the events (scenario S35).
 """
 
@@ -30,7 +30,7 @@ from gatecast.controlplane.deployments.placements import (
     known_of,
 )
 from gatecast.controlplane.deployments.reconcile import Doubt, KeyVerb, difference, wanted
-from gatecast.controlplane.transactions.change import Change
+from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
 from gatecast.controlplane.transactions.clock import later_than, milliseconds
 from gatecast.events import Action, Event
 from gatecast.storage.rows import as_keys
@@ -38,7 +38,7 @@ from gatecast.storage.rows import as_keys
 _KEY_EVENTS = {KeyVerb.CREATED: key_created, KeyVerb.UPDATED: key_updated, KeyVerb.REVOKED: key_revoked}
 
 
-def deploy(change: Change, artifact: Deployable, gateway_id: str, last: Revision | None) -> str:
+def deploy(change: UnitOfWork, artifact: Deployable, gateway_id: str, last: Revision | None) -> str:
     """Deploy an artifact to a gateway as a new revision; return the deployment's id."""
     before = last.placement if last else None
     placement = Placement(
@@ -67,31 +67,31 @@ def deploy(change: Change, artifact: Deployable, gateway_id: str, last: Revision
     return placement.deployment_id
 
 
-def undeploy(change: Change, placement: Placement, organization: str) -> None:
+def undeploy(change: UnitOfWork, placement: Placement, organization: str) -> None:
     """Undeploy an artifact from a gateway, which keeps it and its keys as they were last published."""
     changed = replace(placement, desired=Desired.UNDEPLOYED, doubt=Doubt.CHANGED)
     publish(change, organization, [wanted(placement, changed)], {})
 
 
-def delete(change: Change, placement: Placement, organization: str) -> None:
+def delete(change: UnitOfWork, placement: Placement, organization: str) -> None:
     """Delete an artifact from a gateway; the placement stays until the gateway has confirmed that."""
     changed = replace(placement, desired=Desired.DELETED, held="", doubt=Doubt.CHANGED)
     publish(change, organization, [wanted(placement, changed)], {})
 
 
-def run_again(change: Change, placement: Placement, organization: str, keys: Sequence[ApiKey]) -> None:
+def run_again(change: UnitOfWork, placement: Placement, organization: str, keys: Sequence[ApiKey]) -> None:
     """Republish the present revision to a gateway, because something that it is made from has changed."""
     changed = replace(placement, doubt=Doubt.CHANGED)
     publish(change, organization, [wanted(placement, changed)], {placement.artifact_id: keys})
 
 
-async def known_on(change: Change, gateway_id: str) -> list[Known]:
+async def known_on(change: UnitOfWork, gateway_id: str) -> list[Known]:
     """Everything that was published to a gateway, and what is known about it."""
     return [known_of(row) for row in await change.transaction.fetch(PLACEMENTS["known_of_gateway"], gateway_id)]
 
 
 def publish(
-    change: Change,
+    change: UnitOfWork,
     organization: str,
     placements: Iterable[Placement],
     keys: Mapping[str, Sequence[ApiKey]],
@@ -111,7 +111,7 @@ def publish(
     return published
 
 
-async def keys_of_placements(change: Change, placements: Iterable[Placement]) -> dict[str, list[ApiKey]]:
+async def keys_of_placements(change: UnitOfWork, placements: Iterable[Placement]) -> dict[str, list[ApiKey]]:
     """The keys of their artifacts, revoked ones included, by artifact."""
     keys: dict[str, list[ApiKey]] = {each.artifact_id: [] for each in placements}
     for row in await change.transaction.fetch(PLACEMENTS["keys_of_artifacts"], as_keys(keys)) if keys else ():
@@ -119,7 +119,7 @@ async def keys_of_placements(change: Change, placements: Iterable[Placement]) ->
     return keys
 
 
-def store(change: Change, placement: Placement) -> None:
+def store(change: UnitOfWork, placement: Placement) -> None:
     """Store the known state of a placement, in the same transaction."""
     key = (placement.artifact_id, placement.gateway_id)
     change.store(PLACEMENTS["store_placements"], row_of(placement), key=key)
@@ -130,7 +130,7 @@ def row_of(placement: Placement) -> dict[str, object]:
     return {name: getattr(placement, name) for name in Placement.__slots__}
 
 
-def _say(change: Change, placement: Placement, organization: str, after: int) -> Placement:
+def _say(change: UnitOfWork, placement: Placement, organization: str, after: int) -> Placement:
     """Publish the desired state of one artifact, as an event that is newer than all before it."""
     if placement.desired is not Desired.DELETED and placement.doubt != Doubt.NEW:
         placement = replace(placement, performed_at=later_than(max(placement.performed_at, after)))
@@ -145,11 +145,11 @@ def _say(change: Change, placement: Placement, organization: str, after: int) ->
 def _event(placement: Placement, organization: str) -> Event:
     ids = {"artifact_id": placement.artifact_id, "gateway_id": placement.gateway_id}
     if placement.desired is Desired.DELETED:
-        return artifact_event(placement.family, "deleted", Action.DELETE, **ids)
+        return artifact_event(placement.artifact_kind, "deleted", Action.DELETE, **ids)
     deployed = placement.desired is Desired.DEPLOYED
     action = Action.UPDATE if placement.event_id else Action.CREATE
     return artifact_event(
-        placement.family,
+        placement.artifact_kind,
         "deployed" if deployed else "undeployed",
         action if deployed else Action.DELETE,
         **ids,

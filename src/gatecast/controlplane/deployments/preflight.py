@@ -87,7 +87,7 @@ def _check_name(snapshot: Snapshot, gateway: GatewayState) -> None:
     for holder in gateway.names:
         if holder.has_it:
             raise Conflict(
-                f'on gateway {gateway.gateway_id} the {artifact.family.noun} "{holder.handle}" has {name}; '
+                f'on gateway {gateway.gateway_id} the {artifact.artifact_kind.noun} "{holder.handle}" has {name}; '
                 "deploy it there under its present name, or delete it",
                 field="name",
             )
@@ -96,7 +96,7 @@ def _check_name(snapshot: Snapshot, gateway: GatewayState) -> None:
     if gateway.names and own is not None and own.state in WAITING and not keeps:
         holder = gateway.names[0]
         raise Conflict(
-            f"gateway {gateway.gateway_id} has acknowledged neither that the {artifact.family.noun} "
+            f"gateway {gateway.gateway_id} has acknowledged neither that the {artifact.artifact_kind.noun} "
             f'"{holder.handle}" gave up {name} nor what "{artifact.handle}" was told last, so they could block each '
             f'other there; wait until "{holder.handle}" is acknowledged there, then give its former name to '
             f'"{artifact.handle}"',
@@ -126,7 +126,7 @@ def _check_routes(snapshot: Snapshot, gateway: GatewayState) -> None:
 
 def _check_kept_credential(artifact: StoredArtifact, before: StoredArtifact | None) -> None:
     """A gateway keeps the credential of an MCP proxy, whatever its next revision says (gateway-protocol.md 4.6)."""
-    if before is not None and artifact.family is MCP_PROXY and before.credentials.keys() - artifact.credentials.keys():
+    if before is not None and artifact.artifact_kind is MCP_PROXY and before.credentials.keys() - artifact.credentials.keys():
         raise Conflict(
             "gateways keep the credential of an MCP proxy; delete the proxy and create it again without one",
             field="upstream.auth",
@@ -146,7 +146,7 @@ def _check_namesake(artifact: StoredArtifact, gateway: GatewayState) -> None:
     same_handle = namesake == artifact.handle
     taken = "this handle" if same_handle else f'the name "{document.name}" {document.version}'
     raise Conflict(
-        f'on gateway {gateway.gateway_id} the {artifact.family.noun} "{namesake}", which was made there, has '
+        f'on gateway {gateway.gateway_id} the {artifact.artifact_kind.noun} "{namesake}", which was made there, has '
         f"{taken}; rename or delete it there, or choose another one",
         field="handle" if same_handle else "name",
     )

@@ -13,14 +13,14 @@ from datetime import datetime
 from enum import StrEnum
 
 from gatecast.controlplane.catalog.api_key import MAX_ACTIVE_KEYS, ApiKey
-from gatecast.controlplane.catalog.artifact_kinds import FAMILIES
+from gatecast.controlplane.catalog.artifact_kinds import ARTIFACT_KINDS
 from gatecast.controlplane.deployments.placements import UNKNOWN, WAITING, DeploymentState, Desired, Known, Placement
 from gatecast.controlplane.documents import Kind
 
 #: How often an event is published again when its acknowledgement does not count; after that it counts.
 MAX_TRIES = 3
 
-_RANK = {family.kind: rank for rank, family in enumerate(FAMILIES)}
+_RANK = {artifact_kind.kind: rank for rank, artifact_kind in enumerate(ARTIFACT_KINDS)}
 
 
 class Doubt(StrEnum):

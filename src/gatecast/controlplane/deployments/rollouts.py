@@ -28,7 +28,7 @@ from gatecast.controlplane.deployments.placing import deploy, run_again, undeplo
 from gatecast.controlplane.deployments.preflight import PolicyChecks, check_gateways
 from gatecast.controlplane.deployments.snapshot import GatewayState, Snapshot, load_snapshot
 from gatecast.controlplane.documents import Artifact, LlmProvider, faults_in
-from gatecast.controlplane.transactions.change import Change
+from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
 from gatecast.errors import Conflict
 from gatecast.storage.contract import Row
 
@@ -45,7 +45,7 @@ class Rollouts:
     def __init__(self, store: ArtifactStore) -> None:
         self._store = store
 
-    async def run_on(self, change: Change, artifact: StoredArtifact, gateways: Iterable[str]) -> list[str]:
+    async def run_on(self, change: UnitOfWork, artifact: StoredArtifact, gateways: Iterable[str]) -> list[str]:
         """Deploy the artifact, in the revision that is given, on these gateways; return the ids of the deployments.
 
         Raises:
@@ -70,7 +70,7 @@ class Rollouts:
         await _forget_unused(change, artifact.id)
         return deployments
 
-    async def stop_on(self, change: Change, artifact: StoredArtifact, placements: Sequence[Placement]) -> None:
+    async def stop_on(self, change: UnitOfWork, artifact: StoredArtifact, placements: Sequence[Placement]) -> None:
         """Undeploy the artifact from the gateways of these placements.
 
         Raises:
@@ -78,7 +78,7 @@ class Rollouts:
         """
         if not placements:
             return
-        if artifact.family is LLM_PROVIDER:
+        if artifact.artifact_kind is LLM_PROVIDER:
             needed = await change.transaction.fetch(ARTIFACTS["dependants_on_gateways"], artifact.id)
             for placement in placements:
                 rows = [row for row in needed if _runs_on(row, placement.gateway_id)]
@@ -104,13 +104,13 @@ def check_document(document: Artifact) -> None:
         )
 
 
-def deploy_everywhere(change: Change, snapshot: Snapshot) -> list[str]:
+def deploy_everywhere(change: UnitOfWork, snapshot: Snapshot) -> list[str]:
     """Deploy the artifact to every gateway as a new revision; return the ids of the deployments."""
     artifact = snapshot.artifact
     deployable = Deployable(
         artifact_id=artifact.id,
         organization=artifact.organization,
-        kind=artifact.family.kind,
+        kind=artifact.artifact_kind.kind,
         content_id=artifact.content_id,
         keys=snapshot.keys.get(artifact.id, ()),
     )
@@ -120,7 +120,7 @@ def deploy_everywhere(change: Change, snapshot: Snapshot) -> list[str]:
     ]
 
 
-def rebuild_dependants(change: Change, snapshot: Snapshot) -> None:
+def rebuild_dependants(change: UnitOfWork, snapshot: Snapshot) -> None:
     """A gateway builds a proxy's route from its provider: if the provider has moved, republish the proxies.
 
     Raises:
@@ -139,7 +139,7 @@ def moves_on(snapshot: Snapshot, gateway: GatewayState) -> bool:
     return before is not None and _place(before.document) != _place(snapshot.artifact.document)
 
 
-def _rebuild(change: Change, snapshot: Snapshot, gateway: GatewayState, proxy_id: str, policies: PolicyChecks) -> None:
+def _rebuild(change: UnitOfWork, snapshot: Snapshot, gateway: GatewayState, proxy_id: str, policies: PolicyChecks) -> None:
     proxy, provider = snapshot.told(gateway, proxy_id), snapshot.artifact
     if proxy is not None and provider.id in provider_ids(proxy.document):
         policies.check(proxy, {provider.id: reference_to(provider)}, gateway)
@@ -152,7 +152,7 @@ def _place(document: Artifact) -> tuple[str | None, str | None] | None:
     return (document.context, document.vhost) if isinstance(document, LlmProvider) else None
 
 
-async def check_unneeded(change: Change, artifact: StoredArtifact) -> None:
+async def check_unneeded(change: UnitOfWork, artifact: StoredArtifact) -> None:
     """Check that no proxy needs a provider that is removed (scenario S33)."""
     if rows := await change.transaction.fetch(ARTIFACTS["dependants"], artifact.id):
         raise Conflict(f"proxies need the provider: {_named(rows)}; delete them first")
@@ -173,7 +173,7 @@ def _named(rows: Sequence[Row]) -> str:
     return ", ".join(handles[:_NAMED]) + more
 
 
-async def _forget_unused(change: Change, artifact_id: str) -> None:
+async def _forget_unused(change: UnitOfWork, artifact_id: str) -> None:
     """Remove the oldest revisions of an artifact, and what only they referred to."""
     await change.transaction.execute(ARTIFACTS["forget_deployments"], artifact_id, MAX_REVISIONS)
     await change.transaction.execute(ARTIFACTS["forget_contents"], artifact_id)
@@ -181,7 +181,7 @@ async def _forget_unused(change: Change, artifact_id: str) -> None:
     await change.transaction.execute(ARTIFACTS["forget_openapi"], artifact_id)
 
 
-async def keys_of(change: Change, artifact_id: str) -> list[ApiKey]:
+async def keys_of(change: UnitOfWork, artifact_id: str) -> list[ApiKey]:
     """The artifact's active keys."""
     rows = await change.transaction.fetch(PLACEMENTS["keys"], artifact_id)
     return [ApiKey.of(row) for row in rows if row["revoked_at"] is None]

@@ -119,7 +119,7 @@ class _Loader:
     async def dependants(self) -> Mapping[str, list[str]]:
         """Proxies that run and may need the artifact, by gateway."""
         found: defaultdict[str, list[str]] = defaultdict(list)
-        if self.artifact.family is LLM_PROVIDER:
+        if self.artifact.artifact_kind is LLM_PROVIDER:
             rows = await self.transaction.fetch(ARTIFACTS["running_dependants"], self.artifact.id, self.gateways)
             for row in rows:
                 found[row["gateway_id"]].append(row["artifact_id"])
@@ -136,7 +136,7 @@ class _Loader:
     async def names(self) -> Mapping[str, list[NameHolder]]:
         """Others that have the name, or may have it, by gateway."""
         artifact, document = self.artifact, self.artifact.document
-        values = (artifact.family.kind, document.name, document.version, artifact.id)
+        values = (artifact.artifact_kind.kind, document.name, document.version, artifact.id)
         found: defaultdict[str, list[NameHolder]] = defaultdict(list)
         for row in await self.transaction.fetch(ARTIFACTS["names_on_gateways"], self.gateways, *values):
             found[row["gateway_id"]].append(NameHolder(row["handle"], _has_it(row)))
@@ -158,7 +158,7 @@ class _Loader:
     async def namesakes(self) -> Mapping[str, str]:
         """What was made on gateways themselves under the handle or the name, by gateway."""
         artifact, document = self.artifact, self.artifact.document
-        values = (artifact.family.kind, artifact.id, artifact.handle, document.name, document.version)
+        values = (artifact.artifact_kind.kind, artifact.id, artifact.handle, document.name, document.version)
         rows = await self.transaction.fetch(IMPORTS["namesakes"], self.gateways, *values)
         return {row["gateway_id"]: row["handle"] for row in reversed(rows)}
 

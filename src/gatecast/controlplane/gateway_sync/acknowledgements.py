@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from gatecast.containment import RetryLoop, concerns_everyone, log_failure, refused_in_halves
 from gatecast.controlplane.access.gateway_tokens import owner_of
-from gatecast.controlplane.catalog.artifact_kinds import FAMILIES
+from gatecast.controlplane.catalog.artifact_kinds import ARTIFACT_KINDS
 from gatecast.controlplane.deployments.placements import PLACEMENTS, DeploymentState, Known, known_of
 from gatecast.controlplane.deployments.placing import row_of
 from gatecast.controlplane.deployments.reconcile import Answer, Doubt, after_answer, after_our_failure
@@ -33,7 +33,7 @@ _BATCH = 200
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_BY_RESOURCE_TYPE = {family.resource_type: family for family in FAMILIES}
+_BY_RESOURCE_TYPE = {artifact_kind.resource_type: artifact_kind for artifact_kind in ARTIFACT_KINDS}
 
 _logger = get_logger("acknowledgements")
 
@@ -216,11 +216,11 @@ async def _apply(transaction: Transaction, report: Acknowledgement | _Unserved) 
 
 async def _note_unknown(transaction: Transaction, report: Acknowledgement | _Unserved) -> None:
     """After a history was lost, a gateway may say that it runs what only that history knew."""
-    family = _BY_RESOURCE_TYPE.get(getattr(report, "resource_type", ""))
-    if family is None or not isinstance(report, Acknowledgement) or not (report.deployed and report.succeeded):
+    artifact_kind = _BY_RESOURCE_TYPE.get(getattr(report, "resource_type", ""))
+    if artifact_kind is None or not isinstance(report, Acknowledgement) or not (report.deployed and report.succeeded):
         return
     if await transaction.fetch(PLACEMENTS["may_be_unknown"], report.gateway_id):
-        await note_unknown(transaction, report.gateway_id, report.artifact_id, family)
+        await note_unknown(transaction, report.gateway_id, report.artifact_id, artifact_kind)
 
 
 def _learned(before: Known, report: Acknowledgement | _Unserved) -> Known | None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from gatecast.controlplane.catalog.api_key import ApiKey
-from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, Family
+from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, ArtifactKind
 from gatecast.controlplane.catalog.artifact_store import content_place, secret_place
 from gatecast.controlplane.deployments.placements import PLACEMENTS, DeploymentState, Desired, deployment_of
 from gatecast.controlplane.documents import Kind
-from gatecast.controlplane.encryption import Sealer
+from gatecast.controlplane.encryption import Encryption
 from gatecast.controlplane.transactions.timestamps import instant
 from gatecast.errors import NotFound
 from gatecast.hub import EventHub
@@ -34,7 +34,7 @@ class ListedDeployment:
 class Content:
     """A document of a gateway."""
 
-    family: Family
+    artifact_kind: ArtifactKind
     artifact_id: str
     text: str
 
@@ -54,9 +54,9 @@ class Secret:
 class GatewayFiles:
     """Answers for one gateway at a time. Data of other gateways does not exist for it."""
 
-    def __init__(self, hub: EventHub, sealer: Sealer) -> None:
+    def __init__(self, hub: EventHub, encryption: Encryption) -> None:
         self._database = hub.storage.database
-        self._sealer = sealer
+        self._encryption = encryption
 
     async def deployments(self, gateway_id: str) -> list[ListedDeployment]:
         """What a gateway should run, and what it has and should not run (scenario S38).
@@ -75,17 +75,17 @@ class GatewayFiles:
         kept |= {each for row in imported for each in (row["id"], row["local_id"])}
         return kept & set(artifact_ids)
 
-    async def content(self, gateway_id: str, family: Family, artifact_id: str) -> Content:
+    async def content(self, gateway_id: str, artifact_kind: ArtifactKind, artifact_id: str) -> Content:
         """The document that a gateway is to run.
 
         Raises:
             NotFound: it is to run none.
             SecretKeyMissing: this pod cannot decrypt it.
         """
-        rows = await self._database.fetch(PLACEMENTS["current_content"], gateway_id, family.kind, artifact_id)
+        rows = await self._database.fetch(PLACEMENTS["current_content"], gateway_id, artifact_kind.kind, artifact_id)
         if not rows:
-            raise NotFound(family.noun, artifact_id)
-        return Content(family=family, artifact_id=artifact_id, text=self._text(rows[0]))
+            raise NotFound(artifact_kind.noun, artifact_id)
+        return Content(artifact_kind=artifact_kind, artifact_id=artifact_id, text=self._text(rows[0]))
 
     async def contents(self, gateway_id: str, deployment_ids: Sequence[str]) -> dict[str, Content]:
         """The documents of those of these deployments that a gateway is to run, by deployment."""
@@ -93,8 +93,8 @@ class GatewayFiles:
         for deployment_id in deployment_ids:
             rows = await self._database.fetch(PLACEMENTS["deployed_content"], gateway_id, deployment_id)
             for row in rows:
-                family = BY_KIND[Kind(row["kind"])]
-                found[deployment_id] = Content(family=family, artifact_id=row["artifact_id"], text=self._text(row))
+                artifact_kind = BY_KIND[Kind(row["kind"])]
+                found[deployment_id] = Content(artifact_kind=artifact_kind, artifact_id=row["artifact_id"], text=self._text(row))
         return found
 
     async def secrets(self, gateway_id: str, *, with_values: bool) -> list[Secret]:
@@ -118,7 +118,7 @@ class GatewayFiles:
         return [ApiKey.of(row) for row in rows]
 
     def _text(self, row: Row) -> str:
-        return self._sealer.open(row["content"], place=content_place(row["id"]))
+        return self._encryption.open(row["content"], place=content_place(row["id"]))
 
     def _secret(self, row: Row, *, with_value: bool) -> Secret:
         handle = row["handle"]
@@ -126,7 +126,7 @@ class GatewayFiles:
             handle=handle,
             hash=sha256(handle.encode()).hexdigest(),
             created_at=instant(row["created_at"]).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            value=self._sealer.open(row["value"], place=secret_place(handle)) if with_value else None,
+            value=self._encryption.open(row["value"], place=secret_place(handle)) if with_value else None,
         )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from gatecast.controlplane.transactions.change import Change
+from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
 from gatecast.controlplane.transactions.foreign_events import count_own
 from gatecast.events import Action, Event
 from gatecast.hub import EventHub
@@ -67,7 +67,7 @@ async def _keep(transaction: Transaction, event: Event) -> bool:
     return True
 
 
-async def repeat_kept(change: Change, gateway_id: str) -> None:
+async def repeat_kept(change: UnitOfWork, gateway_id: str) -> None:
     """Publish once more what is kept for a gateway, in a change that holds its lock."""
     for row in await change.transaction.fetch(KEPT["kept_events"], gateway_id):
         event = Event(

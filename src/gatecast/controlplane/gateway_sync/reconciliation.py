@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
-from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, FAMILIES, LLM_PROVIDER, REST_API, Family
+from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, ARTIFACT_KINDS, LLM_PROVIDER, REST_API, ArtifactKind
 from gatecast.controlplane.deployments.artifact_events import artifact_event
 from gatecast.controlplane.deployments.placements import PLACEMENTS, UNKNOWN, WAITING, Desired, Known, Placement
 from gatecast.controlplane.deployments.placing import keys_of_placements, known_on, publish, store
 from gatecast.controlplane.deployments.reconcile import after_late_keys, after_lists, after_loss, after_silence
 from gatecast.controlplane.gateway_sync.kept_events import repeat_kept
 from gatecast.controlplane.gateway_sync.synchronizations import Synchronization
-from gatecast.controlplane.transactions.change import Change, begin_change
+from gatecast.controlplane.transactions.unit_of_work import UnitOfWork, begin_unit_of_work
 from gatecast.controlplane.transactions.clock import milliseconds
 from gatecast.controlplane.transactions.foreign_events import mark_unlisted
 from gatecast.events import Action
@@ -46,7 +46,7 @@ _MAX_ORPHANS = 1_000
 _MAX_UNKNOWN = 10_000
 
 #: The order in which what nobody knows is removed: a provider goes after the proxies that use it.
-_REMOVED = [family.kind for family in reversed(FAMILIES)]
+_REMOVED = [artifact_kind.kind for artifact_kind in reversed(ARTIFACT_KINDS)]
 
 _logger = get_logger("desired-state")
 
@@ -65,7 +65,7 @@ class DesiredState:
         Return how many artifacts that were. Where a history was lost, everything is newer than what it can have sent.
         """
         after = milliseconds() + _CLOCKS_APART if reason in _LOST_HISTORIES else 0
-        async with begin_change(self._hub) as change:
+        async with begin_unit_of_work(self._hub) as change:
             if after:
                 await _raise_keys(change, gateway_id, after)
             await change.lock_gateways(organization, [gateway_id])
@@ -85,7 +85,7 @@ class DesiredState:
         """
         if seen is None or not (seen.listed or await self._is_unsettled(gateway_id)):
             return False
-        async with begin_change(self._hub) as change:
+        async with begin_unit_of_work(self._hub) as change:
             await change.lock_gateways(organization, [gateway_id])
             known = await known_on(change, gateway_id)
             complete = seen.listed and seen.secrets_read
@@ -130,7 +130,7 @@ class DesiredState:
         """
         if not await self._database.fetch(PLACEMENTS["unknown_apis"], gateway_id):
             return
-        async with begin_change(self._hub) as change:
+        async with begin_unit_of_work(self._hub) as change:
             await change.lock_gateways(organization, [gateway_id])
             rows = await change.transaction.fetch(PLACEMENTS["unknown_apis"], gateway_id)
             # Proxies before the providers that they use.
@@ -162,7 +162,7 @@ class DesiredState:
     @whole
     async def _publish_silent(self, organization: str, gateway_id: str, waiting: set[str]) -> set[str]:
         """The events of what waits for an answer; those that do not wait for the gateway are published once more."""
-        async with begin_change(self._hub) as change:
+        async with begin_unit_of_work(self._hub) as change:
             await change.lock_gateways(organization, [gateway_id])
             known = [each for each in await known_on(change, gateway_id) if _is_open(each)]
             events = {each.placement.event_id for each in known}
@@ -198,7 +198,7 @@ class DesiredState:
     async def _learned(
         self, organization: str, gateway_id: str, learn: Callable[[Sequence[Known]], Sequence[Placement]]
     ) -> None:
-        async with begin_change(self._hub) as change:
+        async with begin_unit_of_work(self._hub) as change:
             await change.lock_gateways(organization, [gateway_id])
             await _publish(change, organization, learn(await known_on(change, gateway_id)))
 
@@ -211,7 +211,7 @@ class DesiredState:
         await self._database.execute(PLACEMENTS["note_fetched"], gateway_id, as_keys(deployment_ids))
 
 
-async def _remove_orphans(change: Change, gateway_id: str) -> None:
+async def _remove_orphans(change: UnitOfWork, gateway_id: str) -> None:
     """Publish the deletion of what the gateway could perhaps not remove; of what it has not, that says nothing."""
     rows = await change.transaction.fetch(PLACEMENTS["orphans"], gateway_id, LLM_PROVIDER.kind)
     for row in rows:
@@ -221,10 +221,10 @@ async def _remove_orphans(change: Change, gateway_id: str) -> None:
         await change.transaction.execute(PLACEMENTS["forget_unknown"], gateway_id)
 
 
-async def note_unknown(transaction: Transaction, gateway_id: str, artifact_id: str, family: Family) -> None:
+async def note_unknown(transaction: Transaction, gateway_id: str, artifact_id: str, artifact_kind: ArtifactKind) -> None:
     """Remember that a gateway has an artifact that nobody here knows, if that is so."""
     if await transaction.fetch(PLACEMENTS["is_unknown"], gateway_id, artifact_id):
-        await transaction.execute(PLACEMENTS["note_unknown"], gateway_id, artifact_id, family.kind, _MAX_UNKNOWN)
+        await transaction.execute(PLACEMENTS["note_unknown"], gateway_id, artifact_id, artifact_kind.kind, _MAX_UNKNOWN)
 
 
 def _is_open(known: Known) -> bool:
@@ -232,7 +232,7 @@ def _is_open(known: Known) -> bool:
     return known.placement.desired is Desired.DELETED or known.state in WAITING
 
 
-async def _learn(change: Change, organization: str, before: Sequence[Known], learned: Sequence[Placement]) -> None:
+async def _learn(change: UnitOfWork, organization: str, before: Sequence[Known], learned: Sequence[Placement]) -> None:
     """Publish what gateways lack, and store what else was learned."""
     lacking = [each for each in learned if each.doubt or each.keys_through == UNKNOWN]
     published = {each.artifact_id for each in await _publish(change, organization, lacking)}
@@ -241,11 +241,11 @@ async def _learn(change: Change, organization: str, before: Sequence[Known], lea
             store(change, placement)
 
 
-async def _publish(change: Change, organization: str, placements: Sequence[Placement]) -> list[Placement]:
+async def _publish(change: UnitOfWork, organization: str, placements: Sequence[Placement]) -> list[Placement]:
     return publish(change, organization, placements, await keys_of_placements(change, placements))
 
 
-async def _raise_keys(change: Change, gateway_id: str, version: int) -> None:
+async def _raise_keys(change: UnitOfWork, gateway_id: str, version: int) -> None:
     """Give the keys on a gateway versions that no lost history can have sent.
 
     Artifacts are locked before gateways.

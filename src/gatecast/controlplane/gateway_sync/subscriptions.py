@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from gatecast.controlplane.encryption import Sealer
+from gatecast.controlplane.encryption import Encryption
 from gatecast.controlplane.transactions.foreign_events import count_own
 from gatecast.controlplane.transactions.timestamps import instant
 from gatecast.events import Event
@@ -71,10 +71,10 @@ def keeps_record_of(event_type: str) -> bool:
 class Subscriptions:
     """What the published events say, per gateway."""
 
-    def __init__(self, hub: EventHub, sealer: Sealer) -> None:
+    def __init__(self, hub: EventHub, encryption: Encryption) -> None:
         self._hub = hub
         self._database = hub.storage.database
-        self._sealer = sealer
+        self._encryption = encryption
 
     @whole
     async def publish(self, event: Event) -> Receipt:
@@ -111,7 +111,7 @@ class Subscriptions:
             await transaction.execute(SUBSCRIPTIONS["delete_record"], *ids)
             return
         row = await transaction.fetch_one(SUBSCRIPTIONS["record"], *ids)
-        before = json.loads(self._sealer.open(row["body"], place=record_place(*ids))) if row else {}
+        before = json.loads(self._encryption.open(row["body"], place=record_place(*ids))) if row else {}
         if verb == "updated" and row is None:
             # A gateway ignores an update of what it does not have, too.
             return
@@ -120,7 +120,7 @@ class Subscriptions:
             # The gateway drops such an event; in a list it would make the whole list unreadable, for ever.
             _logger.warning("event-not-recorded", gateway=event.gateway_id, type=event.type, id=record_id)
             return
-        body = self._sealer.seal(json.dumps(fields), place=record_place(*ids))
+        body = self._encryption.encrypt(json.dumps(fields), place=record_place(*ids))
         await transaction.execute(SUBSCRIPTIONS["store_record"], *ids, str(fields.get("apiId") or ""), body)
 
     def _shown(self, row: Row) -> SubscriptionRecord:
@@ -128,7 +128,7 @@ class Subscriptions:
         return SubscriptionRecord(
             id=row["id"],
             api_id=row["api_id"],
-            fields=json.loads(self._sealer.open(row["body"], place=place)),
+            fields=json.loads(self._encryption.open(row["body"], place=place)),
             version=row["version"],
             created_at=_written(row["created_at"]),
             updated_at=_written(row["updated_at"]),

@@ -39,7 +39,7 @@ async def mark_unlisted(transaction: Transaction, gateway_id: str, reason: str) 
     await transaction.execute(_QUERIES["mark_unlisted"], gateway_id, reason)
 
 
-class Losses:
+class ForeignEvents:
     """What gateways lost for good, until an operator says that it was made good."""
 
     def __init__(self, hub: EventHub) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from gatecast.controlplane.catalog.artifact_kinds import FAMILIES, Family
+from gatecast.controlplane.catalog.artifact_kinds import ARTIFACT_KINDS, ArtifactKind
 from gatecast.controlplane.deployments.api_keys import IssuedKey
 from gatecast.server.admin_api.artifact_models import (
     ApiKeyList,
@@ -19,7 +19,7 @@ from gatecast.server.admin_api.context import Context, Organization
 from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.named import ArtifactInPath
 from gatecast.server.admin_api.paths import CREATED, KeyName, located
-from gatecast.server.admin_api.waits import NOT_EVERYWHERE, ForEveryGateway, Patience
+from gatecast.server.admin_api.waits import NOT_EVERYWHERE, ForEveryGateway, WaitPolicy
 
 _WAITED: dict[int | str, dict[str, Any]] = {
     202: {"model": IssuedApiKey, "description": NOT_EVERYWHERE[202]["description"]}
@@ -29,17 +29,17 @@ _WAITED: dict[int | str, dict[str, Any]] = {
 _AS_BEFORE = RotatedApiKey(expires_at=None)
 
 
-def key_router(family: Family) -> APIRouter:
+def key_router(artifact_kind: ArtifactKind) -> APIRouter:
     """The routes of the keys of one kind of artifact."""
     router = APIRouter(
-        prefix=f"/api/v1/{family.collection}/{{artifact_id}}/api-keys", tags=[family.collection], route_class=JsonRoute
+        prefix=f"/api/v1/{artifact_kind.collection}/{{artifact_id}}/api-keys", tags=[artifact_kind.collection], route_class=JsonRoute
     )
 
     @router.post(
         "",
         status_code=201,
         responses={**_WAITED, **CREATED},
-        operation_id=f"create{family.name}ApiKey",
+        operation_id=f"create{artifact_kind.name}ApiKey",
         summary="Create an API key",
     )
     async def create(
@@ -47,41 +47,41 @@ def key_router(family: Family) -> APIRouter:
         body: NewApiKey,
         context: Context,
         organization: Organization,
-        patience: ForEveryGateway,
+        wait_policy: ForEveryGateway,
         response: Response,
     ) -> IssuedApiKey:
         """Create a key for every gateway that has the artifact. Its value is shown only once."""
-        issued = await context.resources.keys.create(organization, family, artifact_id, body.name, body.expires_at)
-        located(response, family.collection, artifact_id, "api-keys", issued.key.name)
-        return await _issued(issued, patience, response)
+        issued = await context.control_plane.keys.create(organization, artifact_kind, artifact_id, body.name, body.expires_at)
+        located(response, artifact_kind.collection, artifact_id, "api-keys", issued.key.name)
+        return await _issued(issued, wait_policy, response)
 
-    @router.get("", operation_id=f"list{family.name}ApiKeys", summary="List API keys")
+    @router.get("", operation_id=f"list{artifact_kind.name}ApiKeys", summary="List API keys")
     async def list_keys(artifact_id: ArtifactInPath, context: Context, organization: Organization) -> ApiKeyList:
         """The keys without their values, including the most recently revoked ones."""
-        keys = await context.resources.keys.of_artifact(organization, family, artifact_id)
+        keys = await context.control_plane.keys.of_artifact(organization, artifact_kind, artifact_id)
         return ApiKeyList(items=[key_view(key) for key in keys])
 
     @router.post(
-        "/{name}/rotate", responses=_WAITED, operation_id=f"rotate{family.name}ApiKey", summary="Rotate an API key"
+        "/{name}/rotate", responses=_WAITED, operation_id=f"rotate{artifact_kind.name}ApiKey", summary="Rotate an API key"
     )
     async def rotate(
         artifact_id: ArtifactInPath,
         name: KeyName,
         context: Context,
         organization: Organization,
-        patience: ForEveryGateway,
+        wait_policy: ForEveryGateway,
         response: Response,
         body: RotatedApiKey = _AS_BEFORE,
     ) -> IssuedApiKey:
         """Give a key a new value, which is shown only once. The old value stops working."""
-        issued = await context.resources.keys.rotate(organization, family, artifact_id, name, body.expires_at)
-        return await _issued(issued, patience, response)
+        issued = await context.control_plane.keys.rotate(organization, artifact_kind, artifact_id, name, body.expires_at)
+        return await _issued(issued, wait_policy, response)
 
     @router.delete(
         "/{name}",
         status_code=204,
         responses=NOT_EVERYWHERE,
-        operation_id=f"revoke{family.name}ApiKey",
+        operation_id=f"revoke{artifact_kind.name}ApiKey",
         summary="Revoke an API key",
     )
     async def revoke(
@@ -89,20 +89,20 @@ def key_router(family: Family) -> APIRouter:
         name: KeyName,
         context: Context,
         organization: Organization,
-        patience: ForEveryGateway,
+        wait_policy: ForEveryGateway,
     ) -> Response:
         """Revoke a key on every gateway that has it."""
-        receipts = await context.resources.keys.revoke(organization, family, artifact_id, name)
-        return await patience.ended(receipts)
+        receipts = await context.control_plane.keys.revoke(organization, artifact_kind, artifact_id, name)
+        return await wait_policy.ended(receipts)
 
     return router
 
 
-async def _issued(issued: IssuedKey, patience: Patience, response: Response) -> IssuedApiKey:
-    told = await patience.told(issued.receipts)
-    if patience.waited_in_vain(told):
+async def _issued(issued: IssuedKey, wait_policy: WaitPolicy, response: Response) -> IssuedApiKey:
+    told = await wait_policy.told(issued.receipts)
+    if wait_policy.waited_in_vain(told):
         response.status_code = 202
     return IssuedApiKey(**dict(key_view(issued.key)), value=issued.value, gateways=told)
 
 
-ROUTERS = [key_router(family) for family in FAMILIES]
+ROUTERS = [key_router(artifact_kind) for artifact_kind in ARTIFACT_KINDS]

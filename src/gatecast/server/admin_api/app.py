@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gatecast.controlplane.catalog.artifact_kinds import FAMILIES
+from gatecast.controlplane.catalog.artifact_kinds import ARTIFACT_KINDS
 from gatecast.server.admin_api import (
     api_keys,
     artifacts,
@@ -44,7 +44,7 @@ MAX_BODY_BYTES = 2 * 1024 * 1024
 #: theirs.
 MAX_ARTIFACT_BODY_BYTES = 16 * 1024 * 1024
 
-_ARTIFACTS = re.compile(f"/api/v1/(?:{'|'.join(family.collection for family in FAMILIES)})(?:/[^/]+)?")
+_ARTIFACTS = re.compile(f"/api/v1/(?:{'|'.join(artifact_kind.collection for artifact_kind in ARTIFACT_KINDS)})(?:/[^/]+)?")
 
 
 class _AdminApp(FastAPI):

@@ -11,16 +11,16 @@ from pydantic import BaseModel, Field, StringConstraints, ValidationError, creat
 
 from gatecast.controlplane.catalog.api_key import ApiKey
 from gatecast.controlplane.catalog.artifact_store import StoredArtifact
-from gatecast.controlplane.catalog.gateway_artifacts import ImportedArtifact
+from gatecast.controlplane.catalog.gateway_artifacts import GatewayOwnedArtifact
 from gatecast.controlplane.deployments.api_keys import LONGEST_NAME, NAME_PATTERN, SHORTEST_NAME
-from gatecast.controlplane.deployments.artifacts import Clash, Running, Told
+from gatecast.controlplane.deployments.artifacts import Clash, Running, LastPublished
 from gatecast.controlplane.deployments.placements import Deployment, Desired
 from gatecast.controlplane.documents import Artifact
 from gatecast.controlplane.documents.contexts import DerivedContext
 from gatecast.controlplane.documents.handles import HANDLE_PATTERN, MAX_HANDLE_LENGTH
 from gatecast.controlplane.transactions.clock import milliseconds
 from gatecast.events import MAX_IDENTIFIER_LENGTH
-from gatecast.server.admin_api.models import NEXT, WHOLE, Etag, Model, ToldGateway
+from gatecast.server.admin_api.models import NEXT, WHOLE, Etag, Model, GatewayEventState
 from gatecast.server.admin_api.paths import etag_of
 
 GatewayNames = Annotated[
@@ -201,7 +201,7 @@ class IssuedApiKey(ApiKeyView):
     """A key on the only occasion on which its value is shown."""
 
     value: str
-    gateways: list[ToldGateway] = Field(description="Every gateway that is told of it, and how far that is.")
+    gateways: list[GatewayEventState] = Field(description="Every gateway that is told of it, and how far that is.")
 
 
 class ApiKeyList(Model):
@@ -335,7 +335,7 @@ def deployment_view(deployment: Deployment) -> DeploymentView:
     )
 
 
-def gateway_deployment_view(told: Told) -> GatewayDeploymentView:
+def gateway_deployment_view(told: LastPublished) -> GatewayDeploymentView:
     """One artifact of a gateway as it is shown."""
     if told.deployment is not None:
         shown = dict(deployment_view(told.deployment))
@@ -347,7 +347,7 @@ def gateway_deployment_view(told: Told) -> GatewayDeploymentView:
     )
 
 
-def imported_artifact_view(imported: ImportedArtifact) -> ImportedArtifactView:
+def imported_artifact_view(imported: GatewayOwnedArtifact) -> ImportedArtifactView:
     """An imported artifact as it is shown."""
     return ImportedArtifactView.model_validate({name: getattr(imported, name) for name in imported.__slots__})
 

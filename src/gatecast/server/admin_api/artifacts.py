@@ -12,7 +12,7 @@ from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field, create_model
 
-from gatecast.controlplane.catalog.artifact_kinds import FAMILIES, Family
+from gatecast.controlplane.catalog.artifact_kinds import ARTIFACT_KINDS, ArtifactKind
 from gatecast.controlplane.deployments.artifacts import Edit, PlacedArtifact
 from gatecast.controlplane.deployments.placements import Deployment
 from gatecast.controlplane.documents import MODELS, Artifact
@@ -74,21 +74,21 @@ _YAML: dict[int | str, dict[str, Any]] = {
 _BEGINNING = (2**62, "")
 
 
-def artifact_router(family: Family) -> APIRouter:
+def artifact_router(artifact_kind: ArtifactKind) -> APIRouter:
     """The routes of one kind of artifact."""
-    router = APIRouter(prefix=f"/api/v1/{family.collection}", tags=[family.collection], route_class=JsonRoute)
-    _add_document_routes(router, family)
-    _add_deployment_routes(router, family)
+    router = APIRouter(prefix=f"/api/v1/{artifact_kind.collection}", tags=[artifact_kind.collection], route_class=JsonRoute)
+    _add_document_routes(router, artifact_kind)
+    _add_deployment_routes(router, artifact_kind)
     return router
 
 
-def _add_document_routes(router: APIRouter, family: Family) -> None:
-    model = MODELS[family.kind]
+def _add_document_routes(router: APIRouter, artifact_kind: ArtifactKind) -> None:
+    model = MODELS[artifact_kind.kind]
     new, replaced = (
         joined(f"New{model.__name__}", NewPlacing, model),
         joined(f"Put{model.__name__}", ChangedPlacing, model),
     )
-    example, patch = shown(ARTIFACTS[family.kind]), patch_schema(replaced)
+    example, patch = shown(ARTIFACTS[artifact_kind.kind]), patch_schema(replaced)
     view = joined(f"{model.__name__}View", StoredPlacing, model)
     page = create_model(
         f"{model.__name__}Page",
@@ -103,37 +103,37 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
         status_code=201,
         response_model=view,
         responses=CREATED,
-        operation_id=f"create{family.name}",
-        summary=f"Create {_a(family)}",
+        operation_id=f"create{artifact_kind.name}",
+        summary=f"Create {_a(artifact_kind)}",
     )
     @_with(body=Annotated[new, Body(openapi_examples=example)])
     async def create(body: NewPlacing, context: Context, organization: Organization) -> JSONResponse:
         """Store an artifact and deploy it to the named gateways, in one transaction."""
         gateways = await gateway_ids(context, organization, body.gateways or ())
-        created = await context.resources.artifacts.create(
-            organization, family, document_in(body, model, NewPlacing), handle=body.handle, gateways=gateways
+        created = await context.control_plane.artifacts.create(
+            organization, artifact_kind, document_in(body, model, NewPlacing), handle=body.handle, gateways=gateways
         )
         answer = _shown(created, status=201)
-        located(answer, family.collection, created.artifact.id)
+        located(answer, artifact_kind.collection, created.artifact.id)
         return answer
 
-    @router.get("", response_model=page, operation_id=f"list{family.plural}", summary=f"List {family.collection}")
+    @router.get("", response_model=page, operation_id=f"list{artifact_kind.plural}", summary=f"List {artifact_kind.collection}")
     async def list_page(
         context: Context, organization: Organization, after: After = "", limit: Limit = 100
     ) -> JSONResponse:
         """A page of artifacts, ordered by handle, without `openapi`, which may be large."""
-        found = await context.resources.artifacts.page(organization, family, after=after, limit=limit + 1)
-        running = await context.resources.artifacts.running_of(found[:limit], after=after)
+        found = await context.control_plane.artifacts.page(organization, artifact_kind, after=after, limit=limit + 1)
+        running = await context.control_plane.artifacts.running_of(found[:limit], after=after)
         items = [_listed(artifact_view(each, running[each.id])) for each in found[:limit]]
         return JSONResponse({"items": items, "next": found[limit - 1].handle if len(found) > limit else None})
 
-    @router.get("/{artifact_id}", response_model=view, operation_id=f"get{family.name}", summary=f"Show {_a(family)}")
+    @router.get("/{artifact_id}", response_model=view, operation_id=f"get{artifact_kind.name}", summary=f"Show {_a(artifact_kind)}")
     async def show(artifact_id: ArtifactInPath, context: Context, organization: Organization) -> JSONResponse:
         """One artifact, and the state of its deployment on each gateway."""
-        return _shown(await context.resources.artifacts.placed(organization, family, artifact_id))
+        return _shown(await context.control_plane.artifacts.placed(organization, artifact_kind, artifact_id))
 
     @router.put(
-        "/{artifact_id}", response_model=view, operation_id=f"replace{family.name}", summary=f"Replace {_a(family)}"
+        "/{artifact_id}", response_model=view, operation_id=f"replace{artifact_kind.name}", summary=f"Replace {_a(artifact_kind)}"
     )
     @_with(body=Annotated[replaced, Body(openapi_examples=example)])
     async def replace(
@@ -150,10 +150,10 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
         document = document_in(body, model, ChangedPlacing)
         placed = await _placed(context, organization, body)
         edit = Edit(document=lambda stored: in_place(document, stored), version=version_in(if_match), **placed)
-        return _shown(await context.resources.artifacts.update(organization, family, artifact_id, edit))
+        return _shown(await context.control_plane.artifacts.update(organization, artifact_kind, artifact_id, edit))
 
     @router.patch(
-        "/{artifact_id}", response_model=view, operation_id=f"update{family.name}", summary=f"Change {_a(family)}"
+        "/{artifact_id}", response_model=view, operation_id=f"update{artifact_kind.name}", summary=f"Change {_a(artifact_kind)}"
     )
     @_with(body=Annotated[dict[str, Any], Body(openapi_examples=shown(ARTIFACT_PATCH), json_schema_extra=patch)])
     async def change(
@@ -172,29 +172,29 @@ def _add_document_routes(router: APIRouter, family: Family) -> None:
 
         placed = await _placed(context, organization, placing)
         edit = Edit(document=edited, version=version_in(if_match), **placed)
-        return _shown(await context.resources.artifacts.update(organization, family, artifact_id, edit))
+        return _shown(await context.control_plane.artifacts.update(organization, artifact_kind, artifact_id, edit))
 
     @router.delete(
         "/{artifact_id}",
         status_code=204,
         responses=NOT_EVERYWHERE,
-        operation_id=f"delete{family.name}",
-        summary=f"Delete {_a(family)}",
+        operation_id=f"delete{artifact_kind.name}",
+        summary=f"Delete {_a(artifact_kind)}",
     )
     async def delete(
         artifact_id: ArtifactInPath,
         context: Context,
         organization: Organization,
-        patience: ForEveryGateway,
+        wait_policy: ForEveryGateway,
         if_match: IfMatch = None,
     ) -> Response:
         """Delete an artifact and its keys, and remove both from every gateway that ever had them."""
         version = version_in(if_match)
-        receipts = await context.resources.artifacts.delete(organization, family, artifact_id, version=version)
-        return await patience.ended(receipts)
+        receipts = await context.control_plane.artifacts.delete(organization, artifact_kind, artifact_id, version=version)
+        return await wait_policy.ended(receipts)
 
 
-def _add_deployment_routes(router: APIRouter, family: Family) -> None:
+def _add_deployment_routes(router: APIRouter, artifact_kind: ArtifactKind) -> None:
     path = "/{artifact_id}/deployments"
     waited: dict[int | str, dict[str, Any]] = {202: {"model": DeploymentView, "description": "Not acknowledged yet."}}
 
@@ -202,8 +202,8 @@ def _add_deployment_routes(router: APIRouter, family: Family) -> None:
         path,
         status_code=201,
         responses={**waited, **CREATED},
-        operation_id=f"deploy{family.name}",
-        summary=f"Deploy {_a(family)}",
+        operation_id=f"deploy{artifact_kind.name}",
+        summary=f"Deploy {_a(artifact_kind)}",
     )
     async def deploy(
         artifact_id: ArtifactInPath,
@@ -218,52 +218,52 @@ def _add_deployment_routes(router: APIRouter, family: Family) -> None:
     ) -> DeploymentView:
         """Deploy the artifact's present document to a gateway, as a new revision."""
         [gateway_id] = await gateway_ids(context, organization, [body.gateway_id])
-        deployed = await context.resources.artifacts.deploy(
-            organization, family, artifact_id, gateway_id, version=version_in(if_match)
+        deployed = await context.control_plane.artifacts.deploy(
+            organization, artifact_kind, artifact_id, gateway_id, version=version_in(if_match)
         )
-        located(response, family.collection, artifact_id, "deployments", deployed.id)
+        located(response, artifact_kind.collection, artifact_id, "deployments", deployed.id)
         return await answer(context, organization, deployed, request, response, wait, timeout)
 
-    @router.get(path, operation_id=f"list{family.name}Deployments", summary=f"List deployments of {_a(family)}")
+    @router.get(path, operation_id=f"list{artifact_kind.name}Deployments", summary=f"List deployments of {_a(artifact_kind)}")
     async def list_deployments(
         artifact_id: ArtifactInPath, context: Context, organization: Organization, after: After = "", limit: Limit = 100
     ) -> DeploymentPage:
         """A page of an artifact's revisions on all gateways, highest first. The last 20 of each gateway are kept."""
-        found = await context.resources.artifacts.deployments(
-            organization, family, artifact_id, after=_cursor(after), limit=limit + 1
+        found = await context.control_plane.artifacts.deployments(
+            organization, artifact_kind, artifact_id, after=_cursor(after), limit=limit + 1
         )
         last = found[limit - 1] if len(found) > limit else None
         items = [deployment_view(each) for each in found[:limit]]
         return DeploymentPage(items=items, next=f"{last.revision}:{last.gateway_id}" if last else None)
 
-    @router.get(f"{path}/{{deployment_id}}", operation_id=f"get{family.name}Deployment", summary="Show a deployment")
+    @router.get(f"{path}/{{deployment_id}}", operation_id=f"get{artifact_kind.name}Deployment", summary="Show a deployment")
     async def show_deployment(
         artifact_id: ArtifactInPath, deployment_id: ResourceId, context: Context, organization: Organization
     ) -> DeploymentView:
         """One revision."""
         return deployment_view(
-            await context.resources.artifacts.deployment(organization, family, artifact_id, deployment_id)
+            await context.control_plane.artifacts.deployment(organization, artifact_kind, artifact_id, deployment_id)
         )
 
     @router.get(
         f"{path}/{{deployment_id}}/content",
         response_class=Response,
         responses=_YAML,
-        operation_id=f"get{family.name}DeploymentContent",
+        operation_id=f"get{artifact_kind.name}DeploymentContent",
         summary="Show what a deployment consists of",
     )
     async def show_content(
         artifact_id: ArtifactInPath, deployment_id: ResourceId, context: Context, organization: Organization
     ) -> Response:
         """The document that the gateway downloads for a revision. It never changes, and names secrets, not values."""
-        text = await context.resources.artifacts.content(organization, family, artifact_id, deployment_id)
+        text = await context.control_plane.artifacts.content(organization, artifact_kind, artifact_id, deployment_id)
         return Response(text, media_type="application/yaml")
 
     @router.post(
         f"{path}/{{deployment_id}}/restore",
         status_code=201,
         responses={**waited, **CREATED},
-        operation_id=f"restore{family.name}Deployment",
+        operation_id=f"restore{artifact_kind.name}Deployment",
         summary="Restore a deployment",
     )
     async def restore(
@@ -278,17 +278,17 @@ def _add_deployment_routes(router: APIRouter, family: Family) -> None:
         timeout: Timeout = 10,  # noqa: ASYNC109
     ) -> DeploymentView:
         """Deploy the content of an older revision to its gateway again, as a new revision."""
-        restored = await context.resources.artifacts.restore(
-            organization, family, artifact_id, deployment_id, version=version_in(if_match)
+        restored = await context.control_plane.artifacts.restore(
+            organization, artifact_kind, artifact_id, deployment_id, version=version_in(if_match)
         )
-        located(response, family.collection, artifact_id, "deployments", restored.id)
+        located(response, artifact_kind.collection, artifact_id, "deployments", restored.id)
         return await answer(context, organization, restored, request, response, wait, timeout)
 
     @router.post(
         "/{artifact_id}/undeploy",
         responses=waited,
-        operation_id=f"undeploy{family.name}",
-        summary=f"Undeploy {_a(family)}",
+        operation_id=f"undeploy{artifact_kind.name}",
+        summary=f"Undeploy {_a(artifact_kind)}",
     )
     async def undeploy(
         artifact_id: ArtifactInPath,
@@ -303,8 +303,8 @@ def _add_deployment_routes(router: APIRouter, family: Family) -> None:
     ) -> DeploymentView:
         """Undeploy the artifact from a gateway. You can deploy or restore it again."""
         [gateway_id] = await gateway_ids(context, organization, [body.gateway_id])
-        stopped = await context.resources.artifacts.undeploy(
-            organization, family, artifact_id, gateway_id, version=version_in(if_match)
+        stopped = await context.control_plane.artifacts.undeploy(
+            organization, artifact_kind, artifact_id, gateway_id, version=version_in(if_match)
         )
         return await answer(context, organization, stopped, request, response, wait, timeout)
 
@@ -317,11 +317,11 @@ def _add_deployment_routes(router: APIRouter, family: Family) -> None:
         wait: WaitFor | None,
         seconds: float,
     ) -> DeploymentView:
-        artifacts = context.resources.artifacts
+        artifacts = context.control_plane.artifacts
 
         async def look() -> DeploymentView:
             ids = (deployment.artifact_id, deployment.id)
-            return deployment_view(await artifacts.deployment(organization, family, *ids))
+            return deployment_view(await artifacts.deployment(organization, artifact_kind, *ids))
 
         # As the change has left it: it is done, and whoever asks again would do it twice.
         view = deployment_view(deployment)
@@ -365,9 +365,9 @@ def _cursor(after: str) -> tuple[int, str]:
     return (int(revision), gateway_id) if is_ours else _BEGINNING
 
 
-def _a(family: Family) -> str:
+def _a(artifact_kind: ArtifactKind) -> str:
     """`an LLM provider`, `a REST API`."""
-    return f"{'an' if family.noun[0] in 'LM' else 'a'} {family.noun}"
+    return f"{'an' if artifact_kind.noun[0] in 'LM' else 'a'} {artifact_kind.noun}"
 
 
 def _with(**annotations: object) -> Callable[[Route], Route]:
@@ -380,4 +380,4 @@ def _with(**annotations: object) -> Callable[[Route], Route]:
     return annotated
 
 
-ROUTERS = [artifact_router(family) for family in FAMILIES]
+ROUTERS = [artifact_router(artifact_kind) for artifact_kind in ARTIFACT_KINDS]

@@ -13,7 +13,7 @@ from pydantic import Field, StringConstraints
 from gatecast.errors import Conflict, GatecastError, NotFound
 from gatecast.server.admin_api.auditing import describe
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
-from gatecast.server.admin_api.fleet import FleetFilter, FleetState, Standing
+from gatecast.server.admin_api.fleet import FleetFilter, FleetState, FleetGateway
 from gatecast.server.admin_api.gateways import note_resynchronized
 from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import Model
@@ -85,7 +85,7 @@ async def act_on_gateways(body: NewBulk, request: Request, context: Context, org
     return await act(request, context, organization, body)
 
 
-async def matching(context: AdminContext, organization: str, wanted: NewBulk) -> Sequence[Standing]:
+async def matching(context: AdminContext, organization: str, wanted: NewBulk) -> Sequence[FleetGateway]:
     """The gateways that match, as they were less than a second ago, in the order of names."""
     filtered = FleetFilter(text=wanted.search, connected=wanted.connected, state=wanted.state)
     fleet = await context.fleets.look(organization)
@@ -121,11 +121,11 @@ async def act(request: Request, context: AdminContext, organization: str, wanted
     )
 
 
-async def _each(batch: Sequence[Standing], work: Callable[[Standing], Awaitable[bool]]) -> list[bool | str]:
+async def _each(batch: Sequence[FleetGateway], work: Callable[[FleetGateway], Awaitable[bool]]) -> list[bool | str]:
     """Whether there was something to do for each gateway, or why it could not be done."""
     places = asyncio.Semaphore(_AT_A_TIME)
 
-    async def one(standing: Standing) -> bool | str:
+    async def one(standing: FleetGateway) -> bool | str:
         async with places:
             try:
                 return await work(standing)
@@ -143,7 +143,7 @@ async def _disconnect(context: AdminContext, _organization: str, gateway_id: str
     status = await context.hub.storage.presence.status([gateway_id])
     presence = context.hub.storage.presence
     connections = status[gateway_id].connections if gateway_id in status else ()
-    return any([await presence.dismiss_connection(gateway_id, each.connection_id) for each in connections])
+    return any([await presence.disconnect_connection(gateway_id, each.connection_id) for each in connections])
 
 
 async def _resolve(context: AdminContext, gateway_id: str, *, retry: bool) -> bool:

@@ -18,8 +18,8 @@ from gatecast.controlplane.access.gateway_tokens import GatewayTokens
 from gatecast.controlplane.access.gateways import Gateways
 from gatecast.controlplane.access.log_outs import LogOuts
 from gatecast.controlplane.access.token_hashing import digest_of
-from gatecast.controlplane.control_plane import Resources
-from gatecast.controlplane.encryption import Sealer
+from gatecast.controlplane.control_plane import ControlPlane
+from gatecast.controlplane.encryption import Encryption
 from gatecast.errors import Unauthenticated
 from gatecast.hub import EventHub
 from gatecast.server.admin_api.auditing import address_of, allow
@@ -53,7 +53,7 @@ class AdminContext:
     #: Who has logged out everywhere.
     log_outs: LogOuts
     #: Artifacts, and what belongs to them.
-    resources: Resources
+    control_plane: ControlPlane
     #: Why this pod should get no traffic now; empty: it is ready.
     problems: Callable[[], Awaitable[list[str]]]
     #: Where gateways connect to this pod, written host:port; empty: it is not known.
@@ -61,7 +61,7 @@ class AdminContext:
     #: Whose JWTs are accepted beside admin tokens.
     oidc: OidcIssuer | None = None
     #: Sessions of the console.
-    cookies: SessionCookies = field(default_factory=lambda: SessionCookies(Sealer([])))
+    cookies: SessionCookies = field(default_factory=lambda: SessionCookies(Encryption([])))
     #: Set when the pod begins to stop, so that answers that would never end do.
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     #: Bounds the streams that this pod serves.
@@ -75,7 +75,7 @@ class AdminContext:
     attempts: TokenAttempts = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "deployments", DeploymentLooks(self.resources.search))
+        object.__setattr__(self, "deployments", DeploymentLooks(self.control_plane.search))
         object.__setattr__(self, "attempts", TokenAttempts(self.settings.connect_rate, clock=time.monotonic))
 
     async def pause(self, seconds: float) -> None:

@@ -103,9 +103,9 @@ async def publish_to(context: AdminContext, organization: str, gateway_id: str, 
 async def _published(context: AdminContext, event: Event) -> Receipt:
     begun_at = time.monotonic()
     if keeps_record_of(event.type):
-        receipt = await context.resources.subscriptions.publish(event)
+        receipt = await context.control_plane.subscriptions.publish(event)
     elif keeps_event(event.type):
-        receipt = await context.resources.kept_events.publish(event)
+        receipt = await context.control_plane.kept_events.publish(event)
     else:
         [receipt] = await context.hub.append([event])
     metrics.published(1, duplicates=0 if receipt.created else 1, seconds=time.monotonic() - begun_at)

@@ -43,7 +43,7 @@ class Sort(StrEnum):
     STATE = "state"
 
 
-class Standing(NamedTuple):
+class FleetGateway(NamedTuple):
     """A gateway, and how its delivery stands, in few words."""
 
     gateway: GatewayName
@@ -67,7 +67,7 @@ class Standing(NamedTuple):
     @property
     def state(self) -> FleetState:
         """How far it is; the gravest that is true."""
-        if self.summary.resync_reason or self.gateway.unrestored:
+        if self.summary.resync_reason or self.gateway.unrecovered:
             return FleetState.RESYNC
         if self.summary.parked:
             return FleetState.REJECTED
@@ -83,7 +83,7 @@ class FleetFilter:
     connected: bool | None = None
     state: FleetState | None = None
 
-    def fits(self, standing: Standing) -> bool:
+    def fits(self, standing: FleetGateway) -> bool:
         """Whether a gateway is wanted."""
         return (
             self.connected in (None, standing.connected)
@@ -99,7 +99,7 @@ def _searched(gateway: GatewayName) -> str:
 _GRAVEST_FIRST = (FleetState.RESYNC, FleetState.REJECTED, FleetState.BEHIND, FleetState.CURRENT)
 
 #: By what each sort puts gateways in order; those with the same are in the order of names.
-_KEYS: Mapping[Sort, Callable[[Standing], tuple[float, float]]] = {
+_KEYS: Mapping[Sort, Callable[[FleetGateway], tuple[float, float]]] = {
     Sort.NAME: lambda _: (0.0, 0.0),
     Sort.LAG: lambda each: (-each.summary.lag_seconds, -float(each.lag)),
     Sort.LAST_SEEN: lambda each: (each.summary.last_seen or 0.0, 0.0),
@@ -111,7 +111,7 @@ _KEYS: Mapping[Sort, Callable[[Standing], tuple[float, float]]] = {
 class Fleet:
     """Every gateway of an organization at one moment, in the order of names."""
 
-    standings: Sequence[Standing]
+    standings: Sequence[FleetGateway]
     #: Another number whenever something that lists show of it has changed.
     fingerprint: int = 0
 
@@ -130,7 +130,7 @@ class Fleet:
         """How many connections of this organization each pod holds."""
         return Counter(pod_id for standing in self.standings for pod_id in standing.summary.pods)
 
-    def matching(self, wanted: FleetFilter, *, sort: Sort = Sort.NAME) -> list[Standing]:
+    def matching(self, wanted: FleetFilter, *, sort: Sort = Sort.NAME) -> list[FleetGateway]:
         """The gateways that are wanted; those that need somebody most come first."""
         found = [each for each in self.standings if wanted.fits(each)] if wanted != FleetFilter() else self.standings
         # Python sorts stably, and the names are in order already.
@@ -173,11 +173,11 @@ class Fleets:
         gateways = await self._gateways.names(organization, limit=MAX_GATEWAYS)
         summaries = await self._hub.storage.survey.summaries([gateway.id for gateway in gateways])
         known = {each.gateway_id: each for each in summaries}
-        standings = [Standing(each, known[each.id]) for each in gateways if each.id in known]
+        standings = [FleetGateway(each, known[each.id]) for each in gateways if each.id in known]
         return Fleet(standings, hash(tuple(map(_visible, standings))))
 
 
-def _visible(standing: Standing) -> tuple[object, ...]:
+def _visible(standing: FleetGateway) -> tuple[object, ...]:
     """What lists show of it, without the time that passes by itself."""
     gateway, summary = standing
     return gateway.id, gateway.version, summary.lag, summary.last_seen, summary.pods, standing.state

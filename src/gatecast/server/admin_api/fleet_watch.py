@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from gatecast.containment import contained
 from gatecast.server.admin_api.context import AdminContext
-from gatecast.server.admin_api.fleet import Fleet, Standing
+from gatecast.server.admin_api.fleet import Fleet, FleetGateway
 from gatecast.server.admin_api.why import why
 from gatecast.storage.contract import GatewayStatus
 
@@ -28,8 +28,8 @@ class FleetWatch:
         self._gateway = gateway
         self._fleet: Fleet | None = None
         #: How each gateway stood when it was looked at last, and those that are to be told of; None: it is gone.
-        self._seen: dict[str, Standing] = {}
-        self._due: dict[str, Standing | None] = {}
+        self._seen: dict[str, FleetGateway] = {}
+        self._due: dict[str, FleetGateway | None] = {}
 
     async def look(self) -> None:
         """Find out who stands otherwise; what the database cannot tell now is found the next time."""
@@ -60,12 +60,12 @@ class FleetWatch:
         return "".join(messages)
 
 
-def _visible(standing: Standing) -> tuple[object, ...]:
+def _visible(standing: FleetGateway) -> tuple[object, ...]:
     """What a client is told of, and what changes with it: who makes progress was heard of."""
     summary = standing.summary
     return (
         standing.gateway.name,
-        standing.gateway.unrestored,
+        standing.gateway.unrecovered,
         summary.lag,
         summary.last_seen,
         summary.resync_reason,
@@ -74,14 +74,14 @@ def _visible(standing: Standing) -> tuple[object, ...]:
     )
 
 
-def _message(gateway_id: str, standing: Standing | None, status: GatewayStatus | None) -> str:
+def _message(gateway_id: str, standing: FleetGateway | None, status: GatewayStatus | None) -> str:
     state: Mapping[str, object] = {"gatewayId": gateway_id, "deleted": True}
     if standing is not None and status is not None:
         state = _state(standing, status)
     return f"event: gateway\ndata: {json.dumps(state, ensure_ascii=False)}\n\n"
 
 
-def _state(standing: Standing, status: GatewayStatus) -> Mapping[str, object]:
+def _state(standing: FleetGateway, status: GatewayStatus) -> Mapping[str, object]:
     return {
         "gatewayId": standing.id,
         "name": standing.gateway.name,
@@ -97,9 +97,9 @@ def _state(standing: Standing, status: GatewayStatus) -> Mapping[str, object]:
     }
 
 
-def _code(standing: Standing, status: GatewayStatus) -> str:
+def _code(standing: FleetGateway, status: GatewayStatus) -> str:
     """As `GET …/why` says it, from what is known of all gateways at once."""
-    if standing.gateway.unrestored:
+    if standing.gateway.unrecovered:
         return "resync-needed"
     code = why(status, rejected=None, held=False).code
     return "rejected" if standing.summary.parked and code in ("current", "offline") else code

@@ -230,12 +230,12 @@ class Follower:
             self._shown[name] = Place(result.log_id, 0, is_gap=False)
             return [] if before.log_id != result.log_id else [_gap(reason="position", gatewayId=name)]
         messages = []
-        if result.trimmed_through > before.offset:
-            gap = _gap(reason="retention", gatewayId=name, after=before.offset, through=result.trimmed_through)
+        if result.low_water_mark > before.offset:
+            gap = _gap(reason="retention", gatewayId=name, after=before.offset, through=result.low_water_mark)
             messages.append(gap)
         messages += [f"event: recorded\ndata: {_event(event)}\n\n" for event in result.events]
         self.shown_lately.extend((name, event.offset) for event in result.events)
-        last = result.events[-1].offset if result.events else max(before.offset, result.trimmed_through)
+        last = result.events[-1].offset if result.events else max(before.offset, result.low_water_mark)
         self._shown[name] = Place(result.log_id, last, is_gap=False)
         if last >= result.head or not result.events:
             self._done_with(name)

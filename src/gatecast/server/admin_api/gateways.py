@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from gatecast.controlplane.access.gateways import GatewayFields, GatewayState
-from gatecast.controlplane.deployments.artifacts import Told
+from gatecast.controlplane.deployments.artifacts import LastPublished
 from gatecast.controlplane.transactions.clock import milliseconds
 from gatecast.errors import InvalidValue, Mistakes, NotFound, UnknownGateway
 from gatecast.server.admin_api.artifact_models import (
@@ -19,7 +19,7 @@ from gatecast.server.admin_api.artifact_models import (
     imported_artifact_view,
 )
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
-from gatecast.server.admin_api.fleet import FleetFilter, FleetState, Sort, Standing
+from gatecast.server.admin_api.fleet import FleetFilter, FleetState, Sort, FleetGateway
 from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import (
     GatewayChanges,
@@ -44,14 +44,14 @@ from gatecast.server.admin_api.paths import (
     located,
     version_in,
 )
-from gatecast.server.admin_api.views import gateway_summary
+from gatecast.server.admin_api.response_models import gateway_summary
 from gatecast.server.admin_api.why import (
     explain,
     why_manifest_refused,
     why_synchronizing,
     why_unanswered,
     why_unlisted,
-    why_unrestored,
+    why_unrecovered,
 )
 from gatecast.storage.contract import GatewayStatus, ReadRequest
 
@@ -107,7 +107,7 @@ async def _by_name(context: AdminContext, organization: str, after: str, limit: 
     return GatewayPage(items=shown, next=gateways[limit - 1].fields.name if len(gateways) > limit else None)
 
 
-async def summaries_of(context: AdminContext, organization: str, standings: Sequence[Standing]) -> list[GatewaySummary]:
+async def summaries_of(context: AdminContext, organization: str, standings: Sequence[FleetGateway]) -> list[GatewaySummary]:
     """These gateways as they are now, without those that were deleted meanwhile."""
     ids = [each.id for each in standings]
     gateways = await context.gateways.those(organization, ids)
@@ -162,9 +162,9 @@ async def explain_gateway(gateway_id: GatewayInPath, context: Context, organizat
     """Why a gateway is, or is not, up to date."""
     gateway = await context.gateways.get(organization, gateway_id)
     status = await status_of(context, gateway_id)
-    if gateway.unrestored and status.resync_reason is None:
-        return why_unrestored(gateway.unrestored)
-    seen = await context.resources.synchronizations.of_gateway(gateway_id)
+    if gateway.unrecovered and status.resync_reason is None:
+        return why_unrecovered(gateway.unrecovered)
+    seen = await context.control_plane.synchronizations.of_gateway(gateway_id)
     if status.resync_reason is None and (synchronizing := why_synchronizing(seen, status)) is not None:
         return synchronizing
     view = await explain(context.hub.storage, status)
@@ -172,7 +172,7 @@ async def explain_gateway(gateway_id: GatewayInPath, context: Context, organizat
         if gateway.unlisted and seen is not None:
             # A client that makes no start-up calls runs nothing that it would have to name.
             return why_unlisted(gateway.unlisted)
-        placed = await context.resources.artifacts.on_gateway(gateway_id)
+        placed = await context.control_plane.artifacts.on_gateway(gateway_id)
         return why_unanswered(placed, now=milliseconds()) or why_manifest_refused(gateway.manifest_fault) or view
     return view
 
@@ -182,7 +182,7 @@ async def note_resynchronized(gateway_id: GatewayInPath, context: Context, organ
     """Record that a gateway has the desired state again, for one that cannot report it: it was restarted or set up."""
     await context.gateways.get(organization, gateway_id)
     await context.hub.storage.presence.resynchronized(gateway_id, "")
-    await context.resources.losses.made_good(gateway_id)
+    await context.control_plane.foreign_events.made_good(gateway_id)
 
 
 @router.get("/{gateway_id}/deployments")
@@ -191,13 +191,13 @@ async def list_gateway_deployments(
 ) -> GatewayDeployments:
     """A page of what was last published to a gateway for each artifact, even a deleted one, and its acknowledgement."""
     await context.gateways.get(organization, gateway_id)
-    found = await context.resources.artifacts.told_on_gateway(gateway_id, after=after, limit=limit + 1)
+    found = await context.control_plane.artifacts.last_published_on_gateway(gateway_id, after=after, limit=limit + 1)
     handled = await _handled(context, gateway_id, [each for each in found[:limit] if each.deployment is None])
     items = [gateway_deployment_view(each) for each in found[:limit] if each not in handled]
     return GatewayDeployments(items=items, next=found[limit - 1].artifact_id if len(found) > limit else None)
 
 
-async def _handled(context: AdminContext, gateway_id: str, deleted: Sequence[Told]) -> list[Told]:
+async def _handled(context: AdminContext, gateway_id: str, deleted: Sequence[LastPublished]) -> list[LastPublished]:
     """Those whose deletion the gateway has confirmed: the control plane forgets them when it connects again."""
     if not deleted:
         return []
@@ -218,7 +218,7 @@ async def list_imported_artifacts(
 ) -> ImportedArtifacts:
     """A page of the gateway-owned artifacts of a gateway, without their configuration, which may hold credentials."""
     await context.gateways.get(organization, gateway_id)
-    found = await context.resources.imports.of_gateway(gateway_id, after=after, limit=limit + 1)
+    found = await context.control_plane.imports.of_gateway(gateway_id, after=after, limit=limit + 1)
     items = [imported_artifact_view(each) for each in found[:limit]]
     return ImportedArtifacts(items=items, next=items[-1].id if len(found) > limit else None)
 
@@ -232,7 +232,7 @@ async def disconnect_gateway(
 ) -> None:
     """Close one connection, on any pod. The gateway reconnects by itself, and nothing is lost."""
     await context.gateways.get(organization, gateway_id)
-    if not await context.hub.storage.presence.dismiss_connection(gateway_id, connection_id):
+    if not await context.hub.storage.presence.disconnect_connection(gateway_id, connection_id):
         raise NotFound("connection", connection_id)
 
 

@@ -119,7 +119,7 @@ async def list_artifacts(
     wanted = ArtifactFilter(
         kind=_KINDS[kind] if kind else None, text=search, states=[DeploymentState(each) for each in state]
     )
-    found = await context.resources.search.artifacts(organization, wanted, sort=sort, after=after, limit=limit)
+    found = await context.control_plane.search.artifacts(organization, wanted, sort=sort, after=after, limit=limit)
     return ArtifactPage(
         items=[listed_artifact(each) for each in found.items], total=found.total, next=found.next or None
     )
@@ -145,7 +145,7 @@ async def list_deployments(
         states=[DeploymentState(each) for each in state],
         gateway=search,
     )
-    found = await context.resources.search.deployments(organization, wanted, after=_place(after), limit=limit + 1)
+    found = await context.control_plane.search.deployments(organization, wanted, after=_place(after), limit=limit + 1)
     items = [listed_deployment(each) for each in found[:limit]]
     last = items[-1] if len(found) > limit else None
     return DeploymentsPage(items=items, next=f"{last.kind}:{last.handle}:{last.gateway_name}" if last else None)
@@ -188,8 +188,8 @@ def listed_artifact(artifact: ListedArtifact) -> ListedArtifactView:
     """An artifact as a list shows it."""
     return ListedArtifactView(
         id=artifact.id,
-        kind=artifact.family.kind.value,
-        collection=artifact.family.collection,
+        kind=artifact.artifact_kind.kind.value,
+        collection=artifact.artifact_kind.collection,
         handle=artifact.handle,
         name=artifact.name,
         version=artifact.version,
@@ -207,7 +207,7 @@ def listed_deployment(listed: ListedDeployment) -> ListedDeploymentView:
     """A deployment as a list shows it."""
     return ListedDeploymentView(
         **dict(deployment_view(listed.deployment)),
-        kind=listed.family.kind.value,
+        kind=listed.artifact_kind.kind.value,
         artifact_id=listed.deployment.artifact_id,
         handle=listed.handle,
         gateway_name=listed.gateway_name,

@@ -271,7 +271,7 @@ class PublishedEvents(Model):
     items: list[PublishedGatewayEvent] = Field(description="In the order of the request.")
 
 
-class ToldGateway(Model):
+class GatewayEventState(Model):
     """Where the last event of a change stands at one gateway."""
 
     gateway_id: str
@@ -285,10 +285,10 @@ class ToldGateway(Model):
     reason: str = Field("", description="Why it was rejected.")
 
 
-class ToldGateways(Model):
+class GatewayEventStates(Model):
     """How far a change has come."""
 
-    gateways: list[ToldGateway] = Field(description="Every gateway that was told of it.")
+    gateways: list[GatewayEventState] = Field(description="Every gateway that was told of it.")
 
 
 class OutcomeView(Model):

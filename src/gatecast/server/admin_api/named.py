@@ -8,11 +8,11 @@ from uuid import UUID
 
 from fastapi import Depends, Path, Request
 
-from gatecast.controlplane.catalog.artifact_kinds import FAMILIES
+from gatecast.controlplane.catalog.artifact_kinds import ARTIFACT_KINDS
 from gatecast.events import MAX_IDENTIFIER_LENGTH, clean_identifier
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
 
-_BY_COLLECTION = {family.collection: family for family in FAMILIES}
+_BY_COLLECTION = {artifact_kind.collection: artifact_kind for artifact_kind in ARTIFACT_KINDS}
 
 
 def is_id(text: str) -> bool:
@@ -52,8 +52,8 @@ async def _artifact_id(
 ) -> str:
     if is_id(artifact_id):
         return artifact_id
-    family = _BY_COLLECTION[request.scope["route"].path.split("/")[3]]
-    return await context.resources.artifacts.id_of(organization, family, artifact_id)
+    artifact_kind = _BY_COLLECTION[request.scope["route"].path.split("/")[3]]
+    return await context.control_plane.artifacts.id_of(organization, artifact_kind, artifact_id)
 
 
 #: The id of a gateway that the path names.

@@ -52,7 +52,7 @@ _READ_ONLY = set(ChangedTemplate.model_fields) - set(LlmProviderTemplate.model_f
 @router.get("")
 async def list_templates(context: Context, organization: Organization) -> TemplateList:
     """The built-in templates, and up to 200 of your organization's own."""
-    return TemplateList(items=[_view(each) for each in await context.resources.templates.all(organization)])
+    return TemplateList(items=[_view(each) for each in await context.control_plane.templates.all(organization)])
 
 
 @router.get("/{handle}")
@@ -60,7 +60,7 @@ async def show_template(
     handle: ResourceId, context: Context, organization: Organization, response: Response
 ) -> TemplateView:
     """One template."""
-    return _shown(await context.resources.templates.get(organization, handle), response)
+    return _shown(await context.control_plane.templates.get(organization, handle), response)
 
 
 @router.post("", status_code=201, responses=CREATED)
@@ -71,7 +71,7 @@ async def create_template(
     response: Response,
 ) -> TemplateView:
     """Add a template. It is not sent to gateways: add it to their template folders as well."""
-    stored = await context.resources.templates.create(organization, body)
+    stored = await context.control_plane.templates.create(organization, body)
     located(response, "llm-provider-templates", stored.template.handle)
     return _shown(stored, response)
 
@@ -90,7 +90,7 @@ async def replace_template(
         raise Conflict(f'the handle of a template does not change: the path says "{handle}"', field="handle")
     values = body.model_dump(by_alias=True, exclude_unset=True, exclude=_READ_ONLY)
     template = checked(LlmProviderTemplate, values)
-    stored = await context.resources.templates.replace(organization, template, version=version_in(if_match))
+    stored = await context.control_plane.templates.replace(organization, template, version=version_in(if_match))
     return _shown(stored, response)
 
 
@@ -99,7 +99,7 @@ async def delete_template(
     handle: ResourceId, context: Context, organization: Organization, if_match: IfMatch = None
 ) -> None:
     """Delete a template of your organization."""
-    await context.resources.templates.delete(organization, handle, version=version_in(if_match))
+    await context.control_plane.templates.delete(organization, handle, version=version_in(if_match))
 
 
 def _view(stored: StoredTemplate) -> TemplateView:

@@ -17,7 +17,7 @@ from gatecast.errors import NotFound, UnknownGateway
 from gatecast.events import Position
 from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.admin_api.gateways import status_of
-from gatecast.server.admin_api.models import EventState, ToldGateway, ToldGateways
+from gatecast.server.admin_api.models import EventState, GatewayEventState, GatewayEventStates
 from gatecast.server.admin_api.paths import Timeout
 from gatecast.storage.contract import GatewayStatus, Outcome, OutcomeKind, Receipt
 from gatecast.waiting import Backoff
@@ -143,14 +143,14 @@ async def known_of(context: AdminContext, receipt: Receipt) -> Known:
 
 NOT_EVERYWHERE: dict[int | str, dict[str, Any]] = {
     202: {
-        "model": ToldGateways,
+        "model": GatewayEventStates,
         "description": "Done; not every gateway has confirmed it yet, one rejected it, or there is none.",
     }
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class WaitPolicy:
     """How long a caller waits for every gateway that is told of a change.
 
     Of what nobody acknowledges, that it was confirmed is the final word.
@@ -162,7 +162,7 @@ class Patience:
     wait: WaitFor | None
     seconds: float
 
-    async def told(self, receipts: Iterable[Receipt]) -> list[ToldGateway]:
+    async def told(self, receipts: Iterable[Receipt]) -> list[GatewayEventState]:
         """What is known of a change at each gateway, once all have confirmed it or the time is over.
 
         Of several events for one gateway its last one counts: events are confirmed in order.
@@ -177,7 +177,7 @@ class Patience:
         )
         return await wait.ended(told)
 
-    def waited_in_vain(self, told: Iterable[ToldGateway]) -> bool:
+    def waited_in_vain(self, told: Iterable[GatewayEventState]) -> bool:
         """Whether the caller waited in vain for one of them, or for nobody: then no gateway has confirmed anything."""
         states = [each.state for each in told]
         return self.wait is not None and (not states or not {*states} <= {"confirmed", "applied"})
@@ -187,10 +187,10 @@ class Patience:
         told = await self.told(receipts)
         if not self.waited_in_vain(told):
             return Response(status_code=204)
-        return JSONResponse(ToldGateways(gateways=told).model_dump(mode="json", by_alias=True), status_code=202)
+        return JSONResponse(GatewayEventStates(gateways=told).model_dump(mode="json", by_alias=True), status_code=202)
 
 
-def _patience(
+def _wait_policy(
     context: Context,
     request: Request,
     wait: Annotated[
@@ -200,14 +200,14 @@ def _patience(
         ),
     ] = None,
     timeout: Timeout = 10,
-) -> Patience:
-    return Patience(context=context, request=request, wait=wait, seconds=timeout)
+) -> WaitPolicy:
+    return WaitPolicy(context=context, request=request, wait=wait, seconds=timeout)
 
 
-ForEveryGateway = Annotated[Patience, Depends(_patience)]
+ForEveryGateway = Annotated[WaitPolicy, Depends(_wait_policy)]
 
 
-def _is_final_everywhere(told: Iterable[ToldGateway]) -> bool:
+def _is_final_everywhere(told: Iterable[GatewayEventState]) -> bool:
     return all(each.state != "stored" for each in told)
 
 
@@ -217,15 +217,15 @@ class _Everywhere:
     def __init__(self, context: AdminContext, receipts: Mapping[str, Receipt]) -> None:
         self._context = context
         self._open = dict(receipts)
-        self._final: dict[str, ToldGateway] = {}
+        self._final: dict[str, GatewayEventState] = {}
 
-    async def again(self) -> list[ToldGateway]:
+    async def again(self) -> list[GatewayEventState]:
         """What is known now; a gateway that was deleted has nothing to confirm any more."""
         statuses = await self._context.hub.storage.presence.status(list(self._open))
         told = [await self._of(receipt, statuses.get(name)) for name, receipt in list(self._open.items())]
         return [*self._final.values(), *(each for each in told if each is not None and each.state == "stored")]
 
-    async def _of(self, receipt: Receipt, status: GatewayStatus | None) -> ToldGateway | None:
+    async def _of(self, receipt: Receipt, status: GatewayStatus | None) -> GatewayEventState | None:
         name, position = receipt.gateway_id, receipt.position
         if status is None:
             del self._open[name]
@@ -240,8 +240,8 @@ class _Everywhere:
         return told
 
 
-def _told(receipt: Receipt, known_: Known) -> ToldGateway:
-    return ToldGateway(
+def _told(receipt: Receipt, known_: Known) -> GatewayEventState:
+    return GatewayEventState(
         gateway_id=receipt.gateway_id,
         event_id=receipt.event_id,
         offset=receipt.position.offset,

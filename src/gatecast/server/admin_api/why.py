@@ -122,7 +122,7 @@ def why_synchronizing(seen: Synchronization | None, status: GatewayStatus) -> Wh
     )
 
 
-def why_unrestored(reason: str) -> WhyView:
+def why_unrecovered(reason: str) -> WhyView:
     """What the control plane publishes was told once more, and what others published is missing."""
     return WhyView(
         code="resync-needed",

@@ -97,7 +97,7 @@ def require_own_origin(request: Request) -> None:
 def keep_session(response: Response, context: AdminContext, session: Session, *, secure: bool) -> None:
     """Let the browser send this session from now on."""
     response.set_cookie(
-        COOKIE, context.cookies.seal(session), httponly=True, samesite="strict", secure=secure, path="/"
+        COOKIE, context.cookies.encrypt(session), httponly=True, samesite="strict", secure=secure, path="/"
     )
 
 

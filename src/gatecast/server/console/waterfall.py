@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from gatecast.server.admin_api.event_way import DeliveryView, EventDetail
+from gatecast.server.admin_api.event_hops import DeliveryView, EventDetail
 from gatecast.server.admin_api.models import OutcomeView
 from gatecast.server.console.rendering import age
 

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from gatecast.controlplane.access.gateway_tokens import GatewayIdentity, GatewayTokens
 from gatecast.controlplane.access.gateways import Gateways
-from gatecast.controlplane.control_plane import Resources
+from gatecast.controlplane.control_plane import ControlPlane
 from gatecast.controlplane.gateway_sync.acknowledgements import UnservedDownload
 from gatecast.delivery.subscription import Subscription
 from gatecast.errors import GatecastError, HubClosed, InvalidValue, NotFound, StorageError, UnknownGateway
@@ -35,7 +35,7 @@ from gatecast.server.gateway_api.gateway_socket import GatewaySocket, open_sessi
 from gatecast.server.gateway_api.holding import Holding, Watch
 from gatecast.server.gateway_api.request_bodies import MAX_FILE_BYTES, json_of
 from gatecast.server.gateway_api.rest import Answer, GatewayRest
-from gatecast.server.patience import patiently
+from gatecast.server.wait_policy import with_waiting
 from gatecast.settings import Settings
 from gatecast.storage.contract import Connection
 from gatecast.telemetry import get_logger, metrics
@@ -62,7 +62,7 @@ class GatewayContext:
     tokens: GatewayTokens
     admission: Admission
     #: What gateways are given to run; None: nothing, so that a lost position is shown as needing resynchronization.
-    resources: Resources | None = None
+    control_plane: ControlPlane | None = None
     session_limits: SessionLimits = field(default_factory=SessionLimits)
 
 
@@ -82,9 +82,9 @@ def create_gateway_app(context: GatewayContext) -> web.Application:
     app.router.add_get("/internal/gateway/.well-known", _no_discovery)
     app.router.add_get(f"{BASE_PATH}/ws/gateways/connect", connect)
     app.router.add_post(f"{BASE_PATH}/gateways/{{gateway_id}}/manifest", _identified(receive_manifest))
-    if context.resources is not None:
-        app[HOLDING] = Holding(context.resources.synchronizations, context.hub.delivery)
-        for method, path, answer in GatewayRest(context.resources, app[HOLDING]).routes():
+    if context.control_plane is not None:
+        app[HOLDING] = Holding(context.control_plane.synchronizations, context.hub.delivery)
+        for method, path, answer in GatewayRest(context.control_plane, app[HOLDING]).routes():
             app.router.add_route(method, BASE_PATH + path, _identified(answer))
     return app
 
@@ -95,7 +95,7 @@ def _identified(answer: Answer) -> Callable[[web.Request], Awaitable[web.StreamR
     async def handler(request: web.Request) -> web.StreamResponse:
         with _noting_failure(request):
             async with asyncio.timeout(ANSWER_TIME_LIMIT):
-                identity = await patiently(lambda: identify(request))
+                identity = await with_waiting(lambda: identify(request))
                 if identity is None:
                     return refuse(401, "the api-key is missing, unknown or revoked")
                 if not is_storable("".join(request.match_info.values())):
@@ -117,12 +117,12 @@ def _noting_failure(request: web.Request) -> Iterator[None]:
     except (web.HTTPException, InvalidValue, NotFound):
         raise
     except BaseException:
-        resources, wanted = request.app[CONTEXT].resources, request.match_info
+        control_plane, wanted = request.app[CONTEXT].control_plane, request.match_info
         artifact_id, secret = wanted.get("artifact_id", ""), wanted.get("handle", "")
         is_list = request.path in _LISTS
-        if resources is not None and (artifact_id or secret or is_list):
+        if control_plane is not None and (artifact_id or secret or is_list):
             token = request.headers.get("api-key", "")
-            resources.acknowledgements.report(UnservedDownload(token=token, artifact_id=artifact_id, secret=secret))
+            control_plane.acknowledgements.report(UnservedDownload(token=token, artifact_id=artifact_id, secret=secret))
         raise
 
 
@@ -187,7 +187,7 @@ async def identify(request: web.Request) -> GatewayIdentity | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
+class _ConnectParameters:
     """What the client asked for."""
 
     version: Version
@@ -203,7 +203,7 @@ async def connect(request: web.Request) -> web.StreamResponse:
     address = _address(request, context.settings)
     if (refusal := context.admission.attempt(address)) is not None:
         return _refused(refusal)
-    wish = _wish(request)
+    parameters = _connect_parameters(request)
     async with asyncio.timeout(ADMISSION_TIME_LIMIT):
         identity = await identify(request)
     if identity is None:
@@ -211,14 +211,14 @@ async def connect(request: web.Request) -> web.StreamResponse:
     if (refusal := context.admission.fits(identity.gateway_id, address)) is not None:
         return _refused(refusal)
     with context.admission.holding(identity.gateway_id, address):
-        return await _serve(request, identity, wish, address)
+        return await _serve(request, identity, parameters, address)
 
 
-async def _serve(request: web.Request, identity: GatewayIdentity, wish: _Wish, address: str) -> web.StreamResponse:
+async def _serve(request: web.Request, identity: GatewayIdentity, parameters: _ConnectParameters, address: str) -> web.StreamResponse:
     context = request.app[CONTEXT]
     try:
         async with asyncio.timeout(ADMISSION_TIME_LIMIT):
-            subscription = await _subscribe(context, identity, wish, address)
+            subscription = await _subscribe(context, identity, parameters, address)
     except UnknownGateway:
         return refuse(401, "the gateway was deleted")
     try:
@@ -231,24 +231,24 @@ async def _serve(request: web.Request, identity: GatewayIdentity, wish: _Wish, a
         subscription.close()
 
 
-async def _subscribe(context: GatewayContext, identity: GatewayIdentity, wish: _Wish, address: str) -> Subscription:
+async def _subscribe(context: GatewayContext, identity: GatewayIdentity, parameters: _ConnectParameters, address: str) -> Subscription:
     connection = Connection(
         connection_id=str(uuid4()),
         gateway_id=identity.gateway_id,
-        replica=wish.replica,
+        replica=parameters.replica,
         pod_id=context.settings.pod_id,
-        protocol=wish.version,
+        protocol=parameters.version,
         remote=address,
         token_id=identity.token_id,
     )
     return await context.hub.delivery.subscribe(
-        connection, after=wish.after, event_id=wish.event_id, newest_only=identity.newest_only
+        connection, after=parameters.after, event_id=parameters.event_id, newest_only=identity.newest_only
     )
 
 
 async def _speak(request: web.Request, identity: GatewayIdentity, subscription: Subscription) -> web.StreamResponse:
-    resources = request.app[CONTEXT].resources
-    if resources is None or subscription.connection.protocol != Version.GATEWAY_V1:
+    control_plane = request.app[CONTEXT].control_plane
+    if control_plane is None or subscription.connection.protocol != Version.GATEWAY_V1:
         # A client of the other version is told what it has to ask for.
         return await _converse(request, identity, subscription, None)
     async with request.app[HOLDING].watch(identity.gateway_id) as watch:
@@ -264,7 +264,7 @@ async def _converse(
     session = open_session(subscription, version, context.session_limits)
     metrics.connected(version, lost=subscription.start.lost is not None)
     _logger.info("connected", gateway=identity.gateway_id, version=version, start=str(subscription.start.position))
-    observer = DeploymentObserver(context.resources, identity, subscription, watch) if context.resources else None
+    observer = DeploymentObserver(context.control_plane, identity, subscription, watch) if context.control_plane else None
     conversation = GatewaySocket(
         socket,
         session,
@@ -274,7 +274,7 @@ async def _converse(
     )
     upkeep = None
     if watch is not None and observer is not None:
-        upkeep = asyncio.create_task(observer.look_after(partial(context.hub.delivery.resynchronized, subscription)))
+        upkeep = asyncio.create_task(observer.reconcile_when_read(partial(context.hub.delivery.resynchronized, subscription)))
     elif version is Version.GATEWAY_V1 and subscription.start.lost is not None:
         _logger.error("resync-needed", gateway=identity.gateway_id, reason=subscription.start.lost)
     try:
@@ -288,13 +288,13 @@ async def _converse(
     return Upgraded()
 
 
-def _wish(request: web.Request) -> _Wish:
+def _connect_parameters(request: web.Request) -> _ConnectParameters:
     """The version, replica and position that the client names; only `gatecast.v2` may name the latter two."""
     offered = (part.strip() for part in request.headers.get("Sec-WebSocket-Protocol", "").split(","))
     if SUBPROTOCOL not in offered:
-        return _Wish(Version.GATEWAY_V1, "", None, None)
+        return _ConnectParameters(Version.GATEWAY_V1, "", None, None)
     replica, after, event_id = (request.query.get(name, "") for name in ("replica", "after", "event"))
-    return _Wish(
+    return _ConnectParameters(
         Version.GATECAST_V2,
         clean_identifier("replica", replica) if replica else "",
         Position.parse(after, field="after") if after else None,
@@ -334,11 +334,11 @@ async def receive_manifest(request: web.Request, identity: GatewayIdentity) -> w
     gateways = request.app[CONTEXT].gateways
     try:
         manifest = _object("manifest", await json_of(request))
-        await patiently(lambda: gateways.record_manifest(identity.gateway_id, manifest))
+        await with_waiting(lambda: gateways.record_manifest(identity.gateway_id, manifest))
     except InvalidValue as error:
         fault = str(error)
         _logger.warning("manifest-refused", gateway=identity.gateway_id, fault=fault)
-        await patiently(lambda: gateways.record_manifest_fault(identity.gateway_id, fault))
+        await with_waiting(lambda: gateways.record_manifest_fault(identity.gateway_id, fault))
     return web.Response(status=204)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from lzma import LZMAError
 from typing import Any
 
-from gatecast.controlplane.catalog.artifact_kinds import Family
+from gatecast.controlplane.catalog.artifact_kinds import ArtifactKind
 from gatecast.controlplane.gateway_sync.downloads import Content
 from gatecast.errors import InvalidValue
 from gatecast.events.json_values import TooDeep
@@ -27,16 +27,16 @@ _IMPORT_ENTRY = "artifacts.json"
 _PREFIXES = {"apis": "api", "llm-providers": "llm-provider", "llm-proxies": "llm-proxy", "mcp-proxies": "mcp-proxy"}
 
 
-def file_name(family: Family, artifact_id: str) -> str:
+def file_name(artifact_kind: ArtifactKind, artifact_id: str) -> str:
     """What the document of an artifact is called."""
-    return f"{_PREFIXES[family.download]}-{artifact_id}.yaml"
+    return f"{_PREFIXES[artifact_kind.download]}-{artifact_id}.yaml"
 
 
 def zip_of(content: Content) -> bytes:
     """A ZIP with one document; the same bytes for the same document."""
     package = io.BytesIO()
     with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED) as archive:
-        entry = zipfile.ZipInfo(file_name(content.family, content.artifact_id))
+        entry = zipfile.ZipInfo(file_name(content.artifact_kind, content.artifact_id))
         entry.compress_type = zipfile.ZIP_DEFLATED
         archive.writestr(entry, content.text)
     return package.getvalue()
@@ -51,7 +51,7 @@ def tar_of(contents: Mapping[str, Content]) -> bytes:
     ):
         for deployment_id, content in contents.items():
             data = content.text.encode()
-            member = tarfile.TarInfo(f"{deployment_id}/{file_name(content.family, content.artifact_id)}")
+            member = tarfile.TarInfo(f"{deployment_id}/{file_name(content.artifact_kind, content.artifact_id)}")
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
     return package.getvalue()

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from gatecast.containment import RetryLoop, contained
 from gatecast.controlplane.access.gateway_tokens import GatewayIdentity
-from gatecast.controlplane.control_plane import Resources
+from gatecast.controlplane.control_plane import ControlPlane
 from gatecast.controlplane.gateway_sync.acknowledgements import Acknowledgement
 from gatecast.controlplane.transactions.clock import milliseconds
 from gatecast.delivery.subscription import Subscription
@@ -39,12 +39,12 @@ class DeploymentObserver(Observer):
 
     def __init__(
         self,
-        resources: Resources,
+        control_plane: ControlPlane,
         identity: GatewayIdentity,
         subscription: Subscription,
         watch: Watch | None = None,
     ) -> None:
-        self._resources = resources
+        self._control_plane = control_plane
         self._identity = identity
         self._subscription = subscription
         self._start = subscription.start
@@ -77,7 +77,7 @@ class DeploymentObserver(Observer):
             error_code=ack.error_code,
             resource_type=ack.resource_type,
         )
-        self._resources.acknowledgements.report(acknowledgement)
+        self._control_plane.acknowledgements.report(acknowledgement)
 
     def confirmed(self, offset: int) -> None:
         """Note how far the gateway is."""
@@ -85,7 +85,7 @@ class DeploymentObserver(Observer):
         if self._backlog_end is not None and offset >= self._backlog_end:
             self._backlog_handled.set()
 
-    async def look_after(self, resynchronized: Callable[[], Awaitable[None]]) -> None:
+    async def reconcile_when_read(self, resynchronized: Callable[[], Awaitable[None]]) -> None:
         """Publish what the gateway needs beyond the events that wait for it, until cancelled, or for a few minutes.
 
         `resynchronized` is awaited once a gateway whose position was lost has been told everything that the control
@@ -114,8 +114,8 @@ class DeploymentObserver(Observer):
     async def _recover(self, lost: str) -> None:
         """Publish everything that the control plane can, and keep in mind when that was not everything."""
         ids = (self._identity.organization, self._identity.gateway_id)
-        await _persistently(lambda: self._resources.desired_state.lost(*ids, lost))
-        if await _persistently(lambda: self._resources.losses.note(self._identity.gateway_id, lost)):
+        await _persistently(lambda: self._control_plane.desired_state.lost(*ids, lost))
+        if await _persistently(lambda: self._control_plane.foreign_events.note(self._identity.gateway_id, lost)):
             _logger.error(
                 "resync-needed",
                 gateway=self._identity.gateway_id,
@@ -125,18 +125,18 @@ class DeploymentObserver(Observer):
 
     async def _settle_what_was_read(self) -> None:
         """Publish what the lists that the gateway has read did not settle."""
-        ids, resources = (self._identity.organization, self._identity.gateway_id), self._resources
+        ids, control_plane = (self._identity.organization, self._identity.gateway_id), self._control_plane
         if self._watch is not None:
             await self._watch.over.wait()
         # What the gateway said came before what it confirmed, and is stored first.
-        await _persistently(resources.acknowledgements.flush)
+        await _persistently(control_plane.acknowledgements.flush)
         if self._watch is not None and self._watch.synchronizes:
-            seen = await _persistently(lambda: resources.synchronizations.of_gateway(self._identity.gateway_id))
-            await _persistently(lambda: resources.desired_state.read_lists(*ids, seen))
+            seen = await _persistently(lambda: control_plane.synchronizations.of_gateway(self._identity.gateway_id))
+            await _persistently(lambda: control_plane.desired_state.read_lists(*ids, seen))
 
     async def _publish_unanswered(self) -> None:
         """Now, and once more when what waits for the gateway is handled: it may have been stale for it."""
-        ids, desired_state = (self._identity.organization, self._identity.gateway_id), self._resources.desired_state
+        ids, desired_state = (self._identity.organization, self._identity.gateway_id), self._control_plane.desired_state
         handled = self._confirmed
         end = await _persistently(lambda: desired_state.answered_nothing(*ids, handled))
         if end is None:
@@ -144,23 +144,23 @@ class DeploymentObserver(Observer):
         self._backlog_end = end
         self.confirmed(self._confirmed)
         await self._backlog_handled.wait()
-        await _persistently(self._resources.acknowledgements.flush)
+        await _persistently(self._control_plane.acknowledgements.flush)
         await _persistently(lambda: desired_state.answered_nothing(*ids, end))
 
     async def _watch_keys(self) -> None:
         """Keys whose time is over end at once; what changes while it reads its keys is published once more."""
-        ids, resources = (self._identity.organization, self._identity.gateway_id), self._resources
+        ids, control_plane = (self._identity.organization, self._identity.gateway_id), self._control_plane
         # A pod that lacks the key to what is stored leaves it to the others.
         with suppress(NotFound, UnknownGateway, SecretKeyMissing):
-            await _persistently(lambda: resources.keys.end_expired(*ids))
-            await _persistently(lambda: resources.keys.outlive_revocations(*ids, self._start.position.offset))
+            await _persistently(lambda: control_plane.keys.end_expired(*ids))
+            await _persistently(lambda: control_plane.keys.outlive_revocations(*ids, self._start.position.offset))
         for pause in KEY_LOOKS:
             await asyncio.sleep(pause)
             with contained("keys-not-looked-at"), suppress(NotFound, UnknownGateway):
                 # Once more: a slower replica of the gateway may have handled a revocation after a faster one had all.
-                await resources.keys.outlive_revocations(*ids, self._start.position.offset)
-                await resources.desired_state.keys_changed_late(*ids, self._began_at)
-                await resources.desired_state.remove_unknown(*ids)
+                await control_plane.keys.outlive_revocations(*ids, self._start.position.offset)
+                await control_plane.desired_state.keys_changed_late(*ids, self._began_at)
+                await control_plane.desired_state.remove_unknown(*ids)
 
 
 async def _persistently(work: Callable[[], Awaitable[_T]]) -> _T:

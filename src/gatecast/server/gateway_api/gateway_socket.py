@@ -18,7 +18,7 @@ from gatecast.protocol.close_codes import CloseCode, for_reason
 from gatecast.protocol.messages import DeploymentAck
 from gatecast.protocol.session import (
     Acknowledged,
-    Action,
+    SessionAction,
     Close,
     Confirmed,
     Opening,
@@ -31,7 +31,7 @@ from gatecast.protocol.session import (
     Version,
 )
 from gatecast.server.gateway_api.frame_socket import SocketHandler
-from gatecast.storage.contract import Dismissal, OutcomeKind
+from gatecast.storage.contract import DisconnectReason, OutcomeKind
 from gatecast.telemetry import get_logger, metrics
 
 #: A peer that does not accept a frame within this time is closed; in seconds. Longer than an unmodified gateway may be
@@ -43,7 +43,7 @@ WRITE_TIME_LIMIT = 45.0
 GOODBYE_TIME_LIMIT = 0.4
 
 #: Reasons that do not wait for the peer.
-_MUST_GO = frozenset({Dismissal.TOKEN_REVOKED, Dismissal.GATEWAY_DELETED, Dismissal.SUPERSEDED})
+_MUST_GO = frozenset({DisconnectReason.TOKEN_REVOKED, DisconnectReason.GATEWAY_DELETED, DisconnectReason.SUPERSEDED})
 
 _logger = get_logger("gateway-socket")
 
@@ -123,7 +123,7 @@ class GatewaySocket:
         self._subscription = subscription
         self._delivery = delivery
         self._observer = observer or Observer()
-        self._outbox: list[Action] = []
+        self._outbox: list[SessionAction] = []
         self._unanswered_ping: bytes | None = None
         self._loop = asyncio.get_running_loop()
         self._clock = self._loop.time
@@ -138,7 +138,7 @@ class GatewaySocket:
         #: Notes in the database that the peer has resynchronized.
         self._noting: asyncio.Task[None] | None = None
 
-    async def run(self, opening: Iterable[Action]) -> None:
+    async def run(self, opening: Iterable[SessionAction]) -> None:
         """Speak until one side ends."""
         feed = self._subscription.feed
         feed.on_end = self._limit_goodbye
@@ -185,14 +185,14 @@ class GatewaySocket:
         if self._session.has_ignored:
             metrics.frames_ignored(self._session.take_ignored())
 
-    def _react(self, actions: Iterable[Action]) -> None:
+    def _react(self, actions: Iterable[SessionAction]) -> None:
         """Carry out at once what needs no socket; leave the rest to the next pass, for which there may be room."""
         for action in actions:
             match action:
                 case Confirmed(offset):
                     metrics.confirmed(offset - self._subscription.confirmed_offset)
                     self._subscription.acknowledge(offset)
-                    self._subscription.lot.settle(offset)
+                    self._subscription.lot.ack(offset)
                     self._observer.confirmed(offset)
                 case Rejected(offset, reason):
                     self._subscription.lot.park(offset)
@@ -280,10 +280,10 @@ class GatewaySocket:
         self._tick = None
         self._call()
 
-    def _sent(self, events: Sequence[RecordedEvent], now: float) -> list[Action]:
+    def _sent(self, events: Sequence[RecordedEvent], now: float) -> list[SessionAction]:
         """What it takes to send these events, without those that are passed over."""
         lot = self._subscription.lot
-        actions: list[Action] = []
+        actions: list[SessionAction] = []
         for fate, each in groupby(events, lot.fate):
             run = list(each)
             if fate is Fate.SEND:
@@ -298,7 +298,7 @@ class GatewaySocket:
             self._react(self._session.skip_to(run[-1].offset))
         return actions
 
-    def _perform(self, actions: Iterable[Action]) -> None:
+    def _perform(self, actions: Iterable[SessionAction]) -> None:
         for action in actions:
             match action:
                 case SendText(text):

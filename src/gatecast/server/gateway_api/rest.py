@@ -15,8 +15,8 @@ from aiohttp import web
 
 from gatecast.controlplane.access.gateway_tokens import GatewayIdentity
 from gatecast.controlplane.catalog.api_key import ApiKey
-from gatecast.controlplane.catalog.artifact_kinds import FAMILIES, LLM_PROVIDER, LLM_PROXY, REST_API, Family
-from gatecast.controlplane.control_plane import Resources
+from gatecast.controlplane.catalog.artifact_kinds import ARTIFACT_KINDS, LLM_PROVIDER, LLM_PROXY, REST_API, ArtifactKind
+from gatecast.controlplane.control_plane import ControlPlane
 from gatecast.controlplane.deployments.artifact_events import written
 from gatecast.controlplane.documents import Kind
 from gatecast.controlplane.gateway_sync.downloads import ListedDeployment, Secret
@@ -27,7 +27,7 @@ from gatecast.events import is_storable
 from gatecast.server.gateway_api.archives import imported, tar_of, zip_of
 from gatecast.server.gateway_api.holding import Holding
 from gatecast.server.gateway_api.request_bodies import file_of, json_of
-from gatecast.server.patience import patiently
+from gatecast.server.wait_policy import with_waiting
 
 #: Most deployments in one batch, and most artifacts in one request; a gateway asks for 50 deployments at a time, and
 #: for all artifacts that it has.
@@ -42,12 +42,12 @@ Answer: TypeAlias = Callable[[web.Request, GatewayIdentity], Awaitable[web.Strea
 class GatewayRest:
     """Answers gateways, each about itself."""
 
-    def __init__(self, resources: Resources, holding: Holding) -> None:
+    def __init__(self, control_plane: ControlPlane, holding: Holding) -> None:
         self._holding = holding
-        self._files = resources.files
-        self._desired_state = resources.desired_state
-        self._imports = resources.imports
-        self._subscriptions = resources.subscriptions
+        self._files = control_plane.files
+        self._desired_state = control_plane.desired_state
+        self._imports = control_plane.imports
+        self._subscriptions = control_plane.subscriptions
         #: One at a time: a package may be small and hold much.
         self._unpacking = asyncio.Lock()
 
@@ -64,9 +64,9 @@ class GatewayRest:
             ("GET", "/subscription-plans", called(self.plans)),
             ("GET", "/apis/{api_id}/subscriptions", called(self.api_subscriptions)),
             *(("GET", f"/{path}/api-keys", called(_no_keys)) for path in _OF_EVENT_GATEWAYS),
-            *(("GET", f"/{family.download}/api-keys", called(self._keys_of(family))) for family in _WITH_KEYS),
+            *(("GET", f"/{artifact_kind.download}/api-keys", called(self._keys_of(artifact_kind))) for artifact_kind in _WITH_KEYS),
             ("GET", f"/{_LAST.download}/api-keys", answered(self._keys_of(_LAST))),
-            *(("GET", f"/{family.download}/{{artifact_id}}", self._document_of(family)) for family in FAMILIES),
+            *(("GET", f"/{artifact_kind.download}/{{artifact_id}}", self._document_of(artifact_kind)) for artifact_kind in ARTIFACT_KINDS),
         ]
 
     # --- the order of calls -------------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ class GatewayRest:
         """The answer to one of the calls with which a gateway synchronizes."""
 
         async def noted(request: web.Request, identity: GatewayIdentity) -> web.StreamResponse:
-            await patiently(lambda: self._holding.called(identity.gateway_id, call))
+            await with_waiting(lambda: self._holding.called(identity.gateway_id, call))
             return await answer(request, identity)
 
         return noted
@@ -96,14 +96,14 @@ class GatewayRest:
 
     async def deployments(self, _request: web.Request, identity: GatewayIdentity) -> web.Response:
         """What the gateway should run; read once, when its process starts."""
-        await patiently(lambda: self._desired_state.note_listed(identity.gateway_id))
-        listed = await patiently(lambda: self._files.deployments(identity.gateway_id))
+        await with_waiting(lambda: self._desired_state.note_listed(identity.gateway_id))
+        listed = await with_waiting(lambda: self._files.deployments(identity.gateway_id))
         return web.json_response({"deployments": [_deployment(each) for each in listed]})
 
     async def fetch_batch(self, request: web.Request, identity: GatewayIdentity) -> web.StreamResponse:
         """The documents of some deployments. Those that it should not run are left out."""
         ids = await _strings(request, "deploymentIds", MAX_BATCH)
-        contents = await patiently(lambda: self._files.contents(identity.gateway_id, ids))
+        contents = await with_waiting(lambda: self._files.contents(identity.gateway_id, ids))
         package = tar_of(contents)
         # Never with a content encoding: the gateway would unpack it twice.
         response = await sent(request, web.Response(body=package, content_type="application/x-tar+gzip"))
@@ -114,15 +114,15 @@ class GatewayRest:
     async def exist(self, request: web.Request, identity: GatewayIdentity) -> web.Response:
         """Which of these the gateway should keep."""
         ids = await _strings(request, "artifactIds", MAX_QUESTION)
-        existing = await patiently(lambda: self._files.existing(identity.gateway_id, ids))
+        existing = await with_waiting(lambda: self._files.existing(identity.gateway_id, ids))
         if orphans := set(ids) - existing:
-            await patiently(lambda: self._desired_state.orphaned(identity.gateway_id, orphans))
+            await with_waiting(lambda: self._desired_state.orphaned(identity.gateway_id, orphans))
         return web.json_response({"artifacts": [{"artifactId": each, "exists": each in existing} for each in ids]})
 
-    def _document_of(self, family: Family) -> Answer:
+    def _document_of(self, artifact_kind: ArtifactKind) -> Answer:
         async def document(request: web.Request, identity: GatewayIdentity) -> web.StreamResponse:
             artifact_id = request.match_info["artifact_id"]
-            content = await patiently(lambda: self._files.content(identity.gateway_id, family, artifact_id))
+            content = await with_waiting(lambda: self._files.content(identity.gateway_id, artifact_kind, artifact_id))
             return await sent(request, web.Response(body=zip_of(content), content_type="application/zip"))
 
         return document
@@ -132,7 +132,7 @@ class GatewayRest:
         package = await file_of(request, "artifacts")
         async with self._unpacking:
             items = await asyncio.to_thread(imported, package)
-        results = await patiently(lambda: self._imports.store(identity.organization, identity.gateway_id, items))
+        results = await with_waiting(lambda: self._imports.store(identity.organization, identity.gateway_id, items))
         failed = sum(bool(each.error) for each in results.values())
         shown = {
             local_id: {"id": each.id, "status": each.status, "error": each.error} for local_id, each in results.items()
@@ -145,7 +145,7 @@ class GatewayRest:
     async def secrets(self, request: web.Request, identity: GatewayIdentity) -> web.StreamResponse:
         """The secrets that its documents ask for."""
         with_values = request.query.get("includeValues", "").lower() == "true"
-        found = await patiently(lambda: self._files.secrets(identity.gateway_id, with_values=with_values))
+        found = await with_waiting(lambda: self._files.secrets(identity.gateway_id, with_values=with_values))
         listed = [_secret(each) for each in found]
         response = await sent(request, web.json_response({"list": listed, "count": len(listed)}))
         with suppress(StorageError):
@@ -155,13 +155,13 @@ class GatewayRest:
     async def secret_value(self, request: web.Request, identity: GatewayIdentity) -> web.StreamResponse:
         """The value of one of them."""
         handle = request.match_info["handle"]
-        secret = await patiently(lambda: self._files.secret(identity.gateway_id, handle))
+        secret = await with_waiting(lambda: self._files.secret(identity.gateway_id, handle))
         return await sent(request, web.json_response({"value": secret.value}))
 
-    def _keys_of(self, family: Family) -> Answer:
+    def _keys_of(self, artifact_kind: ArtifactKind) -> Answer:
         async def keys(_request: web.Request, identity: GatewayIdentity) -> web.Response:
             # A gateway may ask for one issuer's only. It gets all, because it would delete the others.
-            found = await patiently(lambda: self._files.keys(identity.gateway_id, family.kind))
+            found = await with_waiting(lambda: self._files.keys(identity.gateway_id, artifact_kind.kind))
             return web.json_response([_key(each) for each in found])
 
         return keys
@@ -170,14 +170,14 @@ class GatewayRest:
 
     async def plans(self, _request: web.Request, identity: GatewayIdentity) -> web.Response:
         """The subscription plans that it was told of."""
-        found = await patiently(lambda: self._subscriptions.plans(identity.gateway_id))
+        found = await with_waiting(lambda: self._subscriptions.plans(identity.gateway_id))
         return web.json_response([_record(each, _PLAN_FIELDS) for each in found])
 
     async def api_subscriptions(self, request: web.Request, identity: GatewayIdentity) -> web.Response:
         """The subscriptions of one API that it was told of."""
         api_id = request.match_info["api_id"]
-        await patiently(lambda: self._desired_state.named(identity.gateway_id, api_id))
-        found = await patiently(lambda: self._subscriptions.of_api(identity.gateway_id, api_id))
+        await with_waiting(lambda: self._desired_state.named(identity.gateway_id, api_id))
+        found = await with_waiting(lambda: self._subscriptions.of_api(identity.gateway_id, api_id))
         return web.json_response([_record(each, _SUBSCRIPTION_FIELDS) for each in found])
 
 

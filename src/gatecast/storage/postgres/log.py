@@ -213,7 +213,7 @@ class PostgresEventLog:
         """Begin a new history unless another pod did so first."""
         return await self._settle(expected, "end")
 
-    async def settle_history(self, expected: UUID, verdict: Verdict = Verdict.RECORD) -> UUID:
+    async def record_history(self, expected: UUID, verdict: Verdict = Verdict.RECORD) -> UUID:
         """Decide whether the history goes on where it is found now."""
         return await self._settle(expected, verdict)
 
@@ -273,5 +273,5 @@ def _read_result(gateway_id: str, rows: Sequence[Row]) -> ReadResult:
         log_id=first["log_id"],
         head=first["head"],
         last_event_id=first["last_event_id"],
-        trimmed_through=first["trimmed_through"],
+        low_water_mark=first["trimmed_through"],
     )

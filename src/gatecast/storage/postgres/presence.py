@@ -13,13 +13,13 @@ from gatecast.errors import StorageUnavailable, UnknownGateway
 from gatecast.events import Position
 from gatecast.storage.contract import (
     Connection,
-    Dismissal,
+    DisconnectReason,
     GatewayStatus,
     LiveConnection,
     LivePod,
     Progress,
     Row,
-    Standing,
+    PositionState,
 )
 from gatecast.storage.hops import NOTHING, Hop, Passages
 from gatecast.storage.postgres.caller_transaction import joined
@@ -36,24 +36,24 @@ class PostgresPresence:
     async def renew_lease(self, pod_id: str, duration: timedelta) -> UUID:
         """Keep this pod alive for `duration` from now; the life that it has while it is known."""
         [row] = await self._database.fetch(QUERIES["renew_lease"], pod_id, duration)
-        life: UUID = row["life"]
-        return life
+        incarnation: UUID = row["life"]
+        return incarnation
 
     async def end_lease(self, pod_id: str) -> None:
         """Remove the pod and its connections."""
         await self._database.fetch(QUERIES["end_lease"], pod_id)
 
-    async def standing(self, gateway_id: str, replica: str) -> Standing:
+    async def standing(self, gateway_id: str, replica: str) -> PositionState:
         """The state of the log and of the stored position."""
         rows = await self._database.fetch(QUERIES["standing"], gateway_id, replica)
         if not rows:
             raise UnknownGateway(gateway_id)
         [row] = rows
         confirmed = None if row["cursor_epoch"] is None else Position(row["cursor_epoch"], row["confirmed"])
-        return Standing(
+        return PositionState(
             epoch=row["epoch"],
             head=row["head"],
-            trimmed_through=row["trimmed_through"],
+            low_water_mark=row["trimmed_through"],
             confirmed=confirmed,
             registered_in=row["registered_in"],
             resync_reason=row["resync_reason"],
@@ -119,19 +119,19 @@ class PostgresPresence:
         """The pods whose leases have not expired, by id."""
         return [LivePod(**row) for row in await self._database.fetch(QUERIES["pods"])]
 
-    async def dismiss_connection(self, gateway_id: str, connection_id: str) -> bool:
+    async def disconnect_connection(self, gateway_id: str, connection_id: str) -> bool:
         """Ask its pod to close one connection."""
         [row] = await self._database.fetch(QUERIES["dismiss_connection"], gateway_id, connection_id)
         with contained("hint-lost"):
             await self._database.fetch(QUERIES["hint_everything"])
         return bool(row["dismissed"])
 
-    async def dismissals(self, pod_id: str) -> dict[str, Dismissal]:
+    async def pending_disconnects(self, pod_id: str) -> dict[str, DisconnectReason]:
         """This pod's connections that must be closed, with the reason."""
         rows = await self._database.fetch(QUERIES["dismissals"], pod_id)
-        return {row["connection_id"]: Dismissal(row["dismissal"]) for row in rows}
+        return {row["connection_id"]: DisconnectReason(row["dismissal"]) for row in rows}
 
-    async def dismiss_token(self, token_id: str, *, transaction: object | None = None) -> int:
+    async def disconnect_token(self, token_id: str, *, transaction: object | None = None) -> int:
         """Ask every pod to close the connections that came with this token."""
 
         async def work(connection: PooledConnection) -> int:
@@ -180,7 +180,7 @@ def _status(rows: Sequence[Row]) -> GatewayStatus:
         gateway_id=row["gateway_id"],
         epoch=row["epoch"],
         head=row["head"],
-        trimmed_through=row["trimmed_through"],
+        low_water_mark=row["trimmed_through"],
         sent=row["sent"],
         confirmed=row["confirmed"],
         lag_seconds=max(0.0, row["lag_seconds"] or 0.0),

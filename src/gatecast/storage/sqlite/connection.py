@@ -102,10 +102,10 @@ def is_locked(path: Path) -> bool:
         return False
 
 
-def _connect(path: Path, patience: float) -> sqlite3.Connection:
+def _connect(path: Path, wait_policy: float) -> sqlite3.Connection:
     """A connection to a file that is there; a driver left to itself would make an empty one."""
     # Without an isolation level the driver begins no transactions behind our back.
-    return sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=patience, isolation_level=None)
+    return sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=wait_policy, isolation_level=None)
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

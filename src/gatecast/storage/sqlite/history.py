@@ -9,14 +9,14 @@ from uuid import UUID, uuid4
 
 from gatecast.errors import StorageUnavailable
 from gatecast.storage.queries import Queries
-from gatecast.storage.sqlite.history_file import Change, HistoryFile
+from gatecast.storage.sqlite.history_file import UnitOfWork, HistoryFile
 from gatecast.storage.sqlite.statements import change, select
 from gatecast.storage.sqlite.values import to_text
 
 _QUERIES = Queries("gatecast.storage.sqlite", "history.sql")
 
 
-def last_change(connection: sqlite3.Connection) -> Change | None:
+def last_change(connection: sqlite3.Connection) -> UnitOfWork | None:
     """The last change that this transaction sees, its own included; None before there is a schema that tells."""
     try:
         [(number, token)] = select(connection, _QUERIES["last_change"])
@@ -24,7 +24,7 @@ def last_change(connection: sqlite3.Connection) -> Change | None:
         if "no such" in str(error):
             return None
         raise
-    return Change(number, token)
+    return UnitOfWork(number, token)
 
 
 def go_on(connection: sqlite3.Connection, file: HistoryFile, moment: datetime) -> None:
@@ -47,7 +47,7 @@ def begin(connection: sqlite3.Connection, expected: UUID, *, behind: int, moment
         change(connection, _QUERIES["forget_connections"])
 
 
-def remember(file: HistoryFile, present: Change | None) -> None:
+def remember(file: HistoryFile, present: UnitOfWork | None) -> None:
     """Remember a change that is committed, unless a later one is remembered already."""
     with suppress(StorageUnavailable):
         if present is not None and file.lags(file.read(), present):

@@ -17,7 +17,7 @@ from gatecast.storage.sqlite.opened_file import OpenedFile
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class UnitOfWork:
     """The last change of a database."""
 
     #: Rises with every transaction that changes a log.
@@ -33,7 +33,7 @@ class HistoryFile:
         self._database = database
         self._path = database.path.with_name(f"{database.path.name}-history")
 
-    def read(self) -> tuple[Change, int] | None:
+    def read(self) -> tuple[UnitOfWork, int] | None:
         """The last change that is known, and the file that it was made in; None: nothing is known.
 
         Read it before the database: a change that comes in between is then in the database at the latest.
@@ -43,7 +43,7 @@ class HistoryFile:
         """
         try:
             known = json.loads(self._path.read_bytes())
-            return Change(int(known["number"]), str(known["token"])), int(known["file"])
+            return UnitOfWork(int(known["number"]), str(known["token"])), int(known["file"])
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError):
@@ -52,13 +52,13 @@ class HistoryFile:
         except OSError as error:
             raise StorageUnavailable(f"{self._path} cannot be read: {error}") from error
 
-    def lags(self, known: tuple[Change, int] | None, change: Change) -> bool:
+    def lags(self, known: tuple[UnitOfWork, int] | None, change: UnitOfWork) -> bool:
         """Whether the file has to be written so that it tells of this change; not when it tells of a later one."""
         if known is None or known[0].number != change.number:
             return known is None or known[0].number < change.number
         return known != (change, self.identity())
 
-    def denies(self, known: tuple[Change, int] | None, change: Change) -> bool:
+    def denies(self, known: tuple[UnitOfWork, int] | None, change: UnitOfWork) -> bool:
         """Whether the database, whose last change is this one, is not the one that the file was written for.
 
         It is older; or it has another change of the same number; or it went on in another file, as a copy does that was
@@ -75,7 +75,7 @@ class HistoryFile:
         """Which file is open: its inode. The path may lead to another one by now."""
         return self._database.inode
 
-    def write(self, change: Change) -> None:
+    def write(self, change: UnitOfWork) -> None:
         """Remember a change; when that fails, an older one stays remembered, which only notices less."""
         new = self._path.with_name(f"{self._path.name}.{os.getpid()}-{threading.get_ident()}")
         text = json.dumps(asdict(change) | {"file": self.identity()})

@@ -98,7 +98,7 @@ class SqliteEventLog:
         """Begin a new history unless another pod did so first."""
         return await self._database.write(partial(_renew_epoch, expected=expected, moment=self._clock()))
 
-    async def settle_history(self, expected: UUID, verdict: Verdict = Verdict.RECORD) -> UUID:  # noqa: ARG002 - decided under the lock, by what the database holds then
+    async def record_history(self, expected: UUID, verdict: Verdict = Verdict.RECORD) -> UUID:  # noqa: ARG002 - decided under the lock, by what the database holds then
         """Decide whether the history goes on: every transaction that writes does so when it begins."""
         if verdict is Verdict.KEEP:
             await self._database.read(lambda _: self._database.history_file.remove())

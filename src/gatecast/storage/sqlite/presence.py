@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 from gatecast.errors import StorageUnavailable, UnknownGateway
 from gatecast.events import Position
-from gatecast.storage.contract import Connection, Dismissal, GatewayStatus, LiveConnection, LivePod, Progress, Standing
+from gatecast.storage.contract import Connection, DisconnectReason, GatewayStatus, LiveConnection, LivePod, Progress, PositionState
 from gatecast.storage.queries import Queries
 from gatecast.storage.recorded import to_moment
 from gatecast.storage.sqlite.connection import Clock, system_clock
@@ -40,7 +40,7 @@ class SqlitePresence:
         """Remove the pod and its connections."""
         await self._database.write(partial(_end_lease, pod_id=pod_id))
 
-    async def standing(self, gateway_id: str, replica: str) -> Standing:
+    async def standing(self, gateway_id: str, replica: str) -> PositionState:
         """The state of the log and of the stored position."""
         rows = await self._database.read(
             lambda connection: select(connection, QUERIES["standing"], gateway_id, replica)
@@ -70,10 +70,10 @@ class SqlitePresence:
         """Record last progress and remove those connections."""
         await self._database.write(partial(_disconnect, progress=progress))
 
-    async def dismissals(self, pod_id: str) -> dict[str, Dismissal]:
+    async def pending_disconnects(self, pod_id: str) -> dict[str, DisconnectReason]:
         """This pod's connections that must be closed, with the reason."""
         rows = await self._database.read(lambda connection: select(connection, QUERIES["dismissals"], pod_id))
-        return {connection_id: Dismissal(dismissal) for connection_id, dismissal in rows}
+        return {connection_id: DisconnectReason(dismissal) for connection_id, dismissal in rows}
 
     async def describe_pod(self, pod_id: str, version: str) -> None:
         """Note which release a pod runs."""
@@ -93,7 +93,7 @@ class SqlitePresence:
             for row in rows
         ]
 
-    async def dismiss_connection(self, gateway_id: str, connection_id: str) -> bool:
+    async def disconnect_connection(self, gateway_id: str, connection_id: str) -> bool:
         """Ask its pod to close one connection."""
         return bool(
             await self._database.write(
@@ -101,7 +101,7 @@ class SqlitePresence:
             )
         )
 
-    async def dismiss_token(self, token_id: str, *, transaction: object | None = None) -> int:
+    async def disconnect_token(self, token_id: str, *, transaction: object | None = None) -> int:
         """Ask every pod to close the connections that came with this token."""
         return await self._database.write_with(
             transaction, lambda connection: change(connection, QUERIES["dismiss_token"], token_id)
@@ -128,7 +128,7 @@ class SqlitePresence:
 
 def _renew_lease(connection: sqlite3.Connection, pod_id: str, duration: timedelta, now: datetime) -> UUID:
     known = select(connection, QUERIES["pod"], pod_id)
-    [[life]] = select(connection, QUERIES["renew_lease"], pod_id, now + duration, uuid4())
+    [[incarnation]] = select(connection, QUERIES["renew_lease"], pod_id, now + duration, uuid4())
     if known and known[0][0]:
         # While its lease had lapsed, its connections did not count, and positions may not have moved for them.
         returned = select(connection, QUERIES["connections_of_pod"], pod_id)
@@ -137,7 +137,7 @@ def _renew_lease(connection: sqlite3.Connection, pod_id: str, duration: timedelt
     _release(connection, select(connection, QUERIES["ended_with_their_pods"], pod_id))
     change(connection, QUERIES["forget_connections_of_dead_pods"], now - FORGET_AFTER)
     change(connection, QUERIES["forget_dead_pods"], now - FORGET_AFTER)
-    return UUID(life)
+    return UUID(incarnation)
 
 
 def _end_lease(connection: sqlite3.Connection, pod_id: str) -> None:
@@ -224,12 +224,12 @@ def _advance(connection: sqlite3.Connection, positions: Sequence[Columns]) -> No
         change(connection, QUERIES["advance_positions"], as_list(map(list, positions)))
 
 
-def _standing(row: Columns) -> Standing:
-    epoch, head, trimmed_through, registered_in, position_epoch, confirmed, resync_reason = row
-    return Standing(
+def _standing(row: Columns) -> PositionState:
+    epoch, head, low_water_mark, registered_in, position_epoch, confirmed, resync_reason = row
+    return PositionState(
         epoch=UUID(epoch),
         head=head,
-        trimmed_through=trimmed_through,
+        low_water_mark=low_water_mark,
         confirmed=None if position_epoch is None else Position(UUID(position_epoch), confirmed),
         registered_in=UUID(registered_in),
         resync_reason=resync_reason,
@@ -246,13 +246,13 @@ def _status(connection: sqlite3.Connection, gateway_ids: Sequence[str], now: dat
 
 
 def _gateway_status(row: Columns, connections: Sequence[LiveConnection], now: datetime) -> GatewayStatus:
-    gateway_id, epoch, head, trimmed_through, sent, confirmed, updated_at, resync_reason, unconfirmed_since = row
+    gateway_id, epoch, head, low_water_mark, sent, confirmed, updated_at, resync_reason, unconfirmed_since = row
     lag = now - _moment_or(now, unconfirmed_since)
     return GatewayStatus(
         gateway_id=gateway_id,
         epoch=UUID(epoch),
         head=head,
-        trimmed_through=trimmed_through,
+        low_water_mark=low_water_mark,
         sent=sent,
         confirmed=confirmed,
         # The clock may have been set back since the event was recorded.

@@ -13,7 +13,7 @@ from gatecast.events import RecordedEvent
 from gatecast.storage.contract import Changes, Place, ReadRequest, ReadResult, Remembered
 from gatecast.storage.recorded import recorded_event
 from gatecast.storage.sqlite.history import remember
-from gatecast.storage.sqlite.history_file import Change, HistoryFile
+from gatecast.storage.sqlite.history_file import UnitOfWork, HistoryFile
 from gatecast.storage.sqlite.publishing import QUERIES
 from gatecast.storage.sqlite.statements import as_list, select, select_each
 
@@ -25,7 +25,7 @@ def changed_since(connection: sqlite3.Connection, marker: int, *, file: HistoryF
     """The logs that grew behind the change number `marker`."""
     known = file.read()
     [(epoch, last_change, token)] = select(connection, QUERIES["epoch"])
-    present = Change(last_change, token)
+    present = UnitOfWork(last_change, token)
     replaced = file.denies(known, present)
     if not replaced:
         remember(file, present)
@@ -47,8 +47,8 @@ def places(connection: sqlite3.Connection, gateway_ids: Sequence[str], marker: i
     """Where each of these logs stood when the change `marker` had been committed."""
     rows = select(connection, QUERIES["places"], as_list(gateway_ids), marker)
     return {
-        gateway_id: Place(log_id, max(offset or 0, trimmed_through), offset is None and bool(trimmed_since))
-        for gateway_id, log_id, offset, trimmed_through, trimmed_since in rows
+        gateway_id: Place(log_id, max(offset or 0, low_water_mark), offset is None and bool(trimmed_since))
+        for gateway_id, log_id, offset, low_water_mark, trimmed_since in rows
     }
 
 
@@ -69,7 +69,7 @@ def read_logs(
     """The next events for each request."""
     known = file.read()
     [(epoch, last_change, token)] = select(connection, QUERIES["epoch"])
-    history = History(UUID(epoch), REPLACED if file.denies(known, Change(last_change, token)) else "")
+    history = History(UUID(epoch), REPLACED if file.denies(known, UnitOfWork(last_change, token)) else "")
     rows = select(connection, QUERIES["streams"], as_list({request.gateway_id for request in requests}))
     streams = {gateway_id: stream for gateway_id, *stream in rows}
     return [_read_log(connection, request, history, streams.get(request.gateway_id)) for request in requests]
@@ -87,7 +87,7 @@ def _read_log(
 ) -> ReadResult | None:
     if stream is None:
         return None
-    log_id, head, last_event_id, trimmed_through = stream
+    log_id, head, last_event_id, low_water_mark = stream
     return ReadResult(
         events=_events_behind(connection, request) if head > request.after else [],
         epoch=history.epoch,
@@ -95,7 +95,7 @@ def _read_log(
         log_id=log_id,
         head=head,
         last_event_id=None if last_event_id is None else UUID(last_event_id),
-        trimmed_through=trimmed_through,
+        low_water_mark=low_water_mark,
     )
 
 

@@ -84,8 +84,8 @@ def _remove_forgotten(connection: sqlite3.Connection, log_id: int, at_most: int)
 
 def _trim_log(connection: sqlite3.Connection, limits: TrimLimits, gateway_id: str, at_most: int) -> int:
     arguments = (gateway_id, limits.too_old, limits.old, limits.max_events, at_most)
-    for log_id, trimmed_through, cut in select(connection, QUERIES["cut"], *arguments):
-        if cut > trimmed_through:
+    for log_id, low_water_mark, cut in select(connection, QUERIES["cut"], *arguments):
+        if cut > low_water_mark:
             for consequence in ("note_lost", "dismiss_losers"):
                 change(connection, QUERIES[consequence], gateway_id, log_id, cut)
             change(connection, QUERIES["move_trimmed_through"], gateway_id, cut)

@@ -11,7 +11,7 @@ from typing import TypeVar
 from uuid import UUID, uuid4
 
 from gatecast.events import Action, Event, Position
-from gatecast.storage.contract import Connection, Progress, ReadRequest, ReadResult, Receipt, Standing, Storage
+from gatecast.storage.contract import Connection, Progress, ReadRequest, ReadResult, Receipt, PositionState, Storage
 
 T = TypeVar("T")
 
@@ -170,7 +170,7 @@ async def confirm(storage: Storage, connection: Connection, offset: int) -> None
 
 async def stored_offset(storage: Storage, gateway_id: str = GATEWAY, replica: str = "") -> int | None:
     """The stored position, which must be one of the current epoch; None when never connected."""
-    standing: Standing = await storage.presence.standing(gateway_id, replica)
+    standing: PositionState = await storage.presence.standing(gateway_id, replica)
     if standing.confirmed is None:
         return None
     assert standing.confirmed.epoch == standing.epoch

@@ -34,7 +34,7 @@ def _at(result: ReadResult, offset: int, event_id: UUID | None, *, gateway_id: s
 
 
 class HistoryContract(StorageBackend):
-    """`contradicts`, `settle_history`, and what reads tell of the end of a log."""
+    """`contradicts`, `record_history`, and what reads tell of the end of a log."""
 
     async def test_s20_a_read_tells_the_id_of_the_last_event(self, tmp_path: Path) -> None:
         """Also of one that it did not bring, and after the same id was published again."""
@@ -57,7 +57,7 @@ class HistoryContract(StorageBackend):
             await publish(storage, *events)
             assert await storage.log.trim(_NOTHING_STAYS) == 3
             result = await read(storage)
-            assert (result.head, result.trimmed_through, result.last_event_id) == (3, 3, last.event_id)
+            assert (result.head, result.low_water_mark, result.last_event_id) == (3, 3, last.event_id)
             assert not await storage.log.contradicts([_at(result, 3, last.event_id), _at(result, 2, uuid4())])
             assert await storage.log.contradicts([_at(result, 3, uuid4())])
 
@@ -109,16 +109,16 @@ class HistoryContract(StorageBackend):
         async with self.open_with(tmp_path, GATEWAY) as storage, self.open_second(tmp_path) as second:
             epoch = await epoch_of(storage)
             for verdict in Verdict:
-                assert await storage.log.settle_history(epoch, verdict) == epoch
+                assert await storage.log.record_history(epoch, verdict) == epoch
                 assert (await second.log.changed_since(0)).settled
-            assert await storage.log.settle_history(uuid4(), Verdict.DOUBT) == epoch
+            assert await storage.log.record_history(uuid4(), Verdict.DOUBT) == epoch
 
     async def test_s20_settling_what_is_settled_changes_nothing(self, tmp_path: Path) -> None:
         """Pods that find the same at the same time do not take each other for another server."""
         async with self.open_with(tmp_path, GATEWAY) as storage, self.open_second(tmp_path) as second:
-            epoch = await storage.log.settle_history(await epoch_of(storage))
+            epoch = await storage.log.record_history(await epoch_of(storage))
             before = await storage.log.changed_since(0)
-            await second.log.settle_history(epoch)
+            await second.log.record_history(epoch)
             after = await storage.log.changed_since(before.marker)
             assert after.continues(before)
             assert (await read(second)).server == before.server == after.server

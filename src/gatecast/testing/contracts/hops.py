@@ -105,7 +105,7 @@ class HopsContract(StorageBackend):
             progress = await progress_of(storage, connection, sent=1, confirmed=1)
             other = replace(progress, epoch=uuid4(), passages=(_passage(0, 1, 1), NOTHING, NOTHING))
             await storage.presence.record_progress([other])
-            await storage.presence.dismiss_token("token-1")
+            await storage.presence.disconnect_token("token-1")
             await _passed(storage, connection, _passage(0, 1, 1), NOTHING, NOTHING)
             assert await storage.outcomes.deliveries(GATEWAY, 1) == []
 

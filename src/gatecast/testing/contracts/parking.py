@@ -10,7 +10,7 @@ import pytest
 
 from gatecast.errors import StorageUnavailable
 from gatecast.events import Event, Position
-from gatecast.storage.contract import Dismissal, Outcome, OutcomeKind, Storage, TrimPolicy, Withheld
+from gatecast.storage.contract import DisconnectReason, Outcome, OutcomeKind, Storage, TrimPolicy, DeliveryFilter
 from gatecast.testing.contracts.backend import (
     GATEWAY,
     POD,
@@ -25,7 +25,7 @@ from gatecast.testing.contracts.backend import (
 
 _ENTITY = ("LlmProvider", "provider-1")
 
-_NOTHING = Withheld()
+_NOTHING = DeliveryFilter()
 
 
 def _outcome(offset: int, kind: OutcomeKind, replica: str = "") -> Outcome:
@@ -62,7 +62,7 @@ class ParkingContract(StorageBackend):
         """With its reason and the number of held events, for the replica that rejected it and for no other."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await self._parked(storage, 2, 3, replica="a")
-            assert await storage.parking.withheld(GATEWAY, "a", after=0) == Withheld(parked=frozenset([_ENTITY]))
+            assert await storage.parking.withheld(GATEWAY, "a", after=0) == DeliveryFilter(parked=frozenset([_ENTITY]))
             assert await storage.parking.withheld(GATEWAY, "b", after=0) == _NOTHING
             [parked] = await storage.parking.parked(GATEWAY, after=0, limit=10)
             assert (parked.replica, parked.entity_type, parked.entity_id) == ("a", *_ENTITY)
@@ -84,7 +84,7 @@ class ParkingContract(StorageBackend):
             await self._parked(storage, 2, 3)
             assert await storage.parking.resolve(GATEWAY, "", _ENTITY, retry=True)
             withheld = await storage.parking.withheld(GATEWAY, "", after=3)
-            assert withheld == Withheld(settled=frozenset([4]))
+            assert withheld == DeliveryFilter(settled=frozenset([4]))
             assert await _numbers(storage, after=5) == [1, 2, 3, 4]
             assert await storage.parking.parked(GATEWAY, after=0, limit=10) == []
 
@@ -94,7 +94,7 @@ class ParkingContract(StorageBackend):
             await self._parked(storage, 2)
             assert await storage.parking.resolve(GATEWAY, "", _ENTITY, retry=False)
             withheld = await storage.parking.withheld(GATEWAY, "", after=2)
-            assert withheld == Withheld(settled=frozenset([3, 4]))
+            assert withheld == DeliveryFilter(settled=frozenset([3, 4]))
             assert await _numbers(storage, after=5) == [2, 3, 4]
             rejected, *released = await storage.outcomes.of_events(GATEWAY, [1, 2, 3, 4])
             assert rejected.kind is OutcomeKind.REJECTED
@@ -152,7 +152,7 @@ class ParkingContract(StorageBackend):
             await self._parked(storage, 2)
             await storage.parking.resolve(GATEWAY, "", _ENTITY, retry=False)
             withheld = await storage.parking.withheld(GATEWAY, "", after=0)
-            assert withheld == Withheld(settled=frozenset([1, 2, 3, 4]))
+            assert withheld == DeliveryFilter(settled=frozenset([1, 2, 3, 4]))
 
     async def test_what_is_released_comes_once(self, tmp_path: Path) -> None:
         """However many connections ask at the same time, and however often."""
@@ -180,7 +180,7 @@ class ParkingContract(StorageBackend):
             for name in ("a", "b"):
                 await connect(storage, make_connection(f"connection-{name}", replica=name))
             await storage.parking.resolve(GATEWAY, "a", _ENTITY, retry=True)
-            assert await storage.presence.dismissals(POD) == {"connection-a": Dismissal.RESTARTING}
+            assert await storage.presence.pending_disconnects(POD) == {"connection-a": DisconnectReason.RESTARTING}
 
     @pytest.mark.parametrize("first", [OutcomeKind.HELD, OutcomeKind.PARKED])
     async def test_a_copy_that_one_connection_held_may_be_rejected_by_another(
@@ -221,9 +221,9 @@ class ParkingContract(StorageBackend):
             assert await storage.log.trim(policy) == 0
             await storage.log.trim(TrimPolicy(keep_confirmed=soon, keep_at_most=long, max_events=2))
             standing = await storage.presence.standing(GATEWAY, "")
-            assert standing.trimmed_through >= 2
+            assert standing.low_water_mark >= 2
             assert standing.resync_reason == "parked"
-            assert await storage.presence.dismissals(POD) == {connection.connection_id: Dismissal.RESTARTING}
+            assert await storage.presence.pending_disconnects(POD) == {connection.connection_id: DisconnectReason.RESTARTING}
 
     async def test_who_connects_while_its_decision_is_lost_has_to_come_again(self, tmp_path: Path) -> None:
         """It read where it stands before, and is told the next time; what was told is told until it is done."""
@@ -252,7 +252,7 @@ class ParkingContract(StorageBackend):
             assert (await storage.presence.standing(GATEWAY, "")).resync_reason is None
             await storage.outcomes.record([_outcome(1, OutcomeKind.PARKED)])
             assert (await storage.presence.standing(GATEWAY, "")).resync_reason == "parked"
-            assert await storage.presence.dismissals(POD) == {connection.connection_id: Dismissal.RESTARTING}
+            assert await storage.presence.pending_disconnects(POD) == {connection.connection_id: DisconnectReason.RESTARTING}
 
     async def _position(self, storage: Storage, offset: int) -> Position:
         return Position((await storage.presence.standing(GATEWAY, "")).epoch, offset)

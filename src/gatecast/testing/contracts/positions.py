@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from gatecast.events import Position
-from gatecast.storage.contract import Dismissal, Storage
+from gatecast.storage.contract import DisconnectReason, Storage
 from gatecast.testing.contracts.backend import (
     ALIVE,
     EXPIRED,
@@ -41,7 +41,7 @@ class PositionsContract(StorageBackend):
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await publish(storage, *make_events(4))
             standing = await storage.presence.standing(GATEWAY, "a")
-            assert (standing.head, standing.trimmed_through, standing.confirmed) == (4, 0, None)
+            assert (standing.head, standing.low_water_mark, standing.confirmed) == (4, 0, None)
             await connect(storage, make_connection(replica="a"), start=3)
             assert (await storage.presence.standing(GATEWAY, "a")).confirmed == Position(standing.epoch, 3)
             assert (await storage.presence.standing(GATEWAY, "")).confirmed is None
@@ -257,7 +257,7 @@ class PositionsContract(StorageBackend):
             await connect(storage, make_connection("before"))
             await connect(storage, make_connection("again"))
             await _disconnect(storage, "again", 4)
-            assert await storage.presence.dismissals(POD) == {"before": Dismissal.RESTARTING}
+            assert await storage.presence.pending_disconnects(POD) == {"before": DisconnectReason.RESTARTING}
             await confirm(storage, make_connection("before"), 9)
             assert await stored_offset(storage) == 4
             await _disconnect(storage, "before", 9)
@@ -292,7 +292,7 @@ class PositionsContract(StorageBackend):
             await confirm(storage, make_connection("before"), 9)
             await storage.presence.renew_lease(POD, ALIVE)
             assert await stored_offset(storage) == (0 if orderly else 4)
-            assert await storage.presence.dismissals(POD) == {"before": Dismissal.RESTARTING}
+            assert await storage.presence.pending_disconnects(POD) == {"before": DisconnectReason.RESTARTING}
 
     async def test_a_new_connection_to_a_pod_without_a_lease_holds_back(self, tmp_path: Path) -> None:
         """The pod lives, or nobody could have connected to it; what it held before is released, and not this one."""
@@ -330,7 +330,7 @@ class PositionsContract(StorageBackend):
             await connect(storage, make_connection("newest"))
             await _disconnect(storage, "one", 9)
             await _disconnect(storage, "older", 3)
-            assert await storage.presence.dismissals(POD) == {}
+            assert await storage.presence.pending_disconnects(POD) == {}
             await confirm(storage, make_connection("newest"), 8)
             assert await stored_offset(storage) == 8
 

@@ -11,7 +11,7 @@ import pytest
 
 from gatecast.errors import StorageUnavailable, UnknownGateway
 from gatecast.events import Position
-from gatecast.storage.contract import Dismissal, GatewayStatus, Storage
+from gatecast.storage.contract import DisconnectReason, GatewayStatus, Storage
 from gatecast.testing.contracts.backend import (
     ALIVE,
     EXPIRED,
@@ -71,9 +71,9 @@ class PresenceContract(StorageBackend):
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await connect(storage, make_connection())
             assert await _live(storage) == ["connection-1"]
-            life = await storage.presence.renew_lease(POD, EXPIRED)
+            incarnation = await storage.presence.renew_lease(POD, EXPIRED)
             assert await _live(storage) == []
-            assert await storage.presence.renew_lease(POD, ALIVE) == life
+            assert await storage.presence.renew_lease(POD, ALIVE) == incarnation
             assert await _live(storage) == ["connection-1"]
 
     async def test_a_pod_that_ends_takes_its_connections_along(self, tmp_path: Path) -> None:
@@ -90,9 +90,9 @@ class PresenceContract(StorageBackend):
         """Rows of dead pods do not pile up: another pod's renewal removes them in the end."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await connect(storage, make_connection())
-            life = await storage.presence.renew_lease(POD, timedelta(days=-2))
+            incarnation = await storage.presence.renew_lease(POD, timedelta(days=-2))
             await storage.presence.renew_lease("pod-2", ALIVE)
-            assert await storage.presence.renew_lease(POD, ALIVE) != life
+            assert await storage.presence.renew_lease(POD, ALIVE) != incarnation
             assert await _live(storage) == []
 
     async def test_connecting_behind_the_end_of_the_log_is_refused(self, tmp_path: Path) -> None:
@@ -129,8 +129,8 @@ class PresenceContract(StorageBackend):
             await connect(storage, make_connection("named", replica="a"))
             await connect(storage, make_connection("foreign", OTHER_GATEWAY))
             await connect(storage, make_connection("new"), newest_only=True)
-            assert await storage.presence.dismissals(POD) == {"old": Dismissal.SUPERSEDED}
-            assert await storage.presence.dismissals("pod-2") == {"elsewhere": Dismissal.SUPERSEDED}
+            assert await storage.presence.pending_disconnects(POD) == {"old": DisconnectReason.SUPERSEDED}
+            assert await storage.presence.pending_disconnects("pod-2") == {"elsewhere": DisconnectReason.SUPERSEDED}
             assert await _live(storage) == ["named", "new"]
 
     async def test_several_connections_may_stand_side_by_side(self, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ class PresenceContract(StorageBackend):
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await connect(storage, make_connection("one"))
             await connect(storage, make_connection("two"))
-            assert await storage.presence.dismissals(POD) == {}
+            assert await storage.presence.pending_disconnects(POD) == {}
             assert await _live(storage) == ["one", "two"]
 
     async def test_s26_a_revoked_token_dismisses_its_connections(self, tmp_path: Path) -> None:
@@ -149,10 +149,10 @@ class PresenceContract(StorageBackend):
             await connect(storage, make_connection("two", pod_id="pod-2"))
             await connect(storage, make_connection("other", token_id="token-2"))  # noqa: S106 - an id
             await connect(storage, replace(make_connection("none"), token_id=None))
-            assert await storage.presence.dismiss_token("token-1") == 2
-            assert await storage.presence.dismiss_token("token-unknown") == 0
-            assert await storage.presence.dismissals(POD) == {"one": Dismissal.TOKEN_REVOKED}
-            assert await storage.presence.dismissals("pod-2") == {"two": Dismissal.TOKEN_REVOKED}
+            assert await storage.presence.disconnect_token("token-1") == 2
+            assert await storage.presence.disconnect_token("token-unknown") == 0
+            assert await storage.presence.pending_disconnects(POD) == {"one": DisconnectReason.TOKEN_REVOKED}
+            assert await storage.presence.pending_disconnects("pod-2") == {"two": DisconnectReason.TOKEN_REVOKED}
 
     async def test_s26_a_revocation_takes_part_in_the_transaction(self, tmp_path: Path) -> None:
         """Revoking inside the caller's transaction dismisses when that commits."""
@@ -160,9 +160,9 @@ class PresenceContract(StorageBackend):
             for number, opening in enumerate(self.transactions(storage, tmp_path)):
                 await connect(storage, make_connection(f"connection-{number}", token_id=f"token-{number}"))
                 async with opening as transaction:
-                    assert await storage.presence.dismiss_token(f"token-{number}", transaction=transaction) == 1
-                    assert f"connection-{number}" not in await storage.presence.dismissals(POD)
-                assert f"connection-{number}" in await storage.presence.dismissals(POD)
+                    assert await storage.presence.disconnect_token(f"token-{number}", transaction=transaction) == 1
+                    assert f"connection-{number}" not in await storage.presence.pending_disconnects(POD)
+                assert f"connection-{number}" in await storage.presence.pending_disconnects(POD)
 
     async def test_a_dismissed_connection_is_gone_once_it_is_closed(self, tmp_path: Path) -> None:
         """Closing it, also after its gateway was deleted, ends its dismissal."""
@@ -171,7 +171,7 @@ class PresenceContract(StorageBackend):
             await connect(storage, connection)
             await storage.log.forget(GATEWAY)
             await storage.presence.disconnect([await progress_of(storage, connection, sent=0, confirmed=0)])
-            assert await storage.presence.dismissals(POD) == {}
+            assert await storage.presence.pending_disconnects(POD) == {}
 
     async def test_status_of_a_gateway_that_never_connected(self, tmp_path: Path) -> None:
         """Nothing was sent, nothing confirmed, and the lag is the age of the first event."""
@@ -180,7 +180,7 @@ class PresenceContract(StorageBackend):
             await publish(storage, *make_events(2))
             status = await _status(storage)
             assert (status.gateway_id, status.epoch) == (GATEWAY, await epoch_of(storage))
-            assert (status.head, status.trimmed_through, status.sent, status.confirmed) == (2, 0, 0, 0)
+            assert (status.head, status.low_water_mark, status.sent, status.confirmed) == (2, 0, 0, 0)
             assert (status.last_seen_at, status.resync_reason, list(status.connections)) == (None, None, [])
             assert 0 <= status.lag_seconds < 3600
 
@@ -289,9 +289,9 @@ class PresenceContract(StorageBackend):
         async with self.open_with(tmp_path, GATEWAY) as storage:
             for name in ("one", "two"):
                 await connect(storage, make_connection(name))
-            assert not await storage.presence.dismiss_connection("another-gateway", "one")
-            assert not await storage.presence.dismiss_connection(GATEWAY, "three")
-            assert await storage.presence.dismiss_connection(GATEWAY, "one")
-            assert not await storage.presence.dismiss_connection(GATEWAY, "one")
+            assert not await storage.presence.disconnect_connection("another-gateway", "one")
+            assert not await storage.presence.disconnect_connection(GATEWAY, "three")
+            assert await storage.presence.disconnect_connection(GATEWAY, "one")
+            assert not await storage.presence.disconnect_connection(GATEWAY, "one")
             pod_id = make_connection("one").pod_id
-            assert await storage.presence.dismissals(pod_id) == {"one": "restarting"}
+            assert await storage.presence.pending_disconnects(pod_id) == {"one": "restarting"}

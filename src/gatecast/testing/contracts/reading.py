@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from gatecast.errors import UnknownGateway
-from gatecast.storage.contract import Dismissal, Outcome, OutcomeKind, ReadRequest
+from gatecast.storage.contract import DisconnectReason, Outcome, OutcomeKind, ReadRequest
 from gatecast.testing.contracts.backend import (
     ALIVE,
     GATEWAY,
@@ -46,7 +46,7 @@ class ReadingContract(StorageBackend):
             result = await read(storage, after=2)
             assert [event.offset for event in result.events] == [3, 4, 5]
             assert [event.data["number"] for event in result.events] == [3, 4, 5]
-            assert (result.head, result.trimmed_through) == (5, 0)
+            assert (result.head, result.low_water_mark) == (5, 0)
 
     async def test_reads_nothing_behind_the_head(self, tmp_path: Path) -> None:
         """At the head, and beyond it, there is nothing, and the head is told."""
@@ -199,8 +199,8 @@ class ReadingContract(StorageBackend):
             await connect(storage, make_connection("two", pod_id="pod-2"))
             await connect(storage, make_connection("three", OTHER_GATEWAY))
             await storage.log.forget(GATEWAY)
-            assert await storage.presence.dismissals(POD) == {"one": Dismissal.GATEWAY_DELETED}
-            assert await storage.presence.dismissals("pod-2") == {"two": Dismissal.GATEWAY_DELETED}
+            assert await storage.presence.pending_disconnects(POD) == {"one": DisconnectReason.GATEWAY_DELETED}
+            assert await storage.presence.pending_disconnects("pod-2") == {"two": DisconnectReason.GATEWAY_DELETED}
 
     async def test_s20_a_renewed_epoch_is_seen_by_everybody(self, tmp_path: Path) -> None:
         """A new history has another epoch, for receipts, changes, reads and standings alike, and keeps the log."""

@@ -34,10 +34,10 @@ def _policy(
 
 
 async def _retained(storage: Storage, gateway_id: str = GATEWAY) -> list[int]:
-    """The offsets still in the log, which must begin right behind `trimmed_through`."""
+    """The offsets still in the log, which must begin right behind `low_water_mark`."""
     result = await read(storage, gateway_id)
     offsets = [event.offset for event in result.events]
-    assert offsets == list(range(result.trimmed_through + 1, result.head + 1))
+    assert offsets == list(range(result.low_water_mark + 1, result.head + 1))
     return offsets
 
 
@@ -115,9 +115,9 @@ class RetentionContract(StorageBackend):
             await storage.log.trim(_policy(max_events=2))
             result = await read(storage, after=1, limit=1)
             assert [event.offset for event in result.events] == [4]
-            assert (result.trimmed_through, result.head) == (3, 5)
-            assert (await storage.presence.standing(GATEWAY, "")).trimmed_through == 3
-            assert (await storage.presence.status([GATEWAY]))[GATEWAY].trimmed_through == 3
+            assert (result.low_water_mark, result.head) == (3, 5)
+            assert (await storage.presence.standing(GATEWAY, "")).low_water_mark == 3
+            assert (await storage.presence.status([GATEWAY]))[GATEWAY].low_water_mark == 3
 
     async def test_outcomes_go_with_their_events(self, tmp_path: Path) -> None:
         """What was said of a removed event is removed as well."""

@@ -11,13 +11,13 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from gatecast.controlplane.access.gateways import GatewayFields, Gateways
-from gatecast.controlplane.catalog.artifact_kinds import LLM_PROVIDER, LLM_PROXY, MCP_PROXY, REST_API, Family
+from gatecast.controlplane.catalog.artifact_kinds import LLM_PROVIDER, LLM_PROXY, MCP_PROXY, REST_API, ArtifactKind
 from gatecast.controlplane.catalog.artifact_store import StoredArtifact
-from gatecast.controlplane.control_plane import Resources
+from gatecast.controlplane.control_plane import ControlPlane
 from gatecast.controlplane.deployments.artifacts import Edit
 from gatecast.controlplane.deployments.placements import Deployment, DeploymentState
 from gatecast.controlplane.documents import MODELS
-from gatecast.controlplane.encryption import Sealer
+from gatecast.controlplane.encryption import Encryption
 from gatecast.controlplane.gateway_sync.acknowledgements import Acknowledgement
 from gatecast.hub import EventHub
 from gatecast.storage.contract import ReadRequest
@@ -25,7 +25,7 @@ from gatecast.storage.contract import ReadRequest
 #: Whom everything belongs to.
 ORGANIZATION = "default"
 
-_DOCUMENTS: Mapping[Family, Mapping[str, Any]] = MappingProxyType(
+_DOCUMENTS: Mapping[ArtifactKind, Mapping[str, Any]] = MappingProxyType(
     {
         LLM_PROVIDER: {"template": "openai", "upstream": {"url": "https://llm.example.test/v1"}},
         LLM_PROXY: {"context": "/demo-proxy"},
@@ -44,7 +44,7 @@ class Site:
     """An installation with some gateways, of which none is connected."""
 
     hub: EventHub
-    resources: Resources
+    control_plane: ControlPlane
     gateways: list[str]
 
     @classmethod
@@ -53,41 +53,41 @@ class Site:
         """An installation on a hub that has the control plane's tables."""
         async with opening as hub:
             made = [await Gateways(hub).create(ORGANIZATION, GatewayFields(name=f"edge-{n}")) for n in range(gateways)]
-            yield cls(hub, Resources.on(hub, Sealer([bytes(32)])), sorted(each.gateway.id for each in made))
+            yield cls(hub, ControlPlane.on(hub, Encryption([bytes(32)])), sorted(each.gateway.id for each in made))
 
-    async def make(self, family: Family, name: str = "Demo", **fields: object) -> StoredArtifact:
+    async def make(self, artifact_kind: ArtifactKind, name: str = "Demo", **fields: object) -> StoredArtifact:
         """An artifact on every gateway."""
-        document = {"name": name, "version": "v1.0", **_DOCUMENTS[family], **fields}
-        made = await self.resources.artifacts.create(
-            ORGANIZATION, family, MODELS[family.kind].model_validate(document), gateways=self.gateways
+        document = {"name": name, "version": "v1.0", **_DOCUMENTS[artifact_kind], **fields}
+        made = await self.control_plane.artifacts.create(
+            ORGANIZATION, artifact_kind, MODELS[artifact_kind.kind].model_validate(document), gateways=self.gateways
         )
         return made.artifact
 
     async def change(self, artifact: StoredArtifact, **fields: object) -> StoredArtifact:
         """Another document for an artifact, wherever it runs."""
         document = artifact.document.model_dump(by_alias=True, exclude_unset=True) | fields
-        edit = Edit(document=lambda _: MODELS[artifact.family.kind].model_validate(document))
-        return (await self.resources.artifacts.update(ORGANIZATION, artifact.family, artifact.id, edit)).artifact
+        edit = Edit(document=lambda _: MODELS[artifact.artifact_kind.kind].model_validate(document))
+        return (await self.control_plane.artifacts.update(ORGANIZATION, artifact.artifact_kind, artifact.id, edit)).artifact
 
     async def deploy(self, artifact: StoredArtifact) -> Deployment:
         """A new revision on the first gateway."""
-        return await self.resources.artifacts.deploy(ORGANIZATION, artifact.family, artifact.id, self.gateways[0])
+        return await self.control_plane.artifacts.deploy(ORGANIZATION, artifact.artifact_kind, artifact.id, self.gateways[0])
 
     async def restore(self, artifact: StoredArtifact, earlier: Deployment) -> Deployment:
         """An earlier revision again, on its gateway."""
-        return await self.resources.artifacts.restore(ORGANIZATION, artifact.family, artifact.id, earlier.id)
+        return await self.control_plane.artifacts.restore(ORGANIZATION, artifact.artifact_kind, artifact.id, earlier.id)
 
     async def undeploy(self, artifact: StoredArtifact) -> Deployment:
         """The artifact runs no more on the first gateway."""
-        return await self.resources.artifacts.undeploy(ORGANIZATION, artifact.family, artifact.id, self.gateways[0])
+        return await self.control_plane.artifacts.undeploy(ORGANIZATION, artifact.artifact_kind, artifact.id, self.gateways[0])
 
     async def delete(self, artifact: StoredArtifact) -> None:
         """It is gone."""
-        await self.resources.artifacts.delete(ORGANIZATION, artifact.family, artifact.id)
+        await self.control_plane.artifacts.delete(ORGANIZATION, artifact.artifact_kind, artifact.id)
 
     async def deployments(self, artifact: StoredArtifact) -> list[Deployment]:
         """Its newest revision on each gateway."""
-        return [each.deployment for each in await self.resources.artifacts.running(artifact.id)]
+        return [each.deployment for each in await self.control_plane.artifacts.running(artifact.id)]
 
     async def state(self, artifact: StoredArtifact) -> DeploymentState:
         """The state of its newest revision on the first gateway."""
@@ -103,7 +103,7 @@ class Site:
         resource_type: str = "api",
     ) -> None:
         """The gateway says what became of this event."""
-        self.resources.acknowledgements.report(
+        self.control_plane.acknowledgements.report(
             Acknowledgement(
                 organization=ORGANIZATION,
                 gateway_id=deployment.gateway_id,
@@ -122,7 +122,7 @@ class Site:
     ) -> None:
         """The same, stored at once."""
         self.report(deployment, deployed=deployed, error=error, named=named)
-        await self.resources.acknowledgements.flush()
+        await self.control_plane.acknowledgements.flush()
 
     async def told(self, *, after: int = 0) -> list[tuple[str, dict[str, Any]]]:
         """Type and data of the first gateway's events behind this offset."""

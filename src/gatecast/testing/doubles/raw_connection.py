@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import aiohttp
 
-from gatecast.client.socket import GatewaySocket, open_session, open_socket
+from gatecast.client.socket import ClientSocket, open_session, open_socket
 
 #: Where gateways connect, below the base URL of a pod's gateway listener.
 CONNECT_PATH = "/api/internal/v1/ws/gateways/connect"
@@ -20,7 +20,7 @@ _TIME_LIMIT = 30.0
 class RawConnection:
     """Says nothing by itself, not even a Pong."""
 
-    def __init__(self, socket: GatewaySocket) -> None:
+    def __init__(self, socket: ClientSocket) -> None:
         self.socket = socket
 
     @classmethod

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class ArtifactKind:
     """One kind of artifact."""
 
     #: Prefix of its event types, and `resourceType` of its acknowledgements.
@@ -19,17 +19,17 @@ class Family:
     path: str
 
 
-API = Family("api", "RestApi", "apiId", "apis")
-LLM_PROVIDER = Family("llmprovider", "LlmProvider", "providerId", "llm-providers")
-LLM_PROXY = Family("llmproxy", "LlmProxy", "proxyId", "llm-proxies")
-MCP_PROXY = Family("mcpproxy", "Mcp", "proxyId", "mcp-proxies")
+API = ArtifactKind("api", "RestApi", "apiId", "apis")
+LLM_PROVIDER = ArtifactKind("llmprovider", "LlmProvider", "providerId", "llm-providers")
+LLM_PROXY = ArtifactKind("llmproxy", "LlmProxy", "proxyId", "llm-proxies")
+MCP_PROXY = ArtifactKind("mcpproxy", "Mcp", "proxyId", "mcp-proxies")
 
-FAMILIES = (LLM_PROVIDER, LLM_PROXY, API, MCP_PROXY)
+ARTIFACT_KINDS = (LLM_PROVIDER, LLM_PROXY, API, MCP_PROXY)
 
-BY_RESOURCE_TYPE = {family.resource_type: family for family in FAMILIES}
+BY_RESOURCE_TYPE = {artifact_kind.resource_type: artifact_kind for artifact_kind in ARTIFACT_KINDS}
 
 #: Kinds in the order in which start-up sync fetches them.
-FETCH_ORDER = tuple(family.kind for family in FAMILIES)
+FETCH_ORDER = tuple(artifact_kind.kind for artifact_kind in ARTIFACT_KINDS)
 
 #: Kinds in the order in which start-up sync deletes them.
 DELETION_ORDER = (MCP_PROXY.kind, API.kind, LLM_PROXY.kind, LLM_PROVIDER.kind)

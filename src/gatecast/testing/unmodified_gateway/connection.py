@@ -10,7 +10,7 @@ from typing import Final
 
 import aiohttp
 
-from gatecast.client.socket import GatewaySocket, open_socket
+from gatecast.client.socket import ClientSocket, open_socket
 from gatecast.testing.unmodified_gateway.messages import Unparsable, check_connection_ack
 from gatecast.testing.unmodified_gateway.options import GatewayOptions
 
@@ -63,7 +63,7 @@ class Dialer:
     def _path(self) -> str:
         return self._discovered or _DEFAULT_PATH
 
-    async def dial(self) -> GatewaySocket:
+    async def dial(self) -> ClientSocket:
         """An upgraded connection.
 
         Raises:
@@ -98,7 +98,7 @@ class Dialer:
 class Link:
     """An upgraded connection and its single reader."""
 
-    def __init__(self, socket: GatewaySocket, options: GatewayOptions, may_read: asyncio.Event) -> None:
+    def __init__(self, socket: ClientSocket, options: GatewayOptions, may_read: asyncio.Event) -> None:
         self.socket = socket
         self._options = options
         self._may_read = may_read

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from gatecast.testing.unmodified_gateway.api_keys import ApiKeys
-from gatecast.testing.unmodified_gateway.artifact_kinds import FAMILIES, LLM_PROVIDER_TEMPLATE
+from gatecast.testing.unmodified_gateway.artifact_kinds import ARTIFACT_KINDS, LLM_PROVIDER_TEMPLATE
 from gatecast.testing.unmodified_gateway.artifacts import DEPLOYED, GATEWAY, Artifact, Artifacts
 from gatecast.testing.unmodified_gateway.instants import cut_to_milliseconds
 from gatecast.testing.unmodified_gateway.options import GatewayOptions
@@ -58,7 +58,7 @@ class Database:
         if kind == LLM_PROVIDER_TEMPLATE:
             self.own.check_template(configuration)
         else:
-            demand(kind in {family.kind for family in FAMILIES}, f"unknown kind {kind!r}")
+            demand(kind in {artifact_kind.kind for artifact_kind in ARTIFACT_KINDS}, f"unknown kind {kind!r}")
             made = Artifact(
                 kind=kind,
                 state=DEPLOYED,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gatecast.testing.unmodified_gateway.artifact_kinds import Family
+from gatecast.testing.unmodified_gateway.artifact_kinds import ArtifactKind
 from gatecast.testing.unmodified_gateway.packages import parse_document, referenced_secrets
 from gatecast.testing.unmodified_gateway.rest_calls import CallFailed, RestCalls
 from gatecast.testing.unmodified_gateway.secrets_cache import SecretsCache
@@ -19,7 +19,7 @@ class NoDownloads:
     def __init__(self, controls: Controls) -> None:
         self._controls = controls
 
-    async def document(self, _family: Family, artifact_id: str) -> Mapping[str, Any] | None:
+    async def document(self, _artifact_kind: ArtifactKind, artifact_id: str) -> Mapping[str, Any] | None:
         """None, after the test's delay."""
         await self._controls.before_download(artifact_id)
         return None
@@ -33,11 +33,11 @@ class ArtifactDownloads:
         self._secrets = secrets
         self._controls = controls
 
-    async def document(self, family: Family, artifact_id: str) -> Mapping[str, Any] | None:
+    async def document(self, artifact_kind: ArtifactKind, artifact_id: str) -> Mapping[str, Any] | None:
         """The artifact's document, after the secrets that it asks for; Rejected when it cannot be had."""
         await self._controls.before_download(artifact_id)
         try:
-            text = await self._calls.document(family.path, artifact_id)
+            text = await self._calls.document(artifact_kind.path, artifact_id)
         except CallFailed as problem:
             raise Rejected(str(problem)) from problem
         await self._secrets.fetch_missing(referenced_secrets(text))

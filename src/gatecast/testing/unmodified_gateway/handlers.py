@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias
 
 from gatecast.testing.clock import Clock
 from gatecast.testing.unmodified_gateway.api_keys import Dropped
-from gatecast.testing.unmodified_gateway.artifact_kinds import API, BY_RESOURCE_TYPE, MCP_PROXY, Family
+from gatecast.testing.unmodified_gateway.artifact_kinds import API, BY_RESOURCE_TYPE, MCP_PROXY, ArtifactKind
 from gatecast.testing.unmodified_gateway.artifacts import DEPLOYED, UNDEPLOYED, Artifact
 from gatecast.testing.unmodified_gateway.instants import GoInstant, cut_to_milliseconds
 from gatecast.testing.unmodified_gateway.messages import (
@@ -31,7 +31,7 @@ _VERBS = ("deployed", "undeployed", "deleted")
 class Downloads(Protocol):
     """Where documents come from."""
 
-    async def document(self, family: Family, artifact_id: str) -> Mapping[str, Any] | None:
+    async def document(self, artifact_kind: ArtifactKind, artifact_id: str) -> Mapping[str, Any] | None:
         """The artifact's YAML document; None when the gateway does not follow artifacts; Rejected when it fails."""
 
 
@@ -62,14 +62,14 @@ class EventHandlers:
             silent(event)
             return None
         prefix, _, verb = event.type.rpartition(".")
-        family = BY_RESOURCE_TYPE[prefix]
+        artifact_kind = BY_RESOURCE_TYPE[prefix]
         if verb == "deleted":
-            self._delete(family, event)
+            self._delete(artifact_kind, event)
             return None
-        return await self._deploy_or_undeploy(family, event, deploys=verb == "deployed")
+        return await self._deploy_or_undeploy(artifact_kind, event, deploys=verb == "deployed")
 
-    async def _deploy_or_undeploy(self, family: Family, event: Event, *, deploys: bool) -> DeploymentAck | None:
-        change = _Change(family, event, deploys=deploys)
+    async def _deploy_or_undeploy(self, artifact_kind: ArtifactKind, event: Event, *, deploys: bool) -> DeploymentAck | None:
+        change = _Change(artifact_kind, event, deploys=deploys)
         if not change.artifact_id:
             return None
         apply = self._deploy if deploys else self._undeploy
@@ -95,11 +95,11 @@ class EventHandlers:
     async def _deploy(self, change: _Change) -> bool:
         if not change.deployment_id:
             raise Rejected("deploymentId is empty")
-        document = await self._downloads.document(change.family, change.artifact_id)
+        document = await self._downloads.document(change.artifact_kind, change.artifact_id)
         artifacts = self._database.artifacts
         seen = change.artifact_id in artifacts.stored
         artifact = Artifact(
-            kind=change.family.kind,
+            kind=change.artifact_kind.kind,
             state=DEPLOYED,
             deployment_id=change.deployment_id,
             performed_at=change.moment(self._clock),
@@ -123,14 +123,14 @@ class EventHandlers:
         }
         return artifacts.change_state(change.artifact_id, fields, event_id=change.event_id)
 
-    def _delete(self, family: Family, event: Event) -> None:
-        artifact_id = event.payload.text(family.id_field)
+    def _delete(self, artifact_kind: ArtifactKind, event: Event) -> None:
+        artifact_id = event.payload.text(artifact_kind.id_field)
         if not artifact_id:
-            raise Dropped(f"{family.id_field} is missing")
+            raise Dropped(f"{artifact_kind.id_field} is missing")
         present = self._database.artifacts.stored.get(artifact_id)
-        if family is MCP_PROXY and (present is None or present.kind != family.kind):
+        if artifact_kind is MCP_PROXY and (present is None or present.kind != artifact_kind.kind):
             raise Dropped("the artifact is not here")
-        if not self._database.delete_artifact(artifact_id, kind=family.kind, event_id=event.event_id):
+        if not self._database.delete_artifact(artifact_id, kind=artifact_kind.kind, event_id=event.event_id):
             raise Dropped("a proxy refers to the provider")
 
     def _silent_handlers(self) -> dict[str, Silent]:
@@ -189,10 +189,10 @@ class _OtherDeployment(Rejected):
 class _Change:
     """One deploy or undeploy, read completely before anything is done."""
 
-    def __init__(self, family: Family, event: Event, *, deploys: bool) -> None:
-        self.family = family
+    def __init__(self, artifact_kind: ArtifactKind, event: Event, *, deploys: bool) -> None:
+        self.artifact_kind = artifact_kind
         self.event_id = event.event_id
-        self.artifact_id = event.payload.text(family.id_field)
+        self.artifact_id = event.payload.text(artifact_kind.id_field)
         self.deployment_id = event.payload.text("deploymentId")
         self._performed_at: GoInstant | None = event.payload.instant("performedAt")
         self._action = "deploy" if deploys else "undeploy"
@@ -204,7 +204,7 @@ class _Change:
         return DeploymentAck(
             deployment_id=self.deployment_id,
             artifact_id=self.artifact_id,
-            resource_type=self.family.resource_type,
+            resource_type=self.artifact_kind.resource_type,
             action=self._action,
             performed_at=self._performed_at,
             error_code=error_code,

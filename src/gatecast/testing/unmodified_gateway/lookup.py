@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gatecast.testing.unmodified_gateway.artifact_kinds import FAMILIES
+from gatecast.testing.unmodified_gateway.artifact_kinds import ARTIFACT_KINDS
 from gatecast.testing.unmodified_gateway.messages import Fields
 from gatecast.testing.unmodified_gateway.packages import parse_document
 from gatecast.testing.unmodified_gateway.rest_calls import RestCalls
 
-_PATHS = {family.kind: family.path for family in FAMILIES}
+_PATHS = {artifact_kind.kind: artifact_kind.path for artifact_kind in ARTIFACT_KINDS}
 
 
 class Lookup:

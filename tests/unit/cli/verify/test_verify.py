@@ -32,7 +32,7 @@ Lie = Callable[[str, str, Any], web.Response | None]
 
 
 @pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+def wait_policy(monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not come soon does not come."""
     monkeypatch.setattr(checks, "_PATIENCE", 5.0)
     monkeypatch.setattr(safety, "_PATIENCE", 3.0)

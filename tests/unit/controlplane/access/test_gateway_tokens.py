@@ -15,7 +15,7 @@ from gatecast.controlplane.access.gateways import ConnectionPolicy, GatewayField
 from gatecast.errors import LimitReached, NotFound
 from gatecast.events import Position
 from gatecast.hub import EventHub
-from gatecast.storage.contract import Connection, Dismissal
+from gatecast.storage.contract import Connection, DisconnectReason
 from gatecast.storage.queries import Queries
 
 QUERIES = Queries("gatecast.controlplane.access", "gateway_tokens.sql")
@@ -134,7 +134,7 @@ async def test_s26_revoking_dismisses_the_tokens_connections_and_no_others(open_
         await _connect(hub, gateway_id, bad.id, "of-bad")
         await _connect(hub, gateway_id, good.id, "of-good")
         await tokens.revoke(gateway_id, bad.id)
-        assert await hub.storage.presence.dismissals(_POD) == {"of-bad": Dismissal.TOKEN_REVOKED}
+        assert await hub.storage.presence.pending_disconnects(_POD) == {"of-bad": DisconnectReason.TOKEN_REVOKED}
         assert await tokens.authenticate(bad.token) is None
         assert not await tokens.confirm_use(bad.id)
         assert await tokens.confirm_use(good.id)
@@ -154,7 +154,7 @@ async def test_s26_a_connection_recorded_during_a_revocation_is_found_by_one_sid
                 return await tokens.confirm_use(token_id)
 
             used, _ = await asyncio.gather(connect(), tokens.revoke(gateway_id, token.id))
-            assert not used or connection in await hub.storage.presence.dismissals(_POD)
+            assert not used or connection in await hub.storage.presence.pending_disconnects(_POD)
 
 
 async def test_s26_confirming_waits_for_a_revocation_that_is_under_way(open_hub: OpenHub) -> None:

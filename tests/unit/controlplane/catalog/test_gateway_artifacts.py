@@ -12,7 +12,7 @@ from gatecast import EventHub
 from gatecast.controlplane.access.gateways import GatewayFields, Gateways
 from gatecast.controlplane.catalog import gateway_artifacts as imports
 from gatecast.controlplane.catalog.artifact_kinds import LLM_PROVIDER, REST_API
-from gatecast.controlplane.catalog.gateway_artifacts import ImportedArtifact
+from gatecast.controlplane.catalog.gateway_artifacts import GatewayOwnedArtifact
 from gatecast.controlplane.documents import BUILT_IN_TEMPLATES, MODELS, LlmProviderTemplate
 from gatecast.errors import Conflict
 from gatecast.testing.doubles.control_plane_fixture import ORGANIZATION, Site
@@ -39,12 +39,12 @@ def _item(
 
 async def _announce(site: Site, *items: dict[str, Any]) -> dict[str, str]:
     """What was wrong with each of them."""
-    results = await site.resources.imports.store(ORGANIZATION, site.gateways[0], items)
+    results = await site.control_plane.imports.store(ORGANIZATION, site.gateways[0], items)
     return {local_id: each.error for local_id, each in results.items()}
 
 
-async def _shown(site: Site) -> list[ImportedArtifact]:
-    return await site.resources.imports.of_gateway(site.gateways[0])
+async def _shown(site: Site) -> list[GatewayOwnedArtifact]:
+    return await site.control_plane.imports.of_gateway(site.gateways[0])
 
 
 # --- storing ----------------------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ async def test_what_is_ours_is_not_shown_as_made_there(open_hub: OpenHub) -> Non
     async with Site.open(open_hub()) as site:
         api = await site.make(REST_API)
         [result] = (
-            await site.resources.imports.store(ORGANIZATION, site.gateways[0], [_item(api.id, api.handle)])
+            await site.control_plane.imports.store(ORGANIZATION, site.gateways[0], [_item(api.id, api.handle)])
         ).values()
         assert (result.id, result.error) == (api.id, "")
         assert await _shown(site) == []
@@ -176,28 +176,28 @@ async def test_a_template_that_is_undeployed_may_be_deleted(open_hub: OpenHub) -
         provider = await site.make(LLM_PROVIDER, template="mine")
         await _announce(site, _item("1", "mine", kind="LlmProviderTemplate", status="undeployed"))
         with pytest.raises(Conflict, match="mine") as caught:
-            await site.resources.artifacts.deploy(ORGANIZATION, LLM_PROVIDER, provider.id, site.gateways[0])
+            await site.control_plane.artifacts.deploy(ORGANIZATION, LLM_PROVIDER, provider.id, site.gateways[0])
         assert caught.value.field == "template"
 
 
 async def test_a_provider_on_a_template_that_nobody_has_is_refused(open_hub: OpenHub) -> None:
     async with Site.open(open_hub()) as site:
-        artifacts = site.resources.artifacts
+        artifacts = site.control_plane.artifacts
         with pytest.raises(Conflict, match="opneai") as caught:
             await artifacts.create(ORGANIZATION, LLM_PROVIDER, _provider("opneai"))
         assert caught.value.field == "template"
         # One of another organization is none.
         other = (await Gateways(site.hub).create("other", GatewayFields(name="edge"))).gateway
-        await site.resources.imports.store("other", other.id, [_item("1", "opneai", kind="LlmProviderTemplate")])
-        await site.resources.templates.create("other", LlmProviderTemplate(handle="opneai", name="Other"))
+        await site.control_plane.imports.store("other", other.id, [_item("1", "opneai", kind="LlmProviderTemplate")])
+        await site.control_plane.templates.create("other", LlmProviderTemplate(handle="opneai", name="Other"))
         with pytest.raises(Conflict, match="opneai"):
             await artifacts.create(ORGANIZATION, LLM_PROVIDER, _provider("opneai"))
 
 
 async def test_a_template_is_known_once_it_is_made_or_shown(open_hub: OpenHub) -> None:
     async with Site.open(open_hub()) as site:
-        await site.resources.templates.create(ORGANIZATION, LlmProviderTemplate(handle="mine", name="Mine"))
-        provider = (await site.resources.artifacts.create(ORGANIZATION, LLM_PROVIDER, _provider("mine"))).artifact
+        await site.control_plane.templates.create(ORGANIZATION, LlmProviderTemplate(handle="mine", name="Mine"))
+        provider = (await site.control_plane.artifacts.create(ORGANIZATION, LLM_PROVIDER, _provider("mine"))).artifact
         with pytest.raises(Conflict, match="theirs"):
             await site.change(provider, template="theirs")
         await _announce(site, _item("1", "theirs", kind="LlmProviderTemplate"))

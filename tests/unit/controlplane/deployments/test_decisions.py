@@ -18,7 +18,7 @@ from gatecast.controlplane.deployments.rollouts import deploy_everywhere, rebuil
 from gatecast.controlplane.deployments.snapshot import GatewayState, NameHolder, RouteHolder, Snapshot
 from gatecast.controlplane.documents import MODELS, Kind, PolicyReference, Route
 from gatecast.controlplane.policies.supported_policies import OfferedPolicies
-from gatecast.controlplane.transactions.change import Change
+from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
 from gatecast.errors import Conflict
 
 _NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -39,7 +39,7 @@ def _artifact(kind: Kind = Kind.REST_API, id_: str = "own", name: str = "Own", *
     return StoredArtifact(
         id=id_,
         organization="default",
-        family=BY_KIND[kind],
+        artifact_kind=BY_KIND[kind],
         handle=id_,
         document=document,
         credentials={},
@@ -60,7 +60,7 @@ def _revision(
     placement = Placement(
         artifact_id=artifact.id,
         gateway_id="edge",
-        kind=artifact.family.kind,
+        kind=artifact.artifact_kind.kind,
         desired=desired,
         deployment_id=f"{artifact.id}-{number}",
         performed_at=number,
@@ -165,8 +165,8 @@ def test_gateways_that_offer_the_same_are_compared_once(monkeypatch: pytest.Monk
 # --- deploying --------------------------------------------------------------------------------------------------------
 
 
-def _without_database() -> Change:
-    return Change(cast("Any", None))
+def _without_database() -> UnitOfWork:
+    return UnitOfWork(cast("Any", None))
 
 
 def test_where_a_provider_moves_its_proxies_are_told_again_after_it() -> None:

@@ -19,10 +19,10 @@ from gatecast.controlplane.deployments.artifact_events import written
 from gatecast.controlplane.deployments.placements import PLACEMENTS, Deployment, DeploymentState
 from gatecast.controlplane.deployments.reconcile import MAX_TRIES
 from gatecast.controlplane.deployments.rollouts import Rollouts
-from gatecast.controlplane.encryption import Sealer
+from gatecast.controlplane.encryption import Encryption
 from gatecast.controlplane.gateway_sync.acknowledgements import UnservedDownload
 from gatecast.controlplane.gateway_sync.synchronizations import Call
-from gatecast.controlplane.transactions.change import begin_change
+from gatecast.controlplane.transactions.unit_of_work import begin_unit_of_work
 from gatecast.controlplane.transactions.clock import milliseconds
 from gatecast.errors import LimitReached, StorageUnavailable
 from gatecast.storage.rows import as_keys
@@ -52,7 +52,7 @@ async def test_s36_an_acknowledgement_moves_its_own_revision_only(open_hub: Open
     async with Site.open(open_hub(), 1) as site:
         api = await site.make(REST_API)
         [first] = await site.deployments(api)
-        await site.resources.artifacts.deploy(ORGANIZATION, REST_API, api.id, first.gateway_id)
+        await site.control_plane.artifacts.deploy(ORGANIZATION, REST_API, api.id, first.gateway_id)
         await site.acknowledge(first)
         assert await site.state(api) is DeploymentState.PENDING
         [second] = await site.deployments(api)
@@ -95,12 +95,12 @@ async def test_an_undeploy_names_the_deployment_only_where_the_gateway_is_known_
     async with Site.open(open_hub(), 1) as site:
         api = await site.make(REST_API)
         [deployment] = await site.deployments(api)
-        await site.resources.artifacts.undeploy(ORGANIZATION, REST_API, api.id, deployment.gateway_id)
+        await site.control_plane.artifacts.undeploy(ORGANIZATION, REST_API, api.id, deployment.gateway_id)
         assert (await site.told())[-1][1]["deploymentId"] == ""
-        await site.resources.artifacts.deploy(ORGANIZATION, REST_API, api.id, deployment.gateway_id)
+        await site.control_plane.artifacts.deploy(ORGANIZATION, REST_API, api.id, deployment.gateway_id)
         [deployment] = await site.deployments(api)
         await site.acknowledge(deployment)
-        await site.resources.artifacts.undeploy(ORGANIZATION, REST_API, api.id, deployment.gateway_id)
+        await site.control_plane.artifacts.undeploy(ORGANIZATION, REST_API, api.id, deployment.gateway_id)
         assert (await site.told())[-1][1]["deploymentId"] == deployment.id
 
 
@@ -111,7 +111,7 @@ async def test_a_gateway_with_another_deployment_than_it_said_is_asked_to_undepl
         api = await site.make(REST_API)
         [deployment] = await site.deployments(api)
         await site.acknowledge(deployment)
-        await site.resources.artifacts.undeploy(ORGANIZATION, REST_API, api.id, deployment.gateway_id)
+        await site.control_plane.artifacts.undeploy(ORGANIZATION, REST_API, api.id, deployment.gateway_id)
         [undeploying] = await site.deployments(api)
         told = len(await site.told())
         await site.acknowledge(undeploying, deployed=False, error="DEPLOYMENT_ID_MISMATCH")
@@ -133,7 +133,7 @@ async def test_what_a_mismatch_leads_to_survives_an_outage(open_hub: OpenHub, mo
         api = await site.make(REST_API)
         [deployment] = await site.deployments(api)
         await site.acknowledge(deployment)
-        await site.resources.artifacts.undeploy(ORGANIZATION, REST_API, api.id, deployment.gateway_id)
+        await site.control_plane.artifacts.undeploy(ORGANIZATION, REST_API, api.id, deployment.gateway_id)
         [undeploying] = await site.deployments(api)
         told = len(await site.told())
         with monkeypatch.context() as outage:
@@ -142,7 +142,7 @@ async def test_what_a_mismatch_leads_to_survives_an_outage(open_hub: OpenHub, mo
                 await site.acknowledge(undeploying, deployed=False, error="DEPLOYMENT_ID_MISMATCH")
         ignored = metrics.registry.get_sample_value(_IGNORED)
         for _ in range(2):
-            await site.resources.acknowledgements.flush()
+            await site.control_plane.acknowledgements.flush()
         assert [data["deploymentId"] for _, data in await site.told(after=told)] == [""]
         # Stored once more, it moves nothing; that is no news of a gateway.
         assert metrics.registry.get_sample_value(_IGNORED) == ignored
@@ -156,14 +156,14 @@ async def test_acknowledgements_and_changes_take_their_locks_in_one_order(
     async with Site.open(open_hub(), 2) as site:
         api = await site.make(REST_API)
         first, second = await site.deployments(api)
-        async with begin_change(site.hub) as change:
+        async with begin_unit_of_work(site.hub) as change:
             await change.lock_gateways(ORGANIZATION, site.gateways)
-            store = ArtifactStore(Sealer([bytes(32)]))
+            store = ArtifactStore(Encryption([bytes(32)]))
             artifact = await store.find(change.transaction, ORGANIZATION, REST_API, api.id)
             await Rollouts(store).run_on(change, artifact, [second.gateway_id])
             site.report(first)
             site.report(second)
-            flushing = asyncio.create_task(site.resources.acknowledgements.flush())
+            flushing = asyncio.create_task(site.control_plane.acknowledgements.flush())
             await _somebody_waits_for_a_lock(postgres_url)
             await Rollouts(store).run_on(change, artifact, [first.gateway_id])
         await flushing
@@ -185,7 +185,7 @@ async def _somebody_waits_for_a_lock(url: str) -> None:
 async def test_everything_is_told_again_in_the_order_that_a_gateway_needs(open_hub: OpenHub) -> None:
     async with Site.open(open_hub(), 1) as site:
         [gateway] = site.gateways
-        artifacts = site.resources.artifacts
+        artifacts = site.control_plane.artifacts
         # Created in an order that is not the one that is needed, as ids are random.
         provider = await site.make(LLM_PROVIDER, "Provider")
         proxies = [
@@ -200,10 +200,10 @@ async def test_everything_is_told_again_in_the_order_that_a_gateway_needs(open_h
         gone_proxy = await site.make(LLM_PROXY, "Gone", context="/gone", provider={"id": gone_provider.id})
         await artifacts.delete(ORGANIZATION, LLM_PROXY, gone_proxy.id)
         await artifacts.delete(ORGANIZATION, LLM_PROVIDER, gone_provider.id)
-        await site.resources.keys.create(ORGANIZATION, LLM_PROVIDER, provider.id, "a-key")
+        await site.control_plane.keys.create(ORGANIZATION, LLM_PROVIDER, provider.id, "a-key")
 
         told = len(await site.told())
-        assert await site.resources.desired_state.lost(ORGANIZATION, gateway, "retention") == 8
+        assert await site.control_plane.desired_state.lost(ORGANIZATION, gateway, "retention") == 8
         again = await site.told(after=told)
         assert [kind for kind, _ in again] == [
             "llmproxy.deleted",
@@ -222,7 +222,7 @@ async def test_what_is_told_again_is_newer_and_waits_for_its_own_acknowledgement
         api = await site.make(REST_API)
         [before] = await site.deployments(api)
         await site.acknowledge(before)
-        await site.resources.desired_state.lost(ORGANIZATION, site.gateways[0], "retention")
+        await site.control_plane.desired_state.lost(ORGANIZATION, site.gateways[0], "retention")
         [again] = await site.deployments(api)
         assert again.id == before.id
         assert again.performed_at > before.performed_at
@@ -235,14 +235,14 @@ async def test_what_is_told_again_is_newer_and_waits_for_its_own_acknowledgement
 async def test_a_key_that_was_revoked_is_revoked_once_more(open_hub: OpenHub) -> None:
     async with Site.open(open_hub(), 1) as site:
         api = await site.make(REST_API)
-        keys = site.resources.keys
+        keys = site.control_plane.keys
         for name in ("kept", "ended", "back-again"):
             await keys.create(ORGANIZATION, REST_API, api.id, name)
         for name in ("ended", "back-again"):
             await keys.revoke(ORGANIZATION, REST_API, api.id, name)
         await keys.create(ORGANIZATION, REST_API, api.id, "back-again")
         told = len(await site.told())
-        await site.resources.desired_state.lost(ORGANIZATION, site.gateways[0], "retention")
+        await site.control_plane.desired_state.lost(ORGANIZATION, site.gateways[0], "retention")
         again = [(kind, data.get("keyName") or data.get("name")) for kind, data in await site.told(after=told)]
         assert again[0][0] == "api.deployed"
         assert again[1] == ("apikey.revoked", "ended")
@@ -254,14 +254,14 @@ async def test_keys_of_an_mcp_proxy_come_with_every_deploy(open_hub: OpenHub) ->
     async with Site.open(open_hub(), 1) as site:
         [gateway] = site.gateways
         proxy = await site.make(MCP_PROXY)
-        await site.resources.keys.create(ORGANIZATION, MCP_PROXY, proxy.id, "a-key")
+        await site.control_plane.keys.create(ORGANIZATION, MCP_PROXY, proxy.id, "a-key")
         [deployment] = await site.deployments(proxy)
         await site.acknowledge(deployment)
-        await site.resources.artifacts.undeploy(ORGANIZATION, MCP_PROXY, proxy.id, gateway)
+        await site.control_plane.artifacts.undeploy(ORGANIZATION, MCP_PROXY, proxy.id, gateway)
         [stopped] = await site.deployments(proxy)
         await site.acknowledge(stopped, deployed=False)
         told = len(await site.told())
-        await site.resources.artifacts.deploy(ORGANIZATION, MCP_PROXY, proxy.id, gateway)
+        await site.control_plane.artifacts.deploy(ORGANIZATION, MCP_PROXY, proxy.id, gateway)
         assert [kind for kind, _ in await site.told(after=told)] == ["mcpproxy.deployed", "apikey.updated"]
         # It starts with an empty database and fetches from the list what it had acknowledged.
         await site.acknowledge((await site.deployments(proxy))[0])
@@ -272,16 +272,16 @@ async def test_keys_of_an_mcp_proxy_come_with_every_deploy(open_hub: OpenHub) ->
 
 async def _read_lists(site: Site, fetched: Sequence[Deployment], *, complete: bool = True) -> bool:
     """The first gateway's process starts, fetches these, and has read everything."""
-    gateway, calls = site.gateways[0], site.resources.synchronizations
+    gateway, calls = site.gateways[0], site.control_plane.synchronizations
     await calls.note(gateway, Call.FIRST)
     if complete:
         await calls.note_secrets_read(gateway)
     await calls.note(gateway, Call.LIST)
-    await site.resources.desired_state.note_listed(gateway)
-    await site.resources.desired_state.note_fetched(gateway, [each.id for each in fetched])
+    await site.control_plane.desired_state.note_listed(gateway)
+    await site.control_plane.desired_state.note_fetched(gateway, [each.id for each in fetched])
     await calls.note(gateway, Call.LAST)
     seen = await calls.of_gateway(gateway)
-    return await site.resources.desired_state.read_lists(ORGANIZATION, gateway, seen)
+    return await site.control_plane.desired_state.read_lists(ORGANIZATION, gateway, seen)
 
 
 async def _two_apis(site: Site) -> list[StoredArtifact]:
@@ -352,16 +352,16 @@ async def test_what_could_not_be_given_to_a_gateway_has_not_failed(open_hub: Ope
             [before] = await site.deployments(api)
             if number % 2:
                 site.report(before, error="GATEWAY_PROCESSING_ERROR")
-            site.resources.acknowledgements.report(unserved)
-            await site.resources.acknowledgements.flush()
+            site.control_plane.acknowledgements.report(unserved)
+            await site.control_plane.acknowledgements.flush()
             await site.acknowledge(before, error="GATEWAY_PROCESSING_ERROR")
             [again] = await site.deployments(api)
             assert again.state is DeploymentState.PENDING
             assert again.performed_at > before.performed_at
         # That it goes on like this is an answer, too.
         site.report(again, error="GATEWAY_PROCESSING_ERROR")
-        site.resources.acknowledgements.report(unserved)
-        await site.resources.acknowledgements.flush()
+        site.control_plane.acknowledgements.report(unserved)
+        await site.control_plane.acknowledgements.flush()
         assert await site.state(api) is DeploymentState.FAILED
 
 
@@ -369,8 +369,8 @@ async def test_of_a_stranger_nothing_is_believed(open_hub: OpenHub) -> None:
     async with Site.open(open_hub(), 1) as site:
         api = await site.make(REST_API)
         told = len(await site.told())
-        site.resources.acknowledgements.report(UnservedDownload(token="nobody's", artifact_id=api.id))
-        await site.resources.acknowledgements.flush()
+        site.control_plane.acknowledgements.report(UnservedDownload(token="nobody's", artifact_id=api.id))
+        await site.control_plane.acknowledgements.flush()
         assert await site.told(after=told) == []
 
 
@@ -378,29 +378,29 @@ async def test_after_a_lost_history_everything_is_newer_than_what_that_can_have_
     """Another pod's clock was ahead; a key that was rotated after the backup ends with it."""
     async with Site.open(open_hub(), 1) as site:
         api = await site.make(REST_API)
-        await site.resources.keys.create(ORGANIZATION, REST_API, api.id, "a-key")
+        await site.control_plane.keys.create(ORGANIZATION, REST_API, api.id, "a-key")
         ahead = milliseconds() + 5_000
         told = len(await site.told())
-        await site.resources.desired_state.lost(ORGANIZATION, site.gateways[0], "epoch")
+        await site.control_plane.desired_state.lost(ORGANIZATION, site.gateways[0], "epoch")
         [(_, deployed), (_, key)] = await site.told(after=told)
         assert deployed["performedAt"] > written(ahead)
         assert key["updatedAt"] > written(ahead)
-        [listed] = await site.resources.files.keys(site.gateways[0], REST_API.kind)
+        [listed] = await site.control_plane.files.keys(site.gateways[0], REST_API.kind)
         assert written(listed.updated_at) == key["updatedAt"]
-        rotated = await site.resources.keys.rotate(ORGANIZATION, REST_API, api.id, "a-key")
+        rotated = await site.control_plane.keys.rotate(ORGANIZATION, REST_API, api.id, "a-key")
         assert rotated.key.updated_at > listed.updated_at
 
 
 async def test_keys_of_what_does_not_run_are_not_listed_and_come_with_the_next_deploy(open_hub: OpenHub) -> None:
     """A gateway without data would keep them, and not hear when they end."""
     async with Site.open(open_hub(), 1) as site:
-        keys, api = site.resources.keys, await site.make(REST_API)
+        keys, api = site.control_plane.keys, await site.make(REST_API)
         for name in ("kept", "ended"):
             await keys.create(ORGANIZATION, REST_API, api.id, name)
         await site.acknowledge((await site.deployments(api))[0])
         await site.undeploy(api)
         await site.acknowledge((await site.deployments(api))[0], deployed=False)
-        assert await site.resources.files.keys(site.gateways[0], REST_API.kind) == []
+        assert await site.control_plane.files.keys(site.gateways[0], REST_API.kind) == []
         told = len(await site.told())
         await keys.revoke(ORGANIZATION, REST_API, api.id, "ended")
         assert [kind for kind, _ in await site.told(after=told)] == ["apikey.revoked"]
@@ -415,7 +415,7 @@ async def test_keys_of_an_mcp_proxy_end_with_their_time_also_where_their_last_va
 ) -> None:
     """A gateway that was away drops the value that has expired, and an older one would be good for ever."""
     async with Site.open(open_hub(), 2) as site:
-        keys, gateway = site.resources.keys, site.gateways[0]
+        keys, gateway = site.control_plane.keys, site.gateways[0]
         proxy = await site.make(MCP_PROXY)
         for name in ("kept", "expiring"):
             await keys.create(ORGANIZATION, MCP_PROXY, proxy.id, name)
@@ -427,7 +427,7 @@ async def test_keys_of_an_mcp_proxy_end_with_their_time_also_where_their_last_va
         for module in ("api_keys", "placing"):
             monkeypatch.setattr(f"gatecast.controlplane.deployments.{module}.milliseconds", lambda: in_two_hours)
         [deployment, _] = await site.deployments(proxy)
-        await site.resources.desired_state.lost(ORGANIZATION, gateway, "retention")
+        await site.control_plane.desired_state.lost(ORGANIZATION, gateway, "retention")
         await keys.end_expired(ORGANIZATION, gateway)
         await keys.end_expired(ORGANIZATION, gateway)
         again = [(kind, data.get("keyName")) for kind, data in await site.told(after=told)]
@@ -443,14 +443,14 @@ async def test_keys_of_an_mcp_proxy_end_with_their_time_also_where_their_last_va
 async def test_revoked_keys_of_an_mcp_proxy_are_not_forgotten(open_hub: OpenHub) -> None:
     """A gateway that has lost its position is told of each: it cannot ask for the keys of MCP proxies."""
     async with Site.open(open_hub(), 1) as site:
-        keys, ids = site.resources.keys, (ORGANIZATION, MCP_PROXY)
+        keys, ids = site.control_plane.keys, (ORGANIZATION, MCP_PROXY)
         proxy = await site.make(MCP_PROXY)
         names = [*(f"key-{number}" for number in range(60)), "key-0"]
         for name in names:
             await keys.create(*ids, proxy.id, name)
             await keys.revoke(*ids, proxy.id, name)
         told = len(await site.told())
-        await site.resources.desired_state.lost(ORGANIZATION, site.gateways[0], "retention")
+        await site.control_plane.desired_state.lost(ORGANIZATION, site.gateways[0], "retention")
         revoked = [data["keyName"] for kind, data in await site.told(after=told) if kind == "apikey.revoked"]
         assert sorted(revoked) == sorted(set(names))
 
@@ -460,7 +460,7 @@ async def test_the_names_of_keys_of_an_mcp_proxy_are_bounded(
 ) -> None:
     monkeypatch.setattr("gatecast.controlplane.deployments.api_keys.MAX_KEY_NAMES", 3)
     async with Site.open(open_hub(), 1) as site:
-        keys, ids = site.resources.keys, (ORGANIZATION, MCP_PROXY)
+        keys, ids = site.control_plane.keys, (ORGANIZATION, MCP_PROXY)
         proxy = await site.make(MCP_PROXY)
         for name in ("first", "second", "third", "first"):
             await keys.create(*ids, proxy.id, name)
@@ -478,7 +478,7 @@ async def test_what_was_handled_and_not_acknowledged_is_told_again_and_nothing_e
         await site.acknowledge(deployment)
         handled = len(await site.told())
         waiting = await site.make(REST_API, "Waiting", context="/waiting")
-        look_again = await site.resources.desired_state.answered_nothing(ORGANIZATION, gateway, handled)
+        look_again = await site.control_plane.desired_state.answered_nothing(ORGANIZATION, gateway, handled)
         assert look_again == handled + 1
         again = [data["apiId"] for _, data in await site.told(after=handled + 1)]
         assert again == [silent.id]
@@ -486,16 +486,16 @@ async def test_what_was_handled_and_not_acknowledged_is_told_again_and_nothing_e
         for each in (silent, waiting):
             [deployment] = await site.deployments(each)
             await site.acknowledge(deployment)
-        assert await site.resources.desired_state.answered_nothing(ORGANIZATION, gateway, handled + 2) is None
+        assert await site.control_plane.desired_state.answered_nothing(ORGANIZATION, gateway, handled + 2) is None
 
 
 async def test_a_deletion_that_was_handled_is_forgotten(open_hub: OpenHub) -> None:
     async with Site.open(open_hub(), 1) as site:
         [gateway] = site.gateways
         api = await site.make(REST_API)
-        await site.resources.artifacts.delete(ORGANIZATION, REST_API, api.id)
+        await site.control_plane.artifacts.delete(ORGANIZATION, REST_API, api.id)
         told = len(await site.told())
-        desired_state = site.resources.desired_state
+        desired_state = site.control_plane.desired_state
         assert await desired_state.answered_nothing(ORGANIZATION, gateway, told - 1) == told
         assert await desired_state.answered_nothing(ORGANIZATION, gateway, told) is None
         assert len(await site.told()) == told
@@ -507,12 +507,12 @@ async def test_keys_that_change_while_a_gateway_reads_them_are_told_once_more(op
     async with Site.open(open_hub(), 1) as site:
         [gateway] = site.gateways
         api, proxy = await site.make(REST_API), await site.make(MCP_PROXY)
-        keys = site.resources.keys
+        keys = site.control_plane.keys
         for name in ("old", "ended", "back-again"):
             await keys.create(ORGANIZATION, REST_API, api.id, name)
         await _a_moment_later()
         since = milliseconds()
-        keys_changed_late = site.resources.desired_state.keys_changed_late
+        keys_changed_late = site.control_plane.desired_state.keys_changed_late
         told = len(await site.told())
         await keys_changed_late(ORGANIZATION, gateway, since)
         assert await site.told(after=told) == []
@@ -530,15 +530,15 @@ async def test_keys_that_change_while_a_gateway_reads_them_are_told_once_more(op
 async def test_a_key_outlives_the_revocation_of_its_namesake_that_is_sent_again(open_hub: OpenHub) -> None:
     """What a gateway could not confirm it gets once more, and a revocation names a name."""
     async with Site.open(open_hub(), 2) as site:
-        keys, api, proxy = site.resources.keys, await site.make(REST_API), await site.make(MCP_PROXY)
-        for family, artifact in ((REST_API, api), (MCP_PROXY, proxy)):
+        keys, api, proxy = site.control_plane.keys, await site.make(REST_API), await site.make(MCP_PROXY)
+        for artifact_kind, artifact in ((REST_API, api), (MCP_PROXY, proxy)):
             for name in ("back-again", "ended", "untouched"):
-                await keys.create(ORGANIZATION, family, artifact.id, name)
+                await keys.create(ORGANIZATION, artifact_kind, artifact.id, name)
         before = len(await site.told())
-        for family, artifact in ((REST_API, api), (MCP_PROXY, proxy)):
+        for artifact_kind, artifact in ((REST_API, api), (MCP_PROXY, proxy)):
             for name in ("back-again", "ended"):
-                await keys.revoke(ORGANIZATION, family, artifact.id, name)
-            await keys.create(ORGANIZATION, family, artifact.id, "back-again")
+                await keys.revoke(ORGANIZATION, artifact_kind, artifact.id, name)
+            await keys.create(ORGANIZATION, artifact_kind, artifact.id, "back-again")
         told = await site.told()
         await keys.outlive_revocations(ORGANIZATION, site.gateways[0], len(told))
         assert await site.told() == told
@@ -557,7 +557,7 @@ async def test_a_key_outlives_the_revocation_of_its_namesake_that_is_sent_again(
 async def test_versions_of_keys_rise_by_more_than_lists_are_older(open_hub: OpenHub) -> None:
     """Also those that rise because a history was lost: what is listed is 1 ms older, and must be newer than before."""
     async with Site.open(open_hub(), 1) as site:
-        keys, api = site.resources.keys, await site.make(REST_API)
+        keys, api = site.control_plane.keys, await site.make(REST_API)
         made = (await keys.create(ORGANIZATION, REST_API, api.id, "a-key")).key
         async with site.hub.storage.database.transaction() as transaction:
             values = (as_keys([api.id]), made.updated_at + 1)
@@ -569,28 +569,28 @@ async def test_versions_of_keys_rise_by_more_than_lists_are_older(open_hub: Open
 async def test_what_only_a_lost_history_knew_is_removed_once_the_gateway_acknowledges_it(open_hub: OpenHub) -> None:
     async with Site.open(open_hub(), 1) as site:
         [gateway] = site.gateways
-        resources, api = site.resources, await site.make(REST_API)
+        control_plane, api = site.control_plane, await site.make(REST_API)
         [deployment] = await site.deployments(api)
         announced = {"dpid": "made-there", "configuration": _MADE_THERE, "status": "deployed"}
 
         async def acknowledge_strangers() -> None:
             for name, resource_type in _STRANGERS:
                 site.report(replace(deployment, artifact_id=name), resource_type=resource_type)
-            await resources.acknowledgements.flush()
+            await control_plane.acknowledgements.flush()
 
         async def removed() -> list[tuple[str, object]]:
             told = len(await site.told())
-            await resources.desired_state.remove_unknown(ORGANIZATION, gateway)
+            await control_plane.desired_state.remove_unknown(ORGANIZATION, gateway)
             return [
                 (kind, data.get("apiId") or data.get("providerId") or data.get("proxyId"))
                 for kind, data in await site.told(after=told)
             ]
 
-        await resources.synchronizations.note(gateway, Call.FIRST)
-        await resources.imports.store(ORGANIZATION, gateway, [announced])
+        await control_plane.synchronizations.note(gateway, Call.FIRST)
+        await control_plane.imports.store(ORGANIZATION, gateway, [announced])
         await acknowledge_strangers()
         assert await removed() == []
-        await resources.desired_state.lost(ORGANIZATION, gateway, "epoch")
+        await control_plane.desired_state.lost(ORGANIZATION, gateway, "epoch")
         await acknowledge_strangers()
         assert await removed() == [
             ("mcpproxy.deleted", "lost-mcp"),
@@ -605,10 +605,10 @@ async def test_a_provider_that_a_gateway_could_not_remove_at_its_start_is_remove
     """A proxy still used it there, and nobody here knows it any more."""
     async with Site.open(open_hub(), 1) as site:
         [gateway] = site.gateways
-        state, api = site.resources.desired_state, await site.make(REST_API)
+        state, api = site.control_plane.desired_state, await site.make(REST_API)
         for call in (Call.FIRST, Call.LIST):
-            await site.resources.synchronizations.note(gateway, call)
-        seen = await site.resources.synchronizations.of_gateway(gateway)
+            await site.control_plane.synchronizations.note(gateway, call)
+        seen = await site.control_plane.synchronizations.of_gateway(gateway)
         await state.orphaned(gateway, {api.id, "of-another-history"})
         for expected in ([("llmprovider.deleted", "of-another-history")], []):
             told = len(await site.told())

@@ -11,14 +11,14 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 
 from gatecast import EventHub
-from gatecast.controlplane.catalog.artifact_kinds import FAMILIES, LLM_PROVIDER, LLM_PROXY, MCP_PROXY, REST_API, Family
+from gatecast.controlplane.catalog.artifact_kinds import ARTIFACT_KINDS, LLM_PROVIDER, LLM_PROXY, MCP_PROXY, REST_API, ArtifactKind
 from gatecast.controlplane.catalog.artifact_store import ARTIFACTS, StoredArtifact
-from gatecast.controlplane.control_plane import Resources, open_resources
+from gatecast.controlplane.control_plane import ControlPlane, open_control_plane
 from gatecast.controlplane.deployments.artifacts import Clash
 from gatecast.controlplane.deployments.placements import DeploymentState
 from gatecast.controlplane.documents import MODELS, STORED, Route
 from gatecast.controlplane.documents.upstreams import Resilience
-from gatecast.controlplane.encryption import Sealer
+from gatecast.controlplane.encryption import Encryption
 from gatecast.errors import Conflict
 from gatecast.settings import Settings
 from gatecast.testing.doubles.control_plane_fixture import ORGANIZATION, Site
@@ -30,13 +30,13 @@ def _refused(text: str) -> pytest.RaisesExc[Conflict]:
     return pytest.RaisesExc(Conflict, match=re.escape(text))
 
 
-async def _unplaced(site: Site, family: Family, name: str, **fields: object) -> StoredArtifact:
+async def _unplaced(site: Site, artifact_kind: ArtifactKind, name: str, **fields: object) -> StoredArtifact:
     """An artifact that runs nowhere."""
-    return await Site(site.hub, site.resources, []).make(family, name, **fields)
+    return await Site(site.hub, site.control_plane, []).make(artifact_kind, name, **fields)
 
 
-async def _providers_for(site: Site, family: Family) -> dict[str, object]:
-    if family is not LLM_PROXY:
+async def _providers_for(site: Site, artifact_kind: ArtifactKind) -> dict[str, object]:
+    if artifact_kind is not LLM_PROXY:
         return {}
     return {"provider": {"id": (await site.make(LLM_PROVIDER, "Base", context="/base")).id}}
 
@@ -44,28 +44,28 @@ async def _providers_for(site: Site, family: Family) -> dict[str, object]:
 # --- contexts ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.collection)
-async def test_a_taken_place_is_refused_at_create_update_deploy_and_restore(open_hub: OpenHub, family: Family) -> None:
+@pytest.mark.parametrize("artifact_kind", ARTIFACT_KINDS, ids=lambda artifact_kind: artifact_kind.collection)
+async def test_a_taken_place_is_refused_at_create_update_deploy_and_restore(open_hub: OpenHub, artifact_kind: ArtifactKind) -> None:
     """Whatever kind has it, the error names it; elsewhere, and on another host, the context is free."""
     async with Site.open(open_hub()) as site:
-        needed = await _providers_for(site, family)
-        own = await site.make(family, "Own", context="/taken", **needed)
+        needed = await _providers_for(site, artifact_kind)
+        own = await site.make(artifact_kind, "Own", context="/taken", **needed)
         [at_taken] = await site.deployments(own)
         await site.change(own, context="/free")
         await site.make(REST_API, "Holder", context="/taken")
         named = 'the REST API "holder" is served under the context "/taken" of the virtual host "*"'
         with _refused(named):
-            await site.make(family, "Another", context="/taken", **needed)
+            await site.make(artifact_kind, "Another", context="/taken", **needed)
         with _refused(named):
             await site.change(own, context="/taken")
         with _refused(named):
             await site.restore(own, at_taken)
-        elsewhere = await _unplaced(site, family, "Elsewhere", context="/taken", **needed)
+        elsewhere = await _unplaced(site, artifact_kind, "Elsewhere", context="/taken", **needed)
         with _refused(named) as caught:
             await site.deploy(elsewhere)
         assert caught.value.field == "context"
-        hosts = {"vhosts": {"main": "other.test"}} if family is REST_API else {"vhost": "other.test"}
-        await site.make(family, "On another host", context="/taken", **hosts, **needed)
+        hosts = {"vhosts": {"main": "other.test"}} if artifact_kind is REST_API else {"vhost": "other.test"}
+        await site.make(artifact_kind, "On another host", context="/taken", **hosts, **needed)
 
 
 @pytest.mark.parametrize(
@@ -138,9 +138,9 @@ async def test_artifacts_that_share_a_place_already_keep_it(open_hub: OpenHub) -
         await _as_an_older_release(site, "/one", "/two")
         await site.change(one, context="/two", description="As an older release stored it")
         await _know_routes_again(site)
-        assert await site.resources.artifacts.clashes(one.id) == []
+        assert await site.control_plane.artifacts.clashes(one.id) == []
         await site.make(REST_API, "Makes routes known", context="/known")
-        [clash] = await site.resources.artifacts.clashes(one.id)
+        [clash] = await site.control_plane.artifacts.clashes(one.id)
         assert clash == Clash(site.gateways[0], REST_API.kind, "two", Route("*", "/two"))
         for artifact in (one, two):
             changed = await site.change(artifact, context="/two", description="Changed")
@@ -148,7 +148,7 @@ async def test_artifacts_that_share_a_place_already_keep_it(open_hub: OpenHub) -
         with _refused('is served under the context "/two"'):
             await site.make(REST_API, "Three", context="/two")
         await site.change(one, context="/one")
-        assert await site.resources.artifacts.clashes(one.id) == []
+        assert await site.control_plane.artifacts.clashes(one.id) == []
         with _refused('the REST API "two"'):
             await site.change(one, context="/two")
 
@@ -183,7 +183,7 @@ async def test_what_would_end_a_gateway_is_not_sent_again(open_hub: OpenHub) -> 
         model = (await _unplaced(site, REST_API, "Model", context="/model")).document
         too_long = Resilience.model_validate({"timeout": "9999999h"}, context=STORED)
         document = model.model_copy(update={"name": "Broken", "context": "/broken", "resilience": too_long})
-        artifacts = site.resources.artifacts
+        artifacts = site.control_plane.artifacts
         broken = (await artifacts.create(ORGANIZATION, REST_API, document)).artifact
         with _refused("resilience.timeout should be 0, or from 1 ns up to 2562047h"):
             await site.deploy(broken)
@@ -191,25 +191,25 @@ async def test_what_would_end_a_gateway_is_not_sent_again(open_hub: OpenHub) -> 
         await site.deploy(broken)
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.collection)
-async def test_a_place_of_what_a_gateway_made_itself_is_taken_while_it_runs(open_hub: OpenHub, family: Family) -> None:
+@pytest.mark.parametrize("artifact_kind", ARTIFACT_KINDS, ids=lambda artifact_kind: artifact_kind.collection)
+async def test_a_place_of_what_a_gateway_made_itself_is_taken_while_it_runs(open_hub: OpenHub, artifact_kind: ArtifactKind) -> None:
     async with Site.open(open_hub()) as site:
-        needed = await _providers_for(site, family)
+        needed = await _providers_for(site, artifact_kind)
         [gateway] = site.gateways
         specification = {"displayName": "Own", "version": "v2", "context": "/own/$version"}
 
         async def announce(status: str, **fields: str) -> None:
             configuration = {"kind": "RestApi", "metadata": {"name": "own"}, "spec": {**specification, **fields}}
             item = {"dpid": "local", "status": status, "configuration": configuration}
-            await site.resources.imports.store(ORGANIZATION, gateway, [item])
+            await site.control_plane.imports.store(ORGANIZATION, gateway, [item])
 
         await announce("deployed")
         with _refused('the REST API "own", which was made there, is served under the context "/own/v2"'):
-            await site.make(family, "Other", context="/own/v2", **needed)
+            await site.make(artifact_kind, "Other", context="/own/v2", **needed)
         await announce("deployed", context="/moved")
-        await site.make(family, "Other", context="/own/v2", **needed)
+        await site.make(artifact_kind, "Other", context="/own/v2", **needed)
         await announce("undeployed", context="/moved")
-        await site.make(family, "Another", context="/moved", **needed)
+        await site.make(artifact_kind, "Another", context="/moved", **needed)
 
 
 # --- derived contexts -------------------------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ async def test_derived_contexts_are_unique_over_all_kinds(open_hub: OpenHub) -> 
         model = {"upstream": {"url": "https://a.test"}}
         provider = {"name": "Café", "template": "openai", **model}
         made = []
-        for family, document in (
+        for artifact_kind, document in (
             (LLM_PROVIDER, provider),
             (LLM_PROVIDER, {**provider, "name": "Cafe\u0301"}),
             (LLM_PROVIDER, {**provider, "name": "CAFE"}),
@@ -229,8 +229,8 @@ async def test_derived_contexts_are_unique_over_all_kinds(open_hub: OpenHub) -> 
             (LLM_PROVIDER, {**provider, "name": "日本"}),
         ):
             artifact = (
-                await site.resources.artifacts.create(
-                    ORGANIZATION, family, MODELS[family.kind].model_validate(document), gateways=site.gateways
+                await site.control_plane.artifacts.create(
+                    ORGANIZATION, artifact_kind, MODELS[artifact_kind.kind].model_validate(document), gateways=site.gateways
                 )
             ).artifact
             made.append((artifact.handle, getattr(artifact.document, "context", None)))
@@ -250,7 +250,7 @@ async def test_derived_contexts_are_unique_over_all_kinds(open_hub: OpenHub) -> 
 @pytest.mark.parametrize("change", ["create", "update", "deploy", "restore"])
 async def test_of_two_pods_that_want_one_place_at_once_one_gets_it(open_hub: OpenHub, change: str) -> None:
     async with Site.open(open_hub()) as site, open_hub() as other_hub:
-        pods = [site, Site(other_hub, Resources.on(other_hub, Sealer([bytes(32)])), site.gateways)]
+        pods = [site, Site(other_hub, ControlPlane.on(other_hub, Encryption([bytes(32)])), site.gateways)]
         work = [_WORK[change](pod, number) for number, pod in enumerate(pods)]
         for each in work:
             await anext(each)
@@ -293,17 +293,17 @@ _WORK = {"create": _create, "update": _update, "deploy": _deploy, "restore": _re
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", [LLM_PROVIDER, MCP_PROXY, REST_API], ids=lambda family: family.collection)
-async def test_names_are_not_swapped_while_a_gateway_is_away(open_hub: OpenHub, family: Family) -> None:
+@pytest.mark.parametrize("artifact_kind", [LLM_PROVIDER, MCP_PROXY, REST_API], ids=lambda artifact_kind: artifact_kind.collection)
+async def test_names_are_not_swapped_while_a_gateway_is_away(open_hub: OpenHub, artifact_kind: ArtifactKind) -> None:
     """It would fetch what is current for the first event already, and each would find its name taken by the other."""
     async with Site.open(open_hub()) as site:
-        alpha = await site.make(family, "Alpha", context="/a")
-        beta = await site.make(family, "Beta", context="/b")
+        alpha = await site.make(artifact_kind, "Alpha", context="/a")
+        beta = await site.make(artifact_kind, "Beta", context="/b")
         for artifact in (alpha, beta):
             await site.acknowledge((await site.deployments(artifact))[0])
         alpha = await site.change(alpha, name="Temp")
         beta = await site.change(beta, name="Alpha")
-        with _refused(f'acknowledged neither that the {family.noun} "beta" gave up the name "Beta" v1.0') as caught:
+        with _refused(f'acknowledged neither that the {artifact_kind.noun} "beta" gave up the name "Beta" v1.0') as caught:
             await site.change(alpha, name="Beta")
         assert caught.value.field == "name"
         assert 'wait until "beta" is acknowledged there, then give its former name to "alpha"' in str(caught.value)
@@ -331,7 +331,7 @@ async def test_a_pod_knows_the_routes_of_an_older_release_once_it_has_started(op
         await site.make(REST_API)
         await _know_routes_again(site)
         key = base64.b64encode(bytes(32)).decode()
-        await open_resources(site.hub, Settings(secret_key=key), None)
+        await open_control_plane(site.hub, Settings(secret_key=key), None)
         assert await site.hub.storage.database.fetch(ARTIFACTS["unrouted"], "", 10) == []
         rows = await site.hub.storage.database.fetch("SELECT host, context FROM gatecast_content_routes")
         assert [(row["host"], row["context"]) for row in rows] == [("*", "/demo-api")]

@@ -14,12 +14,12 @@ import pytest
 
 from gatecast.controlplane.access.gateways import GatewayFields, Gateways
 from gatecast.controlplane.catalog.api_key import ApiKey
-from gatecast.controlplane.catalog.artifact_kinds import FAMILIES, LLM_PROVIDER, LLM_PROXY, MCP_PROXY, REST_API, Family
+from gatecast.controlplane.catalog.artifact_kinds import ARTIFACT_KINDS, LLM_PROVIDER, LLM_PROXY, MCP_PROXY, REST_API, ArtifactKind
 from gatecast.controlplane.catalog.artifact_store import StoredArtifact
-from gatecast.controlplane.control_plane import Resources
+from gatecast.controlplane.control_plane import ControlPlane
 from gatecast.controlplane.deployments.artifacts import Edit
 from gatecast.controlplane.documents import MODELS, Artifact
-from gatecast.controlplane.encryption import Sealer
+from gatecast.controlplane.encryption import Encryption
 from gatecast.controlplane.gateway_sync.acknowledgements import Acknowledgement
 from gatecast.events import RecordedEvent
 from gatecast.hub import EventHub
@@ -34,7 +34,7 @@ _PROVIDER = {
     "context": "/demo-provider",
     "upstream": {"url": "https://llm.example.test/v1"},
 }
-_DOCUMENTS: dict[Family, dict[str, Any]] = {
+_DOCUMENTS: dict[ArtifactKind, dict[str, Any]] = {
     LLM_PROVIDER: {**_PROVIDER, "name": "Another Provider", "context": "/another"},
     LLM_PROXY: {"name": "Demo Proxy", "context": "/demo-proxy"},
     MCP_PROXY: {"name": "Demo MCP", "context": "/demo-mcp", "upstream": {"url": "https://mcp.example.test/mcp"}},
@@ -55,17 +55,17 @@ class _Site:
     """One gateway, and an artifact of one kind that was just deployed to it for the first time."""
 
     hub: EventHub
-    resources: Resources
+    control_plane: ControlPlane
     gateway_id: str
-    family: Family
+    artifact_kind: ArtifactKind
     artifact: StoredArtifact
     #: What was recorded before the change that is looked at.
     start: int
 
     @property
-    def of(self) -> tuple[str, Family, str]:
+    def of(self) -> tuple[str, ArtifactKind, str]:
         """What says which artifact is meant."""
-        return _ORGANIZATION, self.family, self.artifact.id
+        return _ORGANIZATION, self.artifact_kind, self.artifact.id
 
     async def events(self, after: int) -> list[RecordedEvent]:
         """What is recorded behind an offset."""
@@ -76,12 +76,12 @@ class _Site:
 
     async def deployment_id(self) -> str:
         """The newest deployment."""
-        [running] = await self.resources.artifacts.running(self.artifact.id)
+        [running] = await self.control_plane.artifacts.running(self.artifact.id)
         return running.deployment.id
 
     async def acknowledge(self) -> None:
         """The gateway says that it has what it was told last."""
-        [running] = await self.resources.artifacts.running(self.artifact.id)
+        [running] = await self.control_plane.artifacts.running(self.artifact.id)
         acknowledgement = Acknowledgement(
             organization=_ORGANIZATION,
             gateway_id=self.gateway_id,
@@ -92,29 +92,29 @@ class _Site:
             succeeded=True,
             error_code="",
         )
-        self.resources.acknowledgements.report(acknowledgement)
-        await self.resources.acknowledgements.flush()
+        self.control_plane.acknowledgements.report(acknowledgement)
+        await self.control_plane.acknowledgements.flush()
 
 
 @asynccontextmanager
-async def _site(open_hub: OpenHub, family: Family) -> AsyncIterator[_Site]:
+async def _site(open_hub: OpenHub, artifact_kind: ArtifactKind) -> AsyncIterator[_Site]:
     async with open_hub() as hub:
-        resources = Resources.on(hub, Sealer([bytes(32)]))
+        control_plane = ControlPlane.on(hub, Encryption([bytes(32)]))
         gateway = (await Gateways(hub).create(_ORGANIZATION, GatewayFields(name="edge"))).gateway
-        written = dict(_DOCUMENTS[family])
-        if family is LLM_PROXY:
+        written = dict(_DOCUMENTS[artifact_kind])
+        if artifact_kind is LLM_PROXY:
             document = MODELS[LLM_PROVIDER.kind].model_validate(_PROVIDER)
             provider = (
-                await resources.artifacts.create(_ORGANIZATION, LLM_PROVIDER, document, gateways=[gateway.id])
+                await control_plane.artifacts.create(_ORGANIZATION, LLM_PROVIDER, document, gateways=[gateway.id])
             ).artifact
             written["provider"] = {"id": provider.id}
         start = (await hub.storage.presence.status([gateway.id]))[gateway.id].head
         artifact = (
-            await resources.artifacts.create(
-                _ORGANIZATION, family, MODELS[family.kind].model_validate(written), gateways=[gateway.id]
+            await control_plane.artifacts.create(
+                _ORGANIZATION, artifact_kind, MODELS[artifact_kind.kind].model_validate(written), gateways=[gateway.id]
             )
         ).artifact
-        yield _Site(hub, resources, gateway.id, family, artifact, start)
+        yield _Site(hub, control_plane, gateway.id, artifact_kind, artifact, start)
 
 
 # --- changes ----------------------------------------------------------------------------------------------------------
@@ -125,26 +125,26 @@ async def _nothing(_site: _Site) -> None:
 
 
 async def _deploy(site: _Site) -> None:
-    await site.resources.artifacts.deploy(*site.of, site.gateway_id)
+    await site.control_plane.artifacts.deploy(*site.of, site.gateway_id)
 
 
 async def _change(site: _Site) -> None:
     def edited(stored: Artifact) -> Artifact:
         return stored.model_copy(update={"description": "changed"})
 
-    await site.resources.artifacts.update(*site.of, Edit(document=edited))
+    await site.control_plane.artifacts.update(*site.of, Edit(document=edited))
 
 
 async def _restore(site: _Site) -> None:
-    await site.resources.artifacts.restore(*site.of, await site.deployment_id())
+    await site.control_plane.artifacts.restore(*site.of, await site.deployment_id())
 
 
 async def _undeploy(site: _Site) -> None:
-    await site.resources.artifacts.undeploy(*site.of, site.gateway_id)
+    await site.control_plane.artifacts.undeploy(*site.of, site.gateway_id)
 
 
 async def _delete(site: _Site) -> None:
-    await site.resources.artifacts.delete(*site.of)
+    await site.control_plane.artifacts.delete(*site.of)
 
 
 @dataclass(frozen=True)
@@ -181,10 +181,10 @@ _NAMES = {
 
 
 @pytest.mark.parametrize("row", _ARTIFACT_ROWS, ids=lambda row: row.name)
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.collection)
-async def test_what_a_change_of_an_artifact_publishes(open_hub: OpenHub, family: Family, row: _Row) -> None:
+@pytest.mark.parametrize("artifact_kind", ARTIFACT_KINDS, ids=lambda artifact_kind: artifact_kind.collection)
+async def test_what_a_change_of_an_artifact_publishes(open_hub: OpenHub, artifact_kind: ArtifactKind, row: _Row) -> None:
     """One event: type, action, entity, and exactly these fields."""
-    async with _site(open_hub, family) as site:
+    async with _site(open_hub, artifact_kind) as site:
         await site.acknowledge()
         [before] = await site.events(site.start)
         deployment = await site.deployment_id()
@@ -194,7 +194,7 @@ async def test_what_a_change_of_an_artifact_publishes(open_hub: OpenHub, family:
         if row.verb == "deployed":
             deployment = await site.deployment_id()
         data = dict(event.data)
-        resource, id_field = _NAMES[family]
+        resource, id_field = _NAMES[artifact_kind]
         assert (event.type, event.action, event.gateway_id) == (f"{resource}.{row.verb}", row.action, site.gateway_id)
         assert (event.entity_type, event.entity_id) == (resource, site.artifact.id)
         expected = {
@@ -234,12 +234,12 @@ def _payloads(key: ApiKey) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("expires", [False, True], ids=["for-ever", "expiring"])
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.collection)
-async def test_what_a_change_of_a_key_publishes(open_hub: OpenHub, family: Family, *, expires: bool) -> None:
+@pytest.mark.parametrize("artifact_kind", ARTIFACT_KINDS, ids=lambda artifact_kind: artifact_kind.collection)
+async def test_what_a_change_of_a_key_publishes(open_hub: OpenHub, artifact_kind: ArtifactKind, *, expires: bool) -> None:
     """Created, rotated, revoked: type, action, entity, and exactly these fields; expiresAt only where it expires."""
     expires_at = datetime.now(UTC) + timedelta(days=1) if expires else None
-    async with _site(open_hub, family) as site:
-        keys = site.resources.keys
+    async with _site(open_hub, artifact_kind) as site:
+        keys = site.control_plane.keys
         created = (await keys.create(*site.of, "first-key", expires_at)).key
         rotated = (await keys.rotate(*site.of, "first-key")).key
         await keys.revoke(*site.of, "first-key")

@@ -15,9 +15,9 @@ import pytest
 from gatecast import EventHub
 from gatecast.controlplane.catalog.artifact_kinds import LLM_PROVIDER, LLM_PROXY, REST_API
 from gatecast.controlplane.catalog.artifact_store import StoredArtifact
-from gatecast.controlplane.control_plane import Resources
+from gatecast.controlplane.control_plane import ControlPlane
 from gatecast.controlplane.deployments.artifacts import Edit
-from gatecast.controlplane.encryption import Sealer
+from gatecast.controlplane.encryption import Encryption
 from gatecast.storage.queries import Queries
 from gatecast.storage.sqlite.database import SqliteTransaction
 from gatecast.testing.doubles.control_plane_fixture import ORGANIZATION, Site
@@ -84,18 +84,18 @@ async def _site(open_hub: OpenHub, gateways: int) -> AsyncIterator[Site]:
                 columns = (f"edge-{number}", "", "", "", "regular", "all", "{}")
                 await transaction.execute(QUERIES["insert_gateway"], gateway_id, ORGANIZATION, *columns)
                 await hub.register_gateway(gateway_id, transaction=transaction)
-        yield Site(hub, Resources.on(hub, Sealer([bytes(32)])), ids)
+        yield Site(hub, ControlPlane.on(hub, Encryption([bytes(32)])), ids)
 
 
 async def _leave(site: Site, artifact: StoredArtifact) -> None:
     edit = Edit(document=lambda stored: stored, gateways=(), undeploy=site.gateways)
-    await site.resources.artifacts.update(ORGANIZATION, artifact.family, artifact.id, edit)
+    await site.control_plane.artifacts.update(ORGANIZATION, artifact.artifact_kind, artifact.id, edit)
 
 
 async def _counts(open_hub: OpenHub, counter: Counter, gateways: int) -> dict[str, int]:
     async with _site(open_hub, gateways) as site:
         made: dict[str, int] = {}
-        artifacts, keys = site.resources.artifacts, site.resources.keys
+        artifacts, keys = site.control_plane.artifacts, site.control_plane.keys
         made["create a provider"] = await counter.of(site.make(LLM_PROVIDER, "Provider", context="/provider"))
         [provider] = await artifacts.page(ORGANIZATION, LLM_PROVIDER, after="", limit=2)
         made["create a proxy"] = await counter.of(site.make(LLM_PROXY, "Proxy", provider={"id": provider.id}))
@@ -134,7 +134,7 @@ async def test_deploying_to_a_thousand_gateways_is_one_transaction_of_few_statem
         assert await counter.of(_on(site, "Many", site.gateways)) == few
         [many] = [
             each
-            for each in await site.resources.artifacts.page(ORGANIZATION, REST_API, after="", limit=5)
+            for each in await site.control_plane.artifacts.page(ORGANIZATION, REST_API, after="", limit=5)
             if each.handle == "many"
         ]
         assert await counter.of(site.change(many, description="Changed")) <= _BOUND
@@ -143,5 +143,5 @@ async def test_deploying_to_a_thousand_gateways_is_one_transaction_of_few_statem
 
 
 async def _on(site: Site, name: str, gateways: list[str]) -> None:
-    only = Site(site.hub, site.resources, gateways)
+    only = Site(site.hub, site.control_plane, gateways)
     await only.make(REST_API, name, context=f"/{name.lower()}")

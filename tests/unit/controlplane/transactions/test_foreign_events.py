@@ -21,7 +21,7 @@ OpenHub = Callable[[], AbstractAsyncContextManager[EventHub]]
 
 
 async def _shown(site: Site) -> str:
-    return (await Gateways(site.hub).get(ORGANIZATION, site.gateways[0])).unrestored
+    return (await Gateways(site.hub).get(ORGANIZATION, site.gateways[0])).unrecovered
 
 
 def _plan(gateway_id: str) -> Event:
@@ -39,9 +39,9 @@ async def test_s05_what_the_control_plane_publishes_is_never_lost_for_good(open_
     async with Site.open(open_hub(), 2) as site:
         api = await site.make(REST_API)
         await site.deploy(api)
-        await site.resources.desired_state.lost(ORGANIZATION, site.gateways[0], "retention")
+        await site.control_plane.desired_state.lost(ORGANIZATION, site.gateways[0], "retention")
         for gateway_id in site.gateways:
-            assert not await site.resources.losses.note(gateway_id, "retention")
+            assert not await site.control_plane.foreign_events.note(gateway_id, "retention")
         assert await _shown(site) == ""
 
 
@@ -50,9 +50,9 @@ async def test_s05_what_is_kept_of_subscriptions_is_not_lost_either_also_when_it
 ) -> None:
     async with Site.open(open_hub()) as site:
         plan = _plan(site.gateways[0])
-        assert (await site.resources.subscriptions.publish(plan)).created
-        assert not (await site.resources.subscriptions.publish(plan)).created
-        assert not await site.resources.losses.note(site.gateways[0], "retention")
+        assert (await site.control_plane.subscriptions.publish(plan)).created
+        assert not (await site.control_plane.subscriptions.publish(plan)).created
+        assert not await site.control_plane.foreign_events.note(site.gateways[0], "retention")
 
 
 async def test_s05_one_event_of_somebody_else_is_a_loss_until_it_was_made_good(open_hub: OpenHub) -> None:
@@ -61,10 +61,10 @@ async def test_s05_one_event_of_somebody_else_is_a_loss_until_it_was_made_good(o
         await site.make(REST_API)
         gateway_id, other = site.gateways
         await site.hub.publish(make_event(gateway_id))
-        assert await site.resources.losses.note(gateway_id, "retention")
-        assert not await site.resources.losses.note(other, "retention")
+        assert await site.control_plane.foreign_events.note(gateway_id, "retention")
+        assert not await site.control_plane.foreign_events.note(other, "retention")
         assert await _shown(site) == "retention"
-        await site.resources.losses.made_good(gateway_id)
+        await site.control_plane.foreign_events.made_good(gateway_id)
         assert await _shown(site) == ""
 
 
@@ -73,7 +73,7 @@ async def test_what_is_published_meanwhile_is_not_mistaken_for_somebody_elses(op
         api = await site.make(REST_API)
         publishing = asyncio.gather(*(site.deploy(api) for _ in range(5)))
         while not publishing.done():
-            assert not await site.resources.losses.note(site.gateways[0], "retention")
+            assert not await site.control_plane.foreign_events.note(site.gateways[0], "retention")
         await publishing
 
 
@@ -84,11 +84,11 @@ async def test_s05_an_event_that_came_through_sql_is_somebody_elses(postgres_url
             "SELECT gatecast.publish($1, 'application.updated', 'UPDATE', 'Application', 'a')", site.gateways[0]
         )
         await connection.close()
-        assert await site.resources.losses.note(site.gateways[0], "epoch")
+        assert await site.control_plane.foreign_events.note(site.gateways[0], "epoch")
 
 
 async def test_a_gateway_that_was_deleted_has_lost_nothing(open_hub: OpenHub) -> None:
     async with Site.open(open_hub()) as site:
         await Gateways(site.hub).delete(ORGANIZATION, site.gateways[0])
         with pytest.raises(UnknownGateway):
-            await site.resources.losses.note(site.gateways[0], "retention")
+            await site.control_plane.foreign_events.note(site.gateways[0], "retention")

@@ -123,11 +123,11 @@ async def test_credentials_are_masked_and_the_mask_keeps_them(open_api: OpenApi,
         path = f"/api/v1/llm-providers/{made['id']}"
         masked = {**_provider(), "description": "changed", "upstream": made["upstream"]}
         assert (await client.put(path, json=masked)).status_code == 200
-        [kept] = await context.resources.files.secrets(gateway, with_values=True)
+        [kept] = await context.control_plane.files.secrets(gateway, with_values=True)
         assert kept.value == _CREDENTIAL
         auth = {**_AUTH, "value": "Bearer another"}
         await client.patch(path, json={"upstream": {"auth": auth}})
-        [changed] = await context.resources.files.secrets(gateway, with_values=True)
+        [changed] = await context.control_plane.files.secrets(gateway, with_values=True)
         assert changed.value == "Bearer another"
         assert changed.handle != kept.handle
         fresh = _provider("Fresh", upstream={"url": "https://llm.example.test", "auth": {**_AUTH, "value": "***"}})
@@ -456,8 +456,8 @@ async def test_s36_a_stale_acknowledgement_changes_no_state(
                 "succeeded": True,
                 "error_code": "",
             }
-            context.resources.acknowledgements.report(Acknowledgement(**{**true, **changes}))
-            await context.resources.acknowledgements.flush()
+            context.control_plane.acknowledgements.report(Acknowledgement(**{**true, **changes}))
+            await context.control_plane.acknowledgements.flush()
             return str((await client.get(f"{path}/deployments/{second['id']}")).json()["state"])
 
         moment = datetime.fromisoformat(second["performedAt"])
@@ -593,7 +593,7 @@ async def test_a_provider_on_an_own_template_goes_where_the_gateway_has_shown_it
         assert "my-template" in _problem(await client.post("/api/v1/llm-providers", json=body), 409, "template")
         configuration = {"kind": "LlmProviderTemplate", "metadata": {"name": "my-template"}, "spec": {}}
         item = {"dpid": "local-1", "status": "deployed", "configuration": configuration}
-        await context.resources.imports.store("default", gateway, [item])
+        await context.control_plane.imports.store("default", gateway, [item])
         await _make(client, "llm-providers", body)
         [shown] = (await client.get(f"/api/v1/gateways/{gateway}/imported-artifacts")).json()["items"]
         assert (shown["kind"], shown["handle"], shown["localId"]) == ("LlmProviderTemplate", "my-template", "local-1")

@@ -52,7 +52,7 @@ async def test_all_that_match_are_disconnected_and_no_others(open_api: OpenApi, 
             await _connect(context, gateway_id, f"of {gateway_id}")
         said = await _act(client, "disconnect", 2, search="edge")
         assert (said["matched"], said["done"], said["untouched"], said["failed"]) == (2, 1, 1, 0)
-        dismissed = await context.hub.storage.presence.dismissals("pod")
+        dismissed = await context.hub.storage.presence.pending_disconnects("pod")
         assert list(dismissed) == [f"of {ids[0]}"]
 
 
@@ -83,7 +83,7 @@ async def test_another_number_than_was_expected_changes_nothing(open_api: OpenAp
             body = {"action": "disconnect", "expected": expected}
             answer = await client.post("/api/v1/fleet/actions", json=body, headers=headers)
             assert (answer.status_code, answer.json()["field"]) == (409, "expected")
-        assert await context.hub.storage.presence.dismissals("pod") == {}
+        assert await context.hub.storage.presence.pending_disconnects("pod") == {}
 
 
 async def test_what_was_rejected_is_skipped_everywhere(
@@ -108,7 +108,7 @@ async def test_many_gateways_are_handled_part_by_part(
     monkeypatch.setattr(bulk, "MAX_GATEWAYS_AT_ONCE", 2)
     async with open_api() as (client, context):
         for name in ("a", "b", "c"):
-            await context.resources.losses._mark(await new_gateway(client, f"edge {name}"), "retention")
+            await context.control_plane.foreign_events._mark(await new_gateway(client, f"edge {name}"), "retention")
         first = await _act(client, "resynchronized", 3)
         assert (first["matched"], first["done"], first["next"]) == (3, 2, "edge b")
         last = await _act(client, "resynchronized", 1, after=first["next"])

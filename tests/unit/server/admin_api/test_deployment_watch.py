@@ -118,7 +118,7 @@ async def test_what_the_database_could_not_tell_is_told_later(
             raise StorageUnavailable("gone")
 
         with monkeypatch.context() as patch:
-            patch.setattr(context.resources.search, "recent_deployments", away)
+            patch.setattr(context.control_plane.search, "recent_deployments", away)
             assert await _told(watch) == []
         assert len(await _told(watch)) == 1
 

@@ -38,7 +38,7 @@ async def test_gateways_are_counted_and_filtered_by_how_far_they_are(
         await confirm(context, ids["rejected"], 1)
         parked = Outcome(gateway_id=ids["rejected"], replica="", offset=1, kind=OutcomeKind.PARKED, reason="no")
         await context.hub.storage.outcomes.record([parked])
-        await context.resources.losses._mark(ids["lost"], "retention")
+        await context.control_plane.foreign_events._mark(ids["lost"], "retention")
         counts = (await client.get("/api/v1/fleet")).json()
         assert counts == {
             "gateways": 4,

@@ -17,7 +17,7 @@ from gatecast.controlplane.gateway_sync.synchronizations import Call
 from gatecast.errors import Forbidden, IssuerUnavailable, StorageUnavailable
 from gatecast.events import Position
 from gatecast.server.admin_api import AdminContext
-from gatecast.storage.contract import Connection, Dismissal, Outcome, OutcomeKind
+from gatecast.storage.contract import Connection, DisconnectReason, Outcome, OutcomeKind
 from gatecast.storage.queries import Queries
 from gatecast.testing.contracts.backend import make_event
 
@@ -323,8 +323,8 @@ async def test_s26_a_revoked_token_dismisses_its_connections(open_api: OpenApi, 
         token_id = (await client.post(f"/api/v1/gateways/{gateway_id}/tokens")).json()["id"]
         await _connect(context, gateway_id, token_id)
         await client.delete(f"/api/v1/gateways/{gateway_id}/tokens/{token_id}")
-        dismissals = await context.hub.storage.presence.dismissals("pod-1")
-    assert dismissals == {"connection-1": Dismissal.TOKEN_REVOKED}
+        pending_disconnects = await context.hub.storage.presence.pending_disconnects("pod-1")
+    assert pending_disconnects == {"connection-1": DisconnectReason.TOKEN_REVOKED}
 
 
 async def test_s26_a_deleted_gateway_dismisses_its_connections(open_api: OpenApi, new_gateway: NewGateway) -> None:
@@ -332,8 +332,8 @@ async def test_s26_a_deleted_gateway_dismisses_its_connections(open_api: OpenApi
         gateway_id = await new_gateway(client)
         await _connect(context, gateway_id)
         await client.delete(f"/api/v1/gateways/{gateway_id}")
-        dismissals = await context.hub.storage.presence.dismissals("pod-1")
-    assert dismissals == {"connection-1": Dismissal.GATEWAY_DELETED}
+        pending_disconnects = await context.hub.storage.presence.pending_disconnects("pod-1")
+    assert pending_disconnects == {"connection-1": DisconnectReason.GATEWAY_DELETED}
 
 
 # --- why --------------------------------------------------------------------------------------------------------------
@@ -435,7 +435,7 @@ async def test_lost_events_of_others_are_shown_until_somebody_says_that_they_cam
     async with open_api() as (client, context):
         gateway_id = await new_gateway(client)
         await context.hub.append([make_event(gateway_id)])
-        assert await context.resources.losses.note(gateway_id, "epoch")
+        assert await context.control_plane.foreign_events.note(gateway_id, "epoch")
         path = f"/api/v1/gateways/{gateway_id}"
         why = (await client.get(f"{path}/why")).json()
         assert (why["code"], "only their publisher" in why["cause"]) == ("resync-needed", True)
@@ -455,7 +455,7 @@ async def test_what_a_process_could_not_name_is_said_of_a_gateway_that_is_there(
         presence, epoch = context.hub.storage.presence, (await context.hub.storage.log.changed_since(0)).epoch
         await presence.renew_lease("pod-1", timedelta(hours=1))
         for call in (Call.FIRST, Call.LAST):
-            await context.resources.synchronizations.note(gateway_id, call)
+            await context.control_plane.synchronizations.note(gateway_id, call)
         async with context.hub.storage.database.transaction() as transaction:
             await transaction.execute(QUERIES["mark_unlisted"], gateway_id, "epoch")
         path = f"/api/v1/gateways/{gateway_id}/why"

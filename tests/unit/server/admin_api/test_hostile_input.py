@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from gatecast.controlplane.catalog.artifact_kinds import FAMILIES, LLM_PROVIDER, LLM_PROXY, REST_API, Family
+from gatecast.controlplane.catalog.artifact_kinds import ARTIFACT_KINDS, LLM_PROVIDER, LLM_PROXY, REST_API, ArtifactKind
 from gatecast.events import Position
 from gatecast.server.admin_api import AdminContext, create_admin_app
 from gatecast.server.admin_api.examples import ARTIFACTS, TEMPLATE
@@ -105,12 +105,12 @@ class _World:
         self._number += 1
         gateway = (await self._made("gateways", {"name": f"edge {self._number}"}))["id"]
         token = (await self._made(f"gateways/{gateway}/tokens", {}))["id"]
-        family = next((each for each in FAMILIES if f"/{each.collection}" in path), REST_API)
+        artifact_kind = next((each for each in ARTIFACT_KINDS if f"/{each.collection}" in path), REST_API)
         provider_id = ""
-        if family is LLM_PROXY:
+        if artifact_kind is LLM_PROXY:
             provider_id = (await self._made("llm-providers", self.example(LLM_PROVIDER, gateway)))["id"]
-        artifact = await self._made(family.collection, self.example(family, gateway, provider_id))
-        await self._made(f"{family.collection}/{artifact['id']}/api-keys", {"name": "first-key"})
+        artifact = await self._made(artifact_kind.collection, self.example(artifact_kind, gateway, provider_id))
+        await self._made(f"{artifact_kind.collection}/{artifact['id']}/api-keys", {"name": "first-key"})
         handle = (await self._made("llm-provider-templates", {**TEMPLATE, "handle": f"template-{self._number}"}))[
             "handle"
         ]
@@ -137,9 +137,9 @@ class _World:
             provider_id=provider_id,
         )
 
-    def example(self, family: Family, gateway: str, provider_id: str = "") -> dict[str, Any]:
+    def example(self, artifact_kind: ArtifactKind, gateway: str, provider_id: str = "") -> dict[str, Any]:
         """The documented artifact of one kind, under a name of its own."""
-        example = {**ARTIFACTS[family.kind], "name": f"Example {self._number}", "gateways": [gateway]}
+        example = {**ARTIFACTS[artifact_kind.kind], "name": f"Example {self._number}", "gateways": [gateway]}
         return {**example, "provider": {"id": provider_id}} if provider_id else example
 
     async def _made(self, path: str, body: dict[str, Any]) -> dict[str, Any]:

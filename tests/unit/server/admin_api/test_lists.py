@@ -163,7 +163,7 @@ async def test_gateways_are_sorted_by_who_needs_somebody_most(open_api: OpenApi,
         body = {"type": "route.changed", "action": "UPDATE", "entityType": "Route", "entityId": "a"}
         for name in ("later", "late"):
             await client.post(f"/api/v1/gateways/{ids[name]}/events", json=body)
-        await context.resources.losses._mark(ids["lost"], "retention")
+        await context.control_plane.foreign_events._mark(ids["lost"], "retention")
         for sort, names in (
             ("lag", ["later", "late", "fine", "lost"]),
             ("state", ["lost", "later", "late", "fine"]),

@@ -88,7 +88,7 @@ async def test_an_artifact_of_many_gateways_is_deployed_to_one_by_its_name(
         await _fill(context)
         body = {"name": "Tools", "version": "v1.0", "upstream": {"url": "https://mcp.example.test/mcp"}}
         document = MODELS[MCP_PROXY.kind].model_validate(body)
-        made = (await context.resources.artifacts.create("default", MCP_PROXY, document)).artifact
+        made = (await context.control_plane.artifacts.create("default", MCP_PROXY, document)).artifact
         shown = await browser.get(f"/mcp-proxies/{made.id}")
         assert len(shown.content) <= _MOST_BYTES
         await browser.post(f"/mcp-proxies/{made.id}/deploy", data={"gateway": "edge 7777"})

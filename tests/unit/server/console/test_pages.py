@@ -67,7 +67,7 @@ async def test_a_template_is_added_changed_and_deleted(open_console: OpenConsole
         await log_in(browser)
         added = await browser.post("/llm-templates/new", data=_TEMPLATE)
         assert added.headers["location"] == "/llm-templates"
-        stored = await context.resources.templates.get("default", "moglich-ai")
+        stored = await context.control_plane.templates.get("default", "moglich-ai")
         assert stored.template.auth is not None
         assert stored.template.auth.header == "X-Key"
         shown = await browser.get("/llm-templates/moglich-ai")

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import httpx
 import pytest
 
-from gatecast.controlplane.encryption import Sealer
+from gatecast.controlplane.encryption import Encryption
 from gatecast.server.admin_api import AdminContext
 from gatecast.server.sessions import ABSOLUTE_LIMIT, COOKIE, IDLE_LIMIT, Session, SessionCookies
 
@@ -135,12 +135,12 @@ def test_a_session_ends_when_nobody_uses_it_and_in_any_case() -> None:
 
 def test_every_pod_with_the_key_opens_a_cookie_and_nobody_else() -> None:
     key = bytes(range(32))
-    cookie = SessionCookies(Sealer([key])).seal(_SESSION)
-    assert SessionCookies(Sealer([key])).open(cookie) == _SESSION
-    assert SessionCookies(Sealer([bytes(32)])).open(cookie) is None
-    assert SessionCookies(Sealer([])).open(cookie) is None
+    cookie = SessionCookies(Encryption([key])).encrypt(_SESSION)
+    assert SessionCookies(Encryption([key])).open(cookie) == _SESSION
+    assert SessionCookies(Encryption([bytes(32)])).open(cookie) is None
+    assert SessionCookies(Encryption([])).open(cookie) is None
     for broken in ("", "x", "ü", cookie[:-4], cookie[4:], cookie.swapcase()):
-        assert SessionCookies(Sealer([key])).open(broken) is None
+        assert SessionCookies(Encryption([key])).open(broken) is None
 
 
 def test_a_cookie_is_renewed_now_and_then() -> None:

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from gatecast.events import Action
-from gatecast.server.admin_api.event_way import DeliveryView, EventDetail, HopView
+from gatecast.server.admin_api.event_hops import DeliveryView, EventDetail, HopView
 from gatecast.server.admin_api.models import OutcomeView
 from gatecast.server.console.waterfall import WIDTH, Waterfall, duration, waterfall
 

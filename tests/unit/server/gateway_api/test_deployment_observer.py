@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from gatecast.controlplane.access.gateway_tokens import GatewayIdentity
-from gatecast.controlplane.control_plane import Resources
+from gatecast.controlplane.control_plane import ControlPlane
 from gatecast.controlplane.transactions.clock import milliseconds
 from gatecast.delivery.resume import Start
 from gatecast.delivery.subscription import Subscription
@@ -34,7 +34,7 @@ class _Resources:
     def __init__(
         self, *, failures: int = 0, ends: Sequence[int | None] = (None,), others_published: bool = False
     ) -> None:
-        self.desired_state = self.acknowledgements = self.keys = self.losses = self
+        self.desired_state = self.acknowledgements = self.keys = self.foreign_events = self
         self._others_published = others_published
         self.calls: list[str] = []
         self.looks: list[tuple[str, str, int]] = []
@@ -91,48 +91,48 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deployment_observer, "_PAUSES", Backoff(first=0.0, longest=0.0))
 
 
-def observer(resources: _Resources, *, lost: str | None = None) -> DeploymentObserver:
+def observer(control_plane: _Resources, *, lost: str | None = None) -> DeploymentObserver:
     subscription = cast("Subscription", SimpleNamespace(start=Start(START, lost), changed=Signal()))
-    return DeploymentObserver(cast("Resources", resources), IDENTITY, subscription)
+    return DeploymentObserver(cast("ControlPlane", control_plane), IDENTITY, subscription)
 
 
 async def test_keys_are_looked_at_twice_while_an_unmodified_gateway_is_connected() -> None:
-    resources = _Resources()
+    control_plane = _Resources()
     began = milliseconds()
-    await observer(resources).look_after(resources.resynchronized)
-    assert resources.ended == [("acme", "edge")]
-    assert resources.outlived == [("acme", "edge", START.offset)] * 3
-    assert [look[:2] for look in resources.looks] == [("acme", "edge")] * 2
-    assert all(began - 60_000 < since < began for *_, since in resources.looks)
+    await observer(control_plane).reconcile_when_read(control_plane.resynchronized)
+    assert control_plane.ended == [("acme", "edge")]
+    assert control_plane.outlived == [("acme", "edge", START.offset)] * 3
+    assert [look[:2] for look in control_plane.looks] == [("acme", "edge")] * 2
+    assert all(began - 60_000 < since < began for *_, since in control_plane.looks)
 
 
 async def test_a_pod_without_the_secret_key_does_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    resources = _Resources()
+    control_plane = _Resources()
 
     async def keyless(*_: object) -> None:
         raise SecretKeyMissing
 
-    monkeypatch.setattr(resources, "end_expired", keyless)
-    await observer(resources, lost="retention").look_after(resources.resynchronized)
-    assert resources.calls == ["all acme edge", "note edge retention", "resynchronized", *SETTLED]
-    assert len(resources.looks) == 2
+    monkeypatch.setattr(control_plane, "end_expired", keyless)
+    await observer(control_plane, lost="retention").reconcile_when_read(control_plane.resynchronized)
+    assert control_plane.calls == ["all acme edge", "note edge retention", "resynchronized", *SETTLED]
+    assert len(control_plane.looks) == 2
 
 
 async def test_a_gateway_whose_position_was_lost_is_told_everything_before_that_counts_as_done() -> None:
-    resources = _Resources(failures=2)
-    await observer(resources, lost="retention").look_after(resources.resynchronized)
-    assert resources.calls == ["all acme edge"] * 3 + ["note edge retention", "resynchronized", *SETTLED]
+    control_plane = _Resources(failures=2)
+    await observer(control_plane, lost="retention").reconcile_when_read(control_plane.resynchronized)
+    assert control_plane.calls == ["all acme edge"] * 3 + ["note edge retention", "resynchronized", *SETTLED]
 
 
 async def test_what_others_published_is_noted_as_lost_before_the_position_counts_as_made_good() -> None:
     """In the other order a pod that dies in between would leave a gateway that counts as current and is not."""
-    resources = _Resources(others_published=True)
-    await observer(resources, lost="epoch").look_after(resources.resynchronized)
-    assert resources.calls == ["all acme edge", "note edge epoch", "resynchronized", *SETTLED]
+    control_plane = _Resources(others_published=True)
+    await observer(control_plane, lost="epoch").reconcile_when_read(control_plane.resynchronized)
+    assert control_plane.calls == ["all acme edge", "note edge epoch", "resynchronized", *SETTLED]
 
 
 async def test_what_was_told_is_not_told_again_because_noting_it_failed() -> None:
-    resources = _Resources()
+    control_plane = _Resources()
     noted: list[int] = []
 
     async def note() -> None:
@@ -140,38 +140,38 @@ async def test_what_was_told_is_not_told_again_because_noting_it_failed() -> Non
         if len(noted) == 1:
             raise StorageUnavailable("away")
 
-    await observer(resources, lost="epoch").look_after(note)
-    assert (resources.calls, len(noted)) == (["all acme edge", "note edge epoch", *SETTLED], 2)
+    await observer(control_plane, lost="epoch").reconcile_when_read(note)
+    assert (control_plane.calls, len(noted)) == (["all acme edge", "note edge epoch", *SETTLED], 2)
 
 
 async def test_what_is_unanswered_is_looked_for_again_once_the_backlog_is_handled() -> None:
-    resources = _Resources(failures=1, ends=(9, None))
-    ours = observer(resources)
-    task = asyncio.create_task(ours.look_after(resources.resynchronized))
-    while len(resources.calls) < 3:
-        resources.changed.clear()
-        await resources.changed.wait()
+    control_plane = _Resources(failures=1, ends=(9, None))
+    ours = observer(control_plane)
+    task = asyncio.create_task(ours.reconcile_when_read(control_plane.resynchronized))
+    while len(control_plane.calls) < 3:
+        control_plane.changed.clear()
+        await control_plane.changed.wait()
     ours.confirmed(8)
     assert not task.done()
     ours.confirmed(9)
     await task
-    assert resources.calls == ["flush", "flush", "unanswered acme edge 5", "flush", "unanswered acme edge 9"]
+    assert control_plane.calls == ["flush", "flush", "unanswered acme edge 5", "flush", "unanswered acme edge 9"]
 
 
 async def test_a_backlog_that_was_handled_meanwhile_is_not_waited_for() -> None:
-    resources = _Resources(ends=(9, None))
-    ours = observer(resources)
+    control_plane = _Resources(ends=(9, None))
+    ours = observer(control_plane)
     ours.confirmed(12)
-    await ours.look_after(resources.resynchronized)
-    assert resources.calls == ["flush", "unanswered acme edge 12", "flush", "unanswered acme edge 9"]
+    await ours.reconcile_when_read(control_plane.resynchronized)
+    assert control_plane.calls == ["flush", "unanswered acme edge 12", "flush", "unanswered acme edge 9"]
 
 
 async def test_a_gateway_that_was_deleted_meanwhile_is_left_alone() -> None:
-    resources = _Resources()
+    control_plane = _Resources()
 
     async def gone(*_: object) -> int:
         raise UnknownGateway("edge")
 
-    resources.lost = gone  # type: ignore[assignment,method-assign]
-    await observer(resources, lost="retention").look_after(resources.resynchronized)
-    assert resources.calls == []
+    control_plane.lost = gone  # type: ignore[assignment,method-assign]
+    await observer(control_plane, lost="retention").reconcile_when_read(control_plane.resynchronized)
+    assert control_plane.calls == []

@@ -20,7 +20,7 @@ from gatecast.delivery.subscription import Subscription
 from gatecast.events import Action, Event, Position, RecordedEvent
 from gatecast.protocol.session import SessionLimits, Version
 from gatecast.server.gateway_api.gateway_socket import WRITE_TIME_LIMIT, GatewaySocket, Observer, open_session
-from gatecast.storage.contract import Connection, Dismissal, Outcome, ReadResult, TrimPolicy
+from gatecast.storage.contract import Connection, DisconnectReason, Outcome, ReadResult, TrimPolicy
 from gatecast.telemetry import metrics
 from gatecast.testing.virtual_time import run_in_virtual_time
 from simulation.database import SimulatedDatabase, SimulatedStorage
@@ -143,7 +143,7 @@ def test_while_events_wait_pings_go_on_and_a_revocation_ends_the_connection() ->
                 assert (await _next_message(wire))["type"] == "connection.ack"
                 assert (await wire.to_gateway.read()).type is WSMsgType.PING
                 if revoked:
-                    subscription.dismiss(Dismissal.TOKEN_REVOKED)
+                    subscription.end_with(DisconnectReason.TOKEN_REVOKED)
                     assert (await wire.to_gateway.read()).type in (WSMsgType.CLOSE, WSMsgType.CLOSED)
                 else:
                     observer.holds = False
@@ -204,8 +204,8 @@ def test_s22_a_peer_that_never_reads_is_closed_and_holds_a_bounded_number_of_eve
     run_in_virtual_time(run())
 
 
-@pytest.mark.parametrize("reason", [Dismissal.TOKEN_REVOKED, Dismissal.GATEWAY_DELETED, Dismissal.SUPERSEDED])
-def test_s26_whoever_must_go_is_gone_within_a_second_although_it_does_not_read(reason: Dismissal) -> None:
+@pytest.mark.parametrize("reason", [DisconnectReason.TOKEN_REVOKED, DisconnectReason.GATEWAY_DELETED, DisconnectReason.SUPERSEDED])
+def test_s26_whoever_must_go_is_gone_within_a_second_although_it_does_not_read(reason: DisconnectReason) -> None:
     """The writer waits for it, for much longer."""
 
     async def run() -> None:
@@ -215,7 +215,7 @@ def test_s26_whoever_must_go_is_gone_within_a_second_although_it_does_not_read(r
             conversation = bench.speak(wire, subscription)
             await asyncio.sleep(5)
             assert not wire.to_pod.is_cut
-            subscription.dismiss(reason)
+            subscription.end_with(reason)
             await asyncio.wait_for(conversation, 0.5)
             assert wire.to_pod.is_cut
 
@@ -395,7 +395,7 @@ def test_the_work_for_an_event_is_counted_in_calls() -> None:
             events = [replace(event, offset=offset, type="api.updated", undeliverable=None) for offset in range(1, 33)]
             sys.setprofile(count)
             try:
-                subscription.feed.accept(ReadResult(epoch=epoch, events=events, head=32, trimmed_through=0))
+                subscription.feed.accept(ReadResult(epoch=epoch, events=events, head=32, low_water_mark=0))
                 await asyncio.sleep(0)
             finally:
                 sys.setprofile(None)

@@ -27,8 +27,8 @@ from yarl import URL
 from gatecast import EventHub, Settings
 from gatecast.controlplane.access.gateway_tokens import GatewayTokens
 from gatecast.controlplane.access.gateways import GatewayFields, Gateways
-from gatecast.controlplane.control_plane import Resources
-from gatecast.controlplane.encryption import Sealer
+from gatecast.controlplane.control_plane import ControlPlane
+from gatecast.controlplane.encryption import Encryption
 from gatecast.server.admission import Admission
 from gatecast.server.gateway_api.app import BASE_PATH, GatewayContext, create_gateway_app
 from gatecast.server.gateway_api.holding import Holding
@@ -82,7 +82,7 @@ class _Listener:
             gateways=Gateways(hub),
             tokens=GatewayTokens(hub),
             admission=Admission(options, clock=lambda: 0.0),
-            resources=Resources.on(hub, Sealer([bytes(32)])),
+            control_plane=ControlPlane.on(hub, Encryption([bytes(32)])),
         )
         gateway = (await context.gateways.create("default", GatewayFields(name="edge"))).gateway
         token = (await context.tokens.issue("default", gateway.id)).token
@@ -147,8 +147,8 @@ def listener(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def _routes() -> list[tuple[str, str]]:
-    resources = Resources.on(_NO_HUB, Sealer([]))
-    return [(method, path) for method, path, _ in GatewayRest(resources, cast("Holding", None)).routes()]
+    control_plane = ControlPlane.on(_NO_HUB, Encryption([]))
+    return [(method, path) for method, path, _ in GatewayRest(control_plane, cast("Holding", None)).routes()]
 
 
 class _Nothing:

@@ -21,17 +21,17 @@ from structlog.testing import capture_logs
 from gatecast import Action, Event, EventHub, Settings
 from gatecast.controlplane.access.gateway_tokens import GatewayTokens
 from gatecast.controlplane.access.gateways import GatewayFields, Gateways
-from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, LLM_PROVIDER, MCP_PROXY, REST_API, Family
+from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, LLM_PROVIDER, MCP_PROXY, REST_API, ArtifactKind
 from gatecast.controlplane.catalog.artifact_store import StoredArtifact
-from gatecast.controlplane.control_plane import Resources
+from gatecast.controlplane.control_plane import ControlPlane
 from gatecast.controlplane.deployments.artifact_events import written
 from gatecast.controlplane.deployments.placements import Deployment
 from gatecast.controlplane.documents import MODELS
-from gatecast.controlplane.encryption import Sealer
+from gatecast.controlplane.encryption import Encryption
 from gatecast.controlplane.gateway_sync.acknowledgements import Acknowledgement
 from gatecast.controlplane.gateway_sync.downloads import Content
 from gatecast.errors import StorageUnavailable
-from gatecast.server import patience
+from gatecast.server import wait_policy as wait_policy
 from gatecast.server.admission import Admission
 from gatecast.server.gateway_api import app as gateway_api
 from gatecast.server.gateway_api.app import BASE_PATH, GatewayContext, create_gateway_app
@@ -42,7 +42,7 @@ _ORGANIZATION = "default"
 
 _KEY_PATHS = ("/apis/api-keys", "/llm-providers/api-keys", "/llm-proxies/api-keys")
 
-_DOCUMENTS: dict[Family, dict[str, Any]] = {
+_DOCUMENTS: dict[ArtifactKind, dict[str, Any]] = {
     LLM_PROVIDER: {
         "name": "Demo Provider",
         "version": "v1.0",
@@ -73,7 +73,7 @@ class _Listener:
     """A listener in this process, and a gateway that talks to it."""
 
     hub: EventHub
-    resources: Resources
+    control_plane: ControlPlane
     client: TestClient[Any, Any]
     gateway_id: str
     token: str
@@ -91,18 +91,18 @@ class _Listener:
         assert answer.status == 200, await answer.text()
         return await answer.json()
 
-    async def make(self, family: Family, **fields: object) -> tuple[StoredArtifact, Deployment]:
+    async def make(self, artifact_kind: ArtifactKind, **fields: object) -> tuple[StoredArtifact, Deployment]:
         """An artifact on this gateway."""
-        document = MODELS[family.kind].model_validate({**_DOCUMENTS[family], **fields})
+        document = MODELS[artifact_kind.kind].model_validate({**_DOCUMENTS[artifact_kind], **fields})
         made = (
-            await self.resources.artifacts.create(_ORGANIZATION, family, document, gateways=[self.gateway_id])
+            await self.control_plane.artifacts.create(_ORGANIZATION, artifact_kind, document, gateways=[self.gateway_id])
         ).artifact
-        [running] = await self.resources.artifacts.running(made.id)
+        [running] = await self.control_plane.artifacts.running(made.id)
         return made, running.deployment
 
     async def acknowledge(self, deployment: Deployment, *, deployed: bool = True) -> None:
         """The gateway says that it did it."""
-        self.resources.acknowledgements.report(
+        self.control_plane.acknowledgements.report(
             Acknowledgement(
                 organization=_ORGANIZATION,
                 gateway_id=self.gateway_id,
@@ -114,7 +114,7 @@ class _Listener:
                 error_code="",
             )
         )
-        await self.resources.acknowledgements.flush()
+        await self.control_plane.acknowledgements.flush()
 
 
 @asynccontextmanager
@@ -122,19 +122,19 @@ async def _open(url: str) -> AsyncIterator[_Listener]:
     settings = Settings(database=url, migrate="always", poll_interval=timedelta(hours=1), notifications=False)
     async with EventHub.open(settings=settings, migrations=("gatecast.controlplane.migrations",)) as hub:
         gateways, tokens = Gateways(hub), GatewayTokens(hub)
-        resources = Resources.on(hub, Sealer([bytes(32)]))
+        control_plane = ControlPlane.on(hub, Encryption([bytes(32)]))
         context = GatewayContext(
             hub=hub,
             settings=settings,
             gateways=gateways,
             tokens=tokens,
             admission=Admission(settings, clock=lambda: 0.0),
-            resources=resources,
+            control_plane=control_plane,
         )
         gateway = (await gateways.create(_ORGANIZATION, GatewayFields(name="edge"))).gateway
         token = (await tokens.issue(_ORGANIZATION, gateway.id)).token
         async with TestClient(TestServer(create_gateway_app(context))) as client:
-            yield _Listener(hub, resources, client, gateway.id, token)
+            yield _Listener(hub, control_plane, client, gateway.id, token)
 
 
 OpenListener = Callable[[], AbstractAsyncContextManager[_Listener]]
@@ -157,17 +157,17 @@ def _document(package: bytes) -> dict[str, Any]:
 # --- documents --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", [LLM_PROVIDER, MCP_PROXY, REST_API])
-async def test_a_document_is_a_zip_of_the_same_bytes_each_time(listener: OpenListener, family: Family) -> None:
+@pytest.mark.parametrize("artifact_kind", [LLM_PROVIDER, MCP_PROXY, REST_API])
+async def test_a_document_is_a_zip_of_the_same_bytes_each_time(listener: OpenListener, artifact_kind: ArtifactKind) -> None:
     async with listener() as gateway:
-        made, _ = await gateway.make(family)
-        path = f"/{family.download}/{made.id}"
+        made, _ = await gateway.make(artifact_kind)
+        path = f"/{artifact_kind.download}/{made.id}"
         packages = [await (await gateway.ask("GET", path)).read() for _ in range(2)]
         assert packages[0] == packages[1]
         document = _document(packages[0])
-        assert (document["kind"], document["metadata"]["name"]) == (family.kind.value, made.handle)
+        assert (document["kind"], document["metadata"]["name"]) == (artifact_kind.kind.value, made.handle)
         assert "a-credential" not in str(document)
-        for other in {LLM_PROVIDER, MCP_PROXY, REST_API} - {family}:
+        for other in {LLM_PROVIDER, MCP_PROXY, REST_API} - {artifact_kind}:
             assert (await gateway.ask("GET", f"/{other.download}/{made.id}")).status == 404
 
 
@@ -175,7 +175,7 @@ async def test_a_gateway_gets_nothing_that_belongs_to_another_one(listener: Open
     """Nor without a token; and what is undeployed or deleted is not there."""
     async with listener() as gateway:
         made, deployment = await gateway.make(LLM_PROVIDER)
-        [secret] = await gateway.resources.files.secrets(gateway.gateway_id, with_values=False)
+        [secret] = await gateway.control_plane.files.secrets(gateway.gateway_id, with_values=False)
         other = (await Gateways(gateway.hub).create(_ORGANIZATION, GatewayFields(name="other"))).gateway
         token = (await GatewayTokens(gateway.hub).issue(_ORGANIZATION, other.id)).token
         paths = (f"/llm-providers/{made.id}", f"/secrets/{secret.handle}/value")
@@ -188,14 +188,14 @@ async def test_a_gateway_gets_nothing_that_belongs_to_another_one(listener: Open
         package = await (await gateway.ask("POST", "/deployments/fetch-batch", token=token, json=body)).read()
         with tarfile.open(fileobj=io.BytesIO(package), mode="r:gz") as archive:
             assert archive.getnames() == []
-        await gateway.resources.artifacts.undeploy(_ORGANIZATION, LLM_PROVIDER, made.id, gateway.gateway_id)
+        await gateway.control_plane.artifacts.undeploy(_ORGANIZATION, LLM_PROVIDER, made.id, gateway.gateway_id)
         for path in paths:
             assert (await gateway.ask("GET", path)).status == 404
 
 
 async def test_a_batch_is_a_tar_without_content_encoding(listener: OpenListener) -> None:
     async with listener() as gateway:
-        made = {(await gateway.make(family))[1].id: family for family in (LLM_PROVIDER, REST_API)}
+        made = {(await gateway.make(artifact_kind))[1].id: artifact_kind for artifact_kind in (LLM_PROVIDER, REST_API)}
         body = {"deploymentIds": [*made, "unknown"]}
         answer = await gateway.ask("POST", "/deployments/fetch-batch", json=body)
         assert answer.content_type == "application/x-tar+gzip"
@@ -218,7 +218,7 @@ async def test_s38_the_list_says_what_should_run_and_what_should_not(listener: O
         await gateway.acknowledge(acknowledged)
         _, pending = await gateway.make(REST_API)
         never, _ = await gateway.make(MCP_PROXY)
-        await gateway.resources.artifacts.undeploy(_ORGANIZATION, MCP_PROXY, never.id, gateway.gateway_id)
+        await gateway.control_plane.artifacts.undeploy(_ORGANIZATION, MCP_PROXY, never.id, gateway.gateway_id)
 
         async def listed() -> dict[str, tuple[str, str]]:
             entries = (await gateway.listed("/deployments"))["deployments"]
@@ -229,7 +229,7 @@ async def test_s38_the_list_says_what_should_run_and_what_should_not(listener: O
             acknowledged.id: ("DEPLOYED", written(acknowledged.performed_at)),
             pending.id: ("DEPLOYED", written(pending.performed_at - 1)),
         }
-        stopped = await gateway.resources.artifacts.undeploy(
+        stopped = await gateway.control_plane.artifacts.undeploy(
             _ORGANIZATION, LLM_PROVIDER, provider.id, gateway.gateway_id
         )
         assert stopped.id == acknowledged.id
@@ -256,7 +256,7 @@ async def test_every_list_tags_its_deployments_anew(listener: OpenListener) -> N
 async def test_keys_are_listed_for_their_kind_whatever_issuer_is_asked_for(listener: OpenListener) -> None:
     async with listener() as gateway:
         provider, _ = await gateway.make(LLM_PROVIDER)
-        issued = await gateway.resources.keys.create(_ORGANIZATION, LLM_PROVIDER, provider.id, "first-key")
+        issued = await gateway.control_plane.keys.create(_ORGANIZATION, LLM_PROVIDER, provider.id, "first-key")
         for query in ("", "?issuer=somebody"):
             [key] = await gateway.listed(f"/llm-providers/api-keys{query}")
             assert (key["uuid"], key["name"], key["artifactUuid"]) == (issued.key.id, "first-key", provider.id)
@@ -264,7 +264,7 @@ async def test_keys_are_listed_for_their_kind_whatever_issuer_is_asked_for(liste
             assert issued.value not in json.dumps(key)
         for path in ("/apis/api-keys", "/llm-proxies/api-keys", "/websub-apis/api-keys", "/webbroker-apis/api-keys"):
             assert await gateway.listed(path) == []
-        await gateway.resources.keys.revoke(_ORGANIZATION, LLM_PROVIDER, provider.id, "first-key")
+        await gateway.control_plane.keys.revoke(_ORGANIZATION, LLM_PROVIDER, provider.id, "first-key")
         assert await gateway.listed("/llm-providers/api-keys") == []
 
 
@@ -272,10 +272,10 @@ async def test_a_document_is_waited_for_while_the_database_is_away_for_a_moment(
     listener: OpenListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A gateway asks once, and gives the deployment up for good when that fails."""
-    monkeypatch.setattr(patience, "_PAUSE", 0.01)
+    monkeypatch.setattr(wait_policy, "_PAUSE", 0.01)
     async with listener() as gateway:
         made, _ = await gateway.make(REST_API)
-        content, failures = gateway.resources.files.content, 3
+        content, failures = gateway.control_plane.files.content, 3
 
         async def away_at_first(*values: Any) -> Content:  # noqa: ANN401 - whatever is asked
             nonlocal failures
@@ -284,9 +284,9 @@ async def test_a_document_is_waited_for_while_the_database_is_away_for_a_moment(
                 raise StorageUnavailable("away")
             return await content(*values)
 
-        monkeypatch.setattr(gateway.resources.files, "content", away_at_first)
+        monkeypatch.setattr(gateway.control_plane.files, "content", away_at_first)
         assert (await gateway.ask("GET", f"/apis/{made.id}")).status == 200
-        monkeypatch.setattr(patience, "_PATIENCE", 0.0)
+        monkeypatch.setattr(wait_policy, "_PATIENCE", 0.0)
         failures = 3
         assert (await gateway.ask("GET", f"/apis/{made.id}")).status == 503
 
@@ -296,7 +296,7 @@ async def test_s37_a_list_that_cannot_be_told_is_not_empty(
     listener: OpenListener, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     """The gateway would delete everything that it has: it is told to come back."""
-    monkeypatch.setattr(patience, "_PATIENCE", 0.0)
+    monkeypatch.setattr(wait_policy, "_PATIENCE", 0.0)
     async with listener() as gateway:
         fetch = gateway.hub.storage.database.fetch
 
@@ -328,9 +328,9 @@ async def test_s37_documents_that_cannot_be_decrypted_are_503(listener: OpenList
     """A pod without the right key cannot tell, which is not the same as there being nothing."""
     async with listener() as gateway:
         made, _ = await gateway.make(LLM_PROVIDER)
-        keyless = Resources.on(gateway.hub, Sealer([bytes([1]) * 32]))
-        files = gateway.resources.files
-        files._sealer = keyless.files._sealer
+        keyless = ControlPlane.on(gateway.hub, Encryption([bytes([1]) * 32]))
+        files = gateway.control_plane.files
+        files._encryption = keyless.files._encryption
         assert (await gateway.ask("GET", f"/llm-providers/{made.id}")).status == 503
         assert (await gateway.ask("GET", "/secrets?includeValues=true")).status == 503
 
@@ -350,7 +350,7 @@ async def test_subscriptions_and_plans_are_as_the_events_left_them(listener: Ope
                 entity_id="s-1",
                 data=data,
             )
-            await gateway.resources.subscriptions.publish(event)
+            await gateway.control_plane.subscriptions.publish(event)
 
         await publish("subscriptionPlan.created", planId="p-1", planName="Gold", status="ACTIVE", throttleLimitCount=5)
         await publish("subscriptionPlan.updated", planId="p-1", throttleLimitCount=6)
@@ -408,7 +408,7 @@ async def test_what_a_gateway_cannot_read_spoils_no_list(
                 entity_id="one",
                 data={**good, **data},
             )
-            await gateway.resources.subscriptions.publish(event)
+            await gateway.control_plane.subscriptions.publish(event)
 
         await publish("created", **fields)
         assert await gateway.listed(path) == []
@@ -451,11 +451,11 @@ async def test_what_was_made_on_a_gateway_is_stored_and_keeps_its_id(listener: O
         assert (answers[0]["total"], answers[0]["success"], answers[0]["failed"]) == (2, 1, 1)
         assert answers[0]["artifacts"]["local-2"]["error"]
         assert answers[0]["artifacts"]["local-1"] == answers[1]["artifacts"]["local-1"]
-        [shown] = await gateway.resources.imports.of_gateway(gateway.gateway_id)
+        [shown] = await gateway.control_plane.imports.of_gateway(gateway.gateway_id)
         assert (shown.id, shown.handle, shown.name) == (answers[0]["artifacts"]["local-1"]["id"], "own-api", "Own")
         rows = await gateway.hub.storage.database.fetch("SELECT configuration FROM gatecast_imported_artifacts")
         assert all(b"a-credential" not in bytes(row["configuration"]) for row in rows)
-        kept = await gateway.resources.files.existing(gateway.gateway_id, [shown.id, "local-1", "local-2"])
+        kept = await gateway.control_plane.files.existing(gateway.gateway_id, [shown.id, "local-1", "local-2"])
         assert kept == {shown.id, "local-1"}
 
 
@@ -488,7 +488,7 @@ async def test_one_bad_artifact_is_shown_and_the_others_are_stored(
         assert (told["total"], told["success"], told["failed"]) == (3, 2, 1)
         assert fault in told["artifacts"]["bad"]["error"]
         assert [told["artifacts"][each]["error"] for each in ("one", "two")] == ["", ""]
-        stored = await gateway.resources.imports.of_gateway(gateway.gateway_id)
+        stored = await gateway.control_plane.imports.of_gateway(gateway.gateway_id)
         assert {each.handle for each in stored} == {"before", "first", "second"}
 
 
@@ -558,7 +558,7 @@ async def test_a_hostile_import_is_refused(listener: OpenListener, form: Callabl
     async with listener() as gateway:
         answer = await gateway.ask("POST", "/artifacts/import-gateway-artifacts", data=form())
         assert answer.status == 400, await answer.text()
-        assert await gateway.resources.imports.of_gateway(gateway.gateway_id) == []
+        assert await gateway.control_plane.imports.of_gateway(gateway.gateway_id) == []
 
 
 @pytest.mark.parametrize("path", ["/deployments/fetch-batch", "/artifacts/exists"])
@@ -583,4 +583,4 @@ async def test_a_hostile_question_is_refused(listener: OpenListener, path: str, 
 
 
 def test_every_family_can_be_downloaded() -> None:
-    assert {family.download for family in BY_KIND.values()} == {"apis", "llm-providers", "llm-proxies", "mcp-proxies"}
+    assert {artifact_kind.download for artifact_kind in BY_KIND.values()} == {"apis", "llm-providers", "llm-proxies", "mcp-proxies"}

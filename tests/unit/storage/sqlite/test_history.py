@@ -54,12 +54,12 @@ async def test_s20_an_older_file_is_noticed_by_whoever_looks_first(file: Path, t
         assert (found.settled, found.heads, found.epoch) == (False, {GATEWAY: 3}, before.epoch)
         assert not found.continues(before)
         assert (await read(storage)).server == found.server != before.server
-        epoch = await storage.log.settle_history(before.epoch)
+        epoch = await storage.log.record_history(before.epoch)
         assert epoch != before.epoch
         after = await storage.log.changed_since(0)
         assert (after.settled, after.epoch, after.server) == (True, epoch, before.server)
         assert after.marker > before.marker
-        assert await storage.log.settle_history(epoch) == epoch
+        assert await storage.log.record_history(epoch) == epoch
 
 
 @pytest.mark.parametrize("events", [1, 5, 30])
@@ -94,7 +94,7 @@ async def test_s20_a_copy_over_the_open_file_is_noticed_although_nothing_was_wri
         assert (await storage.log.changed_since(before.marker)).continues(before)
         shutil.copyfile(tmp_path / "backup", file)
         assert not (await storage.log.changed_since(before.marker)).settled
-        epoch = await storage.log.settle_history(before.epoch)
+        epoch = await storage.log.record_history(before.epoch)
         assert epoch != before.epoch
         [receipt] = await publish(storage, make_event())
         assert (receipt.position.epoch, receipt.position.offset) == (epoch, 4)
@@ -126,7 +126,7 @@ async def test_s20_another_change_of_the_same_number_is_another_history(file: Pa
     shutil.copy(copy, file)
     async with SqliteStorage.open(file) as storage:
         assert not (await storage.log.changed_since(0)).settled
-        assert await storage.log.settle_history(before.epoch) != before.epoch
+        assert await storage.log.record_history(before.epoch) != before.epoch
 
 
 async def test_s20_a_copy_that_went_on_elsewhere_is_another_history(file: Path, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ async def test_s20_a_copy_that_went_on_elsewhere_is_another_history(file: Path, 
     copy.replace(file)
     async with SqliteStorage.open(file) as storage:
         assert not (await storage.log.changed_since(0)).settled
-        assert await storage.log.settle_history(before.epoch) != before.epoch
+        assert await storage.log.record_history(before.epoch) != before.epoch
 
 
 async def test_s20_publishing_in_a_callers_transaction_begins_the_new_history(file: Path, tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ async def test_the_operator_can_say_that_nothing_is_missing(file: Path, tmp_path
     before = await _go_on(file)
     shutil.copy(tmp_path / "backup", file)
     async with SqliteStorage.open(file) as storage:
-        assert await storage.log.settle_history(before.epoch, Verdict.KEEP) == before.epoch
+        assert await storage.log.record_history(before.epoch, Verdict.KEEP) == before.epoch
         assert (await storage.log.changed_since(0)).settled
         [receipt] = await publish(storage, make_event())
         assert receipt.position.epoch == before.epoch

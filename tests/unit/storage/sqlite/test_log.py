@@ -49,7 +49,7 @@ async def test_ages_are_measured_by_the_databases_clock(file: Path, clock: Manua
         assert await storage.log.trim(_POLICY) == 0
         clock.now += timedelta(microseconds=1)
         assert await storage.log.trim(_POLICY) == 2
-        assert (await read(storage)).trimmed_through == 2
+        assert (await read(storage)).low_water_mark == 2
 
 
 async def test_a_clock_that_steps_back_makes_no_hole(file: Path, clock: ManualClock) -> None:

@@ -72,11 +72,11 @@ async def test_a_dead_pod_is_remembered_for_some_minutes(file: Path, clock: Manu
         await connect(storage, make_connection())
         clock.now += _LEASE + FORGET_AFTER
         await storage.presence.renew_lease("pod-2", _LEASE)
-        life = await storage.presence.renew_lease(POD, _LEASE)
+        incarnation = await storage.presence.renew_lease(POD, _LEASE)
         assert await _live(storage) == ["connection-1"]
         clock.now += _LEASE + FORGET_AFTER + _TICK
         await storage.presence.renew_lease("pod-2", _LEASE)
-        assert await storage.presence.renew_lease(POD, _LEASE) != life
+        assert await storage.presence.renew_lease(POD, _LEASE) != incarnation
         assert await _live(storage) == []
 
 
@@ -115,7 +115,7 @@ async def test_connecting_again_with_the_same_id_replaces_the_connection(file: P
         for start in (1, 2):
             await connect(storage, make_connection(), start=start, newest_only=True)
         assert await _live(storage) == ["connection-1"]
-        assert await storage.presence.dismissals(POD) == {}
+        assert await storage.presence.pending_disconnects(POD) == {}
         assert await stored_offset(storage) == 2
 
 

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import RedirectResponse
 
-from gatecast.controlplane.catalog.artifact_kinds import FAMILIES, Family
+from gatecast.controlplane.catalog.artifact_kinds import ARTIFACT_KINDS, ArtifactKind
 from gatecast.controlplane.catalog.artifact_store import StoredArtifact
 from gatecast.controlplane.deployments.api_keys import IssuedKey
 from gatecast.controlplane.deployments.artifact_search import ArtifactFilter, ArtifactSort, DeploymentFilter
@@ -113,13 +113,13 @@ ShownPart = Annotated[_Shown, Depends(_shown_part)]
 class ArtifactPages:
     """The pages of one kind of artifact."""
 
-    def __init__(self, family: Family) -> None:
-        self._family = family
-        self._title, self._about = _TITLES[family.collection]
+    def __init__(self, artifact_kind: ArtifactKind) -> None:
+        self._artifact_kind = artifact_kind
+        self._title, self._about = _TITLES[artifact_kind.collection]
 
     def router(self) -> APIRouter:
         """The routes of these pages."""
-        router = APIRouter(prefix=f"/{self._family.collection}", route_class=ConsoleRoute, include_in_schema=False)
+        router = APIRouter(prefix=f"/{self._artifact_kind.collection}", route_class=ConsoleRoute, include_in_schema=False)
         router.add_api_route("", self.list_artifacts, methods=["GET"])
         router.add_api_route("/{artifact_id}", self.show_artifact, methods=["GET"])
         for path, answer in (
@@ -146,15 +146,15 @@ class ArtifactPages:
     ) -> Response:
         """A page of them, with how many gateways are in which state of each."""
         order = ArtifactSort(sort) if sort in list(ArtifactSort) else ArtifactSort.HANDLE
-        wanted = ArtifactFilter(kind=self._family.kind, text=q, states=states_named(state))
-        found = await context.resources.search.artifacts(
+        wanted = ArtifactFilter(kind=self._artifact_kind.kind, text=q, states=states_named(state))
+        found = await context.control_plane.search.artifacts(
             visitor.organization, wanted, sort=order, after=after, limit=_ROWS
         )
         filters = {name: value for name, value in (("q", q), ("state", state), ("sort", order)) if value}
         return page(
             request,
             "artifacts.html",
-            family=self._family,
+            artifact_kind=self._artifact_kind,
             title=self._title,
             about=self._about,
             items=found.items,
@@ -176,8 +176,8 @@ class ArtifactPages:
         return self._page(request, await self._read(context, visitor.organization, artifact_id, shown))
 
     async def _read(self, context: AdminContext, organization: str, artifact_id: str, shown: _Shown) -> dict[str, Any]:
-        artifact = await context.resources.artifacts.get(organization, self._family, artifact_id)
-        running = await context.resources.artifacts.running(artifact_id)
+        artifact = await context.control_plane.artifacts.get(organization, self._artifact_kind, artifact_id)
+        running = await context.control_plane.artifacts.running(artifact_id)
         view = artifact_view(artifact, running)
         tab_title, part_fields = _PARTS.get(shown.tab, ("", ()))
         return {
@@ -188,24 +188,24 @@ class ArtifactPages:
             "part": {name: view[name] for name in part_fields if name in view},
             "facts": _facts(view),
             "shown": shown,
-            "here": f"/{self._family.collection}/{quote(artifact_id)}?{shown.query()}",
+            "here": f"/{self._artifact_kind.collection}/{quote(artifact_id)}?{shown.query()}",
             **await self._tab(context, artifact, running, shown),
         }
 
     def _page(self, request: Request, read: Mapping[str, Any], *, secret: str = "", problem: str = "") -> Response:
         """What was read, with a key that was made just now, or with what was wrong."""
-        parts = {"family": self._family, "title": self._title, "tabs": _TABS, **read}
+        parts = {"artifact_kind": self._artifact_kind, "title": self._title, "tabs": _TABS, **read}
         return page(request, "artifact.html", **parts, secret=secret, problem=problem)
 
     async def _tab(
         self, context: AdminContext, artifact: StoredArtifact, running: Sequence[Running], shown: _Shown
     ) -> dict[str, Any]:
         """What only one tab shows."""
-        place = (artifact.organization, self._family, artifact.id)
-        artifacts = context.resources.artifacts
+        place = (artifact.organization, self._artifact_kind, artifact.id)
+        artifacts = context.control_plane.artifacts
         match shown.tab:
             case "keys":
-                return {"keys": [key_view(each) for each in await context.resources.keys.of_artifact(*place)]}
+                return {"keys": [key_view(each) for each in await context.control_plane.keys.of_artifact(*place)]}
             case "revisions":
                 return await self._revisions(context, place)
             case "difference":
@@ -222,8 +222,8 @@ class ArtifactPages:
     ) -> dict[str, Any]:
         """Which gateway is in which state of it, and where else it could run."""
         wanted = DeploymentFilter(artifact_id=artifact.id, states=states_named(shown.state), gateway=shown.q)
-        search = context.resources.search
-        place = (self._family.kind, artifact.handle, shown.after)
+        search = context.control_plane.search
+        place = (self._artifact_kind.kind, artifact.handle, shown.after)
         found = await search.deployments(artifact.organization, wanted, after=place, limit=_ROWS + 1)
         standings = (await context.fleets.look(artifact.organization)).standings
         on_page = {each.deployment.gateway_id for each in found}
@@ -239,9 +239,9 @@ class ArtifactPages:
             "elsewhere_more": len(elsewhere) > _OFFERED,
         }
 
-    async def _revisions(self, context: AdminContext, place: tuple[str, Family, str]) -> dict[str, Any]:
+    async def _revisions(self, context: AdminContext, place: tuple[str, ArtifactKind, str]) -> dict[str, Any]:
         """The newest revisions, with the names of their gateways."""
-        found = await context.resources.artifacts.deployments(*place, after=_BEGINNING, limit=_ROWS)
+        found = await context.control_plane.artifacts.deployments(*place, after=_BEGINNING, limit=_ROWS)
         gateways = await context.gateways.those(place[0], {each.gateway_id for each in found})
         return {
             "revisions": [deployment_view(each) for each in found],
@@ -249,10 +249,10 @@ class ArtifactPages:
         }
 
     async def _difference(
-        self, context: AdminContext, place: tuple[str, Family, str], shown: _Shown, running: Sequence[Running]
+        self, context: AdminContext, place: tuple[str, ArtifactKind, str], shown: _Shown, running: Sequence[Running]
     ) -> dict[str, Any]:
         """From one revision to another; when that is not named, to what the gateway of the first one runs now."""
-        artifacts = context.resources.artifacts
+        artifacts = context.control_plane.artifacts
         if not shown.deployment:
             return {"difference": [], "older": None, "newer": None}
         older = await artifacts.deployment(*place, shown.deployment)
@@ -270,13 +270,13 @@ class ArtifactPages:
     ) -> Response:
         """A new key, shown once."""
         name = str((await request.form()).get("name", ""))
-        return await self._issue(request, context, visitor, artifact_id, name, context.resources.keys.create)
+        return await self._issue(request, context, visitor, artifact_id, name, context.control_plane.keys.create)
 
     async def rotate_key(
         self, request: Request, context: Context, visitor: Visitor, artifact_id: ResourceId, name: str
     ) -> Response:
         """Another value for a key, shown once."""
-        return await self._issue(request, context, visitor, artifact_id, name, context.resources.keys.rotate)
+        return await self._issue(request, context, visitor, artifact_id, name, context.control_plane.keys.rotate)
 
     async def _issue(
         self,
@@ -285,12 +285,12 @@ class ArtifactPages:
         visitor: Visitor,
         artifact_id: str,
         name: str,
-        change: Callable[[str, Family, str, str], Awaitable[IssuedKey]],
+        change: Callable[[str, ArtifactKind, str, str], Awaitable[IssuedKey]],
     ) -> Response:
         # Read before: once the key is made, nothing that fails may keep its value from whoever asked.
         read = await self._read(context, visitor.organization, artifact_id, _Shown(tab="keys"))
         try:
-            issued = await change(visitor.organization, self._family, artifact_id, name)
+            issued = await change(visitor.organization, self._artifact_kind, artifact_id, name)
         except (Conflict, InvalidValue) as error:
             return self._page(request, read, problem=str(error))
         keys = [*(each for each in read["keys"] if each.id != issued.key.id), key_view(issued.key)]
@@ -298,19 +298,19 @@ class ArtifactPages:
 
     async def revoke_key(self, context: Context, visitor: Visitor, artifact_id: ResourceId, name: str) -> Response:
         """End a key."""
-        await context.resources.keys.revoke(visitor.organization, self._family, artifact_id, name)
+        await context.control_plane.keys.revoke(visitor.organization, self._artifact_kind, artifact_id, name)
         return self._to(f"/{artifact_id}?tab=keys")
 
     async def deploy(self, request: Request, context: Context, visitor: Visitor, artifact_id: ResourceId) -> Response:
         """Let a gateway run it as it is now."""
         return await self._place(
-            request, context, visitor.organization, artifact_id, context.resources.artifacts.deploy
+            request, context, visitor.organization, artifact_id, context.control_plane.artifacts.deploy
         )
 
     async def undeploy(self, request: Request, context: Context, visitor: Visitor, artifact_id: ResourceId) -> Response:
         """Let a gateway stop running it."""
         return await self._place(
-            request, context, visitor.organization, artifact_id, context.resources.artifacts.undeploy
+            request, context, visitor.organization, artifact_id, context.control_plane.artifacts.undeploy
         )
 
     async def _place(
@@ -319,12 +319,12 @@ class ArtifactPages:
         context: AdminContext,
         organization: str,
         artifact_id: str,
-        change: Callable[[str, Family, str, str], Awaitable[Deployment]],
+        change: Callable[[str, ArtifactKind, str, str], Awaitable[Deployment]],
     ) -> Response:
         gateway = str((await request.form()).get("gateway", "")).strip()
         try:
             [gateway_id] = await gateway_ids(context, organization, [gateway])
-            await change(organization, self._family, artifact_id, gateway_id)
+            await change(organization, self._artifact_kind, artifact_id, gateway_id)
         except (Conflict, InvalidValue, NotFound) as error:
             return self._page(
                 request, await self._read(context, organization, artifact_id, _Shown()), problem=str(error)
@@ -335,16 +335,16 @@ class ArtifactPages:
         self, context: Context, visitor: Visitor, artifact_id: ResourceId, deployment_id: ResourceId
     ) -> Response:
         """Let the gateway of an earlier deployment run its content again."""
-        await context.resources.artifacts.restore(visitor.organization, self._family, artifact_id, deployment_id)
+        await context.control_plane.artifacts.restore(visitor.organization, self._artifact_kind, artifact_id, deployment_id)
         return self._to(f"/{artifact_id}")
 
     async def delete(self, context: Context, visitor: Visitor, artifact_id: ResourceId) -> Response:
         """Delete it everywhere."""
-        await context.resources.artifacts.delete(visitor.organization, self._family, artifact_id)
+        await context.control_plane.artifacts.delete(visitor.organization, self._artifact_kind, artifact_id)
         return self._to("")
 
     def _to(self, path: str) -> Response:
-        return RedirectResponse(f"/{self._family.collection}{path}", 303, SECURITY_HEADERS)
+        return RedirectResponse(f"/{self._artifact_kind.collection}{path}", 303, SECURITY_HEADERS)
 
 
 def _running_on(running: Sequence[Running]) -> set[str]:
@@ -365,4 +365,4 @@ def _facts(view: dict[str, Any]) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts if value]
 
 
-ROUTERS = [ArtifactPages(family).router() for family in FAMILIES]
+ROUTERS = [ArtifactPages(artifact_kind).router() for artifact_kind in ARTIFACT_KINDS]

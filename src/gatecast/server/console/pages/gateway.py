@@ -12,12 +12,12 @@ from starlette.responses import RedirectResponse
 from gatecast.controlplane.catalog.artifact_kinds import BY_KIND
 from gatecast.controlplane.documents import derive_handle
 from gatecast.errors import NotFound
-from gatecast.server.admin_api import event_way
+from gatecast.server.admin_api import event_hops as event_way
 from gatecast.server.admin_api import events as events_api
 from gatecast.server.admin_api import gateways as gateways_api
 from gatecast.server.admin_api import parking as parking_api
 from gatecast.server.admin_api.context import AdminContext, Context
-from gatecast.server.admin_api.event_way import Offset
+from gatecast.server.admin_api.event_hops import Offset
 from gatecast.server.admin_api.models import EventView, ParkedEntityName, TokenView
 from gatecast.server.admin_api.paths import GatewayId, TokenId
 from gatecast.server.console.pages.overview import TONES
@@ -61,7 +61,7 @@ def _page(request: Request, context: AdminContext, read: Mapping[str, Any], *, s
         why_tone=TONES.get(read["why"].code, "warn"),
         active_tokens=sum(token.revoked_at is None for token in read["tokens"]),
         secret=secret,
-        collections={kind.value: family.collection for kind, family in BY_KIND.items()},
+        collections={kind.value: artifact_kind.collection for kind, artifact_kind in BY_KIND.items()},
         gateway_host=_gateway_host(
             context.gateway_address or context.settings.gateway_listen, request.url.hostname or "localhost"
         ),

@@ -14,7 +14,7 @@ from gatecast.controlplane.access.gateways import GatewayFields, GatewayType
 from gatecast.errors import Conflict, InvalidValue
 from gatecast.server.admin_api.bulk import BulkAction, BulkView, NewBulk, act, matching
 from gatecast.server.admin_api.context import AdminContext, Context
-from gatecast.server.admin_api.fleet import FleetFilter, FleetState, Sort, Standing
+from gatecast.server.admin_api.fleet import FleetFilter, FleetState, Sort, FleetGateway
 from gatecast.server.admin_api.gateways import summaries_of
 from gatecast.server.admin_api.models import GatewaySummary
 from gatecast.server.console.rendering import SECURITY_HEADERS, page
@@ -67,8 +67,8 @@ async def list_gateways(
 
 
 async def _rows(
-    context: AdminContext, organization: str, standings: Sequence[Standing]
-) -> list[tuple[Standing, GatewaySummary]]:
+    context: AdminContext, organization: str, standings: Sequence[FleetGateway]
+) -> list[tuple[FleetGateway, GatewaySummary]]:
     """The gateways of a page, as they are now."""
     shown = {each.id: each for each in await summaries_of(context, organization, standings)}
     return [(standing, shown[standing.id]) for standing in standings if standing.id in shown]

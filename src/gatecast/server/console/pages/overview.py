@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from gatecast.controlplane.deployments.artifact_search import IN_FLIGHT, ArtifactFilter, ArtifactSort
 from gatecast.server.admin_api.context import AdminContext, Context
-from gatecast.server.admin_api.fleet import Fleet, FleetFilter, FleetState, Sort, Standing
+from gatecast.server.admin_api.fleet import Fleet, FleetFilter, FleetState, Sort, FleetGateway
 from gatecast.server.admin_api.fleet_history import FleetHistory, show_fleet_history
 from gatecast.server.admin_api.fleet_routes import list_pods
 from gatecast.server.admin_api.gateways import explain_gateway
@@ -51,7 +51,7 @@ _HELP = {
 class Attention:
     """A gateway that somebody should look at, and why."""
 
-    standing: Standing
+    standing: FleetGateway
     why: WhyView
 
     @property
@@ -72,7 +72,7 @@ async def show_overview(request: Request, context: Context, visitor: Visitor) ->
     counts = {"all": len(fleet.standings), "connected": fleet.connected, **{state.value: 0 for state in FleetState}}
     attention = await _attention(context, visitor.organization, fleet)
     pods = await list_pods(context, visitor.organization)
-    in_flight = await context.resources.search.artifacts(
+    in_flight = await context.control_plane.search.artifacts(
         visitor.organization, ArtifactFilter(states=IN_FLIGHT), sort=ArtifactSort.CHANGED, limit=_IN_FLIGHT
     )
     return page(

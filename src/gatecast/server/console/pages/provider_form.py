@@ -15,7 +15,7 @@ from gatecast.controlplane.documents import LlmProvider, LlmProviderTemplate, de
 from gatecast.errors import Conflict, InvalidValue, NotFound
 from gatecast.server.admin_api.artifact_models import checked
 from gatecast.server.admin_api.context import AdminContext, Context
-from gatecast.server.admin_api.fleet import Fleet, FleetFilter, Standing
+from gatecast.server.admin_api.fleet import Fleet, FleetFilter, FleetGateway
 from gatecast.server.console.logos import logo
 from gatecast.server.console.rendering import SECURITY_HEADERS, page
 from gatecast.server.console.routes import ConsoleRoute, Visitor
@@ -80,7 +80,7 @@ async def add_provider(request: Request, context: Context, visitor: Visitor) -> 
     if form.get("intent") == "review":
         return await _form(request, context, visitor.organization, values, {})
     templates = {
-        each.template.handle: each.template for each in await context.resources.templates.all(visitor.organization)
+        each.template.handle: each.template for each in await context.control_plane.templates.all(visitor.organization)
     }
     template = templates.get(values["template"])
     errors = _missing(values, template)
@@ -91,7 +91,7 @@ async def add_provider(request: Request, context: Context, visitor: Visitor) -> 
         errors = {**_errors(error), **errors}
     if document is not None and not errors:
         try:
-            created = await context.resources.artifacts.create(
+            created = await context.control_plane.artifacts.create(
                 visitor.organization, LLM_PROVIDER, document, gateways=values["gateways"]
             )
         except (Conflict, InvalidValue, NotFound) as error:
@@ -172,7 +172,7 @@ async def _form(
     *,
     status: int = 200,
 ) -> Response:
-    templates = [each.template for each in await context.resources.templates.all(organization)]
+    templates = [each.template for each in await context.control_plane.templates.all(organization)]
     fleet = await context.fleets.look(organization)
     offered = _offered(fleet, frozenset(values["gateways"]), values["gateway_q"])
     details = await context.gateways.those(organization, [each.id for each in offered])
@@ -190,7 +190,7 @@ async def _form(
     )
 
 
-def _offered(fleet: Fleet, chosen: frozenset[str], text: str) -> list[Standing]:
+def _offered(fleet: Fleet, chosen: frozenset[str], text: str) -> list[FleetGateway]:
     """The chosen gateways, and the first of those with this in their names, in the order of names."""
     found = [each.id for each in fleet.matching(FleetFilter(text=text))]
     wanted = chosen.union(found[:_OFFERED])

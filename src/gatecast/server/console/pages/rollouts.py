@@ -38,7 +38,7 @@ async def show_rollouts(
     after: Annotated[str, Query(max_length=20)] = "",
 ) -> Response:
     """What was changed last, and how far it has come on which gateway."""
-    search = context.resources.search
+    search = context.control_plane.search
     wanted = ArtifactFilter(text=q, states=states_named(state))
     found = await search.artifacts(visitor.organization, wanted, sort=ArtifactSort.CHANGED, after=after, limit=_ROWS)
     cells = await asyncio.gather(*(_cells(search, visitor.organization, each) for each in found.items))

@@ -33,7 +33,7 @@ _EMPTY = dict.fromkeys(_FIELDS, "")
 @router.get("")
 async def list_templates(request: Request, context: Context, visitor: Visitor) -> Response:
     """All of them: first the built-in ones."""
-    templates = await context.resources.templates.all(visitor.organization)
+    templates = await context.control_plane.templates.all(visitor.organization)
     return page(request, "templates.html", templates=templates, logo=logo)
 
 
@@ -52,7 +52,7 @@ async def add_template(request: Request, context: Context, visitor: Visitor) -> 
         return _form(request, values, {}, handle="")
     try:
         template = checked(LlmProviderTemplate, _document(values, values["handle"] or derive_handle(values["name"])))
-        await context.resources.templates.create(visitor.organization, template)
+        await context.control_plane.templates.create(visitor.organization, template)
     except RequestValidationError as error:
         return _form(request, values, _errors(error), handle="", status=422)
     except (Conflict, InvalidValue, LimitReached) as error:
@@ -64,7 +64,7 @@ async def add_template(request: Request, context: Context, visitor: Visitor) -> 
 @router.get("/{handle}")
 async def show_template(request: Request, context: Context, visitor: Visitor, handle: ResourceId) -> Response:
     """One of them; the built-in ones only to be read."""
-    stored = await context.resources.templates.get(visitor.organization, handle)
+    stored = await context.control_plane.templates.get(visitor.organization, handle)
     template = stored.template
     values = {
         **_EMPTY,
@@ -89,7 +89,7 @@ async def replace_template(request: Request, context: Context, visitor: Visitor,
     version = int(values["version"]) if values["version"].isdigit() else None
     try:
         template = checked(LlmProviderTemplate, _document(values, handle))
-        await context.resources.templates.replace(visitor.organization, template, version=version)
+        await context.control_plane.templates.replace(visitor.organization, template, version=version)
     except RequestValidationError as error:
         return _form(request, values, _errors(error), handle=handle, status=422)
     except StaleWrite as error:
@@ -102,7 +102,7 @@ async def replace_template(request: Request, context: Context, visitor: Visitor,
 @router.post("/{handle}/delete")
 async def delete_template(context: Context, visitor: Visitor, handle: ResourceId) -> Response:
     """Delete it; providers that were made from it stay."""
-    await context.resources.templates.delete(visitor.organization, handle)
+    await context.control_plane.templates.delete(visitor.organization, handle)
     return RedirectResponse("/llm-templates", 303, SECURITY_HEADERS)
 
 

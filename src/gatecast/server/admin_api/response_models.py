@@ -29,14 +29,14 @@ def gateway_summary(gateway: Gateway, status: GatewayStatus) -> GatewaySummary:
         position=PositionView(
             epoch=status.epoch,
             head=status.head,
-            trimmed=status.trimmed_through,
+            trimmed=status.low_water_mark,
             sent=status.sent,
             confirmed=status.confirmed,
         ),
         lag=status.head - status.confirmed,
         lag_seconds=round(status.lag_seconds, 3),
         last_seen_at=status.last_seen_at,
-        resync_reason=status.resync_reason or gateway.unrestored or None,
+        resync_reason=status.resync_reason or gateway.unrecovered or None,
     )
 
 

@@ -19,7 +19,7 @@ from gatecast.storage.queries import Queries
 _QUERIES = Queries("gatecast.cli.bench", "usual_design.sql")
 
 
-class UsualDesign:
+class Baseline:
     """Publishes in the usual way."""
 
     def __init__(self, database: Database) -> None:

@@ -27,8 +27,8 @@ from gatecast.controlplane.access.audit import AuditLog
 from gatecast.controlplane.access.gateway_tokens import GatewayTokens
 from gatecast.controlplane.access.gateways import GatewayFields, Gateways
 from gatecast.controlplane.access.log_outs import LogOuts
-from gatecast.controlplane.control_plane import Resources
-from gatecast.controlplane.encryption import Sealer
+from gatecast.controlplane.control_plane import ControlPlane
+from gatecast.controlplane.encryption import Encryption
 from gatecast.errors import InvalidValue
 from gatecast.events import RecordedEvent
 from gatecast.events.json_values import decode
@@ -94,7 +94,7 @@ class _Site:
             audit=AuditLog(hub.storage.database),
             log_outs=LogOuts(hub.storage.database),
             fleets=Fleets(hub, Gateways(hub)),
-            resources=Resources.on(hub, Sealer([bytes(32)])),
+            control_plane=ControlPlane.on(hub, Encryption([bytes(32)])),
             problems=_no_problems,
         )
         await context.admin_tokens.prepare("default-admin-token")
@@ -113,10 +113,10 @@ class _Site:
 
     async def offsets(self, draft: _Draft) -> dict[str, int | None]:
         """Where each door has stored it; None where it was refused."""
-        doors = {"library": self._library, "client": self._client, "rest": self._rest}
+        endpoints = {"library": self._library, "client": self._client, "rest": self._rest}
         if self.connection is not None:
-            doors["sql"] = self._sql
-        return {name: await door(draft) for name, door in doors.items()}
+            endpoints["sql"] = self._sql
+        return {name: await endpoint(draft) for name, endpoint in endpoints.items()}
 
     async def _library(self, draft: _Draft) -> int | None:
         try:

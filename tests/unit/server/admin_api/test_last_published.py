@@ -187,7 +187,7 @@ async def test_what_is_told_again_does_not_move_between_pages(open_api: OpenApi,
         for _ in range(3):
             await client.post(f"{path}/deployments", json={"gatewayId": gateway})
         first = (await client.get(f"{path}/deployments", params={"limit": 2})).json()
-        await context.resources.desired_state.lost("default", gateway, "retention")
+        await context.control_plane.desired_state.lost("default", gateway, "retention")
         second = (await client.get(f"{path}/deployments", params={"limit": 2, "after": first["next"]})).json()
         assert [each["revision"] for each in first["items"] + second["items"]] == [4, 3, 2, 1]
         assert second["next"] is None
@@ -200,7 +200,7 @@ async def test_imported_artifacts_come_in_pages(open_api: OpenApi, new_gateway: 
             {"dpid": f"local-{number}", "status": "deployed", "configuration": {"kind": "RestApi"}}
             for number in range(3)
         ]
-        await context.resources.imports.store("default", gateway, items)
+        await context.control_plane.imports.store("default", gateway, items)
         path = f"/api/v1/gateways/{gateway}/imported-artifacts"
         first = (await client.get(path, params={"limit": 2})).json()
         second = (await client.get(path, params={"limit": 2, "after": first["next"]})).json()

@@ -17,7 +17,7 @@ from gatecast.storage.rows import as_rows
 
 
 @dataclass(slots=True)
-class Change:
+class UnitOfWork:
     """An open transaction, and the rows and events that are written when it ends.
 
     Locks are taken in one order, so that no two changes wait for each other: the organization's names, providers,
@@ -63,10 +63,10 @@ class Change:
 
 
 @asynccontextmanager
-async def begin_change(hub: EventHub) -> AsyncIterator[Change]:
+async def begin_unit_of_work(hub: EventHub) -> AsyncIterator[UnitOfWork]:
     """Begin a change; commit it with its events when the block ends, undo all of it when the block raises."""
     async with hub.storage.database.transaction() as transaction:
-        change = Change(transaction)
+        change = UnitOfWork(transaction)
         yield change
         await change.write()
         if change.events:

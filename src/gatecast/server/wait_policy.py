@@ -27,7 +27,7 @@ _START_PAUSES = Backoff(first=0.5, longest=5.0)
 _logger = get_logger("start")
 
 
-async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
+async def with_waiting(ask: Callable[[], Awaitable[T]]) -> T:
     """Ask again while the database is away for a moment.
 
     Raises:
@@ -45,7 +45,7 @@ async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
 
 
 @asynccontextmanager
-async def opened_patiently(
+async def opened_with_waiting(
     opening: Callable[[], AbstractAsyncContextManager[T]], stop: asyncio.Event, seconds: float
 ) -> AsyncIterator[T | None]:
     """What is opened, tried again for so many seconds while its database is not there; None: told to stop before.

@@ -25,6 +25,7 @@ from gatecast.storage.contract import (
     Busy,
     Changes,
     Connection,
+    DeliveryFilter,
     DisconnectReason,
     Entity,
     GatewayStatus,
@@ -33,16 +34,15 @@ from gatecast.storage.contract import (
     OutcomeKind,
     ParkedEntity,
     Place,
+    PositionState,
     Progress,
     PublishResult,
     ReadRequest,
     ReadResult,
     Receipt,
     Remembered,
-    PositionState,
     TrimPolicy,
     Verdict,
-    DeliveryFilter,
 )
 from gatecast.storage.hops import Delivery
 from simulation.history import History

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from gatecast.delivery.resume import PARKED, Start
 from gatecast.events import Event, Position, RecordedEvent
-from gatecast.storage.contract import Progress, PositionState
+from gatecast.storage.contract import PositionState, Progress
 
 
 class PromiseBroken(AssertionError):

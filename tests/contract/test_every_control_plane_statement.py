@@ -16,7 +16,7 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from importlib import control_plane as package_files
+from importlib import resources as package_files
 from typing import Any, LiteralString
 
 import aiohttp

@@ -17,12 +17,12 @@ from gatecast.storage.contract import (
     DisconnectReason,
     Entity,
     OutcomeKind,
+    PositionState,
     Progress,
     ReadRequest,
     ReadResult,
     Receipt,
     Remembered,
-    PositionState,
 )
 from gatecast.testing.virtual_time import run_in_virtual_time
 from simulation import database, isolation, world
@@ -229,11 +229,11 @@ def _revoke_for_new_connections_only(patch: pytest.MonkeyPatch) -> None:
     """A connection that is open stays, although its token was revoked."""
     end_with = delivery.Delivery._end_with
 
-    def dismiss_others(self: delivery.Delivery, connection_id: str, reason: str) -> None:
+    def end_others(self: delivery.Delivery, connection_id: str, reason: str) -> None:
         if reason != DisconnectReason.TOKEN_REVOKED:
             end_with(self, connection_id, reason)
 
-    patch.setattr(delivery.Delivery, "_dismiss", dismiss_others)
+    patch.setattr(delivery.Delivery, "_end_with", end_others)
 
 
 def _compare_lengths_only(patch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from gatecast.hub import EventHub
 from gatecast.settings import Settings, variable
 from gatecast.telemetry import get_logger
 
-_logger = get_logger("resources")
+_logger = get_logger("control-plane")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from enum import Enum, auto
 
 from gatecast.events import RecordedEvent
-from gatecast.storage.contract import Entity, DeliveryFilter
+from gatecast.storage.contract import DeliveryFilter, Entity
 
 #: A consumer with this many parked entities receives nothing more until an operator decides: memory is bounded.
 MAX_PARKED = 10_000

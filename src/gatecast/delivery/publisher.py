@@ -159,7 +159,8 @@ class Publisher:
         if not self._log_queues:
             return False
         log_queue = next(
-            (self._log_queues[event.gateway_id] for event in pending.events if event.gateway_id in self._log_queues), None
+            (self._log_queues[event.gateway_id] for event in pending.events if event.gateway_id in self._log_queues),
+            None,
         )
         if log_queue is None:
             return False

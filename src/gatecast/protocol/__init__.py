@@ -22,7 +22,6 @@ from gatecast.protocol.close_codes import CLOSE_CODES, CloseCode, for_number, fo
 from gatecast.protocol.messages import DeploymentAck, EventReject, PositionAck
 from gatecast.protocol.session import (
     Acknowledged,
-    SessionAction,
     Close,
     Confirmed,
     Opening,
@@ -31,6 +30,7 @@ from gatecast.protocol.session import (
     SendPing,
     SendText,
     ServerSession,
+    SessionAction,
     SessionLimits,
     SessionStatistics,
     Version,
@@ -39,7 +39,6 @@ from gatecast.protocol.session import (
 __all__ = [
     "CLOSE_CODES",
     "Acknowledged",
-    "SessionAction",
     "ClientAction",
     "ClientLimits",
     "ClientSession",
@@ -58,6 +57,7 @@ __all__ = [
     "SendPong",
     "SendText",
     "ServerSession",
+    "SessionAction",
     "SessionLimits",
     "SessionStatistics",
     "Version",

@@ -38,9 +38,9 @@ from gatecast.server.descriptors import Budget, fitted
 from gatecast.server.gateway_api.app import GatewayContext, create_gateway_app
 from gatecast.server.gateway_api.gateway_server import GatewayServer
 from gatecast.server.listener import Listener
-from gatecast.server.wait_policy import opened_with_waiting
 from gatecast.server.sessions import SessionCookies
 from gatecast.server.tls import LOOK_INTERVAL, GatewayTls
+from gatecast.server.wait_policy import opened_with_waiting
 from gatecast.settings import Settings, variable
 from gatecast.storage.database_url import parse
 from gatecast.telemetry import get_logger, metrics

@@ -9,13 +9,13 @@ from gatecast.errors import InvalidValue
 from gatecast.events import Event, RecordedEvent
 from gatecast.storage.contract import (
     Database,
+    DeliveryFilter,
     Entity,
     EventLog,
     OutcomeKind,
     ParkedEntity,
     Row,
     Transaction,
-    DeliveryFilter,
 )
 from gatecast.storage.queries import Queries
 from gatecast.storage.recorded import recorded_event, to_moment

@@ -26,9 +26,9 @@ class Conversation:
     def __init__(self, connection: ScriptedConnection, session: ServerSession) -> None:
         self.connection = connection
         self.session = session
-        self.noted: list[protocol.Action] = []
+        self.noted: list[protocol.SessionAction] = []
 
-    async def perform(self, actions: Iterable[protocol.Action]) -> None:
+    async def perform(self, actions: Iterable[protocol.SessionAction]) -> None:
         """Send what is to be sent, note the rest."""
         for action in actions:
             match action:
@@ -43,7 +43,7 @@ class Conversation:
         """Send these events."""
         await self.perform(self.session.deliver([_event(offset) for offset in offsets], 0.0))
 
-    async def hear_until(self, last: protocol.Action) -> list[protocol.Action]:
+    async def hear_until(self, last: protocol.SessionAction) -> list[protocol.SessionAction]:
         """Read the client's frames until this was noted; returns all that was noted."""
         while last not in self.noted:
             frame = await self.connection.receive()

@@ -18,12 +18,12 @@ from gatecast.events import Position
 from gatecast.storage.contract import (
     Changes,
     Connection,
+    DeliveryFilter,
+    PositionState,
     Progress,
     ReadRequest,
     ReadResult,
-    PositionState,
     TrimPolicy,
-    DeliveryFilter,
 )
 from gatecast.testing.virtual_time import run_in_virtual_time
 from gatecast.wakeup.contract import EVERYTHING, Hint

@@ -14,7 +14,7 @@ from gatecast.delivery.resume import Start
 from gatecast.delivery.subscription import MAX_UNSTORED, Subscription
 from gatecast.errors import SubscriptionClosed
 from gatecast.events import Action, Position, RecordedEvent
-from gatecast.storage.contract import Connection, Progress, ReadResult, DeliveryFilter
+from gatecast.storage.contract import Connection, DeliveryFilter, Progress, ReadResult
 
 _EPOCH = UUID(int=1)
 _CONNECTION = Connection(

@@ -19,7 +19,11 @@ _FILES = _ROOT / "deploy/helm/gatecast/files"
 _RULES: list[dict[str, Any]] = yaml.safe_load((_FILES / "alerts.yaml").read_text("utf-8"))["groups"][0]["rules"]
 _DASHBOARD: dict[str, Any] = json.loads((_FILES / "dashboards/gatecast.json").read_text("utf-8"))
 _ENDINGS = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "info": ("_info",), "gauge": ("",)}
-_SERIES = {artifact_kind.name + ending for artifact_kind in metrics.registry.collect() for ending in _ENDINGS[artifact_kind.type]}
+_SERIES = {
+    artifact_kind.name + ending
+    for artifact_kind in metrics.registry.collect()
+    for ending in _ENDINGS[artifact_kind.type]
+}
 
 
 def _named(expression: str) -> set[str]:

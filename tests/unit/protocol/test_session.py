@@ -12,7 +12,6 @@ from gatecast.protocol import codec
 from gatecast.protocol.close_codes import RATE_EXCEEDED, SILENT
 from gatecast.protocol.session import (
     Acknowledged,
-    SessionAction,
     Close,
     Confirmed,
     Rejected,
@@ -20,6 +19,7 @@ from gatecast.protocol.session import (
     SendPing,
     SendText,
     ServerSession,
+    SessionAction,
     SessionLimits,
     Version,
 )

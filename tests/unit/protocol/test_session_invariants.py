@@ -16,7 +16,6 @@ from gatecast.protocol import codec
 from gatecast.protocol.close_codes import SILENT
 from gatecast.protocol.instants import parse_instant
 from gatecast.protocol.session import (
-    Action,
     Close,
     Confirmed,
     Opening,
@@ -24,6 +23,7 @@ from gatecast.protocol.session import (
     SendPing,
     SendText,
     ServerSession,
+    SessionAction,
     SessionLimits,
     Version,
 )
@@ -180,13 +180,13 @@ class Conversation(RuleBasedStateMachine):
 
     # --- following it -------------------------------------------------------------------------------------------
 
-    def hear(self, text: str) -> list[Action]:
+    def hear(self, text: str) -> list[SessionAction]:
         """Give the session a text frame."""
         actions = self.session.receive_text(text, self.now)
         self.follow(actions)
         return actions
 
-    def follow(self, actions: list[Action]) -> None:
+    def follow(self, actions: list[SessionAction]) -> None:
         """Do with the actions what the shell does."""
         assert not (self.closed and actions), "a closed session says nothing"
         for action in actions:

@@ -22,8 +22,8 @@ from gatecast import containment
 from gatecast.delivery.reader import Reader
 from gatecast.errors import InvariantBroken, StorageUnavailable, SubscriptionClosed
 from gatecast.hub import HubSubscription
-from gatecast.server import wait_policy as wait_policy
 from gatecast.server import pod as pod_module
+from gatecast.server import wait_policy
 from gatecast.server.api_server import ApiServer
 from gatecast.server.listener import Listener
 from gatecast.server.pod import Pod, serve

@@ -8,12 +8,12 @@ from importlib import resources
 from pathlib import Path
 
 #: What takes part in the transactions of others, or is a transaction itself.
-_BEGINNINGS = frozenset({"transaction", "begin_change"})
+_BEGINNINGS = frozenset({"transaction", "begin_unit_of_work"})
 
 #: Where transactions are made, and where those of callers are joined.
 _MECHANISM = frozenset(
     {
-        "begin_change",
+        "begin_unit_of_work",
         "storage/postgres/database.py:_begun",
         "storage/postgres/database.py:_migrate",
         "storage/postgres/caller_transaction.py:joined",

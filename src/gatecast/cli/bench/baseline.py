@@ -16,7 +16,7 @@ from gatecast.events import Event
 from gatecast.storage.contract import Database
 from gatecast.storage.queries import Queries
 
-_QUERIES = Queries("gatecast.cli.bench", "usual_design.sql")
+_QUERIES = Queries("gatecast.cli.bench", "baseline.sql")
 
 
 class Baseline:

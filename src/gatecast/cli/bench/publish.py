@@ -1,4 +1,4 @@
-"""`gatecast bench publish`: the hub against the usual design and against single statements."""
+"""`gatecast bench publish`: the hub against the baseline and against single statements."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TypeAlias
 
+from gatecast.cli.bench.baseline import Baseline
 from gatecast.cli.bench.report import PublishFigures, percentile, report_publish
 from gatecast.cli.bench.target import DatabaseFlag, QuickFlag, Target, open_target, sample_event
-from gatecast.cli.bench.baseline import Baseline
 from gatecast.cli.output import JsonFlag
 from gatecast.events import Event
 

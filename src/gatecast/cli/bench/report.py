@@ -32,7 +32,7 @@ class PublishFigures:
     events_per_second: float
     p50_ms: float
     p99_ms: float
-    #: Events per second against the usual design under the same load.
+    #: Events per second against the baseline under the same load.
     ratio: float
 
 

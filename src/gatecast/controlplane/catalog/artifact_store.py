@@ -26,8 +26,8 @@ from gatecast.controlplane.documents import (
 )
 from gatecast.controlplane.documents.openapi import written_openapi
 from gatecast.controlplane.encryption import Encryption
-from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
 from gatecast.controlplane.transactions.timestamps import instant
+from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
 from gatecast.errors import InvalidValue, Mistakes, NotFound, SecretKeyMissing
 from gatecast.storage.contract import Row, Transaction
 from gatecast.storage.queries import Queries
@@ -100,7 +100,13 @@ class ArtifactStore:
         return self._encryption.open(row["content"], place=content_place(row["id"]))
 
     async def find(
-        self, transaction: Transaction, organization: str, artifact_kind: ArtifactKind, artifact_id: str, *, whole: bool = False
+        self,
+        transaction: Transaction,
+        organization: str,
+        artifact_kind: ArtifactKind,
+        artifact_id: str,
+        *,
+        whole: bool = False,
     ) -> StoredArtifact:
         """One artifact, with the description of its API when it is asked for.
 
@@ -138,7 +144,9 @@ class ArtifactStore:
         """
         found = await self.find(change.transaction, organization, artifact_kind, artifact_id)
         await self.lock_providers(change, organization, found.document, *others)
-        await change.transaction.fetch(ARTIFACTS["lock_artifacts"], organization, artifact_kind.kind, as_keys([artifact_id]))
+        await change.transaction.fetch(
+            ARTIFACTS["lock_artifacts"], organization, artifact_kind.kind, as_keys([artifact_id])
+        )
         return await self.find(change.transaction, organization, artifact_kind, artifact_id)
 
     async def lock_providers(self, change: UnitOfWork, organization: str, *documents: Artifact) -> None:
@@ -190,7 +198,10 @@ class ArtifactStore:
         for place, value in draft.new.items():
             handle = draft.handles[place]
             await execute(
-                ARTIFACTS["insert_secret"], handle, draft.id, self._encryption.encrypt(value, place=secret_place(handle))
+                ARTIFACTS["insert_secret"],
+                handle,
+                draft.id,
+                self._encryption.encrypt(value, place=secret_place(handle)),
             )
         rendered = await self._rendered(change.transaction, draft)
         openapi_id = draft.openapi_id or await self._insert_openapi(change, draft)

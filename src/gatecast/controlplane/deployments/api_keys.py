@@ -19,8 +19,8 @@ from gatecast.controlplane.deployments.artifacts import Artifacts
 from gatecast.controlplane.deployments.placements import PLACEMENTS, Desired, Placement, placements_of
 from gatecast.controlplane.deployments.placing import keys_of_placements, publish
 from gatecast.controlplane.deployments.rollouts import keys_of
-from gatecast.controlplane.transactions.unit_of_work import UnitOfWork, begin_unit_of_work
 from gatecast.controlplane.transactions.clock import later_than, milliseconds
+from gatecast.controlplane.transactions.unit_of_work import UnitOfWork, begin_unit_of_work
 from gatecast.errors import Conflict, InvalidValue, LimitReached, NotFound
 from gatecast.hub import EventHub
 from gatecast.storage.contract import ReadRequest, Receipt
@@ -74,7 +74,12 @@ class ApiKeys:
 
     @whole
     async def create(
-        self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, name: str, expires_at: datetime | None = None
+        self,
+        organization: str,
+        artifact_kind: ArtifactKind,
+        artifact_id: str,
+        name: str,
+        expires_at: datetime | None = None,
     ) -> IssuedKey:
         """Create a key for every gateway that has the artifact.
 
@@ -109,7 +114,12 @@ class ApiKeys:
 
     @whole
     async def rotate(
-        self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, name: str, expires_at: datetime | None = None
+        self,
+        organization: str,
+        artifact_kind: ArtifactKind,
+        artifact_id: str,
+        name: str,
+        expires_at: datetime | None = None,
     ) -> IssuedKey:
         """Give a key a new value; the old value stops working.
 
@@ -133,7 +143,9 @@ class ApiKeys:
         return IssuedKey(key, value, change.receipts)
 
     @whole
-    async def revoke(self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, name: str) -> Sequence[Receipt]:
+    async def revoke(
+        self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, name: str
+    ) -> Sequence[Receipt]:
         """Revoke a key on every gateway that has it; return the positions of the events.
 
         Raises:

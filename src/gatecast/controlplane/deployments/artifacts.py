@@ -151,7 +151,9 @@ class Artifacts:
         if not await self._database.fetch(ARTIFACTS["exists"], organization, artifact_kind.kind, artifact_id):
             raise NotFound(artifact_kind.noun, artifact_id)
 
-    async def page(self, organization: str, artifact_kind: ArtifactKind, *, after: str, limit: int) -> list[StoredArtifact]:
+    async def page(
+        self, organization: str, artifact_kind: ArtifactKind, *, after: str, limit: int
+    ) -> list[StoredArtifact]:
         """At most `limit` artifacts whose handles come after `after`, ordered by handle.
 
         Without the descriptions of their APIs, which may be large.
@@ -241,7 +243,9 @@ class Artifacts:
             return await self._placed_by(change, artifact)
 
     @whole
-    async def update(self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, edit: Edit) -> PlacedArtifact:
+    async def update(
+        self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, edit: Edit
+    ) -> PlacedArtifact:
         """Change an artifact, and let every gateway that runs it run the new revision, in one transaction.
 
         Raises:
@@ -297,7 +301,13 @@ class Artifacts:
 
     @whole
     async def deploy(
-        self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, gateway_id: str, *, version: int | None = None
+        self,
+        organization: str,
+        artifact_kind: ArtifactKind,
+        artifact_id: str,
+        gateway_id: str,
+        *,
+        version: int | None = None,
     ) -> Deployment:
         """Deploy the artifact's present document to a gateway, as a new revision.
 
@@ -314,7 +324,13 @@ class Artifacts:
 
     @whole
     async def restore(
-        self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, deployment_id: str, *, version: int | None = None
+        self,
+        organization: str,
+        artifact_kind: ArtifactKind,
+        artifact_id: str,
+        deployment_id: str,
+        *,
+        version: int | None = None,
     ) -> Deployment:
         """Deploy the content of an earlier deployment to its gateway again, as a new revision.
 
@@ -343,7 +359,13 @@ class Artifacts:
 
     @whole
     async def undeploy(
-        self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, gateway_id: str, *, version: int | None = None
+        self,
+        organization: str,
+        artifact_kind: ArtifactKind,
+        artifact_id: str,
+        gateway_id: str,
+        *,
+        version: int | None = None,
     ) -> Deployment:
         """Undeploy the artifact from a gateway, or try once more to do so.
 
@@ -377,7 +399,9 @@ class Artifacts:
         rows = await self._database.fetch(PLACEMENTS["deployments"], artifact_id, *after, limit)
         return [deployment_of(row) for row in rows]
 
-    async def deployment(self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, deployment_id: str) -> Deployment:
+    async def deployment(
+        self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, deployment_id: str
+    ) -> Deployment:
         """One deployment of an artifact.
 
         Raises:
@@ -389,7 +413,9 @@ class Artifacts:
             raise NotFound("deployment", deployment_id)
         return deployment_of(rows[0])
 
-    async def content(self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, deployment_id: str) -> str:
+    async def content(
+        self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, deployment_id: str
+    ) -> str:
         """The document of one deployment, in YAML; where credentials belong it names secrets.
 
         Raises:
@@ -485,7 +511,8 @@ async def _check_name(
     values = (organization, artifact_kind.kind, document.name, document.version, artifact_id)
     if await change.transaction.fetch_one(ARTIFACTS["artifact_name_taken"], *values):
         raise Conflict(
-            f'a {artifact_kind.noun} "{document.name}" {document.version} exists already; choose another name or version',
+            f'a {artifact_kind.noun} "{document.name}" {document.version} exists already; '
+            "choose another name or version",
             field="name",
         )
 

@@ -14,8 +14,8 @@ from enum import StrEnum
 from gatecast.controlplane.catalog.api_key import ApiKey
 from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, ArtifactKind
 from gatecast.controlplane.documents import Kind
-from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
 from gatecast.controlplane.transactions.timestamps import instant
+from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
 from gatecast.storage.contract import Row
 from gatecast.storage.queries import Queries
 

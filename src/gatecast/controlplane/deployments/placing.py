@@ -1,7 +1,7 @@
 """Publishes to gateways what operators want of an artifact, and what they lack.
 
-Everything here happens inside a `UnitOfWork` that holds the locks of the gateways concerned, so for one gateway the order
-of the rows is the order of the events (scenario S35).
+Everything here happens inside a `UnitOfWork` that holds the locks of the gateways concerned, so for one gateway the
+order of the rows is the order of the events (scenario S35).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from gatecast.controlplane.deployments.placements import (
     known_of,
 )
 from gatecast.controlplane.deployments.reconcile import Doubt, KeyVerb, difference, wanted
-from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
 from gatecast.controlplane.transactions.clock import later_than, milliseconds
+from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
 from gatecast.events import Action, Event
 from gatecast.storage.rows import as_keys
 

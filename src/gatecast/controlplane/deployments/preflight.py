@@ -126,7 +126,11 @@ def _check_routes(snapshot: Snapshot, gateway: GatewayState) -> None:
 
 def _check_kept_credential(artifact: StoredArtifact, before: StoredArtifact | None) -> None:
     """A gateway keeps the credential of an MCP proxy, whatever its next revision says (gateway-protocol.md 4.6)."""
-    if before is not None and artifact.artifact_kind is MCP_PROXY and before.credentials.keys() - artifact.credentials.keys():
+    if (
+        before is not None
+        and artifact.artifact_kind is MCP_PROXY
+        and before.credentials.keys() - artifact.credentials.keys()
+    ):
         raise Conflict(
             "gateways keep the credential of an MCP proxy; delete the proxy and create it again without one",
             field="upstream.auth",

@@ -139,7 +139,9 @@ def moves_on(snapshot: Snapshot, gateway: GatewayState) -> bool:
     return before is not None and _place(before.document) != _place(snapshot.artifact.document)
 
 
-def _rebuild(change: UnitOfWork, snapshot: Snapshot, gateway: GatewayState, proxy_id: str, policies: PolicyChecks) -> None:
+def _rebuild(
+    change: UnitOfWork, snapshot: Snapshot, gateway: GatewayState, proxy_id: str, policies: PolicyChecks
+) -> None:
     proxy, provider = snapshot.told(gateway, proxy_id), snapshot.artifact
     if proxy is not None and provider.id in provider_ids(proxy.document):
         policies.check(proxy, {provider.id: reference_to(provider)}, gateway)

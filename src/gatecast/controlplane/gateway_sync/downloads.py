@@ -94,7 +94,9 @@ class GatewayFiles:
             rows = await self._database.fetch(PLACEMENTS["deployed_content"], gateway_id, deployment_id)
             for row in rows:
                 artifact_kind = BY_KIND[Kind(row["kind"])]
-                found[deployment_id] = Content(artifact_kind=artifact_kind, artifact_id=row["artifact_id"], text=self._text(row))
+                found[deployment_id] = Content(
+                    artifact_kind=artifact_kind, artifact_id=row["artifact_id"], text=self._text(row)
+                )
         return found
 
     async def secrets(self, gateway_id: str, *, with_values: bool) -> list[Secret]:

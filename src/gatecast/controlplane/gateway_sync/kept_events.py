@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 
-from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
 from gatecast.controlplane.transactions.foreign_events import count_own
+from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
 from gatecast.events import Action, Event
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Receipt, Transaction

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
-from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, ARTIFACT_KINDS, LLM_PROVIDER, REST_API, ArtifactKind
+from gatecast.controlplane.catalog.artifact_kinds import ARTIFACT_KINDS, BY_KIND, LLM_PROVIDER, REST_API, ArtifactKind
 from gatecast.controlplane.deployments.artifact_events import artifact_event
 from gatecast.controlplane.deployments.placements import PLACEMENTS, UNKNOWN, WAITING, Desired, Known, Placement
 from gatecast.controlplane.deployments.placing import keys_of_placements, known_on, publish, store
 from gatecast.controlplane.deployments.reconcile import after_late_keys, after_lists, after_loss, after_silence
 from gatecast.controlplane.gateway_sync.kept_events import repeat_kept
 from gatecast.controlplane.gateway_sync.synchronizations import Synchronization
-from gatecast.controlplane.transactions.unit_of_work import UnitOfWork, begin_unit_of_work
 from gatecast.controlplane.transactions.clock import milliseconds
 from gatecast.controlplane.transactions.foreign_events import mark_unlisted
+from gatecast.controlplane.transactions.unit_of_work import UnitOfWork, begin_unit_of_work
 from gatecast.events import Action
 from gatecast.hub import EventHub
 from gatecast.storage.contract import ReadRequest, Transaction
@@ -221,7 +221,9 @@ async def _remove_orphans(change: UnitOfWork, gateway_id: str) -> None:
         await change.transaction.execute(PLACEMENTS["forget_unknown"], gateway_id)
 
 
-async def note_unknown(transaction: Transaction, gateway_id: str, artifact_id: str, artifact_kind: ArtifactKind) -> None:
+async def note_unknown(
+    transaction: Transaction, gateway_id: str, artifact_id: str, artifact_kind: ArtifactKind
+) -> None:
     """Remember that a gateway has an artifact that nobody here knows, if that is so."""
     if await transaction.fetch(PLACEMENTS["is_unknown"], gateway_id, artifact_id):
         await transaction.execute(PLACEMENTS["note_unknown"], gateway_id, artifact_id, artifact_kind.kind, _MAX_UNKNOWN)

@@ -32,7 +32,9 @@ _AS_BEFORE = RotatedApiKey(expires_at=None)
 def key_router(artifact_kind: ArtifactKind) -> APIRouter:
     """The routes of the keys of one kind of artifact."""
     router = APIRouter(
-        prefix=f"/api/v1/{artifact_kind.collection}/{{artifact_id}}/api-keys", tags=[artifact_kind.collection], route_class=JsonRoute
+        prefix=f"/api/v1/{artifact_kind.collection}/{{artifact_id}}/api-keys",
+        tags=[artifact_kind.collection],
+        route_class=JsonRoute,
     )
 
     @router.post(
@@ -51,7 +53,9 @@ def key_router(artifact_kind: ArtifactKind) -> APIRouter:
         response: Response,
     ) -> IssuedApiKey:
         """Create a key for every gateway that has the artifact. Its value is shown only once."""
-        issued = await context.control_plane.keys.create(organization, artifact_kind, artifact_id, body.name, body.expires_at)
+        issued = await context.control_plane.keys.create(
+            organization, artifact_kind, artifact_id, body.name, body.expires_at
+        )
         located(response, artifact_kind.collection, artifact_id, "api-keys", issued.key.name)
         return await _issued(issued, wait_policy, response)
 
@@ -62,7 +66,10 @@ def key_router(artifact_kind: ArtifactKind) -> APIRouter:
         return ApiKeyList(items=[key_view(key) for key in keys])
 
     @router.post(
-        "/{name}/rotate", responses=_WAITED, operation_id=f"rotate{artifact_kind.name}ApiKey", summary="Rotate an API key"
+        "/{name}/rotate",
+        responses=_WAITED,
+        operation_id=f"rotate{artifact_kind.name}ApiKey",
+        summary="Rotate an API key",
     )
     async def rotate(
         artifact_id: ArtifactInPath,
@@ -74,7 +81,9 @@ def key_router(artifact_kind: ArtifactKind) -> APIRouter:
         body: RotatedApiKey = _AS_BEFORE,
     ) -> IssuedApiKey:
         """Give a key a new value, which is shown only once. The old value stops working."""
-        issued = await context.control_plane.keys.rotate(organization, artifact_kind, artifact_id, name, body.expires_at)
+        issued = await context.control_plane.keys.rotate(
+            organization, artifact_kind, artifact_id, name, body.expires_at
+        )
         return await _issued(issued, wait_policy, response)
 
     @router.delete(

@@ -17,7 +17,7 @@ from gatecast.server.admin_api import (
     audit,
     batches,
     bulk,
-    event_way,
+    event_hops,
     events,
     fleet_history,
     fleet_routes,
@@ -44,7 +44,9 @@ MAX_BODY_BYTES = 2 * 1024 * 1024
 #: theirs.
 MAX_ARTIFACT_BODY_BYTES = 16 * 1024 * 1024
 
-_ARTIFACTS = re.compile(f"/api/v1/(?:{'|'.join(artifact_kind.collection for artifact_kind in ARTIFACT_KINDS)})(?:/[^/]+)?")
+_ARTIFACTS = re.compile(
+    f"/api/v1/(?:{'|'.join(artifact_kind.collection for artifact_kind in ARTIFACT_KINDS)})(?:/[^/]+)?"
+)
 
 
 class _AdminApp(FastAPI):
@@ -85,7 +87,7 @@ def create_admin_app(context: AdminContext) -> FastAPI:
         lists.router,
         events.router,
         batches.router,
-        event_way.router,
+        event_hops.router,
         stream.router,
         templates.router,
         audit.router,

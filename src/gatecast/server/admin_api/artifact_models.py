@@ -13,14 +13,14 @@ from gatecast.controlplane.catalog.api_key import ApiKey
 from gatecast.controlplane.catalog.artifact_store import StoredArtifact
 from gatecast.controlplane.catalog.gateway_artifacts import GatewayOwnedArtifact
 from gatecast.controlplane.deployments.api_keys import LONGEST_NAME, NAME_PATTERN, SHORTEST_NAME
-from gatecast.controlplane.deployments.artifacts import Clash, Running, LastPublished
+from gatecast.controlplane.deployments.artifacts import Clash, LastPublished, Running
 from gatecast.controlplane.deployments.placements import Deployment, Desired
 from gatecast.controlplane.documents import Artifact
 from gatecast.controlplane.documents.contexts import DerivedContext
 from gatecast.controlplane.documents.handles import HANDLE_PATTERN, MAX_HANDLE_LENGTH
 from gatecast.controlplane.transactions.clock import milliseconds
 from gatecast.events import MAX_IDENTIFIER_LENGTH
-from gatecast.server.admin_api.models import NEXT, WHOLE, Etag, Model, GatewayEventState
+from gatecast.server.admin_api.models import NEXT, WHOLE, Etag, GatewayEventState, Model
 from gatecast.server.admin_api.paths import etag_of
 
 GatewayNames = Annotated[

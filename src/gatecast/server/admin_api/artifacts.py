@@ -76,7 +76,9 @@ _BEGINNING = (2**62, "")
 
 def artifact_router(artifact_kind: ArtifactKind) -> APIRouter:
     """The routes of one kind of artifact."""
-    router = APIRouter(prefix=f"/api/v1/{artifact_kind.collection}", tags=[artifact_kind.collection], route_class=JsonRoute)
+    router = APIRouter(
+        prefix=f"/api/v1/{artifact_kind.collection}", tags=[artifact_kind.collection], route_class=JsonRoute
+    )
     _add_document_routes(router, artifact_kind)
     _add_deployment_routes(router, artifact_kind)
     return router
@@ -117,7 +119,9 @@ def _add_document_routes(router: APIRouter, artifact_kind: ArtifactKind) -> None
         located(answer, artifact_kind.collection, created.artifact.id)
         return answer
 
-    @router.get("", response_model=page, operation_id=f"list{artifact_kind.plural}", summary=f"List {artifact_kind.collection}")
+    @router.get(
+        "", response_model=page, operation_id=f"list{artifact_kind.plural}", summary=f"List {artifact_kind.collection}"
+    )
     async def list_page(
         context: Context, organization: Organization, after: After = "", limit: Limit = 100
     ) -> JSONResponse:
@@ -127,13 +131,21 @@ def _add_document_routes(router: APIRouter, artifact_kind: ArtifactKind) -> None
         items = [_listed(artifact_view(each, running[each.id])) for each in found[:limit]]
         return JSONResponse({"items": items, "next": found[limit - 1].handle if len(found) > limit else None})
 
-    @router.get("/{artifact_id}", response_model=view, operation_id=f"get{artifact_kind.name}", summary=f"Show {_a(artifact_kind)}")
+    @router.get(
+        "/{artifact_id}",
+        response_model=view,
+        operation_id=f"get{artifact_kind.name}",
+        summary=f"Show {_a(artifact_kind)}",
+    )
     async def show(artifact_id: ArtifactInPath, context: Context, organization: Organization) -> JSONResponse:
         """One artifact, and the state of its deployment on each gateway."""
         return _shown(await context.control_plane.artifacts.placed(organization, artifact_kind, artifact_id))
 
     @router.put(
-        "/{artifact_id}", response_model=view, operation_id=f"replace{artifact_kind.name}", summary=f"Replace {_a(artifact_kind)}"
+        "/{artifact_id}",
+        response_model=view,
+        operation_id=f"replace{artifact_kind.name}",
+        summary=f"Replace {_a(artifact_kind)}",
     )
     @_with(body=Annotated[replaced, Body(openapi_examples=example)])
     async def replace(
@@ -153,7 +165,10 @@ def _add_document_routes(router: APIRouter, artifact_kind: ArtifactKind) -> None
         return _shown(await context.control_plane.artifacts.update(organization, artifact_kind, artifact_id, edit))
 
     @router.patch(
-        "/{artifact_id}", response_model=view, operation_id=f"update{artifact_kind.name}", summary=f"Change {_a(artifact_kind)}"
+        "/{artifact_id}",
+        response_model=view,
+        operation_id=f"update{artifact_kind.name}",
+        summary=f"Change {_a(artifact_kind)}",
     )
     @_with(body=Annotated[dict[str, Any], Body(openapi_examples=shown(ARTIFACT_PATCH), json_schema_extra=patch)])
     async def change(
@@ -190,7 +205,9 @@ def _add_document_routes(router: APIRouter, artifact_kind: ArtifactKind) -> None
     ) -> Response:
         """Delete an artifact and its keys, and remove both from every gateway that ever had them."""
         version = version_in(if_match)
-        receipts = await context.control_plane.artifacts.delete(organization, artifact_kind, artifact_id, version=version)
+        receipts = await context.control_plane.artifacts.delete(
+            organization, artifact_kind, artifact_id, version=version
+        )
         return await wait_policy.ended(receipts)
 
 
@@ -224,7 +241,9 @@ def _add_deployment_routes(router: APIRouter, artifact_kind: ArtifactKind) -> No
         located(response, artifact_kind.collection, artifact_id, "deployments", deployed.id)
         return await answer(context, organization, deployed, request, response, wait, timeout)
 
-    @router.get(path, operation_id=f"list{artifact_kind.name}Deployments", summary=f"List deployments of {_a(artifact_kind)}")
+    @router.get(
+        path, operation_id=f"list{artifact_kind.name}Deployments", summary=f"List deployments of {_a(artifact_kind)}"
+    )
     async def list_deployments(
         artifact_id: ArtifactInPath, context: Context, organization: Organization, after: After = "", limit: Limit = 100
     ) -> DeploymentPage:
@@ -236,7 +255,9 @@ def _add_deployment_routes(router: APIRouter, artifact_kind: ArtifactKind) -> No
         items = [deployment_view(each) for each in found[:limit]]
         return DeploymentPage(items=items, next=f"{last.revision}:{last.gateway_id}" if last else None)
 
-    @router.get(f"{path}/{{deployment_id}}", operation_id=f"get{artifact_kind.name}Deployment", summary="Show a deployment")
+    @router.get(
+        f"{path}/{{deployment_id}}", operation_id=f"get{artifact_kind.name}Deployment", summary="Show a deployment"
+    )
     async def show_deployment(
         artifact_id: ArtifactInPath, deployment_id: ResourceId, context: Context, organization: Organization
     ) -> DeploymentView:

@@ -13,7 +13,7 @@ from pydantic import Field, StringConstraints
 from gatecast.errors import Conflict, GatecastError, NotFound
 from gatecast.server.admin_api.auditing import describe
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
-from gatecast.server.admin_api.fleet import FleetFilter, FleetState, FleetGateway
+from gatecast.server.admin_api.fleet import FleetFilter, FleetGateway, FleetState
 from gatecast.server.admin_api.gateways import note_resynchronized
 from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import Model

@@ -19,7 +19,7 @@ from gatecast.server.admin_api.artifact_models import (
     imported_artifact_view,
 )
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
-from gatecast.server.admin_api.fleet import FleetFilter, FleetState, Sort, FleetGateway
+from gatecast.server.admin_api.fleet import FleetFilter, FleetGateway, FleetState, Sort
 from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import (
     GatewayChanges,
@@ -107,7 +107,9 @@ async def _by_name(context: AdminContext, organization: str, after: str, limit: 
     return GatewayPage(items=shown, next=gateways[limit - 1].fields.name if len(gateways) > limit else None)
 
 
-async def summaries_of(context: AdminContext, organization: str, standings: Sequence[FleetGateway]) -> list[GatewaySummary]:
+async def summaries_of(
+    context: AdminContext, organization: str, standings: Sequence[FleetGateway]
+) -> list[GatewaySummary]:
     """These gateways as they are now, without those that were deleted meanwhile."""
     ids = [each.id for each in standings]
     gateways = await context.gateways.those(organization, ids)

@@ -214,7 +214,9 @@ async def connect(request: web.Request) -> web.StreamResponse:
         return await _serve(request, identity, parameters, address)
 
 
-async def _serve(request: web.Request, identity: GatewayIdentity, parameters: _ConnectParameters, address: str) -> web.StreamResponse:
+async def _serve(
+    request: web.Request, identity: GatewayIdentity, parameters: _ConnectParameters, address: str
+) -> web.StreamResponse:
     context = request.app[CONTEXT]
     try:
         async with asyncio.timeout(ADMISSION_TIME_LIMIT):
@@ -231,7 +233,9 @@ async def _serve(request: web.Request, identity: GatewayIdentity, parameters: _C
         subscription.close()
 
 
-async def _subscribe(context: GatewayContext, identity: GatewayIdentity, parameters: _ConnectParameters, address: str) -> Subscription:
+async def _subscribe(
+    context: GatewayContext, identity: GatewayIdentity, parameters: _ConnectParameters, address: str
+) -> Subscription:
     connection = Connection(
         connection_id=str(uuid4()),
         gateway_id=identity.gateway_id,
@@ -264,7 +268,9 @@ async def _converse(
     session = open_session(subscription, version, context.session_limits)
     metrics.connected(version, lost=subscription.start.lost is not None)
     _logger.info("connected", gateway=identity.gateway_id, version=version, start=str(subscription.start.position))
-    observer = DeploymentObserver(context.control_plane, identity, subscription, watch) if context.control_plane else None
+    observer = (
+        DeploymentObserver(context.control_plane, identity, subscription, watch) if context.control_plane else None
+    )
     conversation = GatewaySocket(
         socket,
         session,
@@ -274,7 +280,9 @@ async def _converse(
     )
     upkeep = None
     if watch is not None and observer is not None:
-        upkeep = asyncio.create_task(observer.reconcile_when_read(partial(context.hub.delivery.resynchronized, subscription)))
+        upkeep = asyncio.create_task(
+            observer.reconcile_when_read(partial(context.hub.delivery.resynchronized, subscription))
+        )
     elif version is Version.GATEWAY_V1 and subscription.start.lost is not None:
         _logger.error("resync-needed", gateway=identity.gateway_id, reason=subscription.start.lost)
     try:

@@ -18,7 +18,6 @@ from gatecast.protocol.close_codes import CloseCode, for_reason
 from gatecast.protocol.messages import DeploymentAck
 from gatecast.protocol.session import (
     Acknowledged,
-    SessionAction,
     Close,
     Confirmed,
     Opening,
@@ -27,6 +26,7 @@ from gatecast.protocol.session import (
     SendPing,
     SendText,
     ServerSession,
+    SessionAction,
     SessionLimits,
     Version,
 )

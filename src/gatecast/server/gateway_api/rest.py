@@ -64,9 +64,15 @@ class GatewayRest:
             ("GET", "/subscription-plans", called(self.plans)),
             ("GET", "/apis/{api_id}/subscriptions", called(self.api_subscriptions)),
             *(("GET", f"/{path}/api-keys", called(_no_keys)) for path in _OF_EVENT_GATEWAYS),
-            *(("GET", f"/{artifact_kind.download}/api-keys", called(self._keys_of(artifact_kind))) for artifact_kind in _WITH_KEYS),
+            *(
+                ("GET", f"/{artifact_kind.download}/api-keys", called(self._keys_of(artifact_kind)))
+                for artifact_kind in _WITH_KEYS
+            ),
             ("GET", f"/{_LAST.download}/api-keys", answered(self._keys_of(_LAST))),
-            *(("GET", f"/{artifact_kind.download}/{{artifact_id}}", self._document_of(artifact_kind)) for artifact_kind in ARTIFACT_KINDS),
+            *(
+                ("GET", f"/{artifact_kind.download}/{{artifact_id}}", self._document_of(artifact_kind))
+                for artifact_kind in ARTIFACT_KINDS
+            ),
         ]
 
     # --- the order of calls -------------------------------------------------------------------------------------

@@ -17,9 +17,9 @@ from gatecast.storage.contract import (
     GatewayStatus,
     LiveConnection,
     LivePod,
+    PositionState,
     Progress,
     Row,
-    PositionState,
 )
 from gatecast.storage.hops import NOTHING, Hop, Passages
 from gatecast.storage.postgres.caller_transaction import joined

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 from gatecast.errors import StorageUnavailable
 from gatecast.storage.queries import Queries
-from gatecast.storage.sqlite.history_file import UnitOfWork, HistoryFile
+from gatecast.storage.sqlite.history_file import HistoryFile, UnitOfWork
 from gatecast.storage.sqlite.statements import change, select
 from gatecast.storage.sqlite.values import to_text
 

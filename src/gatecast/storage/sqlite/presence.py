@@ -12,7 +12,15 @@ from uuid import UUID, uuid4
 
 from gatecast.errors import StorageUnavailable, UnknownGateway
 from gatecast.events import Position
-from gatecast.storage.contract import Connection, DisconnectReason, GatewayStatus, LiveConnection, LivePod, Progress, PositionState
+from gatecast.storage.contract import (
+    Connection,
+    DisconnectReason,
+    GatewayStatus,
+    LiveConnection,
+    LivePod,
+    PositionState,
+    Progress,
+)
 from gatecast.storage.queries import Queries
 from gatecast.storage.recorded import to_moment
 from gatecast.storage.sqlite.connection import Clock, system_clock

@@ -13,7 +13,7 @@ from gatecast.events import RecordedEvent
 from gatecast.storage.contract import Changes, Place, ReadRequest, ReadResult, Remembered
 from gatecast.storage.recorded import recorded_event
 from gatecast.storage.sqlite.history import remember
-from gatecast.storage.sqlite.history_file import UnitOfWork, HistoryFile
+from gatecast.storage.sqlite.history_file import HistoryFile, UnitOfWork
 from gatecast.storage.sqlite.publishing import QUERIES
 from gatecast.storage.sqlite.statements import as_list, select, select_each
 

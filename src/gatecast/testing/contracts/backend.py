@@ -11,7 +11,7 @@ from typing import TypeVar
 from uuid import UUID, uuid4
 
 from gatecast.events import Action, Event, Position
-from gatecast.storage.contract import Connection, Progress, ReadRequest, ReadResult, Receipt, PositionState, Storage
+from gatecast.storage.contract import Connection, PositionState, Progress, ReadRequest, ReadResult, Receipt, Storage
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ import pytest
 
 from gatecast.errors import StorageUnavailable
 from gatecast.events import Event, Position
-from gatecast.storage.contract import DisconnectReason, Outcome, OutcomeKind, Storage, TrimPolicy, DeliveryFilter
+from gatecast.storage.contract import DeliveryFilter, DisconnectReason, Outcome, OutcomeKind, Storage, TrimPolicy
 from gatecast.testing.contracts.backend import (
     GATEWAY,
     POD,
@@ -223,7 +223,9 @@ class ParkingContract(StorageBackend):
             standing = await storage.presence.standing(GATEWAY, "")
             assert standing.low_water_mark >= 2
             assert standing.resync_reason == "parked"
-            assert await storage.presence.pending_disconnects(POD) == {connection.connection_id: DisconnectReason.RESTARTING}
+            assert await storage.presence.pending_disconnects(POD) == {
+                connection.connection_id: DisconnectReason.RESTARTING
+            }
 
     async def test_who_connects_while_its_decision_is_lost_has_to_come_again(self, tmp_path: Path) -> None:
         """It read where it stands before, and is told the next time; what was told is told until it is done."""
@@ -252,7 +254,9 @@ class ParkingContract(StorageBackend):
             assert (await storage.presence.standing(GATEWAY, "")).resync_reason is None
             await storage.outcomes.record([_outcome(1, OutcomeKind.PARKED)])
             assert (await storage.presence.standing(GATEWAY, "")).resync_reason == "parked"
-            assert await storage.presence.pending_disconnects(POD) == {connection.connection_id: DisconnectReason.RESTARTING}
+            assert await storage.presence.pending_disconnects(POD) == {
+                connection.connection_id: DisconnectReason.RESTARTING
+            }
 
     async def _position(self, storage: Storage, offset: int) -> Position:
         return Position((await storage.presence.standing(GATEWAY, "")).epoch, offset)

@@ -67,11 +67,15 @@ class Site:
         """Another document for an artifact, wherever it runs."""
         document = artifact.document.model_dump(by_alias=True, exclude_unset=True) | fields
         edit = Edit(document=lambda _: MODELS[artifact.artifact_kind.kind].model_validate(document))
-        return (await self.control_plane.artifacts.update(ORGANIZATION, artifact.artifact_kind, artifact.id, edit)).artifact
+        return (
+            await self.control_plane.artifacts.update(ORGANIZATION, artifact.artifact_kind, artifact.id, edit)
+        ).artifact
 
     async def deploy(self, artifact: StoredArtifact) -> Deployment:
         """A new revision on the first gateway."""
-        return await self.control_plane.artifacts.deploy(ORGANIZATION, artifact.artifact_kind, artifact.id, self.gateways[0])
+        return await self.control_plane.artifacts.deploy(
+            ORGANIZATION, artifact.artifact_kind, artifact.id, self.gateways[0]
+        )
 
     async def restore(self, artifact: StoredArtifact, earlier: Deployment) -> Deployment:
         """An earlier revision again, on its gateway."""
@@ -79,7 +83,9 @@ class Site:
 
     async def undeploy(self, artifact: StoredArtifact) -> Deployment:
         """The artifact runs no more on the first gateway."""
-        return await self.control_plane.artifacts.undeploy(ORGANIZATION, artifact.artifact_kind, artifact.id, self.gateways[0])
+        return await self.control_plane.artifacts.undeploy(
+            ORGANIZATION, artifact.artifact_kind, artifact.id, self.gateways[0]
+        )
 
     async def delete(self, artifact: StoredArtifact) -> None:
         """It is gone."""

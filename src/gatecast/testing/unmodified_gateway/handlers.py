@@ -68,7 +68,9 @@ class EventHandlers:
             return None
         return await self._deploy_or_undeploy(artifact_kind, event, deploys=verb == "deployed")
 
-    async def _deploy_or_undeploy(self, artifact_kind: ArtifactKind, event: Event, *, deploys: bool) -> DeploymentAck | None:
+    async def _deploy_or_undeploy(
+        self, artifact_kind: ArtifactKind, event: Event, *, deploys: bool
+    ) -> DeploymentAck | None:
         change = _Change(artifact_kind, event, deploys=deploys)
         if not change.artifact_id:
             return None

@@ -22,8 +22,8 @@ from gatecast.controlplane.deployments.rollouts import Rollouts
 from gatecast.controlplane.encryption import Encryption
 from gatecast.controlplane.gateway_sync.acknowledgements import UnservedDownload
 from gatecast.controlplane.gateway_sync.synchronizations import Call
-from gatecast.controlplane.transactions.unit_of_work import begin_unit_of_work
 from gatecast.controlplane.transactions.clock import milliseconds
+from gatecast.controlplane.transactions.unit_of_work import begin_unit_of_work
 from gatecast.errors import LimitReached, StorageUnavailable
 from gatecast.storage.rows import as_keys
 from gatecast.telemetry import metrics

@@ -11,7 +11,14 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 
 from gatecast import EventHub
-from gatecast.controlplane.catalog.artifact_kinds import ARTIFACT_KINDS, LLM_PROVIDER, LLM_PROXY, MCP_PROXY, REST_API, ArtifactKind
+from gatecast.controlplane.catalog.artifact_kinds import (
+    ARTIFACT_KINDS,
+    LLM_PROVIDER,
+    LLM_PROXY,
+    MCP_PROXY,
+    REST_API,
+    ArtifactKind,
+)
 from gatecast.controlplane.catalog.artifact_store import ARTIFACTS, StoredArtifact
 from gatecast.controlplane.control_plane import ControlPlane, open_control_plane
 from gatecast.controlplane.deployments.artifacts import Clash
@@ -45,7 +52,9 @@ async def _providers_for(site: Site, artifact_kind: ArtifactKind) -> dict[str, o
 
 
 @pytest.mark.parametrize("artifact_kind", ARTIFACT_KINDS, ids=lambda artifact_kind: artifact_kind.collection)
-async def test_a_taken_place_is_refused_at_create_update_deploy_and_restore(open_hub: OpenHub, artifact_kind: ArtifactKind) -> None:
+async def test_a_taken_place_is_refused_at_create_update_deploy_and_restore(
+    open_hub: OpenHub, artifact_kind: ArtifactKind
+) -> None:
     """Whatever kind has it, the error names it; elsewhere, and on another host, the context is free."""
     async with Site.open(open_hub()) as site:
         needed = await _providers_for(site, artifact_kind)
@@ -192,7 +201,9 @@ async def test_what_would_end_a_gateway_is_not_sent_again(open_hub: OpenHub) -> 
 
 
 @pytest.mark.parametrize("artifact_kind", ARTIFACT_KINDS, ids=lambda artifact_kind: artifact_kind.collection)
-async def test_a_place_of_what_a_gateway_made_itself_is_taken_while_it_runs(open_hub: OpenHub, artifact_kind: ArtifactKind) -> None:
+async def test_a_place_of_what_a_gateway_made_itself_is_taken_while_it_runs(
+    open_hub: OpenHub, artifact_kind: ArtifactKind
+) -> None:
     async with Site.open(open_hub()) as site:
         needed = await _providers_for(site, artifact_kind)
         [gateway] = site.gateways
@@ -230,7 +241,10 @@ async def test_derived_contexts_are_unique_over_all_kinds(open_hub: OpenHub) -> 
         ):
             artifact = (
                 await site.control_plane.artifacts.create(
-                    ORGANIZATION, artifact_kind, MODELS[artifact_kind.kind].model_validate(document), gateways=site.gateways
+                    ORGANIZATION,
+                    artifact_kind,
+                    MODELS[artifact_kind.kind].model_validate(document),
+                    gateways=site.gateways,
                 )
             ).artifact
             made.append((artifact.handle, getattr(artifact.document, "context", None)))
@@ -293,7 +307,9 @@ _WORK = {"create": _create, "update": _update, "deploy": _deploy, "restore": _re
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("artifact_kind", [LLM_PROVIDER, MCP_PROXY, REST_API], ids=lambda artifact_kind: artifact_kind.collection)
+@pytest.mark.parametrize(
+    "artifact_kind", [LLM_PROVIDER, MCP_PROXY, REST_API], ids=lambda artifact_kind: artifact_kind.collection
+)
 async def test_names_are_not_swapped_while_a_gateway_is_away(open_hub: OpenHub, artifact_kind: ArtifactKind) -> None:
     """It would fetch what is current for the first event already, and each would find its name taken by the other."""
     async with Site.open(open_hub()) as site:
@@ -303,7 +319,9 @@ async def test_names_are_not_swapped_while_a_gateway_is_away(open_hub: OpenHub, 
             await site.acknowledge((await site.deployments(artifact))[0])
         alpha = await site.change(alpha, name="Temp")
         beta = await site.change(beta, name="Alpha")
-        with _refused(f'acknowledged neither that the {artifact_kind.noun} "beta" gave up the name "Beta" v1.0') as caught:
+        with _refused(
+            f'acknowledged neither that the {artifact_kind.noun} "beta" gave up the name "Beta" v1.0'
+        ) as caught:
             await site.change(alpha, name="Beta")
         assert caught.value.field == "name"
         assert 'wait until "beta" is acknowledged there, then give its former name to "alpha"' in str(caught.value)

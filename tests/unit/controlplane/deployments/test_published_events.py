@@ -14,7 +14,14 @@ import pytest
 
 from gatecast.controlplane.access.gateways import GatewayFields, Gateways
 from gatecast.controlplane.catalog.api_key import ApiKey
-from gatecast.controlplane.catalog.artifact_kinds import ARTIFACT_KINDS, LLM_PROVIDER, LLM_PROXY, MCP_PROXY, REST_API, ArtifactKind
+from gatecast.controlplane.catalog.artifact_kinds import (
+    ARTIFACT_KINDS,
+    LLM_PROVIDER,
+    LLM_PROXY,
+    MCP_PROXY,
+    REST_API,
+    ArtifactKind,
+)
 from gatecast.controlplane.catalog.artifact_store import StoredArtifact
 from gatecast.controlplane.control_plane import ControlPlane
 from gatecast.controlplane.deployments.artifacts import Edit
@@ -182,7 +189,9 @@ _NAMES = {
 
 @pytest.mark.parametrize("row", _ARTIFACT_ROWS, ids=lambda row: row.name)
 @pytest.mark.parametrize("artifact_kind", ARTIFACT_KINDS, ids=lambda artifact_kind: artifact_kind.collection)
-async def test_what_a_change_of_an_artifact_publishes(open_hub: OpenHub, artifact_kind: ArtifactKind, row: _Row) -> None:
+async def test_what_a_change_of_an_artifact_publishes(
+    open_hub: OpenHub, artifact_kind: ArtifactKind, row: _Row
+) -> None:
     """One event: type, action, entity, and exactly these fields."""
     async with _site(open_hub, artifact_kind) as site:
         await site.acknowledge()
@@ -235,7 +244,9 @@ def _payloads(key: ApiKey) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("expires", [False, True], ids=["for-ever", "expiring"])
 @pytest.mark.parametrize("artifact_kind", ARTIFACT_KINDS, ids=lambda artifact_kind: artifact_kind.collection)
-async def test_what_a_change_of_a_key_publishes(open_hub: OpenHub, artifact_kind: ArtifactKind, *, expires: bool) -> None:
+async def test_what_a_change_of_a_key_publishes(
+    open_hub: OpenHub, artifact_kind: ArtifactKind, *, expires: bool
+) -> None:
     """Created, rotated, revoked: type, action, entity, and exactly these fields; expiresAt only where it expires."""
     expires_at = datetime.now(UTC) + timedelta(days=1) if expires else None
     async with _site(open_hub, artifact_kind) as site:

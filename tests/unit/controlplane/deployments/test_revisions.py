@@ -197,5 +197,7 @@ async def test_the_revision_that_a_gateway_said_it_has_is_never_forgotten(open_h
         await site.acknowledge(first)
         for _ in range(25):
             await site.deploy(api)
-        kept = await site.control_plane.artifacts.deployments("default", REST_API, api.id, after=(1 << 62, ""), limit=50)
+        kept = await site.control_plane.artifacts.deployments(
+            "default", REST_API, api.id, after=(1 << 62, ""), limit=50
+        )
         assert [each.revision for each in kept] == [*range(26, 6, -1), 1]

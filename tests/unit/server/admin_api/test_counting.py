@@ -20,7 +20,11 @@ def _count(method: str, route: str, status: int) -> float:
 
 
 def _series() -> int:
-    return sum(len(artifact_kind.samples) for artifact_kind in metrics.registry.collect() if artifact_kind.name.startswith("gatecast_http"))
+    return sum(
+        len(artifact_kind.samples)
+        for artifact_kind in metrics.registry.collect()
+        if artifact_kind.name.startswith("gatecast_http")
+    )
 
 
 async def test_an_answer_counts_for_its_route_whatever_the_parameters_are(open_api: OpenApi) -> None:

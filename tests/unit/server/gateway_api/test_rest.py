@@ -31,7 +31,7 @@ from gatecast.controlplane.encryption import Encryption
 from gatecast.controlplane.gateway_sync.acknowledgements import Acknowledgement
 from gatecast.controlplane.gateway_sync.downloads import Content
 from gatecast.errors import StorageUnavailable
-from gatecast.server import wait_policy as wait_policy
+from gatecast.server import wait_policy
 from gatecast.server.admission import Admission
 from gatecast.server.gateway_api import app as gateway_api
 from gatecast.server.gateway_api.app import BASE_PATH, GatewayContext, create_gateway_app
@@ -95,7 +95,9 @@ class _Listener:
         """An artifact on this gateway."""
         document = MODELS[artifact_kind.kind].model_validate({**_DOCUMENTS[artifact_kind], **fields})
         made = (
-            await self.control_plane.artifacts.create(_ORGANIZATION, artifact_kind, document, gateways=[self.gateway_id])
+            await self.control_plane.artifacts.create(
+                _ORGANIZATION, artifact_kind, document, gateways=[self.gateway_id]
+            )
         ).artifact
         [running] = await self.control_plane.artifacts.running(made.id)
         return made, running.deployment
@@ -158,7 +160,9 @@ def _document(package: bytes) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("artifact_kind", [LLM_PROVIDER, MCP_PROXY, REST_API])
-async def test_a_document_is_a_zip_of_the_same_bytes_each_time(listener: OpenListener, artifact_kind: ArtifactKind) -> None:
+async def test_a_document_is_a_zip_of_the_same_bytes_each_time(
+    listener: OpenListener, artifact_kind: ArtifactKind
+) -> None:
     async with listener() as gateway:
         made, _ = await gateway.make(artifact_kind)
         path = f"/{artifact_kind.download}/{made.id}"
@@ -583,4 +587,9 @@ async def test_a_hostile_question_is_refused(listener: OpenListener, path: str, 
 
 
 def test_every_family_can_be_downloaded() -> None:
-    assert {artifact_kind.download for artifact_kind in BY_KIND.values()} == {"apis", "llm-providers", "llm-proxies", "mcp-proxies"}
+    assert {artifact_kind.download for artifact_kind in BY_KIND.values()} == {
+        "apis",
+        "llm-providers",
+        "llm-proxies",
+        "mcp-proxies",
+    }

@@ -119,7 +119,9 @@ class ArtifactPages:
 
     def router(self) -> APIRouter:
         """The routes of these pages."""
-        router = APIRouter(prefix=f"/{self._artifact_kind.collection}", route_class=ConsoleRoute, include_in_schema=False)
+        router = APIRouter(
+            prefix=f"/{self._artifact_kind.collection}", route_class=ConsoleRoute, include_in_schema=False
+        )
         router.add_api_route("", self.list_artifacts, methods=["GET"])
         router.add_api_route("/{artifact_id}", self.show_artifact, methods=["GET"])
         for path, answer in (
@@ -335,7 +337,9 @@ class ArtifactPages:
         self, context: Context, visitor: Visitor, artifact_id: ResourceId, deployment_id: ResourceId
     ) -> Response:
         """Let the gateway of an earlier deployment run its content again."""
-        await context.control_plane.artifacts.restore(visitor.organization, self._artifact_kind, artifact_id, deployment_id)
+        await context.control_plane.artifacts.restore(
+            visitor.organization, self._artifact_kind, artifact_id, deployment_id
+        )
         return self._to(f"/{artifact_id}")
 
     async def delete(self, context: Context, visitor: Visitor, artifact_id: ResourceId) -> Response:

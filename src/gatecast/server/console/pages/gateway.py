@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse
 from gatecast.controlplane.catalog.artifact_kinds import BY_KIND
 from gatecast.controlplane.documents import derive_handle
 from gatecast.errors import NotFound
-from gatecast.server.admin_api import event_hops as event_way
+from gatecast.server.admin_api import event_hops
 from gatecast.server.admin_api import events as events_api
 from gatecast.server.admin_api import gateways as gateways_api
 from gatecast.server.admin_api import parking as parking_api
@@ -134,7 +134,7 @@ async def show_event(
     organization = visitor.organization
     gateway = await context.gateways.get(organization, gateway_id)
     try:
-        event = await event_way.show_event(gateway_id, offset, context, organization)
+        event = await event_hops.show_event(gateway_id, offset, context, organization)
     except NotFound:
         return page(
             request,

@@ -14,7 +14,7 @@ from gatecast.controlplane.access.gateways import GatewayFields, GatewayType
 from gatecast.errors import Conflict, InvalidValue
 from gatecast.server.admin_api.bulk import BulkAction, BulkView, NewBulk, act, matching
 from gatecast.server.admin_api.context import AdminContext, Context
-from gatecast.server.admin_api.fleet import FleetFilter, FleetState, Sort, FleetGateway
+from gatecast.server.admin_api.fleet import FleetFilter, FleetGateway, FleetState, Sort
 from gatecast.server.admin_api.gateways import summaries_of
 from gatecast.server.admin_api.models import GatewaySummary
 from gatecast.server.console.rendering import SECURITY_HEADERS, page

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from gatecast.controlplane.deployments.artifact_search import IN_FLIGHT, ArtifactFilter, ArtifactSort
 from gatecast.server.admin_api.context import AdminContext, Context
-from gatecast.server.admin_api.fleet import Fleet, FleetFilter, FleetState, Sort, FleetGateway
+from gatecast.server.admin_api.fleet import Fleet, FleetFilter, FleetGateway, FleetState, Sort
 from gatecast.server.admin_api.fleet_history import FleetHistory, show_fleet_history
 from gatecast.server.admin_api.fleet_routes import list_pods
 from gatecast.server.admin_api.gateways import explain_gateway

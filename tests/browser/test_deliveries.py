@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -60,6 +63,18 @@ async def test_roll_outs_turn_deployed_and_failed_with_the_reason_while_one_look
             await expect(row).to_contain_text("2 deployed")
 
 
+@asynccontextmanager
+async def _running(client: GatewayClient, handle: Callable[[GatewayEvent], Awaitable[None]]) -> AsyncIterator[None]:
+    """A gateway that handles events while the block runs."""
+    async with client:
+        running = asyncio.create_task(client.run(handle))
+        try:
+            yield
+        finally:
+            running.cancel()
+            await asyncio.wait({running})
+
+
 async def test_a_rejected_event_is_retried_and_skipped(open_stage: Any) -> None:  # noqa: ANN401
     """Its entity waits with the reason; one event is applied at the second try, another is left out."""
     rejecting = True
@@ -70,10 +85,7 @@ async def test_a_rejected_event_is_retried_and_skipped(open_stage: Any) -> None:
 
     async with open_stage() as stage:
         access = await stage.operator.create_gateway("edge")
-        client = GatewayClient(
-            f"{stage.pods[0].gateways}/api/internal/v1/ws/gateways/connect", access.token, handle, options=EAGER
-        )
-        async with client:
+        async with _running(GatewayClient(stage.pods[0].gateways, access.token, ssl=False, options=EAGER), handle):
             await stage.operator.connections(access.id, 1)
             page = await stage.open(f"/gateways/{access.id}")
             await stage.operator.publish(access.id)

@@ -75,20 +75,20 @@ async def show_events(
 ) -> Response:
     """Search one gateway's log."""
     standings = (await context.fleets.look(visitor.organization)).standings
-    found, problem, gateway_id = None, "", ""
+    found, problem, gateway_id, name = None, "", "", wanted.gateway
     if wanted.gateway:
         try:
             [gateway_id] = await gateway_ids(context, visitor.organization, [wanted.gateway])
+            name = (await context.gateways.get(visitor.organization, gateway_id)).fields.name
             found = await _search(context, visitor.organization, gateway_id, wanted)
         except (InvalidValue, NotFound) as error:
             problem = str(error)
-    names = {each.id: each.gateway.name for each in standings}
     return page(
         request,
         "events.html",
         status=422 if problem else 200,
         wanted=wanted,
-        shown_gateway=names.get(wanted.gateway, wanted.gateway),
+        shown_gateway=name,
         gateway_id=gateway_id,
         offered=[each.gateway.name for each in standings[:_OFFERED]],
         total=len(standings),

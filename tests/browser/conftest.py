@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import BrowserContext, Page, async_playwright
+from playwright.async_api import BrowserContext, Page, async_playwright, expect
 
 from gatecast.controlplane.access.admin_tokens import AdminTokens, Role
 from gatecast.storage.connect import open_storage
@@ -50,6 +50,11 @@ _OF_A_POD_THAT_IS_AWAY = (
 _CHROMIUM = os.environ.get("GATECAST_TEST_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
 _organizations = itertools.count(1)
+
+#: What is expected is waited for so long, on a busy machine, too; in milliseconds.
+_PATIENCE = 30_000
+
+expect.set_options(timeout=_PATIENCE)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -198,5 +203,5 @@ async def _browser(options: dict[str, Any]) -> AsyncIterator[BrowserContext]:
         browser = await playwright.chromium.launch(executable_path=_CHROMIUM, args=_ARGUMENTS)
         stack.push_async_callback(browser.close)
         context = await browser.new_context(**{"viewport": {"width": 1600, "height": 1000}, **options})
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(_PATIENCE)
         yield context

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,6 +10,7 @@ from playwright.async_api import Page, expect
 
 from gatecast.testing.doubles.oidc_issuer import SmallIssuer
 from gatecast.testing.operator import Operator
+from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.testing.unmodified_gateway import UnmodifiedGateway
 
@@ -79,18 +78,17 @@ async def test_what_is_typed_stays_while_gateways_come_and_change(open_stage: An
         await expect(page.locator("#context")).to_have_value("/half-typed")
 
 
-@asynccontextmanager
-async def _behind_a_proxy(url: str) -> AsyncIterator[tuple[str, TcpProxy]]:
-    """The same database, at the end of a wire that can be cut."""
-    parts = urlsplit(url)
-    async with TcpProxy((parts.hostname or "127.0.0.1", parts.port or 5432)) as proxy:
-        user, at, _ = parts.netloc.rpartition("@")
-        yield parts._replace(netloc=f"{user}{at}{proxy.address}").geturl(), proxy
-
-
-async def test_the_database_goes_away_and_comes_back(open_stage: Any, postgres_url: str) -> None:  # noqa: ANN401
+async def test_the_database_goes_away_and_comes_back(
+    open_stage: Any,  # noqa: ANN401
+    postgres: PostgresServer,
+    postgres_url: str,
+) -> None:
     """The page keeps what it shows and says so; a form that is sent meanwhile is not lost."""
-    async with _behind_a_proxy(postgres_url) as (url, wire), open_stage(database=url) as stage:
+    name = urlsplit(postgres_url).path.removeprefix("/")
+    async with (
+        TcpProxy(postgres.socket) as wire,
+        open_stage(database=postgres.url(name, address=wire.address)) as stage,
+    ):
         access = await stage.operator.create_gateway("edge")
         page = await stage.open("/gateways")
         form = await stage.open("/gateways/new", logged_in=False)

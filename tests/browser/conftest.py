@@ -129,6 +129,11 @@ class Stage:
 OpenStage = Callable[..., AbstractAsyncContextManager[Stage]]
 
 
+@pytest.fixture(autouse=True)
+def prepared(pod_template: object) -> None:
+    """No test's time limit includes the imports of its pods."""
+
+
 async def _issue(database: str, organization: str, role: Role = Role.ADMIN) -> str:
     async with open_storage(database) as opened:
         _, token = await AdminTokens(opened.storage).issue(organization, role)
@@ -150,8 +155,9 @@ async def _started(database: str, pods: int, settings: dict[str, str]) -> AsyncI
 
 
 @pytest.fixture(scope="module")
-def shared_pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Pods]:
+def shared_pod(tmp_path_factory: pytest.TempPathFactory, pod_template: object) -> Iterator[_Pods]:
     """One pod for the tests of a file, each of which has an organization of its own. It lives in a loop of its own."""
+    del pod_template
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="shared-pod")
     thread.start()

@@ -25,6 +25,7 @@ from gatecast.controlplane.fleet_samples import FleetSamples
 from gatecast.errors import GatecastError, SettingInvalid, StorageError
 from gatecast.hub import EventHub
 from gatecast.server.admin_api import AdminContext, create_admin_app
+from gatecast.server.admin_api.app import build_routes
 from gatecast.server.admin_api.context import MAX_STREAMS, MAX_WAITS
 from gatecast.server.admin_api.fleet import Fleets
 from gatecast.server.admin_api.fleet_history import FleetMeter
@@ -223,9 +224,10 @@ class Pod:
                 self.settings.oidc_role_claim,
             ),
         )
-        samples = FleetSamples(self.hub.storage.database)
-        meter = FleetMeter(context.fleets, self.hub.storage.survey, samples)
-        server = ApiServer(_api_app(context), drain_time=self.settings.drain_time)
+        meter = FleetMeter(context.fleets, self.hub.storage.survey, FleetSamples(self.hub.storage.database))
+        app = api_app(context)
+        await build_routes(app)
+        server = ApiServer(app, drain_time=self.settings.drain_time)
         listener = Listener(listening, server.connection, places=Places(self.budget.api_listener))
         self.api_url = f"http://{_host_and_port(listening)}"
         async with self._serving(server, context):
@@ -290,7 +292,7 @@ async def _remove_old_entries(audit: AuditLog) -> None:
         await asyncio.sleep(_AUDIT_RETENTION_INTERVAL)
 
 
-def _api_app(context: AdminContext) -> FastAPI:
+def api_app(context: AdminContext) -> FastAPI:
     """The admin API, and the console beside it."""
     app = create_admin_app(context)
     add_console(app)

@@ -29,13 +29,13 @@ FROM wanted w LEFT JOIN positions p USING (gateway_id) LEFT JOIN connected n USI
 -- name: latencies
 -- Of each gateway the newest four notes of progress are looked at; the last event that one tells of is known exactly.
 SELECT t.confirmed_last - extract(epoch FROM e.recorded_at)::float8 AS seconds
-FROM gatecast.gateway_streams s
+FROM jsonb_array_elements_text($1::text::jsonb) w (gateway_id)
+    JOIN gatecast.gateway_streams s ON s.gateway_id = w.gateway_id
     CROSS JOIN LATERAL (
         SELECT p.confirmed_through, p.confirmed_last FROM gatecast.passages p WHERE p.log_id = s.log_id
         ORDER BY p.through DESC, p.number DESC LIMIT 4) t
     JOIN gatecast.events e ON e.log_id = s.log_id AND e."offset" = t.confirmed_through
-WHERE s.gateway_id IN (SELECT jsonb_array_elements_text($1::text::jsonb))
-    AND t.confirmed_through > 0 AND t.confirmed_last >= $2 AND isfinite(e.recorded_at)
+WHERE t.confirmed_through > 0 AND t.confirmed_last >= $2 AND isfinite(e.recorded_at)
 
 -- name: ends
 -- What a log holds now: what lies behind the first and up to the second.

@@ -23,6 +23,7 @@ from gatecast.controlplane.control_plane import ControlPlane, open_control_plane
 from gatecast.controlplane.encryption import encryption_for
 from gatecast.errors import GatecastError, SettingInvalid, StorageError
 from gatecast.hub import EventHub
+from gatecast.server import deadline
 from gatecast.server.admin_api import AdminContext, create_admin_app
 from gatecast.server.admin_api.app import build_routes
 from gatecast.server.admin_api.context import MAX_STREAMS, MAX_WAITS
@@ -32,7 +33,6 @@ from gatecast.server.admission import Admission
 from gatecast.server.api_server import ApiServer
 from gatecast.server.connections import Places
 from gatecast.server.console.app import add_console
-from gatecast.server.deadline import ended_within
 from gatecast.server.descriptors import Budget, fitted
 from gatecast.server.gateway_api.app import GatewayContext, create_gateway_app
 from gatecast.server.gateway_api.gateway_server import GatewayServer
@@ -50,9 +50,6 @@ MIGRATIONS = ("gatecast.controlplane.migrations",)
 
 #: A readiness check waits this long for the database, in seconds.
 _PING_TIME_LIMIT = 2.0
-
-#: The last acknowledgements may take this long to be stored, in seconds; what is lost is published once more.
-_FLUSH_TIME_LIMIT = 2.0
 
 #: How often old entries of the audit log are looked for, in seconds.
 _AUDIT_RETENTION_INTERVAL = 3600.0
@@ -88,6 +85,7 @@ class Pod:
         #: Set when balancers need no time to notice that this pod stops.
         self.hurried = asyncio.Event()
         self._draining = False
+        self._drain_time = deadline.DrainTime(settings.drain_time, clock=asyncio.get_running_loop().time)
 
     @classmethod
     @asynccontextmanager
@@ -105,10 +103,13 @@ class Pod:
             hub = await stack.enter_async_context(EventHub.open(settings=settings, migrations=MIGRATIONS))
             control_plane = await open_control_plane(hub, settings, local_key_file(settings.database))
             pod = cls(settings, hub, control_plane, budget)
+            # From here on what is entered is a step of stopping, in the reverse order: see `_send_gateways_away`.
+            stack.push_async_callback(pod._close_hub)
             pod.first_admin_token = await pod.admin_tokens.prepare(settings.admin_token)
             await stack.enter_async_context(pod._storing_acknowledgements())
             await stack.enter_async_context(pod._running(pod.tls.follow(LOOK_INTERVAL), name="certificate"))
-            await stack.enter_async_context(pod._removing_old_audit_entries())
+            forgetting = _remove_old_entries(AuditLog(hub.storage.database))
+            await stack.enter_async_context(pod._running(forgetting, name="audit-retention"))
             await stack.enter_async_context(pod._gateway_listener(gateway_socket))
             await stack.enter_async_context(pod._api_listener(api_socket))
             try:
@@ -142,7 +143,8 @@ class Pod:
                 yield
         finally:
             with suppress(StorageError, TimeoutError):
-                async with asyncio.timeout(_FLUSH_TIME_LIMIT):
+                # What is not stored is published once more.
+                async with asyncio.timeout(self._drain_time.until(deadline.ACKNOWLEDGEMENTS_ARE_STORED)):
                     await acknowledgements.flush()
 
     @asynccontextmanager
@@ -156,18 +158,6 @@ class Pod:
             task.remove_done_callback(self._note_end)
             task.cancel()
             await asyncio.wait([task])
-
-    @asynccontextmanager
-    async def _removing_old_audit_entries(self) -> AsyncIterator[None]:
-        """Keep the audit log as long as it says, and no longer."""
-        removing = asyncio.create_task(_remove_old_entries(AuditLog(self.hub.storage.database)), name="audit-retention")
-        removing.add_done_callback(self._note_end)
-        try:
-            yield
-        finally:
-            removing.remove_done_callback(self._note_end)
-            removing.cancel()
-            await asyncio.wait({removing})
 
     def _note_end(self, task: asyncio.Task[None]) -> None:
         """A part that should run on has ended: the pod stops, and says why."""
@@ -196,7 +186,7 @@ class Pod:
                 self.gateway_url = f"{'https' if self.tls.context else 'http'}://{_host_and_port(listening)}"
                 yield
         finally:
-            await server.cleanup()
+            await server.stop(within=self._drain_time.until(deadline.REQUESTS_ARE_FINISHED))
 
     @asynccontextmanager
     async def _api_listener(self, listening: socket.socket) -> AsyncIterator[None]:
@@ -223,7 +213,7 @@ class Pod:
         )
         app = api_app(context)
         await build_routes(app)
-        server = ApiServer(app, drain_time=self.settings.drain_time)
+        server = ApiServer(app)
         listener = Listener(listening, server.connection, places=Places(self.budget.api_listener))
         self.api_url = f"http://{_host_and_port(listening)}"
         async with self._serving(server, context):
@@ -248,31 +238,39 @@ class Pod:
         finally:
             context.stopping.set()
             serving.remove_done_callback(self._note_end)
-            server.should_exit = True
+            server.stop(within=self._drain_time.until(deadline.REQUESTS_ARE_FINISHED))
             # Waited for and not awaited: if it died, that is known by now, and the rest is stopped in order.
             await asyncio.wait([serving])
 
     # --- stopping -----------------------------------------------------------------------------------------------
 
     async def _send_gateways_away(self) -> None:
-        """The first step of stopping: unready, nobody new, and the gateways leave spread over half the drain time.
+        """The first step of stopping; the steps share the drain time, each bounded (`deadline`).
 
-        With few gateways that takes less; then the ports stay open until a quarter of it has passed, so that balancers
-        notice before anybody is refused. What follows is in the exit stack: running requests are finished, accepted
-        events are stored, positions are flushed and the lease is given back, each bounded, so that a hanging database
-        does not keep the pod alive.
+        1. The pod is unready and takes nobody new. Gateways leave spread over half the drain time; with few of them
+           that takes less, and then the ports stay open until balancers have noticed, so that nobody is refused.
+        2. The ports are closed, first that of the API, and the requests that run are finished.
+        3. What gateways acknowledged last is stored.
+        4. The hub answers what it accepted, stores positions and returns the lease.
+
+        A hanging database keeps no step longer than its time, and `ended_within` ends what hangs nevertheless.
         """
         self._draining = self.admission.closed = True
-        drain_time = self.settings.drain_time.total_seconds()
+        self._drain_time.begin()
         subscriptions = list(self.hub.delivery.subscriptions)
         _logger.info("draining", connections=len(subscriptions))
         random.shuffle(subscriptions)
-        pause = drain_time / 2 / max(1, len(subscriptions))
-        noticed = asyncio.create_task(self._wait_for_balancers(drain_time / 4), name="balancers")
+        pause = self._drain_time.until(deadline.GATEWAYS_HAVE_LEFT) / max(1, len(subscriptions))
+        noticed = asyncio.create_task(
+            self._wait_for_balancers(self._drain_time.until(deadline.BALANCERS_HAVE_NOTICED)), name="balancers"
+        )
         for subscription in subscriptions:
             subscription.end_with("restarting")
             await asyncio.sleep(min(pause, _LONGEST_DRAIN_PAUSE))
         await noticed
+
+    async def _close_hub(self) -> None:
+        await self.hub.close(within=self._drain_time.until(deadline.HUB_IS_CLOSED))
 
     async def _wait_for_balancers(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -346,7 +344,7 @@ async def serve(settings: Settings, *, announce: Callable[[Pod], None]) -> int:
             await _first_of(stop, pod.hub.delivery.failed)
             _on_signals((signal.SIGTERM, signal.SIGINT), pod.hurried.set)
             failed = pod.hub.delivery.failure is not None
-            leaving.enter_context(ended_within(settings.drain_time.total_seconds() + _LATEST_EXIT))
+            leaving.enter_context(deadline.ended_within(settings.drain_time.total_seconds() + _LATEST_EXIT))
     return 1 if failed else 0
 
 

@@ -58,7 +58,7 @@ _logger = get_logger("pod")
 
 
 def local_key_file(database: str) -> Path | None:
-    """Where this pod keeps the key to what it encrypts: beside a database on this machine, else nowhere."""
+    """Where this pod keeps its encryption key: next to a database on this machine, otherwise nowhere."""
     path = parse(database).path
     return None if path is None else Path(f"{path}.key")
 
@@ -76,13 +76,13 @@ class Pod:
         self.budget = budget
         self.tls = GatewayTls(settings)
         self.admission = Admission(settings, clock=asyncio.get_running_loop().time)
-        #: The admin token that was made just now: to be shown once. None when there was one already.
+        #: The admin token that this start created, to be shown once; None if there was one already.
         self.first_admin_token: str | None = None
         #: Base URL of the admin API.
         self.api_url = ""
         #: Base URL that gateways connect to.
         self.gateway_url = ""
-        #: Set when balancers need no time to notice that this pod stops.
+        #: Set if load balancers need no time to notice that this pod stops.
         self.hurried = asyncio.Event()
         self._draining = False
         self._drain_time = deadline.DrainTime(settings.drain_time, clock=asyncio.get_running_loop().time)
@@ -118,7 +118,7 @@ class Pod:
                 await pod._send_gateways_away()
 
     async def problems(self) -> list[str]:
-        """Why this pod should get no traffic now; empty: it is ready."""
+        """Why this pod should receive no traffic now; empty if it is ready."""
         found: list[str] = []
         if self._draining:
             found.append("shutting down")
@@ -136,7 +136,7 @@ class Pod:
 
     @asynccontextmanager
     async def _storing_acknowledgements(self) -> AsyncIterator[None]:
-        """Store what gateways acknowledge, and at the end what is still waiting."""
+        """Store what gateways acknowledge; at the end, also what is still waiting."""
         acknowledgements = self.control_plane.acknowledgements
         try:
             async with self._running(acknowledgements.run(), name="acknowledgements"):
@@ -149,7 +149,7 @@ class Pod:
 
     @asynccontextmanager
     async def _running(self, work: Coroutine[Any, Any, None], *, name: str) -> AsyncIterator[None]:
-        """Let something run while the block does; when it ends earlier, the pod stops."""
+        """Run a background task during the block; if it ends earlier, the pod stops."""
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(self._note_end)
         try:
@@ -160,7 +160,7 @@ class Pod:
             await asyncio.wait([task])
 
     def _note_end(self, task: asyncio.Task[None]) -> None:
-        """A part that should run on has ended: the pod stops, and says why."""
+        """Stop the pod because a task that must keep running has ended, and log why."""
         failure = reason_of_end(task)
         _logger.error("background-task-died", task=task.get_name(), exc_info=failure)
         self.hub.delivery.fail(failure)
@@ -217,7 +217,7 @@ class Pod:
         listener = Listener(listening, server.connection, places=Places(self.budget.api_listener))
         self.api_url = f"http://{_host_and_port(listening)}"
         async with self._serving(server, context):
-            # Nobody learns where it is before it answers there.
+            # It must answer before anybody is told its address.
             await server.begun.wait()
             async with self._accepting(listener, name="api-listener"):
                 yield
@@ -230,7 +230,7 @@ class Pod:
 
     @asynccontextmanager
     async def _serving(self, server: ApiServer, context: AdminContext) -> AsyncIterator[None]:
-        """Answer requests; at the end those that are running are finished, and streams end."""
+        """Answer requests; at the end, finish those that run, and end streams."""
         serving = asyncio.create_task(server.serve(sockets=[]), name="api-server")
         serving.add_done_callback(self._note_end)
         try:
@@ -239,7 +239,7 @@ class Pod:
             context.stopping.set()
             serving.remove_done_callback(self._note_end)
             server.stop(within=self._drain_time.until(deadline.REQUESTS_ARE_FINISHED))
-            # Waited for and not awaited: if it died, that is known by now, and the rest is stopped in order.
+            # Waited for, not awaited: if it died, that is known by now, and the rest must still stop in order.
             await asyncio.wait([serving])
 
     # --- stopping -----------------------------------------------------------------------------------------------
@@ -293,13 +293,13 @@ def api_app(context: AdminContext) -> FastAPI:
     return app
 
 
-#: With few gateways the drain does not take its whole time; in seconds.
+#: Longest pause between two gateways that are disconnected, so that few of them take less time; in seconds.
 _LONGEST_DRAIN_PAUSE = 0.1
 
 
 @contextmanager
 def _listening(setting: str, address: str) -> Iterator[socket.socket]:
-    """A listening socket, bound before anything else starts, so that a taken address is found at once."""
+    """A listening socket, bound before anything else starts, so that an address in use is reported at once."""
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listening:

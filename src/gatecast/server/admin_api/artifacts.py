@@ -159,9 +159,10 @@ def _add_document_routes(router: APIRouter, artifact_kind: ArtifactKind) -> None
         organization: Organization,
     ) -> JSONResponse:
         """Store an artifact and deploy it to the named gateways, in one transaction."""
-        gateways = await gateway_ids(context, organization, body.gateways or ())
+        placing: NewPlacing = body
+        gateways = await gateway_ids(context, organization, placing.gateways or ())
         created = await context.control_plane.artifacts.create(
-            organization, artifact_kind, document_in(body, model, NewPlacing), handle=body.handle, gateways=gateways
+            organization, artifact_kind, document_in(body, model, NewPlacing), handle=placing.handle, gateways=gateways
         )
         answer = _shown(created, status=201)
         located(answer, artifact_kind.collection, created.artifact.id)

@@ -23,7 +23,6 @@ from gatecast.controlplane.control_plane import ControlPlane, open_control_plane
 from gatecast.controlplane.encryption import encryption_for
 from gatecast.errors import GatecastError, SettingInvalid, StorageError
 from gatecast.hub import EventHub
-from gatecast.server import deadline
 from gatecast.server.admin_api import AdminContext, create_admin_app
 from gatecast.server.admin_api.app import build_routes
 from gatecast.server.admin_api.context import MAX_STREAMS, MAX_WAITS
@@ -33,6 +32,7 @@ from gatecast.server.admission import Admission
 from gatecast.server.api_server import ApiServer
 from gatecast.server.connections import Places
 from gatecast.server.console.app import add_console
+from gatecast.server.deadline import DrainTime, Part, ended_within
 from gatecast.server.descriptors import Budget, fitted
 from gatecast.server.gateway_api.app import GatewayContext, create_gateway_app
 from gatecast.server.gateway_api.gateway_server import GatewayServer
@@ -85,7 +85,7 @@ class Pod:
         #: Set if load balancers need no time to notice that this pod stops.
         self.hurried = asyncio.Event()
         self._draining = False
-        self._drain_time = deadline.DrainTime(settings.drain_time, clock=asyncio.get_running_loop().time)
+        self._drain_time = DrainTime(settings.drain_time, clock=asyncio.get_running_loop().time)
 
     @classmethod
     @asynccontextmanager
@@ -144,7 +144,7 @@ class Pod:
         finally:
             with suppress(StorageError, TimeoutError):
                 # What is not stored is published once more.
-                async with asyncio.timeout(self._drain_time.until(deadline.ACKNOWLEDGEMENTS_ARE_STORED)):
+                async with asyncio.timeout(self._drain_time.until(Part.ACKNOWLEDGEMENTS_ARE_STORED)):
                     await acknowledgements.flush()
 
     @asynccontextmanager
@@ -186,7 +186,7 @@ class Pod:
                 self.gateway_url = f"{'https' if self.tls.context else 'http'}://{_host_and_port(listening)}"
                 yield
         finally:
-            await server.stop(within=self._drain_time.until(deadline.REQUESTS_ARE_FINISHED))
+            await server.stop(within=self._drain_time.until(Part.REQUESTS_ARE_FINISHED))
 
     @asynccontextmanager
     async def _api_listener(self, listening: socket.socket) -> AsyncIterator[None]:
@@ -238,7 +238,7 @@ class Pod:
         finally:
             context.stopping.set()
             serving.remove_done_callback(self._note_end)
-            server.stop(within=self._drain_time.until(deadline.REQUESTS_ARE_FINISHED))
+            server.stop(within=self._drain_time.until(Part.REQUESTS_ARE_FINISHED))
             # Waited for, not awaited: if it died, that is known by now, and the rest must still stop in order.
             await asyncio.wait([serving])
 
@@ -260,9 +260,9 @@ class Pod:
         subscriptions = list(self.hub.delivery.subscriptions)
         _logger.info("draining", connections=len(subscriptions))
         random.shuffle(subscriptions)
-        pause = self._drain_time.until(deadline.GATEWAYS_HAVE_LEFT) / max(1, len(subscriptions))
+        pause = self._drain_time.until(Part.GATEWAYS_HAVE_LEFT) / max(1, len(subscriptions))
         noticed = asyncio.create_task(
-            self._wait_for_balancers(self._drain_time.until(deadline.BALANCERS_HAVE_NOTICED)), name="balancers"
+            self._wait_for_balancers(self._drain_time.until(Part.BALANCERS_HAVE_NOTICED)), name="balancers"
         )
         for subscription in subscriptions:
             subscription.end_with("restarting")
@@ -270,7 +270,7 @@ class Pod:
         await noticed
 
     async def _close_hub(self) -> None:
-        await self.hub.close(within=self._drain_time.until(deadline.HUB_IS_CLOSED))
+        await self.hub.close(within=self._drain_time.until(Part.HUB_IS_CLOSED))
 
     async def _wait_for_balancers(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -344,7 +344,7 @@ async def serve(settings: Settings, *, announce: Callable[[Pod], None]) -> int:
             await _first_of(stop, pod.hub.delivery.failed)
             _on_signals((signal.SIGTERM, signal.SIGINT), pod.hurried.set)
             failed = pod.hub.delivery.failure is not None
-            leaving.enter_context(deadline.ended_within(settings.drain_time.total_seconds() + _LATEST_EXIT))
+            leaving.enter_context(ended_within(settings.drain_time.total_seconds() + _LATEST_EXIT))
     return 1 if failed else 0
 
 

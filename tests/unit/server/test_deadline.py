@@ -8,8 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from gatecast.server import deadline
-from gatecast.server.deadline import DrainTime, ended_within
+from gatecast.server.deadline import DrainTime, Part, ended_within
 
 _HANGS = """
 import threading
@@ -34,10 +33,10 @@ def test_a_block_that_ends_in_time_ends_nothing_else() -> None:
 
 
 _STEPS = (
-    deadline.GATEWAYS_HAVE_LEFT,
-    deadline.REQUESTS_ARE_FINISHED,
-    deadline.ACKNOWLEDGEMENTS_ARE_STORED,
-    deadline.HUB_IS_CLOSED,
+    Part.GATEWAYS_HAVE_LEFT,
+    Part.REQUESTS_ARE_FINISHED,
+    Part.ACKNOWLEDGEMENTS_ARE_STORED,
+    Part.HUB_IS_CLOSED,
 )
 
 
@@ -56,14 +55,14 @@ def test_steps_that_all_hang_take_the_drain_time_together() -> None:
 def test_a_step_that_is_done_early_leaves_its_time_to_those_that_follow() -> None:
     drain_time = DrainTime(timedelta(seconds=20), clock=lambda: 7.0)
     drain_time.begin()
-    assert drain_time.until(deadline.HUB_IS_CLOSED) == 20
+    assert drain_time.until(Part.HUB_IS_CLOSED) == 20
 
 
 def test_a_step_that_begins_too_late_still_tries() -> None:
     """A pod that never came up has not begun to stop, and has the whole time."""
     now = 0.0
     drain_time = DrainTime(timedelta(seconds=20), clock=lambda: now)
-    assert drain_time.until(deadline.HUB_IS_CLOSED) == 20
+    assert drain_time.until(Part.HUB_IS_CLOSED) == 20
     drain_time.begin()
     now = 30.0
-    assert 0 < drain_time.until(deadline.HUB_IS_CLOSED) < 1
+    assert 0 < drain_time.until(Part.HUB_IS_CLOSED) < 1

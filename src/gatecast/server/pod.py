@@ -34,6 +34,7 @@ from gatecast.server.connections import Places
 from gatecast.server.console.app import add_console
 from gatecast.server.deadline import DrainTime, Part, ended_within
 from gatecast.server.descriptors import Budget, fitted
+from gatecast.server.fleet_metrics import keep_fleet_metrics
 from gatecast.server.gateway_api.app import GatewayContext, create_gateway_app
 from gatecast.server.gateway_api.gateway_server import GatewayServer
 from gatecast.server.listener import Listener
@@ -42,7 +43,7 @@ from gatecast.server.tls import LOOK_INTERVAL, GatewayTls
 from gatecast.server.wait_policy import opened_with_waiting
 from gatecast.settings import Settings, variable
 from gatecast.storage.database_url import parse
-from gatecast.telemetry import get_logger, metrics
+from gatecast.telemetry import get_logger, metrics, traces
 from gatecast.wakeup.background import reason_of_end
 
 #: Packages with the control plane's own tables.
@@ -110,6 +111,8 @@ class Pod:
             await stack.enter_async_context(pod._running(pod.tls.follow(LOOK_INTERVAL), name="certificate"))
             forgetting = _remove_old_entries(AuditLog(hub.storage.database))
             await stack.enter_async_context(pod._running(forgetting, name="audit-retention"))
+            counting = keep_fleet_metrics(hub, settings.pod_id)
+            await stack.enter_async_context(pod._running(counting, name="fleet-metrics"))
             await stack.enter_async_context(pod._gateway_listener(gateway_socket))
             await stack.enter_async_context(pod._api_listener(api_socket))
             try:
@@ -327,6 +330,7 @@ async def serve(settings: Settings, *, announce: Callable[[Pod], None]) -> int:
     stop = asyncio.Event()
     _on_signals((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), stop.set)
     with ExitStack() as leaving:
+        leaving.enter_context(traces.sending(settings.traces, settings.pod_id))
         seconds = START_TIME_LIMIT if settings.database.startswith("postgresql://") else 0.0
         async with opened_with_waiting(lambda: Pod.open(settings), stop, seconds) as pod:
             if pod is None:

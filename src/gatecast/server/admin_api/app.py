@@ -37,6 +37,7 @@ from gatecast.server.admin_api.counting import CountAnswers
 from gatecast.server.admin_api.models import Problem
 from gatecast.server.admin_api.problems import BodyTooLarge, answer_errors, documented_problems
 from gatecast.server.admin_api.publish_shortcut import PublishShortcut
+from gatecast.server.admin_api.request_lines import RequestLines
 from gatecast.server.admission import is_trusted
 from gatecast.version import __version__
 
@@ -93,6 +94,7 @@ def create_admin_app(context: AdminContext) -> FastAPI:
     app.add_middleware(CountAnswers)
     app.add_middleware(_ForwardedScheme)
     app.add_middleware(PublishShortcut, context=context, most_bytes=MAX_BODY_BYTES)
+    app.add_middleware(RequestLines, context=context)
     return app
 
 

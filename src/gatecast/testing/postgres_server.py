@@ -101,6 +101,25 @@ class PostgresServer:
         for copied in self._folder.glob(".s.PGSQL.*"):
             copied.unlink()
 
+    def rewind(self, successor: PostgresServer) -> None:
+        """Follow the server that was promoted in its place; this one was killed, and may have more than that.
+
+        Needs `wal_log_hints` or checksums. New connections to the successor wait until this returns.
+        """
+        # It would be read like a file of the database, where it lies, and its lock taken for this server's own.
+        moved = self._folder.parent / successor.socket.name
+        successor.socket.rename(moved)
+        try:
+            source = f"host={moved.parent} user=postgres dbname=postgres application_name=standby"
+            self.run("pg_rewind", "-D", str(self._folder), f"--source-server={source}", "--write-recovery-conf")
+        finally:
+            moved.rename(successor.socket)
+        for copied in self._folder.glob(".s.PGSQL.*"):
+            copied.unlink()
+        conninfo = f"host={successor.socket.parent} user=postgres application_name=standby"
+        self._parameters = {**self._parameters, "primary_conninfo": conninfo}
+        self.start()
+
     def run(self, program: str, *arguments: str, text: bytes = b"") -> bytes:
         """What one of PostgreSQL's own programs prints; raises when it fails."""
         done = subprocess.run(  # noqa: S603 - the package's own programs

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
 from typing import Any, TypeAlias, cast
 from uuid import uuid4
 
@@ -247,37 +246,32 @@ def test_every_answer_is_as_documented(open_api: OpenApi, runner: asyncio.Runner
             things = runner.run(world.things(operation.path))
             status = runner.run(_send(client, _documented_case(operation, things, number)))
             assert 200 <= status < 300, f"{operation.label}: {status}"
-            _explore(runner, client, world, number, None if operation.method.upper() == "DELETE" else things)
+            _explore(runner, client, world, operation, None if operation.method.upper() == "DELETE" else things)
     finally:
         runner.run(opening.__aexit__(None, None, None))
 
 
 def _explore(
-    runner: asyncio.Runner, client: httpx.AsyncClient, world: _World, number: int, things: _Things | None
+    runner: asyncio.Runner,
+    client: httpx.AsyncClient,
+    world: _World,
+    operation: Any,  # noqa: ANN401 - schemathesis
+    things: _Things | None,
 ) -> None:
-    for case, real in _generated_cases(number):
+    @_generated
+    @given(case=operation.as_strategy(), real=st.booleans())
+    def explore(case: _Case, *, real: bool) -> None:
+        nonlocal things
         if real:
             # Made anew once it is gone, so that one answer does not decide about all that follow.
-            things = things or runner.run(world.things(case.operation.path))
-            case.path_parameters = {**case.path_parameters, **_parameters(case.operation.path, things)}
+            things = things or runner.run(world.things(operation.path))
+            case.path_parameters = {**case.path_parameters, **_parameters(operation.path, things)}
             case.body = things.in_body(case.body)
         status = runner.run(_send(client, case))
         if real and case.method == "DELETE" and status < 300:
             things = None
 
-
-@cache
-def _generated_cases(number: int) -> list[tuple[_Case, bool]]:
-    """Requests of one operation, and whether each names what exists; to make them takes longer than to answer them."""
-    made: list[tuple[_Case, bool]] = []
-
-    @_generated
-    @given(case=_OPERATIONS[number].as_strategy(), real=st.booleans())
-    def make(case: _Case, *, real: bool) -> None:
-        made.append((case, real))
-
-    make()
-    return made
+    explore()
 
 
 def test_whoever_has_no_token_is_told_nothing(open_api: OpenApi, runner: asyncio.Runner) -> None:

@@ -22,6 +22,7 @@ from gatecast.controlplane.transactions.unit_of_work import UnitOfWork, begin_un
 from gatecast.events import Action
 from gatecast.hub import EventHub
 from gatecast.storage.contract import ReadRequest, Transaction
+from gatecast.storage.gathered_rows import gathered_rows
 from gatecast.storage.repeating import whole
 from gatecast.storage.rows import as_keys
 from gatecast.telemetry import get_logger
@@ -57,6 +58,8 @@ class DesiredState:
     def __init__(self, hub: EventHub) -> None:
         self._hub = hub
         self._database = hub.storage.database
+        # Every gateway that connects asks for it.
+        self._unsettled = gathered_rows(self._database, PLACEMENTS["unsettled"], "gateway_id")
 
     @whole
     async def lost(self, organization: str, gateway_id: str, reason: str) -> int:
@@ -100,7 +103,7 @@ class DesiredState:
         return learned.new_life
 
     async def _is_unsettled(self, gateway_id: str) -> bool:
-        return bool(await self._database.fetch(PLACEMENTS["unsettled"], gateway_id))
+        return bool(await self._unsettled.ask(gateway_id))
 
     async def named(self, gateway_id: str, api_id: str) -> None:
         """The gateway has an API of this id: remember it if nobody here knows that."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -26,6 +27,7 @@ from gatecast.storage.contract import (
     TrimPolicy,
     Verdict,
 )
+from gatecast.storage.postgres.array_literals import array_literal
 from gatecast.storage.postgres.caller_transaction import driver_connection, joined
 from gatecast.storage.postgres.database import PooledConnection, PostgresDatabase, repeated
 from gatecast.storage.postgres.driver_errors import translated
@@ -39,6 +41,9 @@ _SUSPECTS = 50
 
 #: What waiting for a lock ends with: our own time limit, or the server's.
 _GAVE_UP = (TimeoutError, asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError)
+
+
+_NUMBER = itemgetter("number")
 
 
 class _Fetches(Protocol):
@@ -159,12 +164,12 @@ class PostgresEventLog:
         rows = await self._database.fetch(
             QUERIES["read"],
             [request.gateway_id for request in requests],
-            [request.after for request in requests],
-            [request.max_events for request in requests],
-            [request.max_bytes for request in requests],
+            array_literal([request.after for request in requests]),
+            array_literal([request.max_events for request in requests]),
+            array_literal([request.max_bytes for request in requests]),
         )
         results: list[ReadResult | None] = [None] * len(requests)
-        for number, group in groupby(rows, key=lambda row: row["number"]):
+        for number, group in groupby(rows, key=_NUMBER):
             results[number - 1] = _read_result(requests[number - 1].gateway_id, list(group))
         return results
 
@@ -264,8 +269,9 @@ def _receipt(event: Event, row: Row) -> Receipt:
 
 
 def _read_result(gateway_id: str, rows: Sequence[Row]) -> ReadResult:
-    events = [recorded_event(gateway_id, row) for row in rows if row["offset"] is not None]
     first = rows[0]
+    # A log without events to read has one row without an event.
+    events = [] if first["offset"] is None else [recorded_event(gateway_id, row) for row in rows]
     return ReadResult(
         events=events,
         epoch=first["epoch"],

@@ -50,19 +50,29 @@ class Gathered(Generic[T, R]):
     async def _run(self) -> None:
         """Answer until nobody waits."""
         while batch := self._take():
-            try:
-                answers = await in_halves([item for item, _ in batch], self._work)
-            except BaseException as error:
-                for _, waiting in batch:
-                    _fail(waiting, error)
-                if not isinstance(error, Exception):
-                    raise
-                continue
-            for (_, waiting), answer in zip(batch, answers, strict=True):
-                if isinstance(answer, GatecastError):
-                    _fail(waiting, answer)
-                elif not waiting.done():
-                    waiting.set_result(answer)
+            await self._answer(batch)
+
+    async def _answer(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
+        """Run one statement; it is given up once nobody waits for it any more."""
+        asking = asyncio.ensure_future(in_halves([item for item, _ in batch], self._work))  # noqa: RUF006 - waited for
+        left = len(batch)
+
+        def one_less(_answer: asyncio.Future[R]) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                asking.cancel()
+
+        for _, waiting in batch:
+            waiting.add_done_callback(one_less)
+        try:
+            await asyncio.wait([asking])
+        except asyncio.CancelledError:
+            for _, waiting in batch:
+                waiting.cancel()
+            raise
+        if not asking.cancelled():
+            _settle(batch, asking)
 
     def _take(self) -> list[tuple[T, asyncio.Future[R]]]:
         """The next questions that are still asked."""
@@ -74,10 +84,14 @@ class Gathered(Generic[T, R]):
         return batch
 
 
-def _fail(waiting: asyncio.Future[R], error: BaseException) -> None:
-    if waiting.done():
-        return
-    if isinstance(error, GatecastError):
-        waiting.set_exception(error)
-    else:
-        waiting.cancel()
+def _settle(batch: list[tuple[T, asyncio.Future[R]]], asked: asyncio.Future[Sequence[R | GatecastError]]) -> None:
+    """Give everybody who still waits the answer."""
+    error = asked.exception()
+    answers = [error] * len(batch) if error is not None else asked.result()
+    for (_, waiting), answer in zip(batch, answers, strict=True):
+        if waiting.done():
+            continue
+        if isinstance(answer, BaseException):
+            waiting.set_exception(answer)
+        else:
+            waiting.set_result(answer)

@@ -20,10 +20,15 @@ class _Work:
         self.go_on.set()
         self.refused: frozenset[int] = frozenset()
         self.is_away = False
+        self.given_up = 0
 
     async def __call__(self, items: Sequence[int]) -> list[int]:
         self.batches.append(list(items))
-        await self.go_on.wait()
+        try:
+            await self.go_on.wait()
+        except asyncio.CancelledError:
+            self.given_up += 1
+            raise
         if self.is_away:
             raise StorageUnavailable("away")
         if self.refused & set(items):
@@ -88,5 +93,24 @@ def test_who_gives_up_takes_nobody_along() -> None:
         assert await second == 4
         with pytest.raises(asyncio.CancelledError):
             await first
+
+    asyncio.run(run())
+
+
+def test_a_statement_that_nobody_waits_for_is_given_up_and_the_next_asks_anew() -> None:
+    """Over a wire that was cut without a word it would hold its connection for the longest time of a statement."""
+
+    async def run() -> None:
+        work = _Work()
+        work.go_on.clear()
+        gathered = Gathered("numbers", work)
+        asked = [asyncio.create_task(gathered.ask(number)) for number in (1, 2)]
+        await asyncio.sleep(0.01)
+        for each in asked:
+            each.cancel()
+        await asyncio.sleep(0.01)
+        assert work.given_up
+        work.go_on.set()
+        assert await gathered.ask(5) == 10
 
     asyncio.run(run())

@@ -16,6 +16,9 @@ from simulation.histories.history import Broken, live_through
 #: Lines of its log that are shown of a broken history; with one seed, all.
 _SHOWN = 12
 
+#: How far it is, is said after so many.
+_SAID_EVERY = 100
+
 
 def main(
     *,
@@ -41,6 +44,8 @@ def main(
                 raise typer.Exit(1) from None
         else:
             events += outcome.events
+        if (number - first + 1) % _SAID_EVERY == 0:
+            typer.echo(f"{number - first + 1:,} of {len(chosen):,} so far, {broken} broken")
     seconds = time.monotonic() - began
     typer.echo(f"{len(chosen):,} histories, {events:,} events, {broken} broken, {seconds:.0f} s")
     if seed is not None:

@@ -29,6 +29,7 @@
         ├── Conflict            the change contradicts what is stored
         │   └── LimitReached    a counted limit is used up
         ├── SecretKeyMissing    data cannot be encrypted: the key is not set
+        ├── StoredByNewerRelease a newer release stored what this one does not know
         ├── StaleWrite          the resource changed since the caller read it
         ├── Unauthenticated     no valid credential
         ├── TooManyAttempts     too many bad credentials came from one address
@@ -53,10 +54,18 @@ if TYPE_CHECKING:
 
 _SHOWN_VALUE_LENGTH = 80
 
+#: So many characters of a value are searched for secrets; the rest is not shown.
+_SEARCHED_LENGTH = 20_000
+
 
 def shorten(value: object) -> str:
     """A value's `repr`, at most 80 characters long and without secrets: safe to put into a message."""
-    text = redacted(repr(value))
+    try:
+        text = repr(value[:_SEARCHED_LENGTH] if isinstance(value, str | bytes) else value)
+    except (ValueError, RecursionError):
+        # A number of more digits than Python writes, or what is nested too deep.
+        text = f"({type(value).__name__}: too large to show)"
+    text = redacted(text[:_SEARCHED_LENGTH])
     return text if len(text) <= _SHOWN_VALUE_LENGTH else f"{text[: _SHOWN_VALUE_LENGTH - 1]}…"
 
 
@@ -427,6 +436,18 @@ class SecretKeyMissing(ControlPlaneError):
             "this pod lacks the key that stored secrets are encrypted with; set GATECAST_SECRET_KEY on every pod "
             "to the same 32 random bytes in base64, like the output of `openssl rand -base64 32`"
         )
+
+
+class StoredByNewerRelease(ControlPlaneError):
+    """A newer release, whose pods run beside this one, has stored something that this release does not know."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        #: What cannot be read; never a value that may be secret.
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"{self.what} was stored by a newer release and cannot be read by this one; update every pod"
 
 
 class Unauthenticated(ControlPlaneError):

@@ -54,6 +54,9 @@ _OPERATIONS = [{"method": "GET", "path": "/items"}]
 #: The folders of the control plane that keep tables.
 _ROOMS = {"access", "catalog", "deployments", "gateway_sync", "transactions"}
 
+#: Of a gateway that has read everything, and not just now.
+_OVER: LiteralString = "finished_at = '2026-01-01T00:00:00+00:00'"
+
 
 class _Refused(Exception):
     """A step was answered with an error that says: come back."""
@@ -373,6 +376,9 @@ class _Play:
             self._done("revoked names", lambda: self._control_plane.keys.outlive_revocations(*self._place, 0)),
             self._done("remember orphans", lambda: state.orphaned(self._ids["gateway"], ["of-nobody-else"])),
             ("read lists", self._read_lists),
+            ("read everything", self._read_everything),
+            ("show a template of another database", self._show_another_template),
+            ("begin anew", self._begin_anew),
             self._done("look at the calls", lambda: calls.of_gateway(self._ids["gateway"])),
             self._done("note a loss", lambda: foreign_events.note(self._ids["gateway"], "retention")),
             self._asked("POST", "/gateways/{gateway}/resynchronized"),
@@ -414,7 +420,22 @@ class _Play:
     async def _read_lists(self) -> None:
         gateway_id = self._ids["gateway"]
         seen = await self._do(self._control_plane.synchronizations.of_gateway(gateway_id))
-        await self._do(self._control_plane.desired_state.read_lists(_ORGANIZATION, gateway_id, seen))
+        await self._do(self._control_plane.desired_state.read_lists(_ORGANIZATION, gateway_id, seen, alone=True))
+
+    async def _read_everything(self) -> None:
+        await self._alter("UPDATE gatecast_placements SET fetched = performed_at")
+        await self._alter("UPDATE gatecast_deployments SET state = 'DEPLOYED' WHERE state = 'PENDING'")
+        await self._alter(f"UPDATE gatecast_synchronizations SET listed = true, secrets_read = true, {_OVER}")
+        await self._alter("UPDATE gatecast_placements SET named = (SELECT max(number) FROM gatecast_synchronizations)")
+        await self._read_lists()
+
+    async def _show_another_template(self) -> None:
+        await self._import("template", "LlmProviderTemplate", f"own-{self._number}")
+        await self._import("template-again", "LlmProviderTemplate", f"own-{self._number}")
+
+    async def _begin_anew(self) -> None:
+        await self._alter(f"UPDATE gatecast_synchronizations SET began_anew = true, {_OVER}")
+        await self._do(self._control_plane.desired_state.began_anew(*self._place))
 
     async def _reseal(self) -> None:
         await self._do(reseal(self._pod.hub.storage.database, Encryption([_NEW_KEY, _OLD_KEY])))

@@ -225,3 +225,22 @@ def test_texts_of_others_are_shown_without_secrets() -> None:
     ):
         assert _SECRET not in redacted(text) + shorten(text) + str(StorageUnavailable(text))
     assert redacted("connect call failed ('127.0.0.1', 5432)") == "connect call failed ('127.0.0.1', 5432)"
+
+
+@pytest.mark.parametrize(
+    "unit", ["x", ":", "a:", "://", "a:b", "password='", "token=", "bearer ", "@", ":@", " ", "://\n"]
+)
+def test_however_long_a_text_is_hiding_takes_no_longer_than_reading_it(unit: str) -> None:
+    """What takes the square of the length takes hours here: one request once stopped a pod so."""
+    text = unit * (2**20 // len(unit))
+    assert len(redacted(text)) <= 4 * len(text)
+    assert len(shorten(text)) <= 80
+    assert len(shorten(text.encode())) <= 80
+
+
+def test_what_python_cannot_write_is_shown_as_what_it_is() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert shorten(10**5_000) == "(int: too large to show)"
+    assert shorten(deep) == "(list: too large to show)"

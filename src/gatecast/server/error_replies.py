@@ -43,6 +43,7 @@ ERROR_REPLIES: Mapping[type[GatecastError], ErrorReply] = {
     errors.IssuerUnavailable: ErrorReply(503, "issuer-unavailable", "The token cannot be checked"),
     errors.Forbidden: ErrorReply(403, "forbidden", "The credential does not allow this"),
     errors.SecretKeyMissing: ErrorReply(503, "secret-key-missing", "Secrets cannot be stored or read"),
+    errors.StoredByNewerRelease: ErrorReply(503, "newer-release", "A newer release has stored this"),
     errors.Overloaded: ErrorReply(503, "overloaded", "Too much is waiting already"),
     errors.ValueRefused: ErrorReply(
         422,

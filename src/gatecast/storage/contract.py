@@ -292,6 +292,11 @@ class DisconnectReason(StrEnum):
     SUPERSEDED = "superseded"
     RESTARTING = "restarting"
 
+    @classmethod
+    def read(cls, text: str) -> DisconnectReason:
+        """The stored reason; for one that only a newer release knows: the gateway comes back, and is told then."""
+        return cls(text) if text in list(cls) else cls.RESTARTING
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PositionState:
@@ -511,6 +516,13 @@ class OutcomeKind(StrEnum):
     UNDELIVERABLE = "undeliverable"
     #: An operator decided to leave an undeliverable event out.
     OMITTED = "omitted"
+    #: A newer release has recorded another kind. Only read, never recorded.
+    UNKNOWN = "unknown"
+
+    @classmethod
+    def read(cls, text: str) -> OutcomeKind:
+        """The recorded kind."""
+        return cls(text) if text in list(cls) else cls.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

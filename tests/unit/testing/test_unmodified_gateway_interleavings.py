@@ -353,13 +353,19 @@ async def test_a_process_that_loses_its_data_serves_on_and_does_not_ask_for_depl
             mappings=[],
         )
         assert list(w.gateway.applications) == ["a-1"]
+        templates = set(w.gateway.own)
         w.gateway.lose_data()
         await w.reconnect()
         assert (len(w.gateway.artifacts), len(w.gateway.running), len(w.gateway.applications)) == (0, 2, 0)
         assert w.plane.calls().count("GET /deployments") == 1
         await w.send("llmproxy.deployed", proxyId="x-1", deploymentId="d-2", performedAt=T2)
         assert w.statuses == ["failed"]
+        # Its templates come with the next process, under ids of the new database.
+        assert not w.gateway.own
+        await w.gateway.restart()
+        await w.connect()
         assert "openai" in {each.handle for each in w.gateway.own.values()}
+        assert templates.isdisjoint(w.gateway.own)
 
 
 async def test_what_is_deleted_by_hand_is_found_at_the_next_start_of_the_process() -> None:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from uuid import uuid4
 
 from gatecast.controlplane.access.token_hashing import digest_of, make_token, same_digest
+from gatecast.controlplane.newer_releases import member
 from gatecast.controlplane.transactions.timestamps import instant
 from gatecast.errors import InvalidValue, NotFound
 from gatecast.events import clean_identifier
@@ -50,7 +51,8 @@ class AdminToken:
 
     id: str
     organization: str
-    role: Role
+    #: As it is stored: a newer release may know more roles.
+    role: str
     created_at: datetime
 
 
@@ -104,7 +106,7 @@ class AdminTokens:
             AdminToken(
                 id=row["id"],
                 organization=row["organization"],
-                role=Role(row["role"]),
+                role=row["role"],
                 created_at=instant(row["created_at"]),
             )
             for row in rows
@@ -146,4 +148,5 @@ class AdminTokens:
         [row] = rows
         if self._configured is not None and row["id"] == _FIRST:
             return None
-        return Caller(organization=row["organization"], role=Role(row["role"]), subject=f"token {row['id']}")
+        role = member(Role, "the role", row["role"])
+        return Caller(organization=row["organization"], role=role, subject=f"token {row['id']}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gatecast.controlplane.documents import Kind
+from gatecast.controlplane.newer_releases import member
+from gatecast.storage.contract import Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,3 +73,17 @@ REST_API = ArtifactKind(
 ARTIFACT_KINDS = (LLM_PROVIDER, LLM_PROXY, REST_API, MCP_PROXY)
 
 BY_KIND = {artifact_kind.kind: artifact_kind for artifact_kind in ARTIFACT_KINDS}
+
+
+def kind_of(row: Row) -> Kind:
+    """The kind of artifact in a row.
+
+    Raises:
+        StoredByNewerRelease: it is not known.
+    """
+    return member(Kind, "an artifact of kind", row["kind"])
+
+
+def noun_of(kind: str) -> str:
+    """What people call an artifact of this kind, which only a newer release may know."""
+    return BY_KIND[Kind(kind)].noun if kind in BY_KIND else f"{kind} artifact"

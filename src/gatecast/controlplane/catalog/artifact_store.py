@@ -10,13 +10,12 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
-from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, LLM_PROVIDER, ArtifactKind
+from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, LLM_PROVIDER, ArtifactKind, kind_of, noun_of
 from gatecast.controlplane.documents import (
     MASK,
     MODELS,
     STORED,
     Artifact,
-    Kind,
     LlmProvider,
     LlmProxy,
     ProviderReference,
@@ -28,7 +27,7 @@ from gatecast.controlplane.documents.openapi import written_openapi
 from gatecast.controlplane.encryption import Encryption
 from gatecast.controlplane.transactions.timestamps import instant
 from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
-from gatecast.errors import InvalidValue, Mistakes, NotFound, SecretKeyMissing
+from gatecast.errors import InvalidValue, Mistakes, NotFound, SecretKeyMissing, StoredByNewerRelease
 from gatecast.storage.contract import Row, Transaction
 from gatecast.storage.queries import Queries
 from gatecast.storage.rows import as_keys, as_rows
@@ -74,10 +73,15 @@ class ArtifactStore:
     # --- reading ------------------------------------------------------------------------------------------------
 
     def artifact_of(self, row: Row) -> StoredArtifact:
-        """The artifact in a row."""
-        artifact_kind = BY_KIND[Kind(row["kind"])]
+        """The artifact in a row.
+
+        Raises:
+            StoredByNewerRelease: this release cannot read its document.
+            SecretKeyMissing: this pod cannot decrypt it.
+        """
+        artifact_kind = BY_KIND[kind_of(row)]
         text = self._encryption.open(row["document"], place=document_place(row["content_id"]))
-        document = MODELS[artifact_kind.kind].model_validate_json(text, context=STORED)
+        document = _document_in(row, text)
         if (openapi_id := row.get("openapi_id")) is not None:
             openapi = json.loads(self._encryption.open(row["openapi"], place=openapi_place(openapi_id)))
             document = document.model_copy(update={"openapi": openapi})
@@ -243,8 +247,8 @@ class ArtifactStore:
         """A document, unless it cannot be read: that must not keep others from being deployed."""
         try:
             text = self._encryption.open(row["document"], place=document_place(row["id"]))
-            return MODELS[Kind(row["kind"])].model_validate_json(text, context=STORED)
-        except (SecretKeyMissing, ValidationError) as error:
+            return _document_in(row, text)
+        except (SecretKeyMissing, StoredByNewerRelease) as error:
             _logger.warning("routes-unknown", content=row["id"], problem=type(error).__name__)
             return None
 
@@ -324,6 +328,13 @@ def _check_kept_credentials(before: Artifact, after: Artifact) -> None:
             rule = "be given again, because the type of authentication has changed"
             mistakes.note(InvalidValue(f"{place}.value", MASK, rule))
     mistakes.raise_any()
+
+
+def _document_in(row: Row, text: str) -> Artifact:
+    try:
+        return MODELS[kind_of(row)].model_validate_json(text, context=STORED)
+    except ValidationError:
+        raise StoredByNewerRelease(f"the document of a {noun_of(row['kind'])}") from None
 
 
 def provider_ids(document: Artifact) -> list[str]:

@@ -28,7 +28,11 @@ MAX_IMPORTED = 5_000
 #: Longest text of an imported artifact that is kept in the clear, in characters.
 _LONGEST_TEXT = 512
 
-_STATUSES = ("deployed", "undeployed")
+_DEPLOYED = "deployed"
+_STATUSES = (_DEPLOYED, "undeployed")
+
+#: Comes with the gateway: whoever shows one under another id shows it from another database.
+_TEMPLATE = "LlmProviderTemplate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +76,8 @@ class GatewayOwnedArtifacts:
     ) -> dict[str, ImportResult]:
         """Store what a gateway announces, in one transaction; say for each of its ids what became of it.
 
-        A `configuration` that could not even be read is the error that says why.
+        A `configuration` that could not even be read is the error that says why. Where it announces the templates of
+        another database than before, its database is a new one: that is kept in mind until something is done about it.
 
         Raises:
             InvalidValue: there are more than 5,000.
@@ -86,12 +91,14 @@ class GatewayOwnedArtifacts:
             own = {row["artifact_id"] for row in await transaction.fetch(IMPORTS["own_artifacts"], gateway_id)}
             known = _Known(await transaction.fetch(IMPORTS["imported"], gateway_id))
             # What runs comes last, and so replaces what is announced as gone.
-            for item in sorted(items, key=lambda each: _text(each, "status") == "deployed"):
+            for item in sorted(items, key=lambda each: _text(each, "status") == _DEPLOYED):
                 local_id = _text(item, "dpid")
                 if local_id in own:
                     results[local_id] = ImportResult(local_id, _text(item, "status"))
                 elif local_id:
                     results[local_id] = await self._store_one(transaction, gateway_id, item, known)
+            if known.other_database:
+                await transaction.execute(IMPORTS["note_new_database"], gateway_id)
         return results
 
     async def _store_one(
@@ -114,7 +121,7 @@ class GatewayOwnedArtifacts:
             await transaction.execute(IMPORTS["forget_imported"], gateway_id, replaced)
         if known.is_full(local_id):
             await self._make_room(transaction, gateway_id, known)
-        artifact_id = known.id_of(local_id, kind, handle)
+        artifact_id = known.id_of(local_id, kind, handle, status)
         if artifact_id is None:
             return ImportResult("", status, f"a gateway shows at most {MAX_IMPORTED:,} artifacts of its own")
         await transaction.execute(
@@ -159,12 +166,16 @@ class _Known:
         self._ids: dict[str, str] = {}
         self._names: dict[str, tuple[str, str]] = {}
         self._local_ids: dict[tuple[str, str], set[str]] = {}
+        self._deployed: set[str] = set()
+        #: True once a template has replaced one that the gateway had not announced as gone.
+        self.other_database = False
         for row in rows:
-            self._add(row["local_id"], row["id"], (row["kind"], row["handle"]))
+            self._add(row["local_id"], row["id"], (row["kind"], row["handle"]), row["status"])
 
     def replaced_by(self, local_id: str, kind: str, handle: str) -> list[str]:
         """Forget what cannot be there any more beside this artifact, and tell its ids."""
         replaced = self._local_ids.get((kind, handle), set()) - {local_id} if handle else set()
+        self.other_database |= kind == _TEMPLATE and not replaced.isdisjoint(self._deployed)
         for each in replaced:
             self.forget(each)
         return sorted(replaced)
@@ -172,24 +183,26 @@ class _Known:
     def forget(self, local_id: str) -> None:
         """It is not shown any more."""
         self._local_ids[self._names.pop(local_id)].discard(local_id)
+        self._deployed.discard(local_id)
         del self._ids[local_id]
 
     def is_full(self, local_id: str) -> bool:
         """Whether there is no room for this artifact."""
         return local_id not in self._ids and len(self._ids) >= MAX_IMPORTED
 
-    def id_of(self, local_id: str, kind: str, handle: str) -> str | None:
+    def id_of(self, local_id: str, kind: str, handle: str, status: str) -> str | None:
         """The id here of an artifact, new or not; None when there are too many."""
         if self.is_full(local_id):
             return None
         before = self._names.get(local_id)
         if before is not None:
             self._local_ids[before].discard(local_id)
-        self._add(local_id, self._ids.get(local_id) or str(uuid4()), (kind, handle))
+        self._add(local_id, self._ids.get(local_id) or str(uuid4()), (kind, handle), status)
         return self._ids[local_id]
 
-    def _add(self, local_id: str, artifact_id: str, name: tuple[str, str]) -> None:
+    def _add(self, local_id: str, artifact_id: str, name: tuple[str, str], status: str) -> None:
         self._ids[local_id] = artifact_id
+        (self._deployed.add if status == _DEPLOYED else self._deployed.discard)(local_id)
         self._names[local_id] = name
         self._local_ids.setdefault(name, set()).add(local_id)
 

@@ -33,6 +33,10 @@ DELETE FROM gatecast_imported_routes WHERE gateway_id = $1 AND local_id = $2
 INSERT INTO gatecast_imported_routes (gateway_id, local_id, host, context)
 SELECT $1, $2, json_extract_path_text(value, 'host'), json_extract_path_text(value, 'context') FROM json_each($3)
 
+-- name: note_new_database
+-- Unless it has read everything since it was empty.
+UPDATE gatecast_synchronizations SET began_anew = true WHERE gateway_id = $1 AND delivered <> number
+
 -- name: routes_on_gateways
 -- What gateways run of their own at one of these places.
 SELECT i.gateway_id, i.kind, i.handle, r.host, r.context FROM gatecast_imported_routes AS r

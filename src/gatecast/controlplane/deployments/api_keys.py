@@ -12,7 +12,7 @@ from secrets import token_hex
 from uuid import uuid4
 
 from gatecast.controlplane.catalog.api_key import MAX_ACTIVE_KEYS, ApiKey, hash_of, mask_of
-from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, MCP_PROXY, ArtifactKind
+from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, MCP_PROXY, ArtifactKind, kind_of
 from gatecast.controlplane.catalog.artifact_store import ArtifactStore
 from gatecast.controlplane.deployments.artifact_events import REVOKED
 from gatecast.controlplane.deployments.artifacts import Artifacts
@@ -21,7 +21,7 @@ from gatecast.controlplane.deployments.placing import keys_of_placements, publis
 from gatecast.controlplane.deployments.rollouts import keys_of
 from gatecast.controlplane.transactions.clock import later_than, milliseconds
 from gatecast.controlplane.transactions.unit_of_work import UnitOfWork, begin_unit_of_work
-from gatecast.errors import Conflict, InvalidValue, LimitReached, NotFound
+from gatecast.errors import Conflict, InvalidValue, LimitReached, NotFound, StoredByNewerRelease
 from gatecast.hub import EventHub
 from gatecast.storage.contract import ReadRequest, Receipt
 from gatecast.storage.gathered_rows import gathered_rows
@@ -176,8 +176,8 @@ class ApiKeys:
         ended = await self._revoked_after(gateway_id, after) if rows else frozenset()
         for row in rows:
             if (row["artifact_id"], row["name"]) in ended:
-                with suppress(NotFound):
-                    await self._renew(organization, BY_KIND[row["kind"]], row["artifact_id"], row["name"])
+                with suppress(NotFound, StoredByNewerRelease):
+                    await self._renew(organization, BY_KIND[kind_of(row)], row["artifact_id"], row["name"])
 
     async def _revoked_after(self, gateway_id: str, after: int) -> frozenset[tuple[object, object]]:
         """The artifact and the key name of every revocation after this offset."""

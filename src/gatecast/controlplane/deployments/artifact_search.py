@@ -7,9 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, ArtifactKind
-from gatecast.controlplane.deployments.placements import WAITING, Deployment, DeploymentState, Desired, deployment_of
+from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, ArtifactKind, kind_of
+from gatecast.controlplane.deployments.placements import (
+    WAITING,
+    Deployment,
+    DeploymentState,
+    Desired,
+    deployment_of,
+    shown_state,
+)
 from gatecast.controlplane.documents import Kind
+from gatecast.controlplane.newer_releases import known
 from gatecast.controlplane.transactions.timestamps import instant
 from gatecast.storage.contract import Database, Row
 from gatecast.storage.queries import Queries
@@ -18,7 +26,9 @@ from gatecast.storage.rows import as_keys
 _QUERIES = Queries("gatecast.controlplane.deployments", "artifact_search.sql")
 
 #: The states that a gateway can be in of an artifact.
-CURRENT_STATES = tuple(state for state in DeploymentState if state is not DeploymentState.SUPERSEDED)
+CURRENT_STATES = tuple(
+    state for state in DeploymentState if state not in (DeploymentState.SUPERSEDED, DeploymentState.UNKNOWN)
+)
 
 #: What is not as it should be, or not yet.
 IN_FLIGHT = (*sorted(WAITING), DeploymentState.FAILED)
@@ -106,7 +116,8 @@ class ListedDeployment:
     """What was last published to a gateway for an artifact."""
 
     deployment: Deployment
-    artifact_kind: ArtifactKind
+    #: As it is stored: a newer release may know more kinds.
+    kind: str
     handle: str
     artifact_name: str
     gateway_name: str
@@ -144,11 +155,11 @@ class ArtifactSearch:
             start,
         )
         states = await self.states(row["id"] for row in rows[:limit])
-        items = [_artifact(row, states.get(row["id"], {})) for row in rows[:limit]]
+        items = known(rows[:limit], lambda row: _artifact(row, states.get(row["id"], {})))
         more = ""
         if len(rows) > limit:
-            last = items[-1]
-            more = f"{last.artifact_kind.kind}:{last.handle}" if sort is ArtifactSort.HANDLE else str(start + limit)
+            last = rows[limit - 1]
+            more = f"{last['kind']}:{last['handle']}" if sort is ArtifactSort.HANDLE else str(start + limit)
         return FoundArtifacts(items, rows[0]["total"] if rows else 0, more)
 
     async def states(self, artifact_ids: Iterable[str]) -> dict[str, dict[DeploymentState, StateCount]]:
@@ -156,7 +167,7 @@ class ArtifactSearch:
         found: dict[str, dict[DeploymentState, StateCount]] = {}
         for row in await self._database.fetch(_QUERIES["states"], as_keys(artifact_ids)):
             count = StateCount(row["number"], row["since"])
-            found.setdefault(row["artifact_id"], {})[DeploymentState(row["state"])] = count
+            found.setdefault(row["artifact_id"], {})[shown_state(row["state"])] = count
         return found
 
     async def deployments(
@@ -201,7 +212,7 @@ def _cursor(after: str, sort: ArtifactSort) -> tuple[str, str, int]:
 def _artifact(row: Row, states: Mapping[DeploymentState, StateCount]) -> ListedArtifact:
     return ListedArtifact(
         id=row["id"],
-        artifact_kind=BY_KIND[Kind(row["kind"])],
+        artifact_kind=BY_KIND[kind_of(row)],
         handle=row["handle"],
         name=row["name"],
         version=row["artifact_version"],
@@ -215,7 +226,7 @@ def _artifact(row: Row, states: Mapping[DeploymentState, StateCount]) -> ListedA
 def _deployment(row: Row) -> ListedDeployment:
     return ListedDeployment(
         deployment=deployment_of(row),
-        artifact_kind=BY_KIND[Kind(row["kind"])],
+        kind=row["kind"],
         handle=row["handle"],
         artifact_name=row["name"],
         gateway_name=row["gateway_name"],

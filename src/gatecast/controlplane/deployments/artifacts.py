@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from gatecast.controlplane.catalog.artifact_kinds import ArtifactKind
 from gatecast.controlplane.catalog.artifact_store import ARTIFACTS, ArtifactStore, StoredArtifact
@@ -20,7 +21,8 @@ from gatecast.controlplane.deployments.placements import (
 from gatecast.controlplane.deployments.placing import delete
 from gatecast.controlplane.deployments.preflight import check_known_template
 from gatecast.controlplane.deployments.rollouts import Rollouts, check_unneeded, keys_of
-from gatecast.controlplane.documents import Artifact, Kind, Route, check_handle, derive_handle, first_free
+from gatecast.controlplane.documents import Artifact, Route, check_handle, derive_handle, first_free
+from gatecast.controlplane.newer_releases import known
 from gatecast.controlplane.transactions.unit_of_work import UnitOfWork, begin_unit_of_work
 from gatecast.errors import Conflict, InvalidValue, NotFound, StaleWrite
 from gatecast.hub import EventHub
@@ -49,7 +51,8 @@ class Edit:
 class Running:
     """What was last published to a gateway for an artifact."""
 
-    desired: Desired
+    #: As it is stored.
+    desired: str
     deployment: Deployment
 
 
@@ -58,7 +61,8 @@ class Clash:
     """Another artifact with the same context on the gateway, which serves only one of the two."""
 
     gateway_id: str
-    kind: Kind
+    #: As it is stored: a newer release may know more kinds.
+    kind: str
     handle: str
     route: Route
 
@@ -73,11 +77,19 @@ class PlacedArtifact:
     clashes: Sequence[Clash]
 
 
+class ArtifactPage(NamedTuple):
+    """Artifacts, without those that only a newer release can read."""
+
+    items: list[StoredArtifact]
+    #: The handle that the next page begins after; None: there is none.
+    next: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Placed:
     """What a gateway was told last of an artifact, and which artifact that is."""
 
-    kind: Kind
+    kind: str
     handle: str
     deployment: Deployment
 
@@ -88,7 +100,7 @@ class LastPublished:
 
     artifact_id: str
     gateway_id: str
-    kind: Kind
+    kind: str
     deployment_id: str
     #: Of the last event.
     event_id: str
@@ -151,15 +163,14 @@ class Artifacts:
         if not await self._database.fetch(ARTIFACTS["exists"], organization, artifact_kind.kind, artifact_id):
             raise NotFound(artifact_kind.noun, artifact_id)
 
-    async def page(
-        self, organization: str, artifact_kind: ArtifactKind, *, after: str, limit: int
-    ) -> list[StoredArtifact]:
+    async def page(self, organization: str, artifact_kind: ArtifactKind, *, after: str, limit: int) -> ArtifactPage:
         """At most `limit` artifacts whose handles come after `after`, ordered by handle.
 
         Without the descriptions of their APIs, which may be large.
         """
-        rows = await self._database.fetch(ARTIFACTS["artifacts"], organization, artifact_kind.kind, after, limit)
-        return [self._store.artifact_of(row) for row in rows]
+        rows = await self._database.fetch(ARTIFACTS["artifacts"], organization, artifact_kind.kind, after, limit + 1)
+        following = rows[limit - 1]["handle"] if len(rows) > limit else None
+        return ArtifactPage(known(rows[:limit], self._store.artifact_of), following)
 
     async def running(self, artifact_id: str) -> list[Running]:
         """What each gateway was told last of an artifact, by gateway."""
@@ -199,7 +210,7 @@ class Artifacts:
     async def on_gateway(self, gateway_id: str) -> list[Placed]:
         """Everything that was published to a gateway, by kind and handle."""
         rows = await self._database.fetch(PLACEMENTS["gateway_states"], gateway_id)
-        return [Placed(Kind(row["kind"]), row["handle"], deployment_of(row)) for row in rows]
+        return [Placed(row["kind"], row["handle"], deployment_of(row)) for row in rows]
 
     async def last_published_on_gateway(self, gateway_id: str, *, after: str, limit: int) -> list[LastPublished]:
         """At most `limit` of what a gateway was told of artifacts whose ids come behind `after`, in the order of ids.
@@ -456,9 +467,7 @@ async def _running_on(reader: Database | Transaction, artifact_id: str) -> list[
 
 async def _clashes_of(reader: Database | Transaction, artifact_id: str) -> list[Clash]:
     rows = await reader.fetch(ARTIFACTS["clashes"], artifact_id, _MAX_CLASHES)
-    return [
-        Clash(row["gateway_id"], Kind(row["kind"]), row["handle"], Route(row["host"], row["context"])) for row in rows
-    ]
+    return [Clash(row["gateway_id"], row["kind"], row["handle"], Route(row["host"], row["context"])) for row in rows]
 
 
 async def _begin_from(change: UnitOfWork, artifact: StoredArtifact, revision: StoredArtifact) -> None:
@@ -480,7 +489,7 @@ def _told(row: Row) -> LastPublished:
     return LastPublished(
         artifact_id=row["artifact_id"],
         gateway_id=row["gateway_id"],
-        kind=Kind(row["kind"]),
+        kind=row["kind"],
         deployment_id=row["deployment_id"],
         event_id=row["event_id"],
         handle=row["handle"] or "",
@@ -489,7 +498,7 @@ def _told(row: Row) -> LastPublished:
 
 
 def _running(row: Row) -> Running:
-    return Running(Desired(row["desired"]), deployment_of(row))
+    return Running(row["desired"], deployment_of(row))
 
 
 def _check_version(artifact: StoredArtifact, version: int | None) -> None:

@@ -12,8 +12,9 @@ from datetime import datetime
 from enum import StrEnum
 
 from gatecast.controlplane.catalog.api_key import ApiKey
-from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, ArtifactKind
+from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, ArtifactKind, kind_of
 from gatecast.controlplane.documents import Kind
+from gatecast.controlplane.newer_releases import member
 from gatecast.controlplane.transactions.timestamps import instant
 from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
 from gatecast.storage.contract import Row
@@ -45,6 +46,8 @@ class DeploymentState(StrEnum):
     UNDEPLOYED = "UNDEPLOYED"
     #: A newer revision replaced it.
     SUPERSEDED = "SUPERSEDED"
+    #: A newer release has stored another state. Only shown, never stored.
+    UNKNOWN = "UNKNOWN"
 
 
 #: States that wait for an acknowledgement.
@@ -127,21 +130,43 @@ def revision_of(row: Row) -> Revision:
         placement=placement_of(row),
         number=row["revision"],
         content_id=row["content_id"],
-        state=DeploymentState(row["state"]),
+        state=_state(row["state"]),
     )
 
 
 def placement_of(row: Row) -> Placement:
-    """The placement in a row."""
+    """The placement in a row.
+
+    Raises:
+        StoredByNewerRelease: its kind, or what is desired, is not known.
+    """
     values = {name: row[name] for name in Placement.__slots__}
-    return Placement(**values | {"kind": Kind(row["kind"]), "desired": Desired(row["desired"])})
+    return Placement(**values | {"kind": kind_of(row), "desired": desired_of(row)})
+
+
+def desired_of(row: Row) -> Desired:
+    """What a gateway should do, in a row.
+
+    Raises:
+        StoredByNewerRelease: it is not known.
+    """
+    return member(Desired, "the desired state", row["desired"])
+
+
+def shown_state(text: str) -> DeploymentState:
+    """The state, to be shown."""
+    return DeploymentState(text) if text in list(DeploymentState) else DeploymentState.UNKNOWN
+
+
+def _state(text: str) -> DeploymentState:
+    return member(DeploymentState, "the deployment state", text)
 
 
 def deployment_of(row: Row) -> Deployment:
     """The deployment in a row."""
     values = {name: row[name] for name in Deployment.__slots__}
     times = {name: instant(row[name]) for name in ("created_at", "updated_at")}
-    return Deployment(**values | times | {"state": DeploymentState(row["state"])})
+    return Deployment(**values | times | {"state": shown_state(row["state"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +185,7 @@ def known_of(row: Row) -> Known:
     state = row["state"]
     return Known(
         placement=placement_of(row),
-        state=None if state is None else DeploymentState(state),
+        state=None if state is None else _state(state),
         since=None if state is None else instant(row["since"]),
     )
 

@@ -36,6 +36,18 @@ UPDATE gatecast_placements SET fetched = 0 WHERE gateway_id = $1 AND desired = '
 UPDATE gatecast_placements SET fetched = performed_at
 WHERE gateway_id = $1 AND deployment_id IN (SELECT key FROM json_each($2)) AND desired = 'DEPLOYED' AND fetched = 0
 
+-- name: note_named
+-- It has an API: it asks for the subscriptions of each, once in every synchronization.
+UPDATE gatecast_placements SET named = s.number FROM gatecast_synchronizations AS s
+WHERE gatecast_placements.gateway_id = $1 AND gatecast_placements.artifact_id = $2 AND s.gateway_id = $1
+
+-- name: not_named
+-- An API that a gateway had before a synchronization, and did not name in it.
+SELECT 1 AS found FROM gatecast_placements AS p JOIN gatecast_deployments AS d ON d.id = p.deployment_id
+JOIN gatecast_synchronizations AS s ON s.gateway_id = p.gateway_id
+WHERE p.gateway_id = $1 AND s.number = $2 AND p.kind = $3 AND p.desired = 'DEPLOYED' AND d.state = 'DEPLOYED'
+    AND d.updated_at < s.began_at AND p.named <> s.number LIMIT 1
+
 -- name: placement
 SELECT artifact_id, gateway_id, kind, desired, deployment_id, performed_at, event_id, held, doubt, tries, keys_through,
        fetched
@@ -69,10 +81,12 @@ WHERE p.gateway_id IN (SELECT key FROM json_each($1)) AND p.artifact_id IN (SELE
 ORDER BY p.gateway_id, p.artifact_id
 
 -- name: supersede
+-- These revisions take the place of those before them, whether they are stored before this runs or after it.
 UPDATE gatecast_deployments SET state = 'SUPERSEDED', updated_at = now()
-WHERE state <> 'SUPERSEDED' AND (artifact_id, gateway_id) IN (
-    SELECT json_extract_path_text(value, 'artifact_id'), json_extract_path_text(value, 'gateway_id')
-    FROM json_each($1))
+FROM json_each($1) AS n
+WHERE gatecast_deployments.artifact_id = json_extract_path_text(n.value, 'artifact_id')
+    AND gatecast_deployments.gateway_id = json_extract_path_text(n.value, 'gateway_id')
+    AND gatecast_deployments.id <> json_extract_path_text(n.value, 'id') AND state <> 'SUPERSEDED'
 
 -- name: insert_deployments
 INSERT INTO gatecast_deployments (id, artifact_id, gateway_id, revision, content_id, state, reason, performed_at,

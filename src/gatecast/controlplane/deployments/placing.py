@@ -30,6 +30,7 @@ from gatecast.controlplane.deployments.placements import (
     known_of,
 )
 from gatecast.controlplane.deployments.reconcile import Doubt, KeyVerb, difference, wanted
+from gatecast.controlplane.newer_releases import known
 from gatecast.controlplane.transactions.clock import later_than, milliseconds
 from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
 from gatecast.events import Action, Event
@@ -52,17 +53,17 @@ def deploy(change: UnitOfWork, artifact: Deployable, gateway_id: str, last: Revi
         held=before.held if before else "",
         doubt=Doubt.NEW,
     )
-    ids = {"artifact_id": artifact.artifact_id, "gateway_id": gateway_id}
-    if last:
-        change.store(PLACEMENTS["supersede"], ids, key=(artifact.artifact_id, gateway_id))
     deployment = {
         "id": placement.deployment_id,
-        **ids,
+        "artifact_id": artifact.artifact_id,
+        "gateway_id": gateway_id,
         "revision": last.number + 1 if last else 1,
         "content_id": artifact.content_id,
         "performed_at": placement.performed_at,
     }
     change.store(PLACEMENTS["insert_deployments"], deployment, key=placement.deployment_id)
+    if last:
+        change.store(PLACEMENTS["supersede"], deployment, key=placement.deployment_id)
     publish(change, artifact.organization, [wanted(before, placement)], {artifact.artifact_id: artifact.keys})
     return placement.deployment_id
 
@@ -87,7 +88,7 @@ def run_again(change: UnitOfWork, placement: Placement, organization: str, keys:
 
 async def known_on(change: UnitOfWork, gateway_id: str) -> list[Known]:
     """Everything that was published to a gateway, and what is known about it."""
-    return [known_of(row) for row in await change.transaction.fetch(PLACEMENTS["known_of_gateway"], gateway_id)]
+    return known(await change.transaction.fetch(PLACEMENTS["known_of_gateway"], gateway_id), known_of)
 
 
 def publish(

@@ -174,31 +174,54 @@ def _unknown(placement: Placement) -> Placement:
     return replace(placement, doubt=Doubt.LOST, held="", keys_through=UNKNOWN, tries=0)
 
 
+def after_new_database(known: Iterable[Known]) -> list[Placement]:
+    """The gateway has shown that its database is a new one: it has nothing but what it was told since.
+
+    What waits for an answer has its event to come, or is asked about when that was handled.
+    """
+    return [_in_new_database(each) for each in known]
+
+
+def _in_new_database(each: Known) -> Placement:
+    if each.placement.desired is not Desired.DEPLOYED:
+        return replace(each.placement, held="")
+    if each.state in WAITING:
+        return _without_keys(
+            each.placement if _is_fetched(each.placement) else replace(each.placement, fetched=UNKNOWN)
+        )
+    return _unknown(each.placement)
+
+
 @dataclass(frozen=True, slots=True)
 class Learned:
     """What the lists that a gateway read say about it."""
 
     placements: Sequence[Placement]
+    #: True when the gateway had nothing, and has fetched everything.
+    delivered: bool
     #: True when a new life of its database may have begun: it fetched something, or its process has started and nothing
     #: runs there that it could have fetched. What it fetched may wait for an answer already: a database that is lost
     #: twice had no time to give one.
     new_life: bool
 
 
-def after_lists(known: Sequence[Known], *, complete: bool, since: datetime) -> Learned:
+def after_lists(known: Sequence[Known], *, complete: bool, anew: bool, since: datetime) -> Learned:
     """The gateway has read its lists; `complete`: it was given its secrets and the list of deployments in one go.
 
     What it fetched it does not acknowledge. Where everything was fetched, its database had nothing, and has now what
     was listed: nothing that it refused before could stand in the way. Else what was fetched is doubted: it is published
-    once more, and the answer decides. `since` is when it began: what failed from then on failed beside its lists.
+    once more, and the answer decides. `anew`: its database is a new one, so that it has nothing else. `since` is when
+    it began: what failed from then on failed beside its lists.
     """
     running = [each for each in known if each.placement.desired is Desired.DEPLOYED]
     again = [each for each in running if _is_fetched(each.placement) and each.state is DeploymentState.DEPLOYED]
     delivered = complete and bool(again) and not any(each.placement.fetched == 0 for each in running)
     moved = any(each.placement.kind is Kind.LLM_PROVIDER and each.placement.fetched == UNKNOWN for each in running)
+    if anew and not delivered:
+        return Learned(after_new_database(known), delivered=False, new_life=True)
     placements = [_after_list(each, delivered=delivered, moved=moved, since=since) for each in known]
     fetched = any(_is_fetched(each.placement) for each in running)
-    return Learned(placements, fetched or (complete and not running))
+    return Learned(placements, delivered, fetched or (complete and not running))
 
 
 def _is_fetched(placement: Placement) -> bool:

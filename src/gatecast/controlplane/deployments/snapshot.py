@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gatecast.controlplane.access.gateways import readable_manifest
 from gatecast.controlplane.catalog.api_key import ApiKey
-from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, LLM_PROVIDER
+from gatecast.controlplane.catalog.artifact_kinds import LLM_PROVIDER, noun_of
 from gatecast.controlplane.catalog.artifact_store import ARTIFACTS, ArtifactStore, StoredArtifact, provider_ids
 from gatecast.controlplane.catalog.gateway_artifacts import IMPORTS
 from gatecast.controlplane.deployments.placements import PLACEMENTS, DeploymentState, Revision, revision_of
@@ -150,7 +150,7 @@ class _Loader:
         found: defaultdict[str, list[RouteHolder]] = defaultdict(list)
         for queries in (ARTIFACTS, IMPORTS):
             for row in await self.transaction.fetch(queries["routes_on_gateways"], *values):
-                route, noun = Route(row["host"], row["context"]), BY_KIND[Kind(row["kind"])].noun
+                route, noun = Route(row["host"], row["context"]), noun_of(row["kind"])
                 holder = RouteHolder(noun, row["handle"], route, made_there=queries is IMPORTS)
                 found[row["gateway_id"]].append(holder)
         return found

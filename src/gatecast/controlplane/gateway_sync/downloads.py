@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from gatecast.controlplane.catalog.api_key import ApiKey
-from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, ArtifactKind
+from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, ArtifactKind, kind_of
 from gatecast.controlplane.catalog.artifact_store import content_place, secret_place
 from gatecast.controlplane.deployments.placements import PLACEMENTS, DeploymentState, Desired, deployment_of
 from gatecast.controlplane.documents import Kind
 from gatecast.controlplane.encryption import Encryption
+from gatecast.controlplane.newer_releases import known
 from gatecast.controlplane.transactions.timestamps import instant
 from gatecast.errors import NotFound
 from gatecast.hub import EventHub
@@ -24,8 +25,9 @@ class ListedDeployment:
 
     artifact_id: str
     deployment_id: str
-    kind: Kind
-    desired: Desired
+    #: As it is stored: a newer release may know more kinds.
+    kind: str
+    desired: str
     #: In milliseconds since 1970.
     deployed_at: int
 
@@ -92,11 +94,8 @@ class GatewayFiles:
         found: dict[str, Content] = {}
         for deployment_id in deployment_ids:
             rows = await self._database.fetch(PLACEMENTS["deployed_content"], gateway_id, deployment_id)
-            for row in rows:
-                artifact_kind = BY_KIND[Kind(row["kind"])]
-                found[deployment_id] = Content(
-                    artifact_kind=artifact_kind, artifact_id=row["artifact_id"], text=self._text(row)
-                )
+            for content in known(rows, self._content):
+                found[deployment_id] = content
         return found
 
     async def secrets(self, gateway_id: str, *, with_values: bool) -> list[Secret]:
@@ -118,6 +117,9 @@ class GatewayFiles:
         """The active keys of all artifacts of one kind that a gateway has."""
         rows = await self._database.fetch(PLACEMENTS["gateway_keys"], gateway_id, kind)
         return [ApiKey.of(row) for row in rows]
+
+    def _content(self, row: Row) -> Content:
+        return Content(artifact_kind=BY_KIND[kind_of(row)], artifact_id=row["artifact_id"], text=self._text(row))
 
     def _text(self, row: Row) -> str:
         return self._encryption.open(row["content"], place=content_place(row["id"]))
@@ -147,7 +149,7 @@ def _listed(row: Row) -> ListedDeployment:
     return ListedDeployment(
         artifact_id=deployment.artifact_id,
         deployment_id=deployment.id,
-        kind=Kind(row["kind"]),
-        desired=Desired(row["desired"]),
+        kind=row["kind"],
+        desired=row["desired"],
         deployed_at=deployment.performed_at - unanswered,
     )

@@ -6,12 +6,14 @@ A gateway that has lost its database would never hear of them again.
 from __future__ import annotations
 
 import json
+from functools import partial
 
+from gatecast.controlplane.newer_releases import known, member
 from gatecast.controlplane.transactions.foreign_events import count_own
 from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
 from gatecast.events import Action, Event
 from gatecast.hub import EventHub
-from gatecast.storage.contract import Receipt, Transaction
+from gatecast.storage.contract import Receipt, Row, Transaction
 from gatecast.storage.queries import Queries
 from gatecast.storage.repeating import whole
 from gatecast.telemetry import get_logger
@@ -69,13 +71,15 @@ async def _keep(transaction: Transaction, event: Event) -> bool:
 
 async def repeat_kept(change: UnitOfWork, gateway_id: str) -> None:
     """Publish once more what is kept for a gateway, in a change that holds its lock."""
-    for row in await change.transaction.fetch(KEPT["kept_events"], gateway_id):
-        event = Event(
-            gateway_id=gateway_id,
-            type=row["type"],
-            action=Action(row["action"]),
-            entity_type=row["entity_type"],
-            entity_id=row["entity_id"],
-            data=json.loads(row["payload"]),
-        )
-        change.events.append(event)
+    change.events += known(await change.transaction.fetch(KEPT["kept_events"], gateway_id), partial(_kept, gateway_id))
+
+
+def _kept(gateway_id: str, row: Row) -> Event:
+    return Event(
+        gateway_id=gateway_id,
+        type=row["type"],
+        action=member(Action, "the action", row["action"]),
+        entity_type=row["entity_type"],
+        entity_id=row["entity_id"],
+        data=json.loads(row["payload"]),
+    )

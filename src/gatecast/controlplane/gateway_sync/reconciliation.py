@@ -13,9 +13,15 @@ from gatecast.controlplane.catalog.artifact_kinds import ARTIFACT_KINDS, BY_KIND
 from gatecast.controlplane.deployments.artifact_events import artifact_event
 from gatecast.controlplane.deployments.placements import PLACEMENTS, UNKNOWN, WAITING, Desired, Known, Placement
 from gatecast.controlplane.deployments.placing import keys_of_placements, known_on, publish, store
-from gatecast.controlplane.deployments.reconcile import after_late_keys, after_lists, after_loss, after_silence
+from gatecast.controlplane.deployments.reconcile import (
+    after_late_keys,
+    after_lists,
+    after_loss,
+    after_new_database,
+    after_silence,
+)
 from gatecast.controlplane.gateway_sync.kept_events import repeat_kept
-from gatecast.controlplane.gateway_sync.synchronizations import Synchronization
+from gatecast.controlplane.gateway_sync.synchronizations import SYNCHRONIZATIONS, Synchronization, Synchronizations
 from gatecast.controlplane.transactions.clock import milliseconds
 from gatecast.controlplane.transactions.foreign_events import mark_unlisted
 from gatecast.controlplane.transactions.unit_of_work import UnitOfWork, begin_unit_of_work
@@ -81,32 +87,74 @@ class DesiredState:
         return len(placements)
 
     @whole
-    async def read_lists(self, organization: str, gateway_id: str, seen: Synchronization | None) -> bool:
+    async def read_lists(
+        self, organization: str, gateway_id: str, seen: Synchronization | None, *, alone: bool = False
+    ) -> bool:
         """The gateway has read its lists, or, with None, it reads none: publish what they did not settle.
 
-        Return whether a new life of its database has begun.
+        `alone`: they were read over one connection, and not by replicas that cannot be told apart. Return whether a new
+        life of its database has begun.
         """
-        if seen is None or not (seen.listed or await self._is_unsettled(gateway_id)):
+        if seen is None:
+            return False
+        has_lost = alone and seen.finished is not None and await self._has_lost(gateway_id, seen.number)
+        anew = seen.began_anew or has_lost
+        if not (seen.listed or anew or await self._is_unsettled(gateway_id)):
             return False
         async with begin_unit_of_work(self._hub) as change:
             await change.lock_gateways(organization, [gateway_id])
             known = await known_on(change, gateway_id)
-            complete = seen.listed and seen.secrets_read
-            learned = after_lists(known, complete=complete, since=seen.began_at - _BESIDE)
+            complete = seen.listed and seen.secrets_read and not has_lost
+            learned = after_lists(known, complete=complete, anew=anew, since=seen.began_at - _BESIDE)
             await _learn(change, organization, known, learned.placements)
             if learned.new_life:
                 await repeat_kept(change, gateway_id)
+            if learned.delivered:
+                await change.transaction.execute(SYNCHRONIZATIONS["note_delivered"], gateway_id, seen.number)
+            elif seen.began_anew:
+                await change.transaction.execute(SYNCHRONIZATIONS["forget_new_database"], gateway_id)
             if seen.listed:
                 await _remove_orphans(change, gateway_id)
                 # It was told of everything that it has whether that should stay.
                 await mark_unlisted(change.transaction, gateway_id, "")
         return learned.new_life
 
+    async def began_anew(self, organization: str, gateway_id: str) -> bool:
+        """If the gateway has shown that its database is a new one, publish everything; return whether that was so.
+
+        While it reads its lists that is left to `read_lists`: they may be about to bring it everything.
+        """
+        seen = await Synchronizations(self._database).of_gateway(gateway_id)
+        if seen is None or not seen.began_anew or not seen.is_over:
+            return False
+        await self._begin_anew(organization, gateway_id)
+        return True
+
+    @whole
+    async def _begin_anew(self, organization: str, gateway_id: str) -> None:
+        async with begin_unit_of_work(self._hub) as change:
+            await change.lock_gateways(organization, [gateway_id])
+            known = await known_on(change, gateway_id)
+            await _learn(change, organization, known, after_new_database(known))
+            await repeat_kept(change, gateway_id)
+            await change.transaction.execute(SYNCHRONIZATIONS["forget_new_database"], gateway_id)
+        _logger.warning("desired-state-published", gateway=gateway_id, artifacts=len(known), reason="new-database")
+
     async def _is_unsettled(self, gateway_id: str) -> bool:
         return bool(await self._unsettled.ask(gateway_id))
 
+    async def _has_lost(self, gateway_id: str, number: int) -> bool:
+        """Whether the gateway lacks an API that it had; not said while replicas of it are connected."""
+        lacks = await self._database.fetch(PLACEMENTS["not_named"], gateway_id, number, REST_API.kind)
+        return bool(lacks) and await self._has_one_connection(gateway_id)
+
+    async def _has_one_connection(self, gateway_id: str) -> bool:
+        status = (await self._hub.storage.presence.status([gateway_id])).get(gateway_id)
+        return status is not None and len(status.connections) == 1
+
     async def named(self, gateway_id: str, api_id: str) -> None:
-        """The gateway has an API of this id: remember it if nobody here knows that."""
+        """The gateway has an API of this id: remember that, also if nobody here knows one."""
+        await self._database.execute(PLACEMENTS["note_named"], gateway_id, api_id)
         if await self._database.fetch(PLACEMENTS["is_unknown"], gateway_id, api_id):
             await self._note_unknown(gateway_id, api_id)
 
@@ -137,7 +185,8 @@ class DesiredState:
             await change.lock_gateways(organization, [gateway_id])
             rows = await change.transaction.fetch(PLACEMENTS["unknown_apis"], gateway_id)
             # Proxies before the providers that they use.
-            for kind, artifact_id in sorted((_REMOVED.index(row["kind"]), row["artifact_id"]) for row in rows):
+            removed = [(_REMOVED.index(row["kind"]), row["artifact_id"]) for row in rows if row["kind"] in _REMOVED]
+            for kind, artifact_id in sorted(removed):
                 ids = {"artifact_id": artifact_id, "gateway_id": gateway_id}
                 change.events.append(artifact_event(BY_KIND[_REMOVED[kind]], "deleted", Action.DELETE, **ids))
             await change.transaction.execute(PLACEMENTS["forget_unknown"], gateway_id)

@@ -30,6 +30,9 @@ QUIET_FOR = 10.0
 #: Events wait no longer than this, in seconds.
 AT_MOST = 60.0
 
+#: What a gateway has read was looked at so long after it has read the last list, in seconds.
+_LOOKED_AT_WITHIN = 1.0
+
 
 class Call(StrEnum):
     """What a gateway asks for, as far as the order of its calls is concerned."""
@@ -61,11 +64,18 @@ class Synchronization:
     listed: bool
     #: True when it was given its secrets.
     secrets_read: bool
+    #: True when it has shown that its database is a new one, and nothing was done about that yet.
+    began_anew: bool
 
     @property
     def goes_on(self) -> bool:
         """Whether its gateway still reads."""
         return self.finished is None and self.called < QUIET_FOR and self.began < AT_MOST
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its gateway has read everything, or given up, and what that left open was looked at."""
+        return not self.goes_on and (self.finished is None or self.finished > _LOOKED_AT_WITHIN)
 
     def belongs_to(self, connection: LiveConnection) -> bool:
         """Whether it began so soon after this connection that its events wait."""
@@ -109,4 +119,5 @@ def _synchronization(row: Row) -> Synchronization:
         finished=None if finished is None else (now - finished).total_seconds(),
         listed=bool(row["listed"]),
         secrets_read=bool(row["secrets_read"]),
+        began_anew=bool(row["began_anew"]),
     )

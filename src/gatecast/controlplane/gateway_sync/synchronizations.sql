@@ -18,5 +18,12 @@ UPDATE gatecast_synchronizations SET called_at = now(), listed = true WHERE gate
 UPDATE gatecast_synchronizations SET called_at = now(), finished_at = now() WHERE gateway_id = $1
 
 -- name: synchronizations
-SELECT gateway_id, number, began_at, called_at, finished_at, listed, secrets_read, now() AS at
+SELECT gateway_id, number, began_at, called_at, finished_at, listed, secrets_read, began_anew, now() AS at
 FROM gatecast_synchronizations WHERE gateway_id IN (SELECT key FROM json_each($1))
+
+-- name: note_delivered
+-- A gateway without data has read everything in this one.
+UPDATE gatecast_synchronizations SET delivered = number, began_anew = false WHERE gateway_id = $1 AND number = $2
+
+-- name: forget_new_database
+UPDATE gatecast_synchronizations SET began_anew = false WHERE gateway_id = $1

@@ -34,7 +34,7 @@ Handle = Annotated[
 #: A field of answers that requests may carry, too.
 ReadOnly = Annotated[Any, Field(json_schema_extra={"readOnly": True})]
 
-StateName = Literal["PENDING", "DEPLOYED", "FAILED", "UNDEPLOYING", "UNDEPLOYED", "SUPERSEDED"]
+StateName = Literal["PENDING", "DEPLOYED", "FAILED", "UNDEPLOYING", "UNDEPLOYED", "SUPERSEDED", "UNKNOWN"]
 
 
 class DeploymentView(Model):
@@ -43,7 +43,10 @@ class DeploymentView(Model):
     id: str
     gateway_id: str
     revision: int = Field(description="Rises with every deployment of the artifact to this gateway.")
-    state: StateName = Field(description="What the gateway has acknowledged; PENDING and UNDEPLOYING wait for it.")
+    state: StateName = Field(
+        description="What the gateway has acknowledged; PENDING and UNDEPLOYING wait for it; UNKNOWN: a newer release "
+        "has stored another one."
+    )
     reason: str = Field(description="Why it failed; empty otherwise.")
     performed_at: datetime = Field(description="When its last event was made.")
     age_seconds: float = Field(description="How long ago that was.")
@@ -92,7 +95,7 @@ class ImportedArtifactView(Model):
     kind: str
     handle: str
     name: str
-    status: Literal["deployed", "undeployed"]
+    status: str = Field(description="`deployed` or `undeployed`.")
     deployed_at: str = Field(description="As the gateway wrote it.")
     created_at: datetime
     updated_at: datetime
@@ -296,7 +299,7 @@ def artifact_view(
         id=artifact.id,
         handle=artifact.handle,
         etag=etag_of(artifact.version),
-        gateways=[each.deployment.gateway_id for each in running if each.desired is Desired.DEPLOYED],
+        gateways=[each.deployment.gateway_id for each in running if each.desired == Desired.DEPLOYED],
         deployments=[deployment_view(each.deployment) for each in running],
         clashes=[_clash_view(each) for each in clashes],
         created_at=artifact.created_at,
@@ -308,7 +311,7 @@ def artifact_view(
 def _clash_view(clash: Clash) -> ClashView:
     return ClashView(
         gateway_id=clash.gateway_id,
-        kind=clash.kind.value,
+        kind=clash.kind,
         handle=clash.handle,
         host=clash.route.host,
         context=clash.route.context,
@@ -342,9 +345,7 @@ def gateway_deployment_view(told: LastPublished) -> GatewayDeploymentView:
     else:
         unknown = dict.fromkeys(("revision", "performed_at", "age_seconds", "created_at", "updated_at"))
         shown = {"id": told.deployment_id, "gateway_id": told.gateway_id, "state": "DELETING", **unknown}
-    return GatewayDeploymentView(
-        **shown, artifact_id=told.artifact_id, kind=told.kind.value, handle=told.handle or None
-    )
+    return GatewayDeploymentView(**shown, artifact_id=told.artifact_id, kind=told.kind, handle=told.handle or None)
 
 
 def imported_artifact_view(imported: GatewayOwnedArtifact) -> ImportedArtifactView:

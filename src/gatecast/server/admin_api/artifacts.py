@@ -126,10 +126,10 @@ def _add_document_routes(router: APIRouter, artifact_kind: ArtifactKind) -> None
         context: Context, organization: Organization, after: After = "", limit: Limit = 100
     ) -> JSONResponse:
         """A page of artifacts, ordered by handle, without `openapi`, which may be large."""
-        found = await context.control_plane.artifacts.page(organization, artifact_kind, after=after, limit=limit + 1)
-        running = await context.control_plane.artifacts.running_of(found[:limit], after=after)
-        items = [_listed(artifact_view(each, running[each.id])) for each in found[:limit]]
-        return JSONResponse({"items": items, "next": found[limit - 1].handle if len(found) > limit else None})
+        found = await context.control_plane.artifacts.page(organization, artifact_kind, after=after, limit=limit)
+        running = await context.control_plane.artifacts.running_of(found.items, after=after)
+        items = [_listed(artifact_view(each, running[each.id])) for each in found.items]
+        return JSONResponse({"items": items, "next": found.next})
 
     @router.get(
         "/{artifact_id}",

@@ -224,7 +224,7 @@ def outcome_view(one: Outcome) -> OutcomeView:
 
 
 #: Parked and skipped is what becomes of the entity; of the event itself the gateway said no.
-_SHOWN: Mapping[OutcomeKind, Literal["applied", "rejected", "held", "released", "undeliverable"]] = {
+_SHOWN: Mapping[OutcomeKind, Literal["applied", "rejected", "held", "released", "undeliverable", "unknown"]] = {
     OutcomeKind.APPLIED: "applied",
     OutcomeKind.REJECTED: "rejected",
     OutcomeKind.PARKED: "rejected",
@@ -234,4 +234,5 @@ _SHOWN: Mapping[OutcomeKind, Literal["applied", "rejected", "held", "released", 
     OutcomeKind.RELEASED: "released",
     OutcomeKind.UNDELIVERABLE: "undeliverable",
     OutcomeKind.OMITTED: "undeliverable",
+    OutcomeKind.UNKNOWN: "unknown",
 }

@@ -207,7 +207,7 @@ def listed_deployment(listed: ListedDeployment) -> ListedDeploymentView:
     """A deployment as a list shows it."""
     return ListedDeploymentView(
         **dict(deployment_view(listed.deployment)),
-        kind=listed.artifact_kind.kind.value,
+        kind=listed.kind,
         artifact_id=listed.deployment.artifact_id,
         handle=listed.handle,
         gateway_name=listed.gateway_name,

@@ -294,9 +294,9 @@ class OutcomeView(Model):
     """What a gateway said of an event."""
 
     replica: str
-    kind: Literal["applied", "rejected", "held", "released", "undeliverable"] = Field(
+    kind: Literal["applied", "rejected", "held", "released", "undeliverable", "unknown"] = Field(
         description="`held` because its entity is parked; `released` and published again as a later event; "
-        "`undeliverable` because it cannot be read or sent."
+        "`undeliverable` because it cannot be read or sent; `unknown`: a newer release recorded it."
     )
     reason: str
     recorded_at: datetime | None

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from gatecast.controlplane.access.admin_tokens import Caller, Role
+from gatecast.controlplane.newer_releases import member
 from gatecast.errors import Forbidden, GatecastError, NotFound, StorageError
 from gatecast.server.admin_api.auditing import allow
 from gatecast.server.admin_api.context import AdminContext, Context
@@ -68,7 +69,8 @@ async def _caller_of(context: AdminContext, session: Session) -> Caller:
         raise NotLoggedIn
     if await context.log_outs.generation(session.organization, session.subject) != session.generation:
         raise NotLoggedIn
-    return Caller(organization=session.organization, role=Role(session.role), subject=session.subject)
+    role = member(Role, "the role", session.role)
+    return Caller(organization=session.organization, role=role, subject=session.subject)
 
 
 def local_target(target: str) -> str:

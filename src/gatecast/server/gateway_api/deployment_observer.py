@@ -132,7 +132,8 @@ class DeploymentObserver(Observer):
         await _persistently(control_plane.acknowledgements.flush)
         if self._watch is not None and self._watch.synchronizes:
             seen = await _persistently(lambda: control_plane.synchronizations.of_gateway(self._identity.gateway_id))
-            await _persistently(lambda: control_plane.desired_state.read_lists(*ids, seen))
+            alone = seen is not None and self._watch.is_alone(seen)
+            await _persistently(lambda: control_plane.desired_state.read_lists(*ids, seen, alone=alone))
 
     async def _publish_unanswered(self) -> None:
         """Now, and once more when what waits for the gateway is handled: it may have been stale for it."""
@@ -161,6 +162,7 @@ class DeploymentObserver(Observer):
                 await control_plane.keys.outlive_revocations(*ids, self._start.position.offset)
                 await control_plane.desired_state.keys_changed_late(*ids, self._began_at)
                 await control_plane.desired_state.remove_unknown(*ids)
+                await control_plane.desired_state.began_anew(*ids)
 
 
 async def _persistently(work: Callable[[], Awaitable[_T]]) -> _T:

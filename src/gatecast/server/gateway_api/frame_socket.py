@@ -14,7 +14,7 @@ from gatecast.protocol import frames
 from gatecast.protocol.frames import BrokenFrame, FrameHandler, FrameReader, Opcode
 from gatecast.telemetry import get_logger
 
-#: A peer that does not answer a close frame is hung up on after this time; in seconds.
+#: A connection that has not closed this long after its end began is cut, also while the peer reads nothing; in seconds.
 CLOSE_TIME_LIMIT = 2.0
 
 #: RFC 6455, section 1.3.
@@ -65,8 +65,6 @@ class FrameSocket(asyncio.Protocol):
             await self._ended
         finally:
             self._handler = None
-            if self._hang_up is not None:
-                self._hang_up.cancel()
 
     # --- sending ------------------------------------------------------------------------------------------------
 
@@ -105,11 +103,16 @@ class FrameSocket(asyncio.Protocol):
             self._closing = True
             self._unsent.append(frames.encode_close(code, reason))
             self.flush()
-            self._hang_up = asyncio.get_running_loop().call_later(CLOSE_TIME_LIMIT, self._transport.close)
+            self._limit_end()
 
     def abort(self) -> None:
         """Drop the connection without a close frame."""
         self._transport.abort()
+
+    def _limit_end(self) -> None:
+        """Cut the connection if it has not ended by then: a transport that closes first waits for its peer to read."""
+        if self._hang_up is None:
+            self._hang_up = asyncio.get_running_loop().call_later(CLOSE_TIME_LIMIT, self._transport.abort)
 
     # --- what the transport says --------------------------------------------------------------------------------
 
@@ -131,8 +134,14 @@ class FrameSocket(asyncio.Protocol):
             _logger.exception("reader-failed")
             self.abort()
 
+    def eof_received(self) -> None:
+        """The peer sends nothing more: the transport closes."""
+        self._limit_end()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody is there any more."""
+        if self._hang_up is not None:
+            self._hang_up.cancel()
         if not self._ended.done():
             self._ended.set_result(None)
         self._http.connection_lost(exc)
@@ -204,7 +213,7 @@ def upgrade(request: web.Request, protocol: str) -> FrameSocket:
         raise ConnectionResetError
     socket = FrameSocket(transport, http)
     socket.send_raw(answer)
-    # What came behind the request is handed on by HTTP's protocol, from which the socket then takes over.
+    # What came after the request is handed on by HTTP's protocol, from which the socket then takes over.
     http.set_parser(cast("Any", _Tail(socket)))
     http.keep_alive(False)  # noqa: FBT003 - aiohttp's own
     transport.set_protocol(socket)

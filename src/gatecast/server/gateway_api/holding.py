@@ -46,7 +46,8 @@ class Hold:
     """
 
     def __init__(self, before: Synchronization | None, connected_at: float) -> None:
-        self._number = before.number if before else 0
+        #: Of the calls before those of this connection.
+        self.number = before.number if before else 0
         #: A gateway that has made calls before will make them again: nothing is sent before the first one.
         self._expects = before is not None
         self._connected_at = self._called_at = connected_at
@@ -61,7 +62,7 @@ class Hold:
 
     def note(self, seen: Synchronization, now: float) -> None:
         """Take what is known of the gateway's calls."""
-        if seen.number > self._number and self._belongs(now - seen.began):
+        if seen.number > self.number and self._belongs(now - seen.began):
             self.synchronizes = True
             self._called_at = now - seen.called
             self._finished_at = None if seen.finished is None else now - seen.finished
@@ -105,6 +106,10 @@ class Watch:
     def synchronizes(self) -> bool:
         """True when the gateway makes its calls, or has made them."""
         return self._hold.synchronizes
+
+    def is_alone(self, seen: Synchronization) -> bool:
+        """Whether nobody else has made start-up calls since this connection began."""
+        return seen.number == self._hold.number + 1
 
     def look(self) -> None:
         """Something may have changed: look soon."""

@@ -18,11 +18,10 @@ from gatecast.controlplane.catalog.api_key import ApiKey
 from gatecast.controlplane.catalog.artifact_kinds import ARTIFACT_KINDS, LLM_PROVIDER, LLM_PROXY, REST_API, ArtifactKind
 from gatecast.controlplane.control_plane import ControlPlane
 from gatecast.controlplane.deployments.artifact_events import written
-from gatecast.controlplane.documents import Kind
 from gatecast.controlplane.gateway_sync.downloads import ListedDeployment, Secret
 from gatecast.controlplane.gateway_sync.subscriptions import SubscriptionRecord
 from gatecast.controlplane.gateway_sync.synchronizations import Call
-from gatecast.errors import InvalidValue, StorageError
+from gatecast.errors import InvalidValue, NotFound, StorageError
 from gatecast.events import is_storable
 from gatecast.server.gateway_api.archives import imported, tar_of, zip_of
 from gatecast.server.gateway_api.holding import Holding
@@ -139,6 +138,9 @@ class GatewayRest:
         async with self._unpacking:
             items = await asyncio.to_thread(imported, package)
         results = await with_waiting(lambda: self._imports.store(identity.organization, identity.gateway_id, items))
+        # Nobody needs to be told that this failed: it is looked at again.
+        with suppress(StorageError, NotFound):
+            await self._desired_state.began_anew(identity.organization, identity.gateway_id)
         failed = sum(bool(each.error) for each in results.values())
         shown = {
             local_id: {"id": each.id, "status": each.status, "error": each.error} for local_id, each in results.items()
@@ -237,8 +239,8 @@ def _deployment(listed: ListedDeployment) -> dict[str, str]:
     return {
         "artifactId": listed.artifact_id,
         "deploymentId": listed.deployment_id,
-        "kind": Kind(listed.kind).value,
-        "state": listed.desired.value,
+        "kind": listed.kind,
+        "state": listed.desired,
         "deployedAt": written(listed.deployed_at),
         # Of its own in every answer: a gateway serves nothing that comes under a tag which it has seen, even when what
         # came under it first was deleted there since (gateway-protocol.md 3.4).

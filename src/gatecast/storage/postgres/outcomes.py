@@ -47,7 +47,7 @@ def _outcome(row: Row) -> Outcome:
         gateway_id=row["gateway_id"],
         replica=row["replica"],
         offset=row["offset"],
-        kind=OutcomeKind(row["kind"]),
+        kind=OutcomeKind.read(row["kind"]),
         reason=row["reason"],
         recorded_at=row["recorded_at"],
     )

@@ -129,7 +129,7 @@ class PostgresPresence:
     async def pending_disconnects(self, pod_id: str) -> dict[str, DisconnectReason]:
         """This pod's connections that must be closed, with the reason."""
         rows = await self._database.fetch(QUERIES["dismissals"], pod_id)
-        return {row["connection_id"]: DisconnectReason(row["dismissal"]) for row in rows}
+        return {row["connection_id"]: DisconnectReason.read(row["dismissal"]) for row in rows}
 
     async def disconnect_token(self, token_id: str, *, transaction: object | None = None) -> int:
         """Ask every pod to close the connections that came with this token."""

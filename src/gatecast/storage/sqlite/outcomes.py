@@ -63,7 +63,7 @@ def _outcome(gateway_id: str, row: Sequence[Any]) -> Outcome:
         gateway_id=gateway_id,
         replica=replica,
         offset=offset,
-        kind=OutcomeKind(kind),
+        kind=OutcomeKind.read(kind),
         reason=reason,
         recorded_at=to_moment(recorded_at),
     )

@@ -81,7 +81,7 @@ class SqlitePresence:
     async def pending_disconnects(self, pod_id: str) -> dict[str, DisconnectReason]:
         """This pod's connections that must be closed, with the reason."""
         rows = await self._database.read(lambda connection: select(connection, QUERIES["dismissals"], pod_id))
-        return {connection_id: DisconnectReason(dismissal) for connection_id, dismissal in rows}
+        return {connection_id: DisconnectReason.read(dismissal) for connection_id, dismissal in rows}
 
     async def describe_pod(self, pod_id: str, version: str) -> None:
         """Note which release a pod runs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -63,10 +63,12 @@ class Site:
         )
         return made.artifact
 
-    async def change(self, artifact: StoredArtifact, **fields: object) -> StoredArtifact:
-        """Another document for an artifact, wherever it runs."""
+    async def change(
+        self, artifact: StoredArtifact, *, gateways: Collection[str] | None = None, **fields: object
+    ) -> StoredArtifact:
+        """Another document for an artifact, wherever it runs, or on these gateways."""
         document = artifact.document.model_dump(by_alias=True, exclude_unset=True) | fields
-        edit = Edit(document=lambda _: MODELS[artifact.artifact_kind.kind].model_validate(document))
+        edit = Edit(document=lambda _: MODELS[artifact.artifact_kind.kind].model_validate(document), gateways=gateways)
         return (
             await self.control_plane.artifacts.update(ORGANIZATION, artifact.artifact_kind, artifact.id, edit)
         ).artifact

@@ -41,7 +41,7 @@ class Database:
         return self.artifacts.delete(artifact_id, event_id=event_id)
 
     def lose(self) -> None:
-        """Forget everything but the templates, which come with the gateway's image and its template folder."""
+        """Forget everything; the next process stores the templates again that come with the gateway's image."""
         self.secrets.clear()
         self.artifacts.lose()
         self.keys.stored.clear()

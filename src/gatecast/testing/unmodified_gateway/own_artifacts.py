@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
-from uuid import NAMESPACE_URL, uuid5
+from uuid import uuid4
 
 from gatecast.testing.unmodified_gateway.artifact_kinds import (
     API,
@@ -79,20 +79,29 @@ class OwnArtifacts:
     """Templates and artifacts of the gateway itself, by its own ids; a removed one stays until that was announced."""
 
     def __init__(self, templates: Iterable[str] = ()) -> None:
-        handles = (*BUILT_IN_TEMPLATES, *templates)
+        self._delivered = (*BUILT_IN_TEMPLATES, *templates)
         #: All of them, the removed ones too.
-        self.stored = {each.local_id: each for each in map(_template, handles)}
-        self._delivered = dict(self.stored)
+        self.stored: dict[str, OwnArtifact] = {}
+        self.deliver()
+
+    def deliver(self) -> None:
+        """Store what comes with the gateway and is not there: a process has started."""
+        for handle in self._delivered:
+            if handle not in self._stored_templates:
+                made = _template(handle)
+                self.stored[made.local_id] = made
 
     def lose(self) -> None:
-        """Forget everything but what comes with the gateway."""
-        for local_id in self.stored.keys() - self._delivered.keys():
-            del self.stored[local_id]
-        self.stored |= self._delivered
+        """Forget everything; what comes with the gateway stays in the memory of its process."""
+        self.stored.clear()
 
     @property
     def templates(self) -> frozenset[str]:
         """Handles of the templates that providers may use."""
+        return self._stored_templates | frozenset(self._delivered)
+
+    @property
+    def _stored_templates(self) -> frozenset[str]:
         templates = (each for each in self.stored.values() if each.kind == LLM_PROVIDER_TEMPLATE)
         return frozenset(each.handle for each in templates if each.status == "deployed")
 
@@ -148,7 +157,7 @@ def template(handle: str) -> dict[str, Any]:
 
 def _template(handle: str) -> OwnArtifact:
     return OwnArtifact(
-        local_id=str(uuid5(NAMESPACE_URL, handle)),
+        local_id=str(uuid4()),
         configuration=template(handle),
         status="deployed",
         created_at=_IMAGE_BUILT_AT,

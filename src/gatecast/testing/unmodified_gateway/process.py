@@ -78,6 +78,7 @@ class Process:
                 self._world.records.changed()
 
     def _start_runtime(self) -> None:
+        self._world.database.own.deliver()
         skip = self._world.options.skip_invalid_deployments_on_startup
         try:
             self._world.runtime.start(self._world.database.artifacts.stored, skip_invalid=skip)

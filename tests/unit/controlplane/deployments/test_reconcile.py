@@ -19,6 +19,7 @@ from gatecast.controlplane.deployments.reconcile import (
     after_late_keys,
     after_lists,
     after_loss,
+    after_new_database,
     after_our_failure,
     after_silence,
     difference,
@@ -164,7 +165,7 @@ _FETCHED, _LISTED = 100, 0
 
 
 def _read(*each: Known, complete: bool = True) -> tuple[list[str], bool]:
-    learned = after_lists(each, complete=complete, since=_BEGAN)
+    learned = after_lists(each, complete=complete, anew=False, since=_BEGAN)
     for before, after in zip(each, learned.placements, strict=True):
         waits = before.state is DeploymentState.PENDING and before.placement.fetched == _FETCHED
         assert after.fetched == (_FETCHED if waits else UNKNOWN)
@@ -181,6 +182,32 @@ def test_where_something_was_not_fetched_the_rest_is_doubted() -> None:
     assert _read(known(fetched=_FETCHED), complete=False) == ([Doubt.FETCHED], True)
 
 
+def test_a_new_database_has_nothing_but_what_was_fetched() -> None:
+    """Where some of it was not, nothing is trusted: a proxy may have come without its provider."""
+    fetched, listed = known(fetched=_FETCHED), known(fetched=_LISTED, artifact_id="b", keys_through=9, tries=2)
+    for read, complete, delivered in [
+        ((fetched,), True, True),
+        ((fetched, listed), True, False),
+        ((fetched,), False, False),
+        ((listed,), True, False),
+    ]:
+        learned = after_lists(read, complete=complete, anew=True, since=_BEGAN)
+        assert (learned.delivered, learned.new_life) == (delivered, True)
+        assert {each.doubt for each in learned.placements} == {"" if delivered else Doubt.LOST}
+
+
+def test_of_a_new_database_nothing_is_known_but_what_has_its_event_to_come() -> None:
+    for state in DeploymentState:
+        [after] = after_new_database([known(state, held="d1", keys_through=9, fetched=_LISTED)])
+        waits = state in (DeploymentState.PENDING, DeploymentState.UNDEPLOYING)
+        assert (after.doubt, after.keys_through) == (("", 9) if waits else (Doubt.LOST, UNKNOWN))
+    for desired in (Desired.UNDEPLOYED, Desired.DELETED):
+        [after] = after_new_database([known(DeploymentState.UNDEPLOYED, desired=desired, held="d1")])
+        assert (after.doubt, after.held) == ("", "")
+    [proxy] = after_new_database([known(DeploymentState.PENDING, kind=Kind.MCP, keys_through=9)])
+    assert (proxy.doubt, proxy.keys_through) == ("", UNKNOWN)
+
+
 def test_keys_that_are_in_no_list_follow_where_an_answer_is_lost() -> None:
     """The gateway may have lost its database since, and fetched the artifact without them."""
     for kind, through in ((Kind.MCP, UNKNOWN), (Kind.REST_API, 9)):
@@ -192,7 +219,7 @@ def test_keys_that_are_in_no_list_follow_where_an_answer_is_lost() -> None:
 def test_keys_that_are_in_no_list_follow_also_where_the_artifacts_event_still_waits() -> None:
     """Their own events were handled before the database was lost."""
     waiting = known(DeploymentState.PENDING, kind=Kind.MCP, keys_through=9, fetched=_FETCHED)
-    [after] = after_lists([waiting], complete=True, since=_BEGAN).placements
+    [after] = after_lists([waiting], complete=True, anew=False, since=_BEGAN).placements
     assert (after.doubt, after.fetched, after.keys_through) == ("", _FETCHED, UNKNOWN)
 
 
@@ -234,7 +261,7 @@ def test_what_has_changed_since_it_was_listed_has_its_event_and_proxies_of_moved
 def test_a_new_life_of_the_database_knows_nothing_of_what_does_not_run_nor_of_keys_that_are_in_no_list() -> None:
     stopped = known(DeploymentState.UNDEPLOYED, desired=Desired.UNDEPLOYED)
     proxy = known(kind=Kind.MCP, fetched=_FETCHED, keys_through=9)
-    learned = after_lists([stopped, proxy], complete=True, since=_BEGAN)
+    learned = after_lists([stopped, proxy], complete=True, anew=False, since=_BEGAN)
     assert [each.held for each in learned.placements] == ["", "d1"]
     assert learned.placements[1].keys_through == UNKNOWN
 
@@ -242,7 +269,7 @@ def test_a_new_life_of_the_database_knows_nothing_of_what_does_not_run_nor_of_ke
 def test_what_failed_beside_the_lists_is_asked_again_a_few_times() -> None:
     failed = replace(known(DeploymentState.FAILED), since=_BEGAN)
     for _ in range(MAX_TRIES):
-        [after] = after_lists([failed], complete=True, since=_BEGAN).placements
+        [after] = after_lists([failed], complete=True, anew=False, since=_BEGAN).placements
         assert after.doubt == Doubt.UNSETTLED
         failed = replace(failed, placement=replace(after, doubt=""))
     assert _read(failed) == ([""], False)

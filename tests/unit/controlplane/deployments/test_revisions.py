@@ -15,7 +15,8 @@ from gatecast.controlplane.catalog.artifact_kinds import LLM_PROVIDER, LLM_PROXY
 from gatecast.controlplane.catalog.artifact_store import StoredArtifact
 from gatecast.controlplane.deployments.placements import Deployment, DeploymentState
 from gatecast.errors import Conflict
-from gatecast.testing.doubles.control_plane_fixture import Site
+from gatecast.storage.migrations import available
+from gatecast.testing.doubles.control_plane_fixture import ORGANIZATION, Site
 
 OpenHub = Callable[[], AbstractAsyncContextManager[EventHub]]
 
@@ -25,6 +26,39 @@ _MCP = {"url": "https://mcp.example.test/mcp"}
 
 def _refused(text: str) -> pytest.RaisesExc[Conflict]:
     return pytest.RaisesExc(Conflict, match=re.escape(text))
+
+
+# --- a new revision ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("had", [0, 1], ids=["the first", "the last"])
+async def test_one_change_replaces_a_revision_on_one_gateway_and_brings_the_first_one_to_another(
+    open_hub: OpenHub, had: int
+) -> None:
+    async with Site.open(open_hub(), gateways=2) as site:
+        artifact = await Site(site.hub, site.control_plane, [site.gateways[had]]).make(REST_API)
+        await site.change(artifact, gateways=site.gateways, context="/moved")
+        newest = await site.deployments(artifact)
+        assert [(each.revision, each.state) for each in newest] == [
+            (2 if number == had else 1, DeploymentState.PENDING) for number in range(2)
+        ]
+        for each in newest:
+            await site.acknowledge(each)
+        assert {each.state for each in await site.deployments(artifact)} == {DeploymentState.DEPLOYED}
+
+
+async def test_a_revision_that_was_taken_for_replaced_is_told_again(open_hub: OpenHub) -> None:
+    """Databases of earlier releases hold some; the gateway has long handled their events."""
+    [mend] = [each for each in available("gatecast.controlplane.migrations") if each.name == "newest_revisions"]
+    async with Site.open(open_hub()) as site:
+        artifact = await site.make(REST_API)
+        told = len(await site.told())
+        async with site.hub.storage.database.transaction() as transaction:
+            await transaction.execute("UPDATE gatecast_deployments SET state = 'SUPERSEDED'")
+            await transaction.execute(mend.text)
+        assert await site.state(artifact) is DeploymentState.PENDING
+        await site.control_plane.desired_state.answered_nothing(ORGANIZATION, site.gateways[0], told)
+        assert [kind for kind, _ in await site.told(after=told)] == ["api.deployed"]
 
 
 # --- restoring --------------------------------------------------------------------------------------------------------

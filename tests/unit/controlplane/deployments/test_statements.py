@@ -97,9 +97,9 @@ async def _counts(open_hub: OpenHub, counter: Counter, gateways: int) -> dict[st
         made: dict[str, int] = {}
         artifacts, keys = site.control_plane.artifacts, site.control_plane.keys
         made["create a provider"] = await counter.of(site.make(LLM_PROVIDER, "Provider", context="/provider"))
-        [provider] = await artifacts.page(ORGANIZATION, LLM_PROVIDER, after="", limit=2)
+        [provider] = (await artifacts.page(ORGANIZATION, LLM_PROVIDER, after="", limit=2)).items
         made["create a proxy"] = await counter.of(site.make(LLM_PROXY, "Proxy", provider={"id": provider.id}))
-        [proxy] = await artifacts.page(ORGANIZATION, LLM_PROXY, after="", limit=2)
+        [proxy] = (await artifacts.page(ORGANIZATION, LLM_PROXY, after="", limit=2)).items
         made["make a key"] = await counter.of(keys.create(ORGANIZATION, LLM_PROXY, proxy.id, "a-key"))
         made["move a provider with a proxy"] = await counter.of(site.change(provider, context="/moved"))
         made["give a key a new value"] = await counter.of(keys.rotate(ORGANIZATION, LLM_PROXY, proxy.id, "a-key"))
@@ -134,7 +134,7 @@ async def test_deploying_to_a_thousand_gateways_is_one_transaction_of_few_statem
         assert await counter.of(_on(site, "Many", site.gateways)) == few
         [many] = [
             each
-            for each in await site.control_plane.artifacts.page(ORGANIZATION, REST_API, after="", limit=5)
+            for each in (await site.control_plane.artifacts.page(ORGANIZATION, REST_API, after="", limit=5)).items
             if each.handle == "many"
         ]
         assert await counter.of(site.change(many, description="Changed")) <= _BOUND

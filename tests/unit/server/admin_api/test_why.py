@@ -84,7 +84,14 @@ def test_every_code_has_a_case() -> None:
 def test_a_gateway_that_reads_its_lists_is_shown_as_synchronizing_while_it_is_connected() -> None:
     began_at = _CONNECTION.connected_at + timedelta(seconds=0.2)
     seen = Synchronization(
-        number=1, began_at=began_at, began=3.0, called=1.0, finished=None, listed=True, secrets_read=True
+        number=1,
+        began_at=began_at,
+        began=3.0,
+        called=1.0,
+        finished=None,
+        listed=True,
+        secrets_read=True,
+        began_anew=False,
     )
     found = why_synchronizing(seen, _BEHIND)
     assert found is not None

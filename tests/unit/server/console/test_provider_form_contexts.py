@@ -27,7 +27,7 @@ async def test_two_names_that_make_one_context_get_two(open_console: OpenConsole
         for name in ("Café", "CAFE"):
             made = await browser.post("/llm-providers/new", data={**typed, "name": name, "context": "/cafe"})
             assert made.status_code == 303, made.text
-        page = await context.control_plane.artifacts.page("default", LLM_PROVIDER, after="", limit=5)
+        page = (await context.control_plane.artifacts.page("default", LLM_PROVIDER, after="", limit=5)).items
         assert [(each.handle, each.document.context) for each in page] == [("cafe", "/cafe"), ("cafe-2", "/cafe-2")]
         refused = await browser.post("/llm-providers/new", data={**typed, "name": "Another", "context": "/cafe"})
         assert refused.status_code == 422

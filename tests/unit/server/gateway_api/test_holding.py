@@ -39,6 +39,7 @@ def seen(
         finished=finished,
         listed=listed,
         secrets_read=False,
+        began_anew=False,
     )
 
 

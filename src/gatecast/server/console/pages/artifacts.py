@@ -352,7 +352,7 @@ class ArtifactPages:
 
 
 def _running_on(running: Sequence[Running]) -> set[str]:
-    return {each.deployment.gateway_id for each in running if each.desired is Desired.DEPLOYED}
+    return {each.deployment.gateway_id for each in running if each.desired == Desired.DEPLOYED}
 
 
 def _facts(view: dict[str, Any]) -> list[tuple[str, str]]:

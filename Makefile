@@ -12,6 +12,9 @@ WORKERS ?= 2
 # The same for tests that start pods: these use several processors each, and some of them have limits of time.
 PODS_WORKERS ?= 0
 
+# Images for containers often forbid it; here everything is compiled once instead of by every process.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test unit lowest check format bench simulate prove storm verify clean
 
 $(STAMP): pyproject.toml constraints.txt

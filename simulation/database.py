@@ -78,6 +78,8 @@ class Stream:
     changed_xid: int = 0
     last_event_id: UUID | None = None
     events: dict[int, RecordedEvent] = field(default_factory=dict)
+    #: Where each event is, by its id.
+    offsets: dict[UUID, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -243,13 +245,14 @@ class SimulatedDatabase:
 
     def _append(self, xid: int, event: Event) -> Receipt:
         stream = self.rows.streams[event.gateway_id]
-        offset = next((known.offset for known in stream.events.values() if known.event_id == event.event_id), None)
+        offset = stream.offsets.get(event.event_id)
         created = offset is None
         if offset is None:
             offset = stream.head = stream.head + 1
             stream.changed_xid = xid
             stream.last_event_id = event.event_id
             stream.events[offset] = self._recorded(event, offset)
+            stream.offsets[event.event_id] = offset
             self.history.committed(self.rows.epoch, event.gateway_id, offset, event)
         return Receipt(
             gateway_id=event.gateway_id,
@@ -494,7 +497,7 @@ class SimulatedEventLog:
             age = now - stream.events[offset].recorded_at
             if not (age > policy.keep_at_most or (offset <= confirmed and age >= policy.keep_confirmed)):
                 break
-            del stream.events[offset]
+            del stream.offsets[stream.events.pop(offset).event_id]
             stream.low_water_mark = offset
         self._forget_outcomes(gateway_id, stream.low_water_mark)
         return stream.low_water_mark - before

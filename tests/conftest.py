@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from gatecast.storage.connect import open_storage
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.processes.given_server import installed_servers, server_for_tests
 from gatecast.testing.processes.pgbouncer import pgbouncer_program
+from gatecast.testing.processes.pod_template import PodTemplate, shared_template
 
 #: No asynchronous test may take longer; in seconds.
 TEST_TIME_LIMIT = 60.0
@@ -31,7 +32,7 @@ _ROOM = 4 << 30
 _MIGRATIONS = ("gatecast.controlplane.migrations",)
 
 #: Whole database servers, and databases with everything that the control plane stores.
-_SLOW_FIXTURES = {"postgres", "database_url"}
+_SLOW_FIXTURES = {"postgres", "database_url", "pod_template"}
 
 _LONGEST_FIRST = ("acceptance", "simulation", "contract", "browser", "plans")
 
@@ -89,6 +90,12 @@ def postgres() -> Iterator[PostgresServer]:
     """One PostgreSQL for every test that does not kill it. It is not asked to survive a power cut."""
     with server_for_tests() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def pod_template() -> PodTemplate | Sequence[str]:
+    """What starts pods as copies of one process: the `command` of `Pods`."""
+    return shared_template()
 
 
 @pytest.fixture(scope="session")

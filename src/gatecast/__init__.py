@@ -4,6 +4,7 @@ async with EventHub.open("postgresql://…") as hub:
     await hub.publish(Event(gateway_id="gw-1", type="route.changed", action=Action.UPDATE, …))
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from gatecast.errors import GatecastError, InvalidValue, PositionLost, StorageUnavailable, UnknownGateway
@@ -13,6 +14,7 @@ from gatecast.version import __version__
 if TYPE_CHECKING:
     from gatecast.hub import EventHub
     from gatecast.settings import Settings
+    from gatecast.storage.publish_sync import publish_sync
 
 __all__ = [
     "Action",
@@ -27,17 +29,16 @@ __all__ = [
     "StorageUnavailable",
     "UnknownGateway",
     "__version__",
+    "publish_sync",
 ]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - one of two classes
-    """The hub and its settings are imported when they are used: a gateway or a command needs no database driver."""
-    if name == "EventHub":
-        from gatecast.hub import EventHub  # noqa: PLC0415 - see above
+#: Imported when they are used: a gateway or a command needs no database driver.
+_LATER = {"EventHub": "gatecast.hub", "Settings": "gatecast.settings", "publish_sync": "gatecast.storage.publish_sync"}
 
-        return EventHub
-    if name == "Settings":
-        from gatecast.settings import Settings  # noqa: PLC0415 - see above
 
-        return Settings
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - one of the above
+    """What is imported when it is used."""
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -107,8 +107,9 @@ class EventHub:
         """Store one event, or all or none of several, and return their positions once the commit is on disk.
 
         With `transaction` the events become part of the caller's own transaction and are stored when it commits. Pass
-        an asyncpg connection, an AsyncConnection or AsyncSession of SQLAlchemy, a sqlite3 connection, or a transaction
-        of `hub.storage.database`.
+        a connection of asyncpg or an asynchronous one of psycopg 3, an AsyncConnection or AsyncSession of SQLAlchemy on
+        one of these, a sqlite3 connection, or a transaction of `hub.storage.database`. Sessions are flushed first.
+        Without an event loop see `publish_sync`.
 
         An event id that is already in a gateway's log is not stored again, whatever the new event contains: the first
         position is returned. Two different events need two ids; only the admin API compares them (409).

@@ -281,6 +281,12 @@ class Settings:
         "", "its secret, where the issuer asks for one beside the proof of PKCE", _TEXT, secret=True
     )
     log_format: str = _option("text", "text for people, json for machines", _choice("text", "json"))
+    traces: str = _option("", "where spans go: an OTLP endpoint (HTTP) such as http://collector:4318/v1/traces", _TEXT)
+    access_log: bool = _option(
+        False,  # noqa: FBT003 - what it is stands right before it
+        "whether each answer of both listeners is logged in a line: on or off",
+        _SWITCH,
+    )
 
     @classmethod
     def read(cls, environment: Mapping[str, str] | None = None, **flags: str | None) -> Settings:

@@ -13,6 +13,11 @@ from gatecast.testing.postgres_server import PostgresServer
 _numbers = itertools.count(1)
 
 
+@pytest.fixture(autouse=True)
+def prepared(pod_template: object) -> None:
+    """No test's time limit includes the imports of its pods."""
+
+
 @pytest.fixture
 def new_database(postgres: PostgresServer) -> Callable[[], Awaitable[str]]:
     """Makes an empty database, and tells its name."""

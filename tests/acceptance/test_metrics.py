@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gatecast.testing.operator import Operator
 from gatecast.testing.pods import Pods
+from gatecast.testing.processes.pod_template import PodTemplate
 
 pytestmark = pytest.mark.acceptance
 
@@ -27,9 +28,9 @@ async def _samples(session: aiohttp.ClientSession, api: str) -> dict[tuple[str, 
     }
 
 
-async def test_connects_refusals_and_closes_are_counted(tmp_path: Path) -> None:
+async def test_connects_refusals_and_closes_are_counted(tmp_path: Path, pod_template: PodTemplate) -> None:
     async with (
-        Pods(f"sqlite:///{tmp_path}/gatecast.db", admin_token=_TOKEN, gateway_tls="off") as pods,
+        Pods(f"sqlite:///{tmp_path}/gatecast.db", admin_token=_TOKEN, gateway_tls="off", command=pod_template) as pods,
         aiohttp.ClientSession() as session,
     ):
         pod = await pods.start("pod")

@@ -105,6 +105,11 @@ class Stage:
 OpenStage = Callable[..., AbstractAsyncContextManager[Stage]]
 
 
+@pytest.fixture(autouse=True)
+def prepared(pod_template: object) -> None:
+    """No test's time limit includes the imports of its pods."""
+
+
 @pytest.fixture
 def open_stage(tmp_path: Path) -> OpenStage:
     """Starts pods and a browser; afterwards nobody may have complained."""

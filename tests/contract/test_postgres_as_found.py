@@ -256,6 +256,7 @@ async def test_the_shipped_roles_have_the_rights_they_need_and_no_more(
         await publish(storage, make_event())
         async with _connected(limited("application")) as application:
             await application.execute("SELECT gatecast.publish('gateway-1', 'api.deployed', 'CREATE', 'Api', 'api-1')")
+            assert await application.fetchval("SELECT gatecast.register_gateway('gateway-2')")
             for forbidden in ("DELETE FROM gatecast.events", "DROP TABLE gatecast.epoch", "TABLE gatecast.cursors"):
                 with pytest.raises(asyncpg.InsufficientPrivilegeError):
                     await application.execute(forbidden)

@@ -38,10 +38,14 @@ async def _opened(url: str) -> AsyncIterator[tuple[Storage, asyncpg.Connection[A
         await connection.close()
 
 
-async def _publish(connection: asyncpg.Connection[Any], **arguments: object) -> int:
+#: The types that data may have; None: the driver says nothing of it, and PostgreSQL decides.
+_TYPES = [None, "text", "varchar", "json", "jsonb"]
+
+
+async def _publish(connection: asyncpg.Connection[Any], *, data_type: str | None = None, **arguments: object) -> int:
     given = {**_VALID, **arguments}
     # As text, because no datetime holds what PostgreSQL takes for an instant.
-    casts = {"originated_at": "::text::timestamptz"}
+    casts = {"originated_at": "::text::timestamptz", "data": f"::{data_type}" if data_type else ""}
     named = ", ".join(f"{name} => ${number}{casts.get(name, '')}" for number, name in enumerate(given, start=1))
     offset: int = await connection.fetchval(f"SELECT gatecast.publish({named})", *given.values())
     return offset
@@ -78,6 +82,69 @@ async def test_what_is_left_out_is_made(postgres_url: str) -> None:
         assert await _publish(connection, event_id=None, originated_at=None) == 2
         assert len(set(await ids_of(storage))) == 2
         assert [event.data for event in (await read(storage)).events] == [{}, {}]
+
+
+@pytest.mark.parametrize("data_type", _TYPES)
+async def test_the_data_may_be_of_any_type_that_holds_json(postgres_url: str, data_type: str | None) -> None:
+    data = {"a": [1, 1.5, "ü", None], "b": {"c": True}}
+    async with _opened(postgres_url) as (storage, connection):
+        assert await _publish(connection, data_type=data_type, data=json.dumps(data), event_id=None) == 1
+        query = f"SELECT gatecast.publish($1, 't', 'CREATE', 'T', 'e', $2{f'::{data_type}' if data_type else ''})"
+        assert await connection.fetchval(query, GATEWAY, json.dumps(data)) == 2
+        assert [event.data for event in (await read(storage)).events] == [data, data]
+
+
+@pytest.mark.parametrize("data_type", _TYPES)
+async def test_data_of_any_type_is_refused_alike(postgres_url: str, data_type: str | None) -> None:
+    async with _opened(postgres_url) as (storage, connection):
+        for data in (
+            "[1]",
+            None,
+            '{"n": 1e400}',
+            '{"a": ' * 40 + "1" + "}" * 40,
+            f'{{"a": "{"x" * MAX_PAYLOAD_BYTES}"}}',
+        ):
+            with pytest.raises(asyncpg.CheckViolationError, match="data must"):
+                await _publish(connection, data_type=data_type, data=data)
+        assert (await read(storage)).head == 0
+
+
+async def test_a_literal_and_what_a_query_makes_are_data(postgres_url: str) -> None:
+    async with _opened(postgres_url) as (storage, connection):
+        for data in (
+            "'{\"a\": 1}'",
+            "jsonb_build_object('a', 1)",
+            "json_build_object('a', 1)",
+            "'{}'::jsonb || '{\"a\": 1}'",
+        ):
+            await connection.execute(f"SELECT gatecast.publish('gateway-1', 't', 'CREATE', 'T', 'e', {data})")
+        assert [event.data for event in (await read(storage)).events] == [{"a": 1}] * 4
+
+
+async def test_a_change_may_be_traced(postgres_url: str) -> None:
+    traced = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with _opened(postgres_url) as (storage, connection):
+        await _publish(connection, trace_parent=traced)
+        await _publish(connection, trace_parent=traced, data="{}")
+        await _publish(connection, trace_parent=None)
+        assert [event.trace_parent for event in (await read(storage)).events] == [traced, traced, None]
+
+
+async def test_a_gateway_is_registered_in_sql(postgres_url: str) -> None:
+    """Within the caller's transaction, under its trimmed id, once."""
+    async with _opened(postgres_url) as (storage, connection):
+        transaction = connection.transaction()
+        await transaction.start()
+        assert await connection.fetchval("SELECT gatecast.register_gateway(' new\t')") is True
+        assert await _publish(connection, gateway_id="new") == 1
+        await transaction.rollback()
+        assert "new" not in (await storage.log.changed_since(0)).heads
+        assert await connection.fetchval("SELECT gatecast.register_gateway('new')") is True
+        assert await connection.fetchval("SELECT gatecast.register_gateway('new')") is False
+        assert await storage.log.register("new") is False
+        for wrong in ("", "\u200b", "x" * 256, None):
+            with pytest.raises(asyncpg.CheckViolationError, match="gateway_id must"):
+                await connection.fetchval("SELECT gatecast.register_gateway($1)", wrong)
 
 
 async def test_s15_the_same_id_again_returns_the_first_offset(postgres_url: str) -> None:
@@ -140,6 +207,10 @@ async def test_s17_an_unknown_gateway_is_refused(postgres_url: str) -> None:
         ("data", '{"a": "\\ud800"}', "data must hold no NUL and no lone surrogate"),
         ("data", '{"\\udc00": 1}', "data must hold no NUL and no lone surrogate"),
         ("data", '{"a": "\\u0000"}', "data must hold no NUL and no lone surrogate"),
+        ("trace_parent", "", "trace_parent must be a W3C traceparent"),
+        ("trace_parent", f"ff-{'a' * 32}-{'b' * 16}-01", "trace_parent must be a W3C traceparent"),
+        ("trace_parent", f"00-{'0' * 32}-{'b' * 16}-01", "trace_parent must be a W3C traceparent"),
+        ("trace_parent", f"00-{'a' * 32}-{'b' * 16}-01\n", "trace_parent must be a W3C traceparent"),
         ("data", '{"a": 1, "b": [{"c": 1, "\\u0063": 2}]}', "data must name each key of an object once"),
     ],
 )

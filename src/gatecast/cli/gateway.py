@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any
 
 import typer
 
-from gatecast.cli.output import JsonFlag, print_fields, print_json, print_table, screen
-from gatecast.cli.remote import DEFAULT_URL, ServerOption, TokenOption, ask, remote
+from gatecast.cli.output import JsonFlag, Output, OutputOption, print_fields, print_json, print_table, screen
+from gatecast.cli.remote import (
+    DEFAULT_URL,
+    ServerOption,
+    TokenOption,
+    ask,
+    ask_for_all,
+    complete_gateways,
+    gateway_path,
+)
 from gatecast.errors import InvalidValue
 from gatecast.events.json_values import decode
 
 app = typer.Typer(no_args_is_help=True, help="Create, list, show, change and delete gateways.")
 
-GatewayArgument = Annotated[str, typer.Argument(help="Id or name of the gateway.", metavar="GATEWAY")]
+GatewayArgument = Annotated[
+    str, typer.Argument(help="Id or name of the gateway.", metavar="GATEWAY", autocompletion=complete_gateways)
+]
 
 
 @app.command()
@@ -38,19 +47,23 @@ def create(
 
 
 @app.command(name="list")
-def list_gateways(*, url: ServerOption = DEFAULT_URL, token: TokenOption = "", as_json: JsonFlag = False) -> None:
+def list_gateways(
+    *,
+    search: Annotated[str, typer.Option(help="Only those with this in their name.")] = "",
+    output: OutputOption = Output.SHORT,
+    url: ServerOption = DEFAULT_URL,
+    token: TokenOption = "",
+    as_json: JsonFlag = False,
+) -> None:
     """List gateways with the state of their delivery."""
-
-    async def run() -> list[dict[str, Any]]:
-        async with remote(url, token) as server:
-            return await server.all_items("/api/v1/gateways")
-
-    gateways = asyncio.run(run())
+    gateways = ask_for_all(url, token, "/api/v1/gateways", {"search": search} if search else None)
     if as_json:
         print_json(gateways)
     else:
-        columns = {"name": "NAME", "id": "ID", "type": "TYPE", "connected": "CONNECTED", "lag": "LAG"}
-        print_table(gateways, columns, empty="no gateways yet; create one with: gatecast gateway create NAME")
+        columns = {"name": "NAME", "type": "TYPE", "connected": "CONNECTED", "lag": "LAG"}
+        wide = {"displayName": "DISPLAY NAME", "id": "ID", "vhost": "VHOST", "createdAt": "CREATED"}
+        empty = "no gateways yet; create one with: gatecast gateway create NAME"
+        print_table(gateways, columns, wide=wide, output=output, empty=empty)
 
 
 @app.command()
@@ -65,8 +78,9 @@ def show(
         print_fields(found, [key for key in found if key != "manifest"])
 
 
-@app.command()
-def change(
+@app.command(name="update")
+@app.command(name="change", hidden=True)
+def update(
     gateway: GatewayArgument,
     *,
     name: Annotated[str | None, typer.Option(help="Name, unique in your organization.")] = None,
@@ -117,13 +131,7 @@ def parked(
     gateway: GatewayArgument, *, url: ServerOption = DEFAULT_URL, token: TokenOption = "", as_json: JsonFlag = False
 ) -> None:
     """List a gateway's parked entities with the reason of the rejection. Each waits for retry or skip."""
-
-    async def run() -> list[dict[str, Any]]:
-        async with remote(url, token) as server:
-            found = await server.gateway(gateway)
-            return await server.all_items(f"/api/v1/gateways/{found['id']}/parked")
-
-    items = asyncio.run(run())
+    items = ask_for_all(url, token, gateway_path(gateway, "parked"))
     if as_json:
         print_json(items)
     else:
@@ -199,9 +207,4 @@ def json_object(option: str, text: str) -> dict[str, Any]:
 
 
 def _at_gateway(url: str, token: str, gateway: str, method: str, path: str = "", body: object = None) -> Any:  # noqa: ANN401 - JSON
-    async def run() -> Any:  # noqa: ANN401 - JSON
-        async with remote(url, token) as server:
-            found = await server.gateway(gateway)
-            return await server.request(method, f"/api/v1/gateways/{found['id']}{path}", body=body)
-
-    return asyncio.run(run())
+    return ask(url, token, method, gateway_path(gateway) + path, body)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -17,23 +19,49 @@ complaints = Console(stderr=True, highlight=False, soft_wrap=True)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
+#: Wide enough for every row: what is piped is never wrapped, so that a line is a row for those who read it.
+_UNBOUNDED = 1_000_000
+
+
+class Output(StrEnum):
+    """How much a list shows."""
+
+    #: The columns that fit a terminal of 80 characters.
+    SHORT = "short"
+    #: Every column.
+    WIDE = "wide"
+
+
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="short, or wide: every column, ids among them.")]
+
 
 def print_json(value: object) -> None:
     """One JSON document on a line of its own."""
     typer.echo(json.dumps(value, default=str, ensure_ascii=False))
 
 
-def print_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, empty: str) -> None:
-    """Rows as a table, `columns` giving the heading of each key; `empty` is said when there are none."""
+def print_table(
+    rows: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, str],
+    *,
+    empty: str,
+    wide: Mapping[str, str] | None = None,
+    output: Output = Output.SHORT,
+) -> None:
+    """Rows as a table; `columns` gives the heading of each key, `wide` those of keys that are shown when asked for.
+
+    `empty` is said when there are no rows.
+    """
     if not rows:
         screen.print(f"[dim]{empty}[/dim]")
         return
+    shown = {**columns, **(wide or {})} if output is Output.WIDE else columns
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in columns.values():
+    for heading in shown.values():
         table.add_column(heading, overflow="fold")
     for row in rows:
-        table.add_row(*(cell(row.get(key)) for key in columns))
-    screen.print(table)
+        table.add_row(*(cell(row.get(key)) for key in shown))
+    _print_table(table)
 
 
 def print_fields(row: Mapping[str, Any], names: Iterable[str]) -> None:
@@ -43,7 +71,28 @@ def print_fields(row: Mapping[str, Any], names: Iterable[str]) -> None:
     table.add_column(overflow="fold")
     for name in names:
         table.add_row(name, cell(row.get(name)))
-    screen.print(table)
+    _print_table(table)
+
+
+def _print_table(table: Table) -> None:
+    if screen.is_terminal:
+        screen.print(table)
+        return
+    for line in screen.render_lines(table, screen.options.update(width=_UNBOUNDED), pad=False):
+        # Rich fills the last column up; nobody wants those blanks in a file.
+        typer.echo("".join(segment.text for segment in line).rstrip())
+
+
+@contextmanager
+def progress(what: str) -> Iterator[None]:
+    """Say on a terminal what is waited for while the block runs; it disappears with its end."""
+    with complaints.status(f"{what} …") if complaints.is_terminal else _nothing():
+        yield
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
 
 
 def cell(value: object) -> str:

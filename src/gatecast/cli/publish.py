@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from gatecast.cli.gateway import GatewayArgument, json_object
-from gatecast.cli.output import JsonFlag, print_json, screen
-from gatecast.cli.remote import DEFAULT_URL, ServerOption, TokenOption, remote
+from gatecast.cli.output import JsonFlag, complaints, print_json, screen
+from gatecast.cli.remote import DEFAULT_URL, ServerOption, TokenOption, ask, complete_actions, gateway_path
 from gatecast.protocol.deployments import is_acknowledged
+
+ActionOption = Annotated[
+    str, typer.Option(help="CREATE, UPDATE, DELETE, PROVISION or REVOKE.", autocompletion=complete_actions)
+]
 
 
 def publish(
@@ -20,7 +23,7 @@ def publish(
     entity_id: Annotated[str, typer.Option("--entity-id", help="The changed entity.")],
     *,
     entity_type: Annotated[str, typer.Option(help="Kind of the entity.")] = "entity",
-    action: Annotated[str, typer.Option(help="CREATE, UPDATE, DELETE, PROVISION or REVOKE.")] = "UPDATE",
+    action: ActionOption = "UPDATE",
     data: Annotated[str, typer.Option(help="A JSON object, or - to read it from standard input.")] = "{}",
     event_id: Annotated[str, typer.Option(help="A uuid; publishing it again stores nothing new.")] = "",
     wait: Annotated[str, typer.Option(help="confirmed or applied: return when the gateway has it.")] = "",
@@ -43,19 +46,14 @@ def publish(
     }
     parameters = {"wait": wait, "timeout": str(timeout)} if wait else {}
 
-    async def run() -> Any:  # noqa: ANN401 - JSON
-        async with remote(url, token) as server:
-            found = await server.gateway(gateway)
-            path = f"/api/v1/gateways/{found['id']}/events"
-            return await server.request("POST", path, body=body, parameters=parameters, extra=timeout)
-
-    answer = asyncio.run(run())
+    path = gateway_path(gateway, "events")
+    answer = ask(url, token, "POST", path, body, parameters=parameters, extra=timeout)
     if as_json:
         print_json(answer)
     else:
         screen.print(f"published at offset [bold]{answer['offset']}[/bold]  event {answer['eventId']}")
     if wait and not _has_happened(event_type, wait, answer["state"]):
-        screen.print(f"the event is durable, but not {wait}: {answer['reason'] or answer['state']}", style="red")
+        complaints.print(f"the event is durable, but not {wait}: {answer['reason'] or answer['state']}", style="red")
         raise typer.Exit(1)
 
 

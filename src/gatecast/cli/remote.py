@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from io import BytesIO
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import aiohttp
 import typer
 from yarl import URL
 
+from gatecast.cli.output import progress
 from gatecast.client.endpoint import server_url
 from gatecast.errors import GatecastError, InvalidValue
+from gatecast.events import Action
 from gatecast.hiding import HIDDEN, redacted
 
 ServerOption = Annotated[
@@ -29,6 +33,9 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 
 #: A request takes at most this long, in seconds; waiting for a gateway is on top.
 _TIME_LIMIT = 30.0
+
+#: How long a shell may wait for what can be completed, in seconds.
+_COMPLETION_TIME_LIMIT = 2.0
 
 #: A stream that is silent for so long is dead, in seconds: a live one says something every 15.
 _SILENCE = 45.0
@@ -87,16 +94,27 @@ class Remote:
             raise RequestRefused(reply.status, problem.get("title", reply.reason or ""), problem.get("detail", ""))
         return answer
 
-    async def all_items(self, path: str) -> list[dict[str, Any]]:
-        """Every item of a paged list."""
+    async def text(self, path: str) -> str:
+        """The text of an answer that is not JSON.
+
+        Raises:
+            RequestRefused: the server said no, or could not be reached.
+        """
+        async with self.stream(path, {}) as content:
+            return (await content.read()).decode()
+
+    async def all_items(
+        self, path: str, parameters: Mapping[str, str] | None = None, *, most: int = 0, cursor: str = "after"
+    ) -> list[dict[str, Any]]:
+        """Every item of a paged list, or the first `most`; `cursor` is the parameter that says where a page begins."""
         items: list[dict[str, Any]] = []
-        parameters: dict[str, str] = {}
+        asked = dict(parameters or {})
         while True:
-            page = await self.request("GET", path, parameters=parameters)
+            page = await self.request("GET", path, parameters=asked)
             items += page["items"]
-            if not page.get("next"):
-                return items
-            parameters = {"after": str(page["next"])}
+            if not page.get("next") or 0 < most <= len(items):
+                return items[:most] if most else items
+            asked[cursor] = str(page["next"])
 
     async def gateway(self, name_or_id: str) -> dict[str, Any]:
         """The gateway with this id, or with this name.
@@ -104,12 +122,8 @@ class Remote:
         Raises:
             RequestRefused: there is none.
         """
-        for gateway in await self.all_items("/api/v1/gateways"):
-            if name_or_id in (gateway["id"], gateway["name"]):
-                return gateway
-        raise RequestRefused(
-            404, "not found", f'there is no gateway "{name_or_id}"; `gatecast gateway list` shows them'
-        )
+        found: dict[str, Any] = await self.request("GET", gateway_path(name_or_id))
+        return found
 
     @asynccontextmanager
     async def stream(
@@ -142,11 +156,85 @@ async def remote(url: str, token: str) -> AsyncIterator[Remote]:
         yield Remote(session, base.with_user(None))
 
 
-def ask(url: str, token: str, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
-    """One request."""
+def path_to(*parts: str) -> str:
+    """The path of something below `/api/v1`; parts are names or ids, as people write them.
+
+    Raises:
+        InvalidValue: a part is blank, or one that a path cannot hold.
+    """
+    for part in parts:
+        if part.strip() in ("", ".", ".."):
+            raise InvalidValue("name", part, "be a name or an id")
+    return "/api/v1/" + "/".join(quote(part.strip(), safe="") for part in parts)
+
+
+def gateway_path(gateway: str, *more: str) -> str:
+    """The path of a gateway, or of something of it."""
+    return path_to("gateways", gateway, *more)
+
+
+def ask(
+    url: str,
+    token: str,
+    method: str,
+    path: str,
+    body: object = None,
+    *,
+    parameters: dict[str, str] | None = None,
+    extra: float = 0,
+) -> Any:  # noqa: ANN401 - JSON
+    """One request; `extra` seconds for it on top of the usual time limit."""
 
     async def run() -> Any:  # noqa: ANN401 - JSON
         async with remote(url, token) as server:
-            return await server.request(method, path, body=body)
+            with progress(f"waiting for {url}"):
+                return await server.request(method, path, body=body, parameters=parameters, extra=extra)
 
     return asyncio.run(run())
+
+
+def ask_for_all(
+    url: str,
+    token: str,
+    path: str,
+    parameters: Mapping[str, str] | None = None,
+    *,
+    most: int = 0,
+    cursor: str = "after",
+) -> list[dict[str, Any]]:
+    """Every item of a paged list, or the first `most`."""
+
+    async def run() -> list[dict[str, Any]]:
+        async with remote(url, token) as server:
+            with progress(f"reading from {url}"):
+                return await server.all_items(path, parameters, most=most, cursor=cursor)
+
+    return asyncio.run(run())
+
+
+# --- completion -------------------------------------------------------------------------------------------------------
+
+
+def complete(ctx: Any, path: str, field: str, incomplete: str) -> list[str]:  # noqa: ANN401 - typer's own copy of click has no public types
+    """What the shell offers: values of a field in a list of the server; nothing where it cannot be asked at once."""
+    url = ctx.params.get("url") or os.environ.get("GATECAST_URL") or DEFAULT_URL
+    token = ctx.params.get("token") or os.environ.get("GATECAST_TOKEN") or os.environ.get("GATECAST_ADMIN_TOKEN", "")
+
+    async def run() -> list[str]:
+        async with asyncio.timeout(_COMPLETION_TIME_LIMIT), remote(url, token) as server:
+            page = await server.request("GET", path)
+            return [str(item[field]) for item in page["items"] if str(item[field]).startswith(incomplete)]
+
+    with suppress(GatecastError, TimeoutError, KeyError):
+        return asyncio.run(run())
+    return []
+
+
+def complete_gateways(ctx: Any, incomplete: str) -> list[str]:  # noqa: ANN401 - as above
+    """Names of gateways that begin like this."""
+    return complete(ctx, f"/api/v1/gateways?search={quote(incomplete)}", "name", incomplete)
+
+
+def complete_actions(incomplete: str) -> list[str]:
+    """Actions that begin like this."""
+    return [action.value for action in Action if action.value.startswith(incomplete.upper())]

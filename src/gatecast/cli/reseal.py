@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from gatecast.cli.options import with_settings
-from gatecast.cli.output import JsonFlag, print_json, screen
+from gatecast.cli.output import JsonFlag, print_json, progress, screen
 from gatecast.controlplane.encryption import encryption_for
 from gatecast.controlplane.key_rotation import reseal as reseal_all
 from gatecast.server.pod import MIGRATIONS, local_key_file
@@ -19,7 +19,8 @@ def reseal(*, settings: Settings, as_json: JsonFlag = False) -> None:
 
     First put the new key before the old one on every pod. You may repeat this, and run it while pods run.
     """
-    count = asyncio.run(_reseal(settings))
+    with progress("encrypting"):
+        count = asyncio.run(_reseal(settings))
     if as_json:
         print_json({"resealed": count})
     elif count:

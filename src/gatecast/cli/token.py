@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any
 
 import typer
 
 from gatecast.cli.gateway import GatewayArgument
 from gatecast.cli.output import JsonFlag, print_json, print_table, screen
-from gatecast.cli.remote import DEFAULT_URL, ServerOption, TokenOption, remote
+from gatecast.cli.remote import DEFAULT_URL, ServerOption, TokenOption, ask, complete, gateway_path
 
 app = typer.Typer(no_args_is_help=True, help="Create, list and revoke the tokens of a gateway.")
+
+
+def _complete_tokens(ctx: Any, incomplete: str) -> list[str]:  # noqa: ANN401 - typer's own copy of click has no public types
+    return complete(ctx, gateway_path(ctx.params["gateway"], "tokens"), "id", incomplete)
 
 
 @app.command()
@@ -49,20 +52,21 @@ def list_tokens(
 @app.command()
 def revoke(
     gateway: GatewayArgument,
-    token_id: Annotated[str, typer.Argument(help="Id of the token, from `gatecast token list`.")],
+    token_id: Annotated[
+        str,
+        typer.Argument(
+            help="Id of the token, from `gatecast token list`.",
+            autocompletion=_complete_tokens,
+        ),
+    ],
     *,
     url: ServerOption = DEFAULT_URL,
     token: TokenOption = "",
 ) -> None:
     """Revoke a token. Every pod closes its connections."""
-    _tokens(url, token, gateway, "DELETE", f"/{token_id}")
+    _tokens(url, token, gateway, "DELETE", token_id)
     screen.print(f"revoked token {token_id}")
 
 
-def _tokens(url: str, token: str, gateway: str, method: str, path: str = "") -> Any:  # noqa: ANN401 - JSON
-    async def run() -> Any:  # noqa: ANN401 - JSON
-        async with remote(url, token) as server:
-            found = await server.gateway(gateway)
-            return await server.request(method, f"/api/v1/gateways/{found['id']}/tokens{path}")
-
-    return asyncio.run(run())
+def _tokens(url: str, token: str, gateway: str, method: str, *token_id: str) -> Any:  # noqa: ANN401 - JSON
+    return ask(url, token, method, gateway_path(gateway, "tokens", *token_id))

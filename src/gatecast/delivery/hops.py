@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from gatecast.delivery.database_clock import DatabaseClock
 from gatecast.events import RecordedEvent
 from gatecast.storage.hops import NOTHING, Hop, Passage, Passages
-from gatecast.telemetry import metrics
+from gatecast.telemetry import metrics, traces
+from gatecast.telemetry.traces import EventTraces
 
 #: So many reads are remembered, to know how old events are when they pass a later hop.
 _REMEMBERED_READS = 256
@@ -24,11 +25,15 @@ class Way:
         self._picked_up, self._sent, self._confirmed = self._hops = _Passing(start), _Passing(start), _Passing(start)
         #: Of each read: the offsets before and at its end, and when its first event was recorded.
         self._reads: deque[tuple[int, int, float]] = deque(maxlen=_REMEMBERED_READS)
+        self._traces = EventTraces()
 
     def picked_up(self, events: Sequence[RecordedEvent]) -> None:
         """Note what was read from the log."""
         through = events[-1].offset
         self._reads.append((events[0].offset - 1, through, events[0].recorded_at.timestamp()))
+        if traces.is_on():
+            for event in events:
+                self._traces.begin(event.offset, event, event.recorded_at.timestamp())
         self._note(Hop.PICKED_UP, self._picked_up, through)
 
     def sent(self, through: int) -> None:
@@ -58,6 +63,7 @@ class Way:
         if ahead is None:
             return
         shown = now + ahead
+        self._traces.passed(hop, after, through, shown)
         for before, end, recorded_at in reversed(self._reads):
             if end <= after:
                 return

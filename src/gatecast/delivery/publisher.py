@@ -19,7 +19,7 @@ from gatecast.errors import (
 )
 from gatecast.events import Event
 from gatecast.storage.contract import Busy, EventLog, PublishResult, Receipt
-from gatecast.telemetry import metrics
+from gatecast.telemetry import metrics, traces
 from gatecast.waiting import Backoff, Signal
 from gatecast.wakeup.contract import Hint
 
@@ -102,7 +102,10 @@ class Publisher:
         """
         if not events:
             return ()
-        return await self._enqueue(events).receipts
+        if not traces.is_on():
+            return await self._enqueue(events).receipts
+        with traces.committing(events):
+            return await self._enqueue(events).receipts
 
     def _enqueue(self, events: Sequence[Event]) -> _Pending:
         if not self._accepting:

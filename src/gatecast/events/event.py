@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -13,6 +14,9 @@ from uuid import UUID, uuid4
 from gatecast.errors import InvalidValue, Mistakes, PayloadTooLarge
 from gatecast.events.grammar import MAX_PAYLOAD_BYTES, clean_identifier, clean_instant, clean_trace_parent
 from gatecast.events.json_values import encode, read_stored
+
+#: The W3C `traceparent` of the change that this task makes: events that it makes without one of their own carry it.
+change_trace: ContextVar[str | None] = ContextVar("change_trace", default=None)
 
 #: Stands in for the id of an event that cannot be read.
 UNKNOWN_ID = UUID(int=0)
@@ -56,8 +60,8 @@ class Event:
     event_id: UUID = field(default_factory=uuid4)
     #: When the publisher made the change, by its own clock. Never used for ordering.
     originated_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    #: The W3C `traceparent` of the change, if it is traced.
-    trace_parent: str | None = None
+    #: The W3C `traceparent` of the change, if it is traced; without one that of `change_trace` counts.
+    trace_parent: str | None = field(default_factory=change_trace.get)
     #: `data`, encoded.
     payload: str = field(init=False, repr=False)
 

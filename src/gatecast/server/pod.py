@@ -24,6 +24,7 @@ from gatecast.controlplane.encryption import encryption_for
 from gatecast.errors import GatecastError, SettingInvalid, StorageError
 from gatecast.hub import EventHub
 from gatecast.server.admin_api import AdminContext, create_admin_app
+from gatecast.server.admin_api.app import build_routes
 from gatecast.server.admin_api.context import MAX_STREAMS, MAX_WAITS
 from gatecast.server.admin_api.fleet import Fleets
 from gatecast.server.admin_api.oidc import OidcIssuer
@@ -33,6 +34,7 @@ from gatecast.server.connections import Places
 from gatecast.server.console.app import add_console
 from gatecast.server.deadline import ended_within
 from gatecast.server.descriptors import Budget, fitted
+from gatecast.server.fleet_metrics import keep_fleet_metrics
 from gatecast.server.gateway_api.app import GatewayContext, create_gateway_app
 from gatecast.server.gateway_api.gateway_server import GatewayServer
 from gatecast.server.listener import Listener
@@ -41,7 +43,7 @@ from gatecast.server.tls import LOOK_INTERVAL, GatewayTls
 from gatecast.server.wait_policy import opened_with_waiting
 from gatecast.settings import Settings, variable
 from gatecast.storage.database_url import parse
-from gatecast.telemetry import get_logger, metrics
+from gatecast.telemetry import get_logger, metrics, traces
 from gatecast.wakeup.background import reason_of_end
 
 #: Packages with the control plane's own tables.
@@ -108,6 +110,8 @@ class Pod:
             await stack.enter_async_context(pod._storing_acknowledgements())
             await stack.enter_async_context(pod._running(pod.tls.follow(LOOK_INTERVAL), name="certificate"))
             await stack.enter_async_context(pod._removing_old_audit_entries())
+            counting = keep_fleet_metrics(hub, settings.pod_id)
+            await stack.enter_async_context(pod._running(counting, name="fleet-metrics"))
             await stack.enter_async_context(pod._gateway_listener(gateway_socket))
             await stack.enter_async_context(pod._api_listener(api_socket))
             try:
@@ -220,7 +224,9 @@ class Pod:
                 self.settings.oidc_role_claim,
             ),
         )
-        server = ApiServer(_api_app(context), drain_time=self.settings.drain_time)
+        app = api_app(context)
+        await build_routes(app)
+        server = ApiServer(app, drain_time=self.settings.drain_time)
         listener = Listener(listening, server.connection, places=Places(self.budget.api_listener))
         self.api_url = f"http://{_host_and_port(listening)}"
         async with self._serving(server, context):
@@ -285,7 +291,7 @@ async def _remove_old_entries(audit: AuditLog) -> None:
         await asyncio.sleep(_AUDIT_RETENTION_INTERVAL)
 
 
-def _api_app(context: AdminContext) -> FastAPI:
+def api_app(context: AdminContext) -> FastAPI:
     """The admin API, and the console beside it."""
     app = create_admin_app(context)
     add_console(app)
@@ -326,6 +332,7 @@ async def serve(settings: Settings, *, announce: Callable[[Pod], None]) -> int:
     stop = asyncio.Event()
     _on_signals((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), stop.set)
     with ExitStack() as leaving:
+        leaving.enter_context(traces.sending(settings.traces, settings.pod_id))
         seconds = START_TIME_LIMIT if settings.database.startswith("postgresql://") else 0.0
         async with opened_with_waiting(lambda: Pod.open(settings), stop, seconds) as pod:
             if pod is None:

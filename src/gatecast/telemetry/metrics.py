@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -83,6 +84,33 @@ _request_seconds = Histogram(
     ["route"],
     buckets=(0.005, 0.025, 0.1, 0.25, 1, 2.5, 10, 60),
     registry=registry,
+)
+_gateways = Gauge(
+    "gatecast_gateways",
+    "Gateways by the code of their `why`, connected or not; told by one pod.",
+    ["why"],
+    registry=registry,
+)
+_oldest_unconfirmed = Gauge(
+    "gatecast_oldest_unconfirmed_event_seconds",
+    "Age of the oldest event that its gateway has not confirmed, of connected and of other gateways; told by one pod.",
+    ["connected"],
+    registry=registry,
+)
+_database_wait = Histogram(
+    "gatecast_database_wait_seconds",
+    "How long work waited for a connection to the database, or on SQLite for its turn to write.",
+    buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30),
+    registry=registry,
+)
+_database_use = Histogram(
+    "gatecast_database_use_seconds",
+    "How long a statement or a transaction used its connection.",
+    buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30),
+    registry=registry,
+)
+_database_in_use = Gauge(
+    "gatecast_database_connections_in_use", "Connections to the database that are in use now.", registry=registry
 )
 _connections = Gauge("gatecast_gateway_connections", "Gateway connections of this pod.", registry=registry)
 _behind = Gauge(
@@ -176,6 +204,40 @@ def frames_ignored(frames: Mapping[str, int]) -> None:
 def reader_passed() -> None:
     """Count one look at the log."""
     _reader_passes.inc()
+
+
+def gateways(by_why: Mapping[str, int], oldest: Mapping[bool, float]) -> None:
+    """Show how many gateways stand how, and the age of the oldest unconfirmed event by whether they are connected.
+
+    Without any, nothing is shown: another pod tells.
+    """
+    _gateways.clear()
+    _oldest_unconfirmed.clear()
+    for why, number in by_why.items():
+        _gateways.labels(why).set(number)
+    for connected, seconds in oldest.items():
+        _oldest_unconfirmed.labels("yes" if connected else "no").set(seconds)
+
+
+class DatabaseUse:
+    """One use of a connection to the database, waiting for it included."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._began = False
+
+    def begin(self) -> None:
+        """Note that the connection is there."""
+        now = time.monotonic()
+        _database_wait.observe(now - self._since)
+        _database_in_use.inc()
+        self._since, self._began = now, True
+
+    def end(self) -> None:
+        """Note that it is given back; nothing, where it never came."""
+        if self._began:
+            _database_use.observe(time.monotonic() - self._since)
+            _database_in_use.dec()
 
 
 def watch(

@@ -13,7 +13,6 @@ from uuid import UUID
 import pytest
 import trustme
 from aiohttp import WSMsgType
-from structlog.testing import capture_logs
 
 from gatecast.client import ClientOptions, GatewayClient, GatewayEvent, ReconnectTimes, Reject
 from gatecast.client.reconnecting import MAX_UNREADABLE, Unreachable
@@ -28,6 +27,7 @@ from gatecast.errors import (
 )
 from gatecast.events import Position
 from gatecast.protocol.client_session import ClientLimits
+from gatecast.testing.captured_logs import captured_logs
 from gatecast.testing.doubles.scripted_control_plane import (
     CONNECT_PATH,
     Answer,
@@ -225,7 +225,7 @@ async def test_an_address_where_no_gateway_may_connect_ends_the_iteration_unless
 async def test_what_keeps_a_client_from_connecting_is_said_as_a_warning() -> None:
     async with ScriptedControlPlane() as server:
         server.refusals.append(Answer(status=503))
-        with capture_logs() as lines:
+        with captured_logs() as lines:
             async with client_of(server) as gateway:
                 await deliver(await server.greeted(), 1)
                 assert offsets_of(await take(gateway, 1)) == [1]

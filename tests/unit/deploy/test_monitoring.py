@@ -76,7 +76,8 @@ def test_panels_have_places_of_their_own() -> None:
 
 def test_labels_that_are_asked_for_are_there() -> None:
     """`by (…)` and matchers name labels of our own, or those that Prometheus adds."""
-    own = {"protocol", "status", "code", "hop", "route", "method", "reason", "le", "job", "instance"}
+    ours = {"protocol", "status", "code", "hop", "route", "method", "reason", "why", "connected"}
+    own = ours | {"le", "job", "instance"}
     for expression in [rule["expr"] for rule in _RULES] + [each for _, each in _targets()]:
         grouped = {
             name.strip() for group in re.findall(r"(?:by|on) \(([^)]+)\)", expression) for name in group.split(",")

@@ -21,6 +21,7 @@ import pytest
 from gatecast.testing.operator import Operator
 from gatecast.testing.pods import Pods
 from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.processes.pod_template import PodTemplate
 
 pytestmark = pytest.mark.slow
 
@@ -91,9 +92,11 @@ async def test_an_example_on_postgresql_runs_and_prints_what_it_says(
 
 
 @_of_kind("python server")
-async def test_an_example_with_a_server_runs_and_prints_what_it_says(example: _Example, tmp_path: Path) -> None:
+async def test_an_example_with_a_server_runs_and_prints_what_it_says(
+    example: _Example, tmp_path: Path, pod_template: PodTemplate
+) -> None:
     token = "admin-token-of-the-examples"
-    async with Pods(f"sqlite:///{tmp_path / 'pod.db'}", admin_token=token) as pods:
+    async with Pods(f"sqlite:///{tmp_path / 'pod.db'}", admin_token=token, command=pod_template) as pods:
         pod = await pods.start("pod-1")
         async with Operator(pod.api, token) as operator:
             gateway = await operator.create_gateway("gateway-1")

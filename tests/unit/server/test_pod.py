@@ -16,7 +16,6 @@ from uuid import UUID
 
 import httpx
 import pytest
-from structlog.testing import capture_logs
 
 from gatecast import containment
 from gatecast.delivery.reader import Reader
@@ -30,6 +29,7 @@ from gatecast.server.pod import Pod, serve
 from gatecast.server.tls import GatewayTls
 from gatecast.settings import Settings
 from gatecast.storage.contract import Progress
+from gatecast.testing.captured_logs import captured_logs
 from gatecast.testing.doubles.moving_connection import MovingConnection
 from gatecast.testing.eventually import eventually
 from gatecast.waiting import Backoff
@@ -127,7 +127,7 @@ async def test_a_pod_waits_for_a_postgresql_that_recovers(
 ) -> None:
     monkeypatch.setattr(Pod, "open", _Late(2))
     monkeypatch.setattr(wait_policy, "_START_PAUSES", Backoff(first=0.01, longest=0.01))
-    with capture_logs() as logs:
+    with captured_logs() as logs:
         status = asyncio.create_task(serve(postgres_settings, announce=lambda _: os.kill(os.getpid(), signal.SIGTERM)))
         assert await status == 0
     waits = [each for each in logs if each["event"] == "waiting-for-the-database"]

@@ -90,6 +90,7 @@ async def site(folder: Path) -> AsyncIterator[Site]:
             await operator.ask("POST", f"/llm-providers/{provider['id']}/api-keys", {"name": "first-key"})
             await in_desired_state(operator, access.id, gateway)
             yield Site(operator, access.id, gateway)
+            pod.hurried.set()
 
 
 def put_gone(s: Site) -> None:

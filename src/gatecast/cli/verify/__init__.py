@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 from secrets import token_urlsafe
@@ -11,6 +10,7 @@ from typing import Annotated
 import typer
 
 from gatecast.cli.databases import prepare, temporary_database
+from gatecast.cli.ending import run_to_its_end
 from gatecast.cli.output import JsonFlag, print_json, screen
 from gatecast.cli.remote import DEFAULT_URL, TokenOption
 from gatecast.cli.verify.checks import Installation, verify_installation
@@ -43,7 +43,8 @@ def verify(
 ) -> None:
     """Publish through every pod, move gateways between pods, disconnect them, and check that each promise held.
 
-    Registers temporary gateways and deletes them again. The exit status is 1 if a promise was broken.
+    Asks first whether everything can be reached. Registers temporary gateways, and deletes them again, also after
+    SIGTERM or Ctrl-C. The exit status is 1 if a promise was broken.
     """
 
     async def run() -> list[Finding]:
@@ -54,7 +55,7 @@ def verify(
                 installation = Installation(apis=url, gateways=gateways, token=token)
             return await verify_installation(installation, gateways=count, events=events)
 
-    findings = asyncio.run(run())
+    findings = run_to_its_end(run())
     broken = [finding for finding in findings if not finding.held]
     if as_json:
         print_json({"held": not broken, "findings": [finding.as_json() for finding in findings]})

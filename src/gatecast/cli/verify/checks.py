@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from gatecast.cli.remote import Remote, RequestRefused, remote
 from gatecast.cli.verify.findings import Finding, Findings, expect
+from gatecast.cli.verify.reachability import check_reachability
 from gatecast.cli.verify.safety import Endpoint, check_revocation
 from gatecast.cli.verify.temporary import LeftBehind, TemporaryGateways
 from gatecast.client import EventPublisher, GatewayClient
@@ -92,6 +93,7 @@ async def verify_installation(installation: Installation, *, gateways: int, even
             temporary=TemporaryGateways(servers),
             findings=Findings(time_limit=4 * _PATIENCE),
         )
+        await check_reachability(servers, installation.gateways)
         try:
             await _make_gateways(stack, run, gateways)
             await _verify(run, events)

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from gatecast.cli.output import progress
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
@@ -48,8 +50,9 @@ class Findings:
         """Do the work, and note whether the promise held: the work returns what was seen, or raises what is wrong."""
         start = time.monotonic()
         try:
-            async with asyncio.timeout(self.time_limit):
-                detail, held = await work(), True
+            with progress(promise):
+                async with asyncio.timeout(self.time_limit):
+                    detail, held = await work(), True
         except Exception as broken:  # noqa: BLE001 - whatever it is, the report must not be lost
             detail, held = "; ".join(dict.fromkeys(map(_sentence, _causes(broken)))), False
         took = time.monotonic() - start

@@ -24,6 +24,7 @@ from gatecast.controlplane.documents import (
     take_credentials,
 )
 from gatecast.controlplane.documents.openapi import written_openapi
+from gatecast.controlplane.documents.texts import is_id
 from gatecast.controlplane.encryption import Encryption
 from gatecast.controlplane.transactions.timestamps import instant
 from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
@@ -153,6 +154,19 @@ class ArtifactStore:
         )
         return await self.find(change.transaction, organization, artifact_kind, artifact_id)
 
+    async def with_provider_ids(self, transaction: Transaction, organization: str, document: Artifact) -> Artifact:
+        """The document with the ids of its providers, of which it may name handles; unknown ones stay as they are.
+
+        Raises:
+            InvalidDocument: it names one of them twice.
+        """
+        ids: dict[str, str] = {}
+        for handle in provider_ids(document):
+            if not is_id(handle):
+                row = await transaction.fetch_one(ARTIFACTS["artifact_named"], organization, LLM_PROVIDER.kind, handle)
+                ids |= {} if row is None else {handle: row["id"]}
+        return document.with_providers(ids) if ids else document
+
     async def lock_providers(self, change: UnitOfWork, organization: str, *documents: Artifact) -> None:
         """The providers that documents need, so that none of them goes or moves until this change ends.
 
@@ -165,7 +179,9 @@ class ArtifactStore:
         values = (organization, LLM_PROVIDER.kind, as_keys(wanted))
         found = {row["id"] for row in await change.transaction.fetch(ARTIFACTS["lock_artifacts"], *values)}
         if missing := wanted - found:
-            raise InvalidValue("provider.id", min(missing), "be the id of an LLM provider of your organization")
+            raise InvalidValue(
+                "provider.id", min(missing), "be the id or the handle of an LLM provider of your organization"
+            )
 
     async def _providers(self, transaction: Transaction, document: Artifact) -> dict[str, StoredArtifact]:
         """The providers that a document needs, which are locked, by id."""

@@ -244,6 +244,7 @@ class Artifacts:
         async with begin_unit_of_work(self._hub) as change:
             await change.lock_names(organization)
             await _check_name(change, organization, artifact_kind, document)
+            document = await self._store.with_provider_ids(change.transaction, organization, document)
             handle = await _free_handle(change, organization, artifact_kind, document, handle)
             await check_known_template(change.transaction, organization, document)
             await self._store.lock_providers(change, organization, document)
@@ -270,7 +271,9 @@ class Artifacts:
             await change.lock_names(organization)
             current = await self._store.find(change.transaction, organization, artifact_kind, artifact_id, whole=True)
             _check_version(current, edit.version)
-            wanted = await _placed(change, organization, edit.document(current.document), artifact_id)
+            edited = edit.document(current.document)
+            edited = await self._store.with_provider_ids(change.transaction, organization, edited)
+            wanted = await _placed(change, organization, edited, artifact_id)
             await self._store.lock_providers(change, organization, current.document, wanted)
             await self._store.lock(change, organization, artifact_kind, artifact_id)
             if wanted == current.document:

@@ -63,6 +63,11 @@ class Artifact(Document):
         """The same without credentials."""
         return self
 
+    def with_providers(self, ids: Mapping[str, str]) -> Self:
+        """The same with the ids of providers in the place of handles, for kinds that need providers."""
+        del ids
+        return self
+
     @property
     def derived_context(self) -> str | None:
         """The context that was made from the name; None: one was given, or there is none."""

@@ -57,13 +57,18 @@ def _punycode(text: str) -> str:
     return f"artifact-{kept.encode('punycode').decode()}" if kept else ""
 
 
+def is_handle(text: str) -> bool:
+    """Whether gateways take a text for a handle."""
+    return len(text) <= MAX_HANDLE_LENGTH and _HANDLE.fullmatch(text) is not None
+
+
 def check_handle(handle: str) -> None:
     """Check a handle.
 
     Raises:
         InvalidDocument: no gateway would take it.
     """
-    if len(handle) > MAX_HANDLE_LENGTH or not _HANDLE.fullmatch(handle):
+    if not is_handle(handle):
         rule = (
             f"be 1 to {MAX_HANDLE_LENGTH} lower-case letters, digits, dots and dashes, dashes only inside a dotted part"
         )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, ClassVar, Self
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import Field
 
@@ -24,7 +24,7 @@ _PRIMARY = "provider.auth"
 class ProviderUse(Part):
     """A provider of this control plane, and the credential that a proxy presents to it."""
 
-    #: The provider's id here; gateways are told its handle.
+    #: The provider's id here, or its handle, which is replaced by the id; gateways are told the handle.
     id: ProviderId
     auth: LlmAuth | None = None
 
@@ -39,6 +39,9 @@ class ProviderUse(Part):
 
     def _alias(self) -> dict[str, Any]:
         return {}
+
+
+U = TypeVar("U", bound=ProviderUse)
 
 
 class Transformer(Part):
@@ -89,6 +92,25 @@ class LlmProxy(LlmArtifact):
                 yield Broken("be different from the other names", ("additionalProviders", index, "as"))
             ids.add(each.id)
             aliases.add(each.as_)
+
+    def with_providers(self, ids: Mapping[str, str]) -> Self:
+        """The same with the ids of providers in the place of handles.
+
+        Raises:
+            InvalidDocument: it names one of them twice.
+        """
+
+        def named(use: U) -> U:
+            return use.model_copy(update={"id": ids.get(use.id, use.id)})
+
+        others = tuple(map(named, self.additional_providers))
+        update = {"provider": named(self.provider)} | ({"additional_providers": others} if others else {})
+        document = self.model_copy(update=update)
+        if len({document.provider.id, *(each.id for each in others)}) <= len(others):
+            raise InvalidDocument(
+                "additionalProviders", sorted(ids), "name each provider once, by its id or its handle"
+            )
+        return document
 
     def auths(self) -> Iterator[tuple[str, Auth]]:
         """The primary provider's, then the others'."""

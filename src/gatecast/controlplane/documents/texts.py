@@ -13,6 +13,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, JsonValue, StringConstraints, ValidationInfo, WithJsonSchema
 
+from gatecast.controlplane.documents.handles import is_handle
 from gatecast.controlplane.documents.refusals import is_stored, refused
 
 #: Longest `displayName` of LLM kinds, in bytes.
@@ -81,11 +82,21 @@ def _balanced(path: str) -> str:
     return path
 
 
-def _canonical_uuid(text: str) -> str:
+def is_id(text: str) -> bool:
+    """Whether a text has the form of the ids that we make. What has is taken for one, whatever is called so."""
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def _id_or_handle(text: str) -> str:
     try:
         return str(UUID(text))
     except ValueError:
-        raise refused("be the id (a UUID) of an LLM provider") from None
+        if is_handle(text):
+            return text
+        raise refused("be the id (a UUID) or the handle of an LLM provider") from None
 
 
 def _methods(methods: tuple[str, ...]) -> tuple[str, ...]:
@@ -170,7 +181,7 @@ Condition = Annotated[str, StringConstraints(min_length=1, max_length=4_096)]
 JsonText = Annotated[str, AfterValidator(_without_huge_numbers)]
 
 Text = Annotated[str, StringConstraints(min_length=1)]
-ProviderId = Annotated[str, AfterValidator(_canonical_uuid)]
+ProviderId = Annotated[str, AfterValidator(_id_or_handle)]
 
 #: Free JSON; its keys are sorted, so that the same content has one form.
 JsonObject = Annotated[dict[str, JsonValue], AfterValidator(_sorted_keys)]

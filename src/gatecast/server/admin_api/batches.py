@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from fastapi import APIRouter, Response
@@ -16,6 +16,7 @@ from gatecast.server.admin_api.context import AdminContext, Context, Organizatio
 from gatecast.server.admin_api.events import check_same, event_of
 from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import NewEvents, NewGatewayEvent, PublishedEvents, PublishedGatewayEvent
+from gatecast.server.admin_api.named import ids_of_gateways
 from gatecast.storage.contract import Receipt
 from gatecast.telemetry import metrics
 
@@ -29,7 +30,8 @@ async def publish_events(
     body: NewEvents, context: Context, organization: Organization, response: Response
 ) -> PublishedEvents:
     """Publish events to your gateways, all or none: 201 once they are durable, 200 when all were known before."""
-    events = _events(body.events)
+    ids = await ids_of_gateways(context, organization, (each.gateway_id for each in body.events))
+    events = _events(body.events, ids)
     for gateway_id in dict.fromkeys(event.gateway_id for event in events):
         await context.gateways.check(organization, gateway_id)
     receipts = await _published(context, organization, events)
@@ -47,7 +49,7 @@ async def publish_events(
     return PublishedEvents(items=items)
 
 
-def _events(bodies: Sequence[NewGatewayEvent]) -> list[Event]:
+def _events(bodies: Sequence[NewGatewayEvent], ids: Mapping[str, str]) -> list[Event]:
     """The events, each of which is checked like one that comes alone."""
     mistakes = Mistakes()
     events = []
@@ -56,7 +58,7 @@ def _events(bodies: Sequence[NewGatewayEvent]) -> list[Event]:
             if keeps_event(body.type) or keeps_record_of(body.type):
                 rule = "be of a kind that nothing is kept of; publish this one by itself, to its gateway"
                 raise InvalidValue(f"events.{number}.type", body.type, rule)
-            events.append(event_of(body.gateway_id, body))
+            events.append(event_of(ids[body.gateway_id], body))
     mistakes.raise_any()
     return events
 

@@ -17,6 +17,7 @@ from gatecast.controlplane.deployments.artifact_search import (
     ListedDeployment,
 )
 from gatecast.controlplane.deployments.placements import DeploymentState
+from gatecast.controlplane.documents.texts import is_id
 from gatecast.errors import InvalidValue
 from gatecast.events import MAX_IDENTIFIER_LENGTH, MAX_INTEGER
 from gatecast.server.admin_api.artifact_models import DeploymentView, StateName, deployment_view
@@ -24,7 +25,7 @@ from gatecast.server.admin_api.context import Context, Organization
 from gatecast.server.admin_api.events import MAX_PAGE_BYTES, views_of
 from gatecast.server.admin_api.gateways import status_of
 from gatecast.server.admin_api.models import NEXT, EventState, EventView, Model
-from gatecast.server.admin_api.named import GatewayInPath
+from gatecast.server.admin_api.named import GatewayInPath, artifact_id_of
 from gatecast.server.admin_api.paths import After, Limit
 from gatecast.storage.contract import EventSearch
 
@@ -130,7 +131,9 @@ async def list_deployments(
     context: Context,
     organization: Organization,
     kind: _KindQuery = None,
-    artifact: Annotated[_Text, Query(description="Only those of the artifact with this id.")] = "",
+    artifact: Annotated[
+        _Text, Query(description="Only those of the artifact with this id; or with this handle, together with `kind`.")
+    ] = "",
     state: _StateQuery = [],  # noqa: B006 - FastAPI copies it
     search: Annotated[_Text, Query(description="A part of the gateway's name; only together with `artifact`.")] = "",
     after: After = "",
@@ -139,6 +142,10 @@ async def list_deployments(
     """A page of what was last published to gateways for artifacts, with their acknowledgements: the matrix of both."""
     if search and not artifact:
         raise InvalidValue("search", search, "come together with an artifact")
+    if artifact and not is_id(artifact):
+        if kind is None:
+            raise InvalidValue("artifact", artifact, "be an id, or come together with the kind")
+        artifact = await artifact_id_of(context, organization, BY_KIND[_KINDS[kind]].collection, artifact)
     wanted = DeploymentFilter(
         kind=_KINDS[kind] if kind else None,
         artifact_id=artifact,

@@ -226,7 +226,9 @@ class PublishedEvent(Model):
 class NewGatewayEvent(NewEvent):
     """An event to publish, with the gateway it is for."""
 
-    gateway_id: Identifier = Field(description="The gateway's id.", examples=["0b9f3c1e-6a51-4f0e-9a53-0f4b1c6f2d11"])
+    gateway_id: Identifier = Field(
+        description="The gateway's id, or its name.", examples=["0b9f3c1e-6a51-4f0e-9a53-0f4b1c6f2d11"]
+    )
 
 
 class NewEvents(Model):

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import Depends, Path, Request
 
 from gatecast.controlplane.catalog.artifact_kinds import ARTIFACT_KINDS
+from gatecast.controlplane.documents.texts import is_id
 from gatecast.events import MAX_IDENTIFIER_LENGTH, clean_identifier
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
 
 _BY_COLLECTION = {artifact_kind.collection: artifact_kind for artifact_kind in ARTIFACT_KINDS}
-
-
-def is_id(text: str) -> bool:
-    """Whether a text has the form of the ids that we make. What has is taken for one, whatever is called so."""
-    try:
-        return str(UUID(text)) == text
-    except ValueError:
-        return False
 
 
 async def gateway_ids(context: AdminContext, organization: str, named: Iterable[str]) -> list[str]:
@@ -29,10 +21,30 @@ async def gateway_ids(context: AdminContext, organization: str, named: Iterable[
     Raises:
         NotFound: there is no gateway of some name. Whether there is one of an id is for whoever uses it to find out.
     """
+    return list(dict.fromkeys((await ids_of_gateways(context, organization, named)).values()))
+
+
+async def ids_of_gateways(context: AdminContext, organization: str, named: Iterable[str]) -> dict[str, str]:
+    """The same, by what each of them was named by.
+
+    Raises:
+        NotFound: there is no gateway of some name.
+    """
     # Trimmed here, at the edge, like every id (scenario S17).
-    given = [clean_identifier("gateway_id", each) for each in named]
-    ids = await context.gateways.ids_of(organization, {each for each in given if not is_id(each)})
-    return list(dict.fromkeys(ids.get(each, each) for each in given))
+    given = {each: clean_identifier("gateway_id", each) for each in named}
+    ids = await context.gateways.ids_of(organization, {each for each in given.values() if not is_id(each)})
+    return {each: ids.get(name, name) for each, name in given.items()}
+
+
+async def artifact_id_of(context: AdminContext, organization: str, collection: str, named: str) -> str:
+    """The id of the artifact of a collection that is named by its id or its handle.
+
+    Raises:
+        NotFound: there is none of this handle.
+    """
+    if is_id(named):
+        return named
+    return await context.control_plane.artifacts.id_of(organization, _BY_COLLECTION[collection], named)
 
 
 async def _gateway_id(
@@ -50,10 +62,8 @@ async def _artifact_id(
     context: Context,
     organization: Organization,
 ) -> str:
-    if is_id(artifact_id):
-        return artifact_id
-    artifact_kind = _BY_COLLECTION[request.scope["route"].path.split("/")[3]]
-    return await context.control_plane.artifacts.id_of(organization, artifact_kind, artifact_id)
+    collection = request.scope["route"].path.split("/")[3]
+    return await artifact_id_of(context, organization, collection, artifact_id)
 
 
 #: The id of a gateway that the path names.

@@ -1,10 +1,12 @@
-"""`/healthz`, `/readyz` and `/metrics`: for whoever runs the pod."""
+"""`/healthz`, `/readyz`, `/metrics` and `/openapi.json`: for whoever runs the pod."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gatecast.controlplane.access.token_hashing import digest_of, same_digest
@@ -44,3 +46,9 @@ async def read_metrics(request: Request, context: Context) -> Response:
             if scheme.lower() != "bearer" or not same_digest(digest_of(token.strip()), digest_of(wanted)):
                 raise Unauthenticated
     return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/openapi.json", include_in_schema=False)
+async def read_documentation(request: Request) -> JSONResponse:
+    """What every route says of itself, as OpenAPI. It is put together in a thread, so that no gateway waits for it."""
+    return JSONResponse(await asyncio.to_thread(request.app.openapi))

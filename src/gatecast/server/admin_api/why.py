@@ -10,6 +10,7 @@ from gatecast.controlplane.gateway_sync.synchronizations import Synchronization
 from gatecast.delivery.reading import read_each
 from gatecast.errors import shorten
 from gatecast.server.admin_api.models import WhyView
+from gatecast.server.fleet_metrics import SLOW_UNTIL
 from gatecast.storage.contract import (
     GatewayStatus,
     Outcome,
@@ -19,9 +20,6 @@ from gatecast.storage.contract import (
     ReadResult,
     Storage,
 )
-
-#: A connected gateway that lags by this long, in seconds, counts as not confirming.
-SLOW_UNTIL = 10.0
 
 #: A confirmed change without an acknowledgement after this time, in seconds, counts as not acknowledged.
 ANSWERED_WITHIN = 60.0

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
+
 from fastapi import FastAPI
+from starlette.routing import BaseRoute
 from starlette.staticfiles import StaticFiles
 
 from gatecast.server.console import login, oidc_login
@@ -22,6 +26,14 @@ from gatecast.server.console.rendering import static_folder
 
 def add_console(app: FastAPI) -> None:
     """Serve the console's pages beside the admin API."""
+    app.router.routes.extend(_routes())
+    app.mount("/static", StaticFiles(directory=static_folder()), name="static")
+
+
+@cache
+def _routes() -> Sequence[BaseRoute]:
+    """Every page, built once in a process."""
+    app = FastAPI(openapi_url=None)
     routers = [
         login.router,
         oidc_login.router,
@@ -38,4 +50,4 @@ def add_console(app: FastAPI) -> None:
     ]
     for router in routers:
         app.include_router(router)
-    app.mount("/static", StaticFiles(directory=static_folder()), name="static")
+    return app.routes

@@ -43,7 +43,7 @@ async def show_login(
 async def log_in(request: Request, context: Context) -> Response:
     """Begin a session, and go on where the person was."""
     require_own_origin(request)
-    form = await request.form()
+    form = await request.form(max_files=0)
     token, target = str(form.get("token", "")).strip(), local_target(str(form.get("next", "/")))
     kept = [(name, value) for name, value in carried(form) if name not in _OWN_FIELDS]
     digest = digest_of(token)

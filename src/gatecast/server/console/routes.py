@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import urlencode, urlsplit
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.datastructures import FormData
@@ -18,8 +18,10 @@ from starlette.responses import RedirectResponse, Response
 from gatecast.controlplane.access.admin_tokens import Caller, Role
 from gatecast.controlplane.newer_releases import member
 from gatecast.errors import Forbidden, GatecastError, NotFound, StorageError
+from gatecast.events import MAX_IDENTIFIER_LENGTH
 from gatecast.server.admin_api.auditing import allow
 from gatecast.server.admin_api.context import AdminContext, Context
+from gatecast.server.admin_api.named import artifact_id_of, gateway_ids
 from gatecast.server.console.rendering import SECURITY_HEADERS, page
 from gatecast.server.error_replies import problem
 from gatecast.server.sessions import COOKIE, Session
@@ -85,6 +87,27 @@ def local_target(target: str) -> str:
 Visitor = Annotated[Session, Depends(visitor_of)]
 
 
+async def _gateway_of(
+    gateway_id: Annotated[str, Path(max_length=MAX_IDENTIFIER_LENGTH)], context: Context, visitor: Visitor
+) -> str:
+    [found] = await gateway_ids(context, visitor.organization, [gateway_id])
+    return found
+
+
+async def _artifact_of(
+    artifact_id: Annotated[str, Path(max_length=253, pattern=r"^[^\x00]*$")],
+    request: Request,
+    context: Context,
+    visitor: Visitor,
+) -> str:
+    return await artifact_id_of(context, visitor.organization, request.scope["route"].path.split("/")[1], artifact_id)
+
+
+#: The id of the gateway, or the artifact, that the path names by its id, its name or its handle.
+GatewayOfPage = Annotated[str, Depends(_gateway_of)]
+ArtifactOfPage = Annotated[str, Depends(_artifact_of)]
+
+
 def require_own_origin(request: Request) -> None:
     """See to it that the request comes from a page of ours: cookies alone do not say so.
 
@@ -142,7 +165,7 @@ async def _ask_to_log_in(request: Request) -> Response:
                 status_code=401, headers={**SECURITY_HEADERS, "HX-Redirect": f"/login?{urlencode({'next': here})}"}
             )
         return RedirectResponse(f"/login?{urlencode({'next': here})}", 303, SECURITY_HEADERS)
-    form = await request.form()
+    form = await request.form(max_files=0)
     return page(
         request,
         "login.html",

@@ -7,6 +7,7 @@ so they are given only where that is meant; "I cannot tell" is 503, "not now" is
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ from gatecast.server.wait_policy import with_waiting
 from gatecast.settings import Settings
 from gatecast.storage.contract import Connection
 from gatecast.telemetry import get_logger, metrics
+from gatecast.telemetry.requests import REQUEST_ID_HEADER, name_request
 
 #: Where gateways talk to us.
 BASE_PATH = "/api/internal/v1"
@@ -77,7 +79,7 @@ HOLDING: web.AppKey[Holding] = web.AppKey("holding", Holding)
 
 def create_gateway_app(context: GatewayContext) -> web.Application:
     """The application behind the gateway listener."""
-    app = web.Application(client_max_size=MAX_FILE_BYTES, middlewares=[tell_place, _errors_as_statuses])
+    app = web.Application(client_max_size=MAX_FILE_BYTES, middlewares=[tell_place, _request_lines, _errors_as_statuses])
     app[CONTEXT] = context
     app.router.add_get("/internal/gateway/.well-known", _no_discovery)
     app.router.add_get(f"{BASE_PATH}/ws/gateways/connect", connect)
@@ -129,6 +131,29 @@ def _noting_failure(request: web.Request) -> Iterator[None]:
 async def _no_discovery(_request: web.Request) -> web.Response:
     """404: a 200 would turn the client into on-prem mode, which switches most of the protocol off."""
     return refuse(404, "there is no discovery here; use the default paths")
+
+
+@web.middleware
+async def _request_lines(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Name each request, and log what was answered where that is asked for; a connection is named as its request."""
+    name = name_request(request.headers.get(REQUEST_ID_HEADER))
+    status, began_at = 0, time.monotonic()
+    try:
+        answer = await handler(request)
+    except web.HTTPException as refusal:
+        status = refusal.status
+        raise
+    else:
+        status = answer.status
+        if not answer.prepared:
+            answer.headers[REQUEST_ID_HEADER] = name
+        return answer
+    finally:
+        if request.app[CONTEXT].settings.access_log:
+            took, peer = round(time.monotonic() - began_at, 6), request.remote
+            _logger.info("answered", method=request.method, path=request.path, status=status, seconds=took, peer=peer)
 
 
 @web.middleware

@@ -1,45 +1,72 @@
-"""Finds the driver's connection inside whatever a caller passes as `transaction`."""
+"""Takes part in a transaction that the caller has opened, on asyncpg or psycopg."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from gatecast.errors import TransactionUnusable
+from gatecast.events import Event
+from gatecast.storage import caller
+from gatecast.storage.caller import NOT_OPEN, is_a
+from gatecast.storage.contract import Receipt
+from gatecast.storage.postgres.appending import append_one_group
 from gatecast.storage.postgres.database import PooledConnection, PostgresDatabase, PostgresTransaction
 from gatecast.storage.postgres.driver_errors import translated
+from gatecast.storage.postgres.psycopg_connection import PsycopgConnection
 
 T = TypeVar("T")
 
-_NOT_OPEN = "no transaction is open on the connection; begin one first"
 
-_ACCEPTED = (
-    "pass an open transaction of gatecast, an asyncpg connection, or an AsyncConnection or AsyncSession of SQLAlchemy "
-    "on asyncpg; with any other driver call the SQL function gatecast.publish(…)"
-)
+class Statements(Protocol):
+    """What our statements need of a connection, whatever its driver."""
+
+    async def fetch(self, query: str, *arguments: Any) -> list[Any]:  # noqa: ANN401 - the driver's own types
+        """Every row of the result."""
+        ...
+
+    async def fetchrow(self, query: str, *arguments: Any) -> Any:  # noqa: ANN401 - the driver's own types
+        """The first row of the result, or None."""
+        ...
+
+    async def fetchval(self, query: str, *arguments: Any) -> Any:  # noqa: ANN401 - the driver's own types
+        """The first value of the first row, or None."""
+        ...
 
 
-async def driver_connection(transaction: object) -> PooledConnection:
-    """The asyncpg connection that carries the caller's open transaction.
+async def statements_in(transaction: object) -> Statements:
+    """What runs statements in the caller's open transaction.
 
     Raises:
-        TransactionUnusable: there is none, or no transaction is open on it.
+        TransactionUnusable: it is none, or is not open.
     """
     if isinstance(transaction, PostgresTransaction):
         if transaction.ended:
-            raise TransactionUnusable(_NOT_OPEN)
+            raise TransactionUnusable(NOT_OPEN)
         return transaction.connection
-    candidate: Any = transaction
-    if type(transaction).__module__.startswith("sqlalchemy."):
-        candidate = await _inside_sqlalchemy(transaction)
+    candidate = await caller.driver_connection(transaction)
+    if is_a(candidate, "psycopg:AsyncConnection"):
+        return PsycopgConnection(candidate)
+    if is_a(candidate, "psycopg:Connection"):
+        raise TransactionUnusable(
+            f"{type(candidate).__name__} of psycopg would block the event loop; use: gatecast.publish_sync(event, …)"
+        )
     if not isinstance(candidate, asyncpg.Connection | PoolConnectionProxy):
-        raise TransactionUnusable(f"{type(candidate).__name__} is not supported; {_ACCEPTED}")
+        raise _unsupported(candidate)
     if not _is_in_transaction(candidate):
-        raise TransactionUnusable(_NOT_OPEN)
+        raise TransactionUnusable(NOT_OPEN)
     return candidate
+
+
+def _unsupported(connection: object) -> TransactionUnusable:
+    return TransactionUnusable(
+        f"{type(connection).__module__}.{type(connection).__qualname__} is not supported; pass a connection of asyncpg "
+        "or psycopg 3, or a connection or session of SQLAlchemy on one of them; with any other driver call the SQL "
+        "function gatecast.publish(…)"
+    )
 
 
 def _is_in_transaction(connection: PooledConnection) -> bool:
@@ -51,12 +78,12 @@ def _is_in_transaction(connection: PooledConnection) -> bool:
 
 
 async def joined(
-    database: PostgresDatabase, transaction: object | None, work: Callable[[PooledConnection], Awaitable[T]]
+    database: PostgresDatabase, transaction: object | None, work: Callable[[Statements], Awaitable[T]]
 ) -> T:
     """The result of work in the caller's transaction; without one in its own, which is repeated as a whole."""
     if transaction is not None:
         with translated():
-            return await work(await driver_connection(transaction))
+            return await work(await statements_in(transaction))
 
     async def once() -> T:
         async with database.transaction() as own:
@@ -66,12 +93,14 @@ async def joined(
     return await database.repeated(once)
 
 
-async def _inside_sqlalchemy(transaction: Any) -> object:  # noqa: ANN401 - SQLAlchemy is optional
-    """What SQLAlchemy wraps: AsyncSession → AsyncConnection → asyncpg connection."""
-    # Asked first: a session that is asked for its connection begins a transaction that nobody would commit.
-    if not transaction.in_transaction():
-        raise TransactionUnusable(_NOT_OPEN)
-    connection = await transaction.connection() if hasattr(transaction, "sync_session") else transaction
-    # SQLAlchemy begins the driver's transaction with the first statement: send one, or there is nothing to join.
-    await connection.exec_driver_sql("SELECT 1")
-    return (await connection.get_raw_connection()).driver_connection
+async def publish_on(connection: object, events: Sequence[Event]) -> tuple[Receipt, ...]:
+    """Append events in the open transaction of a synchronous connection.
+
+    Raises:
+        TransactionUnusable: it is none of psycopg 3, or in no transaction.
+        UnknownGateway: a gateway is not registered; nothing was appended.
+    """
+    with translated():
+        if not is_a(connection, "psycopg:Connection"):
+            raise _unsupported(connection)
+        return await append_one_group(PsycopgConnection(connection), events)

@@ -18,6 +18,7 @@ from gatecast.storage.postgres.driver_errors import translated
 from gatecast.storage.postgres.function_files import FunctionFile, function_files
 from gatecast.storage.postgres.role import MIGRATE_AS_OWNER, check_role, split_names
 from gatecast.storage.queries import Queries
+from gatecast.telemetry.metrics import DatabaseUse
 from gatecast.waiting import Backoff
 
 #: Longest time of a statement of Gatecast's, unless the database hangs or another transaction holds a log; in seconds.
@@ -100,12 +101,15 @@ class PostgresDatabase:
 
         A connection that has landed on a server that only reads (a demoted primary) makes the pool dial anew.
         """
+        use = DatabaseUse()
         with translated():
             try:
                 connection = await self._pool.acquire(timeout=STATEMENT_TIME_LIMIT)
+                use.begin()
                 try:
                     yield connection
                 finally:
+                    use.end()
                     await self._give_back(connection)
             except asyncpg.ReadOnlySQLTransactionError:
                 await self._pool.expire_connections()

@@ -1,8 +1,8 @@
 """The functions that live beside the tables: files of `CREATE OR REPLACE FUNCTION`, applied when their text changed.
 
 A function's name ends on its version: one whose arguments or meaning change gets a new name, and the old one stays for
-one release, so that pods of the old release go on working on the new schema. Only `gatecast.publish` has none, because
-applications call it.
+one release, so that pods of the old release go on working on the new schema. Only `gatecast.publish` and
+`gatecast.register_gateway` have none, because applications call them.
 """
 
 from __future__ import annotations

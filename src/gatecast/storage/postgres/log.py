@@ -6,16 +6,14 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Protocol
 from uuid import UUID
 
 import asyncpg
 
 from gatecast.containment import contained, log_failure
-from gatecast.errors import LogHeld, StatementFailed, StorageError, StorageUnavailable, UnknownGateway, ValueRefused
-from gatecast.events import Event, Position
+from gatecast.errors import LogHeld, StatementFailed, StorageError, StorageUnavailable, ValueRefused
+from gatecast.events import Event
 from gatecast.storage.contract import (
-    Busy,
     Changes,
     Place,
     PublishResult,
@@ -27,14 +25,12 @@ from gatecast.storage.contract import (
     TrimPolicy,
     Verdict,
 )
+from gatecast.storage.postgres.appending import QUERIES, append, append_one_group
 from gatecast.storage.postgres.array_literals import array_literal
-from gatecast.storage.postgres.caller_transaction import driver_connection, joined
-from gatecast.storage.postgres.database import PooledConnection, PostgresDatabase, repeated
+from gatecast.storage.postgres.caller_transaction import Statements, joined, statements_in
+from gatecast.storage.postgres.database import PostgresDatabase, repeated
 from gatecast.storage.postgres.driver_errors import translated
-from gatecast.storage.queries import Queries
 from gatecast.storage.recorded import recorded_event
-
-QUERIES = Queries("gatecast.storage.postgres")
 
 #: So many logs are looked at to find the one that was held.
 _SUSPECTS = 50
@@ -44,11 +40,6 @@ _GAVE_UP = (TimeoutError, asyncpg.LockNotAvailableError, asyncpg.QueryCanceledEr
 
 
 _NUMBER = itemgetter("number")
-
-
-class _Fetches(Protocol):
-    async def fetch(self, query: str, *arguments: Any) -> list[Any]: ...  # noqa: ANN401 - the driver's own types
-    async def fetchrow(self, query: str, *arguments: Any) -> Any: ...  # noqa: ANN401 - the driver's own types
 
 
 class PostgresEventLog:
@@ -74,7 +65,7 @@ class PostgresEventLog:
     async def _publish(self, groups: Sequence[Sequence[Event]], *, wait: bool, hint: bool) -> list[PublishResult]:
         async def once() -> list[PublishResult]:
             async with self._database.connection() as connection:
-                return await self._append(connection, groups, wait=wait, hint=hint)
+                return await append(connection, groups, wait=wait, hint=hint)
 
         async with self._naming_holder(event for group in groups for event in group if wait):
             return await repeated(once)
@@ -83,12 +74,8 @@ class PostgresEventLog:
         """Append events inside the caller's own transaction."""
         async with self._naming_holder(events):
             with translated():
-                connection = await driver_connection(transaction)
-                [result] = await self._append(connection, [events], wait=True, hint=self._send_hints)
-        if isinstance(result, UnknownGateway):
-            raise result
-        assert not isinstance(result, Busy)  # noqa: S101 - cannot be: the append waited
-        return result
+                connection = await statements_in(transaction)
+                return await append_one_group(connection, events, hint=self._send_hints)
 
     @asynccontextmanager
     async def _naming_holder(self, events: Iterable[Event]) -> AsyncIterator[None]:
@@ -106,34 +93,6 @@ class PostgresEventLog:
         with suppress(StorageError):
             return await self.is_held(gateway_id)
         return False
-
-    async def _append(
-        self, connection: _Fetches, groups: Sequence[Sequence[Event]], *, wait: bool, hint: bool
-    ) -> list[PublishResult]:
-        if not any(groups):
-            return [() for _ in groups]
-        if len(groups) == 1 and len(groups[0]) == 1:
-            return [await self._append_one(connection, groups[0][0], wait=wait, hint=hint)]
-        rows = await connection.fetch(QUERIES["append_events"], *_as_arrays(groups), wait, hint)
-        remaining = iter(rows)
-        return [_result(group, [next(remaining) for _ in group]) for group in groups]
-
-    async def _append_one(self, connection: _Fetches, event: Event, *, wait: bool, hint: bool) -> PublishResult:
-        row = await connection.fetchrow(
-            QUERIES["append_event"],
-            event.gateway_id,
-            event.event_id,
-            event.type,
-            event.action,
-            event.entity_type,
-            event.entity_id,
-            event.payload,
-            event.originated_at,
-            event.trace_parent,
-            wait,
-            hint,
-        )
-        return _result([event], [row])
 
     async def changed_since(self, marker: int) -> Changes:
         """The gateways whose logs grew since `marker`, which is a transaction id."""
@@ -180,18 +139,19 @@ class PostgresEventLog:
     async def register(self, gateway_id: str, *, transaction: object | None = None) -> bool:
         """Begin an empty log."""
 
-        async def work(connection: PooledConnection) -> bool:
-            return await connection.fetchrow(QUERIES["register"], gateway_id) is not None
+        async def work(connection: Statements) -> bool:
+            created: bool = await connection.fetchval(QUERIES["register"], gateway_id)
+            return created
 
         return await joined(self._database, transaction, work)
 
     async def forget(self, gateway_id: str, *, transaction: object | None = None) -> bool:
         """Remove a gateway's log, positions and outcomes, and dismiss its connections; its events go with `trim`."""
 
-        async def work(connection: PooledConnection) -> bool:
+        async def work(connection: Statements) -> bool:
             forgotten: bool = await connection.fetchval(QUERIES["forget_gateway"], gateway_id)
             if forgotten:
-                await connection.execute(QUERIES["hint_everything"])
+                await connection.fetch(QUERIES["hint_everything"])
             return forgotten
 
         return await joined(self._database, transaction, work)
@@ -227,45 +187,6 @@ class PostgresEventLog:
         with contained("hint-lost"):
             await self._database.fetch(QUERIES["hint_everything"])
         return UUID(str(row["epoch"]))
-
-
-def _as_arrays(groups: Sequence[Sequence[Event]]) -> tuple[list[Any], ...]:
-    """The arguments of `append_events`: one array for each column; each payload is sent once."""
-    events = [event for group in groups for event in group]
-    payloads = {id(event.payload): event.payload for event in events}
-    numbers = {identity: number for number, identity in enumerate(payloads, start=1)}
-    return (
-        [number for number, group in enumerate(groups) for _ in group],
-        [event.gateway_id for event in events],
-        [event.event_id for event in events],
-        [event.type for event in events],
-        [event.action for event in events],
-        [event.entity_type for event in events],
-        [event.entity_id for event in events],
-        [event.originated_at for event in events],
-        [event.trace_parent for event in events],
-        [numbers[id(event.payload)] for event in events],
-        list(payloads.values()),
-    )
-
-
-def _result(group: Sequence[Event], rows: Sequence[Row]) -> PublishResult:
-    match rows[0]["status"] if rows else "empty":
-        case "unknown":
-            return UnknownGateway(rows[0]["culprit"])
-        case "busy":
-            return Busy(rows[0]["culprit"])
-        case _:
-            return tuple(_receipt(event, row) for event, row in zip(group, rows, strict=True))
-
-
-def _receipt(event: Event, row: Row) -> Receipt:
-    return Receipt(
-        gateway_id=event.gateway_id,
-        event_id=event.event_id,
-        position=Position(row["epoch"], row["offset"]),
-        created=row["status"] == "stored",
-    )
 
 
 def _read_result(gateway_id: str, rows: Sequence[Row]) -> ReadResult:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from gatecast.storage.contract import Outcome, OutcomeKind, Row
 from gatecast.storage.hops import Delivery, deliveries
+from gatecast.storage.postgres.appending import QUERIES
 from gatecast.storage.postgres.database import PostgresDatabase
-from gatecast.storage.postgres.log import QUERIES
 
 
 class PostgresOutcomes:

@@ -23,10 +23,10 @@ from gatecast.storage.contract import (
     Row,
 )
 from gatecast.storage.hops import NOTHING, Hop, Passages
+from gatecast.storage.postgres.appending import QUERIES
 from gatecast.storage.postgres.array_literals import array_literal
-from gatecast.storage.postgres.caller_transaction import joined
-from gatecast.storage.postgres.database import PooledConnection, PostgresDatabase
-from gatecast.storage.postgres.log import QUERIES
+from gatecast.storage.postgres.caller_transaction import Statements, joined
+from gatecast.storage.postgres.database import PostgresDatabase
 
 
 class PostgresPresence:
@@ -134,9 +134,9 @@ class PostgresPresence:
     async def disconnect_token(self, token_id: str, *, transaction: object | None = None) -> int:
         """Ask every pod to close the connections that came with this token."""
 
-        async def work(connection: PooledConnection) -> int:
+        async def work(connection: Statements) -> int:
             dismissed: int = await connection.fetchval(QUERIES["dismiss_token"], token_id)
-            await connection.execute(QUERIES["hint_everything"])
+            await connection.fetch(QUERIES["hint_everything"])
             return dismissed
 
         return await joined(self._database, transaction, work)

@@ -67,8 +67,7 @@ WITH free AS MATERIALIZED (
 SELECT gateway_id FROM gatecast.gateway_streams WHERE gateway_id = $1 AND NOT EXISTS (SELECT FROM free)
 
 -- name: register
-INSERT INTO gatecast.gateway_streams (gateway_id, registered_in) SELECT $1, current FROM gatecast.epoch
-ON CONFLICT DO NOTHING RETURNING gateway_id
+SELECT gatecast.register_gateway($1) AS created
 
 -- name: forget_gateway
 SELECT gatecast.forget_gateway_v1($1) AS forgotten

@@ -5,7 +5,8 @@
 --
 -- gatecast_owner      owns the tables: `gatecast migrate` connects as this one.
 -- gatecast_pod        reads and writes them: `gatecast serve` connects as this one, with GATECAST_MIGRATE=never.
--- gatecast_publisher  calls gatecast.publish: GRANT gatecast_publisher TO the roles of your applications.
+-- gatecast_publisher  calls gatecast.publish and gatecast.register_gateway: GRANT gatecast_publisher TO the roles of your
+--                     applications. `hub.publish(…, transaction=…)` and `publish_sync` need the same rights.
 --
 -- Give the first two a password, or another way to log in. Then run `gatecast migrate`, and this script once more: rights on
 -- single tables can only be given when they exist.
@@ -40,7 +41,7 @@ BEGIN
     ALTER DEFAULT PRIVILEGES FOR ROLE gatecast_owner IN SCHEMA gatecast GRANT USAGE ON SEQUENCES TO gatecast_pod;
     IF to_regclass('gatecast.events') IS NOT NULL THEN
         GRANT SELECT, INSERT ON gatecast.events TO gatecast_publisher;
-        GRANT SELECT, UPDATE ON gatecast.gateway_streams TO gatecast_publisher;
+        GRANT SELECT, INSERT, UPDATE ON gatecast.gateway_streams TO gatecast_publisher;
         GRANT SELECT ON gatecast.epoch TO gatecast_publisher;
     END IF;
 END $$;

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from gatecast.errors import TransactionUnusable
+from gatecast.events import Event
+from gatecast.storage.contract import Receipt
+from gatecast.storage.sqlite import history
+from gatecast.storage.sqlite.connection import system_clock
 from gatecast.storage.sqlite.connection_thread import Work
 from gatecast.storage.sqlite.driver_errors import translated
+from gatecast.storage.sqlite.history_file import HistoryFile
+from gatecast.storage.sqlite.opened_file import OpenedFile
+from gatecast.storage.sqlite.publishing import append_one_group
 from gatecast.storage.sqlite.statements import CONTROL, part, select
+from gatecast.storage.sqlite.values import to_text
 
 T = TypeVar("T")
 
@@ -42,13 +51,38 @@ def work_in_part(connection: sqlite3.Connection, work: Work[T]) -> T:
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
+    file = _file_of(connection)
+    if not is_same_file(file, path):
+        raise TransactionUnusable(f"the connection is to {file or 'a database in memory'}, not to {path}")
+
+
+def _file_of(connection: sqlite3.Connection) -> str:
+    """The file that a connection is to; empty for one in memory."""
     try:
         files = {name: file for _, name, file in select(connection, CONTROL["files"])}
     except sqlite3.ProgrammingError as error:
         # Closed, or made in another thread: the driver says which.
         raise TransactionUnusable(str(error)) from error
-    if not is_same_file(files["main"], path):
-        raise TransactionUnusable(f"the connection is to {files['main'] or 'a database in memory'}, not to {path}")
+    return str(files["main"])
+
+
+async def publish_on(connection: sqlite3.Connection, events: Sequence[Event]) -> tuple[Receipt, ...]:
+    """Append events in the open transaction of a connection, to the database in its file.
+
+    Raises:
+        TransactionUnusable: the connection is closed, of another thread, in no transaction, or to no file.
+        UnknownGateway: a gateway is not registered; nothing was appended.
+    """
+    with translated():
+        if not (file := _file_of(connection)):
+            raise TransactionUnusable("the connection is to a database in memory, which no pod can read")
+        moment = system_clock()
+
+        def work(connection: sqlite3.Connection) -> tuple[Receipt, ...]:
+            history.go_on(connection, HistoryFile(OpenedFile(Path(file))), moment)
+            return append_one_group(connection, events, to_text(moment))
+
+        return work_in_part(connection, work)
 
 
 def is_same_file(file: str | Path, path: Path) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import LiteralString, TypeVar
 
 from gatecast.errors import LogHeld, SchemaMissing, StorageUnavailable, TransactionUnusable
+from gatecast.storage.caller import driver_connection
 from gatecast.storage.contract import Row
 from gatecast.storage.migrations import SchemaNeed, available, need, newest
 from gatecast.storage.sqlite import history, schema
@@ -31,6 +32,7 @@ from gatecast.storage.sqlite.statements import (
     select_named,
 )
 from gatecast.storage.sqlite.write_ahead_log import WriteAheadLog
+from gatecast.telemetry.metrics import DatabaseUse
 
 T = TypeVar("T")
 
@@ -152,13 +154,15 @@ class SqliteDatabase:
             TransactionUnusable: it is not an open transaction of this database.
         """
         self._file.check()
+        transaction = await driver_connection(transaction)
         match transaction:
             case SqliteTransaction() if is_same_file(transaction.path, self.path):
                 return await transaction.take_part(work)
             case sqlite3.Connection():
                 return work_inside(transaction, self.path, partial(self._in_callers_transaction, work))
         raise TransactionUnusable(
-            f"give a sqlite3.Connection or a transaction of this database, not {type(transaction).__name__}"
+            f"pass a sqlite3.Connection, SQLAlchemy's or Django's on it, or a transaction of this database, not "
+            f"{type(transaction).__name__}"
         )
 
     def _in_callers_transaction(self, work: Work[T], connection: sqlite3.Connection) -> T:
@@ -221,14 +225,17 @@ class SqliteDatabase:
 
     @asynccontextmanager
     async def _writing_turn(self) -> AsyncIterator[None]:
+        use = DatabaseUse()
         try:
             async with asyncio.timeout(BUSY_TIME_LIMIT):
                 await self._lock.acquire()
         except TimeoutError:
             raise LogHeld("every log of this file in this process") from None
+        use.begin()
         try:
             yield
         finally:
+            use.end()
             self._lock.release()
 
 

@@ -8,10 +8,8 @@ from datetime import datetime
 from functools import partial
 from uuid import UUID
 
-from gatecast.errors import UnknownGateway
 from gatecast.events import Event
 from gatecast.storage.contract import (
-    Busy,
     Changes,
     Place,
     PublishResult,
@@ -25,7 +23,7 @@ from gatecast.storage.contract import (
 from gatecast.storage.sqlite import history, reading, retention
 from gatecast.storage.sqlite.connection import Clock, system_clock
 from gatecast.storage.sqlite.database import SqliteDatabase
-from gatecast.storage.sqlite.publishing import QUERIES, append, next_change
+from gatecast.storage.sqlite.publishing import QUERIES, append, append_one_group, next_change
 from gatecast.storage.sqlite.statements import change, select
 from gatecast.storage.sqlite.values import to_text
 
@@ -50,11 +48,7 @@ class SqliteEventLog:
         return append(connection, groups, to_text(self._clock()))
 
     def _append_one_group(self, connection: sqlite3.Connection, events: Sequence[Event]) -> tuple[Receipt, ...]:
-        [result] = self._append(connection, [events])
-        if isinstance(result, UnknownGateway):
-            raise result
-        assert not isinstance(result, Busy)  # noqa: S101 - SQLite never answers that
-        return result
+        return append_one_group(connection, events, to_text(self._clock()))
 
     async def changed_since(self, marker: int) -> Changes:
         """The gateways whose logs grew since `marker`, which is a number of a change."""

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 from gatecast.errors import UnknownGateway
 from gatecast.events import Event, Position
-from gatecast.storage.contract import PublishResult, Receipt
+from gatecast.storage.contract import Busy, PublishResult, Receipt
 from gatecast.storage.queries import Queries
 from gatecast.storage.sqlite.statements import as_list, change_each, select
 
@@ -35,6 +35,19 @@ def append(connection: sqlite3.Connection, groups: Sequence[Sequence[Event]], mo
     _store(connection, [event for event, new in zip(accepted, created, strict=True) if new], numbering, moment)
     receipts = _receipts(connection, accepted, created, numbering)
     return [refusal or tuple(next(receipts) for _ in group) for group, refusal in zip(groups, refusals, strict=True)]
+
+
+def append_one_group(connection: sqlite3.Connection, events: Sequence[Event], moment: str) -> tuple[Receipt, ...]:
+    """Append one group.
+
+    Raises:
+        UnknownGateway: a gateway is not registered; nothing was appended.
+    """
+    [result] = append(connection, [events], moment)
+    if isinstance(result, UnknownGateway):
+        raise result
+    assert not isinstance(result, Busy)  # noqa: S101 - SQLite never answers that
+    return result
 
 
 class _Numbering:

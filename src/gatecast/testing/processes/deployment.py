@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from gatecast.client import EventPublisher
 from gatecast.testing.operator import Operator
 from gatecast.testing.pods import Pods, RunningPod
+from gatecast.testing.processes.pod_template import shared_template
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.waiting import Backoff
 
@@ -27,7 +28,7 @@ class Deployment:
     """
 
     def __init__(self, database: str, **settings: str) -> None:
-        self.pods = Pods(database, admin_token=_ADMIN_TOKEN, **{**_GENEROUS, **settings})
+        self.pods = Pods(database, admin_token=_ADMIN_TOKEN, command=shared_template(), **{**_GENEROUS, **settings})
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:

@@ -63,7 +63,8 @@ class Replica:
         await self.start()
 
     async def stop(self) -> None:
-        """End it in order."""
+        """End it in order, without the time that balancers need to notice."""
+        self.pod.hurried.set()
         await self._stack.aclose()
 
     async def start(self) -> None:

@@ -20,6 +20,7 @@ from gatecast.server.descriptors import raise_limit
 from gatecast.settings import Settings
 from gatecast.testing.pods import Pods
 from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.processes.pod_template import PodTemplate
 
 #: Nobody listens there: the port of the discard service.
 _NOBODY = ("--api-listen", "127.0.0.1:9", "--gateway-listen", "127.0.0.1:9")
@@ -156,9 +157,11 @@ def test_an_address_that_means_all_is_asked_at_this_machine(listens: str, reache
     assert _reachable(listens) == reached
 
 
-async def test_a_pod_that_runs_is_reached_at_both_listeners_and_missed_once_it_is_gone(tmp_path: Path) -> None:
+async def test_a_pod_that_runs_is_reached_at_both_listeners_and_missed_once_it_is_gone(
+    tmp_path: Path, pod_template: PodTemplate
+) -> None:
     database = f"sqlite:///{tmp_path / 'gatecast.db'}"
-    async with Pods(database, admin_token="admin-token-of-the-doctor") as pods:
+    async with Pods(database, admin_token="admin-token-of-the-doctor", command=pod_template) as pods:
         pod = await pods.start("pod")
 
         def examined() -> tuple[int, dict[str, Any]]:
@@ -172,10 +175,10 @@ async def test_a_pod_that_runs_is_reached_at_both_listeners_and_missed_once_it_i
         assert (status, found["api listener"]["state"], found["gateway listener"]["state"]) == (1, "problem", "problem")
 
 
-async def test_something_else_that_listens_there_is_a_problem(tmp_path: Path) -> None:
+async def test_something_else_that_listens_there_is_a_problem(tmp_path: Path, pod_template: PodTemplate) -> None:
     """The addresses are swapped: each listener answers, and not as the other one would."""
     database = f"sqlite:///{tmp_path / 'gatecast.db'}"
-    async with Pods(database, admin_token="admin-token-of-the-doctor", gateway_tls="off") as pods:
+    async with Pods(database, admin_token="admin-token-of-the-doctor", gateway_tls="off", command=pod_template) as pods:
         pod = await pods.start("pod")
         status, found = await asyncio.to_thread(_examined, database, "--url", pod.gateways, "--gateway-url", pod.api)
         assert status == 1

@@ -85,6 +85,7 @@ async def _verify(
 ) -> tuple[int, Mapping[str, str], list[str]]:
     """Exit status, the detail of each broken promise, and which gateways are left; each liar has an API of its own."""
     async with Pod.open(settings) as pod, AsyncExitStack() as stack:
+        pod.hurried.set()  # when it stops, which nobody watches
         apis = [await stack.enter_async_context(_front(pod.api_url, lie)) for lie in lies or (_honest,)]
         gateways = [pod.gateway_url] * len(apis)
         try:

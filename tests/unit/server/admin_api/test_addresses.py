@@ -184,3 +184,56 @@ async def test_the_same_id_with_other_content_is_a_conflict(
         assert (refused.status_code, refused.json()["field"]) == (409, "eventId")
         assert event_id in refused.json()["detail"]
         assert len((await client.get(path)).json()["items"]) == 1
+
+
+_PROVIDER = {
+    "name": "Some Provider",
+    "handle": "some-provider",
+    "template": "openai",
+    "context": "/some",
+    "upstream": {"url": "https://llm.example"},
+}
+
+
+async def test_a_providers_handle_works_wherever_its_id_does(open_api: OpenApi) -> None:
+    """In each way to write a proxy. The id is stored and shown, so what was read can be sent back."""
+    async with open_api() as (client, _):
+        _, first = await _created(client, "/llm-providers", _PROVIDER)
+        other = {**_PROVIDER, "name": "Other Provider", "handle": "other-provider", "context": "/other"}
+        _, second = await _created(client, "/llm-providers", other)
+        body = {"name": "A Proxy", "context": "/proxy", "provider": {"id": "some-provider"}}
+        _, proxy = await _created(client, "/llm-proxies", body)
+        assert proxy["provider"]["id"] == first["id"]
+        path = f"/api/v1/llm-proxies/{proxy['id']}"
+        changed = await client.patch(path, json={"additionalProviders": [{"id": "other-provider", "as": "other"}]})
+        assert changed.status_code == 200, changed.text
+        assert changed.json()["additionalProviders"][0]["id"] == second["id"]
+        back = await client.put(path, json=changed.json())
+        assert (back.status_code, back.json()["etag"]) == (200, changed.json()["etag"])
+        replaced = await client.put(path, json={**body, "provider": {"id": "other-provider"}})
+        assert (replaced.status_code, replaced.json()["provider"]["id"]) == (200, second["id"])
+        for wrong, field in (
+            ({**body, "provider": {"id": "no-such"}}, "provider.id"),
+            ({**body, "provider": {"id": "No such"}}, "provider.id"),
+            ({**body, "additionalProviders": [{"id": first["id"]}]}, "additionalProviders"),
+        ):
+            refused = await client.put(path, json=wrong)
+            assert (refused.status_code, refused.json()["field"]) == (422, field), refused.text
+
+
+async def test_events_of_a_batch_and_deployments_are_found_by_names(open_api: OpenApi) -> None:
+    async with open_api() as (client, _):
+        _, gateway = await _created(client, "/gateways", {"name": "edge"})
+        events = [{**_EVENT, "gatewayId": each} for each in ("edge", gateway["id"], " edge ")]
+        published = await client.post("/api/v1/events", json={"events": events})
+        assert published.status_code == 201, published.text
+        assert [each["offset"] for each in published.json()["items"]] == [1, 2, 3]
+        assert {each["gatewayId"] for each in published.json()["items"]} == {gateway["id"]}
+        unknown = await client.post("/api/v1/events", json={"events": [{**_EVENT, "gatewayId": "no-such"}]})
+        assert unknown.status_code == 404
+        _, api = await _created(client, "/rest-apis", {**_API, "gateways": ["edge"]})
+        for query in (f"artifact={api['id']}", "artifact=orders&kind=RestApi"):
+            found = (await client.get(f"/api/v1/deployments?{query}")).json()
+            assert [each["handle"] for each in found["items"]] == ["orders"]
+        refused = await client.get("/api/v1/deployments?artifact=orders")
+        assert (refused.status_code, refused.json()["field"]) == (422, "artifact")

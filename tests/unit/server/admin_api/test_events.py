@@ -11,12 +11,12 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from structlog.testing import capture_logs
 
 from gatecast.errors import Overloaded, StorageUnavailable
 from gatecast.server.admin_api import AdminContext, create_admin_app
 from gatecast.server.admin_api.app import MAX_BODY_BYTES
 from gatecast.storage.contract import Outcome, OutcomeKind
+from gatecast.testing.captured_logs import captured_logs
 
 OpenApi = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]]
 NewGateway = Callable[..., Awaitable[str]]
@@ -394,7 +394,7 @@ async def test_s39_a_mistake_of_ours_says_nothing_of_itself(
 
         path = _path(await new_gateway(client))
         monkeypatch.setattr(context.hub, "append", broken)
-        with capture_logs() as logs:
+        with captured_logs() as logs:
             answer = await client.post(path, json=_EVENT)
     assert [(line["event"], line["path"]) for line in logs] == [("request-failed", path)]
     assert answer.status_code == 500

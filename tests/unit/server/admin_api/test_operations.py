@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from ipaddress import ip_network
@@ -11,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gatecast.server.admin_api import AdminContext
+from gatecast.server.admin_api.app import build_routes
 from gatecast.settings import Settings
 from gatecast.telemetry import metrics
 
@@ -88,7 +91,32 @@ async def test_what_others_report_is_shown(open_api: OpenApi) -> None:
 async def test_the_documentation_is_open(open_api: OpenApi) -> None:
     """The console shows it to people at `/docs`."""
     async with open_api() as (client, _):
-        assert (await client.get("/openapi.json", headers={"Authorization": ""})).status_code == 200
+        answer = await client.get("/openapi.json", headers={"Authorization": ""})
+        assert (answer.status_code, answer.json()["info"]["title"]) == (200, "Gatecast")
+
+
+async def test_nothing_waits_while_the_documentation_is_put_together(
+    open_api: OpenApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes a second, and gateways are served by the same loop."""
+    async with open_api() as (client, _):
+        others_are_answered = threading.Event()
+        app = client._transport.app  # type: ignore[attr-defined]
+        monkeypatch.setattr(app, "openapi", lambda: {"others were answered": others_are_answered.wait(30)})
+        asked = asyncio.create_task(client.get("/openapi.json"))
+        assert (await client.get("/healthz")).status_code == 200
+        others_are_answered.set()
+        assert (await asked).json() == {"others were answered": True}
+
+
+async def test_routes_are_built_before_the_first_request(open_api: OpenApi) -> None:
+    """Whatever FastAPI does when a router is first reached is done by then."""
+    async with open_api() as (client, _):
+        app = client._transport.app  # type: ignore[attr-defined]
+        await build_routes(app)
+        reached = [route for route in app.router.routes if hasattr(route, "effective_candidates")]
+        assert reached
+        assert all(route._effective_candidates for route in reached)
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nowhere", 404), ("PUT", "/api/v1/gateways", 405)])

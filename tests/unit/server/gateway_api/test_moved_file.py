@@ -34,6 +34,7 @@ async def test_a_pod_without_its_file_is_unready_and_publishes_nothing(tmp_path:
         events = f"/api/v1/gateways/{gateway['id']}/events"
         assert (await session.post(events, json=_EVENT)).status == 201
         assert (await session.get("/readyz")).status == 200
+        pod.hurried.set()
         _take_away(file, replaced=replaced)
         assert (await session.post(events, json=_EVENT)).status == 503
         answer = await session.get("/readyz")

@@ -16,7 +16,6 @@ import aiohttp
 import pytest
 import yaml
 from aiohttp.test_utils import TestClient, TestServer
-from structlog.testing import capture_logs
 
 from gatecast import Action, Event, EventHub, Settings
 from gatecast.controlplane.access.gateway_tokens import GatewayTokens
@@ -37,6 +36,7 @@ from gatecast.server.gateway_api import app as gateway_api
 from gatecast.server.gateway_api.app import BASE_PATH, GatewayContext, create_gateway_app
 from gatecast.server.gateway_api.archives import MAX_IMPORT_BYTES
 from gatecast.server.gateway_api.request_bodies import MAX_JSON_BYTES, MAX_VALUES
+from gatecast.testing.captured_logs import captured_logs
 
 _ORGANIZATION = "default"
 
@@ -323,7 +323,7 @@ async def test_whoever_leaves_in_the_middle_of_a_request_is_no_mistake_of_ours(
 
     async with listener() as gateway:
         monkeypatch.setattr(gateway_api, "identify", left)
-        with capture_logs() as logs:
+        with captured_logs() as logs:
             assert (await gateway.ask("GET", "/deployments")).status == 503
     assert logs == []
 

@@ -22,9 +22,9 @@ from gatecast.server.admin_api.artifact_models import artifact_view, deployment_
 from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.admin_api.lists import listed_deployment
 from gatecast.server.admin_api.named import gateway_ids
-from gatecast.server.admin_api.paths import ResourceId
+from gatecast.server.admin_api.paths import KeyName, ResourceId
 from gatecast.server.console.rendering import SECURITY_HEADERS, page
-from gatecast.server.console.routes import ConsoleRoute, Visitor
+from gatecast.server.console.routes import ArtifactOfPage, ConsoleRoute, Visitor
 
 #: Rows of one page.
 _ROWS = 50
@@ -172,7 +172,7 @@ class ArtifactPages:
         )
 
     async def show_artifact(
-        self, request: Request, context: Context, visitor: Visitor, artifact_id: ResourceId, shown: ShownPart
+        self, request: Request, context: Context, visitor: Visitor, artifact_id: ArtifactOfPage, shown: ShownPart
     ) -> Response:
         """One of them."""
         return self._page(request, await self._read(context, visitor.organization, artifact_id, shown))
@@ -268,14 +268,14 @@ class ArtifactPages:
     # --- changing -----------------------------------------------------------------------------------------------
 
     async def create_key(
-        self, request: Request, context: Context, visitor: Visitor, artifact_id: ResourceId
+        self, request: Request, context: Context, visitor: Visitor, artifact_id: ArtifactOfPage
     ) -> Response:
         """A new key, shown once."""
-        name = str((await request.form()).get("name", ""))
+        name = str((await request.form(max_files=0)).get("name", ""))
         return await self._issue(request, context, visitor, artifact_id, name, context.control_plane.keys.create)
 
     async def rotate_key(
-        self, request: Request, context: Context, visitor: Visitor, artifact_id: ResourceId, name: str
+        self, request: Request, context: Context, visitor: Visitor, artifact_id: ArtifactOfPage, name: KeyName
     ) -> Response:
         """Another value for a key, shown once."""
         return await self._issue(request, context, visitor, artifact_id, name, context.control_plane.keys.rotate)
@@ -298,18 +298,24 @@ class ArtifactPages:
         keys = [*(each for each in read["keys"] if each.id != issued.key.id), key_view(issued.key)]
         return self._page(request, {**read, "keys": sorted(keys, key=lambda each: each.name)}, secret=issued.value)
 
-    async def revoke_key(self, context: Context, visitor: Visitor, artifact_id: ResourceId, name: str) -> Response:
+    async def revoke_key(
+        self, context: Context, visitor: Visitor, artifact_id: ArtifactOfPage, name: KeyName
+    ) -> Response:
         """End a key."""
         await context.control_plane.keys.revoke(visitor.organization, self._artifact_kind, artifact_id, name)
         return self._to(f"/{artifact_id}?tab=keys")
 
-    async def deploy(self, request: Request, context: Context, visitor: Visitor, artifact_id: ResourceId) -> Response:
+    async def deploy(
+        self, request: Request, context: Context, visitor: Visitor, artifact_id: ArtifactOfPage
+    ) -> Response:
         """Let a gateway run it as it is now."""
         return await self._place(
             request, context, visitor.organization, artifact_id, context.control_plane.artifacts.deploy
         )
 
-    async def undeploy(self, request: Request, context: Context, visitor: Visitor, artifact_id: ResourceId) -> Response:
+    async def undeploy(
+        self, request: Request, context: Context, visitor: Visitor, artifact_id: ArtifactOfPage
+    ) -> Response:
         """Let a gateway stop running it."""
         return await self._place(
             request, context, visitor.organization, artifact_id, context.control_plane.artifacts.undeploy
@@ -323,7 +329,7 @@ class ArtifactPages:
         artifact_id: str,
         change: Callable[[str, ArtifactKind, str, str], Awaitable[Deployment]],
     ) -> Response:
-        gateway = str((await request.form()).get("gateway", "")).strip()
+        gateway = str((await request.form(max_files=0)).get("gateway", "")).strip()
         try:
             [gateway_id] = await gateway_ids(context, organization, [gateway])
             await change(organization, self._artifact_kind, artifact_id, gateway_id)
@@ -334,7 +340,7 @@ class ArtifactPages:
         return self._to(f"/{artifact_id}")
 
     async def restore(
-        self, context: Context, visitor: Visitor, artifact_id: ResourceId, deployment_id: ResourceId
+        self, context: Context, visitor: Visitor, artifact_id: ArtifactOfPage, deployment_id: ResourceId
     ) -> Response:
         """Let the gateway of an earlier deployment run its content again."""
         await context.control_plane.artifacts.restore(
@@ -342,7 +348,7 @@ class ArtifactPages:
         )
         return self._to(f"/{artifact_id}")
 
-    async def delete(self, context: Context, visitor: Visitor, artifact_id: ResourceId) -> Response:
+    async def delete(self, context: Context, visitor: Visitor, artifact_id: ArtifactOfPage) -> Response:
         """Delete it everywhere."""
         await context.control_plane.artifacts.delete(visitor.organization, self._artifact_kind, artifact_id)
         return self._to("")

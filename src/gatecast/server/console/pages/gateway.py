@@ -15,13 +15,14 @@ from gatecast.server.admin_api import event_hops
 from gatecast.server.admin_api import events as events_api
 from gatecast.server.admin_api import gateways as gateways_api
 from gatecast.server.admin_api import parking as parking_api
+from gatecast.server.admin_api.artifact_models import checked
 from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.admin_api.event_hops import Offset
 from gatecast.server.admin_api.models import EventView, ParkedEntityName, TokenView
-from gatecast.server.admin_api.paths import GatewayId, TokenId
+from gatecast.server.admin_api.paths import ResourceId, TokenId
 from gatecast.server.console.pages.overview import TONES
 from gatecast.server.console.rendering import SECURITY_HEADERS, page
-from gatecast.server.console.routes import ConsoleRoute, Visitor
+from gatecast.server.console.routes import ConsoleRoute, GatewayOfPage, Visitor
 from gatecast.server.console.waterfall import now, waterfall
 
 router = APIRouter(prefix="/gateways/{gateway_id}", route_class=ConsoleRoute, include_in_schema=False)
@@ -32,7 +33,7 @@ _NEIGHBOURHOOD = 100
 
 
 @router.get("")
-async def show_gateway(request: Request, context: Context, visitor: Visitor, gateway_id: GatewayId) -> Response:
+async def show_gateway(request: Request, context: Context, visitor: Visitor, gateway_id: GatewayOfPage) -> Response:
     """Everything about it."""
     return _page(request, context, await _read(context, visitor.organization, gateway_id))
 
@@ -72,14 +73,16 @@ async def _newest(context: AdminContext, organization: str, gateway_id: str, hea
 
 
 @router.post("/connections/{connection_id}/disconnect")
-async def disconnect_gateway(context: Context, visitor: Visitor, gateway_id: GatewayId, connection_id: str) -> Response:
+async def disconnect_gateway(
+    context: Context, visitor: Visitor, gateway_id: GatewayOfPage, connection_id: ResourceId
+) -> Response:
     """Close one connection; the gateway comes back by itself."""
     await gateways_api.disconnect_gateway(gateway_id, connection_id, context, visitor.organization)
     return _back(gateway_id)
 
 
 @router.post("/tokens")
-async def create_token(request: Request, context: Context, visitor: Visitor, gateway_id: GatewayId) -> Response:
+async def create_token(request: Request, context: Context, visitor: Visitor, gateway_id: GatewayOfPage) -> Response:
     """A new token, shown once."""
     # Read before: once the token is made, nothing that fails may keep it from whoever asked.
     read = await _read(context, visitor.organization, gateway_id)
@@ -91,26 +94,24 @@ async def create_token(request: Request, context: Context, visitor: Visitor, gat
 
 
 @router.post("/tokens/{token_id}/revoke")
-async def revoke_token(context: Context, visitor: Visitor, gateway_id: GatewayId, token_id: TokenId) -> Response:
+async def revoke_token(context: Context, visitor: Visitor, gateway_id: GatewayOfPage, token_id: TokenId) -> Response:
     """Revoke a token."""
     await gateways_api.revoke_token(gateway_id, token_id, context, visitor.organization)
     return _back(gateway_id)
 
 
 @router.post("/parked")
-async def decide(request: Request, context: Context, visitor: Visitor, gateway_id: GatewayId) -> Response:
+async def decide(request: Request, context: Context, visitor: Visitor, gateway_id: GatewayOfPage) -> Response:
     """Retry or skip what the gateway rejected."""
-    form = await request.form()
-    entity = ParkedEntityName.model_validate(
-        {name: form.get(name, "") for name in ("entity_type", "entity_id", "replica")}
-    )
+    form = await request.form(max_files=0)
+    entity = checked(ParkedEntityName, {name: form.get(name, "") for name in ("entity_type", "entity_id", "replica")})
     resolve = parking_api.skip_parked if form.get("decision") == "skip" else parking_api.retry_parked
     await resolve(gateway_id, entity, context, visitor.organization)
     return _back(gateway_id)
 
 
 @router.post("/delete")
-async def delete_gateway(context: Context, visitor: Visitor, gateway_id: GatewayId) -> Response:
+async def delete_gateway(context: Context, visitor: Visitor, gateway_id: GatewayOfPage) -> Response:
     """Delete the gateway."""
     await gateways_api.delete_gateway(gateway_id, context, visitor.organization)
     return RedirectResponse("/gateways", 303, SECURITY_HEADERS)
@@ -118,7 +119,7 @@ async def delete_gateway(context: Context, visitor: Visitor, gateway_id: Gateway
 
 @router.get("/events/{offset}")
 async def show_event(
-    request: Request, context: Context, visitor: Visitor, gateway_id: GatewayId, offset: Offset
+    request: Request, context: Context, visitor: Visitor, gateway_id: GatewayOfPage, offset: Offset
 ) -> Response:
     """One event: how far it has come, and what it says."""
     organization = visitor.organization

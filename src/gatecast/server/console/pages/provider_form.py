@@ -74,7 +74,7 @@ async def show_form(
 @router.post("")
 async def add_provider(request: Request, context: Context, visitor: Visitor) -> Response:
     """Add the provider, or show every field that needs another value."""
-    form = await request.form()
+    form = await request.form(max_files=0)
     values = _values(form)
     if form.get("intent") == "review":
         return await _form(request, context, visitor.organization, values, {})

@@ -82,3 +82,14 @@ BEGIN
     END IF;
     RETURN p_value;
 END $$;
+
+-- The traceparent as it is, if W3C Trace Context allows it; NULL for a change that is not traced.
+CREATE OR REPLACE FUNCTION gatecast.clean_trace_parent_v1(p_field text, p_value text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE SET jit = off AS $$
+BEGIN
+    IF p_value !~ '^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$' THEN
+        RAISE EXCEPTION '% must be a W3C traceparent, like 00-<32 hex digits>-<16 hex digits>-01', p_field
+            USING ERRCODE = 'check_violation';
+    END IF;
+    RETURN p_value;
+END $$;

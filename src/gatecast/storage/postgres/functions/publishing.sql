@@ -175,7 +175,8 @@ END $$;
 -- again returns the first one. Refuses what the library refuses (see grammar.sql), and stores the data as it was written.
 CREATE OR REPLACE FUNCTION gatecast.publish(
     gateway_id text, type text, action text, entity_type text, entity_id text, data json DEFAULT '{}',
-    event_id uuid DEFAULT gen_random_uuid(), originated_at timestamptz DEFAULT clock_timestamp()
+    event_id uuid DEFAULT gen_random_uuid(), originated_at timestamptz DEFAULT clock_timestamp(),
+    trace_parent text DEFAULT NULL
 ) RETURNS bigint LANGUAGE plpgsql SET jit = off AS $$
 DECLARE
     known_id constant text := gatecast.clean_identifier_v1('gateway_id', publish.gateway_id);
@@ -192,9 +193,37 @@ BEGIN
         gatecast.clean_identifier_v1('entity_type', publish.entity_type),
         gatecast.clean_identifier_v1('entity_id', publish.entity_id), publish.data::text,
         gatecast.clean_instant_v1('originated_at', coalesce(publish.originated_at, clock_timestamp())),
-        NULL, true, true);
+        gatecast.clean_trace_parent_v1('trace_parent', publish.trace_parent), true, true);
     IF appended.status = 'unknown' THEN
         RAISE EXCEPTION 'gateway "%" is not registered', known_id USING ERRCODE = 'foreign_key_violation';
     END IF;
     RETURN appended."offset";
+END $$;
+
+-- The same for data of the other two types: a driver that says nothing of a parameter's type, as most do, gets `text`.
+-- Their data has no default, so that a call without data means the function above.
+CREATE OR REPLACE FUNCTION gatecast.publish(
+    gateway_id text, type text, action text, entity_type text, entity_id text, data text,
+    event_id uuid DEFAULT NULL, originated_at timestamptz DEFAULT NULL, trace_parent text DEFAULT NULL
+) RETURNS bigint LANGUAGE sql SET jit = off AS $$
+    SELECT gatecast.publish(gateway_id, type, action, entity_type, entity_id, data::json, event_id, originated_at,
+                            trace_parent)
+$$;
+
+CREATE OR REPLACE FUNCTION gatecast.publish(
+    gateway_id text, type text, action text, entity_type text, entity_id text, data jsonb,
+    event_id uuid DEFAULT NULL, originated_at timestamptz DEFAULT NULL, trace_parent text DEFAULT NULL
+) RETURNS bigint LANGUAGE sql SET jit = off AS $$
+    SELECT gatecast.publish(gateway_id, type, action, entity_type, entity_id, data::json, event_id, originated_at,
+                            trace_parent)
+$$;
+
+-- Create an empty log for a gateway, inside the caller's own transaction; false if it has one already.
+CREATE OR REPLACE FUNCTION gatecast.register_gateway(gateway_id text) RETURNS boolean LANGUAGE plpgsql SET jit = off AS $$
+DECLARE
+    known_id constant text := gatecast.clean_identifier_v1('gateway_id', register_gateway.gateway_id);
+BEGIN
+    INSERT INTO gatecast.gateway_streams (gateway_id, registered_in) SELECT known_id, e.current FROM gatecast.epoch e
+    ON CONFLICT DO NOTHING;
+    RETURN FOUND;
 END $$;

@@ -1,0 +1,58 @@
+"""The metrics of all gateways together, kept up to date by one pod: the first of those that are alive."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from gatecast.containment import contained
+from gatecast.hub import EventHub
+from gatecast.storage.contract import DeliverySummary
+from gatecast.telemetry import metrics
+
+#: How often all gateways are looked at, in seconds; seldom enough that it takes a twentieth of the time at most.
+INTERVAL = 15.0
+_TIMES_ITS_COST = 20
+
+#: A connected gateway that lags by this long, in seconds, counts as not confirming.
+SLOW_UNTIL = 10.0
+
+
+async def keep_fleet_metrics(hub: EventHub, pod_id: str) -> None:
+    """Count the gateways again and again, for as long as this is the pod that does; never returns."""
+    pause = INTERVAL
+    while True:
+        await asyncio.sleep(pause)
+        began = time.monotonic()
+        await count_gateways(hub, pod_id)
+        pause = max(INTERVAL, _TIMES_ITS_COST * (time.monotonic() - began))
+
+
+async def count_gateways(hub: EventHub, pod_id: str) -> None:
+    """Show how all gateways stand, where this is the pod that does; elsewhere, and when it cannot be told, nothing."""
+    summaries: Sequence[DeliverySummary] = ()
+    with contained("gateways-not-counted"):
+        pods = await hub.storage.presence.pods()
+        if pods and pods[0].pod_id == pod_id:
+            heads = (await hub.storage.log.changed_since(0)).heads
+            summaries = await hub.storage.survey.summaries(list(heads))
+    oldest: dict[bool, float] = {}
+    for each in summaries:
+        connected = bool(each.pods)
+        oldest[connected] = max(oldest.get(connected, 0.0), each.lag_seconds if each.lag else 0.0)
+    metrics.gateways(Counter(map(code_of, summaries)), oldest)
+
+
+def code_of(summary: DeliverySummary) -> str:
+    """Why the gateway is, or is not, up to date: the codes of `GET …/why` that one look at all gateways can tell."""
+    if summary.resync_reason:
+        return "resync-needed"
+    if summary.parked:
+        return "rejected"
+    if not summary.pods:
+        return "offline"
+    if not summary.lag:
+        return "current"
+    return "slow" if summary.lag_seconds < SLOW_UNTIL else "not-confirming"

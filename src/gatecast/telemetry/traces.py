@@ -1,0 +1,152 @@
+"""What happens to an event, as spans of OpenTelemetry: commit, pick up, send, confirm, apply.
+
+Off unless a collector is configured; then nothing of this costs more than a look at a variable. A change is traced when
+its event carries a W3C `traceparent`; its spans are children of that one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from gatecast.extras import ExtraMissing
+from gatecast.version import __version__
+
+#: Events of one connection that are on their way and traced; of further ones the later hops are left out.
+_MOST_OPEN = 1_024
+
+#: How long the collector may take to accept spans, in seconds.
+_TIME_LIMIT = 2.0
+
+
+class _Traced(Protocol):
+    """What a span says of its event."""
+
+    @property
+    def gateway_id(self) -> str: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def event_id(self) -> object: ...
+    @property
+    def trace_parent(self) -> str | None: ...
+
+
+class _Spans:
+    """Where spans go; nowhere unless somebody wants them."""
+
+    tracer: Any = None
+
+
+def is_on() -> bool:
+    """Whether spans are wanted."""
+    return _Spans.tracer is not None
+
+
+def use_provider(provider: Any) -> None:  # noqa: ANN401 - OpenTelemetry is optional
+    """Give spans to a tracer provider of your own program; None: to nobody."""
+    _Spans.tracer = None if provider is None else provider.get_tracer("gatecast", __version__)
+
+
+@contextmanager
+def sending(collector: str, pod_id: str) -> Iterator[None]:
+    """Send spans to this OTLP endpoint (HTTP) while the block runs; nothing where it is empty.
+
+    Raises:
+        ExtraMissing: OpenTelemetry is not installed.
+    """
+    if not collector:
+        yield
+        return
+    provider = _provider(collector, pod_id)
+    use_provider(provider)
+    try:
+        yield
+    finally:
+        use_provider(None)
+        provider.shutdown()
+
+
+def _provider(collector: str, pod_id: str) -> Any:  # noqa: ANN401 - OpenTelemetry is optional
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - optional
+        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - optional
+        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - optional
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - optional
+    except ImportError:
+        raise ExtraMissing("traces", ["opentelemetry"]) from None
+    names = {"service.name": "gatecast", "service.version": __version__, "service.instance.id": pod_id}
+    provider = TracerProvider(resource=Resource.create(names))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(collector, timeout=_TIME_LIMIT)))
+    return provider
+
+
+# --- spans ------------------------------------------------------------------------------------------------------------
+
+
+#: What a hop is called as something that is done.
+_NAMES = {"picked-up": "pick up", "sent": "send", "confirmed": "confirm", "applied": "apply"}
+
+
+@contextmanager
+def committing(events: Sequence[_Traced]) -> Iterator[None]:
+    """Tell of each traced event how long it took to store it, if it was stored."""
+    began = time.time()
+    yield
+    ended = time.time()
+    for event in events:
+        _tell("commit", event, began, ended)
+
+
+@dataclass(slots=True)
+class _Open:
+    event: _Traced
+    #: When it passed its last hop, in seconds since 1970.
+    since: float
+
+
+class EventTraces:
+    """The traced events of one connection that are on their way."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[int, _Open] = OrderedDict()
+
+    def begin(self, offset: int, event: _Traced, recorded_at: float) -> None:
+        """Follow an event that was recorded then, if it is traced."""
+        if event.trace_parent is not None and is_on():
+            self._open[offset] = _Open(event, recorded_at)
+            if len(self._open) > _MOST_OPEN:
+                self._open.popitem(last=False)
+
+    def passed(self, hop: str, after: int, through: int, now: float) -> None:
+        """Tell of the events from one offset to another that they passed a hop now."""
+        for offset in [each for each in self._open if after < each <= through]:
+            found = self._open[offset]
+            _tell(_NAMES[hop], found.event, found.since, now)
+            found.since = max(now, found.since)
+
+
+def _tell(name: str, event: _Traced, began: float, ended: float) -> None:
+    if event.trace_parent is None or not is_on():
+        return
+    from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415 - optional, and there where spans are on
+        TraceContextTextMapPropagator,
+    )
+
+    parent = TraceContextTextMapPropagator().extract({"traceparent": event.trace_parent})
+    attributes = {
+        "gatecast.gateway": event.gateway_id,
+        "gatecast.event": str(event.event_id),
+        "gatecast.type": event.type,
+    }
+    span = _Spans.tracer.start_span(f"gatecast {name}", parent, attributes=attributes, start_time=_nanoseconds(began))
+    # Clocks that differ a little make no span that ends before it begins.
+    span.end(_nanoseconds(max(began, ended)))
+
+
+def _nanoseconds(seconds: float) -> int:
+    return round(seconds * 1e9)

@@ -1,0 +1,84 @@
+"""One pod shows how all gateways stand; the others, and one that cannot tell, show nothing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from gatecast import EventHub, Settings
+from gatecast.errors import StorageUnavailable
+from gatecast.server import fleet_metrics
+from gatecast.server.fleet_metrics import code_of, count_gateways
+from gatecast.storage.contract import DeliverySummary
+from gatecast.telemetry import metrics
+from gatecast.testing.contracts.backend import make_event
+
+
+def _shown() -> dict[str, float]:
+    return {
+        sample.labels["why"]: sample.value
+        for artifact_kind in metrics.registry.collect()
+        for sample in artifact_kind.samples
+        if sample.name == "gatecast_gateways"
+    }
+
+
+def _oldest(connected: str) -> float | None:
+    return metrics.registry.get_sample_value("gatecast_oldest_unconfirmed_event_seconds", {"connected": connected})
+
+
+def _settings(tmp_path: Path, pod_id: str) -> Settings:
+    return Settings(database=f"sqlite:///{tmp_path / 'gatecast.db'}", pod_id=pod_id, poll_interval=timedelta(seconds=1))
+
+
+async def test_the_first_living_pod_counts_and_the_others_show_nothing(tmp_path: Path) -> None:
+    async with (
+        EventHub.open(settings=_settings(tmp_path, "a")) as first,
+        EventHub.open(settings=_settings(tmp_path, "b")) as second,
+    ):
+        for hub in (first, second):
+            await hub.delivery.presence.until_known()
+        for name in ("one", "two", "three"):
+            await first.register_gateway(name)
+        await first.publish(make_event("one"))
+        subscription = await second.subscribe("two")
+        await count_gateways(first, "a")
+        assert _shown() == {"offline": 2, "current": 1}
+        assert (_oldest("yes"), _oldest("no")) == (0.0, pytest.approx(0, abs=60))
+        await count_gateways(second, "b")
+        assert _shown() == {}
+        assert _oldest("no") is None
+        await subscription.close()
+
+
+async def test_what_cannot_be_told_now_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> None:
+        raise StorageUnavailable("gone")
+
+    async with EventHub.open(settings=_settings(tmp_path, "a")) as hub:
+        await hub.delivery.presence.until_known()
+        await hub.register_gateway("one")
+        await count_gateways(hub, "a")
+        assert _shown() == {"offline": 1}
+        monkeypatch.setattr(hub.storage.survey, "summaries", fail)
+        await count_gateways(hub, "a")
+        assert _shown() == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, "current"),
+        ({"resync_reason": "epoch", "pods": ()}, "resync-needed"),
+        ({"parked": True}, "rejected"),
+        ({"pods": (), "lag": 3}, "offline"),
+        ({"lag": 3, "lag_seconds": 1.0}, "slow"),
+        ({"lag": 3, "lag_seconds": 60.0}, "not-confirming"),
+    ],
+)
+def test_codes_are_those_of_why(changes: dict[str, object], code: str) -> None:
+    standing = {"lag": 0, "lag_seconds": 0.0, "last_seen": None, "resync_reason": "", "pods": ("a",), "parked": False}
+    assert code_of(DeliverySummary(gateway_id="g", **{**standing, **changes})) == code  # type: ignore[arg-type]
+    assert fleet_metrics.SLOW_UNTIL == 10.0

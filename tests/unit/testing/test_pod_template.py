@@ -1,0 +1,72 @@
+"""Copies of a template are pods like any other."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gatecast.testing.pods import Pods
+from gatecast.testing.processes.pod_template import PodTemplate
+
+pytestmark = pytest.mark.slow
+
+
+def _pods(folder: Path, template: PodTemplate) -> Pods:
+    return Pods(
+        f"sqlite:///{folder / 'gatecast.db'}",
+        admin_token="an-admin-token-for-tests",
+        command=template,
+        drain_time="1s",
+    )
+
+
+async def test_copies_have_settings_limits_and_exit_statuses_of_their_own(
+    tmp_path: Path, pod_template: PodTemplate
+) -> None:
+    """One is asked to stop and the other one is killed; each has its own environment and this process's limits."""
+    async with _pods(tmp_path, pod_template) as pods:
+        one, two = await pods.start_all("one", "two")
+        assert one.api != two.api
+        environment = dict(
+            each.split("=", 1) for each in Path(f"/proc/{one.pid}/environ").read_text().split("\0") if "=" in each
+        )
+        assert "GATECAST_POD_ID" not in environment, "it is a copy, and no new program"
+        assert _open_files(one.pid) == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        one.terminate()
+        two.kill()
+        assert (await one.ended(), await two.ended()) == (0, -signal.SIGKILL)
+        assert [line["pod"] for line in one.logged("draining")] == ["one"]
+
+
+def _open_files(pid: int) -> int:
+    [line] = [
+        each for each in Path(f"/proc/{pid}/limits").read_text().splitlines() if each.startswith("Max open files")
+    ]
+    return int(line.split()[3])
+
+
+@pytest.fixture
+def another_template() -> Iterator[PodTemplate]:
+    """One that the test may end."""
+    template = PodTemplate().wait_until_ready()
+    yield template
+    template.close()
+
+
+async def test_copies_end_with_their_template(tmp_path: Path, another_template: PodTemplate) -> None:
+    """So that nothing is left behind by tests that were killed; a template that has ended starts nothing."""
+    template = another_template
+    async with _pods(tmp_path, template) as pods:
+        pod = await pods.start("one")
+        await asyncio.to_thread(template.close)
+        assert await pod.ended() == -signal.SIGKILL
+        with pytest.raises(ProcessLookupError):
+            os.kill(pod.pid, 0)
+        with pytest.raises(OSError, match="descriptor"):
+            await pods.start("two")

@@ -30,7 +30,7 @@ _KEPT = 3
 @pytest.fixture
 def servers() -> Iterator[tuple[PostgresServer, PostgresServer]]:
     """A primary and its standby."""
-    with PostgresServer(fsync="off") as primary, primary.standby(fsync="off") as standby:
+    with PostgresServer(fsync="off", wal_log_hints="on") as primary, primary.standby(fsync="off") as standby:
         yield primary, standby
 
 
@@ -64,16 +64,14 @@ class _Gateway:
 class _Scene:
     """Two pods on a database that can move, and on each of them a gateway of either kind."""
 
-    def __init__(self, stack: AsyncExitStack, way: TcpProxy) -> None:
+    def __init__(self, stack: AsyncExitStack, database: str) -> None:
         self._stack = stack
-        #: In front of the database.
-        self.way = way
+        self._database = database
         self.gateways: list[_Gateway] = []
 
     async def begin(self) -> None:
         """Start everything, and let every gateway confirm what it has."""
-        database = f"postgresql://postgres@{self.way.address}/postgres"
-        deployment = await self._stack.enter_async_context(Deployment(database, poll_interval="0.5s"))
+        deployment = await self._stack.enter_async_context(Deployment(self._database, poll_interval="0.5s"))
         self.pods = await deployment.start("one", "two")
         self.ways = [await deployment.balancer(pod) for pod in self.pods]
         self.operator: Operator = await deployment.operator(self.pods[1])
@@ -113,13 +111,17 @@ class _Scene:
         position = (await self.operator.gateway(self.gateways[0].access.id))["position"]
         return str(position["epoch"])
 
-    async def move_to(self, standby: PostgresServer, primary: PostgresServer) -> None:
+    async def move_to(self, standby: PostgresServer, primary: PostgresServer, way: TcpProxy) -> None:
         """The primary dies, and with it the first pod; the standby takes over."""
         self.pods[0].kill()
         primary.kill()
         await standby.promote()
         self.ways[0].retarget(gateway_address(self.pods[1]))
-        self.way.retarget(standby.socket)
+        way.retarget(standby.socket)
+
+
+def _behind(way: TcpProxy) -> str:
+    return f"postgresql://postgres@{way.address}/postgres"
 
 
 @pytest.mark.parametrize("lag", [0, 1, 2, 4, 20])
@@ -133,7 +135,7 @@ async def test_s20_what_a_promoted_standby_lacks_is_noticed(
     """
     primary, standby = servers
     async with AsyncExitStack() as stack, TcpProxy(primary.socket) as way:
-        scene = _Scene(stack, way)
+        scene = _Scene(stack, _behind(way))
         await scene.begin()
         before = await scene.epoch()
         await standby.caught_up_with(primary)
@@ -141,7 +143,7 @@ async def test_s20_what_a_promoted_standby_lacks_is_noticed(
         for gateway in scene.gateways:
             gateway.lost = await scene.publish(gateway, lag)
             await gateway.has(_KEPT + lag)
-        await scene.move_to(standby, primary)
+        await scene.move_to(standby, primary, way)
         for gateway in scene.gateways:
             gateway.new = await scene.publish(gateway, max(lag, 1))
         for gateway in scene.gateways:
@@ -163,7 +165,7 @@ async def test_s20_a_standby_that_lacks_nothing_takes_over_and_nobody_resynchron
     primary, standby = servers
     await primary.configure(synchronous_standby_names="standby")
     async with AsyncExitStack() as stack, TcpProxy(primary.socket) as way:
-        scene = _Scene(stack, way)
+        scene = _Scene(stack, _behind(way))
         await scene.begin()
         before = await scene.epoch()
         # The pods have recorded it once they have looked.
@@ -173,7 +175,7 @@ async def test_s20_a_standby_that_lacks_nothing_takes_over_and_nobody_resynchron
             await gateway.has(_KEPT + 2)
             await scene.operator.confirmed(gateway.access.id, _KEPT + 2)
         await standby.caught_up_with(primary)
-        await scene.move_to(standby, primary)
+        await scene.move_to(standby, primary, way)
         for gateway in scene.gateways:
             gateway.new = await scene.publish(gateway, 2)
         for gateway in scene.gateways:
@@ -184,6 +186,44 @@ async def test_s20_a_standby_that_lacks_nothing_takes_over_and_nobody_resynchron
             if isinstance(gateway.client, RecordingGateway):
                 assert gateway.client.resyncs == []
         assert await scene.epoch() == before
+
+
+async def test_s20_pods_find_the_new_primary_among_several_hosts_and_the_old_one_is_rewound(
+    servers: tuple[PostgresServer, PostgresServer],
+) -> None:
+    """Nobody tells the pods: their URL names both servers. Nothing that was accepted is lost, nobody resynchronizes.
+
+    The old primary then follows the new one, and gets what is published meanwhile.
+    """
+    primary, standby = servers
+    # What is rewound reads its log from before the two parted.
+    await primary.configure(synchronous_standby_names="standby", wal_keep_size="64MB")
+    hosts = f"{primary.folder},{standby.folder}"
+    database = f"postgresql://postgres@/postgres?host={hosts}&target_session_attrs=read-write"
+    async with AsyncExitStack() as stack:
+        scene = _Scene(stack, database)
+        await scene.begin()
+        before = await scene.epoch()
+        await eventually(lambda: _records_that_commits_wait(standby), within=20)
+        logs = {gateway.access.id: gateway.kept + await scene.publish(gateway, 2) for gateway in scene.gateways}
+        primary.kill()
+        await standby.promote()
+        for gateway in scene.gateways:
+            logs[gateway.access.id] += await scene.publish(gateway, 2)
+        await standby.execute("CHECKPOINT")
+        primary.rewind(standby)
+        for gateway in scene.gateways:
+            log = logs[gateway.access.id] = logs[gateway.access.id] + await scene.publish(gateway, 1)
+            assert [offset for offset, _ in log] == list(range(1, len(log) + 1))
+            await gateway.has(len(log))
+            await scene.operator.confirmed(gateway.access.id, len(log), within=40)
+            if isinstance(gateway.client, RecordingGateway):
+                assert gateway.client.received == log
+                assert gateway.client.resyncs == []
+        assert await scene.epoch() == before
+        await primary.caught_up_with(standby)
+        heads = "SELECT count(*) FROM gatecast.events"
+        assert await primary.fetch_value(heads) == sum(map(len, logs.values()))
 
 
 async def _records_that_commits_wait(server: PostgresServer) -> bool:

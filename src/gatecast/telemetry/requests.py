@@ -29,10 +29,11 @@ def name_request(given: str | None) -> str:
 def follow_trace(trace_parent: str | None) -> None:
     """Let the events that this task makes carry this W3C `traceparent`, and its lines the id of the trace.
 
-    What is no such header is ignored, as the standard says.
+    Without one, and with what is none, nothing is traced, as the standard says.
     """
-    if trace_parent is None:
-        return
+    change_trace.set(None)
+    structlog.contextvars.unbind_contextvars("trace")
     with suppress(InvalidValue):
-        change_trace.set(clean_trace_parent("traceparent", trace_parent))
-        structlog.contextvars.bind_contextvars(trace=trace_parent.split("-")[1])
+        if trace_parent is not None:
+            change_trace.set(clean_trace_parent("traceparent", trace_parent))
+            structlog.contextvars.bind_contextvars(trace=trace_parent.split("-")[1])

@@ -20,6 +20,7 @@ from gatecast.testing.tcp_proxy import Address
 _START_TIME_LIMIT = 30.0
 _STOP_TIME_LIMIT = 15.0
 _PAUSE = 0.02
+_SOCKET = ".s.PGSQL.5432"
 
 #: Ends the server in a folder, and removes the folder, once whoever started this is gone: its standard input ends then.
 _WATCH = """
@@ -101,6 +102,25 @@ class PostgresServer:
         for copied in self._folder.glob(".s.PGSQL.*"):
             copied.unlink()
 
+    def rewind(self, successor: PostgresServer) -> None:
+        """Follow the server that was promoted in its place; this one was killed, and may have more than that.
+
+        Needs `wal_log_hints` or checksums. New connections to the successor wait until this returns.
+        """
+        # It would be read like a file of the database, where it lies, and its lock taken for this server's own.
+        socket, moved = successor.folder / _SOCKET, self._folder.parent / _SOCKET
+        socket.rename(moved)
+        try:
+            source = f"host={moved.parent} user=postgres dbname=postgres application_name=standby"
+            self.run("pg_rewind", "-D", str(self._folder), f"--source-server={source}", "--write-recovery-conf")
+        finally:
+            moved.rename(socket)
+        for copied in self._folder.glob(".s.PGSQL.*"):
+            copied.unlink()
+        conninfo = f"host={successor.folder} user=postgres application_name=standby"
+        self._parameters = {**self._parameters, "primary_conninfo": conninfo}
+        self.start()
+
     def run(self, program: str, *arguments: str, text: bytes = b"") -> bytes:
         """What one of PostgreSQL's own programs prints; raises when it fails."""
         done = subprocess.run(  # noqa: S603 - the package's own programs
@@ -126,7 +146,12 @@ class PostgresServer:
     @property
     def socket(self) -> Address:
         """The unix socket that it listens on: what a proxy leads to."""
-        return self._folder / ".s.PGSQL.5432"
+        return self._folder / _SOCKET
+
+    @property
+    def folder(self) -> Path:
+        """Where its data and its socket are: `host` in a URL."""
+        return self._folder
 
     @property
     def system_user(self) -> str | None:

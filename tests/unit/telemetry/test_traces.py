@@ -85,6 +85,8 @@ def test_of_too_many_the_oldest_are_not_followed(collector: InMemorySpanExporter
 
 @pytest.mark.parametrize("header", [None, "", "nonsense", f"ff-{_TRACE}-b7ad6b7169203331-01", "00-0-0-01"])
 async def test_what_is_no_traceparent_is_ignored(header: str | None) -> None:
+    """Also after a request of the same task that was traced."""
+    follow_trace(_PARENT)
     follow_trace(header)
     assert change_trace.get() is None
     assert _event().trace_parent is None

@@ -26,6 +26,7 @@ PRIMARY = ProviderReference(handle="first", vhost=None)
         {"additionalProviders": [{"id": SECOND, "transformer": {"type": "t", "version": "v1", "params": {"a": 1}}}]},
         {"security": {"apiKey": {"key": "X-Key"}}},
         {"vhost": "proxy.example.test"},
+        {"provider": {"id": "demo-provider"}},
     ],
 )
 def test_it_is_accepted(accept: Accept, changes: dict[str, object]) -> None:
@@ -36,7 +37,7 @@ def test_it_is_accepted(accept: Accept, changes: dict[str, object]) -> None:
     ("changes", "place"),
     [
         ({"provider": {}}, "provider.id"),
-        ({"provider": {"id": "demo-provider"}}, "provider.id"),
+        ({"provider": {"id": "Demo Provider"}}, "provider.id"),
         ({"provider": {"id": FIRST, "auth": {"type": "api-key", "value": "x"}}}, "provider.auth.header"),
         ({"additionalProviders": [{"id": FIRST}]}, "additionalProviders.0.id"),
         ({"additionalProviders": [{"id": SECOND}, {"id": SECOND}]}, "additionalProviders.1.id"),

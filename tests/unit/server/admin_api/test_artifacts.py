@@ -321,8 +321,8 @@ async def test_a_proxy_needs_its_provider_where_it_runs(open_api: OpenApi, new_g
         assert "undeploy them first" in _problem(stopped, 409)
         await client.patch(path, json={"context": "/moved"})
         assert (await _types(context, gateway))[-2:] == ["llmprovider.deployed", "llmproxy.deployed"]
-        unknown = await client.post("/api/v1/llm-proxies", json=_proxy("no-such-provider"))
-        assert unknown.status_code == 422
+        unknown = await client.post("/api/v1/llm-proxies", json=_proxy("no-such-provider", "Another Proxy"))
+        assert "be the id or the handle" in _problem(unknown, 422, "provider.id")
 
 
 async def test_s33_a_delete_that_is_refused_has_changed_nothing(open_api: OpenApi, new_gateway: NewGateway) -> None:

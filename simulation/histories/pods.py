@@ -130,21 +130,16 @@ class _ApiServer:
     #: No connections are taken.
     connection = None
 
-    def __init__(self, app: FastAPI, *, drain_time: timedelta) -> None:
-        _ = drain_time
+    def __init__(self, app: FastAPI) -> None:
         #: The application.
         self.app = app
         #: Set at once: it always answers.
         self.begun = asyncio.Event()
         self._ended = asyncio.Event()
 
-    @property
-    def should_exit(self) -> bool:
-        """Whether it was told to end."""
-        return self._ended.is_set()
-
-    @should_exit.setter
-    def should_exit(self, _value: bool) -> None:
+    def stop(self, *, within: float) -> None:
+        """End at once: operators call it one after the other."""
+        _ = within
         self._ended.set()
 
     async def serve(self, sockets: list[object]) -> None:
@@ -209,17 +204,14 @@ class VirtualPod:
         with (
             patch("gatecast.server.pod.Listener", partial(_MemoryListener, self.name, self._network)),
             patch("gatecast.server.pod.ApiServer", _ApiServer),
-            patch("gatecast.server.pod._api_app", self._application),
+            patch("gatecast.server.pod.api_app", self._application),
             patch("gatecast.hub._wakeup", lambda *_: self._bus.attach()),
         ):
             yield
 
     def _application(self, context: AdminContext) -> FastAPI:
-        """The admin API; made once, because that takes longer than a short history."""
-        if self.name not in _APPLICATIONS:
-            _APPLICATIONS[self.name] = create_admin_app(context)
-        application = _APPLICATIONS[self.name]
-        application.state.context = context
+        """The admin API, without the console."""
+        application = create_admin_app(context)
         self.operator = InProcessOperator(application)
         return application
 
@@ -262,7 +254,3 @@ class VirtualPod:
     def is_dead(self) -> bool:
         """Whether it has died, so that nothing of it reaches the database."""
         return self._dead
-
-
-#: The admin API of each pod.
-_APPLICATIONS: dict[str, FastAPI] = {}

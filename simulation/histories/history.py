@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from gatecast.testing.desired_state import differences, every_artifact
 from simulation.histories.operations import NEED_ARTIFACTS, OPERATIONS, Operation, begin, start_again
-from simulation.histories.pods import warm_application
 from simulation.histories.repeatable import LoopClock, run_repeatably
 from simulation.histories.truth import Moment, describe, failed_paths, shown, untruths
-from simulation.histories.world import POD_NAMES, World
+from simulation.histories.world import World
 
 #: Seconds between two operations.
 _PAUSES = (0.0, 0.0, 0.0, 0.001, 0.05, 0.3, 2.0)
@@ -60,8 +59,6 @@ def live_through(seed: int, *, operations: int = 60, compare_every: int = 20) ->
     Raises:
         Broken: something was wrong.
     """
-    for name in POD_NAMES:
-        warm_application(name)
     return run_repeatably(seed, _live(seed, operations, compare_every))
 
 

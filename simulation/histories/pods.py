@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from datetime import timedelta
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from threading import Thread
-from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 from unittest.mock import patch
 
@@ -132,21 +130,16 @@ class _ApiServer:
     #: No connections are taken.
     connection = None
 
-    def __init__(self, app: FastAPI, *, drain_time: timedelta) -> None:
-        _ = drain_time
+    def __init__(self, app: FastAPI) -> None:
         #: The application.
         self.app = app
         #: Set at once: it always answers.
         self.begun = asyncio.Event()
         self._ended = asyncio.Event()
 
-    @property
-    def should_exit(self) -> bool:
-        """Whether it was told to end."""
-        return self._ended.is_set()
-
-    @should_exit.setter
-    def should_exit(self, _value: bool) -> None:
+    def stop(self, *, within: float) -> None:
+        """End at once: operators call it one after the other."""
+        _ = within
         self._ended.set()
 
     async def serve(self, sockets: list[object]) -> None:
@@ -217,8 +210,8 @@ class VirtualPod:
             yield
 
     def _application(self, context: AdminContext) -> FastAPI:
-        application, present = warm_application(self.name)
-        present.of = context
+        """The admin API, without the console."""
+        application = create_admin_app(context)
         self.operator = InProcessOperator(application)
         return application
 
@@ -261,33 +254,3 @@ class VirtualPod:
     def is_dead(self) -> bool:
         """Whether it has died, so that nothing of it reaches the database."""
         return self._dead
-
-
-async def _be_refused(application: FastAPI) -> None:
-    with suppress(Refused):
-        await InProcessOperator(application).ask("GET", "/none")
-
-
-class _PresentContext:
-    """The context of the pod that runs now: its admin API outlives it, and whatever has kept the context asks this."""
-
-    of: AdminContext
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a context has
-        return getattr(self.of, name)
-
-
-@cache
-def warm_application(name: str) -> tuple[FastAPI, _PresentContext]:  # noqa: ARG001 - each pod has its own
-    """The admin API of a pod, and whose context it uses: made once, because that takes longer than a short history.
-
-    It has answered a request, with which it becomes as it stays: the first history finds it as later ones do.
-    """
-    present = _PresentContext()
-    present.of = cast("AdminContext", SimpleNamespace(settings=Settings(), problem=None))
-    application = create_admin_app(cast("AdminContext", present))
-    # In a thread of its own: a loop may run in this one.
-    warming = Thread(target=lambda: asyncio.run(_be_refused(application)))
-    warming.start()
-    warming.join()
-    return application, present

@@ -26,9 +26,6 @@ from simulation.histories.repeatable import LoopClock
 #: Seconds that a step of a gateway may wait: events and start-up calls come in every order.
 _STEP_PAUSES = (0.0, 0.0, 0.0, 0.001, 0.02, 0.2)
 
-#: The pods.
-POD_NAMES = ("pod-0", "pod-1")
-
 #: What an operation may end with that does not fit the present state, or comes to a pod without its database.
 _REFUSALS = (404, 409, 412, 422, 503)
 
@@ -91,8 +88,8 @@ class World:
             folder = stack.enter_context(TemporaryDirectory(dir=_FOLDER))
             world = cls(source, Network(source), Path(folder) / "gatecast.db")
             bus = InProcessBus()
-            for name in POD_NAMES:
-                pod = VirtualPod(name, world.file, network=world.network, bus=bus)
+            for number in range(2):
+                pod = VirtualPod(f"pod-{number}", world.file, network=world.network, bus=bus)
                 await pod.start()
                 stack.push_async_callback(pod.stop)
                 world.pods.append(pod)

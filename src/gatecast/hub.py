@@ -194,20 +194,23 @@ class EventHub:
         """Why wake-ups cannot arrive; None if they can."""
         return self._wakeup.problem
 
-    async def close(self) -> None:
-        """Answer accepted publishes, store positions, and return the lease, within the drain time."""
+    async def close(self, *, within: float | None = None) -> None:
+        """Answer accepted publishes, store positions, and return the lease, within the drain time.
+
+        `within` takes the place of the drain time, in seconds, where other steps have used some of it.
+        """
         if self._closed.is_set():
             return
         self._closed.set()
-        drain_time = self._settings.drain_time.total_seconds()
-        if await _done_within(drain_time / 2, self.delivery.drain()):
+        seconds = self._settings.drain_time.total_seconds() if within is None else within
+        if await _done_within(seconds / 2, self.delivery.drain()):
             return
         # One step hangs, on a log that another transaction holds or on the database. The other steps have their own
         # time. A step that fails does no harm: publishers get an error, events are repeated, the lease expires.
         for subscription in self.delivery.subscriptions:
             subscription.close()
-        await _done_within(drain_time / 4, self.delivery.recorder.flush())
-        await _done_within(drain_time / 4, self.delivery.presence.end())
+        await _done_within(seconds / 4, self.delivery.recorder.flush())
+        await _done_within(seconds / 4, self.delivery.presence.end())
 
 
 class HubSubscription:

@@ -198,7 +198,7 @@ async def test_s20_pods_find_the_new_primary_among_several_hosts_and_the_old_one
     primary, standby = servers
     # What is rewound reads its log from before the two parted.
     await primary.configure(synchronous_standby_names="standby", wal_keep_size="64MB")
-    hosts = f"{primary.socket.parent},{standby.socket.parent}"
+    hosts = f"{primary.folder},{standby.folder}"
     database = f"postgresql://postgres@/postgres?host={hosts}&target_session_attrs=read-write"
     async with AsyncExitStack() as stack:
         scene = _Scene(stack, database)

@@ -12,10 +12,10 @@ from ipaddress import IPv6Address, ip_address
 from gatecast.errors import TooManyAttempts, Unauthenticated
 from gatecast.settings import Networks, Settings
 
-#: Most addresses whose attempts are remembered; the one not seen for longest is forgotten first.
+#: Most addresses whose attempts are remembered; the least recently seen one is forgotten first.
 _REMEMBERED_ADDRESSES = 10_000
 
-#: Most good tokens that are remembered, each by its digest.
+#: Most good tokens that are remembered, by their digests.
 _REMEMBERED_TOKENS = 1_000
 
 
@@ -48,16 +48,16 @@ class AttemptRate:
         return allowed
 
     def give_back(self, address: str) -> None:
-        """The attempt that was counted was a good one, and good ones are not to be limited."""
+        """Return the last counted attempt: it was good, and good ones are not limited."""
         level, then = self._buckets.get(address, (self._capacity, self._clock()))
         self._buckets[address] = (min(self._capacity, level + 1), then)
 
 
 class TokenAttempts:
-    """Limits bad admin tokens for each address, before anything is looked up for them.
+    """Limits attempts with bad admin tokens per address, before the database is asked.
 
-    A token that was good a while ago is looked up in any case: whoever guesses from the same address, or through the
-    same proxy, locks nobody out who works already.
+    A token that was good recently is always looked up, so that someone who guesses from the same address, or through
+    the same proxy, locks out nobody who is already at work.
     """
 
     def __init__(self, per_minute: int, *, clock: Callable[[], float]) -> None:
@@ -67,7 +67,7 @@ class TokenAttempts:
 
     @asynccontextmanager
     async def counted(self, address: str, digest: str) -> AsyncIterator[None]:
-        """Look up the token with this digest in the block; one that raises Unauthenticated was a bad attempt.
+        """Count the block, which looks up the token with this digest; if it raises Unauthenticated, the token was bad.
 
         Raises:
             TooManyAttempts: the address has used up its attempts.
@@ -109,13 +109,13 @@ class Admission:
         return self._total
 
     def attempt(self, address: str) -> Refusal | None:
-        """Count one attempt, before anything is looked up for it."""
+        """Count one attempt, before the database is asked."""
         if not self._rate.allows(address):
             return Refusal(429, f"more than {self._settings.connect_rate:,} attempts a minute from one address")
         return self._full(address)
 
     def fits(self, gateway_id: str, address: str) -> Refusal | None:
-        """Whether this gateway may hold one connection more; asked again, because others came in meanwhile."""
+        """Whether this gateway may open one more connection; asked again, because others may have opened since."""
         limit = self._settings.max_connections_per_gateway
         if self._gateways[gateway_id] >= limit:
             return Refusal(429, f"this gateway holds {limit:,} connections to this pod, the limit")
@@ -155,8 +155,8 @@ def _decrease(counter: Counter[str], key: str) -> None:
 def client_address(peer: str, forwarded_for: str, trusted: Networks) -> str:
     """The address that the limits count for.
 
-    X-Forwarded-For is believed only from a configured proxy, and only its last entry that is no such proxy itself:
-    everything left of that was written by the client. An entry that is no address ends the way back: then the last
+    X-Forwarded-For is trusted only from a configured proxy, and only its last entry that is not such a proxy itself:
+    the client can write everything to the left of it. At an entry that is not an address the search ends, and the last
     proxy counts.
     """
     known = _address(peer) or peer
@@ -176,7 +176,7 @@ def is_trusted(peer: str, trusted: Networks) -> bool:
 
 
 def _address(text: str) -> str | None:
-    """An address without its port, and an IPv4 address as such wherever it comes from; None: it is none."""
+    """The address without its port, IPv4-mapped addresses as IPv4; None if the text is not an address."""
     host = _without_port(text.strip())
     try:
         address = ip_address(host)

@@ -6,7 +6,6 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 
 import httptools
 import uvicorn
@@ -26,7 +25,7 @@ _logger = get_logger("admin-api")
 class ApiServer(uvicorn.Server):
     """Uvicorn, with the signals and the listening socket left to the pod."""
 
-    def __init__(self, app: ASGIApp, *, drain_time: timedelta) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         config = uvicorn.Config(
             app,
             http=ApiConnection,
@@ -38,7 +37,6 @@ class ApiServer(uvicorn.Server):
             proxy_headers=False,
             server_header=False,
             timeout_keep_alive=int(KEEP_ALIVE),
-            timeout_graceful_shutdown=max(1, int(drain_time.total_seconds() / 4)),
         )
         config.load()
         super().__init__(config)
@@ -50,6 +48,11 @@ class ApiServer(uvicorn.Server):
         self.servers = []
         self.started = True
         self.begun.set()
+
+    def stop(self, *, within: float) -> None:
+        """Finish the requests that run, and end those that take longer than this; in seconds."""
+        self.config.timeout_graceful_shutdown = within  # type: ignore[assignment] # as long as asyncio can wait
+        self.should_exit = True
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

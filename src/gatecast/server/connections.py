@@ -1,4 +1,4 @@
-"""The connections of one listener: how many there may be, and how long each may keep the pod waiting."""
+"""Limits of one listener: how many connections it holds, and how long each may keep the pod waiting."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ WRITE_TIME_LIMIT = 60.0
 class Places:
     """The connections that a listener may hold at the same time.
 
-    When all are taken, one makes room on which nothing is asked: the one that was answered longest ago, else the one
-    that is silent for longest, once it has had time to say something.
+    When all places are taken, an idle connection is dropped to make room: the one whose last answer is oldest, or else
+    the one that has been silent longest, once it has had time to send a request.
     """
 
     def __init__(self, most: int) -> None:
@@ -45,11 +45,11 @@ class Places:
 
     @property
     def taken(self) -> int:
-        """How many are taken."""
+        """How many places are taken."""
         return len(self._held)
 
     async def take(self) -> Place:
-        """A place, once there is a free one."""
+        """A place, as soon as one is free."""
         while self.taken >= self.most:
             self._changed.clear()
             with suppress(TimeoutError):
@@ -69,12 +69,12 @@ class Places:
         return None
 
     def note_unheard(self, place: Place) -> None:
-        """No request has come on this connection yet."""
+        """No request has arrived on this connection yet."""
         self._unheard.setdefault(place, self._loop.time() + FIRST_WORD_TIME)
         self._changed.set()
 
     def note_answered(self, place: Place) -> None:
-        """The last request that came on this connection is answered."""
+        """The last request on this connection is answered."""
         self._unheard.pop(place, None)
         self._answered[place] = self._loop.time()
         self._changed.set()
@@ -85,14 +85,14 @@ class Places:
         self._answered.pop(place, None)
 
     def free(self, place: Place) -> None:
-        """Let somebody else have this place."""
+        """Give this place to another connection."""
         self.note_busy(place)
         self._held.discard(place)
         self._changed.set()
 
 
 class Place:
-    """One connection, and the time that its peer has left for what it is to do next."""
+    """One connection, and how long its peer may take for its next step."""
 
     def __init__(self, places: Places) -> None:
         self._places = places
@@ -101,53 +101,53 @@ class Place:
         self._transport: asyncio.WriteTransport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ends_at = _NEVER
-        #: Bytes that the peer did not take so far; None: it takes what is written to it.
+        #: Bytes that the peer has not read yet; None while it keeps up with what is written to it.
         self._untaken: int | None = None
-        #: True while no request is running, and none has begun to come.
+        #: True while no request is running and none has started to arrive.
         self._idle = False
 
     def opening(self, drop: Callable[[], object]) -> None:
-        """The connection is accepted; `drop` ends it, for as long as no transport does."""
+        """The connection is accepted; until it has a transport, `drop` ends it."""
         self._drop = drop
         self._places.note_unheard(self)
 
     def opened(self, transport: asyncio.WriteTransport) -> None:
-        """The connection is open: its first request has to come."""
+        """The connection is open; its first request is due."""
         self._transport, self._drop = transport, transport.abort
         self._idle = True
         self._end_at(self._loop.time() + HEAD_TIME_LIMIT)
 
     def receives_head(self) -> None:
-        """Bytes of a request have come."""
+        """Bytes of a request have arrived."""
         if self._idle:
             self._idle = False
             self._end_at(min(self._ends_at, self._loop.time() + HEAD_TIME_LIMIT))
 
     def receives_body(self) -> None:
-        """The head of a request has come as a whole."""
+        """The head of a request is complete."""
         self._become_busy(self._loop.time() + BODY_TIME_LIMIT)
 
     def received(self, size: int) -> None:
-        """A part of a body has come."""
+        """A part of a body has arrived."""
         self._end_at(self._ends_at + size / BODY_RATE)
 
     def answers(self) -> None:
-        """The request has come as a whole: from here on the peer waits for us."""
+        """The request is complete; from now on the peer waits for the pod."""
         self._become_busy(_NEVER)
 
     def answered(self) -> None:
-        """The answer is written; another request may come once the peer has taken it."""
+        """The answer is written; the next request may arrive once the peer has read it."""
         self._idle = True
         if self._untaken is None:
             self._wait_for_next()
 
     def pause_writing(self) -> None:
-        """The peer does not take what is written to it."""
+        """The peer does not read what is written to it."""
         self._untaken = self._waiting_bytes()
         self._end_at(self._loop.time() + WRITE_TIME_LIMIT)
 
     def resume_writing(self) -> None:
-        """The peer has taken most of it."""
+        """The peer has read most of it."""
         self._untaken = None
         if self._idle:
             self._wait_for_next()
@@ -155,7 +155,7 @@ class Place:
             self._end_at(_NEVER)
 
     def drop(self) -> None:
-        """End the connection without a word."""
+        """Abort the connection."""
         self._drop()
 
     def lost(self) -> None:
@@ -176,7 +176,7 @@ class Place:
         self._end_at(until)
 
     def _end_at(self, moment: float) -> None:
-        """Drop the connection then. A timer that rings too early is set anew when it does: most never ring."""
+        """Drop the connection at that time. A timer that fires too early is set again then: most never fire."""
         self._ends_at = moment
         if self._timer is not None and self._timer.when() > moment:
             self._timer.cancel()
@@ -187,7 +187,7 @@ class Place:
     def _ring(self) -> None:
         self._timer = None
         if self._untaken is not None and self._waiting_bytes() < self._untaken:
-            # It takes what is written, only slowly.
+            # It reads, only slowly.
             self.pause_writing()
         elif self._loop.time() < self._ends_at:
             self._end_at(self._ends_at)

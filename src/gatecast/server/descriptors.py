@@ -1,4 +1,4 @@
-"""How many connections the file descriptors of this process suffice for."""
+"""How many connections this process has file descriptors for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if sys.platform != "win32":
 #: Descriptors reserved for everything except connections of peers: the database's, files, the event loop's.
 OWN = 96
 
-#: No more are counted on where the operating system names no limit.
+#: The limit that is assumed where the operating system has none.
 _UNLIMITED = 1_048_576
 
 _logger = get_logger("pod")
@@ -26,9 +26,9 @@ class Budget:
 
     #: Gateways' WebSockets.
     gateways: int
-    #: Everything on the gateway listener: those, and what is being admitted, refused, or asked over HTTP.
+    #: Everything on the gateway listener: WebSockets, connections being admitted or refused, and HTTP requests.
     gateway_listener: int
-    #: Everything on the API listener: nothing that gateways do takes these away.
+    #: Everything on the API listener; gateways cannot use these up.
     api_listener: int
 
     def at_most(self, wanted: int) -> int:
@@ -46,13 +46,13 @@ def raise_limit() -> int:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         except (OSError, ValueError):
-            # Some systems name a hard limit that they do not grant.
+            # Some systems report a hard limit that they do not grant.
             wanted = soft
     return wanted if soft == resource.RLIM_INFINITY else max(soft, wanted)
 
 
 def budget(settings: Settings, descriptors: int) -> Budget:
-    """Divide the descriptors. Of few of them the API gets a quarter, and a fifth of the gateways' is for refusals."""
+    """Divide the descriptors. Of few, the API gets a quarter, and a fifth of the gateways' share is for refusals."""
     left = max(_FEWEST, descriptors - OWN)
     api = min(settings.max_api_connections, left // 4)
     gateway_listener = min(_places_for(settings.max_connections), left - api)
@@ -64,12 +64,12 @@ def _places_for(gateways: int) -> int:
     return gateways * 5 // 4 + _FEWEST
 
 
-#: With fewer nothing would work at all.
+#: With fewer, nothing would work.
 _FEWEST = 32
 
 
 def fitted(settings: Settings) -> tuple[Settings, Budget]:
-    """The settings with as many gateway connections as there are descriptors for, and the budget; says what is cut."""
+    """The settings, limited to the gateway connections that descriptors allow, and the budget; logs what was cut."""
     descriptors = raise_limit()
     found = budget(settings, descriptors)
     if found.gateways < settings.max_connections:
@@ -84,5 +84,5 @@ def fitted(settings: Settings) -> tuple[Settings, Budget]:
 
 
 def sufficient(settings: Settings) -> int:
-    """How many descriptors it takes for every connection that the settings allow."""
+    """How many descriptors all connections that the settings allow would need."""
     return _places_for(settings.max_connections) + settings.max_api_connections + OWN

@@ -1,4 +1,4 @@
-"""One table: which error is which HTTP status, and how it looks as `application/problem+json`."""
+"""The one table of errors: the HTTP status of each, and its form as `application/problem+json`."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class ErrorReply:
     """How one kind of error is answered."""
 
     status: int
-    #: Names the kind; stands in `type` behind `urn:gatecast:problem:`.
+    #: Names the kind; `type` is `urn:gatecast:problem:` and this.
     kind: str
     title: str
     #: Fields of the error that are shown.
     fields: tuple[str, ...] = ()
-    #: What is told in place of the error's own words, which may name what is inside our network.
+    #: Shown instead of the error's own text, which may name parts of the internal network.
     detail: str = ""
 
 
-#: From the most to the least special: the first class that fits counts.
+#: From the most to the least specific: the first class that matches counts.
 ERROR_REPLIES: Mapping[type[GatecastError], ErrorReply] = {
     errors.PayloadTooLarge: ErrorReply(413, "payload-too-large", "The data is too large", ("field", "size", "limit")),
     errors.InvalidValue: ErrorReply(422, "invalid-value", "A value breaks a rule", ("field", "rule")),
@@ -60,19 +60,19 @@ ERROR_REPLIES: Mapping[type[GatecastError], ErrorReply] = {
     ),
 }
 
-#: Everything else is a mistake of ours, and says nothing of itself.
+#: Every other error is a bug, and the answer does not describe it.
 INTERNAL = ErrorReply(
     500, "internal", "Something went wrong here", detail="something went wrong here, and was logged; try again"
 )
 
 
 def reply_for(error: BaseException) -> ErrorReply:
-    """The row of the table that fits an error."""
+    """The row of the table for an error."""
     return next((reply for kind, reply in ERROR_REPLIES.items() if isinstance(error, kind)), INTERNAL)
 
 
 def problem(error: BaseException) -> tuple[int, dict[str, Any]]:
-    """Status and body that answer an error. What is not ours is not told."""
+    """Status and body that answer an error; errors of other libraries are not described."""
     reply = reply_for(error)
     shown = {name: value for name in reply.fields if (value := getattr(error, name, None)) is not None}
     if "field" in shown:
@@ -87,13 +87,13 @@ def problem(error: BaseException) -> tuple[int, dict[str, Any]]:
 
 
 def mistake(field: str, rule: str, value: str | None) -> dict[str, str]:
-    """One field that is wrong, as it is listed in `errors`."""
+    """One invalid field, as `errors` lists it."""
     shown = {} if value is None else {"value": value}
     return {"field": field, "rule": rule} | shown
 
 
 def problem_body(reply: ErrorReply, detail: str, **fields: object) -> dict[str, Any]:
-    """A body in the one shape that problems have."""
+    """A body in the one format of all problems."""
     return {
         "type": f"urn:gatecast:problem:{reply.kind}",
         "title": reply.title,

@@ -1,4 +1,4 @@
-"""Takes connections on a listening socket, as many as there are places for."""
+"""Accepts connections on a listening socket, as many as there are places."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _SHUTDOWN_TIME_LIMIT = 5.0
 #: Connections that wait in the operating system until the listener accepts them.
 BACKLOG = 1024
 
-#: The machine cannot take one more connection now.
+#: The machine cannot accept another connection now.
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
-#: After a failure the next connection is asked for so much later; in seconds.
+#: Pause after a failure to accept, in seconds.
 _PAUSE = 0.1
 
-#: Makes what speaks on a connection; it tells the place what it does, and that the connection was lost.
+#: Makes the protocol of a connection, which tells the place what it does, and that the connection was lost.
 MakeProtocol: TypeAlias = Callable[[Place], asyncio.Protocol]
 
 _logger = get_logger("listener")
 
 
 class Listener:
-    """Takes connections and hands each to a protocol of its own.
+    """Accepts connections and hands each to its own protocol.
 
-    Without a free place a connection waits in the operating system's queue, and its peer notices nothing but a delay.
+    While no place is free, new connections wait in the operating system's queue; their peers only notice a delay.
     """
 
     def __init__(
@@ -54,15 +54,15 @@ class Listener:
         self._opening: set[asyncio.Task[None]] = set()
 
     def begin(self) -> None:
-        """Let connections wait from now on."""
+        """Queue connections from now on, until `run` accepts them."""
         self._listening.listen(BACKLOG)
 
     async def run(self) -> None:
-        """Take connections until cancelled; then close the socket, and drop connections that are not open yet."""
+        """Accept connections until cancelled; then close the socket and drop connections that are not open yet."""
         try:
             while True:
                 await self._take_one()
-                # One connection in a turn of the loop: what is connected already goes on meanwhile.
+                # One connection per turn of the event loop, so that open connections are served meanwhile.
                 await asyncio.sleep(0)
         finally:
             self._listening.close()
@@ -97,7 +97,7 @@ class Listener:
                 await asyncio.sleep(_PAUSE)
 
     async def _open(self, connection: socket.socket, address: object, place: Place) -> None:
-        """Shake hands; from then on the protocol holds the place."""
+        """Do the TLS handshake; from then on the protocol holds the place."""
         loop = asyncio.get_running_loop()
         tls = self._tls()
         limits = {} if tls is None else _TLS_LIMITS
@@ -114,27 +114,27 @@ class Listener:
                 place.lost()
 
 
-#: A peer whose machine or network is gone is noticed within this time, in seconds. A proxy in between answers for the
-#: peer; then only the peer's silence shows it.
+#: A peer whose machine or network is gone is noticed within this time, in seconds. Behind a proxy that answers for it,
+#: only the peer's silence shows it.
 GONE_WITHIN = 45
 
-#: Of an idle connection: after so many seconds the first question, and then one after another.
+#: Probes of an idle connection: seconds before the first, seconds between them, and how many.
 _ASK_AFTER, _ASK_EVERY, _QUESTIONS = 20, 5, 4
 
 
 def configure(connection: socket.socket) -> None:
-    """Send small frames at once, and notice a connection that is half open."""
+    """Send small frames at once, and detect half-open connections."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     options = {
         "TCP_KEEPIDLE": _ASK_AFTER,
         "TCP_KEEPINTVL": _ASK_EVERY,
         "TCP_KEEPCNT": _QUESTIONS,
-        # Of what was sent and is not taken, in milliseconds.
+        # For data that was sent and not acknowledged; in milliseconds.
         "TCP_USER_TIMEOUT": GONE_WITHIN * 1000,
     }
     for name, value in options.items():
-        # Not every system has them all.
+        # Not every system has all of them.
         if (option := getattr(socket, name, None)) is not None:
             connection.setsockopt(socket.IPPROTO_TCP, option, value)
 

@@ -21,18 +21,20 @@ from gatecast.controlplane.access.gateways import Gateways
 from gatecast.controlplane.access.log_outs import LogOuts
 from gatecast.controlplane.control_plane import ControlPlane, open_control_plane
 from gatecast.controlplane.encryption import encryption_for
+from gatecast.controlplane.fleet_samples import FleetSamples
 from gatecast.errors import GatecastError, SettingInvalid, StorageError
 from gatecast.hub import EventHub
 from gatecast.server.admin_api import AdminContext, create_admin_app
 from gatecast.server.admin_api.app import build_routes
 from gatecast.server.admin_api.context import MAX_STREAMS, MAX_WAITS
 from gatecast.server.admin_api.fleet import Fleets
+from gatecast.server.admin_api.fleet_history import FleetMeter
 from gatecast.server.admin_api.oidc import OidcIssuer
 from gatecast.server.admission import Admission
 from gatecast.server.api_server import ApiServer
 from gatecast.server.connections import Places
 from gatecast.server.console.app import add_console
-from gatecast.server.deadline import ended_within
+from gatecast.server.deadline import DrainTime, Part, ended_within
 from gatecast.server.descriptors import Budget, fitted
 from gatecast.server.fleet_metrics import keep_fleet_metrics
 from gatecast.server.gateway_api.app import GatewayContext, create_gateway_app
@@ -52,9 +54,6 @@ MIGRATIONS = ("gatecast.controlplane.migrations",)
 #: A readiness check waits this long for the database, in seconds.
 _PING_TIME_LIMIT = 2.0
 
-#: The last acknowledgements may take this long to be stored, in seconds; what is lost is published once more.
-_FLUSH_TIME_LIMIT = 2.0
-
 #: How often old entries of the audit log are looked for, in seconds.
 _AUDIT_RETENTION_INTERVAL = 3600.0
 
@@ -62,7 +61,7 @@ _logger = get_logger("pod")
 
 
 def local_key_file(database: str) -> Path | None:
-    """Where this pod keeps the key to what it encrypts: beside a database on this machine, else nowhere."""
+    """Where this pod keeps its encryption key: next to a database on this machine, otherwise nowhere."""
     path = parse(database).path
     return None if path is None else Path(f"{path}.key")
 
@@ -80,15 +79,16 @@ class Pod:
         self.budget = budget
         self.tls = GatewayTls(settings)
         self.admission = Admission(settings, clock=asyncio.get_running_loop().time)
-        #: The admin token that was made just now: to be shown once. None when there was one already.
+        #: The admin token that this start created, to be shown once; None if there was one already.
         self.first_admin_token: str | None = None
         #: Base URL of the admin API.
         self.api_url = ""
         #: Base URL that gateways connect to.
         self.gateway_url = ""
-        #: Set when balancers need no time to notice that this pod stops.
+        #: Set if load balancers need no time to notice that this pod stops.
         self.hurried = asyncio.Event()
         self._draining = False
+        self._drain_time = DrainTime(settings.drain_time, clock=asyncio.get_running_loop().time)
 
     @classmethod
     @asynccontextmanager
@@ -106,10 +106,13 @@ class Pod:
             hub = await stack.enter_async_context(EventHub.open(settings=settings, migrations=MIGRATIONS))
             control_plane = await open_control_plane(hub, settings, local_key_file(settings.database))
             pod = cls(settings, hub, control_plane, budget)
+            # From here on what is entered is a step of stopping, in the reverse order: see `_send_gateways_away`.
+            stack.push_async_callback(pod._close_hub)
             pod.first_admin_token = await pod.admin_tokens.prepare(settings.admin_token)
             await stack.enter_async_context(pod._storing_acknowledgements())
             await stack.enter_async_context(pod._running(pod.tls.follow(LOOK_INTERVAL), name="certificate"))
-            await stack.enter_async_context(pod._removing_old_audit_entries())
+            forgetting = _remove_old_entries(AuditLog(hub.storage.database))
+            await stack.enter_async_context(pod._running(forgetting, name="audit-retention"))
             counting = keep_fleet_metrics(hub, settings.pod_id)
             await stack.enter_async_context(pod._running(counting, name="fleet-metrics"))
             await stack.enter_async_context(pod._gateway_listener(gateway_socket))
@@ -120,7 +123,7 @@ class Pod:
                 await pod._send_gateways_away()
 
     async def problems(self) -> list[str]:
-        """Why this pod should get no traffic now; empty: it is ready."""
+        """Why this pod should receive no traffic now; empty if it is ready."""
         found: list[str] = []
         if self._draining:
             found.append("shutting down")
@@ -138,19 +141,20 @@ class Pod:
 
     @asynccontextmanager
     async def _storing_acknowledgements(self) -> AsyncIterator[None]:
-        """Store what gateways acknowledge, and at the end what is still waiting."""
+        """Store what gateways acknowledge; at the end, also what is still waiting."""
         acknowledgements = self.control_plane.acknowledgements
         try:
             async with self._running(acknowledgements.run(), name="acknowledgements"):
                 yield
         finally:
             with suppress(StorageError, TimeoutError):
-                async with asyncio.timeout(_FLUSH_TIME_LIMIT):
+                # What is not stored is published once more.
+                async with asyncio.timeout(self._drain_time.until(Part.ACKNOWLEDGEMENTS_ARE_STORED)):
                     await acknowledgements.flush()
 
     @asynccontextmanager
     async def _running(self, work: Coroutine[Any, Any, None], *, name: str) -> AsyncIterator[None]:
-        """Let something run while the block does; when it ends earlier, the pod stops."""
+        """Run a background task during the block; if it ends earlier, the pod stops."""
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(self._note_end)
         try:
@@ -160,20 +164,8 @@ class Pod:
             task.cancel()
             await asyncio.wait([task])
 
-    @asynccontextmanager
-    async def _removing_old_audit_entries(self) -> AsyncIterator[None]:
-        """Keep the audit log as long as it says, and no longer."""
-        removing = asyncio.create_task(_remove_old_entries(AuditLog(self.hub.storage.database)), name="audit-retention")
-        removing.add_done_callback(self._note_end)
-        try:
-            yield
-        finally:
-            removing.remove_done_callback(self._note_end)
-            removing.cancel()
-            await asyncio.wait({removing})
-
     def _note_end(self, task: asyncio.Task[None]) -> None:
-        """A part that should run on has ended: the pod stops, and says why."""
+        """Stop the pod because a task that must keep running has ended, and log why."""
         failure = reason_of_end(task)
         _logger.error("background-task-died", task=task.get_name(), exc_info=failure)
         self.hub.delivery.fail(failure)
@@ -199,7 +191,7 @@ class Pod:
                 self.gateway_url = f"{'https' if self.tls.context else 'http'}://{_host_and_port(listening)}"
                 yield
         finally:
-            await server.cleanup()
+            await server.stop(within=self._drain_time.until(Part.REQUESTS_ARE_FINISHED))
 
     @asynccontextmanager
     async def _api_listener(self, listening: socket.socket) -> AsyncIterator[None]:
@@ -215,6 +207,7 @@ class Pod:
             control_plane=self.control_plane,
             cookies=SessionCookies(encryption_for(self.settings.secret_key, local_key_file(self.settings.database))),
             problems=self.problems,
+            gateway_address=self.gateway_url.partition("://")[2],
             streams=asyncio.Semaphore(self.budget.at_most(MAX_STREAMS)),
             waits=asyncio.Semaphore(self.budget.at_most(MAX_WAITS)),
             oidc=OidcIssuer.configured(
@@ -224,15 +217,16 @@ class Pod:
                 self.settings.oidc_role_claim,
             ),
         )
+        meter = FleetMeter(context.fleets, self.hub.storage.survey, FleetSamples(self.hub.storage.database))
         app = api_app(context)
         await build_routes(app)
-        server = ApiServer(app, drain_time=self.settings.drain_time)
+        server = ApiServer(app)
         listener = Listener(listening, server.connection, places=Places(self.budget.api_listener))
         self.api_url = f"http://{_host_and_port(listening)}"
         async with self._serving(server, context):
-            # Nobody learns where it is before it answers there.
+            # It must answer before anybody is told its address.
             await server.begun.wait()
-            async with self._accepting(listener, name="api-listener"):
+            async with self._accepting(listener, name="api-listener"), self._running(meter.run(), name="fleet-meter"):
                 yield
 
     @asynccontextmanager
@@ -243,7 +237,7 @@ class Pod:
 
     @asynccontextmanager
     async def _serving(self, server: ApiServer, context: AdminContext) -> AsyncIterator[None]:
-        """Answer requests; at the end those that are running are finished, and streams end."""
+        """Answer requests; at the end, finish those that run, and end streams."""
         serving = asyncio.create_task(server.serve(sockets=[]), name="api-server")
         serving.add_done_callback(self._note_end)
         try:
@@ -251,31 +245,39 @@ class Pod:
         finally:
             context.stopping.set()
             serving.remove_done_callback(self._note_end)
-            server.should_exit = True
-            # Waited for and not awaited: if it died, that is known by now, and the rest is stopped in order.
+            server.stop(within=self._drain_time.until(Part.REQUESTS_ARE_FINISHED))
+            # Waited for, not awaited: if it died, that is known by now, and the rest must still stop in order.
             await asyncio.wait([serving])
 
     # --- stopping -----------------------------------------------------------------------------------------------
 
     async def _send_gateways_away(self) -> None:
-        """The first step of stopping: unready, nobody new, and the gateways leave spread over half the drain time.
+        """The first step of stopping; the steps share the drain time, each bounded (`deadline`).
 
-        With few gateways that takes less; then the ports stay open until a quarter of it has passed, so that balancers
-        notice before anybody is refused. What follows is in the exit stack: running requests are finished, accepted
-        events are stored, positions are flushed and the lease is given back, each bounded, so that a hanging database
-        does not keep the pod alive.
+        1. The pod is unready and takes nobody new. Gateways leave spread over half the drain time; with few of them
+           that takes less, and then the ports stay open until balancers have noticed, so that nobody is refused.
+        2. The ports are closed, first that of the API, and the requests that run are finished.
+        3. What gateways acknowledged last is stored.
+        4. The hub answers what it accepted, stores positions and returns the lease.
+
+        A hanging database keeps no step longer than its time, and `ended_within` ends what hangs nevertheless.
         """
         self._draining = self.admission.closed = True
-        drain_time = self.settings.drain_time.total_seconds()
+        self._drain_time.begin()
         subscriptions = list(self.hub.delivery.subscriptions)
         _logger.info("draining", connections=len(subscriptions))
         random.shuffle(subscriptions)
-        pause = drain_time / 2 / max(1, len(subscriptions))
-        noticed = asyncio.create_task(self._wait_for_balancers(drain_time / 4), name="balancers")
+        pause = self._drain_time.until(Part.GATEWAYS_HAVE_LEFT) / max(1, len(subscriptions))
+        noticed = asyncio.create_task(
+            self._wait_for_balancers(self._drain_time.until(Part.BALANCERS_HAVE_NOTICED)), name="balancers"
+        )
         for subscription in subscriptions:
             subscription.end_with("restarting")
             await asyncio.sleep(min(pause, _LONGEST_DRAIN_PAUSE))
         await noticed
+
+    async def _close_hub(self) -> None:
+        await self.hub.close(within=self._drain_time.until(Part.HUB_IS_CLOSED))
 
     async def _wait_for_balancers(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -298,13 +300,13 @@ def api_app(context: AdminContext) -> FastAPI:
     return app
 
 
-#: With few gateways the drain does not take its whole time; in seconds.
+#: Longest pause between two gateways that are disconnected, so that few of them take less time; in seconds.
 _LONGEST_DRAIN_PAUSE = 0.1
 
 
 @contextmanager
 def _listening(setting: str, address: str) -> Iterator[socket.socket]:
-    """A listening socket, bound before anything else starts, so that a taken address is found at once."""
+    """A listening socket, bound before anything else starts, so that an address in use is reported at once."""
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listening:

@@ -1,4 +1,4 @@
-"""Browser sessions: a sealed cookie that every pod can open, so that no pod has to remember anybody."""
+"""Browser sessions: an encrypted cookie that every pod can read, so that pods keep no sessions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Session:
     """Who is logged in."""
 
     #: SHA-256 of the admin token that the person logged in with: revoking the token ends the session. Empty for those
-    #: whom the OIDC issuer knows.
+    #: who logged in through the OIDC issuer.
     digest: str
     #: The organization that the person administers.
     organization: str
@@ -41,10 +41,10 @@ class Session:
     began: int
     #: When the person was last seen.
     seen: int
-    #: What the OIDC issuer calls the person, and what it lets them do; empty for those with a token.
+    #: The person's name and role according to the OIDC issuer; empty for those who logged in with a token.
     subject: str = ""
     role: str = ""
-    #: Logging out everywhere begins the next one.
+    #: Logging out everywhere starts the next one.
     generation: int = 0
 
     def is_over(self, now: int) -> bool:
@@ -52,7 +52,7 @@ class Session:
         return now - self.seen > IDLE_LIMIT or now - self.began > ABSOLUTE_LIMIT or self.seen > now + RENEWAL
 
     def renewed(self, now: int) -> Self | None:
-        """The session as seen now; None while the present cookie is recent enough."""
+        """The session with the present time as last seen; None while the present cookie is recent enough."""
         return replace(self, seen=now) if now - self.seen >= RENEWAL else None
 
 
@@ -72,7 +72,7 @@ class SessionCookies:
         return self.seal_values(asdict(session), place=_PLACE)
 
     def open(self, value: str) -> Session | None:
-        """The session in a cookie; None: nobody's, or one that another key has sealed."""
+        """The session in a cookie; None if there is none, or if it was encrypted with another key."""
         values = self.open_values(value, place=_PLACE)
         try:
             return None if values is None else Session(**values)
@@ -80,12 +80,12 @@ class SessionCookies:
             return None
 
     def seal_values(self, values: Mapping[str, Any], *, place: str) -> str:
-        """The value of a cookie that holds these; `place` tells one kind of cookie from another."""
+        """The value of a cookie that contains these; `place` tells one kind of cookie from another."""
         sealed = self._encryption.encrypt(json.dumps(values), place=place)
         return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
 
     def open_values(self, value: str, *, place: str) -> dict[str, Any] | None:
-        """What a cookie of this kind holds; None: nothing, or another key has sealed it."""
+        """What a cookie of this kind contains; None if it is empty or was encrypted with another key."""
         try:
             sealed = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
             values = json.loads(self._encryption.open(sealed, place=place))

@@ -27,7 +27,7 @@ _logger = get_logger("tls")
 
 
 class GatewayTls:
-    """What the gateway listener says in TLS handshakes: a certificate that may be renewed while the pod runs."""
+    """The gateway listener's certificate, which may be renewed while the pod runs."""
 
     def __init__(self, settings: Settings) -> None:
         """Load it.
@@ -38,7 +38,7 @@ class GatewayTls:
         self._settings = settings
         self._certificate, self._key = settings.gateway_tls, settings.gateway_tls_key or None
         self._loaded = self._read()
-        #: For the next handshake; None when a proxy in front of the listener ends TLS. Connections keep theirs.
+        #: For the next handshake; None if a proxy terminates TLS. Open connections keep the one they began with.
         self.context = self._context()
 
     @property
@@ -47,15 +47,15 @@ class GatewayTls:
         return self._settings.gateway_tls not in ("auto", "off")
 
     async def follow(self, interval: float) -> None:
-        """Look again and again whether the files were renewed; the pauses in seconds."""
+        """Check every `interval` seconds whether the files were renewed."""
         while True:
             await asyncio.sleep(interval)
             await asyncio.to_thread(self.renew)
 
     def renew(self) -> None:
-        """Use the files as they are now, if they have changed.
+        """Load the files again if they have changed.
 
-        One that cannot be used is logged, and what was used so far stays.
+        If they cannot be used, this is logged and the previous certificate stays.
         """
         try:
             found = self._read()
@@ -69,7 +69,7 @@ class GatewayTls:
             _logger.info("certificate-renewed", file=self._settings.gateway_tls)
 
     def _read(self) -> tuple[bytes, ...]:
-        """What the files hold; nothing when there are none."""
+        """What the files contain; nothing if there are none."""
         if not self.renewable:
             return ()
         try:

@@ -1,7 +1,7 @@
-"""How a database that is away for a moment is waited for.
+"""How long a pod waits for a database that is briefly unavailable.
 
-Gateways ask once for what they need, and give up what they need it for when that fails: so they are kept waiting. And a
-pod that starts together with its database waits for it.
+Gateways do not repeat a failed request, and drop what they needed the answer for; so their requests wait. A pod that
+starts together with its database waits for it, too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gatecast.waiting import Backoff
 
 T = TypeVar("T")
 
-#: So long a question is asked again while the database is away; a gateway waits 30 s, and identifies itself first.
+#: A request is repeated for this long while the database is away. A gateway waits 30 s, including its authentication.
 _PATIENCE = 12.0
 _PAUSE = 0.5
 
@@ -28,10 +28,10 @@ _logger = get_logger("start")
 
 
 async def with_waiting(ask: Callable[[], Awaitable[T]]) -> T:
-    """Ask again while the database is away for a moment.
+    """Ask the database, and ask again while it is briefly unavailable.
 
     Raises:
-        StorageError: it is away for longer.
+        StorageError: it was unavailable for too long.
     """
     clock = asyncio.get_running_loop().time
     give_up_at = clock() + _PATIENCE
@@ -48,10 +48,10 @@ async def with_waiting(ask: Callable[[], Awaitable[T]]) -> T:
 async def opened_with_waiting(
     opening: Callable[[], AbstractAsyncContextManager[T]], stop: asyncio.Event, seconds: float
 ) -> AsyncIterator[T | None]:
-    """What is opened, tried again for so many seconds while its database is not there; None: told to stop before.
+    """What `opening` opens, retried for `seconds` while the database is unavailable; None if `stop` was set first.
 
     Raises:
-        StorageUnavailable: the database is not there in time.
+        StorageUnavailable: the database did not become available in time.
     """
     clock = asyncio.get_running_loop().time
     give_up_at, opened = clock() + seconds, None

@@ -21,7 +21,7 @@ _NAME = re.compile(r"[\w.~+/=:@-]{1,128}", re.ASCII)
 
 def name_request(given: str | None) -> str:
     """The request's name: as the peer calls it, or a new one; lines that this task logs from now on carry it."""
-    name = given if given is not None and _NAME.fullmatch(given) else uuid4().hex
+    name = given if given is not None and _NAME.fullmatch(given) else str(uuid4())
     structlog.contextvars.bind_contextvars(request=name)
     return name
 

@@ -20,6 +20,7 @@ from gatecast.testing.tcp_proxy import Address
 _START_TIME_LIMIT = 30.0
 _STOP_TIME_LIMIT = 15.0
 _PAUSE = 0.02
+_SOCKET = ".s.PGSQL.5432"
 
 #: Ends the server in a folder, and removes the folder, once whoever started this is gone: its standard input ends then.
 _WATCH = """
@@ -107,16 +108,16 @@ class PostgresServer:
         Needs `wal_log_hints` or checksums. New connections to the successor wait until this returns.
         """
         # It would be read like a file of the database, where it lies, and its lock taken for this server's own.
-        moved = self._folder.parent / successor.socket.name
-        successor.socket.rename(moved)
+        socket, moved = successor.folder / _SOCKET, self._folder.parent / _SOCKET
+        socket.rename(moved)
         try:
             source = f"host={moved.parent} user=postgres dbname=postgres application_name=standby"
             self.run("pg_rewind", "-D", str(self._folder), f"--source-server={source}", "--write-recovery-conf")
         finally:
-            moved.rename(successor.socket)
+            moved.rename(socket)
         for copied in self._folder.glob(".s.PGSQL.*"):
             copied.unlink()
-        conninfo = f"host={successor.socket.parent} user=postgres application_name=standby"
+        conninfo = f"host={successor.folder} user=postgres application_name=standby"
         self._parameters = {**self._parameters, "primary_conninfo": conninfo}
         self.start()
 
@@ -145,7 +146,12 @@ class PostgresServer:
     @property
     def socket(self) -> Address:
         """The unix socket that it listens on: what a proxy leads to."""
-        return self._folder / ".s.PGSQL.5432"
+        return self._folder / _SOCKET
+
+    @property
+    def folder(self) -> Path:
+        """Where its data and its socket are: `host` in a URL."""
+        return self._folder
 
     @property
     def system_user(self) -> str | None:

@@ -1,14 +1,12 @@
 """`/api/v1/llm-providers` and the other kinds of artifacts: what they are, where they run, and their keys.
 
-The kinds differ in their documents only, so the routes are made once for each family.
+The kinds differ in their documents only, so the routes are made once for each family. Some annotations are models that
+are made here, so they are evaluated where they stand: nothing is imported from `__future__`.
 """
 
-from __future__ import annotations
+from typing import Annotated, Any, TypedDict
 
-from collections.abc import Callable
-from typing import Annotated, Any, TypedDict, TypeVar
-
-from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field, create_model
 
@@ -52,8 +50,6 @@ from gatecast.server.admin_api.paths import (
 )
 from gatecast.server.admin_api.waits import NOT_EVERYWHERE, ForEveryGateway, Wait, WaitFor
 
-Route = TypeVar("Route", bound=Callable[..., Any])
-
 WaitApplied = Annotated[
     WaitFor | None, Query(description="Answer when the gateway has acknowledged it; `confirmed` waits for the same.")
 ]
@@ -72,6 +68,55 @@ _YAML: dict[int | str, dict[str, Any]] = {
 
 #: Stands before every deployment.
 _BEGINNING = (2**62, "")
+
+
+class _Asked:
+    """A request that changes one deployment: what it may demand, and how it is answered."""
+
+    def __init__(
+        self,
+        context: Context,
+        organization: Organization,
+        request: Request,
+        response: Response,
+        if_match: IfMatch = None,
+        wait: WaitApplied = None,
+        timeout: Timeout = 10,
+    ) -> None:
+        self._context = context
+        self._request = request
+        self._wait = wait
+        self._seconds = timeout
+        self.artifacts = context.control_plane.artifacts
+        self.organization = organization
+        self.response = response
+        #: The version that the artifact must have; None: any.
+        self.version = version_in(if_match)
+
+    async def gateway_id(self, body: NewDeployment) -> str:
+        """The id of the gateway that the body names."""
+        [gateway_id] = await gateway_ids(self._context, self.organization, [body.gateway_id])
+        return gateway_id
+
+    async def answer(self, artifact_kind: ArtifactKind, deployment: Deployment) -> DeploymentView:
+        """The deployment; if the request waits, once its gateway has acknowledged it, or with 202 when time is up."""
+
+        async def look() -> DeploymentView:
+            ids = (deployment.artifact_id, deployment.id)
+            return deployment_view(await self.artifacts.deployment(self.organization, artifact_kind, *ids))
+
+        # As the change has left it: it is done, and whoever asks again would do it twice.
+        view = deployment_view(deployment)
+        if self._wait is not None:
+            waiting = Wait(
+                context=self._context, request=self._request, look=look, answers=_is_answered, seconds=self._seconds
+            )
+            view = await waiting.ended(view)
+            self.response.status_code = self.response.status_code if _is_answered(view) else 202
+        return view
+
+
+_DeploymentRequest = Annotated[_Asked, Depends()]
 
 
 def artifact_router(artifact_kind: ArtifactKind) -> APIRouter:
@@ -108,12 +153,16 @@ def _add_document_routes(router: APIRouter, artifact_kind: ArtifactKind) -> None
         operation_id=f"create{artifact_kind.name}",
         summary=f"Create {_a(artifact_kind)}",
     )
-    @_with(body=Annotated[new, Body(openapi_examples=example)])
-    async def create(body: NewPlacing, context: Context, organization: Organization) -> JSONResponse:
+    async def create(
+        body: Annotated[new, Body(openapi_examples=example)],  # type: ignore[valid-type]
+        context: Context,
+        organization: Organization,
+    ) -> JSONResponse:
         """Store an artifact and deploy it to the named gateways, in one transaction."""
-        gateways = await gateway_ids(context, organization, body.gateways or ())
+        placing: NewPlacing = body
+        gateways = await gateway_ids(context, organization, placing.gateways or ())
         created = await context.control_plane.artifacts.create(
-            organization, artifact_kind, document_in(body, model, NewPlacing), handle=body.handle, gateways=gateways
+            organization, artifact_kind, document_in(body, model, NewPlacing), handle=placing.handle, gateways=gateways
         )
         answer = _shown(created, status=201)
         located(answer, artifact_kind.collection, created.artifact.id)
@@ -147,10 +196,9 @@ def _add_document_routes(router: APIRouter, artifact_kind: ArtifactKind) -> None
         operation_id=f"replace{artifact_kind.name}",
         summary=f"Replace {_a(artifact_kind)}",
     )
-    @_with(body=Annotated[replaced, Body(openapi_examples=example)])
     async def replace(
         artifact_id: ArtifactInPath,
-        body: ChangedPlacing,
+        body: Annotated[replaced, Body(openapi_examples=example)],  # type: ignore[valid-type]
         context: Context,
         organization: Organization,
         if_match: IfMatch = None,
@@ -170,10 +218,9 @@ def _add_document_routes(router: APIRouter, artifact_kind: ArtifactKind) -> None
         operation_id=f"update{artifact_kind.name}",
         summary=f"Change {_a(artifact_kind)}",
     )
-    @_with(body=Annotated[dict[str, Any], Body(openapi_examples=shown(ARTIFACT_PATCH), json_schema_extra=patch)])
     async def change(
         artifact_id: ArtifactInPath,
-        body: dict[str, Any],
+        body: Annotated[dict[str, Any], Body(openapi_examples=shown(ARTIFACT_PATCH), json_schema_extra=patch)],
         context: Context,
         organization: Organization,
         if_match: IfMatch = None,
@@ -225,21 +272,15 @@ def _add_deployment_routes(router: APIRouter, artifact_kind: ArtifactKind) -> No
     async def deploy(
         artifact_id: ArtifactInPath,
         body: NewDeployment,
-        context: Context,
-        organization: Organization,
-        request: Request,
-        response: Response,
-        if_match: IfMatch = None,
-        wait: WaitApplied = None,
-        timeout: Timeout = 10,  # noqa: ASYNC109
+        asked: _DeploymentRequest,
     ) -> DeploymentView:
         """Deploy the artifact's present document to a gateway, as a new revision."""
-        [gateway_id] = await gateway_ids(context, organization, [body.gateway_id])
-        deployed = await context.control_plane.artifacts.deploy(
-            organization, artifact_kind, artifact_id, gateway_id, version=version_in(if_match)
+        gateway_id = await asked.gateway_id(body)
+        deployed = await asked.artifacts.deploy(
+            asked.organization, artifact_kind, artifact_id, gateway_id, version=asked.version
         )
-        located(response, artifact_kind.collection, artifact_id, "deployments", deployed.id)
-        return await answer(context, organization, deployed, request, response, wait, timeout)
+        located(asked.response, artifact_kind.collection, artifact_id, "deployments", deployed.id)
+        return await asked.answer(artifact_kind, deployed)
 
     @router.get(
         path, operation_id=f"list{artifact_kind.name}Deployments", summary=f"List deployments of {_a(artifact_kind)}"
@@ -290,20 +331,14 @@ def _add_deployment_routes(router: APIRouter, artifact_kind: ArtifactKind) -> No
     async def restore(
         artifact_id: ArtifactInPath,
         deployment_id: ResourceId,
-        context: Context,
-        organization: Organization,
-        request: Request,
-        response: Response,
-        if_match: IfMatch = None,
-        wait: WaitApplied = None,
-        timeout: Timeout = 10,  # noqa: ASYNC109
+        asked: _DeploymentRequest,
     ) -> DeploymentView:
         """Deploy the content of an older revision to its gateway again, as a new revision."""
-        restored = await context.control_plane.artifacts.restore(
-            organization, artifact_kind, artifact_id, deployment_id, version=version_in(if_match)
+        restored = await asked.artifacts.restore(
+            asked.organization, artifact_kind, artifact_id, deployment_id, version=asked.version
         )
-        located(response, artifact_kind.collection, artifact_id, "deployments", restored.id)
-        return await answer(context, organization, restored, request, response, wait, timeout)
+        located(asked.response, artifact_kind.collection, artifact_id, "deployments", restored.id)
+        return await asked.answer(artifact_kind, restored)
 
     @router.post(
         "/{artifact_id}/undeploy",
@@ -314,43 +349,14 @@ def _add_deployment_routes(router: APIRouter, artifact_kind: ArtifactKind) -> No
     async def undeploy(
         artifact_id: ArtifactInPath,
         body: NewDeployment,
-        context: Context,
-        organization: Organization,
-        request: Request,
-        response: Response,
-        if_match: IfMatch = None,
-        wait: WaitApplied = None,
-        timeout: Timeout = 10,  # noqa: ASYNC109
+        asked: _DeploymentRequest,
     ) -> DeploymentView:
         """Undeploy the artifact from a gateway. You can deploy or restore it again."""
-        [gateway_id] = await gateway_ids(context, organization, [body.gateway_id])
-        stopped = await context.control_plane.artifacts.undeploy(
-            organization, artifact_kind, artifact_id, gateway_id, version=version_in(if_match)
+        gateway_id = await asked.gateway_id(body)
+        stopped = await asked.artifacts.undeploy(
+            asked.organization, artifact_kind, artifact_id, gateway_id, version=asked.version
         )
-        return await answer(context, organization, stopped, request, response, wait, timeout)
-
-    async def answer(
-        context: AdminContext,
-        organization: str,
-        deployment: Deployment,
-        request: Request,
-        response: Response,
-        wait: WaitFor | None,
-        seconds: float,
-    ) -> DeploymentView:
-        artifacts = context.control_plane.artifacts
-
-        async def look() -> DeploymentView:
-            ids = (deployment.artifact_id, deployment.id)
-            return deployment_view(await artifacts.deployment(organization, artifact_kind, *ids))
-
-        # As the change has left it: it is done, and whoever asks again would do it twice.
-        view = deployment_view(deployment)
-        if wait is not None:
-            waiting = Wait(context=context, request=request, look=look, answers=_is_answered, seconds=seconds)
-            view = await waiting.ended(view)
-            response.status_code = response.status_code if _is_answered(view) else 202
-        return view
+        return await asked.answer(artifact_kind, stopped)
 
 
 class _Placed(TypedDict):
@@ -389,16 +395,6 @@ def _cursor(after: str) -> tuple[int, str]:
 def _a(artifact_kind: ArtifactKind) -> str:
     """`an LLM provider`, `a REST API`."""
     return f"{'an' if artifact_kind.noun[0] in 'LM' else 'a'} {artifact_kind.noun}"
-
-
-def _with(**annotations: object) -> Callable[[Route], Route]:
-    """Tell the framework the models of parameters that are made at run time."""
-
-    def annotated(route: Route) -> Route:
-        route.__annotations__.update(annotations)
-        return route
-
-    return annotated
 
 
 ROUTERS = [artifact_router(artifact_kind) for artifact_kind in ARTIFACT_KINDS]

@@ -20,7 +20,12 @@ class GatewayServer(web.AppRunner):
 
     def __init__(self, app: web.Application) -> None:
         self._options: dict[str, Any] = {"access_log": None, "keepalive_timeout": KEEP_ALIVE}
-        super().__init__(app, handle_signals=False, shutdown_timeout=2.0, **self._options)
+        super().__init__(app, handle_signals=False, **self._options)
+
+    async def stop(self, *, within: float) -> None:
+        """Finish the requests that run, and end those that take longer than this; in seconds."""
+        self._shutdown_timeout = within
+        await self.cleanup()
 
     def connection(self, place: Place) -> GatewayConnection:
         """What speaks on a new connection."""

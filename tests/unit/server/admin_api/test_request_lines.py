@@ -55,7 +55,7 @@ async def test_a_request_keeps_the_name_that_it_came_with() -> None:
 @pytest.mark.parametrize("name", [None, b"", b"a b", b"x" * 129, b"a\nb", "ü".encode()])
 async def test_what_is_no_name_gets_one(name: bytes | None) -> None:
     scope, headers = await _answer(name=name)
-    assert re.fullmatch("[0-9a-f]{32}", scope["seen"])
+    assert re.fullmatch("[0-9a-f-]{36}", scope["seen"])
     assert headers[b"x-request-id"].decode() == scope["seen"]
 
 

@@ -72,8 +72,8 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP) ## Every benchmark against its yardstick, in less than ten minutes; figures also in bench.json.
-	$(BIN)/gatecast bench all --file bench.json
+bench: $(STAMP) ## Every benchmark against its yardstick, in less than ten minutes; figures also in bench.json, charts in bench.html.
+	$(BIN)/gatecast bench all --file bench.json --page bench.html
 
 simulate: $(STAMP) ## Random schedules of everything that goes wrong: SEEDS=20000, or one of them again: SEED=7.
 	$(BIN)/python -m simulation $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) \

@@ -21,18 +21,19 @@ class DatabaseClock:
         self.now = now
         #: How far the database's clock is ahead of ours, and by how much that may be wrong.
         self._measured: deque[tuple[float, float]] = deque(maxlen=_REMEMBERED)
-        self._ahead: float | None = None
+        #: How many seconds the database's clock, in seconds since 1970, is ahead of ours; None before the first answer.
+        self.ahead: float | None = None
 
     def measure(self, *, asked_at: float, answered_at: float, shown: float) -> None:
         """Record what the database's clock showed at a moment between the question and the answer."""
         uncertainty = (answered_at - asked_at) / 2
         ahead = shown - asked_at - uncertainty
-        if self._ahead is not None and abs(ahead - self._ahead) > uncertainty + _DRIFT:
+        if self.ahead is not None and abs(ahead - self.ahead) > uncertainty + _DRIFT:
             # It cannot be so far ahead any more: it was set, another server answers, or this machine slept.
             self._measured.clear()
         self._measured.append((uncertainty, ahead))
-        self._ahead = min(self._measured)[1]
+        self.ahead = min(self._measured)[1]
 
     def at(self, moment: float) -> float | None:
         """The database's clock at this moment of the pod's, in seconds since 1970; None before the first answer."""
-        return None if self._ahead is None else moment + self._ahead
+        return None if self.ahead is None else moment + self.ahead

@@ -87,7 +87,7 @@ class Feed:
     @property
     def wants_read(self) -> bool:
         """Whether there may be events to read, and room for them."""
-        return not self.ended and self._has_room and (self.suspect or self.known_head > self.read_through)
+        return (self.suspect or self.known_head > self.read_through) and self._ended is None and self._has_room
 
     @property
     def _has_room(self) -> bool:
@@ -105,17 +105,16 @@ class Feed:
 
     def accept(self, result: ReadResult) -> None:
         """Queue the events that were read; end if they do not continue where the feed is."""
-        if self.ended:
+        if self._ended is not None:
             return
         if not self._continues_with(result):
             self.end(LOG_MOVED)
             return
         self.known_head = result.head
-        for event in result.events:
-            self._queue.append(event)
-            self._bytes += len(event.payload)
-            self.read_through = event.offset
         if result.events:
+            self._queue.extend(result.events)
+            self._bytes += sum([len(event.payload) for event in result.events])
+            self.read_through = result.events[-1].offset
             self.way.picked_up(result.events)
             self.changed.set()
 
@@ -146,8 +145,8 @@ class Feed:
         taken: list[RecordedEvent] = []
         while self._queue and len(taken) < max_events and not self.waits_at(self._checked_first()):
             taken.append(self._queue.popleft())
-        self._bytes -= sum(len(event.payload) for event in taken)
-        if self.wants_read and len(self._queue) <= MAX_EVENTS // 2:
+        self._bytes -= sum([len(event.payload) for event in taken])
+        if len(self._queue) <= MAX_EVENTS // 2 and self.wants_read:
             self._on_room(self)
         return taken
 
@@ -159,6 +158,7 @@ class Feed:
     def _checked_first(self) -> RecordedEvent:
         """The first event, after checking whether it can be delivered."""
         first = self._queue[0]
-        self._queue[0] = checked = first.checked()
-        self._bytes += len(checked.payload) - len(first.payload)
+        if (checked := first.checked()) is not first:
+            self._queue[0] = checked
+            self._bytes += len(checked.payload) - len(first.payload)
         return checked

@@ -49,9 +49,8 @@ class HistoryWatch:
         last = self.last
         if last is None or (result.epoch, result.server) != (last.epoch, last.server):
             raise StorageUnavailable("another server or history answers than before; the pod checks it first")
-        if self._memory.exceeds(request, result):
+        if not self._memory.note(request, result):
             raise StorageUnavailable(f"the log of {request.gateway_id} ends before what was read from it")
-        self._memory.note(request, result)
 
     async def _settle(self, changes: Changes) -> Changes:
         """All changes, once it is decided whether the history continues where it is found now."""

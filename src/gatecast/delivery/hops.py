@@ -14,6 +14,8 @@ from gatecast.telemetry.traces import EventTraces
 #: So many reads are remembered, to know how old events are when they pass a later hop.
 _REMEMBERED_READS = 256
 
+_NOTHING_PASSED = (NOTHING,) * len(Hop)
+
 
 class Way:
     """Which events passed which hop since that was last stored, and when."""
@@ -47,33 +49,42 @@ class Way:
         self._observe("applied", offset - 1, offset, self._clock.now())
 
     def _note(self, hop: Hop, passing: _Passing, through: int) -> None:
-        if through > passing.through:
-            now = self._clock.now()
-            self._observe(hop, passing.through, through, now)
-            passing.extend(through, now)
+        if through <= passing.through:
+            return
+        now = self._clock.now()
+        self._observe(hop, passing.through, through, now)
+        if passing.through <= passing.after:
+            passing.first = now
+        passing.through, passing.last = through, now
 
     def _observe(self, hop: str, after: int, through: int, now: float) -> None:
         """Count these events with the age of the oldest that was read together with them."""
-        shown = self._clock.at(now)
-        if shown is None:
+        ahead = self._clock.ahead
+        if ahead is None:
             return
+        shown = now + ahead
         self._traces.passed(hop, after, through, shown)
         for before, end, recorded_at in reversed(self._reads):
             if end <= after:
+                return
+            if before <= after and end >= through:
+                # All in one read, as nearly always.
+                metrics.passed(hop, shown - recorded_at, through - after)
                 return
             if before < through:
                 metrics.passed(hop, shown - recorded_at, min(end, through) - max(before, after))
 
     def take(self) -> Passages:
         """What is to be stored now, by the database's clock; empty: nothing has passed, or the clock is not known."""
-        ahead = self._clock.at(0.0)
-        if ahead is None or not any(hop.moved for hop in self._hops):
+        ahead = self._clock.ahead
+        if ahead is None:
             return ()
-        return tuple(hop.take(ahead) for hop in self._hops)
+        taken = (self._picked_up.take(ahead), self._sent.take(ahead), self._confirmed.take(ahead))
+        return () if taken == _NOTHING_PASSED else taken
 
     def give_back(self, passages: Passages) -> None:
         """Take these once more the next time: they could not be stored."""
-        ahead = self._clock.at(0.0) or 0.0
+        ahead = self._clock.ahead or 0.0
         for hop, passage in zip(self._hops, passages, strict=False):
             if passage is not NOTHING:
                 hop.give_back(passage, ahead)
@@ -92,14 +103,8 @@ class _Passing:
     def moved(self) -> bool:
         return self.through > self.after
 
-    def extend(self, through: int, now: float) -> None:
-        if not self.moved:
-            self.first = now
-        self.through = through
-        self.last = now
-
     def take(self, ahead: float) -> Passage:
-        if not self.moved:
+        if self.through <= self.after:
             return NOTHING
         taken = Passage(self.after, self.through, self.first + ahead, self.last + ahead)
         self.after = self.through

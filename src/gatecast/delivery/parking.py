@@ -56,9 +56,9 @@ class SubscriptionFilter:
 
     def fate(self, event: RecordedEvent) -> Fate:
         """What happens to the next event; an undeliverable one parks its entity, like a rejected one."""
-        if event.offset in self._settled:
+        if self._settled and event.offset in self._settled:
             return Fate.PASS
-        if _entity(event) in self._parked:
+        if self._parked and _entity(event) in self._parked:
             return Fate.HOLD
         if event.undeliverable is None:
             return Fate.SEND

@@ -60,9 +60,12 @@ class ProgressRecorder:
     def report(self, connection: Moving) -> None:
         """Note that a connection has made progress."""
         connection_id = connection.connection.connection_id
-        if connection_id not in self._leaving:
-            self._moved[connection_id] = connection
+        if connection_id in self._leaving:
+            return
+        if connection_id not in self._moved:
+            # Who is noted already was signalled.
             self._signal.set()
+        self._moved[connection_id] = connection
 
     def leave(self, progress: Progress) -> None:
         """Note a connection's last progress, to be written at once, and then forget the connection."""

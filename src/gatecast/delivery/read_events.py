@@ -21,22 +21,21 @@ class Memory:
         #: By gateway: the log, the offset, and the event's id.
         self._last: OrderedDict[str, tuple[int, int, UUID | None]] = OrderedDict()
 
-    def note(self, request: ReadRequest, result: ReadResult) -> None:
-        """Remember the last event that a read returned, or confirmed to be the last one."""
-        if (place := _last_place(request, result)) is None:
-            return
-        offset, event_id = place
-        known = self._last.get(request.gateway_id)
-        if known is None or known[:2] <= (result.log_id, offset):
-            self._last[request.gateway_id] = (result.log_id, offset, event_id)
-        self._last.move_to_end(request.gateway_id)
-        if len(self._last) > MAX_LOGS:
-            self._last.popitem(last=False)
+    def note(self, request: ReadRequest, result: ReadResult) -> bool:
+        """Remember the last event that a read returned, or confirmed to be the last one.
 
-    def exceeds(self, request: ReadRequest, result: ReadResult) -> bool:
-        """Whether the pod has read past the present end of the log."""
+        False, and nothing else, if the pod has read past the present end of the log.
+        """
         known = self._last.get(request.gateway_id)
-        return known is not None and known[:2] > (result.log_id, result.head)
+        if known is not None and known[:2] > (result.log_id, result.head):
+            return False
+        if (place := _last_place(request, result)) is not None:
+            if known is None or known[:2] <= (result.log_id, place[0]):
+                self._last[request.gateway_id] = (result.log_id, *place)
+            self._last.move_to_end(request.gateway_id)
+            if len(self._last) > MAX_LOGS:
+                self._last.popitem(last=False)
+        return True
 
     def longer_than(self, heads: Mapping[str, int]) -> list[str]:
         """The gateways whose logs the pod has read past these heads."""

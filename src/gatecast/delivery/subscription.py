@@ -94,7 +94,7 @@ class Subscription:
             SubscriptionClosed: either side ended it; `reason` says why.
         """
         room = 0 if self.lot.full else MAX_UNSTORED - len(self._unstored)
-        return self.feed.take_now(max(0, min(max_events, room)))
+        return self.feed.take_now(min(max_events, room))
 
     async def take(self, max_events: int) -> list[RecordedEvent]:
         """The next events, at least one; waits for them.
@@ -199,7 +199,7 @@ class Subscription:
             replica=self.connection.replica,
             epoch=self.start.position.epoch,
             sent=self._sent,
-            confirmed=min(self._confirmed, min(self._unstored, default=self._confirmed + 1) - 1),
+            confirmed=min(self._confirmed, min(self._unstored) - 1) if self._unstored else self._confirmed,
             passages=passages,
         )
 

@@ -216,7 +216,7 @@ def read_stored(field: str, text: str) -> dict[str, Any]:
         value = _STORED_DECODER.decode(text)
         if text.count("[") + text.count("{") > MAX_STORED_DEPTH and _is_nested_deeper(value, MAX_STORED_DEPTH):
             raise RecursionError  # noqa: TRY301 - one reply for everything that is too deep
-        if "\\ud" in text.lower():
+        if "\\u" in text and "\\ud" in text.lower():
             _encoded(value).encode()
     except RecursionError:
         raise InvalidValue(field, "JSON", f"be nested at most {MAX_STORED_DEPTH} deep to be read") from None

@@ -15,19 +15,12 @@ class Heartbeat:
         self._timeout = timeout
         # The client counts the moment of the upgrade as a first Ping.
         self._last_ping_at = now
+        #: When an idle connection needs the next Ping.
+        self.due_at = now + interval
+        #: When the peer counts as gone, unless a Pong arrives before; infinite if it owes none.
+        self.silent_at = math.inf
         #: Payload of each unanswered Ping, oldest first, and how many carried it: an idle connection repeats itself.
         self._unanswered: dict[bytes, int] = {}
-        self._silent_since = math.inf
-
-    @property
-    def due_at(self) -> float:
-        """When an idle connection needs the next Ping."""
-        return self._last_ping_at + self._interval
-
-    @property
-    def silent_at(self) -> float:
-        """When the peer counts as gone, unless a Pong arrives before; infinite if it owes none."""
-        return self._silent_since + self._timeout
 
     def age(self, now: float) -> float:
         """Seconds since the last Ping."""
@@ -37,9 +30,10 @@ class Heartbeat:
         """The payload of a Ping that covers everything up to `offset`; at most 56 bytes."""
         payload = f"{self._epoch}:{offset}".encode()
         if not self._unanswered:
-            self._silent_since = now
+            self.silent_at = now + self._timeout
         self._unanswered[payload] = self._unanswered.get(payload, 0) + 1
         self._last_ping_at = now
+        self.due_at = now + self._interval
         return payload
 
     def answer(self, payload: bytes, now: float) -> int | None:
@@ -54,5 +48,5 @@ class Heartbeat:
         self._unanswered[payload] -= 1
         if not self._unanswered[payload]:
             del self._unanswered[payload]
-        self._silent_since = now if self._unanswered else math.inf
+        self.silent_at = now + self._timeout if self._unanswered else math.inf
         return int(payload.rpartition(b":")[2])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -212,7 +212,10 @@ class ServerSession:
     @property
     def next_tick_at(self) -> float:
         """When `tick` is due; infinite once the session has closed."""
-        return inf if self._closed else min(self._heartbeat.due_at, self._heartbeat.silent_at)
+        if self._closed:
+            return inf
+        due_at, silent_at = self._heartbeat.due_at, self._heartbeat.silent_at
+        return min(silent_at, due_at)
 
     @property
     def stats(self) -> SessionStatistics:
@@ -253,7 +256,9 @@ class ServerSession:
             ValueError: they do not, or are more than there is room for; nothing was changed.
         """
         self._check(events)
-        actions = [action for event in events for action in self._send(event, now)]
+        actions: list[SessionAction] = []
+        for event in events:
+            self._send(event, now, actions)
         if self._unpinged and not self._explicit:
             actions.append(self._ping(now))
         return actions
@@ -265,18 +270,18 @@ class ServerSession:
             if event.offset != expected:
                 raise ValueError(f"offset {event.offset} was handed in where {expected} comes next")
 
-    def _send(self, event: RecordedEvent, now: float) -> Iterator[SessionAction]:
+    def _send(self, event: RecordedEvent, now: float, actions: list[SessionAction]) -> None:
         """The event, with the Pings that an unmodified gateway needs around it."""
         downloads = event.type.endswith(DEPLOYED)
         if downloads and not self._explicit and self._heartbeat.age(now) > _FRESH_PING:
-            yield self._ping(now)
+            actions.append(self._ping(now))
         self._window.extend()
         self._unpinged += 1
         self._deployments.remember(event)
-        yield SendText(codec.encode_event(event, self._epoch, withheld=self._withheld))
+        actions.append(SendText(codec.encode_event(event, self._epoch, withheld=self._withheld)))
         self._withheld = 0
         if not self._explicit and (downloads or self._unpinged >= self._limits.ping_every):
-            yield self._ping(now)
+            actions.append(self._ping(now))
 
     def skip_to(self, offset: int) -> list[SessionAction]:
         """Pass over every unsent event up to `offset`; the next event is the one after it.
@@ -390,9 +395,10 @@ class ServerSession:
         return _Reply([Rejected(offset, reason), *self._progress(before)])
 
     def _confirm(self, offset: int) -> list[SessionAction]:
-        before = self.confirmed
+        before = self._window.confirmed
         self._window.ack_through(offset)
         return self._progress(before)
 
     def _progress(self, before: int) -> list[SessionAction]:
-        return [Confirmed(self.confirmed)] if self.confirmed > before else []
+        confirmed = self._window.confirmed
+        return [Confirmed(confirmed)] if confirmed > before else []

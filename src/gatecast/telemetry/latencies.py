@@ -25,11 +25,12 @@ class Latencies(Collector):
 
     def observe(self, label: str, seconds: float, count: int) -> None:
         """Count so many events that took so long; clocks that differ a little make no negative durations."""
-        seconds = max(0.0, seconds)
-        if label not in self._counts:
-            self._counts[label] = [0] * (len(self._buckets) + 1)
+        counts = self._counts.get(label)
+        if counts is None:
+            counts = self._counts[label] = [0] * (len(self._buckets) + 1)
             self._sums[label] = 0.0
-        self._counts[label][bisect_left(self._buckets, seconds)] += count
+        seconds = max(seconds, 0.0)
+        counts[bisect_left(self._buckets, seconds)] += count
         self._sums[label] += seconds * count
 
     def collect(self) -> Iterator[Metric]:

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.process_collector import ProcessCollector
 
 from gatecast.telemetry.latencies import Latencies
+from gatecast.telemetry.tally import Tally
 from gatecast.version import __version__
 
 #: Every metric of this process.
@@ -23,8 +24,8 @@ _build.info({"version": __version__, "python": platform.python_version()})
 
 _published = Counter("gatecast_events_published", "Events that were published and are durable.", registry=registry)
 _duplicates = Counter("gatecast_events_duplicate", "Published event ids that were known already.", registry=registry)
-_delivered = Counter("gatecast_events_delivered", "Events handed to a socket.", registry=registry)
-_confirmed = Counter("gatecast_events_confirmed", "Events that a gateway has confirmed.", registry=registry)
+_delivered = Tally("gatecast_events_delivered", "Events handed to a socket.", registry=registry)
+_confirmed = Tally("gatecast_events_confirmed", "Events that a gateway has confirmed.", registry=registry)
 _rejected = Counter("gatecast_events_rejected", "Events that a gateway could not apply.", registry=registry)
 _acknowledgements_ignored = Counter(
     "gatecast_acknowledgements_ignored",
@@ -173,19 +174,15 @@ def answered(method: str, route: str, status: int, seconds: float) -> None:
     _request_seconds.labels(route).observe(seconds)
 
 
-def delivered(events: int) -> None:
-    """Count events that were handed to a socket."""
-    _delivered.inc(events)
+#: Counts events that were handed to a socket.
+delivered = _delivered.add
+
+#: Counts events that a gateway has confirmed.
+confirmed = _confirmed.add
 
 
-def confirmed(events: int) -> None:
-    """Count events that a gateway has confirmed."""
-    _confirmed.inc(max(0, events))
-
-
-def passed(hop: str, seconds: float, events: int) -> None:
-    """Count events that passed a hop so long after they were recorded."""
-    _hop_seconds.observe(hop, seconds, events)
+#: Counts events that passed a hop so long after they were recorded: hop, seconds, events.
+passed = _hop_seconds.observe
 
 
 def rejected() -> None:

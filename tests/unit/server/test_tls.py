@@ -45,16 +45,34 @@ def _names(tls: GatewayTls, files: _Files) -> set[str]:
     """What a client is shown in a handshake."""
     trust = ssl.create_default_context()
     files.authority.configure_trust(trust)
+    shown: Any = _handshake(tls, trust).getpeercert()
+    return {name for _, name in shown["subjectAltName"]}
+
+
+def _handshake(tls: GatewayTls, trust: ssl.SSLContext, session: ssl.SSLSession | None = None) -> ssl.SSLObject:
+    """A client that has shaken hands, and has read what the server sends after that."""
     assert tls.context is not None
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = trust.wrap_bio(to_client, to_server, server_hostname="localhost")
+    client = trust.wrap_bio(to_client, to_server, server_hostname="localhost", session=session)
     server = tls.context.wrap_bio(to_server, to_client, server_side=True)
     for _ in range(4):
         for side in (client, server):
             with _may_want_more():
                 side.do_handshake()
-    shown: Any = client.getpeercert()
-    return {name for _, name in shown["subjectAltName"]}
+    with _may_want_more():
+        client.read(1)
+    return client
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_gateway_that_comes_again_resumes_its_session(files: _Files, version: ssl.TLSVersion) -> None:
+    """A resumed handshake has no signature: the dearest part of a connect in a storm."""
+    tls, trust = GatewayTls(files.settings), ssl.create_default_context()
+    files.authority.configure_trust(trust)
+    trust.maximum_version = version
+    first = _handshake(tls, trust)
+    assert not first.session_reused
+    assert _handshake(tls, trust, first.session).session_reused
 
 
 @contextmanager

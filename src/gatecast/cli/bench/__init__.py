@@ -8,6 +8,7 @@ from gatecast.cli.bench.deliver import deliver
 from gatecast.cli.bench.drain import drain
 from gatecast.cli.bench.everything import everything
 from gatecast.cli.bench.http import http
+from gatecast.cli.bench.idle import idle
 from gatecast.cli.bench.latency import latency
 from gatecast.cli.bench.memory import memory
 from gatecast.cli.bench.publish import publish
@@ -19,4 +20,5 @@ app.command()(drain)
 app.command()(memory)
 app.command()(deliver)
 app.command()(http)
+app.command()(idle)
 app.command("all")(everything)

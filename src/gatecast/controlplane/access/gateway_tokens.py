@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import uuid4
@@ -12,9 +13,11 @@ from gatecast.controlplane.transactions.locks import lock_gateway
 from gatecast.controlplane.transactions.timestamps import instant, instant_or_none
 from gatecast.errors import LimitReached, NotFound
 from gatecast.hub import EventHub
-from gatecast.storage.contract import Database, Transaction
+from gatecast.storage.contract import Database, Row, Transaction
+from gatecast.storage.gathered_rows import gathered_rows
 from gatecast.storage.queries import Queries
 from gatecast.storage.repeating import whole
+from gatecast.storage.rows import as_keys
 
 _QUERIES = Queries("gatecast.controlplane.access", "gateway_tokens.sql")
 
@@ -64,6 +67,8 @@ class GatewayTokens:
     def __init__(self, hub: EventHub) -> None:
         self._hub = hub
         self._database = hub.storage.database
+        #: Gateways that connect at the same time are looked up together.
+        self._owners = gathered_rows(self._database, _QUERIES["token_owners"], "digest")
 
     @whole
     async def issue(self, organization: str, gateway_id: str) -> IssuedToken:
@@ -122,7 +127,8 @@ class GatewayTokens:
         Raises:
             StorageUnavailable: that cannot be told now.
         """
-        return await owner_of(self._database, token)
+        digest = digest_of(token)
+        return _identity(digest, await self._owners.ask(digest))
 
     async def confirm_use(self, token_id: str) -> bool:
         """Note that a recorded connection uses this token; False when it was revoked meanwhile."""
@@ -132,7 +138,11 @@ class GatewayTokens:
 async def owner_of(database: Database | Transaction, token: str) -> GatewayIdentity | None:
     """Who holds this token, as far as a database or one of its transactions knows."""
     digest = digest_of(token)
-    for row in await database.fetch(_QUERIES["token_owner"], digest):
+    return _identity(digest, await database.fetch(_QUERIES["token_owners"], as_keys([digest])))
+
+
+def _identity(digest: str, rows: Sequence[Row]) -> GatewayIdentity | None:
+    for row in rows:
         if same_digest(row["digest"], digest):
             return GatewayIdentity(
                 gateway_id=row["gateway_id"],

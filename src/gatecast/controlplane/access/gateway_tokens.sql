@@ -14,10 +14,10 @@ DELETE FROM gatecast_gateway_tokens WHERE gateway_id = $1 AND revoked_at IS NOT 
     SELECT id FROM gatecast_gateway_tokens WHERE gateway_id = $1 AND revoked_at IS NOT NULL
     ORDER BY revoked_at DESC, id LIMIT $2)
 
--- name: token_owner
+-- name: token_owners
 SELECT t.id AS token_id, t.digest, g.id AS gateway_id, g.organization, g.connection_policy
 FROM gatecast_gateway_tokens AS t JOIN gatecast_gateways AS g ON g.id = t.gateway_id
-WHERE t.digest = $1 AND t.revoked_at IS NULL
+WHERE t.digest IN (SELECT key FROM json_each($1)) AND t.revoked_at IS NULL
 
 -- name: confirm_use
 -- Waits for a revocation that is under way, and then finds the token revoked.

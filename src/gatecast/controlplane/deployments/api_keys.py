@@ -24,6 +24,7 @@ from gatecast.controlplane.transactions.unit_of_work import UnitOfWork, begin_un
 from gatecast.errors import Conflict, InvalidValue, LimitReached, NotFound, StoredByNewerRelease
 from gatecast.hub import EventHub
 from gatecast.storage.contract import ReadRequest, Receipt
+from gatecast.storage.gathered_rows import gathered_rows
 from gatecast.storage.repeating import whole
 
 #: Most revoked keys of an artifact that are still listed.
@@ -61,6 +62,11 @@ class ApiKeys:
         self._database = hub.storage.database
         self._store = store
         self._artifacts = artifacts
+        # Every gateway that connects asks for these.
+        self._reused = gathered_rows(self._database, PLACEMENTS["reused_names"], "gateway_id")
+        self._expired = gathered_rows(
+            self._database, PLACEMENTS["expired_keys"], "gateway_id", lambda: (milliseconds(),)
+        )
 
     async def of_artifact(self, organization: str, artifact_kind: ArtifactKind, artifact_id: str) -> list[ApiKey]:
         """The keys of an artifact by name, including the most recently revoked ones.
@@ -166,7 +172,7 @@ class ApiKeys:
         2. it takes the new one of that name, 3. it is told to revoke that name again, 4. the new key's own event is not
         newer than what it has.
         """
-        rows = await self._hub.storage.database.fetch(PLACEMENTS["reused_names"], gateway_id)
+        rows = await self._reused.ask(gateway_id)
         ended = await self._revoked_after(gateway_id, after) if rows else frozenset()
         for row in rows:
             if (row["artifact_id"], row["name"]) in ended:
@@ -201,7 +207,7 @@ class ApiKeys:
         A gateway drops a value that reaches it too late, and an older value of the same key would go on to be good.
         Other kinds of keys it reads in lists when it connects.
         """
-        for row in await self._database.fetch(PLACEMENTS["expired_keys"], gateway_id, milliseconds()):
+        for row in await self._expired.ask(gateway_id):
             with suppress(NotFound):
                 await self.revoke(organization, MCP_PROXY, row["artifact_id"], row["name"])
 

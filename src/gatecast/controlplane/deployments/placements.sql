@@ -17,10 +17,11 @@ FROM gatecast_placements AS p LEFT JOIN gatecast_deployments AS d ON d.id = p.de
 WHERE p.artifact_id = $1 AND p.gateway_id = $2
 
 -- name: unsettled
--- Whether a gateway has anything of which more must be found out.
-SELECT 1 AS found FROM gatecast_placements AS p LEFT JOIN gatecast_deployments AS d ON d.id = p.deployment_id
-WHERE p.gateway_id = $1 AND (p.doubt <> '' OR p.fetched > 0 OR p.desired = 'DELETED'
-    OR d.state IN ('PENDING', 'UNDEPLOYING', 'FAILED')) LIMIT 1
+-- The gateways among these that have anything of which more must be found out.
+SELECT DISTINCT p.gateway_id
+FROM gatecast_placements AS p LEFT JOIN gatecast_deployments AS d ON d.id = p.deployment_id
+WHERE p.gateway_id IN (SELECT key FROM json_each($1)) AND (p.doubt <> '' OR p.fetched > 0 OR p.desired = 'DELETED'
+    OR d.state IN ('PENDING', 'UNDEPLOYING', 'FAILED'))
 
 -- name: doubt_everything
 UPDATE gatecast_placements SET doubt = $2, held = '', keys_through = -1, tries = 0 WHERE gateway_id = $1
@@ -227,10 +228,10 @@ SELECT max(updated_at) AS version FROM gatecast_api_keys WHERE artifact_id = $1
 
 -- name: reused_names
 -- The active keys on a gateway whose names revoked keys had before.
-SELECT DISTINCT p.artifact_id, p.kind, k.name FROM gatecast_placements AS p
+SELECT DISTINCT p.gateway_id, p.artifact_id, p.kind, k.name FROM gatecast_placements AS p
 JOIN gatecast_api_keys AS k ON k.artifact_id = p.artifact_id AND k.revoked_at IS NULL
 JOIN gatecast_api_keys AS r ON r.artifact_id = p.artifact_id AND r.name = k.name AND r.revoked_at IS NOT NULL
-WHERE p.gateway_id = $1 AND p.desired <> 'DELETED' ORDER BY p.artifact_id, k.name
+WHERE p.gateway_id IN (SELECT key FROM json_each($1)) AND p.desired <> 'DELETED' ORDER BY p.artifact_id, k.name
 
 -- name: insert_key
 INSERT INTO gatecast_api_keys (id, artifact_id, name, mask, sha256, expires_at, created_at, updated_at)
@@ -244,9 +245,10 @@ UPDATE gatecast_api_keys SET revoked_at = $2, updated_at = $2 WHERE id = $1
 
 -- name: expired_keys
 -- Those of MCP proxies on a gateway: whether it had their last values before their time was over cannot be told.
-SELECT k.id, k.artifact_id, k.name, k.mask, k.sha256, k.expires_at, k.created_at, k.updated_at, k.revoked_at
+SELECT p.gateway_id, k.artifact_id, k.name
 FROM gatecast_placements AS p JOIN gatecast_api_keys AS k ON k.artifact_id = p.artifact_id
-WHERE p.gateway_id = $1 AND p.kind = 'Mcp' AND p.desired <> 'DELETED' AND k.revoked_at IS NULL AND k.expires_at <= $2
+WHERE p.gateway_id IN (SELECT key FROM json_each($1)) AND p.kind = 'Mcp' AND p.desired <> 'DELETED'
+    AND k.revoked_at IS NULL AND k.expires_at <= $2
 ORDER BY k.artifact_id, k.name
 
 -- name: forget_namesakes

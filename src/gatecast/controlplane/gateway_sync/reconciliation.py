@@ -28,6 +28,7 @@ from gatecast.controlplane.transactions.unit_of_work import UnitOfWork, begin_un
 from gatecast.events import Action
 from gatecast.hub import EventHub
 from gatecast.storage.contract import ReadRequest, Transaction
+from gatecast.storage.gathered_rows import gathered_rows
 from gatecast.storage.repeating import whole
 from gatecast.storage.rows import as_keys
 from gatecast.telemetry import get_logger
@@ -63,6 +64,8 @@ class DesiredState:
     def __init__(self, hub: EventHub) -> None:
         self._hub = hub
         self._database = hub.storage.database
+        # Every gateway that connects asks for it.
+        self._unsettled = gathered_rows(self._database, PLACEMENTS["unsettled"], "gateway_id")
 
     @whole
     async def lost(self, organization: str, gateway_id: str, reason: str) -> int:
@@ -138,7 +141,7 @@ class DesiredState:
         _logger.warning("desired-state-published", gateway=gateway_id, artifacts=len(known), reason="new-database")
 
     async def _is_unsettled(self, gateway_id: str) -> bool:
-        return bool(await self._database.fetch(PLACEMENTS["unsettled"], gateway_id))
+        return bool(await self._unsettled.ask(gateway_id))
 
     async def _has_lost(self, gateway_id: str, number: int) -> bool:
         """Whether the gateway lacks an API that it had; not said while replicas of it are connected."""

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from gatecast.controlplane.transactions.timestamps import instant, instant_or_none
 from gatecast.storage.contract import Database, LiveConnection, Row
+from gatecast.storage.gathered_rows import gathered_rows
 from gatecast.storage.queries import Queries
 
 SYNCHRONIZATIONS = Queries("gatecast.controlplane.gateway_sync", "synchronizations.sql")
@@ -86,6 +87,8 @@ class Synchronizations:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        #: Every connection asks when it begins, and again while its gateway synchronizes.
+        self._newest = gathered_rows(database, SYNCHRONIZATIONS["synchronizations"], "gateway_id")
 
     async def note(self, gateway_id: str, call: Call) -> None:
         """Note a call that arrived, or, for the last one, that was answered.
@@ -101,7 +104,7 @@ class Synchronizations:
 
     async def of_gateway(self, gateway_id: str) -> Synchronization | None:
         """The newest start-up calls of a gateway; None: it has never made any."""
-        for row in await self._database.fetch(SYNCHRONIZATIONS["synchronization"], gateway_id):
+        for row in await self._newest.ask(gateway_id):
             return _synchronization(row)
         return None
 

@@ -17,9 +17,9 @@ UPDATE gatecast_synchronizations SET called_at = now(), listed = true WHERE gate
 -- name: finish_synchronization
 UPDATE gatecast_synchronizations SET called_at = now(), finished_at = now() WHERE gateway_id = $1
 
--- name: synchronization
-SELECT number, began_at, called_at, finished_at, listed, secrets_read, began_anew, now() AS at
-FROM gatecast_synchronizations WHERE gateway_id = $1
+-- name: synchronizations
+SELECT gateway_id, number, began_at, called_at, finished_at, listed, secrets_read, began_anew, now() AS at
+FROM gatecast_synchronizations WHERE gateway_id IN (SELECT key FROM json_each($1))
 
 -- name: note_delivered
 -- A gateway without data has read everything in this one.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import groupby
+from operator import itemgetter
 from uuid import UUID
 
 import asyncpg
@@ -25,6 +26,7 @@ from gatecast.storage.contract import (
     Verdict,
 )
 from gatecast.storage.postgres.appending import QUERIES, append, append_one_group
+from gatecast.storage.postgres.array_literals import array_literal
 from gatecast.storage.postgres.caller_transaction import Statements, joined, statements_in
 from gatecast.storage.postgres.database import PostgresDatabase, repeated
 from gatecast.storage.postgres.driver_errors import translated
@@ -35,6 +37,9 @@ _SUSPECTS = 50
 
 #: What waiting for a lock ends with: our own time limit, or the server's.
 _GAVE_UP = (TimeoutError, asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError)
+
+
+_NUMBER = itemgetter("number")
 
 
 class PostgresEventLog:
@@ -118,12 +123,12 @@ class PostgresEventLog:
         rows = await self._database.fetch(
             QUERIES["read"],
             [request.gateway_id for request in requests],
-            [request.after for request in requests],
-            [request.max_events for request in requests],
-            [request.max_bytes for request in requests],
+            array_literal([request.after for request in requests]),
+            array_literal([request.max_events for request in requests]),
+            array_literal([request.max_bytes for request in requests]),
         )
         results: list[ReadResult | None] = [None] * len(requests)
-        for number, group in groupby(rows, key=lambda row: row["number"]):
+        for number, group in groupby(rows, key=_NUMBER):
             results[number - 1] = _read_result(requests[number - 1].gateway_id, list(group))
         return results
 
@@ -185,8 +190,9 @@ class PostgresEventLog:
 
 
 def _read_result(gateway_id: str, rows: Sequence[Row]) -> ReadResult:
-    events = [recorded_event(gateway_id, row) for row in rows if row["offset"] is not None]
     first = rows[0]
+    # A log without events to read has one row without an event.
+    events = [] if first["offset"] is None else [recorded_event(gateway_id, row) for row in rows]
     return ReadResult(
         events=events,
         epoch=first["epoch"],

@@ -11,6 +11,7 @@ from uuid import UUID
 from gatecast.containment import contained
 from gatecast.errors import StorageUnavailable, UnknownGateway
 from gatecast.events import Position
+from gatecast.gathering import Gathered
 from gatecast.storage.contract import (
     Connection,
     DisconnectReason,
@@ -23,6 +24,7 @@ from gatecast.storage.contract import (
 )
 from gatecast.storage.hops import NOTHING, Hop, Passages
 from gatecast.storage.postgres.appending import QUERIES
+from gatecast.storage.postgres.array_literals import array_literal
 from gatecast.storage.postgres.caller_transaction import Statements, joined
 from gatecast.storage.postgres.database import PostgresDatabase
 
@@ -32,6 +34,8 @@ class PostgresPresence:
 
     def __init__(self, database: PostgresDatabase) -> None:
         self._database = database
+        #: Those that connect at the same time are looked up together.
+        self._standings = Gathered[tuple[str, str], PositionState | None]("standings", self._look_up)
 
     async def renew_lease(self, pod_id: str, duration: timedelta) -> UUID:
         """Keep this pod alive for `duration` from now; the life that it has while it is known."""
@@ -45,19 +49,15 @@ class PostgresPresence:
 
     async def standing(self, gateway_id: str, replica: str) -> PositionState:
         """The state of the log and of the stored position."""
-        rows = await self._database.fetch(QUERIES["standing"], gateway_id, replica)
-        if not rows:
+        standing = await self._standings.ask((gateway_id, replica))
+        if standing is None:
             raise UnknownGateway(gateway_id)
-        [row] = rows
-        confirmed = None if row["cursor_epoch"] is None else Position(row["cursor_epoch"], row["confirmed"])
-        return PositionState(
-            epoch=row["epoch"],
-            head=row["head"],
-            low_water_mark=row["trimmed_through"],
-            confirmed=confirmed,
-            registered_in=row["registered_in"],
-            resync_reason=row["resync_reason"],
-        )
+        return standing
+
+    async def _look_up(self, wanted: Sequence[tuple[str, str]]) -> list[PositionState | None]:
+        rows = await self._database.fetch(QUERIES["standing"], *map(list, zip(*wanted, strict=True)))
+        found = {row["number"]: _standing(row) for row in rows}
+        return [found.get(number) for number in range(1, len(wanted) + 1)]
 
     async def connect(
         self,
@@ -104,11 +104,11 @@ class PostgresPresence:
             [one.gateway_id for one in progress],
             [one.replica for one in progress],
             [one.epoch for one in progress],
-            [one.sent for one in progress],
-            [one.confirmed for one in progress],
+            array_literal([one.sent for one in progress]),
+            array_literal([one.confirmed for one in progress]),
             remove,
-            [[offset for passage in _passages(one) for offset in passage[:2]] for one in progress],
-            [[moment for passage in _passages(one) for moment in passage[2:]] for one in progress],
+            array_literal([_offsets(one.passages) for one in progress]),
+            array_literal([_moments(one.passages) for one in progress]),
         )
 
     async def describe_pod(self, pod_id: str, version: str) -> None:
@@ -165,13 +165,29 @@ class PostgresPresence:
         return await joined(self._database, transaction, lambda connection: connection.fetch(query, ids))
 
 
-#: What is stored of a connection that tells of no event.
+#: What is stored of a connection that tells of no event: arrays of arrays have rows of one length.
 _NO_PASSAGES = (NOTHING,) * len(Hop)
 
 
-def _passages(progress: Progress) -> Passages:
-    """One for each hop: arrays of arrays have rows of one length."""
-    return progress.passages or _NO_PASSAGES
+def _offsets(passages: Passages) -> list[int]:
+    picked_up, sent, confirmed = passages or _NO_PASSAGES
+    return [*picked_up[:2], *sent[:2], *confirmed[:2]]
+
+
+def _moments(passages: Passages) -> list[float]:
+    picked_up, sent, confirmed = passages or _NO_PASSAGES
+    return [*picked_up[2:], *sent[2:], *confirmed[2:]]
+
+
+def _standing(row: Row) -> PositionState:
+    return PositionState(
+        epoch=row["epoch"],
+        head=row["head"],
+        low_water_mark=row["trimmed_through"],
+        confirmed=None if row["cursor_epoch"] is None else Position(row["cursor_epoch"], row["confirmed"]),
+        registered_in=row["registered_in"],
+        resync_reason=row["resync_reason"],
+    )
 
 
 def _status(rows: Sequence[Row]) -> GatewayStatus:

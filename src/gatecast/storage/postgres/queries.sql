@@ -27,7 +27,7 @@ FROM gatecast.history_v1() h CROSS JOIN gatecast.epoch e LEFT JOIN gatecast.gate
 -- The next events of many gateways in one round trip: an index range scan for each, bounded in rows and bytes. An instant
 -- that no driver could decode comes as NULL, so that its row alone is at fault and not the whole answer.
 SELECT r.number, h.epoch, h.server, s.log_id, s.head, s.last_event_id, s.trimmed_through, e.*
-FROM unnest($1::text[], $2::bigint[], $3::integer[], $4::bigint[])
+FROM unnest($1::text[], $2::text::bigint[], $3::text::integer[], $4::text::bigint[])
          WITH ORDINALITY AS r(gateway_id, after, max_events, max_bytes, number)
      CROSS JOIN gatecast.history_v1() h
      CROSS JOIN LATERAL (SELECT log_id, head, last_event_id, trimmed_through FROM gatecast.gateway_streams
@@ -95,11 +95,14 @@ SELECT gatecast.renew_lease_v1($1, $2) AS life
 SELECT gatecast.end_lease_v1($1)
 
 -- name: standing
-SELECT e.current AS epoch, s.head, s.trimmed_through, s.registered_in, c.epoch AS cursor_epoch, c.confirmed,
+-- An index lookup for each of those that connect at the same time, whatever the statistics say.
+SELECT r.number, e.current AS epoch, s.head, s.trimmed_through, s.registered_in, c.epoch AS cursor_epoch, c.confirmed,
        c.resync_reason
-FROM gatecast.gateway_streams s CROSS JOIN gatecast.epoch e
-     LEFT JOIN gatecast.cursors c ON c.gateway_id = s.gateway_id AND c.replica = $2
-WHERE s.gateway_id = $1
+FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS r(gateway_id, replica, number)
+     CROSS JOIN gatecast.epoch e
+     CROSS JOIN LATERAL (SELECT * FROM gatecast.gateway_streams WHERE gateway_id = r.gateway_id LIMIT 1) s
+     LEFT JOIN LATERAL (SELECT * FROM gatecast.cursors WHERE gateway_id = r.gateway_id AND replica = r.replica LIMIT 1) c
+         ON true
 
 -- name: connect
 SELECT CASE WHEN h.servable THEN gatecast.connect_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ELSE false END
@@ -107,7 +110,8 @@ SELECT CASE WHEN h.servable THEN gatecast.connect_v1($1, $2, $3, $4, $5, $6, $7,
 FROM gatecast.history_v1() h
 
 -- name: record_progress
-SELECT gatecast.record_progress_v2($1, $2, $3, $4, $5, $6, $7, $8, $9)
+SELECT gatecast.record_progress_v2($1, $2, $3, $4, $5::text::bigint[], $6::text::bigint[], $7, $8::text::bigint[],
+                                   $9::text::double precision[])
 
 -- name: dismissals
 SELECT connection_id, dismissal FROM gatecast.connections WHERE pod_id = $1 AND dismissal IS NOT NULL

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
+from typing import LiteralString
 from uuid import uuid4
 
 import pytest
@@ -15,7 +16,7 @@ from gatecast.controlplane.access.gateways import ConnectionPolicy, GatewayField
 from gatecast.errors import LimitReached, NotFound
 from gatecast.events import Position
 from gatecast.hub import EventHub
-from gatecast.storage.contract import Connection, DisconnectReason
+from gatecast.storage.contract import Connection, DisconnectReason, Row
 from gatecast.storage.queries import Queries
 
 QUERIES = Queries("gatecast.controlplane.access", "gateway_tokens.sql")
@@ -187,3 +188,24 @@ async def test_a_token_is_revoked_only_through_its_own_gateway(open_hub: OpenHub
             with pytest.raises(NotFound):
                 await tokens.revoke(owner, token_id)
         assert await tokens.authenticate(issued.token) is not None
+
+
+async def test_gateways_that_come_at_once_are_looked_up_together(
+    open_hub: OpenHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands come at once when a pod has died; each is told of itself, and unknown ones of nothing."""
+    async with open_hub() as hub:
+        gateway_ids = [await _new_gateway(hub, f"edge-{number}") for number in range(20)]
+        tokens, statements = GatewayTokens(hub), 0
+        issued = [(await tokens.issue("acme", each)).token for each in gateway_ids]
+        fetch = hub.storage.database.fetch
+
+        async def counting(query: LiteralString, *arguments: object) -> list[Row]:
+            nonlocal statements
+            statements += 1
+            return await fetch(query, *arguments)
+
+        monkeypatch.setattr(hub.storage.database, "fetch", counting)
+        found = await asyncio.gather(*(tokens.authenticate(token) for token in (*issued, "gcg_unknown")))
+        assert [each and each.gateway_id for each in found] == [*gateway_ids, None]
+        assert statements <= 2

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,14 +15,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import BrowserContext, Page, async_playwright
+from playwright.async_api import BrowserContext, Page, async_playwright, expect
 
+from gatecast.controlplane.access.admin_tokens import AdminTokens, Role
+from gatecast.storage.connect import open_storage
 from gatecast.testing.operator import Operator
 from gatecast.testing.pods import RunningPod
 from gatecast.testing.processes.deployment import Deployment, address_of
 from gatecast.testing.tcp_proxy import TcpProxy
-
-ADMIN_TOKEN = "an-admin-token-for-tests"
 
 _SECRET_KEY = "c2VjcmV0LWtleS1mb3ItdGVzdHMtb25seS0zMi1ieXQ="
 
@@ -46,6 +49,13 @@ _OF_A_POD_THAT_IS_AWAY = (
 
 _CHROMIUM = os.environ.get("GATECAST_TEST_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
+_organizations = itertools.count(1)
+
+#: What is expected is waited for so long, on a busy machine, too; in milliseconds.
+_PATIENCE = 30_000
+
+expect.set_options(timeout=_PATIENCE)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Without a browser these tests are left out, and say so; on a build machine that is an error."""
@@ -61,22 +71,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass
 class Stage:
-    """Two pods, somebody who operates them, and a way to them that can be turned to the other pod."""
+    """Pods, somebody who operates them for one organization, and a way to them that can be turned to another pod."""
 
-    deployment: Deployment
+    database: str
     pods: list[RunningPod]
     operator: Operator
     balancer: TcpProxy
     context: BrowserContext
+    organization: str
+    #: An admin token of the organization.
+    token: str
     #: What the browser complained of, and whom else it asked.
     complaints: list[str] = field(default_factory=list)
+    #: Whom else it may ask: host and port.
+    allowed: set[str] = field(default_factory=set)
 
     @property
     def url(self) -> str:
         """Where the console is."""
         return f"http://{self.balancer.address}"
 
-    async def open(self, path: str = "/", *, logged_in: bool = True, token: str = ADMIN_TOKEN) -> Page:
+    async def open(self, path: str = "/", *, logged_in: bool = True, token: str = "") -> Page:
         """A page of the console in a tab of its own."""
         page = await self.context.new_page()
         page.on("console", lambda message: self._complain(message.type, message.text))
@@ -84,11 +99,19 @@ class Stage:
         page.on("request", lambda request: self._watch(request.url))
         if logged_in:
             await page.goto(f"{self.url}/login")
-            if urlsplit(page.url).path == "/login":
-                await page.fill("#token", token)
-                await page.click("button.primary")
+            await self.log_in(page, token or self.token)
         await page.goto(f"{self.url}{path}")
         return page
+
+    async def log_in(self, page: Page, token: str) -> None:
+        """Type an admin token on the page that asks for one."""
+        await page.fill("#token", token)
+        await page.click("button.primary")
+        await page.wait_for_url(lambda url: urlsplit(url).path != "/login")
+
+    async def issue(self, organization: str = "", role: Role = Role.ADMIN) -> str:
+        """Another token: of this organization, or of a further one."""
+        return await _issue(self.database, organization or self.organization, role)
 
     def _complain(self, kind: str, text: str) -> None:
         # A refused form, a session that ended and a database that is away are answers, and the browser says so; so does
@@ -98,7 +121,8 @@ class Stage:
             self.complaints.append(text)
 
     def _watch(self, url: str) -> None:
-        if urlsplit(url).scheme in ("http", "https") and urlsplit(url).netloc != self.balancer.address:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.netloc not in {self.balancer.address, *self.allowed}:
             self.complaints.append(f"asked {url}")
 
 
@@ -110,24 +134,80 @@ def prepared(pod_template: object) -> None:
     """No test's time limit includes the imports of its pods."""
 
 
+async def _issue(database: str, organization: str, role: Role = Role.ADMIN) -> str:
+    async with open_storage(database) as opened:
+        _, token = await AdminTokens(opened.storage).issue(organization, role)
+    return token
+
+
+@dataclass(frozen=True)
+class _Pods:
+    """Pods that run, and their database."""
+
+    database: str
+    running: list[RunningPod]
+
+
+@asynccontextmanager
+async def _started(database: str, pods: int, settings: dict[str, str]) -> AsyncIterator[_Pods]:
+    async with Deployment(database, secret_key=_SECRET_KEY, **settings) as deployment:
+        yield _Pods(database, await deployment.start(*[f"pod-{number + 1}" for number in range(pods)]))
+
+
+@pytest.fixture(scope="module")
+def shared_pod(tmp_path_factory: pytest.TempPathFactory, pod_template: object) -> Iterator[_Pods]:
+    """One pod for the tests of a file, each of which has an organization of its own. It lives in a loop of its own."""
+    del pod_template
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="shared-pod")
+    thread.start()
+    started = _started(f"sqlite:///{tmp_path_factory.mktemp('shared') / 'gatecast.db'}", 1, {})
+    try:
+        yield asyncio.run_coroutine_threadsafe(started.__aenter__(), loop).result()
+    finally:
+        asyncio.run_coroutine_threadsafe(started.__aexit__(None, None, None), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
 @pytest.fixture
-def open_stage(tmp_path: Path) -> OpenStage:
-    """Starts pods and a browser; afterwards nobody may have complained."""
+def open_stage(shared_pod: _Pods, tmp_path: Path) -> OpenStage:
+    """Opens a browser before the file's pod, or before pods of the test's own; afterwards nobody may have complained.
+
+    A test that harms its pods, or needs other settings, names their number, a database, or settings.
+    """
 
     @asynccontextmanager
-    async def opened(database: str = "", pods: int = 1, **options: Any) -> AsyncIterator[Stage]:  # noqa: ANN401 - of the browser's context
+    async def opened(
+        database: str = "",
+        pods: int = 0,
+        settings: dict[str, str] | None = None,
+        **options: Any,  # noqa: ANN401 - of the browser's context
+    ) -> AsyncIterator[Stage]:
         async with AsyncExitStack() as stack:
-            url = database or f"sqlite:///{tmp_path / 'gatecast.db'}"
-            deployment = await stack.enter_async_context(Deployment(url, secret_key=_SECRET_KEY))
-            running = await deployment.start(*[f"pod-{number + 1}" for number in range(pods)])
-            balancer = await stack.enter_async_context(TcpProxy(address_of(running[0].api)))
-            playwright = await stack.enter_async_context(async_playwright())
-            browser = await playwright.chromium.launch(executable_path=_CHROMIUM, args=_ARGUMENTS)
-            stack.push_async_callback(browser.close)
-            context = await browser.new_context(**{"viewport": {"width": 1600, "height": 1000}, **options})
-            context.set_default_timeout(30_000)
-            place = Stage(deployment, running, await deployment.operator(running[0]), balancer, context)
+            own = f"sqlite:///{tmp_path / 'gatecast.db'}"
+            found = shared_pod
+            if database or pods or settings:
+                found = await stack.enter_async_context(_started(database or own, pods or 1, settings or {}))
+            organization = f"organization-{next(_organizations)}"
+            token = await _issue(found.database, organization)
+            balancer = await stack.enter_async_context(TcpProxy(address_of(found.running[0].api)))
+            operator = await stack.enter_async_context(Operator(found.running[0].api, token))
+            context = await stack.enter_async_context(_browser(options))
+            place = Stage(found.database, found.running, operator, balancer, context, organization, token)
             yield place
             assert place.complaints == []
 
     return opened
+
+
+@asynccontextmanager
+async def _browser(options: dict[str, Any]) -> AsyncIterator[BrowserContext]:
+    async with AsyncExitStack() as stack:
+        playwright = await stack.enter_async_context(async_playwright())
+        browser = await playwright.chromium.launch(executable_path=_CHROMIUM, args=_ARGUMENTS)
+        stack.push_async_callback(browser.close)
+        context = await browser.new_context(**{"viewport": {"width": 1600, "height": 1000}, **options})
+        context.set_default_timeout(_PATIENCE)
+        yield context

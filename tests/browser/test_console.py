@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, expect
 
-from gatecast.controlplane.access.admin_tokens import AdminTokens, Role
-from gatecast.storage.connect import open_storage
+from gatecast.controlplane.access.admin_tokens import Role
+from gatecast.testing.operator import Operator
+from gatecast.testing.processes.deployment import address_of
 from gatecast.testing.unmodified_gateway import UnmodifiedGateway
 
 #: A browser on a busy machine takes its time.
@@ -33,7 +34,7 @@ async def test_logging_in_and_out(open_stage: Any) -> None:  # noqa: ANN401
         await page.fill("#token", "wrong-token-of-nobody")
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("alert")).to_contain_text("not a valid admin token")
-        await page.fill("#token", "an-admin-token-for-tests")
+        await page.fill("#token", stage.token)
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("searchbox", name="Search by name")).to_have_value("edge")
         await page.get_by_role("button", name="Log out").click()
@@ -121,7 +122,7 @@ async def test_what_was_typed_survives_a_session_that_ended(open_stage: Any) -> 
         await stage.context.clear_cookies()
         await page.locator("#submit").click()
         await expect(page.get_by_role("alert")).to_contain_text("nothing that you typed is lost")
-        await page.fill("#token", "an-admin-token-for-tests")
+        await page.fill("#token", stage.token)
         await page.get_by_role("button", name="Log in").click()
         await page.get_by_role("button", name="Go back to the form").click()
         await expect(page.locator("#name")).to_have_value("OpenAI")
@@ -207,12 +208,10 @@ async def test_an_event_is_followed_in_the_live_tail_paused_and_resumed(open_sta
         await expect(page.get_by_role("heading", name="api.updated")).to_be_visible()
 
 
-async def test_a_viewer_sees_everything_and_changes_nothing(open_stage: Any, tmp_path: Any) -> None:  # noqa: ANN401
+async def test_a_viewer_sees_everything_and_changes_nothing(open_stage: Any) -> None:  # noqa: ANN401
     async with open_stage() as stage:
         access = await stage.operator.create_gateway("edge")
-        async with open_storage(f"sqlite:///{tmp_path / 'gatecast.db'}") as opened:
-            _, token = await AdminTokens(opened.storage).issue("default", Role.VIEWER)
-        page = await stage.open("/gateways", token=token)
+        page = await stage.open("/gateways", token=await stage.issue(role=Role.VIEWER))
         await page.get_by_role("link", name="edge").click()
         await expect(page.get_by_role("heading", name="edge")).to_be_visible()
         for name in ("New token", "Delete …", "Revoke"):
@@ -232,16 +231,11 @@ async def test_the_page_goes_on_when_its_pod_is_killed(open_stage: Any) -> None:
         stage.pods[0].kill()
         await stage.pods[0].ended()
         await expect(page.locator(".live").first).to_have_attribute("data-live", "off")
-        stage.balancer.retarget(_address(stage.pods[1].api))
+        stage.balancer.retarget(address_of(stage.pods[1].api))
         await expect(page.locator(".live").first).to_have_attribute("data-live", "on")
-        operator = await stage.deployment.operator(stage.pods[1])
-        await operator.publish(access.id)
+        async with Operator(stage.pods[1].api, stage.token) as operator:
+            await operator.publish(access.id)
         await expect(page.locator("#gateway")).to_contain_text("1 events wait for it")
-
-
-def _address(url: str) -> tuple[str, int]:
-    host, _, port = url.rpartition("/")[2].rpartition(":")
-    return host, int(port)
 
 
 async def _fill(page: Page) -> None:

@@ -56,7 +56,7 @@ async def test_every_page_is_accessible_and_keeps_its_own_rules(open_stage: Any,
                 await _photograph(page, f"{name}-{theme}")
 
 
-_TABS = ("keys", "access", "limits", "revisions", "difference", "yaml")
+_TABS = ("keys", "access", "limits", "guardrails", "revisions", "difference", "yaml")
 
 
 def _pages(current: str, offline: str, long: str, provider: str) -> dict[str, str]:
@@ -77,12 +77,15 @@ def _pages(current: str, offline: str, long: str, provider: str) -> dict[str, st
         "event-missing": f"/gateways/{offline}/events/999",
         "providers": "/llm-providers",
         "provider": artifact,
-        **{
-            f"provider-{tab}": f"{artifact}?tab={tab}"
-            for tab in ("keys", "access", "limits", "revisions", "difference", "yaml")
-        },
+        **{f"provider-{tab}": f"{artifact}?tab={tab}" for tab in _TABS},
         "provider-new": "/llm-providers/new",
         "proxies-empty": "/llm-proxies",
+        "templates": "/llm-templates",
+        "template": "/llm-templates/openai",
+        "template-new": "/llm-templates/new",
+        "events": "/events",
+        "events-found": f"/events?gateway={current}",
+        "events-none": f"/events?gateway={current}&type=nothing",
         "tail": "/tail",
         "audit": "/audit",
         "settings": "/settings",

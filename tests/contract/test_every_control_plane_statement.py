@@ -25,14 +25,18 @@ import pytest
 
 from gatecast.controlplane.access.admin_tokens import AdminTokens
 from gatecast.controlplane.access.audit import AuditLog
+from gatecast.controlplane.access.gateways import Gateways
 from gatecast.controlplane.access.log_outs import LogOuts
 from gatecast.controlplane.catalog import gateway_artifacts as imports
 from gatecast.controlplane.control_plane import open_control_plane
 from gatecast.controlplane.encryption import Encryption
+from gatecast.controlplane.fleet_samples import FleetSamples
 from gatecast.controlplane.gateway_sync.acknowledgements import Acknowledgement, UnservedDownload
 from gatecast.controlplane.key_rotation import reseal
 from gatecast.errors import StorageError
 from gatecast.events import Action, Event
+from gatecast.server.admin_api.fleet import Fleets
+from gatecast.server.admin_api.fleet_history import FleetMeter
 from gatecast.server.gateway_api.app import BASE_PATH
 from gatecast.server.pod import Pod
 from gatecast.settings import Settings
@@ -449,9 +453,12 @@ class _Play:
         return [
             *(self._asked("GET", "/gateways/{gateway}" + path) for path in of_gateway),
             *(self._asked("GET", path) for path in ("/fleet", "/pods", "/policies?gateway={gateway}", "/audit")),
-            *(self._asked("GET", path) for path in ("/artifacts", "/deployments")),
+            *(self._asked("GET", path) for path in ("/artifacts", "/deployments", "/fleet/history")),
+            ("measure the fleet", self._measure),
+            self._asked("POST", "/fleet/actions", {"action": "disconnect", "expected": 0, "search": "nobody"}),
             self._asked("GET", "/gateways/{gateway}/events/search"),
             ("follow events", self._follow),
+            ("follow deployments", self._follow_deployments),
         ]
 
     async def _follow(self) -> None:
@@ -459,6 +466,17 @@ class _Play:
             if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
                 raise _Refused
             assert answer.is_success
+
+    async def _measure(self) -> None:
+        samples = FleetSamples(self._pod.hub.storage.database)
+        await self._alter("DELETE FROM gatecast_fleet_samples")
+        gateways = Gateways(self._pod.hub)
+        meter = FleetMeter(Fleets(self._pod.hub, gateways), self._pod.hub.storage.survey, samples)
+        await self._do(meter.measure(_ORGANIZATION))
+
+    async def _follow_deployments(self) -> None:
+        search = self._control_plane.search
+        await self._do(search.recent_deployments(_ORGANIZATION, window=timedelta(minutes=1), limit=10))
 
     def _console(self) -> list[tuple[str, Callable[[], Awaitable[Any]]]]:
         provider = {
@@ -472,6 +490,10 @@ class _Play:
         return [
             self._browsed("POST", "/login", token=self._admin_token, next="/"),
             *(self._browsed("GET", path) for path in ("/", "/gateways", "/rollouts", "/audit", "/tail", "/settings")),
+            *(
+                self._browsed("GET", path)
+                for path in ("/events?gateway={gateway}", "/llm-templates", "/console/history")
+            ),
             *(self._browsed("GET", path) for path in ("/gateways/{gateway}", "/llm-providers", "/llm-providers/new")),
             self._browsed("GET", "/rest-apis/{api}?tab=keys"),
             self._browsed("GET", "/rest-apis/{api}?tab=deployments"),

@@ -77,6 +77,13 @@ async def _trim_nothing(storage: Storage) -> None:
     assert await storage.log.trim(TrimPolicy(keep_confirmed=_LONG, keep_at_most=_LONG, max_events=_EVENTS)) == 0
 
 
+async def _find_the_giants_place(storage: Storage) -> None:
+    """A log is read backwards, to what was recorded before the marker: here that is its last event."""
+    marker = (await storage.log.changed_since(2**60)).lasting
+    places = await storage.log.places(["giant", "small", "empty"], marker)
+    assert places["giant"].offset == _EVENTS
+
+
 async def _read_the_giant_in_the_middle(storage: Storage) -> None:
     """Also its own reads cost what they return."""
     request = ReadRequest(gateway_id="giant", after=_EVENTS // 2, max_events=100, max_bytes=1_000_000)
@@ -86,7 +93,15 @@ async def _read_the_giant_in_the_middle(storage: Storage) -> None:
 
 
 @pytest.mark.parametrize(
-    "work", [_read_the_others, _publish_to_another, _look_around, _trim_nothing, _read_the_giant_in_the_middle]
+    "work",
+    [
+        _read_the_others,
+        _publish_to_another,
+        _look_around,
+        _trim_nothing,
+        _find_the_giants_place,
+        _read_the_giant_in_the_middle,
+    ],
 )
 async def test_s12_a_million_events_of_one_gateway_are_not_read_for_the_others(
     giant_url: str, work: Callable[[Storage], Awaitable[None]]

@@ -74,6 +74,19 @@ async def _ask_for_changes(storage: Storage, _epoch: UUID) -> None:
     await storage.log.changed_since(marker)
 
 
+async def _find_places(storage: Storage, _epoch: UUID) -> None:
+    """Where 100 logs stood just now, as a stream asks when it shows them for the first time."""
+    marker = (await storage.log.changed_since(2**60)).lasting
+    gateways = [f"gateway-{number}" for number in range(1, 101)]
+    places = await storage.log.places(gateways, marker)
+    assert {place.offset >= 10 for place in places.values()} == {True}
+
+
+async def _ask_for_latencies(storage: Storage, _epoch: UUID) -> None:
+    """Of 100 gateways."""
+    await storage.survey.latencies([f"gateway-{number}" for number in range(101, 201)], since=0.0)
+
+
 async def _connect_and_leave(storage: Storage, epoch: UUID) -> None:
     connection = make_connection(f"new-{next(_numbers)}", "gateway-5")
     await storage.presence.standing(connection.gateway_id, "")
@@ -142,6 +155,9 @@ _WORK: list[tuple[Work, int]] = [
     (_connect_and_leave, 60),
     (_report_progress, 2_500),
     (_tell_of_passages, 3_500),
+    (_find_places, 600),
+    # For a hundred gateways the rows of all may be read, of which there is one for each gateway.
+    (_ask_for_latencies, 21_000),
     (_look_after_the_pod, 60),
     (_revoke, 20),
     (_show_status, 1_000),

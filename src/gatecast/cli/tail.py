@@ -52,7 +52,7 @@ async def _tail(
             if kind == "gateway":
                 if with_state:
                     _show_gateway(data, as_json=as_json)
-            elif kind == "gap" or _fits(data, wanted):
+            elif kind == "gap" or (kind == "recorded" and _fits(data, wanted)):
                 _show(data, as_json=as_json)
                 seen += 1
                 if seen == limit:

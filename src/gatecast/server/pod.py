@@ -21,12 +21,14 @@ from gatecast.controlplane.access.gateways import Gateways
 from gatecast.controlplane.access.log_outs import LogOuts
 from gatecast.controlplane.control_plane import ControlPlane, open_control_plane
 from gatecast.controlplane.encryption import encryption_for
+from gatecast.controlplane.fleet_samples import FleetSamples
 from gatecast.errors import GatecastError, SettingInvalid, StorageError
 from gatecast.hub import EventHub
 from gatecast.server.admin_api import AdminContext, create_admin_app
 from gatecast.server.admin_api.app import build_routes
 from gatecast.server.admin_api.context import MAX_STREAMS, MAX_WAITS
 from gatecast.server.admin_api.fleet import Fleets
+from gatecast.server.admin_api.fleet_history import FleetMeter
 from gatecast.server.admin_api.oidc import OidcIssuer
 from gatecast.server.admission import Admission
 from gatecast.server.api_server import ApiServer
@@ -205,6 +207,7 @@ class Pod:
             control_plane=self.control_plane,
             cookies=SessionCookies(encryption_for(self.settings.secret_key, local_key_file(self.settings.database))),
             problems=self.problems,
+            gateway_address=self.gateway_url.partition("://")[2],
             streams=asyncio.Semaphore(self.budget.at_most(MAX_STREAMS)),
             waits=asyncio.Semaphore(self.budget.at_most(MAX_WAITS)),
             oidc=OidcIssuer.configured(
@@ -214,6 +217,7 @@ class Pod:
                 self.settings.oidc_role_claim,
             ),
         )
+        meter = FleetMeter(context.fleets, self.hub.storage.survey, FleetSamples(self.hub.storage.database))
         app = api_app(context)
         await build_routes(app)
         server = ApiServer(app)
@@ -222,7 +226,7 @@ class Pod:
         async with self._serving(server, context):
             # It must answer before anybody is told its address.
             await server.begun.wait()
-            async with self._accepting(listener, name="api-listener"):
+            async with self._accepting(listener, name="api-listener"), self._running(meter.run(), name="fleet-meter"):
                 yield
 
     @asynccontextmanager

@@ -632,6 +632,8 @@ class DeliverySummary:
     """How the delivery to one gateway stands, in the few words that a list of ten thousand has room for."""
 
     gateway_id: str
+    #: The last offset of its log.
+    head: int
     #: Events that it has not confirmed.
     lag: int
     #: Age of the oldest of those, in seconds.
@@ -682,6 +684,13 @@ class Survey(Protocol):
 
     async def summaries(self, gateway_ids: Sequence[str]) -> list[DeliverySummary]:
         """How the delivery to each registered gateway among these stands, in one instant. One statement."""
+
+    async def latencies(self, gateway_ids: Sequence[str], *, since: float) -> list[float]:
+        """How long some of the events took from record to confirmation, in seconds, in no order.
+
+        For each gateway these are the last events of its newest few notes of progress that were confirmed at `since`
+        (seconds since 1970 by the database's clock) or later.
+        """
 
     async def search(self, wanted: EventSearch, *, confirmed: int) -> FoundEvents:
         """The newest events that match; `confirmed` is the offset up to which the gateway has confirmed its log.

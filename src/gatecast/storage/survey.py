@@ -26,6 +26,11 @@ class StoredSurvey:
         rows = await self._database.fetch(self._queries["summaries"], json.dumps(list(gateway_ids)))
         return [_summary(row) for row in rows]
 
+    async def latencies(self, gateway_ids: Sequence[str], *, since: float) -> list[float]:
+        """How long events took from record to confirmation that these gateways confirmed lately."""
+        rows = await self._database.fetch(self._queries["latencies"], json.dumps(list(gateway_ids)), since)
+        return [max(0.0, row["seconds"]) for row in rows]
+
     async def search(self, wanted: EventSearch, *, confirmed: int) -> FoundEvents:
         """The newest events that match, of 10,000."""
         first, last = await self._range(wanted)
@@ -66,6 +71,7 @@ class StoredSurvey:
 def _summary(row: Row) -> DeliverySummary:
     return DeliverySummary(
         gateway_id=row["gateway_id"],
+        head=row["head"],
         lag=row["lag"],
         lag_seconds=row["lag_seconds"],
         last_seen=row["last_seen"],

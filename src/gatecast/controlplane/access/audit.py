@@ -77,9 +77,17 @@ class AuditLog:
         await self._database.execute(_QUERIES["record"], *columns)
         return entry_id
 
-    async def answered(self, entry_id: str, status: int, target: str) -> None:
-        """Note what an attempt was answered with, and what it made."""
-        await self._database.execute(_QUERIES["answered"], entry_id, status, target[:_LONGEST])
+    async def describe(self, entry_id: str, target: str) -> None:
+        """Note more precisely what an attempt is about, before it is tried.
+
+        Raises:
+            StorageUnavailable: it cannot be stored; then nothing may be changed.
+        """
+        await self._database.execute(_QUERIES["describe"], entry_id, target[:_LONGEST])
+
+    async def answered(self, entry_id: str, status: int, made: str) -> None:
+        """Note what an attempt was answered with, and what it made; empty: what it is about stays."""
+        await self._database.execute(_QUERIES["answered"], entry_id, status, made[:_LONGEST])
 
     async def page(
         self, organization: str, *, before: tuple[int, str] = END, action: str = "", subject: str = "", limit: int

@@ -2,8 +2,13 @@
 INSERT INTO gatecast_audit (id, organization, asked_at, subject, role, remote, door, action, target, status)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0)
 
+-- name: describe
+-- What it is about, more precisely.
+UPDATE gatecast_audit SET target = $2 WHERE id = $1
+
 -- name: answered
-UPDATE gatecast_audit SET status = $2, target = $3 WHERE id = $1
+-- What was made replaces what was asked for.
+UPDATE gatecast_audit SET status = $2, target = CASE WHEN $3 = '' THEN target ELSE $3 END WHERE id = $1
 
 -- name: page
 -- One page, newest first, before the entry with this time and id.

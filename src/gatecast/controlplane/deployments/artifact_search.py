@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, ArtifactKind, kind_of
@@ -125,6 +125,18 @@ class ListedDeployment:
     runs: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecentDeployments:
+    """What changed lately among the deployments of an organization."""
+
+    #: The newest first.
+    items: Sequence[ListedDeployment]
+    #: Whether there was more than that.
+    more: bool
+    #: How many artifacts there are, and how often they were changed: with another pair some were.
+    artifacts: tuple[int, int]
+
+
 class ArtifactSearch:
     """Finds artifacts and deployments of one organization."""
 
@@ -185,6 +197,17 @@ class ArtifactSearch:
             limit,
         )
         return [_deployment(row) for row in rows]
+
+    async def recent_deployments(self, organization: str, *, window: timedelta, limit: int) -> RecentDeployments:
+        """At most `limit` deployments that changed within `window`, by the clock of the database."""
+        [seen] = await self._database.fetch(_QUERIES["artifacts_seen"], organization)
+        since = instant(seen["now"]) - window
+        rows = await self._database.fetch(_QUERIES["deployments_since"], organization, since, limit + 1)
+        return RecentDeployments(
+            items=[_deployment(row) for row in rows[:limit]],
+            more=len(rows) > limit,
+            artifacts=(seen["number"], seen["versions"]),
+        )
 
 
 def _padded(states: Collection[DeploymentState]) -> list[str]:

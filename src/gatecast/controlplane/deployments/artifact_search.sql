@@ -34,3 +34,23 @@ WHERE a.organization = $1 AND ($2 = '' OR a.kind = $2) AND ($3 = '' OR a.id = $3
   AND ($9 = '' OR g.name LIKE $9 ESCAPE '!' OR lower(g.name) LIKE $10 ESCAPE '!')
   AND (a.kind > $11 OR (a.kind = $11 AND (a.handle > $12 OR (a.handle = $12 AND g.name > $13))))
 ORDER BY a.kind, a.handle, g.name LIMIT $14
+
+-- name: artifacts_seen
+-- Another answer whenever artifacts of the organization are added, changed or deleted; with the time of the database.
+SELECT count(*) AS number, CAST(coalesce(sum(version), 0) AS bigint) AS versions, now() AS now
+FROM gatecast_artifacts WHERE organization = $1
+
+-- name: deployments_since
+-- What gateways were told last, where that or its acknowledgement is newer than $2; the newest first. What is newer is
+-- found first, whatever is known of the tables.
+WITH changed AS MATERIALIZED (
+    SELECT id, artifact_id, gateway_id, revision, content_id, state, reason, performed_at, created_at, updated_at
+    FROM gatecast_deployments WHERE updated_at >= $2 AND state <> 'SUPERSEDED'
+)
+SELECT d.id, d.artifact_id, d.gateway_id, d.revision, d.content_id, d.state, d.reason, d.performed_at, d.created_at,
+       d.updated_at, a.kind, a.handle, a.name, g.name AS gateway_name, p.desired
+FROM changed AS d
+JOIN gatecast_artifacts AS a ON a.id = d.artifact_id
+JOIN gatecast_placements AS p ON p.artifact_id = d.artifact_id AND p.gateway_id = d.gateway_id
+JOIN gatecast_gateways AS g ON g.id = d.gateway_id
+WHERE a.organization = $1 ORDER BY d.updated_at DESC, d.id LIMIT $3

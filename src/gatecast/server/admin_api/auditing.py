@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -58,10 +60,25 @@ async def allow(request: Request, context: Audited, caller: Caller, *, door: str
     entry_id = await context.audit.record(attempt)
 
     async def answered(status: int, location: str) -> None:
-        await context.audit.answered(entry_id, status, location or request.url.path)
+        await context.audit.answered(entry_id, status, location)
 
     request.scope["gatecast.answered"] = answered
+    request.scope["gatecast.attempt"] = entry_id
     require_admin(caller)
+
+
+async def describe(request: Request, context: Audited, **what: object) -> None:
+    """Note what a change is about, where its path alone does not tell: which of many, and what with them.
+
+    Raises:
+        StorageUnavailable: it cannot be noted, so nothing is changed.
+    """
+    given = {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in what.items()
+        if value not in ("", None)
+    }
+    await context.audit.describe(request.scope["gatecast.attempt"], f"{request.url.path}?{urlencode(given)}")
 
 
 def require_admin(caller: Caller) -> None:

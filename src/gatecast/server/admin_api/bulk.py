@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import Field, StringConstraints
 
 from gatecast.errors import Conflict, GatecastError, NotFound
+from gatecast.server.admin_api.auditing import describe
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
 from gatecast.server.admin_api.fleet import FleetFilter, FleetGateway, FleetState
 from gatecast.server.admin_api.gateways import note_resynchronized
@@ -79,9 +80,9 @@ class BulkView(Model):
 
 
 @router.post("/actions")
-async def act_on_gateways(body: NewBulk, context: Context, organization: Organization) -> BulkView:
-    """Perform one action on every gateway that matches."""
-    return await act(context, organization, body)
+async def act_on_gateways(body: NewBulk, request: Request, context: Context, organization: Organization) -> BulkView:
+    """Perform one action on every gateway that matches. The audit log keeps what chose them."""
+    return await act(request, context, organization, body)
 
 
 async def matching(context: AdminContext, organization: str, wanted: NewBulk) -> Sequence[FleetGateway]:
@@ -91,12 +92,13 @@ async def matching(context: AdminContext, organization: str, wanted: NewBulk) ->
     return [each for each in fleet.matching(filtered) if each.gateway.name > wanted.after]
 
 
-async def act(context: AdminContext, organization: str, wanted: NewBulk) -> BulkView:
+async def act(request: Request, context: AdminContext, organization: str, wanted: NewBulk) -> BulkView:
     """Do it, gateway by gateway: what is done stays done, whatever fails after it.
 
     Raises:
         Conflict: another number of gateways matches.
     """
+    await describe(request, context, **wanted.model_dump(mode="json"))
     found = await matching(context, organization, wanted)
     if len(found) != wanted.expected:
         raise Conflict(

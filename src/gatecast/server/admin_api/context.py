@@ -23,6 +23,7 @@ from gatecast.controlplane.encryption import Encryption
 from gatecast.errors import Unauthenticated
 from gatecast.hub import EventHub
 from gatecast.server.admin_api.auditing import address_of, allow
+from gatecast.server.admin_api.deployment_looks import DeploymentLooks
 from gatecast.server.admin_api.fleet import Fleets
 from gatecast.server.admin_api.oidc import OidcIssuer, is_jwt
 from gatecast.server.admission import TokenAttempts
@@ -55,6 +56,8 @@ class AdminContext:
     control_plane: ControlPlane
     #: Why this pod should get no traffic now; empty: it is ready.
     problems: Callable[[], Awaitable[list[str]]]
+    #: Where gateways connect to this pod, written host:port; empty: it is not known.
+    gateway_address: str = ""
     #: Whose JWTs are accepted beside admin tokens.
     oidc: OidcIssuer | None = None
     #: Sessions of the console.
@@ -66,10 +69,13 @@ class AdminContext:
     #: Bounds the publishers that this pod lets wait for a gateway.
     waits: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_WAITS))
 
+    #: What changes among the deployments of organizations.
+    deployments: DeploymentLooks = field(init=False)
     #: Limits bad tokens.
     attempts: TokenAttempts = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "deployments", DeploymentLooks(self.control_plane.search))
         object.__setattr__(self, "attempts", TokenAttempts(self.settings.connect_rate, clock=time.monotonic))
 
     async def pause(self, seconds: float) -> None:

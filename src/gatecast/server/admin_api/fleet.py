@@ -1,7 +1,6 @@
 """How the gateways of an organization stand, all together: counted, searched, filtered and sorted.
 
-One look takes two statements whatever the number of gateways, and holds for a moment for everybody who asks at this
-pod, so that many open pages cost the database no more than one.
+One look takes two statements whatever the number of gateways, and serves everybody who asks at this pod.
 """
 
 from __future__ import annotations
@@ -15,16 +14,13 @@ from typing import NamedTuple
 
 from gatecast.controlplane.access.gateways import GatewayName, Gateways
 from gatecast.hub import EventHub
+from gatecast.server.admin_api.shared_looks import SharedLooks
 from gatecast.storage.contract import DeliverySummary
 
 #: Most gateways that one overview covers; further ones are found by their names.
 MAX_GATEWAYS = 50_000
 
-#: An overview is reused for this long, in seconds, or for this many times as long as it took.
-FRESH = 1.0
-_TIMES_ITS_COST = 5
-
-#: Organizations whose last look is kept.
+#: Organizations of which it is known when somebody looked at them.
 _KEPT = 100
 
 
@@ -141,27 +137,6 @@ class Fleet:
         return list(found) if sort is Sort.NAME else sorted(found, key=_KEYS[sort])
 
 
-class _Look:
-    """A look that has begun, or has ended and holds for a while."""
-
-    def __init__(self, task: asyncio.Task[Fleet], clock: Callable[[], float]) -> None:
-        self.task = task
-        self._begun_at = clock()
-        self._ended_at: float | None = None
-        task.add_done_callback(lambda _: self._end(clock()))
-
-    def _end(self, now: float) -> None:
-        self._ended_at = now
-
-    def holds(self, now: float) -> bool:
-        """Whether whoever asks now gets this one."""
-        if self._ended_at is None:
-            return not self.task.done()
-        if self.task.cancelled() or self.task.exception() is not None:
-            return False
-        return now - self._ended_at < max(FRESH, _TIMES_ITS_COST * (self._ended_at - self._begun_at))
-
-
 class Fleets:
     """Looks at the gateways of organizations."""
 
@@ -169,8 +144,9 @@ class Fleets:
         self._hub = hub
         self._gateways = gateways
         self._clock = clock or asyncio.get_running_loop().time
-        #: For each organization until when its last look holds, once that is known, and the look.
-        self._looks: OrderedDict[str, _Look] = OrderedDict()
+        self._looks = SharedLooks(self._look, name="fleet", clock=self._clock)
+        #: When somebody looked at each organization last, the latest at the end.
+        self._looked_at: OrderedDict[str, float] = OrderedDict()
 
     async def look(self, organization: str) -> Fleet:
         """The fleet as it was less than a second ago.
@@ -178,15 +154,20 @@ class Fleets:
         Raises:
             StorageUnavailable: the database is away.
         """
-        look = self._looks.get(organization)
-        if look is None or not look.holds(self._clock()):
-            look = _Look(asyncio.create_task(self._look(organization), name="fleet"), self._clock)
-            self._looks[organization] = look
-            self._looks.move_to_end(organization)
-            if len(self._looks) > _KEPT:
-                self._looks.popitem(last=False)
-        # Shielded: the one who asked first may leave, and the others still get their answer.
-        return await asyncio.shield(look.task)
+        self._looked_at[organization] = self._clock()
+        self._looked_at.move_to_end(organization)
+        if len(self._looked_at) > _KEPT:
+            self._looked_at.popitem(last=False)
+        return await self.seen(organization)
+
+    async def seen(self, organization: str) -> Fleet:
+        """The same for one who only measures, and whom nobody asked."""
+        return await self._looks.of(organization)
+
+    def looked_at(self, *, within: float) -> list[str]:
+        """The organizations that somebody has looked at in the last so many seconds."""
+        since = self._clock() - within
+        return [organization for organization, at in self._looked_at.items() if at >= since]
 
     async def _look(self, organization: str) -> Fleet:
         gateways = await self._gateways.names(organization, limit=MAX_GATEWAYS)

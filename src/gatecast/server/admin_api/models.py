@@ -105,6 +105,7 @@ class PositionView(Model):
 
     epoch: UUID = Field(description="Identity of the database's history.")
     head: int = Field(description="Offset of the last event.")
+    trimmed: int = Field(description="Retention has removed the events up to here.")
     sent: int = Field(description="Last offset that was handed to a socket.")
     confirmed: int = Field(description="Last offset that the gateway has confirmed.")
 

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from gatecast.errors import Forbidden, IssuerUnavailable, Overloaded, StorageError, Unauthenticated
 from gatecast.server.admin_api.context import MAX_STREAMS, AdminContext, Context, Organization, Token, caller_with
+from gatecast.server.admin_api.deployment_watch import DeploymentWatch
 from gatecast.server.admin_api.fleet_watch import FleetWatch
 from gatecast.server.admin_api.follower import Follower
 from gatecast.server.admin_api.outcome_watch import OutcomeWatch
@@ -52,6 +53,9 @@ data: {"reason": "retention", "gatewayId": "9c…", "after": 7, "through": 90}
 event: gateway
 data: {"gatewayId": "9c…", "name": "edge", "connected": true, "head": 91, "confirmed": 90, "why": "slow", …}
 
+event: deployment
+data: {"gatewayId": "9c…", "kind": "LlmProvider", "handle": "openai", "revision": 2, "state": "DEPLOYED", …}
+
 : still here
 """
 
@@ -63,8 +67,11 @@ data: {"gatewayId": "9c…", "name": "edge", "connected": true, "head": 91, "con
         200: {
             "description": "`recorded` for each event, and `outcome` for what gateways say of those that were shown. "
             "`gateway` for each of your gateways at first, and again when it stands otherwise: connections, position, "
-            "state, and the code of its `why`. `gap` where events may be missing: they were removed (`retention`), the "
-            "database has another history now (`epoch`), or it does not know the client's position (`position`).",
+            "state, and the code of its `why`. `deployment` when a gateway's state of an artifact changes, as in "
+            "`GET /api/v1/deployments`; at first for those that changed within the last minute. `gap` where events may "
+            "be missing: they were removed (`retention`), the database has another history now (`epoch`), or it does "
+            "not know the client's position (`position`). `reload` where more deployments changed at once than are "
+            "reported: read that list again.",
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
         }
     },
@@ -98,6 +105,7 @@ async def follow(
         follower,
         FleetWatch(context, organization, gateway=follower.gateway),
         OutcomeWatch(context, follower.shown_lately),
+        DeploymentWatch(context, organization, gateway=follower.gateway),
     ]
     return EventStream(context, _stream(context, follower, parts, is_allowed))
 

@@ -13,6 +13,7 @@ from gatecast.server.console import login, oidc_login
 from gatecast.server.console.pages import (
     artifacts,
     audit,
+    event_search,
     gateway,
     gateways,
     installation,
@@ -20,6 +21,7 @@ from gatecast.server.console.pages import (
     provider_form,
     rollouts,
     tail,
+    templates,
 )
 from gatecast.server.console.rendering import static_folder
 
@@ -45,6 +47,8 @@ def _routes() -> Sequence[BaseRoute]:
         *artifacts.ROUTERS,
         rollouts.router,
         tail.router,
+        event_search.router,
+        templates.router,
         audit.router,
         installation.router,
     ]

@@ -67,9 +67,12 @@ def number(value: float) -> str:
     return f"{value:,}"
 
 
-def sentence(text: str) -> str:
-    """The text as a sentence: a capital at its beginning, a full stop at its end."""
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+def sentence(text: str) -> Markup:
+    """The text as a sentence: a capital at its beginning, a full stop at its end; commands as such."""
+    whole = f"{text[:1].upper()}{text[1:].rstrip('.')}."
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else part for number, part in enumerate(whole.split("`"))
+    )
 
 
 def pretty(value: object) -> str:

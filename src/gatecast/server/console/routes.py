@@ -144,10 +144,10 @@ class ConsoleRoute(APIRoute):
             except NotLoggedIn:
                 return await _ask_to_log_in(request)
             except (GatecastError, RequestValidationError, HTTPException) as error:
-                return _refusal(request, error)
+                return await _refusal(request, error)
             except Exception as error:
                 _logger.exception("page-failed", path=request.url.path)
-                return _refusal(request, error)
+                return await _refusal(request, error)
             renewed = getattr(request.state, "renewed", None)
             if renewed is not None and COOKIE not in response.headers.get("set-cookie", ""):
                 keep_session(response, request.app.state.context, renewed, secure=is_secure(request))
@@ -183,7 +183,7 @@ def carried(form: FormData) -> list[tuple[str, str]]:
     return [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
 
 
-def _refusal(request: Request, error: Exception) -> Response:
+async def _refusal(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         status, title, detail = error.status_code, str(error.detail), ""
     elif isinstance(error, RequestValidationError):
@@ -198,4 +198,6 @@ def _refusal(request: Request, error: Exception) -> Response:
         if isinstance(error, StorageError)
         else "refused"
     )
-    return page(request, "problem.html", status=status, title=title, detail=detail, kind=kind)
+    # What was typed can be sent again once the database is back.
+    again = carried(await request.form()) if kind == "away" and request.method not in _SAFE_METHODS else None
+    return page(request, "problem.html", status=status, title=title, detail=detail, kind=kind, again=again)

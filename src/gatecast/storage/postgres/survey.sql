@@ -15,8 +15,8 @@ WITH wanted AS MATERIALIZED (
     FROM gatecast.connections n JOIN wanted w USING (gateway_id) JOIN gatecast.pods d USING (pod_id)
     WHERE d.lease_until > now() AND n.dismissal IS NULL GROUP BY n.gateway_id
 )
-SELECT w.gateway_id, greatest(0, w.head - coalesce(p.confirmed, 0)) AS lag, coalesce(p.resync_reason, '') AS resync_reason,
-       p.last_seen, coalesce(n.pods, '') AS pods,
+SELECT w.gateway_id, w.head, greatest(0, w.head - coalesce(p.confirmed, 0)) AS lag,
+       coalesce(p.resync_reason, '') AS resync_reason, p.last_seen, coalesce(n.pods, '') AS pods,
        greatest(0, coalesce(extract(epoch FROM clock_timestamp() - o.recorded_at), 0))::float8 AS lag_seconds,
        EXISTS (SELECT FROM gatecast.outcomes r
                WHERE r.log_id = w.log_id AND r.kind IN ('parked', 'undeliverable')) AS parked
@@ -25,6 +25,17 @@ FROM wanted w LEFT JOIN positions p USING (gateway_id) LEFT JOIN connected n USI
         SELECT CASE WHEN isfinite(i.recorded_at) THEN i.recorded_at END AS recorded_at FROM gatecast.events i
         WHERE w.head > coalesce(p.confirmed, 0) AND i.log_id = w.log_id AND i."offset" > coalesce(p.confirmed, 0)
         ORDER BY i."offset" LIMIT 1) o ON true
+
+-- name: latencies
+-- Of each gateway the newest four notes of progress are looked at; the last event that one tells of is known exactly.
+SELECT t.confirmed_last - extract(epoch FROM e.recorded_at)::float8 AS seconds
+FROM jsonb_array_elements_text($1::text::jsonb) w (gateway_id)
+    JOIN gatecast.gateway_streams s ON s.gateway_id = w.gateway_id
+    CROSS JOIN LATERAL (
+        SELECT p.confirmed_through, p.confirmed_last FROM gatecast.passages p WHERE p.log_id = s.log_id
+        ORDER BY p.through DESC, p.number DESC LIMIT 4) t
+    JOIN gatecast.events e ON e.log_id = s.log_id AND e."offset" = t.confirmed_through
+WHERE t.confirmed_through > 0 AND t.confirmed_last >= $2 AND isfinite(e.recorded_at)
 
 -- name: ends
 -- What a log holds now: what lies behind the first and up to the second.

@@ -12,8 +12,8 @@ WITH positions AS (
     FROM connections AS n JOIN pods AS d ON d.pod_id = n.pod_id AND d.lease_until > now()
     WHERE n.gateway_id IN (SELECT value FROM json_each($1)) AND n.dismissal IS NULL GROUP BY n.gateway_id
 )
-SELECT s.gateway_id, max(0, s.head - coalesce(p.confirmed, 0)) AS lag, coalesce(p.resync_reason, '') AS resync_reason,
-       p.last_seen, coalesce(n.pods, '') AS pods,
+SELECT s.gateway_id, s.head, max(0, s.head - coalesce(p.confirmed, 0)) AS lag,
+       coalesce(p.resync_reason, '') AS resync_reason, p.last_seen, coalesce(n.pods, '') AS pods,
        max(0.0, coalesce((julianday(now()) - julianday((
            SELECT e.recorded_at FROM events AS e
            WHERE s.head > coalesce(p.confirmed, 0) AND e.log_id = s.log_id AND e."offset" > coalesce(p.confirmed, 0)
@@ -26,6 +26,15 @@ SELECT s.gateway_id, max(0, s.head - coalesce(p.confirmed, 0)) AS lag, coalesce(
 FROM gateway_streams AS s LEFT JOIN positions AS p ON p.gateway_id = s.gateway_id
     LEFT JOIN connected AS n ON n.gateway_id = s.gateway_id
 WHERE s.gateway_id IN (SELECT value FROM json_each($1))
+
+-- name: latencies
+-- Of each gateway the newest four notes of progress are looked at; the last event that one tells of is known exactly.
+SELECT t.confirmed_last - (julianday(e.recorded_at) - 2440587.5) * 86400.0 AS seconds
+FROM gateway_streams AS s
+    CROSS JOIN passages AS t ON t.log_id = s.log_id AND t.number IN (
+        SELECT p.number FROM passages AS p WHERE p.log_id = s.log_id ORDER BY p.through DESC, p.number DESC LIMIT 4)
+    CROSS JOIN events AS e ON e.log_id = s.log_id AND e."offset" = t.confirmed_through
+WHERE s.gateway_id IN (SELECT value FROM json_each($1)) AND t.confirmed_through > 0 AND t.confirmed_last >= $2
 
 -- name: ends
 -- What a log holds now: what lies behind the first and up to the second.

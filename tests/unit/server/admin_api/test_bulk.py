@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gatecast.errors import StorageUnavailable
 from gatecast.events import Position
 from gatecast.server.admin_api import AdminContext, bulk
 from gatecast.storage.contract import Connection, Outcome, OutcomeKind
@@ -53,6 +54,26 @@ async def test_all_that_match_are_disconnected_and_no_others(open_api: OpenApi, 
         assert (said["matched"], said["done"], said["untouched"], said["failed"]) == (2, 1, 1, 0)
         dismissed = await context.hub.storage.presence.pending_disconnects("pod")
         assert list(dismissed) == [f"of {ids[0]}"]
+
+
+async def test_the_audit_log_keeps_what_chose_the_gateways(
+    open_api: OpenApi, new_gateway: NewGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is done: when that cannot be kept, nothing is."""
+    async with open_api() as (client, context):
+        await new_gateway(client, "edge & co")
+        await _act(client, "disconnect", 1, search="edge &", connected=False)
+        [entry] = (await client.get("/api/v1/audit?action=act_on_gateways")).json()["items"]
+        assert entry["target"] == "/api/v1/fleet/actions?action=disconnect&expected=1&search=edge+%26&connected=false"
+        assert entry["status"] == 200
+
+        async def away(*_: object) -> None:
+            raise StorageUnavailable("gone")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(context.audit, "describe", away)
+            body = {"action": "disconnect", "expected": 1}
+            assert (await client.post("/api/v1/fleet/actions", json=body)).status_code == 503
 
 
 async def test_another_number_than_was_expected_changes_nothing(open_api: OpenApi, new_gateway: NewGateway) -> None:

@@ -11,7 +11,8 @@ from typing import TypeAlias
 import httpx
 
 from gatecast.server.admin_api import AdminContext
-from gatecast.server.admin_api.fleet import FRESH, Fleets
+from gatecast.server.admin_api.fleet import Fleets
+from gatecast.server.admin_api.shared_looks import FRESH
 from gatecast.storage.contract import Outcome, OutcomeKind
 
 OpenApi: TypeAlias = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]]

@@ -19,7 +19,7 @@ import pytest
 
 from gatecast.errors import StorageUnavailable
 from gatecast.events import Action, Event
-from gatecast.server.admin_api import AdminContext, create_admin_app, fleet, follower, outcome_watch, stream
+from gatecast.server.admin_api import AdminContext, create_admin_app, follower, outcome_watch, shared_looks, stream
 from gatecast.server.admin_api.context import MAX_STREAMS
 from gatecast.server.admin_api.fleet_watch import FleetWatch
 from gatecast.server.admin_api.follower import Follower
@@ -337,8 +337,8 @@ async def _standing(watch: FleetWatch) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture
 def _always_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet, "FRESH", 0.0)
-    monkeypatch.setattr(fleet, "_TIMES_ITS_COST", 0)
+    monkeypatch.setattr(shared_looks, "FRESH", 0.0)
+    monkeypatch.setattr(shared_looks, "_TIMES_ITS_COST", 0)
 
 
 @pytest.mark.usefixtures("_always_look")

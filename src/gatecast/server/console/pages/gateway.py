@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import RedirectResponse
 
 from gatecast.controlplane.catalog.artifact_kinds import BY_KIND
+from gatecast.controlplane.documents import derive_handle
 from gatecast.errors import NotFound
 from gatecast.server.admin_api import event_hops
 from gatecast.server.admin_api import events as events_api
@@ -62,9 +63,18 @@ def _page(request: Request, context: AdminContext, read: Mapping[str, Any], *, s
         active_tokens=sum(token.revoked_at is None for token in read["tokens"]),
         secret=secret,
         collections={kind.value: artifact_kind.collection for kind, artifact_kind in BY_KIND.items()},
-        gateway_host=context.settings.gateway_listen,
+        gateway_host=_gateway_host(
+            context.gateway_address or context.settings.gateway_listen, request.url.hostname or "localhost"
+        ),
+        secret_name=f"gatecast-{derive_handle(read['gateway'].name)}"[:63].rstrip("-"),
         self_made_certificate=context.settings.gateway_tls == "auto",
     )
+
+
+def _gateway_host(listen: str, host: str) -> str:
+    """Where gateways connect; a pod that listens on every address is where the browser has found it."""
+    address, _, port = listen.rpartition(":")
+    return f"{host}:{port}" if address in ("", "0.0.0.0", "[::]", "::") else listen  # noqa: S104 - read, not listened on
 
 
 async def _newest(context: AdminContext, organization: str, gateway_id: str, head: int) -> list[EventView]:
@@ -134,6 +144,7 @@ async def show_event(
             title="This event is not in the log",
             detail="Retention has removed it, or it was never recorded.",
             kind="missing",
+            again=None,
         )
     first = max(0, offset - 1 - _NEIGHBOURHOOD // 2)
     found = (await events_api.list_events(gateway_id, context, organization, first, _NEIGHBOURHOOD)).items

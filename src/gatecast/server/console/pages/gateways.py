@@ -107,7 +107,7 @@ async def act_on_gateways(request: Request, context: Context, visitor: Visitor) 
     if form.get("intent") == "review":
         return await _bulk(request, context, visitor.organization, values)
     try:
-        result = await act(context, visitor.organization, _new_bulk(values))
+        result = await act(request, context, visitor.organization, _new_bulk(values))
     except ValidationError:
         problem = "Choose what to do, and type how many gateways match."
         return await _bulk(request, context, visitor.organization, values, problem=problem, status=422)

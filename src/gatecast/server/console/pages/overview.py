@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from gatecast.controlplane.deployments.artifact_search import IN_FLIGHT, ArtifactFilter, ArtifactSort
 from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.admin_api.fleet import Fleet, FleetFilter, FleetGateway, FleetState, Sort
+from gatecast.server.admin_api.fleet_history import FleetHistory, show_fleet_history
 from gatecast.server.admin_api.fleet_routes import list_pods
 from gatecast.server.admin_api.gateways import explain_gateway
 from gatecast.server.admin_api.models import WhyView
@@ -34,6 +35,18 @@ TONES = {
 }
 
 
+#: What helps with a cause, and where on the gateway's page that is.
+_HELP = {
+    "rejected": ("Retry or skip", "parked"),
+    "undeliverable": ("Retry or skip", "parked"),
+    "offline": ("How it connects", "enrol"),
+    "not-confirming": ("Look at its connections", "connections"),
+    "slow": ("Look at its connections", "connections"),
+    "not-acknowledged": ("Look at what it runs", "runs"),
+    "synchronizing": ("Look at its connections", "connections"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Attention:
     """A gateway that somebody should look at, and why."""
@@ -45,6 +58,11 @@ class Attention:
     def tone(self) -> str:
         """How grave it is."""
         return TONES.get(self.why.code, "warn")
+
+    @property
+    def help(self) -> tuple[str, str]:
+        """What helps, and the part of the gateway's page for it."""
+        return _HELP.get(self.why.code, ("Look at it", "delivery"))
 
 
 @router.get("/")
@@ -72,3 +90,9 @@ async def _attention(context: AdminContext, organization: str, fleet: Fleet) -> 
     gravest = fleet.matching(FleetFilter(), sort=Sort.STATE)
     wanted = [each for each in gravest if each.state is not FleetState.CURRENT or not each.connected][:_LISTED]
     return [Attention(each, await explain_gateway(each.id, context, organization)) for each in wanted]
+
+
+@router.get("/console/history")
+async def history(context: Context, visitor: Visitor) -> FleetHistory:
+    """What the charts of the overview show: the last hour."""
+    return await show_fleet_history(context, visitor.organization, minutes=60)

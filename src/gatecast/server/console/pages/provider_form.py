@@ -52,8 +52,9 @@ async def show_form(
     context: Context,
     visitor: Visitor,
     gateway_q: Annotated[str, Query(max_length=120)] = "",
+    gateway: Annotated[list[str], Query(max_length=100)] = [],  # noqa: B006 - FastAPI copies it
 ) -> Response:
-    """The form, with its defaults."""
+    """The form, with its defaults; the named gateways, or the first one that is connected, are chosen."""
     standings = (await context.fleets.look(visitor.organization)).standings
     connected = next((each.id for each in standings if each.connected), None)
     values = {
@@ -65,7 +66,7 @@ async def show_form(
         "url": "",
         "api_key": "",
         "policies": "",
-        "gateways": [connected] if connected else [],
+        "gateways": gateway or ([connected] if connected else []),
         "gateway_q": gateway_q,
     }
     return await _form(request, context, visitor.organization, values, {})

@@ -10,7 +10,6 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from gatecast.controlplane.catalog.artifact_kinds import ARTIFACT_KINDS, LLM_PROVIDER
 from gatecast.controlplane.deployments.placements import Deployment
 from gatecast.errors import NotFound, StorageError
 from gatecast.events import Action
@@ -69,12 +68,11 @@ async def offered_policies(
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    """What a page shows: the fleet, one gateway, or one artifact."""
+    """What a page shows: the fleet and what it runs, only what it runs, or one gateway."""
 
     organization: str
     gateway_id: str = ""
-    collection: str = ""
-    artifact_id: str = ""
+    only_deployments: bool = False
 
 
 @router.get("/live")
@@ -83,11 +81,11 @@ async def stream_changes(
     context: Context,
     visitor: Visitor,
     gateway: _GatewayQuery = "",
-    collection: Annotated[str, Query(max_length=20)] = "",
-    artifact: _GatewayQuery = "",
+    *,
+    deployments: bool = False,
 ) -> StreamingResponse:
     """Says `changed` whenever what a page shows is another."""
-    watched = _Watched(visitor.organization, gateway, collection, artifact)
+    watched = _Watched(visitor.organization, gateway, only_deployments=deployments)
     return EventStream(context, _changes(request, context, watched))
 
 
@@ -114,18 +112,16 @@ async def _changes(request: Request, context: AdminContext, watched: _Watched) -
 
 async def _fingerprint(context: AdminContext, watched: _Watched) -> int:
     """Another number whenever something that the page shows has changed."""
-    artifacts = context.control_plane.artifacts
-    if watched.artifact_id:
-        [artifact_kind] = [each for each in ARTIFACT_KINDS if each.collection == watched.collection] or [LLM_PROVIDER]
-        artifact = await artifacts.get(watched.organization, artifact_kind, watched.artifact_id)
-        running = await artifacts.running(artifact.id)
-        return hash(repr([artifact.version, *((each.desired, *_state(each.deployment)) for each in running)]))
     if watched.gateway_id:
         await context.gateways.get(watched.organization, watched.gateway_id)
         status = await context.hub.storage.presence.status([watched.gateway_id])
-        placed = [_state(each.deployment) for each in await artifacts.on_gateway(watched.gateway_id)]
+        found = await context.control_plane.artifacts.on_gateway(watched.gateway_id)
+        placed = [_state(each.deployment) for each in found]
         return hash(repr(([_visible(each) for each in status.values()], placed)))
-    return (await context.fleets.look(watched.organization)).fingerprint
+    deployments = (await context.deployments.look(watched.organization)).fingerprint
+    if watched.only_deployments:
+        return deployments
+    return hash(((await context.fleets.look(watched.organization)).fingerprint, deployments))
 
 
 def _state(deployment: Deployment) -> tuple[str, str]:

@@ -71,6 +71,31 @@ function findGateways(input, rows) {
 if (field("gateways")?.dataset.more) findGateways(field("gateway-search"), field("gateways"));
 else searchable(field("gateway-search"), field("gateways"));
 
+/** Only the marks of gateways follow what happens meanwhile: never what is typed or chosen. */
+function followGateways(rows) {
+  let asking = false;
+  const follow = async () => {
+    if (asking) return;
+    asking = true;
+    try {
+      const chosen = [...rows.querySelectorAll("input:checked")].map((input) => `gateway=${encodeURIComponent(input.value)}`);
+      const search = encodeURIComponent(field("gateway-search")?.value ?? "");
+      const answer = await fetch(`/llm-providers/new?${[...chosen, `gateway_q=${search}`].join("&")}`);
+      if (!answer.ok || answer.redirected) return;
+      const found = new DOMParser().parseFromString(await answer.text(), "text/html");
+      for (const input of rows.querySelectorAll("input")) {
+        const fresh = found.querySelector(`#gateways input[value="${CSS.escape(input.value)}"]`);
+        if (!fresh) continue;
+        input.dataset.offline = fresh.dataset.offline;
+        input.closest(".choice").querySelector(".end").replaceWith(fresh.closest(".choice").querySelector(".end"));
+      }
+      update();
+    } catch { /* The pod does not answer; the next change is followed again. */ } finally { asking = false; }
+  };
+  new EventSource("/live").addEventListener("changed", follow);
+}
+if (field("gateways")) followGateways(field("gateways"));
+
 function missing() {
   if (!form.querySelector("[name=gateways]:checked")) return "Choose at least one gateway.";
   return "";

@@ -1,0 +1,58 @@
+"""Tells one stream what gateways do with artifacts: each deployment whose state has become another."""
+
+from __future__ import annotations
+
+import json
+
+from gatecast.containment import contained
+from gatecast.controlplane.deployments.artifact_search import ListedDeployment
+from gatecast.server.admin_api.context import AdminContext
+from gatecast.server.admin_api.deployment_looks import Visible, visible
+from gatecast.server.admin_api.lists import listed_deployment
+
+#: Most deployments that are told of in one portion.
+_PORTION = 200
+
+
+class DeploymentWatch:
+    """What one stream has said of deployments.
+
+    Only the newest state of each is told, so a client that reads slowly is told less and holds up nobody. Whoever comes
+    back is told again what changed within the last minute. All streams of a pod share its looks.
+    """
+
+    def __init__(self, context: AdminContext, organization: str, *, gateway: str) -> None:
+        self._context = context
+        self._organization = organization
+        self._gateway = gateway
+        #: What was seen of those that changed lately, and those that are to be told of.
+        self._seen: dict[str, Visible] = {}
+        self._due: dict[str, ListedDeployment] = {}
+        #: Whether there were more changes than can be told, and whether that was said.
+        self._missed = self._said_missed = False
+
+    async def look(self) -> None:
+        """Find out what changed; what the database cannot tell now is found the next time."""
+        with contained("stream-could-not-look-at-deployments", organization=self._organization):
+            seen = await self._context.deployments.look(self._organization)
+            present = {
+                name: each for name, each in seen.items.items() if self._gateway in ("", each.deployment.gateway_id)
+            }
+            states = {name: visible(each) for name, each in present.items()}
+            self._due |= {name: each for name, each in present.items() if self._seen.get(name) != states[name]}
+            self._seen = states
+            self._missed = seen.more
+            self._said_missed &= seen.more
+
+    async def next_portion(self) -> str:
+        """The next part of what is to be said, as text; empty: there is no more."""
+        if self._missed and not self._said_missed:
+            self._said_missed = True
+            return 'event: reload\ndata: {"list": "deployments"}\n\n'
+        names = list(self._due)[:_PORTION]
+        return "".join(_message(self._due.pop(name)) for name in names)
+
+
+def _message(listed: ListedDeployment) -> str:
+    shown = listed_deployment(listed).model_dump(mode="json", by_alias=True)
+    return f"event: deployment\ndata: {json.dumps(shown, ensure_ascii=False)}\n\n"

@@ -1,0 +1,62 @@
+"""One look for everybody who asks at the same time: many open pages cost the database no more than one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+#: A look is reused for this long, in seconds, or for this many times as long as it took.
+FRESH = 1.0
+_TIMES_ITS_COST = 5
+
+#: Organizations whose last look is kept.
+_KEPT = 100
+
+
+class SharedLooks(Generic[T]):
+    """Looks at organizations, one look of each at a time; what was seen holds for a moment."""
+
+    def __init__(
+        self, look: Callable[[str], Coroutine[Any, Any, T]], *, name: str, clock: Callable[[], float] | None = None
+    ) -> None:
+        self._look = look
+        self._name = name
+        self._clock = clock or asyncio.get_running_loop().time
+        self._looks: OrderedDict[str, _Look[T]] = OrderedDict()
+
+    def of(self, organization: str) -> Awaitable[T]:
+        """What was seen of an organization less than a second ago; fails as the look fails."""
+        look = self._looks.get(organization)
+        if look is None or not look.holds(self._clock()):
+            look = _Look(asyncio.create_task(self._look(organization), name=self._name), self._clock)
+            self._looks[organization] = look
+            self._looks.move_to_end(organization)
+            if len(self._looks) > _KEPT:
+                self._looks.popitem(last=False)
+        # Shielded: the one who asked first may leave, and the others still get their answer.
+        return asyncio.shield(look.task)
+
+
+class _Look(Generic[T]):
+    """A look that has begun, or has ended and holds for a while."""
+
+    def __init__(self, task: asyncio.Task[T], clock: Callable[[], float]) -> None:
+        self.task = task
+        self._begun_at = clock()
+        self._ended_at: float | None = None
+        task.add_done_callback(lambda _: self._end(clock()))
+
+    def _end(self, now: float) -> None:
+        self._ended_at = now
+
+    def holds(self, now: float) -> bool:
+        """Whether whoever asks now gets this one."""
+        if self._ended_at is None:
+            return not self.task.done()
+        if self.task.cancelled() or self.task.exception() is not None:
+            return False
+        return now - self._ended_at < max(FRESH, _TIMES_ITS_COST * (self._ended_at - self._begun_at))

@@ -1,0 +1,148 @@
+"""`deployment` messages of the stream: what gateways do with artifacts, as it changes, on every database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from gatecast.errors import StorageUnavailable
+from gatecast.server.admin_api import AdminContext, deployment_looks, shared_looks
+from gatecast.server.admin_api.deployment_watch import DeploymentWatch
+
+OpenApi = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]]
+NewGateway = Callable[..., Awaitable[str]]
+
+_STATE = "UPDATE gatecast_deployments SET state = $1, reason = $2, updated_at = now() WHERE id = $3"
+
+
+@pytest.fixture(autouse=True)
+def _always_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_looks, "FRESH", 0.0)
+    monkeypatch.setattr(shared_looks, "_TIMES_ITS_COST", 0)
+
+
+async def _make(client: httpx.AsyncClient, name: str, gateways: list[str]) -> str:
+    upstream = {"url": "https://mcp.example.test/mcp"}
+    body = {"name": name, "version": "v1.0", "upstream": upstream, "gateways": gateways}
+    answer = await client.post("/api/v1/mcp-proxies", json=body)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+async def _told(watch: DeploymentWatch) -> list[dict[str, Any]]:
+    """The deployments that it tells of now."""
+    await watch.look()
+    text = ""
+    while portion := await watch.next_portion():
+        text += portion
+    return [json.loads(line.removeprefix("data: ")) for line in text.split("\n") if line.startswith("data: ")]
+
+
+def _watch(context: AdminContext, organization: str = "default", gateway: str = "") -> DeploymentWatch:
+    return DeploymentWatch(context, organization, gateway=gateway)
+
+
+async def _acknowledge(context: AdminContext, deployment: dict[str, Any], state: str, reason: str = "") -> None:
+    async with context.hub.storage.database.transaction() as transaction:
+        await transaction.execute(_STATE, state, reason, deployment["id"])
+
+
+async def test_a_deployment_is_told_when_it_begins_and_when_the_gateway_answers(
+    open_api: OpenApi, new_gateway: NewGateway
+) -> None:
+    async with open_api() as (client, context):
+        one, two = [await new_gateway(client, name) for name in ("one", "two")]
+        watch, of_one = _watch(context), _watch(context, gateway=one)
+        assert await _told(watch) == []
+        artifact_id = await _make(client, "Tools", [one, two])
+        begun = {each["gatewayName"]: each for each in await _told(watch)}
+        assert {name: each["state"] for name, each in begun.items()} == {"one": "PENDING", "two": "PENDING"}
+        assert begun["one"]["artifactId"] == artifact_id
+        assert (begun["one"]["gatewayId"], begun["one"]["kind"], begun["one"]["handle"]) == (one, "Mcp", "tools")
+        assert [each["gatewayId"] for each in await _told(of_one)] == [one]
+        assert await _told(watch) == []
+        await _acknowledge(context, begun["two"], "FAILED", "no such policy")
+        [failed] = await _told(watch)
+        assert (failed["gatewayId"], failed["state"], failed["reason"]) == (two, "FAILED", "no such policy")
+        assert await _told(of_one) == []
+
+
+async def test_who_comes_back_is_told_what_changed_lately(
+    open_api: OpenApi, new_gateway: NewGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And only that: the rest is in the list."""
+    async with open_api() as (client, context):
+        await _make(client, "Tools", [await new_gateway(client)])
+        assert len(await _told(_watch(context))) == 1
+        monkeypatch.setattr(deployment_looks, "WINDOW", timedelta(seconds=-1))
+        assert await _told(_watch(context)) == []
+
+
+async def test_s31_deployments_of_another_organization_are_not_told(open_api: OpenApi, new_gateway: NewGateway) -> None:
+    async with open_api() as (client, context):
+        gateway_id = await new_gateway(client)
+        await _make(client, "Tools", [gateway_id])
+        assert await _told(_watch(context, "other")) == []
+        assert await _told(_watch(context, "other", gateway_id)) == []
+        assert (await context.deployments.look("other")).fingerprint == 1
+
+
+async def test_more_changes_than_are_told_are_said_once(
+    open_api: OpenApi, new_gateway: NewGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest are told, and that the list must be read."""
+    monkeypatch.setattr(deployment_looks, "MOST_CHANGES", 1)
+    async with open_api() as (client, context):
+        await _make(client, "Tools", [await new_gateway(client, name) for name in ("one", "two")])
+        watch = _watch(context)
+        await watch.look()
+        assert await watch.next_portion() == 'event: reload\ndata: {"list": "deployments"}\n\n'
+        assert (await watch.next_portion()).startswith("event: deployment\n")
+        assert await _told(watch) == []
+
+
+async def test_what_the_database_could_not_tell_is_told_later(
+    open_api: OpenApi, new_gateway: NewGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_api() as (client, context):
+        watch = _watch(context)
+        await _make(client, "Tools", [await new_gateway(client)])
+
+        async def away(*_: object, **__: object) -> None:
+            raise StorageUnavailable("gone")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(context.control_plane.search, "recent_deployments", away)
+            assert await _told(watch) == []
+        assert len(await _told(watch)) == 1
+
+
+async def test_pages_turn_when_deployments_or_artifacts_change_and_not_with_time(
+    open_api: OpenApi, new_gateway: NewGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An artifact on no gateway is something new, too; a change that has become old is not."""
+    async with open_api() as (client, context):
+        gateway_id = await new_gateway(client)
+
+        async def fingerprint() -> int:
+            return (await context.deployments.look("default")).fingerprint
+
+        seen = [await fingerprint()]
+        await _make(client, "Nowhere", [])
+        seen.append(await fingerprint())
+        artifact_id = await _make(client, "Tools", [gateway_id])
+        seen.append(await fingerprint())
+        [deployment] = (await client.get("/api/v1/deployments")).json()["items"]
+        await _acknowledge(context, deployment, "DEPLOYED")
+        seen.append(await fingerprint())
+        await client.delete(f"/api/v1/mcp-proxies/{artifact_id}")
+        seen.append(await fingerprint())
+        assert len(set(seen)) == len(seen)
+        monkeypatch.setattr(deployment_looks, "WINDOW", timedelta(seconds=-1))
+        assert await fingerprint() == seen[-1]

@@ -1,0 +1,141 @@
+"""Pages that search events and manage templates, and what charts are drawn from, on every database."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeAlias
+
+import httpx
+import pytest
+
+from gatecast.controlplane.access.admin_tokens import Role
+from gatecast.controlplane.access.gateways import GatewayFields
+from gatecast.events import Action, Event
+from gatecast.server.admin_api import AdminContext
+from gatecast.server.console.pages import gateway
+
+OpenConsole: TypeAlias = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]]
+LogIn: TypeAlias = Callable[..., Awaitable[None]]
+
+_TEMPLATE = {"name": "Möglich AI", "endpoint_url": "https://llm.example.test/v1", "header": "X-Key", "value_prefix": ""}
+
+
+async def _gateway(context: AdminContext, organization: str = "default", name: str = "edge") -> str:
+    return (await context.gateways.create(organization, GatewayFields(name=name))).gateway.id
+
+
+async def _publish(context: AdminContext, gateway_id: str, **fields: Any) -> None:  # noqa: ANN401 - of events
+    values = {"type": "api.updated", "action": Action.UPDATE, "entity_type": "Api", "entity_id": "a"} | fields
+    await context.hub.publish(Event(gateway_id=gateway_id, **values))
+
+
+async def test_events_are_searched_by_the_name_of_a_gateway(open_console: OpenConsole, log_in: LogIn) -> None:
+    async with open_console() as (browser, context):
+        await log_in(browser)
+        assert "No gateway yet" in (await browser.get("/events")).text
+        gateway_id = await _gateway(context)
+        await _publish(context, gateway_id)
+        await _publish(context, gateway_id, type="api.deployed", entity_id="<b>")
+        for named in ("edge", gateway_id):
+            found = await browser.get("/events", params={"gateway": named, "type": "api.deployed"})
+            assert f'href="/gateways/{gateway_id}/events/2"' in found.text
+            assert "/events/1" not in found.text
+            assert "&lt;b&gt;" in found.text
+            assert 'value="edge"' in found.text
+        nothing = await browser.get("/events?gateway=edge&until=2020-01-01T00:00")
+        assert "No event matches" in nothing.text
+        for wrong in ("gateway=nobody", "gateway=edge&since=yesterday"):
+            refused = await browser.get(f"/events?{wrong}")
+            assert (refused.status_code, 'role="alert"' in refused.text) == (422, True)
+
+
+async def test_s31_events_of_another_organization_are_not_found(open_console: OpenConsole, log_in: LogIn) -> None:
+    """Neither by its gateway's id nor by its name."""
+    async with open_console() as (browser, context):
+        await log_in(browser)
+        foreign = await _gateway(context, "other", "theirs")
+        await _publish(context, foreign)
+        for named in (foreign, "theirs"):
+            found = await browser.get("/events", params={"gateway": named})
+            assert found.status_code == 422
+            assert "api.updated" not in found.text
+
+
+async def test_a_template_is_added_changed_and_deleted(open_console: OpenConsole, log_in: LogIn) -> None:
+    async with open_console() as (browser, context):
+        await log_in(browser)
+        added = await browser.post("/llm-templates/new", data=_TEMPLATE)
+        assert added.headers["location"] == "/llm-templates"
+        stored = await context.control_plane.templates.get("default", "moglich-ai")
+        assert stored.template.auth is not None
+        assert stored.template.auth.header == "X-Key"
+        shown = await browser.get("/llm-templates/moglich-ai")
+        assert "https://llm.example.test/v1" in shown.text
+        changed = {**_TEMPLATE, "name": "Other", "version": str(stored.version)}
+        assert (await browser.post("/llm-templates/moglich-ai", data=changed)).status_code == 303
+        late = await browser.post("/llm-templates/moglich-ai", data={**changed, "name": "Third"})
+        assert (late.status_code, 'value="Third"' in late.text) == (409, True)
+        listed = await browser.get("/llm-templates")
+        assert "Other" in listed.text
+        await log_in(browser, "other-token")
+        assert "Other" not in (await browser.get("/llm-templates")).text
+        assert (await browser.get("/llm-templates/moglich-ai")).status_code == 404
+        assert (await browser.post("/llm-templates/moglich-ai/delete")).status_code == 404
+        await log_in(browser)
+        assert (await browser.post("/llm-templates/moglich-ai/delete")).status_code == 303
+        assert "Other" not in (await browser.get("/llm-templates")).text
+
+
+async def test_every_wrong_field_of_a_template_is_named_and_nothing_typed_is_lost(
+    open_console: OpenConsole, log_in: LogIn
+) -> None:
+    async with open_console() as (browser, _):
+        await log_in(browser)
+        wrong = {
+            "name": "",
+            "handle": "Not A Handle",
+            "endpoint_url": "nowhere",
+            "extractors": "{",
+            "description": "mine",
+        }
+        refused = await browser.post("/llm-templates/new", data=wrong)
+        assert refused.status_code == 422
+        for field in ("name", "handle", "endpoint_url", "extractors"):
+            assert f'id="{field}-error" >' in refused.text, field
+        assert 'value="mine"' in refused.text
+        taken = await browser.post("/llm-templates/new", data={"name": "Mine", "handle": "openai"})
+        assert "is built in" in taken.text
+
+
+async def test_a_built_in_template_and_a_viewer_change_nothing(open_console: OpenConsole, log_in: LogIn) -> None:
+    async with open_console() as (browser, context):
+        await log_in(browser)
+        shown = await browser.get("/llm-templates/openai")
+        assert "readonly" in shown.text
+        assert "Save" not in shown.text
+        _, token = await context.admin_tokens.issue("default", Role.VIEWER)
+        await log_in(browser, token)
+        assert "Add template" not in (await browser.get("/llm-templates")).text
+        assert (await browser.post("/llm-templates/new", data=_TEMPLATE)).status_code == 403
+
+
+async def test_charts_are_drawn_from_what_the_api_tells(open_console: OpenConsole, log_in: LogIn) -> None:
+    async with open_console() as (browser, _):
+        assert (await browser.get("/console/history")).status_code == 303
+        await log_in(browser)
+        assert (await browser.get("/console/history")).json() == {"items": [], "next": None}
+
+
+@pytest.mark.parametrize(
+    ("listen", "shown"),
+    [
+        ("127.0.0.1:9243", "127.0.0.1:9243"),
+        ("gateways.example.test:443", "gateways.example.test:443"),
+        ("0.0.0.0:9243", "pod.example.test:9243"),
+        ("[::]:9243", "pod.example.test:9243"),
+    ],
+)
+def test_settings_for_a_gateway_name_an_address_that_it_can_reach(listen: str, shown: str) -> None:
+    """A pod that listens on every address is where the browser has found it."""
+    assert gateway._gateway_host(listen, "pod.example.test") == shown

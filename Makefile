@@ -10,7 +10,7 @@ ONCE ?=
 # How many processes run tests at once.
 WORKERS ?= 2
 # The same for tests that start pods. PODS_WORKERS=0 where the machine is so busy that a pod takes a minute to start.
-PODS_WORKERS ?= 2
+PODS_WORKERS ?= $(WORKERS)
 
 # Images for containers often forbid it; here everything is compiled once instead of by every process.
 export PYTHONDONTWRITEBYTECODE :=

@@ -13,7 +13,7 @@ import pytest
 from gatecast.testing.unmodified_gateway import UNDEPLOYED
 from simulation.histories import Broken, live_through
 from simulation.histories.history import TRUE_WITHIN
-from simulation.histories.operations import OPERATIONS, begin, deploy, fail, renew_epoch
+from simulation.histories.operations import OPERATIONS, begin, deploy, fail, renew_epoch, tell_of_an_application
 from simulation.histories.repeatable import run_repeatably
 from simulation.histories.truth import shown, untruths
 from simulation.histories.world import World
@@ -64,6 +64,20 @@ def _prove(*options: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     return done.stdout
+
+
+def test_operators_reach_the_pod_that_has_taken_anothers_place() -> None:
+    """Its admin API outlives it, and whatever that keeps of the pod's context."""
+
+    async def publish() -> set[str]:
+        async with World.open(_QUIET) as world:
+            for pod in world.pods:
+                await pod.stop()
+                await pod.start()
+            await tell_of_an_application(world)
+            return set().union(*(edge.applications for edge in world.edges))
+
+    assert run_repeatably(_QUIET, publish())
 
 
 def test_a_seed_repeats_after_other_histories_in_one_process() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from gatecast.controlplane.catalog.api_key import ApiKey
@@ -58,6 +58,7 @@ class GatewayFiles:
 
     def __init__(self, hub: EventHub, encryption: Encryption) -> None:
         self._database = hub.storage.database
+        self._presence = hub.storage.presence
         self._encryption = encryption
 
     async def deployments(self, gateway_id: str) -> list[ListedDeployment]:
@@ -114,9 +115,21 @@ class GatewayFiles:
         raise NotFound("secret", handle)
 
     async def keys(self, gateway_id: str, kind: Kind) -> list[ApiKey]:
-        """The active keys of all artifacts of one kind that a gateway has."""
+        """The active keys of all artifacts of one kind that a gateway has, with the versions that a list shows.
+
+        A list is older than events: what is still on its way, a revocation of an earlier key of the name and then this
+        key, applies to what the list has made of it. Once nothing is on its way it is newer: it replaces what the
+        gateway has made of an event under an id of its own, which the list does not name.
+        """
         rows = await self._database.fetch(PLACEMENTS["gateway_keys"], gateway_id, kind)
-        return [ApiKey.of(row) for row in rows]
+        # Asked after the keys were read: their events are among those that the gateway has handled.
+        newer = 1 if await self._has_handled_everything(gateway_id) else -1
+        keys = [ApiKey.of(row) for row in rows]
+        return [replace(each, updated_at=each.updated_at + newer) for each in keys]
+
+    async def _has_handled_everything(self, gateway_id: str) -> bool:
+        status = (await self._presence.status([gateway_id])).get(gateway_id)
+        return status is not None and status.resync_reason is None and status.confirmed >= status.head
 
     def _content(self, row: Row) -> Content:
         return Content(artifact_kind=BY_KIND[kind_of(row)], artifact_id=row["artifact_id"], text=self._text(row))

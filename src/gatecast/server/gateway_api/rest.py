@@ -273,9 +273,7 @@ def _key(key: ApiKey) -> dict[str, Any]:
         "status": "active",
         "createdAt": written(key.created_at),
         "createdBy": "gatecast",
-        # Older than any event of this version: what is still on its way, a revocation of an earlier key of the name and
-        # then this key, applies to what the list has made of it.
-        "updatedAt": written(key.updated_at - 1),
+        "updatedAt": written(key.updated_at),
         "expiresAt": None if key.expires_at is None else written(key.expires_at),
         "source": "external",
         "externalRefId": None,

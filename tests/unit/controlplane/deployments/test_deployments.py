@@ -386,7 +386,7 @@ async def test_after_a_lost_history_everything_is_newer_than_what_that_can_have_
         assert deployed["performedAt"] > written(ahead)
         assert key["updatedAt"] > written(ahead)
         [listed] = await site.control_plane.files.keys(site.gateways[0], REST_API.kind)
-        assert written(listed.updated_at) == key["updatedAt"]
+        assert written(listed.updated_at + 1) == key["updatedAt"]
         rotated = await site.control_plane.keys.rotate(ORGANIZATION, REST_API, api.id, "a-key")
         assert rotated.key.updated_at > listed.updated_at
 
@@ -552,6 +552,22 @@ async def test_a_key_outlives_the_revocation_of_its_namesake_that_is_sent_again(
             [last] = [each for each in made if each["apiId"] == data["apiId"]][-1:]
             assert data["apiKeyHashes"] == last["apiKeyHashes"]
             assert data["updatedAt"] > last["updatedAt"]
+
+
+async def test_a_list_is_older_than_what_is_on_its_way_and_newer_than_what_was_handled(open_hub: OpenHub) -> None:
+    """A gateway may have met the new value of a key before it had the key: then the list is what replaces it."""
+    async with Site.open(open_hub()) as site:
+        gateway, api = site.gateways[0], await site.make(REST_API)
+        made = (await site.control_plane.keys.create(ORGANIZATION, REST_API, api.id, "a-key")).key
+        head = len(await site.told())
+        for handled, newer in ((head - 1, -1), (head, 1)):
+            async with site.hub.subscribe(gateway) as events:
+                async for event in events:
+                    if event.offset == handled:
+                        events.acknowledge(event)
+                        break
+            [listed] = await site.control_plane.files.keys(gateway, REST_API.kind)
+            assert listed.updated_at - made.updated_at == newer
 
 
 async def test_versions_of_keys_rise_by_more_than_lists_are_older(open_hub: OpenHub) -> None:

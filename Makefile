@@ -44,7 +44,7 @@ test: $(STAMP) system ## Every test, on SQLite and on a real PostgreSQL, and in 
 	@echo "1 of 2: what runs beside others, in $(WORKERS) processes ('make unit' runs what needs no database server) ..."
 	@status=0; $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
 		--ignore tests/acceptance --ignore tests/browser || status=1; \
-	echo "2 of 2: real pods and a real browser, in $(PODS_WORKERS) processes ..."; \
+	echo "2 of 2: real pods and a real browser (PODS_WORKERS=2: two files at once) ..."; \
 	$(BIN)/python -m pytest --numprocesses $(PODS_WORKERS) --dist loadfile tests/acceptance tests/browser || status=1; \
 	exit $$status
 

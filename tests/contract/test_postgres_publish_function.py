@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import asyncpg
@@ -219,7 +219,7 @@ async def test_what_the_library_refuses_is_refused(
 ) -> None:
     async with _opened(postgres_url) as (storage, connection):
         with pytest.raises(asyncpg.CheckViolationError, match=complaint):
-            await _publish(connection, **{field: value})
+            await _publish(connection, **cast("dict[str, Any]", {field: value}))
         assert (await read(storage)).head == 0
 
 

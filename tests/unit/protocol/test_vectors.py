@@ -112,8 +112,8 @@ def test_the_server_does_what_the_vectors_say(case: Step) -> None:
         assert "then" not in step or done == step["then"], step
 
 
-def _server_step(server: ServerSession, step: Step, now: float) -> Sequence[session.Action]:
-    inputs: Mapping[str, Callable[[Any], Sequence[session.Action]]] = {
+def _server_step(server: ServerSession, step: Step, now: float) -> Sequence[session.SessionAction]:
+    inputs: Mapping[str, Callable[[Any], Sequence[session.SessionAction]]] = {
         "begin": lambda _: server.start(_MOMENT),
         "deliver": lambda ends: server.deliver([_event(offset) for offset in range(ends[0], ends[1] + 1)], now),
         "receive": lambda _: server.receive_text(_frame(step), now),
@@ -142,7 +142,7 @@ def _event(offset: int) -> RecordedEvent:
     )
 
 
-def _done(action: session.Action) -> dict[str, Any]:
+def _done(action: session.SessionAction) -> dict[str, Any]:
     match action:
         case session.SendText(text):
             return {"send": json.loads(text)}

@@ -53,9 +53,10 @@ async def test_one_change_is_one_trace_whose_hops_add_up(tmp_path: Path, collect
     assert list(spans) == ["gatecast commit", "gatecast pick up", "gatecast send", "gatecast confirm"]
     for span in spans.values():
         assert f"{span.context.trace_id:032x}" == _TRACE
+        assert span.parent is not None
         assert f"{span.parent.span_id:016x}" == "b7ad6b7169203331"
-        assert span.attributes["gatecast.gateway"] == "g"
-        assert span.end_time >= span.start_time
+        assert (span.attributes or {})["gatecast.gateway"] == "g"
+        assert (span.end_time or 0) >= (span.start_time or 0) > 0
     _, *hops = spans.values()
     for before, following in pairwise(hops):
         assert following.start_time == before.end_time

@@ -14,7 +14,8 @@ from gatecast.controlplane.deployments.placements import Deployment, DeploymentS
 from gatecast.controlplane.documents import Kind
 from gatecast.controlplane.gateway_sync.synchronizations import Synchronization
 from gatecast.server.admin_api.models import WhyCode
-from gatecast.server.admin_api.why import ANSWERED_WITHIN, SLOW_UNTIL, why, why_synchronizing, why_unanswered
+from gatecast.server.admin_api.why import ANSWERED_WITHIN, why, why_synchronizing, why_unanswered
+from gatecast.server.fleet_metrics import SLOW_UNTIL
 from gatecast.storage.contract import GatewayStatus, LiveConnection, Outcome, OutcomeKind
 
 _CONNECTION = LiveConnection(

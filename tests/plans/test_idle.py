@@ -72,10 +72,10 @@ async def test_s10_an_idle_pod_asks_at_the_poll_rate_and_nothing_else(empty_url:
         await calls.until(changed_since=100, renew_lease=1)
         elapsed = asyncio.get_running_loop().time() - began_at
         counts = dict(calls.counts)
-    assert set(counts) == {"changed_since", "dismissals", "renew_lease"}
+    assert set(counts) == {"changed_since", "pending_disconnects", "renew_lease"}
     polls = elapsed / _POLL_INTERVAL
     assert counts["changed_since"] <= polls + 2
-    assert counts["dismissals"] <= polls + 2
+    assert counts["pending_disconnects"] <= polls + 2
     assert counts["renew_lease"] <= elapsed / (LEASE.total_seconds() / 3) + 2
 
 

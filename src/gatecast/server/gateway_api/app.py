@@ -317,6 +317,8 @@ async def _converse(
         socket.abort()
         if upkeep is not None:
             upkeep.cancel()
+        if observer is not None:
+            observer.close()
         _logger.info("disconnected", gateway=identity.gateway_id, confirmed=str(subscription.confirmed))
     return Upgraded()
 

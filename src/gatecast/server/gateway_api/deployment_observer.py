@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
 from gatecast.containment import RetryLoop, contained
 from gatecast.controlplane.access.gateway_tokens import GatewayIdentity
 from gatecast.controlplane.control_plane import ControlPlane
+from gatecast.controlplane.deployments.artifact_events import REVOKED
 from gatecast.controlplane.gateway_sync.acknowledgements import Acknowledgement
 from gatecast.controlplane.transactions.clock import milliseconds
 from gatecast.delivery.subscription import Subscription
 from gatecast.errors import NotFound, SecretKeyMissing, UnknownGateway
+from gatecast.events import RecordedEvent
 from gatecast.protocol.messages import DeploymentAck
 from gatecast.server.gateway_api.gateway_socket import Observer
 from gatecast.server.gateway_api.holding import Watch
@@ -54,7 +56,15 @@ class DeploymentObserver(Observer):
         self._confirmed = self._start.position.offset
         self._backlog_end: int | None = None
         self._backlog_handled = asyncio.Event()
+        #: The offsets of revoked keys that were sent and are not confirmed yet.
+        self._revocations: list[int] = []
+        self._renewals: set[asyncio.Task[None]] = set()
         self._began_at = milliseconds() - _CLOCKS_APART
+
+    def close(self) -> None:
+        """The connection has ended: what it began for its keys ends, too."""
+        for renewal in self._renewals:
+            renewal.cancel()
 
     @property
     def holds(self) -> bool:
@@ -84,6 +94,17 @@ class DeploymentObserver(Observer):
         self._confirmed = offset
         if self._backlog_end is not None and offset >= self._backlog_end:
             self._backlog_handled.set()
+        if self._revocations and self._revocations[0] <= offset:
+            first = self._revocations[0]
+            self._revocations = [each for each in self._revocations if each > offset]
+            renewal = asyncio.create_task(self._outlive_revocations(first - 1))
+            self._renewals.add(renewal)
+            renewal.add_done_callback(self._renewals.discard)
+
+    def sent(self, events: Sequence[RecordedEvent]) -> None:
+        """Note which of them revoke keys."""
+        if self._watch is not None:
+            self._revocations += [event.offset for event in events if event.type == REVOKED]
 
     async def reconcile_when_read(self, resynchronized: Callable[[], Awaitable[None]]) -> None:
         """Publish what the gateway needs beyond the events that wait for it, until cancelled, or for a few minutes.
@@ -151,18 +172,27 @@ class DeploymentObserver(Observer):
     async def _watch_keys(self) -> None:
         """Keys whose time is over end at once; what changes while it reads its keys is published once more."""
         ids, control_plane = (self._identity.organization, self._identity.gateway_id), self._control_plane
-        # A pod that lacks the key to what is stored leaves it to the others.
         with suppress(NotFound, UnknownGateway, SecretKeyMissing):
             await _persistently(lambda: control_plane.keys.end_expired(*ids))
-            await _persistently(lambda: control_plane.keys.outlive_revocations(*ids, self._start.position.offset))
+        await self._outlive_revocations(self._start.position.offset)
         for pause in KEY_LOOKS:
             await asyncio.sleep(pause)
             with contained("keys-not-looked-at"), suppress(NotFound, UnknownGateway):
-                # Once more: a slower replica of the gateway may have handled a revocation after a faster one had all.
-                await control_plane.keys.outlive_revocations(*ids, self._start.position.offset)
                 await control_plane.desired_state.keys_changed_late(*ids, self._began_at)
                 await control_plane.desired_state.remove_unknown(*ids)
                 await control_plane.desired_state.began_anew(*ids)
+
+    async def _outlive_revocations(self, after: int) -> None:
+        """Keys outlive the revocations of their namesakes after this offset.
+
+        Done when the gateway connects, and for each revocation that it has handled, because replicas share what they
+        have: 1. a fast one handles a revocation and everything after it, 2. a slow one handles the revocation, which
+        takes the new key away, 3. what follows is not newer than what the fast one has stored.
+        """
+        ids, keys = (self._identity.organization, self._identity.gateway_id), self._control_plane.keys
+        # A pod that lacks the key to what is stored leaves it to the others.
+        with suppress(NotFound, UnknownGateway, SecretKeyMissing):
+            await _persistently(lambda: keys.outlive_revocations(*ids, after))
 
 
 async def _persistently(work: Callable[[], Awaitable[_T]]) -> _T:

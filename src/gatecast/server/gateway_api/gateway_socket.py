@@ -63,12 +63,15 @@ def open_session(subscription: Subscription, version: Version, limits: SessionLi
 
 
 class Observer:
-    """Told of what a gateway says; must not block. This one does nothing with it."""
+    """Told of what a gateway is sent and says; must not block. This one does nothing with it."""
 
     @property
     def holds(self) -> bool:
         """True while events wait; whoever ends that sets the subscription's `changed`."""
         return False
+
+    def sent(self, events: Sequence[RecordedEvent]) -> None:
+        """These events are on their way to the gateway."""
 
     def acknowledged(self, ack: DeploymentAck) -> None:
         """The gateway said what it made of a deployment."""
@@ -289,6 +292,7 @@ class GatewaySocket:
             if fate is Fate.SEND:
                 if self._subscription.connection.rejects:
                     lot.remember(run)
+                self._observer.sent(run)
                 actions += self._session.deliver(run, now)
                 continue
             if fate is not Fate.PASS:

@@ -16,9 +16,10 @@ from gatecast.controlplane.transactions.clock import milliseconds
 from gatecast.delivery.resume import Start
 from gatecast.delivery.subscription import Subscription
 from gatecast.errors import SecretKeyMissing, StorageUnavailable, UnknownGateway
-from gatecast.events import Position
+from gatecast.events import Position, RecordedEvent
 from gatecast.server.gateway_api import deployment_observer
 from gatecast.server.gateway_api.deployment_observer import DeploymentObserver
+from gatecast.server.gateway_api.holding import Watch
 from gatecast.waiting import Backoff, Signal
 
 IDENTITY = GatewayIdentity(organization="acme", gateway_id="edge", token_id="1", newest_only=False)
@@ -91,9 +92,14 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deployment_observer, "_PAUSES", Backoff(first=0.0, longest=0.0))
 
 
-def observer(control_plane: _Resources, *, lost: str | None = None) -> DeploymentObserver:
+def recorded(offset: int, event_type: str) -> RecordedEvent:
+    """An event as it is sent."""
+    return cast("RecordedEvent", SimpleNamespace(offset=offset, type=event_type))
+
+
+def observer(control_plane: _Resources, *, lost: str | None = None, watch: Watch | None = None) -> DeploymentObserver:
     subscription = cast("Subscription", SimpleNamespace(start=Start(START, lost), changed=Signal()))
-    return DeploymentObserver(cast("ControlPlane", control_plane), IDENTITY, subscription)
+    return DeploymentObserver(cast("ControlPlane", control_plane), IDENTITY, subscription, watch)
 
 
 async def test_keys_are_looked_at_twice_while_an_unmodified_gateway_is_connected() -> None:
@@ -101,9 +107,40 @@ async def test_keys_are_looked_at_twice_while_an_unmodified_gateway_is_connected
     began = milliseconds()
     await observer(control_plane).reconcile_when_read(control_plane.resynchronized)
     assert control_plane.ended == [("acme", "edge")]
-    assert control_plane.outlived == [("acme", "edge", START.offset)] * 3
+    assert control_plane.outlived == [("acme", "edge", START.offset)]
     assert [look[:2] for look in control_plane.looks] == [("acme", "edge")] * 2
     assert all(began - 60_000 < since < began for *_, since in control_plane.looks)
+
+
+async def test_keys_outlive_each_revocation_once_their_gateway_has_handled_it() -> None:
+    """A slower replica may handle a revocation after a faster one had everything: then they are renewed once more."""
+    control_plane = _Resources()
+    ours = observer(control_plane, watch=cast("Watch", SimpleNamespace()))
+    ours.sent([recorded(6, "api.deployed"), recorded(7, "apikey.revoked"), recorded(8, "apikey.created")])
+    ours.sent([recorded(9, "apikey.revoked")])
+    for offset, outlived in ((6, []), (8, [6]), (8, [6]), (9, [6, 8]), (12, [6, 8])):
+        ours.confirmed(offset)
+        await asyncio.sleep(0)
+        assert control_plane.outlived == [("acme", "edge", after) for after in outlived]
+
+
+async def test_what_waits_for_the_database_ends_with_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    control_plane, asked = _Resources(), asyncio.Event()
+
+    async def away(*_: object) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(control_plane, "outlive_revocations", away)
+    ours = observer(control_plane, watch=cast("Watch", SimpleNamespace()))
+    before = asyncio.all_tasks()
+    ours.sent([recorded(6, "apikey.revoked")])
+    ours.confirmed(6)
+    await asked.wait()
+    [renewal] = asyncio.all_tasks() - before
+    ours.close()
+    await asyncio.wait([renewal])
+    assert renewal.cancelled()
 
 
 async def test_a_pod_without_the_secret_key_does_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,8 +156,7 @@ _WORK: list[tuple[Work, int]] = [
     (_report_progress, 2_500),
     (_tell_of_passages, 3_500),
     (_find_places, 600),
-    # For a hundred gateways the rows of all may be read, of which there is one for each gateway.
-    (_ask_for_latencies, 21_000),
+    (_ask_for_latencies, 4_000),
     (_look_after_the_pod, 60),
     (_revoke, 20),
     (_show_status, 1_000),

@@ -29,8 +29,9 @@ FROM wanted w LEFT JOIN positions p USING (gateway_id) LEFT JOIN connected n USI
 -- name: latencies
 -- Of each gateway the newest four notes of progress are looked at; the last event that one tells of is known exactly.
 SELECT t.confirmed_last - extract(epoch FROM e.recorded_at)::float8 AS seconds
+-- One look at an index for each: a join would read the streams of all gateways.
 FROM jsonb_array_elements_text($1::text::jsonb) w (gateway_id)
-    JOIN gatecast.gateway_streams s ON s.gateway_id = w.gateway_id
+    CROSS JOIN LATERAL (SELECT f.log_id FROM gatecast.gateway_streams f WHERE f.gateway_id = w.gateway_id LIMIT 1) s
     CROSS JOIN LATERAL (
         SELECT p.confirmed_through, p.confirmed_last FROM gatecast.passages p WHERE p.log_id = s.log_id
         ORDER BY p.through DESC, p.number DESC LIMIT 4) t

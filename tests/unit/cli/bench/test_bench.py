@@ -91,7 +91,8 @@ def test_what_a_pod_does_is_measured_in_several_rounds_against_a_yardstick(scena
     assert len(document["figures"]) == figures
     for each in document["figures"]:
         assert len(each["rounds"]) == 2
-        assert each["median"] > 0
+        # What an idle pod uses is subtracted, and varies by more than these few events cost.
+        assert each["median"] >= 0
         assert (each["verdict"] == "") == (each["aim"] is None)
     assert any(each["yardstick"] for each in document["figures"])
 

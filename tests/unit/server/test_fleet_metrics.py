@@ -81,5 +81,5 @@ async def test_what_cannot_be_told_now_is_not_shown(tmp_path: Path, monkeypatch:
 )
 def test_codes_are_those_of_why(changes: dict[str, object], code: str) -> None:
     standing = {"lag": 0, "lag_seconds": 0.0, "last_seen": None, "resync_reason": "", "pods": ("a",), "parked": False}
-    assert code_of(DeliverySummary(gateway_id="g", **{**standing, **changes})) == code  # type: ignore[arg-type]
+    assert code_of(DeliverySummary(gateway_id="g", head=9, **{**standing, **changes})) == code  # type: ignore[arg-type]
     assert fleet_metrics.SLOW_UNTIL == 10.0

@@ -63,10 +63,13 @@ def why_undeliverable(parked: ParkedEntity) -> WhyView:
 def why_parked(parked: ParkedEntity) -> WhyView:
     """A decision is missing."""
     said = f": {shorten(parked.reason)}" if parked.reason else ""
+    waiting = (
+        "1 later event of the entity waits" if parked.held == 1 else f"{parked.held:,} later events of the entity wait"
+    )
     return WhyView(
         code="rejected",
         cause=f"it rejected {parked.entity_type} {shorten(parked.entity_id)} at offset {parked.offset}{said}; "
-        f"{parked.held:,} later events of the entity wait until you retry or skip it (`gatecast gateway parked`)",
+        f"{waiting} until you retry or skip it (`gatecast gateway parked`)",
     )
 
 

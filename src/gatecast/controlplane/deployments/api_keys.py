@@ -193,10 +193,15 @@ class ApiKeys:
 
     @whole
     async def _renew(self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, name: str) -> None:
-        """Give a key a newer version without any other change."""
+        """Give a key a newer version without any other change.
+
+        Not one that has expired: gateways are told to revoke it, and each revocation would renew it once more, for ever.
+        """
         async with begin_unit_of_work(self._hub) as change:
             await self._store.lock(change, organization, artifact_kind, artifact_id)
             key = await _active_key(change, artifact_id, name)
+            if key.expired(milliseconds()):
+                return
             version = await _next_version(change, artifact_id)
             await _store_rotated(change, replace(key, updated_at=version))
             await _publish(change, organization, artifact_id)

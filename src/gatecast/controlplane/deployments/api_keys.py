@@ -195,7 +195,7 @@ class ApiKeys:
     async def _renew(self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, name: str) -> None:
         """Give a key a newer version without any other change.
 
-        Not one that has expired: gateways are told to revoke it, and each revocation would renew it once more, for ever.
+        Not one that has expired: gateways are told to revoke it, and each revocation asks for this once more.
         """
         async with begin_unit_of_work(self._hub) as change:
             await self._store.lock(change, organization, artifact_kind, artifact_id)

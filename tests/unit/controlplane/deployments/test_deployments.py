@@ -554,6 +554,24 @@ async def test_a_key_outlives_the_revocation_of_its_namesake_that_is_sent_again(
             assert data["updatedAt"] > last["updatedAt"]
 
 
+async def test_an_expired_key_is_not_told_again_because_its_namesake_was_revoked(
+    open_hub: OpenHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be told as a revocation, and every revocation that is handled asks for this once more."""
+    async with Site.open(open_hub(), 1) as site:
+        keys, api = site.control_plane.keys, await site.make(REST_API)
+        await keys.create(ORGANIZATION, REST_API, api.id, "again")
+        before = len(await site.told())
+        await keys.revoke(ORGANIZATION, REST_API, api.id, "again")
+        await keys.create(ORGANIZATION, REST_API, api.id, "again", datetime.now(UTC) + timedelta(hours=1))
+        told = await site.told()
+        in_two_hours = milliseconds() + 2 * 60 * 60 * 1000
+        for module in ("api_keys", "placing"):
+            monkeypatch.setattr(f"gatecast.controlplane.deployments.{module}.milliseconds", lambda: in_two_hours)
+        await keys.outlive_revocations(ORGANIZATION, site.gateways[0], before)
+        assert await site.told() == told
+
+
 async def test_versions_of_keys_rise_by_more_than_lists_are_older(open_hub: OpenHub) -> None:
     """Also those that rise because a history was lost: what is listed is 1 ms older, and must be newer than before."""
     async with Site.open(open_hub(), 1) as site:

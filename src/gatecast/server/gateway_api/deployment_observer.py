@@ -56,6 +56,8 @@ class DeploymentObserver(Observer):
         self._confirmed = self._start.position.offset
         self._backlog_end: int | None = None
         self._backlog_handled = asyncio.Event()
+        #: Whether what changes of its keys is still watched: only while it may be catching up.
+        self._watches_keys = watch is not None
         #: The offsets of revoked keys that were sent and are not confirmed yet.
         self._revocations: list[int] = []
         self._renewals: set[asyncio.Task[None]] = set()
@@ -103,7 +105,7 @@ class DeploymentObserver(Observer):
 
     def sent(self, events: Sequence[RecordedEvent]) -> None:
         """Note which of them revoke keys."""
-        if self._watch is not None:
+        if self._watches_keys:
             self._revocations += [event.offset for event in events if event.type == REVOKED]
 
     async def reconcile_when_read(self, resynchronized: Callable[[], Awaitable[None]]) -> None:
@@ -181,13 +183,15 @@ class DeploymentObserver(Observer):
                 await control_plane.desired_state.keys_changed_late(*ids, self._began_at)
                 await control_plane.desired_state.remove_unknown(*ids)
                 await control_plane.desired_state.began_anew(*ids)
+        self._watches_keys = False
 
     async def _outlive_revocations(self, after: int) -> None:
         """Keys outlive the revocations of their namesakes after this offset.
 
-        Done when the gateway connects, and for each revocation that it has handled, because replicas share what they
-        have: 1. a fast one handles a revocation and everything after it, 2. a slow one handles the revocation, which
-        takes the new key away, 3. what follows is not newer than what the fast one has stored.
+        Done when the gateway connects, and for minutes for each revocation that it has handled, because replicas share
+        what they have: 1. a fast one handles a revocation and everything after it, 2. a slow one handles the
+        revocation, which takes the new key away, 3. what follows is not newer than what the fast one has stored. Not
+        for ever: each renewal goes to all gateways of the artifact, and those that keep up need none.
         """
         ids, keys = (self._identity.organization, self._identity.gateway_id), self._control_plane.keys
         # A pod that lacks the key to what is stored leaves it to the others.

@@ -92,6 +92,19 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deployment_observer, "_PAUSES", Backoff(first=0.0, longest=0.0))
 
 
+class _Over:
+    """A gateway that makes no start-up calls, which is known at once."""
+
+    synchronizes = holds = False
+
+    def __init__(self) -> None:
+        self.over = asyncio.Event()
+        self.over.set()
+
+    async def run(self) -> None:
+        """There is nothing to wait for."""
+
+
 def recorded(offset: int, event_type: str) -> RecordedEvent:
     """An event as it is sent."""
     return cast("RecordedEvent", SimpleNamespace(offset=offset, type=event_type))
@@ -122,6 +135,16 @@ async def test_keys_outlive_each_revocation_once_their_gateway_has_handled_it() 
         ours.confirmed(offset)
         await asyncio.sleep(0)
         assert control_plane.outlived == [("acme", "edge", after) for after in outlived]
+
+
+async def test_revocations_are_not_watched_once_a_gateway_has_caught_up() -> None:
+    control_plane = _Resources()
+    ours = observer(control_plane, watch=cast("Watch", _Over()))
+    await ours.reconcile_when_read(control_plane.resynchronized)
+    ours.sent([recorded(6, "apikey.revoked")])
+    ours.confirmed(6)
+    await asyncio.sleep(0)
+    assert control_plane.outlived == [("acme", "edge", START.offset)]
 
 
 async def test_what_waits_for_the_database_ends_with_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import re
 HIDDEN = "(hidden)"
 
 #: What may hold a secret wherever it appears, besides credentials in front of an `@`: a password in the forms of
-#: libpq, JDBC and HTTP; a key file's content; a bearer token. Whoever sends a text decides what is in it, so the time
+#: libpq, JDBC and HTTP; a key file's content; a bearer token. The sender of a text decides what is in it, so the time
 #: that each pattern takes grows with the length of the text, and not faster.
 _SECRETS = (
     (re.compile(r"-----BEGIN.*", re.DOTALL), HIDDEN),

@@ -16,7 +16,7 @@ from gatecast.server.pod import serve as run_pod
 from gatecast.settings import Settings
 from gatecast.telemetry import configure_logs
 
-#: The garbage collector looks after so many new objects; by itself it would after 700, several times for each connect.
+#: The garbage collector runs once per this many new objects; its default, 700, is reached several times in a connect.
 _COLLECT_AFTER = 10_000
 
 

@@ -275,11 +275,11 @@ class GatewayClient:
     async def _connect(self, session: aiohttp.ClientSession) -> Ending:
         """One attempt, and what became of it."""
         # Read once: while the upgrade is under way the user may settle more, which the server was not asked for.
-        behind, event_id = self.position, self.event_id
+        after, event_id = self.position, self.event_id
         try:
             async with asyncio.timeout(UPGRADE_TIME_LIMIT):
                 socket = await open_socket(
-                    session, str(self._target(behind, event_id)), headers={}, protocols=(_PROTOCOL,)
+                    session, str(self._target(after, event_id)), headers={}, protocols=(_PROTOCOL,)
                 )
         except aiohttp.WSServerHandshakeError as refusal:
             retry_after = refusal.headers.get("Retry-After") if refusal.headers else None
@@ -291,14 +291,14 @@ class GatewayClient:
         try:
             if socket.protocol != _PROTOCOL:
                 raise ProtocolViolation(f"the server does not speak {_PROTOCOL}")
-            return await self._speak(socket, behind)
+            return await self._speak(socket, after)
         finally:
             socket.release()
 
-    async def _speak(self, socket: ClientSocket, behind: Position | None) -> Lost:
+    async def _speak(self, socket: ClientSocket, after: Position | None) -> Lost:
         clock = asyncio.get_running_loop().time
         began_at = clock()
-        session = ClientSession(behind, now=began_at, limits=self._options.limits)
+        session = ClientSession(after, now=began_at, limits=self._options.limits)
         connection = self._connection = ClientConnection(socket, session, self._progress, self._inbox)
         try:
             code = await connection.run()
@@ -307,10 +307,10 @@ class GatewayClient:
             # Whatever the user has not had yet comes again.
             self._inbox.clear()
         lasted = clock() - began_at >= self._options.reconnect.useful_after
-        return Lost(code, useful=lasted or self.position != behind, unreadable=connection.unreadable)
+        return Lost(code, useful=lasted or self.position != after, unreadable=connection.unreadable)
 
-    def _target(self, behind: Position | None, event_id: str | None) -> URL:
-        query = {"replica": self._replica, "after": str(behind) if behind else None, "event": event_id}
+    def _target(self, after: Position | None, event_id: str | None) -> URL:
+        query = {"replica": self._replica, "after": str(after) if after else None, "event": event_id}
         return self._url.with_query({name: value for name, value in query.items() if value})
 
     def _on_end(self, task: asyncio.Task[None]) -> None:

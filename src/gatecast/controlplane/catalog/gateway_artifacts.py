@@ -31,7 +31,7 @@ _LONGEST_TEXT = 512
 _DEPLOYED = "deployed"
 _STATUSES = (_DEPLOYED, "undeployed")
 
-#: Comes with the gateway: whoever shows one under another id shows it from another database.
+#: Comes with the gateway: a gateway that shows one under another id shows it from another database.
 _TEMPLATE = "LlmProviderTemplate"
 
 

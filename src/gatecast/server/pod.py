@@ -40,6 +40,7 @@ from gatecast.server.fleet_metrics import keep_fleet_metrics
 from gatecast.server.gateway_api.app import GatewayContext, create_gateway_app
 from gatecast.server.gateway_api.gateway_server import GatewayServer
 from gatecast.server.listener import Listener
+from gatecast.server.replication_watch import ReplicationWatch
 from gatecast.server.sessions import SessionCookies
 from gatecast.server.tls import LOOK_INTERVAL, GatewayTls
 from gatecast.server.wait_policy import opened_with_waiting
@@ -78,6 +79,7 @@ class Pod:
         self.admin_tokens = AdminTokens(hub.storage)
         self.budget = budget
         self.tls = GatewayTls(settings)
+        self.replication = ReplicationWatch(hub.storage.database)
         self.admission = Admission(settings, clock=asyncio.get_running_loop().time)
         #: The admin token that this start created, to be shown once; None if there was one already.
         self.first_admin_token: str | None = None
@@ -113,6 +115,7 @@ class Pod:
             await stack.enter_async_context(pod._running(pod.tls.follow(LOOK_INTERVAL), name="certificate"))
             forgetting = _remove_old_entries(AuditLog(hub.storage.database))
             await stack.enter_async_context(pod._running(forgetting, name="audit-retention"))
+            await stack.enter_async_context(pod._running(pod.replication.run(), name="replication"))
             counting = keep_fleet_metrics(hub, settings.pod_id)
             await stack.enter_async_context(pod._running(counting, name="fleet-metrics"))
             await stack.enter_async_context(pod._gateway_listener(gateway_socket))
@@ -207,6 +210,7 @@ class Pod:
             control_plane=self.control_plane,
             cookies=SessionCookies(encryption_for(self.settings.secret_key, local_key_file(self.settings.database))),
             problems=self.problems,
+            replication=lambda: self.replication.seen,
             gateway_address=self.gateway_url.partition("://")[2],
             streams=asyncio.Semaphore(self.budget.at_most(MAX_STREAMS)),
             waits=asyncio.Semaphore(self.budget.at_most(MAX_WAITS)),

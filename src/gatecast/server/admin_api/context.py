@@ -29,6 +29,7 @@ from gatecast.server.admin_api.oidc import OidcIssuer, is_jwt
 from gatecast.server.admission import TokenAttempts
 from gatecast.server.sessions import SessionCookies
 from gatecast.settings import Settings
+from gatecast.storage.replication import Replication
 
 #: Streams of events that one pod serves at the same time.
 MAX_STREAMS = 100
@@ -56,6 +57,8 @@ class AdminContext:
     control_plane: ControlPlane
     #: Why this pod should get no traffic now; empty: it is ready.
     problems: Callable[[], Awaitable[list[str]]]
+    #: What is known of the database's standbys; None: nothing, or there can be none.
+    replication: Callable[[], Replication | None] = lambda: None
     #: Where gateways connect to this pod, written host:port; empty: it is not known.
     gateway_address: str = ""
     #: Whose JWTs are accepted beside admin tokens.

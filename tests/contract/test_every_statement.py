@@ -229,6 +229,7 @@ class _Scene:
         await self.storage.presence.resynchronized(gateway_id, "")
         await self.storage.presence.pods()
         await self.storage.database.ping()
+        await self.storage.database.replication()
 
     async def _history(self, gateway_id: str) -> None:
         epoch = (await self.storage.log.changed_since(0)).epoch

@@ -41,6 +41,7 @@ from gatecast.server.gateway_api.app import GatewayContext, create_gateway_app
 from gatecast.server.gateway_api.gateway_server import GatewayServer
 from gatecast.server.listener import Listener
 from gatecast.server.probe import Probe, is_probe
+from gatecast.server.replication_watch import ReplicationWatch
 from gatecast.server.sessions import SessionCookies
 from gatecast.server.tls import LOOK_INTERVAL, GatewayTls
 from gatecast.server.wait_policy import opened_with_waiting
@@ -81,6 +82,7 @@ class Pod:
         self.tls = GatewayTls(settings)
         #: Sends events to the next pod to see whether they arrive; None: it is not wanted.
         self.probe = Probe(hub, settings) if settings.probe else None
+        self.replication = ReplicationWatch(hub.storage.database)
         self.admission = Admission(settings, clock=asyncio.get_running_loop().time)
         #: The admin token that this start created, to be shown once; None if there was one already.
         self.first_admin_token: str | None = None
@@ -116,6 +118,7 @@ class Pod:
             await stack.enter_async_context(pod._running(pod.tls.follow(LOOK_INTERVAL), name="certificate"))
             forgetting = _remove_old_entries(AuditLog(hub.storage.database))
             await stack.enter_async_context(pod._running(forgetting, name="audit-retention"))
+            await stack.enter_async_context(pod._running(pod.replication.run(), name="replication"))
             counting = keep_fleet_metrics(hub, settings.pod_id)
             await stack.enter_async_context(pod._running(counting, name="fleet-metrics"))
             if pod.probe is not None:
@@ -213,6 +216,7 @@ class Pod:
             cookies=SessionCookies(encryption_for(self.settings.secret_key, local_key_file(self.settings.database))),
             problems=self.problems,
             probe=self.probe,
+            replication=lambda: self.replication.seen,
             gateway_address=self.gateway_url.partition("://")[2],
             streams=asyncio.Semaphore(self.budget.at_most(MAX_STREAMS)),
             waits=asyncio.Semaphore(self.budget.at_most(MAX_WAITS)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -139,13 +140,27 @@ _behind = Gauge(
 _alarms = Gauge("gatecast_pod_alarms", "Reasons why this pod is not ready, as it knows them itself.", registry=registry)
 _queued = Gauge("gatecast_publish_queue_events", "Events that wait to be stored.", registry=registry)
 _wakeups = Gauge("gatecast_wakeup_connected", "1 while wake-ups can arrive.", registry=registry)
-
-
+_standbys_needed = Gauge(
+    "gatecast_synchronous_standbys_needed",
+    "Standbys that must have a commit before it is answered, on PostgreSQL; 0: commits wait for none.",
+    registry=registry,
+)
+_standbys_in_sync = Gauge(
+    "gatecast_synchronous_standbys",
+    "Standbys that commits wait for and that are in sync, on PostgreSQL; NaN while the role or the pod cannot tell.",
+    registry=registry,
+)
 _write_ahead_log = Gauge(
     "gatecast_sqlite_write_ahead_log_bytes",
     "Size of the write-ahead log beside the file, on SQLite.",
     registry=registry,
 )
+
+
+def standbys(needed: int, in_sync: int | None) -> None:
+    """Show how many standbys commits wait for, and how many of those are in sync; None: it is not known."""
+    _standbys_needed.set(needed)
+    _standbys_in_sync.set(math.nan if in_sync is None else in_sync)
 
 
 def write_ahead_log(size: int) -> None:

@@ -28,13 +28,14 @@ async def is_alive() -> dict[str, str]:
 @router.get("/readyz", responses={503: {"description": "Not ready; `problems` says why."}})
 async def is_ready(context: Context, response: Response) -> dict[str, Any]:
     """Whether this pod should receive traffic, and if not, why."""
-    problems, deaf = await context.problems(), context.hub.wakeup_problem
+    problems, deaf, replication = await context.problems(), context.hub.wakeup_problem, context.replication()
     response.status_code = 503 if problems else 200
     return {
         "status": "not ready" if problems else "ready",
         "problems": problems,
         "wakeups": f"not connected; polling delivers: {deaf}" if deaf else "connected",
         "probe": describe_probe(context.probe),
+        "replication": None if replication is None else str(replication),
     }
 
 

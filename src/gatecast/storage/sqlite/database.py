@@ -204,6 +204,9 @@ class SqliteDatabase:
         self._file.check()
         await self._reader.run(lambda connection: select(connection, CONTROL["ping"]))
 
+    async def replication(self) -> None:
+        """A file has no standbys."""
+
     async def schema_version(self) -> int:
         """Number of the newest applied migration of the event log; 0 for an empty database."""
         return newest(await self._applied())

@@ -187,6 +187,7 @@ async def test_an_earlier_release_refuses_a_sqlite_file_with_prefixed_tables(tmp
 _OF_THE_APPLICATION = """
     CREATE TABLE orders (id integer PRIMARY KEY);
     CREATE TABLE app_events (id integer PRIMARY KEY, what text);
+    CREATE INDEX by_what ON app_events (what);
     CREATE VIEW recent AS SELECT what FROM app_events;
     INSERT INTO app_events VALUES (1, 'moved');
 """
@@ -197,6 +198,7 @@ async def test_an_applications_own_tables_stay_as_they_are(tmp_path: Path) -> No
     _load_sqlite(tmp_path / "old.db", "sqlite_0017.sql", before=_OF_THE_APPLICATION)
     async with _upgraded(f"sqlite:///{tmp_path}/old.db"):
         assert _rows_of(tmp_path / "old.db")["app_events"] == [(1, "moved")]
+        assert {"recent", "by_what"} <= _schema_of(tmp_path / "old.db").keys()
     file = tmp_path / "fresh.db"
     names = ("events", "epoch", "pods", "connections", "outcomes", "cursors", "passages", "gateway_streams")
     with closing(sqlite3.connect(file)) as connection:

@@ -80,18 +80,3 @@ INSERT INTO gatecast_schema_migrations (number, name, applied_at) VALUES ($1, $2
 -- name: columns
 -- Of a table; none: there is no such table.
 SELECT name FROM pragma_table_info($1) ORDER BY name
-
--- name: migrations_without_prefix
-SELECT number FROM schema_migrations ORDER BY number
-
--- name: copy_migrations_without_prefix
-INSERT INTO gatecast_schema_migrations (number, name, applied_at) SELECT number, name, applied_at FROM schema_migrations
-
--- name: refuse_releases_without_prefix
--- They look for the newest number in this table, find one that they do not know, and refuse the file.
-INSERT INTO schema_migrations (number, name, applied_at) VALUES ($1, 'prefixed_tables', now())
-
--- name: made_without_prefix
--- Indexes and triggers on tables of ours that do not begin as these do: they can only be made anew.
-SELECT type, name, sql FROM sqlite_schema
-WHERE tbl_name GLOB 'gatecast_*' AND type IN ('index', 'trigger') AND sql IS NOT NULL AND name NOT GLOB 'gatecast_*'

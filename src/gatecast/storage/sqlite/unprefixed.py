@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 import sqlite3
 
+from gatecast.storage.queries import Queries
 from gatecast.storage.sqlite.statements import CONTROL, change, select
+
+_QUERIES = Queries("gatecast.storage.sqlite", "unprefixed.sql")
 
 #: What every table, index and trigger of ours begins with.
 PREFIX = "gatecast_"
@@ -40,7 +43,7 @@ def applied(connection: sqlite3.Connection) -> list[int]:
     """The migrations that a release without prefixes has applied; none: it was not here."""
     if columns(connection, "schema_migrations") != _COLUMNS or not columns(connection, "epoch"):
         return []
-    return [number for (number,) in select(connection, CONTROL["migrations_without_prefix"])]
+    return [number for (number,) in select(connection, _QUERIES["migrations"])]
 
 
 def rename(connection: sqlite3.Connection) -> None:
@@ -48,8 +51,8 @@ def rename(connection: sqlite3.Connection) -> None:
     for table in _TABLES:
         if columns(connection, table):
             connection.execute(f"ALTER TABLE {table} RENAME TO {PREFIX}{table}")
-    for kind, name, text in select(connection, CONTROL["made_without_prefix"]):
+    for kind, name, text in select(connection, _QUERIES["indexes_and_triggers"]):
         connection.execute(f"DROP {kind} {name}")
         connection.execute(_NAME.sub(rf"\1 {PREFIX}", text, count=1))
-    change(connection, CONTROL["copy_migrations_without_prefix"])
-    change(connection, CONTROL["refuse_releases_without_prefix"], _NUMBER)
+    change(connection, _QUERIES["copy_migrations"])
+    change(connection, _QUERIES["refuse_earlier_releases"], _NUMBER)

@@ -56,6 +56,24 @@ _batch_events = Histogram(
     buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000),
     registry=registry,
 )
+#: What can become of an event of a probe.
+PROBE_RESULTS = ("on-time", "late", "missing")
+
+_probes = Counter(
+    "gatecast_probes",
+    "Events of this pod's probe to that of the next pod, by what became of them: on-time, late or missing.",
+    ["result"],
+    registry=registry,
+)
+for _result in PROBE_RESULTS:
+    # From the start: an alert compares them.
+    _probes.labels(_result)
+_probe_seconds = Histogram(
+    "gatecast_probe_seconds",
+    "From the record of a probe's event until another pod delivered it and its gateway confirmed it.",
+    buckets=(0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+    registry=registry,
+)
 _removed = Counter("gatecast_events_removed", "Old events that this pod removed from the logs.", registry=registry)
 _connects = Counter(
     "gatecast_gateway_connects", "Gateway connections that began, by protocol.", ["protocol"], registry=registry
@@ -165,6 +183,13 @@ def stored(events: int) -> None:
 def removed(events: int) -> None:
     """Count old events that were removed from the logs."""
     _removed.inc(events)
+
+
+def probed(result: str, seconds: float | None) -> None:
+    """Count an event of a probe, and how long it took; None: it is missing."""
+    _probes.labels(result).inc()
+    if seconds is not None:
+        _probe_seconds.observe(seconds)
 
 
 def connected(protocol: str, *, lost: bool) -> None:

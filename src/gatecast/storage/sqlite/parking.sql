@@ -50,8 +50,8 @@ DELETE FROM gatecast_outcomes WHERE log_id = (SELECT s.log_id FROM gatecast_gate
   AND replica = $2 AND kind = 'retried' AND "offset" > $3
 
 -- name: end_skips
--- What came behind the skipped events of an entity was published again.
-UPDATE gatecast_outcomes SET kind = 'rejected'
+-- What came after the skipped events of an entity was published again.
+UPDATE gatecast_outcomes SET kind = 'omitted'
 WHERE log_id = $1 AND replica = $2 AND kind = 'skipped'
   AND EXISTS (SELECT 1 FROM gatecast_events e WHERE e.log_id = gatecast_outcomes.log_id AND e."offset" = gatecast_outcomes."offset"
                 AND e.entity_type = $3 AND e.entity_id = $4)

@@ -411,6 +411,7 @@ async def _serve(url: str, opened: asyncio.Future[_Pod], ended: asyncio.Event) -
             ]
             opened.set_result(serving)
             await ended.wait()
+            pod.hurried.set()  # no balancer has to notice that it stops
             for task in tasks:
                 task.cancel()
 

@@ -280,6 +280,11 @@ class Settings:
     oidc_client_secret: str = _option(
         "", "its secret, where the issuer asks for one beside the proof of PKCE", _TEXT, secret=True
     )
+    probe: bool = _option(
+        False,  # noqa: FBT003 - what it is stands right before it
+        "on: every 3 seconds this pod publishes a hidden event to the next pod, to measure whether and when it arrives",
+        _SWITCH,
+    )
     log_format: str = _option("text", "text for people, json for machines", _choice("text", "json"))
     traces: str = _option("", "where spans go: an OTLP endpoint (HTTP) such as http://collector:4318/v1/traces", _TEXT)
     access_log: bool = _option(

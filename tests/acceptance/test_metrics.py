@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gatecast.testing.eventually import eventually
 from gatecast.testing.operator import Operator
 from gatecast.testing.pods import Pods
 from gatecast.testing.processes.pod_template import PodTemplate
@@ -56,3 +57,34 @@ async def test_connects_refusals_and_closes_are_counted(tmp_path: Path, pod_temp
         assert [value for (name, _), value in found.items() if name == "gatecast_build_info"] == [1]
         assert found["gatecast_pod_alarms", ""] == 0
         assert found["process_open_fds", ""] > 0
+
+
+async def test_a_probe_notices_lost_wakeups_and_a_frozen_pod_within_half_a_minute(
+    tmp_path: Path, pod_template: PodTemplate
+) -> None:
+    """And says nothing of the kind before; its gateway is no gateway of anybody."""
+    async with (
+        Pods(
+            f"sqlite:///{tmp_path}/gatecast.db",
+            admin_token=_TOKEN,
+            gateway_tls="off",
+            command=pod_template,
+            probe="on",
+        ) as pods,
+        aiohttp.ClientSession() as session,
+    ):
+        pod = await pods.start("pod-a")
+
+        async def counts(result: str) -> bool:
+            return (await _samples(session, pod.api))["gatecast_probes_total", result] > 0
+
+        # Alone, it publishes to itself.
+        await eventually(lambda: counts("on-time"), within=30)
+        assert not await counts("missing")
+        deaf = await pods.start("pod-b", notifications="off", poll_interval="2s")
+        await eventually(lambda: counts("late"), within=30)
+        async with Operator(pod.api, _TOKEN) as operator:
+            assert (await operator.ask("GET", "/gateways"))["items"] == []
+        assert (await _samples(session, pod.api))["gatecast_gateway_connections", ""] == 0
+        deaf.freeze()
+        await eventually(lambda: counts("missing"), within=30)

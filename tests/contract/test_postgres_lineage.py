@@ -73,6 +73,11 @@ async def test_s20_a_promoted_standby_is_another_place(version: int, synchronous
             assert await _is_refused(storage, before.epoch)
             epoch = await storage.log.record_history(before.epoch)
             assert (epoch == before.epoch) is synchronous
+            assert await standby.fetch_value("SELECT gatecast.was_standby_v1()")
+            await standby.execute("CREATE ROLE ordinary LOGIN", "GRANT USAGE ON SCHEMA gatecast TO ordinary")
+            connection = await asyncpg.connect(standby.url(), user="ordinary")
+            assert await connection.fetchval("SELECT gatecast.was_standby_v1()")
+            await connection.close()
             after = await storage.log.changed_since(0)
             assert (after.settled, after.synchronous, after.epoch) == (True, False, epoch)
             assert not await _is_refused(storage, epoch)
@@ -289,6 +294,7 @@ async def test_an_ordinary_role_may_ask_for_the_lineage(postgres_url: str) -> No
         )
         [degraded] = await connection.fetch("SELECT * FROM gatecast.lineage_v1()")
         assert tuple(degraded) == (f"?/{cluster.partition('/')[2]}", "?")
+        assert await connection.fetchval("SELECT gatecast.was_standby_v1()") is False
     finally:
         await connection.execute(f"RESET ROLE; DROP OWNED BY {role}; DROP ROLE {role}")
         await connection.close()

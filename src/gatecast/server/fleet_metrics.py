@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from gatecast.containment import contained
 from gatecast.hub import EventHub
+from gatecast.server.probe import LeftProbes, is_probe
 from gatecast.storage.contract import DeliverySummary
 from gatecast.telemetry import metrics
 
@@ -22,22 +23,27 @@ SLOW_UNTIL = 10.0
 
 async def keep_fleet_metrics(hub: EventHub, pod_id: str) -> None:
     """Count the gateways again and again, for as long as this is the pod that does; never returns."""
+    left = LeftProbes(hub)
     pause = INTERVAL
     while True:
         await asyncio.sleep(pause)
         began = time.monotonic()
-        await count_gateways(hub, pod_id)
+        await count_gateways(hub, pod_id, left)
         pause = max(INTERVAL, _TIMES_ITS_COST * (time.monotonic() - began))
 
 
-async def count_gateways(hub: EventHub, pod_id: str) -> None:
-    """Show how all gateways stand, where this is the pod that does; elsewhere, and when it cannot be told, nothing."""
+async def count_gateways(hub: EventHub, pod_id: str, left: LeftProbes) -> None:
+    """Show how all gateways stand, where this is the pod that does; elsewhere, and when it cannot be told, nothing.
+
+    Probes are no gateways of anybody; those of dead pods are removed on this occasion.
+    """
     summaries: Sequence[DeliverySummary] = ()
     with contained("gateways-not-counted"):
         pods = await hub.storage.presence.pods()
         if pods and pods[0].pod_id == pod_id:
             heads = (await hub.storage.log.changed_since(0)).heads
-            summaries = await hub.storage.survey.summaries(list(heads))
+            summaries = await hub.storage.survey.summaries([each for each in heads if not is_probe(each)])
+            await left.remove(heads, [pod.pod_id for pod in pods])
     oldest: dict[bool, float] = {}
     for each in summaries:
         connected = bool(each.pods)

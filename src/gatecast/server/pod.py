@@ -40,6 +40,8 @@ from gatecast.server.fleet_metrics import keep_fleet_metrics
 from gatecast.server.gateway_api.app import GatewayContext, create_gateway_app
 from gatecast.server.gateway_api.gateway_server import GatewayServer
 from gatecast.server.listener import Listener
+from gatecast.server.probe import Probe, is_probe
+from gatecast.server.replication_watch import ReplicationWatch
 from gatecast.server.sessions import SessionCookies
 from gatecast.server.tls import LOOK_INTERVAL, GatewayTls
 from gatecast.server.wait_policy import opened_with_waiting
@@ -78,6 +80,9 @@ class Pod:
         self.admin_tokens = AdminTokens(hub.storage)
         self.budget = budget
         self.tls = GatewayTls(settings)
+        #: Sends events to the next pod to see whether they arrive; None: it is not wanted.
+        self.probe = Probe(hub, settings) if settings.probe else None
+        self.replication = ReplicationWatch(hub.storage.database)
         self.admission = Admission(settings, clock=asyncio.get_running_loop().time)
         #: The admin token that this start created, to be shown once; None if there was one already.
         self.first_admin_token: str | None = None
@@ -113,8 +118,11 @@ class Pod:
             await stack.enter_async_context(pod._running(pod.tls.follow(LOOK_INTERVAL), name="certificate"))
             forgetting = _remove_old_entries(AuditLog(hub.storage.database))
             await stack.enter_async_context(pod._running(forgetting, name="audit-retention"))
+            await stack.enter_async_context(pod._running(pod.replication.run(), name="replication"))
             counting = keep_fleet_metrics(hub, settings.pod_id)
             await stack.enter_async_context(pod._running(counting, name="fleet-metrics"))
+            if pod.probe is not None:
+                await stack.enter_async_context(pod._running(pod.probe.run(), name="probe"))
             await stack.enter_async_context(pod._gateway_listener(gateway_socket))
             await stack.enter_async_context(pod._api_listener(api_socket))
             try:
@@ -207,6 +215,8 @@ class Pod:
             control_plane=self.control_plane,
             cookies=SessionCookies(encryption_for(self.settings.secret_key, local_key_file(self.settings.database))),
             problems=self.problems,
+            probe=self.probe,
+            replication=lambda: self.replication.seen,
             gateway_address=self.gateway_url.partition("://")[2],
             streams=asyncio.Semaphore(self.budget.at_most(MAX_STREAMS)),
             waits=asyncio.Semaphore(self.budget.at_most(MAX_WAITS)),
@@ -343,7 +353,9 @@ async def serve(settings: Settings, *, announce: Callable[[Pod], None]) -> int:
                 _on_signals((signal.SIGHUP,), pod.tls.renew)
             metrics.watch(
                 connections=lambda: pod.admission.connections,
-                behind=lambda: sum(each.behind for each in pod.hub.delivery.subscriptions),
+                behind=lambda: sum(
+                    each.behind and not is_probe(each.connection.gateway_id) for each in pod.hub.delivery.subscriptions
+                ),
                 alarms=lambda: len(pod.hub.delivery.alarms),
                 queued=lambda: pod.hub.delivery.publisher.queued_events,
                 wakeups=lambda: pod.hub.wakeup_connected,

@@ -23,6 +23,7 @@ from gatecast.errors import UnknownGateway
 from gatecast.events import Event, Position, RecordedEvent
 from gatecast.storage.hops import Delivery, Passages
 from gatecast.storage.migrations import SchemaNeed
+from gatecast.storage.replication import Replication
 
 #: One row of a result, by column name.
 Row: TypeAlias = Mapping[str, Any]
@@ -743,6 +744,9 @@ class Database(Protocol):
         Raises:
             StorageUnavailable: it does not.
         """
+
+    async def replication(self) -> Replication | None:
+        """Which standbys commits wait for; None where there can be none: SQLite, and a server that is a standby."""
 
     async def schema_version(self) -> int:
         """Number of the newest applied migration of the event log; 0 for an empty database."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -53,6 +54,24 @@ _batch_events = Histogram(
     "gatecast_publish_batch_events",
     "Events that one statement stores.",
     buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000),
+    registry=registry,
+)
+#: What can become of an event of a probe.
+PROBE_RESULTS = ("on-time", "late", "missing")
+
+_probes = Counter(
+    "gatecast_probes",
+    "Events of this pod's probe to that of the next pod, by what became of them: on-time, late or missing.",
+    ["result"],
+    registry=registry,
+)
+for _result in PROBE_RESULTS:
+    # From the start: an alert compares them.
+    _probes.labels(_result)
+_probe_seconds = Histogram(
+    "gatecast_probe_seconds",
+    "From the record of a probe's event until another pod delivered it and its gateway confirmed it.",
+    buckets=(0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
     registry=registry,
 )
 _removed = Counter("gatecast_events_removed", "Old events that this pod removed from the logs.", registry=registry)
@@ -121,13 +140,27 @@ _behind = Gauge(
 _alarms = Gauge("gatecast_pod_alarms", "Reasons why this pod is not ready, as it knows them itself.", registry=registry)
 _queued = Gauge("gatecast_publish_queue_events", "Events that wait to be stored.", registry=registry)
 _wakeups = Gauge("gatecast_wakeup_connected", "1 while wake-ups can arrive.", registry=registry)
-
-
+_standbys_needed = Gauge(
+    "gatecast_synchronous_standbys_needed",
+    "Standbys that must have a commit before it is answered, on PostgreSQL; 0: commits wait for none.",
+    registry=registry,
+)
+_standbys_in_sync = Gauge(
+    "gatecast_synchronous_standbys",
+    "Standbys that commits wait for and that are in sync, on PostgreSQL; NaN while the role or the pod cannot tell.",
+    registry=registry,
+)
 _write_ahead_log = Gauge(
     "gatecast_sqlite_write_ahead_log_bytes",
     "Size of the write-ahead log beside the file, on SQLite.",
     registry=registry,
 )
+
+
+def standbys(needed: int, in_sync: int | None) -> None:
+    """Show how many standbys commits wait for, and how many of those are in sync; None: it is not known."""
+    _standbys_needed.set(needed)
+    _standbys_in_sync.set(math.nan if in_sync is None else in_sync)
 
 
 def write_ahead_log(size: int) -> None:
@@ -150,6 +183,13 @@ def stored(events: int) -> None:
 def removed(events: int) -> None:
     """Count old events that were removed from the logs."""
     _removed.inc(events)
+
+
+def probed(result: str, seconds: float | None) -> None:
+    """Count an event of a probe, and how long it took; None: it is missing."""
+    _probes.labels(result).inc()
+    if seconds is not None:
+        _probe_seconds.observe(seconds)
 
 
 def connected(protocol: str, *, lost: bool) -> None:

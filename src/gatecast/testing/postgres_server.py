@@ -56,9 +56,11 @@ class PostgresServer:
         # Not in pytest's folder: that belongs to one user alone, and PostgreSQL may have to run as another.
         self._temporary = TemporaryDirectory(prefix="gatecast-postgres-", ignore_cleanup_errors=True)
         self._folder = Path(self._temporary.name) / "data"
+        self._backup = Path(self._temporary.name) / "backup"
         #: The package's own version, unless told otherwise.
         self._version = {} if version is None else {"postgres_version": version}
         self._primary = primary
+        self._follows = True
         self._parameters = parameters
         self._process: subprocess.Popen[bytes] | None = None
         self._watch: subprocess.Popen[bytes] | None = None
@@ -70,6 +72,20 @@ class PostgresServer:
         In `synchronous_standby_names` of this server it is called `standby`.
         """
         return PostgresServer(version=None, programs=None, primary=self, **parameters)
+
+    def back_up(self) -> None:
+        """Copy everything as it is now, for `recovered`."""
+        self.make_folder(self._backup)
+        self._copy_to(self._backup, "--no-sync")
+
+    def recovered(self, **parameters: str) -> PostgresServer:
+        """One more server, not opened yet, that begins as the backup and recovers what was committed since.
+
+        `restore_command` says where it finds that, and `recovery_target_name` up to where.
+        """
+        server = PostgresServer(version=None, programs=None, primary=self, **parameters)
+        server._follows = False
+        return server
 
     def __enter__(self) -> Self:
         if self._primary is None:
@@ -83,23 +99,44 @@ class PostgresServer:
             self._package.ensure_pgdata_inited()
         else:
             self._package = self._primary._package  # noqa: SLF001 - one of the same class
-            self._copy(self._primary)
+            if self._follows:
+                self._follow(self._primary)
+            else:
+                self._recover(self._primary)
         self._watch = subprocess.Popen(  # noqa: S603 - our own words
             ["/bin/sh", "-c", _WATCH, "watch", self._temporary.name], stdin=subprocess.PIPE, start_new_session=True
         )
         self.start()
         return self
 
-    def _copy(self, primary: PostgresServer) -> None:
-        """Begin as a copy of a running server, and follow it."""
-        self._folder.parent.chmod(0o755)
-        self._folder.mkdir(mode=0o700)
+    def make_folder(self, folder: Path) -> None:
+        """Make a folder that this server may write to, in one that it may enter."""
+        folder.parent.chmod(0o755)
+        folder.mkdir(mode=0o700)
+        self._own(folder)
+
+    def _own(self, path: Path) -> None:
         if self._package.system_user is not None:
-            shutil.chown(self._folder, self._package.system_user)
-        source = f"host={primary._folder} user=postgres application_name=standby"
-        self.run("pg_basebackup", "-D", str(self._folder), "-d", source, "--write-recovery-conf", "--checkpoint=fast")
-        # The other server's socket lies in its folder.
-        for copied in self._folder.glob(".s.PGSQL.*"):
+            shutil.chown(path, self._package.system_user)
+
+    def _follow(self, primary: PostgresServer) -> None:
+        """Begin as a copy of a running server, and follow it."""
+        self.make_folder(self._folder)
+        primary._copy_to(self._folder, "--write-recovery-conf")
+
+    def _recover(self, primary: PostgresServer) -> None:
+        """Begin as its backup, and recover."""
+        self._folder.parent.chmod(0o755)
+        subprocess.run(["cp", "-a", primary._backup, self._folder], check=True)  # noqa: S603, S607 - keeps the owner
+        asked = self._folder / "recovery.signal"
+        asked.touch()
+        self._own(asked)
+
+    def _copy_to(self, folder: Path, *how: str) -> None:
+        source = f"host={self._folder} user=postgres application_name=standby"
+        self.run("pg_basebackup", "-D", str(folder), "-d", source, "--checkpoint=fast", *how)
+        # This server's socket is in its folder.
+        for copied in folder.glob(".s.PGSQL.*"):
             copied.unlink()
 
     def rewind(self, successor: PostgresServer) -> None:
@@ -121,24 +158,20 @@ class PostgresServer:
         self._parameters = {**self._parameters, "primary_conninfo": conninfo}
         self.start()
 
-    def run(self, program: str, *arguments: str, text: bytes = b"") -> bytes:
-        """What one of PostgreSQL's own programs prints; raises when it fails."""
+    def run(self, program: str, *arguments: str, text: bytes = b"", folder: Path | None = None) -> bytes:
+        """What one of PostgreSQL's own programs prints; raises when it fails. It runs in `folder`, if that matters."""
         done = subprocess.run(  # noqa: S603 - the package's own programs
             [self._package.bin_path / program, *arguments],
             check=True,
             input=text,
             stdout=subprocess.PIPE,
             user=self._package.system_user,
+            cwd=folder,
         )
         return done.stdout
 
     def __exit__(self, *exception: object) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGINT)
-        try:
-            self._process.wait(_STOP_TIME_LIMIT)
-        except subprocess.TimeoutExpired:
-            self.kill()
+        self.stop()
         self._temporary.cleanup()
         assert self._watch is not None
         self._watch.communicate()
@@ -152,6 +185,12 @@ class PostgresServer:
     def folder(self) -> Path:
         """Where its data and its socket are: `host` in a URL."""
         return self._folder
+
+    @property
+    def programs(self) -> Path:
+        """Where `postgres` and what belongs to it are."""
+        found: Path = self._package.bin_path
+        return found
 
     @property
     def system_user(self) -> str | None:
@@ -208,6 +247,15 @@ class PostgresServer:
     async def promote(self) -> None:
         """Make this standby a primary, on a timeline of its own."""
         await self.execute("SELECT pg_promote()")
+
+    def stop(self) -> None:
+        """Shut it down in an orderly way."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(_STOP_TIME_LIMIT)
+        except subprocess.TimeoutExpired:
+            self.kill()
 
     def kill(self) -> None:
         """End it as a crash does: nothing more is written, nobody is told (SIGKILL)."""

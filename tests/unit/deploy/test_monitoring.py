@@ -76,7 +76,7 @@ def test_panels_have_places_of_their_own() -> None:
 
 def test_labels_that_are_asked_for_are_there() -> None:
     """`by (…)` and matchers name labels of our own, or those that Prometheus adds."""
-    ours = {"protocol", "status", "code", "hop", "route", "method", "reason", "why", "connected"}
+    ours = {"protocol", "status", "code", "hop", "route", "method", "reason", "why", "connected", "result"}
     own = ours | {"le", "job", "instance"}
     for expression in [rule["expr"] for rule in _RULES] + [each for _, each in _targets()]:
         grouped = {

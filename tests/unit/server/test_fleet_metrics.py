@@ -11,6 +11,7 @@ from gatecast import EventHub, Settings
 from gatecast.errors import StorageUnavailable
 from gatecast.server import fleet_metrics
 from gatecast.server.fleet_metrics import code_of, count_gateways
+from gatecast.server.probe import LeftProbes
 from gatecast.storage.contract import DeliverySummary
 from gatecast.telemetry import metrics
 from gatecast.testing.contracts.backend import make_event
@@ -44,11 +45,11 @@ async def test_the_first_living_pod_counts_and_the_others_show_nothing(tmp_path:
             await first.register_gateway(name)
         await first.publish(make_event("one"))
         subscription = await second.subscribe("two")
-        await count_gateways(first, "a")
+        await count_gateways(first, "a", LeftProbes(first))
         assert _shown() == {"offline": 2, "current": 1}
         assert _oldest("yes") == 0.0
         assert _oldest("no") == pytest.approx(0, abs=60)
-        await count_gateways(second, "b")
+        await count_gateways(second, "b", LeftProbes(second))
         assert _shown() == {}
         assert _oldest("no") is None
         await subscription.close()
@@ -61,10 +62,10 @@ async def test_what_cannot_be_told_now_is_not_shown(tmp_path: Path, monkeypatch:
     async with EventHub.open(settings=_settings(tmp_path, "a")) as hub:
         await hub.delivery.presence.until_known()
         await hub.register_gateway("one")
-        await count_gateways(hub, "a")
+        await count_gateways(hub, "a", LeftProbes(hub))
         assert _shown() == {"offline": 1}
         monkeypatch.setattr(hub.storage.survey, "summaries", fail)
-        await count_gateways(hub, "a")
+        await count_gateways(hub, "a", LeftProbes(hub))
         assert _shown() == {}
 
 

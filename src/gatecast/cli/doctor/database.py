@@ -21,6 +21,7 @@ from gatecast.storage.migrations import SchemaNeed
 from gatecast.storage.postgres.driver_errors import translated
 from gatecast.storage.postgres.storage import POOL_SIZE
 from gatecast.storage.queries import Queries
+from gatecast.storage.replication import Replication
 
 _QUERIES = Queries("gatecast.cli.doctor", "postgres.sql")
 
@@ -85,7 +86,7 @@ async def _look_at_backend(opened: OpenStorage) -> list[Finding]:
         _pooler(pooled=database.pooled),
         _isolation(await _isolation_of_applications(opened.location)),
         *_durability(server),
-        _replication(server),
+        _replication(await database.replication()),
         _connections(server),
         _clock(server["now"]),
     ]
@@ -129,24 +130,20 @@ def _durability(server: Any) -> Iterator[Finding]:  # noqa: ANN401 - a row
         yield problem("primary", "this server is a standby, and only reads", "name the primary in GATECAST_DATABASE")
 
 
-def _replication(server: Any) -> Finding:  # noqa: ANN401 - a row
-    standbys, names = server["standbys"], server["synchronous_names"]
-    if names and not server["synchronous_standbys"] and not server["hidden_standbys"]:
-        return problem(
-            "replication",
-            f"synchronous_standby_names is '{names}', and no such standby is connected: commits wait for it",
-            "start the standby, or take it out of synchronous_standby_names",
-        )
-    if standbys and not names:
+def _replication(found: Replication | None) -> Finding:
+    if found is None:
+        return ok("replication", "a standby serves no pods")
+    names = f" (synchronous_standby_names is '{found.names}')" if found.needed else ""
+    said = f"{found}{names}"
+    if found.problem:
+        return problem("replication", said, "start the standby, or take it out of synchronous_standby_names")
+    if found.in_sync is None:
+        return warning("replication", said, "GRANT pg_read_all_stats TO the role of GATECAST_DATABASE")
+    if found.connected and not found.needed:
         return warning(
-            "replication",
-            f"{standbys} standby, none synchronous: a failover may lose what was committed last",
-            "set synchronous_standby_names; without it a failover that lost something begins a new epoch",
+            "replication", said, "set synchronous_standby_names; without it each failover begins a new epoch"
         )
-    if not standbys:
-        return ok("replication", "no standby is connected")
-    hidden = ", their states are hidden from this role" if server["hidden_standbys"] else ""
-    return ok("replication", f"{standbys} connected, synchronous: {names}{hidden}")
+    return ok("replication", said if found.needed else "no standby is connected")
 
 
 def _connections(server: Any) -> Finding:  # noqa: ANN401 - a row

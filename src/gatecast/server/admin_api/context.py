@@ -27,8 +27,10 @@ from gatecast.server.admin_api.deployment_looks import DeploymentLooks
 from gatecast.server.admin_api.fleet import Fleets
 from gatecast.server.admin_api.oidc import OidcIssuer, is_jwt
 from gatecast.server.admission import TokenAttempts
+from gatecast.server.probe import Probe
 from gatecast.server.sessions import SessionCookies
 from gatecast.settings import Settings
+from gatecast.storage.replication import Replication
 
 #: Streams of events that one pod serves at the same time.
 MAX_STREAMS = 100
@@ -56,6 +58,10 @@ class AdminContext:
     control_plane: ControlPlane
     #: Why this pod should get no traffic now; empty: it is ready.
     problems: Callable[[], Awaitable[list[str]]]
+    #: Sends events to the next pod to see whether they arrive; None: it is switched off.
+    probe: Probe | None = None
+    #: What is known of the database's standbys; None: nothing, or there can be none.
+    replication: Callable[[], Replication | None] = lambda: None
     #: Where gateways connect to this pod, written host:port; empty: it is not known.
     gateway_address: str = ""
     #: Whose JWTs are accepted beside admin tokens.

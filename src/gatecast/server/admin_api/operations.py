@@ -13,6 +13,7 @@ from gatecast.controlplane.access.token_hashing import digest_of, same_digest
 from gatecast.errors import Unauthenticated
 from gatecast.server.admin_api.auditing import address_of
 from gatecast.server.admin_api.context import Context
+from gatecast.server.probe import Probe
 from gatecast.telemetry import metrics
 
 router = APIRouter(tags=["operations"])
@@ -27,13 +28,28 @@ async def is_alive() -> dict[str, str]:
 @router.get("/readyz", responses={503: {"description": "Not ready; `problems` says why."}})
 async def is_ready(context: Context, response: Response) -> dict[str, Any]:
     """Whether this pod should receive traffic, and if not, why."""
-    problems, deaf = await context.problems(), context.hub.wakeup_problem
+    problems, deaf, replication = await context.problems(), context.hub.wakeup_problem, context.replication()
     response.status_code = 503 if problems else 200
     return {
         "status": "not ready" if problems else "ready",
         "problems": problems,
         "wakeups": f"not connected; polling delivers: {deaf}" if deaf else "connected",
+        "probe": describe_probe(context.probe),
+        "replication": None if replication is None else str(replication),
     }
+
+
+def describe_probe(probe: Probe | None) -> str:
+    """What became of the last events of this pod's probe, in a few words."""
+    if probe is None:
+        return "off"
+    counts = probe.recent
+    if not any(counts.values()):
+        return "on; no event was to arrive yet"
+    said = f"of the last {sum(counts.values())} events "
+    said += ", ".join(f"{count} {result.replace('-', ' ')}" for result, count in counts.items() if count)
+    usual = probe.usual_seconds
+    return said if usual is None else f"{said}; half within {usual * 1000:.0f} ms"
 
 
 @router.get("/metrics", response_class=Response)

@@ -18,6 +18,7 @@ from gatecast.storage.postgres.driver_errors import translated
 from gatecast.storage.postgres.function_files import FunctionFile, function_files
 from gatecast.storage.postgres.role import MIGRATE_AS_OWNER, check_role, split_names
 from gatecast.storage.queries import Queries
+from gatecast.storage.replication import Replication
 from gatecast.telemetry.metrics import DatabaseUse
 from gatecast.waiting import Backoff
 
@@ -180,6 +181,11 @@ class PostgresDatabase:
         """Return when the database answers."""
         async with self.connection() as connection:
             await connection.execute("SELECT 1")
+
+    async def replication(self) -> Replication | None:
+        """What the server says of its standbys; None: it is one."""
+        rows = await self.fetch(_QUERIES["replication"])
+        return Replication(**rows[0]) if rows else None
 
     async def schema_version(self) -> int:
         """Number of the newest applied migration of the event log; 0 for an empty database."""

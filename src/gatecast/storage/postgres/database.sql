@@ -18,6 +18,14 @@ FROM unnest($1::text[], $2::text[]) AS t(schema, name)
      LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 ORDER BY t.schema, t.name
 
+-- name: replication
+-- Nothing here needs a right, but a role without pg_read_all_stats learns only that standbys are connected. A base backup
+-- that is being made is none. A standby that is still catching up is no candidate yet: its sync_state is `potential`.
+SELECT current_setting('synchronous_standby_names') AS names, count(*) FILTER (WHERE state IS DISTINCT FROM 'backup') AS connected,
+       CASE WHEN count(*) = count(state) THEN count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')) END AS in_sync
+FROM pg_stat_replication
+HAVING NOT pg_is_in_recovery()
+
 -- name: prepare_migrations
 -- Only where there is none: the right to create it is asked for even where it exists.
 DO $$ BEGIN

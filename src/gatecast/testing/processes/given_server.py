@@ -50,10 +50,10 @@ class GivenServer(PostgresServer):
             parts = parts._replace(netloc=f"{user}{at}{address}", query=urlencode(options))
         return urlunsplit(parts)
 
-    def run(self, program: str, *arguments: str, text: bytes = b"") -> bytes:
+    def run(self, program: str, *arguments: str, text: bytes = b"", folder: Path | None = None) -> bytes:
         """What a program of the system says, which must be as new as the server."""
         command = [program, *arguments]
-        return subprocess.run(command, input=text, capture_output=True, check=True).stdout  # noqa: S603 - named by tests
+        return subprocess.run(command, input=text, capture_output=True, check=True, cwd=folder).stdout  # noqa: S603 - named by tests
 
     def kill(self) -> None:
         """Not this one: it is somebody else's."""

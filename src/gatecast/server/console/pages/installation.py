@@ -8,6 +8,7 @@ from importlib import resources
 from fastapi import APIRouter, Request, Response
 
 from gatecast.server.admin_api.context import Context
+from gatecast.server.admin_api.operations import describe_probe
 from gatecast.server.console.rendering import page
 from gatecast.server.console.routes import ConsoleRoute, Visitor
 from gatecast.settings import Settings, descriptions, show
@@ -26,6 +27,7 @@ async def show_settings(request: Request, context: Context, visitor: Visitor) ->
         pod_id=context.settings.pod_id,
         problems=await context.problems(),
         wakeup_problem=context.hub.wakeup_problem,
+        probe=describe_probe(context.probe),
         settings=_shown(context.settings),
         vendored=vendored,
     )

@@ -43,10 +43,22 @@ BEGIN
     settled := servable AND known.cluster IS NOT NULL AND known.synchronous = synchronous;
 END $$;
 
+-- Whether this server received the stream of another one until it was promoted. One that was recovered from an archive, or
+-- up to a point, begins a timeline as well, and lacks what came after that, whatever commits had waited for.
+CREATE OR REPLACE FUNCTION gatecast.was_standby_v1() RETURNS boolean LANGUAGE plpgsql STABLE SET jit = off AS $$
+BEGIN
+    -- How far the stream had come is known until the next restart.
+    RETURN pg_last_wal_receive_lsn() IS NOT NULL AND concat(
+        current_setting('recovery_target'), current_setting('recovery_target_lsn'), current_setting('recovery_target_name'),
+        current_setting('recovery_target_time'), current_setting('recovery_target_xid')) = '';
+EXCEPTION WHEN OTHERS THEN
+    RETURN false;
+END $$;
+
 -- Decide whether the history goes on where it is found now, record that, and return the epoch in force. One pod decides;
 -- the others wait for the row, and then find it decided. p_verdict: 'keep' goes on, and 'end' does not; 'doubt' goes on
 -- only where it was recorded, and 'record' also where the record proves that nothing was lost: on the next timeline of the
--- same cluster, if commits waited for the standby. That proves nothing for tables that were loaded from a dump, nor two
+-- same cluster, if commits waited for the standby that this server was. That proves nothing for tables that were loaded from a dump, nor two
 -- timelines on: of the server in between it is not recorded whether commits waited there. Each decision joins the lineage,
 -- and is the epoch itself where one begins: a database that lacks a decision lacks what was committed after it.
 CREATE OR REPLACE FUNCTION gatecast.settle_history_v1(p_expected uuid, p_verdict text) RETURNS uuid LANGUAGE plpgsql SET jit = off AS $$
@@ -73,7 +85,7 @@ BEGIN
         WHEN 'keep' THEN true
         WHEN 'end' THEN false
         WHEN 'doubt' THEN same_place
-        ELSE same_place OR (known.is_original AND next_place AND known.synchronous) END;
+        ELSE same_place OR (known.is_original AND next_place AND known.synchronous AND gatecast.was_standby_v1()) END;
     IF goes_on AND (SELECT h.settled FROM gatecast.history_v1() h) THEN
         -- Another pod was first. A row that is written again looks like one that was loaded again.
         RETURN known.current;

@@ -29,6 +29,7 @@ from gatecast.storage.connect import OpenStorage, open_storage
 from gatecast.storage.contract import Connection, Receipt, Storage, TrimPolicy
 from gatecast.storage.database_url import Backend
 from gatecast.storage.migrations import SchemaNeed
+from gatecast.telemetry import traces
 from gatecast.wakeup.contract import SupervisedWakeup
 from gatecast.wakeup.datagram import DatagramWakeup
 from gatecast.wakeup.in_process import InProcessWakeup
@@ -128,7 +129,8 @@ class EventHub:
     async def append(self, events: Sequence[Event], transaction: object | None = None) -> tuple[Receipt, ...]:
         """Like `publish`, but return receipts, which also say whether an event was new."""
         if transaction is not None:
-            return await self.storage.log.publish_in(transaction, events)
+            with traces.timed("append", events):
+                return await self.storage.log.publish_in(transaction, events)
         return await self.delivery.publish(events)
 
     # --- receiving ----------------------------------------------------------------------------------------------

@@ -122,7 +122,7 @@ async def _writes_of(database: str) -> Callable[[], Awaitable[dict[str, int]]]:
         for table, change in itertools.product(tables, ("INSERT", "UPDATE", "DELETE")):
             connection.execute(
                 f"CREATE TRIGGER count_{change}_{table} AFTER {change} ON {table}"
-                f" BEGIN INSERT INTO written VALUES ('{table}'); END"
+                f" BEGIN INSERT INTO written VALUES ('{table.removeprefix('gatecast_')}'); END"
             )
         connection.commit()
     return lambda: asyncio.to_thread(_writes_to_sqlite, file)

@@ -411,6 +411,7 @@ async def _serve(url: str, opened: asyncio.Future[_Pod], ended: asyncio.Event) -
             ]
             opened.set_result(serving)
             await ended.wait()
+            pod.hurried.set()  # no balancer has to notice that it stops
             for task in tasks:
                 task.cancel()
 
@@ -418,7 +419,9 @@ async def _serve(url: str, opened: asyncio.Future[_Pod], ended: asyncio.Event) -
 @pytest.fixture(scope="module")
 def pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.Runner, _Pod]]:
     """One for all drafts."""
-    with asyncio.Runner() as runner:
+    with asyncio.Runner() as runner, pytest.MonkeyPatch.context() as patch:
+        # Hundreds of events, one after the other: a stream that rests after each would be most of the time.
+        patch.setattr("gatecast.server.admin_api.stream.INTERVAL", 0.01)
 
         async def start() -> tuple[_Pod, asyncio.Event, asyncio.Task[None]]:
             opened, ended = asyncio.get_running_loop().create_future(), asyncio.Event()

@@ -209,8 +209,8 @@ class _Scene:
 
     async def _retry_what_nobody_can_read(self, gateway_id: str) -> None:
         async with self.storage.database.transaction() as transaction:
-            schema: LiteralString = "" if hasattr(self.storage.database, "path") else "gatecast."
-            if schema:
+            schema: LiteralString = "gatecast_" if hasattr(self.storage.database, "path") else "gatecast."
+            if schema == "gatecast.":
                 # A release that had no rules in the table may have left such a row.
                 await transaction.execute("ALTER TABLE gatecast.events DROP CONSTRAINT IF EXISTS events_action")
             await transaction.execute(f"UPDATE {schema}events SET action = 'EXPLODE' WHERE entity_id = 'b'")

@@ -90,7 +90,7 @@ class _Scene:
     async def damage(self, gateway_id: str, offset: int, name: str) -> None:
         """Write into the row what no door lets in, as a release did that had no rules in the table."""
         column, value = self.damages[name]
-        if self.schema:
+        if self.schema == "gatecast.":
             await self.execute(
                 "ALTER TABLE gatecast.events DROP CONSTRAINT IF EXISTS events_action, "
                 "DROP CONSTRAINT IF EXISTS events_originated_at, DROP CONSTRAINT IF EXISTS events_identifiers"
@@ -206,7 +206,7 @@ async def _scene(url: str) -> AsyncIterator[_Scene]:
             pod=pod,
             api=api,
             execute=on_postgres if is_postgres else on_sqlite,
-            schema="gatecast." if is_postgres else "",
+            schema="gatecast." if is_postgres else "gatecast_",
             damages=_POSTGRES_DAMAGES if is_postgres else _SQLITE_DAMAGES,
         )
         assert pod.hub.delivery.failure is None

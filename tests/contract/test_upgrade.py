@@ -1,4 +1,4 @@
-"""A database that release 0.1.0 has made and used is brought up to date in place, and loses nothing."""
+"""A database that an earlier release has made and used is brought up to date in place, and loses nothing."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from gatecast.errors import SchemaMissing
+from gatecast.errors import SchemaMissing, SchemaTooNew
 from gatecast.hub import prepare_schema
 from gatecast.server.pod import MIGRATIONS as CONTROL_PLANE
 from gatecast.storage.connect import open_storage
 from gatecast.storage.contract import ReadRequest, Storage
-from gatecast.storage.migrations import SchemaNeed
+from gatecast.storage.migrations import SchemaNeed, available, missing
 from gatecast.storage.postgres.function_files import function_files
 from gatecast.testing.contracts.backend import make_event, publish
 from gatecast.testing.postgres_server import PostgresServer
@@ -64,9 +64,13 @@ async def _load(url: str, statements: str) -> None:
         await connection.close()
 
 
-def _load_sqlite(file: Path) -> None:
+#: Files of release 0.1.0, and of the last one whose tables had no prefix.
+_SQLITE = ("sqlite.sql", "sqlite_0017.sql")
+
+
+def _load_sqlite(file: Path, dump: str = "sqlite.sql", before: str = "") -> None:
     with closing(sqlite3.connect(file)) as connection:
-        connection.executescript((_DUMPS / "sqlite.sql").read_text())
+        connection.executescript(before + (_DUMPS / dump).read_text())
 
 
 @asynccontextmanager
@@ -112,15 +116,107 @@ async def test_an_upgraded_postgresql_database_equals_a_fresh_one(databases: dic
     assert found["old"] == found["fresh"]
 
 
-async def test_an_upgraded_sqlite_file_equals_a_fresh_one(tmp_path: Path) -> None:
-    _load_sqlite(tmp_path / "old.db")
+@pytest.mark.parametrize("dump", _SQLITE)
+async def test_an_upgraded_sqlite_file_equals_a_fresh_one(tmp_path: Path, dump: str) -> None:
+    """But for the table in which earlier releases look for migrations that they do not know."""
+    _load_sqlite(tmp_path / "old.db", dump)
     found = []
     for name in ("old", "fresh"):
         async with _upgraded(f"sqlite:///{tmp_path}/{name}.db"):
-            with closing(sqlite3.connect(tmp_path / f"{name}.db")) as connection:
-                texts = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
-            found.append({re.sub(r"\s+", " ", text) for (text,) in texts})
+            found.append(_schema_of(tmp_path / f"{name}.db"))
+    assert {name for name in found[0] if name not in found[1]} == {"schema_migrations"}
+    del found[0]["schema_migrations"]
     assert found[0] == found[1]
+    assert all(name.startswith("gatecast_") for name in found[1])
+
+
+def _schema_of(file: Path) -> dict[str, str]:
+    """The text of each table, index and trigger; a name that was changed stands in quotes."""
+    with closing(sqlite3.connect(file)) as connection:
+        rows = connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
+    return {name: re.sub(r"\s+", " ", text).replace('"', "") for name, text in rows}
+
+
+async def test_a_sqlite_file_gets_prefixed_tables_and_keeps_every_row(tmp_path: Path) -> None:
+    file = tmp_path / "old.db"
+    _load_sqlite(file, "sqlite_0017.sql")
+    before = _rows_of(file)
+    async with open_storage(f"sqlite:///{file}", extra_migrations=CONTROL_PLANE) as opened:
+        storage = opened.storage
+        assert await storage.database.schema_need() is SchemaNeed.BEHIND
+        with pytest.raises(SchemaMissing):
+            await prepare_schema(storage, "auto")
+        assert _rows_of(file) == before
+        await storage.database.migrate()
+        assert await storage.database.schema_need() is SchemaNeed.NOTHING
+        assert await storage.database.migrate() == []
+        after = _rows_of(file)
+        for name, rows in before.items():
+            if name != "schema_migrations":
+                assert after[name if name.startswith("gatecast_") else f"gatecast_{name}"][: len(rows)] == rows
+        assert (await storage.log.changed_since(0)).heads == {"gateway-1": 3, "gateway-2": 1}
+        status = (await storage.presence.status(["gateway-1"]))["gateway-1"]
+        assert (status.sent, status.confirmed) == (2, 2)
+        kinds = [each.kind for each in await storage.outcomes.of_events("gateway-1", [1, 3])]
+        assert kinds == ["applied", "rejected"]
+        assert await storage.outcomes.deliveries("gateway-1", 1)
+        # Its triggers are there, and refer to the new names.
+        with closing(sqlite3.connect(file)) as connection, pytest.raises(sqlite3.IntegrityError, match="a rule"):
+            connection.execute(
+                "INSERT INTO gatecast_events SELECT *, NULL FROM (SELECT 9, 9, '', '', '', '', '', 0, '', '', '', '')"
+            )
+
+
+def _rows_of(file: Path) -> dict[str, list[tuple[object, ...]]]:
+    with closing(sqlite3.connect(file)) as connection:
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        return {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in names}
+
+
+async def test_an_earlier_release_refuses_a_sqlite_file_with_prefixed_tables(tmp_path: Path) -> None:
+    """What it does when it opens a file: it reads the numbers of its table, and compares them with those it knows."""
+    _load_sqlite(tmp_path / "old.db", "sqlite_0017.sql")
+    async with _upgraded(f"sqlite:///{tmp_path}/old.db"):
+        with closing(sqlite3.connect(tmp_path / "old.db")) as connection:
+            numbers = [number for (number,) in connection.execute("SELECT number FROM schema_migrations")]
+        known = [each for each in available("gatecast.storage.sqlite.migrations") if each.number <= 17]
+        with pytest.raises(SchemaTooNew, match="18"):
+            missing(known, numbers)
+
+
+_OF_THE_APPLICATION = """
+    CREATE TABLE orders (id integer PRIMARY KEY);
+    CREATE TABLE app_events (id integer PRIMARY KEY, what text);
+    CREATE INDEX by_what ON app_events (what);
+    CREATE VIEW recent AS SELECT what FROM app_events;
+    INSERT INTO app_events VALUES (1, 'moved');
+"""
+
+
+async def test_an_applications_own_tables_stay_as_they_are(tmp_path: Path) -> None:
+    """Beside tables of an earlier release, and in a file that had none of ours: there they may be called like ours."""
+    _load_sqlite(tmp_path / "old.db", "sqlite_0017.sql", before=_OF_THE_APPLICATION)
+    async with _upgraded(f"sqlite:///{tmp_path}/old.db"):
+        assert _rows_of(tmp_path / "old.db")["app_events"] == [(1, "moved")]
+        assert {"recent", "by_what"} <= _schema_of(tmp_path / "old.db").keys()
+    file = tmp_path / "fresh.db"
+    names = ("events", "epoch", "pods", "connections", "outcomes", "cursors", "passages", "gateway_streams")
+    with closing(sqlite3.connect(file)) as connection:
+        for name in names:
+            connection.execute(f"CREATE TABLE {name} (id integer PRIMARY KEY, what text)")
+            connection.execute(f"INSERT INTO {name} VALUES (1, 'ours')")
+        connection.execute("CREATE TABLE schema_migrations (version text PRIMARY KEY)")
+        connection.execute("INSERT INTO schema_migrations VALUES ('20260101')")
+        connection.commit()
+    async with open_storage(f"sqlite:///{file}", extra_migrations=CONTROL_PLANE) as opened:
+        assert await opened.storage.database.schema_need() is SchemaNeed.FRESH
+        await prepare_schema(opened.storage, "auto")
+        await opened.storage.log.register("gateway-1")
+        [receipt] = await publish(opened.storage, make_event("gateway-1"))
+        assert receipt.position.offset == 1
+    rows = _rows_of(file)
+    assert all(rows[name] == [(1, "ours")] for name in names)
+    assert rows["schema_migrations"] == [("20260101",)]
 
 
 async def test_pods_of_the_older_release_go_on_after_the_migration(databases: dict[str, str]) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import asyncpg
 import pytest
 
 from gatecast.testing.postgres_server import PostgresServer
+
+NewDatabase = Callable[..., AbstractContextManager[str]]
 
 _FILL = """
 INSERT INTO gatecast.pods SELECT 'pod-' || n, now() + interval '1 day' FROM generate_series(1, 3) n;
@@ -29,19 +32,29 @@ INSERT INTO gatecast.outcomes (log_id, replica, "offset", kind, reason)
 """
 
 
+#: What a database is called that is filled once, and copied for each module and each kind of statistics.
+_TEMPLATE = "large_template"
+
+
+@pytest.fixture(scope="session")
+def large_template(postgres: PostgresServer, postgres_template: str) -> str:
+    """20,000 gateways with 200,000 events, right after a bulk load; nobody else may connect to it."""
+    asyncio.run(postgres.execute(f'CREATE DATABASE "{_TEMPLATE}" TEMPLATE "{postgres_template}"'))
+    asyncio.run(_execute(postgres.url(_TEMPLATE), _FILL))
+    return _TEMPLATE
+
+
 @pytest.fixture(scope="module", params=["fresh", "analyzed"])
-def large_url(request: pytest.FixtureRequest, postgres: PostgresServer, postgres_template: str) -> Iterator[str]:
+def large_url(request: pytest.FixtureRequest, new_postgres_database: NewDatabase, large_template: str) -> Iterator[str]:
     """20,000 gateways with 200,000 events: right after a bulk load, and with statistics as in daily life."""
-    name = f"large_{request.param}"
-    asyncio.run(_execute(postgres.url(), f'CREATE DATABASE "{name}" TEMPLATE "{postgres_template}"'))
-    asyncio.run(_execute(postgres.url(name), _FILL))
-    if request.param == "analyzed":
-        asyncio.run(_execute(postgres.url(name), "VACUUM ANALYZE"))
-    yield postgres.url(name)
-    asyncio.run(_execute(postgres.url(), f'DROP DATABASE "{name}" WITH (FORCE)'))
+    with new_postgres_database(large_template, f"large_{request.param}") as url:
+        if request.param == "analyzed":
+            asyncio.run(_execute(url, "VACUUM ANALYZE"))
+        yield url
 
 
 async def _execute(url: str, statements: str) -> None:
+    """Run statements in a database."""
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(statements)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import timedelta
 
 import asyncpg
@@ -18,14 +19,14 @@ from gatecast.controlplane.deployments.artifact_search import (
 )
 from gatecast.controlplane.deployments.placements import DeploymentState
 from gatecast.storage.contract import EventSearch, Storage
-from gatecast.storage.postgres import PostgresStorage
-from gatecast.storage.postgres.storage import MIGRATIONS
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.processes.postgres_reads import TableReads, reads_of
 
 #: Often enough that prepared statements change to their generic plans.
 _OFTEN = 8
 _GATEWAYS, _ARTIFACTS, _ON_EACH, _EVENTS = 10_000, 1_000, 50, 60_000
+
+NewDatabase = Callable[..., AbstractContextManager[str]]
 
 _FILL = f"""
 INSERT INTO gatecast_gateways (id, organization, name, display_name, description, vhost, type, connection_policy,
@@ -57,25 +58,30 @@ UPDATE gatecast.gateway_streams SET head = {_EVENTS} WHERE gateway_id = 'gateway
 """
 
 
+@pytest.fixture(scope="module")
+def filled_template(postgres: PostgresServer, postgres_template: str) -> str:
+    """Many gateways, artifacts and events, right after a bulk load; nobody else may connect to it."""
+    name = "lists_template"
+    asyncio.run(postgres.execute(f'CREATE DATABASE "{name}" TEMPLATE "{postgres_template}"'))
+    asyncio.run(_execute(postgres.url(name), _FILL))
+    return name
+
+
 @pytest.fixture(scope="module", params=["fresh", "analyzed"])
-def filled_url(request: pytest.FixtureRequest, postgres: PostgresServer) -> Iterator[str]:
+def filled_url(
+    request: pytest.FixtureRequest, new_postgres_database: NewDatabase, filled_template: str
+) -> Iterator[str]:
     """Many gateways, artifacts and events: right after a bulk load, and with statistics as in daily life."""
-    name = f"lists_{request.param}"
-    asyncio.run(_make(postgres, name, analyze=request.param == "analyzed"))
-    yield postgres.url(name)
-    asyncio.run(postgres.execute(f'DROP DATABASE "{name}" WITH (FORCE)'))
+    with new_postgres_database(filled_template, f"lists_{request.param}") as url:
+        if request.param == "analyzed":
+            asyncio.run(_execute(url, "VACUUM ANALYZE"))
+        yield url
 
 
-async def _make(postgres: PostgresServer, name: str, *, analyze: bool) -> None:
-    await postgres.create_database(name)
-    migrations = (MIGRATIONS, "gatecast.controlplane.migrations")
-    async with PostgresStorage.open(postgres.url(name), migrations=migrations) as storage:
-        await storage.database.migrate()
-    connection = await asyncpg.connect(postgres.url(name))
+async def _execute(url: str, statements: str) -> None:
+    connection = await asyncpg.connect(url)
     try:
-        await connection.execute(_FILL)
-        if analyze:
-            await connection.execute("VACUUM ANALYZE")
+        await connection.execute(statements)
     finally:
         await connection.close()
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from gatecast.containment import contained, describe, in_halves, log_failure
 from gatecast.errors import (
@@ -102,9 +104,7 @@ class Publisher:
         """
         if not events:
             return ()
-        if not traces.is_on():
-            return await self._enqueue(events).receipts
-        with traces.committing(events):
+        with traces.timed("commit", events):
             return await self._enqueue(events).receipts
 
     def _enqueue(self, events: Sequence[Event]) -> _Pending:
@@ -231,12 +231,15 @@ class Publisher:
     async def _attempt(self, groups: Sequence[Sequence[Event]], *, wait: bool) -> Sequence[PublishResult]:
         """Send it, and once more if the connection breaks: event ids make the second attempt safe (scenario S16)."""
         metrics.stored(sum(map(len, groups)))
+        began = time.time()
         try:
-            return await self._log.publish(groups, wait=wait)
+            results = await self._log.publish(groups, wait=wait)
         except LogHeld:
             raise
         except StorageUnavailable:
-            return await self._log.publish(groups, wait=wait)
+            results = await self._log.publish(groups, wait=wait)
+        traces.told_together("store", chain.from_iterable(groups), began)
+        return results
 
 
 def _take_batch(queue: deque[_Pending]) -> list[_Pending]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import chain
 
 from gatecast.containment import RetryLoop, concerns_everyone, log_failure
 from gatecast.delivery.database_clock import DatabaseClock
@@ -14,7 +16,7 @@ from gatecast.delivery.reading import read_each
 from gatecast.errors import GatecastError
 from gatecast.events import Position
 from gatecast.storage.contract import Changes, DisconnectReason, EventLog, ReadResult
-from gatecast.telemetry import metrics
+from gatecast.telemetry import metrics, traces
 from gatecast.waiting import Backoff, Signal
 from gatecast.wakeup.contract import Hint
 
@@ -158,7 +160,10 @@ class Reader:
 
     async def _read(self, feeds: Sequence[Feed]) -> None:
         requests = [feed.request() for feed in feeds]
+        began = time.time()
         results = await read_each(self._log, requests)
+        found = (result for result in results if isinstance(result, ReadResult))
+        traces.told_together("read", chain.from_iterable(result.events for result in found), began)
         for request, result in zip(requests, results, strict=True):
             if isinstance(result, ReadResult):
                 self._history.check(request, result)

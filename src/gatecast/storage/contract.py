@@ -508,14 +508,14 @@ class OutcomeKind(StrEnum):
     HELD = "held"
     #: An operator decided to try a parked event again; becomes released.
     RETRIED = "retried"
-    #: An operator decided to leave a parked event out; becomes rejected once the later events are published again.
+    #: An operator decided to leave a parked event out; becomes omitted once the later events are published again.
     SKIPPED = "skipped"
     #: Published again as a later event, so this one is not sent again.
     RELEASED = "released"
     #: The event cannot be read or sent. If the client can park entities, its entity is parked, as if the event had been
     #: rejected; otherwise the log waits at it.
     UNDELIVERABLE = "undeliverable"
-    #: An operator decided to leave an undeliverable event out.
+    #: An operator has left a rejected or undeliverable event out.
     OMITTED = "omitted"
     #: A newer release has recorded another kind. Only read, never recorded.
     UNKNOWN = "unknown"

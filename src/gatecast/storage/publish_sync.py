@@ -12,6 +12,7 @@ from gatecast.storage.caller import driver_connection, is_a
 from gatecast.storage.contract import Receipt
 from gatecast.storage.postgres import caller_transaction as postgres
 from gatecast.storage.sqlite import caller_transaction as sqlite
+from gatecast.telemetry import traces
 
 T = TypeVar("T")
 
@@ -48,9 +49,10 @@ async def _publish(events: list[Event], connection: object) -> tuple[Receipt, ..
     if is_a(connection, *_ASYNCHRONOUS):
         raise TransactionUnusable(f"{type(connection).__name__} is asynchronous; use: await hub.publish(…)")
     found = await driver_connection(connection)
-    if isinstance(found, sqlite3.Connection):
-        return await sqlite.publish_on(found, events)
-    return await postgres.publish_on(found, events)
+    with traces.timed("append", events):
+        if isinstance(found, sqlite3.Connection):
+            return await sqlite.publish_on(found, events)
+        return await postgres.publish_on(found, events)
 
 
 _ASYNCHRONOUS = (

@@ -1,14 +1,15 @@
-"""What happens to an event, as spans of OpenTelemetry: commit, pick up, send, confirm, apply.
+"""What happens to an event, as spans of OpenTelemetry: commit or append, pick up, send, confirm, apply.
 
 Off unless a collector is configured; then nothing of this costs more than a look at a variable. A change is traced when
-its event carries a W3C `traceparent`; its spans are children of that one.
+its event carries a W3C `traceparent`; its spans are children of that one. What is done for many events at once, of many
+traces, is a span of its own that is linked to each of them.
 """
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,6 +19,9 @@ from gatecast.version import __version__
 
 #: Events of one connection that are on their way and traced; of further ones the later hops are left out.
 _MOST_OPEN = 1_024
+
+#: Links of one span; OpenTelemetry drops those after the first 128.
+_MOST_LINKS = 128
 
 #: How long the collector may take to accept spans, in seconds.
 _TIME_LIMIT = 2.0
@@ -93,13 +97,33 @@ _NAMES = {"picked-up": "pick up", "sent": "send", "confirmed": "confirm", "appli
 
 
 @contextmanager
-def committing(events: Sequence[_Traced]) -> Iterator[None]:
-    """Tell of each traced event how long it took to store it, if it was stored."""
+def timed(name: str, events: Sequence[_Traced]) -> Iterator[None]:
+    """Tell of each traced event how long the block took, if it did not raise."""
+    if not is_on():
+        yield
+        return
     began = time.time()
     yield
     ended = time.time()
     for event in events:
-        _tell("commit", event, began, ended)
+        _tell(name, event, began, ended)
+
+
+def told_together(name: str, events: Iterable[_Traced], began: float) -> None:
+    """Tell of work on many events that began then and has ended now: one span, linked to the trace of each event."""
+    if not is_on():
+        return
+    from opentelemetry.context import Context  # noqa: PLC0415 - optional, and there where spans are on
+    from opentelemetry.trace import Link, get_current_span  # noqa: PLC0415 - as above
+
+    parents = {event.trace_parent: None for event in events if event.trace_parent is not None}
+    links = [Link(get_current_span(_parent(parent)).get_span_context()) for parent in parents]
+    if links:
+        # Not a part of any one trace, also not of the one in which this process happens to be.
+        span = _Spans.tracer.start_span(
+            f"gatecast {name}", Context(), links=links[:_MOST_LINKS], start_time=_nanoseconds(began)
+        )
+        span.end(_nanoseconds(max(began, time.time())))
 
 
 @dataclass(slots=True)
@@ -133,11 +157,7 @@ class EventTraces:
 def _tell(name: str, event: _Traced, began: float, ended: float) -> None:
     if event.trace_parent is None or not is_on():
         return
-    from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415 - optional, and there where spans are on
-        TraceContextTextMapPropagator,
-    )
-
-    parent = TraceContextTextMapPropagator().extract({"traceparent": event.trace_parent})
+    parent = _parent(event.trace_parent)
     attributes = {
         "gatecast.gateway": event.gateway_id,
         "gatecast.event": str(event.event_id),
@@ -146,6 +166,14 @@ def _tell(name: str, event: _Traced, began: float, ended: float) -> None:
     span = _Spans.tracer.start_span(f"gatecast {name}", parent, attributes=attributes, start_time=_nanoseconds(began))
     # Clocks that differ a little make no span that ends before it begins.
     span.end(_nanoseconds(max(began, ended)))
+
+
+def _parent(trace_parent: str) -> Any:  # noqa: ANN401 - OpenTelemetry is optional
+    """The context in which what belongs to this `traceparent` happens."""
+    from opentelemetry.context import Context  # noqa: PLC0415 - optional, and there where spans are on
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415 - as above
+
+    return TraceContextTextMapPropagator().extract({"traceparent": trace_parent}, Context())
 
 
 def _nanoseconds(seconds: float) -> int:

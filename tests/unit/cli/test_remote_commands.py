@@ -67,6 +67,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Shell]:
             found.append(_Shell(pod.api_url, pod.gateway_url))
             opened.set()
             await ended.wait()
+            pod.hurried.set()  # no balancer has to notice that it stops
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()

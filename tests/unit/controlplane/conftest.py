@@ -18,5 +18,12 @@ OpenHub = Callable[[], AbstractAsyncContextManager[EventHub]]
 def open_hub(database_url: str) -> OpenHub:
     """Opens a hub on the test's database; several of them are several pods."""
     # Nobody may be helped by what delivery does in the background.
-    settings = Settings(database=database_url, migrate="always", poll_interval=timedelta(hours=1), notifications=False)
+    settings = Settings(
+        database=database_url,
+        migrate="always",
+        poll_interval=timedelta(hours=1),
+        notifications=False,
+        # Nobody stands in between, and looking for somebody costs a connection for each test.
+        pooler="off",
+    )
     return lambda: EventHub.open(settings=settings, migrations=("gatecast.controlplane.migrations",))

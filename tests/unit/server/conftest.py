@@ -68,7 +68,14 @@ def open_api(database_url: str) -> Callable[..., Api]:
 
     The token `default-admin-token` is of the organization `default`, and `other-token` of the organization `other`.
     """
-    settings = Settings(database=database_url, migrate="always", poll_interval=timedelta(hours=1), notifications=False)
+    settings = Settings(
+        database=database_url,
+        migrate="always",
+        poll_interval=timedelta(hours=1),
+        notifications=False,
+        # Nobody stands in between, and looking for somebody costs a connection for each test.
+        pooler="off",
+    )
     return lambda **changes: _open(settings, changes)
 
 

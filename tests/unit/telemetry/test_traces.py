@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from gatecast import Action, Event, EventHub
+from gatecast import Action, Event, EventHub, publish_sync
 from gatecast.events.event import change_trace
 from gatecast.telemetry import traces
 from gatecast.telemetry.requests import follow_trace
@@ -49,7 +51,7 @@ async def test_one_change_is_one_trace_whose_hops_add_up(tmp_path: Path, collect
                 subscription.acknowledge(event)
                 if event.offset == 2:
                     break
-    spans = {span.name: span for span in collector.get_finished_spans()}
+    spans = {span.name: span for span in collector.get_finished_spans() if span.parent is not None}
     assert list(spans) == ["gatecast commit", "gatecast pick up", "gatecast send", "gatecast confirm"]
     for span in spans.values():
         assert f"{span.context.trace_id:032x}" == _TRACE
@@ -62,8 +64,54 @@ async def test_one_change_is_one_trace_whose_hops_add_up(tmp_path: Path, collect
         assert following.start_time == before.end_time
 
 
+async def test_what_is_done_for_many_events_at_once_is_linked_to_the_trace_of_each(
+    tmp_path: Path, collector: InMemorySpanExporter
+) -> None:
+    """It belongs to none of them, and one statement that stores or reads nothing that is traced is not told."""
+    others = [_PARENT.replace(_TRACE, f"{number:032x}") for number in (7, 8)]
+    async with EventHub.open(f"sqlite:///{tmp_path / 'gatecast.db'}") as hub:
+        await hub.register_gateway("g")
+        await hub.publish(_event())
+        await hub.publish([_event(trace_parent=parent) for parent in (*others, others[0])])
+        async with hub.subscribe("g") as subscription:
+            for _ in range(4):
+                subscription.acknowledge(await anext(subscription))
+    together = {span.name: span for span in collector.get_finished_spans() if span.parent is None}
+    assert set(together) == {"gatecast store", "gatecast read"}
+    for span in together.values():
+        assert [link.context.trace_id for link in span.links] == [7, 8]
+        assert span.context.trace_id not in (7, 8)
+        assert (span.end_time or 0) >= (span.start_time or 0) > 0
+
+
+async def test_publishing_in_the_callers_transaction_is_an_append(
+    tmp_path: Path, collector: InMemorySpanExporter
+) -> None:
+    """When that commits only the caller knows; the next span begins with the record."""
+    path = tmp_path / "gatecast.db"
+    async with EventHub.open(f"sqlite:///{path}") as hub:
+        await hub.register_gateway("g")
+        async with hub.storage.database.transaction() as transaction:
+            await hub.publish(_event(trace_parent=_PARENT), transaction)
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            publish_sync(_event(trace_parent=_PARENT), connection)
+            publish_sync(_event(), connection)
+            connection.execute("COMMIT")
+    spans = collector.get_finished_spans()
+    assert [span.name for span in spans] == ["gatecast append"] * 2
+    assert {f"{span.context.trace_id:032x}" for span in spans} == {_TRACE}
+
+
+def test_a_span_has_no_more_links_than_are_kept(collector: InMemorySpanExporter) -> None:
+    parents = [_PARENT.replace(_TRACE, f"{number:032x}") for number in range(1, 200)]
+    traces.told_together("store", [_event(trace_parent=parent) for parent in parents], 1.0)
+    [span] = collector.get_finished_spans()
+    assert len(span.links) == 128
+
+
 def test_a_publish_that_fails_is_no_commit(collector: InMemorySpanExporter) -> None:
-    with pytest.raises(RuntimeError), traces.committing([_event(trace_parent=_PARENT)]):
+    with pytest.raises(RuntimeError), traces.timed("commit", [_event(trace_parent=_PARENT)]):
         raise RuntimeError
     assert collector.get_finished_spans() == ()
 
@@ -119,7 +167,7 @@ def test_spans_are_sent_to_the_collector_before_the_pod_ends() -> None:
         serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         serving.start()
         sending = traces.sending(f"http://127.0.0.1:{server.server_port}/v1/traces", "pod-1")
-        with sending, traces.committing([_event(trace_parent=_PARENT)]):
+        with sending, traces.timed("commit", [_event(trace_parent=_PARENT)]):
             pass
         server.shutdown()
         serving.join()

@@ -223,16 +223,18 @@ def outcome_view(one: Outcome) -> OutcomeView:
     return OutcomeView(replica=one.replica, kind=_SHOWN[one.kind], reason=one.reason, recorded_at=one.recorded_at)
 
 
-#: Parked and skipped is what becomes of the entity; of the event itself the gateway said no.
-_SHOWN: Mapping[OutcomeKind, Literal["applied", "rejected", "held", "released", "undeliverable", "unknown"]] = {
+#: Parked is what becomes of the entity; of the event itself the gateway said no.
+_SHOWN: Mapping[
+    OutcomeKind, Literal["applied", "rejected", "skipped", "held", "released", "undeliverable", "unknown"]
+] = {
     OutcomeKind.APPLIED: "applied",
     OutcomeKind.REJECTED: "rejected",
     OutcomeKind.PARKED: "rejected",
     OutcomeKind.HELD: "held",
     OutcomeKind.RETRIED: "held",
-    OutcomeKind.SKIPPED: "rejected",
+    OutcomeKind.SKIPPED: "skipped",
     OutcomeKind.RELEASED: "released",
     OutcomeKind.UNDELIVERABLE: "undeliverable",
-    OutcomeKind.OMITTED: "undeliverable",
+    OutcomeKind.OMITTED: "skipped",
     OutcomeKind.UNKNOWN: "unknown",
 }

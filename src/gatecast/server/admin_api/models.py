@@ -297,8 +297,9 @@ class OutcomeView(Model):
     """What a gateway said of an event."""
 
     replica: str
-    kind: Literal["applied", "rejected", "held", "released", "undeliverable", "unknown"] = Field(
-        description="`held` because its entity is parked; `released` and published again as a later event; "
+    kind: Literal["applied", "rejected", "skipped", "held", "released", "undeliverable", "unknown"] = Field(
+        description="`skipped`: rejected or undeliverable, and an operator left it out; `held` because its entity is "
+        "parked; `released` and published again as a later event; "
         "`undeliverable` because it cannot be read or sent; `unknown`: a newer release recorded it."
     )
     reason: str

@@ -72,6 +72,7 @@ _BEFORE = {
     "confirmed": ("working", "The gateway works on it"),
     "applied": ("done", "The gateway applies it"),
     "rejected": ("failed", "The gateway tries to apply it"),
+    "skipped": ("failed", "Left out by an operator's decision"),
     "held": ("waiting", "Waits for a decision about its entity"),
     "released": ("waiting", "Waits to be published again"),
     "undeliverable": ("failed", "It cannot be delivered"),

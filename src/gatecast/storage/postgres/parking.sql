@@ -51,8 +51,8 @@ DELETE FROM gatecast.outcomes o USING gatecast.gateway_streams s
 WHERE s.gateway_id = $1 AND o.log_id = s.log_id AND o.replica = $2 AND o.kind = 'retried' AND o."offset" > $3
 
 -- name: end_skips
--- What came behind the skipped events of an entity was published again.
-UPDATE gatecast.outcomes o SET kind = 'rejected'
+-- What came after the skipped events of an entity was published again.
+UPDATE gatecast.outcomes o SET kind = 'omitted'
 FROM (
     SELECT s."offset" FROM gatecast.outcomes s JOIN gatecast.events e ON e.log_id = s.log_id AND e."offset" = s."offset"
     WHERE s.log_id = $1 AND s.replica = $2 AND s.kind = 'skipped' AND e.entity_type = $3 AND e.entity_id = $4

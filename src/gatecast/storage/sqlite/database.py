@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import LiteralString, TypeVar
 
-from gatecast.errors import LogHeld, SchemaMissing, StorageUnavailable, TransactionUnusable
+from gatecast.errors import LogHeld, StorageUnavailable, TransactionUnusable
 from gatecast.storage.caller import driver_connection
 from gatecast.storage.contract import Row
 from gatecast.storage.migrations import SchemaNeed, available, need, newest
@@ -221,10 +221,7 @@ class SqliteDatabase:
             return await self._writer.run(lambda connection: schema.migrate(connection, self._migrations))
 
     async def _applied(self) -> list[int]:
-        try:
-            return [row["number"] for row in await self.fetch(CONTROL["applied_migrations"])]
-        except SchemaMissing:
-            return []
+        return await self.read(schema.applied)
 
     @asynccontextmanager
     async def _writing_turn(self) -> AsyncIterator[None]:

@@ -65,14 +65,18 @@ PRAGMA database_list
 SELECT count(*) FROM sqlite_schema
 
 -- name: prepare_migrations
-CREATE TABLE IF NOT EXISTS schema_migrations (
+CREATE TABLE IF NOT EXISTS gatecast_schema_migrations (
     number     integer PRIMARY KEY,
     name       text NOT NULL,
     applied_at text NOT NULL
 )
 
 -- name: applied_migrations
-SELECT number FROM schema_migrations ORDER BY number
+SELECT number FROM gatecast_schema_migrations ORDER BY number
 
 -- name: note_migration
-INSERT INTO schema_migrations (number, name, applied_at) VALUES ($1, $2, now())
+INSERT INTO gatecast_schema_migrations (number, name, applied_at) VALUES ($1, $2, now())
+
+-- name: columns
+-- Of a table; none: there is no such table.
+SELECT name FROM pragma_table_info($1) ORDER BY name

@@ -1,38 +1,38 @@
 -- name: record
 -- Only for an event that is in the log.
-INSERT INTO outcomes (log_id, "offset", replica, kind, reason, recorded_at)
+INSERT INTO gatecast_outcomes (log_id, "offset", replica, kind, reason, recorded_at)
 SELECT e.log_id, e."offset", $3, $4, $5, now()
-FROM gateway_streams AS s CROSS JOIN events AS e ON e.log_id = s.log_id
+FROM gatecast_gateway_streams AS s CROSS JOIN gatecast_events AS e ON e.log_id = s.log_id
 WHERE s.gateway_id = $1 AND e."offset" = $2
 ON CONFLICT (log_id, "offset", replica) DO UPDATE
 SET kind = excluded.kind, reason = excluded.reason, recorded_at = excluded.recorded_at
 -- What was decided stays so, and what is parked stays parked: whoever rejects or holds it once more did not know yet.
-WHERE outcomes.kind = 'applied'
-   OR outcomes.kind = 'held' AND excluded.kind IN ('parked', 'rejected', 'undeliverable')
-   OR outcomes.kind IN ('parked', 'rejected', 'undeliverable') AND excluded.kind IN ('applied', 'rejected')
-   OR outcomes.kind = 'rejected' AND excluded.kind = 'undeliverable'
-   OR outcomes.kind = 'undeliverable' AND excluded.kind = 'omitted'
+WHERE gatecast_outcomes.kind = 'applied'
+   OR gatecast_outcomes.kind = 'held' AND excluded.kind IN ('parked', 'rejected', 'undeliverable')
+   OR gatecast_outcomes.kind IN ('parked', 'rejected', 'undeliverable') AND excluded.kind IN ('applied', 'rejected')
+   OR gatecast_outcomes.kind = 'rejected' AND excluded.kind = 'undeliverable'
+   OR gatecast_outcomes.kind = 'undeliverable' AND excluded.kind = 'omitted'
 
 -- name: note_lost
 -- A cap has removed it while it was on its way: whoever did not apply it has to be told (promise P6).
-UPDATE cursors SET resync_reason = 'parked' WHERE gateway_id = $1 AND replica = $3 AND EXISTS (
-    SELECT 1 FROM gateway_streams AS s WHERE s.gateway_id = $1 AND s.trimmed_through >= $2)
+UPDATE gatecast_cursors SET resync_reason = 'parked' WHERE gateway_id = $1 AND replica = $3 AND EXISTS (
+    SELECT 1 FROM gatecast_gateway_streams AS s WHERE s.gateway_id = $1 AND s.trimmed_through >= $2)
 
 -- name: dismiss_loser
-UPDATE connections SET dismissal = 'restarting'
+UPDATE gatecast_connections SET dismissal = 'restarting'
 WHERE gateway_id = $1 AND replica = $3 AND dismissal IS NULL AND EXISTS (
-    SELECT 1 FROM gateway_streams AS s WHERE s.gateway_id = $1 AND s.trimmed_through >= $2)
+    SELECT 1 FROM gatecast_gateway_streams AS s WHERE s.gateway_id = $1 AND s.trimmed_through >= $2)
 
 -- name: of_events
-SELECT "offset", replica, kind, reason, recorded_at FROM outcomes
-WHERE log_id = (SELECT log_id FROM gateway_streams WHERE gateway_id = $1) AND "offset" IN (SELECT value FROM json_each($2))
+SELECT "offset", replica, kind, reason, recorded_at FROM gatecast_outcomes
+WHERE log_id = (SELECT log_id FROM gatecast_gateway_streams WHERE gateway_id = $1) AND "offset" IN (SELECT value FROM json_each($2))
 ORDER BY "offset", replica
 
 -- name: deliveries
 -- The newest rows that tell of one event. Whoever reads, sends and confirms is less than 5,000 events apart.
 SELECT * FROM (
-    SELECT * FROM passages
-    WHERE log_id = (SELECT log_id FROM gateway_streams WHERE gateway_id = $1) AND through >= $2 AND through < $2 + 5000
+    SELECT * FROM gatecast_passages
+    WHERE log_id = (SELECT log_id FROM gatecast_gateway_streams WHERE gateway_id = $1) AND through >= $2 AND through < $2 + 5000
       AND ($2 > picked_up_after AND $2 <= picked_up_through OR $2 > sent_after AND $2 <= sent_through
            OR $2 > confirmed_after AND $2 <= confirmed_through)
     ORDER BY number DESC LIMIT 60)
@@ -42,6 +42,6 @@ ORDER BY number
 -- $1 is a list of [gateway, offset].
 SELECT s.gateway_id, o."offset", o.replica, o.kind, o.reason, o.recorded_at
 FROM json_each($1) AS wanted
-    CROSS JOIN gateway_streams AS s ON s.gateway_id = json_extract(wanted.value, '$[0]')
-    CROSS JOIN outcomes AS o ON o.log_id = s.log_id AND o."offset" = json_extract(wanted.value, '$[1]')
+    CROSS JOIN gatecast_gateway_streams AS s ON s.gateway_id = json_extract(wanted.value, '$[0]')
+    CROSS JOIN gatecast_outcomes AS o ON o.log_id = s.log_id AND o."offset" = json_extract(wanted.value, '$[1]')
 ORDER BY o.recorded_at, s.gateway_id, o."offset", o.replica

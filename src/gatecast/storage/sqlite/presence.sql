@@ -1,87 +1,87 @@
 -- name: pod
-SELECT lease_until <= now() FROM pods WHERE pod_id = $1
+SELECT lease_until <= now() FROM gatecast_pods WHERE pod_id = $1
 
 -- name: renew_lease
-INSERT INTO pods (pod_id, lease_until, life) VALUES ($1, $2, $3)
+INSERT INTO gatecast_pods (pod_id, lease_until, life) VALUES ($1, $2, $3)
 ON CONFLICT (pod_id) DO UPDATE SET lease_until = excluded.lease_until RETURNING life
 
 -- name: ended_with_their_pods
 -- $1 is a pod that lives. A pod without a row was forgotten, perhaps just when somebody connected to it.
-SELECT o.connection_id, o.gateway_id, o.replica FROM connections AS o LEFT JOIN pods AS p ON p.pod_id = o.pod_id
+SELECT o.connection_id, o.gateway_id, o.replica FROM gatecast_connections AS o LEFT JOIN gatecast_pods AS p ON p.pod_id = o.pod_id
 WHERE NOT o.released AND o.pod_id <> $1 AND (p.pod_id IS NULL OR p.lease_until <= now())
 
 -- name: release
-UPDATE connections SET released = $2 WHERE connection_id IN (SELECT value FROM json_each($1))
+UPDATE gatecast_connections SET released = $2 WHERE connection_id IN (SELECT value FROM json_each($1))
 
 -- name: forget_connections_of_dead_pods
-DELETE FROM connections WHERE pod_id IN (SELECT pod_id FROM pods WHERE lease_until < $1)
+DELETE FROM gatecast_connections WHERE pod_id IN (SELECT pod_id FROM gatecast_pods WHERE lease_until < $1)
 
 -- name: forget_dead_pods
-DELETE FROM pods WHERE lease_until < $1
+DELETE FROM gatecast_pods WHERE lease_until < $1
 
 -- name: remove_pod
-DELETE FROM pods WHERE pod_id = $1
+DELETE FROM gatecast_pods WHERE pod_id = $1
 
 -- name: standing
 SELECT epoch.current, s.head, s.trimmed_through, s.registered_in, c.epoch, c.confirmed, c.resync_reason
-FROM gateway_streams AS s CROSS JOIN epoch
-    LEFT JOIN cursors AS c ON c.gateway_id = s.gateway_id AND c.replica = $2
+FROM gatecast_gateway_streams AS s CROSS JOIN gatecast_epoch AS epoch
+    LEFT JOIN gatecast_cursors AS c ON c.gateway_id = s.gateway_id AND c.replica = $2
 WHERE s.gateway_id = $1
 
 -- name: place_to_connect
 -- The present epoch and the end of the log, if the gateway is registered.
-SELECT epoch.current, head FROM gateway_streams CROSS JOIN epoch WHERE gateway_id = $1
+SELECT epoch.current, head FROM gatecast_gateway_streams CROSS JOIN gatecast_epoch AS epoch WHERE gateway_id = $1
 
 -- name: set_position
 -- The client knows best where it stands, so this also moves back; `sent` is how far anybody got in this epoch.
-INSERT INTO cursors (gateway_id, replica, epoch, sent, confirmed, resync_reason, updated_at)
+INSERT INTO gatecast_cursors (gateway_id, replica, epoch, sent, confirmed, resync_reason, updated_at)
 VALUES ($1, $2, $3, $4, $4, $5, now())
 ON CONFLICT (gateway_id, replica) DO UPDATE
 SET sent = CASE WHEN epoch = excluded.epoch THEN max(sent, excluded.sent) ELSE excluded.sent END,
     epoch = excluded.epoch, confirmed = excluded.confirmed, resync_reason = excluded.resync_reason,
     updated_at = excluded.updated_at
 -- Lost while it was on its way here: it has to come again to be told.
-WHERE cursors.resync_reason IS NOT 'parked' OR excluded.resync_reason IS NOT NULL
+WHERE gatecast_cursors.resync_reason IS NOT 'parked' OR excluded.resync_reason IS NOT NULL
 
 -- name: hold_back
 -- A slower live connection that shares the position is not passed; $3 is the one that connects.
 WITH other AS (
     SELECT min(o.confirmed) AS slowest
-    FROM connections AS o
+    FROM gatecast_connections AS o
     WHERE o.gateway_id = $1 AND o.replica = $2 AND o.connection_id <> $3 AND NOT o.released AND o.dismissal IS NULL
 )
-UPDATE cursors SET confirmed = other.slowest FROM other
+UPDATE gatecast_cursors SET confirmed = other.slowest FROM other
 WHERE gateway_id = $1 AND replica = $2 AND confirmed > other.slowest
 
 -- name: supersede
-UPDATE connections SET dismissal = 'superseded'
+UPDATE gatecast_connections SET dismissal = 'superseded'
 WHERE gateway_id = $1 AND replica = $2 AND connection_id <> $3 AND dismissal IS NULL
 
 -- name: insert_connection
 -- Connecting again with the same id (its first answer was lost) replaces the row.
-INSERT OR REPLACE INTO connections (connection_id, gateway_id, replica, pod_id, protocol, remote, token_id, connected_at,
+INSERT OR REPLACE INTO gatecast_connections (connection_id, gateway_id, replica, pod_id, protocol, remote, token_id, connected_at,
                                     sent, confirmed)
 VALUES ($1, $2, $3, $4, $5, $6, $7, now(), $8, $8)
 
 -- name: advance_connection
 -- Who reports is alive, even if its pod's lease ran out.
-UPDATE connections SET sent = max(sent, $3), confirmed = max(confirmed, $4), released = false
-WHERE connection_id = $1 AND $2 = (SELECT current FROM epoch)
+UPDATE gatecast_connections SET sent = max(sent, $3), confirmed = max(confirmed, $4), released = false
+WHERE connection_id = $1 AND $2 = (SELECT current FROM gatecast_epoch)
 
 -- name: insert_passages
 -- Not of who was dismissed: its gateway was perhaps deleted and registered again under the same id.
-INSERT INTO passages (log_id, through, replica, connection_id, pod_id,
+INSERT INTO gatecast_passages (log_id, through, replica, connection_id, pod_id,
                       picked_up_after, picked_up_through, picked_up_first, picked_up_last,
                       sent_after, sent_through, sent_first, sent_last,
                       confirmed_after, confirmed_through, confirmed_first, confirmed_last)
 SELECT s.log_id, max($4, $8, $12), o.replica, o.connection_id, o.pod_id, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14
-FROM connections AS o CROSS JOIN gateway_streams AS s ON s.gateway_id = o.gateway_id
-WHERE o.connection_id = $1 AND $2 = (SELECT current FROM epoch) AND o.dismissal IS NULL
+FROM gatecast_connections AS o CROSS JOIN gatecast_gateway_streams AS s ON s.gateway_id = o.gateway_id
+WHERE o.connection_id = $1 AND $2 = (SELECT current FROM gatecast_epoch) AND o.dismissal IS NULL
 
 -- name: thin_passages
 -- A gateway that comes again and again without getting on leaves so many rows behind.
-DELETE FROM passages WHERE number IN (
-    SELECT t.number FROM gateway_streams AS s CROSS JOIN passages AS t
+DELETE FROM gatecast_passages WHERE number IN (
+    SELECT t.number FROM gatecast_gateway_streams AS s CROSS JOIN gatecast_passages AS t
         ON t.log_id = s.log_id AND t.through > $3 AND t.through <= $3 + 1000
     WHERE s.gateway_id = $1 AND t.replica = $2 ORDER BY t.number DESC LIMIT -1 OFFSET 100)
 
@@ -91,42 +91,42 @@ DELETE FROM passages WHERE number IN (
 -- since, or before its gateway was deleted and registered again under the same id.
 WITH reached AS (
     SELECT o.gateway_id, o.replica, max(o.sent) AS sent, min(o.confirmed) AS confirmed
-    FROM connections AS o
+    FROM gatecast_connections AS o
     WHERE (o.gateway_id, o.replica) IN (
             SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each($1))
       AND NOT o.released AND o.dismissal IS NULL
     GROUP BY o.gateway_id, o.replica
 )
-UPDATE cursors
-SET sent = max(cursors.sent, reached.sent), confirmed = max(cursors.confirmed, reached.confirmed), updated_at = now()
+UPDATE gatecast_cursors
+SET sent = max(gatecast_cursors.sent, reached.sent), confirmed = max(gatecast_cursors.confirmed, reached.confirmed), updated_at = now()
 FROM reached
-WHERE cursors.gateway_id = reached.gateway_id AND cursors.replica = reached.replica
-  AND cursors.epoch = (SELECT current FROM epoch)
+WHERE gatecast_cursors.gateway_id = reached.gateway_id AND gatecast_cursors.replica = reached.replica
+  AND gatecast_cursors.epoch = (SELECT current FROM gatecast_epoch)
 
 -- name: connections_of_pod
-SELECT connection_id, gateway_id, replica FROM connections WHERE pod_id = $1
+SELECT connection_id, gateway_id, replica FROM gatecast_connections WHERE pod_id = $1
 
 -- name: dismiss_older
 -- These connections ($1) have ended. One that ended before it confirmed its whole log may have been sent events again that
 -- an older connection had confirmed: then the gateway needs also what came behind them again, so the older ones come
 -- back and continue from the position.
-UPDATE connections SET dismissal = 'restarting' WHERE number IN (
-    SELECT o.number FROM connections AS ended JOIN gateway_streams AS s ON s.gateway_id = ended.gateway_id
-        JOIN connections AS o ON o.gateway_id = ended.gateway_id AND o.replica = ended.replica
+UPDATE gatecast_connections SET dismissal = 'restarting' WHERE number IN (
+    SELECT o.number FROM gatecast_connections AS ended JOIN gatecast_gateway_streams AS s ON s.gateway_id = ended.gateway_id
+        JOIN gatecast_connections AS o ON o.gateway_id = ended.gateway_id AND o.replica = ended.replica
     WHERE ended.connection_id IN (SELECT value FROM json_each($1)) AND ended.confirmed < s.head
       AND o.number < ended.number AND o.dismissal IS NULL)
 
 -- name: remove_connections
-DELETE FROM connections WHERE connection_id IN (SELECT value FROM json_each($1))
+DELETE FROM gatecast_connections WHERE connection_id IN (SELECT value FROM json_each($1))
 
 -- name: dismissals
-SELECT connection_id, dismissal FROM connections WHERE pod_id = $1 AND dismissal IS NOT NULL
+SELECT connection_id, dismissal FROM gatecast_connections WHERE pod_id = $1 AND dismissal IS NOT NULL
 
 -- name: dismiss_token
-UPDATE connections SET dismissal = 'token-revoked' WHERE token_id = $1
+UPDATE gatecast_connections SET dismissal = 'token-revoked' WHERE token_id = $1
 
 -- name: resynchronized
-UPDATE cursors SET resync_reason = NULL WHERE gateway_id = $1 AND replica = $2
+UPDATE gatecast_cursors SET resync_reason = NULL WHERE gateway_id = $1 AND replica = $2
 
 -- name: status
 -- A position of an older epoch has confirmed nothing of this one.
@@ -135,28 +135,28 @@ WITH position AS (
            coalesce(max(c.sent) FILTER (WHERE c.epoch = epoch.current), 0) AS sent,
            coalesce(min(c.confirmed) FILTER (WHERE c.epoch = epoch.current), 0) AS confirmed,
            max(CASE WHEN c.epoch = epoch.current THEN c.resync_reason ELSE 'epoch' END) AS resync_reason
-    FROM cursors AS c CROSS JOIN epoch
+    FROM gatecast_cursors AS c CROSS JOIN gatecast_epoch AS epoch
     WHERE c.gateway_id IN (SELECT value FROM json_each($1)) GROUP BY c.gateway_id
 )
 SELECT s.gateway_id, epoch.current, s.head, s.trimmed_through, coalesce(p.sent, 0), coalesce(p.confirmed, 0),
        p.updated_at, p.resync_reason,
-       (SELECT e.recorded_at FROM events AS e
+       (SELECT e.recorded_at FROM gatecast_events AS e
         WHERE e.log_id = s.log_id AND e."offset" > coalesce(p.confirmed, 0)
         ORDER BY e."offset" LIMIT 1)
-FROM gateway_streams AS s CROSS JOIN epoch LEFT JOIN position AS p ON p.gateway_id = s.gateway_id
+FROM gatecast_gateway_streams AS s CROSS JOIN gatecast_epoch AS epoch LEFT JOIN position AS p ON p.gateway_id = s.gateway_id
 WHERE s.gateway_id IN (SELECT value FROM json_each($1))
 
 -- name: live_connections
 SELECT c.gateway_id, c.connection_id, c.pod_id, c.replica, c.protocol, c.remote, c.connected_at, c.sent, c.confirmed
-FROM connections AS c JOIN pods AS p ON p.pod_id = c.pod_id AND p.lease_until > now()
+FROM gatecast_connections AS c JOIN gatecast_pods AS p ON p.pod_id = c.pod_id AND p.lease_until > now()
 WHERE c.gateway_id IN (SELECT value FROM json_each($1)) AND c.dismissal IS NULL
 ORDER BY c.connected_at, c.connection_id
 
 -- name: describe_pod
-UPDATE pods SET version = $2, started_at = now() WHERE pod_id = $1
+UPDATE gatecast_pods SET version = $2, started_at = now() WHERE pod_id = $1
 
 -- name: pods
-SELECT pod_id, lease_until, version, started_at FROM pods WHERE lease_until > $1 ORDER BY pod_id
+SELECT pod_id, lease_until, version, started_at FROM gatecast_pods WHERE lease_until > $1 ORDER BY pod_id
 
 -- name: dismiss_connection
-UPDATE connections SET dismissal = 'restarting' WHERE gateway_id = $1 AND connection_id = $2 AND dismissal IS NULL
+UPDATE gatecast_connections SET dismissal = 'restarting' WHERE gateway_id = $1 AND connection_id = $2 AND dismissal IS NULL

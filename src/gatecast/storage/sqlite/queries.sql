@@ -1,47 +1,47 @@
 -- name: heads
 -- The head of each of these gateways ($1, a list) that is registered.
-SELECT gateway_id, head FROM gateway_streams WHERE gateway_id IN (SELECT value FROM json_each($1))
+SELECT gateway_id, head FROM gatecast_gateway_streams WHERE gateway_id IN (SELECT value FROM json_each($1))
 
 -- name: known_events
 -- Where those of these events ($1, a list of [gateway, id]) lie that are in the log already. CROSS JOIN keeps the
 -- order: one look into the index for each wanted event, however large the log is.
 SELECT s.gateway_id, e.event_id, e."offset"
 FROM json_each($1) AS wanted
-    CROSS JOIN gateway_streams AS s ON s.gateway_id = json_extract(wanted.value, '$[0]')
-    CROSS JOIN events AS e ON e.log_id = s.log_id AND e.event_id = json_extract(wanted.value, '$[1]')
+    CROSS JOIN gatecast_gateway_streams AS s ON s.gateway_id = json_extract(wanted.value, '$[0]')
+    CROSS JOIN gatecast_events AS e ON e.log_id = s.log_id AND e.event_id = json_extract(wanted.value, '$[1]')
 
 -- name: next_change
 -- The number of this transaction's change. Nobody else gets it, or a later one, before this transaction has ended.
-UPDATE epoch SET last_change = last_change + 1, change_token = $1 RETURNING last_change
+UPDATE gatecast_epoch SET last_change = last_change + 1, change_token = $1 RETURNING last_change
 
 -- name: insert_event
-INSERT INTO events (log_id, "offset", event_id, type, action, entity_type, entity_id, size, originated_at,
+INSERT INTO gatecast_events (log_id, "offset", event_id, type, action, entity_type, entity_id, size, originated_at,
                     recorded_at, trace_parent, payload, changed_seq)
-SELECT log_id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, changed_seq FROM gateway_streams WHERE gateway_id = $1
+SELECT log_id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, changed_seq FROM gatecast_gateway_streams WHERE gateway_id = $1
 
 -- name: move_head
-UPDATE gateway_streams SET head = $2, last_event_id = $3, changed_seq = $4 WHERE gateway_id = $1
+UPDATE gatecast_gateway_streams SET head = $2, last_event_id = $3, changed_seq = $4 WHERE gateway_id = $1
 
 -- name: epoch
-SELECT current, last_change, change_token FROM epoch
+SELECT current, last_change, change_token FROM gatecast_epoch
 
 -- name: changed_since
-SELECT gateway_id, head FROM gateway_streams WHERE changed_seq > $1
+SELECT gateway_id, head FROM gatecast_gateway_streams WHERE changed_seq > $1
 
 -- name: streams
-SELECT gateway_id, log_id, head, last_event_id, trimmed_through FROM gateway_streams
+SELECT gateway_id, log_id, head, last_event_id, trimmed_through FROM gatecast_gateway_streams
 WHERE gateway_id IN (SELECT value FROM json_each($1))
 
 -- name: events_behind
 SELECT "offset", event_id, type, action, entity_type, entity_id, size, originated_at, recorded_at, trace_parent, payload
-FROM events WHERE log_id = (SELECT log_id FROM gateway_streams WHERE gateway_id = $1) AND "offset" > $2
+FROM gatecast_events WHERE log_id = (SELECT log_id FROM gatecast_gateway_streams WHERE gateway_id = $1) AND "offset" > $2
 ORDER BY "offset" LIMIT $3
 
 -- name: places
 -- Backwards from the end of each log to the first event that was recorded up to the marker ($2).
 SELECT s.gateway_id, s.log_id, e."offset", s.trimmed_through, s.trimmed_seq > $2
-FROM gateway_streams AS s LEFT JOIN events AS e ON e.log_id = s.log_id AND e."offset" = (
-    SELECT i."offset" FROM events AS i WHERE i.log_id = s.log_id AND i.changed_seq <= $2
+FROM gatecast_gateway_streams AS s LEFT JOIN gatecast_events AS e ON e.log_id = s.log_id AND e."offset" = (
+    SELECT i."offset" FROM gatecast_events AS i WHERE i.log_id = s.log_id AND i.changed_seq <= $2
     ORDER BY i."offset" DESC LIMIT 1)
 WHERE s.gateway_id IN (SELECT value FROM json_each($1))
 
@@ -51,8 +51,8 @@ WHERE s.gateway_id IN (SELECT value FROM json_each($1))
 -- number. Without a number, the log is the one that the gateway has.
 SELECT count(*)
 FROM json_each($1) AS r
-    CROSS JOIN gateway_streams AS s ON s.gateway_id = json_extract(r.value, '$[0]')
-    LEFT JOIN events AS e ON e.log_id = s.log_id AND e."offset" = json_extract(r.value, '$[2]')
+    CROSS JOIN gatecast_gateway_streams AS s ON s.gateway_id = json_extract(r.value, '$[0]')
+    LEFT JOIN gatecast_events AS e ON e.log_id = s.log_id AND e."offset" = json_extract(r.value, '$[2]')
 WHERE s.log_id < json_extract(r.value, '$[1]')
    OR s.log_id = coalesce(json_extract(r.value, '$[1]'), s.log_id) AND (
         s.head < json_extract(r.value, '$[2]')
@@ -61,20 +61,20 @@ WHERE s.log_id < json_extract(r.value, '$[1]')
 
 -- name: register
 -- The number of the change ($2) also names the log: no other log ever gets it.
-INSERT INTO gateway_streams (gateway_id, log_id, changed_seq, registered_in)
-SELECT $1, $2, $2, current FROM epoch WHERE true
+INSERT INTO gatecast_gateway_streams (gateway_id, log_id, changed_seq, registered_in)
+SELECT $1, $2, $2, current FROM gatecast_epoch WHERE true
 ON CONFLICT (gateway_id) DO NOTHING
 
 -- name: note_forgotten_log
 -- Its events and outcomes may be so many that they would keep everybody from writing: `trim` removes them in chunks.
-INSERT INTO forgotten_logs (log_id) SELECT log_id FROM gateway_streams WHERE gateway_id = $1
+INSERT INTO gatecast_forgotten_logs (log_id) SELECT log_id FROM gatecast_gateway_streams WHERE gateway_id = $1
 
 -- name: forget_stream
-DELETE FROM gateway_streams WHERE gateway_id = $1
+DELETE FROM gatecast_gateway_streams WHERE gateway_id = $1
 
 -- name: forget_positions
 -- Named, although the schema cascades: a caller's own connection may not enforce references.
-DELETE FROM cursors WHERE gateway_id = $1
+DELETE FROM gatecast_cursors WHERE gateway_id = $1
 
 -- name: dismiss_gateway
-UPDATE connections SET dismissal = 'gateway-deleted' WHERE gateway_id = $1
+UPDATE gatecast_connections SET dismissal = 'gateway-deleted' WHERE gateway_id = $1

@@ -8,9 +8,17 @@ from collections.abc import Iterator, Sequence
 from typing import LiteralString
 
 from gatecast.storage.migrations import Migration, missing
+from gatecast.storage.sqlite import unprefixed
 from gatecast.storage.sqlite.statements import CONTROL, change, select, writing
 
 _UP_TO_SEMICOLON = re.compile(r"[^;]*;|[^;]+")
+
+
+def applied(connection: sqlite3.Connection) -> list[int]:
+    """The numbers of the migrations that the file has; none: no release of ours was here."""
+    if not _is_prefixed(connection):
+        return unprefixed.applied(connection)
+    return [number for (number,) in select(connection, CONTROL["applied_migrations"])]
 
 
 def migrate(connection: sqlite3.Connection, known: Sequence[Migration]) -> list[int]:
@@ -20,13 +28,21 @@ def migrate(connection: sqlite3.Connection, known: Sequence[Migration]) -> list[
     for the work of an older release.
     """
     with writing(connection):
-        connection.execute(CONTROL["prepare_migrations"])
-        pending = missing(known, [number for (number,) in select(connection, CONTROL["applied_migrations"])])
+        if not _is_prefixed(connection):
+            earlier = unprefixed.applied(connection)
+            connection.execute(CONTROL["prepare_migrations"])
+            if earlier:
+                unprefixed.rename(connection)
+        pending = missing(known, applied(connection))
         for migration in pending:
             for statement in _statements(migration.text):
                 connection.execute(statement)
             change(connection, CONTROL["note_migration"], migration.number, migration.name)
     return [migration.number for migration in pending]
+
+
+def _is_prefixed(connection: sqlite3.Connection) -> bool:
+    return bool(unprefixed.columns(connection, "gatecast_schema_migrations"))
 
 
 def _statements(text: LiteralString) -> Iterator[str]:

@@ -47,7 +47,7 @@ class HopsContract(StorageBackend):
     """`deliveries`, and the passages of `record_progress` and `disconnect`."""
 
     #: Counts the rows of passages; another backend may call its table otherwise.
-    count_passages: LiteralString = "SELECT count(*) AS number FROM passages"
+    count_passages: LiteralString = "SELECT count(*) AS number FROM gatecast_passages"
 
     async def test_an_event_is_followed_hop_by_hop(self, tmp_path: Path) -> None:
         """By whatever rows tell of it: it is often sent and confirmed between two of them."""

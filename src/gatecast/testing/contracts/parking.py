@@ -96,8 +96,8 @@ class ParkingContract(StorageBackend):
             withheld = await storage.parking.withheld(GATEWAY, "", after=2)
             assert withheld == DeliveryFilter(settled=frozenset([3, 4]))
             assert await _numbers(storage, after=5) == [2, 3, 4]
-            rejected, *released = await storage.outcomes.of_events(GATEWAY, [1, 2, 3, 4])
-            assert rejected.kind is OutcomeKind.REJECTED
+            skipped, *released = await storage.outcomes.of_events(GATEWAY, [1, 2, 3, 4])
+            assert skipped.kind is OutcomeKind.OMITTED
             assert {one.kind for one in released} == {OutcomeKind.RELEASED}
 
     async def test_a_skip_with_nothing_behind_publishes_nothing(self, tmp_path: Path) -> None:
@@ -109,8 +109,8 @@ class ParkingContract(StorageBackend):
             for _ in range(2):
                 assert await storage.parking.withheld(GATEWAY, "", after=5) == _NOTHING
             assert await _numbers(storage, after=5) == []
-            [rejected] = await storage.outcomes.of_events(GATEWAY, [5])
-            assert (rejected.kind, rejected.reason) == (OutcomeKind.REJECTED, "no such template")
+            [skipped] = await storage.outcomes.of_events(GATEWAY, [5])
+            assert (skipped.kind, skipped.reason) == (OutcomeKind.OMITTED, "no such template")
 
     @pytest.mark.parametrize(("retry", "expected"), [(True, [1, 2, 3, 4]), (False, [2, 3, 4])])
     async def test_what_was_passed_over_comes_although_that_was_not_stored(

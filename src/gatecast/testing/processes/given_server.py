@@ -66,10 +66,10 @@ class GivenServer(PostgresServer):
 def server_for_tests() -> PostgresServer:
     """The server that GATECAST_TEST_POSTGRES names, or one of our own; opened with `with`.
 
-    It is not asked to survive a power cut.
+    It is not asked to survive a power cut, nor to tidy up by itself: statistics are there only when a test makes them.
     """
     given = os.environ.get("GATECAST_TEST_POSTGRES", "").strip()
-    return GivenServer(given) if given else PostgresServer(fsync="off")
+    return GivenServer(given) if given else PostgresServer(fsync="off", autovacuum="off")
 
 
 def installed_servers() -> dict[int, Path]:

@@ -153,7 +153,7 @@ def test_people_get_a_table_and_their_database_back_as_it_was(tmp_path: Path) ->
     assert "polling" in result.output
     _run("publish", *_database("sqlite", tmp_path))
     with closing(sqlite3.connect(tmp_path / "bench.db")) as connection:
-        for table in ("gateway_streams", "events"):
+        for table in ("gatecast_gateway_streams", "gatecast_events"):
             assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
         tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name LIKE 'gatecast_bench%'")
         assert tables.fetchone() == (0,)

@@ -99,7 +99,16 @@ async def test_what_was_rejected_is_skipped_everywhere(
             await context.hub.storage.outcomes.record([parked])
         assert (await _act(client, "skip-parked", 2, state="rejected"))["done"] == 2
         for name in ("one", "two"):
-            assert (await client.get(f"/api/v1/gateways/{name}/parked")).json()["items"] == []
+            gateway = f"/api/v1/gateways/{name}"
+            assert (await client.get(f"{gateway}/parked")).json()["items"] == []
+            gateway_id = (await client.get(gateway)).json()["id"]
+            for _ in range(2):
+                # Before and after what waited for the decision was released: it stands no more against the gateway.
+                [event] = (await client.get(f"{gateway}/events")).json()["items"]
+                assert (event["outcome"]["kind"], event["outcome"]["reason"]) == ("skipped", "no")
+                assert (await client.get(f"{gateway}/why")).json()["code"] == "offline"
+                assert "rejected" not in (await client.get(f"{gateway}/why")).json()["cause"]
+                await context.hub.storage.parking.withheld(gateway_id, "", after=1)
 
 
 async def test_many_gateways_are_handled_part_by_part(

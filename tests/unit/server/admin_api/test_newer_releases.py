@@ -129,7 +129,7 @@ async def test_such_an_outcome_and_such_a_disconnect_concern_their_own_row(
             for offset in (1, 2)
         ]
         await context.hub.storage.outcomes.record(outcomes)
-        table = ""
+        table = "gatecast_"
         if isinstance(context.hub.storage, PostgresStorage):
             table = "gatecast."
             await _run(context, "ALTER TABLE gatecast.outcomes DROP CONSTRAINT outcomes_kind_check")

@@ -56,7 +56,7 @@ async def _spoil(context: AdminContext, column: str, value: str) -> None:
         if is_postgres:
             for rule in ("originated_at", "action"):
                 await transaction.execute(f"ALTER TABLE gatecast.events DROP CONSTRAINT IF EXISTS events_{rule}")
-        table = "gatecast.events" if is_postgres else "events"
+        table = "gatecast.events" if is_postgres else "gatecast_events"
         cast = "::text::timestamptz" if is_postgres and column == "originated_at" else ""
         await transaction.execute(f'UPDATE {table} SET {column} = $1{cast} WHERE "offset" = 2', value)
 

@@ -27,8 +27,8 @@ SELECT 'gateway-' || n, 'default', 'edge ' || n, '', '', '', 'regular', 'all', '
 _LOGS = {
     "postgresql": "INSERT INTO gatecast.gateway_streams (gateway_id, registered_in) "
     "SELECT id, current FROM gatecast_gateways, gatecast.epoch",
-    "sqlite": "INSERT INTO gateway_streams (gateway_id, log_id, changed_seq, registered_in) "
-    "SELECT g.id, g.rowid, g.rowid, current FROM gatecast_gateways AS g, epoch",
+    "sqlite": "INSERT INTO gatecast_gateway_streams (gateway_id, log_id, changed_seq, registered_in) "
+    "SELECT g.id, g.rowid, g.rowid, current FROM gatecast_gateways AS g, gatecast_epoch",
 }
 
 

@@ -114,7 +114,7 @@ async def test_a_transaction_that_cannot_get_the_write_lock_says_so(file: Path) 
     async with _ready(file) as storage:
         with closing(sqlite3.connect(file, isolation_level=None)) as connection:
             connection.execute("BEGIN")
-            connection.execute("SELECT * FROM events").fetchall()
+            connection.execute("SELECT * FROM gatecast_events").fetchall()
             await publish(storage, make_event())
             with pytest.raises(StorageUnavailable, match="begin it with BEGIN IMMEDIATE") as refused:
                 await storage.log.publish_in(connection, [make_event()])

@@ -62,7 +62,7 @@ async def test_a_newer_schema_is_refused(file: Path) -> None:
     async with SqliteStorage.open(file) as storage:
         await storage.database.migrate()
         async with storage.database.transaction() as transaction:
-            await transaction.execute("INSERT INTO schema_migrations VALUES (999, 'from_the_future', now())")
+            await transaction.execute("INSERT INTO gatecast_schema_migrations VALUES (999, 'from_the_future', now())")
         with pytest.raises(SchemaTooNew) as caught:
             await storage.database.migrate()
         assert (caught.value.found, caught.value.supported) == (999, _NUMBERS[-1])
@@ -155,7 +155,7 @@ async def test_a_transaction_that_lost_a_statement_to_a_full_disk_stays_whole_or
                 await transaction.execute("INSERT INTO note VALUES (1)")
                 with pytest.raises(StorageUnavailable):
                     await transaction.execute(
-                        "INSERT INTO pods (pod_id, lease_until, life) VALUES (hex(zeroblob(1000000)), '', '')"
+                        "INSERT INTO gatecast_pods (pod_id, lease_until, life) VALUES (hex(zeroblob(1000000)), '', '')"
                     )
                 await transaction.execute("INSERT INTO note VALUES (2)")
         assert await _rows(storage) in ([], [1, 2])
@@ -232,7 +232,7 @@ async def test_values_are_stored_as_text(file: Path) -> None:
         await storage.database.migrate()
         await storage.log.register("g")
         await publish(storage, event)
-        [row] = await storage.database.fetch("SELECT event_id, recorded_at, now() AS now FROM events")
+        [row] = await storage.database.fetch("SELECT event_id, recorded_at, now() AS now FROM gatecast_events")
     moment = "2026-01-02 12:00:00.000000+00:00"
     assert dict(row) == {"event_id": str(event.event_id), "recorded_at": moment, "now": moment}
 

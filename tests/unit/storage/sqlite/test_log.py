@@ -115,14 +115,30 @@ async def test_publishing_known_events_writes_nothing(file: Path, clock: ManualC
 @pytest.mark.parametrize(
     ("query", "arguments", "expected"),
     [
-        (publishing.QUERIES["known_events"], ("[]",), "SEARCH e USING INDEX events_event_id"),
-        (publishing.QUERIES["heads"], ("[]",), "SEARCH gateway_streams USING PRIMARY KEY"),
-        (publishing.QUERIES["streams"], ("[]",), "SEARCH gateway_streams USING PRIMARY KEY"),
-        (publishing.QUERIES["changed_since"], (1,), "SEARCH gateway_streams USING INDEX gateway_streams_changed"),
-        (publishing.QUERIES["events_behind"], ("g", 1, 1), "SEARCH events USING INDEX sqlite_autoindex_events_1"),
-        (retention.QUERIES["trimmable"], ("", "", 1, 1), "SEARCH oldest USING INDEX sqlite_autoindex_events_1"),
-        (retention.QUERIES["cut"], ("g", "", "", 1, 1), "SEARCH e USING INDEX sqlite_autoindex_events_1"),
-        (retention.QUERIES["remove_events"], ("g", 1), "SEARCH events USING INDEX sqlite_autoindex_events_1"),
+        (publishing.QUERIES["known_events"], ("[]",), "SEARCH e USING INDEX gatecast_events_event_id"),
+        (publishing.QUERIES["heads"], ("[]",), "SEARCH gatecast_gateway_streams USING PRIMARY KEY"),
+        (publishing.QUERIES["streams"], ("[]",), "SEARCH gatecast_gateway_streams USING PRIMARY KEY"),
+        (
+            publishing.QUERIES["changed_since"],
+            (1,),
+            "SEARCH gatecast_gateway_streams USING INDEX gatecast_gateway_streams_changed",
+        ),
+        (
+            publishing.QUERIES["events_behind"],
+            ("g", 1, 1),
+            "SEARCH gatecast_events USING INDEX sqlite_autoindex_gatecast_events_1",
+        ),
+        (
+            retention.QUERIES["trimmable"],
+            ("", "", 1, 1),
+            "SEARCH oldest USING INDEX sqlite_autoindex_gatecast_events_1",
+        ),
+        (retention.QUERIES["cut"], ("g", "", "", 1, 1), "SEARCH e USING INDEX sqlite_autoindex_gatecast_events_1"),
+        (
+            retention.QUERIES["remove_events"],
+            ("g", 1),
+            "SEARCH gatecast_events USING INDEX sqlite_autoindex_gatecast_events_1",
+        ),
     ],
 )
 async def test_hot_queries_cost_what_they_touch(

@@ -30,7 +30,7 @@ def _reading(file: Path) -> Iterator[None]:
     """Somebody reads an old state, as a shell with an open transaction does."""
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("BEGIN")
-        connection.execute("SELECT count(*) FROM events").fetchone()
+        connection.execute("SELECT count(*) FROM gatecast_events").fetchone()
         yield
 
 

@@ -1,6 +1,6 @@
 -- Events that cannot be read or sent: an outcome of their own, and one for those that somebody decided to leave out.
 -- SQLite cannot change a constraint, so the table is made anew.
-CREATE TABLE new_outcomes (
+CREATE TABLE gatecast_new_outcomes (
     log_id      integer NOT NULL,
     "offset"    integer NOT NULL,
     replica     text NOT NULL,
@@ -10,9 +10,9 @@ CREATE TABLE new_outcomes (
     recorded_at text NOT NULL,
     PRIMARY KEY (log_id, "offset", replica)
 ) WITHOUT ROWID;
-INSERT INTO new_outcomes (log_id, "offset", replica, kind, reason, recorded_at)
-SELECT log_id, "offset", replica, kind, reason, recorded_at FROM outcomes;
-DROP TABLE outcomes;
-ALTER TABLE new_outcomes RENAME TO outcomes;
-CREATE INDEX outcomes_parking ON outcomes (log_id, replica, kind, "offset")
+INSERT INTO gatecast_new_outcomes (log_id, "offset", replica, kind, reason, recorded_at)
+SELECT log_id, "offset", replica, kind, reason, recorded_at FROM gatecast_outcomes;
+DROP TABLE gatecast_outcomes;
+ALTER TABLE gatecast_new_outcomes RENAME TO gatecast_outcomes;
+CREATE INDEX gatecast_outcomes_parking ON gatecast_outcomes (log_id, replica, kind, "offset")
     WHERE kind IN ('parked', 'held', 'retried', 'skipped', 'released', 'rejected', 'undeliverable', 'omitted');

@@ -1,6 +1,6 @@
 -- What can be checked cheaply of events, for those who write rows by themselves: the library checks more. A trigger, because
 -- a table that is there already cannot get a CHECK; rows of earlier releases that break the rules are read all the same.
-CREATE TRIGGER events_grammar BEFORE INSERT ON events
+CREATE TRIGGER gatecast_events_grammar BEFORE INSERT ON gatecast_events
 WHEN NOT (new.action IN ('CREATE', 'UPDATE', 'DELETE', 'PROVISION', 'REVOKE')
           AND new.originated_at GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9] [0-9]*+00:00'
           AND new.originated_at >= '0001'

@@ -1,6 +1,6 @@
 -- Which events passed which hop, and when: one row for each time that a connection's progress was stored. Instants are
 -- seconds since 1970 by the database's clock; a hop that no event passed has zeros.
-CREATE TABLE passages (
+CREATE TABLE gatecast_passages (
     number            integer PRIMARY KEY,
     log_id            integer NOT NULL,
     -- The last event that the row tells of.
@@ -21,4 +21,4 @@ CREATE TABLE passages (
     confirmed_first   real NOT NULL,
     confirmed_last    real NOT NULL
 );
-CREATE INDEX passages_log ON passages (log_id, through);
+CREATE INDEX gatecast_passages_log ON gatecast_passages (log_id, through);

@@ -62,6 +62,20 @@ async def test_s31_events_of_another_organization_are_not_found(open_console: Op
             assert "api.updated" not in found.text
 
 
+async def test_an_open_page_of_what_was_deleted_loads_again(open_console: OpenConsole, log_in: LogIn) -> None:
+    """And then says so, instead of showing its last state for ever."""
+    async with open_console() as (browser, context):
+        await log_in(browser)
+        gateway_id = await _gateway(context)
+        page = f"/gateways/{gateway_id}"
+        turned = {"HX-Request": "true"}
+        assert "HX-Refresh" not in (await browser.get(page, headers=turned)).headers
+        await context.gateways.delete("default", gateway_id)
+        assert (await browser.get(page, headers=turned)).headers["HX-Refresh"] == "true"
+        opened = await browser.get(page)
+        assert (opened.status_code, "HX-Refresh" in opened.headers) == (404, False)
+
+
 async def test_a_template_is_added_changed_and_deleted(open_console: OpenConsole, log_in: LogIn) -> None:
     async with open_console() as (browser, context):
         await log_in(browser)

@@ -27,18 +27,18 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## Two pods, one gateway, one killed pod: watch an event arrive. ONCE=1 ends by itself.
 	@$(BIN)/gatecast demo $(if $(DEMO_DATABASE),--database "$(DEMO_DATABASE)") $(if $(ONCE),--once)
 
-# PgBouncer, a PostgreSQL with LLVM and Chromium come from the system. Without them the tests that need them are left out,
+# PgBouncer, a PostgreSQL with LLVM, etcd and Chromium come from the system. Without them the tests that need them are left out,
 # which the first lines of the run say.
 .PHONY: system
 system:
 	@if [ -x /usr/sbin/pgbouncer ] && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
-		&& command -v chromium >/dev/null; then :; \
+		&& command -v chromium >/dev/null && command -v etcd >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		echo "installing pgbouncer, postgresql and chromium for the tests (apt-get) ..."; \
+		echo "installing pgbouncer, postgresql, etcd and chromium for the tests (apt-get) ..."; \
 		(apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-			apt-get install -qq -y pgbouncer postgresql chromium fonts-noto-cjk) >/dev/null 2>&1 \
-			|| echo "LEFT OUT: tests that need pgbouncer, postgresql or chromium of the system; apt-get cannot install them"; \
-	else echo "LEFT OUT: tests that need pgbouncer, postgresql or chromium of the system; install them to run these, too"; fi
+			apt-get install -qq -y pgbouncer postgresql etcd-server chromium fonts-noto-cjk) >/dev/null 2>&1 \
+			|| echo "LEFT OUT: tests that need pgbouncer, postgresql, etcd or chromium of the system; apt-get cannot install them"; \
+	else echo "LEFT OUT: tests that need pgbouncer, postgresql, etcd or chromium of the system; install them to run these, too"; fi
 
 test: $(STAMP) system ## Every test, on SQLite and on a real PostgreSQL, and in a real browser. WORKERS=0: one after the other.
 	@echo "1 of 2: what runs beside others, in $(WORKERS) processes ('make unit' runs what needs no database server) ..."

@@ -20,6 +20,7 @@ import pytest
 from gatecast.storage.connect import open_storage
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.processes.given_server import installed_servers, server_for_tests
+from gatecast.testing.processes.patroni import etcd_program
 from gatecast.testing.processes.pgbouncer import pgbouncer_program
 from gatecast.testing.processes.pod_template import PodTemplate, shared_template
 
@@ -177,6 +178,10 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 def pytest_report_header() -> str | None:
     """What is left out, because this system lacks it."""
-    found = {"postgresql": bool(installed_servers()), "pgbouncer": pgbouncer_program() is not None}
+    found = {
+        "postgresql": bool(installed_servers()),
+        "pgbouncer": pgbouncer_program() is not None,
+        "etcd-server": etcd_program() is not None,
+    }
     lacking = " ".join(name for name, there in found.items() if not there)
     return f"LEFT OUT: tests that need more of the system; `apt-get install {lacking}` brings it" if lacking else None

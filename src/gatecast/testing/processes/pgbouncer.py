@@ -48,7 +48,7 @@ class PgBouncer:
         self.port = 0
 
     async def __aenter__(self) -> Self:
-        self.port = _free_port()
+        self.port = free_port()
         configuration = self._configure()
         self._process = await asyncio.create_subprocess_exec(
             pgbouncer_program() or "pgbouncer",
@@ -95,7 +95,8 @@ class PgBouncer:
         return True
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port: int = listening.getsockname()[1]
         return port

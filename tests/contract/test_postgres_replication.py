@@ -19,6 +19,7 @@ from gatecast.storage.postgres import PostgresStorage
 from gatecast.storage.replication import Replication
 from gatecast.telemetry import metrics
 from gatecast.testing.captured_logs import captured_logs
+from gatecast.testing.contracts.backend import GATEWAY, make_event, publish, read
 from gatecast.testing.eventually import eventually
 from gatecast.testing.postgres_server import PostgresServer
 
@@ -116,6 +117,34 @@ async def test_a_standby_that_leaves_is_missed_and_one_that_returns_is_seen(
         with captured_logs() as logs:
             assert await ready() == "commits wait for 1 standby, 1 are in sync"
         assert [each["event"] for each in logs if "standby" in each["event"]] == ["standby-returned"]
+        await primary.configure(synchronous_standby_names="")
+
+
+async def test_p1_a_publish_that_no_standby_has_is_not_answered_and_neither_is_its_repetition(
+    servers: tuple[PostgresServer, PostgresServer],
+) -> None:
+    """Once the wait is given up PostgreSQL shows the event on the primary. Who repeats it gets no receipt for that."""
+    primary, standby = servers
+    waits = "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name = 'gatecast'"
+    async with PostgresStorage.open(primary.url()) as storage:
+        await storage.database.migrate()
+        await storage.log.register(GATEWAY)
+        await primary.configure(synchronous_standby_names="standby")
+        await _seen(primary.url(), in_sync=1)
+        await asyncio.to_thread(standby.kill)
+        event = make_event()
+        for _ in range(2):
+            publishing = asyncio.create_task(publish(storage, event))
+            await eventually(lambda: primary.fetch_value(waits), within=20)
+            publishing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await publishing
+        assert len((await read(storage)).events) == 1
+        await asyncio.to_thread(standby.start)
+        [receipt] = await publish(storage, event)
+        assert (receipt.created, receipt.position.offset) == (False, 1)
+        await standby.caught_up_with(primary)
+        assert await standby.fetch_value("SELECT count(*) FROM gatecast.events") == 1
         await primary.configure(synchronous_standby_names="")
 
 

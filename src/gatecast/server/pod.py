@@ -274,7 +274,7 @@ class Pod:
         """
         self._draining = self.admission.closed = True
         self._drain_time.begin()
-        subscriptions = list(self.hub.delivery.subscriptions)
+        subscriptions = [each for each in self.hub.delivery.subscriptions if not is_probe(each.connection.gateway_id)]
         _logger.info("draining", connections=len(subscriptions))
         random.shuffle(subscriptions)
         pause = self._drain_time.until(Part.GATEWAYS_HAVE_LEFT) / max(1, len(subscriptions))

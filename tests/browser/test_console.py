@@ -235,7 +235,7 @@ async def test_the_page_goes_on_when_its_pod_is_killed(open_stage: Any) -> None:
         await expect(page.locator(".live").first).to_have_attribute("data-live", "on")
         async with Operator(stage.pods[1].api, stage.token) as operator:
             await operator.publish(access.id)
-        await expect(page.locator("#gateway")).to_contain_text("1 events wait for it")
+        await expect(page.locator("#gateway")).to_contain_text("1 event waits for it")
 
 
 async def _fill(page: Page) -> None:

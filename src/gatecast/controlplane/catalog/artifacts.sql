@@ -70,6 +70,14 @@ UPDATE gatecast_artifacts SET name = $2, artifact_version = $3, content_id = $4,
     updated_at = now()
 WHERE id = $1
 
+-- name: note_deleted
+INSERT INTO gatecast_deleted_artifacts (artifact_id, organization, kind, handle, name, deleted_at)
+SELECT id, organization, kind, handle, name, now() FROM gatecast_artifacts WHERE id = $1
+RETURNING deleted_at
+
+-- name: forget_deleted
+DELETE FROM gatecast_deleted_artifacts WHERE organization = $1 AND deleted_at < $2
+
 -- name: delete_artifact
 DELETE FROM gatecast_artifacts WHERE id = $1
 

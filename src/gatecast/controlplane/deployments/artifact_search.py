@@ -126,11 +126,25 @@ class ListedDeployment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeletedArtifact:
+    """An artifact that is no more."""
+
+    id: str
+    #: As it was stored: a newer release may know more kinds.
+    kind: str
+    handle: str
+    name: str
+    deleted_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecentDeployments:
     """What changed lately among the deployments of an organization."""
 
     #: The newest first.
     items: Sequence[ListedDeployment]
+    #: The artifacts that were deleted, the newest first.
+    deleted: Sequence[DeletedArtifact]
     #: Whether there was more than that.
     more: bool
     #: How many artifacts there are, and how often they were changed: with another pair some were.
@@ -203,9 +217,11 @@ class ArtifactSearch:
         [seen] = await self._database.fetch(_QUERIES["artifacts_seen"], organization)
         since = instant(seen["now"]) - window
         rows = await self._database.fetch(_QUERIES["deployments_since"], organization, since, limit + 1)
+        deleted = await self._database.fetch(_QUERIES["deleted_since"], organization, since, limit + 1)
         return RecentDeployments(
             items=[_deployment(row) for row in rows[:limit]],
-            more=len(rows) > limit,
+            deleted=[_deleted(row) for row in deleted[:limit]],
+            more=len(rows) > limit or len(deleted) > limit,
             artifacts=(seen["number"], seen["versions"]),
         )
 
@@ -243,6 +259,16 @@ def _artifact(row: Row, states: Mapping[DeploymentState, StateCount]) -> ListedA
         created_at=instant(row["created_at"]),
         updated_at=instant(row["updated_at"]),
         states=states,
+    )
+
+
+def _deleted(row: Row) -> DeletedArtifact:
+    return DeletedArtifact(
+        id=row["artifact_id"],
+        kind=row["kind"],
+        handle=row["handle"],
+        name=row["name"],
+        deleted_at=instant(row["deleted_at"]),
     )
 
 

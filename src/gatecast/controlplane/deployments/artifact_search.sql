@@ -40,6 +40,11 @@ ORDER BY a.kind, a.handle, g.name LIMIT $14
 SELECT count(*) AS number, CAST(coalesce(sum(version), 0) AS bigint) AS versions, now() AS now
 FROM gatecast_artifacts WHERE organization = $1
 
+-- name: deleted_since
+-- Artifacts that were deleted at $2 or later, the newest first.
+SELECT artifact_id, kind, handle, name, deleted_at FROM gatecast_deleted_artifacts
+WHERE organization = $1 AND deleted_at >= $2 ORDER BY deleted_at DESC, artifact_id LIMIT $3
+
 -- name: deployments_since
 -- What gateways were told last, where that or its acknowledgement is newer than $2; the newest first. What is newer is
 -- found first, whatever is known of the tables.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import NamedTuple
 
 from gatecast.controlplane.catalog.artifact_kinds import ArtifactKind
@@ -23,6 +24,7 @@ from gatecast.controlplane.deployments.preflight import check_known_template
 from gatecast.controlplane.deployments.rollouts import Rollouts, check_unneeded, keys_of
 from gatecast.controlplane.documents import Artifact, Route, check_handle, derive_handle, first_free
 from gatecast.controlplane.newer_releases import known
+from gatecast.controlplane.transactions.timestamps import instant
 from gatecast.controlplane.transactions.unit_of_work import UnitOfWork, begin_unit_of_work
 from gatecast.errors import Conflict, InvalidValue, NotFound, StaleWrite
 from gatecast.hub import EventHub
@@ -31,6 +33,9 @@ from gatecast.storage.repeating import whole
 
 #: Most artifacts with the same context that are shown.
 _MAX_CLASHES = 100
+
+#: Who follows artifacts is told of those that were deleted no longer ago than this.
+_DELETED_FOR = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,7 +313,7 @@ class Artifacts:
                 # A gateway keeps the keys of some kinds of artifacts when it deletes them.
                 change.events += [key_revoked(key, placement.gateway_id) for key in keys]
                 delete(change, placement, organization)
-            await change.transaction.execute(ARTIFACTS["delete_artifact"], artifact_id)
+            await _remove(change.transaction, organization, artifact_id)
         return change.receipts
 
     # --- what runs where ----------------------------------------------------------------------------------------
@@ -547,3 +552,10 @@ async def _placed(change: UnitOfWork, organization: str, document: Artifact, art
         return document
     rows = await change.transaction.fetch(ARTIFACTS["contexts"], organization, derived, artifact_id)
     return document.placed_at(first_free(derived, {row["context"] for row in rows}))
+
+
+async def _remove(transaction: Transaction, organization: str, artifact_id: str) -> None:
+    """Delete the artifact's row, and note that for who follows artifacts."""
+    [noted] = await transaction.fetch(ARTIFACTS["note_deleted"], artifact_id)
+    await transaction.execute(ARTIFACTS["forget_deleted"], organization, instant(noted["deleted_at"]) - _DELETED_FOR)
+    await transaction.execute(ARTIFACTS["delete_artifact"], artifact_id)

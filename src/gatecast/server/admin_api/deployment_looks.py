@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from gatecast.controlplane.deployments.artifact_search import ArtifactSearch, ListedDeployment, RecentDeployments
+from gatecast.controlplane.deployments.artifact_search import (
+    ArtifactSearch,
+    DeletedArtifact,
+    ListedDeployment,
+    RecentDeployments,
+)
 from gatecast.server.admin_api.shared_looks import SharedLooks
 
 #: A change is looked for until it is this old. Longer than the transactions that change deployments take, because a
@@ -36,6 +41,8 @@ class SeenDeployments:
     """The deployments that changed lately."""
 
     items: Mapping[str, ListedDeployment]
+    #: The artifacts that were deleted lately.
+    deleted: Sequence[DeletedArtifact]
     #: Whether more have changed than one look brings.
     more: bool
     #: Another number whenever a deployment or an artifact has changed.
@@ -68,7 +75,10 @@ class DeploymentLooks:
         if len(self._seen) > _KEPT:
             self._seen.popitem(last=False)
         return SeenDeployments(
-            items={each.deployment.id: each for each in recent.items}, more=recent.more, fingerprint=number
+            items={each.deployment.id: each for each in recent.items},
+            deleted=recent.deleted,
+            more=recent.more,
+            fingerprint=number,
         )
 
 

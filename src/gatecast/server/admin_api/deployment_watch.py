@@ -1,11 +1,11 @@
-"""Tells one stream what gateways do with artifacts: each deployment whose state has become another."""
+"""Tells one stream what becomes of artifacts: each deployment whose state is another, and each that is deleted."""
 
 from __future__ import annotations
 
 import json
 
 from gatecast.containment import contained
-from gatecast.controlplane.deployments.artifact_search import ListedDeployment
+from gatecast.controlplane.deployments.artifact_search import DeletedArtifact, ListedDeployment
 from gatecast.server.admin_api.context import AdminContext
 from gatecast.server.admin_api.deployment_looks import Visible, visible
 from gatecast.server.admin_api.lists import listed_deployment
@@ -28,6 +28,9 @@ class DeploymentWatch:
         #: What was seen of those that changed lately, and those that are to be told of.
         self._seen: dict[str, Visible] = {}
         self._due: dict[str, ListedDeployment] = {}
+        #: The artifacts that are known to be deleted, and those of them that are to be told of.
+        self._gone: frozenset[str] = frozenset()
+        self._deleted: dict[str, DeletedArtifact] = {}
         #: Whether there were more changes than can be told, and whether that was said.
         self._missed = self._said_missed = False
 
@@ -41,6 +44,8 @@ class DeploymentWatch:
             states = {name: visible(each) for name, each in present.items()}
             self._due |= {name: each for name, each in present.items() if self._seen.get(name) != states[name]}
             self._seen = states
+            self._deleted |= {each.id: each for each in seen.deleted if each.id not in self._gone}
+            self._gone = frozenset(each.id for each in seen.deleted)
             self._missed = seen.more
             self._said_missed &= seen.more
 
@@ -49,10 +54,23 @@ class DeploymentWatch:
         if self._missed and not self._said_missed:
             self._said_missed = True
             return 'event: reload\ndata: {"list": "deployments"}\n\n'
-        names = list(self._due)[:_PORTION]
-        return "".join(_message(self._due.pop(name)) for name in names)
+        if names := list(self._due)[:_PORTION]:
+            return "".join(_message(self._due.pop(name)) for name in names)
+        return "".join(_deletion(self._deleted.pop(name)) for name in list(self._deleted)[:_PORTION])
 
 
 def _message(listed: ListedDeployment) -> str:
     shown = listed_deployment(listed).model_dump(mode="json", by_alias=True)
     return f"event: deployment\ndata: {json.dumps(shown, ensure_ascii=False)}\n\n"
+
+
+def _deletion(artifact: DeletedArtifact) -> str:
+    shown = {
+        "artifactId": artifact.id,
+        "kind": artifact.kind,
+        "handle": artifact.handle,
+        "name": artifact.name,
+        "deleted": True,
+        "deletedAt": artifact.deleted_at.isoformat(),
+    }
+    return f"event: artifact\ndata: {json.dumps(shown, ensure_ascii=False)}\n\n"

@@ -56,6 +56,9 @@ data: {"gatewayId": "9c…", "name": "edge", "connected": true, "head": 91, "con
 event: deployment
 data: {"gatewayId": "9c…", "kind": "LlmProvider", "handle": "openai", "revision": 2, "state": "DEPLOYED", …}
 
+event: artifact
+data: {"artifactId": "7d…", "kind": "LlmProvider", "handle": "openai", "name": "OpenAI", "deleted": true, …}
+
 : still here
 """
 
@@ -68,10 +71,10 @@ data: {"gatewayId": "9c…", "kind": "LlmProvider", "handle": "openai", "revisio
             "description": "`recorded` for each event, and `outcome` for what gateways say of those that were shown. "
             "`gateway` for each of your gateways at first, and again when it stands otherwise: connections, position, "
             "state, and the code of its `why`. `deployment` when a gateway's state of an artifact changes, as in "
-            "`GET /api/v1/deployments`; at first for those that changed within the last minute. `gap` where events may "
-            "be missing: they were removed (`retention`), the database has another history now (`epoch`), or it does "
-            "not know the client's position (`position`). `reload` where more deployments changed at once than are "
-            "reported: read that list again.",
+            "`GET /api/v1/deployments`, and `artifact` when one is deleted, whatever gateway is followed; at first for "
+            "those of the last minute. `gap` where events may be missing: they were removed (`retention`), the "
+            "database has another history now (`epoch`), or it does not know the client's position (`position`). "
+            "`reload` where more deployments changed at once than are reported: read that list again.",
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
         }
     },

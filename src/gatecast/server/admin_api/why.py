@@ -100,16 +100,24 @@ def why(status: GatewayStatus, *, rejected: Outcome | None, held: bool) -> WhyVi
 
 def _why_behind(status: GatewayStatus, lag: int) -> WhyView:
     if not status.connections:
-        return WhyView(code="offline", cause=f"it is not connected; {lag:,} events wait for it")
+        return WhyView(code="offline", cause=f"it is not connected; {_events(lag, 'waits', 'wait')} for it")
     if status.sent <= status.confirmed:
-        return WhyView(code="pod-lagging", cause=f"{lag:,} events are stored, and its pod has not sent them yet")
+        return WhyView(
+            code="pod-lagging",
+            cause=f"{_events(lag, 'is', 'are')} stored, and its pod has not sent {'it' if lag == 1 else 'them'} yet",
+        )
     if status.lag_seconds < SLOW_UNTIL:
-        return WhyView(code="slow", cause=f"it is working: {lag:,} events are not confirmed yet")
+        return WhyView(code="slow", cause=f"it is working: {_events(lag, 'is', 'are')} not confirmed yet")
     return WhyView(
         code="not-confirming",
         cause=f"events were sent up to offset {status.sent}, and none after {status.confirmed} was confirmed "
         f"for {status.lag_seconds:.0f} s",
     )
+
+
+def _events(number: int, one: str, many: str) -> str:
+    """So many events do something."""
+    return f"1 event {one}" if number == 1 else f"{number:,} events {many}"
 
 
 def why_synchronizing(seen: Synchronization | None, status: GatewayStatus) -> WhyView | None:
@@ -119,8 +127,8 @@ def why_synchronizing(seen: Synchronization | None, status: GatewayStatus) -> Wh
     waiting = max(0, status.head - status.confirmed)
     return WhyView(
         code="synchronizing",
-        cause=f"it has just connected and reads its lists (for {seen.began:.0f} s); {waiting:,} events wait "
-        "until it has read the last list",
+        cause=f"it has just connected and reads its lists (for {seen.began:.0f} s); "
+        f"{_events(waiting, 'waits', 'wait')} until it has read the last list",
     )
 
 

@@ -200,4 +200,8 @@ async def _refusal(request: Request, error: Exception) -> Response:
     )
     # What was typed can be sent again once the database is back.
     again = carried(await request.form()) if kind == "away" and request.method not in _SAFE_METHODS else None
-    return page(request, "problem.html", status=status, title=title, detail=detail, kind=kind, again=again)
+    answer = page(request, "problem.html", status=status, title=title, detail=detail, kind=kind, again=again)
+    if kind == "missing" and request.headers.get("HX-Request"):
+        # What an open page shows was deleted: the page loads again, and says so, instead of showing its last state.
+        answer.headers["HX-Refresh"] = "true"
+    return answer

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gatecast.controlplane.deployments import artifacts
 from gatecast.errors import StorageUnavailable
 from gatecast.server.admin_api import AdminContext, deployment_looks, shared_looks
 from gatecast.server.admin_api.deployment_watch import DeploymentWatch
@@ -91,6 +92,42 @@ async def test_s31_deployments_of_another_organization_are_not_told(open_api: Op
         assert await _told(_watch(context, "other")) == []
         assert await _told(_watch(context, "other", gateway_id)) == []
         assert (await context.deployments.look("other")).fingerprint == 1
+
+
+async def test_a_deletion_is_told_once_whatever_ran_it_and_again_to_who_comes_back(
+    open_api: OpenApi, new_gateway: NewGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_api() as (client, context):
+        gateway_id = await new_gateway(client)
+        made = {name: await _make(client, name, gateways) for name, gateways in (("Aa", [gateway_id]), ("Bb", []))}
+        watch, of_gateway = _watch(context), _watch(context, gateway=gateway_id)
+        for each in (watch, of_gateway):
+            assert len(await _told(each)) == 1
+        for name, artifact_id in made.items():
+            await client.delete(f"/api/v1/mcp-proxies/{artifact_id}")
+            for each in (watch, of_gateway):
+                [told] = await _told(each)
+                assert told.pop("deletedAt")
+                assert told == {
+                    "artifactId": artifact_id,
+                    "kind": "Mcp",
+                    "handle": name.lower(),
+                    "name": name,
+                    "deleted": True,
+                }
+        assert await _told(watch) == []
+        assert {each["artifactId"] for each in await _told(_watch(context))} == set(made.values())
+        assert await _told(_watch(context, "other")) == []
+        monkeypatch.setattr(deployment_looks, "WINDOW", timedelta(seconds=-1))
+        assert await _told(_watch(context)) == []
+
+
+async def test_deletions_are_remembered_for_an_hour(open_api: OpenApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_api() as (client, context):
+        await client.delete(f"/api/v1/mcp-proxies/{await _make(client, 'Aa', [])}")
+        monkeypatch.setattr(artifacts, "_DELETED_FOR", timedelta(seconds=-1))
+        await client.delete(f"/api/v1/mcp-proxies/{await _make(client, 'Bb', [])}")
+        assert await context.hub.storage.database.fetch("SELECT * FROM gatecast_deleted_artifacts") == []
 
 
 async def test_more_changes_than_are_told_are_said_once(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import tomllib
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeAlias
@@ -60,6 +62,40 @@ async def test_s31_events_of_another_organization_are_not_found(open_console: Op
             found = await browser.get("/events", params={"gateway": named})
             assert found.status_code == 422
             assert "api.updated" not in found.text
+
+
+async def test_an_open_page_of_what_was_deleted_loads_again(open_console: OpenConsole, log_in: LogIn) -> None:
+    """And then says so, instead of showing its last state for ever."""
+    async with open_console() as (browser, context):
+        await log_in(browser)
+        gateway_id = await _gateway(context)
+        page = f"/gateways/{gateway_id}"
+        turned = {"HX-Request": "true"}
+        assert "HX-Refresh" not in (await browser.get(page, headers=turned)).headers
+        await context.gateways.delete("default", gateway_id)
+        assert (await browser.get(page, headers=turned)).headers["HX-Refresh"] == "true"
+        opened = await browser.get(page)
+        assert (opened.status_code, "HX-Refresh" in opened.headers) == (404, False)
+
+
+@pytest.mark.parametrize("name", ["edge", 'a "quoted" $HOME `id` back\\slash', "بوابة 网关"])
+def test_the_settings_of_a_controller_are_toml_as_a_file_and_from_a_shell(name: str) -> None:
+    """Whatever the gateway is called; the token comes from the environment."""
+    enrolment = gateway.Enrolment(host="pod:9243", token="secret", name=name, self_made_certificate=True)
+    script = f"cat <<END\n{enrolment.in_shell}\nEND\n"
+    ran = subprocess.run(["/bin/sh", "-c", script], capture_output=True, check=True, env={"GATEWAY_TOKEN": "secret"})
+    for text in (enrolment.file, ran.stdout.decode()):
+        assert tomllib.loads(text) == {
+            "controller": {
+                "controlplane": {
+                    "host": "pod:9243",
+                    "token": "secret",
+                    "insecure_skip_verify": True,
+                    "deployment_sync_enabled": True,
+                },
+                "server": {"gateway_id": name},
+            }
+        }
 
 
 async def test_a_template_is_added_changed_and_deleted(open_console: OpenConsole, log_in: LogIn) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -55,6 +58,9 @@ async def _read(context: AdminContext, organization: str, gateway_id: str) -> di
 
 def _page(request: Request, context: AdminContext, read: Mapping[str, Any], *, secret: str = "") -> Response:
     """What was read, with a token that was made just now."""
+    gateway_host = _gateway_host(
+        context.gateway_address or context.settings.gateway_listen, request.url.hostname or "localhost"
+    )
     return page(
         request,
         "gateway.html",
@@ -63,12 +69,45 @@ def _page(request: Request, context: AdminContext, read: Mapping[str, Any], *, s
         active_tokens=sum(token.revoked_at is None for token in read["tokens"]),
         secret=secret,
         collections={kind.value: artifact_kind.collection for kind, artifact_kind in BY_KIND.items()},
-        gateway_host=_gateway_host(
-            context.gateway_address or context.settings.gateway_listen, request.url.hostname or "localhost"
+        gateway_host=gateway_host,
+        enrolment=Enrolment(
+            host=gateway_host,
+            token=secret or "the token",
+            name=read["gateway"].name,
+            self_made_certificate=context.settings.gateway_tls == "auto",
         ),
         secret_name=f"gatecast-{derive_handle(read['gateway'].name)}"[:63].rstrip("-"),
-        self_made_certificate=context.settings.gateway_tls == "auto",
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolment:
+    """What a gateway-controller is told so that it connects as this gateway."""
+
+    host: str
+    token: str
+    name: str
+    self_made_certificate: bool
+
+    @property
+    def file(self) -> str:
+        """Its configuration file."""
+        # A string of JSON is one of TOML.
+        host, token, name = (json.dumps(each, ensure_ascii=False) for each in (self.host, self.token, self.name))
+        return (
+            f"[controller.controlplane]\nhost = {host}\ntoken = {token}\n"
+            f"insecure_skip_verify = {str(self.self_made_certificate).lower()}\ndeployment_sync_enabled = true\n\n"
+            f"[controller.server]\ngateway_id = {name}"
+        )
+
+    @property
+    def in_shell(self) -> str:
+        """The same as a here-document, with the token from the environment."""
+        return re.sub(r"([\\$`])", r"\\\1", replace(self, token=_TOKEN).file).replace(_TOKEN, "$GATEWAY_TOKEN")
+
+
+#: Stands for the token until everything around it is made harmless for a shell.
+_TOKEN = "GATEWAY-TOKEN"  # noqa: S105 - none
 
 
 def _gateway_host(listen: str, host: str) -> str:

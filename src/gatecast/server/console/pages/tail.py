@@ -97,7 +97,10 @@ async def _changes(request: Request, context: AdminContext, watched: _Watched) -
     while not context.stopping.is_set() and await _is_still(request, context):
         try:
             now: int | None = await _fingerprint(context, watched)
-        except (StorageError, NotFound):
+        except NotFound:
+            # Deleted: the page asks, and learns that.
+            now = 0
+        except StorageError:
             now = before
         # The first look says so, too: something may have changed since the page was made, or while it had no stream.
         if now != before:

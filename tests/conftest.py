@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import itertools
 import math
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings
 
 from gatecast.storage.connect import open_storage
 from gatecast.testing.postgres_server import PostgresServer
@@ -23,6 +25,10 @@ from gatecast.testing.processes.given_server import installed_servers, server_fo
 from gatecast.testing.processes.patroni import etcd_program
 from gatecast.testing.processes.pgbouncer import pgbouncer_program
 from gatecast.testing.processes.pod_template import PodTemplate, shared_template
+
+# How long one example takes says how loaded the machine is.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 #: No asynchronous test may take longer; in seconds.
 TEST_TIME_LIMIT = 60.0
@@ -54,6 +60,15 @@ def pytest_configure(config: pytest.Config) -> None:
         # For other processes, and for this one, which has looked already.
         os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
     signal.signal(signal.SIGTERM, _interrupt)
+    # What is imported and collected stays: looking through it for garbage, again and again, is a quarter of that time.
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage from now on, but no more among what was imported and collected."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def _interrupt(*_: object) -> None:

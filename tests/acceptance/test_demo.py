@@ -34,24 +34,26 @@ async def _started() -> tuple[Process, str]:
     return process, said + (await process.stdout.readline()).decode()
 
 
-def _children(pid: int) -> list[int]:
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(each) for each in path.read_text().split()]
+def _descendants(pid: int) -> list[int]:
+    """The processes that it has started, by any thread, and those that these have."""
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [int(each) for file in files for each in file.read_text().split()]
+    return [*children, *(each for child in children for each in _descendants(child))]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_a_visitor_finds_everything_and_any_signal_ends_it_whole(number: signal.Signals) -> None:
     process, said = await _started()
     try:
-        pods = _children(process.pid)
-        assert len(pods) >= 2
+        started = _descendants(process.pid)
+        assert len(started) >= 3, "two pods, and the process that they are copies of"
         link = re.search(r"http://(\S+)/login#token=(\S+)", said)
         assert link is not None
         if number is signal.SIGINT:
             await _look_around(said, f"http://{link[1]}", link[2])
         process.send_signal(number)
         assert await asyncio.wait_for(process.wait(), 60) == 0
-        for pid in pods:
+        for pid in started:
             assert not Path(f"/proc/{pid}").exists(), "a pod was left behind"
     finally:
         if process.returncode is None:

@@ -24,6 +24,7 @@ from gatecast.storage.database_url import parse
 from gatecast.testing.eventually import eventually
 from gatecast.testing.pods import Pods, RunningPod
 from gatecast.testing.processes.deployment import gateway_address
+from gatecast.testing.processes.pod_template import shared_template
 from gatecast.testing.tcp_proxy import TcpProxy
 
 #: Everything that the demo waits for happens within this time, also on a slow machine; in seconds.
@@ -67,8 +68,10 @@ async def _demo(database: str, *, once: bool) -> None:
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(temporary_database(database))
         admin_token = token_urlsafe(24)
-        pods = await stack.enter_async_context(Pods(url, admin_token=admin_token))
         screen.print(f"Starting two pods on [bold]{parse(url).backend}[/bold] …")
+        # Copies of one process, which imports everything once; in another thread, so that signals are heard meanwhile.
+        command = await asyncio.to_thread(shared_template)
+        pods = await stack.enter_async_context(Pods(url, admin_token=admin_token, command=command))
         await prepare(url)
         pod_a, pod_b = await pods.start("pod-a"), await pods.start("pod-b")
         server = await stack.enter_async_context(remote(pod_a.api, admin_token))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 from secrets import token_urlsafe
@@ -17,8 +18,12 @@ from gatecast.cli.verify.checks import Installation, verify_installation
 from gatecast.cli.verify.findings import Finding
 from gatecast.cli.verify.report import as_html, print_findings
 from gatecast.testing.pods import Pods, RunningPod
+from gatecast.testing.processes.pod_template import shared_template
 
 _LOCAL_PODS = ("pod-a", "pod-b", "pod-c")
+
+#: All temporary gateways connect at once, and no balancer has to notice that a pod stops.
+_LOCAL_SETTINGS = {"connect_rate": "1000000", "drain_time": "4s"}
 
 
 def verify(
@@ -71,7 +76,9 @@ async def _start_local(stack: AsyncExitStack, database: str) -> Installation:
     location = await stack.enter_async_context(temporary_database(database))
     await prepare(location)
     token = token_urlsafe(24)
-    pods = await stack.enter_async_context(Pods(location, admin_token=token, connect_rate="1000000"))
+    # Copies of one process, which imports everything once; in another thread, so that signals are heard meanwhile.
+    command = await asyncio.to_thread(shared_template)
+    pods = await stack.enter_async_context(Pods(location, admin_token=token, command=command, **_LOCAL_SETTINGS))
     running: list[RunningPod] = await pods.start_all(*_LOCAL_PODS)
     return Installation(
         apis=[pod.api for pod in running],

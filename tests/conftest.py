@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings
 
 from gatecast.storage.connect import open_storage
 from gatecast.testing.postgres_server import PostgresServer
@@ -24,6 +25,10 @@ from gatecast.testing.processes.given_server import installed_servers, server_fo
 from gatecast.testing.processes.patroni import etcd_program
 from gatecast.testing.processes.pgbouncer import pgbouncer_program
 from gatecast.testing.processes.pod_template import PodTemplate, shared_template
+
+# How long one example takes says how loaded the machine is.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 #: No asynchronous test may take longer; in seconds.
 TEST_TIME_LIMIT = 60.0

@@ -166,10 +166,11 @@ async def _end(world: World) -> None:
 
 
 async def _help(world: World) -> None:
-    """Do as `resync-needed` says: start the process again, and say so."""
+    """Do as `resync-needed` says: start the process again, without its data, and say so."""
     for edge in world.edges:
         if (await shown(world.pods[0].operator, edge)).asks_for_help:
             world.note(f"help {edge.way}")
+            edge.controllers[0].gateway.lose_data()
             for controller in edge.controllers:
                 await start_again(controller)
             await asyncio.sleep(TRUE_WITHIN)

@@ -372,7 +372,6 @@ def _explore(machine: type[ControlPlane]) -> None:
         settings=settings(
             max_examples=_EXAMPLES,
             stateful_step_count=25,
-            deadline=None,
             # Each step takes real time: a failure is told as it was found.
             phases=[Phase.generate],
             derandomize="TEST_EXAMPLES" not in os.environ,

@@ -42,7 +42,7 @@ from gatecast.storage.contract import ReadRequest
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.unmodified_gateway.messages import Envelope
 
-_LIMITS = settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+_LIMITS = settings(max_examples=80, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 @dataclass(frozen=True, kw_only=True)

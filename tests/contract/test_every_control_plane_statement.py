@@ -376,8 +376,8 @@ class _Play:
             ("import an API anew", lambda: self._import("anew", "RestApi", self._name("anew"))),
             self._done("remove unknown", lambda: state.remove_unknown(*self._place)),
             self._done("keys changed", lambda: state.keys_changed_late(*self._place, 0)),
+            self._done("revoked names", self._outlive_revocations),
             self._done("expired keys", self._end_expired),
-            self._done("revoked names", lambda: self._control_plane.keys.outlive_revocations(*self._place, 0)),
             self._done("remember orphans", lambda: state.orphaned(self._ids["gateway"], ["of-nobody-else"])),
             ("read lists", self._read_lists),
             ("read everything", self._read_everything),
@@ -417,9 +417,13 @@ class _Play:
         self._control_plane.acknowledgements.report(report)
         await self._do(self._control_plane.acknowledgements.flush())
 
+    async def _outlive_revocations(self) -> None:
+        revoked = {(self._ids["mcp"], "mcp-key")}
+        await self._control_plane.keys.outlive_revocations(*self._place, revoked)
+
     async def _end_expired(self) -> None:
         await self._alter("UPDATE gatecast_api_keys SET expires_at = 1 WHERE name = 'mcp-key'")
-        await self._control_plane.keys.end_expired(_ORGANIZATION, self._ids["gateway"])
+        await self._control_plane.keys.end_expired()
 
     async def _read_lists(self) -> None:
         gateway_id = self._ids["gateway"]

@@ -20,7 +20,6 @@ _LIMITS = settings(
     max_examples=int(os.environ.get("SIMULATED_EXAMPLES", "50")),
     derandomize="SIMULATED_EXAMPLES" not in os.environ,
     database=None,
-    deadline=None,
     # Which values of the seed matter cannot be told: explaining a failure takes long and says nothing.
     phases=(Phase.explicit, Phase.generate, Phase.shrink),
     suppress_health_check=list(HealthCheck),

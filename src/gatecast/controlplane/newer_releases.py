@@ -1,4 +1,4 @@
-"""What a newer release has stored, while its pods run beside this one: it concerns its own row alone (promise P11)."""
+"""What this pod cannot read, because a newer release has written it, or its key is gone, concerns its own row (P11)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import TypeVar
 
-from gatecast.errors import StoredByNewerRelease
-from gatecast.storage.contract import Row
+from gatecast.errors import SecretKeyMissing, StoredByNewerRelease
 from gatecast.telemetry import get_logger
 
+S = TypeVar("S")
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
 
@@ -28,12 +28,22 @@ def member(kind: type[E], what: str, text: str) -> E:
         raise StoredByNewerRelease(f"{what} {text!r}") from None
 
 
-def known(rows: Iterable[Row], read: Callable[[Row], T]) -> list[T]:
-    """What this release can read of rows; the others are logged and left alone."""
-    found = []
+def known(rows: Iterable[S], read: Callable[[S], T]) -> list[T]:
+    """What this pod can read of rows; the others are logged and left alone.
+
+    Raises:
+        SecretKeyMissing: it can read none of them, because the key is not here.
+    """
+    found: list[T] = []
+    keyless: SecretKeyMissing | None = None
     for row in rows:
         try:
             found.append(read(row))
         except StoredByNewerRelease as newer:
             _logger.warning("row-left-alone", what=newer.what)
+        except SecretKeyMissing as missing:
+            keyless = missing
+            _logger.warning("row-left-alone", what=str(missing))
+    if keyless is not None and not found:
+        raise keyless
     return found

@@ -16,8 +16,8 @@ from gatecast.storage.hops import Passages
 from gatecast.telemetry import metrics
 from gatecast.waiting import Signal
 
-#: No more events are taken while this many outcomes are unstored: memory and work are bounded.
-MAX_UNSTORED = 1_000
+#: No more events are taken while this many are unsettled: memory and work are bounded.
+MAX_UNSETTLED = 1_000
 
 
 class Subscription:
@@ -46,8 +46,8 @@ class Subscription:
         self._outcomes = outcomes
         self._on_close = on_close
         self._sent = self._confirmed = start.position.offset
-        #: Rejected and held events of which that is not stored yet.
-        self._unstored: set[int] = set()
+        #: Events that no stored position passes yet.
+        self._unsettled: set[int] = set()
         self._closed = False
         self._way = feed.way
         feed.waits_at = self._waits_at
@@ -88,12 +88,12 @@ class Subscription:
         return self._confirmed < self.feed.known_head
 
     def take_now(self, max_events: int) -> list[RecordedEvent]:
-        """The next events that are here already; none while too much is parked, or is not stored as such.
+        """The next events that are here already; none while too much is parked, or unsettled.
 
         Raises:
             SubscriptionClosed: either side ended it; `reason` says why.
         """
-        room = 0 if self.lot.full else MAX_UNSTORED - len(self._unstored)
+        room = 0 if self.lot.full else MAX_UNSETTLED - len(self._unsettled)
         return self.feed.take_now(min(max_events, room))
 
     async def take(self, max_events: int) -> list[RecordedEvent]:
@@ -154,19 +154,19 @@ class Subscription:
             self._outcomes.report(outcome)
             return
         self.set_aside(offset)
-        self._outcomes.report(outcome, on_stored=partial(self.outcome_stored, offset), on_dropped=self.outcome_dropped)
+        self._outcomes.report(outcome, on_stored=partial(self.settled, offset), on_dropped=self.outcome_dropped)
 
     def set_aside(self, offset: int) -> None:
-        """Note that an event was refused, or held: no stored position passes it until that is stored as well.
+        """Note that no stored position passes this event until it is settled, although it may be confirmed.
 
-        Otherwise a crash in between would leave an event that counts as handled, and of which nobody learns that it was
-        not applied.
+        It was refused or held, or its confirmation calls for something: a crash before that is stored would leave an
+        event that counts as handled, and of which nobody learns what is left to do.
         """
-        self._unstored.add(offset)
+        self._unsettled.add(offset)
 
-    def outcome_stored(self, offset: int) -> None:
-        """Note that what became of it is stored."""
-        self._unstored.discard(offset)
+    def settled(self, offset: int) -> None:
+        """Note that what became of it, or what it called for, is stored."""
+        self._unsettled.discard(offset)
         self._report()
         self.changed.set()
 
@@ -177,7 +177,7 @@ class Subscription:
     @property
     def outcomes_stored(self) -> bool:
         """True when it is stored of every event that was refused, or held, what became of it."""
-        return not self._unstored
+        return not self._unsettled
 
     def _report(self) -> None:
         if not self._closed:
@@ -199,7 +199,7 @@ class Subscription:
             replica=self.connection.replica,
             epoch=self.start.position.epoch,
             sent=self._sent,
-            confirmed=min(self._confirmed, min(self._unstored) - 1) if self._unstored else self._confirmed,
+            confirmed=min(self._confirmed, min(self._unsettled) - 1) if self._unsettled else self._confirmed,
             passages=passages,
         )
 

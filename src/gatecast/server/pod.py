@@ -20,6 +20,7 @@ from gatecast.controlplane.access.gateway_tokens import GatewayTokens
 from gatecast.controlplane.access.gateways import Gateways
 from gatecast.controlplane.access.log_outs import LogOuts
 from gatecast.controlplane.control_plane import ControlPlane, open_control_plane
+from gatecast.controlplane.deployments.api_keys import ApiKeys
 from gatecast.controlplane.encryption import encryption_for
 from gatecast.controlplane.fleet_samples import FleetSamples
 from gatecast.errors import GatecastError, SettingInvalid, StorageError
@@ -55,6 +56,10 @@ MIGRATIONS = ("gatecast.controlplane.migrations",)
 
 #: A readiness check waits this long for the database, in seconds.
 _PING_TIME_LIMIT = 2.0
+
+#: How often keys whose time is over are looked for, in seconds. Gateways refuse such a key by themselves; what they may
+#: still take is an older value of it.
+_EXPIRED_KEYS_INTERVAL = 5.0
 
 #: How often old entries of the audit log are looked for, in seconds.
 _AUDIT_RETENTION_INTERVAL = 3600.0
@@ -118,6 +123,7 @@ class Pod:
             await stack.enter_async_context(pod._running(pod.tls.follow(LOOK_INTERVAL), name="certificate"))
             forgetting = _remove_old_entries(AuditLog(hub.storage.database))
             await stack.enter_async_context(pod._running(forgetting, name="audit-retention"))
+            await stack.enter_async_context(pod._running(_end_expired_keys(control_plane.keys), name="expired-keys"))
             await stack.enter_async_context(pod._running(pod.replication.run(), name="replication"))
             counting = keep_fleet_metrics(hub, settings.pod_id)
             await stack.enter_async_context(pod._running(counting, name="fleet-metrics"))
@@ -274,7 +280,7 @@ class Pod:
         """
         self._draining = self.admission.closed = True
         self._drain_time.begin()
-        subscriptions = list(self.hub.delivery.subscriptions)
+        subscriptions = [each for each in self.hub.delivery.subscriptions if not is_probe(each.connection.gateway_id)]
         _logger.info("draining", connections=len(subscriptions))
         random.shuffle(subscriptions)
         pause = self._drain_time.until(Part.GATEWAYS_HAVE_LEFT) / max(1, len(subscriptions))
@@ -293,6 +299,13 @@ class Pod:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.hurried.wait()
+
+
+async def _end_expired_keys(keys: ApiKeys) -> None:
+    while True:
+        with contained("keys-not-ended"):
+            await keys.end_expired()
+        await asyncio.sleep(_EXPIRED_KEYS_INTERVAL)
 
 
 async def _remove_old_entries(audit: AuditLog) -> None:

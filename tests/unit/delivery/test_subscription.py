@@ -11,7 +11,7 @@ from gatecast.delivery.feed import Feed
 from gatecast.delivery.outcomes import OutcomeRecorder
 from gatecast.delivery.parking import MAX_PARKED
 from gatecast.delivery.resume import Start
-from gatecast.delivery.subscription import MAX_UNSTORED, Subscription
+from gatecast.delivery.subscription import MAX_UNSETTLED, Subscription
 from gatecast.errors import SubscriptionClosed
 from gatecast.events import Action, Position, RecordedEvent
 from gatecast.storage.contract import Connection, DeliveryFilter, Progress, ReadResult
@@ -104,8 +104,8 @@ def test_a_stored_position_does_not_pass_a_rejection_that_is_not_stored() -> Non
     subscription.set_aside(7)
     subscription.set_aside(8)
     subscription.acknowledge(9)
-    subscription.outcome_stored(7)
-    subscription.outcome_stored(8)
+    subscription.settled(7)
+    subscription.settled(8)
     assert [confirmed for _, _, confirmed in recorder.told] == [5, 6, 7, 9]
     assert subscription.confirmed.offset == 9
 
@@ -116,7 +116,7 @@ def test_a_rejection_that_is_not_stored_comes_again_after_the_end() -> None:
     subscription.set_aside(7)
     subscription.acknowledge(9)
     subscription.close()
-    subscription.outcome_stored(7)
+    subscription.settled(7)
     assert recorder.told[-1] == ("leave", 9, 6)
 
 
@@ -132,12 +132,12 @@ def test_nothing_more_is_taken_while_too_much_is_not_stored() -> None:
     """A parked entity with a long backlog takes no more memory than another one."""
     subscription = _subscription(_Recorder())
     subscription.feed.accept(read_result(6, 7, 8))
-    for offset in range(100, 100 + MAX_UNSTORED - 1):
+    for offset in range(100, 100 + MAX_UNSETTLED - 1):
         subscription.set_aside(offset)
     [event] = subscription.take_now(10)
     subscription.set_aside(event.offset)
     assert subscription.take_now(10) == []
-    subscription.outcome_stored(100)
+    subscription.settled(100)
     assert [event.offset for event in subscription.take_now(10)] == [7]
 
 
@@ -188,7 +188,7 @@ def test_a_consumer_that_parks_nothing_waits_at_an_event_that_cannot_be_delivere
     subscription.leave_out(events[1])
     assert [subscription.stuck_at, subscription.confirmed.offset] == [None, 7]
     assert subscription.progress.confirmed == 6
-    subscription.outcome_stored(7)
+    subscription.settled(7)
     assert subscription.progress.confirmed == 7
     assert [event.offset for event in subscription.take_now(10)] == [8]
 

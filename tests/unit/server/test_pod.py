@@ -20,12 +20,13 @@ import pytest
 from gatecast import containment
 from gatecast.delivery.reader import Reader
 from gatecast.errors import InvariantBroken, StorageUnavailable, SubscriptionClosed
-from gatecast.hub import HubSubscription
+from gatecast.hub import EventHub, HubSubscription
 from gatecast.server import pod as pod_module
 from gatecast.server import wait_policy
 from gatecast.server.api_server import ApiServer
 from gatecast.server.listener import Listener
 from gatecast.server.pod import Pod, serve
+from gatecast.server.probe import log_of
 from gatecast.server.tls import GatewayTls
 from gatecast.settings import Settings
 from gatecast.storage.contract import Progress
@@ -235,3 +236,21 @@ async def _dismissed(subscription: HubSubscription) -> str:
     with pytest.raises(SubscriptionClosed) as end:
         await anext(subscription)
     return end.value.reason
+
+
+async def test_a_pod_with_a_probe_says_nothing_when_it_stops_and_takes_the_probe_along(settings: Settings) -> None:
+    with captured_logs() as lines:
+        async with Pod.open(replace(settings, probe=True, pod_id="pod-a", drain_time=timedelta(seconds=1))) as pod:
+            probe = log_of("pod-a")
+
+            async def connected() -> bool:
+                found = await pod.hub.storage.presence.status([probe])
+                return any(status.connections for status in found.values())
+
+            await eventually(connected, within=_TIME_LIMIT)
+            assert (await pod.hub.storage.presence.pods())[0].pod_id == "pod-a"
+            pod.hurried.set()
+    assert next(line for line in lines if line["event"] == "draining")["connections"] == 0
+    assert [line["event"] for line in lines if line["log_level"] != "info"] == []
+    async with EventHub.open(settings=replace(settings, pod_id="pod-b")) as hub:
+        assert (await hub.storage.log.changed_since(0)).heads == {}

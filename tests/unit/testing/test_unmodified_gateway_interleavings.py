@@ -113,7 +113,7 @@ async def test_an_event_between_provider_and_proxy_succeeds() -> None:
     assert await statuses_when((LIST[0], *EVENT, LIST[1])) == ["success"]
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=12, derandomize=True)
 @given(st.sets(st.integers(min_value=0, max_value=3), min_size=2, max_size=2))
 def test_every_drawn_order_of_list_and_event_can_be_replayed(places: set[int]) -> None:
     """Two steps of the list and two of the event, in each order that keeps the order of either."""

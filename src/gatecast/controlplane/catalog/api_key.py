@@ -25,14 +25,23 @@ class ApiKey:
     sha256: str
     expires_at: int | None
     created_at: int
-    #: Its version: later than that of every earlier change of a key of its artifact.
+    #: When it was changed last: later than every earlier change of a key of its artifact.
     updated_at: int
     revoked_at: int | None = None
+    #: The newest version under which a gateway was told it once more, without any other change; 0: none was.
+    renewed_at: int = 0
+    #: The change with which gateways were told that its time is over; 0: they were not.
+    ended_at: int = 0
 
     @classmethod
     def of(cls, row: Row) -> ApiKey:
         """The key in a row."""
         return cls(**{name: row[name] for name in cls.__slots__})
+
+    @property
+    def version(self) -> int:
+        """What gateways compare: they ignore a key that is not newer than what they have of its name."""
+        return max(self.updated_at, self.renewed_at)
 
     def expired(self, now: int) -> bool:
         """True once its time is over."""

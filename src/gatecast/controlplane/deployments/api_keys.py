@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from secrets import token_hex
+from typing import NamedTuple
 from uuid import uuid4
 
+from gatecast.containment import contained
 from gatecast.controlplane.catalog.api_key import MAX_ACTIVE_KEYS, ApiKey, hash_of, mask_of
 from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, MCP_PROXY, ArtifactKind, kind_of
 from gatecast.controlplane.catalog.artifact_store import ArtifactStore
-from gatecast.controlplane.deployments.artifact_events import REVOKED
 from gatecast.controlplane.deployments.artifacts import Artifacts
 from gatecast.controlplane.deployments.placements import PLACEMENTS, Desired, Placement, placements_of
-from gatecast.controlplane.deployments.placing import keys_of_placements, publish
+from gatecast.controlplane.deployments.placing import keys_of_placements, publish, tell_anew
 from gatecast.controlplane.deployments.rollouts import keys_of
 from gatecast.controlplane.transactions.clock import later_than, milliseconds
 from gatecast.controlplane.transactions.unit_of_work import UnitOfWork, begin_unit_of_work
-from gatecast.errors import Conflict, InvalidValue, LimitReached, NotFound, StoredByNewerRelease
+from gatecast.errors import Conflict, InvalidValue, LimitReached, NotFound, SecretKeyMissing, StoredByNewerRelease
+from gatecast.gathering import Gathered
 from gatecast.hub import EventHub
-from gatecast.storage.contract import ReadRequest, Receipt
+from gatecast.storage.contract import Receipt
 from gatecast.storage.gathered_rows import gathered_rows
 from gatecast.storage.repeating import whole
 
@@ -37,8 +39,8 @@ MAX_KEY_NAMES = 1_000
 NAME_PATTERN = "^[a-z0-9]+([_-][a-z0-9]+)*$"
 SHORTEST_NAME, LONGEST_NAME = 3, 63
 
-#: So much is read at once of what waits for a gateway.
-_PAGE, _PAGE_BYTES = 1_000, 8 * 1024 * 1024
+#: So many expired keys are read at once.
+_READ_AT_ONCE = 100
 
 _NAME = re.compile(NAME_PATTERN)
 _NAME_RULE = "have 3 to 63 lower-case letters and digits, with single hyphens or underscores between them"
@@ -54,6 +56,16 @@ class IssuedKey:
     receipts: Sequence[Receipt]
 
 
+class _NameOnGateway(NamedTuple):
+    """The name of a key that a gateway has revoked."""
+
+    organization: str
+    artifact_kind: ArtifactKind
+    artifact_id: str
+    name: str
+    gateway_id: str
+
+
 class ApiKeys:
     """Keys of artifacts. Their values are known only once, when they are created."""
 
@@ -62,11 +74,9 @@ class ApiKeys:
         self._database = hub.storage.database
         self._store = store
         self._artifacts = artifacts
-        # Every gateway that connects asks for these.
-        self._reused = gathered_rows(self._database, PLACEMENTS["reused_names"], "gateway_id")
-        self._expired = gathered_rows(
-            self._database, PLACEMENTS["expired_keys"], "gateway_id", lambda: (milliseconds(),)
-        )
+        # Every gateway of an artifact asks for these when a key of it was revoked.
+        self._active_names = gathered_rows(self._database, PLACEMENTS["active_names"], "artifact_id")
+        self._renewals = Gathered("renewals", self._renew_each)
 
     async def of_artifact(self, organization: str, artifact_kind: ArtifactKind, artifact_id: str) -> list[ApiKey]:
         """The keys of an artifact by name, including the most recently revoked ones.
@@ -165,56 +175,69 @@ class ApiKeys:
             await _publish(change, organization, artifact_id)
         return change.receipts
 
-    async def outlive_revocations(self, organization: str, gateway_id: str, after: int) -> None:
-        """Publish once more, as newer, the keys whose names are revoked in what waits for a gateway after this offset.
+    async def outlive_revocations(
+        self, organization: str, gateway_id: str, revoked: Collection[tuple[str, str]]
+    ) -> None:
+        """Tell a gateway once more, as newer, of the active keys among these artifacts and names, which it has revoked.
 
-        A revocation names a name. A gateway that could not confirm it gets it once more: 1. it revokes the old key,
-        2. it takes the new one of that name, 3. it is told to revoke that name again, 4. the new key's own event is not
-        newer than what it has.
+        A revocation names a name, and a gateway may handle it late, or again: 1. it, or a faster replica of it, has
+        taken the new key of that name, 2. it revokes the name, 3. the new key's own event, which may follow, is not
+        newer than what was there.
         """
-        rows = await self._reused.ask(gateway_id)
-        ended = await self._revoked_after(gateway_id, after) if rows else frozenset()
-        for row in rows:
-            if (row["artifact_id"], row["name"]) in ended:
-                with suppress(NotFound, StoredByNewerRelease):
-                    await self._renew(organization, BY_KIND[kind_of(row)], row["artifact_id"], row["name"])
+        for artifact_id in sorted({artifact_id for artifact_id, _ in revoked}):
+            for row in await self._active_names.ask(artifact_id):
+                if (artifact_id, row["name"]) in revoked:
+                    with suppress(NotFound, StoredByNewerRelease):
+                        name = _NameOnGateway(organization, BY_KIND[kind_of(row)], artifact_id, row["name"], gateway_id)
+                        await self._renewals.ask(name)
 
-    async def _revoked_after(self, gateway_id: str, after: int) -> frozenset[tuple[object, object]]:
-        """The artifact and the key name of every revocation after this offset."""
-        found: set[tuple[object, object]] = set()
-        while True:
-            request = ReadRequest(gateway_id=gateway_id, after=after, max_events=_PAGE, max_bytes=_PAGE_BYTES)
-            [result] = await self._hub.storage.log.read([request])
-            if result is None or not result.events:
-                return frozenset(found)
-            data = [json.loads(event.payload) for event in result.events if event.type == REVOKED]
-            found |= {(each.get("apiId"), each.get("keyName")) for each in data}
-            after = result.events[-1].offset
+    async def _renew_each(self, names: Sequence[_NameOnGateway]) -> Sequence[None]:
+        gateways: defaultdict[_NameOnGateway, set[str]] = defaultdict(set)
+        for each in names:
+            gateways[each._replace(gateway_id="")].add(each.gateway_id)
+        for name, gateway_ids in gateways.items():
+            await self._renew(name, gateway_ids)
+        return [None] * len(names)
 
     @whole
-    async def _renew(self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, name: str) -> None:
-        """Give a key a newer version without any other change.
+    async def _renew(self, name: _NameOnGateway, gateway_ids: Collection[str]) -> None:
+        """Give the key of a name a newer version without any other change, and tell these gateways alone."""
+        async with begin_unit_of_work(self._hub) as change:
+            await self._store.lock(change, name.organization, name.artifact_kind, name.artifact_id)
+            key = await _active_key(change, name.artifact_id, name.name)
+            await change.lock_gateways(name.organization, gateway_ids)
+            # An expired one would be told as revoked, and each revocation asks for this once more.
+            if not key.expired(milliseconds()):
+                version = await _next_version(change, name.artifact_id)
+                await change.transaction.execute(PLACEMENTS["renew_key"], key.id, version)
+                for placement in await placements_of(change, name.artifact_id):
+                    if placement.gateway_id in gateway_ids:
+                        tell_anew(change, placement, replace(key, renewed_at=version))
 
-        Not one that has expired: gateways are told to revoke it, and each revocation asks for this once more.
+    async def end_expired(self) -> None:
+        """Tell gateways of keys whose time is over.
+
+        A gateway drops a value that reaches it after its time, and an older value of the same key would go on to open.
         """
+        now, after = milliseconds(), (0, "")
+        while rows := await self._database.fetch(PLACEMENTS["expired_keys"], now, *after, _READ_AT_ONCE):
+            for row in rows:
+                # A pod that cannot read what is stored leaves it to the others.
+                left = suppress(NotFound, SecretKeyMissing, StoredByNewerRelease)
+                with contained("key-not-ended", artifact=row["artifact_id"]), left:
+                    await self._end(row["organization"], BY_KIND[kind_of(row)], row["artifact_id"], row["name"])
+            after = (rows[-1]["expires_at"], rows[-1]["id"])
+
+    @whole
+    async def _end(self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, name: str) -> None:
         async with begin_unit_of_work(self._hub) as change:
             await self._store.lock(change, organization, artifact_kind, artifact_id)
             key = await _active_key(change, artifact_id, name)
-            if key.expired(milliseconds()):
-                return
-            version = await _next_version(change, artifact_id)
-            await _store_rotated(change, replace(key, updated_at=version))
-            await _publish(change, organization, artifact_id)
-
-    async def end_expired(self, organization: str, gateway_id: str) -> None:
-        """Revoke the expired keys of MCP proxies on a gateway.
-
-        A gateway drops a value that reaches it too late, and an older value of the same key would go on to be good.
-        Other kinds of keys it reads in lists when it connects.
-        """
-        for row in await self._expired.ask(gateway_id):
-            with suppress(NotFound):
-                await self.revoke(organization, MCP_PROXY, row["artifact_id"], row["name"])
+            # Another pod may have been faster, or an operator.
+            if key.expired(milliseconds()) and key.ended_at < key.updated_at:
+                version = await _next_version(change, artifact_id)
+                await change.transaction.execute(PLACEMENTS["end_key"], key.id, version)
+                await _publish(change, organization, artifact_id)
 
 
 def _new_value() -> str:

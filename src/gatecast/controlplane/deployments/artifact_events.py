@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from gatecast.controlplane.catalog.api_key import ApiKey
 from gatecast.controlplane.catalog.artifact_kinds import ArtifactKind
-from gatecast.events import Action, Event
+from gatecast.events import Action, Event, RecordedEvent
 
 #: Entity type of the events of API keys.
 KEY_ENTITY = "apikey"
@@ -60,11 +60,25 @@ def key_revoked(key: ApiKey, gateway_id: str) -> Event:
     return _key_event("revoked", Action.REVOKE, key, gateway_id, {"apiId": key.artifact_id, "keyName": key.name})
 
 
+def revoked_by(event: RecordedEvent) -> tuple[str, str] | None:
+    """The artifact and the name that an event revokes; None: none, whoever has written it."""
+    if event.type != REVOKED:
+        return None
+    try:
+        data = json.loads(event.payload)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(data, dict):
+        return None
+    artifact_id, name = data.get("apiId"), data.get("keyName")
+    return (artifact_id, name) if isinstance(artifact_id, str) and isinstance(name, str) else None
+
+
 def _hash(key: ApiKey) -> dict[str, str]:
     # In events the hashes are a string that holds JSON; in the back-fill they are an object (section 5).
     hashes = json.dumps({"sha256": key.sha256}, separators=(",", ":"))
     expiry = {} if key.expires_at is None else {"expiresAt": written(key.expires_at)}
-    return {"apiKeyHashes": hashes, "maskedApiKey": key.mask, **expiry, "updatedAt": written(key.updated_at)}
+    return {"apiKeyHashes": hashes, "maskedApiKey": key.mask, **expiry, "updatedAt": written(key.version)}
 
 
 def _key_event(verb: str, action: Action, key: ApiKey, gateway_id: str, data: dict[str, str]) -> Event:

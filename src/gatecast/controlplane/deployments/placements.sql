@@ -192,7 +192,8 @@ SELECT artifact_id FROM gatecast_secrets WHERE handle = $1
 -- name: gateway_keys
 -- The active keys of all artifacts of one kind that a gateway is to run. It would keep those of what it does not have,
 -- and not hear when they end.
-SELECT k.id, k.artifact_id, k.name, k.mask, k.sha256, k.expires_at, k.created_at, k.updated_at, k.revoked_at
+SELECT k.id, k.artifact_id, k.name, k.mask, k.sha256, k.expires_at, k.created_at, k.updated_at, k.revoked_at,
+       k.renewed_at, k.ended_at
 FROM gatecast_placements AS p JOIN gatecast_api_keys AS k ON k.artifact_id = p.artifact_id
 WHERE p.gateway_id = $1 AND p.kind = $2 AND p.desired = 'DEPLOYED' AND k.revoked_at IS NULL
 ORDER BY k.artifact_id, k.name
@@ -204,7 +205,8 @@ WHERE p.gateway_id = $1 AND p.kind <> 'Mcp' AND p.desired <> 'DELETED' AND k.upd
 
 -- name: raise_keys
 -- The version of every active key of these artifacts is at least $2, and two later than it was, as after any change.
-UPDATE gatecast_api_keys SET updated_at = CASE WHEN updated_at + 2 > $2 THEN updated_at + 2 ELSE $2 END
+UPDATE gatecast_api_keys SET updated_at = CASE WHEN updated_at + 2 > $2 THEN updated_at + 2
+    WHEN renewed_at + 2 > $2 THEN renewed_at + 2 ELSE $2 END
 WHERE artifact_id IN (SELECT key FROM json_each($1)) AND revoked_at IS NULL AND updated_at < $2
 
 -- name: lock_any_artifacts
@@ -216,22 +218,21 @@ ORDER BY CASE WHEN kind = 'LlmProvider' THEN 0 ELSE 1 END, id FOR NO KEY UPDATE
 SELECT artifact_id FROM gatecast_placements WHERE gateway_id = $1 AND desired <> 'DELETED' ORDER BY artifact_id
 
 -- name: keys
-SELECT id, artifact_id, name, mask, sha256, expires_at, created_at, updated_at, revoked_at
+SELECT id, artifact_id, name, mask, sha256, expires_at, created_at, updated_at, revoked_at, renewed_at, ended_at
 FROM gatecast_api_keys WHERE artifact_id = $1 ORDER BY name, created_at, id
 
 -- name: keys_of_artifacts
-SELECT id, artifact_id, name, mask, sha256, expires_at, created_at, updated_at, revoked_at
+SELECT id, artifact_id, name, mask, sha256, expires_at, created_at, updated_at, revoked_at, renewed_at, ended_at
 FROM gatecast_api_keys WHERE artifact_id IN (SELECT key FROM json_each($1)) ORDER BY name, created_at, id
 
 -- name: last_key_version
-SELECT max(updated_at) AS version FROM gatecast_api_keys WHERE artifact_id = $1
+SELECT max(CASE WHEN renewed_at > updated_at THEN renewed_at ELSE updated_at END) AS version
+FROM gatecast_api_keys WHERE artifact_id = $1
 
--- name: reused_names
--- The active keys on a gateway whose names revoked keys had before.
-SELECT DISTINCT p.gateway_id, p.artifact_id, p.kind, k.name FROM gatecast_placements AS p
-JOIN gatecast_api_keys AS k ON k.artifact_id = p.artifact_id AND k.revoked_at IS NULL
-JOIN gatecast_api_keys AS r ON r.artifact_id = p.artifact_id AND r.name = k.name AND r.revoked_at IS NOT NULL
-WHERE p.gateway_id IN (SELECT key FROM json_each($1)) AND p.desired <> 'DELETED' ORDER BY p.artifact_id, k.name
+-- name: active_names
+-- The names of the active keys of artifacts.
+SELECT k.artifact_id, a.kind, k.name FROM gatecast_api_keys AS k JOIN gatecast_artifacts AS a ON a.id = k.artifact_id
+WHERE k.artifact_id IN (SELECT key FROM json_each($1)) AND k.revoked_at IS NULL ORDER BY k.name
 
 -- name: insert_key
 INSERT INTO gatecast_api_keys (id, artifact_id, name, mask, sha256, expires_at, created_at, updated_at)
@@ -243,13 +244,19 @@ UPDATE gatecast_api_keys SET mask = $2, sha256 = $3, expires_at = $4, updated_at
 -- name: revoke_key
 UPDATE gatecast_api_keys SET revoked_at = $2, updated_at = $2 WHERE id = $1
 
+-- name: renew_key
+UPDATE gatecast_api_keys SET renewed_at = $2 WHERE id = $1
+
 -- name: expired_keys
--- Those of MCP proxies on a gateway: whether it had their last values before their time was over cannot be told.
-SELECT p.gateway_id, k.artifact_id, k.name
-FROM gatecast_placements AS p JOIN gatecast_api_keys AS k ON k.artifact_id = p.artifact_id
-WHERE p.gateway_id IN (SELECT key FROM json_each($1)) AND p.kind = 'Mcp' AND p.desired <> 'DELETED'
-    AND k.revoked_at IS NULL AND k.expires_at <= $2
-ORDER BY k.artifact_id, k.name
+-- Keys whose time is over, and of which gateways have not been told that.
+SELECT k.id, k.expires_at, a.organization, a.kind, k.artifact_id, k.name
+FROM gatecast_api_keys AS k JOIN gatecast_artifacts AS a ON a.id = k.artifact_id
+WHERE k.revoked_at IS NULL AND k.expires_at <= $1 AND k.ended_at < k.updated_at
+    AND (k.expires_at > $2 OR (k.expires_at = $2 AND k.id > $3))
+ORDER BY k.expires_at, k.id LIMIT $4
+
+-- name: end_key
+UPDATE gatecast_api_keys SET updated_at = $2, ended_at = $2 WHERE id = $1
 
 -- name: forget_namesakes
 -- Of revoked keys of one name the last is enough.

@@ -29,7 +29,7 @@ from gatecast.controlplane.deployments.placements import (
     Revision,
     known_of,
 )
-from gatecast.controlplane.deployments.reconcile import Doubt, KeyVerb, difference, wanted
+from gatecast.controlplane.deployments.reconcile import Doubt, KeyVerb, deployed_again, difference, key_steps
 from gatecast.controlplane.newer_releases import known
 from gatecast.controlplane.transactions.clock import later_than, milliseconds
 from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
@@ -64,26 +64,26 @@ def deploy(change: UnitOfWork, artifact: Deployable, gateway_id: str, last: Revi
     change.store(PLACEMENTS["insert_deployments"], deployment, key=placement.deployment_id)
     if last:
         change.store(PLACEMENTS["supersede"], deployment, key=placement.deployment_id)
-    publish(change, artifact.organization, [wanted(before, placement)], {artifact.artifact_id: artifact.keys})
+    publish(change, artifact.organization, [deployed_again(last, placement)], {artifact.artifact_id: artifact.keys})
     return placement.deployment_id
 
 
 def undeploy(change: UnitOfWork, placement: Placement, organization: str) -> None:
     """Undeploy an artifact from a gateway, which keeps it and its keys as they were last published."""
-    changed = replace(placement, desired=Desired.UNDEPLOYED, doubt=Doubt.CHANGED)
-    publish(change, organization, [wanted(placement, changed)], {})
+    changed = replace(placement, desired=Desired.UNDEPLOYED, doubt=Doubt.CHANGED, tries=0)
+    publish(change, organization, [changed], {})
 
 
 def delete(change: UnitOfWork, placement: Placement, organization: str) -> None:
     """Delete an artifact from a gateway; the placement stays until the gateway has confirmed that."""
-    changed = replace(placement, desired=Desired.DELETED, held="", doubt=Doubt.CHANGED)
-    publish(change, organization, [wanted(placement, changed)], {})
+    changed = replace(placement, desired=Desired.DELETED, held="", doubt=Doubt.CHANGED, tries=0)
+    publish(change, organization, [changed], {})
 
 
-def run_again(change: UnitOfWork, placement: Placement, organization: str, keys: Sequence[ApiKey]) -> None:
+def run_again(change: UnitOfWork, last: Revision, organization: str, keys: Sequence[ApiKey]) -> None:
     """Republish the present revision to a gateway, because something that it is made from has changed."""
-    changed = replace(placement, doubt=Doubt.CHANGED)
-    publish(change, organization, [wanted(placement, changed)], {placement.artifact_id: keys})
+    changed = replace(last.placement, doubt=Doubt.CHANGED)
+    publish(change, organization, [deployed_again(last, changed)], {changed.artifact_id: keys})
 
 
 async def known_on(change: UnitOfWork, gateway_id: str) -> list[Known]:
@@ -110,6 +110,12 @@ def publish(
         store(change, placement)
         published.append(placement)
     return published
+
+
+def tell_anew(change: UnitOfWork, placement: Placement, key: ApiKey) -> None:
+    """Publish a key, whatever the gateway has of it; what is known of the placement stays as it is."""
+    steps = key_steps(replace(placement, keys_through=UNKNOWN), [key], milliseconds())
+    change.events += [_KEY_EVENTS[each.verb](each.key, placement.gateway_id) for each in steps]
 
 
 async def keys_of_placements(change: UnitOfWork, placements: Iterable[Placement]) -> dict[str, list[ApiKey]]:

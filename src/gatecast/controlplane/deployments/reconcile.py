@@ -14,7 +14,15 @@ from enum import StrEnum
 
 from gatecast.controlplane.catalog.api_key import MAX_ACTIVE_KEYS, ApiKey
 from gatecast.controlplane.catalog.artifact_kinds import ARTIFACT_KINDS
-from gatecast.controlplane.deployments.placements import UNKNOWN, WAITING, DeploymentState, Desired, Known, Placement
+from gatecast.controlplane.deployments.placements import (
+    UNKNOWN,
+    WAITING,
+    DeploymentState,
+    Desired,
+    Known,
+    Placement,
+    Revision,
+)
 from gatecast.controlplane.documents import Kind
 
 #: How often an event is published again when its acknowledgement does not count; after that it counts.
@@ -153,16 +161,17 @@ def _turn(placement: Placement) -> tuple[int, int, str, str]:
 # --- what is learned --------------------------------------------------------------------------------------------------
 
 
-def wanted(placement: Placement | None, changed: Placement) -> Placement:
-    """A placement whose desired state an operator changes, as it is to be published.
+def deployed_again(last: Revision | None, changed: Placement) -> Placement:
+    """A placement that is to run, as it is to be published after its newest revision.
 
-    A gateway may have lost the keys of what it did not run, and those of MCP proxies at any time: they follow.
+    The keys follow unless the gateway has said that it runs that revision: it drops the keys of what it does not have,
+    and one that failed, or waits for its answer, it may not have. Those of MCP proxies it may have lost at any time.
     """
-    if placement is None:
+    if last is None:
         return replace(changed, keys_through=0, tries=0)
-    runs = placement.desired is Desired.DEPLOYED and bool(placement.held) and placement.kind is not Kind.MCP
-    deploys = changed.desired is Desired.DEPLOYED
-    return replace(changed, tries=0, keys_through=UNKNOWN if deploys and not runs else placement.keys_through)
+    has_it = last.runs and last.state is DeploymentState.DEPLOYED and bool(last.placement.held)
+    keeps_keys = has_it and changed.kind is not Kind.MCP
+    return replace(changed, tries=0, keys_through=last.placement.keys_through if keeps_keys else UNKNOWN)
 
 
 def after_loss(known: Iterable[Known]) -> list[Placement]:
@@ -254,16 +263,17 @@ def _asked_again(placement: Placement, doubt: Doubt) -> Placement:
     """The placement with its event to be published once more, unless the limit is reached: then the answer counts."""
     if placement.tries >= MAX_TRIES:
         return placement
-    return replace(placement, doubt=doubt, tries=placement.tries + 1)
+    # It may lack the artifact, and then it has dropped its keys.
+    return replace(placement, doubt=doubt, tries=placement.tries + 1, keys_through=UNKNOWN)
 
 
 def after_silence(known: Iterable[Known], handled: frozenset[str]) -> list[Placement]:
     """The gateway has handled these events, and their acknowledgements were lost, or the events were stale.
 
-    Or it has lost its database since, and fetched them with its lists, in which the keys of MCP proxies are not.
+    Or it has lost its database since, and fetched them with its lists. Whether it has taken their keys is not known.
     """
     return [
-        replace(_without_keys(each.placement), doubt=Doubt.UNANSWERED)
+        replace(each.placement, doubt=Doubt.UNANSWERED, keys_through=UNKNOWN)
         for each in known
         if each.state in WAITING and each.placement.event_id in handled
     ]

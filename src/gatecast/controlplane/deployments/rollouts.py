@@ -145,8 +145,7 @@ def _rebuild(
     proxy, provider = snapshot.told(gateway, proxy_id), snapshot.artifact
     if proxy is not None and provider.id in provider_ids(proxy.document):
         policies.check(proxy, {provider.id: reference_to(provider)}, gateway)
-        placement = gateway.revisions[proxy_id].placement
-        run_again(change, placement, proxy.organization, snapshot.keys.get(proxy_id, ()))
+        run_again(change, gateway.revisions[proxy_id], proxy.organization, snapshot.keys.get(proxy_id, ()))
 
 
 def _place(document: Artifact) -> tuple[str | None, str | None] | None:

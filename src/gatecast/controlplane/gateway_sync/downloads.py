@@ -91,17 +91,16 @@ class GatewayFiles:
 
     async def contents(self, gateway_id: str, deployment_ids: Sequence[str]) -> dict[str, Content]:
         """The documents of those of these deployments that a gateway is to run, by deployment."""
-        found: dict[str, Content] = {}
+        rows: list[tuple[str, Row]] = []
         for deployment_id in deployment_ids:
-            rows = await self._database.fetch(PLACEMENTS["deployed_content"], gateway_id, deployment_id)
-            for content in known(rows, self._content):
-                found[deployment_id] = content
-        return found
+            found = await self._database.fetch(PLACEMENTS["deployed_content"], gateway_id, deployment_id)
+            rows += [(deployment_id, row) for row in found]
+        return dict(known(rows, lambda each: (each[0], self._content(each[1]))))
 
     async def secrets(self, gateway_id: str, *, with_values: bool) -> list[Secret]:
         """The secrets that the documents on a gateway ask for."""
         rows = await self._database.fetch(PLACEMENTS["gateway_secrets"], gateway_id)
-        return [self._secret(row, with_value=with_values) for row in rows]
+        return known(rows, lambda row: self._secret(row, with_value=with_values))
 
     async def secret(self, gateway_id: str, handle: str) -> Secret:
         """One of these secrets, with its value.

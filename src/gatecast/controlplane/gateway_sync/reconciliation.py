@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
-from gatecast.controlplane.catalog.artifact_kinds import ARTIFACT_KINDS, BY_KIND, LLM_PROVIDER, REST_API, ArtifactKind
+from gatecast.controlplane.catalog.artifact_kinds import (
+    ARTIFACT_KINDS,
+    BY_KIND,
+    LLM_PROVIDER,
+    MCP_PROXY,
+    REST_API,
+    ArtifactKind,
+)
 from gatecast.controlplane.deployments.artifact_events import artifact_event
 from gatecast.controlplane.deployments.placements import PLACEMENTS, UNKNOWN, WAITING, Desired, Known, Placement
 from gatecast.controlplane.deployments.placing import keys_of_placements, known_on, publish, store
@@ -115,8 +122,9 @@ class DesiredState:
                 await change.transaction.execute(SYNCHRONIZATIONS["forget_new_database"], gateway_id)
             if seen.listed:
                 await _remove_orphans(change, gateway_id)
-                # It was told of everything that it has whether that should stay.
-                await mark_unlisted(change.transaction, gateway_id, "")
+                if learned.delivered or not _has_keys_in_no_list(known):
+                    # It was told of everything that it has whether that should stay, or had nothing.
+                    await mark_unlisted(change.transaction, gateway_id, "")
         return learned.new_life
 
     async def began_anew(self, organization: str, gateway_id: str) -> bool:
@@ -297,6 +305,12 @@ async def _learn(change: UnitOfWork, organization: str, before: Sequence[Known],
 
 async def _publish(change: UnitOfWork, organization: str, placements: Sequence[Placement]) -> list[Placement]:
     return publish(change, organization, placements, await keys_of_placements(change, placements))
+
+
+def _has_keys_in_no_list(known: Iterable[Known]) -> bool:
+    """Whether a gateway may have keys that it asks for in no list, and that only a lost history knew."""
+    placements = [each.placement for each in known]
+    return any(each.artifact_kind is MCP_PROXY and each.desired is not Desired.DELETED for each in placements)
 
 
 async def _raise_keys(change: UnitOfWork, gateway_id: str, version: int) -> None:

@@ -86,9 +86,9 @@ async def act_on_gateways(body: NewBulk, request: Request, context: Context, org
 
 
 async def matching(context: AdminContext, organization: str, wanted: NewBulk) -> Sequence[FleetGateway]:
-    """The gateways that match, as they were less than a second ago, in the order of names."""
+    """The gateways that match now, in the order of names."""
     filtered = FleetFilter(text=wanted.search, connected=wanted.connected, state=wanted.state)
-    fleet = await context.fleets.look(organization)
+    fleet = await context.fleets.look_now(organization)
     return [each for each in fleet.matching(filtered) if each.gateway.name > wanted.after]
 
 

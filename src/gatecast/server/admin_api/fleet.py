@@ -160,6 +160,14 @@ class Fleets:
             self._looked_at.popitem(last=False)
         return await self.seen(organization)
 
+    async def look_now(self, organization: str) -> Fleet:
+        """The fleet as it is, for one who is about to change it.
+
+        Raises:
+            StorageUnavailable: the database is away.
+        """
+        return await self._look(organization)
+
     async def seen(self, organization: str) -> Fleet:
         """The same for one who only measures, and whom nobody asked."""
         return await self._looks.of(organization)

@@ -171,10 +171,10 @@ async def explain_gateway(gateway_id: GatewayInPath, context: Context, organizat
         return synchronizing
     view = await explain(context.hub.storage, status)
     if view.code == "current":
+        placed = await context.control_plane.artifacts.on_gateway(gateway_id)
         if gateway.unlisted and seen is not None:
             # A client that makes no start-up calls runs nothing that it would have to name.
-            return why_unlisted(gateway.unlisted)
-        placed = await context.control_plane.artifacts.on_gateway(gateway_id)
+            return why_unlisted(gateway.unlisted, placed)
         return why_unanswered(placed, now=milliseconds()) or why_manifest_refused(gateway.manifest_fault) or view
     return view
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gatecast.controlplane.catalog.artifact_kinds import MCP_PROXY
 from gatecast.controlplane.deployments.artifacts import Placed
 from gatecast.controlplane.deployments.placements import WAITING
 from gatecast.controlplane.gateway_sync.synchronizations import Synchronization
@@ -141,13 +142,18 @@ def why_unrecovered(reason: str) -> WhyView:
     )
 
 
-def why_unlisted(reason: str) -> WhyView:
-    """It may run what only a lost history knew."""
+def why_unlisted(reason: str, placed: Sequence[Placed]) -> WhyView:
+    """It may have what only a lost history knew."""
+    if any(each.kind == MCP_PROXY.kind for each in placed):
+        has = "artifacts of the lost history, and keys of MCP proxies"
+        do = "Restart the controller with an empty database: it then fetches what it should have"
+    else:
+        has, do = "artifacts of the lost history", "Restart the controller: it then asks what to keep"
     return WhyView(
         code="resync-needed",
         cause=f"the history of its position was lost ({reason}). Everything that it should run was published once "
-        "more, but it may also run artifacts of the lost history, and a running process does not name all of them. "
-        "Restart the controller: it then asks what to keep. Or run `gatecast gateway resynchronized`",
+        f"more, but it may also have {has}, and a running process does not name all of them. {do}. Or run "
+        "`gatecast gateway resynchronized`",
     )
 
 

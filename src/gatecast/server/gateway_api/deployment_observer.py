@@ -10,7 +10,7 @@ from typing import TypeVar
 from gatecast.containment import RetryLoop, contained
 from gatecast.controlplane.access.gateway_tokens import GatewayIdentity
 from gatecast.controlplane.control_plane import ControlPlane
-from gatecast.controlplane.deployments.artifact_events import REVOKED
+from gatecast.controlplane.deployments.artifact_events import revoked_by
 from gatecast.controlplane.gateway_sync.acknowledgements import Acknowledgement
 from gatecast.controlplane.transactions.clock import milliseconds
 from gatecast.delivery.subscription import Subscription
@@ -56,17 +56,15 @@ class DeploymentObserver(Observer):
         self._confirmed = self._start.position.offset
         self._backlog_end: int | None = None
         self._backlog_handled = asyncio.Event()
-        #: Whether what changes of its keys is still watched: only while it may be catching up.
-        self._watches_keys = watch is not None
-        #: The offsets of revoked keys that were sent and are not confirmed yet.
-        self._revocations: list[int] = []
-        self._renewals: set[asyncio.Task[None]] = set()
+        #: The revocations of keys that were sent, and of which not everything is done yet, by offset.
+        self._revocations: dict[int, tuple[str, str]] = {}
+        self._renewing: asyncio.Task[None] | None = None
         self._began_at = milliseconds() - _CLOCKS_APART
 
     def close(self) -> None:
-        """The connection has ended: what it began for its keys ends, too."""
-        for renewal in self._renewals:
-            renewal.cancel()
+        """The connection has ended: what it did for keys ends, too, and is done after the next connect."""
+        if self._renewing is not None:
+            self._renewing.cancel()
 
     @property
     def holds(self) -> bool:
@@ -96,17 +94,16 @@ class DeploymentObserver(Observer):
         self._confirmed = offset
         if self._backlog_end is not None and offset >= self._backlog_end:
             self._backlog_handled.set()
-        if self._revocations and self._revocations[0] <= offset:
-            first = self._revocations[0]
-            self._revocations = [each for each in self._revocations if each > offset]
-            renewal = asyncio.create_task(self._outlive_revocations(first - 1))
-            self._renewals.add(renewal)
-            renewal.add_done_callback(self._renewals.discard)
+        if self._revocations and self._renewing is None and next(iter(self._revocations)) <= offset:
+            self._renewing = asyncio.create_task(self._outlive_revocations(), name="outlive-revocations")
 
     def sent(self, events: Sequence[RecordedEvent]) -> None:
-        """Note which of them revoke keys."""
-        if self._watches_keys:
-            self._revocations += [event.offset for event in events if event.type == REVOKED]
+        """Keep in mind which of them revoke keys: no stored position passes them before that is done."""
+        if self._watch is not None:
+            for event in events:
+                if (revoked := revoked_by(event)) is not None:
+                    self._revocations[event.offset] = revoked
+                    self._subscription.set_aside(event.offset)
 
     async def reconcile_when_read(self, resynchronized: Callable[[], Awaitable[None]]) -> None:
         """Publish what the gateway needs beyond the events that wait for it, until cancelled, or for a few minutes.
@@ -172,31 +169,32 @@ class DeploymentObserver(Observer):
         await _persistently(lambda: desired_state.answered_nothing(*ids, end))
 
     async def _watch_keys(self) -> None:
-        """Keys whose time is over end at once; what changes while it reads its keys is published once more."""
+        """What changes while it reads its keys is published once more."""
         ids, control_plane = (self._identity.organization, self._identity.gateway_id), self._control_plane
-        with suppress(NotFound, UnknownGateway, SecretKeyMissing):
-            await _persistently(lambda: control_plane.keys.end_expired(*ids))
-        await self._outlive_revocations(self._start.position.offset)
         for pause in KEY_LOOKS:
             await asyncio.sleep(pause)
             with contained("keys-not-looked-at"), suppress(NotFound, UnknownGateway):
                 await control_plane.desired_state.keys_changed_late(*ids, self._began_at)
                 await control_plane.desired_state.remove_unknown(*ids)
                 await control_plane.desired_state.began_anew(*ids)
-        self._watches_keys = False
 
-    async def _outlive_revocations(self, after: int) -> None:
-        """Keys outlive the revocations of their namesakes after this offset.
+    async def _outlive_revocations(self) -> None:
+        """Keys outlive the revocations of their namesakes that the gateway has handled.
 
-        Done when the gateway connects, and for minutes for each revocation that it has handled, because replicas share
-        what they have: 1. a fast one handles a revocation and everything after it, 2. a slow one handles the
-        revocation, which takes the new key away, 3. what follows is not newer than what the fast one has stored. Not
-        for ever: each renewal goes to all gateways of the artifact, and those that keep up need none.
+        Only then is it known that what follows comes later, because replicas share what they have: 1. a fast one
+        handles a revocation and everything after it, 2. a slow one handles the revocation, which takes the new key
+        away, 3. what follows is not newer than what the fast one has stored.
         """
         ids, keys = (self._identity.organization, self._identity.gateway_id), self._control_plane.keys
-        # A pod that lacks the key to what is stored leaves it to the others.
-        with suppress(NotFound, UnknownGateway, SecretKeyMissing):
-            await _persistently(lambda: keys.outlive_revocations(*ids, after))
+        while handled := [offset for offset in self._revocations if offset <= self._confirmed]:
+            revoked = {self._revocations[offset] for offset in handled}
+            # A pod that lacks the key to what is stored leaves it to the others.
+            with suppress(NotFound, UnknownGateway, SecretKeyMissing):
+                await _persistently(lambda: keys.outlive_revocations(*ids, revoked))  # noqa: B023 - awaited at once
+            for offset in handled:
+                del self._revocations[offset]
+                self._subscription.settled(offset)
+        self._renewing = None
 
 
 async def _persistently(work: Callable[[], Awaitable[_T]]) -> _T:

@@ -273,9 +273,9 @@ def _key(key: ApiKey) -> dict[str, Any]:
         "status": "active",
         "createdAt": written(key.created_at),
         "createdBy": "gatecast",
-        # Older than any event of this version: what is still on its way, a revocation of an earlier key of the name and
-        # then this key, applies to what the list has made of it.
-        "updatedAt": written(key.updated_at - 1),
+        # Newer than any event of this version: what an event has made under an id of the gateway's own becomes this
+        # key, and is not removed because its id is not listed. Older than any event of a later version.
+        "updatedAt": written(key.version + 1),
         "expiresAt": None if key.expires_at is None else written(key.expires_at),
         "source": "external",
         "externalRefId": None,

@@ -132,9 +132,11 @@ class Site:
         self.report(deployment, deployed=deployed, error=error, named=named)
         await self.control_plane.acknowledgements.flush()
 
-    async def told(self, *, after: int = 0) -> list[tuple[str, dict[str, Any]]]:
-        """Type and data of the first gateway's events behind this offset."""
-        request = ReadRequest(gateway_id=self.gateways[0], after=after, max_events=1_000, max_bytes=1 << 24)
+    async def told(self, gateway_id: str = "", *, after: int = 0) -> list[tuple[str, dict[str, Any]]]:
+        """Type and data of a gateway's events after this offset; the first gateway's unless another is named."""
+        request = ReadRequest(
+            gateway_id=gateway_id or self.gateways[0], after=after, max_events=1_000, max_bytes=1 << 24
+        )
         [result] = await self.hub.storage.log.read([request])
         assert result is not None
         return [(event.type, json.loads(event.payload)) for event in result.events]

@@ -13,7 +13,7 @@ import pytest
 
 from gatecast import EventHub
 from gatecast.controlplane.access.gateway_tokens import GatewayTokens
-from gatecast.controlplane.catalog.artifact_kinds import LLM_PROVIDER, LLM_PROXY, MCP_PROXY, REST_API
+from gatecast.controlplane.catalog.artifact_kinds import LLM_PROVIDER, LLM_PROXY, MCP_PROXY, REST_API, ArtifactKind
 from gatecast.controlplane.catalog.artifact_store import ArtifactStore, StoredArtifact
 from gatecast.controlplane.deployments.artifact_events import written
 from gatecast.controlplane.deployments.placements import PLACEMENTS, Deployment, DeploymentState
@@ -24,7 +24,7 @@ from gatecast.controlplane.gateway_sync.acknowledgements import UnservedDownload
 from gatecast.controlplane.gateway_sync.synchronizations import Call
 from gatecast.controlplane.transactions.clock import milliseconds
 from gatecast.controlplane.transactions.unit_of_work import begin_unit_of_work
-from gatecast.errors import LimitReached, StorageUnavailable
+from gatecast.errors import LimitReached, StatementFailed, StorageUnavailable, StoredByNewerRelease
 from gatecast.storage.rows import as_keys
 from gatecast.telemetry import metrics
 from gatecast.testing.doubles.control_plane_fixture import ORGANIZATION, Site
@@ -410,34 +410,65 @@ async def test_keys_of_what_does_not_run_are_not_listed_and_come_with_the_next_d
         assert again == [("api.deployed", None), ("apikey.revoked", "ended"), ("apikey.created", "kept")]
 
 
-async def test_keys_of_an_mcp_proxy_end_with_their_time_also_where_their_last_value_came_too_late(
+@pytest.mark.parametrize("artifact_kind", [MCP_PROXY, REST_API])
+async def test_keys_end_with_their_time_also_where_their_last_value_came_too_late(
+    open_hub: OpenHub, monkeypatch: pytest.MonkeyPatch, artifact_kind: ArtifactKind
+) -> None:
+    """A gateway drops the value that has expired before it came, and an older one would be good for ever."""
+    async with Site.open(open_hub(), 2) as site:
+        keys, artifact = site.control_plane.keys, await site.make(artifact_kind)
+        for name in ("kept", "expiring", "revoked"):
+            await keys.create(ORGANIZATION, artifact_kind, artifact.id, name)
+        for name in ("expiring", "revoked"):
+            soon = datetime.now(UTC) + timedelta(hours=1)
+            await keys.rotate(ORGANIZATION, artifact_kind, artifact.id, name, soon)
+        await keys.revoke(ORGANIZATION, artifact_kind, artifact.id, "revoked")
+        told = len(await site.told())
+        await keys.end_expired()
+        assert await site.told(after=told) == []
+        _in_two_hours(monkeypatch)
+        monkeypatch.setattr("gatecast.controlplane.deployments.api_keys._READ_AT_ONCE", 1)
+        await asyncio.gather(*(keys.end_expired() for _ in range(3)))
+        for gateway in site.gateways:
+            again = [(kind, data.get("keyName")) for kind, data in await site.told(gateway)]
+            assert again.count(("apikey.revoked", "expiring")) == 1
+        # It is listed with its time, and can be given another one; then its earlier end is of no account.
+        listed = await keys.of_artifact(ORGANIZATION, artifact_kind, artifact.id)
+        assert [key.name for key in listed if key.revoked_at is None and key.expires_at] == ["expiring"]
+        later = datetime.now(UTC) + timedelta(hours=3)
+        rotated = await keys.rotate(ORGANIZATION, artifact_kind, artifact.id, "expiring", later)
+        told = len(await site.told())
+        await keys.end_expired()
+        assert await site.told(after=told) == []
+        await keys.outlive_revocations(ORGANIZATION, site.gateways[0], {(artifact.id, "expiring")})
+        [(_, renewed)] = await site.told(after=told)
+        assert renewed["updatedAt"] > written(rotated.key.updated_at)
+
+
+async def test_a_key_that_cannot_be_ended_keeps_no_other_from_its_end(
     open_hub: OpenHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A gateway that was away drops the value that has expired, and an older one would be good for ever."""
-    async with Site.open(open_hub(), 2) as site:
-        keys, gateway = site.control_plane.keys, site.gateways[0]
-        proxy = await site.make(MCP_PROXY)
-        for name in ("kept", "expiring"):
-            await keys.create(ORGANIZATION, MCP_PROXY, proxy.id, name)
-        await keys.rotate(ORGANIZATION, MCP_PROXY, proxy.id, "expiring", datetime.now(UTC) + timedelta(hours=1))
+    """A newer release has written its artifact, or the database refuses it."""
+    async with Site.open(open_hub(), 1) as site:
+        keys, soon = site.control_plane.keys, datetime.now(UTC) + timedelta(hours=1)
+        apis = [await site.make(REST_API, f"Api {number}", context=f"/{number}") for number in range(3)]
+        for api in apis:
+            await keys.create(ORGANIZATION, REST_API, api.id, "expiring", soon)
+        _in_two_hours(monkeypatch)
+        monkeypatch.setattr("gatecast.controlplane.deployments.api_keys._READ_AT_ONCE", 1)
+        end = keys._end
+
+        async def unreadable(organization: str, artifact_kind: ArtifactKind, artifact_id: str, name: str) -> None:
+            if artifact_id == apis[0].id:
+                raise StoredByNewerRelease("its kind")
+            if artifact_id == apis[1].id:
+                raise StatementFailed("refused")
+            await end(organization, artifact_kind, artifact_id, name)
+
+        monkeypatch.setattr(keys, "_end", unreadable)
         told = len(await site.told())
-        await keys.end_expired(ORGANIZATION, gateway)
-        assert await site.told(after=told) == []
-        in_two_hours = milliseconds() + 2 * 60 * 60 * 1000
-        for module in ("api_keys", "placing"):
-            monkeypatch.setattr(f"gatecast.controlplane.deployments.{module}.milliseconds", lambda: in_two_hours)
-        [deployment, _] = await site.deployments(proxy)
-        await site.control_plane.desired_state.lost(ORGANIZATION, gateway, "retention")
-        await keys.end_expired(ORGANIZATION, gateway)
-        await keys.end_expired(ORGANIZATION, gateway)
-        again = [(kind, data.get("keyName")) for kind, data in await site.told(after=told)]
-        assert again == [
-            ("mcpproxy.deployed", None),
-            ("apikey.revoked", "expiring"),
-            ("apikey.updated", "kept"),
-            ("apikey.revoked", "expiring"),
-        ]
-        assert deployment.gateway_id == gateway
+        await keys.end_expired()
+        assert [data["apiId"] for _, data in await site.told(after=told)] == [apis[2].id]
 
 
 async def test_revoked_keys_of_an_mcp_proxy_are_not_forgotten(open_hub: OpenHub) -> None:
@@ -527,31 +558,52 @@ async def test_keys_that_change_while_a_gateway_reads_them_are_told_once_more(op
         assert again == [("apikey.revoked", "ended"), ("apikey.created", "back-again"), ("apikey.created", "new")]
 
 
-async def test_a_key_outlives_the_revocation_of_its_namesake_that_is_sent_again(open_hub: OpenHub) -> None:
-    """What a gateway could not confirm it gets once more, and a revocation names a name."""
+async def test_a_key_outlives_the_revocation_of_its_namesake_that_a_gateway_has_handled(open_hub: OpenHub) -> None:
+    """A slow replica handles it after a fast one has taken the new key. Only that gateway is told once more."""
     async with Site.open(open_hub(), 2) as site:
         keys, api, proxy = site.control_plane.keys, await site.make(REST_API), await site.make(MCP_PROXY)
+        slow, other = site.gateways
         for artifact_kind, artifact in ((REST_API, api), (MCP_PROXY, proxy)):
             for name in ("back-again", "ended", "untouched"):
                 await keys.create(ORGANIZATION, artifact_kind, artifact.id, name)
-        before = len(await site.told())
-        for artifact_kind, artifact in ((REST_API, api), (MCP_PROXY, proxy)):
             for name in ("back-again", "ended"):
                 await keys.revoke(ORGANIZATION, artifact_kind, artifact.id, name)
             await keys.create(ORGANIZATION, artifact_kind, artifact.id, "back-again")
-        told = await site.told()
-        await keys.outlive_revocations(ORGANIZATION, site.gateways[0], len(told))
-        assert await site.told() == told
-        await keys.outlive_revocations(ORGANIZATION, site.gateways[0], before)
-        again = await site.told(after=len(told))
-        assert {(kind, data["apiId"], data["keyName"]) for kind, data in again} == {
-            ("apikey.updated", each.id, "back-again") for each in (api, proxy)
-        }
-        made = [data for kind, data in told if kind == "apikey.created" and data["name"] == "back-again"]
-        for _, data in again:
-            [last] = [each for each in made if each["apiId"] == data["apiId"]][-1:]
-            assert data["apiKeyHashes"] == last["apiKeyHashes"]
-            assert data["updatedAt"] > last["updatedAt"]
+        told, others = await site.told(slow), await site.told(other)
+        revoked = {(each.id, name) for each in (api, proxy) for name in ("back-again", "ended")}
+        for _ in range(2):
+            before = len(await site.told(slow))
+            await keys.outlive_revocations(ORGANIZATION, slow, revoked | {("nothing", "here")})
+            again = await site.told(slow, after=before)
+            assert sorted((kind, data.get("name") or data["keyName"]) for kind, data in again) == [
+                ("apikey.created", "back-again"),
+                ("apikey.updated", "back-again"),
+            ]
+            for _, data in again:
+                values = [each for _, each in told if "apiKeyHashes" in each]
+                [*_, last] = [each for each in values if each["apiId"] == data["apiId"]]
+                assert data["apiKeyHashes"] == last["apiKeyHashes"]
+                assert data["updatedAt"] > last["updatedAt"]
+            told += again
+        assert await site.told(other) == others
+        # What comes after it is newer than what the gateway was told, also in lists.
+        listed = await site.control_plane.files.keys(slow, REST_API.kind)
+        rotated = await keys.rotate(ORGANIZATION, REST_API, api.id, "back-again")
+        assert rotated.key.version > max(each.version for each in listed) + 1
+
+
+async def test_gateways_that_revoke_a_name_at_the_same_time_are_told_its_new_key_together(open_hub: OpenHub) -> None:
+    """One version for all of them; one that was deleted meanwhile keeps no other from it."""
+    async with Site.open(open_hub(), 3) as site:
+        keys, api = site.control_plane.keys, await site.make(REST_API)
+        await keys.create(ORGANIZATION, REST_API, api.id, "again")
+        told = {gateway: len(await site.told(gateway)) for gateway in site.gateways}
+        asking = [*site.gateways, "deleted"]
+        await asyncio.gather(*(keys.outlive_revocations(ORGANIZATION, each, {(api.id, "again")}) for each in asking))
+        renewed = [await site.told(gateway, after=offset) for gateway, offset in told.items()]
+        assert [[kind for kind, _ in each] for each in renewed] == [["apikey.created"]] * 3
+        # The first one asks alone; whoever asks while its change runs shares the next one.
+        assert len({data["updatedAt"] for [(_, data)] in renewed}) == 2
 
 
 async def test_an_expired_key_is_not_told_again_because_its_namesake_was_revoked(
@@ -561,19 +613,22 @@ async def test_an_expired_key_is_not_told_again_because_its_namesake_was_revoked
     async with Site.open(open_hub(), 1) as site:
         keys, api = site.control_plane.keys, await site.make(REST_API)
         await keys.create(ORGANIZATION, REST_API, api.id, "again")
-        before = len(await site.told())
         await keys.revoke(ORGANIZATION, REST_API, api.id, "again")
         await keys.create(ORGANIZATION, REST_API, api.id, "again", datetime.now(UTC) + timedelta(hours=1))
         told = await site.told()
-        in_two_hours = milliseconds() + 2 * 60 * 60 * 1000
-        for module in ("api_keys", "placing"):
-            monkeypatch.setattr(f"gatecast.controlplane.deployments.{module}.milliseconds", lambda: in_two_hours)
-        await keys.outlive_revocations(ORGANIZATION, site.gateways[0], before)
+        _in_two_hours(monkeypatch)
+        await keys.outlive_revocations(ORGANIZATION, site.gateways[0], {(api.id, "again")})
         assert await site.told() == told
 
 
-async def test_versions_of_keys_rise_by_more_than_lists_are_older(open_hub: OpenHub) -> None:
-    """Also those that rise because a history was lost: what is listed is 1 ms older, and must be newer than before."""
+def _in_two_hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    then = milliseconds() + 2 * 60 * 60 * 1000
+    for module in ("api_keys", "placing"):
+        monkeypatch.setattr(f"gatecast.controlplane.deployments.{module}.milliseconds", lambda: then)
+
+
+async def test_versions_of_keys_rise_by_more_than_lists_are_newer(open_hub: OpenHub) -> None:
+    """Also those that rise because a history was lost: what is listed is 1 ms newer, and older than what follows."""
     async with Site.open(open_hub(), 1) as site:
         keys, api = site.control_plane.keys, await site.make(REST_API)
         made = (await keys.create(ORGANIZATION, REST_API, api.id, "a-key")).key
@@ -581,7 +636,7 @@ async def test_versions_of_keys_rise_by_more_than_lists_are_older(open_hub: Open
             values = (as_keys([api.id]), made.updated_at + 1)
             await transaction.execute(PLACEMENTS["raise_keys"], *values)
         [raised] = await keys.of_artifact(ORGANIZATION, REST_API, api.id)
-        assert raised.updated_at - 1 > made.updated_at
+        assert raised.version > made.version + 1
 
 
 async def test_what_only_a_lost_history_knew_is_removed_once_the_gateway_acknowledges_it(open_hub: OpenHub) -> None:

@@ -9,7 +9,15 @@ from itertools import product
 import pytest
 
 from gatecast.controlplane.catalog.api_key import MAX_ACTIVE_KEYS, ApiKey
-from gatecast.controlplane.deployments.placements import UNKNOWN, DeploymentState, Desired, Known, Placement
+from gatecast.controlplane.deployments.placements import (
+    UNKNOWN,
+    WAITING,
+    DeploymentState,
+    Desired,
+    Known,
+    Placement,
+    Revision,
+)
 from gatecast.controlplane.deployments.reconcile import (
     MAX_TRIES,
     Answer,
@@ -22,8 +30,8 @@ from gatecast.controlplane.deployments.reconcile import (
     after_new_database,
     after_our_failure,
     after_silence,
+    deployed_again,
     difference,
-    wanted,
 )
 from gatecast.controlplane.documents import Kind
 
@@ -142,14 +150,18 @@ def test_where_a_gateway_may_have_ten_keys_each_is_told_in_both_ways() -> None:
     assert _said(keys, keys_through=UNKNOWN) == [(verb, each.name) for each in keys for verb in ("created", "updated")]
 
 
-def test_keys_of_what_does_not_run_follow_when_it_does() -> None:
-    stopped = placement(desired=Desired.UNDEPLOYED)
-    again = wanted(stopped, replace(stopped, desired=Desired.DEPLOYED, doubt=Doubt.NEW))
-    assert again.keys_through == UNKNOWN
-    running = placement(keys_through=7)
-    assert wanted(running, replace(running, doubt=Doubt.NEW)).keys_through == 7
-    assert wanted(replace(running, held=""), replace(running, doubt=Doubt.NEW)).keys_through == UNKNOWN
-    assert wanted(None, replace(running, doubt=Doubt.NEW)).keys_through == 0
+def _revision(state: DeploymentState, **fields: object) -> Revision:
+    return Revision(placement=placement(**fields), number=1, content_id="c", state=state)
+
+
+def test_keys_follow_unless_the_gateway_has_said_that_it_runs_the_last_revision() -> None:
+    """It drops the keys of what it does not have: one that failed or was not answered, or runs no more."""
+    for state, desired, held, kind in product(DeploymentState, Desired, ("", "d0", "d1"), (Kind.REST_API, Kind.MCP)):
+        last = _revision(state, desired=desired, held=held, kind=kind, keys_through=7)
+        again = deployed_again(last, replace(last.placement, desired=Desired.DEPLOYED, doubt=Doubt.NEW))
+        has_it = state is DeploymentState.DEPLOYED and desired is Desired.DEPLOYED and held
+        assert again.keys_through == (7 if has_it and kind is not Kind.MCP else UNKNOWN)
+    assert deployed_again(None, placement(doubt=Doubt.NEW)).keys_through == 0
 
 
 # --- what is learned --------------------------------------------------------------------------------------------------
@@ -208,12 +220,19 @@ def test_of_a_new_database_nothing_is_known_but_what_has_its_event_to_come() -> 
     assert (proxy.doubt, proxy.keys_through) == ("", UNKNOWN)
 
 
-def test_keys_that_are_in_no_list_follow_where_an_answer_is_lost() -> None:
-    """The gateway may have lost its database since, and fetched the artifact without them."""
-    for kind, through in ((Kind.MCP, UNKNOWN), (Kind.REST_API, 9)):
-        waiting = known(DeploymentState.PENDING, kind=kind, keys_through=9, fetched=_FETCHED)
-        [after] = after_silence([waiting], frozenset({waiting.placement.event_id}))
-        assert (after.doubt, after.keys_through) == (Doubt.UNANSWERED, through)
+def test_whatever_is_asked_again_brings_its_keys() -> None:
+    """The gateway may lack the artifact, or have lost it and fetched it without them: it has dropped its keys then."""
+    for kind, state in product((Kind.MCP, Kind.REST_API), DeploymentState):
+        before = known(state, kind=kind, keys_through=9, fetched=_FETCHED)
+        found = [
+            *after_silence([before], frozenset({before.placement.event_id})),
+            after_our_failure(before),
+            *after_lists([replace(before, since=_BEGAN)], complete=False, anew=False, since=_BEGAN).placements,
+        ]
+        found += [after.placement for each in (_answer(), _answer(error="x")) if (after := after_answer(before, each))]
+        asked = [each for each in found if each.tries or each.doubt == Doubt.UNANSWERED]
+        assert {each.keys_through for each in asked} <= {UNKNOWN}
+        assert bool(asked) is (state in {*WAITING, DeploymentState.FAILED, DeploymentState.DEPLOYED})
 
 
 def test_keys_that_are_in_no_list_follow_also_where_the_artifacts_event_still_waits() -> None:

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 
 from gatecast import EventHub
-from gatecast.controlplane.catalog.artifact_kinds import LLM_PROVIDER, REST_API
+from gatecast.controlplane.catalog.artifact_kinds import LLM_PROVIDER, MCP_PROXY, REST_API
 from gatecast.controlplane.catalog.artifact_store import StoredArtifact
 from gatecast.controlplane.deployments.placements import DeploymentState
 from gatecast.controlplane.gateway_sync import synchronizations
@@ -165,3 +165,42 @@ async def test_an_api_of_which_the_gateway_says_only_now_that_it_runs_need_not_b
         told = len(await site.told())
         await _read_lists(site, alone=True)
         assert await _told_since(site, told) == []
+
+
+async def _start(site: Site, *, with_data: bool) -> None:
+    """The gateway's process starts, and reads its lists."""
+    gateway = site.gateways[0]
+    await _call(site, Call.FIRST, Call.LIST)
+    await site.control_plane.synchronizations.note_secrets_read(gateway)
+    await site.control_plane.desired_state.note_listed(gateway)
+    if not with_data:
+        rows = await site.control_plane.artifacts.on_gateway(gateway)
+        await site.control_plane.desired_state.note_fetched(gateway, [each.deployment.id for each in rows])
+    await _call(site, Call.LAST)
+    await _read_lists(site)
+
+
+async def _may_have_more(site: Site) -> bool:
+    query = "SELECT unlisted FROM gatecast_gateways WHERE id = $1"
+    [row] = await site.hub.storage.database.fetch(query, site.gateways[0])
+    return bool(row["unlisted"])
+
+
+@pytest.mark.parametrize("with_mcp_proxy", [True, False])
+async def test_a_process_that_starts_names_all_that_only_a_lost_history_knew_but_keys_of_mcp_proxies(
+    open_hub: OpenHub, *, with_mcp_proxy: bool
+) -> None:
+    """It asks for no list of these; a database that is empty has none."""
+    async with _running(open_hub()) as (site, _):
+        if with_mcp_proxy:
+            await site.make(MCP_PROXY, "Proxy")
+        await site.control_plane.desired_state.lost(ORGANIZATION, site.gateways[0], "retention")
+        assert not await _may_have_more(site)
+        await site.control_plane.desired_state.lost(ORGANIZATION, site.gateways[0], "epoch")
+        assert await _may_have_more(site)
+        await _start(site, with_data=True)
+        assert await _may_have_more(site) is with_mcp_proxy
+        for placed in await site.control_plane.artifacts.on_gateway(site.gateways[0]):
+            await site.acknowledge(placed.deployment)
+        await _start(site, with_data=False)
+        assert not await _may_have_more(site)

@@ -56,6 +56,18 @@ async def test_all_that_match_are_disconnected_and_no_others(open_api: OpenApi, 
         assert list(dismissed) == [f"of {ids[0]}"]
 
 
+async def test_a_gateway_that_was_made_since_the_last_look_counts(open_api: OpenApi, new_gateway: NewGateway) -> None:
+    """What lists show may be a second old, and nobody has agreed to act on what they have not seen."""
+    async with open_api() as (client, _):
+        for name in ("edge-1", "edge-2"):
+            await new_gateway(client, name)
+        assert (await client.get("/api/v1/fleet")).json()["gateways"] == 2
+        await new_gateway(client, "edge-3")
+        answer = await client.post("/api/v1/fleet/actions", json={"action": "disconnect", "expected": 2})
+        assert answer.status_code == 409
+        assert "3 gateways match now, not 2" in answer.text
+
+
 async def test_the_audit_log_keeps_what_chose_the_gateways(
     open_api: OpenApi, new_gateway: NewGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:

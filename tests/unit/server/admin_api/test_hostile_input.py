@@ -51,7 +51,6 @@ _REFERENCES = {"gateways", "undeploy", "gatewayId", "entityId", "entityType"}
 
 _generated = settings(
     max_examples=4,
-    deadline=None,
     derandomize=True,
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),

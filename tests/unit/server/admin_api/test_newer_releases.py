@@ -12,6 +12,7 @@ import pytest
 
 from gatecast.controlplane.access.token_hashing import digest_of
 from gatecast.controlplane.catalog.artifact_store import document_place
+from gatecast.controlplane.encryption import Encryption
 from gatecast.errors import StoredByNewerRelease
 from gatecast.events import Action, Event
 from gatecast.server.admin_api import AdminContext
@@ -98,6 +99,32 @@ async def test_such_a_document_hides_no_other(open_api: OpenApi, new_gateway: Ne
         shown = await client.get(f"/api/v1/llm-providers/{made[1]}")
         assert (shown.status_code, shown.json()["type"]) == (503, "urn:gatecast:problem:newer-release")
         assert "update every pod" in shown.json()["detail"]
+
+
+async def test_a_document_whose_key_is_gone_hides_no_other(open_api: OpenApi, new_gateway: NewGateway) -> None:
+    """It was sealed with a key that was taken away too early. Where nothing can be read, that is said."""
+    async with open_api() as (client, context):
+        gateway = await new_gateway(client)
+        made = [await _provider(client, name, gateway) for name in ("first", "lost", "third")]
+        content = "(SELECT content_id FROM gatecast_artifacts WHERE id = $1)"
+        for number, artifact_id in enumerate((made[1], made[0], made[2])):
+            sealed = Encryption([bytes(32)]).encrypt("{}", place="elsewhere")
+            await _run(
+                context,
+                f"UPDATE gatecast_contents SET document = $2, content = $2 WHERE id = {content}",
+                artifact_id,
+                sealed,
+            )
+            page = await client.get("/api/v1/llm-providers")
+            if number == 2:
+                assert (page.status_code, page.json()["type"]) == (503, "urn:gatecast:problem:secret-key-missing")
+                break
+            assert [each["id"] for each in page.json()["items"]] == ([made[0], made[2]], [made[2]])[number]
+            assert (await client.get(f"/api/v1/llm-providers/{artifact_id}")).status_code == 503
+            files = context.control_plane.files
+            listed = [each.deployment_id for each in await files.deployments(gateway)]
+            contents = (await files.contents(gateway, listed)).values()
+            assert {each.artifact_id for each in contents} == {each["id"] for each in page.json()["items"]}
 
 
 async def test_such_a_role_is_shown_and_may_do_nothing_here(open_api: OpenApi) -> None:

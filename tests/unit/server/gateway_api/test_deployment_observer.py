@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import cast
@@ -15,7 +16,7 @@ from gatecast.controlplane.control_plane import ControlPlane
 from gatecast.controlplane.transactions.clock import milliseconds
 from gatecast.delivery.resume import Start
 from gatecast.delivery.subscription import Subscription
-from gatecast.errors import SecretKeyMissing, StorageUnavailable, UnknownGateway
+from gatecast.errors import NotFound, SecretKeyMissing, StorageUnavailable, UnknownGateway
 from gatecast.events import Position, RecordedEvent
 from gatecast.server.gateway_api import deployment_observer
 from gatecast.server.gateway_api.deployment_observer import DeploymentObserver
@@ -39,8 +40,7 @@ class _Resources:
         self._others_published = others_published
         self.calls: list[str] = []
         self.looks: list[tuple[str, str, int]] = []
-        self.ended: list[tuple[str, str]] = []
-        self.outlived: list[tuple[str, str, int]] = []
+        self.outlived: list[set[tuple[str, str]]] = []
         self.changed = asyncio.Event()
         self._failures = failures
         self._ends = iter(ends)
@@ -62,11 +62,8 @@ class _Resources:
     async def resynchronized(self) -> None:
         self._call("resynchronized", 0)
 
-    async def end_expired(self, organization: str, gateway_id: str) -> None:
-        self.ended.append((organization, gateway_id))
-
-    async def outlive_revocations(self, organization: str, gateway_id: str, after: int) -> None:
-        self.outlived.append((organization, gateway_id, after))
+    async def outlive_revocations(self, _organization: str, _gateway_id: str, revoked: set[tuple[str, str]]) -> None:
+        self.outlived.append(revoked)
 
     async def keys_changed_late(self, organization: str, gateway_id: str, since: int) -> None:
         self.looks.append((organization, gateway_id, since))
@@ -105,57 +102,116 @@ class _Over:
         """There is nothing to wait for."""
 
 
-def recorded(offset: int, event_type: str) -> RecordedEvent:
+def recorded(offset: int, event_type: str, payload: object = None) -> RecordedEvent:
     """An event as it is sent."""
-    return cast("RecordedEvent", SimpleNamespace(offset=offset, type=event_type))
+    data = {"apiId": "api", "keyName": f"key-{offset}"} if payload is None else payload
+    return cast("RecordedEvent", SimpleNamespace(offset=offset, type=event_type, payload=json.dumps(data)))
 
 
-def observer(control_plane: _Resources, *, lost: str | None = None, watch: Watch | None = None) -> DeploymentObserver:
-    subscription = cast("Subscription", SimpleNamespace(start=Start(START, lost), changed=Signal()))
-    return DeploymentObserver(cast("ControlPlane", control_plane), IDENTITY, subscription, watch)
+class _Subscription:
+    """Notes what no stored position passes."""
+
+    def __init__(self, start: Start) -> None:
+        self.start = start
+        self.changed = Signal()
+        self.unsettled: list[int] = []
+
+    def set_aside(self, offset: int) -> None:
+        self.unsettled.append(offset)
+
+    def settled(self, offset: int) -> None:
+        self.unsettled.remove(offset)
+
+
+def observer(
+    control_plane: _Resources,
+    *,
+    lost: str | None = None,
+    watch: Watch | None = None,
+    subscription: _Subscription | None = None,
+) -> DeploymentObserver:
+    held = cast("Subscription", subscription or _Subscription(Start(START, lost)))
+    return DeploymentObserver(cast("ControlPlane", control_plane), IDENTITY, held, watch)
 
 
 async def test_keys_are_looked_at_twice_while_an_unmodified_gateway_is_connected() -> None:
     control_plane = _Resources()
     began = milliseconds()
     await observer(control_plane).reconcile_when_read(control_plane.resynchronized)
-    assert control_plane.ended == [("acme", "edge")]
-    assert control_plane.outlived == [("acme", "edge", START.offset)]
     assert [look[:2] for look in control_plane.looks] == [("acme", "edge")] * 2
     assert all(began - 60_000 < since < began for *_, since in control_plane.looks)
 
 
-async def test_keys_outlive_each_revocation_once_their_gateway_has_handled_it() -> None:
-    """A slower replica may handle a revocation after a faster one had everything: then they are renewed once more."""
-    control_plane = _Resources()
-    ours = observer(control_plane, watch=cast("Watch", SimpleNamespace()))
+_WATCH = cast("Watch", SimpleNamespace())
+
+
+async def test_a_revocation_counts_as_handled_once_its_namesakes_are_told_anew() -> None:
+    """A slower replica may handle it after a faster one had everything. A crash in between brings it again."""
+    control_plane, subscription = _Resources(), _Subscription(Start(START, None))
+    ours = observer(control_plane, watch=_WATCH, subscription=subscription)
     ours.sent([recorded(6, "api.deployed"), recorded(7, "apikey.revoked"), recorded(8, "apikey.created")])
-    ours.sent([recorded(9, "apikey.revoked")])
-    for offset, outlived in ((6, []), (8, [6]), (8, [6]), (9, [6, 8]), (12, [6, 8])):
+    ours.sent([recorded(9, "apikey.revoked"), recorded(10, "apikey.revoked")])
+    seven, nine, ten = ({("api", f"key-{offset}")} for offset in (7, 9, 10))
+    for offset, outlived, unsettled in (
+        (6, [], [7, 9, 10]),
+        (8, [seven], [9, 10]),
+        (8, [seven], [9, 10]),
+        (12, [seven, nine | ten], []),
+    ):
         ours.confirmed(offset)
+        while asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.sleep(0)
+        assert (control_plane.outlived, subscription.unsettled) == (outlived, unsettled)
+
+
+async def test_what_is_confirmed_while_the_database_is_away_is_done_when_it_is_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    control_plane, subscription = _Resources(), _Subscription(Start(START, None))
+    fails, outlive = [True, True, False, False], control_plane.outlive_revocations
+
+    async def away(organization: str, gateway_id: str, revoked: set[tuple[str, str]]) -> None:
+        if fails.pop(0):
+            ours.confirmed(8)
+            raise StorageUnavailable("away")
+        await outlive(organization, gateway_id, revoked)
+
+    monkeypatch.setattr(control_plane, "outlive_revocations", away)
+    ours = observer(control_plane, watch=_WATCH, subscription=subscription)
+    ours.sent([recorded(7, "apikey.revoked"), recorded(8, "apikey.revoked")])
+    ours.confirmed(7)
+    while asyncio.all_tasks() - {asyncio.current_task()}:
         await asyncio.sleep(0)
-        assert control_plane.outlived == [("acme", "edge", after) for after in outlived]
+    assert control_plane.outlived == [{("api", "key-7")}, {("api", "key-8")}]
+    assert subscription.unsettled == []
 
 
-async def test_revocations_are_not_watched_once_a_gateway_has_caught_up() -> None:
-    control_plane = _Resources()
-    ours = observer(control_plane, watch=cast("Watch", _Over()))
-    await ours.reconcile_when_read(control_plane.resynchronized)
-    ours.sent([recorded(6, "apikey.revoked")])
-    ours.confirmed(6)
-    await asyncio.sleep(0)
-    assert control_plane.outlived == [("acme", "edge", START.offset)]
+async def test_clients_that_share_nothing_with_replicas_are_told_nothing_anew() -> None:
+    control_plane, subscription = _Resources(), _Subscription(Start(START, None))
+    ours = observer(control_plane, subscription=subscription)
+    ours.sent([recorded(7, "apikey.revoked")])
+    ours.confirmed(7)
+    assert (asyncio.all_tasks() - {asyncio.current_task()}, subscription.unsettled) == (set(), [])
+
+
+@pytest.mark.parametrize("payload", [[], "text", 7, {}, {"apiId": 1, "keyName": "a"}, {"apiId": "a", "keyName": None}])
+async def test_a_revocation_that_somebody_else_has_written_otherwise_holds_nothing_back(payload: object) -> None:
+    control_plane, subscription = _Resources(), _Subscription(Start(START, None))
+    ours = observer(control_plane, watch=_WATCH, subscription=subscription)
+    ours.sent([recorded(7, "apikey.revoked", payload)])
+    assert subscription.unsettled == []
 
 
 async def test_what_waits_for_the_database_ends_with_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    control_plane, asked = _Resources(), asyncio.Event()
+    """And comes again: its position does not pass the revocation."""
+    control_plane, asked, subscription = _Resources(), asyncio.Event(), _Subscription(Start(START, None))
 
     async def away(*_: object) -> None:
         asked.set()
         await asyncio.Event().wait()
 
     monkeypatch.setattr(control_plane, "outlive_revocations", away)
-    ours = observer(control_plane, watch=cast("Watch", SimpleNamespace()))
+    ours = observer(control_plane, watch=_WATCH, subscription=subscription)
     before = asyncio.all_tasks()
     ours.sent([recorded(6, "apikey.revoked")])
     ours.confirmed(6)
@@ -164,18 +220,25 @@ async def test_what_waits_for_the_database_ends_with_its_connection(monkeypatch:
     ours.close()
     await asyncio.wait([renewal])
     assert renewal.cancelled()
+    assert subscription.unsettled == [6]
 
 
-async def test_a_pod_without_the_secret_key_does_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    control_plane = _Resources()
+@pytest.mark.parametrize("error", [SecretKeyMissing(), NotFound("gateway", "edge"), UnknownGateway("edge")])
+async def test_a_pod_that_cannot_tell_anew_holds_nothing_back(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    control_plane, subscription = _Resources(), _Subscription(Start(START, None))
 
-    async def keyless(*_: object) -> None:
-        raise SecretKeyMissing
+    async def unable(*_: object) -> None:
+        raise error
 
-    monkeypatch.setattr(control_plane, "end_expired", keyless)
-    await observer(control_plane, lost="retention").reconcile_when_read(control_plane.resynchronized)
-    assert control_plane.calls == ["all acme edge", "note edge retention", "resynchronized", *SETTLED]
-    assert len(control_plane.looks) == 2
+    monkeypatch.setattr(control_plane, "outlive_revocations", unable)
+    ours = observer(control_plane, watch=_WATCH, subscription=subscription)
+    ours.sent([recorded(6, "apikey.revoked")])
+    ours.confirmed(6)
+    while asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.sleep(0)
+    assert subscription.unsettled == []
 
 
 async def test_a_gateway_whose_position_was_lost_is_told_everything_before_that_counts_as_done() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from gatecast.controlplane.catalog.artifact_store import ARTIFACTS, ArtifactStore, content_place
+from gatecast.controlplane.catalog.artifact_store import ArtifactStore, content_place, sealed_samples
 from gatecast.controlplane.catalog.gateway_artifacts import GatewayOwnedArtifacts
 from gatecast.controlplane.catalog.templates import Templates
 from gatecast.controlplane.deployments.api_keys import ApiKeys
@@ -73,7 +73,7 @@ async def open_control_plane(hub: EventHub, settings: Settings, key_file: Path |
         SettingInvalid: the key is not the one that what is stored was encrypted with.
     """
     encryption = encryption_for(settings.secret_key, key_file)
-    for row in await hub.storage.database.fetch(ARTIFACTS["any_content"]):
+    for row in await sealed_samples(hub.storage.database):
         try:
             encryption.open(row["content"], place=content_place(row["id"]))
         except SecretKeyMissing:

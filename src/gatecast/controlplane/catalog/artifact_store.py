@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import uuid4
@@ -29,7 +29,7 @@ from gatecast.controlplane.encryption import Encryption
 from gatecast.controlplane.transactions.timestamps import instant
 from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
 from gatecast.errors import InvalidValue, Mistakes, NotFound, SecretKeyMissing, StoredByNewerRelease
-from gatecast.storage.contract import Row, Transaction
+from gatecast.storage.contract import Database, Row, Transaction
 from gatecast.storage.queries import Queries
 from gatecast.storage.rows import as_keys, as_rows
 from gatecast.telemetry import get_logger
@@ -381,6 +381,11 @@ def openapi_place(openapi_id: str) -> str:
 def document_place(content_id: str) -> str:
     """Where an operator's document is sealed for."""
     return f"document:{content_id}"
+
+
+async def sealed_samples(database: Database) -> Sequence[Row]:
+    """Id and content of a document that only the right key opens; none while nothing is stored."""
+    return await database.fetch(ARTIFACTS["any_content"])
 
 
 def content_place(content_id: str) -> str:

@@ -20,7 +20,7 @@ from gatecast.storage.queries import Queries
 from gatecast.storage.repeating import whole
 from gatecast.storage.rows import as_rows
 
-IMPORTS = Queries("gatecast.controlplane.catalog", "gateway_artifacts.sql")
+_QUERIES = Queries("gatecast.controlplane.catalog", "gateway_artifacts.sql")
 
 #: Most artifacts in one import, and of one gateway.
 MAX_IMPORTED = 5_000
@@ -88,8 +88,8 @@ class GatewayOwnedArtifacts:
         async with self._database.transaction() as transaction:
             # One import of a gateway at a time, so that they agree on ids.
             await lock_gateway(transaction, organization, gateway_id)
-            own = {row["artifact_id"] for row in await transaction.fetch(IMPORTS["own_artifacts"], gateway_id)}
-            known = _Known(await transaction.fetch(IMPORTS["imported"], gateway_id))
+            own = {row["artifact_id"] for row in await transaction.fetch(_QUERIES["own_artifacts"], gateway_id)}
+            known = _Known(await transaction.fetch(_QUERIES["imported"], gateway_id))
             # What runs comes last, and so replaces what is announced as gone.
             for item in sorted(items, key=lambda each: _text(each, "status") == _DEPLOYED):
                 local_id = _text(item, "dpid")
@@ -98,7 +98,7 @@ class GatewayOwnedArtifacts:
                 elif local_id:
                     results[local_id] = await self._store_one(transaction, gateway_id, item, known)
             if known.other_database:
-                await transaction.execute(IMPORTS["note_new_database"], gateway_id)
+                await transaction.execute(_QUERIES["note_new_database"], gateway_id)
         return results
 
     async def _store_one(
@@ -118,14 +118,14 @@ class GatewayOwnedArtifacts:
             return ImportResult("", status, str(error))
         kind, handle = _text(configuration, "kind"), _text(configuration.get("metadata"), "name")
         for replaced in known.replaced_by(local_id, kind, handle):
-            await transaction.execute(IMPORTS["forget_imported"], gateway_id, replaced)
+            await transaction.execute(_QUERIES["forget_imported"], gateway_id, replaced)
         if known.is_full(local_id):
             await self._make_room(transaction, gateway_id, known)
         artifact_id = known.id_of(local_id, kind, handle, status)
         if artifact_id is None:
             return ImportResult("", status, f"a gateway shows at most {MAX_IMPORTED:,} artifacts of its own")
         await transaction.execute(
-            IMPORTS["store_imported"],
+            _QUERIES["store_imported"],
             gateway_id,
             local_id,
             artifact_id,
@@ -142,16 +142,16 @@ class GatewayOwnedArtifacts:
 
     async def _make_room(self, transaction: Transaction, gateway_id: str, known: _Known) -> None:
         """What was undeployed longest ago is most likely deleted, which gateways announce in the same words."""
-        row = await transaction.fetch_one(IMPORTS["oldest_undeployed"], gateway_id)
+        row = await transaction.fetch_one(_QUERIES["oldest_undeployed"], gateway_id)
         if row is not None:
             known.forget(row["local_id"])
-            await transaction.execute(IMPORTS["forget_imported"], gateway_id, row["local_id"])
+            await transaction.execute(_QUERIES["forget_imported"], gateway_id, row["local_id"])
 
     async def of_gateway(
         self, gateway_id: str, *, after: str = "", limit: int = MAX_IMPORTED
     ) -> list[GatewayOwnedArtifact]:
         """At most `limit` artifacts that a gateway has announced and whose ids come behind `after`, by id."""
-        rows = await self._database.fetch(IMPORTS["imported_page"], gateway_id, after, limit)
+        rows = await self._database.fetch(_QUERIES["imported_page"], gateway_id, after, limit)
         return [_imported(row) for row in rows]
 
 
@@ -209,9 +209,32 @@ class _Known:
 
 async def _store_routes(transaction: Transaction, ids: tuple[str, str], kind: str, specification: object) -> None:
     routes = announced_routes(kind, specification) if isinstance(specification, Mapping) else frozenset[Route]()
-    await transaction.execute(IMPORTS["forget_routes"], *ids)
+    await transaction.execute(_QUERIES["forget_routes"], *ids)
     rows = as_rows({"host": each.host, "context": each.context} for each in sorted(routes))
-    await transaction.execute(IMPORTS["insert_routes"], *ids, rows)
+    await transaction.execute(_QUERIES["insert_routes"], *ids, rows)
+
+
+async def knows_template(transaction: Transaction, organization: str, handle: str) -> bool:
+    """Whether an organization has made a template of this handle, or one of its gateways has shown one."""
+    return await transaction.fetch_one(_QUERIES["known_template"], organization, handle) is not None
+
+
+async def routes_made_there(
+    transaction: Transaction, gateways: str, context: str, hosts: str, besides: str
+) -> Sequence[Row]:
+    """What gateways run of their own at one of these places, besides one artifact: gateway, kind, handle and place."""
+    return await transaction.fetch(_QUERIES["routes_on_gateways"], gateways, context, hosts, besides)
+
+
+async def namesakes_made_there(
+    transaction: Transaction, gateways: str, *, kind: str, besides: str, names: tuple[str, str, str]
+) -> Mapping[str, str]:
+    """The handle of what a gateway runs of its own under this handle, or under this name and version, by gateway.
+
+    `names` are handle, name and version; `besides` is the artifact whose names they are.
+    """
+    rows = await transaction.fetch(_QUERIES["namesakes"], gateways, kind, besides, *names)
+    return {row["gateway_id"]: row["handle"] for row in reversed(rows)}
 
 
 def import_place(artifact_id: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from gatecast.controlplane.catalog.artifact_kinds import MCP_PROXY
 from gatecast.controlplane.catalog.artifact_store import StoredArtifact, provider_ids, reference_to
-from gatecast.controlplane.catalog.gateway_artifacts import IMPORTS
+from gatecast.controlplane.catalog.gateway_artifacts import knows_template
 from gatecast.controlplane.deployments.placements import WAITING
 from gatecast.controlplane.deployments.snapshot import GatewayState, Snapshot
 from gatecast.controlplane.documents import Artifact, LlmProvider, required_policies
@@ -178,7 +178,7 @@ async def check_known_template(
         return
     if isinstance(before, LlmProvider) and before.template == document.template:
         return
-    if await transaction.fetch_one(IMPORTS["known_template"], organization, document.template) is None:
+    if not await knows_template(transaction, organization, document.template):
         raise Conflict(
             f'there is no template "{document.template}", and no gateway has shown one; choose another, or make it '
             "first",

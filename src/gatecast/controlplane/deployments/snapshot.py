@@ -10,7 +10,7 @@ from gatecast.controlplane.access.gateways import readable_manifest
 from gatecast.controlplane.catalog.api_key import ApiKey
 from gatecast.controlplane.catalog.artifact_kinds import LLM_PROVIDER, noun_of
 from gatecast.controlplane.catalog.artifact_store import ARTIFACTS, ArtifactStore, StoredArtifact, provider_ids
-from gatecast.controlplane.catalog.gateway_artifacts import IMPORTS
+from gatecast.controlplane.catalog.gateway_artifacts import namesakes_made_there, routes_made_there
 from gatecast.controlplane.deployments.placements import PLACEMENTS, DeploymentState, Revision, revision_of
 from gatecast.controlplane.documents import Kind, LlmProvider, Route
 from gatecast.controlplane.policies.supported_policies import OfferedPolicies
@@ -148,19 +148,19 @@ class _Loader:
         hosts = as_keys(route.host for route in wanted)
         values = (self.gateways, wanted[0].context, hosts, self.artifact.id)
         found: defaultdict[str, list[RouteHolder]] = defaultdict(list)
-        for queries in (ARTIFACTS, IMPORTS):
-            for row in await self.transaction.fetch(queries["routes_on_gateways"], *values):
+        deployed = await self.transaction.fetch(ARTIFACTS["routes_on_gateways"], *values)
+        for rows, made_there in ((deployed, False), (await routes_made_there(self.transaction, *values), True)):
+            for row in rows:
                 route, noun = Route(row["host"], row["context"]), noun_of(row["kind"])
-                holder = RouteHolder(noun, row["handle"], route, made_there=queries is IMPORTS)
-                found[row["gateway_id"]].append(holder)
+                found[row["gateway_id"]].append(RouteHolder(noun, row["handle"], route, made_there=made_there))
         return found
 
     async def namesakes(self) -> Mapping[str, str]:
         """What was made on gateways themselves under the handle or the name, by gateway."""
         artifact, document = self.artifact, self.artifact.document
-        values = (artifact.artifact_kind.kind, artifact.id, artifact.handle, document.name, document.version)
-        rows = await self.transaction.fetch(IMPORTS["namesakes"], self.gateways, *values)
-        return {row["gateway_id"]: row["handle"] for row in reversed(rows)}
+        names = (artifact.handle, document.name, document.version)
+        kind = artifact.artifact_kind.kind
+        return await namesakes_made_there(self.transaction, self.gateways, kind=kind, besides=artifact.id, names=names)
 
     async def with_template(self) -> set[str] | None:
         """The gateways that have shown the template which the artifact names; None: each of them has it."""

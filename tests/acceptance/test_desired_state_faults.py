@@ -390,6 +390,7 @@ async def test_what_the_list_has_delivered_is_not_sent_again_as_an_event(databas
         times, received = edge.gateway.records.reconciliations, len(edge.gateway.received)
         await edge.gateway.restart(with_data=False)
         await synchronized(edge.gateway, times + 1)
+        await installation.has_delivered()
         await installation.is_true()
         await installation.undisturbed()
         again = [event.type for event in edge.gateway.received[received:] if event.type == "api.deployed"]

@@ -188,6 +188,19 @@ class Installation:
         except TimeoutError:
             raise AssertionError(f"{last}; {self.edge.gateway.describe()}") from None
 
+    async def has_delivered(self, *, within: float = 20.0) -> None:
+        """Return when it is known that the lists which the first gateway has just read have brought it everything.
+
+        Before that nobody else may call with its token: what it looks like is that the gateway begins once more.
+        """
+        query = "SELECT 1 AS found FROM gatecast_synchronizations WHERE gateway_id = $1 AND delivered = number"
+        database = self.replicas[0].pod.hub.storage.database
+
+        async def noted() -> bool:
+            return bool(await database.fetch(query, self.edge.id))
+
+        await eventually(noted, within=within)
+
     async def undisturbed(self) -> None:
         """Return when the gateway has handled what the control plane had for it, and has nothing to ask any more."""
         await self.operator.confirmed(self.edge.id, (await self.operator.gateway(self.edge.id))["position"]["head"])

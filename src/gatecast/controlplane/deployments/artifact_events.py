@@ -61,7 +61,7 @@ def key_revoked(key: ApiKey, gateway_id: str) -> Event:
 
 
 def revoked_by(event: RecordedEvent) -> tuple[str, str] | None:
-    """The artifact and the name that an event revokes; None: none, whoever has written it."""
+    """The artifact and the key name that an event revokes; None: it revokes none, or cannot be read."""
     if event.type != REVOKED:
         return None
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -16,6 +15,7 @@ from gatecast.errors import Conflict, InvalidValue, NotFound
 from gatecast.server.admin_api.artifact_models import checked
 from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.admin_api.fleet import Fleet, FleetFilter, FleetGateway
+from gatecast.server.console.forms import errors_by_field, json_or_text
 from gatecast.server.console.logos import logo
 from gatecast.server.console.rendering import SECURITY_HEADERS, page
 from gatecast.server.console.routes import ConsoleRoute, Visitor
@@ -88,7 +88,7 @@ async def add_provider(request: Request, context: Context, visitor: Visitor) -> 
     try:
         document = checked(LlmProvider, _document(values, template))
     except RequestValidationError as error:
-        errors = {**_errors(error), **errors}
+        errors = {**errors_by_field(error, _field_of), **errors}
     if document is not None and not errors:
         try:
             created = await context.control_plane.artifacts.create(
@@ -140,27 +140,13 @@ def _document(values: dict[str, Any], template: LlmProviderTemplate | None) -> d
         # What the form has made of the name: where it is taken, another one does as well.
         del optional["context"]
     if values["policies"].strip():
-        optional["globalPolicies"] = _json(values["policies"])
+        optional["globalPolicies"] = json_or_text(values["policies"])
     return document | optional
 
 
-def _json(text: str) -> object:
-    """What was written as JSON; a text that is none is refused as what it is."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-
-
-def _errors(error: RequestValidationError) -> dict[str, str]:
-    """What is wrong, by the field that it is typed into."""
-    found: dict[str, str] = {}
-    for each in error.errors():
-        place = ".".join(str(part) for part in each["loc"][1:])
-        branch = place.partition(".")[0]
-        field = _FIELDS.get(place, _BRANCHES.get(branch, branch))
-        found.setdefault(field, each["msg"].replace("Input should", "It must").replace("String should", "It must"))
-    return found
+def _field_of(place: str) -> str:
+    branch = place.partition(".")[0]
+    return _FIELDS.get(place, _BRANCHES.get(branch, branch))
 
 
 async def _form(

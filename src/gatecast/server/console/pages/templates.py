@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from gatecast.errors import Conflict, InvalidValue, LimitReached, StaleWrite
 from gatecast.server.admin_api.artifact_models import checked
 from gatecast.server.admin_api.context import Context
 from gatecast.server.admin_api.paths import ResourceId
+from gatecast.server.console.forms import errors_by_field, json_or_text
 from gatecast.server.console.logos import logo
 from gatecast.server.console.rendering import SECURITY_HEADERS, page, pretty
 from gatecast.server.console.routes import ConsoleRoute, Visitor
@@ -54,7 +54,7 @@ async def add_template(request: Request, context: Context, visitor: Visitor) -> 
         template = checked(LlmProviderTemplate, _document(values, values["handle"] or derive_handle(values["name"])))
         await context.control_plane.templates.create(visitor.organization, template)
     except RequestValidationError as error:
-        return _form(request, values, _errors(error), handle="", status=422)
+        return _form(request, values, errors_by_field(error, _field_of), handle="", status=422)
     except (Conflict, InvalidValue, LimitReached) as error:
         place = getattr(error, "field", None) or "handle"
         return _form(request, values, {place: str(error)}, handle="", status=422)
@@ -91,7 +91,7 @@ async def replace_template(request: Request, context: Context, visitor: Visitor,
         template = checked(LlmProviderTemplate, _document(values, handle))
         await context.control_plane.templates.replace(visitor.organization, template, version=version)
     except RequestValidationError as error:
-        return _form(request, values, _errors(error), handle=handle, status=422)
+        return _form(request, values, errors_by_field(error, _field_of), handle=handle, status=422)
     except StaleWrite as error:
         return _form(
             request, values, {"name": f"Somebody else has changed it meanwhile: {error}"}, handle=handle, status=409
@@ -119,25 +119,12 @@ def _document(values: Mapping[str, str], handle: str) -> dict[str, Any]:
     if values["header"]:
         document["auth"] = {"header": values["header"], "valuePrefix": values["value_prefix"]}
     if values["extractors"].strip():
-        document["extractors"] = _json(values["extractors"])
+        document["extractors"] = json_or_text(values["extractors"])
     return document
 
 
-def _json(text: str) -> object:
-    """What was written as JSON; a text that is none is refused as what it is."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-
-
-def _errors(error: RequestValidationError) -> dict[str, str]:
-    """What is wrong, by the field that it is typed into."""
-    found: dict[str, str] = {}
-    for each in error.errors():
-        place = ".".join(str(part) for part in each["loc"][1:])
-        found.setdefault(_PLACES.get(place, place.partition(".")[0]), each["msg"])
-    return found
+def _field_of(place: str) -> str:
+    return _PLACES.get(place, place.partition(".")[0])
 
 
 def _form(

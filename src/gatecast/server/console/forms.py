@@ -1,0 +1,26 @@
+"""What was typed into forms, and what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from fastapi.exceptions import RequestValidationError
+
+
+def json_or_text(text: str) -> object:
+    """What was written as JSON; a text that is none is refused as what it is."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def errors_by_field(error: RequestValidationError, field_of: Callable[[str], str]) -> dict[str, str]:
+    """What is wrong first with each field; `field_of` knows into which one the value of a place is typed."""
+    found: dict[str, str] = {}
+    for each in error.errors():
+        place = ".".join(str(part) for part in each["loc"][1:])
+        message = each["msg"].replace("Input should", "It must").replace("String should", "It must")
+        found.setdefault(field_of(place), message)
+    return found

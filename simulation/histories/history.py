@@ -150,11 +150,10 @@ async def _end(world: World) -> None:
                 await start_again(controller)
     # Until it is noticed that they have started, what was known before is shown.
     await asyncio.sleep(TRUE_WITHIN)
-    await _until_settled(world)
-    await _help(world)
     for _ in range(_TRIES):
         await _until_settled(world)
-        if not await _try_again(world):
+        helped = await _help(world)
+        if not await _try_again(world) and not helped:
             break
     await _until_settled(world)
     now = await _check_truth(world)
@@ -165,8 +164,12 @@ async def _end(world: World) -> None:
     await _check_documents(world, now)
 
 
-async def _help(world: World) -> None:
-    """Do as `resync-needed` says: start the process again, without its data, and say so."""
+async def _help(world: World) -> bool:
+    """Do as `resync-needed` says: start the process again, without its data, and say so; False when nobody asks.
+
+    A gateway asks for it once nothing else is the matter.
+    """
+    helped = False
     for edge in world.edges:
         if (await shown(world.pods[0].operator, edge)).asks_for_help:
             world.note(f"help {edge.way}")
@@ -175,7 +178,8 @@ async def _help(world: World) -> None:
                 await start_again(controller)
             await asyncio.sleep(TRUE_WITHIN)
             await world.ask("POST", f"/gateways/{edge.id}/resynchronized")
-            edge.forgotten = False
+            edge.forgotten, helped = False, True
+    return helped
 
 
 async def _try_again(world: World) -> bool:

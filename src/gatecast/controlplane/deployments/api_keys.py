@@ -187,7 +187,7 @@ class ApiKeys:
         for artifact_id in sorted({artifact_id for artifact_id, _ in revoked}):
             for row in await self._active_names.ask(artifact_id):
                 if (artifact_id, row["name"]) in revoked:
-                    with suppress(NotFound, StoredByNewerRelease):
+                    with suppress(NotFound, SecretKeyMissing, StoredByNewerRelease):
                         name = _NameOnGateway(organization, BY_KIND[kind_of(row)], artifact_id, row["name"], gateway_id)
                         await self._renewals.ask(name)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import asyncpg
 import pytest
@@ -24,7 +25,7 @@ from gatecast.controlplane.gateway_sync.acknowledgements import UnservedDownload
 from gatecast.controlplane.gateway_sync.synchronizations import Call
 from gatecast.controlplane.transactions.clock import milliseconds
 from gatecast.controlplane.transactions.unit_of_work import begin_unit_of_work
-from gatecast.errors import LimitReached, StatementFailed, StorageUnavailable, StoredByNewerRelease
+from gatecast.errors import LimitReached, SecretKeyMissing, StatementFailed, StorageUnavailable, StoredByNewerRelease
 from gatecast.storage.rows import as_keys
 from gatecast.telemetry import metrics
 from gatecast.testing.doubles.control_plane_fixture import ORGANIZATION, Site
@@ -592,6 +593,29 @@ async def test_a_key_outlives_the_revocation_of_its_namesake_that_a_gateway_has_
         assert rotated.key.version > max(each.version for each in listed) + 1
 
 
+async def test_a_key_that_cannot_be_told_anew_keeps_no_other_from_it(
+    open_hub: OpenHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key to its artifact's document is gone."""
+    async with Site.open(open_hub(), 1) as site:
+        keys = site.control_plane.keys
+        apis = [await site.make(REST_API, f"Api {number}", context=f"/{number}") for number in range(3)]
+        for api in apis:
+            await keys.create(ORGANIZATION, REST_API, api.id, "again")
+        first, *others = sorted(api.id for api in apis)
+        lock = keys._store.lock
+
+        async def keyless(*arguments: Any) -> StoredArtifact:  # noqa: ANN401 - as it is called
+            if first in arguments:
+                raise SecretKeyMissing
+            return await lock(*arguments)
+
+        monkeypatch.setattr(keys._store, "lock", keyless)
+        told = len(await site.told())
+        await keys.outlive_revocations(ORGANIZATION, site.gateways[0], {(api.id, "again") for api in apis})
+        assert [data["apiId"] for _, data in await site.told(after=told)] == others
+
+
 async def test_gateways_that_revoke_a_name_at_the_same_time_are_told_its_new_key_together(open_hub: OpenHub) -> None:
     """One version for all of them; one that was deleted meanwhile keeps no other from it."""
     async with Site.open(open_hub(), 3) as site:
@@ -602,7 +626,7 @@ async def test_gateways_that_revoke_a_name_at_the_same_time_are_told_its_new_key
         await asyncio.gather(*(keys.outlive_revocations(ORGANIZATION, each, {(api.id, "again")}) for each in asking))
         renewed = [await site.told(gateway, after=offset) for gateway, offset in told.items()]
         assert [[kind for kind, _ in each] for each in renewed] == [["apikey.created"]] * 3
-        # The first one asks alone; whoever asks while its change runs shares the next one.
+        # The first one asks alone; those that ask while its change runs share the next one.
         assert len({data["updatedAt"] for [(_, data)] in renewed}) == 2
 
 

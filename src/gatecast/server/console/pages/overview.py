@@ -89,7 +89,9 @@ async def _attention(context: AdminContext, organization: str, fleet: Fleet) -> 
     """The gateways that are not current, or not connected, the gravest first."""
     gravest = fleet.matching(FleetFilter(), sort=Sort.STATE)
     wanted = [each for each in gravest if each.state is not FleetState.CURRENT or not each.connected][:_LISTED]
-    return [Attention(each, await explain_gateway(each.id, context, organization)) for each in wanted]
+    found = [Attention(each, await explain_gateway(each.id, context, organization)) for each in wanted]
+    # Some of them may have caught up since.
+    return [each for each in found if each.why.code != "current"]
 
 
 @router.get("/console/history")

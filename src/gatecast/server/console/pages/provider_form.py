@@ -72,7 +72,7 @@ async def show_form(
     return await _form(request, context, visitor.organization, values, {})
 
 
-@router.post("")
+@router.post("", operation_id="createLlmProvider")
 async def add_provider(request: Request, context: Context, visitor: Visitor) -> Response:
     """Add the provider, or show every field that needs another value."""
     form = await request.form(max_files=0)

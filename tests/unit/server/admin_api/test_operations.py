@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz`, `/metrics`, `/openapi.json` and `/asyncapi.yaml`: for operators, and for authors of clients."""
+"""`/healthz`, `/readyz`, `/metrics`, `/openapi.json` and `/asyncapi.yaml`: for operators and authors of clients."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from playwright.async_api import Page, expect
 
 from gatecast.controlplane.access.admin_tokens import Role
@@ -13,7 +12,6 @@ from gatecast.testing.processes.deployment import address_of
 from gatecast.testing.unmodified_gateway import UnmodifiedGateway
 
 #: A browser on a busy machine takes its time.
-pytestmark = pytest.mark.timeout(240)
 
 _PROVIDER = {
     "name": "OpenAI",

@@ -96,8 +96,9 @@ CREATE OR REPLACE FUNCTION gatecast.append_events_v1(
 LANGUAGE plpgsql
 -- Planning anew for each call costs more than a batch of eight; every access below is by key, whatever the sizes are.
 SET plan_cache_mode = force_generic_plan
--- A plan made while a log was small would scan it, and be kept when it has grown.
-SET enable_seqscan = off SET jit = off AS $$
+-- A plan made while a log was small would scan it, and be kept when it has grown. One for few events would compare each
+-- event with each other one, and be kept for a fan-out to thousands of gateways.
+SET enable_seqscan = off SET enable_nestloop = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     held text[];
@@ -139,7 +140,9 @@ BEGIN
         SET head = s.head + c.events, last_event_id = c.last_event_id, changed_xid = pg_current_xact_id()
         FROM (SELECT f.gateway_id, count(*) AS events, (array_agg(f.event_id ORDER BY f.number DESC))[1] AS last_event_id
               FROM fresh f GROUP BY f.gateway_id) c
-        WHERE s.gateway_id = c.gateway_id RETURNING s.gateway_id, s.head - c.events AS base
+        -- Said once more, so that streams are looked up by key, whatever joins them.
+        WHERE s.gateway_id = c.gateway_id AND s.gateway_id = ANY (held)
+        RETURNING s.gateway_id, s.head - c.events AS base
     ), numbered AS MATERIALIZED (
         SELECT f.*, b.base + row_number() OVER (PARTITION BY f.gateway_id ORDER BY f.number) AS new_offset
         FROM fresh f JOIN bumped b USING (gateway_id)
@@ -163,8 +166,9 @@ BEGIN
          LEFT JOIN numbered n ON n.gateway_id = t.gateway_id AND n.event_id = t.event_id
     ORDER BY t.number;
     IF p_hint THEN
-        SELECT array_agg(s.gateway_id) INTO grown FROM gatecast.gateway_streams s
-        WHERE s.gateway_id = ANY (held) AND s.changed_xid = pg_current_xact_id();
+        SELECT array_agg(s.gateway_id) INTO grown
+        FROM unnest(held) AS h(gateway_id) JOIN gatecast.gateway_streams s USING (gateway_id)
+        WHERE s.changed_xid = pg_current_xact_id();
         IF grown IS NOT NULL THEN
             PERFORM gatecast.hint_v1(grown);
         END IF;

@@ -71,8 +71,8 @@ async def allow(request: Request, context: Audited, caller: Caller, *, door: str
 
 def _action_of(request: Request) -> str:
     """What the request is to do, the same at both doors: `create_gateway`, `deploy_llm_provider`."""
-    name = getattr(request.scope.get("route"), "operation_id", None)
-    name = name or getattr(request.scope.get("endpoint"), "__name__", request.url.path)
+    endpoint = getattr(request.scope.get("endpoint"), "__name__", request.url.path)
+    name = getattr(request.scope.get("route"), "operation_id", None) or endpoint
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 

@@ -326,7 +326,7 @@ class EventView(Model):
     undeliverable: str | None = Field(
         None, description="Why it cannot be read or sent; what could not be read of it is empty, or 1970, here."
     )
-    trace_parent: str | None = Field(None, description="The W3C `traceparent` of the change, if it is traced.")
+    trace_parent: str | None = Field(default=None, description="The W3C `traceparent` of the change, if it is traced.")
 
 
 class ParkedView(Model):

@@ -33,7 +33,7 @@ class Gateway:
         if event.type == "route.changed":
             if not str(event.payload.get("path", "")).startswith("/"):
                 raise Reject("a path begins with /")
-            self.routes[event.payload["id"]] = event.payload["path"]
+            self.routes[str(event.payload["id"])] = str(event.payload["path"])
         print("serves", self.routes, flush=True)
 
     async def read_everything_again(self, reason: str, position: Position) -> None:

@@ -31,7 +31,7 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 #: No asynchronous test may take longer; in seconds.
-TEST_TIME_LIMIT = 60.0
+TEST_TIME_LIMIT = 240.0
 
 #: What the tests write goes here if there is room for it: no test needs a disk, and a database costs a quarter of it.
 _MEMORY = Path("/dev/shm")  # noqa: S108 - files in it have names of their own

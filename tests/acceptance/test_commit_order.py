@@ -15,7 +15,7 @@ import pytest
 from gatecast import Event, EventHub, RecordedEvent
 from gatecast.events import Action
 from gatecast.settings import Settings
-from gatecast.testing.eventually import eventually
+from gatecast.testing.eventually import PATIENCE, eventually
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.processes.deployment import Deployment
 
@@ -48,7 +48,7 @@ async def _hubs(url: str, *names: str) -> AsyncIterator[list[EventHub]]:
 
 async def _received(hub: EventHub, gateway_id: str, count: int) -> list[RecordedEvent]:
     events: list[RecordedEvent] = []
-    async with asyncio.timeout(20), hub.subscribe(gateway_id) as subscription:
+    async with asyncio.timeout(PATIENCE), hub.subscribe(gateway_id) as subscription:
         async for event in subscription:
             events.append(event)
             subscription.acknowledge(event)
@@ -138,7 +138,7 @@ async def test_s02_a_transaction_that_is_held_open_is_overtaken_by_nothing_withi
         for gateway_id in ("held", "free"):
             await first.register_gateway(gateway_id)
         caller = await asyncpg.connect(url)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             async with caller.transaction():
                 early = await first.publish(_event("held", 1), transaction=caller)
                 late = [asyncio.create_task(hub.publish(_event("held", 2))) for hub in (first, second)]
@@ -183,7 +183,7 @@ async def _run_caller_and_kill_it(url: str, gateways: list[str], until: str) -> 
     )
     try:
         assert process.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             assert await process.stdout.readline() == b"now\n"
     finally:
         process.kill()
@@ -205,7 +205,7 @@ async def test_s06_a_change_and_its_events_are_both_there_or_neither_is(
             for gateway_id in gateways:
                 await hub.register_gateway(gateway_id, transaction=transaction)
         await _run_caller_and_kill_it(url, gateways, until)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             # The dead process holds no log: the next event follows at once, right behind what it committed.
             assert (await hub.publish(_event(gateways[-1]))).offset == changes + 1
         assert await connection.fetchval("SELECT count(*) FROM change") == changes
@@ -246,6 +246,6 @@ async def _until_blocked(url: str, process_id: int) -> None:
     """Return when this backend of the database waits for a lock."""
     observer = await asyncpg.connect(url)
     try:
-        await eventually(lambda: observer.fetchval("SELECT cardinality(pg_blocking_pids($1))", process_id), within=10)
+        await eventually(lambda: observer.fetchval("SELECT cardinality(pg_blocking_pids($1))", process_id))
     finally:
         await observer.close()

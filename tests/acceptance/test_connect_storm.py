@@ -78,10 +78,10 @@ async def test_s30_five_hundred_gateways_get_exactly_what_was_committed_while_po
         await load.reached(_GATEWAYS * 3 // 2)
         freezing.freeze()
         balancers[1].retarget(gateway_address(staying))
-        await operator.connections(witness.id, 0, within=30)
+        await operator.connections(witness.id, 0)
         freezing.thaw()
         await publishing
-        await asyncio.gather(*(gateway.until(_ROUNDS, within=60) for gateway in gateways))
+        await asyncio.gather(*(gateway.until(_ROUNDS) for gateway in gateways))
         for gateway, (gateway_id, _) in zip(gateways, accesses, strict=True):
             check_delivery(gateway.received, load.accepted[gateway_id], connections=1)
 

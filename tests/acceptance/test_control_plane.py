@@ -280,7 +280,7 @@ async def test_s35_of_concurrent_deploys_the_gateway_ends_where_the_database_end
         await asyncio.gather(*(change(number) for number in range(8)))
         await land.settled()
         shown = await land.operators[0].ask("GET", path)
-        await eventually(lambda: _is_state(land.operators[0], path, "DEPLOYED"), within=20)
+        await eventually(lambda: _is_state(land.operators[0], path, "DEPLOYED"))
         assert len(shown["deployments"]) == 1
         stopped = await land.operators[1].ask("POST", f"{path}/undeploy?wait=applied", {"gatewayId": site.id})
         assert stopped["state"] == "UNDEPLOYED"
@@ -306,8 +306,8 @@ async def test_s38_a_restarted_gateway_ends_in_the_desired_state(fresh_database:
         await operator.ask("POST", f"/rest-apis/{never['id']}/undeploy", {"gatewayId": site.id})
         await site.gateway.restart()
         await land.settled()
-        await eventually(lambda: _is_state(operator, f"/rest-apis/{added['id']}", "DEPLOYED"), within=20)
-        await eventually(lambda: _is_state(operator, f"/rest-apis/{never['id']}", "UNDEPLOYED"), within=20)
+        await eventually(lambda: _is_state(operator, f"/rest-apis/{added['id']}", "DEPLOYED"))
+        await eventually(lambda: _is_state(operator, f"/rest-apis/{never['id']}", "UNDEPLOYED"))
 
 
 async def test_a_gateway_that_lost_its_database_gets_everything_again(fresh_database: NewDatabase) -> None:
@@ -327,7 +327,7 @@ async def test_an_acknowledgement_that_was_lost_is_asked_for_again(fresh_databas
         site, operator = land.sites[0], land.operators[1]
         made = await operator.ask("POST", "/rest-apis", rest_api(gateways=[site.id]))
         path = f"/rest-apis/{made['id']}"
-        await eventually(lambda: _is_state(operator, path, "DEPLOYED"), within=20)
+        await eventually(lambda: _is_state(operator, path, "DEPLOYED"))
         # As if the pod had died between the Pong that was stored and the acknowledgement that was not.
         async with (
             EventHub.open(settings=Settings(database=land.database), migrations=MIGRATIONS) as hub,
@@ -335,7 +335,7 @@ async def test_an_acknowledgement_that_was_lost_is_asked_for_again(fresh_databas
         ):
             await transaction.execute("UPDATE gatecast_deployments SET state = 'PENDING'")
         site.gateway.cut()
-        await eventually(lambda: _is_state(operator, path, "DEPLOYED"), within=20)
+        await eventually(lambda: _is_state(operator, path, "DEPLOYED"))
 
 
 async def test_what_is_on_a_gateway_is_what_was_written(fresh_database: NewDatabase) -> None:
@@ -367,12 +367,12 @@ async def test_a_provider_may_use_a_template_that_its_gateway_has_shown(fresh_da
         with pytest.raises(Refused, match="no gateway has shown one"):
             await operator.ask("POST", "/llm-providers", provider(template="my-own", gateways=[site.id]))
         local_id = site.gateway.make(template("my-own"))
-        await eventually(lambda: _shows(operator, site.id, local_id, "deployed"), within=20)
+        await eventually(lambda: _shows(operator, site.id, local_id, "deployed"))
         made = await operator.ask("POST", "/llm-providers", provider(template="my-own", gateways=[site.id]))
         await land.settled()
         await operator.ask("DELETE", f"/llm-providers/{made['id']}")
         site.gateway.remove(local_id)
-        await eventually(lambda: _shows(operator, site.id, local_id, "undeployed"), within=20)
+        await eventually(lambda: _shows(operator, site.id, local_id, "undeployed"))
         with pytest.raises(Refused, match="no gateway has shown one"):
             await operator.ask("POST", "/llm-providers", provider(template="my-own", gateways=[site.id]))
 
@@ -390,7 +390,7 @@ async def test_what_a_gateway_made_itself_is_shown_and_left_alone(fresh_database
     async with landscape(await fresh_database()) as land:
         site, operator = land.sites[0], land.operators[1]
         local_id = site.gateway.make(own)
-        await eventually(lambda: _shows(operator, site.id, local_id, "deployed"), within=20)
+        await eventually(lambda: _shows(operator, site.id, local_id, "deployed"))
         paths = await _everything(operator, [site.id])
         await land.settled()
         await operator.ask("DELETE", paths["api"])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import aiohttp
 import pytest
 
-from gatecast.testing.eventually import eventually
+from gatecast.testing.eventually import PATIENCE, eventually
 from gatecast.testing.operator import GatewayAccess, Operator
 from gatecast.testing.pods import RunningPod
 from gatecast.testing.postgres_server import PostgresServer
@@ -77,7 +77,7 @@ async def test_a_database_that_crashes_under_load_loses_no_accepted_event() -> N
     """Killed and started again twice; the gateways keep their connections all the time."""
     with PostgresServer() as server:
         async with _scene(server.url()) as scene:
-            async with asyncio.timeout(50), asyncio.TaskGroup() as tasks:
+            async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
                 tasks.create_task(scene.load.publish(40))
                 for share in (0.25, 0.5):
                     await scene.reached(share, 40)
@@ -97,17 +97,17 @@ async def test_a_database_that_comes_back_at_another_address_is_found_and_loses_
     """
     with PostgresServer() as first, PostgresServer() as second:
         async with TcpProxy(first.socket) as wire, _scene(first.url(address=wire.address)) as scene:
-            async with asyncio.timeout(50), asyncio.TaskGroup() as tasks:
+            async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
                 tasks.create_task(scene.load.publish(30))
                 await scene.reached(0.4, 30)
                 await asyncio.to_thread(first.kill)
                 for pod in scene.pods:
-                    await eventually(lambda pod=pod: _blames_the_database(pod), within=20)  # type: ignore[misc]
+                    await eventually(lambda pod=pod: _blames_the_database(pod))  # type: ignore[misc]
                 await asyncio.to_thread(_take_over, first, second)
                 wire.retarget(second.socket)
             await scene.check(30)
             for pod in scene.pods:
-                await eventually(lambda pod=pod: _is_ready(pod), within=20)  # type: ignore[misc]
+                await eventually(lambda pod=pod: _is_ready(pod))  # type: ignore[misc]
 
 
 def _take_over(dead: PostgresServer, successor: PostgresServer) -> None:
@@ -142,7 +142,7 @@ async def test_slow_wires_to_the_database_and_to_gateways_lose_and_repeat_nothin
     """Every piece of every answer and question is late; how late changes while events flow."""
     name = await new_database()
     async with TcpProxy(postgres.socket) as wire, _scene(postgres.url(name, address=wire.address)) as scene:
-        async with asyncio.timeout(50), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
             tasks.create_task(scene.load.publish(20))
             for share, to_database, to_gateways in ((0.1, 0.02, 0.1), (0.4, 0.1, 0.01), (0.7, 0.01, 0.3)):
                 await scene.reached(share, 20)

@@ -14,9 +14,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from gatecast.testing.eventually import eventually
+from gatecast.testing.eventually import PATIENCE, eventually
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.acceptance
 
 _COMMAND = [sys.executable, "-c", "from gatecast.cli.main import run; run()", "demo"]
 
@@ -52,7 +52,7 @@ async def test_a_visitor_finds_everything_and_any_signal_ends_it_whole(number: s
         if number is signal.SIGINT:
             await _look_around(said, f"http://{link[1]}", link[2])
         process.send_signal(number)
-        assert await asyncio.wait_for(process.wait(), 60) == 0
+        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
         for pid in started:
             assert not Path(f"/proc/{pid}").exists(), "a pod was left behind"
     finally:
@@ -72,7 +72,7 @@ async def _look_around(said: str, url: str, token: str) -> None:
             found = await states()
             return found["rejected"] == 1 and found["behind"] == 2 and found["current"] >= 1
 
-        await eventually(in_every_state, within=60)
+        await eventually(in_every_state)
     for command in re.findall(r"^   (\S*gatecast (?:why|publish) .*)$", said, re.MULTILINE):
         export = re.search(r"^   export (.*)$", said, re.MULTILINE)
         assert export is not None

@@ -27,13 +27,12 @@ from hypothesis.stateful import (
 )
 
 from gatecast.testing.desired_state import in_desired_state
-from gatecast.testing.eventually import eventually
+from gatecast.testing.eventually import PATIENCE, eventually
 from gatecast.testing.operator import Refused
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.processes.installation import Replica
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.testing.unmodified_gateway import GatewayOptions, UnmodifiedGateway
-from simulation.histories.history import TRUE_WITHIN
 from simulation.histories.truth import untruths
 from simulation.histories.world import Controller, Edge
 
@@ -101,7 +100,7 @@ class ControlPlane(RuleBasedStateMachine):
             self.ids.append(access.id)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(asyncio.wait_for(work, 60))
+        return self.runner.run(asyncio.wait_for(work, PATIENCE))
 
     def _ask(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
         """What the next pod's admin API answers; a refusal changes nothing, and is None."""
@@ -308,7 +307,7 @@ class ControlPlane(RuleBasedStateMachine):
             return not last
 
         try:
-            await eventually(true, within=TRUE_WITHIN)
+            await eventually(true)
         except TimeoutError:
             raise AssertionError(last) from None
 
@@ -332,7 +331,7 @@ class ControlPlane(RuleBasedStateMachine):
             gateway._controls.planned_failures.clear()
         operator = self.pods[0].operator
         for _ in range(_TRIES):
-            await eventually(self._all_answered, within=20)
+            await eventually(self._all_answered)
             if not await self._try_again():
                 break
         for gateway_id, gateway in zip(self.ids, self.gateways, strict=True):

@@ -69,7 +69,7 @@ async def interleaved(installation: Installation, edge: Edge, *, event: str, ste
     async with gates.held(step) as reached:
         async with gates.held(f"event {event}"):
             await reached.wait()
-        await eventually(happened, within=20)
+        await eventually(happened)
 
 
 async def restarted(installation: Installation, *, event: str, step: str, with_data: bool = True) -> None:
@@ -296,7 +296,7 @@ async def test_what_was_made_after_the_backup_is_removed_or_the_operator_is_told
         async def told() -> bool:
             return await installation.why() == "resync-needed"
 
-        await eventually(told, within=20)
+        await eventually(told)
         await edge.gateway.restart()
         await synchronized(edge.gateway, times + 1)
         await installation.is_true()
@@ -310,7 +310,7 @@ async def test_an_api_that_was_made_after_the_backup_is_removed_because_the_gate
         async def gone() -> bool:
             return _id(path) not in installation.edge.gateway.artifacts
 
-        await eventually(gone, within=20)
+        await eventually(gone)
 
 
 async def test_a_key_that_was_rotated_after_the_backup_is_the_older_one_again(database: str) -> None:
@@ -375,7 +375,7 @@ async def test_an_event_that_no_list_repeats_is_repeated_or_its_loss_is_shown(da
         async def honest() -> bool:
             return "a-1" in edge.gateway.applications or await installation.why() == "resync-needed"
 
-        await eventually(honest, within=20)
+        await eventually(honest)
 
 
 # --- 10: the rest -------------------------------------------------------------------------------------------------
@@ -404,7 +404,7 @@ async def test_a_gateway_that_is_away_is_offline_also_when_nothing_waits_for_it(
         async def offline() -> bool:
             return await installation.why() == "offline"
 
-        await eventually(offline, within=20)
+        await eventually(offline)
 
 
 async def test_what_was_deleted_by_hand_is_back_when_the_process_starts_again(database: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from gatecast.testing.doubles.raw_connection import RawConnection
 from gatecast.testing.doubles.recording_gateway import RecordingGateway
+from gatecast.testing.eventually import PATIENCE
 from gatecast.testing.operator import GatewayAccess, Operator
 from gatecast.testing.pods import RunningPod
 from gatecast.testing.postgres_server import PostgresServer
@@ -49,7 +50,7 @@ async def _survive_a_killed_pod(database: str, names: Sequence[str], *, gateways
         for gateway in connected:
             await stack.enter_async_context(gateway)
         load = Load(await deployment.publishers(*pods), [access.id for access in accesses])
-        async with asyncio.timeout(50), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
             tasks.create_task(load.publish(rounds))
             await load.reached(gateways * rounds // 2)
             await _kill_and_move(pods, balancers)
@@ -71,7 +72,7 @@ async def _arrivals(gateway: UnmodifiedGateway | RecordingGateway, rounds: int) 
         await gateway.until(rounds)
         # Its client hands out nothing twice, however often it connects.
         return gateway.received, 1
-    await gateway.wait_until(lambda: bool(gateway.received) and gateway.received[-1].offset == rounds, 20)
+    await gateway.wait_until(lambda: bool(gateway.received) and gateway.received[-1].offset == rounds)
     return [(event.offset or 0, event.event_id) for event in gateway.received], gateway.connections_made
 
 

@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from gatecast.testing.doubles.raw_connection import CONNECT_PATH, RawConnection, refusal
-from gatecast.testing.eventually import eventually
+from gatecast.testing.eventually import PATIENCE, eventually
 from gatecast.testing.operator import Operator
 from gatecast.testing.pods import SERVE, Pods, RunningPod
 from gatecast.testing.processes.deployment import Deployment, address_of
@@ -46,7 +46,7 @@ async def _said(url: str, sent: bytes) -> bytes:
     try:
         writer.write(sent)
         await writer.drain()
-        return await asyncio.wait_for(reader.read(), 30)
+        return await asyncio.wait_for(reader.read(), PATIENCE)
     except ConnectionError:
         return b""
     finally:
@@ -123,7 +123,7 @@ async def test_a_frame_that_is_not_masked_closes_the_connection(sqlite_url: str)
             await writer.drain()
             await operator.connections(access.id, 1)
             writer.write(b"\x05plain")
-            received = await asyncio.wait_for(reader.read(), 30)
+            received = await asyncio.wait_for(reader.read(), PATIENCE)
         assert b"\x8a\x01x" in received, "a masked Ping is answered"
         assert b"\x88" + bytes([len(received.rpartition(b"\x88")[2]) - 1]) in received
         assert received.rpartition(b"\x88")[2][1:3] == (1002).to_bytes(2, "big")
@@ -226,7 +226,7 @@ async def test_a_renewed_certificate_is_shown_after_sighup_and_nobody_is_dropped
             assert "one.example" in await _names(pod, authority)
             write("two.example")
             pod.renew()
-            await eventually(_says(pod, authority, "two.example"), within=20)
+            await eventually(_says(pod, authority, "two.example"))
             await operator.publish(access.id)
             assert (await connection.message())["position"].endswith(":1")
         await _ended(pod)
@@ -270,7 +270,7 @@ async def test_balancers_have_time_to_notice_that_a_pod_stops(sqlite_url: str) -
                 async with session.get("/readyz") as answer:
                     return answer.status == 503
 
-            await eventually(is_unready, within=20)
+            await eventually(is_unready)
             await operator.publish(access.id)
             assert await refusal(pod.gateways, access.token) == 503
             assert pod.running

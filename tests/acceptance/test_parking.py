@@ -76,7 +76,7 @@ class _Scene:
             return self.gateway.applied == list(expected)
 
         try:
-            await eventually(reached, within=20)
+            await eventually(reached)
         except TimeoutError:
             raise AssertionError(f"applied {self.gateway.applied}, parked {await self.parked()}") from None
 
@@ -152,7 +152,7 @@ async def test_a_retry_that_is_rejected_again_parks_again(database: str) -> None
         async def again() -> bool:
             return [(entity, held) for entity, _, held in await scene.parked()] == [("a", 2)]
 
-        await eventually(again, within=20)
+        await eventually(again)
         scene.gateway.rejecting.clear()
         await scene.decide("retry", "a")
         await scene.until_applied(("b", 3), ("a", 1), ("a", 2), ("a", 4))

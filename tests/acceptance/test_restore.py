@@ -64,7 +64,7 @@ class _Explicit:
         async def reached() -> bool:
             return len(self.received) >= count
 
-        await eventually(reached, within=20)
+        await eventually(reached)
 
 
 async def _prepare(database: str) -> list[tuple[str, str]]:
@@ -150,7 +150,7 @@ async def test_s20_after_a_restore_gateways_are_told_and_take_nothing_for_delive
             assert [offset for [(offset, _)] in new] == [3, 3]
             await operator.confirmed(explicit_id, 3)
             assert explicit.resyncs == [("epoch", 0)]
-            await eventually(lambda: _is_current(operator, explicit_id), within=20)
+            await eventually(lambda: _is_current(operator, explicit_id))
             # Nobody can tell an unmodified gateway, and what the operator published only the operator can say again.
             assert not await _is_current(operator, unmodified_id)
             await operator.ask("POST", f"/gateways/{unmodified_id}/resynchronized")

@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 
 from gatecast.testing.doubles.raw_connection import RawConnection, refusal
+from gatecast.testing.eventually import PATIENCE
 from gatecast.testing.operator import GatewayAccess, Operator, Refused
 from gatecast.testing.pods import RunningPod
 from gatecast.testing.processes.deployment import Deployment
@@ -26,7 +27,7 @@ _CLOSING_TIME_LIMIT = 1.0
 
 async def _closing(connection: RawConnection) -> tuple[int | None, float]:
     """The code that the connection is closed with, and when."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         return await connection.closed(), time.monotonic()
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from gatecast.testing.contracts.held_log import HeldLog
 from gatecast.testing.doubles.raw_connection import RawConnection
-from gatecast.testing.eventually import eventually
+from gatecast.testing.eventually import PATIENCE, eventually
 from gatecast.testing.operator import Refused
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.processes.deployment import Deployment, gateway_address
@@ -43,14 +43,14 @@ async def test_s29_sigterm_under_load_loses_no_accepted_event(database: str) -> 
             for access in accesses
         ]
         load = Load(await deployment.publishers(stopping, staying), [access.id for access in accesses])
-        async with asyncio.timeout(50), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
             tasks.create_task(load.publish(_ROUNDS))
             await load.reached(_GATEWAYS * _ROUNDS // 3)
             stopping.terminate()
             assert await stopping.ended() == 0
             balancer.retarget(gateway_address(staying))
         for gateway, access in zip(gateways, accesses, strict=True):
-            await gateway.wait_until(lambda gateway=gateway: gateway.received[-1].offset == _ROUNDS, 20)  # type: ignore[misc]
+            await gateway.wait_until(lambda gateway=gateway: gateway.received[-1].offset == _ROUNDS)  # type: ignore[misc]
             arrived = [(event.offset or 0, event.event_id) for event in gateway.received]
             check_delivery(arrived, load.accepted[access.id], connections=gateway.connections_made)
 
@@ -83,7 +83,7 @@ async def test_s29_requests_that_are_running_are_finished(postgres: PostgresServ
             publishing = asyncio.create_task(operator.publish(access.id))
             await held.waited_for()
             pod.terminate()
-            await eventually(lambda: _refuses(pod.api), within=10)
+            await eventually(lambda: _refuses(pod.api))
         assert (await publishing)["offset"] == 1
         assert await pod.ended() == 0
 
@@ -116,7 +116,7 @@ async def test_s29_a_hanging_database_does_not_keep_the_pod_alive(
             wire.deafen()
             publishing = asyncio.create_task(operator.publish(access.id))
             pod.terminate()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 await pod.ended()
             with pytest.raises((Refused, aiohttp.ClientError)):
                 await publishing
@@ -135,7 +135,7 @@ async def test_s29_a_locked_file_does_not_keep_the_pod_alive(sqlite_url: str) ->
                 other.execute("BEGIN IMMEDIATE")
                 publishing = asyncio.create_task(operator.publish(access.id))
                 pod.terminate()
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(PATIENCE):
                     await pod.ended()
                 with pytest.raises((Refused, aiohttp.ClientError)):
                     await publishing

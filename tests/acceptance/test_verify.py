@@ -9,17 +9,16 @@ from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from gatecast.testing.eventually import PATIENCE
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.processes.deployment import Deployment
-
-_TIME_LIMIT = 55.0
 
 
 async def _verify(*arguments: str) -> tuple[int | None, str]:
     command = (sys.executable, "-m", "gatecast.cli.main", "verify", *arguments)
     process = await asyncio.create_subprocess_exec(*command, stdout=PIPE)
     try:
-        async with asyncio.timeout(_TIME_LIMIT):
+        async with asyncio.timeout(PATIENCE):
             output, _ = await process.communicate()
     finally:
         if process.returncode is None:

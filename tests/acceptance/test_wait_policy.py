@@ -32,7 +32,7 @@ from gatecast.server.listener import Listener
 from gatecast.server.pod import MIGRATIONS
 from gatecast.server.tls import GatewayTls
 from gatecast.testing.doubles.raw_connection import RawConnection
-from gatecast.testing.eventually import eventually
+from gatecast.testing.eventually import PATIENCE, eventually
 from gatecast.testing.unmodified_gateway import UnmodifiedGateway
 
 pytestmark = pytest.mark.acceptance
@@ -117,7 +117,7 @@ async def test_s22_a_client_that_never_reads_is_closed_and_hinders_nobody(
                 await listener.publish(gateway_id)
                 assert subscription.feed._bytes <= MAX_BYTES + MAX_PAYLOAD_BYTES
                 await gateway.wait_until(lambda number=number: len(gateway.received) > number)  # type: ignore[misc]
-            await eventually(lambda: _has_closed(subscription), within=20)
+            await eventually(lambda: _has_closed(subscription))
             assert subscription.confirmed.offset == 0
             assert gateway.connections_made == 1
 
@@ -137,7 +137,7 @@ async def test_clients_that_never_read_take_bounded_memory_however_much_waits_fo
         try:
             for _, token in known:
                 await connections.enter_async_context(RawConnection.open(listener.url, token))
-            await eventually(lambda: _all_stuck(listener, clients), within=20)
+            await eventually(lambda: _all_stuck(listener, clients))
             gc.collect()
             assert tracemalloc.get_traced_memory()[0] < bound
         finally:
@@ -159,7 +159,7 @@ async def test_s27_a_connection_without_a_request_is_closed(
             assert (await connection.message())["type"] == "connection.ack"
             reader, writer = await asyncio.open_connection(host, int(port), ssl=trust)
             writer.write(said)
-            assert await asyncio.wait_for(reader.read(), 20) == b""
+            assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
             writer.close()
             await listener.publish(gateway_id)
             assert (await connection.message())["position"].endswith(":1")
@@ -174,7 +174,7 @@ async def test_s27_a_tls_handshake_that_does_not_end_is_cut(sqlite_url: str, mon
         for said in (b"", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"):
             reader, writer = await asyncio.open_connection(host, int(port))
             writer.write(said)
-            assert await asyncio.wait_for(reader.read(), 20) == b""
+            assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
             writer.close()
         async with RawConnection.open(listener.url, token) as connection:
             assert (await connection.message())["type"] == "connection.ack"
@@ -198,14 +198,14 @@ async def test_s27_a_body_that_does_not_come_is_not_waited_for(
         writer.write(f"{head}{length}\r\n\r\n".encode())
         await writer.drain()
         writer.write(body)
-        assert b" 204 " not in await asyncio.wait_for(reader.read(), 30)
+        assert b" 204 " not in await asyncio.wait_for(reader.read(), PATIENCE)
         writer.close()
         reader, writer = await asyncio.open_connection(host, int(port), ssl=trust)
         writer.write(f"{head}Connection: close\r\nContent-Length: 20\r\n\r\n".encode())
         for byte in b'{"version": "1.2.3"}':
             writer.write(bytes([byte]))
             await writer.drain()
-        assert b" 204 " in await asyncio.wait_for(reader.read(), 30)
+        assert b" 204 " in await asyncio.wait_for(reader.read(), PATIENCE)
         writer.close()
 
 
@@ -229,7 +229,7 @@ async def test_s23_a_gateway_that_is_busy_with_a_download_is_not_taken_for_dead(
             pings = [await connection.frame() for _ in range(8)]
             assert {ping.type for ping in pings} == {aiohttp.WSMsgType.PING}
             await connection.socket.pong(pings[-1].data)
-            await eventually(lambda: _confirmed(listener, gateway_id), within=10)
+            await eventually(lambda: _confirmed(listener, gateway_id))
             await listener.publish(gateway_id)
             assert (await connection.message())["position"].endswith(":2")
 

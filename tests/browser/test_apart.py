@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-import pytest
 from playwright.async_api import Page, expect
 
 from gatecast.testing.doubles.oidc_issuer import SmallIssuer
@@ -13,8 +12,6 @@ from gatecast.testing.operator import Operator
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.testing.unmodified_gateway import UnmodifiedGateway
-
-pytestmark = pytest.mark.timeout(240)
 
 
 async def _add_provider(page: Page, name: str) -> str:

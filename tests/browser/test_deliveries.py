@@ -7,14 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import pytest
 from playwright.async_api import expect
 
 from gatecast.client import GatewayClient, GatewayEvent, Reject
 from gatecast.testing.doubles.recording_gateway import EAGER
 from gatecast.testing.unmodified_gateway import UnmodifiedGateway
-
-pytestmark = pytest.mark.timeout(240)
 
 _UPSTREAM = {
     "url": "https://api.openai.com/v1",

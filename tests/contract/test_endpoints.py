@@ -39,6 +39,7 @@ from gatecast.server.admin_api.fleet import Fleets
 from gatecast.server.admin_api.follower import _event as shown_on_stream
 from gatecast.server.pod import Pod
 from gatecast.storage.contract import ReadRequest
+from gatecast.testing.eventually import PATIENCE
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.unmodified_gateway.messages import Envelope
 
@@ -383,7 +384,7 @@ class _Pod:
         assert answer.status_code in (201, 422), answer.text
         if answer.status_code == httpx.codes.CREATED:
             said = (draft.event(self.gateway_id).type, decode("data", draft.data))
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE):
                 assert await self.delivered.get() == said
                 assert await self.followed.get() == said
 

@@ -42,8 +42,7 @@ from gatecast.server.pod import Pod
 from gatecast.settings import Settings
 from gatecast.storage.queries import Queries
 from gatecast.testing.doubles.failing_statements import SECRET, FailingStatements, plain
-
-_WITHIN = 30.0
+from gatecast.testing.eventually import PATIENCE
 
 #: What happens after an answer begins within this time, in seconds.
 _AFTERWARDS = 0.05
@@ -573,7 +572,7 @@ class _Scene:
     async def is_well(self) -> None:
         """The pod lives and is ready again."""
         assert self.pod.hub.delivery.failure is None
-        async with asyncio.timeout(_WITHIN):
+        async with asyncio.timeout(PATIENCE):
             while (answer := await self._sessions.api.get("/readyz")).status_code != httpx.codes.OK:
                 await asyncio.sleep(0.05)
             assert answer.json()["problems"] == []
@@ -608,8 +607,8 @@ async def _scene(url: str) -> AsyncIterator[_Scene]:
     )
     async with AsyncExitStack() as stack:
         pod = await stack.enter_async_context(Pod.open(settings))
-        api = await stack.enter_async_context(httpx.AsyncClient(base_url=pod.api_url, timeout=_WITHIN))
-        browser = httpx.AsyncClient(base_url=pod.api_url, headers={"Origin": pod.api_url}, timeout=_WITHIN)
+        api = await stack.enter_async_context(httpx.AsyncClient(base_url=pod.api_url, timeout=PATIENCE))
+        browser = httpx.AsyncClient(base_url=pod.api_url, headers={"Origin": pod.api_url}, timeout=PATIENCE)
         await stack.enter_async_context(browser)
         gateway = await stack.enter_async_context(aiohttp.ClientSession(base_url=pod.gateway_url))
         tokens = [(await pod.admin_tokens.issue(organization))[1] for organization in (_ORGANIZATION, "innocent")]
@@ -640,7 +639,7 @@ async def _learned(scene: _Scene, faults: FailingStatements) -> tuple[dict[str, 
     for name, step in scene.play().steps():
         faults.ran.clear()
         try:
-            async with asyncio.timeout(_WITHIN):
+            async with asyncio.timeout(PATIENCE):
                 await step()
         except BaseException as error:
             error.add_note(f"in the step: {name}")
@@ -707,7 +706,7 @@ class _Trial:
         return bool(done)
 
     async def _within(self, work: Awaitable[Any]) -> Any:  # noqa: ANN401 - whatever it is
-        async with asyncio.timeout(_WITHIN):
+        async with asyncio.timeout(PATIENCE):
             return await work
 
 

@@ -26,8 +26,8 @@ from gatecast.settings import Settings
 from gatecast.storage.contract import Connection, EventSearch, Outcome, OutcomeKind, Remembered, TrimPolicy, Verdict
 from gatecast.storage.queries import Queries
 from gatecast.testing.doubles.failing_statements import FailingStatements, plain
+from gatecast.testing.eventually import PATIENCE
 
-_WITHIN = 20.0
 _TOKEN = "an-admin-token-for-tests"
 _HEADERS = {"Authorization": f"Bearer {_TOKEN}"}
 
@@ -121,7 +121,7 @@ class _Scene:
 
     async def _answered(self, step: Awaitable[None]) -> None:
         try:
-            async with asyncio.timeout(_WITHIN):
+            async with asyncio.timeout(PATIENCE):
                 await step
         except InvariantBroken:
             raise
@@ -268,7 +268,7 @@ class _Scene:
 
     async def works(self) -> None:
         """An innocent gateway gets what is published to it now, and the pod is ready."""
-        async with asyncio.timeout(_WITHIN):
+        async with asyncio.timeout(PATIENCE):
             position = await self.pod.hub.publish(self.event("innocent"))
             assert isinstance(position, Position)
             async with self.pod.hub.subscribe("innocent", replica="innocent") as events:

@@ -18,10 +18,8 @@ from gatecast.events import Action, Event
 from gatecast.hub import EventHub
 from gatecast.settings import Settings
 from gatecast.storage.postgres import PostgresStorage
-from gatecast.testing.eventually import eventually
+from gatecast.testing.eventually import PATIENCE, eventually
 from gatecast.testing.postgres_server import PostgresServer
-
-_WITHIN = 20.0
 
 #: How the function looked before it knew of full queues: it stands for the moment between its look and the commit.
 _CARELESS_HINT = """
@@ -138,10 +136,10 @@ async def test_a_right_that_is_revoked_is_told_to_publishers_and_ends_no_loop(po
             loops = (hub.delivery.reader.loop, hub.delivery.presence.loop)
             return all("42501" in (loop.problem or "") for loop in loops)
 
-        await eventually(noticed, within=_WITHIN)
+        await eventually(noticed)
         await _execute(postgres_url, grant)
         await hub.publish(_event("innocent", "2"))
-        async with asyncio.timeout(_WITHIN):
+        async with asyncio.timeout(PATIENCE):
             assert (await anext(subscription)).entity_id == "2"
         assert hub.delivery.failure is None
     await _execute(postgres_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
@@ -196,7 +194,7 @@ async def test_a_full_queue_of_notifications_fails_no_publish(small_queue: Postg
                 async with hub.storage.database.transaction() as transaction:
                     await hub.publish(_event("innocent", "4"), transaction)
                 await hub.delete_gateway("culprit")
-            async with asyncio.timeout(_WITHIN):
+            async with asyncio.timeout(PATIENCE):
                 received = [(await anext(subscription)).entity_id for _ in range(4 if careless else 5)]
         assert received == [f"{number}" for number in range(4 if careless else 5)]
     await _execute(small_queue.url(), f"DROP DATABASE {name} WITH (FORCE)")

@@ -150,5 +150,5 @@ async def test_nothing_waits_in_a_circle(postgres: PostgresServer, postgres_url:
         await asyncio.gather(*(pod.live() for pod in pods))
     # What lost a deadlock is repeated, so no error tells of it: the server does, when all its sessions have ended.
     here = f"datname = '{urlsplit(postgres_url).path[1:]}'"
-    await eventually(lambda: postgres.fetch_value(f"SELECT count(*) = 0 FROM pg_stat_activity WHERE {here}"), within=20)
+    await eventually(lambda: postgres.fetch_value(f"SELECT count(*) = 0 FROM pg_stat_activity WHERE {here}"))
     assert await postgres.fetch_value(f"SELECT deadlocks FROM pg_stat_database WHERE {here}") == 0

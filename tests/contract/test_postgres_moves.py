@@ -54,7 +54,7 @@ async def _resume(url: str) -> _Found:
     """Publish one more, and receive everything up to it."""
     async with EventHub.open(settings=Settings(database=url, pod_id="after", migrate="always")) as hub:
         # By then it knows which history it has found.
-        await eventually(lambda: _has_looked(hub), within=20)
+        await eventually(lambda: _has_looked(hub))
         async with hub.subscribe(GATEWAY) as subscription:
             resync = subscription.resync_reason
             if resync is not None:
@@ -140,7 +140,7 @@ async def _archived(server: PostgresServer) -> None:
     """Return when everything that is committed by now is in the archive."""
     segment = await server.fetch_value("SELECT pg_walfile_name(pg_switch_wal())")
     newest = f"SELECT coalesce(last_archived_wal >= '{segment}', false) FROM pg_stat_archiver"
-    await eventually(lambda: server.fetch_value(newest), within=20)
+    await eventually(lambda: server.fetch_value(newest))
 
 
 @asynccontextmanager
@@ -148,7 +148,7 @@ async def _recovered(server: PostgresServer, **target: str) -> AsyncIterator[str
     """The URL of a server that was recovered, and takes writes."""
     restore = f"cp {server.folder}/archive/%f %p"
     with server.recovered(fsync="off", restore_command=restore, recovery_target_action="promote", **target) as copy:
-        await eventually(lambda: copy.fetch_value("SELECT NOT pg_is_in_recovery()"), within=20)
+        await eventually(lambda: copy.fetch_value("SELECT NOT pg_is_in_recovery()"))
         yield copy.url()
 
 

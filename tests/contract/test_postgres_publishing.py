@@ -17,7 +17,7 @@ from gatecast.storage.contract import Busy, Storage
 from gatecast.storage.postgres import PostgresStorage
 from gatecast.testing.contracts.backend import ids_of, make_event, make_events, offsets_of, publish, read
 from gatecast.testing.contracts.held_log import HeldLog
-from gatecast.testing.eventually import eventually
+from gatecast.testing.eventually import PATIENCE, eventually
 
 _FREE = "gateway-free"
 _HELD = "gateway-held"
@@ -78,7 +78,7 @@ async def test_batches_in_opposite_orders_do_not_deadlock(postgres_url: str) -> 
     async with PostgresStorage.open(postgres_url) as one, PostgresStorage.open(postgres_url) as two:
         await _register(one, gateways)
         work = [_publish_in_any_order((one, two)[seed % 2], gateways, seed) for seed in range(40)]
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*work)
         for gateway_id in gateways:
             assert len(await ids_of(two, gateway_id)) == 40
@@ -173,7 +173,7 @@ async def _terminate(url: str, which: str) -> None:
     try:
         await connection.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {mine}")
         gone = f"SELECT count(*) = 0 FROM pg_stat_activity WHERE {mine}"
-        await eventually(lambda: connection.fetchval(gone), within=10)
+        await eventually(lambda: connection.fetchval(gone))
     finally:
         await connection.close()
 

@@ -9,6 +9,7 @@ import asyncpg
 from gatecast import EventHub, Settings
 from gatecast.controlplane.catalog.artifact_kinds import REST_API
 from gatecast.testing.doubles.control_plane_fixture import Site
+from gatecast.testing.eventually import PATIENCE
 
 _WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 
@@ -25,7 +26,7 @@ async def test_a_change_that_is_the_victim_of_a_deadlock_is_done_again(postgres_
                 await other.execute("SET LOCAL deadlock_timeout = '60s'")
                 await other.execute("LOCK TABLE gatecast_gateways IN SHARE ROW EXCLUSIVE MODE")
                 making = asyncio.create_task(site.make(REST_API))
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE):
                     while not await watch.fetchval(_WAITING):
                         await asyncio.sleep(0.01)
                     await other.execute("UPDATE gatecast_organizations SET id = id")

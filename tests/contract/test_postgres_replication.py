@@ -20,7 +20,7 @@ from gatecast.storage.replication import Replication
 from gatecast.telemetry import metrics
 from gatecast.testing.captured_logs import captured_logs
 from gatecast.testing.contracts.backend import GATEWAY, make_event, publish, read
-from gatecast.testing.eventually import eventually
+from gatecast.testing.eventually import PATIENCE, eventually
 from gatecast.testing.postgres_server import PostgresServer
 
 
@@ -56,7 +56,7 @@ async def _seen(url: str, **wanted: object) -> Replication:
         found = await _asked(url)
         return found if found and all(getattr(found, name) == value for name, value in wanted.items()) else None
 
-    found = await eventually(said, within=20)
+    found = await eventually(said)
     assert found is not None
     return found
 
@@ -108,7 +108,7 @@ async def test_a_standby_that_leaves_is_missed_and_one_that_returns_is_seen(
             assert _shown() == (1, 0)
             finding = await _finding(url)
             assert (finding.state, "FIRST 1 (standby)" in finding.message) == (State.PROBLEM, True)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 life = await pod.hub.storage.presence.renew_lease(settings.pod_id, timedelta(seconds=30))
             assert isinstance(life, UUID)
         finally:
@@ -135,7 +135,7 @@ async def test_p1_a_publish_that_no_standby_has_is_not_answered_and_neither_is_i
         event = make_event()
         for _ in range(2):
             publishing = asyncio.create_task(publish(storage, event))
-            await eventually(lambda: primary.fetch_value(waits), within=20)
+            await eventually(lambda: primary.fetch_value(waits))
             publishing.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await publishing

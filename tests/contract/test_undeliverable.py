@@ -24,10 +24,9 @@ from gatecast.server.pod import Pod
 from gatecast.settings import Settings
 from gatecast.testing.doubles.raw_connection import RawConnection
 from gatecast.testing.doubles.recording_gateway import RecordingGateway
-from gatecast.testing.eventually import eventually
+from gatecast.testing.eventually import PATIENCE, eventually
 
 _TOKEN = "an-admin-token-for-tests"
-_WITHIN = 20.0
 
 #: What stands in a column that no release would write: the column and the new value, in SQL of either database.
 _DAMAGES = {
@@ -131,7 +130,7 @@ class _Scene:
             view = await self.get(f"/{gateway_id}/why")
             return str(view["cause"]) if view["code"] == code else None
 
-        cause = await eventually(found, within=_WITHIN)
+        cause = await eventually(found)
         assert cause is not None
         return cause
 
@@ -249,7 +248,7 @@ async def _streamed(scene: _Scene, heads: dict[str, int]) -> dict[str, list[int]
     assert parsed is not None
     position = str(replace(parsed, since=0, until=0))
     async with (
-        asyncio.timeout(_WITHIN),
+        asyncio.timeout(PATIENCE),
         scene.api.stream("GET", "/api/v1/events/stream", headers={"Last-Event-ID": position}) as answer,
     ):
         async for line in answer.aiter_lines():
@@ -372,7 +371,7 @@ async def test_a_cap_that_removes_the_damaged_row_is_told_to_the_gateway(url: st
             async def arrived() -> bool:
                 return gateway.received[-2:] == [5, 6]
 
-            await eventually(arrived, within=_WITHIN)
+            await eventually(arrived)
 
 
 async def test_a_subscriber_of_the_library_is_told_and_may_do_without_the_event(url: str) -> None:
@@ -395,7 +394,7 @@ async def test_a_subscriber_of_the_library_is_told_and_may_do_without_the_event(
         async def left_out() -> bool:
             return await scene.pod.hub.delivery.resolve(gateway_id, "library", ("Route", "b"), retry=False)
 
-        await eventually(left_out, within=_WITHIN)
+        await eventually(left_out)
         await scene.publish(gateway_id, "c")
         async with scene.library(gateway_id) as events:
             assert [(await anext(events)).offset for _ in range(2)] == [3, 5]

@@ -80,7 +80,7 @@ class TestPostgresWakeup(WakeupContract):
         """Each on a connection of its own."""
         async with PostgresWakeup(self._url) as one, PostgresWakeup(self._url) as two:
             for wakeup in (one, two):
-                await eventually(partial(_connected, wakeup), within=10)
+                await eventually(partial(_connected, wakeup))
             yield one, two
 
     async def hint(self, sender: Wakeup, hint: Hint) -> None:

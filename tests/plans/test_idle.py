@@ -65,7 +65,7 @@ async def test_s10_an_idle_pod_asks_at_the_poll_rate_and_nothing_else(empty_url:
             reader.open(f"gateway-{number}", Position(epoch, 0))
         calls = _Calls(hub.storage)
         # By then the feeds know that nothing waits for them.
-        await eventually(lambda: _is_at_rest(hub), within=20)
+        await eventually(lambda: _is_at_rest(hub))
         await calls.until(changed_since=20)
         calls.counts.clear()
         began_at = asyncio.get_running_loop().time()
@@ -117,7 +117,7 @@ async def test_s09_a_pod_without_the_gateway_reads_no_events_for_it(large_url: s
             for number in range(1, 101):
                 await publish(storage, make_event(f"gateway-{number}"))
             marker = (await storage.log.changed_since(2**60)).marker
-            await eventually(lambda: _has_looked(bystander, marker), within=20)
+            await eventually(lambda: _has_looked(bystander, marker))
 
     reads = await reads_of(large_url, publish_beside_a_pod)
     assert reads["events"].scans == 0

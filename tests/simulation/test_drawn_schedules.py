@@ -38,7 +38,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 @_LIMITS
-@pytest.mark.timeout(0 if "SIMULATED_EXAMPLES" in os.environ else 120)
+@pytest.mark.timeout(0 if "SIMULATED_EXAMPLES" in os.environ else 300)
 @given(seed=SEEDS, schedule=SCHEDULES)
 def test_every_drawn_schedule_keeps_every_promise(seed: int, schedule: list[Step]) -> None:
     """The schedule is Hypothesis's, what it leaves open the seed's."""

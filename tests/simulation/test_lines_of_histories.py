@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from gatecast.delivery.history_watch import HistoryWatch
+from gatecast.testing.eventually import PATIENCE
 from gatecast.testing.virtual_time import run_in_virtual_time
 from simulation.database import SimulatedDatabase, SimulatedStorage
 from simulation.history import History
@@ -33,7 +34,7 @@ class _Installation:
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
-    run_in_virtual_time(asyncio.wait_for(work, 60))
+    run_in_virtual_time(asyncio.wait_for(work, PATIENCE))
 
 
 def test_s20_p6_a_history_that_has_ended_is_not_continued_on_a_standby_that_never_learned_of_its_end() -> None:

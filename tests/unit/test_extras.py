@@ -104,7 +104,19 @@ def _modules(then: str, *, lacking: str = "") -> str:
     return done.stdout + done.stderr
 
 
-_HEAVY = {"fastapi", "uvicorn", "cryptography", "jsonschema", "asyncpg", "sqlite3", "jinja2", "structlog", "uvloop"}
+_HEAVY = {
+    "aiohttp",
+    "pydantic",
+    "fastapi",
+    "uvicorn",
+    "cryptography",
+    "jsonschema",
+    "asyncpg",
+    "sqlite3",
+    "jinja2",
+    "structlog",
+    "uvloop",
+}
 
 
 @pytest.mark.slow

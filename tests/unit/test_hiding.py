@@ -6,8 +6,6 @@ import asyncio
 import io
 import logging
 import string
-import subprocess
-import sys
 import traceback
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout, suppress
@@ -21,7 +19,7 @@ from hypothesis import strategies as st
 from gatecast import EventHub, Settings
 from gatecast.cli.databases import temporary_database
 from gatecast.cli.main import app
-from gatecast.cli.remote import remote
+from gatecast.cli.remote import Remote
 from gatecast.client.endpoint import server_url
 from gatecast.errors import GatecastError, SettingInvalid, StorageUnavailable, shorten
 from gatecast.hiding import may_hold_secret, redacted
@@ -109,11 +107,6 @@ async def _take_for_a_target(url: str) -> None:
         pass
 
 
-async def _talk_to(url: str) -> None:
-    async with remote(url, "a-token") as server:
-        await server.request("GET", "/api/v1/gateways")
-
-
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some forms name a file."""
@@ -157,17 +150,16 @@ def test_no_command_repeats_a_password(form: str, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_demo_repeats_no_password() -> None:
-    command = [sys.executable, "-m", "gatecast.cli.main", "demo", "--once"]
     for url in ("postgresql://me:hunter2@127.0.0.1:1/db", "host=127.0.0.1 user=me password=hunter2"):
-        done = subprocess.run([*command, "--database", url], capture_output=True, text=True, check=False, timeout=60)
-        assert done.returncode == 1
-        assert _SECRET not in done.stdout + done.stderr
+        said = _said("demo", "--once", "--database", url)
+        assert "Connect call failed" in said or "not as key=value" in said
+        assert _SECRET not in said
 
 
 @settings(max_examples=40)
 @given(_urls())
 def test_the_url_of_a_server_is_told_without_its_user(url: str) -> None:
-    for door in (lambda: asyncio.run(_talk_to(url)), lambda: str(server_url(url))):
+    for door in (lambda: Remote(url, "a-token").request("GET", "/api/v1/gateways"), lambda: str(server_url(url))):
         told = _told(door)
         assert _SECRET not in told or "@" not in url
 

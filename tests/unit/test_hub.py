@@ -26,6 +26,7 @@ from gatecast.settings import Settings
 from gatecast.storage.contract import TrimPolicy
 from gatecast.testing.contracts.backend import GATEWAY, make_event
 from gatecast.testing.contracts.held_log import HeldLog
+from gatecast.testing.eventually import PATIENCE
 
 _KEEP_TWO = TrimPolicy(keep_confirmed=timedelta(days=1), keep_at_most=timedelta(days=1), max_events=2)
 
@@ -171,7 +172,7 @@ async def test_a_subscription_ends_also_while_its_position_cannot_be_stored(
         subscription = await hub.subscribe(GATEWAY)
         with monkeypatch.context() as away:
             away.setattr(type(hub.storage.presence), "disconnect", _away)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 await subscription.close()
                 await hub.unsubscribe_all()
         with pytest.raises(StopAsyncIteration):

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from gatecast.testing.eventually import eventually
+from gatecast.testing.eventually import PATIENCE, eventually
 from gatecast.testing.operator import Operator
 from gatecast.testing.unmodified_gateway import CONTROL_PLANE, Artifact, UnmodifiedGateway
 from gatecast.testing.unmodified_gateway.credentials import credentials_of, rendered, secrets_of
@@ -64,7 +64,7 @@ async def in_desired_state(
     gateway_id: str,
     gateway: UnmodifiedGateway,
     *,
-    within: float = 20.0,
+    within: float = PATIENCE,
     as_written: bool = True,
 ) -> None:
     """Return when a gateway is in the desired state; `as_written` as in `differences`.

@@ -8,11 +8,14 @@ from typing import TypeVar
 
 _T = TypeVar("_T")
 
+#: What has not come by then does not come; in seconds. No promise of speed: a machine may be busy with other things.
+PATIENCE = 100.0
+
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.5
 
 
-async def eventually(condition: Callable[[], Awaitable[_T]], *, within: float) -> _T:
+async def eventually(condition: Callable[[], Awaitable[_T]], *, within: float = PATIENCE) -> _T:
     """Ask, with growing pauses, until the answer is true in the sense of Python; return that answer.
 
     Raises:

@@ -11,10 +11,7 @@ from uuid import UUID, uuid4
 
 import aiohttp
 
-from gatecast.testing.eventually import eventually
-
-#: A request that takes longer has failed; in seconds.
-_TIME_LIMIT = 30.0
+from gatecast.testing.eventually import PATIENCE, eventually
 
 _JSON = {"Content-Type": "application/json"}
 
@@ -49,7 +46,7 @@ class Operator:
         self._session = aiohttp.ClientSession(
             base_url=api,
             headers={"Authorization": f"Bearer {admin_token}"},
-            timeout=aiohttp.ClientTimeout(total=_TIME_LIMIT),
+            timeout=aiohttp.ClientTimeout(total=PATIENCE),
         )
 
     async def __aenter__(self) -> Self:
@@ -94,7 +91,7 @@ class Operator:
         answer: dict[str, Any] = await self.ask("GET", f"/gateways/{gateway_id}")
         return answer
 
-    async def confirmed(self, gateway_id: str, offset: int, *, within: float = 20.0) -> None:
+    async def confirmed(self, gateway_id: str, offset: int, *, within: float = PATIENCE) -> None:
         """Return when the gateway's stored position has reached this offset."""
 
         async def reached() -> bool:
@@ -103,7 +100,7 @@ class Operator:
 
         await eventually(reached, within=within)
 
-    async def connections(self, gateway_id: str, count: int, *, within: float = 20.0) -> None:
+    async def connections(self, gateway_id: str, count: int, *, within: float = PATIENCE) -> None:
         """Return when the gateway has this many connections."""
 
         async def as_many() -> bool:

@@ -14,11 +14,10 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
+from gatecast.testing.eventually import PATIENCE
+
 #: What runs one pod and prints one line of JSON when it is ready.
 SERVE = (sys.executable, "-m", "gatecast.cli.main", "serve", "--json")
-
-#: A pod is ready within this time, also on a busy machine; in seconds.
-_START_TIME_LIMIT = 60.0
 
 #: Most lines of log that are kept for one pod, and the longest line.
 _KEPT_LINES = 10_000
@@ -147,7 +146,7 @@ class RunningPod:
         assert self._process.stdout is not None
         line = b""
         with suppress(TimeoutError):
-            async with asyncio.timeout(_START_TIME_LIMIT):
+            async with asyncio.timeout(PATIENCE):
                 line = await self._process.stdout.readline()
         if not line:
             self.kill()

@@ -14,10 +14,9 @@ from typing import Any, Self
 
 import asyncpg
 
-from gatecast.testing.eventually import eventually
+from gatecast.testing.eventually import PATIENCE, eventually
 from gatecast.testing.tcp_proxy import Address
 
-_START_TIME_LIMIT = 30.0
 _STOP_TIME_LIMIT = 15.0
 _PAUSE = 0.02
 _SOCKET = ".s.PGSQL.5432"
@@ -225,7 +224,7 @@ class PostgresServer:
     async def stop_receiving(self) -> None:
         """Lag from now on: what the primary commits does not reach this standby any more."""
         await self.configure(primary_conninfo="")
-        await eventually(self._is_alone, within=20)
+        await eventually(self._is_alone)
 
     async def _is_alone(self) -> bool:
         return not await self.fetch_value("SELECT count(*) FROM pg_stat_wal_receiver")
@@ -234,7 +233,7 @@ class PostgresServer:
         """Return when this standby has applied everything that is committed there by now."""
         position = await primary.fetch_value("SELECT pg_current_wal_lsn()::text")
         applied = f"SELECT coalesce(pg_last_wal_replay_lsn() >= '{position}', false)"
-        await eventually(lambda: self.fetch_value(applied), within=20)
+        await eventually(lambda: self.fetch_value(applied))
 
     async def fetch_value(self, query: str) -> Any:  # noqa: ANN401 - whatever the query returns
         """The first column of the first row."""
@@ -269,7 +268,7 @@ class PostgresServer:
         Raises:
             TimeoutError: it does not come up.
         """
-        give_up_at = time.monotonic() + _START_TIME_LIMIT
+        give_up_at = time.monotonic() + PATIENCE
         while not self._is_ready():
             if time.monotonic() > give_up_at:
                 raise TimeoutError(f"PostgreSQL does not start: {self._log().read_text()[-2000:]}")

@@ -12,10 +12,8 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
+from gatecast.testing.eventually import PATIENCE
 from gatecast.wakeup.contract import EVERYTHING, Hint, Wakeup
-
-#: No hint takes longer, in seconds; one that does is lost.
-_PATIENCE = 10.0
 
 
 class Heard:
@@ -39,7 +37,7 @@ class Heard:
         Raises:
             TimeoutError: they do not arrive.
         """
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(PATIENCE):
             while not self._covers(gateways):
                 self._arrived.clear()
                 await self._arrived.wait()
@@ -51,7 +49,7 @@ class Heard:
         Raises:
             TimeoutError: none arrives.
         """
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(PATIENCE):
             while EVERYTHING not in self.hints:
                 self._arrived.clear()
                 await self._arrived.wait()

@@ -32,12 +32,10 @@ from gatecast.settings import Settings
 from gatecast.storage.contract import Progress
 from gatecast.testing.captured_logs import captured_logs
 from gatecast.testing.doubles.moving_connection import MovingConnection
-from gatecast.testing.eventually import eventually
+from gatecast.testing.eventually import PATIENCE, eventually
 from gatecast.waiting import Backoff
 from gatecast.wakeup.file_watch import FileWatch
 from gatecast.wakeup.postgres import PostgresWakeup
-
-_TIME_LIMIT = 10.0
 
 
 @pytest.fixture
@@ -88,7 +86,7 @@ async def test_what_a_background_task_cannot_do_makes_the_pod_unready(
                 reply = await client.get("/readyz")
                 return reply if reply.status_code == status else None
 
-            problems: list[str] = (await eventually(given, within=_TIME_LIMIT)).json()["problems"]  # type: ignore[union-attr]
+            problems: list[str] = (await eventually(given)).json()["problems"]  # type: ignore[union-attr]
             return problems
 
         assert await answer(200) == []
@@ -158,7 +156,7 @@ async def test_readiness_goes_first_at_sigterm(settings: Settings) -> None:
     """Nobody is sent here any more by the time the first connection is told to leave."""
     pods: list[Pod] = []
     status = asyncio.create_task(serve(settings, announce=pods.append))
-    pod = await eventually(lambda: _first(pods), within=_TIME_LIMIT)
+    pod = await eventually(lambda: _first(pods))
     assert pod is not None
     await pod.hub.register_gateway("gateway")
     subscriptions = [await pod.hub.subscribe("gateway") for _ in range(10)]
@@ -166,7 +164,7 @@ async def test_readiness_goes_first_at_sigterm(settings: Settings) -> None:
         assert (await client.get("/readyz")).status_code == 200
         leaving = asyncio.gather(*map(_dismissed, subscriptions))
         os.kill(os.getpid(), signal.SIGTERM)
-        await eventually(lambda: _is(pod._draining), within=_TIME_LIMIT)
+        await eventually(lambda: _is(pod._draining))
         reply = await client.get("/readyz")
         assert not leaving.done()
     assert (reply.status_code, reply.json()["problems"]) == (503, ["shutting down"])
@@ -214,7 +212,7 @@ async def _ends_with_a_dead_task(settings: Settings, break_it: Callable[[], None
         found.append(pod)
         problems.append(asyncio.create_task(_problems_after_failure(pod)))
 
-    async with asyncio.timeout(_TIME_LIMIT):
+    async with asyncio.timeout(PATIENCE):
         assert await serve(settings, announce=announce) == 1
     assert any(said.startswith("a background task died") for said in await problems[0])
 
@@ -247,7 +245,7 @@ async def test_a_pod_with_a_probe_says_nothing_when_it_stops_and_takes_the_probe
                 found = await pod.hub.storage.presence.status([probe])
                 return any(status.connections for status in found.values())
 
-            await eventually(connected, within=_TIME_LIMIT)
+            await eventually(connected)
             assert (await pod.hub.storage.presence.pods())[0].pod_id == "pod-a"
             pod.hurried.set()
     assert next(line for line in lines if line["event"] == "draining")["connections"] == 0

@@ -17,7 +17,7 @@ from gatecast.server.admin_api.operations import describe_probe
 from gatecast.server.fleet_metrics import count_gateways
 from gatecast.server.probe import LeftProbes, Probe, is_probe, log_of, next_pod
 from gatecast.telemetry import metrics
-from gatecast.testing.eventually import eventually
+from gatecast.testing.eventually import PATIENCE, eventually
 
 
 def _settings(url: str, pod_id: str) -> Settings:
@@ -43,7 +43,7 @@ async def _receiving(hub: EventHub, probe: Probe, pod_id: str) -> AsyncIterator[
         return any(each.connections for each in status.values())
 
     try:
-        await eventually(connected, within=30)
+        await eventually(connected)
         yield
     finally:
         receiving.cancel()
@@ -57,7 +57,7 @@ async def _confirmed(hub: EventHub, pod_id: str, offset: int) -> None:
         status = (await hub.storage.presence.status([log_of(pod_id)]))[log_of(pod_id)]
         return status.confirmed >= offset
 
-    await eventually(reached, within=30)
+    await eventually(reached)
 
 
 def _counted() -> dict[str, float]:
@@ -159,10 +159,10 @@ async def test_a_log_is_replaced_before_it_grows(database_url: str, monkeypatch:
         async def registered() -> bool:
             return log_of("a") in await hub.storage.presence.status([log_of("a")])
 
-        await eventually(registered, within=30)
+        await eventually(registered)
         for _ in range(2):
             await probe.step()
-        await asyncio.wait_for(receiving, 30)
+        await asyncio.wait_for(receiving, PATIENCE)
         async with _receiving(hub, probe, "a"):
             assert (await hub.storage.presence.status([log_of("a")]))[log_of("a")].head == 0
 
@@ -187,7 +187,7 @@ async def test_a_probe_that_ends_takes_its_gateway_away(database_url: str) -> No
         async def registered() -> bool:
             return bool((await hub.storage.log.changed_since(0)).heads)
 
-        await eventually(registered, within=30)
+        await eventually(registered)
         running.cancel()
         with suppress(asyncio.CancelledError):
             await running

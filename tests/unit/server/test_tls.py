@@ -146,7 +146,7 @@ async def test_the_files_are_looked_at_again_and_again(files: _Files) -> None:
     async def is_renewed() -> bool:
         return tls.context is not before
 
-    await eventually(is_renewed, within=10)
+    await eventually(is_renewed)
     following.cancel()
     await asyncio.wait([following])
 

@@ -56,7 +56,7 @@ async def test_nothing_is_left_of_it_when_whoever_opened_it_is_killed(number: si
     async def is_gone() -> bool:
         return not folder.exists() and not _exists(server)
 
-    await eventually(is_gone, within=20)
+    await eventually(is_gone)
 
 
 def _exists(process: int) -> bool:

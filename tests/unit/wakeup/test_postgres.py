@@ -28,7 +28,7 @@ async def _listening(url: str, *, check_interval: float = 60.0) -> AsyncIterator
     wakeup.listen(heard)
     async with wakeup:
         await heard.until_everything()
-        await eventually(partial(_is, lambda: wakeup.connected), within=10)
+        await eventually(partial(_is, lambda: wakeup.connected))
         yield wakeup, heard
 
 
@@ -55,7 +55,7 @@ async def test_s18_a_killed_connection_comes_back_and_looks_at_everything(postgr
         for _ in range(3):
             await _execute(postgres_url, f"SELECT pg_terminate_backend(pid) {_LISTENERS}")
             await heard.until_everything()
-            await eventually(partial(_is, lambda: wakeup.connected), within=10)
+            await eventually(partial(_is, lambda: wakeup.connected))
             await _execute(postgres_url, "SELECT gatecast.hint_v1('{gateway-1}')")
             await heard.until_told_of("gateway-1")
 
@@ -73,10 +73,10 @@ async def test_s18_a_database_that_is_away_is_dialled_until_it_is_back(
     """Not connected in between; the pod looks at everything when it is again."""
     async with _through_proxy(postgres, postgres_url) as (proxy, url), _listening(url) as (wakeup, heard):
         proxy.cut()
-        await eventually(partial(_is, lambda: not wakeup.connected), within=10)
+        await eventually(partial(_is, lambda: not wakeup.connected))
         proxy.heal()
         await heard.until_everything()
-        await eventually(partial(_is, lambda: wakeup.connected), within=10)
+        await eventually(partial(_is, lambda: wakeup.connected))
 
 
 async def test_s18_a_wire_that_went_deaf_is_noticed_by_asking(
@@ -89,10 +89,10 @@ async def test_s18_a_wire_that_went_deaf_is_noticed_by_asking(
         _listening(url, check_interval=0.05) as (wakeup, heard),
     ):
         proxy.deafen()
-        await eventually(partial(_is, lambda: not wakeup.connected), within=10)
+        await eventually(partial(_is, lambda: not wakeup.connected))
         proxy.heal()
         await heard.until_everything()
-        await eventually(partial(_is, lambda: wakeup.connected), within=10)
+        await eventually(partial(_is, lambda: wakeup.connected))
 
 
 async def test_a_connection_on_which_nothing_can_be_heard_says_so(
@@ -108,11 +108,11 @@ async def test_a_connection_on_which_nothing_can_be_heard_says_so(
     monkeypatch.setattr(postgres_wakeup, "_ANSWER_TIME_LIMIT", 0.5)
     monkeypatch.setattr(asyncpg.Connection, "add_listener", add_deaf_listener)
     async with PostgresWakeup(postgres_url, check_interval=0.05) as wakeup:
-        await eventually(partial(_is, lambda: "GATECAST_NOTIFICATIONS=off" in (wakeup.problem or "")), within=10)
+        await eventually(partial(_is, lambda: "GATECAST_NOTIFICATIONS=off" in (wakeup.problem or "")))
         assert not wakeup.connected
         monkeypatch.undo()
         await _execute(postgres_url, f"SELECT pg_terminate_backend(pid) {_LISTENERS}")
-        await eventually(partial(_is, lambda: wakeup.connected), within=10)
+        await eventually(partial(_is, lambda: wakeup.connected))
         assert wakeup.problem is None
 
 

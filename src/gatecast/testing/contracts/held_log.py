@@ -10,8 +10,6 @@ import asyncpg
 
 from gatecast.testing.eventually import eventually
 
-_TIME_LIMIT = 10.0
-
 
 class HeldLog:
     """A log in PostgreSQL that nobody else can append to, until the block ends."""
@@ -39,4 +37,4 @@ class HeldLog:
     async def waited_for(self) -> None:
         """Return when a statement of somebody waits for it."""
         waiting = "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
-        await eventually(lambda: self._connection.fetchval(waiting), within=_TIME_LIMIT)
+        await eventually(lambda: self._connection.fetchval(waiting))

@@ -10,11 +10,10 @@ from typing import Any, Self
 import aiohttp
 
 from gatecast.client.socket import ClientSocket, open_session, open_socket
+from gatecast.testing.eventually import PATIENCE
 
 #: Where gateways connect, below the base URL of a pod's gateway listener.
 CONNECT_PATH = "/api/internal/v1/ws/gateways/connect"
-
-_TIME_LIMIT = 30.0
 
 
 class RawConnection:
@@ -39,7 +38,7 @@ class RawConnection:
         Raises:
             aiohttp.WSServerHandshakeError: refused; has the status.
         """
-        async with open_session(ssl=False, headers={}, time_limit=_TIME_LIMIT) as session:
+        async with open_session(ssl=False, headers={}, time_limit=PATIENCE) as session:
             url = gateways.replace("http", "ws", 1) + CONNECT_PATH + parameters
             socket = await open_socket(session, url, headers={"api-key": token, **(headers or {})}, protocols=protocols)
             try:
@@ -49,7 +48,7 @@ class RawConnection:
 
     async def frame(self) -> aiohttp.WSMessage:
         """The next frame, whatever it is."""
-        return await self.socket.receive(_TIME_LIMIT)
+        return await self.socket.receive(PATIENCE)
 
     async def message(self) -> dict[str, Any]:
         """The next text frame, decoded; Pings before it are not answered."""

@@ -8,6 +8,7 @@ from typing import Self
 
 from gatecast.client import ClientOptions, GatewayClient, GatewayEvent, ReconnectTimes
 from gatecast.events import Position
+from gatecast.testing.eventually import PATIENCE
 from gatecast.waiting import Backoff
 
 #: It does not wait for seconds before it dials again.
@@ -42,7 +43,7 @@ class RecordingGateway:
             await self._task
         await self._client.__aexit__(*exception)
 
-    async def until(self, offset: int, *, within: float = 20.0) -> None:
+    async def until(self, offset: int, *, within: float = PATIENCE) -> None:
         """Return when the event at this offset has arrived.
 
         Raises:

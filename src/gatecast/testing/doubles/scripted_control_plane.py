@@ -13,11 +13,10 @@ from typing import Any, Self
 
 from aiohttp import WSMessage, WSMsgType, web
 
+from gatecast.testing.eventually import PATIENCE
+
 #: Where gateways connect.
 CONNECT_PATH = "/api/internal/v1/ws/gateways/connect"
-
-#: How long a test waits for something to arrive; in seconds.
-_TIME_LIMIT = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +84,7 @@ class ScriptedConnection:
 
     async def receive(self) -> WSMessage:
         """The next frame of the peer; control frames too."""
-        async with asyncio.timeout(_TIME_LIMIT):
+        async with asyncio.timeout(PATIENCE):
             return await self.socket.receive()
 
     async def receive_message(self) -> dict[str, Any]:
@@ -160,7 +159,7 @@ class ScriptedControlPlane:
 
     async def accept(self) -> ScriptedConnection:
         """The next connection, upgraded but not greeted."""
-        async with asyncio.timeout(_TIME_LIMIT):
+        async with asyncio.timeout(PATIENCE):
             return await self._connections.get()
 
     async def greeted(self, gateway_id: str = "gw-1", connection_id: str = "c-1") -> ScriptedConnection:

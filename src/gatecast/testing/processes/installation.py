@@ -20,7 +20,7 @@ from gatecast.server.pod import Pod
 from gatecast.storage.connect import open_storage
 from gatecast.storage.sqlite.database import SqliteDatabase
 from gatecast.testing.desired_state import differences
-from gatecast.testing.eventually import eventually
+from gatecast.testing.eventually import PATIENCE, eventually
 from gatecast.testing.operator import Operator
 from gatecast.testing.processes.deployment import address_of
 from gatecast.testing.tcp_proxy import TcpProxy
@@ -152,7 +152,7 @@ class Installation:
         shown = await self.operator.ask("GET", path)
         return next((str(each["state"]) for each in shown["deployments"] if each["gatewayId"] == self.edge.id), "")
 
-    async def reaches(self, path: str, state: str, *, within: float = 20.0) -> None:
+    async def reaches(self, path: str, state: str, *, within: float = PATIENCE) -> None:
         """Return when this is shown of an artifact on the first gateway."""
 
         async def reached() -> bool:
@@ -167,7 +167,7 @@ class Installation:
         """The code of `why` for the first gateway."""
         return str((await self.operator.ask("GET", f"/gateways/{self.edge.id}/why"))["code"])
 
-    async def is_true(self, *, within: float = 20.0) -> None:
+    async def is_true(self, *, within: float = PATIENCE) -> None:
         """Return when everything is shown as current and deployed, and the first gateway is in the desired state.
 
         Raises:
@@ -188,7 +188,7 @@ class Installation:
         except TimeoutError:
             raise AssertionError(f"{last}; {self.edge.gateway.describe()}") from None
 
-    async def has_delivered(self, *, within: float = 20.0) -> None:
+    async def has_delivered(self, *, within: float = PATIENCE) -> None:
         """Return when it is known that the lists which the first gateway has just read have brought it everything.
 
         Before that nobody else may call with its token: what it looks like is that the gateway begins once more.

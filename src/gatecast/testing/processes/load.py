@@ -12,12 +12,10 @@ from uuid import uuid4
 from gatecast.client import EventPublisher
 from gatecast.errors import ServerUnavailable
 from gatecast.events import Action
+from gatecast.testing.eventually import PATIENCE
 
 #: Pause before an event that was not accepted is published again, in seconds.
 _RETRY_PAUSE = 0.05
-
-#: A publish that is not accepted anywhere within this time is lost; in seconds.
-_ACCEPT_TIME_LIMIT = 60.0
 
 
 class Load:
@@ -54,7 +52,7 @@ class Load:
 
     async def _work(self, todo: Iterable[str]) -> None:
         for gateway_id in todo:
-            async with asyncio.timeout(_ACCEPT_TIME_LIMIT):
+            async with asyncio.timeout(PATIENCE):
                 await self._publish_once(gateway_id)
 
     async def _publish_once(self, gateway_id: str) -> None:

@@ -140,8 +140,8 @@ class PatroniCluster:
             settings = node.folder / "patroni.yml"
             settings.write_text(yaml.safe_dump(node.settings(self._port, self._server.programs)))
             await self.start(node)
-        await eventually(self.primary, within=50)
-        await eventually(self.commits_wait_for_a_standby, within=50)
+        await eventually(self.primary)
+        await eventually(self.commits_wait_for_a_standby)
         return self
 
     async def __aexit__(self, *exception: object) -> None:

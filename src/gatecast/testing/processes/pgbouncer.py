@@ -58,7 +58,7 @@ class PgBouncer:
             stderr=DEVNULL,
             user=self._server.system_user if os.geteuid() == 0 else None,
         )
-        await eventually(self._listens, within=20)
+        await eventually(self._listens)
         return self
 
     async def __aexit__(self, *exception: object) -> None:

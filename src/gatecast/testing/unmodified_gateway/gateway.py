@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
+from gatecast.testing.eventually import PATIENCE
 from gatecast.testing.unmodified_gateway.api_keys import ApiKey, generated_key
 from gatecast.testing.unmodified_gateway.artifacts import Artifact
 from gatecast.testing.unmodified_gateway.connection import Dialer, ProcessExit
@@ -157,7 +158,7 @@ class UnmodifiedGateway:
 
     # --- what a test may do -------------------------------------------------------------------------------------
 
-    async def wait_until(self, predicate: Callable[[], bool], limit: float = 10.0) -> None:
+    async def wait_until(self, predicate: Callable[[], bool], limit: float = PATIENCE) -> None:
         """Return when the predicate holds; it is asked again at each change of state.
 
         Raises:

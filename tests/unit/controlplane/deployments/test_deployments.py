@@ -175,7 +175,7 @@ async def _somebody_waits_for_a_lock(url: str) -> None:
     observer = await asyncpg.connect(url)
     query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     try:
-        await eventually(lambda: observer.fetchval(query), within=10)
+        await eventually(lambda: observer.fetchval(query))
     finally:
         await observer.close()
 

@@ -17,6 +17,7 @@ from gatecast.server.admin_api import AdminContext, create_admin_app
 from gatecast.server.admin_api.app import MAX_BODY_BYTES
 from gatecast.storage.contract import Outcome, OutcomeKind
 from gatecast.testing.captured_logs import captured_logs
+from gatecast.testing.eventually import PATIENCE
 
 OpenApi = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]]
 NewGateway = Callable[..., Awaitable[str]]
@@ -319,7 +320,7 @@ async def test_s29_a_stopping_pod_ends_the_waits(open_api: OpenApi, new_gateway:
         publishing = asyncio.create_task(client.post(_path(gateway_id), json=_EVENT, params=params))
         await _stored(context, gateway_id)
         context.stopping.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             answer = await publishing
     assert (answer.status_code, answer.json()["state"]) == (202, "stored")
 
@@ -346,7 +347,7 @@ async def test_nobody_waits_for_a_client_that_has_gone(open_api: OpenApi, new_ga
         serving = asyncio.create_task(create_admin_app(context)(scope, messages.get, send))
         await _stored(context, gateway_id)
         await messages.put({"type": "http.disconnect"})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await serving
 
 

@@ -26,6 +26,7 @@ from gatecast.server.admin_api.follower import Follower
 from gatecast.server.admin_api.outcome_watch import OutcomeWatch
 from gatecast.server.admin_api.stream_position import StreamPosition
 from gatecast.storage.contract import Outcome, OutcomeKind, TrimPolicy
+from gatecast.testing.eventually import PATIENCE
 
 OpenApi = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]]
 NewGateway = Callable[..., Awaitable[str]]
@@ -440,7 +441,7 @@ async def _streaming(context: AdminContext, query: str = "", **headers: str) -> 
         yield received
     finally:
         await leave.put({"type": "http.disconnect"})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await serving
 
 

@@ -15,6 +15,7 @@ from gatecast.server.gateway_api import frame_socket
 from gatecast.server.gateway_api.frame_socket import FrameSocket, SocketHandler
 from gatecast.server.tls import GatewayTls
 from gatecast.settings import Settings
+from gatecast.testing.eventually import PATIENCE
 
 #: More than the buffers of both ends take.
 _MUCH = b"\0" * 2**24
@@ -106,5 +107,5 @@ async def test_a_peer_that_reads_nothing_is_cut_once_the_end_took_too_long(
         assert ends.transport.get_write_buffer_size()
         serving = asyncio.create_task(ends.socket.serve(cast("SocketHandler", _Handler())))
         end(ends)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await serving

@@ -22,6 +22,7 @@ from gatecast.protocol.session import SessionLimits, Version
 from gatecast.server.gateway_api.gateway_socket import WRITE_TIME_LIMIT, GatewaySocket, Observer, open_session
 from gatecast.storage.contract import Connection, DisconnectReason, Outcome, ReadResult, TrimPolicy
 from gatecast.telemetry import metrics
+from gatecast.testing.eventually import PATIENCE
 from gatecast.testing.virtual_time import run_in_virtual_time
 from simulation.database import SimulatedDatabase, SimulatedStorage
 from simulation.history import History
@@ -329,7 +330,7 @@ def test_a_session_that_fails_ends_the_connection() -> None:
         async with _Bench() as bench:
             wire, subscription = bench.wire(), await bench.subscribe()
             subscription.take_now = _broken  # type: ignore[assignment,method-assign]
-            await asyncio.wait_for(bench.speak(wire, subscription), 5)
+            await asyncio.wait_for(bench.speak(wire, subscription), PATIENCE)
             assert wire.to_pod.is_cut
 
     run_in_virtual_time(run())

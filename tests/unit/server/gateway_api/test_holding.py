@@ -18,6 +18,7 @@ from gatecast.controlplane.gateway_sync.synchronizations import (
     Synchronizations,
 )
 from gatecast.server.gateway_api.holding import Hold, Holding
+from gatecast.testing.eventually import PATIENCE
 
 # --- the rule, from values --------------------------------------------------------------------------------------------
 
@@ -141,7 +142,7 @@ async def _two_pods(url: str) -> AsyncIterator[tuple[Holding, Holding, str]]:
 
 
 async def _becomes(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.005)
 

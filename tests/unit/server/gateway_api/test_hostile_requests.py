@@ -33,6 +33,7 @@ from gatecast.server.admission import Admission
 from gatecast.server.gateway_api.app import BASE_PATH, GatewayContext, create_gateway_app
 from gatecast.server.gateway_api.holding import Holding
 from gatecast.server.gateway_api.rest import GatewayRest
+from gatecast.testing.eventually import PATIENCE
 from gatecast.testing.postgres_server import PostgresServer
 
 _FATAL = {401, 403, 404, 409, 422}
@@ -123,7 +124,7 @@ class _Listener:
         try:
             writer.write(request)
             writer.write_eof()
-            return await asyncio.wait_for(reader.read(1 << 20), 10)
+            return await asyncio.wait_for(reader.read(1 << 20), PATIENCE)
         except ConnectionError:
             return b""
         finally:

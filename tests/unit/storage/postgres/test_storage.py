@@ -16,6 +16,7 @@ from gatecast.storage.postgres import database as postgres_database
 from gatecast.storage.postgres import storage as postgres_storage
 from gatecast.testing.contracts.backend import GATEWAY, ids_of, make_event, publish
 from gatecast.testing.contracts.held_log import HeldLog
+from gatecast.testing.eventually import PATIENCE
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.tcp_proxy import TcpProxy
 
@@ -35,7 +36,7 @@ async def test_closing_does_not_wait_for_a_server_that_hangs(
     postgres: PostgresServer, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres_storage, "_GOODBYE_TIME_LIMIT", 0.2)
-    async with asyncio.timeout(20), TcpProxy(postgres.socket) as proxy:
+    async with asyncio.timeout(PATIENCE), TcpProxy(postgres.socket) as proxy:
         url = postgres.url(urlsplit(postgres_url).path[1:], address=proxy.address)
         async with PostgresStorage.open(url) as storage:
             await storage.database.ping()

@@ -155,7 +155,7 @@ def test_the_demo_repeats_no_password() -> None:
         assert _SECRET not in said
 
 
-@settings(max_examples=min(40, settings.default.max_examples))
+@settings(max_examples=min(40, settings().max_examples))
 @given(_urls())
 def test_the_url_of_a_server_is_told_without_its_user(url: str) -> None:
     for door in (lambda: Remote(url, "a-token").request("GET", "/api/v1/gateways"), lambda: str(server_url(url))):

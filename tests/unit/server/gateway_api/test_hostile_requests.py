@@ -39,7 +39,7 @@ from gatecast.testing.postgres_server import PostgresServer
 _FATAL = {401, 403, 404, 409, 422}
 
 _LIMITS = settings(
-    max_examples=min(60, settings.default.max_examples), derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=min(60, settings().max_examples), derandomize=True, suppress_health_check=list(HealthCheck)
 )
 
 _JSON = st.recursive(

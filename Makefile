@@ -89,7 +89,6 @@ storm: $(STAMP) ## 5,000 gateways on three pods, one of which dies: takes minute
 
 .PHONY: docs
 docs: $(STAMP) ## The documentation as a site, in build/site.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 verify: $(STAMP) ## Check every promise on three pods, one of which is killed.

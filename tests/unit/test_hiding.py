@@ -22,7 +22,7 @@ from gatecast.cli.main import app
 from gatecast.cli.remote import Remote
 from gatecast.client.endpoint import server_url
 from gatecast.errors import GatecastError, SettingInvalid, StorageUnavailable, shorten
-from gatecast.hiding import redacted
+from gatecast.hiding import may_hold_secret, redacted
 from gatecast.storage.connect import open_storage
 from gatecast.telemetry import configure_logs, get_logger
 
@@ -214,6 +214,25 @@ def test_texts_of_others_are_shown_without_secrets() -> None:
     ):
         assert _SECRET not in redacted(text) + shorten(text) + str(StorageUnavailable(text))
     assert redacted("connect call failed ('127.0.0.1', 5432)") == "connect call failed ('127.0.0.1', 5432)"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "PassWord=hunter2",
+        "TOKEN = hunter2",
+        "my secret=hunter2",
+        "BEARER hunter2hunter2",
+        "bASIC hunter2hunter2",
+        # Patterns that ignore case take these letters for an s and a k, and so must what decides whether to look.
+        "pa\N{LATIN SMALL LETTER LONG S}sword=hunter2",
+        "to\N{KELVIN SIGN}en=hunter2",
+    ],
+)
+def test_a_secret_is_hidden_however_the_word_before_it_is_written(text: str) -> None:
+    assert may_hold_secret(text)
+    assert _SECRET not in redacted(f"cannot connect: {text}")
+    assert not may_hold_secret("connected gateway=edge-1 start=0:12")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ _REPOSITORY = "https://github.com/gatecast/gatecast/blob/main"
 _PAGES = {"CHANGELOG.md": "changelog.md", "SECURITY.md": "security.md"}
 
 _LINK = re.compile(r"\]\((?P<up>(?:\.\./)+)(?P<path>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
+#: What a fence says to the tests beside its language: where the block is run.
+_PLACE = re.compile(r"^( *```\w+) \w+$", re.MULTILINE)
 _HEADING = re.compile(r"^## (.+)$")
 _ENTRY = re.compile(r"^- \[([^\]]+)\]\(([\w./-]+\.md)\)")
 
@@ -44,7 +46,8 @@ def on_files(files: Any, *, config: Any) -> Any:  # noqa: ANN401 - as above
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:  # noqa: ANN401 - as above
-    """Links that lead out of docs/ lead to the repository, or to the page that shows the file."""
+    """Links out of docs/ lead to the repository, or to the page that shows the file; fences name a language alone."""
+    markdown = _PLACE.sub(r"\1", markdown)
     if page.file.src_uri in _PAGES.values():
         return markdown.replace("](docs/", "](")
     folder = (_ROOT / "docs" / page.file.src_uri).parent

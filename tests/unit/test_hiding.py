@@ -113,7 +113,6 @@ def _in_an_empty_folder(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.chdir(str(tmp_path))
 
 
-@settings(max_examples=100)
 @given(_urls())
 def test_no_library_door_repeats_a_password(url: str) -> None:
     for door in (_open_hub, _open_storage, _take_for_a_target):
@@ -156,7 +155,7 @@ def test_the_demo_repeats_no_password() -> None:
         assert _SECRET not in said
 
 
-@settings(max_examples=40)
+@settings(max_examples=min(40, settings().max_examples))
 @given(_urls())
 def test_the_url_of_a_server_is_told_without_its_user(url: str) -> None:
     for door in (lambda: Remote(url, "a-token").request("GET", "/api/v1/gateways"), lambda: str(server_url(url))):

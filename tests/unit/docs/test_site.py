@@ -48,9 +48,12 @@ def test_every_page_is_in_the_navigation_once(hooks: ModuleType) -> None:
         ("[a](../README.md#design)", "[a](../README.md#design)"),
         ("[a](upgrade.md)", "[a](upgrade.md)"),
         ("[a](https://example.com/../b)", "[a](https://example.com/../b)"),
+        ("```python server\na\n```", "```python\na\n```"),
     ],
 )
-def test_links_out_of_the_folder_lead_to_the_repository(hooks: ModuleType, link: str, shown: str) -> None:
+def test_links_out_of_the_folder_lead_to_the_repository_and_fences_name_a_language(
+    hooks: ModuleType, link: str, shown: str
+) -> None:
     page = SimpleNamespace(file=SimpleNamespace(src_uri="how-to/upgrade.md"))
     assert hooks.on_page_markdown(link, page=page) == shown
 
@@ -71,6 +74,7 @@ def test_the_site_is_built_without_a_warning_and_asks_nobody_else_to_show_a_page
     assert len(pages) == len(list(_ROOT.glob("docs/**/*.md"))) + 2
     for page in pages:
         text = page.read_text("utf-8")
+        assert "```" not in text, f"{page}: a block is shown as text"
         loaded = re.findall(r"<(?:script|img|iframe|source)[^>]*?\ssrc=\"?([^\s\">]+)", text)
         loaded += re.findall(r"<link[^>]*?rel=\"?(?:stylesheet|preconnect)[^>]*?href=\"?([^\s\">]+)", text)
         assert [each for each in loaded if each.startswith(("http", "//"))] == [], page

@@ -49,7 +49,7 @@ test: $(STAMP) system ## Every test, on SQLite and on a real PostgreSQL, and in 
 	exit $$status
 
 unit: $(STAMP) ## The tests that need no database server and start no process: seconds.
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow" tests/unit
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --hypothesis-profile quick -m "not slow" tests/unit
 
 # What runs the tests is as new as ever; what they test is as old as we say. That newer releases of what these need call
 # some of it deprecated is no mistake of ours.
@@ -89,7 +89,6 @@ storm: $(STAMP) ## 5,000 gateways on three pods, one of which dies: takes minute
 
 .PHONY: docs
 docs: $(STAMP) ## The documentation as a site, in build/site.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 verify: $(STAMP) ## Check every promise on three pods, one of which is killed.

@@ -28,6 +28,8 @@ from gatecast.testing.processes.pod_template import PodTemplate, shared_template
 
 # How long one example takes says how loaded the machine is.
 settings.register_profile("untimed", deadline=None)
+#: `make unit`: a few examples of each kind at once, all of them in `make test`.
+settings.register_profile("quick", deadline=None, max_examples=15)
 settings.load_profile("untimed")
 
 #: No asynchronous test may take longer; in seconds.
@@ -80,8 +82,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long, so that workers end at the same time; and mark what is done in no time."""
     items.sort(key=_turn)
     for item in items:
-        if not _SLOW_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+        if _is_slow(item):
             item.add_marker("slow")
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    """Whether a test asks for what takes long to start, or is the one of several that does."""
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    on_server = any(each in ("postgres", "postgresql") for each in parameters if isinstance(each, str))
+    return on_server or not _SLOW_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 def _turn(item: pytest.Item) -> int:
@@ -108,8 +117,9 @@ async def _within_limit(limit: float, test: Callable[..., Awaitable[None]], argu
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
+def postgres(pytestconfig: pytest.Config) -> Iterator[PostgresServer]:
     """One PostgreSQL for every test that does not kill it. It is not asked to survive a power cut."""
+    assert pytestconfig.option.markexpr != "not slow", "mark this test as slow: it starts a server"
     with server_for_tests() as server:
         yield server
 

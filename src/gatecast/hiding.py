@@ -19,6 +19,9 @@ _SECRETS = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), rf"\1 {HIDDEN}"),
 )
 
+#: One of these is in every text in which one of the patterns, or an `@`, can be found, whatever its case.
+_SIGNS = ("@", "pass", "pwd", "secret", "token", "bearer", "basic", "-----begin")
+
 #: What stands in front of an `@`, back to a blank or another `@`. It begins only there, so it is looked at only once.
 _BEFORE_AT = re.compile(r"(?<![^\s@])[^\s@]+@")
 
@@ -26,8 +29,21 @@ _BEFORE_AT = re.compile(r"(?<![^\s@])[^\s@]+@")
 _COLON = re.compile(r":(?!//)")
 
 
+def may_hold_secret(text: str) -> bool:
+    """Whether `redacted` would perhaps change the text; it takes a tenth of the time to know.
+
+    A text with letters of other scripts always may: patterns that ignore case take some of them for ours.
+    """
+    if not text.isascii():
+        return True
+    lower = text.lower()
+    return any(sign in lower for sign in _SIGNS)
+
+
 def redacted(text: str) -> str:
     """The text with `(hidden)` in place of what may be a secret."""
+    if not may_hold_secret(text):
+        return text
     if "@" in text:
         text = "\n".join(map(_without_credentials, text.split("\n")))
         text = _BEFORE_AT.sub(_without_password, text)

@@ -106,6 +106,22 @@ async def test_a_rejected_event_is_retried_and_skipped(open_stage: Any) -> None:
             await expect(parked).to_have_count(0)
 
 
+async def test_an_event_is_followed_hop_by_hop_while_one_looks(open_stage: Any) -> None:  # noqa: ANN401
+    """It waits for its gateway; when that comes, the page tells each step, without a reload."""
+    async with open_stage() as stage:
+        access = await stage.operator.create_gateway("edge")
+        await stage.operator.publish(access.id)
+        page = await stage.open(f"/gateways/{access.id}/events/1")
+        steps = page.locator("#way tbody tr td:first-child")
+        await expect(steps).to_have_text(["Recorded"])
+        await expect(page.locator("#way .lane")).to_contain_text("Waits for a pod that holds the gateway's connection")
+        async with UnmodifiedGateway(stage.pods[0].gateway_host, access.token, follow_artifacts=True):
+            await expect(steps).to_have_text(["Recorded", "Picked up", "Sent", "Confirmed"])
+            await expect(page.locator("#way .chip")).to_have_text("Confirmed")
+            await expect(page.locator("#way .lane")).to_contain_text("pod-1")
+            await expect(page.locator("#way .lane rect.working")).to_have_count(1)
+
+
 async def test_an_action_on_all_that_match_asks_for_their_number(open_stage: Any) -> None:  # noqa: ANN401
     """And is found in the audit log with what chose them."""
     async with open_stage() as stage:

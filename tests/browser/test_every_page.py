@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 
+from gatecast.client import GatewayClient, GatewayEvent, Reject
+from gatecast.testing.doubles.recording_gateway import EAGER
 from gatecast.testing.unmodified_gateway import UnmodifiedGateway
 
 _AXE = (Path(__file__).parent / "vendor/axe.js").read_text()
@@ -19,6 +22,11 @@ _RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice
 _PICTURES = os.environ.get("GATECAST_TEST_PICTURES")
 
 _WIDTHS = (375, 1600)
+
+_THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+
+#: A failure counts once it was tried so often.
+_TRIES = 10
 
 _PROVIDER = {
     "name": "OpenAI for the web team",
@@ -34,9 +42,8 @@ _PROVIDER = {
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("theme", ["light", "dark"])
-async def test_every_page_is_accessible_and_keeps_its_own_rules(open_stage: Any, theme: str) -> None:  # noqa: ANN401
-    async with open_stage(color_scheme=theme) as stage:
+async def test_every_page_is_accessible_and_keeps_its_own_rules(open_stage: Any) -> None:  # noqa: ANN401
+    async with open_stage() as stage:
         ask = stage.operator.ask
         current = await stage.operator.create_gateway("edge-eu-1")
         offline = await stage.operator.create_gateway("北京网关-offline")
@@ -51,9 +58,94 @@ async def test_every_page_is_accessible_and_keeps_its_own_rules(open_stage: Any,
             page = await stage.open("/")
             for name, path in _pages(current.id, offline.id, long.id, provider["id"]).items():
                 await page.goto(f"{stage.url}{path}")
-                await page.wait_for_load_state()
-                await _check(page, name)
-                await _photograph(page, f"{name}-{theme}")
+                await _look(page, name)
+
+
+@pytest.mark.timeout(600)
+async def test_so_is_every_state_of_them(open_stage: Any) -> None:  # noqa: ANN401
+    """Without a row and with many; rejected and failed; with a dialog, an error, or a secret that is shown once."""
+    async with open_stage() as stage:
+        page = await stage.open("/")
+        for name in ("", "gateways", "events", "rollouts", "llm-providers", "llm-providers/new", "audit"):
+            await page.goto(f"{stage.url}/{name}")
+            await _look(page, f"empty-{name.replace('/', '-') or 'overview'}")
+        await _look_at_what_was_rejected(stage, page)
+        await _look_at_what_has_failed(stage, page)
+        for number in range(60):
+            await stage.operator.ask(
+                "POST", "/gateways", {"name": f"edge-{number:02}", "displayName": f"Shop {number}"}
+            )
+        for name in ("", "gateways", "gateways/bulk"):
+            await page.goto(f"{stage.url}/{name}")
+            await _look(page, f"many-{name.replace('/', '-') or 'overview'}")
+        await _look_at_a_session_that_ended(stage, page)
+
+
+async def _look_at_what_was_rejected(stage: Any, page: Page) -> None:  # noqa: ANN401
+    async def reject(event: GatewayEvent) -> None:
+        raise Reject(f"cannot apply {event.type}: the upstream orders.example.com cannot be resolved")
+
+    access = await stage.operator.create_gateway("rejects")
+    await page.goto(f"{stage.url}/tail")
+    await expect(page.locator("#tail-state")).to_have_text("Live")
+    async with GatewayClient(stage.pods[0].gateways, access.token, ssl=False, options=EAGER) as client:
+        running = asyncio.create_task(client.run(reject))
+        await stage.operator.publish(access.id)
+        await expect(page.locator("#tail-rows tr")).to_contain_text("Rejected")
+        await _look(page, "tail-rows")
+        for name, path in (("event", f"gateways/{access.id}/events/1"), ("overview", "")):
+            await page.goto(f"{stage.url}/{path}")
+            await _look(page, f"rejected-{name}")
+        await page.goto(f"{stage.url}/gateways/{access.id}")
+        await expect(page.get_by_role("region", name="Rejected, and waiting for you")).to_be_visible()
+        await _look(page, "rejected-gateway")
+        running.cancel()
+        await asyncio.wait({running})
+    await page.get_by_role("button", name="Delete …").click()
+    await _look(page, "gateway-delete")
+    await page.get_by_role("button", name="Cancel").click()
+    await page.get_by_role("button", name="New token").click()
+    await _look(page, "gateway-token")
+
+
+async def _look_at_what_has_failed(stage: Any, page: Page) -> None:  # noqa: ANN401
+    access = await stage.operator.create_gateway("fails")
+    async with UnmodifiedGateway(stage.pods[0].gateway_host, access.token, follow_artifacts=True) as gateway:
+        await stage.operator.connections(access.id, 1)
+        for _ in range(_TRIES):
+            gateway.fail_next_apply("the upstream cannot be resolved")
+        made = await stage.operator.ask("POST", "/llm-providers", _PROVIDER | {"gateways": [access.id]})
+        await page.goto(f"{stage.url}/llm-providers/{made['id']}")
+        await expect(page.get_by_role("row", name="fails")).to_contain_text("Failed")
+        await _look(page, "failed-provider")
+        for name in ("rollouts", "llm-providers"):
+            await page.goto(f"{stage.url}/{name}")
+            await _look(page, f"failed-{name}")
+        await page.goto(f"{stage.url}/llm-providers/new")
+        await page.get_by_role("button", name="Add guardrail").click()
+        offered = page.locator("#guardrail-dialog .rows button")
+        await expect(offered.first).to_be_visible()
+        await _look(page, "guardrails")
+        await offered.filter(has_text="set-headers").first.click()
+        await _look(page, "guardrail")
+        await page.get_by_role("button", name="Close").click()
+        await page.locator("#name").fill("x")
+        await page.locator("#version").fill("one")
+        await page.locator("[name=template][value=anthropic]").check()
+        await page.locator("#submit").click()
+        await expect(page.get_by_role("alert")).to_be_visible()
+        await _look(page, "provider-new-errors")
+
+
+async def _look_at_a_session_that_ended(stage: Any, page: Page) -> None:  # noqa: ANN401
+    await page.goto(f"{stage.url}/gateways/new")
+    await page.get_by_label("Name", exact=True).fill("edge")
+    await stage.context.clear_cookies()
+    await page.get_by_role("button", name="Add gateway").click()
+    await _look(page, "login-again")
+    await page.fill("#token", stage.token)
+    await page.get_by_role("button", name="Log in").click()
+    await _look(page, "resume")
 
 
 _TABS = ("keys", "access", "limits", "guardrails", "revisions", "difference", "yaml")
@@ -93,26 +185,26 @@ def _pages(current: str, offline: str, long: str, provider: str) -> dict[str, st
     }
 
 
-async def _check(page: Page, name: str) -> None:
+async def _look(page: Page, name: str) -> None:
+    """Nobody is kept out of the page in either theme, and it is as wide as the window; take its pictures."""
+    await page.wait_for_load_state()
     await page.evaluate(_AXE)
-    found = await page.evaluate("rules => axe.run({runOnly: rules})", _RULES)
-    grave = [
-        (each["id"], each["impact"], [node["html"][:200] for node in each["nodes"][:3]])
-        for each in found["violations"]
-        if each["impact"] in ("serious", "critical", "moderate")
-    ]
-    assert grave == [], name
-    wide = await page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
-    assert not wide, f"{name} is wider than the window"
-
-
-async def _photograph(page: Page, name: str) -> None:
+    for theme in _THEMES:
+        await page.emulate_media(color_scheme=theme)
+        found = await page.evaluate("rules => axe.run({runOnly: rules})", _RULES)
+        grave = [
+            (each["id"], each["impact"], [node["html"][:200] for node in each["nodes"][:3]])
+            for each in found["violations"]
+            if each["impact"] in ("serious", "critical", "moderate")
+        ]
+        assert grave == [], f"{name}-{theme}"
     for width in _WIDTHS:
         await page.set_viewport_size({"width": width, "height": 1000})
         wide = await page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
         assert not wide, f"{name} is wider than a window of {width}"
-        if _PICTURES:
-            await page.screenshot(path=f"{_PICTURES}/{name}-{width}.png", full_page=True)
+        for theme in _THEMES if _PICTURES else ():
+            await page.emulate_media(color_scheme=theme)
+            await page.screenshot(path=f"{_PICTURES}/{name}-{theme}-{width}.png", full_page=True)
 
 
 async def test_the_documentation_of_the_api_asks_nobody_else(open_stage: Any) -> None:  # noqa: ANN401
@@ -124,5 +216,4 @@ async def test_the_documentation_of_the_api_asks_nobody_else(open_stage: Any) ->
 async def test_the_log_in_page(open_stage: Any) -> None:  # noqa: ANN401
     async with open_stage() as stage:
         page = await stage.open("/", logged_in=False)
-        await _check(page, "login")
-        await _photograph(page, "login-light")
+        await _look(page, "login")

@@ -7,7 +7,8 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any, cast
@@ -42,13 +43,16 @@ def _distributions(requirements: list[str]) -> set[str]:
     return {re.split(r"[\[<>=;~ ]", each)[0].lower() for each in requirements}
 
 
-def _imported(file: Path) -> Iterator[str]:
+@cache
+def _imported(file: Path) -> frozenset[str]:
     """Modules that are neither Python's own nor ours."""
+    names: list[str] = []
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-        names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module is not None:
-            names = [node.module]
-        yield from {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"gatecast"}
+        if isinstance(node, ast.Import):
+            names += [each.name for each in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names.append(node.module)
+    return frozenset(name.partition(".")[0] for name in names) - sys.stdlib_module_names - {"gatecast"}
 
 
 @pytest.mark.parametrize("extra", [*_PARTS, ""])
@@ -67,9 +71,14 @@ def test_each_part_imports_what_its_extra_brings(extra: str) -> None:
     assert {name for file in files for name in _imported(file)} - allowed == set()
 
 
+@cache
+def _distributions_of_modules() -> Mapping[str, list[str]]:
+    return packages_distributions()
+
+
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_an_extra_brings_the_modules_that_it_is_asked_for(extra: str) -> None:
-    where = packages_distributions()
+    where = _distributions_of_modules()
     brought = _distributions(_DECLARED[extra])
     if "gatecast" in brought:
         brought |= _distributions(_DECLARED["server"])
@@ -104,7 +113,19 @@ def _modules(then: str, *, lacking: str = "") -> str:
     return done.stdout + done.stderr
 
 
-_HEAVY = {"fastapi", "uvicorn", "cryptography", "jsonschema", "asyncpg", "sqlite3", "jinja2", "structlog", "uvloop"}
+_HEAVY = {
+    "aiohttp",
+    "pydantic",
+    "fastapi",
+    "uvicorn",
+    "cryptography",
+    "jsonschema",
+    "asyncpg",
+    "sqlite3",
+    "jinja2",
+    "structlog",
+    "uvloop",
+}
 
 
 @pytest.mark.slow

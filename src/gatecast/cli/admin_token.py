@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from gatecast.cli.options import with_settings
-from gatecast.cli.output import JsonFlag, print_json, print_table, screen
+from gatecast.cli.output import JsonFlag, complaints, print_json, print_table, screen
 from gatecast.controlplane.access.admin_tokens import AdminToken, AdminTokens, Role
 from gatecast.hub import prepare_schema
 from gatecast.server.pod import MIGRATIONS
@@ -37,7 +37,7 @@ def create(
         print_json({"id": token_id, "organization": organization, "role": role, "token": token})
     else:
         screen.print(f"[bold]{token}[/bold]")
-        screen.print("This is the only time it is shown. Send it as `Authorization: Bearer …`.", style="dim")
+        complaints.print("This is the only time it is shown. Send it as `Authorization: Bearer …`.", style="dim")
 
 
 @app.command(name="list")

@@ -14,10 +14,10 @@ from typing import Annotated, Any
 
 import typer
 
+from gatecast.cli.async_remote import AsyncRemote, async_remote
 from gatecast.cli.databases import prepare, temporary_database
 from gatecast.cli.demo_site import DemoSite
 from gatecast.cli.output import screen
-from gatecast.cli.remote import Remote, remote
 from gatecast.client import GatewayClient
 from gatecast.errors import GatecastError
 from gatecast.storage.database_url import parse
@@ -74,7 +74,7 @@ async def _demo(database: str, *, once: bool) -> None:
         pods = await stack.enter_async_context(Pods(url, admin_token=admin_token, command=command))
         await prepare(url)
         pod_a, pod_b = await pods.start("pod-a"), await pods.start("pod-b")
-        server = await stack.enter_async_context(remote(pod_a.api, admin_token))
+        server = await stack.enter_async_context(async_remote(pod_a.api, admin_token))
         balancer = await stack.enter_async_context(TcpProxy(gateway_address(pod_b)))
         show = _Show(server, balancer)
         await show.run(pod_a, pod_b)
@@ -90,7 +90,7 @@ async def _demo(database: str, *, once: bool) -> None:
 class _Show:
     """What is shown, and what is checked on the way."""
 
-    def __init__(self, server: Remote, balancer: TcpProxy) -> None:
+    def __init__(self, server: AsyncRemote, balancer: TcpProxy) -> None:
         self._server = server
         self._balancer = balancer
         #: When each change was recorded, in seconds since 1970; set once that was printed.

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from gatecast.cli.async_remote import AsyncRemote
 from gatecast.cli.output import screen
-from gatecast.cli.remote import Remote
 from gatecast.client import GatewayClient
 from gatecast.errors import GatecastError
 from gatecast.testing.pods import Pods, RunningPod
@@ -48,7 +48,7 @@ class _Access:
 class DemoSite:
     """Two pods behind one address for people and one for gateways; opened with `async with`."""
 
-    def __init__(self, pods: Pods, living: RunningPod, server: Remote, admin_token: str) -> None:
+    def __init__(self, pods: Pods, living: RunningPod, server: AsyncRemote, admin_token: str) -> None:
         self._pods = pods
         self._living = [living]
         self._server = server

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from gatecast.cli.artifacts import COLLECTIONS
-from gatecast.cli.output import JsonFlag, Output, OutputOption, print_json, print_table, screen
+from gatecast.cli.output import JsonFlag, Output, OutputOption, complaints, print_json, print_table, screen
 from gatecast.cli.remote import DEFAULT_URL, ServerOption, TokenOption, ask, complete, path_to
 from gatecast.errors import InvalidValue
 
@@ -109,4 +109,4 @@ def _show(key: dict[str, Any], *, as_json: bool) -> None:
         print_json(key)
     else:
         screen.print(f"[bold]{key['value']}[/bold]")
-        screen.print("This is the only time it is shown.", style="dim")
+        complaints.print("This is the only time it is shown.", style="dim")

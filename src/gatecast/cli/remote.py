@@ -1,17 +1,18 @@
-"""How commands talk to a running server: its admin API."""
+"""How commands talk to a running server: its admin API, one request after the other.
+
+Over what Python brings: a command is done sooner than an HTTP client with a loop of its own is imported.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
-from io import BytesIO
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Annotated, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
-import aiohttp
 import typer
 from yarl import URL
 
@@ -32,7 +33,7 @@ TokenOption = Annotated[
 DEFAULT_URL = "http://127.0.0.1:8080"
 
 #: A request takes at most this long, in seconds; waiting for a gateway is on top.
-_TIME_LIMIT = 30.0
+TIME_LIMIT = 30.0
 
 #: How long a shell may wait for what can be completed, in seconds.
 _COMPLETION_TIME_LIMIT = 2.0
@@ -40,7 +41,7 @@ _COMPLETION_TIME_LIMIT = 2.0
 #: A stream that is silent for so long is dead, in seconds: a live one says something every 15.
 _SILENCE = 45.0
 
-_JSON = {"Content-Type": "application/json"}
+JSON = {"Content-Type": "application/json"}
 
 
 class RequestRefused(GatecastError):
@@ -59,101 +60,118 @@ class RequestRefused(GatecastError):
         return self.detail or self.title
 
 
+def unreachable(server: URL, error: Exception) -> RequestRefused:
+    """What is told when a server gave no answer."""
+    said = redacted(str(error) or type(error).__name__)
+    return RequestRefused(0, "unreachable", f"no answer from {server.with_user(None)}: {said}")
+
+
+def refusal(status: int, reason: str, content: bytes) -> RequestRefused:
+    """What an answer that is no success tells; a pod says it as `application/problem+json`."""
+    try:
+        problem = json.loads(content)
+    except ValueError:
+        problem = None
+    if isinstance(problem, dict):
+        return RequestRefused(status, problem.get("title", reason), problem.get("detail", ""))
+    return RequestRefused(status, reason, f"the answer is {status} {reason}, which is not from a pod; check --url")
+
+
+def credentials(token: str) -> dict[str, str]:
+    """The headers by which the server knows whose request it is.
+
+    Raises:
+        InvalidValue: the token cannot be one.
+        RequestRefused: there is none.
+    """
+    token = token.strip()
+    if not token:
+        raise RequestRefused(401, "no token", "no admin token was given; set GATECAST_TOKEN or use --token")
+    if not (token.isascii() and token.isprintable()):
+        raise InvalidValue("--token", HIDDEN, "hold only printable ASCII characters")
+    return {"Authorization": f"Bearer {token}"}
+
+
 class Remote:
-    """A running server, as its admin API shows it."""
+    """A running server, as its admin API shows it. Every request has a connection of its own.
 
-    def __init__(self, session: aiohttp.ClientSession, origin: URL) -> None:
-        self._session = session
-        #: As it may be shown: without user and password.
-        self._origin = origin
+    `time_limit` is how long a server may be silent, in seconds.
 
-    async def request(
-        self, method: str, path: str, *, body: object = None, parameters: dict[str, str] | None = None, extra: float = 0
+    Raises:
+        InvalidValue: the URL is none, or the token cannot be one.
+        RequestRefused: there is no token; and from every request: the server said no, or could not be reached.
+    """
+
+    def __init__(self, url: str, token: str, *, time_limit: float = TIME_LIMIT) -> None:
+        self._server = server_url(url)
+        self._credentials = credentials(token)
+        self._time_limit = time_limit
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        parameters: Mapping[str, str] | None = None,
+        extra: float = 0,
     ) -> Any:  # noqa: ANN401 - JSON
-        """The JSON of the answer.
+        """The JSON of the answer; `extra` seconds for it on top of the usual time limit."""
+        data = None if body is None else json.dumps(body).encode()
+        limit = self._time_limit + extra
+        with self._reply(method, _with(path, parameters), JSON, data=data, limit=limit) as reply:
+            content = reply.read()
+            return json.loads(content) if content else None
 
-        Raises:
-            RequestRefused: the server said no, or could not be reached.
-        """
-        limit = aiohttp.ClientTimeout(total=_TIME_LIMIT + extra)
-        # As a stream: aiohttp warns of larger bodies in one piece.
-        data = None if body is None else BytesIO(json.dumps(body).encode())
-        try:
-            async with self._session.request(
-                method, path, data=data, headers=_JSON, params=parameters, timeout=limit
-            ) as reply:
-                answer = await reply.json(content_type=None) if reply.status != 204 else None  # noqa: PLR2004 - No Content
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise RequestRefused(
-                0,
-                "unreachable",
-                f"no answer from {self._origin}: {redacted(str(error) or type(error).__name__)}",
-            ) from error
-        if reply.status >= 400:  # noqa: PLR2004 - the first error status
-            problem = answer if isinstance(answer, dict) else {}
-            raise RequestRefused(reply.status, problem.get("title", reply.reason or ""), problem.get("detail", ""))
-        return answer
-
-    async def text(self, path: str) -> str:
-        """The text of an answer that is not JSON.
-
-        Raises:
-            RequestRefused: the server said no, or could not be reached.
-        """
-        async with self.stream(path, {}) as content:
-            return (await content.read()).decode()
-
-    async def all_items(
+    def all_items(
         self, path: str, parameters: Mapping[str, str] | None = None, *, most: int = 0, cursor: str = "after"
     ) -> list[dict[str, Any]]:
         """Every item of a paged list, or the first `most`; `cursor` is the parameter that says where a page begins."""
         items: list[dict[str, Any]] = []
         asked = dict(parameters or {})
         while True:
-            page = await self.request("GET", path, parameters=asked)
+            page = self.request("GET", path, parameters=asked)
             items += page["items"]
             if not page.get("next") or 0 < most <= len(items):
                 return items[:most] if most else items
             asked[cursor] = str(page["next"])
 
-    async def gateway(self, name_or_id: str) -> dict[str, Any]:
-        """The gateway with this id, or with this name.
-
-        Raises:
-            RequestRefused: there is none.
-        """
-        found: dict[str, Any] = await self.request("GET", gateway_path(name_or_id))
-        return found
-
-    @asynccontextmanager
-    async def stream(
-        self, path: str, parameters: dict[str, str], *, last_event_id: str = ""
-    ) -> AsyncIterator[aiohttp.StreamReader]:
+    def stream(self, path: str, parameters: Mapping[str, str], *, last_event_id: str = "") -> Iterator[str]:
         """The lines of an answer that does not end by itself, from an earlier one's last id on."""
-        limit = aiohttp.ClientTimeout(total=None, sock_connect=_TIME_LIMIT, sock_read=_SILENCE)
         headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
-        async with self._session.get(path, params=parameters, headers=headers, timeout=limit) as reply:
-            if reply.status >= 400:  # noqa: PLR2004 - the first error status
-                raise RequestRefused(reply.status, reply.reason or "", await reply.text())
-            yield reply.content
+        with self._reply("GET", _with(path, parameters), headers, limit=_SILENCE) as reply:
+            for line in reply:
+                if line.endswith(b"\n"):  # or it is torn
+                    yield line.decode().rstrip("\n")
+
+    @contextmanager
+    def _reply(
+        self, method: str, path: str, headers: Mapping[str, str], *, limit: float, data: bytes | None = None
+    ) -> Iterator[HTTPResponse]:
+        """A successful answer, to be read in the block."""
+        server = self._server
+        kind = HTTPSConnection if server.scheme == "https" else HTTPConnection
+        connection = kind(server.raw_host or "", server.port, timeout=limit)
+        try:
+            # A pod that refuses a body says so before it has all of it, and closes.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, server.raw_path.rstrip("/") + path, data, {**headers, **self._credentials})
+            reply = connection.getresponse()
+            if reply.status >= _NO_SUCCESS:
+                raise refusal(reply.status, reply.reason, reply.read())
+            yield reply
+        except (HTTPException, OSError, ValueError) as error:
+            raise unreachable(server, error) from error
+        finally:
+            connection.close()
 
 
-@asynccontextmanager
-async def remote(url: str, token: str) -> AsyncIterator[Remote]:
-    """Open a session with a server.
+#: Statuses from here on are no success: a redirection is not followed, because it would lose the body or the token.
+_NO_SUCCESS = 300
 
-    Raises:
-        InvalidValue: the URL is none, or the token cannot be one.
-        RequestRefused: there is no token.
-    """
-    base, token = server_url(url), token.strip()
-    if not token:
-        raise RequestRefused(401, "no token", "no admin token was given; set GATECAST_TOKEN or use --token")
-    if not (token.isascii() and token.isprintable()):
-        raise InvalidValue("--token", HIDDEN, "hold only printable ASCII characters")
-    headers = {"Authorization": f"Bearer {token}"}
-    async with aiohttp.ClientSession(base_url=base, headers=headers) as session:
-        yield Remote(session, base.with_user(None))
+
+def _with(path: str, parameters: Mapping[str, str] | None) -> str:
+    return f"{path}?{urlencode(parameters)}" if parameters else path
 
 
 def path_to(*parts: str) -> str:
@@ -180,17 +198,13 @@ def ask(
     path: str,
     body: object = None,
     *,
-    parameters: dict[str, str] | None = None,
+    parameters: Mapping[str, str] | None = None,
     extra: float = 0,
 ) -> Any:  # noqa: ANN401 - JSON
     """One request; `extra` seconds for it on top of the usual time limit."""
-
-    async def run() -> Any:  # noqa: ANN401 - JSON
-        async with remote(url, token) as server:
-            with progress(f"waiting for {url}"):
-                return await server.request(method, path, body=body, parameters=parameters, extra=extra)
-
-    return asyncio.run(run())
+    server = Remote(url, token)
+    with progress(f"waiting for {url}"):
+        return server.request(method, path, body=body, parameters=parameters, extra=extra)
 
 
 def ask_for_all(
@@ -203,13 +217,9 @@ def ask_for_all(
     cursor: str = "after",
 ) -> list[dict[str, Any]]:
     """Every item of a paged list, or the first `most`."""
-
-    async def run() -> list[dict[str, Any]]:
-        async with remote(url, token) as server:
-            with progress(f"reading from {url}"):
-                return await server.all_items(path, parameters, most=most, cursor=cursor)
-
-    return asyncio.run(run())
+    server = Remote(url, token)
+    with progress(f"reading from {url}"):
+        return server.all_items(path, parameters, most=most, cursor=cursor)
 
 
 # --- completion -------------------------------------------------------------------------------------------------------
@@ -219,14 +229,9 @@ def complete(ctx: Any, path: str, field: str, incomplete: str) -> list[str]:  # 
     """What the shell offers: values of a field in a list of the server; nothing where it cannot be asked at once."""
     url = ctx.params.get("url") or os.environ.get("GATECAST_URL") or DEFAULT_URL
     token = ctx.params.get("token") or os.environ.get("GATECAST_TOKEN") or os.environ.get("GATECAST_ADMIN_TOKEN", "")
-
-    async def run() -> list[str]:
-        async with asyncio.timeout(_COMPLETION_TIME_LIMIT), remote(url, token) as server:
-            page = await server.request("GET", path)
-            return [str(item[field]) for item in page["items"] if str(item[field]).startswith(incomplete)]
-
-    with suppress(GatecastError, TimeoutError, KeyError):
-        return asyncio.run(run())
+    with suppress(GatecastError, KeyError):
+        page = Remote(url, token, time_limit=_COMPLETION_TIME_LIMIT).request("GET", path)
+        return [str(item[field]) for item in page["items"] if str(item[field]).startswith(incomplete)]
     return []
 
 

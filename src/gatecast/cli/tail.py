@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Annotated, Any
 
-import aiohttp
 import typer
 
 from gatecast.cli.output import JsonFlag, cell, print_json, screen
-from gatecast.cli.remote import DEFAULT_URL, Remote, ServerOption, TokenOption, remote
+from gatecast.cli.remote import DEFAULT_URL, Remote, RequestRefused, ServerOption, TokenOption, gateway_path
 from gatecast.waiting import Backoff
 
 #: A stream that ends is followed on after a while: its pod was replaced.
@@ -20,6 +19,9 @@ _COMING_BACK = Backoff(first=0.2, longest=5.0)
 
 #: Attempts without an answer before it is given up.
 _MOST_ATTEMPTS = 10
+
+#: No answer, or one from what stands before the pods: while one is replaced.
+_COMES_BACK = frozenset({0, 502, 503, 504})
 
 _State = Annotated[bool, typer.Option("--state", help="Tell also how gateways stand, and whenever that changes.")]
 
@@ -39,47 +41,45 @@ def tail(
     """Print events as they are recorded, until interrupted; goes on at another pod when its own ends."""
     wanted = {"type": event_type, "action": action, "entity": entity}
     with suppress(KeyboardInterrupt):
-        asyncio.run(_tail(gateway, wanted, url, token, limit=limit, with_state=with_state, as_json=as_json))
+        _tail(gateway, wanted, Remote(url, token), limit=limit, with_state=with_state, as_json=as_json)
 
 
-async def _tail(
-    gateway: str, wanted: Mapping[str, str], url: str, token: str, *, limit: int, with_state: bool, as_json: bool
+def _tail(
+    gateway: str, wanted: Mapping[str, str], server: Remote, *, limit: int, with_state: bool, as_json: bool
 ) -> None:
     seen = 0
-    async with remote(url, token) as server:
-        parameters = {"gateway": (await server.gateway(gateway))["id"]} if gateway else {}
-        async for kind, data in _messages(server, parameters):
-            if kind == "gateway":
-                if with_state:
-                    _show_gateway(data, as_json=as_json)
-            elif kind == "gap" or (kind == "recorded" and _fits(data, wanted)):
-                _show(data, as_json=as_json)
-                seen += 1
-                if seen == limit:
-                    return
+    parameters = {"gateway": server.request("GET", gateway_path(gateway))["id"]} if gateway else {}
+    for kind, data in _messages(server, parameters):
+        if kind == "gateway":
+            if with_state:
+                _show_gateway(data, as_json=as_json)
+        elif kind == "gap" or (kind == "recorded" and _fits(data, wanted)):
+            _show(data, as_json=as_json)
+            seen += 1
+            if seen == limit:
+                return
 
 
-async def _messages(server: Remote, parameters: Mapping[str, str]) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+def _messages(server: Remote, parameters: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Kind and data of each message, over as many streams as it takes: each goes on where the one before ended."""
     last_id, attempts = "", 0
     #: Of each gateway; some events come again where a stream goes on.
     newest: dict[str, int] = {}
     while True:
         try:
-            async with server.stream("/api/v1/events/stream", dict(parameters), last_event_id=last_id) as lines:
-                kind = ""
-                async for line in lines:
-                    attempts = 0
-                    name, _, value = line.decode().rstrip("\n").partition(": ")
-                    last_id = value if name == "id" else last_id
-                    kind = value if name == "event" else kind
-                    if name == "data" and _is_news(kind, data := json.loads(value), newest):
-                        yield kind, data
-        except (aiohttp.ClientError, TimeoutError):
-            if attempts >= _MOST_ATTEMPTS:
+            kind = ""
+            for line in server.stream("/api/v1/events/stream", parameters, last_event_id=last_id):
+                attempts = 0
+                name, _, value = line.partition(": ")
+                last_id = value if name == "id" else last_id
+                kind = value if name == "event" else kind
+                if name == "data" and _is_news(kind, data := json.loads(value), newest):
+                    yield kind, data
+        except RequestRefused as refusal:
+            if refusal.status not in _COMES_BACK or attempts >= _MOST_ATTEMPTS:
                 raise
         attempts += 1
-        await asyncio.sleep(_COMING_BACK.pause(attempts))
+        time.sleep(_COMING_BACK.pause(attempts))
 
 
 def _is_news(kind: str, data: Mapping[str, Any], newest: dict[str, int]) -> bool:

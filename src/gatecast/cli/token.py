@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from gatecast.cli.gateway import GatewayArgument
-from gatecast.cli.output import JsonFlag, print_json, print_table, screen
+from gatecast.cli.output import JsonFlag, complaints, print_json, print_table, screen
 from gatecast.cli.remote import DEFAULT_URL, ServerOption, TokenOption, ask, complete, gateway_path
 
 app = typer.Typer(no_args_is_help=True, help="Create, list and revoke the tokens of a gateway.")
@@ -27,7 +27,10 @@ def create(
         print_json(created)
     else:
         screen.print(f"[bold]{created['token']}[/bold]")
-        screen.print("This is the only time it is shown. The gateway sends it in the header `api-key`.", style="dim")
+        # Not a part of the output, so that a shell can take that as it is: TOKEN="$(gatecast token create …)".
+        complaints.print(
+            "This is the only time it is shown. The gateway sends it in the header `api-key`.", style="dim"
+        )
 
 
 @app.command(name="list")

@@ -9,7 +9,7 @@ from gatecast.delivery.database_clock import DatabaseClock
 from gatecast.events import RecordedEvent
 from gatecast.storage.hops import NOTHING, Hop, Passage, Passages
 from gatecast.telemetry import metrics, traces
-from gatecast.telemetry.traces import EventTraces
+from gatecast.telemetry.traces import EventTraces, Traced
 
 #: So many reads are remembered, to know how old events are when they pass a later hop.
 _REMEMBERED_READS = 256
@@ -63,7 +63,8 @@ class Way:
         if ahead is None:
             return
         shown = now + ahead
-        self._traces.passed(hop, after, through, shown)
+        if self._traces.open:
+            self._traces.passed(hop, after, through, shown)
         for before, end, recorded_at in reversed(self._reads):
             if end <= after:
                 return
@@ -81,6 +82,10 @@ class Way:
             return ()
         taken = (self._picked_up.take(ahead), self._sent.take(ahead), self._confirmed.take(ahead))
         return () if taken == _NOTHING_PASSED else taken
+
+    def take_traced(self) -> Sequence[Traced]:
+        """The traced events that were confirmed since this was last asked."""
+        return self._traces.take_confirmed()
 
     def give_back(self, passages: Passages) -> None:
         """Take these once more the next time: they could not be stored."""

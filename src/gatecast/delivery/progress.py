@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
@@ -10,6 +11,8 @@ from typing import Protocol
 from gatecast.containment import RetryLoop, concerns_everyone, log_failure, refused_in_halves
 from gatecast.errors import GatecastError
 from gatecast.storage.contract import Connection, Presence, Progress
+from gatecast.telemetry import traces
+from gatecast.telemetry.traces import Traced
 from gatecast.waiting import Backoff, Signal
 
 #: Progress is collected for this long between writes; in seconds. Losing it repeats events, never skips them.
@@ -31,6 +34,9 @@ class Moving(Protocol):
 
     def take_progress(self) -> Progress:
         """Its progress until now."""
+
+    def take_traced(self) -> Sequence[Traced]:
+        """The traced events that were confirmed since this was last asked."""
 
     def give_back(self, progress: Progress) -> None:
         """Take back progress that could not be stored."""
@@ -142,7 +148,8 @@ class ProgressRecorder:
                 self._storing = ()
 
     async def _store(self, connections: Sequence[Moving]) -> None:
-        progress = [connection.take_progress() for connection in connections]
+        began, progress = time.time(), [connection.take_progress() for connection in connections]
+        confirmed = [event for each in connections for event in each.take_traced()] if traces.is_on() else []
         failure: GatecastError | None = None
         answers = await refused_in_halves(progress, self._presence.record_progress)
         for connection, (taken, error) in zip(connections, answers, strict=True):
@@ -156,6 +163,7 @@ class ProgressRecorder:
                 _put_off(taken, error, partial(self.report, connection))
         if failure is not None:
             raise failure
+        traces.told_together("store positions", confirmed, began)
 
 
 def _put_off(progress: Progress, error: GatecastError, again: Callable[[], None]) -> None:

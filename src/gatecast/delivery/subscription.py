@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from gatecast.delivery.feed import LOG_MOVED, Feed
@@ -14,6 +14,7 @@ from gatecast.events import Position, RecordedEvent
 from gatecast.storage.contract import Connection, Outcome, OutcomeKind, Progress
 from gatecast.storage.hops import Passages
 from gatecast.telemetry import metrics
+from gatecast.telemetry.traces import Traced
 from gatecast.waiting import Signal
 
 #: No more events are taken while this many are unsettled: memory and work are bounded.
@@ -191,6 +192,10 @@ class Subscription:
     def take_progress(self) -> Progress:
         """The same, with the passages that were not taken before."""
         return self._progress(self._way.take())
+
+    def take_traced(self) -> Sequence[Traced]:
+        """The traced events that were confirmed since this was last asked."""
+        return self._way.take_traced()
 
     def _progress(self, passages: Passages = ()) -> Progress:
         return Progress(

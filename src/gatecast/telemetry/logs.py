@@ -6,6 +6,7 @@ the names `gatecast.…`; how that program set up structlog or `logging` stays a
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import threading
@@ -14,7 +15,7 @@ from typing import Any, TypeAlias
 
 import structlog
 
-from gatecast.hiding import redacted
+from gatecast.hiding import may_hold_secret, redacted
 
 _Line: TypeAlias = MutableMapping[str, Any]
 
@@ -94,14 +95,24 @@ def _to_standard_error(format_name: str, level: int, pod_id: str) -> list[Any]:
         # A plain traceback: a pretty one would show the variables, and secrets among them.
         structlog.processors.format_exc_info,
         _redact,
-        structlog.processors.JSONRenderer()
+        _as_json
         if format_name == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0),
     ]
 
 
+#: What is no JSON is shown as it shows itself.
+_JSON = json.JSONEncoder(default=repr)
+
+
+def _as_json(_target: object, _method: str, line: _Line) -> str:
+    return _JSON.encode(line)
+
+
 def _redact(_target: object, _method: str, line: _Line) -> _Line:
     """The line without what may be a secret, tracebacks included."""
+    if not may_hold_secret("\n".join([f"{key}={value}" for key, value in line.items() if isinstance(value, str)])):
+        return line
     return {key: _shown(key, value) if isinstance(value, str) else value for key, value in line.items()}
 
 
@@ -139,8 +150,12 @@ def _record(_target: object, method: str, line: _Line) -> _Line:
     return {"level": _level(method), "message": message, "parts": {"event": event, **line}}
 
 
+#: By the names of structlog's methods.
+_LEVELS = {name.lower(): level for name, level in logging.getLevelNamesMapping().items()}
+
+
 def _level(method: str) -> int:
-    return logging.getLevelNamesMapping()[method.upper()]
+    return _LEVELS[method]
 
 
 #: What each line passes, in order; the same list for every logger, so that loggers may be made before it is known.

@@ -8,7 +8,7 @@ traces, is a span of its own that is linked to each of them.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,17 +27,24 @@ _MOST_LINKS = 128
 _TIME_LIMIT = 2.0
 
 
-class _Traced(Protocol):
+class Traced(Protocol):
     """What a span says of its event."""
 
     @property
-    def gateway_id(self) -> str: ...
+    def gateway_id(self) -> str:
+        """The gateway that it is for."""
+
     @property
-    def type(self) -> str: ...
+    def type(self) -> str:
+        """What it is."""
+
     @property
-    def event_id(self) -> object: ...
+    def event_id(self) -> object:
+        """Its id."""
+
     @property
-    def trace_parent(self) -> str | None: ...
+    def trace_parent(self) -> str | None:
+        """The W3C `traceparent` of its change, if that is traced."""
 
 
 class _Spans:
@@ -97,7 +104,7 @@ _NAMES = {"picked-up": "pick up", "sent": "send", "confirmed": "confirm", "appli
 
 
 @contextmanager
-def timed(name: str, events: Sequence[_Traced]) -> Iterator[None]:
+def timed(name: str, events: Sequence[Traced]) -> Iterator[None]:
     """Tell of each traced event how long the block took, if it did not raise."""
     if not is_on():
         yield
@@ -109,7 +116,7 @@ def timed(name: str, events: Sequence[_Traced]) -> Iterator[None]:
         _tell(name, event, began, ended)
 
 
-def told_together(name: str, events: Iterable[_Traced], began: float) -> None:
+def told_together(name: str, events: Iterable[Traced], began: float) -> None:
     """Tell of work on many events that began then and has ended now: one span, linked to the trace of each event."""
     if not is_on():
         return
@@ -128,7 +135,7 @@ def told_together(name: str, events: Iterable[_Traced], began: float) -> None:
 
 @dataclass(slots=True)
 class _Open:
-    event: _Traced
+    event: Traced
     #: When it passed its last hop, in seconds since 1970.
     since: float
 
@@ -137,24 +144,35 @@ class EventTraces:
     """The traced events of one connection that are on their way."""
 
     def __init__(self) -> None:
-        self._open: OrderedDict[int, _Open] = OrderedDict()
+        #: By offset.
+        self.open: OrderedDict[int, _Open] = OrderedDict()
+        #: Those that are confirmed, until that is stored; a span has no more links than these.
+        self._confirmed: deque[Traced] = deque(maxlen=_MOST_LINKS)
 
-    def begin(self, offset: int, event: _Traced, recorded_at: float) -> None:
+    def begin(self, offset: int, event: Traced, recorded_at: float) -> None:
         """Follow an event that was recorded then, if it is traced."""
         if event.trace_parent is not None and is_on():
-            self._open[offset] = _Open(event, recorded_at)
-            if len(self._open) > _MOST_OPEN:
-                self._open.popitem(last=False)
+            self.open[offset] = _Open(event, recorded_at)
+            if len(self.open) > _MOST_OPEN:
+                self.open.popitem(last=False)
 
     def passed(self, hop: str, after: int, through: int, now: float) -> None:
         """Tell of the events from one offset to another that they passed a hop now."""
-        for offset in [each for each in self._open if after < each <= through]:
-            found = self._open[offset]
+        for offset in [each for each in self.open if after < each <= through]:
+            found = self.open[offset]
             _tell(_NAMES[hop], found.event, found.since, now)
             found.since = max(now, found.since)
+            if hop == "confirmed":
+                self._confirmed.append(found.event)
+
+    def take_confirmed(self) -> Sequence[Traced]:
+        """The events that were confirmed since this was last asked."""
+        taken = tuple(self._confirmed)
+        self._confirmed.clear()
+        return taken
 
 
-def _tell(name: str, event: _Traced, began: float, ended: float) -> None:
+def _tell(name: str, event: Traced, began: float, ended: float) -> None:
     if event.trace_parent is None or not is_on():
         return
     parent = _parent(event.trace_parent)

@@ -12,27 +12,6 @@ import gatecast
 
 _SOURCE = Path(gatecast.__file__).parent
 
-#: What is still shared: the file, and the modules that run its statements besides the one that opens it. A module that
-#: needs them no more leaves this list; none is added.
-_SHARED = {
-    "controlplane/catalog/artifacts.sql": {
-        "controlplane/deployments/artifacts.py",
-        "controlplane/deployments/rollouts.py",
-        "controlplane/deployments/snapshot.py",
-    },
-    "controlplane/deployments/placements.sql": {
-        "controlplane/deployments/api_keys.py",
-        "controlplane/deployments/artifacts.py",
-        "controlplane/deployments/placing.py",
-        "controlplane/deployments/rollouts.py",
-        "controlplane/deployments/snapshot.py",
-        "controlplane/gateway_sync/acknowledgements.py",
-        "controlplane/gateway_sync/downloads.py",
-        "controlplane/gateway_sync/reconciliation.py",
-    },
-    "controlplane/gateway_sync/synchronizations.sql": {"controlplane/gateway_sync/reconciliation.py"},
-}
-
 
 @cache
 def _modules() -> dict[str, ast.Module]:
@@ -75,10 +54,11 @@ def test_every_file_of_statements_is_opened_by_one_module() -> None:
 
 
 def test_no_module_runs_the_statements_of_another() -> None:
-    shared: defaultdict[str, set[str]] = defaultdict(set)
-    for file, [(owner, name)] in _opened_by_modules().items():
-        imported = f"gatecast.{owner.removesuffix('.py').replace('/', '.')}", name
-        for path, module in _modules().items():
-            if imported in _imported(module):
-                shared[file].add(path)
-    assert shared == _SHARED, "call the module that owns the file; what shares it no more leaves the list"
+    owned = {
+        (f"gatecast.{owner.removesuffix('.py').replace('/', '.')}", name): file
+        for file, [(owner, name)] in _opened_by_modules().items()
+    }
+    shared = {
+        (path, owned[imported]) for path, module in _modules().items() for imported in _imported(module) & owned.keys()
+    }
+    assert shared == set(), "call the module that owns the file"

@@ -12,6 +12,7 @@ import pytest
 
 from gatecast import errors
 from gatecast.server.admin_api.models import EventState, WhyCode
+from gatecast.storage.migrations import available, tables
 
 _FOLDER = Path(__file__).parents[3] / "docs"
 
@@ -64,6 +65,16 @@ def test_every_code_of_why_is_in_the_reference() -> None:
 def test_every_state_of_an_event_is_in_the_reference() -> None:
     text = (_FOLDER / "reference/http-api.md").read_text("utf-8")
     assert [state for state in get_args(EventState) if f"\n| `{state}` |" not in text] == []
+
+
+def test_every_migration_is_in_the_guide_to_upgrades_with_the_tables_that_it_makes() -> None:
+    text = (_FOLDER / "how-to/upgrade.md").read_text("utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    for migration in available("gatecast.storage.postgres.migrations", "gatecast.controlplane.migrations"):
+        found = [row for row in rows if f"`{migration.number:04}`" in row.split(" | ")[0]]
+        assert len(found) == 1, migration.number
+        if migration.number > 1000:
+            assert [table for table in tables([migration]) if f"`{table}`" not in found[0]] == []
 
 
 def test_every_error_is_in_the_reference() -> None:

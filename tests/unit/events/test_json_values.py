@@ -48,7 +48,7 @@ def nested(depth: int, innermost: object = 1) -> dict[str, Any]:
     return value
 
 
-@settings(max_examples=60, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(derandomize=True, suppress_health_check=list(HealthCheck))
 @given(_OBJECTS)
 def test_what_is_taken_is_read_back_equal(value: dict[str, Any]) -> None:
     text = encode("data", value)

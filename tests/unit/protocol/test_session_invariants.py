@@ -227,4 +227,4 @@ def _offset_sent(text: str) -> int:
 
 
 TestConversation = Conversation.TestCase
-TestConversation.settings = settings(max_examples=150, stateful_step_count=40)
+TestConversation.settings = settings(max_examples=settings().max_examples * 3 // 2, stateful_step_count=40)

@@ -67,7 +67,7 @@ async def test_one_change_is_one_trace_whose_hops_add_up(tmp_path: Path, collect
 async def test_what_is_done_for_many_events_at_once_is_linked_to_the_trace_of_each(
     tmp_path: Path, collector: InMemorySpanExporter
 ) -> None:
-    """It belongs to none of them, and one statement that stores or reads nothing that is traced is not told."""
+    """It belongs to none of them, and a statement that stores or reads nothing that is traced is not told."""
     others = [_PARENT.replace(_TRACE, f"{number:032x}") for number in (7, 8)]
     async with EventHub.open(f"sqlite:///{tmp_path / 'gatecast.db'}") as hub:
         await hub.register_gateway("g")
@@ -76,8 +76,9 @@ async def test_what_is_done_for_many_events_at_once_is_linked_to_the_trace_of_ea
         async with hub.subscribe("g") as subscription:
             for _ in range(4):
                 subscription.acknowledge(await anext(subscription))
+            await hub.delivery.recorder.flush()
     together = {span.name: span for span in collector.get_finished_spans() if span.parent is None}
-    assert set(together) == {"gatecast store", "gatecast read"}
+    assert set(together) == {"gatecast store", "gatecast read", "gatecast store positions"}
     for span in together.values():
         assert [link.context.trace_id for link in span.links] == [7, 8]
         assert span.context.trace_id not in (7, 8)
@@ -121,7 +122,7 @@ def test_without_a_collector_nothing_is_followed() -> None:
     followed.begin(1, _event(trace_parent=_PARENT), 0.0)
     followed.passed("sent", 0, 1, 1.0)
     assert not traces.is_on()
-    assert followed._open == {}
+    assert followed.open == {}
 
 
 def test_of_too_many_the_oldest_are_not_followed(collector: InMemorySpanExporter) -> None:

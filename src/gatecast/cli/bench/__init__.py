@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import typer
 
+from gatecast.cli.bench.connect import connect
 from gatecast.cli.bench.deliver import deliver
+from gatecast.cli.bench.deploy import deploy
 from gatecast.cli.bench.drain import drain
 from gatecast.cli.bench.everything import everything
+from gatecast.cli.bench.fan_out import fan_out
 from gatecast.cli.bench.http import http
 from gatecast.cli.bench.idle import idle
 from gatecast.cli.bench.latency import latency
@@ -21,4 +24,7 @@ app.command()(memory)
 app.command()(deliver)
 app.command()(http)
 app.command()(idle)
+app.command()(connect)
+app.command("fan-out")(fan_out)
+app.command()(deploy)
 app.command("all")(everything)

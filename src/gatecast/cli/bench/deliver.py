@@ -37,7 +37,7 @@ def deliver(*, quick: QuickFlag = False, as_json: JsonFlag = False) -> None:
 
 
 async def _measure(gateways: int, rounds: int) -> list[Figure]:
-    async with measured_pod(gateways) as pod, _echo_server() as (echo, address, order):
+    async with measured_pod(gateways) as pod, bare_server() as (echo, address, order):
         taking, echoing = PlainGateways(pod.process.gateway_host), PlainGateways(address)
         try:
             await taking.connect([token for _, token in pod.gateways])
@@ -124,7 +124,7 @@ async def _publish(pod: MeasuredPod, each: int) -> None:
 
 
 @asynccontextmanager
-async def _echo_server() -> AsyncIterator[tuple[int, str, Callable[[int], None]]]:
+async def bare_server() -> AsyncIterator[tuple[int, str, Callable[[int], None]]]:
     """Its process id, its address, and what makes it send so many events to everybody."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gatecast.cli.bench.echo_server", stdin=PIPE, stdout=PIPE

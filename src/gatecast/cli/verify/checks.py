@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
-from gatecast.cli.remote import Remote, RequestRefused, remote
+from gatecast.cli.async_remote import AsyncRemote, async_remote
+from gatecast.cli.remote import RequestRefused
 from gatecast.cli.verify.findings import Finding, Findings, expect
 from gatecast.cli.verify.reachability import check_reachability
 from gatecast.cli.verify.safety import Endpoint, check_revocation
@@ -63,7 +64,7 @@ class _Run:
     """One verification: what it made, and what it found."""
 
     installation: Installation
-    servers: Sequence[Remote]
+    servers: Sequence[AsyncRemote]
     publishers: Sequence[EventPublisher]
     temporary: TemporaryGateways
     findings: Findings
@@ -71,7 +72,7 @@ class _Run:
     gateways: list[_Gateway] = field(default_factory=list)
 
     @property
-    def server(self) -> Remote:
+    def server(self) -> AsyncRemote:
         """The pod that is neither killed nor ended."""
         return self.servers[0]
 
@@ -84,7 +85,7 @@ async def verify_installation(installation: Installation, *, gateways: int, even
     """
     async with AsyncExitStack() as stack:
         apis, token = installation.apis, installation.token
-        servers = [await stack.enter_async_context(remote(api, token)) for api in apis]
+        servers = [await stack.enter_async_context(async_remote(api, token)) for api in apis]
         publishers = [await stack.enter_async_context(EventPublisher(api, token, backoff=_EAGER)) for api in apis]
         run = _Run(
             installation=installation,

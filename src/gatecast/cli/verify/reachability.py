@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from gatecast.cli.remote import Remote, RequestRefused
+from gatecast.cli.async_remote import AsyncRemote
+from gatecast.cli.remote import RequestRefused
 from gatecast.hiding import redacted
 from gatecast.testing.processes.deployment import address_of
 
@@ -13,7 +14,7 @@ from gatecast.testing.processes.deployment import address_of
 _TIME_LIMIT = 5.0
 
 
-async def check_reachability(servers: Sequence[Remote], listeners: Sequence[str]) -> None:
+async def check_reachability(servers: Sequence[AsyncRemote], listeners: Sequence[str]) -> None:
     """Return when each admin API answers our token and each gateway listener accepts a connection.
 
     Raises:

@@ -7,7 +7,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gatecast.cli.remote import Remote, RequestRefused
+from gatecast.cli.async_remote import AsyncRemote
+from gatecast.cli.remote import RequestRefused
 from gatecast.cli.verify.findings import expect
 from gatecast.cli.verify.temporary import Access
 from gatecast.client import GatewayClient
@@ -27,7 +28,7 @@ _QUESTIONS = 5
 class Endpoint:
     """A pod's two addresses."""
 
-    server: Remote
+    server: AsyncRemote
     gateways: str
 
 

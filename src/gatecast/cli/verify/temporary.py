@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
-from gatecast.cli.remote import Remote, RequestRefused
+from gatecast.cli.async_remote import AsyncRemote
+from gatecast.cli.remote import RequestRefused
 
 
 class LeftBehind(RequestRefused):
@@ -25,7 +26,7 @@ class Access:
 class TemporaryGateways:
     """Makes gateways through the first pod that answers, and deletes all of them through any pod."""
 
-    def __init__(self, servers: Sequence[Remote]) -> None:
+    def __init__(self, servers: Sequence[AsyncRemote]) -> None:
         self._servers = servers
         #: By name. Listed before they are asked for: an answer can be lost behind the registration.
         self._names: list[str] = []
@@ -52,7 +53,7 @@ class TemporaryGateways:
         return [f"{name} ({reason})" for name, reason in left.items()]
 
 
-async def _delete_some(server: Remote, names: dict[str, str]) -> dict[str, str]:
+async def _delete_some(server: AsyncRemote, names: dict[str, str]) -> dict[str, str]:
     """Delete what this pod can delete; return the others."""
     if not names:
         return {}

@@ -1,11 +1,16 @@
-"""What an API key is."""
+"""What an API key is, and those that an artifact has."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 
-from gatecast.storage.contract import Row
+from gatecast.storage.contract import Database, Row, Transaction
+from gatecast.storage.queries import Queries
+from gatecast.storage.rows import as_keys
+
+_QUERIES = Queries("gatecast.controlplane.catalog", "api_key.sql")
 
 #: Most active keys of an artifact. A gateway drops further ones: it counts all keys of the control plane as one user's.
 MAX_ACTIVE_KEYS = 10
@@ -56,3 +61,16 @@ def hash_of(value: str) -> str:
 def mask_of(value: str) -> str:
     """The last five characters."""
     return f"***{value[-5:]}"
+
+
+async def keys_of_artifact(reader: Database | Transaction, artifact_id: str) -> list[ApiKey]:
+    """The keys of an artifact by name, the revoked ones included."""
+    return [ApiKey.of(row) for row in await reader.fetch(_QUERIES["keys"], artifact_id)]
+
+
+async def keys_of_artifacts(transaction: Transaction, artifact_ids: Iterable[str]) -> dict[str, list[ApiKey]]:
+    """The same for each of these artifacts, by artifact."""
+    keys: dict[str, list[ApiKey]] = {artifact_id: [] for artifact_id in artifact_ids}
+    for row in await transaction.fetch(_QUERIES["keys_of_artifacts"], as_keys(keys)) if keys else ():
+        keys[row["artifact_id"]].append(ApiKey.of(row))
+    return keys

@@ -34,7 +34,7 @@ from gatecast.storage.queries import Queries
 from gatecast.storage.rows import as_keys, as_rows
 from gatecast.telemetry import get_logger
 
-ARTIFACTS = Queries("gatecast.controlplane.catalog", "artifacts.sql")
+_QUERIES = Queries("gatecast.controlplane.catalog", "artifact_store.sql")
 
 #: So many documents are read at once where their routes are not known.
 _BATCH = 200
@@ -106,7 +106,7 @@ class ArtifactStore:
 
     async def find(
         self,
-        transaction: Transaction,
+        reader: Database | Transaction,
         organization: str,
         artifact_kind: ArtifactKind,
         artifact_id: str,
@@ -118,22 +118,28 @@ class ArtifactStore:
         Raises:
             NotFound: there is none of this kind in this organization.
         """
-        query = ARTIFACTS["whole_artifact" if whole else "artifact"]
-        row = await transaction.fetch_one(query, organization, artifact_kind.kind, artifact_id)
-        if row is None:
-            raise NotFound(artifact_kind.noun, artifact_id)
-        return self.artifact_of(row)
+        query = _QUERIES["whole_artifact" if whole else "artifact"]
+        for row in await reader.fetch(query, organization, artifact_kind.kind, artifact_id):
+            return self.artifact_of(row)
+        raise NotFound(artifact_kind.noun, artifact_id)
+
+    async def id_of(
+        self, reader: Database | Transaction, organization: str, artifact_kind: ArtifactKind, handle: str
+    ) -> str:
+        """The id of the artifact with this handle; empty: there is none of this kind in this organization."""
+        rows = await reader.fetch(_QUERIES["artifact_named"], organization, artifact_kind.kind, handle)
+        return str(rows[0]["id"]) if rows else ""
 
     async def in_revision(self, transaction: Transaction, artifact_id: str, content_id: str) -> StoredArtifact:
         """An artifact with the document that it had once."""
-        row = await transaction.fetch_one(ARTIFACTS["artifact_in_revision"], artifact_id, content_id)
+        row = await transaction.fetch_one(_QUERIES["artifact_in_revision"], artifact_id, content_id)
         if row is None:
             raise NotFound("revision", content_id)
         return self.artifact_of(row)
 
     async def in_revisions(self, transaction: Transaction, contents: Iterable[str]) -> dict[str, StoredArtifact]:
         """Artifacts in these revisions, by content."""
-        rows = await transaction.fetch(ARTIFACTS["contents"], as_keys(contents))
+        rows = await transaction.fetch(_QUERIES["contents"], as_keys(contents))
         return {row["content_id"]: self.artifact_of(row) for row in rows}
 
     async def lock(
@@ -150,7 +156,7 @@ class ArtifactStore:
         found = await self.find(change.transaction, organization, artifact_kind, artifact_id)
         await self.lock_providers(change, organization, found.document, *others)
         await change.transaction.fetch(
-            ARTIFACTS["lock_artifacts"], organization, artifact_kind.kind, as_keys([artifact_id])
+            _QUERIES["lock_artifacts"], organization, artifact_kind.kind, as_keys([artifact_id])
         )
         return await self.find(change.transaction, organization, artifact_kind, artifact_id)
 
@@ -163,8 +169,8 @@ class ArtifactStore:
         ids: dict[str, str] = {}
         for handle in provider_ids(document):
             if not is_id(handle):
-                row = await transaction.fetch_one(ARTIFACTS["artifact_named"], organization, LLM_PROVIDER.kind, handle)
-                ids |= {} if row is None else {handle: row["id"]}
+                found = await self.id_of(transaction, organization, LLM_PROVIDER, handle)
+                ids |= {handle: found} if found else {}
         return document.with_providers(ids) if ids else document
 
     async def lock_providers(self, change: UnitOfWork, organization: str, *documents: Artifact) -> None:
@@ -177,7 +183,7 @@ class ArtifactStore:
         if not wanted:
             return
         values = (organization, LLM_PROVIDER.kind, as_keys(wanted))
-        found = {row["id"] for row in await change.transaction.fetch(ARTIFACTS["lock_artifacts"], *values)}
+        found = {row["id"] for row in await change.transaction.fetch(_QUERIES["lock_artifacts"], *values)}
         if missing := wanted - found:
             raise InvalidValue(
                 "provider.id", min(missing), "be the id or the handle of an LLM provider of your organization"
@@ -186,7 +192,7 @@ class ArtifactStore:
     async def _providers(self, transaction: Transaction, document: Artifact) -> dict[str, StoredArtifact]:
         """The providers that a document needs, which are locked, by id."""
         needed = provider_ids(document)
-        rows = await transaction.fetch(ARTIFACTS["artifacts_by_id"], as_keys(needed)) if needed else []
+        rows = await transaction.fetch(_QUERIES["artifacts_by_id"], as_keys(needed)) if needed else []
         return {row["id"]: self.artifact_of(row) for row in rows}
 
     # --- writing ------------------------------------------------------------------------------------------------
@@ -198,7 +204,7 @@ class ArtifactStore:
         draft = _draft(str(uuid4()), organization, handle, document, stored={})
         columns = (document.name, document.version, draft.content_id)
         await change.transaction.execute(
-            ARTIFACTS["insert_artifact"], draft.id, organization, artifact_kind.kind, handle, *columns
+            _QUERIES["insert_artifact"], draft.id, organization, artifact_kind.kind, handle, *columns
         )
         return await self._complete(change, artifact_kind, draft)
 
@@ -208,9 +214,13 @@ class ArtifactStore:
         draft = _draft(artifact.id, artifact.organization, artifact.handle, document, stored=artifact.credentials)
         if _openapi_of(document) == _openapi_of(artifact.document):
             draft = replace(draft, openapi_id=artifact.openapi_id)
-        columns = (document.name, document.version, draft.content_id)
-        await change.transaction.execute(ARTIFACTS["update_artifact"], draft.id, *columns)
+        await self.begin_from(change, artifact.id, document, draft.content_id)
         return await self._complete(change, artifact.artifact_kind, draft)
+
+    async def begin_from(self, change: UnitOfWork, artifact_id: str, document: Artifact, content_id: str) -> None:
+        """Make later changes of a locked artifact start from this document, which is stored as this content."""
+        columns = (document.name, document.version, content_id)
+        await change.transaction.execute(_QUERIES["update_artifact"], artifact_id, *columns)
 
     async def _complete(self, change: UnitOfWork, artifact_kind: ArtifactKind, draft: _Draft) -> StoredArtifact:
         """Store what belongs to an artifact beside its row."""
@@ -218,7 +228,7 @@ class ArtifactStore:
         for place, value in draft.new.items():
             handle = draft.handles[place]
             await execute(
-                ARTIFACTS["insert_secret"],
+                _QUERIES["insert_secret"],
                 handle,
                 draft.id,
                 self._encryption.encrypt(value, place=secret_place(handle)),
@@ -226,10 +236,10 @@ class ArtifactStore:
         rendered = await self._rendered(change.transaction, draft)
         openapi_id = draft.openapi_id or await self._insert_openapi(change, draft)
         columns = self._columns(draft, rendered)
-        await execute(ARTIFACTS["insert_content"], draft.content_id, draft.id, *columns, openapi_id)
-        await execute(ARTIFACTS["insert_routes"], as_rows(_routes(draft.content_id, draft.document)))
-        await execute(ARTIFACTS["insert_needs"], draft.content_id, as_keys(provider_ids(draft.document)))
-        await execute(ARTIFACTS["insert_content_secrets"], draft.content_id, as_keys(draft.handles.values()))
+        await execute(_QUERIES["insert_content"], draft.content_id, draft.id, *columns, openapi_id)
+        await execute(_QUERIES["insert_routes"], as_rows(_routes(draft.content_id, draft.document)))
+        await execute(_QUERIES["insert_needs"], draft.content_id, as_keys(provider_ids(draft.document)))
+        await execute(_QUERIES["insert_content_secrets"], draft.content_id, as_keys(draft.handles.values()))
         stored = await self.find(change.transaction, draft.organization, artifact_kind, draft.id)
         return replace(stored, document=draft.document, openapi_id=openapi_id)
 
@@ -238,7 +248,7 @@ class ArtifactStore:
             return None
         openapi_id = str(uuid4())
         sealed = self._encryption.encrypt(written_openapi(openapi), place=openapi_place(openapi_id))
-        await change.transaction.execute(ARTIFACTS["insert_openapi"], openapi_id, draft.id, sealed)
+        await change.transaction.execute(_QUERIES["insert_openapi"], openapi_id, draft.id, sealed)
         return openapi_id
 
     async def complete_routes(self, change: UnitOfWork) -> None:
@@ -249,14 +259,14 @@ class ArtifactStore:
 
     async def complete_some_routes(self, transaction: Transaction, after: str) -> str | None:
         """The same for some contents whose ids come after this one; return the last id, None when there are no more."""
-        rows = await transaction.fetch(ARTIFACTS["unrouted"], after, _BATCH)
+        rows = await transaction.fetch(_QUERIES["unrouted"], after, _BATCH)
         if not rows:
             return None
         documents = {row["id"]: self._readable(row) for row in rows}
         known = {content_id: document for content_id, document in documents.items() if document is not None}
         routes = [route for content_id, document in known.items() for route in _routes(content_id, document)]
-        await transaction.execute(ARTIFACTS["insert_routes"], as_rows(routes))
-        await transaction.execute(ARTIFACTS["note_routed"], as_keys(known))
+        await transaction.execute(_QUERIES["insert_routes"], as_rows(routes))
+        await transaction.execute(_QUERIES["note_routed"], as_keys(known))
         return str(rows[-1]["id"])
 
     def _readable(self, row: Row) -> Artifact | None:
@@ -385,7 +395,7 @@ def document_place(content_id: str) -> str:
 
 async def sealed_samples(database: Database) -> Sequence[Row]:
     """Id and content of a document that only the right key opens; none while nothing is stored."""
-    return await database.fetch(ARTIFACTS["any_content"])
+    return await database.fetch(_QUERIES["any_content"])
 
 
 def content_place(content_id: str) -> str:

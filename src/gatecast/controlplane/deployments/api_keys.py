@@ -13,11 +13,11 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from gatecast.containment import contained
-from gatecast.controlplane.catalog.api_key import MAX_ACTIVE_KEYS, ApiKey, hash_of, mask_of
+from gatecast.controlplane.catalog.api_key import MAX_ACTIVE_KEYS, ApiKey, hash_of, keys_of_artifact, mask_of
 from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, MCP_PROXY, ArtifactKind, kind_of
 from gatecast.controlplane.catalog.artifact_store import ArtifactStore
 from gatecast.controlplane.deployments.artifacts import Artifacts
-from gatecast.controlplane.deployments.placements import PLACEMENTS, Desired, Placement, placements_of
+from gatecast.controlplane.deployments.placements import Desired, Placement, placements_of
 from gatecast.controlplane.deployments.placing import keys_of_placements, publish, tell_anew
 from gatecast.controlplane.deployments.rollouts import keys_of
 from gatecast.controlplane.transactions.clock import later_than, milliseconds
@@ -27,7 +27,10 @@ from gatecast.gathering import Gathered
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Receipt
 from gatecast.storage.gathered_rows import gathered_rows
+from gatecast.storage.queries import Queries
 from gatecast.storage.repeating import whole
+
+_QUERIES = Queries("gatecast.controlplane.deployments", "api_keys.sql")
 
 #: Most revoked keys of an artifact that are still listed.
 MAX_REVOKED_KEYS = 50
@@ -75,7 +78,7 @@ class ApiKeys:
         self._store = store
         self._artifacts = artifacts
         # Every gateway of an artifact asks for these when a key of it was revoked.
-        self._active_names = gathered_rows(self._database, PLACEMENTS["active_names"], "artifact_id")
+        self._active_names = gathered_rows(self._database, _QUERIES["active_names"], "artifact_id")
         self._renewals = Gathered("renewals", self._renew_each)
 
     async def of_artifact(self, organization: str, artifact_kind: ArtifactKind, artifact_id: str) -> list[ApiKey]:
@@ -85,8 +88,7 @@ class ApiKeys:
             NotFound: there is no such artifact.
         """
         await self._artifacts.check_exists(organization, artifact_kind, artifact_id)
-        rows = await self._database.fetch(PLACEMENTS["keys"], artifact_id)
-        return [ApiKey.of(row) for row in rows]
+        return await keys_of_artifact(self._database, artifact_id)
 
     @whole
     async def create(
@@ -124,7 +126,7 @@ class ApiKeys:
             await _check_room(change, key)
             await _forget_ended(change, artifact_kind, key)
             columns = (key.id, artifact_id, name, key.mask, key.sha256, key.expires_at, key.created_at)
-            await change.transaction.execute(PLACEMENTS["insert_key"], *columns)
+            await change.transaction.execute(_QUERIES["insert_key"], *columns)
             await _publish(change, organization, artifact_id)
         return IssuedKey(key, value, change.receipts)
 
@@ -171,7 +173,7 @@ class ApiKeys:
             await self._store.lock(change, organization, artifact_kind, artifact_id)
             key = await _active_key(change, artifact_id, name)
             version = await _next_version(change, artifact_id)
-            await change.transaction.execute(PLACEMENTS["revoke_key"], key.id, version)
+            await change.transaction.execute(_QUERIES["revoke_key"], key.id, version)
             await _publish(change, organization, artifact_id)
         return change.receipts
 
@@ -209,7 +211,7 @@ class ApiKeys:
             # An expired one would be told as revoked, and each revocation asks for this once more.
             if not key.expired(milliseconds()):
                 version = await _next_version(change, name.artifact_id)
-                await change.transaction.execute(PLACEMENTS["renew_key"], key.id, version)
+                await change.transaction.execute(_QUERIES["renew_key"], key.id, version)
                 for placement in await placements_of(change, name.artifact_id):
                     if placement.gateway_id in gateway_ids:
                         tell_anew(change, placement, replace(key, renewed_at=version))
@@ -220,7 +222,7 @@ class ApiKeys:
         A gateway drops a value that reaches it after its time, and an older value of the same key would go on to open.
         """
         now, after = milliseconds(), (0, "")
-        while rows := await self._database.fetch(PLACEMENTS["expired_keys"], now, *after, _READ_AT_ONCE):
+        while rows := await self._database.fetch(_QUERIES["expired_keys"], now, *after, _READ_AT_ONCE):
             for row in rows:
                 # A pod that cannot read what is stored leaves it to the others.
                 left = suppress(NotFound, SecretKeyMissing, StoredByNewerRelease)
@@ -236,7 +238,7 @@ class ApiKeys:
             # Another pod may have been faster, or an operator.
             if key.expired(milliseconds()) and key.ended_at < key.updated_at:
                 version = await _next_version(change, artifact_id)
-                await change.transaction.execute(PLACEMENTS["end_key"], key.id, version)
+                await change.transaction.execute(_QUERIES["end_key"], key.id, version)
                 await _publish(change, organization, artifact_id)
 
 
@@ -269,7 +271,7 @@ def _unexpired(key: ApiKey) -> int | None:
 
 async def _store_rotated(change: UnitOfWork, key: ApiKey) -> None:
     columns = (key.id, key.mask, key.sha256, key.expires_at, key.updated_at)
-    await change.transaction.execute(PLACEMENTS["rotate_key"], *columns)
+    await change.transaction.execute(_QUERIES["rotate_key"], *columns)
 
 
 async def _next_version(change: UnitOfWork, artifact_id: str) -> int:
@@ -277,7 +279,7 @@ async def _next_version(change: UnitOfWork, artifact_id: str) -> int:
 
     Gateways ignore what is not newer than what they have of its name, and what a gateway was told of is known by it.
     """
-    row = await change.transaction.fetch_one(PLACEMENTS["last_key_version"], artifact_id)
+    row = await change.transaction.fetch_one(_QUERIES["last_key_version"], artifact_id)
     return later_than(row["version"] or 0 if row else 0)
 
 
@@ -294,10 +296,10 @@ async def _check_room(change: UnitOfWork, key: ApiKey) -> None:
 async def _forget_ended(change: UnitOfWork, artifact_kind: ArtifactKind, key: ApiKey) -> None:
     """Delete the oldest revoked keys, to make room for a new one."""
     if artifact_kind is not MCP_PROXY:
-        await change.transaction.execute(PLACEMENTS["forget_revoked_keys"], key.artifact_id, MAX_REVOKED_KEYS)
+        await change.transaction.execute(_QUERIES["forget_revoked_keys"], key.artifact_id, MAX_REVOKED_KEYS)
         return
-    await change.transaction.execute(PLACEMENTS["forget_namesakes"], key.artifact_id)
-    names = {row["name"] for row in await change.transaction.fetch(PLACEMENTS["keys"], key.artifact_id)}
+    await change.transaction.execute(_QUERIES["forget_namesakes"], key.artifact_id)
+    names = {each.name for each in await keys_of_artifact(change.transaction, key.artifact_id)}
     if len(names - {key.name}) >= MAX_KEY_NAMES:
         raise LimitReached(f"keys of the artifact have had {MAX_KEY_NAMES:,} names; use one of them again")
 

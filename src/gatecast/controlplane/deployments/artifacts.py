@@ -8,16 +8,16 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from gatecast.controlplane.catalog.artifact_kinds import ArtifactKind
-from gatecast.controlplane.catalog.artifact_store import ARTIFACTS, ArtifactStore, StoredArtifact
+from gatecast.controlplane.catalog.artifact_store import ArtifactStore, StoredArtifact
 from gatecast.controlplane.deployments.artifact_events import key_revoked
 from gatecast.controlplane.deployments.placements import (
-    PLACEMENTS,
     Deployment,
     DeploymentState,
     Desired,
     deployment_of,
     find_placement,
     placements_of,
+    states_on,
 )
 from gatecast.controlplane.deployments.placing import delete
 from gatecast.controlplane.deployments.preflight import check_known_template
@@ -29,7 +29,10 @@ from gatecast.controlplane.transactions.unit_of_work import UnitOfWork, begin_un
 from gatecast.errors import Conflict, InvalidValue, NotFound, StaleWrite
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Database, Receipt, Row, Transaction
+from gatecast.storage.queries import Queries
 from gatecast.storage.repeating import whole
+
+_QUERIES = Queries("gatecast.controlplane.deployments", "artifacts.sql")
 
 #: Most artifacts with the same context that are shown.
 _MAX_CLASHES = 100
@@ -143,10 +146,7 @@ class Artifacts:
         Raises:
             NotFound: there is none of this kind in this organization.
         """
-        rows = await self._database.fetch(ARTIFACTS["whole_artifact"], organization, artifact_kind.kind, artifact_id)
-        if not rows:
-            raise NotFound(artifact_kind.noun, artifact_id)
-        return self._store.artifact_of(rows[0])
+        return await self._store.find(self._database, organization, artifact_kind, artifact_id, whole=True)
 
     async def id_of(self, organization: str, artifact_kind: ArtifactKind, handle: str) -> str:
         """The id of the artifact with this handle.
@@ -154,10 +154,9 @@ class Artifacts:
         Raises:
             NotFound: there is none of this kind in this organization.
         """
-        rows = await self._database.fetch(ARTIFACTS["artifact_named"], organization, artifact_kind.kind, handle)
-        if not rows:
-            raise NotFound(artifact_kind.noun, handle)
-        return str(rows[0]["id"])
+        if found := await self._store.id_of(self._database, organization, artifact_kind, handle):
+            return found
+        raise NotFound(artifact_kind.noun, handle)
 
     async def check_exists(self, organization: str, artifact_kind: ArtifactKind, artifact_id: str) -> None:
         """See to it that there is such an artifact.
@@ -165,7 +164,7 @@ class Artifacts:
         Raises:
             NotFound: there is none of this kind in this organization.
         """
-        if not await self._database.fetch(ARTIFACTS["exists"], organization, artifact_kind.kind, artifact_id):
+        if not await self._database.fetch(_QUERIES["exists"], organization, artifact_kind.kind, artifact_id):
             raise NotFound(artifact_kind.noun, artifact_id)
 
     async def page(self, organization: str, artifact_kind: ArtifactKind, *, after: str, limit: int) -> ArtifactPage:
@@ -173,7 +172,7 @@ class Artifacts:
 
         Without the descriptions of their APIs, which may be large.
         """
-        rows = await self._database.fetch(ARTIFACTS["artifacts"], organization, artifact_kind.kind, after, limit + 1)
+        rows = await self._database.fetch(_QUERIES["artifacts"], organization, artifact_kind.kind, after, limit + 1)
         following = rows[limit - 1]["handle"] if len(rows) > limit else None
         return ArtifactPage(known(rows[:limit], self._store.artifact_of), following)
 
@@ -208,13 +207,13 @@ class Artifacts:
         if artifacts:
             last = artifacts[-1]
             values = (last.organization, last.artifact_kind.kind, after, last.handle)
-            for row in await self._database.fetch(PLACEMENTS["current_deployments_of_page"], *values):
+            for row in await self._database.fetch(_QUERIES["current_deployments_of_page"], *values):
                 found.setdefault(row["artifact_id"], []).append(_running(row))
         return found
 
     async def on_gateway(self, gateway_id: str) -> list[Placed]:
         """Everything that was published to a gateway, by kind and handle."""
-        rows = await self._database.fetch(PLACEMENTS["gateway_states"], gateway_id)
+        rows = await states_on(self._database, gateway_id)
         return [Placed(row["kind"], row["handle"], deployment_of(row)) for row in rows]
 
     async def last_published_on_gateway(self, gateway_id: str, *, after: str, limit: int) -> list[LastPublished]:
@@ -222,7 +221,7 @@ class Artifacts:
 
         What it is to delete is among them until it is known to have done so.
         """
-        rows = await self._database.fetch(PLACEMENTS["last_published_on_gateway"], gateway_id, after, limit)
+        rows = await self._database.fetch(_QUERIES["last_published_on_gateway"], gateway_id, after, limit)
         return [_told(row) for row in rows]
 
     # --- changing -----------------------------------------------------------------------------------------------
@@ -373,7 +372,7 @@ class Artifacts:
             # It may have been forgotten before it was locked.
             earlier = await _find_deployment(change, artifact_id, deployment_id)
             [restored] = await self._rollouts.run_on(change, revision, [earlier.gateway_id])
-            await _begin_from(change, artifact, revision)
+            await _begin_from(self._store, change, artifact, revision)
             return await _find_deployment(change, artifact_id, restored)
 
     @whole
@@ -415,7 +414,7 @@ class Artifacts:
             NotFound: there is no such artifact.
         """
         await self.check_exists(organization, artifact_kind, artifact_id)
-        rows = await self._database.fetch(PLACEMENTS["deployments"], artifact_id, *after, limit)
+        rows = await self._database.fetch(_QUERIES["deployments"], artifact_id, *after, limit)
         return [deployment_of(row) for row in rows]
 
     async def deployment(
@@ -427,7 +426,7 @@ class Artifacts:
             NotFound: there is no such artifact, or deployment.
         """
         await self.check_exists(organization, artifact_kind, artifact_id)
-        rows = await self._database.fetch(PLACEMENTS["deployment"], artifact_id, deployment_id)
+        rows = await self._database.fetch(_QUERIES["deployment"], artifact_id, deployment_id)
         if not rows:
             raise NotFound("deployment", deployment_id)
         return deployment_of(rows[0])
@@ -442,7 +441,7 @@ class Artifacts:
             SecretKeyMissing: this pod cannot decrypt it.
         """
         await self.check_exists(organization, artifact_kind, artifact_id)
-        for row in await self._database.fetch(PLACEMENTS["content_of_deployment"], artifact_id, deployment_id):
+        for row in await self._database.fetch(_QUERIES["content_of_deployment"], artifact_id, deployment_id):
             return self._store.content_of(row)
         raise NotFound("deployment", deployment_id)
 
@@ -470,27 +469,28 @@ class Artifacts:
 
 
 async def _running_on(reader: Database | Transaction, artifact_id: str) -> list[Running]:
-    return [_running(row) for row in await reader.fetch(PLACEMENTS["current_deployments"], artifact_id)]
+    return [_running(row) for row in await reader.fetch(_QUERIES["current_deployments"], artifact_id)]
 
 
 async def _clashes_of(reader: Database | Transaction, artifact_id: str) -> list[Clash]:
-    rows = await reader.fetch(ARTIFACTS["clashes"], artifact_id, _MAX_CLASHES)
+    rows = await reader.fetch(_QUERIES["clashes"], artifact_id, _MAX_CLASHES)
     return [Clash(row["gateway_id"], row["kind"], row["handle"], Route(row["host"], row["context"])) for row in rows]
 
 
-async def _begin_from(change: UnitOfWork, artifact: StoredArtifact, revision: StoredArtifact) -> None:
+async def _begin_from(
+    store: ArtifactStore, change: UnitOfWork, artifact: StoredArtifact, revision: StoredArtifact
+) -> None:
     """Make later changes start from a restored revision, if no gateway runs another one and its name is free."""
-    rows = await change.transaction.fetch(PLACEMENTS["current_deployments"], artifact.id)
+    rows = await change.transaction.fetch(_QUERIES["current_deployments"], artifact.id)
     running = {row["content_id"] for row in rows if row["desired"] == Desired.DEPLOYED}
     document = revision.document
     taken = (artifact.organization, artifact.artifact_kind.kind, document.name, document.version, artifact.id)
     if (
         revision.content_id != artifact.content_id
         and running == {revision.content_id}
-        and await change.transaction.fetch_one(ARTIFACTS["artifact_name_taken"], *taken) is None
+        and await change.transaction.fetch_one(_QUERIES["artifact_name_taken"], *taken) is None
     ):
-        columns = (document.name, document.version, revision.content_id)
-        await change.transaction.execute(ARTIFACTS["update_artifact"], artifact.id, *columns)
+        await store.begin_from(change, artifact.id, document, revision.content_id)
 
 
 def _told(row: Row) -> LastPublished:
@@ -515,7 +515,7 @@ def _check_version(artifact: StoredArtifact, version: int | None) -> None:
 
 
 async def _find_deployment(change: UnitOfWork, artifact_id: str, deployment_id: str) -> Deployment:
-    row = await change.transaction.fetch_one(PLACEMENTS["deployment"], artifact_id, deployment_id)
+    row = await change.transaction.fetch_one(_QUERIES["deployment"], artifact_id, deployment_id)
     if row is None:
         raise NotFound("deployment", deployment_id)
     return deployment_of(row)
@@ -526,7 +526,7 @@ async def _check_name(
 ) -> None:
     """Gateways refuse two artifacts of one kind with the same name and version."""
     values = (organization, artifact_kind.kind, document.name, document.version, artifact_id)
-    if await change.transaction.fetch_one(ARTIFACTS["artifact_name_taken"], *values):
+    if await change.transaction.fetch_one(_QUERIES["artifact_name_taken"], *values):
         raise Conflict(
             f'a {artifact_kind.noun} "{document.name}" {document.version} exists already; '
             "choose another name or version",
@@ -539,7 +539,7 @@ async def _free_handle(
 ) -> str:
     """The wanted handle, or one that is made from the name and that nobody has."""
     derived = wanted or derive_handle(document.name)
-    rows = await change.transaction.fetch(ARTIFACTS["handles"], organization, artifact_kind.kind, derived)
+    rows = await change.transaction.fetch(_QUERIES["handles"], organization, artifact_kind.kind, derived)
     taken = {row["handle"] for row in rows}
     if wanted in taken:
         raise Conflict(f'a {artifact_kind.noun} with the handle "{wanted}" exists already', field="handle")
@@ -550,12 +550,12 @@ async def _placed(change: UnitOfWork, organization: str, document: Artifact, art
     """The document under its context; one that is derived from the name is one that nobody has, of whatever kind."""
     if (derived := document.derived_context) is None:
         return document
-    rows = await change.transaction.fetch(ARTIFACTS["contexts"], organization, derived, artifact_id)
+    rows = await change.transaction.fetch(_QUERIES["contexts"], organization, derived, artifact_id)
     return document.placed_at(first_free(derived, {row["context"] for row in rows}))
 
 
 async def _remove(transaction: Transaction, organization: str, artifact_id: str) -> None:
     """Delete the artifact's row, and note that for who follows artifacts."""
-    [noted] = await transaction.fetch(ARTIFACTS["note_deleted"], artifact_id)
-    await transaction.execute(ARTIFACTS["forget_deleted"], organization, instant(noted["deleted_at"]) - _DELETED_FOR)
-    await transaction.execute(ARTIFACTS["delete_artifact"], artifact_id)
+    [noted] = await transaction.fetch(_QUERIES["note_deleted"], artifact_id)
+    await transaction.execute(_QUERIES["forget_deleted"], organization, instant(noted["deleted_at"]) - _DELETED_FOR)
+    await transaction.execute(_QUERIES["delete_artifact"], artifact_id)

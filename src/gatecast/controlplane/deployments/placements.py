@@ -14,13 +14,14 @@ from enum import StrEnum
 from gatecast.controlplane.catalog.api_key import ApiKey
 from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, ArtifactKind, kind_of
 from gatecast.controlplane.documents import Kind
-from gatecast.controlplane.newer_releases import member
+from gatecast.controlplane.newer_releases import known, member
 from gatecast.controlplane.transactions.timestamps import instant
 from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
-from gatecast.storage.contract import Row
+from gatecast.storage.contract import Database, Row, Transaction
 from gatecast.storage.queries import Queries
+from gatecast.storage.rows import as_rows
 
-PLACEMENTS = Queries("gatecast.controlplane.deployments", "placements.sql")
+_QUERIES = Queries("gatecast.controlplane.deployments", "placements.sql")
 
 #: Most revisions of an artifact that are kept for each gateway.
 MAX_REVISIONS = 20
@@ -206,11 +207,58 @@ class Deployable:
 async def placements_of(change: UnitOfWork, artifact_id: str) -> list[Placement]:
     """Wherever the artifact is or has been, by gateway."""
     return [
-        placement_of(row) for row in await change.transaction.fetch(PLACEMENTS["placements_of_artifact"], artifact_id)
+        placement_of(row) for row in await change.transaction.fetch(_QUERIES["placements_of_artifact"], artifact_id)
     ]
 
 
 async def find_placement(change: UnitOfWork, artifact_id: str, gateway_id: str) -> Placement | None:
     """The artifact on one gateway, if it ever was there."""
-    row = await change.transaction.fetch_one(PLACEMENTS["placement"], artifact_id, gateway_id)
+    row = await change.transaction.fetch_one(_QUERIES["placement"], artifact_id, gateway_id)
     return placement_of(row) if row is not None else None
+
+
+async def known_on(change: UnitOfWork, gateway_id: str) -> list[Known]:
+    """Everything that was published to a gateway, and what is known about it."""
+    return known(await change.transaction.fetch(_QUERIES["known_of_gateway"], gateway_id), known_of)
+
+
+async def find_known(transaction: Transaction, artifact_id: str, gateway_id: str) -> Known | None:
+    """One artifact on one gateway, if it ever was there."""
+    row = await transaction.fetch_one(_QUERIES["known_placement"], artifact_id, gateway_id)
+    return known_of(row) if row is not None else None
+
+
+async def states_on(database: Database, gateway_id: str) -> list[Row]:
+    """What a gateway was told last, of all artifacts: rows of deployments with `kind`, `handle`, `desired`, `held`."""
+    return await database.fetch(_QUERIES["gateway_states"], gateway_id)
+
+
+def store(change: UnitOfWork, placement: Placement) -> None:
+    """Store the known state of a placement, in the same transaction."""
+    key = (placement.artifact_id, placement.gateway_id)
+    change.store(_QUERIES["store_placements"], _row_of(placement), key=key)
+
+
+async def store_known(transaction: Transaction, before: Known, known: Known, reason: str) -> None:
+    """Store what has become known of an artifact on a gateway; `reason` says why a state is a failure."""
+    await transaction.execute(_QUERIES["store_placements"], as_rows([_row_of(known.placement)]))
+    if known.state is not before.state:
+        await transaction.execute(_QUERIES["store_state"], known.placement.deployment_id, known.state, reason)
+
+
+def _row_of(placement: Placement) -> dict[str, object]:
+    """As it is stored."""
+    return {name: getattr(placement, name) for name in Placement.__slots__}
+
+
+def add_deployment(change: UnitOfWork, deployment: dict[str, object], *, supersedes: bool) -> None:
+    """Store a new revision on a gateway, in place of those before it if there are any."""
+    change.store(_QUERIES["insert_deployments"], deployment, key=deployment["id"])
+    if supersedes:
+        change.store(_QUERIES["supersede"], deployment, key=deployment["id"])
+
+
+def begin_deployment(change: UnitOfWork, placement: Placement, state: DeploymentState) -> None:
+    """Note that an event for a revision goes out: it waits for its acknowledgement."""
+    deployment = {"id": placement.deployment_id, "state": state, "performed_at": placement.performed_at}
+    change.store(_QUERIES["begin_deployments"], deployment, key=placement.deployment_id)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from uuid import uuid4
 
-from gatecast.controlplane.catalog.api_key import ApiKey
+from gatecast.controlplane.catalog.api_key import ApiKey, keys_of_artifacts
 from gatecast.controlplane.deployments.artifact_events import (
     artifact_event,
     key_created,
@@ -19,22 +19,20 @@ from gatecast.controlplane.deployments.artifact_events import (
     written,
 )
 from gatecast.controlplane.deployments.placements import (
-    PLACEMENTS,
     UNKNOWN,
     Deployable,
     DeploymentState,
     Desired,
-    Known,
     Placement,
     Revision,
-    known_of,
+    add_deployment,
+    begin_deployment,
+    store,
 )
 from gatecast.controlplane.deployments.reconcile import Doubt, KeyVerb, deployed_again, difference, key_steps
-from gatecast.controlplane.newer_releases import known
 from gatecast.controlplane.transactions.clock import later_than, milliseconds
 from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
 from gatecast.events import Action, Event
-from gatecast.storage.rows import as_keys
 
 _KEY_EVENTS = {KeyVerb.CREATED: key_created, KeyVerb.UPDATED: key_updated, KeyVerb.REVOKED: key_revoked}
 
@@ -61,9 +59,7 @@ def deploy(change: UnitOfWork, artifact: Deployable, gateway_id: str, last: Revi
         "content_id": artifact.content_id,
         "performed_at": placement.performed_at,
     }
-    change.store(PLACEMENTS["insert_deployments"], deployment, key=placement.deployment_id)
-    if last:
-        change.store(PLACEMENTS["supersede"], deployment, key=placement.deployment_id)
+    add_deployment(change, deployment, supersedes=last is not None)
     publish(change, artifact.organization, [deployed_again(last, placement)], {artifact.artifact_id: artifact.keys})
     return placement.deployment_id
 
@@ -84,11 +80,6 @@ def run_again(change: UnitOfWork, last: Revision, organization: str, keys: Seque
     """Republish the present revision to a gateway, because something that it is made from has changed."""
     changed = replace(last.placement, doubt=Doubt.CHANGED)
     publish(change, organization, [deployed_again(last, changed)], {changed.artifact_id: keys})
-
-
-async def known_on(change: UnitOfWork, gateway_id: str) -> list[Known]:
-    """Everything that was published to a gateway, and what is known about it."""
-    return known(await change.transaction.fetch(PLACEMENTS["known_of_gateway"], gateway_id), known_of)
 
 
 def publish(
@@ -120,21 +111,7 @@ def tell_anew(change: UnitOfWork, placement: Placement, key: ApiKey) -> None:
 
 async def keys_of_placements(change: UnitOfWork, placements: Iterable[Placement]) -> dict[str, list[ApiKey]]:
     """The keys of their artifacts, revoked ones included, by artifact."""
-    keys: dict[str, list[ApiKey]] = {each.artifact_id: [] for each in placements}
-    for row in await change.transaction.fetch(PLACEMENTS["keys_of_artifacts"], as_keys(keys)) if keys else ():
-        keys[row["artifact_id"]].append(ApiKey.of(row))
-    return keys
-
-
-def store(change: UnitOfWork, placement: Placement) -> None:
-    """Store the known state of a placement, in the same transaction."""
-    key = (placement.artifact_id, placement.gateway_id)
-    change.store(PLACEMENTS["store_placements"], row_of(placement), key=key)
-
-
-def row_of(placement: Placement) -> dict[str, object]:
-    """As it is stored."""
-    return {name: getattr(placement, name) for name in Placement.__slots__}
+    return await keys_of_artifacts(change.transaction, {each.artifact_id for each in placements})
 
 
 def _say(change: UnitOfWork, placement: Placement, organization: str, after: int) -> Placement:
@@ -142,8 +119,7 @@ def _say(change: UnitOfWork, placement: Placement, organization: str, after: int
     if placement.desired is not Desired.DELETED and placement.doubt != Doubt.NEW:
         placement = replace(placement, performed_at=later_than(max(placement.performed_at, after)))
         state = DeploymentState.PENDING if placement.desired is Desired.DEPLOYED else DeploymentState.UNDEPLOYING
-        deployment = {"id": placement.deployment_id, "state": state, "performed_at": placement.performed_at}
-        change.store(PLACEMENTS["begin_deployments"], deployment, key=placement.deployment_id)
+        begin_deployment(change, placement, state)
     event = _event(placement, organization)
     change.events.append(event)
     return replace(placement, event_id=str(event.event_id), doubt="", fetched=UNKNOWN)

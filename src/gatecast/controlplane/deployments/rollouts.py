@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from gatecast.controlplane.catalog.api_key import ApiKey
+from gatecast.controlplane.catalog.api_key import ApiKey, keys_of_artifact
 from gatecast.controlplane.catalog.artifact_kinds import LLM_PROVIDER
 from gatecast.controlplane.catalog.artifact_store import (
-    ARTIFACTS,
     ArtifactStore,
     StoredArtifact,
     provider_ids,
@@ -19,7 +18,6 @@ from gatecast.controlplane.catalog.artifact_store import (
 )
 from gatecast.controlplane.deployments.placements import (
     MAX_REVISIONS,
-    PLACEMENTS,
     Deployable,
     Desired,
     Placement,
@@ -31,6 +29,9 @@ from gatecast.controlplane.documents import Artifact, LlmProvider, faults_in
 from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
 from gatecast.errors import Conflict
 from gatecast.storage.contract import Row
+from gatecast.storage.queries import Queries
+
+_QUERIES = Queries("gatecast.controlplane.deployments", "rollouts.sql")
 
 #: Most gateways that one artifact runs on.
 MAX_GATEWAYS = 1_000
@@ -79,7 +80,7 @@ class Rollouts:
         if not placements:
             return
         if artifact.artifact_kind is LLM_PROVIDER:
-            needed = await change.transaction.fetch(ARTIFACTS["dependants_on_gateways"], artifact.id)
+            needed = await change.transaction.fetch(_QUERIES["dependants_on_gateways"], artifact.id)
             for placement in placements:
                 rows = [row for row in needed if _runs_on(row, placement.gateway_id)]
                 if rows:
@@ -155,9 +156,9 @@ def _place(document: Artifact) -> tuple[str | None, str | None] | None:
 
 async def check_unneeded(change: UnitOfWork, artifact: StoredArtifact) -> None:
     """Check that no proxy needs a provider that is removed (scenario S33)."""
-    if rows := await change.transaction.fetch(ARTIFACTS["dependants"], artifact.id):
+    if rows := await change.transaction.fetch(_QUERIES["dependants"], artifact.id):
         raise Conflict(f"proxies need the provider: {_named(rows)}; delete them first")
-    if rows := await change.transaction.fetch(ARTIFACTS["dependants_on_gateways"], artifact.id):
+    if rows := await change.transaction.fetch(_QUERIES["dependants_on_gateways"], artifact.id):
         raise Conflict(
             f"proxies may still need the provider on gateway {rows[0]['gateway_id']}, which has acknowledged no later "
             f"revision: {_named(rows)}; deploy them there again, or delete them"
@@ -176,13 +177,12 @@ def _named(rows: Sequence[Row]) -> str:
 
 async def _forget_unused(change: UnitOfWork, artifact_id: str) -> None:
     """Remove the oldest revisions of an artifact, and what only they referred to."""
-    await change.transaction.execute(ARTIFACTS["forget_deployments"], artifact_id, MAX_REVISIONS)
-    await change.transaction.execute(ARTIFACTS["forget_contents"], artifact_id)
-    await change.transaction.execute(ARTIFACTS["forget_secrets"], artifact_id)
-    await change.transaction.execute(ARTIFACTS["forget_openapi"], artifact_id)
+    await change.transaction.execute(_QUERIES["forget_deployments"], artifact_id, MAX_REVISIONS)
+    await change.transaction.execute(_QUERIES["forget_contents"], artifact_id)
+    await change.transaction.execute(_QUERIES["forget_secrets"], artifact_id)
+    await change.transaction.execute(_QUERIES["forget_openapi"], artifact_id)
 
 
 async def keys_of(change: UnitOfWork, artifact_id: str) -> list[ApiKey]:
     """The artifact's active keys."""
-    rows = await change.transaction.fetch(PLACEMENTS["keys"], artifact_id)
-    return [ApiKey.of(row) for row in rows if row["revoked_at"] is None]
+    return [key for key in await keys_of_artifact(change.transaction, artifact_id) if key.revoked_at is None]

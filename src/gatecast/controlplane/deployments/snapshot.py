@@ -7,15 +7,18 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gatecast.controlplane.access.gateways import readable_manifest
-from gatecast.controlplane.catalog.api_key import ApiKey
+from gatecast.controlplane.catalog.api_key import ApiKey, keys_of_artifacts
 from gatecast.controlplane.catalog.artifact_kinds import LLM_PROVIDER, noun_of
-from gatecast.controlplane.catalog.artifact_store import ARTIFACTS, ArtifactStore, StoredArtifact, provider_ids
+from gatecast.controlplane.catalog.artifact_store import ArtifactStore, StoredArtifact, provider_ids
 from gatecast.controlplane.catalog.gateway_artifacts import namesakes_made_there, routes_made_there
-from gatecast.controlplane.deployments.placements import PLACEMENTS, DeploymentState, Revision, revision_of
+from gatecast.controlplane.deployments.placements import DeploymentState, Revision, revision_of
 from gatecast.controlplane.documents import Kind, LlmProvider, Route
 from gatecast.controlplane.policies.supported_policies import OfferedPolicies
 from gatecast.storage.contract import Row, Transaction
+from gatecast.storage.queries import Queries
 from gatecast.storage.rows import as_keys
+
+_QUERIES = Queries("gatecast.controlplane.deployments", "snapshot.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,9 @@ async def load_snapshot(
         ],
         contents=await store.in_revisions(transaction, contents),
         providers=await loader.providers(),
-        keys=await loader.keys({artifact.id, *(each for ids in dependants.values() for each in ids)}),
+        keys=await keys_of_artifacts(
+            transaction, {artifact.id, *(each for ids in dependants.values() for each in ids)}
+        ),
     )
 
 
@@ -120,7 +125,7 @@ class _Loader:
         """Proxies that run and may need the artifact, by gateway."""
         found: defaultdict[str, list[str]] = defaultdict(list)
         if self.artifact.artifact_kind is LLM_PROVIDER:
-            rows = await self.transaction.fetch(ARTIFACTS["running_dependants"], self.artifact.id, self.gateways)
+            rows = await self.transaction.fetch(_QUERIES["running_dependants"], self.artifact.id, self.gateways)
             for row in rows:
                 found[row["gateway_id"]].append(row["artifact_id"])
         return found
@@ -128,7 +133,7 @@ class _Loader:
     async def revisions(self, artifacts: Iterable[str]) -> Mapping[str, dict[str, Revision]]:
         """The newest revisions of artifacts, by gateway and artifact."""
         found: defaultdict[str, dict[str, Revision]] = defaultdict(dict)
-        query = PLACEMENTS["revisions_on_gateways"]
+        query = _QUERIES["revisions_on_gateways"]
         for row in await self.transaction.fetch(query, self.gateways, as_keys(artifacts)):
             found[row["gateway_id"]][row["artifact_id"]] = revision_of(row)
         return found
@@ -138,7 +143,7 @@ class _Loader:
         artifact, document = self.artifact, self.artifact.document
         values = (artifact.artifact_kind.kind, document.name, document.version, artifact.id)
         found: defaultdict[str, list[NameHolder]] = defaultdict(list)
-        for row in await self.transaction.fetch(ARTIFACTS["names_on_gateways"], self.gateways, *values):
+        for row in await self.transaction.fetch(_QUERIES["names_on_gateways"], self.gateways, *values):
             found[row["gateway_id"]].append(NameHolder(row["handle"], _has_it(row)))
         return found
 
@@ -148,7 +153,7 @@ class _Loader:
         hosts = as_keys(route.host for route in wanted)
         values = (self.gateways, wanted[0].context, hosts, self.artifact.id)
         found: defaultdict[str, list[RouteHolder]] = defaultdict(list)
-        deployed = await self.transaction.fetch(ARTIFACTS["routes_on_gateways"], *values)
+        deployed = await self.transaction.fetch(_QUERIES["routes_on_gateways"], *values)
         for rows, made_there in ((deployed, False), (await routes_made_there(self.transaction, *values), True)):
             for row in rows:
                 route, noun = Route(row["host"], row["context"]), noun_of(row["kind"])
@@ -168,12 +173,12 @@ class _Loader:
         if not isinstance(document, LlmProvider) or document.has_built_in_template:
             return None
         values = (self.gateways, Kind.LLM_PROVIDER_TEMPLATE, document.template)
-        return {row["gateway_id"] for row in await self.transaction.fetch(PLACEMENTS["imported_handle"], *values)}
+        return {row["gateway_id"] for row in await self.transaction.fetch(_QUERIES["imported_handle"], *values)}
 
     async def policies(self) -> Mapping[str, OfferedPolicies]:
         """What gateways have said of their policies, by gateway; those that say the same share it."""
         found: dict[str, OfferedPolicies] = {}
-        said = await self.transaction.fetch(PLACEMENTS["manifests"], self.gateways)
+        said = await self.transaction.fetch(_QUERIES["manifests"], self.gateways)
         for row in said:
             manifest = readable_manifest(row["manifest"])
             entries = manifest.get("policies") if manifest else None
@@ -186,15 +191,8 @@ class _Loader:
         needed = provider_ids(self.artifact.document)
         if not needed:
             return {}
-        rows = await self.transaction.fetch(ARTIFACTS["handles_by_id"], as_keys(needed))
+        rows = await self.transaction.fetch(_QUERIES["handles_by_id"], as_keys(needed))
         return {row["id"]: row["handle"] for row in rows}
-
-    async def keys(self, artifacts: Iterable[str]) -> Mapping[str, list[ApiKey]]:
-        """The keys of artifacts."""
-        found: defaultdict[str, list[ApiKey]] = defaultdict(list)
-        for row in await self.transaction.fetch(PLACEMENTS["keys_of_artifacts"], as_keys(artifacts)):
-            found[row["artifact_id"]].append(ApiKey.of(row))
-        return found
 
 
 def _has_it(row: Row) -> bool:

@@ -12,18 +12,19 @@ from typing import TypeAlias
 from gatecast.containment import RetryLoop, concerns_everyone, log_failure, refused_in_halves
 from gatecast.controlplane.access.gateway_tokens import owner_of
 from gatecast.controlplane.catalog.artifact_kinds import ARTIFACT_KINDS
-from gatecast.controlplane.deployments.placements import PLACEMENTS, DeploymentState, Known, known_of
-from gatecast.controlplane.deployments.placing import row_of
+from gatecast.controlplane.deployments.placements import DeploymentState, Known, find_known, store_known
 from gatecast.controlplane.deployments.reconcile import Answer, Doubt, after_answer, after_our_failure
 from gatecast.controlplane.gateway_sync.reconciliation import DesiredState, note_unknown
 from gatecast.controlplane.transactions.locks import lock_gateway
 from gatecast.errors import NotFound
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Transaction
+from gatecast.storage.queries import Queries
 from gatecast.storage.repeating import whole
-from gatecast.storage.rows import as_rows
 from gatecast.telemetry import get_logger, metrics
 from gatecast.waiting import Backoff, Signal
+
+_QUERIES = Queries("gatecast.controlplane.gateway_sync", "acknowledgements.sql")
 
 #: Most acknowledgements that wait to be stored. The oldest are dropped first: unacknowledged changes are published once
 #: more when their gateway connects again.
@@ -186,7 +187,7 @@ async def _identified(transaction: Transaction, report: Report) -> Acknowledgeme
     if isinstance(report, Acknowledgement):
         return report
     artifact_id = report.artifact_id
-    for row in await transaction.fetch(PLACEMENTS["artifact_of_secret"], report.secret) if report.secret else ():
+    for row in await transaction.fetch(_QUERIES["artifact_of_secret"], report.secret) if report.secret else ():
         artifact_id = row["artifact_id"]
     owner = await owner_of(transaction, report.token)
     return None if owner is None else _Unserved(owner.organization, owner.gateway_id, artifact_id)
@@ -196,21 +197,18 @@ async def _apply(transaction: Transaction, report: Acknowledgement | _Unserved) 
     """What is known then; None: it changed nothing."""
     if isinstance(report, _Unserved) and not report.artifact_id:
         # Whatever it should have read there, it has or has not.
-        await transaction.execute(PLACEMENTS["doubt_everything"], report.gateway_id, Doubt.LOST)
+        await transaction.execute(_QUERIES["doubt_everything"], report.gateway_id, Doubt.LOST)
         return None
-    row = await transaction.fetch_one(PLACEMENTS["known_placement"], report.artifact_id, report.gateway_id)
-    if row is None:
+    before = await find_known(transaction, report.artifact_id, report.gateway_id)
+    if before is None:
         await _note_unknown(transaction, report)
         return None
-    before = known_of(row)
     known, reason = _learned(before, report), getattr(report, "error_code", "")
     if known is None or known == before:
         return None
-    await transaction.execute(PLACEMENTS["store_placements"], as_rows([row_of(known.placement)]))
-    if known.state is not before.state:
-        failed = known.state is DeploymentState.FAILED
-        reason = (reason or "the gateway gave no reason") if failed else ""
-        await transaction.execute(PLACEMENTS["store_state"], known.placement.deployment_id, known.state, reason)
+    failed = known.state is DeploymentState.FAILED
+    reason = (reason or "the gateway gave no reason") if failed else ""
+    await store_known(transaction, before, known, reason)
     return known
 
 
@@ -219,7 +217,7 @@ async def _note_unknown(transaction: Transaction, report: Acknowledgement | _Uns
     artifact_kind = _BY_RESOURCE_TYPE.get(getattr(report, "resource_type", ""))
     if artifact_kind is None or not isinstance(report, Acknowledgement) or not (report.deployed and report.succeeded):
         return
-    if await transaction.fetch(PLACEMENTS["may_be_unknown"], report.gateway_id):
+    if await transaction.fetch(_QUERIES["may_be_unknown"], report.gateway_id):
         await note_unknown(transaction, report.gateway_id, report.artifact_id, artifact_kind)
 
 

@@ -9,7 +9,7 @@ from hashlib import sha256
 from gatecast.controlplane.catalog.api_key import ApiKey
 from gatecast.controlplane.catalog.artifact_kinds import BY_KIND, ArtifactKind, kind_of
 from gatecast.controlplane.catalog.artifact_store import content_place, secret_place
-from gatecast.controlplane.deployments.placements import PLACEMENTS, DeploymentState, Desired, deployment_of
+from gatecast.controlplane.deployments.placements import DeploymentState, Desired, deployment_of, states_on
 from gatecast.controlplane.documents import Kind
 from gatecast.controlplane.encryption import Encryption
 from gatecast.controlplane.newer_releases import known
@@ -17,6 +17,9 @@ from gatecast.controlplane.transactions.timestamps import instant
 from gatecast.errors import NotFound
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Row
+from gatecast.storage.queries import Queries
+
+_QUERIES = Queries("gatecast.controlplane.gateway_sync", "downloads.sql")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +69,13 @@ class GatewayFiles:
         What is undeployed is listed only where the gateway is known to have that very deployment: it would fetch and
         run another one. The rest is left out, and does not `exist` for it, so it removes what it has of it.
         """
-        rows = await self._database.fetch(PLACEMENTS["gateway_states"], gateway_id)
+        rows = await states_on(self._database, gateway_id)
         return [_listed(row) for row in rows if _is_listed(row)]
 
     async def existing(self, gateway_id: str, artifact_ids: Iterable[str]) -> set[str]:
         """Which of these artifacts a gateway should keep when the list of deployments leaves them out."""
-        rows = await self._database.fetch(PLACEMENTS["gateway_states"], gateway_id)
-        imported = await self._database.fetch(PLACEMENTS["imported_ids"], gateway_id)
+        rows = await states_on(self._database, gateway_id)
+        imported = await self._database.fetch(_QUERIES["imported_ids"], gateway_id)
         kept = {row["artifact_id"] for row in rows if _is_listed(row)}
         kept |= {each for row in imported for each in (row["id"], row["local_id"])}
         return kept & set(artifact_ids)
@@ -84,7 +87,7 @@ class GatewayFiles:
             NotFound: it is to run none.
             SecretKeyMissing: this pod cannot decrypt it.
         """
-        rows = await self._database.fetch(PLACEMENTS["current_content"], gateway_id, artifact_kind.kind, artifact_id)
+        rows = await self._database.fetch(_QUERIES["current_content"], gateway_id, artifact_kind.kind, artifact_id)
         if not rows:
             raise NotFound(artifact_kind.noun, artifact_id)
         return Content(artifact_kind=artifact_kind, artifact_id=artifact_id, text=self._text(rows[0]))
@@ -93,13 +96,13 @@ class GatewayFiles:
         """The documents of those of these deployments that a gateway is to run, by deployment."""
         rows: list[tuple[str, Row]] = []
         for deployment_id in deployment_ids:
-            found = await self._database.fetch(PLACEMENTS["deployed_content"], gateway_id, deployment_id)
+            found = await self._database.fetch(_QUERIES["deployed_content"], gateway_id, deployment_id)
             rows += [(deployment_id, row) for row in found]
         return dict(known(rows, lambda each: (each[0], self._content(each[1]))))
 
     async def secrets(self, gateway_id: str, *, with_values: bool) -> list[Secret]:
         """The secrets that the documents on a gateway ask for."""
-        rows = await self._database.fetch(PLACEMENTS["gateway_secrets"], gateway_id)
+        rows = await self._database.fetch(_QUERIES["gateway_secrets"], gateway_id)
         return known(rows, lambda row: self._secret(row, with_value=with_values))
 
     async def secret(self, gateway_id: str, handle: str) -> Secret:
@@ -108,13 +111,13 @@ class GatewayFiles:
         Raises:
             NotFound: no document on this gateway asks for it.
         """
-        for row in await self._database.fetch(PLACEMENTS["gateway_secret"], gateway_id, handle):
+        for row in await self._database.fetch(_QUERIES["gateway_secret"], gateway_id, handle):
             return self._secret(row, with_value=True)
         raise NotFound("secret", handle)
 
     async def keys(self, gateway_id: str, kind: Kind) -> list[ApiKey]:
         """The active keys of all artifacts of one kind that a gateway has."""
-        rows = await self._database.fetch(PLACEMENTS["gateway_keys"], gateway_id, kind)
+        rows = await self._database.fetch(_QUERIES["gateway_keys"], gateway_id, kind)
         return [ApiKey.of(row) for row in rows]
 
     def _content(self, row: Row) -> Content:

@@ -18,8 +18,16 @@ from gatecast.controlplane.catalog.artifact_kinds import (
     ArtifactKind,
 )
 from gatecast.controlplane.deployments.artifact_events import artifact_event
-from gatecast.controlplane.deployments.placements import PLACEMENTS, UNKNOWN, WAITING, Desired, Known, Placement
-from gatecast.controlplane.deployments.placing import keys_of_placements, known_on, publish, store
+from gatecast.controlplane.deployments.placements import (
+    UNKNOWN,
+    WAITING,
+    Desired,
+    Known,
+    Placement,
+    known_on,
+    store,
+)
+from gatecast.controlplane.deployments.placing import keys_of_placements, publish
 from gatecast.controlplane.deployments.reconcile import (
     after_late_keys,
     after_lists,
@@ -28,7 +36,12 @@ from gatecast.controlplane.deployments.reconcile import (
     after_silence,
 )
 from gatecast.controlplane.gateway_sync.kept_events import repeat_kept
-from gatecast.controlplane.gateway_sync.synchronizations import SYNCHRONIZATIONS, Synchronization, Synchronizations
+from gatecast.controlplane.gateway_sync.synchronizations import (
+    Synchronization,
+    Synchronizations,
+    forget_new_database,
+    note_delivered,
+)
 from gatecast.controlplane.transactions.clock import milliseconds
 from gatecast.controlplane.transactions.foreign_events import mark_unlisted
 from gatecast.controlplane.transactions.unit_of_work import UnitOfWork, begin_unit_of_work
@@ -36,9 +49,12 @@ from gatecast.events import Action
 from gatecast.hub import EventHub
 from gatecast.storage.contract import ReadRequest, Transaction
 from gatecast.storage.gathered_rows import gathered_rows
+from gatecast.storage.queries import Queries
 from gatecast.storage.repeating import whole
 from gatecast.storage.rows import as_keys
 from gatecast.telemetry import get_logger
+
+_QUERIES = Queries("gatecast.controlplane.gateway_sync", "reconciliation.sql")
 
 #: With more events waiting than this, what may have been lost is looked for at the next connect.
 _MAX_WAITING = 1_000
@@ -72,7 +88,7 @@ class DesiredState:
         self._hub = hub
         self._database = hub.storage.database
         # Every gateway that connects asks for it.
-        self._unsettled = gathered_rows(self._database, PLACEMENTS["unsettled"], "gateway_id")
+        self._unsettled = gathered_rows(self._database, _QUERIES["unsettled"], "gateway_id")
 
     @whole
     async def lost(self, organization: str, gateway_id: str, reason: str) -> int:
@@ -117,9 +133,9 @@ class DesiredState:
             if learned.new_life:
                 await repeat_kept(change, gateway_id)
             if learned.delivered:
-                await change.transaction.execute(SYNCHRONIZATIONS["note_delivered"], gateway_id, seen.number)
+                await note_delivered(change.transaction, gateway_id, seen.number)
             elif seen.began_anew:
-                await change.transaction.execute(SYNCHRONIZATIONS["forget_new_database"], gateway_id)
+                await forget_new_database(change.transaction, gateway_id)
             if seen.listed:
                 await _remove_orphans(change, gateway_id)
                 if learned.delivered or not _has_keys_in_no_list(known):
@@ -145,7 +161,7 @@ class DesiredState:
             known = await known_on(change, gateway_id)
             await _learn(change, organization, known, after_new_database(known))
             await repeat_kept(change, gateway_id)
-            await change.transaction.execute(SYNCHRONIZATIONS["forget_new_database"], gateway_id)
+            await forget_new_database(change.transaction, gateway_id)
         _logger.warning("desired-state-published", gateway=gateway_id, artifacts=len(known), reason="new-database")
 
     async def _is_unsettled(self, gateway_id: str) -> bool:
@@ -153,7 +169,7 @@ class DesiredState:
 
     async def _has_lost(self, gateway_id: str, number: int) -> bool:
         """Whether the gateway lacks an API that it had; not said while replicas of it are connected."""
-        lacks = await self._database.fetch(PLACEMENTS["not_named"], gateway_id, number, REST_API.kind)
+        lacks = await self._database.fetch(_QUERIES["not_named"], gateway_id, number, REST_API.kind)
         return bool(lacks) and await self._has_one_connection(gateway_id)
 
     async def _has_one_connection(self, gateway_id: str) -> bool:
@@ -162,8 +178,8 @@ class DesiredState:
 
     async def named(self, gateway_id: str, api_id: str) -> None:
         """The gateway has an API of this id: remember that, also if nobody here knows one."""
-        await self._database.execute(PLACEMENTS["note_named"], gateway_id, api_id)
-        if await self._database.fetch(PLACEMENTS["is_unknown"], gateway_id, api_id):
+        await self._database.execute(_QUERIES["note_named"], gateway_id, api_id)
+        if await self._database.fetch(_QUERIES["is_unknown"], gateway_id, api_id):
             await self._note_unknown(gateway_id, api_id)
 
     @whole
@@ -187,17 +203,17 @@ class DesiredState:
 
         What was made on the gateway itself is not among it: the gateway has announced it by now, or nothing is done.
         """
-        if not await self._database.fetch(PLACEMENTS["unknown_apis"], gateway_id):
+        if not await self._database.fetch(_QUERIES["unknown_apis"], gateway_id):
             return
         async with begin_unit_of_work(self._hub) as change:
             await change.lock_gateways(organization, [gateway_id])
-            rows = await change.transaction.fetch(PLACEMENTS["unknown_apis"], gateway_id)
+            rows = await change.transaction.fetch(_QUERIES["unknown_apis"], gateway_id)
             # Proxies before the providers that they use.
             removed = [(_REMOVED.index(row["kind"]), row["artifact_id"]) for row in rows if row["kind"] in _REMOVED]
             for kind, artifact_id in sorted(removed):
                 ids = {"artifact_id": artifact_id, "gateway_id": gateway_id}
                 change.events.append(artifact_event(BY_KIND[_REMOVED[kind]], "deleted", Action.DELETE, **ids))
-            await change.transaction.execute(PLACEMENTS["forget_unknown"], gateway_id)
+            await change.transaction.execute(_QUERIES["forget_unknown"], gateway_id)
         _logger.warning("unknown-artifacts-removed", gateway=gateway_id, artifacts=len(rows))
 
     async def answered_nothing(self, organization: str, gateway_id: str, confirmed: int) -> int | None:
@@ -230,7 +246,7 @@ class DesiredState:
                 if each.placement.desired is Desired.DELETED and each.placement.event_id not in waiting:
                     # Nothing acknowledges a deletion: that it was handled is the final word.
                     ids = (each.placement.artifact_id, gateway_id)
-                    await change.transaction.execute(PLACEMENTS["delete_placement"], *ids)
+                    await change.transaction.execute(_QUERIES["delete_placement"], *ids)
             await _publish(change, organization, after_silence(known, frozenset(events - waiting)))
         return events
 
@@ -240,7 +256,7 @@ class DesiredState:
         A gateway that connects reads its keys in lists. A key that is made while such a list is on its way is removed
         when the list arrives, and one that is revoked comes back.
         """
-        rows = await self._database.fetch(PLACEMENTS["late_keys"], gateway_id, since)
+        rows = await self._database.fetch(_QUERIES["late_keys"], gateway_id, since)
         if changed := {row["artifact_id"] for row in rows}:
             await self._learned(
                 organization,
@@ -264,29 +280,29 @@ class DesiredState:
 
     async def note_listed(self, gateway_id: str) -> None:
         """The gateway is given the list of deployments: its process has started."""
-        await self._database.execute(PLACEMENTS["note_listed"], gateway_id)
+        await self._database.execute(_QUERIES["note_listed"], gateway_id)
 
     async def note_fetched(self, gateway_id: str, deployment_ids: Iterable[str]) -> None:
         """The gateway was given these documents from the list."""
-        await self._database.execute(PLACEMENTS["note_fetched"], gateway_id, as_keys(deployment_ids))
+        await self._database.execute(_QUERIES["note_fetched"], gateway_id, as_keys(deployment_ids))
 
 
 async def _remove_orphans(change: UnitOfWork, gateway_id: str) -> None:
     """Publish the deletion of what the gateway could perhaps not remove; of what it has not, that says nothing."""
-    rows = await change.transaction.fetch(PLACEMENTS["orphans"], gateway_id, LLM_PROVIDER.kind)
+    rows = await change.transaction.fetch(_QUERIES["orphans"], gateway_id, LLM_PROVIDER.kind)
     for row in rows:
         ids = {"artifact_id": row["artifact_id"], "gateway_id": gateway_id}
         change.events.append(artifact_event(LLM_PROVIDER, "deleted", Action.DELETE, **ids))
     if rows:
-        await change.transaction.execute(PLACEMENTS["forget_unknown"], gateway_id)
+        await change.transaction.execute(_QUERIES["forget_unknown"], gateway_id)
 
 
 async def note_unknown(
     transaction: Transaction, gateway_id: str, artifact_id: str, artifact_kind: ArtifactKind
 ) -> None:
     """Remember that a gateway has an artifact that nobody here knows, if that is so."""
-    if await transaction.fetch(PLACEMENTS["is_unknown"], gateway_id, artifact_id):
-        await transaction.execute(PLACEMENTS["note_unknown"], gateway_id, artifact_id, artifact_kind.kind, _MAX_UNKNOWN)
+    if await transaction.fetch(_QUERIES["is_unknown"], gateway_id, artifact_id):
+        await transaction.execute(_QUERIES["note_unknown"], gateway_id, artifact_id, artifact_kind.kind, _MAX_UNKNOWN)
 
 
 def _is_open(known: Known) -> bool:
@@ -318,8 +334,8 @@ async def _raise_keys(change: UnitOfWork, gateway_id: str, version: int) -> None
 
     Artifacts are locked before gateways.
     """
-    rows = await change.transaction.fetch(PLACEMENTS["artifacts_of_gateway"], gateway_id)
+    rows = await change.transaction.fetch(_QUERIES["artifacts_of_gateway"], gateway_id)
     if rows:
         artifacts = as_keys(row["artifact_id"] for row in rows)
-        await change.transaction.fetch(PLACEMENTS["lock_any_artifacts"], artifacts)
-        await change.transaction.execute(PLACEMENTS["raise_keys"], artifacts, version)
+        await change.transaction.fetch(_QUERIES["lock_any_artifacts"], artifacts)
+        await change.transaction.execute(_QUERIES["raise_keys"], artifacts, version)

@@ -11,11 +11,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from gatecast.controlplane.transactions.timestamps import instant, instant_or_none
-from gatecast.storage.contract import Database, LiveConnection, Row
+from gatecast.storage.contract import Database, LiveConnection, Row, Transaction
 from gatecast.storage.gathered_rows import gathered_rows
 from gatecast.storage.queries import Queries
 
-SYNCHRONIZATIONS = Queries("gatecast.controlplane.gateway_sync", "synchronizations.sql")
+_QUERIES = Queries("gatecast.controlplane.gateway_sync", "synchronizations.sql")
 
 
 #: Calls belong to a connection if the first one comes this soon after it; plain clients never call.
@@ -88,7 +88,7 @@ class Synchronizations:
     def __init__(self, database: Database) -> None:
         self._database = database
         #: Every connection asks when it begins, and again while its gateway synchronizes.
-        self._newest = gathered_rows(database, SYNCHRONIZATIONS["synchronizations"], "gateway_id")
+        self._newest = gathered_rows(database, _QUERIES["synchronizations"], "gateway_id")
 
     async def note(self, gateway_id: str, call: Call) -> None:
         """Note a call that arrived, or, for the last one, that was answered.
@@ -96,11 +96,11 @@ class Synchronizations:
         Raises:
             StorageUnavailable: the database is away.
         """
-        await self._database.execute(SYNCHRONIZATIONS[call], gateway_id)
+        await self._database.execute(_QUERIES[call], gateway_id)
 
     async def note_secrets_read(self, gateway_id: str) -> None:
         """Note that the gateway was given its secrets."""
-        await self._database.execute(SYNCHRONIZATIONS["note_secrets_read"], gateway_id)
+        await self._database.execute(_QUERIES["note_secrets_read"], gateway_id)
 
     async def of_gateway(self, gateway_id: str) -> Synchronization | None:
         """The newest start-up calls of a gateway; None: it has never made any."""
@@ -121,3 +121,13 @@ def _synchronization(row: Row) -> Synchronization:
         secrets_read=bool(row["secrets_read"]),
         began_anew=bool(row["began_anew"]),
     )
+
+
+async def note_delivered(transaction: Transaction, gateway_id: str, number: int) -> None:
+    """A gateway without data has read everything in its synchronization of this number."""
+    await transaction.execute(_QUERIES["note_delivered"], gateway_id, number)
+
+
+async def forget_new_database(transaction: Transaction, gateway_id: str) -> None:
+    """What a gateway lacked because its database is a new one was published."""
+    await transaction.execute(_QUERIES["forget_new_database"], gateway_id)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import urlencode
 
@@ -43,7 +45,7 @@ async def allow(request: Request, context: Audited, caller: Caller, *, door: str
         Forbidden: the caller may only read.
         StorageUnavailable: it cannot be noted, so nothing is changed.
     """
-    action = getattr(request.scope.get("endpoint"), "__name__", request.url.path)
+    action = _action_of(request)
     if request.method in _SAFE_METHODS or action in _NOT_AUDITED:
         if request.method not in _SAFE_METHODS:
             require_admin(caller)
@@ -65,6 +67,13 @@ async def allow(request: Request, context: Audited, caller: Caller, *, door: str
     request.scope["gatecast.answered"] = answered
     request.scope["gatecast.attempt"] = entry_id
     require_admin(caller)
+
+
+def _action_of(request: Request) -> str:
+    """What the request is to do, the same at both doors: `create_gateway`, `deploy_llm_provider`."""
+    endpoint = getattr(request.scope.get("endpoint"), "__name__", request.url.path)
+    name = getattr(request.scope.get("route"), "operation_id", None) or endpoint
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 async def describe(request: Request, context: Audited, **what: object) -> None:
@@ -97,6 +106,18 @@ def address_of(request: Request, settings: Settings) -> str:
     return client_address(peer, ",".join(request.headers.getlist("X-Forwarded-For")), settings.trusted_proxies)
 
 
+def _made(scope: Scope, message: Message) -> str:
+    """Where what a request has made is found; empty: it made nothing, and is about what its path names.
+
+    A form of the console is answered with a redirect, which only after a form for something new leads to what was made.
+    """
+    if message["status"] != HTTPStatus.CREATED and not scope["path"].endswith("/new"):
+        return ""
+    headers = {name.lower(): value for name, value in message.get("headers", ())}
+    location: bytes = headers.get(b"location", b"")
+    return location.decode("latin-1")
+
+
 class NoteAnswers:
     """Notes what an attempt was answered with, before the answer leaves."""
 
@@ -109,9 +130,8 @@ class NoteAnswers:
         async def noting(message: Message) -> None:
             answered: Callable[[int, str], Awaitable[None]] | None = scope.get("gatecast.answered")
             if message["type"] == "http.response.start" and answered is not None:
-                headers = {name.lower(): value for name, value in message.get("headers", ())}
                 with suppress(StorageError):
-                    await answered(message["status"], headers.get(b"location", b"").decode("latin-1"))
+                    await answered(message["status"], _made(scope, message))
             await send(message)
 
         await self._app(scope, receive, noting)

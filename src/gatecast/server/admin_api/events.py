@@ -207,6 +207,7 @@ def _shown(event: RecordedEvent, position: Position, status: GatewayStatus, outc
         state=known(position, status, outcomes).state,
         outcome=_worst(event.offset, outcomes),
         undeliverable=event.undeliverable,
+        trace_parent=event.trace_parent,
     )
 
 

@@ -320,12 +320,13 @@ class EventView(Model):
     recorded_at: datetime
     state: EventState = Field(
         description="`stored`; `confirmed` by the gateway: the final word unless it is a deploy or an undeploy; "
-        "`applied`; `rejected`. What is held behind a rejected event stays `stored`."
+        "`applied`; `rejected`. What waits for a rejected event stays `stored`."
     )
     outcome: OutcomeView | None
     undeliverable: str | None = Field(
         None, description="Why it cannot be read or sent; what could not be read of it is empty, or 1970, here."
     )
+    trace_parent: str | None = Field(default=None, description="The W3C `traceparent` of the change, if it is traced.")
 
 
 class ParkedView(Model):

@@ -1,8 +1,9 @@
-"""`/healthz`, `/readyz`, `/metrics` and `/openapi.json`: for whoever runs the pod."""
+"""`/healthz`, `/readyz`, `/metrics`, `/openapi.json` and `/asyncapi.yaml`: for operators and authors of clients."""
 
 from __future__ import annotations
 
 import asyncio
+from importlib import resources
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -68,3 +69,10 @@ async def read_metrics(request: Request, context: Context) -> Response:
 async def read_documentation(request: Request) -> JSONResponse:
     """What every route says of itself, as OpenAPI. It is put together in a thread, so that no gateway waits for it."""
     return JSONResponse(await asyncio.to_thread(request.app.openapi))
+
+
+@router.get("/asyncapi.yaml", include_in_schema=False)
+async def read_protocol() -> Response:
+    """What gateways and pods say to each other, as AsyncAPI: for those who write a client in another language."""
+    text = resources.files("gatecast.protocol").joinpath("asyncapi.yaml").read_text("utf-8")
+    return Response(text, media_type="application/yaml")

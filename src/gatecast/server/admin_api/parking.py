@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 
 from gatecast.errors import NotFound
 from gatecast.events import MAX_INTEGER
+from gatecast.server.admin_api.auditing import describe
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
 from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import ParkedEntityName, ParkedPage, ParkedView
@@ -47,17 +48,19 @@ async def list_parked(
 
 @router.post("/retry", status_code=204)
 async def retry_parked(
-    gateway_id: GatewayInPath, body: ParkedEntityName, context: Context, organization: Organization
+    gateway_id: GatewayInPath, body: ParkedEntityName, request: Request, context: Context, organization: Organization
 ) -> None:
     """Publish the rejected event and the later events of its entity again, as new events, in order."""
+    await describe(request, context, **body.model_dump())
     await _resolve(context, organization, gateway_id, body, retry=True)
 
 
 @router.post("/skip", status_code=204)
 async def skip_parked(
-    gateway_id: GatewayInPath, body: ParkedEntityName, context: Context, organization: Organization
+    gateway_id: GatewayInPath, body: ParkedEntityName, request: Request, context: Context, organization: Organization
 ) -> None:
     """Leave the rejected event out, and publish the later events of its entity again, as new events, in order."""
+    await describe(request, context, **body.model_dump())
     await _resolve(context, organization, gateway_id, body, retry=False)
 
 

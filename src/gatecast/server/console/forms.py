@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from fastapi.exceptions import RequestValidationError
 
+from gatecast.controlplane.documents.refusals import mistakes
+
 
 def json_or_text(text: str) -> object:
     """What was written as JSON; a text that is none is refused as what it is."""
@@ -19,8 +21,13 @@ def json_or_text(text: str) -> object:
 def errors_by_field(error: RequestValidationError, field_of: Callable[[str], str]) -> dict[str, str]:
     """What is wrong first with each field; `field_of` knows into which one the value of a place is typed."""
     found: dict[str, str] = {}
-    for each in error.errors():
+    for each in mistakes(error.errors()):
         place = ".".join(str(part) for part in each["loc"][1:])
-        message = each["msg"].replace("Input should", "It must").replace("String should", "It must")
-        found.setdefault(field_of(place), message)
+        found.setdefault(field_of(place), _in_words(each["type"], each["msg"]))
     return found
+
+
+def _in_words(kind: str, message: str) -> str:
+    if kind == "string_pattern_mismatch":
+        return "It must be written as described here."
+    return f"{message.replace('Input should', 'It must').replace('String should', 'It must').rstrip('.')}."

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gatecast.storage.contract import Connection, Progress
+from gatecast.telemetry.traces import Traced
 from gatecast.testing.contracts.backend import make_connection
 
 
@@ -25,6 +27,10 @@ class MovingConnection:
     def take_progress(self) -> Progress:
         """How far it has come."""
         return self.progress
+
+    def take_traced(self) -> Sequence[Traced]:
+        """Nothing of it is traced."""
+        return ()
 
     def give_back(self, progress: Progress) -> None:
         """Keep what could not be stored."""

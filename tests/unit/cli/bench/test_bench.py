@@ -6,6 +6,7 @@ import json
 import sqlite3
 import subprocess
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gatecast.cli.bench import app
+from gatecast.cli.bench.everything import SCENARIO_TIME_LIMIT
 from gatecast.cli.bench.figures import Figure
 from gatecast.cli.bench.page import page
 from gatecast.cli.bench.report import percentile
@@ -84,7 +86,7 @@ def test_memory_measures_connections_with_tls_and_without() -> None:
         assert each["connects_per_second"] > 0
 
 
-@pytest.mark.parametrize(("scenario", "figures"), [("deliver", 4), ("http", 5), ("idle", 2)])
+@pytest.mark.parametrize(("scenario", "figures"), [("deliver", 4), ("http", 5), ("idle", 2), ("connect", 3)])
 def test_what_a_pod_does_is_measured_in_several_rounds_against_a_yardstick(scenario: str, figures: int) -> None:
     document = _run(scenario)
     assert document["scenario"] == scenario
@@ -97,6 +99,17 @@ def test_what_a_pod_does_is_measured_in_several_rounds_against_a_yardstick(scena
     assert any(each["yardstick"] for each in document["figures"])
 
 
+@pytest.mark.parametrize("scenario", ["fan-out", "deploy"])
+def test_what_reaches_many_gateways_is_measured_for_few_and_for_many(scenario: str) -> None:
+    document = _run(scenario)
+    assert document["scenario"] == scenario
+    assert len(document["figures"]) == 2
+    for each in document["figures"]:
+        assert each["median"] > 0
+        assert each["yardstick"] > 0
+        assert each["verdict"]
+
+
 @pytest.mark.parametrize(("more_is_better", "verdict"), [(False, "short by 2.0x"), (True, "pass")])
 def test_a_figure_says_by_how_much_it_misses_its_aim(more_is_better: bool, verdict: str) -> None:  # noqa: FBT001 - a case
     figure = Figure(what="it", unit="µs", rounds=[10, 30, 20], aim=10, more_is_better=more_is_better)
@@ -107,7 +120,7 @@ def test_all_runs_every_scenario_and_tells_how_each_ended(monkeypatch: pytest.Mo
     """Each within a time limit; one that fails makes the whole fail, after the others have run."""
 
     def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:  # noqa: ANN401 - subprocess's own
-        assert options["timeout"] * 8 < 600
+        assert options["timeout"] <= SCENARIO_TIME_LIMIT
         scenario = command[command.index("bench") + 1]
         if scenario == "latency":
             raise subprocess.TimeoutExpired(command, options["timeout"])
@@ -122,9 +135,28 @@ def test_all_runs_every_scenario_and_tells_how_each_ended(monkeypatch: pytest.Mo
     statuses = {name: each["status"] for name, each in json.loads(file.read_text()).items()}
     assert statuses.pop("latency").startswith("ended after")
     assert statuses.pop("http") == "failed: no socket"
-    assert set(statuses) == {"publish", "publish on SQLite", "drain", "memory", "deliver", "idle"}
+    more = ("fan-out", "deploy")
+    assert set(statuses) == {"publish", "publish on SQLite", "drain", "memory", "deliver", "idle", "connect", *more}
     assert set(statuses.values()) == {"done"}
     assert "it: pass" in result.output
+
+
+def test_what_has_not_begun_after_ten_minutes_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 100_000, 118))
+    limits: list[float] = []
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:  # noqa: ANN401 - subprocess's own
+        limits.append(options["timeout"])
+        return subprocess.CompletedProcess(command, 0, '{"figures": []}', "")
+
+    monkeypatch.setattr(import_module("gatecast.cli.bench.everything"), "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(subprocess, "run", run)
+    result = CliRunner().invoke(app, ["all", "--json"], catch_exceptions=False)
+    assert result.exit_code == 1
+    statuses = [each["status"] for each in json.loads(result.stdout).values()]
+    assert statuses[:2] == ["done", "done"]
+    assert set(statuses[2:]) == {"left out: there was no time left for it"}
+    assert limits == [SCENARIO_TIME_LIMIT, 118]
 
 
 def test_the_page_draws_every_figure_and_names_what_failed() -> None:

@@ -17,7 +17,7 @@ from gatecast.controlplane.access.gateway_tokens import GatewayTokens
 from gatecast.controlplane.catalog.artifact_kinds import LLM_PROVIDER, LLM_PROXY, MCP_PROXY, REST_API, ArtifactKind
 from gatecast.controlplane.catalog.artifact_store import ArtifactStore, StoredArtifact
 from gatecast.controlplane.deployments.artifact_events import written
-from gatecast.controlplane.deployments.placements import PLACEMENTS, Deployment, DeploymentState
+from gatecast.controlplane.deployments.placements import Deployment, DeploymentState
 from gatecast.controlplane.deployments.reconcile import MAX_TRIES
 from gatecast.controlplane.deployments.rollouts import Rollouts
 from gatecast.controlplane.encryption import Encryption
@@ -26,10 +26,13 @@ from gatecast.controlplane.gateway_sync.synchronizations import Call
 from gatecast.controlplane.transactions.clock import milliseconds
 from gatecast.controlplane.transactions.unit_of_work import begin_unit_of_work
 from gatecast.errors import LimitReached, SecretKeyMissing, StatementFailed, StorageUnavailable, StoredByNewerRelease
+from gatecast.storage.queries import Queries
 from gatecast.storage.rows import as_keys
 from gatecast.telemetry import metrics
 from gatecast.testing.doubles.control_plane_fixture import ORGANIZATION, Site
 from gatecast.testing.eventually import eventually
+
+_RECONCILIATION = Queries("gatecast.controlplane.gateway_sync", "reconciliation.sql")
 
 _IGNORED = "gatecast_acknowledgements_ignored_total"
 
@@ -658,7 +661,7 @@ async def test_versions_of_keys_rise_by_more_than_lists_are_newer(open_hub: Open
         made = (await keys.create(ORGANIZATION, REST_API, api.id, "a-key")).key
         async with site.hub.storage.database.transaction() as transaction:
             values = (as_keys([api.id]), made.updated_at + 1)
-            await transaction.execute(PLACEMENTS["raise_keys"], *values)
+            await transaction.execute(_RECONCILIATION["raise_keys"], *values)
         [raised] = await keys.of_artifact(ORGANIZATION, REST_API, api.id)
         assert raised.version > made.version + 1
 

@@ -19,7 +19,7 @@ from gatecast.controlplane.catalog.artifact_kinds import (
     REST_API,
     ArtifactKind,
 )
-from gatecast.controlplane.catalog.artifact_store import ARTIFACTS, StoredArtifact
+from gatecast.controlplane.catalog.artifact_store import StoredArtifact
 from gatecast.controlplane.control_plane import ControlPlane, open_control_plane
 from gatecast.controlplane.deployments.artifacts import Clash
 from gatecast.controlplane.deployments.placements import DeploymentState
@@ -28,7 +28,11 @@ from gatecast.controlplane.documents.upstreams import Resilience
 from gatecast.controlplane.encryption import Encryption
 from gatecast.errors import Conflict
 from gatecast.settings import Settings
+from gatecast.storage.queries import Queries
 from gatecast.testing.doubles.control_plane_fixture import ORGANIZATION, Site
+
+_STORE = Queries("gatecast.controlplane.catalog", "artifact_store.sql")
+_SNAPSHOT = Queries("gatecast.controlplane.deployments", "snapshot.sql")
 
 OpenHub = Callable[[], AbstractAsyncContextManager[EventHub]]
 
@@ -183,7 +187,7 @@ async def test_contents_of_an_older_release_hold_their_places(open_hub: OpenHub)
         with _refused('the REST API "api-1"'):
             await site.make(REST_API, "Other", context="/api-1")
         await site.make(REST_API, "Other", context="/other")
-        assert await site.hub.storage.database.fetch(ARTIFACTS["unrouted"], "", 10) == []
+        assert await site.hub.storage.database.fetch(_STORE["unrouted"], "", 10) == []
 
 
 async def test_what_would_end_a_gateway_is_not_sent_again(open_hub: OpenHub) -> None:
@@ -271,7 +275,7 @@ async def test_of_two_pods_that_want_one_place_at_once_one_gets_it(open_hub: Ope
         ended = await asyncio.gather(*(anext(each, None) for each in work), return_exceptions=True)
         assert sorted(type(each).__name__ for each in ended) == ["Conflict", "NoneType"]
         rows = await site.hub.storage.database.fetch(
-            ARTIFACTS["routes_on_gateways"], f'{{"{site.gateways[0]}": 0}}', "/wanted", '{"*": 0}', ""
+            _SNAPSHOT["routes_on_gateways"], f'{{"{site.gateways[0]}": 0}}', "/wanted", '{"*": 0}', ""
         )
         assert len(rows) == 1
 
@@ -350,6 +354,6 @@ async def test_a_pod_knows_the_routes_of_an_older_release_once_it_has_started(op
         await _know_routes_again(site)
         key = base64.b64encode(bytes(32)).decode()
         await open_control_plane(site.hub, Settings(secret_key=key), None)
-        assert await site.hub.storage.database.fetch(ARTIFACTS["unrouted"], "", 10) == []
+        assert await site.hub.storage.database.fetch(_STORE["unrouted"], "", 10) == []
         rows = await site.hub.storage.database.fetch("SELECT host, context FROM gatecast_content_routes")
         assert [(row["host"], row["context"]) for row in rows] == [("*", "/demo-api")]

@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz`, `/metrics` and `/openapi.json`: for whoever runs the pod."""
+"""`/healthz`, `/readyz`, `/metrics`, `/openapi.json` and `/asyncapi.yaml`: for operators and authors of clients."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ipaddress import ip_network
 
 import httpx
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from gatecast.server.admin_api import AdminContext
@@ -153,3 +154,11 @@ async def test_redirects_lead_back_to_where_the_client_came_from(
         answer = await client.get("/api/v1/gateways/", headers=headers)
     assert answer.status_code == 307
     assert answer.headers["Location"] == f"{scheme}://pod/api/v1/gateways"
+
+
+async def test_a_pod_serves_the_protocol_that_it_speaks(open_api: OpenApi) -> None:
+    """To everybody, as it serves the documentation of its API."""
+    async with open_api() as (client, _):
+        answer = await client.get("/asyncapi.yaml", headers={"Authorization": ""})
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "application/yaml")
+        assert yaml.safe_load(answer.text)["asyncapi"] == "3.0.0"

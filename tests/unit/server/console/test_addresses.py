@@ -48,9 +48,9 @@ async def test_pages_are_found_by_names_and_handles(open_console: OpenConsole, l
 @pytest.mark.parametrize(
     ("path", "form"),
     [
-        ("/gateways/edge/parked", {"entity_id": "x" * 9_000}),
-        ("/gateways/edge/parked", {"entity_type": "\x00"}),
-        ("/gateways/edge/parked", {}),
+        ("/gateways/edge/parked/retry", {"entity_id": "x" * 9_000}),
+        ("/gateways/edge/parked/skip", {"entity_type": "\x00"}),
+        ("/gateways/edge/parked/retry", {}),
         ("/gateways/edge/connections/%00/disconnect", {}),
         ("/gateways/edge/tokens/%00/revoke", {}),
         ("/gateways/%00/delete", {}),

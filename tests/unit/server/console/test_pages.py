@@ -20,6 +20,11 @@ from gatecast.server.console.pages import gateway
 OpenConsole: TypeAlias = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]]
 LogIn: TypeAlias = Callable[..., Awaitable[None]]
 
+_UPSTREAM = {
+    "url": "https://api.openai.com/v1",
+    "auth": {"type": "api-key", "header": "Authorization", "value": "Bearer a-credential"},
+}
+
 _TEMPLATE = {"name": "Möglich AI", "endpoint_url": "https://llm.example.test/v1", "header": "X-Key", "value_prefix": ""}
 
 
@@ -96,6 +101,46 @@ def test_the_settings_of_a_controller_are_toml_as_a_file_and_from_a_shell(name: 
                 "server": {"gateway_id": name},
             }
         }
+
+
+async def test_the_audit_log_calls_a_change_the_same_at_both_doors_and_says_what_it_was_about(
+    open_console: OpenConsole, log_in: LogIn
+) -> None:
+    """Also where a form is answered with a redirect to another page."""
+    async with open_console() as (browser, context):
+        await log_in(browser)
+        api = {"Authorization": "Bearer default-admin-token"}
+        provider = {"name": "OpenAI", "version": "v1.0", "template": "openai", "upstream": _UPSTREAM}
+        ids = [(await browser.post("/api/v1/llm-providers", headers=api, json=provider)).json()["id"]]
+        gateway_id = await _gateway(context)
+        form = {"name": "Other", "version": "v1.0", "template": "openai", "api_key": "k", "gateways": gateway_id}
+        added = await browser.post("/llm-providers/new", data=form)
+        ids.append(added.headers["location"].rpartition("/")[2])
+        await browser.delete(f"/api/v1/llm-providers/{ids[0]}", headers=api)
+        await browser.post(f"/llm-providers/{ids[1]}/delete")
+        entity = {"entity_type": "Route", "entity_id": "route-7"}
+        await browser.post(f"/gateways/{gateway_id}/parked/skip", data=entity)
+        entries = (await browser.get("/api/v1/audit", headers=api)).json()["items"]
+        assert [(each["action"], each["target"], each["status"]) for each in entries[::-1]] == [
+            ("create_llm_provider", f"/api/v1/llm-providers/{ids[0]}", 201),
+            ("create_llm_provider", f"/llm-providers/{ids[1]}", 303),
+            ("delete_llm_provider", f"/api/v1/llm-providers/{ids[0]}", 204),
+            ("delete_llm_provider", f"/llm-providers/{ids[1]}/delete", 303),
+            ("skip_parked", f"/gateways/{gateway_id}/parked/skip?entity_type=Route&entity_id=route-7", 404),
+        ]
+        shown = (await browser.get("/audit")).text
+        assert "Create LLM provider" in shown
+        assert f'<a href="/llm-providers/{ids[1]}">' in shown
+
+
+async def test_an_event_shows_the_trace_of_its_change(open_console: OpenConsole, log_in: LogIn) -> None:
+    async with open_console() as (browser, context):
+        await log_in(browser)
+        gateway_id = await _gateway(context)
+        await _publish(context, gateway_id)
+        await _publish(context, gateway_id, trace_parent=f"00-{'ab' * 16}-{'cd' * 8}-01")
+        assert "Copy trace id" not in (await browser.get(f"/gateways/{gateway_id}/events/1")).text
+        assert f">{'ab' * 16}<" in (await browser.get(f"/gateways/{gateway_id}/events/2")).text
 
 
 async def test_a_template_is_added_changed_and_deleted(open_console: OpenConsole, log_in: LogIn) -> None:

@@ -38,7 +38,9 @@ from gatecast.testing.postgres_server import PostgresServer
 
 _FATAL = {401, 403, 404, 409, 422}
 
-_LIMITS = settings(max_examples=60, derandomize=True, suppress_health_check=list(HealthCheck))
+_LIMITS = settings(
+    max_examples=min(60, settings().max_examples), derandomize=True, suppress_health_check=list(HealthCheck)
+)
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=20),

@@ -30,23 +30,31 @@ from gatecast.server.console.routes import ArtifactOfPage, ConsoleRoute, Visitor
 _ROWS = 50
 
 _TITLES = {
-    "llm-providers": ("LLM providers", "Services that answer prompts, and who may use what of them."),
-    "llm-proxies": ("LLM proxies", "What applications call: a provider with policies of its own."),
-    "mcp-proxies": ("MCP proxies", "Tools for agents, behind a gateway."),
-    "rest-apis": ("REST APIs", "HTTP interfaces, behind a gateway."),
+    "llm-providers": ("LLM providers", "Services that answer prompts, and who may use what of them.", ""),
+    "llm-proxies": ("LLM proxies", "What applications call: a provider with policies of its own.", "proxy"),
+    "mcp-proxies": ("MCP proxies", "Tools for agents, behind a gateway.", "mcp"),
+    "rest-apis": ("REST APIs", "HTTP interfaces, behind a gateway.", "api"),
 }
 
-#: Tabs that show a part of the document, by the fields that they show.
+#: Tabs that show a part of the document, by the fields that they show, and what is said where those are empty.
 _PARTS = {
-    "access": ("Access control", ("accessControl", "security")),
-    "limits": ("Rate limits", ("rateLimits",)),
-    "guardrails": ("Guardrails", ("globalPolicies", "operationPolicies", "policies")),
+    "access": (
+        "Access control",
+        ("accessControl", "security"),
+        ("Open", "Every path is served to every caller that reaches the gateway."),
+    ),
+    "limits": ("Rate limits", ("rateLimits",), ("No limit", "Gateways let through as much as callers ask for.")),
+    "guardrails": (
+        "Guardrails",
+        ("globalPolicies", "operationPolicies", "policies"),
+        ("No guardrail", "No policy looks at requests or answers."),
+    ),
 }
 
 _TABS = [
     ("overview", "Overview"),
     ("keys", "Keys"),
-    *((name, title) for name, (title, _fields) in _PARTS.items()),
+    *((name, title) for name, (title, *_) in _PARTS.items()),
     ("revisions", "Revisions"),
     ("yaml", "YAML"),
 ]
@@ -80,7 +88,7 @@ class _Shown:
     deployment: str = ""
     #: The revision that it is compared with.
     other: str = ""
-    #: Only gateways in this state, with this in their names, behind this name.
+    #: Only gateways in this state, with this in their names, after this name.
     state: str = ""
     q: str = ""
     after: str = ""
@@ -115,7 +123,7 @@ class ArtifactPages:
 
     def __init__(self, artifact_kind: ArtifactKind) -> None:
         self._artifact_kind = artifact_kind
-        self._title, self._about = _TITLES[artifact_kind.collection]
+        self._title, self._about, self._command = _TITLES[artifact_kind.collection]
 
     def router(self) -> APIRouter:
         """The routes of these pages."""
@@ -124,16 +132,17 @@ class ArtifactPages:
         )
         router.add_api_route("", self.list_artifacts, methods=["GET"])
         router.add_api_route("/{artifact_id}", self.show_artifact, methods=["GET"])
-        for path, answer in (
-            ("/keys", self.create_key),
-            ("/keys/{name}/rotate", self.rotate_key),
-            ("/keys/{name}/revoke", self.revoke_key),
-            ("/deployments/{deployment_id}/restore", self.restore),
-            ("/deploy", self.deploy),
-            ("/undeploy", self.undeploy),
-            ("/delete", self.delete),
+        name = self._artifact_kind.name
+        for path, answer, operation in (
+            ("/keys", self.create_key, f"create{name}ApiKey"),
+            ("/keys/{name}/rotate", self.rotate_key, f"rotate{name}ApiKey"),
+            ("/keys/{name}/revoke", self.revoke_key, f"revoke{name}ApiKey"),
+            ("/deployments/{deployment_id}/restore", self.restore, f"restore{name}Deployment"),
+            ("/deploy", self.deploy, f"deploy{name}"),
+            ("/undeploy", self.undeploy, f"undeploy{name}"),
+            ("/delete", self.delete, f"delete{name}"),
         ):
-            router.add_api_route(f"/{{artifact_id}}{path}", answer, methods=["POST"])
+            router.add_api_route(f"/{{artifact_id}}{path}", answer, methods=["POST"], operation_id=operation)
         return router
 
     async def list_artifacts(
@@ -159,6 +168,7 @@ class ArtifactPages:
             artifact_kind=self._artifact_kind,
             title=self._title,
             about=self._about,
+            command=self._command,
             items=found.items,
             total=found.total,
             q=q,
@@ -181,12 +191,13 @@ class ArtifactPages:
         artifact = await context.control_plane.artifacts.get(organization, self._artifact_kind, artifact_id)
         running = await context.control_plane.artifacts.running(artifact_id)
         view = artifact_view(artifact, running)
-        tab_title, part_fields = _PARTS.get(shown.tab, ("", ()))
+        tab_title, part_fields, tab_empty = _PARTS.get(shown.tab, ("", (), ()))
         return {
             "artifact": artifact,
             "document": artifact.document,
             "tab": shown.tab,
             "tab_title": tab_title,
+            "tab_empty": tab_empty,
             "part": {name: view[name] for name in part_fields if name in view},
             "facts": _facts(view),
             "shown": shown,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -19,6 +20,24 @@ _ROWS = 50
 
 _Filter = Annotated[str, Query(max_length=255)]
 
+#: Words that are written in capitals.
+_CAPITALS = {"llm": "LLM", "mcp": "MCP", "rest": "REST", "api": "API"}
+
+#: What an entry may be about that has a page.
+_PAGE = re.compile(r"/(?:gateways|llm-providers|llm-proxies|mcp-proxies|rest-apis)/(?!new\b|bulk\b)[^/?]+")
+
+
+def in_words(action: str) -> str:
+    """What was asked for, as people write it: `create_llm_provider` is "Create LLM provider"."""
+    text = " ".join(_CAPITALS.get(word, word) for word in action.split("_"))
+    return text[:1].upper() + text[1:]
+
+
+def page_of(target: str) -> str:
+    """The page of what an entry is about; empty: there is none."""
+    found = _PAGE.match(target)
+    return found[0] if found else ""
+
 
 @router.get("/audit")
 async def show_audit(
@@ -35,7 +54,10 @@ async def show_audit(
     return page(
         request,
         "audit.html",
-        entries=found.items,
+        entries=[
+            (each, in_words(each.action), about := each.target.removeprefix("/api/v1"), page_of(about))
+            for each in found.items
+        ],
         action=action,
         subject=subject,
         next=f"/audit?{urlencode({**filters, 'after': found.next})}" if found.next else "",

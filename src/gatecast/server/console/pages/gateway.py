@@ -69,6 +69,7 @@ def _page(request: Request, context: AdminContext, read: Mapping[str, Any], *, s
         active_tokens=sum(token.revoked_at is None for token in read["tokens"]),
         secret=secret,
         collections={kind.value: artifact_kind.collection for kind, artifact_kind in BY_KIND.items()},
+        nouns={kind.value: artifact_kind.noun for kind, artifact_kind in BY_KIND.items()},
         gateway_host=gateway_host,
         enrolment=Enrolment(
             host=gateway_host,
@@ -149,14 +150,23 @@ async def revoke_token(context: Context, visitor: Visitor, gateway_id: GatewayOf
     return _back(gateway_id)
 
 
-@router.post("/parked")
-async def decide(request: Request, context: Context, visitor: Visitor, gateway_id: GatewayOfPage) -> Response:
-    """Retry or skip what the gateway rejected."""
-    form = await request.form(max_files=0)
-    entity = checked(ParkedEntityName, {name: form.get(name, "") for name in ("entity_type", "entity_id", "replica")})
-    resolve = parking_api.skip_parked if form.get("decision") == "skip" else parking_api.retry_parked
-    await resolve(gateway_id, entity, context, visitor.organization)
+@router.post("/parked/retry")
+async def retry_parked(request: Request, context: Context, visitor: Visitor, gateway_id: GatewayOfPage) -> Response:
+    """Let the gateway try again what it rejected."""
+    await parking_api.retry_parked(gateway_id, await _entity_in(request), request, context, visitor.organization)
     return _back(gateway_id)
+
+
+@router.post("/parked/skip")
+async def skip_parked(request: Request, context: Context, visitor: Visitor, gateway_id: GatewayOfPage) -> Response:
+    """Leave out what the gateway rejected."""
+    await parking_api.skip_parked(gateway_id, await _entity_in(request), request, context, visitor.organization)
+    return _back(gateway_id)
+
+
+async def _entity_in(request: Request) -> ParkedEntityName:
+    form = await request.form(max_files=0)
+    return checked(ParkedEntityName, {name: form.get(name, "") for name in ("entity_type", "entity_id", "replica")})
 
 
 @router.post("/delete")

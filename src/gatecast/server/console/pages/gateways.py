@@ -76,8 +76,8 @@ async def _rows(
 
 _BULK = {
     BulkAction.DISCONNECT: "Disconnect: every connection is closed, and the gateways come back by themselves",
-    BulkAction.RETRY_PARKED: "Retry what they rejected, with everything that waits behind it",
-    BulkAction.SKIP_PARKED: "Skip what they rejected, and send what waits behind it",
+    BulkAction.RETRY_PARKED: "Retry what they rejected, with everything that waits for it",
+    BulkAction.SKIP_PARKED: "Skip what they rejected, and send what waits for it",
     BulkAction.RESYNCHRONIZED: "Note that they have the desired state again",
 }
 
@@ -169,7 +169,7 @@ async def show_form(request: Request, visitor: Visitor) -> Response:
     return _form(request, {"name": "", "display_name": "", "vhost": "", "type": "regular"}, {})
 
 
-@router.post("/gateways/new")
+@router.post("/gateways/new", operation_id="createGateway")
 async def add_gateway(request: Request, context: Context, visitor: Visitor) -> Response:
     """Add it, or show what is wrong."""
     form = await request.form(max_files=0)

@@ -70,7 +70,7 @@ async def show_overview(request: Request, context: Context, visitor: Visitor) ->
     """The first page."""
     fleet = await context.fleets.look(visitor.organization)
     counts = {"all": len(fleet.standings), "connected": fleet.connected, **{state.value: 0 for state in FleetState}}
-    attention = await _attention(context, visitor.organization, fleet)
+    attention, not_well = await _attention(context, visitor.organization, fleet)
     pods = await list_pods(context, visitor.organization)
     in_flight = await context.control_plane.search.artifacts(
         visitor.organization, ArtifactFilter(states=IN_FLIGHT), sort=ArtifactSort.CHANGED, limit=_IN_FLIGHT
@@ -80,16 +80,19 @@ async def show_overview(request: Request, context: Context, visitor: Visitor) ->
         "overview.html",
         counts={**counts, **fleet.states},
         attention=attention,
+        not_well=not_well,
         pods=pods.items,
         in_flight=in_flight,
     )
 
 
-async def _attention(context: AdminContext, organization: str, fleet: Fleet) -> list[Attention]:
-    """The gateways that are not current, or not connected, the gravest first."""
+async def _attention(context: AdminContext, organization: str, fleet: Fleet) -> tuple[list[Attention], int]:
+    """The gateways that are not current, or not connected, the gravest first; and how many there are."""
     gravest = fleet.matching(FleetFilter(), sort=Sort.STATE)
-    wanted = [each for each in gravest if each.state is not FleetState.CURRENT or not each.connected][:_LISTED]
-    return [Attention(each, await explain_gateway(each.id, context, organization)) for each in wanted]
+    wanted = [each for each in gravest if each.state is not FleetState.CURRENT or not each.connected]
+    found = [Attention(each, await explain_gateway(each.id, context, organization)) for each in wanted[:_LISTED]]
+    # Some of them may have caught up since.
+    return [each for each in found if each.why.code != "current"], len(wanted)
 
 
 @router.get("/console/history")

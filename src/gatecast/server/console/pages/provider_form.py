@@ -35,6 +35,19 @@ _PLACES = {
     "gateways": "gateways",
 }
 
+#: What people call these fields.
+_NAMES = {
+    "name": "Name",
+    "version": "Version",
+    "context": "Context",
+    "description": "Description",
+    "template": "Template",
+    "url": "Upstream URL",
+    "api_key": "API key",
+    "policies": "Guardrails",
+    "gateways": "Gateways",
+}
+
 #: Where an error of a document is shown.
 _FIELDS = {"upstream.url": "url", "upstream.auth": "api_key", "upstream.auth.value": "api_key", "handle": "name"}
 
@@ -72,7 +85,7 @@ async def show_form(
     return await _form(request, context, visitor.organization, values, {})
 
 
-@router.post("")
+@router.post("", operation_id="createLlmProvider")
 async def add_provider(request: Request, context: Context, visitor: Visitor) -> Response:
     """Add the provider, or show every field that needs another value."""
     form = await request.form(max_files=0)
@@ -169,6 +182,7 @@ async def _form(
         values=values,
         errors=errors,
         places=_PLACES,
+        field_names=_NAMES,
         templates=templates,
         gateways=[(each, details[each.id].fields) for each in offered if each.id in details],
         more=len(fleet.standings) - len(offered),

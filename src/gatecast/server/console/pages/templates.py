@@ -44,7 +44,7 @@ async def show_form(request: Request, visitor: Visitor) -> Response:
     return _form(request, _EMPTY, {}, handle="")
 
 
-@router.post("/new")
+@router.post("/new", operation_id="createTemplate")
 async def add_template(request: Request, context: Context, visitor: Visitor) -> Response:
     """Add it, or show what is wrong."""
     values = _values(await request.form())

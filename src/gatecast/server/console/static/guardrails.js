@@ -1,7 +1,7 @@
 // The guardrails of a provider: chosen from what all chosen gateways have loaded, each with a form for its parameters.
 // What is submitted stands in one field, as JSON; with scripts switched off people write it there themselves.
 
-import { control, element } from "./schema-form.js";
+import { control, element, isSimple } from "./schema-form.js";
 
 const source = document.getElementById("policies");
 const form = source.form;
@@ -75,10 +75,11 @@ async function edit(index) {
 
 function parameters(policy, value, index) {
   const has = Object.keys(policy.parameters?.properties ?? {}).length > 0;
-  const part = control(has ? { ...policy.parameters, type: "object" } : {}, value, has ? "" : "Parameters");
+  const schema = has ? { ...policy.parameters, type: "object" } : {};
+  const part = control(schema, value, has && isSimple(schema) ? "" : "Parameters");
   const problem = element("p", { class: "error", role: "alert", hidden: true });
   const made = element("form", { class: "stack", method: "dialog" },
-    element("p", {}, policy.description || ""), part.node, problem,
+    ...(policy.description ? [element("p", {}, policy.description)] : []), part.node, problem,
     element("div", { class: "actions" }, element("button", { class: "primary" }, index === null ? "Add guardrail" : "Keep"),
       element("button", { type: "button", onclick: () => dialog.close() }, "Cancel")));
   made.addEventListener("submit", (event) => {

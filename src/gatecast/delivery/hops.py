@@ -63,7 +63,8 @@ class Way:
         if ahead is None:
             return
         shown = now + ahead
-        self._traces.passed(hop, after, through, shown)
+        if self._traces.open:
+            self._traces.passed(hop, after, through, shown)
         for before, end, recorded_at in reversed(self._reads):
             if end <= after:
                 return

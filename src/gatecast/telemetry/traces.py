@@ -144,21 +144,22 @@ class EventTraces:
     """The traced events of one connection that are on their way."""
 
     def __init__(self) -> None:
-        self._open: OrderedDict[int, _Open] = OrderedDict()
+        #: By offset.
+        self.open: OrderedDict[int, _Open] = OrderedDict()
         #: Those that are confirmed, until that is stored; a span has no more links than these.
         self._confirmed: deque[Traced] = deque(maxlen=_MOST_LINKS)
 
     def begin(self, offset: int, event: Traced, recorded_at: float) -> None:
         """Follow an event that was recorded then, if it is traced."""
         if event.trace_parent is not None and is_on():
-            self._open[offset] = _Open(event, recorded_at)
-            if len(self._open) > _MOST_OPEN:
-                self._open.popitem(last=False)
+            self.open[offset] = _Open(event, recorded_at)
+            if len(self.open) > _MOST_OPEN:
+                self.open.popitem(last=False)
 
     def passed(self, hop: str, after: int, through: int, now: float) -> None:
         """Tell of the events from one offset to another that they passed a hop now."""
-        for offset in [each for each in self._open if after < each <= through]:
-            found = self._open[offset]
+        for offset in [each for each in self.open if after < each <= through]:
+            found = self.open[offset]
             _tell(_NAMES[hop], found.event, found.since, now)
             found.since = max(now, found.since)
             if hop == "confirmed":

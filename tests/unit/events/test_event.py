@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
 from gatecast.errors import InvalidValue, PayloadTooLarge
-from gatecast.events import MAX_PAYLOAD_BYTES, Action, Event
+from gatecast.events import MAX_PAYLOAD_BYTES, Action, Event, RecordedEvent
 
 
 def _event(**fields: Any) -> Event:  # noqa: ANN401 - wrong types on purpose
@@ -62,3 +63,14 @@ def test_fan_out_shares_the_encoded_data() -> None:
     other = event.addressed_to("other")
     assert other.payload is event.payload
     assert (other.event_id, event.gateway_id) == (event.event_id, "gw")
+
+
+def test_each_event_is_looked_at_whatever_came_before_it() -> None:
+    """What was found readable is remembered by its text; nothing else may count as found."""
+
+    def undeliverable(payload: str) -> bool:
+        event = replace(RecordedEvent.standing_in("gateway-1", 1, ""), payload=payload, undeliverable=None)
+        return event.checked().undeliverable is not None
+
+    payloads = ['{"a":1}', '{"a":1e999}', '{"a":1}', "[]", "{}", '{"a":1e999}', '{"a":1}', ""]
+    assert [undeliverable(payload) for payload in payloads] == [False, True, False, True, False, True, False, True]

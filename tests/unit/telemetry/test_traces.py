@@ -122,7 +122,7 @@ def test_without_a_collector_nothing_is_followed() -> None:
     followed.begin(1, _event(trace_parent=_PARENT), 0.0)
     followed.passed("sent", 0, 1, 1.0)
     assert not traces.is_on()
-    assert followed._open == {}
+    assert followed.open == {}
 
 
 def test_of_too_many_the_oldest_are_not_followed(collector: InMemorySpanExporter) -> None:

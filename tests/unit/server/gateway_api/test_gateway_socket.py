@@ -408,7 +408,7 @@ def test_the_work_for_an_event_is_counted_in_calls() -> None:
             await conversation
             return calls / len(events)
 
-    assert run_in_virtual_time(run()) < 28
+    assert run_in_virtual_time(run()) < 22
 
 
 def test_events_carry_what_gateways_need() -> None:

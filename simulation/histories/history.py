@@ -158,6 +158,8 @@ async def _end(world: World) -> None:
     await _until_settled(world)
     now = await _check_truth(world)
     for edge in world.edges:
+        if len(edge.comparable) < len(edge.controllers):
+            raise AssertionError(f"{edge.way} was never answered what it should have")
         if not (claims := await shown(now, edge)).is_settled or claims.failed:
             raise AssertionError(f"{edge.way} does not end in the desired state: {claims}")
     # Last, because it asks with the gateways' own tokens, as if they were synchronizing.

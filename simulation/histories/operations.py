@@ -225,7 +225,7 @@ async def restart_without_data(world: World) -> None:
     """A gateway loses its database, and its processes start again."""
     edge = _edge(world)
     for controller in edge.controllers:
-        controller.runs = False
+        controller.runs, controller.blind = False, True
         await controller.gateway.stop()
     edge.controllers[0].gateway.lose_data()
     for controller in edge.controllers:
@@ -320,7 +320,7 @@ async def renew_epoch(world: World) -> None:
 
 async def start_again(controller: Controller) -> None:
     """Start a controller's process."""
-    controller.runs, controller.blind = True, False
+    controller.runs = True
     await controller.gateway.restart()
 
 

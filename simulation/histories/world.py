@@ -40,7 +40,8 @@ class Controller:
     gateway: UnmodifiedGateway
     #: False between its end and its next start.
     runs: bool = True
-    #: True while its data differ from what it could have told anybody: until it starts again.
+    #: True while its data differ from what it could have told anybody: until it has started again and been answered what
+    #: it should have. It asks once in its life, whatever the answer: lost with a pod, nobody can know.
     blind: bool = False
 
 
@@ -106,19 +107,22 @@ class World:
         # One gateway in four has a second controller.
         gateways = [first, *([first.replica()] if self.random.random() < 0.25 else [])]
         async with AsyncExitStack() as stack:
-            for place, gateway in enumerate(gateways):
-                gateway.schedule_steps(self._noted(f"{way}/{place}"))
-                await stack.enter_async_context(gateway)
-                await gateway.wait_until(_synchronized(gateway), limit=60)
-            yield Edge(id=access.id, way=way, controllers=[Controller(gateway=each) for each in gateways])
+            controllers = [Controller(gateway=each) for each in gateways]
+            for place, controller in enumerate(controllers):
+                controller.gateway.schedule_steps(self._noted(f"{way}/{place}", controller))
+                await stack.enter_async_context(controller.gateway)
+                await controller.gateway.wait_until(_synchronized(controller.gateway), limit=60)
+            yield Edge(id=access.id, way=way, controllers=controllers)
 
-    def _noted(self, controller: str) -> Schedule:
+    def _noted(self, place: str, controller: Controller) -> Schedule:
         """An order that is drawn, and kept in the log."""
         drawn = DrawnOrder(LoopClock(), self.random, pauses=_STEP_PAUSES)
 
         async def step(name: str) -> None:
             await drawn(name)
-            self.note(f"    {controller} {name}")
+            self.note(f"    {place} {name}")
+            if name == "answered GET /deployments":
+                controller.blind = False
 
         return step
 

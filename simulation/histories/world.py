@@ -40,8 +40,8 @@ class Controller:
     gateway: UnmodifiedGateway
     #: False between its end and its next start.
     runs: bool = True
-    #: True while its data differ from what it could have told anybody: until it has started again and been answered what
-    #: it should have. It asks once in its life, whatever the answer: lost with a pod, nobody can know.
+    #: True while its data differ from what it could have told anybody: until it has started again and been answered
+    #: what it should have. It asks once in its life, whatever the answer: if that was lost, nobody can know.
     blind: bool = False
 
 

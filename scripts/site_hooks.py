@@ -15,6 +15,9 @@ _PAGES = {"CHANGELOG.md": "changelog.md", "SECURITY.md": "security.md"}
 _LINK = re.compile(r"\]\((?P<up>(?:\.\./)+)(?P<path>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
 #: What a fence says to the tests beside its language: where the block is run.
 _PLACE = re.compile(r"^( *```\w+) \w+$", re.MULTILINE)
+#: A list in a list: the repository's page takes two blanks for it, the site's renderer wants four.
+_NESTED = re.compile(r"^ {2,3}(?=(?:[-*]|\d+\.) )", re.MULTILINE)
+_BLOCK = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^## (.+)$")
 _ENTRY = re.compile(r"^- \[([^\]]+)\]\(([\w./-]+\.md)\)")
 
@@ -47,7 +50,8 @@ def on_files(files: Any, *, config: Any) -> Any:  # noqa: ANN401 - as above
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:  # noqa: ANN401 - as above
     """Links out of docs/ lead to the repository, or to the page that shows the file; fences name a language alone."""
-    markdown = _PLACE.sub(r"\1", markdown)
+    parts = _BLOCK.split(_PLACE.sub(r"\1", markdown))
+    markdown = "".join(part if number % 2 else _NESTED.sub("    ", part) for number, part in enumerate(parts))
     if page.file.src_uri in _PAGES.values():
         return markdown.replace("](docs/", "](")
     folder = (_ROOT / "docs" / page.file.src_uri).parent

@@ -4,6 +4,7 @@
 
     GatecastError
     ├── InvalidValue            a value breaks a rule: names the field, the value, the limit
+    │   ├── UnsupportedBody     a request's body is of another media type than JSON, or encoded
     │   └── PayloadTooLarge     an event's data is larger than 1 MiB once encoded
     ├── UnknownGateway          the gateway is not registered, or was deleted
     ├── PositionLost            a position cannot be resumed: resynchronize
@@ -123,6 +124,10 @@ class Mistakes:
             first, *others = self._found
             first.also = tuple(others)
             raise first
+
+
+class UnsupportedBody(InvalidValue):
+    """The body of a request comes in a form that is not read; `field` is the header that says so."""
 
 
 class PayloadTooLarge(InvalidValue):

@@ -96,12 +96,14 @@ async def test_the_database_goes_away_and_comes_back(
         assert answer.status == 503
         assert "The database is away" in await answer.text()
         await expect(page.get_by_role("link", name="edge")).to_be_visible()
+        await expect(page.locator(".live")).to_contain_text("The database is away; shown as of")
         await form.get_by_role("button", name="Add gateway").click()
         await expect(form.get_by_role("heading", name="The database is away")).to_be_visible()
         wire.heal()
         await form.get_by_role("button", name="Try again").click()
         await expect(form.get_by_role("heading", name="typed meanwhile")).to_be_visible()
         await expect(page.get_by_role("link", name="typed meanwhile")).to_be_visible()
+        await expect(page.locator(".live")).to_have_text("Live")
         assert (await stage.operator.gateway(access.id))["name"] == "edge"
 
 

@@ -18,8 +18,8 @@ from gatecast.storage.contract import (
     Transaction,
 )
 from gatecast.storage.queries import Queries
-from gatecast.storage.recorded import recorded_event, to_moment
 from gatecast.storage.repeating import whole
+from gatecast.storage.row_values import recorded_event, to_moment
 
 #: Events that are published again in one statement.
 _CHUNK = 50

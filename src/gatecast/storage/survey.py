@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from gatecast.errors import UnknownGateway
 from gatecast.storage.contract import Database, DeliverySummary, EventSearch, FoundEvents, Row
 from gatecast.storage.queries import Queries
-from gatecast.storage.recorded import recorded_event
+from gatecast.storage.row_values import recorded_event
 
 #: Most events that one search examines.
 LOOKED_AT = 10_000

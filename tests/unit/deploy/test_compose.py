@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator, validators
 
 _FOLDER = Path(__file__).parents[3] / "deploy/compose"
 
@@ -17,6 +21,25 @@ def services() -> dict[str, Any]:
     """The services by name, merges resolved."""
     services: dict[str, Any] = yaml.safe_load((_FOLDER / "compose.yaml").read_text("utf-8"))["services"]
     return services
+
+
+def test_it_fits_the_schema_of_compose_files() -> None:
+    schema = json.loads((Path(__file__).parent / "vendor/compose-spec.json").read_text("utf-8"))
+    validator = validators.validator_for(schema, Draft202012Validator)(schema)
+    file = yaml.safe_load((_FOLDER / "compose.yaml").read_text("utf-8"))
+    assert list(validator.iter_errors(file)) == []
+    wrong: Any = {"services": {"pod": {"image": "gatecast", "enviroment": {}}}}
+    assert list(validator.iter_errors(wrong)) != [], "a misspelt key is found"
+
+
+def test_the_balancer_can_read_its_configuration() -> None:
+    """Where HAProxy is installed; that the names of pods lead nowhere here is a warning."""
+    if program := shutil.which("haproxy"):
+        ran = subprocess.run(
+            [program, "-c", "-f", _FOLDER / "haproxy.cfg"], capture_output=True, text=True, check=False
+        )
+        assert ran.returncode == 0, ran.stderr
+        assert "[ALERT]" not in ran.stderr
 
 
 def test_pods_start_once_the_schema_is_there(services: dict[str, Any]) -> None:

@@ -49,6 +49,8 @@ def test_every_page_is_in_the_navigation_once(hooks: ModuleType) -> None:
         ("[a](upgrade.md)", "[a](upgrade.md)"),
         ("[a](https://example.com/../b)", "[a](https://example.com/../b)"),
         ("```python server\na\n```", "```python\na\n```"),
+        ("1. a\n   - b\n     c\n", "1. a\n    - b\n     c\n"),
+        ("```yaml\na:\n  - b\n```\n- c\n  1. d", "```yaml\na:\n  - b\n```\n- c\n    1. d"),
     ],
 )
 def test_links_out_of_the_folder_lead_to_the_repository_and_fences_name_a_language(

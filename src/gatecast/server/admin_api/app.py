@@ -35,6 +35,7 @@ from gatecast.server.admin_api import (
 from gatecast.server.admin_api.auditing import NoteAnswers
 from gatecast.server.admin_api.context import AdminContext, context_of
 from gatecast.server.admin_api.counting import CountAnswers
+from gatecast.server.admin_api.http_methods import HeadAsGet
 from gatecast.server.admin_api.models import Problem
 from gatecast.server.admin_api.problems import BodyTooLarge, answer_errors, documented_problems
 from gatecast.server.admin_api.publish_shortcut import PublishShortcut
@@ -95,6 +96,7 @@ def create_admin_app(context: AdminContext) -> FastAPI:
     app.add_middleware(CountAnswers)
     app.add_middleware(_ForwardedScheme)
     app.add_middleware(PublishShortcut, context=context, most_bytes=MAX_BODY_BYTES)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(RequestLines, context=context)
     return app
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
-from gatecast.errors import InvalidValue
+from gatecast.errors import InvalidValue, UnsupportedBody
 from gatecast.events.json_values import decode
+
+_JSON = re.compile(r"application/(?:[^/]+\+)?json")
 
 #: Most values in one body. Decoded, the smallest value takes thirty times the memory that it takes as text.
 MAX_VALUES = 1_000_000
@@ -58,14 +62,31 @@ def _check_values(body: bytes) -> None:
         raise InvalidValue("body", values, f"hold at most {MAX_VALUES:,} values")
 
 
+def check_form(headers: Headers) -> None:
+    """Refuse a body that says of itself that it is something else than plain JSON.
+
+    Raises:
+        UnsupportedBody: it is of another media type, or encoded.
+    """
+    if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
+        return
+    said = headers.get("content-type", "")
+    if not _JSON.fullmatch(said.partition(";")[0].strip().lower()):
+        raise UnsupportedBody("Content-Type", said, "be application/json")
+    if (encoding := headers.get("content-encoding", "identity").strip().lower()) != "identity":
+        raise UnsupportedBody("Content-Encoding", encoding, "be left out: bodies are read as they are")
+
+
 class JsonRoute(APIRoute):
     """A route whose requests are read by the grammar."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """What the framework calls with a request."""
-        handle = super().get_route_handler()
+        handle, reads_body = super().get_route_handler(), self.body_field is not None
 
         async def handler(request: Request) -> Response:
+            if reads_body:
+                check_form(request.headers)
             return await handle(JsonRequest(request.scope, request.receive))
 
         return handler

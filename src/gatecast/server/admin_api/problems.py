@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from gatecast import errors
 from gatecast.controlplane.documents.refusals import MAX_REFUSALS, mistakes
 from gatecast.errors import GatecastError, shorten
+from gatecast.server.admin_api.http_methods import allowed_methods
 from gatecast.server.admin_api.json_bodies import BodyUnreadable
 from gatecast.server.error_replies import (
     ERROR_REPLIES,
@@ -34,6 +35,11 @@ _PRIVATE = frozenset(
 
 #: Kinds of broken rules that are about a field and not about its value.
 _WITHOUT_VALUE = frozenset({"missing", "extra_forbidden", "json_invalid"})
+
+#: What stands where an object or a list belongs may be the text of one, with the secrets in it.
+_STRUCTURES = frozenset(
+    {"dict_type", "list_type", "mapping_type", "model_attributes_type", "model_type", "set_type", "tuple_type"}
+)
 
 _logger = get_logger("admin-api")
 
@@ -89,12 +95,16 @@ async def _on_body_unreadable(request: Request, error: Exception) -> JSONRespons
     return await answer_error(request, error.error)
 
 
-async def _on_http_error(_request: Request, error: Exception) -> JSONResponse:
+async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     """What the framework refuses by itself: no such route, no such method, a body that is no text."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
     title = HTTPStatus(error.status_code).phrase
     body = {"type": "about:blank", "title": title, "status": error.status_code, "detail": error.detail}
-    return problem_answer(body, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # The framework names those of the first route alone.
+        headers["Allow"] = allowed_methods(request)
+    return problem_answer(body, headers)
 
 
 async def _on_invalid_request(_request: Request, error: Exception) -> JSONResponse:
@@ -119,7 +129,7 @@ def _place(first: Mapping[str, Any]) -> str:
 
 def _value(first: Mapping[str, Any]) -> str | None:
     value = first.get("input")
-    if first["type"] in _WITHOUT_VALUE or _PRIVATE & set(first["loc"]) or isinstance(value, dict | list):
+    if first["type"] in _WITHOUT_VALUE | _STRUCTURES or _PRIVATE & set(first["loc"]) or isinstance(value, dict | list):
         return None
     return shorten(value)
 

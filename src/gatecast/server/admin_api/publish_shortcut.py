@@ -89,7 +89,8 @@ def _asked(scope: Scope) -> tuple[str, str] | None:
         return None
     kinds = [value for name, value in scope["headers"] if name == b"content-type"]
     tokens = [value for name, value in scope["headers"] if name == b"authorization"]
-    if kinds != [b"application/json"] or len(tokens) != 1 or not tokens[0].startswith(b"Bearer "):
+    encoded = any(name == b"content-encoding" for name, _ in scope["headers"])
+    if kinds != [b"application/json"] or encoded or len(tokens) != 1 or not tokens[0].startswith(b"Bearer "):
         return None
     token = tokens[0][len(b"Bearer ") :]
     return (path[1], token.decode("ascii")) if token.isascii() and token == token.strip() else None

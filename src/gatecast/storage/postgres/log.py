@@ -30,7 +30,7 @@ from gatecast.storage.postgres.array_literals import array_literal
 from gatecast.storage.postgres.caller_transaction import Statements, joined, statements_in
 from gatecast.storage.postgres.database import PostgresDatabase, repeated
 from gatecast.storage.postgres.driver_errors import translated
-from gatecast.storage.recorded import recorded_event
+from gatecast.storage.row_values import recorded_event
 
 #: So many logs are looked at to find the one that was held.
 _SUSPECTS = 50

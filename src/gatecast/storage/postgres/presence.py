@@ -16,7 +16,6 @@ from gatecast.storage.contract import (
     Connection,
     DisconnectReason,
     GatewayStatus,
-    LiveConnection,
     LivePod,
     PositionState,
     Progress,
@@ -27,6 +26,7 @@ from gatecast.storage.postgres.appending import QUERIES
 from gatecast.storage.postgres.array_literals import array_literal
 from gatecast.storage.postgres.caller_transaction import Statements, joined
 from gatecast.storage.postgres.database import PostgresDatabase
+from gatecast.storage.row_values import live_connection, position_state
 
 
 class PostgresPresence:
@@ -56,7 +56,7 @@ class PostgresPresence:
 
     async def _look_up(self, wanted: Sequence[tuple[str, str]]) -> list[PositionState | None]:
         rows = await self._database.fetch(QUERIES["standing"], *map(list, zip(*wanted, strict=True)))
-        found = {row["number"]: _standing(row) for row in rows}
+        found = {row["number"]: position_state(row) for row in rows}
         return [found.get(number) for number in range(1, len(wanted) + 1)]
 
     async def connect(
@@ -179,17 +179,6 @@ def _moments(passages: Passages) -> list[float]:
     return [*picked_up[2:], *sent[2:], *confirmed[2:]]
 
 
-def _standing(row: Row) -> PositionState:
-    return PositionState(
-        epoch=row["epoch"],
-        head=row["head"],
-        low_water_mark=row["trimmed_through"],
-        confirmed=None if row["cursor_epoch"] is None else Position(row["cursor_epoch"], row["confirmed"]),
-        registered_in=row["registered_in"],
-        resync_reason=row["resync_reason"],
-    )
-
-
 def _status(rows: Sequence[Row]) -> GatewayStatus:
     row = rows[0]
     return GatewayStatus(
@@ -202,18 +191,5 @@ def _status(rows: Sequence[Row]) -> GatewayStatus:
         lag_seconds=max(0.0, row["lag_seconds"] or 0.0),
         last_seen_at=row["updated_at"],
         resync_reason=row["resync_reason"],
-        connections=[_live(each) for each in rows if each["connection_id"] is not None],
-    )
-
-
-def _live(row: Row) -> LiveConnection:
-    return LiveConnection(
-        connection_id=row["connection_id"],
-        pod_id=row["pod_id"],
-        replica=row["replica"],
-        protocol=row["protocol"],
-        remote=row["remote"],
-        connected_at=row["connected_at"],
-        sent=row["connection_sent"],
-        confirmed=row["connection_confirmed"],
+        connections=[live_connection(each) for each in rows if each["connection_id"] is not None],
     )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Any
 
 from gatecast.storage.contract import Outcome, OutcomeKind
 from gatecast.storage.hops import Delivery, deliveries
 from gatecast.storage.queries import Queries
-from gatecast.storage.recorded import to_moment
+from gatecast.storage.row_values import outcome
 from gatecast.storage.sqlite.database import SqliteDatabase
-from gatecast.storage.sqlite.statements import as_list, change_each, select, select_named
+from gatecast.storage.sqlite.statements import as_list, change_each, select_named
 
 QUERIES = Queries("gatecast.storage.sqlite", "outcomes.sql")
 
@@ -32,14 +31,16 @@ class SqliteOutcomes:
     async def of_events(self, gateway_id: str, offsets: Sequence[int]) -> list[Outcome]:
         """The outcomes of these events, of every replica, in offset order."""
         rows = await self._database.read(
-            lambda connection: select(connection, QUERIES["of_events"], gateway_id, as_list(offsets))
+            lambda connection: select_named(connection, QUERIES["of_events"], gateway_id, as_list(offsets))
         )
-        return [_outcome(gateway_id, row) for row in rows]
+        return [outcome(row) for row in rows]
 
     async def of_many(self, events: Sequence[tuple[str, int]]) -> list[Outcome]:
         """The outcomes of events of many gateways, as they were recorded."""
-        rows = await self._database.read(lambda connection: select(connection, QUERIES["of_many"], as_list(events)))
-        return [_outcome(gateway_id, row) for gateway_id, *row in rows]
+        rows = await self._database.read(
+            lambda connection: select_named(connection, QUERIES["of_many"], as_list(events))
+        )
+        return [outcome(row) for row in rows]
 
     async def deliveries(self, gateway_id: str, offset: int) -> Sequence[Delivery]:
         """The way of this event over each connection that has picked it up."""
@@ -55,15 +56,3 @@ def _record(connection: sqlite3.Connection, outcomes: Sequence[Outcome]) -> None
     unhandled = [one for one in outcomes if one.kind in _UNHANDLED]
     for consequence in ("note_lost", "dismiss_loser"):
         change_each(connection, QUERIES[consequence], [(one.gateway_id, one.offset, one.replica) for one in unhandled])
-
-
-def _outcome(gateway_id: str, row: Sequence[Any]) -> Outcome:
-    offset, replica, kind, reason, recorded_at = row
-    return Outcome(
-        gateway_id=gateway_id,
-        replica=replica,
-        offset=offset,
-        kind=OutcomeKind.read(kind),
-        reason=reason,
-        recorded_at=to_moment(recorded_at),
-    )

@@ -24,7 +24,7 @@ WHERE gateway_id = $1 AND replica = $3 AND dismissal IS NULL AND EXISTS (
     SELECT 1 FROM gatecast_gateway_streams AS s WHERE s.gateway_id = $1 AND s.trimmed_through >= $2)
 
 -- name: of_events
-SELECT "offset", replica, kind, reason, recorded_at FROM gatecast_outcomes
+SELECT $1 AS gateway_id, "offset", replica, kind, reason, recorded_at FROM gatecast_outcomes
 WHERE log_id = (SELECT log_id FROM gatecast_gateway_streams WHERE gateway_id = $1) AND "offset" IN (SELECT value FROM json_each($2))
 ORDER BY "offset", replica
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import chain
-from typing import Any
 from uuid import UUID, uuid4
 
 from gatecast.errors import StorageUnavailable, UnknownGateway
@@ -22,7 +21,7 @@ from gatecast.storage.contract import (
     Progress,
 )
 from gatecast.storage.queries import Queries
-from gatecast.storage.recorded import to_moment
+from gatecast.storage.row_values import live_connection, position_state, to_moment
 from gatecast.storage.sqlite.connection import Clock, system_clock
 from gatecast.storage.sqlite.database import SqliteDatabase
 from gatecast.storage.sqlite.statements import Columns, as_list, change, change_each, select, select_named
@@ -51,11 +50,11 @@ class SqlitePresence:
     async def standing(self, gateway_id: str, replica: str) -> PositionState:
         """The state of the log and of the stored position."""
         rows = await self._database.read(
-            lambda connection: select(connection, QUERIES["standing"], gateway_id, replica)
+            lambda connection: select_named(connection, QUERIES["standing"], gateway_id, replica)
         )
         if not rows:
             raise UnknownGateway(gateway_id)
-        return _standing(rows[0])
+        return position_state(rows[0])
 
     async def connect(
         self,
@@ -232,25 +231,13 @@ def _advance(connection: sqlite3.Connection, positions: Sequence[Columns]) -> No
         change(connection, QUERIES["advance_positions"], as_list(map(list, positions)))
 
 
-def _standing(row: Columns) -> PositionState:
-    epoch, head, low_water_mark, registered_in, position_epoch, confirmed, resync_reason = row
-    return PositionState(
-        epoch=UUID(epoch),
-        head=head,
-        low_water_mark=low_water_mark,
-        confirmed=None if position_epoch is None else Position(UUID(position_epoch), confirmed),
-        registered_in=UUID(registered_in),
-        resync_reason=resync_reason,
-    )
-
-
 def _status(connection: sqlite3.Connection, gateway_ids: Sequence[str], now: datetime) -> dict[str, GatewayStatus]:
     ids = as_list(gateway_ids)
     live: dict[str, list[LiveConnection]] = {}
-    for gateway_id, *row in select(connection, QUERIES["live_connections"], ids):
-        live.setdefault(gateway_id, []).append(_live_connection(row))
-    rows = select(connection, QUERIES["status"], ids)
-    return {row[0]: _gateway_status(row, live.get(row[0], []), now) for row in rows}
+    for row in select_named(connection, QUERIES["live_connections"], ids):
+        live.setdefault(row["gateway_id"], []).append(live_connection(row))
+    statuses = select(connection, QUERIES["status"], ids)
+    return {each[0]: _gateway_status(each, live.get(each[0], []), now) for each in statuses}
 
 
 def _gateway_status(row: Columns, connections: Sequence[LiveConnection], now: datetime) -> GatewayStatus:
@@ -277,17 +264,3 @@ def _moment_or(otherwise: datetime, text: str | None) -> datetime:
         return to_moment(text) if text else otherwise
     except (ValueError, TypeError, OverflowError):
         return otherwise
-
-
-def _live_connection(row: Sequence[Any]) -> LiveConnection:
-    connection_id, pod_id, replica, protocol, remote, connected_at, sent, confirmed = row
-    return LiveConnection(
-        connection_id=connection_id,
-        pod_id=pod_id,
-        replica=replica,
-        protocol=protocol,
-        remote=remote,
-        connected_at=to_moment(connected_at),
-        sent=sent,
-        confirmed=confirmed,
-    )

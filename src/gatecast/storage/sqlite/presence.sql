@@ -23,7 +23,8 @@ DELETE FROM gatecast_pods WHERE lease_until < $1
 DELETE FROM gatecast_pods WHERE pod_id = $1
 
 -- name: standing
-SELECT epoch.current, s.head, s.trimmed_through, s.registered_in, c.epoch, c.confirmed, c.resync_reason
+SELECT epoch.current AS epoch, s.head, s.trimmed_through, s.registered_in, c.epoch AS cursor_epoch, c.confirmed,
+       c.resync_reason
 FROM gatecast_gateway_streams AS s CROSS JOIN gatecast_epoch AS epoch
     LEFT JOIN gatecast_cursors AS c ON c.gateway_id = s.gateway_id AND c.replica = $2
 WHERE s.gateway_id = $1
@@ -147,7 +148,8 @@ FROM gatecast_gateway_streams AS s CROSS JOIN gatecast_epoch AS epoch LEFT JOIN 
 WHERE s.gateway_id IN (SELECT value FROM json_each($1))
 
 -- name: live_connections
-SELECT c.gateway_id, c.connection_id, c.pod_id, c.replica, c.protocol, c.remote, c.connected_at, c.sent, c.confirmed
+SELECT c.gateway_id, c.connection_id, c.pod_id, c.replica, c.protocol, c.remote, c.connected_at,
+       c.sent AS connection_sent, c.confirmed AS connection_confirmed
 FROM gatecast_connections AS c JOIN gatecast_pods AS p ON p.pod_id = c.pod_id AND p.lease_until > now()
 WHERE c.gateway_id IN (SELECT value FROM json_each($1)) AND c.dismissal IS NULL
 ORDER BY c.connected_at, c.connection_id

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from gatecast.events import RecordedEvent
 from gatecast.storage.contract import Changes, Place, ReadRequest, ReadResult, Remembered
-from gatecast.storage.recorded import recorded_event
+from gatecast.storage.row_values import recorded_event
 from gatecast.storage.sqlite.history import remember
 from gatecast.storage.sqlite.history_file import HistoryFile, UnitOfWork
 from gatecast.storage.sqlite.publishing import QUERIES

@@ -15,6 +15,8 @@ from gatecast.server.admin_api.app import MAX_ARTIFACT_BODY_BYTES, MAX_BODY_BYTE
 from gatecast.server.admin_api.json_bodies import MAX_VALUES
 
 OpenApi = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]]
+
+_JSON = {"Content-Type": "application/json"}
 NewGateway = Callable[..., Awaitable[str]]
 
 _COLLECTIONS = ["llm-providers", "rest-apis"]
@@ -90,7 +92,7 @@ async def test_a_body_has_as_much_room_as_its_route_needs(open_api: OpenApi) -> 
             ("/api/v1/gateways", MAX_BODY_BYTES),
         ):
             method = "PUT" if path.endswith("some-id") else "POST"
-            answer = await client.request(method, path, content=b" " * (limit + 1))
+            answer = await client.request(method, path, content=b" " * (limit + 1), headers=_JSON)
             assert (answer.status_code, answer.json()["limit"]) == (413, limit), path
 
 

@@ -1,12 +1,16 @@
-"""The streams that pages follow have a limit, which they share with those of the API."""
+"""The streams that pages follow: their limit, which they share with those of the API, and what they say."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any
 
 import pytest
+
+from gatecast.errors import StorageUnavailable
+from gatecast.server.console.pages import tail
 
 OpenConsole = Callable[..., Any]
 LogIn = Callable[..., Any]
@@ -23,3 +27,27 @@ async def test_a_page_gets_no_stream_beyond_the_limit_of_the_pod(
     assert answer.status_code == 503
     assert answer.json()["type"] == "urn:gatecast:problem:overloaded"
     assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_a_page_is_told_when_the_database_is_away_since_when_and_when_it_is_back(
+    open_console: OpenConsole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each once; nothing is called changed before it can be looked at."""
+    looks = iter([1, 1, None, None, 1, 2])
+
+    async def look(*_: object) -> int:
+        if (found := next(looks)) is None:
+            raise StorageUnavailable("the wire is cut")
+        return found
+
+    async def is_still(*_: object) -> bool:
+        return True
+
+    monkeypatch.setattr(tail, "_fingerprint", look)
+    monkeypatch.setattr(tail, "_is_still", is_still)
+    monkeypatch.setattr(tail, "_INTERVAL", 0.0)
+    async with open_console() as (_, context):
+        changes: Any = tail._changes(None, context, tail._Watched("default"))  # type: ignore[arg-type]
+        async with aclosing(changes):
+            said = [(await anext(changes)).split("\n")[0] for _ in range(5)]
+    assert said == ["retry: 1000", "event: changed", "event: away", "event: back", "event: changed"]

@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
 
-from gatecast.storage.recorded import to_moment
+from gatecast.storage.row_values import to_moment
 from gatecast.storage.sqlite.values import bind, to_text
 
 

@@ -84,7 +84,7 @@ async def stream_changes(
     *,
     deployments: bool = False,
 ) -> StreamingResponse:
-    """Says `changed` whenever what a page shows is another."""
+    """Says `changed` whenever what a page shows is another, and `away` and `back` of the database."""
     watched = _Watched(visitor.organization, gateway, only_deployments=deployments)
     return EventStream(context, _changes(request, context, watched))
 
@@ -93,15 +93,24 @@ async def _changes(request: Request, context: AdminContext, watched: _Watched) -
     yield "retry: 1000\n\n"
     loop = asyncio.get_running_loop()
     before: int | None = None
-    said_at = loop.time()
+    said_at = seen_at = loop.time()
+    away = False
     while not context.stopping.is_set() and await _is_still(request, context):
         try:
             now: int | None = await _fingerprint(context, watched)
         except NotFound:
             # Deleted: the page asks, and learns that.
-            now = 0
+            now, seen_at = 0, loop.time()
         except StorageError:
             now = before
+            if not away:
+                away, said_at = True, loop.time()
+                yield f"event: away\ndata: {said_at - seen_at:.0f}\n\n"
+        else:
+            seen_at = loop.time()
+            if away:
+                away = False
+                yield "event: back\ndata: \n\n"
         # The first look says so, too: something may have changed since the page was made, or while it had no stream.
         if now != before:
             said_at = loop.time()

@@ -1,4 +1,7 @@
-"""Rows to values, once for both databases, so that a row that makes no value concerns its own log alone."""
+"""Rows to values, once for both databases: what one keeps as text, the other one has as a value already.
+
+A row of a log that makes no value concerns its own log alone.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from gatecast.events import Action, RecordedEvent
-from gatecast.storage.contract import Row
+from gatecast.events import Action, Position, RecordedEvent
+from gatecast.storage.contract import LiveConnection, Outcome, OutcomeKind, PositionState, Row
 
 #: Looking a member up here costs a tenth of asking the class for it.
 _ACTIONS = {action.value: action for action in Action}
@@ -34,6 +37,45 @@ def recorded_event(gateway_id: str, row: Row) -> RecordedEvent:
         )
     except (ValueError, TypeError, OverflowError):
         return _stand_in(gateway_id, row)
+
+
+def position_state(row: Row) -> PositionState:
+    """The end of a log and the stored position in a row."""
+    position = row["cursor_epoch"]
+    return PositionState(
+        epoch=_uuid(row["epoch"]),
+        head=row["head"],
+        low_water_mark=row["trimmed_through"],
+        confirmed=None if position is None else Position(_uuid(position), row["confirmed"]),
+        registered_in=_uuid(row["registered_in"]),
+        resync_reason=row["resync_reason"],
+    )
+
+
+def live_connection(row: Row) -> LiveConnection:
+    """The connection in a row."""
+    return LiveConnection(
+        connection_id=row["connection_id"],
+        pod_id=row["pod_id"],
+        replica=row["replica"],
+        protocol=row["protocol"],
+        remote=row["remote"],
+        connected_at=to_moment(row["connected_at"]),
+        sent=row["connection_sent"],
+        confirmed=row["connection_confirmed"],
+    )
+
+
+def outcome(row: Row) -> Outcome:
+    """What a gateway said of an event, in a row."""
+    return Outcome(
+        gateway_id=row["gateway_id"],
+        replica=row["replica"],
+        offset=row["offset"],
+        kind=OutcomeKind.read(row["kind"]),
+        reason=row["reason"],
+        recorded_at=to_moment(row["recorded_at"]),
+    )
 
 
 def to_moment(value: object) -> datetime:

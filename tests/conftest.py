@@ -44,7 +44,15 @@ _MIGRATIONS = ("gatecast.controlplane.migrations",)
 #: Whole database servers, and databases with everything that the control plane stores.
 _SLOW_FIXTURES = {"postgres", "database_url", "pod_template"}
 
-_LONGEST_FIRST = ("acceptance", "simulation", "contract", "browser", "plans")
+_LONGEST_FIRST = (
+    "acceptance",
+    "simulation",
+    "contract",
+    "browser",
+    "plans",
+    "unit/cli/bench",
+    "unit/server/admin_api/test_hostile_input.py",
+)
 
 #: The first version of PostgreSQL in which whoever makes a database chooses how it is copied.
 _CHOOSES_STRATEGY = 150000
@@ -94,8 +102,9 @@ def _is_slow(item: pytest.Item) -> bool:
 
 
 def _turn(item: pytest.Item) -> int:
-    folder = item.path.relative_to(Path(__file__).parent).parts[0]
-    return _LONGEST_FIRST.index(folder) if folder in _LONGEST_FIRST else len(_LONGEST_FIRST)
+    place = item.path.relative_to(Path(__file__).parent).as_posix()
+    turns = (turn for turn, long in enumerate(_LONGEST_FIRST) if place.startswith(long))
+    return next(turns, len(_LONGEST_FIRST))
 
 
 @pytest.hookimpl(tryfirst=True)

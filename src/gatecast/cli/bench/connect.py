@@ -27,7 +27,7 @@ def connect(*, quick: QuickFlag = False, as_json: JsonFlag = False) -> None:
     A connection counts once its first frame has come: authenticated, recorded, and placed in its log. The yardstick is
     a bare server that shakes hands, and does nothing else.
     """
-    report("connect", asyncio.run(_measure(30 if quick else 500, 2 if quick else 5)), as_json=as_json)
+    report("connect", asyncio.run(_measure(30 if quick else 200, 2 if quick else 5)), as_json=as_json)
 
 
 async def _measure(gateways: int, rounds: int) -> list[Figure]:

@@ -46,9 +46,12 @@ class Figure:
 
     @property
     def verdict(self) -> str:
-        """`pass`, by how much the aim was missed, or nothing where there is none."""
+        """`pass`, by how much the aim was missed, that this cannot be told, or nothing where there is no aim."""
         if self.aim is None:
             return ""
+        if not self.middle:
+            # What is subtracted from it, or when it is told, was larger.
+            return "too little to tell"
         return "pass" if self.shortfall <= 1 else f"short by {self.shortfall:.1f}x"
 
     def as_json(self) -> dict[str, Any]:

@@ -116,6 +116,10 @@ def test_a_figure_says_by_how_much_it_misses_its_aim(more_is_better: bool, verdi
     assert (figure.middle, figure.spread, figure.verdict) == (20, 1, verdict)
 
 
+def test_a_cost_that_vanishes_beside_what_is_subtracted_reaches_no_aim() -> None:
+    assert Figure(what="it", unit="µs", rounds=[0.0, 0.0, 3.0], aim=10).verdict == "too little to tell"
+
+
 def test_all_runs_every_scenario_and_tells_how_each_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Each within a time limit; one that fails makes the whole fail, after the others have run."""
 

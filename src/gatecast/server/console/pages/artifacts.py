@@ -112,7 +112,8 @@ def _shown_part(
     q: _Text = "",
     after: _Text = "",
 ) -> _Shown:
-    return _Shown(tab=tab, deployment=deployment, other=other, state=state, q=q, after=after)
+    known = tab in dict(_TABS) or tab == "difference"
+    return _Shown(tab=tab if known else "overview", deployment=deployment, other=other, state=state, q=q, after=after)
 
 
 ShownPart = Annotated[_Shown, Depends(_shown_part)]
@@ -191,7 +192,7 @@ class ArtifactPages:
         artifact = await context.control_plane.artifacts.get(organization, self._artifact_kind, artifact_id)
         running = await context.control_plane.artifacts.running(artifact_id)
         view = artifact_view(artifact, running)
-        tab_title, part_fields, tab_empty = _PARTS.get(shown.tab, ("", (), ()))
+        tab_title, part_fields, tab_empty = _PARTS.get(shown.tab, ("", (), ("", "")))
         return {
             "artifact": artifact,
             "document": artifact.document,

@@ -1,4 +1,4 @@
-"""Who may administer an organization."""
+"""Admin tokens: who may administer an organization, and with which role."""
 
 from __future__ import annotations
 
@@ -19,48 +19,47 @@ from gatecast.storage.repeating import whole
 
 _QUERIES = Queries("gatecast.controlplane.access", "admin_tokens.sql")
 
-#: The organization of the first admin token, and of the configured one.
+#: The organization of the first admin token and of the configured one.
 DEFAULT_ORGANIZATION = "default"
 
-#: The id of the first token is fixed: of two pods that start at once, one makes it.
+#: The id of the first token is fixed, so that only one of two pods that start at once creates it.
 _FIRST = "first"
 
 
 class Role(StrEnum):
-    """What somebody may do."""
+    """What the owner of a credential may do in the organization."""
 
-    #: Everything.
+    #: Read and change everything.
     ADMIN = "admin"
-    #: Read everything but secrets, and change nothing.
+    #: Read everything except secrets; change nothing.
     VIEWER = "viewer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asks for something."""
+    """The authenticated sender of a request."""
 
     organization: str
     role: Role
-    #: The token's id, or what an OIDC issuer calls the person.
+    #: `token <id>`, `token configured`, or the name that an OIDC issuer gives the person.
     subject: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminToken:
-    """A token of those who administer an organization, without its secret."""
+    """One stored admin token, without its secret."""
 
     id: str
     organization: str
-    #: As it is stored: a newer release may know more roles.
+    #: Text, not `Role`: a newer release may have stored a role that this one does not know.
     role: str
     created_at: datetime
 
 
 class AdminTokens:
-    """Recognizes admin tokens, and makes the first one.
+    """The admin tokens of every organization.
 
-    A configured token takes the place of the first one. It is stored nowhere: whoever changes the setting has revoked
-    the old one.
+    A configured token replaces the first one. It is not stored, so changing the setting revokes the old one.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -69,10 +68,12 @@ class AdminTokens:
 
     @whole
     async def prepare(self, configured: str) -> str | None:
-        """See to it that there is an admin token; return it if it was made just now, and never again.
+        """The first admin token if this call has just created it, so that it can be shown once; else None.
+
+        With a configured token, that one is accepted from now on and no other is created.
 
         Raises:
-            InvalidValue: the configured one has fewer than 16 characters.
+            InvalidValue: the configured token has fewer than 16 characters.
         """
         if configured:
             if len(configured) < SHORTEST_TOKEN:
@@ -89,10 +90,10 @@ class AdminTokens:
         return token if made else None
 
     async def issue(self, organization: str, role: Role = Role.ADMIN) -> tuple[str, str]:
-        """A new token for an organization: its id, and the token, which is never shown again.
+        """The id of a new token, and the token itself, which is never shown again.
 
         Raises:
-            InvalidValue: the organization's name is blank or too long.
+            InvalidValue: the organization's name is no identifier: blank, too long, or with characters not allowed.
         """
         organization = clean_identifier("organization", organization)
         token, token_id = make_token("gca"), str(uuid4())
@@ -100,7 +101,7 @@ class AdminTokens:
         return token_id, token
 
     async def all(self) -> list[AdminToken]:
-        """Every stored token, without its secret, oldest first."""
+        """Every stored token of every organization, oldest first."""
         rows = await self._database.fetch(_QUERIES["all_admin_tokens"])
         return [
             AdminToken(
@@ -113,33 +114,35 @@ class AdminTokens:
         ]
 
     async def revoke(self, token_id: str) -> None:
-        """End a token; the next request with it is refused, on every pod.
+        """Delete a token; every pod refuses the next request that uses it.
 
         Raises:
-            NotFound: there is no such token.
+            NotFound: no stored token has this id; the configured token is not stored.
         """
         if not await self._database.execute(_QUERIES["delete_admin_token"], token_id):
             raise NotFound("admin token", token_id)
 
     async def organization_of(self, token: str) -> str | None:
-        """The organization that this token is for; None: it is no admin token.
+        """The organization that this token administers; None if it is not an admin token.
 
         Raises:
-            StorageUnavailable: that cannot be told now.
+            StorageUnavailable: the token cannot be looked up now.
+            StoredByNewerRelease: this release does not know the token's role.
         """
         caller = await self.caller_with(token)
         return None if caller is None else caller.organization
 
     async def caller_with(self, token: str) -> Caller | None:
-        """Who has this token; None: it is no admin token.
+        """The caller that this token authenticates; None if it is not an admin token.
 
         Raises:
-            StorageUnavailable: that cannot be told now.
+            StorageUnavailable: the token cannot be looked up now.
+            StoredByNewerRelease: this release does not know the token's role.
         """
         return await self.caller_with_digest(digest_of(token))
 
     async def caller_with_digest(self, digest: str) -> Caller | None:
-        """The same for the SHA-256 of a token, which is what a browser session remembers."""
+        """As `caller_with`, for a token's hex SHA-256, which is all that a browser session keeps."""
         if self._configured is not None and same_digest(self._configured, digest):
             return Caller(organization=DEFAULT_ORGANIZATION, role=Role.ADMIN, subject="token configured")
         rows = await self._database.fetch(_QUERIES["admin_token"], digest)

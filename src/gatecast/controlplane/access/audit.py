@@ -1,4 +1,4 @@
-"""Who asked for which change, when, from where, and what came of it."""
+"""The audit log: who asked for which change, when, from where, and with what result."""
 
 from __future__ import annotations
 
@@ -12,63 +12,67 @@ from gatecast.storage.queries import Queries
 
 _QUERIES = Queries("gatecast.controlplane.access", "audit.sql")
 
-#: Audit entries are kept this long, in milliseconds.
+#: How long audit entries are kept, in milliseconds: 400 days.
 KEPT_FOR = 400 * 24 * 60 * 60 * 1000
 
-#: So many old entries are removed in one transaction.
+#: Most entries removed in one transaction.
 _CHUNK = 1_000
 
-#: Longest target and subject that are kept, in characters.
+#: Longest stored target and subject, in characters; the rest is cut off.
 _LONGEST = 512
 
-#: After every entry.
+#: A place after every entry, so that a page before it begins with the newest.
 END = (2**62, "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """Somebody asks for a change."""
+    """A request for a change, before it is carried out."""
 
     organization: str
-    #: The token or the person.
+    #: The token or the person, as in `Caller.subject`.
     subject: str
     role: str
     #: The address that the request came from.
     remote: str
     #: `api` or `console`.
     door: str
-    #: What was asked for, like `create_gateway`.
+    #: The requested change, like `create_gateway`.
     action: str
-    #: What it is about: the path of the request.
+    #: The path of the request; once something was created, the path of that.
     target: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry(Attempt):
-    """An attempt as it is kept."""
+    """A stored attempt and its result."""
 
     id: str
     asked_at: datetime
-    #: The HTTP status that it was answered with; None: the pod ended before it answered, so look at the target.
+    #: HTTP status of the answer. None: no answer is stored, because the request still runs, its pod ended first, or the
+    #: answer could not be stored; look at the target to learn what happened.
     status: int | None
 
     @property
     def cursor(self) -> str:
-        """Where the next page begins."""
+        """The entry's place in the log, as `milliseconds:id`; the next page begins after it."""
         return f"{int(self.asked_at.timestamp() * 1000)}:{self.id}"
 
 
 class AuditLog:
-    """Keeps what was asked for. An attempt is stored before it is tried, so that no change goes without an entry."""
+    """The stored attempts of every organization.
+
+    An attempt is stored before it is carried out, so that there is no change without an entry.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def record(self, attempt: Attempt) -> str:
-        """Store an attempt and return its id.
+        """The id of the new entry, which is stored when this returns.
 
         Raises:
-            StorageUnavailable: it cannot be stored; then nothing may be changed.
+            StorageUnavailable: it cannot be stored; the caller must not carry out the change.
         """
         entry_id = str(uuid4())
         values = (attempt.subject[:_LONGEST], attempt.role, attempt.remote, attempt.door, attempt.action)
@@ -78,26 +82,30 @@ class AuditLog:
         return entry_id
 
     async def describe(self, entry_id: str, target: str) -> None:
-        """Note more precisely what an attempt is about, before it is tried.
+        """Replace an entry's target by a more precise one, before the change is carried out.
 
         Raises:
-            StorageUnavailable: it cannot be stored; then nothing may be changed.
+            StorageUnavailable: it cannot be stored; the caller must not carry out the change.
         """
         await self._database.execute(_QUERIES["describe"], entry_id, target[:_LONGEST])
 
     async def answered(self, entry_id: str, status: int, made: str) -> None:
-        """Note what an attempt was answered with, and what it made; empty: what it is about stays."""
+        """Store the HTTP status of the answer, and the path of what was created; empty keeps the target as it is."""
         await self._database.execute(_QUERIES["answered"], entry_id, status, made[:_LONGEST])
 
     async def page(
         self, organization: str, *, before: tuple[int, str] = END, action: str = "", subject: str = "", limit: int
     ) -> list[AuditEntry]:
-        """At most `limit` entries of an organization, the newest first."""
+        """At most `limit` entries of an organization, newest first.
+
+        `before` is a time in milliseconds and an id, as in `AuditEntry.cursor`: only older entries are returned. An
+        empty `action` or `subject` matches every entry.
+        """
         rows = await self._database.fetch(_QUERIES["page"], organization, *before, action, subject, limit)
         return [_entry(organization, row) for row in rows]
 
     async def clean_up(self) -> int:
-        """Remove a chunk of what is older than it is kept, and return how much went."""
+        """How many expired entries were removed: at most 1,000 in one call, and 0 when none are left."""
         return await self._database.execute(_QUERIES["forget"], milliseconds() - KEPT_FOR, _CHUNK)
 
 

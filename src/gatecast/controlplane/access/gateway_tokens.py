@@ -1,4 +1,4 @@
-"""What gateways authenticate with."""
+"""Gateway tokens: the credential that a gateway sends when it connects (gateway-protocol.md 1.4)."""
 
 from __future__ import annotations
 
@@ -21,28 +21,30 @@ from gatecast.storage.rows import as_keys
 
 _QUERIES = Queries("gatecast.controlplane.access", "gateway_tokens.sql")
 
-#: Most active tokens of a gateway: two, so that one can be rotated (add, switch, revoke).
+#: Most active tokens of a gateway: two, so that a token can be rotated (issue, switch, revoke).
 MAX_ACTIVE_TOKENS = 2
 
-#: Most revoked tokens of a gateway that are still listed.
+#: Issuing a token keeps this many of the gateway's revoked tokens, the last revoked ones; older ones are deleted.
 MAX_REVOKED_TOKENS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayToken:
-    """A token, without its secret."""
+    """One token of a gateway, without its secret."""
 
     id: str
-    #: Its first characters.
+    #: Its first ten characters, to tell tokens apart; no secret.
     prefix: str
     created_at: datetime
+    #: When a gateway last connected with it; None: never.
     last_used_at: datetime | None
+    #: None while it is active.
     revoked_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedToken:
-    """A token on the only occasion on which its secret is known."""
+    """A new token with its secret, which is not stored and cannot be shown again."""
 
     id: str
     prefix: str
@@ -52,35 +54,35 @@ class IssuedToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayIdentity:
-    """Who holds a token."""
+    """The gateway that a token authenticates."""
 
     gateway_id: str
     token_id: str
     organization: str
-    #: True: a new connection supersedes the older ones.
+    #: True if a new connection of the gateway supersedes its older ones.
     newest_only: bool
 
 
 class GatewayTokens:
-    """Issues, lists, revokes and recognizes the tokens of gateways."""
+    """The tokens of all gateways."""
 
     def __init__(self, hub: EventHub) -> None:
         self._hub = hub
         self._database = hub.storage.database
-        #: Gateways that connect at the same time are looked up together.
+        #: Tokens of gateways that connect at the same time are looked up in one statement (scenario S30).
         self._owners = gathered_rows(self._database, _QUERIES["token_owners"], "digest")
 
     @whole
     async def issue(self, organization: str, gateway_id: str) -> IssuedToken:
-        """A new token.
+        """A new active token of the gateway, with its secret.
 
         Raises:
-            NotFound: there is no such gateway.
-            LimitReached: it has two active tokens already.
+            NotFound: the organization has no such gateway.
+            LimitReached: the gateway already has two active tokens.
         """
         token, token_id = make_token("gcg"), str(uuid4())
         async with self._database.transaction() as transaction:
-            # Locked, so that two who do this at once do not end with three tokens.
+            # Locked, so that two calls at the same time cannot leave the gateway with three tokens.
             if not await lock_gateway(transaction, organization, gateway_id):
                 raise NotFound("gateway", gateway_id)
             rows = await transaction.fetch(_QUERIES["tokens"], gateway_id)
@@ -93,7 +95,7 @@ class GatewayTokens:
         return IssuedToken(id=token_id, prefix=prefix_of(token), token=token)
 
     async def of_gateway(self, gateway_id: str) -> list[GatewayToken]:
-        """The tokens of a gateway, the last revoked ones included, oldest first."""
+        """The active and the last revoked tokens of a gateway, oldest first."""
         rows = await self._database.fetch(_QUERIES["tokens"], gateway_id)
         return [
             GatewayToken(
@@ -108,7 +110,9 @@ class GatewayTokens:
 
     @whole
     async def revoke(self, gateway_id: str, token_id: str) -> None:
-        """Revoke a token and close its connections on every pod, in one transaction; again changes nothing.
+        """Revoke a token, and have every pod close the connections that used it (scenario S26, promise P9).
+
+        Both are one transaction. A second call keeps the first time of revocation.
 
         Raises:
             NotFound: the gateway has no such token.
@@ -117,26 +121,32 @@ class GatewayTokens:
             rows = await transaction.fetch(_QUERIES["tokens"], gateway_id)
             if token_id not in {row["id"] for row in rows}:
                 raise NotFound("token", token_id)
-            # First the mark: from here on `confirm_use` waits for us, so no connection slips in between.
+            # The token first: from here on `confirm_use` waits for this transaction, so no connection slips in between.
             await transaction.execute(_QUERIES["revoke_token"], gateway_id, token_id)
             await self._hub.storage.presence.disconnect_token(token_id, transaction=transaction)
 
     async def authenticate(self, token: str) -> GatewayIdentity | None:
-        """Who holds this token; None when nobody does. Writes nothing.
+        """The gateway that this token authenticates; None if no active token is like this.
+
+        Writes nothing, so that bad tokens cost no write (scenario S27).
 
         Raises:
-            StorageUnavailable: that cannot be told now.
+            StorageUnavailable: the token cannot be looked up now; answer 503, never 401 (scenario S25).
         """
         digest = digest_of(token)
         return _identity(digest, await self._owners.ask(digest))
 
     async def confirm_use(self, token_id: str) -> bool:
-        """Note that a recorded connection uses this token; False when it was revoked meanwhile."""
+        """Record that the token was used now; False if it has been revoked or deleted.
+
+        Call it after the connection is recorded: then either this call sees the revocation, or the revocation sees
+        the connection.
+        """
         return await self._database.execute(_QUERIES["confirm_use"], token_id) == 1
 
 
 async def owner_of(database: Database | Transaction, token: str) -> GatewayIdentity | None:
-    """Who holds this token, as far as a database or one of its transactions knows."""
+    """As `GatewayTokens.authenticate`, read in the caller's transaction, or straight from the database."""
     digest = digest_of(token)
     return _identity(digest, await database.fetch(_QUERIES["token_owners"], as_keys([digest])))
 

@@ -1,4 +1,4 @@
-"""The gateways of an organization."""
+"""The gateways of an organization: what operators say of them, and what they report about themselves."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 #: Largest properties of a gateway, in bytes of JSON.
 MAX_PROPERTIES_BYTES = 16 * 1024
 
-#: Most gateways that are remembered to exist, so that they need not be looked up to publish to them.
+#: Most gateways remembered as known to exist, so that publishing to them needs no look-up.
 _MAX_FOUND = 20_000
 
 
@@ -51,24 +51,26 @@ class GatewayType(StrEnum):
 
 
 class ConnectionPolicy(StrEnum):
-    """What becomes of older connections when a gateway connects once more."""
+    """What happens to a gateway's older connections when it opens another one."""
 
-    #: Every connection gets everything.
+    #: They stay, and every connection receives every event.
     ALL = "all"
-    #: Older ones are closed, on every pod.
+    #: They are closed, on every pod.
     NEWEST_ONLY = "newest-only"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayFields:
-    """What an operator says of a gateway.
+    """The properties of a gateway that an operator sets.
 
     Raises:
-        InvalidValue: a field breaks its rule.
+        InvalidValue: a field breaks its rule; the error names every such field. The size of `properties` is checked
+            when they are stored.
     """
 
-    #: Unique in the organization; trimmed, 2 to 120 printable characters.
+    #: Unique in the organization; 2 to 120 printable characters, after surrounding blanks are removed.
     name: str
+    #: Like `description` and `vhost`, at most 512 characters.
     display_name: str = ""
     description: str = ""
     vhost: str = ""
@@ -79,7 +81,7 @@ class GatewayFields:
 
     @classmethod
     def stored(cls, **values: object) -> Self:
-        """What another release has stored, whatever its rules were: it is shown, and checked when it is changed."""
+        """Fields as they are stored, unchecked: another release may have had other rules. They are checked on change."""
         fields = object.__new__(cls)
         for name, value in values.items():
             object.__setattr__(fields, name, value)
@@ -102,59 +104,59 @@ class Gateway:
     id: str
     organization: str
     fields: GatewayFields
-    #: Rises with every change.
+    #: Rises with every change that an operator makes.
     version: int
     created_at: datetime
     updated_at: datetime
-    #: The rules that stored fields break, by field, so that `fields` has a default in their place; empty: none does.
+    #: Stored fields that cannot be read, with the rule that each breaks; `fields` has a default in their place.
     unreadable: Mapping[str, str] = field(default_factory=dict)
-    #: Why it lost events that the control plane cannot publish again; empty: it did not, or that was made good.
+    #: Why it lost events that the control plane cannot republish; empty: it lost none, or has recovered.
     unrecovered: str = ""
-    #: Why what it said last of itself could not be stored; empty: it was.
+    #: Why its last manifest could not be stored; empty: it was stored.
     manifest_fault: str = ""
-    #: Why it may run what nobody here knows: a history was lost, and its process has not started since; empty: it does
-    #: not.
+    #: Why it may run artifacts that the control plane does not know: a history was lost, and the gateway's process has
+    #: not restarted since; empty: it does not.
     unlisted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayName:
-    """As little of a gateway as a list of ten thousand has room for."""
+    """The few fields of a gateway that a list of ten thousand has room for; they mean the same as in `Gateway`."""
 
     id: str
     name: str
     display_name: str
-    #: Rises with every change.
     version: int
-    #: Why it lost events that the control plane cannot publish again; empty: it did not, or that was made good.
     unrecovered: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayState:
-    """A gateway, what it said of itself, and how its delivery stands."""
+    """A gateway, its manifest and its delivery status."""
 
     gateway: Gateway
-    #: Its version and its policies; None before it said what can be read back.
+    #: As `Gateways.manifest` returns it.
     manifest: Mapping[str, Any] | None
     status: GatewayStatus
 
 
 class Gateways:
-    """Creates, finds, changes and deletes gateways. A gateway of another organization does not exist."""
+    """The gateways of every organization. For a caller, gateways of other organizations do not exist (scenario S31)."""
 
     def __init__(self, hub: EventHub) -> None:
         self._hub = hub
         self._database = hub.storage.database
-        #: Organization and id of gateways that were found. An id is never given twice, so that this stays true until
-        #: its gateway is deleted; from then on its log takes nothing.
+        #: Organization and id of gateways that were found, oldest first. An id is never used twice, so an entry can be
+        #: wrong only once its gateway is deleted; then its log refuses every event.
         self._found: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     async def check(self, organization: str, gateway_id: str) -> None:
-        """Make sure that the organization has this gateway, or has had it: to one that is deleted nothing is published.
+        """Return if the organization has this gateway; may also return if it had it and has deleted it since.
+
+        Publishing to a deleted gateway is refused by its log, so an answer from memory is good enough here.
 
         Raises:
-            NotFound: there is none in this organization.
+            NotFound: the organization has no such gateway.
         """
         if (organization, gateway_id) not in self._found:
             await self.get(organization, gateway_id)
@@ -163,15 +165,16 @@ class Gateways:
                 self._found.popitem(last=False)
 
     def forget(self, organization: str, gateway_id: str) -> None:
-        """Ask again at the next `check`: the gateway was deleted, perhaps by another pod."""
+        """Make the next `check` ask the database: the gateway was deleted, perhaps by another pod."""
         self._found.pop((organization, gateway_id), None)
 
     @whole
     async def create(self, organization: str, fields: GatewayFields) -> GatewayState:
-        """Register a gateway, with an empty log, in one transaction.
+        """The new gateway, registered with an empty log in one transaction.
 
         Raises:
-            Conflict: the name is taken.
+            Conflict: the organization has another gateway of this name.
+            InvalidValue: the properties are no JSON, or larger than 16 KiB.
         """
         gateway_id = str(uuid4())
         async with self._database.transaction() as transaction:
@@ -185,10 +188,10 @@ class Gateways:
             return await self._state(transaction, organization, gateway_id)
 
     async def get(self, organization: str, gateway_id: str) -> Gateway:
-        """One gateway.
+        """The gateway with this id.
 
         Raises:
-            NotFound: there is none in this organization.
+            NotFound: the organization has no such gateway.
         """
         rows = await self._database.fetch(_QUERIES["gateway"], organization, gateway_id)
         if not rows:
@@ -196,10 +199,10 @@ class Gateways:
         return _gateway(rows[0])
 
     async def ids_of(self, organization: str, names: Collection[str]) -> Mapping[str, str]:
-        """The ids of the gateways of these names, by name.
+        """The ids of the gateways with these names, by name.
 
         Raises:
-            NotFound: there is none of some name in this organization.
+            NotFound: the organization has no gateway of one of these names.
         """
         if not names:
             return {}
@@ -210,31 +213,34 @@ class Gateways:
         return found
 
     async def page(self, organization: str, *, after: str, limit: int) -> list[Gateway]:
-        """At most `limit` gateways whose names come behind `after`, in the order of names."""
+        """At most `limit` gateways whose names come after `after`, by name."""
         rows = await self._database.fetch(_QUERIES["gateways"], organization, after, limit)
         return [_gateway(row) for row in rows]
 
     async def among(self, organization: str, gateway_ids: Iterable[str]) -> frozenset[str]:
-        """Those of these ids that are gateways of the organization."""
+        """The ids among these that are gateways of the organization."""
         if not (wanted := list(gateway_ids)):
             return frozenset()
         rows = await self._database.fetch(_QUERIES["gateways_among"], organization, as_keys(wanted))
         return frozenset(row["id"] for row in rows)
 
     async def names(self, organization: str, *, limit: int) -> list[GatewayName]:
-        """At most `limit` gateways, in the order of names."""
+        """The first `limit` gateways, by name, in short form."""
         rows = await self._database.fetch(_QUERIES["gateway_names"], organization, limit)
         return [
             GatewayName(row["id"], row["name"], row["display_name"], row["version"], row["unrestored"]) for row in rows
         ]
 
     async def those(self, organization: str, gateway_ids: Iterable[str]) -> dict[str, Gateway]:
-        """Those of these gateways that exist, by id."""
+        """The gateways of the organization among these, by id."""
         rows = await self._database.fetch(_QUERIES["gateways_by_id"], organization, as_keys(gateway_ids))
         return {row["id"]: _gateway(row) for row in rows}
 
     async def manifest(self, organization: str, gateway_id: str) -> Mapping[str, Any] | None:
-        """What a gateway said of itself: its version and its policies; None before it said what can be read back."""
+        """What the gateway reported about itself, its version and policies among it (gateway-protocol.md 3.6).
+
+        None if there is no such gateway, if it has reported nothing, or if what is stored cannot be read.
+        """
         rows = await self._database.fetch(_QUERIES["manifest"], organization, gateway_id)
         return readable_manifest(rows[0]["manifest"]) if rows else None
 
@@ -242,13 +248,13 @@ class Gateways:
     async def update(
         self, organization: str, gateway_id: str, changes: Mapping[str, Any], *, version: int | None = None
     ) -> GatewayState:
-        """Change the named fields, and leave the others alone.
+        """The gateway after the change; fields that `changes` does not name stay as they are (scenario S32).
 
         Raises:
-            NotFound: there is no such gateway.
-            StaleWrite: it is not at `version` any more.
-            Conflict: the new name is taken.
-            InvalidValue: a field breaks its rule; or the properties cannot be read back, and none replace them.
+            NotFound: the organization has no such gateway.
+            StaleWrite: it is no longer at `version`.
+            Conflict: the organization has another gateway of the new name.
+            InvalidValue: a field breaks its rule, or a stored field cannot be read and `changes` does not replace it.
         """
         async with self._database.transaction() as transaction:
             if "name" in changes:
@@ -269,14 +275,14 @@ class Gateways:
 
     @whole
     async def delete(self, organization: str, gateway_id: str, *, version: int | None = None) -> None:
-        """Delete a gateway, its tokens and its log, and close its connections everywhere.
+        """Delete a gateway, its tokens and its log, and have every pod close its connections.
 
         Raises:
-            NotFound: there is no such gateway.
-            StaleWrite: it is not at `version` any more.
+            NotFound: the organization has no such gateway.
+            StaleWrite: it is no longer at `version`.
         """
         async with self._database.transaction() as transaction:
-            # Its tokens first: whoever connects now waits for this transaction, and then finds no token.
+            # Its tokens first: a gateway that connects now waits for this transaction, and then finds no token.
             await lock_gateway(transaction, organization, gateway_id)
             _check_version(await _find(transaction, organization, gateway_id), version)
             await transaction.execute(_QUERIES["delete_tokens"], gateway_id)
@@ -285,7 +291,10 @@ class Gateways:
         self.forget(organization, gateway_id)
 
     async def _state(self, transaction: Transaction, organization: str, gateway_id: str) -> GatewayState:
-        """As the transaction has left it: once that is committed, nothing that fails may hide that it was done."""
+        """The gateway as this transaction leaves it.
+
+        Read inside the transaction: after the commit, no failure may hide that the change was made.
+        """
         gateway = await _find(transaction, organization, gateway_id)
         row = await transaction.fetch_one(_QUERIES["manifest"], organization, gateway_id)
         status = await self._hub.storage.presence.status([gateway_id], transaction=transaction)
@@ -293,16 +302,16 @@ class Gateways:
         return GatewayState(gateway=gateway, manifest=manifest, status=status[gateway_id])
 
     async def record_manifest(self, gateway_id: str, manifest: Mapping[str, Any]) -> None:
-        """Store what a gateway says of itself, and forget what was wrong with what it said before.
+        """Store a gateway's manifest in place of the earlier one, and clear the fault of an earlier attempt.
 
         Raises:
-            InvalidValue: it is larger than 4 MiB, or could not be read back.
+            InvalidValue: it is larger than 4 MiB, or is not JSON that can be read again.
         """
         text = _bounded("manifest", encode_foreign("manifest", manifest), MAX_MANIFEST_BYTES)
         await self._database.execute(_QUERIES["record_manifest"], gateway_id, text)
 
     async def record_manifest_fault(self, gateway_id: str, fault: str) -> None:
-        """Note why what a gateway says of itself could not be stored; what it said before stays."""
+        """Store why a gateway's manifest could not be stored; the earlier manifest stays."""
         await self._database.execute(_QUERIES["record_manifest_fault"], gateway_id, printable(fault, MAX_TEXT_LENGTH))
 
 
@@ -343,7 +352,7 @@ def _columns(fields: GatewayFields) -> list[str]:
 
 
 def readable_manifest(text: str | None) -> Mapping[str, Any] | None:
-    """A stored manifest; None where there is none, or one of an older release that cannot be read back."""
+    """The manifest in a stored text; None if there is no text, or one of an older release that cannot be read."""
     with suppress(InvalidValue):
         return read_stored("manifest", text) if text else None
     return None
@@ -372,7 +381,7 @@ def _gateway(row: Row) -> Gateway:
 
 
 def _stored_fields(row: Row) -> tuple[Mapping[str, Any], Mapping[str, str]]:
-    """The fields, and the rules that some break: older releases let in more, and newer ones know more."""
+    """The fields in a row, and the rules that some break: older releases accepted more, and newer ones know more."""
     values: dict[str, Any] = {name: row[name] for name in ("name", "display_name", "description", "vhost")}
     broken = {}
     for name, (read, otherwise) in _READERS.items():
@@ -393,7 +402,7 @@ def _member(kind: type[StrEnum]) -> Callable[[str, str], StrEnum]:
     return read
 
 
-#: How to read what is more than a text, and what takes its place where that fails.
+#: How to read each field that is more than a text, and its default where that fails.
 _READERS: Mapping[str, tuple[Callable[[str, str], object], object]] = {
     "type": (_member(GatewayType), GatewayType.REGULAR),
     "connection_policy": (_member(ConnectionPolicy), ConnectionPolicy.ALL),

@@ -1,4 +1,4 @@
-"""Logging out everywhere, for people whom an OIDC issuer knows: no pod remembers their sessions."""
+"""Logging out everywhere, for people who log in through an OIDC issuer: no pod stores their sessions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _QUERIES = Queries("gatecast.controlplane.access", "log_outs.sql")
 
 
 class LogOuts:
-    """A session belongs to a generation; logging out everywhere begins the next one."""
+    """The present generation of each person's sessions; a session of an earlier generation has ended."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def generation(self, organization: str, subject: str) -> int:
-        """The generation of this person's sessions."""
+        """The generation of sessions that this person begins now; 0 until they first log out everywhere."""
         rows = await self._database.fetch(_QUERIES["generation"], organization, subject)
         return int(rows[0]["generation"]) if rows else 0
 

@@ -81,7 +81,7 @@ class GatewayFields:
 
     @classmethod
     def stored(cls, **values: object) -> Self:
-        """Fields as they are stored, unchecked: another release may have had other rules. They are checked on change."""
+        """Fields as they are stored, unchecked: another release may have had other rules; a change checks them."""
         fields = object.__new__(cls)
         for name, value in values.items():
             object.__setattr__(fields, name, value)

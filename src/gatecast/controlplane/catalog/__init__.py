@@ -1,1 +1,1 @@
-"""What can run on gateways: artifacts of every kind, templates, and what gateways made themselves."""
+"""What can run on gateways: artifacts of every kind, their templates and keys, and artifacts made on gateways."""

@@ -1,4 +1,4 @@
-"""What an API key is, and those that an artifact has."""
+"""The API keys of artifacts, as they are stored (gateway-protocol.md 2.5, 5)."""
 
 from __future__ import annotations
 
@@ -12,30 +12,32 @@ from gatecast.storage.rows import as_keys
 
 _QUERIES = Queries("gatecast.controlplane.catalog", "api_key.sql")
 
-#: Most active keys of an artifact. A gateway drops further ones: it counts all keys of the control plane as one user's.
+#: Most active keys of an artifact. A gateway counts all keys of the control plane as one user's, and drops any more.
 MAX_ACTIVE_KEYS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """A key of an artifact, without its value. Times are milliseconds since 1970, in UTC."""
+    """One API key of an artifact, without its value. Times are milliseconds since 1970, in UTC."""
 
     id: str
     artifact_id: str
     #: Unique among the artifact's active keys.
     name: str
-    #: What may be shown of its value.
+    #: The part of its value that may be shown, from `mask_of`.
     mask: str
-    #: Of its value, in lower-case hex.
+    #: Its value hashed by `hash_of`.
     sha256: str
+    #: None: it never expires.
     expires_at: int | None
     created_at: int
-    #: When it was changed last: later than every earlier change of a key of its artifact.
+    #: When it last changed: later than every earlier change of a key of its artifact.
     updated_at: int
+    #: None while it is not revoked.
     revoked_at: int | None = None
-    #: The newest version under which a gateway was told it once more, without any other change; 0: none was.
+    #: The newest version under which the unchanged key was republished to a gateway; 0: it never was.
     renewed_at: int = 0
-    #: The change with which gateways were told that its time is over; 0: they were not.
+    #: The change that published its expiry to gateways; 0: its expiry is not published.
     ended_at: int = 0
 
     @classmethod
@@ -45,31 +47,31 @@ class ApiKey:
 
     @property
     def version(self) -> int:
-        """What gateways compare: they ignore a key that is not newer than what they have of its name."""
+        """The number that gateways compare: they ignore a key unless it is newer than theirs of the same name."""
         return max(self.updated_at, self.renewed_at)
 
     def expired(self, now: int) -> bool:
-        """True once its time is over."""
+        """Whether it has expired at `now`, in milliseconds since 1970."""
         return self.expires_at is not None and self.expires_at <= now
 
 
 def hash_of(value: str) -> str:
-    """How gateways know a key (gateway-protocol.md section 5)."""
+    """The hex SHA-256 by which gateways know a key; blanks around the value do not count (gateway-protocol.md 5)."""
     return sha256(value.strip().encode()).hexdigest()
 
 
 def mask_of(value: str) -> str:
-    """The last five characters."""
+    """A key's value as it may be shown: `***` and its last five characters."""
     return f"***{value[-5:]}"
 
 
 async def keys_of_artifact(reader: Database | Transaction, artifact_id: str) -> list[ApiKey]:
-    """The keys of an artifact by name, the revoked ones included."""
+    """Every key of an artifact by name, revoked ones included; keys of one name in the order they were created."""
     return [ApiKey.of(row) for row in await reader.fetch(_QUERIES["keys"], artifact_id)]
 
 
 async def keys_of_artifacts(transaction: Transaction, artifact_ids: Iterable[str]) -> dict[str, list[ApiKey]]:
-    """The same for each of these artifacts, by artifact."""
+    """As `keys_of_artifact`, for each of these artifacts, by artifact id; an empty list for one without keys."""
     keys: dict[str, list[ApiKey]] = {artifact_id: [] for artifact_id in artifact_ids}
     for row in await transaction.fetch(_QUERIES["keys_of_artifacts"], as_keys(keys)) if keys else ():
         keys[row["artifact_id"]].append(ApiKey.of(row))

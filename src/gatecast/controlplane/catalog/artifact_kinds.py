@@ -1,4 +1,4 @@
-"""The kinds of artifacts, and what events, paths and documents call them (gateway-protocol.md 2.3, 3.3)."""
+"""The artifact kinds, and their names in events, paths and documents (gateway-protocol.md 2.3, 3.3)."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from gatecast.storage.contract import Row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactKind:
-    """One kind of artifact."""
+    """One artifact kind, and its names."""
 
     kind: Kind
     #: Prefix of its event types, and the entity type of its events.
     resource_type: str
-    #: Field of its events that holds the artifact's id.
+    #: The field of its events that holds the artifact's id.
     id_field: str
-    #: Last part of its path, for operators.
+    #: Last part of its path in the admin API.
     collection: str
-    #: Last part of its path, for gateways.
+    #: Last part of its path for downloads by gateways.
     download: str
-    #: What people call one of them.
+    #: The name of one artifact, in prose.
     noun: str
 
     @property
     def name(self) -> str:
-        """What programs call one of them: `LlmProvider`."""
+        """The name of one artifact in code: `LlmProvider`."""
         return "".join(word.capitalize() for word in self.noun.split())
 
     @property
     def plural(self) -> str:
-        """What programs call several of them: `LlmProviders`."""
+        """The name of several artifacts in code: `LlmProviders`."""
         return "".join(word.capitalize() for word in self.collection.split("-"))
 
 
@@ -69,21 +69,21 @@ REST_API = ArtifactKind(
     noun="REST API",
 )
 
-#: In the order in which a gateway needs them: providers before the proxies that use them.
+#: Every kind, in the order in which a gateway needs them: providers before the proxies that use them.
 ARTIFACT_KINDS = (LLM_PROVIDER, LLM_PROXY, REST_API, MCP_PROXY)
 
 BY_KIND = {artifact_kind.kind: artifact_kind for artifact_kind in ARTIFACT_KINDS}
 
 
 def kind_of(row: Row) -> Kind:
-    """The kind of artifact in a row.
+    """The artifact kind in a row.
 
     Raises:
-        StoredByNewerRelease: it is not known.
+        StoredByNewerRelease: this release does not know the kind.
     """
     return member(Kind, "an artifact of kind", row["kind"])
 
 
 def noun_of(kind: str) -> str:
-    """What people call an artifact of this kind, which only a newer release may know."""
+    """The name of an artifact of this kind, in prose, also for a kind that only a newer release knows."""
     return BY_KIND[Kind(kind)].noun if kind in BY_KIND else f"{kind} artifact"

@@ -1,4 +1,7 @@
-"""Artifacts as rows: the document sealed, its credentials beside it, and what gateways download rendered from both."""
+"""Artifacts in the database: the document, its credentials, and the rendered document that gateways download.
+
+All three are encrypted, each bound to its own row.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ from gatecast.telemetry import get_logger
 
 _QUERIES = Queries("gatecast.controlplane.catalog", "artifact_store.sql")
 
-#: So many documents are read at once where their routes are not known.
+#: Most documents read at once to complete their routes.
 _BATCH = 200
 
 _logger = get_logger("artifact-store")
@@ -44,29 +47,29 @@ _logger = get_logger("artifact-store")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredArtifact:
-    """An artifact of an organization."""
+    """An artifact, with one revision of its document."""
 
     id: str
     organization: str
     artifact_kind: ArtifactKind
     #: Its name on gateways; never changes.
     handle: str
-    #: What operators wrote; credentials are masked.
+    #: The operator's document, with every credential masked.
     document: Artifact
-    #: The handle of the secret at each place of the document that needs one.
+    #: The handle of the secret for each place of the document that holds a credential.
     credentials: Mapping[str, str]
-    #: Names this revision of the document, and what gateways download of it.
+    #: Id of this revision of the document, and of the rendered document that gateways download.
     content_id: str
-    #: Rises with every change.
+    #: Of the artifact, not of the revision; rises with every change.
     version: int
     created_at: datetime
     updated_at: datetime
-    #: Names the description of its API; None: it has none, or was read without.
+    #: Id of its API description; None: it has none, or was read without it.
     openapi_id: str | None = None
 
 
 class ArtifactStore:
-    """Reads and writes artifacts; what runs where is not its business."""
+    """The stored artifacts of every organization, whether or not they are deployed."""
 
     def __init__(self, encryption: Encryption) -> None:
         self._encryption = encryption
@@ -74,11 +77,11 @@ class ArtifactStore:
     # --- reading ------------------------------------------------------------------------------------------------
 
     def artifact_of(self, row: Row) -> StoredArtifact:
-        """The artifact in a row.
+        """The artifact in a row of this module's statements.
 
         Raises:
-            StoredByNewerRelease: this release cannot read its document.
-            SecretKeyMissing: this pod cannot decrypt it.
+            StoredByNewerRelease: this release cannot read its document, or does not know its kind.
+            SecretKeyMissing: this pod has no key that decrypts it.
         """
         artifact_kind = BY_KIND[kind_of(row)]
         text = self._encryption.open(row["document"], place=document_place(row["content_id"]))
@@ -101,7 +104,11 @@ class ArtifactStore:
         )
 
     def content_of(self, row: Row) -> str:
-        """The rendered document in a row."""
+        """The rendered document in a row with the columns `id` and `content`, as `sealed_samples` returns it.
+
+        Raises:
+            SecretKeyMissing: this pod has no key that decrypts it.
+        """
         return self._encryption.open(row["content"], place=content_place(row["id"]))
 
     async def find(
@@ -113,10 +120,11 @@ class ArtifactStore:
         *,
         whole: bool = False,
     ) -> StoredArtifact:
-        """One artifact, with the description of its API when it is asked for.
+        """The artifact with this id; with `whole`, its API description too.
 
         Raises:
-            NotFound: there is none of this kind in this organization.
+            NotFound: the organization has no such artifact of this kind.
+            StoredByNewerRelease, SecretKeyMissing: it cannot be read, as in `artifact_of`.
         """
         query = _QUERIES["whole_artifact" if whole else "artifact"]
         for row in await reader.fetch(query, organization, artifact_kind.kind, artifact_id):
@@ -126,31 +134,36 @@ class ArtifactStore:
     async def id_of(
         self, reader: Database | Transaction, organization: str, artifact_kind: ArtifactKind, handle: str
     ) -> str:
-        """The id of the artifact with this handle; empty: there is none of this kind in this organization."""
+        """The id of the artifact with this handle; empty if the organization has none of this kind."""
         rows = await reader.fetch(_QUERIES["artifact_named"], organization, artifact_kind.kind, handle)
         return str(rows[0]["id"]) if rows else ""
 
     async def in_revision(self, transaction: Transaction, artifact_id: str, content_id: str) -> StoredArtifact:
-        """An artifact with the document that it had once."""
+        """An artifact with the document of an earlier revision.
+
+        Raises:
+            NotFound: the artifact has no such revision.
+        """
         row = await transaction.fetch_one(_QUERIES["artifact_in_revision"], artifact_id, content_id)
         if row is None:
             raise NotFound("revision", content_id)
         return self.artifact_of(row)
 
     async def in_revisions(self, transaction: Transaction, contents: Iterable[str]) -> dict[str, StoredArtifact]:
-        """Artifacts in these revisions, by content."""
+        """The artifact with the document of each of these revisions, by content id; unknown ids are left out."""
         rows = await transaction.fetch(_QUERIES["contents"], as_keys(contents))
         return {row["content_id"]: self.artifact_of(row) for row in rows}
 
     async def lock(
         self, change: UnitOfWork, organization: str, artifact_kind: ArtifactKind, artifact_id: str, *others: Artifact
     ) -> StoredArtifact:
-        """One artifact, behind the providers that it and other documents need.
+        """The artifact, which no other change can alter until this one ends.
 
-        Nobody else changes it until this change ends.
+        Locks first the providers that it and the other documents need, then the artifact, and then reads it once more:
+        every change locks in this order, so that no two wait for each other.
 
         Raises:
-            NotFound: there is none of this kind in this organization.
+            NotFound: the organization has no such artifact of this kind.
             InvalidValue: one of the providers does not exist.
         """
         found = await self.find(change.transaction, organization, artifact_kind, artifact_id)
@@ -161,10 +174,10 @@ class ArtifactStore:
         return await self.find(change.transaction, organization, artifact_kind, artifact_id)
 
     async def with_provider_ids(self, transaction: Transaction, organization: str, document: Artifact) -> Artifact:
-        """The document with the ids of its providers, of which it may name handles; unknown ones stay as they are.
+        """The document with provider handles replaced by ids; handles of no provider stay as they are.
 
         Raises:
-            InvalidDocument: it names one of them twice.
+            InvalidDocument: it names one provider twice.
         """
         ids: dict[str, str] = {}
         for handle in provider_ids(document):
@@ -174,7 +187,7 @@ class ArtifactStore:
         return document.with_providers(ids) if ids else document
 
     async def lock_providers(self, change: UnitOfWork, organization: str, *documents: Artifact) -> None:
-        """The providers that documents need, so that none of them goes or moves until this change ends.
+        """Lock the providers that these documents need: none is deleted or changed until this change ends.
 
         Raises:
             InvalidValue: one of them does not exist.
@@ -190,7 +203,7 @@ class ArtifactStore:
             )
 
     async def _providers(self, transaction: Transaction, document: Artifact) -> dict[str, StoredArtifact]:
-        """The providers that a document needs, which are locked, by id."""
+        """The providers that a document needs, by id; they must be locked."""
         needed = provider_ids(document)
         rows = await transaction.fetch(_QUERIES["artifacts_by_id"], as_keys(needed)) if needed else []
         return {row["id"]: self.artifact_of(row) for row in rows}
@@ -200,7 +213,15 @@ class ArtifactStore:
     async def insert(
         self, change: UnitOfWork, organization: str, artifact_kind: ArtifactKind, handle: str, document: Artifact
     ) -> StoredArtifact:
-        """Store a new artifact, whose providers are locked."""
+        """The new artifact, stored with its first revision.
+
+        The caller holds the lock of the organization's names, has checked that the handle is free, and has locked the
+        providers.
+
+        Raises:
+            InvalidValue: the document masks a credential, but none is stored yet.
+            SecretKeyMissing: there is no key to encrypt it with.
+        """
         draft = _draft(str(uuid4()), organization, handle, document, stored={})
         columns = (document.name, document.version, draft.content_id)
         await change.transaction.execute(
@@ -209,7 +230,16 @@ class ArtifactStore:
         return await self._complete(change, artifact_kind, draft)
 
     async def update(self, change: UnitOfWork, artifact: StoredArtifact, document: Artifact) -> StoredArtifact:
-        """Store another document for a locked artifact, which was read as a whole and whose providers are locked."""
+        """The artifact with another document, stored as its new revision.
+
+        A masked credential keeps its stored value. The caller has locked the artifact and its providers, and has read
+        the artifact with its API description, which is stored again only if it changed.
+
+        Raises:
+            InvalidValue: a masked credential has no stored value, or its type of authentication changed
+                (gateway-protocol.md 4.1).
+            SecretKeyMissing: there is no key to encrypt it with.
+        """
         _check_kept_credentials(artifact.document, document)
         draft = _draft(artifact.id, artifact.organization, artifact.handle, document, stored=artifact.credentials)
         if _openapi_of(document) == _openapi_of(artifact.document):
@@ -218,12 +248,12 @@ class ArtifactStore:
         return await self._complete(change, artifact.artifact_kind, draft)
 
     async def begin_from(self, change: UnitOfWork, artifact_id: str, document: Artifact, content_id: str) -> None:
-        """Make later changes of a locked artifact start from this document, which is stored as this content."""
+        """Make the revision `content_id`, which holds this document, the present one of a locked artifact."""
         columns = (document.name, document.version, content_id)
         await change.transaction.execute(_QUERIES["update_artifact"], artifact_id, *columns)
 
     async def _complete(self, change: UnitOfWork, artifact_kind: ArtifactKind, draft: _Draft) -> StoredArtifact:
-        """Store what belongs to an artifact beside its row."""
+        """Store the artifact's secrets, API description, content and routes, and return the artifact."""
         execute = change.transaction.execute
         for place, value in draft.new.items():
             handle = draft.handles[place]
@@ -252,13 +282,16 @@ class ArtifactStore:
         return openapi_id
 
     async def complete_routes(self, change: UnitOfWork) -> None:
-        """Store the routes of contents that an older release stored, without them."""
+        """Store the routes of revisions that an older release stored without routes.
+
+        Routes of a document that this pod cannot read stay unknown, which is logged.
+        """
         after: str | None = ""
         while after is not None:
             after = await self.complete_some_routes(change.transaction, after)
 
     async def complete_some_routes(self, transaction: Transaction, after: str) -> str | None:
-        """The same for some contents whose ids come after this one; return the last id, None when there are no more."""
+        """As `complete_routes`, for the next 200 contents after this id; return the last id, or None at the end."""
         rows = await transaction.fetch(_QUERIES["unrouted"], after, _BATCH)
         if not rows:
             return None
@@ -270,7 +303,7 @@ class ArtifactStore:
         return str(rows[-1]["id"])
 
     def _readable(self, row: Row) -> Artifact | None:
-        """A document, unless it cannot be read: that must not keep others from being deployed."""
+        """The document in a row; None if it cannot be read, which must not keep others from being deployed."""
         try:
             text = self._encryption.open(row["document"], place=document_place(row["id"]))
             return _document_in(row, text)
@@ -311,26 +344,30 @@ def _routes(content_id: str, document: Artifact) -> list[dict[str, object]]:
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """An artifact as it is about to be stored."""
+    """A revision that is about to be stored."""
 
     id: str
     organization: str
     handle: str
-    #: Without credentials.
+    #: With every credential masked.
     document: Artifact
-    #: Handle of the secret for each place that needs one.
+    #: The handle of the secret for each place that holds a credential.
     handles: Mapping[str, str]
-    #: The values of those that are new, by place.
+    #: The values of the new secrets, by place.
     new: Mapping[str, str]
     content_id: str
-    #: Names the description of the API when it is stored already.
+    #: Id of the API description if it is already stored.
     openapi_id: str | None = None
 
 
 def _draft(
     artifact_id: str, organization: str, handle: str, document: Artifact, *, stored: Mapping[str, str]
 ) -> _Draft:
-    """A credential that is masked keeps its stored value; another one is a new secret, with a new handle."""
+    """The revision to store: a masked credential keeps its secret, any other becomes a new secret with a new handle.
+
+    Raises:
+        InvalidValue: a credential is masked, but none is stored at its place.
+    """
     masked, new = take_credentials(document)
     handles: dict[str, str] = {}
     mistakes = Mistakes()
@@ -346,7 +383,11 @@ def _draft(
 
 
 def _check_kept_credentials(before: Artifact, after: Artifact) -> None:
-    """Another type of authentication needs another credential (gateway-protocol.md 4.1)."""
+    """Return if no masked credential has another type of authentication than before (gateway-protocol.md 4.1).
+
+    Raises:
+        InvalidValue: one has; another type needs another credential.
+    """
     mistakes = Mistakes()
     types = {place: auth.type for place, auth in before.auths()}
     for place, auth in after.auths():
@@ -364,14 +405,14 @@ def _document_in(row: Row, text: str) -> Artifact:
 
 
 def provider_ids(document: Artifact) -> list[str]:
-    """Ids of the providers that a document needs, each once, in the order in which they are locked."""
+    """The ids of the providers that a document needs, each once and sorted, which is the order of their locks."""
     if not isinstance(document, LlmProxy):
         return []
     return sorted({document.provider.id, *(each.id for each in document.additional_providers or ())})
 
 
 def reference_to(provider: StoredArtifact) -> ProviderReference:
-    """What a proxy's document says of its provider."""
+    """What the rendered document of a proxy says of this provider: its handle and vhost."""
     document = provider.document
     return ProviderReference(
         handle=provider.handle, vhost=document.vhost if isinstance(document, LlmProvider) else None
@@ -379,30 +420,30 @@ def reference_to(provider: StoredArtifact) -> ProviderReference:
 
 
 def _openapi_of(document: Artifact) -> object:
-    """The description of the API, if documents of this kind have one."""
+    """The document's API description; None if it has none, or documents of its kind never do."""
     return getattr(document, "openapi", None)
 
 
 def openapi_place(openapi_id: str) -> str:
-    """Where a description of an API is sealed for."""
+    """The place that an API description is encrypted for."""
     return f"openapi:{openapi_id}"
 
 
 def document_place(content_id: str) -> str:
-    """Where an operator's document is sealed for."""
+    """The place that an operator's document is encrypted for."""
     return f"document:{content_id}"
 
 
 async def sealed_samples(database: Database) -> Sequence[Row]:
-    """Id and content of a document that only the right key opens; none while nothing is stored."""
+    """One row with the id and the encrypted content of a document, to test a key with; none while nothing is stored."""
     return await database.fetch(_QUERIES["any_content"])
 
 
 def content_place(content_id: str) -> str:
-    """Where a rendered document is sealed for."""
+    """The place that a rendered document is encrypted for."""
     return f"content:{content_id}"
 
 
 def secret_place(handle: str) -> str:
-    """Where a credential is sealed for."""
+    """The place that a credential is encrypted for."""
     return f"secret:{handle}"

@@ -1,4 +1,4 @@
-"""Artifacts that were made on a gateway itself, as far as the control plane shows them."""
+"""Gateway-owned artifacts: made on a gateway itself, and announced by it (gateway-protocol.md 3.7)."""
 
 from __future__ import annotations
 
@@ -22,25 +22,26 @@ from gatecast.storage.rows import as_rows
 
 _QUERIES = Queries("gatecast.controlplane.catalog", "gateway_artifacts.sql")
 
-#: Most artifacts in one import, and of one gateway.
+#: Most artifacts in one import, and most that one gateway owns.
 MAX_IMPORTED = 5_000
 
-#: Longest text of an imported artifact that is kept in the clear, in characters.
+#: Longest text field of an imported artifact that is stored unencrypted, in characters; the rest is cut off.
 _LONGEST_TEXT = 512
 
 _DEPLOYED = "deployed"
 _STATUSES = (_DEPLOYED, "undeployed")
 
-#: Comes with the gateway: a gateway that shows one under another id shows it from another database.
+#: Templates come with the gateway: one that appears under another id comes from another database.
 _TEMPLATE = "LlmProviderTemplate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayOwnedArtifact:
-    """One artifact of a gateway, without its configuration, which may hold credentials."""
+    """One gateway-owned artifact, without its configuration, which may hold credentials."""
 
+    #: Assigned here.
     id: str
-    #: The gateway's own id of it.
+    #: Assigned by the gateway.
     local_id: str
     kind: str
     handle: str
@@ -55,16 +56,18 @@ class GatewayOwnedArtifact:
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What became of one announced artifact."""
+    """The result for one announced artifact."""
 
+    #: Its id in the control plane; empty if it was not stored.
     id: str
+    #: As announced.
     status: str
-    #: Why it was not stored; empty when it was.
+    #: Why it was not stored; empty if it was.
     error: str = ""
 
 
 class GatewayOwnedArtifacts:
-    """Stores what gateways announce, and lists it."""
+    """The artifacts that gateways have announced as their own."""
 
     def __init__(self, hub: EventHub, encryption: Encryption) -> None:
         self._database = hub.storage.database
@@ -74,23 +77,27 @@ class GatewayOwnedArtifacts:
     async def store(
         self, organization: str, gateway_id: str, items: Sequence[Mapping[str, Any]]
     ) -> dict[str, ImportResult]:
-        """Store what a gateway announces, in one transaction; say for each of its ids what became of it.
+        """The result for each announced artifact, by the gateway's own id; all are stored in one transaction.
 
-        A `configuration` that could not even be read is the error that says why. Where it announces the templates of
-        another database than before, its database is a new one: that is kept in mind until something is done about it.
+        An item without an id has no result. An artifact that the control plane has deployed to this gateway is answered
+        with its own id, and not stored as gateway-owned. A `configuration` that could not be read is passed as the
+        error that says why.
+
+        If a deployed template appears under another id, the gateway has a new database. This is recorded, unless the
+        gateway has received everything since it began anew, so that it is reconciled.
 
         Raises:
-            InvalidValue: there are more than 5,000.
+            InvalidValue: there are more than 5,000 artifacts.
         """
         if len(items) > MAX_IMPORTED:
             raise InvalidValue("artifacts", len(items), f"be at most {MAX_IMPORTED:,}")
         results: dict[str, ImportResult] = {}
         async with self._database.transaction() as transaction:
-            # One import of a gateway at a time, so that they agree on ids.
+            # One import of a gateway at a time, so that two agree on ids.
             await lock_gateway(transaction, organization, gateway_id)
             own = {row["artifact_id"] for row in await transaction.fetch(_QUERIES["own_artifacts"], gateway_id)}
             known = _Known(await transaction.fetch(_QUERIES["imported"], gateway_id))
-            # What runs comes last, and so replaces what is announced as gone.
+            # Deployed artifacts last, so that they replace those announced as undeployed.
             for item in sorted(items, key=lambda each: _text(each, "status") == _DEPLOYED):
                 local_id = _text(item, "dpid")
                 if local_id in own:
@@ -141,7 +148,7 @@ class GatewayOwnedArtifacts:
         return ImportResult(artifact_id, status)
 
     async def _make_room(self, transaction: Transaction, gateway_id: str, known: _Known) -> None:
-        """What was undeployed longest ago is most likely deleted, which gateways announce in the same words."""
+        """Forget the artifact that was undeployed longest ago: gateways announce a deleted one as undeployed, too."""
         row = await transaction.fetch_one(_QUERIES["oldest_undeployed"], gateway_id)
         if row is not None:
             known.forget(row["local_id"])
@@ -150,16 +157,16 @@ class GatewayOwnedArtifacts:
     async def of_gateway(
         self, gateway_id: str, *, after: str = "", limit: int = MAX_IMPORTED
     ) -> list[GatewayOwnedArtifact]:
-        """At most `limit` artifacts that a gateway has announced and whose ids come behind `after`, by id."""
+        """At most `limit` artifacts of a gateway whose ids come after `after`, by id."""
         rows = await self._database.fetch(_QUERIES["imported_page"], gateway_id, after, limit)
         return [_imported(row) for row in rows]
 
 
 class _Known:
-    """What a gateway has announced so far, by its own ids.
+    """The artifacts that a gateway has announced so far, by its own ids.
 
-    A gateway has one artifact of a kind and a handle. When it announces another one of them, the former is gone, and
-    with it, where a gateway does not keep its database, the id that it had until its last start.
+    A gateway has one artifact of each kind and handle. If it announces the same kind and handle under another id, the
+    earlier artifact is gone: a gateway that does not keep its database assigns new ids at every start.
     """
 
     def __init__(self, rows: Iterable[Row]) -> None:
@@ -167,13 +174,13 @@ class _Known:
         self._names: dict[str, tuple[str, str]] = {}
         self._local_ids: dict[tuple[str, str], set[str]] = {}
         self._deployed: set[str] = set()
-        #: True once a template has replaced one that the gateway had not announced as gone.
+        #: True once a template has replaced one that the gateway had announced as deployed.
         self.other_database = False
         for row in rows:
             self._add(row["local_id"], row["id"], (row["kind"], row["handle"]), row["status"])
 
     def replaced_by(self, local_id: str, kind: str, handle: str) -> list[str]:
-        """Forget what cannot be there any more beside this artifact, and tell its ids."""
+        """The gateway's ids of the artifacts that this one replaces; they are forgotten here."""
         replaced = self._local_ids.get((kind, handle), set()) - {local_id} if handle else set()
         self.other_database |= kind == _TEMPLATE and not replaced.isdisjoint(self._deployed)
         for each in replaced:
@@ -181,7 +188,7 @@ class _Known:
         return sorted(replaced)
 
     def forget(self, local_id: str) -> None:
-        """It is not shown any more."""
+        """Remove an artifact that the gateway no longer has."""
         self._local_ids[self._names.pop(local_id)].discard(local_id)
         self._deployed.discard(local_id)
         del self._ids[local_id]
@@ -191,7 +198,7 @@ class _Known:
         return local_id not in self._ids and len(self._ids) >= MAX_IMPORTED
 
     def id_of(self, local_id: str, kind: str, handle: str, status: str) -> str | None:
-        """The id here of an artifact, new or not; None when there are too many."""
+        """The control plane's id of an artifact, assigned now if it is new; None if the gateway has too many."""
         if self.is_full(local_id):
             return None
         before = self._names.get(local_id)
@@ -215,36 +222,41 @@ async def _store_routes(transaction: Transaction, ids: tuple[str, str], kind: st
 
 
 async def knows_template(transaction: Transaction, organization: str, handle: str) -> bool:
-    """Whether an organization has made a template of this handle, or one of its gateways has shown one."""
+    """Whether the organization has a template of this handle, or one of its gateways announced one as deployed."""
     return await transaction.fetch_one(_QUERIES["known_template"], organization, handle) is not None
 
 
 async def routes_made_there(
     transaction: Transaction, gateways: str, context: str, hosts: str, besides: str
 ) -> Sequence[Row]:
-    """What gateways run of their own at one of these places, besides one artifact: gateway, kind, handle and place."""
+    """The deployed gateway-owned artifacts at this context on one of these hosts, except the one with id `besides`.
+
+    `gateways` and `hosts` are keys as in `gatecast.storage.rows`. The columns are gateway_id, kind, handle, host and
+    context.
+    """
     return await transaction.fetch(_QUERIES["routes_on_gateways"], gateways, context, hosts, besides)
 
 
 async def namesakes_made_there(
     transaction: Transaction, gateways: str, *, kind: str, besides: str, names: tuple[str, str, str]
 ) -> Mapping[str, str]:
-    """The handle of what a gateway runs of its own under this handle, or under this name and version, by gateway.
+    """The handle of a deployed gateway-owned artifact with this handle, or this name and version, by gateway.
 
-    `names` are handle, name and version; `besides` is the artifact whose names they are.
+    `gateways` are keys as in `gatecast.storage.rows`; `names` are handle, name and version; `besides` is the id of the
+    artifact that has these names itself. Gateways without such an artifact are left out.
     """
     rows = await transaction.fetch(_QUERIES["namesakes"], gateways, kind, besides, *names)
     return {row["gateway_id"]: row["handle"] for row in reversed(rows)}
 
 
 def import_place(artifact_id: str) -> str:
-    """Where the configuration of an imported artifact is sealed for."""
+    """The place that the configuration of an imported artifact is encrypted for."""
     return f"import:{artifact_id}"
 
 
 def _text(fields: object, name: str) -> str:
     value = fields.get(name) if isinstance(fields, Mapping) else None
-    # Neither database takes NUL, and a lone surrogate is no text.
+    # PostgreSQL stores no NUL, and neither database a lone surrogate.
     text = value.replace("\x00", "").encode(errors="replace").decode() if isinstance(value, str) else ""
     return text[:_LONGEST_TEXT]
 

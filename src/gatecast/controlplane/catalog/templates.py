@@ -1,4 +1,4 @@
-"""Templates of LLM providers: the built-in ones, and those of an organization."""
+"""Templates of LLM providers: the built-in ones and those of an organization (gateway-protocol.md 4.7)."""
 
 from __future__ import annotations
 
@@ -24,34 +24,35 @@ _BUILT_IN = {template.handle: template for template in BUILT_IN_TEMPLATES}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTemplate:
-    """A template, and whether it can be changed."""
+    """A template that is built in, or that an organization has made."""
 
     template: LlmProviderTemplate
-    #: Built in: cannot be changed.
+    #: True for a built-in template, which cannot be changed.
     read_only: bool
-    #: Rises with every change; 0 for a built-in one.
+    #: Rises with every change, from 1; 0 for a built-in template.
     version: int = 0
+    #: None for a built-in template, like `updated_at`.
     created_at: datetime | None = None
     updated_at: datetime | None = None
 
 
 class Templates:
-    """Templates that providers are made from."""
+    """The templates that providers can be made from, of every organization."""
 
     def __init__(self, hub: EventHub) -> None:
         self._database = hub.storage.database
 
     async def all(self, organization: str) -> list[StoredTemplate]:
-        """Every template of an organization: first the built-in ones, then its own by handle."""
+        """Every template that an organization can use: first the built-in ones, then its own by handle."""
         rows = await self._database.fetch(TEMPLATES["templates"], organization)
         built_in = [StoredTemplate(template=each, read_only=True) for each in BUILT_IN_TEMPLATES]
         return built_in + [_stored(row) for row in rows]
 
     async def get(self, organization: str, handle: str) -> StoredTemplate:
-        """One template.
+        """The template with this handle, built in or the organization's own.
 
         Raises:
-            NotFound: there is none of this handle.
+            NotFound: there is no such template.
         """
         if handle in _BUILT_IN:
             return StoredTemplate(template=_BUILT_IN[handle], read_only=True)
@@ -59,11 +60,11 @@ class Templates:
 
     @whole
     async def create(self, organization: str, template: LlmProviderTemplate) -> StoredTemplate:
-        """Store a template of an organization.
+        """The organization's new template, as stored.
 
         Raises:
-            Conflict: the handle is taken.
-            LimitReached: the organization has 200 already.
+            Conflict: the handle is taken, by a built-in template or by one of its own.
+            LimitReached: the organization already has 200 templates of its own.
         """
         _check_own(template.handle)
         text = template.model_dump_json(by_alias=True, exclude_unset=True)
@@ -83,12 +84,12 @@ class Templates:
     async def replace(
         self, organization: str, template: LlmProviderTemplate, *, version: int | None = None
     ) -> StoredTemplate:
-        """Store another template under its handle.
+        """The template as stored, in place of the organization's template with the same handle.
 
         Raises:
-            NotFound: there is none of this handle.
-            Conflict: it is built in.
-            StaleWrite: it is not at the named version any more.
+            NotFound: the organization has no template of this handle.
+            Conflict: the template is built in.
+            StaleWrite: it is no longer at `version`.
         """
         _check_own(template.handle)
         text = template.model_dump_json(by_alias=True, exclude_unset=True)
@@ -99,12 +100,12 @@ class Templates:
 
     @whole
     async def delete(self, organization: str, handle: str, *, version: int | None = None) -> None:
-        """Delete a template; providers that were made from it stay.
+        """Delete a template; providers made from it stay.
 
         Raises:
-            NotFound: there is none of this handle.
-            Conflict: it is built in.
-            StaleWrite: it is not at the named version any more.
+            NotFound: the organization has no template of this handle.
+            Conflict: the template is built in.
+            StaleWrite: it is no longer at `version`.
         """
         _check_own(handle)
         async with self._database.transaction() as transaction:
@@ -119,7 +120,7 @@ async def _find(reader: Database | Transaction, organization: str, handle: str) 
 
 
 async def _lock(transaction: Transaction, organization: str, handle: str, version: int | None) -> None:
-    """Nobody else changes the template until this transaction ends; it is there, and at this version."""
+    """Return once no other transaction can change the template, and it exists at this version."""
     await lock_names(transaction, organization)
     stored = await _find(transaction, organization, handle)
     if version not in (None, stored.version):

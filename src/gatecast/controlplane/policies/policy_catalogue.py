@@ -1,4 +1,4 @@
-"""What a set of gateways has in common: the policies that all of them have loaded, by their manifests."""
+"""The policies that every gateway of a set has loaded, according to their manifests (gateway-protocol.md 3.6)."""
 
 from __future__ import annotations
 
@@ -22,15 +22,19 @@ class CommonPolicy:
     """A policy that every gateway of a set has loaded."""
 
     name: str
-    #: The newest that all of them have, like `v1.0.0`.
+    #: The newest version that all of them have loaded, like `v1.0.0`.
     version: str
+    #: At most 512 characters, from the first manifest; empty if it has none.
     description: str
-    #: JSON schema of its parameters, as one of the gateways announced it.
+    #: JSON schema of its parameters, from the first manifest; empty if it has none.
     parameters: Mapping[str, Any]
 
 
 def common_policies(manifests: Sequence[Mapping[str, Any]]) -> list[CommonPolicy]:
-    """The policies that all these manifests name, by name; of several versions the newest that all have."""
+    """The policies that all these manifests name, by name, each in the newest version that all of them name.
+
+    Entries without a full version like `v1.0.0` are ignored.
+    """
     loaded = [_loaded(manifest) for manifest in manifests]
     if not loaded:
         return []
@@ -40,7 +44,7 @@ def common_policies(manifests: Sequence[Mapping[str, Any]]) -> list[CommonPolicy
 
 
 def _loaded(manifest: Mapping[str, Any]) -> dict[_Loaded, Mapping[str, Any]]:
-    """What a manifest names, as far as it can be understood."""
+    """The policies in a manifest that have a name and a full version."""
     entries = manifest.get("policies")
     found: Iterable[object] = entries if isinstance(entries, list) else ()
     return {

@@ -1,8 +1,8 @@
-"""Whether the parameters of a policy keep to the JSON schema that its gateway has for them.
+"""Checks the parameters of a policy against the JSON schema that a gateway has announced for them.
 
-Schemas come from gateways, so they may be wrong, huge, endless or malicious. Of each one only what is cheap to compare
-is applied, and what is left out makes it demand less, never more: an unusable schema refuses nothing. No `$ref` is
-followed, not even inside the schema, and nothing is ever fetched.
+Schemas come from gateways, so they may be wrong, huge, deeply nested or malicious. Only the parts that are cheap to
+compare are applied. Leaving a part out makes a schema accept more, never less, so an unusable schema refuses nothing.
+No `$ref` is followed, not even inside the schema, and nothing is ever fetched.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from gatecast.controlplane.policies.text_patterns import text_pattern
 from gatecast.errors import shorten
 from gatecast.telemetry import get_logger
 
-#: Most values in a policy's schema that is applied; 64 characters count as one more value. The schemas of the gateway
-#: image have some hundred.
+#: Most values in a schema that is applied; every 64 characters count as one more. The schemas of the gateway image have
+#: a few hundred.
 MAX_SCHEMA_SIZE = 2_000
 
-#: Deepest nesting of a policy's schema that is applied. The schemas of the gateway image are 10 deep.
+#: Deepest nesting of a schema that is applied. The schemas of the gateway image are 10 deep.
 MAX_SCHEMA_DEPTH = 40
 _CHARACTERS = 64
 
-#: Most comparisons for the parameters of one document, which take less than half a second in the worst case.
+#: Most comparisons for the parameters of one document: less than half a second in the worst case.
 MAX_COMPARISONS = 50_000
 
-#: What a pattern costs, and reading a value of a schema, in comparisons of other keywords.
+#: The cost of matching a pattern, and of reading one value of a schema, in comparisons.
 _PATTERN_WEIGHT = 50
 _READING_WEIGHT = 10
 
@@ -41,49 +41,50 @@ _logger = get_logger("policy-schemas")
 
 _Schema = Mapping[str, Any] | bool
 
-#: Compared as they stand. `format` and `uniqueItems` are not among them: one means too many things, one costs too much.
+#: Keywords applied as they stand. `format` is not among them, because it means too many things, nor `uniqueItems`,
+#: because it costs too much.
 _SCALAR_KEYWORDS = frozenset(
     {
         *("type", "enum", "const", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
         *("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "required"),
     }
 )
-#: Hold schemas by name.
+#: Keywords that hold schemas by name.
 _NAMING_KEYWORDS = frozenset({"properties", "dependencies"})
-#: Hold one schema, a list of them, or some by name; where those demand less, so does the whole.
+#: Keywords that hold one schema, several in a list, or several by name. If those accept more, so does the whole.
 _NESTING_KEYWORDS = _NAMING_KEYWORDS | {
     *("items", "additionalItems", "contains", "additionalProperties", "propertyNames"),
     *("allOf", "anyOf", "then", "else"),
 }
-#: Demand more where what they hold demands less, so they apply only where that was left as it is.
+#: Keywords that accept less if the schemas in them accept more, so they apply only if those are complete.
 _STRICT_KEYWORDS = frozenset({"not", "oneOf", "if"})
-#: Known to gateways, and not applied here as they stand.
+#: Keywords that gateways apply, but that are not applied here as they stand.
 _LEFT_OUT = frozenset({"$ref", "format", "uniqueItems", "pattern", "patternProperties"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokenRule:
-    """What a gateway would refuse parameters for. It never holds a parameter's value, which may be a secret."""
+    """The reason why a gateway would refuse parameters. It never holds a parameter's value, which may be a secret."""
 
-    #: Names and indexes that lead to the parameter at fault.
+    #: The names and indexes that lead to the parameter at fault.
     path: tuple[str | int, ...]
-    #: Continues "it …".
+    #: A phrase that continues "it …".
     rule: str
 
 
 @dataclass(frozen=True, slots=True)
 class PolicySchema:
-    """As much of a schema as is applied."""
+    """The part of a schema that is applied."""
 
     _validator: Validator
     _weight: int
 
     def cost(self, params: object) -> int:
-        """Most comparisons that these parameters take: each part of the schema may meet each of their values."""
+        """The most comparisons that these parameters can take: each part of the schema may meet each value in them."""
         return self._weight * sum(part.size for part in _parts(params))
 
     def broken_rule(self, params: dict[str, Any]) -> BrokenRule | None:
-        """The first rule that parameters break."""
+        """The first rule that these parameters break; None if they break none, or the schema cannot be applied."""
         try:
             error = next(self._validator.iter_errors(params), None)
         except Exception as problem:  # noqa: BLE001 - whatever a schema makes the library do, it is not the operator's fault
@@ -93,13 +94,16 @@ class PolicySchema:
 
 
 class Comparisons:
-    """Compares the parameters of one document with schemas, until that has taken too much."""
+    """Checks the parameters of one document against schemas, within one budget of `MAX_COMPARISONS` for all of them."""
 
     def __init__(self) -> None:
         self._left = MAX_COMPARISONS
 
     def broken_rule(self, schema: object, params: dict[str, Any]) -> BrokenRule | None:
-        """The first rule of a schema that parameters break, as far as that can be told."""
+        """The first rule of a schema that these parameters break.
+
+        None if they break none, the schema cannot be used, or the budget is used up.
+        """
         self._left -= _READING_WEIGHT * sum(part.size for part in islice(_parts(schema), MAX_SCHEMA_SIZE))
         found = policy_schema(schema) if self._left >= 0 else None
         if found is None:
@@ -109,18 +113,18 @@ class Comparisons:
 
 
 def policy_schema(parameters: object) -> PolicySchema | None:
-    """What a gateway's `parameters` of a policy demand; None where they cannot be used, or demand nothing."""
+    """The schema in a manifest's `parameters` of a policy; None if it is unusable, too large, or accepts everything."""
     if not isinstance(parameters, dict) or not parameters or not _is_small(parameters):
         return None
     return _read(json.dumps(parameters))
 
 
-# Gateways have mostly the same policies, so few schemas are read more than once.
+# Most gateways have the same policies, so the cache spares reading the same few schemas again and again.
 @lru_cache(maxsize=256)
 def _read(text: str) -> PolicySchema | None:
     schema = json.loads(text)
     try:
-        # Without formats, for those would compile every pattern.
+        # Without format checks, which would compile every pattern.
         Draft7Validator.check_schema(schema, format_checker=FormatChecker(()))
     except SchemaError:
         return None
@@ -141,16 +145,20 @@ def _is_small(schema: object) -> bool:
 
 
 class _Part(NamedTuple):
-    """A value inside of another one."""
+    """One value inside another."""
 
     #: Empty for an element of a list.
     name: str
     depth: int
+    #: As `MAX_SCHEMA_SIZE` counts it.
     size: int
 
 
 def _parts(value: object, name: str = "", depth: int = 0) -> Iterator[_Part]:
-    """A value and all inside of it that is not too deep; a generator, so that nothing behind a limit is looked at."""
+    """A value and every value inside it, down to one level past the limit of depth.
+
+    A generator, so that a caller can stop at a limit without reading the rest.
+    """
     text = len(value) if isinstance(value, str) else 0
     yield _Part(name, depth, 1 + (len(name) + text) // _CHARACTERS)
     if depth > MAX_SCHEMA_DEPTH:
@@ -163,14 +171,14 @@ def _parts(value: object, name: str = "", depth: int = 0) -> Iterator[_Part]:
             yield from _parts(item, "", depth + 1)
 
 
-# --- what is applied of a schema --------------------------------------------------------------------------------------
+# --- the part of a schema that is applied -----------------------------------------------------------------------------
 
 
 def _loosened(schema: _Schema) -> tuple[_Schema, bool]:
-    """A schema without what is not applied, and whether that is still the whole of it.
+    """The part of a schema that is applied, and whether that is all that gateways apply of it.
 
-    What gateways do not know themselves, `description` and the like, is left out, too, and `$schema` with it: a library
-    would choose other rules for it.
+    Keywords that gateways ignore, such as `description`, are left out, and so is `$schema`: the library would choose
+    other rules for it.
     """
     if isinstance(schema, bool):
         return schema, True
@@ -187,7 +195,7 @@ def _loosened(schema: _Schema) -> tuple[_Schema, bool]:
         if whole_part:
             applied[name] = part
     if "patternProperties" in schema:
-        # It says which names are additional.
+        # Without `patternProperties` it is unknown which names are additional.
         applied.pop("additionalProperties", None)
     if text_pattern(schema.get("pattern")) is not None:
         applied["pattern"] = schema["pattern"]
@@ -195,7 +203,10 @@ def _loosened(schema: _Schema) -> tuple[_Schema, bool]:
 
 
 def _loosened_parts(value: Any, *, by_name: bool = False) -> tuple[Any, bool]:  # noqa: ANN401 - JSON
-    """What a keyword holds: one schema, a list of them, or some by name; `dependencies` may hold names as well."""
+    """As `_loosened`, for the value of a keyword: one schema, a list, or several by name.
+
+    `dependencies` may also hold lists of names, which stay as they are.
+    """
     if by_name:
         named = {name: _loosened_parts(each) for name, each in value.items()}
         return {name: part for name, (part, _) in named.items()}, all(whole for _, whole in named.values())
@@ -226,11 +237,11 @@ _ParameterValidator = create(
 )
 
 
-# --- what is said of a refusal ----------------------------------------------------------------------------------------
+# --- the words of a refusal -------------------------------------------------------------------------------------------
 
 
 def _broken(error: ValidationError) -> BrokenRule:
-    """The rule in words of the schema: the library's own words show the value."""
+    """The broken rule in the schema's words: the library's own message would show the value."""
     path, written, wanted = tuple(error.absolute_path), _any(error.instance), _any(error.validator_value)
     if not isinstance(error.validator, str):
         return BrokenRule(path=path, rule="is not allowed")

@@ -1,4 +1,4 @@
-"""What a gateway's manifest says of its policies (gateway-protocol.md 3.6), and what a document asks of them (4.2)."""
+"""Whether a gateway supports the policies that a document uses (gateway-protocol.md 3.6, 4.2)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from gatecast.errors import Conflict, shorten
 
 _FULL_VERSION = re.compile(r"v([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})")
 
-#: Longest place of a parameter that a refusal shows.
+#: Longest path of a parameter that a refusal shows, in characters.
 _SHOWN_PLACE_LENGTH = 200
 
 
 class OfferedPolicies:
-    """The policies that a gateway has loaded, each in one or more versions."""
+    """The policies that a gateway's manifest names, each in one or more versions; entries without a name are ignored."""
 
     def __init__(self, gateway_id: str, entries: Iterable[object]) -> None:
         self._gateway_id = gateway_id
@@ -28,10 +28,12 @@ class OfferedPolicies:
                 self._definitions.setdefault(entry["name"], {})[str(entry.get("version"))] = entry
 
     def check_loaded(self, required: Iterable[PolicyReference]) -> None:
-        """See to it that the gateway has these policies, and knows which version is meant.
+        """Return if the gateway has loaded each of these policies in exactly one version of the wanted major version.
+
+        A reference without a major version is satisfied by any number of versions.
 
         Raises:
-            Conflict: names the first one for which that is not so.
+            Conflict: names the first policy for which that is not so.
         """
         for policy in sorted(required, key=str):
             versions = self._versions(policy)
@@ -45,10 +47,10 @@ class OfferedPolicies:
                 )
 
     def check_parameters(self, policies: Iterable[CheckedPolicy]) -> None:
-        """See to it that parameters keep to the schemas that the gateway has, as far as those can be used.
+        """Return if the parameters keep to the gateway's schemas, as far as those can be applied.
 
         Raises:
-            Conflict: names the policy, the parameter and the rule; not the value, which may be a secret.
+            Conflict: names the policy, the parameter and the rule; never the value, which may be a secret.
         """
         comparisons = Comparisons()
         for checked in policies:
@@ -61,7 +63,7 @@ class OfferedPolicies:
                 raise self._refused(problem, field=checked.place)
 
     def _definition(self, policy: PolicyReference) -> Mapping[str, Any]:
-        """The one that the gateway would take; empty where that cannot be told."""
+        """The definition that the gateway would use, of the newest version; empty if none is known."""
         versions = self._versions(policy)
         if len(versions) > 1:
             versions = {name: each for name, each in versions.items() if _FULL_VERSION.fullmatch(name)}

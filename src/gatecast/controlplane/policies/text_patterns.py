@@ -1,7 +1,7 @@
-"""Regular expressions that come from gateways, as far as they are applied.
+"""Applies regular expressions that come from gateways, as far as that is safe.
 
-A gateway's own expressions take linear time; those of this language may take for ever. So only plain ones are applied,
-in which single characters repeat and groups do not, and only to texts that they are done with in a moment.
+A gateway matches in linear time; Python may take exponential time. So only plain expressions are applied, in which
+single characters repeat and groups do not, and only to texts that take few steps to match.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import lru_cache
 #: Longest pattern in a policy's schema that is applied, in characters.
 MAX_PATTERN_LENGTH = 256
 
-#: Most steps of matching one text with a pattern; a match that needs more is not made.
+#: Most steps of matching one text with a pattern; a text that may need more is not matched.
 MAX_STEPS = 20_000
 
 _ESCAPE = r"\\[dDwWsS.\-/\\+*?()\[\]{}|^$]"
@@ -26,16 +26,16 @@ _SET_OR_ESCAPE = re.compile(rf"{_ESCAPE}|\[\^?(?:[^\\\[\]]|{_ESCAPE})+\]|\(\?:")
 
 @dataclass(frozen=True, slots=True)
 class TextPattern:
-    """An expression that is safe to apply."""
+    """A regular expression that is safe to apply."""
 
     _expression: re.Pattern[str]
-    #: In how many places the length of a repetition is free.
+    #: Number of places where a match can be of different lengths; the start of an unanchored pattern counts as one.
     _repeats: int
-    #: In how many places there are two ways to go on.
+    #: Number of places where matching can continue in two ways.
     _choices: int
 
     def refuses(self, text: str) -> bool:
-        """True when no part of a text is like this; False also where it would take long to find out."""
+        """Whether no part of the text matches; False also if matching may take more than `MAX_STEPS`."""
         steps = (len(text) + 1) ** self._repeats * 2**self._choices
         return steps <= MAX_STEPS and self._expression.search(text) is None
 
@@ -44,7 +44,7 @@ class TextPattern:
 def _read(pattern: str) -> TextPattern | None:
     if len(pattern) > MAX_PATTERN_LENGTH or not _PLAIN.fullmatch(pattern):
         return None
-    # The end is the end: a line feed behind it does not count for gateways.
+    # `$` in Python also matches before a last line feed; for gateways it matches only at the end.
     source = pattern[:-1] + r"\Z" if pattern.endswith("$") and not pattern.endswith(r"\$") else pattern
     try:
         expression = re.compile(source, re.ASCII)
@@ -57,5 +57,5 @@ def _read(pattern: str) -> TextPattern | None:
 
 
 def text_pattern(pattern: object) -> TextPattern | None:
-    """A pattern of a schema, where it can be applied."""
+    """The pattern of a schema, ready to apply; None if it is no text, too long, or not plain."""
     return _read(pattern) if isinstance(pattern, str) else None

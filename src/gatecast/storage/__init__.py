@@ -1,1 +1,1 @@
-"""TRUTH: the event log, positions and outcomes. See `gatecast.storage.contract`."""
+"""The durable truth: the event log, positions and outcomes. See `gatecast.storage.contract`."""

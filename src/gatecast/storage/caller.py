@@ -1,4 +1,4 @@
-"""What a caller passes as `transaction`, and the driver's connection inside it."""
+"""Finds the driver's connection inside the object that a caller passes as `transaction`."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ NOT_OPEN = "no transaction is open on the connection; begin one first"
 
 
 def is_a(value: object, *classes: str) -> bool:
-    """Whether it is of one of these classes, named `module:Class`, or of a subclass.
+    """Whether the value is an instance of one of these classes, each named `module:Class`.
 
-    A module that nobody has imported has made no values, so nothing optional is imported here.
+    Imports nothing: a module that is not imported yet has no instances.
     """
     found = (getattr(sys.modules.get(name.partition(":")[0]), name.partition(":")[2], None) for name in classes)
     return isinstance(value, tuple(each for each in found if isinstance(each, type)))
 
 
 async def answered(result: Any) -> Any:  # noqa: ANN401 - of a driver or of SQLAlchemy
-    """The result of a call that may or may not have to be awaited."""
+    """The result of a call that is synchronous or asynchronous."""
     return await result if isawaitable(result) else result
 
 
 async def driver_connection(transaction: object) -> object:
-    """The driver's connection inside what SQLAlchemy or Django hand out; anything else as it is.
+    """The driver's connection inside an object of SQLAlchemy or Django; any other object is returned as it is.
 
-    A session is flushed before: a publish comes after the changes that it tells of, and holds the log until the commit.
+    A session is flushed first, so that the publish comes after the changes that it announces, and the log is locked as
+    late as possible.
 
     Raises:
-        TransactionUnusable: no transaction is open.
+        TransactionUnusable: the object is of SQLAlchemy or Django, and has no open transaction.
     """
     if is_a(transaction, *_SCOPED_SESSIONS):
         transaction = transaction()  # type: ignore[operator]
@@ -49,15 +50,15 @@ _DJANGO = ("django.db.backends.base.base:BaseDatabaseWrapper", "django.utils.con
 
 
 async def _inside_sqlalchemy(transaction: Any) -> object:  # noqa: ANN401 - SQLAlchemy is optional
-    """What SQLAlchemy wraps: session → connection → the driver's connection."""
-    # Asked first: a session that is asked for its connection begins a transaction that nobody would commit.
+    """The driver's connection that SQLAlchemy wraps: session → connection → driver's connection."""
+    # Checked first: asking a session for its connection begins a transaction that nothing would commit.
     if not transaction.in_transaction():
         raise TransactionUnusable(NOT_OPEN)
     connection = transaction
     if is_a(transaction, *_SESSIONS):
         await answered(transaction.flush())
         connection = await answered(transaction.connection())
-    # SQLAlchemy begins the transaction of asyncpg with the first statement: send one, or there is nothing to join.
+    # On asyncpg SQLAlchemy begins the transaction with the first statement: without one there is nothing to join.
     await answered(connection.exec_driver_sql("SELECT 1"))
     if hasattr(connection, "get_raw_connection"):
         connection = await connection.get_raw_connection()

@@ -1,4 +1,4 @@
-"""Asks which logs grew, without ever missing one."""
+"""Finds the logs that have grown, without missing one after a failover or restart."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from gatecast.storage.contract import Changes, EventLog
 
 
 async def changes_since(log: EventLog, earlier: Changes | None) -> Changes:
-    """What changed since an earlier answer, and everything when there is none or when this does not continue it.
+    """The changes since an earlier answer; every log if there is none, or if the new answer does not continue it.
 
-    A connection of the pool that has died is replaced in silence, and the new one may lead to another server: one that
-    lacks what was read before, and whose transaction ids may have overtaken the marker nevertheless.
+    The pool replaces a dead connection silently, and the new one may lead to another server. That server may lack
+    events that were read before, although its transaction ids are already past the marker.
     """
     if earlier is not None:
         changes = await log.changed_since(earlier.marker)

@@ -1,4 +1,4 @@
-"""From a database URL to open storage."""
+"""Opens the storage that a database URL names."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from gatecast.storage.sqlite.storage import SqliteStorage
 
 @dataclass(frozen=True, slots=True)
 class OpenStorage:
-    """Open storage, and what it takes to reach the same database again."""
+    """Open storage, and where its database is."""
 
     storage: Storage
     backend: Backend
-    #: The file of SQLite, or the URL of PostgreSQL.
+    #: The path of the SQLite file, or the URL of the PostgreSQL server, which may hold a password.
     location: str
 
 
@@ -34,15 +34,16 @@ async def open_storage(
     pooler: str = "auto",
     create: bool = True,
 ) -> AsyncIterator[OpenStorage]:
-    """Open `sqlite:///file.db`, `postgresql://…` or `postgresql+embedded:///folder`.
+    """The storage at `sqlite:///file.db`, `postgresql://…` or `postgresql+embedded:///folder`, until the block ends.
 
-    `extra_migrations` are packages with further migrations, in SQL that every database understands.
-
-    `pooler` is the setting. With `create=False` a file or folder that is not there is not made.
+    `extra_migrations` names packages with more migrations, in SQL that both databases understand. `pooler` is the value
+    of the setting of that name. A PostgreSQL server is not contacted before the first statement.
 
     Raises:
-        SettingInvalid: the URL names no database that is supported, or is malformed; does not repeat it.
-        DatabaseUnsuitable: the file or folder is not there, and is not to be made.
+        SettingInvalid: the URL is malformed or names no supported database, or the extra `embedded` is not installed.
+            The error does not repeat the URL, which may hold a password.
+        DatabaseUnsuitable: the file or folder does not exist, and `create` is False.
+        StorageUnavailable: the file cannot be opened, or is no database.
     """
     async with AsyncExitStack() as stack:
         found = parse(url)

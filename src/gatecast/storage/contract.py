@@ -1,12 +1,16 @@
 """The storage contracts: what every database backend promises.
 
-Three small contracts share one database, so that they share its transactions:
+Five small contracts share one database, so that they share its transactions:
 
 - `EventLog`: one log of events per gateway, numbered in commit order.
 - `Presence`: which pods are alive, which connections they hold, and what each connection has confirmed.
 - `Outcomes`: what gateways reported about single events.
+- `Parking`: entities whose events wait for an operator's decision.
+- `Survey`: questions about many gateways or much of a log.
 
-The suite in `gatecast.testing.storage_suite` tests every sentence below on every backend.
+Every method may raise `StorageUnavailable` if the database cannot be reached now, `SchemaMissing` if it is not
+migrated, and `StatementFailed` if it refuses a statement; `Raises:` repeats these only where they mean something
+particular. The suite in `gatecast.testing.storage_suite` holds every backend to these contracts.
 """
 
 from __future__ import annotations
@@ -43,21 +47,21 @@ class Receipt:
     gateway_id: str
     #: The event's id.
     event_id: UUID
-    #: Its place in the gateway's log.
+    #: Where it is in the gateway's log.
     position: Position
-    #: False if this event id was already in the log; `position` is then the first one.
+    #: False if this event id was already in the log (scenario S15); `position` is then the first one.
     created: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """The group was not stored because another transaction holds a gateway's log now."""
+    """The group was not stored, because another transaction holds the log of one of its gateways."""
 
     #: The gateway whose log is held.
     gateway_id: str
 
 
-#: The result of one all-or-nothing group of events: a receipt for each, in order, or why none was stored.
+#: The result of one all-or-nothing group of events: a receipt for each event, in order, or why none was stored.
 PublishResult: TypeAlias = tuple[Receipt, ...] | UnknownGateway | Busy
 
 
@@ -87,34 +91,34 @@ class ReadResult:
     head: int
     #: Retention has removed every event up to and including this offset (the low-water mark).
     low_water_mark: int
-    #: Which server answered, as in `Changes`.
+    #: Which server answered, as in `Changes.server`.
     server: str = ""
     #: Identity of the log: a gateway that is registered again gets another log, with a higher number.
     log_id: int = 0
-    #: Id of the event at the head, even if retention has removed it; None: it is not known, or the log is empty.
+    #: Id of the event at the head, even if retention has removed it; None if it is unknown or the log is empty.
     last_event_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered:
-    """An event that was read from a log, and its offset."""
+    """An event that was read earlier, as a pod remembers it."""
 
     gateway_id: str
-    #: None: it may have been an earlier log of the gateway.
+    #: The log it was read from; None if that may have been an earlier log of the gateway.
     log_id: int | None
     offset: int
-    #: None: only its offset is known.
+    #: None if only its offset is known.
     event_id: UUID | None
 
 
 class Verdict(StrEnum):
-    """What is known about a history that is found in a place where it was not recorded."""
+    """What the caller knows about a history that is found where it was not recorded."""
 
-    #: Only what the database itself recorded.
+    #: Nothing: decide by what the database itself has recorded.
     RECORD = "record"
     #: Events may be missing, whatever was recorded.
     DOUBT = "doubt"
-    #: No events are missing: the operator says so.
+    #: No events are missing, as the operator says.
     KEEP = "keep"
 
 
@@ -124,67 +128,67 @@ class Changes:
 
     #: Identity of the database's history.
     epoch: UUID
-    #: Head of each log that may have grown since the marker; logs at the boundary may repeat.
+    #: Head of each log that may have grown since the marker, by gateway; logs that were named before may repeat.
     heads: Mapping[str, int]
-    #: Pass it to the next call.
+    #: The marker for the next call.
     marker: int
     #: Which server answered, since when it runs, and which copy of the tables it holds. It differs after a failover, a
     #: restart and a restore: earlier markers then mean nothing, however plausible they look, and events that were read
-    #: before may be missing.
+    #: before may be missing. Empty on SQLite, unless the file was put back to an older state.
     server: str = ""
     #: Whether commits on that server wait for a standby.
     synchronous: bool = False
-    #: Whether this place, and its replication, are recorded with the history. If not, call `record_history`: until
-    #: then connections are recorded only in the place that is recorded.
+    #: Whether this server and its replication are those recorded with the history. If not, call `record_history`: until
+    #: then connections can be recorded only on the recorded server.
     settled: bool = True
-    #: The ids of the decisions about this history and those before it, oldest first; an epoch is the decision that
-    #: began it. Empty if decisions are not recorded.
+    #: The ids of the decisions about this history and the histories before it, oldest first; an epoch is the id of the
+    #: decision that began it. Empty if decisions are not recorded (SQLite).
     lineage: tuple[UUID, ...] = ()
-    #: The database's clock when it answered, in seconds since 1970; 0: not known.
+    #: The database's clock when it answered, in seconds since 1970; 0 if not known.
     answered_at: float = 0.0
-    #: Which copy of the tables answered: the same after a restart and a failover, and another one in tables that were
-    #: loaded elsewhere. Markers of another one mean nothing.
+    #: Which copy of the tables answered: the same after a restart or failover, another one after the tables were loaded
+    #: elsewhere. Markers from another copy mean nothing.
     copy: str = ""
-    #: As `marker`, and it holds on every server of this history: it counts what was committed, which no crash
-    #: takes back, nor a failover that lost nothing.
+    #: A marker like `marker` that is valid on every server of this history: it counts commits, which neither a crash
+    #: nor a failover that loses nothing takes back.
     lasting: int = 0
 
     def lacks_what_followed(self, earlier: Changes) -> bool:
-        """Whether the database went back to a state before `earlier`: it has lost a decision that was found then.
+        """Whether the database has gone back to a state before `earlier`, because it lacks the last decision found then.
 
-        This is proof, even if no event is remembered. A new history that began on another line is not such a case: its
-        epoch is new to every gateway, and every gateway is told.
+        That is proof, even if no event is remembered. False for a new history from another line of decisions: its epoch
+        is new to every gateway, so every gateway resynchronizes anyway.
         """
         known = self.epoch == earlier.epoch or self.epoch in earlier.lineage
         return known and bool(earlier.lineage) and earlier.lineage[-1] not in self.lineage
 
     def continues(self, earlier: Changes) -> bool:
-        """Whether these are all the changes since `earlier`, whose marker was asked for.
+        """Whether these are all the changes since `earlier`, whose marker was passed to `changed_since`.
 
-        A server that crashed may use transaction ids again that it had not written down; then markers go back.
+        After a crash, a server may reuse transaction ids that it had not yet written to disk; then markers go back.
         """
         return self.server == earlier.server and self.marker >= earlier.marker
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a log stood when a marker was taken."""
+    """How far a log had grown when a marker was taken."""
 
-    #: The log.
+    #: The identity of the log, as in `ReadResult.log_id`.
     log_id: int
-    #: Every event up to here was committed before the marker, and those after it perhaps.
+    #: Every event up to and including this offset was committed before the marker; later ones may have been, too.
     offset: int
-    #: Whether retention has removed events that perhaps were not.
+    #: Whether retention has removed events that may have been committed after the marker.
     is_gap: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrimPolicy:
-    """What retention may remove. Only the database's clock measures ages."""
+    """What retention may remove. Ages are measured by the database's clock (scenario S01)."""
 
     #: Confirmed events older than this may be removed.
     keep_confirmed: timedelta
-    #: Any event older than this is removed; a gateway that has not confirmed it must resynchronize.
+    #: Any event older than this is removed; a gateway that has not confirmed it must resynchronize (promise P6).
     keep_at_most: timedelta
     #: Longest log of one gateway, in events; the oldest events are removed first.
     max_events: int
@@ -196,11 +200,11 @@ class EventLog(Protocol):
     """One log per gateway: durable, ordered, gapless."""
 
     async def publish(self, groups: Sequence[Sequence[Event]], *, wait: bool = True) -> list[PublishResult]:
-        """Append groups of events; return the result of each group, in order, after the commit is on disk.
+        """The result of each group of events, in order, once the commit is on disk.
 
         With `wait`, the call waits for a log that another transaction holds. Without it, the groups of that log are
-        returned as `Busy`, so that one held log delays no other (scenario S12). A backend with a single writer never
-        returns `Busy`.
+        returned as `Busy`, so that one held log delays no other (scenario S12). A backend with a single writer always
+        waits.
 
         Atomicity: each group is stored whole or not at all, and a refused group does not affect the others. The call
         is one transaction: if it raises, nothing is known to be stored.
@@ -208,58 +212,66 @@ class EventLog(Protocol):
         Idempotency: an event id already in a gateway's log is not stored again; its first position is returned.
 
         Raises:
-            StorageUnavailable: the database cannot be reached; whether it committed is unknown.
+            StorageUnavailable: the database cannot be reached; whether it committed is unknown. Repeat the call with
+                the same event ids (scenario S16).
+            LogHeld: the wait for another transaction took too long.
+            ValueRefused: the database cannot hold one of the values; nothing was stored.
         """
 
     async def publish_in(self, transaction: object, events: Sequence[Event]) -> tuple[Receipt, ...]:
-        """Append events inside the caller's own transaction: they commit with it or not at all (promise P8).
+        """A receipt for each event, appended in the caller's transaction: it commits all of them or none (promise P8).
 
         The gateways' logs stay locked until that transaction ends, so keep it short.
 
         Raises:
             TransactionUnusable: the object is not an open transaction of this database.
-            UnknownGateway: a gateway is not registered; nothing was appended, the transaction stays usable.
+            UnknownGateway: a gateway is not registered; nothing was appended, and the transaction stays usable.
+            LogHeld: the wait for another transaction took too long.
         """
 
     async def changed_since(self, marker: int) -> Changes:
-        """The gateways whose logs have grown since an earlier call returned `marker`; 0 names every gateway.
+        """The logs that have grown since an earlier call returned `marker`; 0 asks for every log.
 
-        Never misses a commit, in whatever order concurrent transactions end, as long as the answer `continues` the
-        earlier one; if it does not, ask for everything. The cost depends on what changed, not on what exists.
+        Never misses a commit, in whatever order concurrent transactions end (scenario S02), as long as the answer
+        `continues` the earlier one; if it does not, ask for every log. The cost depends on how many logs have grown, not
+        on how many exist (scenario S10).
         """
 
     async def places(self, gateway_ids: Sequence[str], marker: int) -> Mapping[str, Place]:
-        """Where each of these logs stood when `marker` was taken; those that are not registered are left out.
+        """How far each of these logs had grown when `marker` was taken; unregistered gateways are left out.
 
-        Costs what was published to them since. The marker is `lasting`, of an earlier `Changes` of this history.
+        The marker is `lasting` of an earlier `Changes` of this history. The cost depends on what was published to these
+        logs since.
         """
 
     async def read(self, requests: Sequence[ReadRequest]) -> list[ReadResult | None]:
-        """The next events for each request, in order; None where the gateway is not registered. One round trip."""
+        """The result of each request, in order, in one round trip; None where the gateway is not registered."""
 
     async def is_held(self, gateway_id: str) -> bool:
-        """Whether an open transaction holds this log now; false if the gateway is unknown.
+        """Whether an open transaction holds this log now; answered without waiting.
 
-        The events of that transaction are not in the log yet, and no other transaction can publish to it. A backend
-        with a single writer reports this for every log. The call does not wait.
+        The events of that transaction are not in the log yet, and no other transaction can publish to it. False if the
+        gateway is unknown, except on a backend with a single writer, where one answer applies to every log and id.
         """
 
     async def register(self, gateway_id: str, *, transaction: object | None = None) -> bool:
-        """Create an empty log; False if there is one already (then nothing changes)."""
+        """Create an empty log for the gateway; False if it has one, which then stays as it is."""
 
     async def forget(self, gateway_id: str, *, transaction: object | None = None) -> bool:
-        """Delete a gateway's log, positions and outcomes, and disconnect it; False if it is unknown.
+        """Delete a gateway's log, positions and outcomes, and disconnect it; False if the gateway is unknown.
 
         From the commit on, the gateway is unknown. If it is registered again, it gets a new, empty log. `trim` removes
         the old events later, so this call is fast however many there are.
         """
 
     async def trim(self, policy: TrimPolicy) -> int:
-        """Remove at most one chunk of old events and return how many; 0 if there is nothing to remove now.
+        """How many old events were removed: at most one chunk, and 0 if this call found nothing that it could remove.
 
-        The events of deleted gateways are removed first, whatever the policy says.
+        The events of deleted gateways are removed first, whatever the policy says. From each log only an unbroken run of
+        its oldest events is removed, so that no hole appears (scenario S19).
 
-        Safe while others read and publish, and from several pods at once (one of them works, the others get 0).
+        Safe while others read and publish, and from several pods at once: each event is removed and counted once. A
+        call may leave to another one, or to later, what others are working on (a log that is being published to).
         """
 
     async def contradicts(self, remembered: Sequence[Remembered]) -> bool:
@@ -270,10 +282,10 @@ class EventLog(Protocol):
         """
 
     async def renew_epoch(self, expected: UUID) -> UUID:
-        """Begin a new history unless another pod did so first; return the present epoch."""
+        """The present epoch, after a new history has begun: by this call only if the epoch was still `expected`."""
 
     async def record_history(self, expected: UUID, verdict: Verdict = Verdict.RECORD) -> UUID:
-        """Record where the history lives now, and return the present epoch.
+        """The present epoch, after recording on which server the history is now.
 
         A history that is found where it was recorded continues. A history that is found elsewhere (after a failover or
         a restore) continues if the verdict or the record proves that nothing was lost; otherwise a new one begins. Of
@@ -295,7 +307,7 @@ class DisconnectReason(StrEnum):
 
     @classmethod
     def read(cls, text: str) -> DisconnectReason:
-        """The stored reason; for one that only a newer release knows: the gateway comes back, and is told then."""
+        """The stored reason; `RESTARTING` for one that only a newer release knows, so that the gateway reconnects."""
         return cls(text) if text in list(cls) else cls.RESTARTING
 
 
@@ -309,11 +321,11 @@ class PositionState:
     head: int
     #: Retention has removed every event up to and including this offset (the low-water mark).
     low_water_mark: int
-    #: What the gateway (or the named replica) has confirmed, possibly in an older epoch; None: never connected.
+    #: What the gateway (or the named replica) has confirmed, possibly in an older epoch; None if it never connected.
     confirmed: Position | None
-    #: Why it must still resynchronize (`retention`, `epoch`, `ahead`, `parked`); None: it need not.
+    #: Why it must still resynchronize (`retention`, `epoch`, `ahead`, `parked`); None if it need not.
     resync_reason: str | None
-    #: The epoch in which the log began. A log that is older than the present epoch may have lost events that its
+    #: The epoch in which the log began. A log from an older epoch than the present one may have lost events that its
     #: gateway has seen, even if no position is known.
     registered_in: UUID
 
@@ -326,23 +338,24 @@ class Connection:
     gateway_id: str
     #: Name that the client gave itself; empty for unnamed clients, which share one position.
     replica: str
+    #: The pod that holds the connection.
     pod_id: str
     #: `gateway.v1` (unmodified), `gatecast.v2`, or `library`.
     protocol: str
-    #: Address of the peer, for people.
+    #: Address of the peer, to show to people.
     remote: str
-    #: The token that the client used; when a token is revoked, its connections are closed.
+    #: The token that the client used, by which `disconnect_token` finds the connection; None if it used none.
     token_id: str | None
 
     @property
     def rejects(self) -> bool:
-        """Whether its client may reject single events, which parks their entities."""
+        """Whether its client can reject single events, which parks their entities."""
         return self.protocol == "gatecast.v2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """What one connection has sent and confirmed; written in batches."""
+    """What was sent to one connection, and what its peer has confirmed; written in batches."""
 
     connection_id: str
     gateway_id: str
@@ -359,7 +372,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveConnection:
-    """A connection whose pod's lease has not expired, as operators see it."""
+    """A connection as operators see it: its pod's lease has not expired, and it has not been asked to disconnect."""
 
     connection_id: str
     pod_id: str
@@ -376,11 +389,11 @@ class LivePod:
     """A pod whose lease has not expired."""
 
     pod_id: str
-    #: Seconds until its lease expires, unless it is renewed; by the database's clock.
+    #: Seconds until its lease expires unless it is renewed, by the database's clock.
     lease_seconds: float
-    #: The release that it runs; empty if the release does not report it.
+    #: The release that it runs; empty if it has not reported it.
     version: str
-    #: When it started; None if it did not report it.
+    #: When it started, by the database's clock; None if it has not reported it.
     started_at: datetime | None
 
 
@@ -392,11 +405,12 @@ class GatewayStatus:
     epoch: UUID
     head: int
     low_water_mark: int
-    #: Highest offset written to a socket.
+    #: Highest offset written to a socket in the present epoch.
     sent: int
-    #: What the slowest known replica has confirmed; 0 when the stored position belongs to an older epoch.
+    #: What the slowest of the replicas with a position in the present epoch has confirmed; 0 if there are none. A replica
+    #: whose position belongs to an older epoch does not count: `resync_reason` says that it must resynchronize.
     confirmed: int
-    #: Age in seconds of the oldest unconfirmed event, by the database's clock; 0 when everything is confirmed.
+    #: Age in seconds of the oldest event after `confirmed`, by the database's clock; 0 if there is none.
     lag_seconds: float
     #: When a connection of this gateway was last opened or made progress.
     last_seen_at: datetime | None
@@ -406,20 +420,24 @@ class GatewayStatus:
 
 
 class Presence(Protocol):
-    """Pods, their leases, their connections, and the positions that connections confirm."""
+    """Pods, their leases, their connections, and the positions that connections confirm.
+
+    A position belongs to a gateway and a replica. The connections of both share it.
+    """
 
     async def renew_lease(self, pod_id: str, duration: timedelta) -> UUID:
-        """Keep this pod alive for `duration` from now, by the database's clock; return its incarnation.
+        """The pod's incarnation, once its lease lasts for `duration` from now, by the database's clock.
 
-        The incarnation is the same at every renewal, until the pod ends or was away for so long that its connections
-        were forgotten.
+        The incarnation stays the same until the pod's lease ends by `end_lease`, or has been expired for so long (10
+        minutes) that the pod and its connections were forgotten. Connections of pods whose leases have expired no longer
+        hold positions back (scenario S24).
         """
 
     async def end_lease(self, pod_id: str) -> None:
-        """Remove the pod and its connections, because it shuts down in order."""
+        """Remove a pod that shuts down in order, and its connections."""
 
     async def standing(self, gateway_id: str, replica: str) -> PositionState:
-        """The state of the log and of the stored position.
+        """The state of the gateway's log and of the replica's stored position.
 
         Raises:
             UnknownGateway: the gateway is not registered.
@@ -433,7 +451,7 @@ class Presence(Protocol):
         resync_reason: str | None = None,
         newest_only: bool = False,
     ) -> None:
-        """Record a connection that will read from `start`, and make `start` the stored position.
+        """Record a connection that will read the events after `start`, and make `start` the stored position.
 
         A slower live connection that shares the position continues to hold it back (scenario S13).
 
@@ -445,45 +463,49 @@ class Presence(Protocol):
 
         Raises:
             UnknownGateway: the gateway was deleted in the meantime.
-            StorageUnavailable: by now `start` belongs to another epoch, or is past the end of the log; read `standing`
-                again.
+            StorageUnavailable: in the meantime `start` came to belong to another epoch or to be past the end of the log,
+                or the gateway came to have to resynchronize; read `standing` again.
         """
 
     async def record_progress(self, progress: Sequence[Progress]) -> None:
-        """Store the progress of connections.
+        """Store the progress of connections, and move the positions that they share.
 
-        A stored position is the minimum over the connections that share it, and never moves back within one epoch. It
-        also moves when a connection that held it back leaves, or its pod dies (at the next `renew_lease`). Progress of
-        another epoch, or of a connection that must disconnect or is not recorded, changes nothing.
+        A stored position is the minimum over the connections that share it. Progress never moves it back within one
+        epoch (scenario S08). It also moves when a connection that held it back leaves, or that connection's pod dies (at
+        the next `renew_lease` of any pod). Progress of another epoch, or of a connection that is not recorded, changes
+        nothing; that of a connection that must disconnect moves no position.
 
         Passages are stored with the progress, as one row, until retention removes the last event that they describe.
         """
 
     async def disconnect(self, progress: Sequence[Progress]) -> None:
-        """Record last progress, as above, and remove those connections.
+        """Store the last progress of connections, as `record_progress` does, and remove them.
 
         If a connection ends, here or with its pod, before it has confirmed its whole log, older connections of the
-        position must disconnect: they may belong to the same gateway, which received confirmed events again and needs
-        the events after them again, too.
+        position must disconnect: the new connection may have sent the same gateway confirmed events again, and then it
+        also needs the events after them again.
         """
 
     async def describe_pod(self, pod_id: str, version: str) -> None:
-        """Record which release a pod runs, and that it starts now. Nothing happens for a pod without a lease."""
+        """Record that a pod starts now, and which release it runs; changes nothing for a pod without a lease."""
 
     async def pods(self) -> list[LivePod]:
         """The pods whose leases have not expired, by id."""
 
     async def disconnect_connection(self, gateway_id: str, connection_id: str) -> bool:
-        """Ask the pod to close one connection, which may come back; False if the gateway has no such connection."""
+        """Ask the pod to close one connection, whose gateway may reconnect.
+
+        False if the gateway has no such connection, or it must disconnect already.
+        """
 
     async def pending_disconnects(self, pod_id: str) -> dict[str, DisconnectReason]:
-        """This pod's connections that must be closed, by connection id, with the reason."""
+        """The reasons why connections of this pod must be closed, by connection id."""
 
     async def disconnect_token(self, token_id: str, *, transaction: object | None = None) -> int:
-        """Ask every pod to close the connections that came with this token; return how many there are."""
+        """How many recorded connections use this token; their pods are asked to close them (promise P9)."""
 
     async def resynchronized(self, gateway_id: str, replica: str) -> None:
-        """Record that the gateway has read the desired state again."""
+        """Record that the replica has read the desired state again, so that it need not resynchronize."""
 
     async def hint(self, gateway_ids: Sequence[str]) -> None:
         """Send every pod a hint to look at these gateways, if the database itself sends hints; else do nothing."""
@@ -491,75 +513,85 @@ class Presence(Protocol):
     async def status(
         self, gateway_ids: Sequence[str], *, transaction: object | None = None
     ) -> dict[str, GatewayStatus]:
-        """The delivery status of each registered gateway among these, at one instant, or as a transaction sees it."""
+        """The delivery status of each registered gateway among these, at one instant or as the transaction sees it."""
 
 
 # --- outcomes ---------------------------------------------------------------------------------------------------
 
 
 class OutcomeKind(StrEnum):
-    """What a gateway reported about one event."""
+    """The outcome of one event at one replica of its gateway."""
 
     APPLIED = "applied"
     REJECTED = "rejected"
     #: Rejected; the later events of its entity wait for an operator's decision.
     PARKED = "parked"
-    #: Not sent, because its entity is parked.
+    #: Waits: it was not sent, because its entity is parked.
     HELD = "held"
-    #: An operator decided to try a parked event again; becomes released.
+    #: An operator decided to try a parked event again; becomes released once it is republished.
     RETRIED = "retried"
-    #: An operator decided to leave a parked event out; becomes omitted once the later events are published again.
+    #: An operator decided to leave a parked event out; becomes omitted once the later events are republished.
     SKIPPED = "skipped"
-    #: Published again as a later event, so this one is not sent again.
+    #: Republished as a later event, so this one is not sent again.
     RELEASED = "released"
     #: The event cannot be read or sent. If the client can park entities, its entity is parked, as if the event had been
     #: rejected; otherwise the log waits at it.
     UNDELIVERABLE = "undeliverable"
-    #: An operator has left a rejected or undeliverable event out.
+    #: An operator left out a rejected or undeliverable event.
     OMITTED = "omitted"
-    #: A newer release has recorded another kind. Only read, never recorded.
+    #: A kind that only a newer release knows. Read, never recorded.
     UNKNOWN = "unknown"
 
     @classmethod
     def read(cls, text: str) -> OutcomeKind:
-        """The recorded kind."""
+        """The recorded kind; `UNKNOWN` for one that only a newer release knows."""
         return cls(text) if text in list(cls) else cls.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """A gateway's report about one event."""
+    """The outcome of one event at one replica of its gateway, and its reason."""
 
     gateway_id: str
     #: Empty for unnamed clients.
     replica: str
     offset: int
     kind: OutcomeKind
-    #: Why it was rejected; empty when applied.
+    #: Why it was rejected or cannot be delivered; empty if it was applied.
     reason: str
-    #: When it was recorded, by the database's clock; None before that.
+    #: When it was recorded, by the database's clock; None if it is not recorded yet.
     recorded_at: datetime | None = None
 
 
 class Outcomes(Protocol):
-    """What gateways reported about single events. The last report counts, except after a decision about its entity."""
+    """The outcome of each event at each replica.
+
+    The last outcome counts, with these exceptions: a decision stays; a waiting event can only become parked, rejected or
+    undeliverable; a parked, rejected or undeliverable one can only become applied or rejected (a rejected one also
+    undeliverable, and an undeliverable one also omitted).
+    """
 
     async def record(self, outcomes: Sequence[Outcome]) -> None:
         """Store outcomes; outcomes of events that are no longer in the log are ignored.
 
-        If an event was removed before it could be recorded as parked or waiting, its replica must resynchronize.
+        If retention removed an event before it could be recorded as parked, waiting or undeliverable, its replica must
+        resynchronize (promise P6).
         """
 
     async def of_events(self, gateway_id: str, offsets: Sequence[int]) -> list[Outcome]:
         """The outcomes of these events, of every replica, in offset order."""
 
     async def of_many(self, events: Sequence[tuple[str, int]]) -> list[Outcome]:
-        """The outcomes of events of many gateways, each named by its gateway and offset, as they were recorded."""
+        """The outcomes of events of many gateways, each named by gateway and offset, in the order they were recorded.
+
+        Of an event with outcomes of more than 100 replicas, some may be left out.
+        """
 
     async def deliveries(self, gateway_id: str, offset: int) -> Sequence[Delivery]:
-        """The hops of this event over each connection that picked it up; of many connections, the newest ones.
+        """The hops of this event over each connection that picked it up; of many connections, only the newest.
 
-        If a consumer confirms more than 5,000 events at once, their confirmation has no instant.
+        A hop has no instant if it was stored together with an event 5,000 or more offsets later, as when a consumer
+        confirms very many events at once.
         """
 
 
@@ -576,50 +608,50 @@ class DeliveryFilter:
 
     #: Events of these entities wait, and are recorded as waiting before the position passes them.
     parked: frozenset[Entity] = frozenset()
-    #: Offsets of events that were published again or left out.
+    #: Offsets of events that were republished or left out.
     settled: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParkedEntity:
-    """An entity of which a replica rejected an event, and the events that wait because of that."""
+    """An entity whose events wait at one replica, because that rejected one or cannot receive it."""
 
     replica: str
     entity_type: str
     entity_id: str
-    #: Of the first rejected or undeliverable event.
+    #: Offset of the first rejected or undeliverable event, to which the next three fields belong, too.
     offset: int
     event_id: UUID
     reason: str
     rejected_at: datetime
     #: How many later events wait with it, including later rejected ones.
     held: int
-    #: True if that event was not rejected but cannot be delivered.
+    #: True if the first event was not rejected but cannot be delivered.
     undeliverable: bool = False
 
 
 class Parking(Protocol):
     """Entities of which a client of `gatecast.v2` rejected an event: they wait for a decision; other entities flow.
 
-    A decision changes only outcomes, and disconnects the replica. The events that it releases are published again when
-    the replica connects: every event of the entity after the rejected one, up to the head, in order, as new events,
-    under the lock of the log. No older event therefore overtakes a newer one of the same entity, whichever events
-    waited or were on their way when the decision was taken, and whether or not their waiting had been stored.
+    A decision changes only outcomes, and disconnects the replica. The events that it releases are republished when the
+    replica connects: every event of the entity after the rejected one, up to the head, in order, as new events, under
+    the lock of the log. So no older event overtakes a newer one of the same entity, whichever events waited or were on
+    their way when the decision was taken, and whether or not it was stored that they wait.
     """
 
     async def withheld(self, gateway_id: str, replica: str, *, after: int, parks: bool = True) -> DeliveryFilter:
         """The delivery filter of a recorded connection that begins after `after`.
 
-        First publishes, in one transaction, the waiting events of entities that are no longer parked. For a connection
-        that cannot park, returns only the undeliverable events that are left out, and forgets those to be tried again:
-        its log waits at them, so they come by themselves.
+        First republishes, in one transaction, the waiting events of entities that are no longer parked. For a connection
+        that cannot park (`parks=False`), the filter holds only the undeliverable events that are left out, and those to
+        be tried again are forgotten: its log waits at them, so they are sent anyway.
         """
 
     async def parked(self, gateway_id: str, *, after: int, limit: int) -> list[ParkedEntity]:
         """At most `limit` entities whose rejected events come after `after`, by offset."""
 
     async def resolve(self, gateway_id: str, replica: str, entity: Entity, *, retry: bool) -> bool:
-        """Decide to try the rejected event again, or to leave it out; the waiting events are released either way.
+        """Decide to try the rejected event again (`retry`) or to leave it out; both release the waiting events.
 
         False if the entity is not parked: of two decisions at the same time, one counts.
         """
@@ -630,34 +662,34 @@ class Parking(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DeliverySummary:
-    """How the delivery to one gateway stands, in the few words that a list of ten thousand has room for."""
+    """The delivery status of one gateway, in the few fields that a list of ten thousand has room for."""
 
     gateway_id: str
-    #: The last offset of its log.
+    #: Offset of the last event in its log.
     head: int
-    #: Events that it has not confirmed.
+    #: Number of events that it has not confirmed, by `GatewayStatus.confirmed`.
     lag: int
-    #: Age of the oldest of those, in seconds.
+    #: Age of the oldest of those, in seconds; 0 if there is none.
     lag_seconds: float
-    #: When it was last heard of, in seconds since 1970; None: never.
+    #: When a connection was last opened or made progress, in seconds since 1970; None if none ever did.
     last_seen: float | None
-    #: Why it must resynchronize; empty: it need not.
+    #: Why it must resynchronize; empty if it need not.
     resync_reason: str
-    #: The pod of each of its live connections.
+    #: The pod of each live connection; a pod with two connections is named twice.
     pods: Sequence[str]
-    #: Whether something that it rejected waits for a decision.
+    #: Whether a rejected or undeliverable event waits for a decision.
     parked: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventSearch:
-    """Which events of a log are wanted; what is empty does not matter."""
+    """Which events of a log are wanted; an empty field matches every event."""
 
     gateway_id: str
     type: str = ""
     entity_type: str = ""
     entity_id: str = ""
-    #: stored, confirmed, applied or rejected.
+    #: `stored`, `confirmed`, `applied` or `rejected`.
     state: str = ""
     #: Recorded at this instant or later, by the database's clock.
     since: datetime | None = None
@@ -673,10 +705,10 @@ class EventSearch:
 
 @dataclass(frozen=True, slots=True)
 class FoundEvents:
-    """Events that match, the newest first."""
+    """Events that match, newest first."""
 
     events: Sequence[RecordedEvent]
-    #: Go on before this offset; None: everything was looked at.
+    #: Continue before this offset, as `EventSearch.before`; None if every wanted event was looked at.
     before: int | None
 
 
@@ -684,22 +716,22 @@ class Survey(Protocol):
     """Questions about many gateways or much of a log, each answered by the database in bounded time."""
 
     async def summaries(self, gateway_ids: Sequence[str]) -> list[DeliverySummary]:
-        """How the delivery to each registered gateway among these stands, in one instant. One statement."""
+        """The delivery summary of each registered gateway among these, at one instant, by one statement."""
 
     async def latencies(self, gateway_ids: Sequence[str], *, since: float) -> list[float]:
-        """How long some of the events took from record to confirmation, in seconds, in no order.
+        """How long a sample of events took from record to confirmation, in seconds, in no order.
 
-        For each gateway these are the last events of its newest few notes of progress that were confirmed at `since`
-        (seconds since 1970 by the database's clock) or later.
+        For each gateway the sample is the last event of each of its newest four stored passages, if it was confirmed at
+        `since` (seconds since 1970 by the database's clock) or later.
         """
 
     async def search(self, wanted: EventSearch, *, confirmed: int) -> FoundEvents:
         """The newest events that match; `confirmed` is the offset up to which the gateway has confirmed its log.
 
-        Looks at no more than 10,000 events: what matches among the older ones is found by going on where it ended.
+        Looks at no more than 10,000 events; continue with `FoundEvents.before` to search the older ones.
 
         Raises:
-            UnknownGateway: it is not registered.
+            UnknownGateway: the gateway is not registered.
         """
 
 
@@ -720,7 +752,7 @@ class Transaction(Protocol):
 
 
 class Database(Protocol):
-    """The connection to one database, for the modules that keep their own tables in it."""
+    """One database, for the modules that keep their own tables in it."""
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """A transaction that commits when the block ends, and rolls back when it raises or is cancelled."""
@@ -729,45 +761,47 @@ class Database(Protocol):
         """Every row of a query that changes nothing, outside any transaction."""
 
     async def execute(self, query: LiteralString, *arguments: object) -> int:
-        """How many rows a statement changed; it is its own transaction, and repeated like `repeated` does."""
+        """How many rows a statement changed; it is a transaction of its own, repeated as by `repeated`."""
 
     async def repeated(self, work: Callable[[], Awaitable[T]]) -> T:
-        """The result of work that is its own transaction, repeated if the database rolled it back for another one.
+        """The result of work that is one transaction, repeated if the database rolled it back for another one.
 
         Raises:
-            StorageUnavailable: the database rolled it back repeatedly, for as long as one statement may take.
+            StorageUnavailable: the database still rolled it back after as long as one statement may take.
         """
 
     async def ping(self) -> None:
-        """Return when the database answers.
+        """Return once the database has answered.
 
         Raises:
-            StorageUnavailable: it does not.
+            StorageUnavailable: it cannot be reached.
         """
 
     async def replication(self) -> Replication | None:
-        """Which standbys commits wait for; None where there can be none: SQLite, and a server that is a standby."""
+        """The standbys, and whether commits wait for them; None on SQLite and on a server that is a standby itself."""
 
     async def schema_version(self) -> int:
         """Number of the newest applied migration of the event log; 0 for an empty database."""
 
     async def schema_need(self) -> SchemaNeed:
-        """What the database lacks.
+        """What the database lacks of the schema that this release needs.
 
         Raises:
             SchemaTooNew: a newer release migrated the database.
+            DatabaseUnsuitable: the role that connects cannot find or use the tables.
         """
 
     async def migrate(self) -> Sequence[int]:
-        """Apply the missing migrations and return their numbers; of pods that start together, one does it.
+        """The numbers of the migrations that this call applied; of pods that start together, one applies them.
 
         Raises:
             SchemaTooNew: a newer release migrated the database.
+            DatabaseUnsuitable: the role that connects cannot find or use the tables, or must not change the schema.
         """
 
 
 class Storage(Protocol):
-    """One open database with the contracts on it."""
+    """One open database, and every contract on it."""
 
     @property
     def database(self) -> Database:
@@ -775,15 +809,15 @@ class Storage(Protocol):
 
     @property
     def log(self) -> EventLog:
-        """The event log."""
+        """The event logs."""
 
     @property
     def presence(self) -> Presence:
-        """Pods, connections and positions."""
+        """The pods, connections and positions."""
 
     @property
     def outcomes(self) -> Outcomes:
-        """What gateways reported."""
+        """The outcomes of single events."""
 
     @property
     def parking(self) -> Parking:
@@ -791,4 +825,4 @@ class Storage(Protocol):
 
     @property
     def survey(self) -> Survey:
-        """Questions about many gateways at once."""
+        """The questions about many gateways or much of a log."""

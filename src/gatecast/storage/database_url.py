@@ -1,4 +1,4 @@
-"""What a database URL names. Nothing of a URL is ever repeated: wherever it is wrong, it may hold a password."""
+"""Reads database URLs. No error repeats any part of a URL: wherever it is wrong, a password may be in that part."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gatecast.hiding import HIDDEN
 
 
 class Backend(StrEnum):
-    """The databases that there are."""
+    """The supported databases."""
 
     SQLITE = "sqlite"
     POSTGRESQL = "postgresql"
@@ -20,12 +20,12 @@ class Backend(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseUrl:
-    """A database URL, taken apart."""
+    """The database that a URL names."""
 
     backend: Backend
-    #: The file of SQLite, or the folder of an embedded PostgreSQL; None: a PostgreSQL that runs somewhere.
+    #: The SQLite file, or the folder of an embedded PostgreSQL; None for a PostgreSQL server.
     path: Path | None = None
-    #: The URL of a PostgreSQL that runs somewhere.
+    #: The URL of a PostgreSQL server; empty for the others.
     url: str = ""
 
 
@@ -38,7 +38,7 @@ _POSTGRES = re.compile(
 
 _POSTGRES_FORM = "postgresql://user:password@host:5432/name"
 
-#: How other tools write it, and what is said then.
+#: How other tools write a database URL, and the advice for each, as a phrase that continues "must …".
 _ADVICE = (
     (
         re.compile(r"(?i)postgres(ql)?\+(?!embedded)"),
@@ -60,10 +60,10 @@ _ADVICE = (
 
 
 def parse(text: str) -> DatabaseUrl:
-    """What the URL names.
+    """The database that a URL names.
 
     Raises:
-        SettingInvalid: it names no database that is supported; says how it is written.
+        SettingInvalid: it names no supported database; the error says how to write it.
     """
     text = text.strip()
     scheme, _, path = text.partition(":///")
@@ -77,10 +77,10 @@ def parse(text: str) -> DatabaseUrl:
 
 
 def invalid(rule: str) -> SettingInvalid:
-    """The refusal of a database URL, which "must …"."""
+    """The error for a database URL that breaks this rule; the rule continues "must …"."""
     return SettingInvalid("GATECAST_DATABASE", HIDDEN, rule)
 
 
 def _is_path(path: str) -> bool:
-    """Whether it names a file, and nothing else: no database in memory, which others cannot open, and no options."""
+    """Whether it is only a path: neither a database in memory, which no other process can open, nor with options."""
     return bool(path) and path.isprintable() and not path.startswith(":") and "?" not in path

@@ -1,4 +1,4 @@
-"""Rows that many callers ask for at once, each by a key of its own."""
+"""Rows that many callers ask for at the same time, each by one key, read in one statement."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ GatheredRows: TypeAlias = Gathered[str, Sequence[Row]]
 def gathered_rows(
     database: Database, query: LiteralString, column: str, arguments: Callable[[], Sequence[object]] = tuple
 ) -> GatheredRows:
-    """Asks for the rows in which `column` is one of the keys that `$1` names, as in `gatecast.storage.rows`.
+    """Where to ask for the rows whose `column` has a given key; keys asked for at the same time share a statement.
 
-    `arguments` are the others, made anew for each statement.
+    `$1` of the query is the keys, as in `gatecast.storage.rows`. `arguments` returns the values of `$2` and later, and
+    is called for each statement.
     """
 
     async def rows_of(keys: Sequence[str]) -> list[Sequence[Row]]:

@@ -1,4 +1,4 @@
-"""When events passed each hop on their way to a gateway, told for many events at once."""
+"""When events passed each hop on their way to a gateway, recorded for many events at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 
 class Hop(StrEnum):
-    """What happens to an event between its record and what the gateway says of it, in this order."""
+    """The steps of an event from the log to the gateway's confirmation, in this order."""
 
     #: The pod that holds the gateway's connection has read it from the log.
     PICKED_UP = "picked-up"
@@ -21,22 +21,22 @@ class Hop(StrEnum):
 
 
 class Passage(NamedTuple):
-    """Events that passed one hop, one after the other."""
+    """A run of consecutive events that passed one hop."""
 
-    #: They begin after this offset …
+    #: The run begins after this offset.
     after: int
-    #: … and end with this one.
+    #: The offset of the last event.
     through: int
-    #: When the first of them passed: seconds since 1970 by the database's clock.
+    #: When the first event passed, in seconds since 1970 by the database's clock.
     first: float
-    #: When the last of them passed.
+    #: When the last event passed, likewise.
     last: float
 
 
 #: No event passed.
 NOTHING = Passage(0, 0, 0.0, 0.0)
 
-#: One passage for each hop, in the order of `Hop`; empty: it is not known.
+#: One passage for each hop, in the order of `Hop`; empty if none is known.
 Passages: TypeAlias = tuple[Passage, ...]
 
 
@@ -46,13 +46,13 @@ class Instant:
 
     #: By the database's clock.
     at: datetime
-    #: The event passed at most this many seconds before or after `at`; 0 where the instant was noted for it alone.
+    #: The event passed at most this many seconds before or after `at`; 0 if `at` was recorded for this event.
     within: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """The way of one event over one connection."""
+    """The hops of one event over one connection."""
 
     connection_id: str
     #: Empty for unnamed clients.
@@ -64,9 +64,9 @@ class Delivery:
 
 
 def instant(passage: Passage, offset: int) -> Instant:
-    """When the event at `offset` passed.
+    """When the event at `offset`, which is in the passage, passed the hop.
 
-    The first and the last event of a passage are known exactly; those in between passed one after the other.
+    Exact for the first and the last event; estimated for those between, as if they had passed at equal intervals.
     """
     steps = passage.through - passage.after - 1
     step = offset - passage.after - 1
@@ -77,7 +77,7 @@ def instant(passage: Passage, offset: int) -> Instant:
 
 
 def deliveries(rows: Iterable[Mapping[str, Any]], offset: int) -> Sequence[Delivery]:
-    """The ways of the event at `offset`, in the order in which their connections are first told of."""
+    """The deliveries of the event at `offset`, one for each connection, in the order of the connections' first rows."""
     found: dict[str, Delivery] = {}
     for row in rows:
         delivery = found.setdefault(

@@ -1,8 +1,8 @@
-"""Numbered forward migrations: which there are, and which a database still lacks. Knows no database.
+"""Numbered forward migrations: those that exist, and those that a database lacks. Runs no SQL.
 
-A migration is a file `NNNN_what_it_does.sql` in a package. Every database has the same numbers. Each thousand is a
-series of its own, so that what shares a database can grow apart: 0001 is the event log, 1001 the control plane, and
-from 9001 on numbers are free for those who embed Gatecast.
+A migration is a file `NNNN_what_it_does.sql` in a package, with the same number for every database. Each thousand is a
+series of its own, so that parts that share a database can grow independently: the event log begins at 0001, the control
+plane at 1001, and numbers from 9001 are free for applications that embed Gatecast.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Migration:
 
 
 def available(*packages: str) -> list[Migration]:
-    """The migrations that these packages hold, by number.
+    """The migrations in these packages, by number.
 
     Raises:
         ValueError: two files have the same number.
@@ -52,17 +52,17 @@ class SchemaNeed(Enum):
 
     #: Nothing.
     NOTHING = "nothing"
-    #: Whole series: whoever needs them has not used this database before.
+    #: Only whole series: the parts that need them have not used this database before.
     FRESH = "fresh"
-    #: The newer part of a series: an older release was here.
+    #: Part of a series: an older release has migrated the database.
     BEHIND = "behind"
 
 
 def missing(known: Sequence[Migration], applied: Collection[int]) -> list[Migration]:
-    """Those of the known migrations that are not applied yet, in order.
+    """The known migrations that are not applied, in the order given.
 
     Raises:
-        SchemaTooNew: the database holds a newer one of a known series: a newer release was here.
+        SchemaTooNew: a newer release has applied a higher number of a known series.
     """
     for series in {_series(migration.number) for migration in known}:
         supported = max(migration.number for migration in known if _series(migration.number) == series)
@@ -73,10 +73,10 @@ def missing(known: Sequence[Migration], applied: Collection[int]) -> list[Migrat
 
 
 def need(known: Sequence[Migration], applied: Collection[int]) -> SchemaNeed:
-    """What a database with these migrations lacks.
+    """What a database with these applied migrations lacks.
 
     Raises:
-        SchemaTooNew: a newer release was here.
+        SchemaTooNew: a newer release has applied a higher number of a known series.
     """
     begun = {_series(number) for number in applied}
     lacking = missing(known, applied)
@@ -86,12 +86,12 @@ def need(known: Sequence[Migration], applied: Collection[int]) -> SchemaNeed:
 
 
 def tables(known: Sequence[Migration]) -> list[str]:
-    """The tables that these migrations make, as they name them."""
+    """The tables that these migrations create, each as its migration writes the name."""
     return [name for migration in known for name in _TABLE.findall(migration.text)]
 
 
 def newest(applied: Collection[int]) -> int:
-    """Number of the newest applied migration of the event log; 0 when there is none."""
+    """The highest applied number in the series of the event log; 0 if there is none."""
     return max((number for number in applied if _series(number) == 0), default=0)
 
 

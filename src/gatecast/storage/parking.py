@@ -1,4 +1,4 @@
-"""Parking in any database: the statements differ, what is done with them does not."""
+"""Parking, the same on every database apart from its statements."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from gatecast.storage.queries import Queries
 from gatecast.storage.repeating import whole
 from gatecast.storage.row_values import recorded_event, to_moment
 
-#: Events that are published again in one statement.
+#: Most events republished in one statement.
 _CHUNK = 50
 
 
 class StoredParking:
-    """Entities that wait for a decision, by what the outcomes say."""
+    """`gatecast.storage.contract.Parking`, from the stored outcomes."""
 
     def __init__(self, database: Database, log: EventLog, queries: Queries) -> None:
         self._database = database
@@ -34,7 +34,11 @@ class StoredParking:
         self._queries = queries
 
     async def withheld(self, gateway_id: str, replica: str, *, after: int, parks: bool = True) -> DeliveryFilter:
-        """What a connection that begins behind `after`, and is recorded, must not be sent."""
+        """The delivery filter of a recorded connection that begins after `after`.
+
+        Republishes first what decisions have released; for a connection that cannot park, forgets those to be tried
+        again instead.
+        """
         if not parks:
             return await self._left_out(gateway_id, replica, after)
         parked, decided = _entities(await self._database.fetch(self._queries["entities"], gateway_id, replica))
@@ -57,10 +61,10 @@ class StoredParking:
 
     @whole
     async def resolve(self, gateway_id: str, replica: str, entity: Entity, *, retry: bool) -> bool:
-        """Decide; False when the entity is not parked."""
+        """Store the decision about a parked entity and disconnect its replica; False if the entity is not parked."""
         kinds = (OutcomeKind.RETRIED,) * 2 if retry else (OutcomeKind.SKIPPED, OutcomeKind.OMITTED)
         async with self._database.transaction() as transaction:
-            # The lock: whoever releases sees this decision as a whole, or not at all.
+            # The lock of the log: `_release` sees this decision as a whole, or not at all.
             await transaction.fetch(self._queries["lock_log"], gateway_id)
             if not await transaction.execute(self._queries["resolve"], gateway_id, replica, *entity, *map(str, kinds)):
                 return False
@@ -78,7 +82,7 @@ class StoredParking:
     async def _publish_again(
         self, transaction: Transaction, gateway_id: str, replica: str, entity: Entity, log: Row
     ) -> None:
-        """Publish the events of an entity once more, behind the head that the log had when it was locked."""
+        """Republish the waiting events of an entity, after the head that the log had when it was locked."""
         rows = await transaction.fetch(self._queries["to_release"], log["log_id"], replica, *entity, log["head"])
         copies, problem = _copies(gateway_id, rows)
         for begin in range(0, len(copies), _CHUNK):
@@ -92,7 +96,7 @@ class StoredParking:
 
 
 def _entities(rows: Sequence[Row]) -> tuple[set[Entity], set[Entity]]:
-    """Those of which something is parked, and those of which something is held or decided."""
+    """The entities with a parked or undeliverable event, and those with a waiting or decided one."""
     parked, decided = set[Entity](), set[Entity]()
     for row in rows:
         found = parked if row["kind"] in (OutcomeKind.PARKED, OutcomeKind.UNDELIVERABLE) else decided
@@ -101,7 +105,7 @@ def _entities(rows: Sequence[Row]) -> tuple[set[Entity], set[Entity]]:
 
 
 def _copies(gateway_id: str, rows: Sequence[Row]) -> tuple[list[Event], str]:
-    """The events once more, up to the first one that cannot be delivered, and what is wrong with that one."""
+    """Copies of the events before the first that cannot be delivered, and what is wrong with that one, if any."""
     copies: list[Event] = []
     for row in rows:
         event = recorded_event(gateway_id, row).checked()

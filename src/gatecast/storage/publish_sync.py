@@ -1,4 +1,4 @@
-"""Publishing in the caller's own transaction, without an event loop and without a hub."""
+"""Publishes in the caller's own transaction, without an event loop and without a hub."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ def publish_sync(events: Iterable[Event], connection: object) -> list[Position]:
 
 
 def publish_sync(events: Event | Iterable[Event], connection: object) -> Position | list[Position]:
-    """Make one event, or all or none of several, part of the open transaction on a connection, and return positions.
+    """The position of each event, appended in the open transaction of a connection: all of them or none (promise P8).
 
-    For code without an event loop; needs no hub. Pass a `Connection` of psycopg 3, a `Session` (also a subclass or a
-    scoped session) or `Connection` of SQLAlchemy on psycopg 3 or SQLite, the `connection` of Django on either, or a
-    sqlite3 connection. A session is flushed first. Events are stored when the transaction commits, and pods hear of
-    them then.
+    For code without an event loop; needs no hub. `connection` is one of: a `Connection` of psycopg 3; a `Session` (or a
+    subclass, or a scoped session) or `Connection` of SQLAlchemy on psycopg 3 or SQLite; the `connection` of Django on
+    either; a sqlite3 connection. A session is flushed first. The events are stored, and pods learn of them, when the
+    transaction commits. The gateways' logs stay locked until then, so keep the transaction short.
 
-    An event id that is already in a gateway's log is not stored again: the first position is returned.
+    An event id that is already in a gateway's log is not stored again; its first position is returned.
 
     Raises:
-        UnknownGateway: a gateway is not registered; nothing was stored, and the transaction can go on.
+        UnknownGateway: a gateway is not registered; nothing was stored, and the transaction stays usable.
         TransactionUnusable: the connection cannot carry a publish, or no transaction is open.
-        SchemaMissing: the database of the connection is not one of Gatecast.
+        SchemaMissing: the connection's database has no schema of Gatecast, or an older one.
         StorageUnavailable: the database cannot be reached; roll back and repeat with the same event ids.
+        ValueRefused: the database cannot hold one of the values.
     """
     if isinstance(events, Event):
         [receipt] = _without_a_loop(_publish([events], connection))
@@ -65,7 +66,7 @@ _ASYNCHRONOUS = (
 
 
 def _without_a_loop(work: Coroutine[Any, Any, T]) -> T:
-    """The result of work that never waits: what it calls blocks, so that it ends in its first step."""
+    """The result of a coroutine that never waits: everything that it calls blocks, so its first step is its last."""
     try:
         work.send(None)
     except StopIteration as ended:

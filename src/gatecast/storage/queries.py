@@ -1,6 +1,7 @@
 """SQL kept as SQL: named blocks of a `.sql` file beside the code that runs them.
 
-A block begins with `-- name: some_name`; comment lines behind it describe it, everything else is its text.
+A block begins with a line `-- name: some_name`. Everything up to the next block is its text; comment lines at its
+beginning describe it.
 """
 
 from __future__ import annotations
@@ -26,5 +27,5 @@ class Queries:
 
     @property
     def names(self) -> frozenset[str]:
-        """Every statement's name."""
+        """The name of every statement in the file."""
         return frozenset(self._statements)

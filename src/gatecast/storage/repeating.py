@@ -1,4 +1,4 @@
-"""Transactions that are done again when the database gave them up for others."""
+"""Repeats transactions that the database has rolled back in favour of others."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ _Method = Callable[Concatenate[_Owner, _P], Coroutine[Any, Any, _T]]
 
 
 def whole(method: _Method[_Owner, _P, _T]) -> _Method[_Owner, _P, _T]:
-    """Do a method that is one transaction, and nothing beside it, again when the database gave it up for others.
+    """The method, repeated as a whole if the database rolled its transaction back (a deadlock, a conflict).
 
-    Locks are taken in one order, so that changes do not wait for each other in a circle; what else works on the
-    database may not know that order. Every transaction is begun in such a method: a test looks for others.
+    The method must be one transaction and have no other effect. Our changes take their locks in one order, so that they
+    do not deadlock with each other, but other programs on the database may not keep to it. A test checks that every
+    transaction begins in such a method.
     """
 
     @wraps(method)

@@ -1,4 +1,4 @@
-"""Which standbys a commit waits for, and whether they are there."""
+"""The standbys that a commit waits for, and whether they are connected."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ _HOW_MANY = re.compile(r"\s*(?:FIRST|ANY)?\s*(\d+)\s*\(", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replication:
-    """What a primary says of its standbys."""
+    """What a primary reports about its standbys."""
 
-    #: `synchronous_standby_names`; blank: commits wait for none.
+    #: `synchronous_standby_names`; blank if commits wait for none.
     names: str
-    #: Standbys that are connected.
+    #: Number of connected standbys.
     connected: int
-    #: Those of them that commits wait for and that are up to date; None: the role may not see it.
+    #: How many of those commits wait for and are up to date; None if the role may not see it.
     in_sync: int | None
 
     @property
     def needed(self) -> int:
-        """How many standbys must have a commit before it is answered."""
+        """How many standbys must confirm a commit before it returns; 0 if it waits for none."""
         if not self.names.strip():
             return 0
         counted = _HOW_MANY.match(self.names)
@@ -29,13 +29,13 @@ class Replication:
 
     @property
     def problem(self) -> str | None:
-        """Why no commit is answered now; None: nothing is known to be missing."""
+        """Why no commit returns now; None if no standby is known to be missing."""
         if self.in_sync is None or self.in_sync >= self.needed:
             return None
         return f"commits wait for {_standbys(self.needed)}, and {self.in_sync} are in sync: publishing stands still"
 
     def __str__(self) -> str:
-        """What an operator should know, in one sentence; it names no server."""
+        """The state of replication in one sentence for operators, without names of servers."""
         if self.problem:
             return self.problem
         if not self.needed:

@@ -1,6 +1,6 @@
-"""Rows to values, once for both databases: what one keeps as text, the other one has as a value already.
+"""Turns rows into values, for both databases: SQLite returns as text what PostgreSQL returns as a value.
 
-A row of a log that makes no value concerns its own log alone.
+A row of a log that cannot be read affects only its own log.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from uuid import UUID
 from gatecast.events import Action, Position, RecordedEvent
 from gatecast.storage.contract import LiveConnection, Outcome, OutcomeKind, PositionState, Row
 
-#: Looking a member up here costs a tenth of asking the class for it.
+#: Looking a member up here costs a tenth of a call of the class.
 _ACTIONS = {action.value: action for action in Action}
 
 
 def recorded_event(gateway_id: str, row: Row) -> RecordedEvent:
-    """The event in a row of a log; one that cannot be delivered where a column holds what it never should."""
+    """The event in a row of a log; if a column cannot be read, a stand-in that is marked as undeliverable."""
     try:
         return RecordedEvent(
             gateway_id=gateway_id,
@@ -40,7 +40,7 @@ def recorded_event(gateway_id: str, row: Row) -> RecordedEvent:
 
 
 def position_state(row: Row) -> PositionState:
-    """The end of a log and the stored position in a row."""
+    """The position state in a row."""
     position = row["cursor_epoch"]
     return PositionState(
         epoch=_uuid(row["epoch"]),
@@ -67,7 +67,7 @@ def live_connection(row: Row) -> LiveConnection:
 
 
 def outcome(row: Row) -> Outcome:
-    """What a gateway said of an event, in a row."""
+    """The outcome in a row."""
     return Outcome(
         gateway_id=row["gateway_id"],
         replica=row["replica"],
@@ -79,10 +79,12 @@ def outcome(row: Row) -> Outcome:
 
 
 def to_moment(value: object) -> datetime:
-    """The instant in UTC; SQLite keeps instants as text.
+    """The instant in UTC that a driver returned, as a datetime or, from SQLite, as ISO text.
 
     Raises:
-        ValueError, OverflowError: it is none, has no time zone, or lies outside the years 1 to 9999.
+        ValueError: the text is no instant, or the instant has no time zone.
+        OverflowError: in UTC it is outside the years 1 to 9999.
+        TypeError: the value is neither a datetime nor text.
     """
     if type(value) is datetime and value.tzinfo is UTC:
         return value
@@ -93,7 +95,7 @@ def to_moment(value: object) -> datetime:
 
 
 def _stand_in(gateway_id: str, row: Row) -> RecordedEvent:
-    """As much of the event as can be read, and the name of every column that cannot."""
+    """An undeliverable event with every column that can be read; its problem names those that cannot."""
     readable: dict[str, Any] = {}
     for name, read in _READERS.items():
         with suppress(ValueError, TypeError, OverflowError):

@@ -1,4 +1,4 @@
-"""Questions about many gateways and long logs: statements differ from database to database, nothing else does."""
+"""Answers questions about many gateways and long logs, the same on every database apart from the statements."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from gatecast.storage.contract import Database, DeliverySummary, EventSearch, Fo
 from gatecast.storage.queries import Queries
 from gatecast.storage.row_values import recorded_event
 
-#: Most events that one search examines.
+#: Most events that one search looks at.
 LOOKED_AT = 10_000
 
 
 class StoredSurvey:
-    """Answers from the tables of the event log."""
+    """`gatecast.storage.contract.Survey`, from the tables of the event log."""
 
     def __init__(self, database: Database, queries: Queries) -> None:
         self._database = database
         self._queries = queries
 
     async def summaries(self, gateway_ids: Sequence[str]) -> list[DeliverySummary]:
-        """How the delivery to each registered gateway among these stands, in one instant."""
+        """The delivery summary of each registered gateway among these, at one instant."""
         rows = await self._database.fetch(self._queries["summaries"], json.dumps(list(gateway_ids)))
         return [_summary(row) for row in rows]
 
     async def latencies(self, gateway_ids: Sequence[str], *, since: float) -> list[float]:
-        """How long events took from record to confirmation that these gateways confirmed lately."""
+        """How long some recently confirmed events took from record to confirmation, in seconds; 0 at least."""
         rows = await self._database.fetch(self._queries["latencies"], json.dumps(list(gateway_ids)), since)
         return [max(0.0, row["seconds"]) for row in rows]
 
     async def search(self, wanted: EventSearch, *, confirmed: int) -> FoundEvents:
-        """The newest events that match, of 10,000."""
+        """The matching events among the newest 10,000 that are wanted, newest first."""
         first, last = await self._range(wanted)
         low = max(first, last - LOOKED_AT)
         rows = await self._database.fetch(
@@ -54,7 +54,7 @@ class StoredSurvey:
         return FoundEvents(events, low + 1 if low > first else None)
 
     async def _range(self, wanted: EventSearch) -> tuple[int, int]:
-        """What lies behind the first offset and up to the second can match."""
+        """Two offsets: only events after the first, up to and including the second, can match."""
         ends = await self._database.fetch(self._queries["ends"], wanted.gateway_id)
         if not ends:
             raise UnknownGateway(wanted.gateway_id)

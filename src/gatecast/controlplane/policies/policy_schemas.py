@@ -113,7 +113,7 @@ class Comparisons:
 
 
 def policy_schema(parameters: object) -> PolicySchema | None:
-    """The schema in a manifest's `parameters` of a policy; None if it is unusable, too large, or accepts everything."""
+    """The schema in a manifest's `parameters` of a policy; None if it is empty, too large or unusable."""
     if not isinstance(parameters, dict) or not parameters or not _is_small(parameters):
         return None
     return _read(json.dumps(parameters))

@@ -17,7 +17,7 @@ _SHOWN_PLACE_LENGTH = 200
 
 
 class OfferedPolicies:
-    """The policies that a gateway's manifest names, each in one or more versions; entries without a name are ignored."""
+    """The policies that a gateway's manifest names, each in one or more versions; ignores entries without a name."""
 
     def __init__(self, gateway_id: str, entries: Iterable[object]) -> None:
         self._gateway_id = gateway_id

@@ -154,7 +154,7 @@ class Changes:
     lasting: int = 0
 
     def lacks_what_followed(self, earlier: Changes) -> bool:
-        """Whether the database has gone back to a state before `earlier`, because it lacks the last decision found then.
+        """Whether the database has gone back to a state before `earlier`: it lacks the last decision found then.
 
         That is proof, even if no event is remembered. False for a new history from another line of decisions: its epoch
         is new to every gateway, so every gateway resynchronizes anyway.
@@ -233,8 +233,8 @@ class EventLog(Protocol):
         """The logs that have grown since an earlier call returned `marker`; 0 asks for every log.
 
         Never misses a commit, in whatever order concurrent transactions end (scenario S02), as long as the answer
-        `continues` the earlier one; if it does not, ask for every log. The cost depends on how many logs have grown, not
-        on how many exist (scenario S10).
+        `continues` the earlier one; if it does not, ask for every log. The cost depends on how many logs have grown,
+        not on how many exist (scenario S10).
         """
 
     async def places(self, gateway_ids: Sequence[str], marker: int) -> Mapping[str, Place]:
@@ -267,8 +267,8 @@ class EventLog(Protocol):
     async def trim(self, policy: TrimPolicy) -> int:
         """How many old events were removed: at most one chunk, and 0 if this call found nothing that it could remove.
 
-        The events of deleted gateways are removed first, whatever the policy says. From each log only an unbroken run of
-        its oldest events is removed, so that no hole appears (scenario S19).
+        The events of deleted gateways are removed first, whatever the policy says. From each log only an unbroken run
+        of its oldest events is removed, so that no hole appears (scenario S19).
 
         Safe while others read and publish, and from several pods at once: each event is removed and counted once. A
         call may leave to another one, or to later, what others are working on (a log that is being published to).
@@ -407,8 +407,8 @@ class GatewayStatus:
     low_water_mark: int
     #: Highest offset written to a socket in the present epoch.
     sent: int
-    #: What the slowest of the replicas with a position in the present epoch has confirmed; 0 if there are none. A replica
-    #: whose position belongs to an older epoch does not count: `resync_reason` says that it must resynchronize.
+    #: What the slowest of the replicas with a position in the present epoch has confirmed; 0 if there are none. A
+    #: replica whose position belongs to an older epoch does not count: `resync_reason` says that it must resynchronize.
     confirmed: int
     #: Age in seconds of the oldest event after `confirmed`, by the database's clock; 0 if there is none.
     lag_seconds: float
@@ -429,8 +429,8 @@ class Presence(Protocol):
         """The pod's incarnation, once its lease lasts for `duration` from now, by the database's clock.
 
         The incarnation stays the same until the pod's lease ends by `end_lease`, or has been expired for so long (10
-        minutes) that the pod and its connections were forgotten. Connections of pods whose leases have expired no longer
-        hold positions back (scenario S24).
+        minutes) that the pod and its connections were forgotten. Connections of pods whose leases have expired no
+        longer hold positions back (scenario S24).
         """
 
     async def end_lease(self, pod_id: str) -> None:
@@ -463,17 +463,17 @@ class Presence(Protocol):
 
         Raises:
             UnknownGateway: the gateway was deleted in the meantime.
-            StorageUnavailable: in the meantime `start` came to belong to another epoch or to be past the end of the log,
-                or the gateway came to have to resynchronize; read `standing` again.
+            StorageUnavailable: in the meantime `start` came to belong to another epoch or to be past the end of the
+                log, or the gateway came to have to resynchronize; read `standing` again.
         """
 
     async def record_progress(self, progress: Sequence[Progress]) -> None:
         """Store the progress of connections, and move the positions that they share.
 
         A stored position is the minimum over the connections that share it. Progress never moves it back within one
-        epoch (scenario S08). It also moves when a connection that held it back leaves, or that connection's pod dies (at
-        the next `renew_lease` of any pod). Progress of another epoch, or of a connection that is not recorded, changes
-        nothing; that of a connection that must disconnect moves no position.
+        epoch (scenario S08). It also moves when a connection that held it back leaves, or that connection's pod dies
+        (at the next `renew_lease` of any pod). Progress of another epoch, or of a connection that is not recorded,
+        changes nothing; that of a connection that must disconnect moves no position.
 
         Passages are stored with the progress, as one row, until retention removes the last event that they describe.
         """
@@ -566,8 +566,8 @@ class Outcome:
 class Outcomes(Protocol):
     """The outcome of each event at each replica.
 
-    The last outcome counts, with these exceptions: a decision stays; a waiting event can only become parked, rejected or
-    undeliverable; a parked, rejected or undeliverable one can only become applied or rejected (a rejected one also
+    The last outcome counts, with these exceptions: a decision stays; a waiting event can only become parked, rejected
+    or undeliverable; a parked, rejected or undeliverable one can only become applied or rejected (a rejected one also
     undeliverable, and an undeliverable one also omitted).
     """
 
@@ -642,9 +642,9 @@ class Parking(Protocol):
     async def withheld(self, gateway_id: str, replica: str, *, after: int, parks: bool = True) -> DeliveryFilter:
         """The delivery filter of a recorded connection that begins after `after`.
 
-        First republishes, in one transaction, the waiting events of entities that are no longer parked. For a connection
-        that cannot park (`parks=False`), the filter holds only the undeliverable events that are left out, and those to
-        be tried again are forgotten: its log waits at them, so they are sent anyway.
+        First republishes, in one transaction, the waiting events of entities that are no longer parked. For a
+        connection that cannot park (`parks=False`), the filter holds only the undeliverable events that are left out,
+        and those to be tried again are forgotten: its log waits at them, so they are sent anyway.
         """
 
     async def parked(self, gateway_id: str, *, after: int, limit: int) -> list[ParkedEntity]:

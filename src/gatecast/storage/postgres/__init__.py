@@ -1,4 +1,4 @@
-"""PostgreSQL 14 and newer as TRUTH. The work is done by the functions in `migrations/`; Python only calls them."""
+"""PostgreSQL 14 and newer: the backend for many pods. The SQL in `functions/` does the work; Python only calls it."""
 
 from gatecast.storage.postgres.storage import PostgresStorage
 

@@ -1,4 +1,4 @@
-"""Appends groups of events on a connection, whatever its driver: arguments in, receipts out."""
+"""Appends groups of events on a connection of any driver."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ class _Fetches(Protocol):
 async def append(
     connection: _Fetches, groups: Sequence[Sequence[Event]], *, wait: bool, hint: bool
 ) -> list[PublishResult]:
-    """Append each group whole or not at all; return what became of each."""
+    """The result of each group, which is appended whole or not at all.
+
+    With `wait`, waits for logs that other transactions hold; without it, their groups are `Busy`. With `hint`, pods are
+    notified at the commit.
+    """
     if not any(groups):
         return [() for _ in groups]
     if len(groups) == 1 and len(groups[0]) == 1:
@@ -32,7 +36,7 @@ async def append(
 
 
 async def append_one_group(connection: _Fetches, events: Sequence[Event], *, hint: bool = True) -> tuple[Receipt, ...]:
-    """Append one group; waits for the logs that others hold.
+    """A receipt for each event of one group; waits for logs that other transactions hold.
 
     Raises:
         UnknownGateway: a gateway is not registered; nothing was appended.
@@ -63,7 +67,7 @@ async def _append_one(connection: _Fetches, event: Event, *, wait: bool, hint: b
 
 
 def _as_arrays(groups: Sequence[Sequence[Event]]) -> tuple[list[Any], ...]:
-    """The arguments of `append_events`: one array for each column; each payload is sent once."""
+    """The arguments of `append_events`, one array for each column; a payload that events share is sent once."""
     events = [event for group in groups for event in group]
     payloads = {id(event.payload): event.payload for event in events}
     numbers = {identity: number for number, identity in enumerate(payloads, start=1)}

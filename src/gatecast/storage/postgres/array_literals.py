@@ -1,6 +1,6 @@
-"""Arrays of numbers as one text, which the server reads.
+"""Arrays of numbers as one text, which the server parses.
 
-The driver asks of every element of an array whether it is an array itself, and that costs more than all else about it.
+The driver checks of every element of an array whether it is an array itself, which costs more than everything else.
 """
 
 from __future__ import annotations
@@ -11,5 +11,5 @@ _BRACKETS = str.maketrans("[]", "{}")
 
 
 def array_literal(numbers: Sequence[float | Sequence[float]]) -> str:
-    """The text for `$1::text::bigint[]` and the like; of lists of one length it makes an array of arrays."""
+    """The text for an argument like `$1::text::bigint[]`; lists, all of one length, become an array of arrays."""
     return str(list(numbers)).translate(_BRACKETS)

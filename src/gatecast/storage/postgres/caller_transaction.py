@@ -1,4 +1,4 @@
-"""Takes part in a transaction that the caller has opened, on asyncpg or psycopg."""
+"""Works in a transaction that the caller has opened, on asyncpg or psycopg."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Statements(Protocol):
-    """What our statements need of a connection, whatever its driver."""
+    """The methods of a connection that our statements need, whatever its driver."""
 
     async def fetch(self, query: str, *arguments: Any) -> list[Any]:  # noqa: ANN401 - the driver's own types
         """Every row of the result."""
@@ -38,10 +38,10 @@ class Statements(Protocol):
 
 
 async def statements_in(transaction: object) -> Statements:
-    """What runs statements in the caller's open transaction.
+    """A connection that runs statements in the caller's open transaction.
 
     Raises:
-        TransactionUnusable: it is none, or is not open.
+        TransactionUnusable: the object is not supported, or no transaction is open on it.
     """
     if isinstance(transaction, PostgresTransaction):
         if transaction.ended:
@@ -73,14 +73,18 @@ def _is_in_transaction(connection: PooledConnection) -> bool:
     try:
         return connection.is_in_transaction()
     except asyncpg.InterfaceError:
-        # It was given back to its pool.
+        # The connection was returned to its pool.
         return False
 
 
 async def joined(
     database: PostgresDatabase, transaction: object | None, work: Callable[[Statements], Awaitable[T]]
 ) -> T:
-    """The result of work in the caller's transaction; without one in its own, which is repeated as a whole."""
+    """The result of work in the caller's transaction; without one, in a transaction of its own, repeated as a whole.
+
+    Raises:
+        TransactionUnusable: the caller's transaction cannot be used.
+    """
     if transaction is not None:
         with translated():
             return await work(await statements_in(transaction))
@@ -94,10 +98,10 @@ async def joined(
 
 
 async def publish_on(connection: object, events: Sequence[Event]) -> tuple[Receipt, ...]:
-    """Append events in the open transaction of a synchronous connection.
+    """A receipt for each event, appended in the open transaction of a synchronous connection of psycopg 3.
 
     Raises:
-        TransactionUnusable: it is none of psycopg 3, or in no transaction.
+        TransactionUnusable: the connection is of another driver, or has no open transaction.
         UnknownGateway: a gateway is not registered; nothing was appended.
     """
     with translated():

@@ -1,4 +1,4 @@
-"""The pool of connections, transactions on it, and the schema's migrations."""
+"""A PostgreSQL database: its pool of connections, transactions on it, and its migrations."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from gatecast.storage.replication import Replication
 from gatecast.telemetry.metrics import DatabaseUse
 from gatecast.waiting import Backoff
 
-#: Longest time of a statement of Gatecast's, unless the database hangs or another transaction holds a log; in seconds.
+#: The driver gives up a statement after this many seconds; only one that waits for a held log, or for a database that
+#: hangs, takes that long.
 STATEMENT_TIME_LIMIT = 30.0
 
-#: How long giving a connection back may take when its statement was interrupted; in seconds.
+#: How long returning a connection to the pool may take if its statement was interrupted, in seconds.
 _RELEASE_TIME_LIMIT = 1.0
 
 _QUERIES = Queries("gatecast.storage.postgres", "database.sql")
@@ -46,7 +47,7 @@ class PostgresTransaction:
     def __init__(self, connection: PooledConnection) -> None:
         #: The driver's connection, for parts of this backend that take part in the transaction.
         self.connection = connection
-        #: True once it has committed or rolled back: the connection may be somebody else's by now.
+        #: True once it has committed or rolled back; by then the connection may be in use by another caller.
         self.ended = False
 
     async def fetch(self, query: LiteralString, *arguments: object) -> list[Row]:
@@ -66,7 +67,7 @@ class PostgresTransaction:
 
 
 class PostgresDatabase:
-    """One PostgreSQL database, reached through a pool."""
+    """`gatecast.storage.contract.Database` on PostgreSQL, reached through a pool of connections."""
 
     def __init__(self, pool: asyncpg.Pool[Any], dialer: Dialer, migration_packages: Sequence[str]) -> None:
         self._pool = pool
@@ -75,12 +76,12 @@ class PostgresDatabase:
 
     @property
     def pooled(self) -> bool:
-        """Whether a pooler stands in front of the server; known once there was a connection."""
+        """Whether connections go through a pooler; with `auto`, False until the first connection has shown it."""
         return self._dialer.pooled
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[PooledConnection]:
-        """One connection of the pool, for one statement; errors come out translated."""
+        """A connection of the pool for one statement; errors of the driver become those of `gatecast.errors`."""
         async with self._acquired() as connection:
             if self._dialer.pooled:
                 async with self._begun(connection):
@@ -90,7 +91,7 @@ class PostgresDatabase:
 
     @asynccontextmanager
     async def _begun(self, connection: PooledConnection) -> AsyncIterator[None]:
-        """A transaction in which every statement sees what was committed before it, as ours need."""
+        """A transaction in which each statement sees everything committed before it, as our statements require."""
         async with connection.transaction(isolation="read_committed"):
             if self._dialer.pooled:
                 await connection.execute(_QUERIES["compile_nothing"])
@@ -98,9 +99,9 @@ class PostgresDatabase:
 
     @asynccontextmanager
     async def _acquired(self) -> AsyncIterator[PooledConnection]:
-        """One connection of the pool, in no transaction; errors come out translated.
+        """A connection of the pool, in no transaction; errors of the driver become those of `gatecast.errors`.
 
-        A connection that has landed on a server that only reads (a demoted primary) makes the pool dial anew.
+        If the server turns out to be read-only (a demoted primary), the pool opens all its connections anew.
         """
         use = DatabaseUse()
         with translated():
@@ -117,16 +118,15 @@ class PostgresDatabase:
                 raise
 
     async def _give_back(self, connection: asyncpg.pool.PoolConnectionProxy[Any]) -> None:
-        """Put the connection back into the pool.
+        """Return the connection to the pool, or drop it if an interrupted statement on it does not end within a second.
 
-        An interrupted statement is waited for no longer than a moment; then the connection is dropped. That it was must
-        not take the place of what interrupted the statement.
+        Raises no `TimeoutError`, which would hide the error that interrupted the statement.
         """
         try:
             await self._pool.release(connection, timeout=_RELEASE_TIME_LIMIT)
         except TimeoutError:
-            # Not even the cancellation was answered: the wire was cut without a word. The idle connections went the
-            # same way, and each would have to find out by a time limit of its own.
+            # Not even the cancellation was answered: the network is cut silently. The idle connections are cut, too,
+            # and each would otherwise cost a caller a time limit.
             self._drop_idle()
 
     def _drop_idle(self) -> None:
@@ -151,12 +151,12 @@ class PostgresDatabase:
                     transaction.ended = True
         except StorageError as error:
             if failure is not None and error.__cause__ is failure:
-                # The block's own: a caller's TimeoutError says nothing about the database.
+                # The block's own error: a caller's TimeoutError says nothing about the database.
                 raise failure from failure.__cause__
             raise
 
     async def fetch(self, query: LiteralString, *arguments: object) -> list[Row]:
-        """Every row of a statement that is a transaction of its own."""
+        """Every row of a statement that is a transaction of its own, repeated as by `repeated`."""
 
         async def once() -> list[Row]:
             async with self.connection() as connection:
@@ -165,7 +165,7 @@ class PostgresDatabase:
         return await repeated(once)
 
     async def execute(self, query: LiteralString, *arguments: object) -> int:
-        """How many rows a statement changed that is a transaction of its own."""
+        """How many rows a statement changed; it is a transaction of its own, repeated as by `repeated`."""
 
         async def once() -> int:
             async with self.connection() as connection:
@@ -174,16 +174,16 @@ class PostgresDatabase:
         return await repeated(once)
 
     async def repeated(self, work: Callable[[], Awaitable[T]]) -> T:
-        """The result of work that is one transaction of its own, done again after a deadlock or a conflict."""
+        """The result of work that is one transaction, repeated after a deadlock or a conflict."""
         return await repeated(work)
 
     async def ping(self) -> None:
-        """Return when the database answers."""
+        """Return once the database has answered."""
         async with self.connection() as connection:
             await connection.execute("SELECT 1")
 
     async def replication(self) -> Replication | None:
-        """What the server says of its standbys; None: it is one."""
+        """What the server reports about its standbys; None if it is a standby itself."""
         rows = await self.fetch(_QUERIES["replication"])
         return Replication(**rows[0]) if rows else None
 
@@ -192,10 +192,11 @@ class PostgresDatabase:
         return newest(await self._applied())
 
     async def schema_need(self) -> SchemaNeed:
-        """What the database lacks.
+        """What the database lacks; a file of functions with a new text counts as a missing migration.
 
         Raises:
-            DatabaseUnsuitable: the role that connects cannot find or use what is there.
+            SchemaTooNew: a newer release migrated the database.
+            DatabaseUnsuitable: the role that connects cannot find or use the tables.
         """
         await self._check_role()
         lacking = need(self._migrations, await self._applied())
@@ -214,9 +215,14 @@ class PostgresDatabase:
         check_role(await self.fetch(_QUERIES["role"], *split_names(names)))
 
     async def migrate(self) -> list[int]:
-        """Apply the migrations that are missing; pods that start at once do it once, the others wait.
+        """The numbers of the migrations that this call applied; changed files of functions are applied, too.
 
-        With nothing to do it changes nothing, and needs no right to.
+        Of pods that start together one applies them, and the others wait. If nothing is missing, nothing is changed and
+        no right to change the schema is needed.
+
+        Raises:
+            SchemaTooNew: a newer release migrated the database.
+            DatabaseUnsuitable: the role that connects cannot find or use the tables, or must not change the schema.
         """
         if await self.schema_need() is SchemaNeed.NOTHING:
             return []
@@ -244,7 +250,7 @@ class PostgresDatabase:
             return [migration.number for migration in pending]
 
     async def _changed_functions(self) -> list[FunctionFile]:
-        """The files of functions that this database has never had in the present text."""
+        """The files of functions whose present text this database has never had."""
         try:
             return _changed(await self.fetch(_QUERIES["applied_functions"]))
         except SchemaMissing:
@@ -257,10 +263,13 @@ class PostgresDatabase:
 
 
 async def repeated(work: Callable[[], Awaitable[T]]) -> T:
-    """The result of work that is a transaction of its own.
+    """The result of work that is one transaction, repeated if the database rolls it back for another one.
 
-    The database may give one up for the sake of others (a deadlock, a conflict); then nothing of it was stored, and it
-    is done again, for as long as one statement may take.
+    After a deadlock or a conflict nothing of it is stored, so it is done again, after a pause that grows to a second,
+    until 30 seconds have passed.
+
+    Raises:
+        StorageUnavailable: the database was still rolling it back then, or cannot be reached.
     """
     give_up_at = time.monotonic() + STATEMENT_TIME_LIMIT
     attempt = 0
@@ -275,14 +284,14 @@ async def repeated(work: Callable[[], Awaitable[T]]) -> T:
 
 
 def _rows_changed(status: str) -> int:
-    """What the driver says of a statement: `UPDATE 3`, `INSERT 0 1`, `CREATE TABLE`."""
+    """The number of rows in the driver's status of a statement: `UPDATE 3`, `INSERT 0 1`; 0 for `CREATE TABLE`."""
     return int(status.rpartition(" ")[2]) if status[-1:].isdigit() else 0
 
 
 def _changed(applied: Sequence[Row]) -> list[FunctionFile]:
     """The files whose present text was never applied.
 
-    One that was applied before a newer release replaced it counts as applied: its functions still have their meaning.
+    A text counts as applied even if a newer release has replaced it since: functions of one name keep their meaning.
     """
     known = {(row["name"], row["checksum"]) for row in applied}
     return [file for file in function_files() if (file.name, file.checksum) not in known]

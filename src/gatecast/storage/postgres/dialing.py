@@ -1,4 +1,4 @@
-"""Dials connections that behave alike, whatever the role, the database or a pooler say."""
+"""Opens connections that behave alike, whatever the defaults of the role, the database or a pooler are."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import asyncpg
 from gatecast.errors import DatabaseUnsuitable
 from gatecast.storage.database_url import invalid
 
-#: The oldest PostgreSQL that has all that is needed.
+#: The oldest supported version of PostgreSQL.
 OLDEST_VERSION = 14
 
-#: Sent while connecting, where the connection is ours alone. Each statement of a function needs a snapshot of its own,
-#: and just-in-time compilation costs more than any statement of ours takes.
+#: Settings of a session that is ours alone, sent while connecting. Each statement in a function needs its own snapshot,
+#: and just-in-time compilation takes longer than any of our statements.
 _SESSION = {"default_transaction_isolation": "read committed", "jit": "off"}
 
 _SET_POOLER = "connect to PostgreSQL itself, or set GATECAST_POOLER=on"
 
 
 class Dialer:
-    """Dials one server, and finds out whether a pooler stands in front of it.
+    """Opens connections to one server, and finds out whether a pooler is in front of it.
 
-    Behind a pooler the next transaction may run on another connection to the server: then settings of the session and
-    prepared statements with names are of no use, and each statement needs a transaction that says what it needs.
+    Behind a pooler the next transaction may run on another connection to the server. Then settings of the session and
+    named prepared statements cannot be relied on, and each transaction sets what it needs.
     """
 
     def __init__(self, pooler: str) -> None:
@@ -31,15 +31,16 @@ class Dialer:
 
     @property
     def pooled(self) -> bool:
-        """Whether connections go through a pooler; known once the first has been dialled."""
+        """Whether connections go through a pooler; with `auto`, False until the first connection has shown it."""
         return bool(self._pooled)
 
     async def dial(self, *arguments: Any, **options: Any) -> asyncpg.Connection[Any]:  # noqa: ANN401 - the driver's own
-        """A new connection, in place of `asyncpg.connect`.
+        """A new connection; takes the arguments of `asyncpg.connect`, whose place it takes in the pool.
 
         Raises:
-            SettingInvalid: the URL cannot be used.
-            DatabaseUnsuitable: the server cannot serve.
+            SettingInvalid: the URL has parameters that PostgreSQL does not know.
+            DatabaseUnsuitable: the server is older than PostgreSQL 14, its encoding is not UTF8, or a pooler refuses
+                settings of the session.
         """
         if self._pooled is not False:
             connection = await _connect_leaving_nothing(*arguments, **options)
@@ -54,10 +55,10 @@ class Dialer:
 
 
 async def _connect_leaving_nothing(*arguments: Any, **options: Any) -> asyncpg.Connection[Any]:  # noqa: ANN401 - the driver's own
-    """A connection that leaves nothing behind on the server's, which is somebody else's next.
+    """A connection that changes nothing in the server's session, which the pooler gives to another client next.
 
-    Prepared statements have no names; and the driver does not switch compilation off for the session when it looks
-    types up: our transactions switch it off for themselves.
+    Prepared statements have no names, and the driver does not switch just-in-time compilation off for the session when
+    it looks types up: our transactions switch it off for themselves.
     """
     connection: Any = await _connect(*arguments, **options, statement_cache_size=0)
     connection._server_caps = connection._server_caps._replace(jit=False)  # noqa: SLF001 - there is no option
@@ -69,7 +70,7 @@ async def _connect(*arguments: Any, **options: Any) -> asyncpg.Connection[Any]: 
     try:
         connection: asyncpg.Connection[Any] = await asyncpg.connect(*arguments, **options)
     except (ValueError, OverflowError):
-        # What the driver says repeats a part of the URL.
+        # The driver's message repeats a part of the URL, which may hold a password.
         raise invalid("be a URL whose parameters PostgreSQL knows") from None
     except asyncpg.ProtocolViolationError as error:
         if "startup parameter" in str(error):
@@ -84,7 +85,7 @@ async def _connect(*arguments: Any, **options: Any) -> asyncpg.Connection[Any]: 
 
 
 async def _is_pooled(connection: asyncpg.Connection[Any]) -> bool:
-    """Whether somebody in between gave us another number than the server's process has, as every pooler must."""
+    """Whether the process number announced at connect is not that of the server's process, as behind every pooler."""
     try:
         return bool(await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid())
     except BaseException:
@@ -93,10 +94,10 @@ async def _is_pooled(connection: asyncpg.Connection[Any]) -> bool:
 
 
 def _check(connection: asyncpg.Connection[Any]) -> None:
-    """Look at what the server says of itself.
+    """Return if the server is new enough, and its database can store every character.
 
     Raises:
-        DatabaseUnsuitable: it is too old, or cannot store every character.
+        DatabaseUnsuitable: it is older than PostgreSQL 14, or its encoding is not UTF8.
     """
     version = connection.get_server_version()
     if version.major < OLDEST_VERSION:

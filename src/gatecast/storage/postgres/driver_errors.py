@@ -1,4 +1,4 @@
-"""The one place where errors of the PostgreSQL driver become Gatecast's own."""
+"""The one place that turns errors of the PostgreSQL driver into errors of Gatecast."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gatecast.errors import (
     ValueRefused,
 )
 
-#: The schema, or a part of it that this release needs, is not there.
+#: The schema, or a part of it that this release needs, does not exist.
 _SCHEMA_MISSING = (
     asyncpg.InvalidSchemaNameError,
     asyncpg.UndefinedTableError,
@@ -24,8 +24,8 @@ _SCHEMA_MISSING = (
     asyncpg.InvalidCatalogNameError,
 )
 
-#: The request may succeed later: connection lost, server starting, stopping, full, failing or standing by, transaction
-#: ended by the server, lock not granted.
+#: The same request may succeed later: the connection was lost; the server is starting, stopping, full, failing or a
+#: standby; it ended the transaction, or did not grant a lock.
 _UNAVAILABLE = (
     OSError,  # includes TimeoutError
     asyncpg.PostgresConnectionError,
@@ -41,19 +41,20 @@ _UNAVAILABLE = (
 )
 
 
-#: A value is at fault: the driver cannot encode it, the server's encoding lacks it, or a constraint forbids it.
+#: A value is at fault: the driver or the server cannot encode it, or a constraint forbids it.
 _VALUE_REFUSED = (asyncpg.DataError, asyncpg.CheckViolationError, asyncpg.NotNullViolationError)
 
 
-#: Unsupported feature, syntax or access rule, program limit, object state, internal error.
+#: Classes of SQLSTATE whose messages hold no values: unsupported feature, syntax or access rule, program limit, object
+#: state, internal error.
 _CLASSES_WITHOUT_VALUES = frozenset({"0A", "42", "54", "55", "XX"})
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Run a block that talks to PostgreSQL, and raise whatever it raises as one of `gatecast.errors`.
+    """A block whose errors are raised as those of `gatecast.errors`.
 
-    What is on no list is `StatementFailed`: the caller is answered, and nothing else ends (promise P11).
+    An error that is on no list becomes `StatementFailed`, so that it fails only its own caller (promise P11).
     """
     try:
         yield
@@ -76,7 +77,7 @@ def _said(error: BaseException) -> str:
 
 
 def _kind(error: BaseException) -> str:
-    """The kind of error, and its words where they name no more than tables, rights and limits, and never a value."""
+    """The kind of error; with its message if that names only tables, rights and limits, and never a value."""
     state: str | None = getattr(error, "sqlstate", None)
     if state is None:
         return type(error).__name__

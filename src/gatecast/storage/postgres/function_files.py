@@ -1,8 +1,8 @@
-"""The functions that live beside the tables: files of `CREATE OR REPLACE FUNCTION`, applied when their text changed.
+"""The files of `CREATE OR REPLACE FUNCTION` in `functions/`, each applied when its text has changed.
 
-A function's name ends on its version: one whose arguments or meaning change gets a new name, and the old one stays for
-one release, so that pods of the old release go on working on the new schema. Only `gatecast.publish` and
-`gatecast.register_gateway` have none, because applications call them.
+A function's name ends with its version. A function whose arguments or meaning change gets a new name, and the old one
+stays for one release, so that pods of the old release can work on the new schema. Only `gatecast.publish` and
+`gatecast.register_gateway` have no version, because applications call them.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ _PACKAGE = "gatecast.storage.postgres.functions"
 
 @dataclass(frozen=True, slots=True)
 class FunctionFile:
-    """The functions of one subject."""
+    """One file of functions."""
 
-    #: Its subject.
+    #: The subject of its functions: the file's name without `.sql`.
     name: str
-    #: Its statements.
+    #: The statements that create the functions.
     text: LiteralString
 
     @property
     def checksum(self) -> str:
-        """Tells one text from another."""
+        """The hex SHA-256 of the text, by which a changed file is recognized."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 

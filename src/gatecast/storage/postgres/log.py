@@ -32,10 +32,10 @@ from gatecast.storage.postgres.database import PostgresDatabase, repeated
 from gatecast.storage.postgres.driver_errors import translated
 from gatecast.storage.row_values import recorded_event
 
-#: So many logs are looked at to find the one that was held.
+#: Most logs that are checked to find the one that was held.
 _SUSPECTS = 50
 
-#: What waiting for a lock ends with: our own time limit, or the server's.
+#: The errors that end a wait for a lock: our own time limit, or the server's.
 _GAVE_UP = (TimeoutError, asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError)
 
 
@@ -43,14 +43,18 @@ _NUMBER = itemgetter("number")
 
 
 class PostgresEventLog:
-    """One log per gateway in PostgreSQL."""
+    """`gatecast.storage.contract.EventLog` on PostgreSQL."""
 
     def __init__(self, database: PostgresDatabase, *, send_hints: bool = True) -> None:
         self._database = database
         self._send_hints = send_hints
 
     async def publish(self, groups: Sequence[Sequence[Event]], *, wait: bool = True) -> list[PublishResult]:
-        """Append groups of events in one transaction and one round trip; in two where a hint makes the first fail."""
+        """The result of each group of events, appended in one transaction.
+
+        If that fails although the values are fine, it is tried once more without sending hints: a hint that cannot be
+        sent costs a wake-up, not the publish.
+        """
         try:
             return await self._publish(groups, wait=wait, hint=self._send_hints)
         except ValueRefused:
@@ -71,7 +75,7 @@ class PostgresEventLog:
             return await repeated(once)
 
     async def publish_in(self, transaction: object, events: Sequence[Event]) -> tuple[Receipt, ...]:
-        """Append events inside the caller's own transaction."""
+        """A receipt for each event, appended in the caller's transaction."""
         async with self._naming_holder(events):
             with translated():
                 connection = await statements_in(transaction)
@@ -79,7 +83,7 @@ class PostgresEventLog:
 
     @asynccontextmanager
     async def _naming_holder(self, events: Iterable[Event]) -> AsyncIterator[None]:
-        """Tell a log that was waited for in vain from a database that does not answer."""
+        """Raise `LogHeld`, not `StorageUnavailable`, if a time limit was reached and one of the logs is held now."""
         try:
             yield
         except StorageUnavailable as failure:
@@ -95,7 +99,7 @@ class PostgresEventLog:
         return False
 
     async def changed_since(self, marker: int) -> Changes:
-        """The gateways whose logs grew since `marker`, which is a transaction id."""
+        """The logs that have grown since `marker`, which is a transaction id."""
         rows = await self._database.fetch(QUERIES["changed_since"], str(marker))
         heads = {row["gateway_id"]: row["head"] for row in rows if row["gateway_id"] is not None}
         first = rows[0]
@@ -109,17 +113,17 @@ class PostgresEventLog:
             lineage=tuple(first["lineage"]),
             answered_at=first["answered_at"],
             lasting=first["lasting"],
-            # The cluster, and the database in it.
+            # The first two parts: the cluster, and the database in it.
             copy="/".join(first["server"].split("/")[:2]),
         )
 
     async def places(self, gateway_ids: Sequence[str], marker: int) -> Mapping[str, Place]:
-        """Where each of these logs stood when `marker` was taken."""
+        """How far each of these logs had grown when `marker` was taken."""
         rows = await self._database.fetch(QUERIES["places"], list(gateway_ids), str(marker))
         return {row["gateway_id"]: Place(row["log_id"], row["offset"], row["is_gap"]) for row in rows}
 
     async def read(self, requests: Sequence[ReadRequest]) -> list[ReadResult | None]:
-        """The next events for each request in one round trip."""
+        """The result of each request, in order, in one round trip; None where the gateway is not registered."""
         rows = await self._database.fetch(
             QUERIES["read"],
             [request.gateway_id for request in requests],
@@ -133,11 +137,11 @@ class PostgresEventLog:
         return results
 
     async def is_held(self, gateway_id: str) -> bool:
-        """Whether a transaction that has not ended holds this log now."""
+        """Whether an open transaction holds this log now; False for an unknown gateway."""
         return bool(await self._database.fetch(QUERIES["is_held"], gateway_id))
 
     async def register(self, gateway_id: str, *, transaction: object | None = None) -> bool:
-        """Begin an empty log."""
+        """Create an empty log for the gateway; False if it has one."""
 
         async def work(connection: Statements) -> bool:
             created: bool = await connection.fetchval(QUERIES["register"], gateway_id)
@@ -146,7 +150,7 @@ class PostgresEventLog:
         return await joined(self._database, transaction, work)
 
     async def forget(self, gateway_id: str, *, transaction: object | None = None) -> bool:
-        """Remove a gateway's log, positions and outcomes, and dismiss its connections; its events go with `trim`."""
+        """Delete a gateway's log and disconnect it; False if it is unknown. `trim` removes its events later."""
 
         async def work(connection: Statements) -> bool:
             forgotten: bool = await connection.fetchval(QUERIES["forget_gateway"], gateway_id)
@@ -157,14 +161,14 @@ class PostgresEventLog:
         return await joined(self._database, transaction, work)
 
     async def trim(self, policy: TrimPolicy) -> int:
-        """Remove at most one chunk of old events."""
+        """How many old events were removed, at most one chunk; 0 also while another pod is trimming."""
         [row] = await self._database.fetch(
             QUERIES["trim"], policy.keep_confirmed, policy.keep_at_most, policy.max_events, policy.chunk
         )
         return int(row["removed"])
 
     async def contradicts(self, remembered: Sequence[Remembered]) -> bool:
-        """Whether any of these events is not where it was read."""
+        """Whether one of these events is no longer where it was read."""
         [row] = await self._database.fetch(
             QUERIES["contradicted"],
             [each.gateway_id for each in remembered],
@@ -175,11 +179,11 @@ class PostgresEventLog:
         return bool(row["events"])
 
     async def renew_epoch(self, expected: UUID) -> UUID:
-        """Begin a new history unless another pod did so first."""
+        """The present epoch, after a new history has begun: by this call only if the epoch was still `expected`."""
         return await self._settle(expected, "end")
 
     async def record_history(self, expected: UUID, verdict: Verdict = Verdict.RECORD) -> UUID:
-        """Decide whether the history goes on where it is found now."""
+        """The present epoch, after deciding whether the history continues on the server where it is found now."""
         return await self._settle(expected, verdict)
 
     async def _settle(self, expected: UUID, verdict: str) -> UUID:

@@ -1,4 +1,4 @@
-"""What gateways said of single events, on PostgreSQL."""
+"""Outcomes of single events on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from gatecast.storage.row_values import outcome
 
 
 class PostgresOutcomes:
-    """The last word of each gateway on each event."""
+    """`gatecast.storage.contract.Outcomes` on PostgreSQL."""
 
     def __init__(self, database: PostgresDatabase) -> None:
         self._database = database
 
     async def record(self, outcomes: Sequence[Outcome]) -> None:
-        """Store outcomes; of an event that is not in the log (any more) nothing is stored."""
+        """Store outcomes; outcomes of events that are not in the log are ignored."""
         await self._database.fetch(
             QUERIES["record_outcomes"],
             [each.gateway_id for each in outcomes],
@@ -34,10 +34,10 @@ class PostgresOutcomes:
         return [outcome(row) for row in rows]
 
     async def of_many(self, events: Sequence[tuple[str, int]]) -> list[Outcome]:
-        """The outcomes of events of many gateways, as they were recorded."""
+        """The outcomes of events of many gateways, in the order they were recorded; at most 100 for each event."""
         gateways, offsets = [gateway_id for gateway_id, _ in events], [offset for _, offset in events]
         return [outcome(row) for row in await self._database.fetch(QUERIES["outcomes_of_many"], gateways, offsets)]
 
     async def deliveries(self, gateway_id: str, offset: int) -> Sequence[Delivery]:
-        """The way of this event over each connection that has picked it up."""
+        """The hops of this event over each connection that picked it up."""
         return deliveries(await self._database.fetch(QUERIES["deliveries"], gateway_id, offset), offset)

@@ -1,4 +1,4 @@
-"""Pods, connections and positions on PostgreSQL."""
+"""Pods, connections and positions on PostgreSQL; the functions in `functions/` do the work."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ from gatecast.storage.row_values import live_connection, position_state
 
 
 class PostgresPresence:
-    """Which pods live, which connections they hold, and what each has confirmed."""
+    """`gatecast.storage.contract.Presence` on PostgreSQL."""
 
     def __init__(self, database: PostgresDatabase) -> None:
         self._database = database
-        #: Those that connect at the same time are looked up together.
+        #: Gateways that connect at the same time are looked up in one statement (scenario S30).
         self._standings = Gathered[tuple[str, str], PositionState | None]("standings", self._look_up)
 
     async def renew_lease(self, pod_id: str, duration: timedelta) -> UUID:
-        """Keep this pod alive for `duration` from now; the life that it has while it is known."""
+        """The pod's incarnation, once its lease lasts for `duration` from now."""
         [row] = await self._database.fetch(QUERIES["renew_lease"], pod_id, duration)
         incarnation: UUID = row["life"]
         return incarnation
 
     async def end_lease(self, pod_id: str) -> None:
-        """Remove the pod and its connections."""
+        """Remove a pod that shuts down, and its connections."""
         await self._database.fetch(QUERIES["end_lease"], pod_id)
 
     async def standing(self, gateway_id: str, replica: str) -> PositionState:
-        """The state of the log and of the stored position."""
+        """The state of the gateway's log and of the replica's stored position."""
         standing = await self._standings.ask((gateway_id, replica))
         if standing is None:
             raise UnknownGateway(gateway_id)
@@ -67,7 +67,7 @@ class PostgresPresence:
         resync_reason: str | None = None,
         newest_only: bool = False,
     ) -> None:
-        """Record a connection that will read from `start`, and make that the stored position when nobody is slower."""
+        """Record a connection; the position moves to `start`, unless another live connection of it is slower."""
         [row] = await self._database.fetch(
             QUERIES["connect"],
             connection.gateway_id,
@@ -90,11 +90,11 @@ class PostgresPresence:
                 await self._database.fetch(QUERIES["hint_everything"])
 
     async def record_progress(self, progress: Sequence[Progress]) -> None:
-        """Store how far connections have come."""
+        """Store the progress of connections, and move their positions."""
         await self._record(progress, remove=False)
 
     async def disconnect(self, progress: Sequence[Progress]) -> None:
-        """Record last progress and remove those connections."""
+        """Store the last progress of connections, and remove them."""
         await self._record(progress, remove=True)
 
     async def _record(self, progress: Sequence[Progress], *, remove: bool) -> None:
@@ -112,7 +112,7 @@ class PostgresPresence:
         )
 
     async def describe_pod(self, pod_id: str, version: str) -> None:
-        """Note which release a pod runs."""
+        """Record that a pod starts now, and which release it runs."""
         await self._database.fetch(QUERIES["describe_pod"], pod_id, version)
 
     async def pods(self) -> list[LivePod]:
@@ -120,19 +120,19 @@ class PostgresPresence:
         return [LivePod(**row) for row in await self._database.fetch(QUERIES["pods"])]
 
     async def disconnect_connection(self, gateway_id: str, connection_id: str) -> bool:
-        """Ask its pod to close one connection."""
+        """Ask the pod to close one connection; False if there is none, or it must disconnect already."""
         [row] = await self._database.fetch(QUERIES["dismiss_connection"], gateway_id, connection_id)
         with contained("hint-lost"):
             await self._database.fetch(QUERIES["hint_everything"])
         return bool(row["dismissed"])
 
     async def pending_disconnects(self, pod_id: str) -> dict[str, DisconnectReason]:
-        """This pod's connections that must be closed, with the reason."""
+        """The reasons why connections of this pod must be closed, by connection id."""
         rows = await self._database.fetch(QUERIES["dismissals"], pod_id)
         return {row["connection_id"]: DisconnectReason.read(row["dismissal"]) for row in rows}
 
     async def disconnect_token(self, token_id: str, *, transaction: object | None = None) -> int:
-        """Ask every pod to close the connections that came with this token."""
+        """How many connections use this token; their pods are asked to close them."""
 
         async def work(connection: Statements) -> int:
             dismissed: int = await connection.fetchval(QUERIES["dismiss_token"], token_id)
@@ -142,17 +142,17 @@ class PostgresPresence:
         return await joined(self._database, transaction, work)
 
     async def resynchronized(self, gateway_id: str, replica: str) -> None:
-        """Record that the gateway has read the desired state again."""
+        """Record that the replica has read the desired state again."""
         await self._database.fetch(QUERIES["resynchronized"], gateway_id, replica)
 
     async def hint(self, gateway_ids: Sequence[str]) -> None:
-        """Notify every pod."""
+        """Notify every pod to look at these gateways."""
         await self._database.fetch(QUERIES["hint_gateways"], json.dumps(list(gateway_ids)))
 
     async def status(
         self, gateway_ids: Sequence[str], *, transaction: object | None = None
     ) -> dict[str, GatewayStatus]:
-        """The delivery status of each registered gateway among these, in one instant."""
+        """The delivery status of each registered gateway among these, at one instant or as the transaction sees it."""
         rows: defaultdict[str, list[Row]] = defaultdict(list)
         for row in await self._statuses(gateway_ids, transaction):
             rows[row["gateway_id"]].append(row)
@@ -165,7 +165,7 @@ class PostgresPresence:
         return await joined(self._database, transaction, lambda connection: connection.fetch(query, ids))
 
 
-#: What is stored of a connection that tells of no event: arrays of arrays have rows of one length.
+#: In place of missing passages: in an array of arrays, every row has the same length.
 _NO_PASSAGES = (NOTHING,) * len(Hop)
 
 

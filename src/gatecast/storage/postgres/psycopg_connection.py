@@ -1,4 +1,4 @@
-"""Runs our statements on a connection of psycopg 3, synchronous or not, as on one of asyncpg."""
+"""Runs our statements on a connection of psycopg 3, synchronous or asynchronous, as if it were one of asyncpg."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class PsycopgConnection:
     """The methods of an asyncpg connection that our statements need; on a synchronous connection they block.
 
     Raises:
-        TransactionUnusable: no transaction is open, and none begins with the next statement.
+        TransactionUnusable: psycopg is older than 3.2, the connection is closed, or no transaction is open on it and
+            none begins with the next statement (autocommit).
     """
 
     def __init__(self, connection: Any) -> None:  # noqa: ANN401 - psycopg is optional
@@ -53,7 +54,7 @@ class PsycopgConnection:
 
 @contextmanager
 def _errors_of_asyncpg(psycopg: Any) -> Iterator[None]:  # noqa: ANN401 - psycopg is optional
-    """Errors come out as the other driver's, so that one table says what each of them means."""
+    """A block whose errors are raised as asyncpg's, so that one table translates the errors of both drivers."""
     try:
         yield
     except psycopg.Error as error:
@@ -62,5 +63,5 @@ def _errors_of_asyncpg(psycopg: Any) -> Iterator[None]:  # noqa: ANN401 - psycop
             raise asyncpg.PostgresError.new({"C": error.sqlstate, "M": message}) from error
         if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
             raise ConnectionError(str(error)) from error
-        # The driver itself could not make sense of a value.
+        # psycopg itself could not encode a value.
         raise asyncpg.DataError(str(error)) from error

@@ -1,4 +1,4 @@
-"""What the role that connects must find and may do, checked before it is needed."""
+"""Checks that the role that connects finds the tables and has the rights it needs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from gatecast.errors import DatabaseUnsuitable
 from gatecast.storage.contract import Row
 
-#: What to do when a right is missing.
+#: The remedy for a missing right.
 GRANT_RIGHTS = "give the role its rights: `gatecast roles` prints the statements"
 
-#: What to do when the role may not change the schema.
+#: The remedy if the role may not change the schema.
 MIGRATE_AS_OWNER = (
     "run `gatecast migrate` as the owner of the schema, or give this role the right to create; `gatecast roles` prints "
     "the statements for both roles"
@@ -18,16 +18,16 @@ MIGRATE_AS_OWNER = (
 
 
 def split_names(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The schemas, empty where none is named, and the names without them."""
+    """The schema of each table name, empty where none is written, and the names without schemas."""
     parts = [name.rpartition(".") for name in names]
     return [schema for schema, _, _ in parts], [name for _, _, name in parts]
 
 
 def check_role(rows: Sequence[Row]) -> None:
-    """Look at where the tables are for this role, each row telling of one, and what it may do there.
+    """Return if the role finds the tables and has the rights on them; each row of statement `role` describes one table.
 
     Raises:
-        DatabaseUnsuitable: it does not find them, or lacks a right.
+        DatabaseUnsuitable: the role does not find a table, or lacks a right.
     """
     if not rows:
         return

@@ -19,10 +19,10 @@ from gatecast.storage.postgres.presence import PostgresPresence
 from gatecast.storage.queries import Queries
 from gatecast.storage.survey import StoredSurvey
 
-#: Where this backend's own migrations lie.
+#: The package with this backend's own migrations.
 MIGRATIONS = "gatecast.storage.postgres.migrations"
 
-#: Most connections in a pod's pool: publishing needs one, reading one, contended logs two, administration the rest.
+#: Most connections in a pod's pool: publishing needs one, reading one, held logs two, administration the rest.
 POOL_SIZE = 8
 
 #: How long one attempt to connect may take, in seconds.
@@ -37,7 +37,7 @@ _SURVEY = Queries("gatecast.storage.postgres", "survey.sql")
 
 
 class PostgresStorage:
-    """One PostgreSQL database with the contracts on it."""
+    """One PostgreSQL database, and every storage contract on it."""
 
     def __init__(self, database: PostgresDatabase, *, send_hints: bool = True) -> None:
         self.database = database
@@ -58,14 +58,18 @@ class PostgresStorage:
         send_hints: bool = True,
         pooler: str = "auto",
     ) -> AsyncIterator[PostgresStorage]:
-        """Open `postgresql://…`; connections are dialled when they are first needed."""
+        """Storage on the server at `postgresql://…`, until the block ends.
+
+        Connections are opened when they are first needed, so a wrong URL or server shows with the first statement.
+        `pooler` is the setting: `auto`, `on` or `off`. Without `send_hints`, a publish sends no wake-ups.
+        """
         dialer = Dialer(pooler)
         with translated():
             pool = asyncpg.create_pool(
                 url,
                 min_size=0,
                 max_size=pool_size,
-                # The default reset costs a round trip at every release, and we leave nothing behind to reset.
+                # The default reset costs a round trip at every release, and our statements leave nothing to reset.
                 reset=_keep,
                 max_queries=2**31,
                 connect=dialer.dial,
@@ -81,7 +85,7 @@ class PostgresStorage:
 
 
 async def _close(pool: asyncpg.Pool[Any]) -> None:
-    """Say goodbye; a database that hangs must not keep the pod from ending."""
+    """Close the pool politely, or after 2 seconds abruptly: a database that hangs must not keep the pod from ending."""
     try:
         async with asyncio.timeout(_GOODBYE_TIME_LIMIT):
             await pool.close()
@@ -90,4 +94,4 @@ async def _close(pool: asyncpg.Pool[Any]) -> None:
 
 
 async def _keep(_connection: Any) -> None:  # noqa: ANN401 - the driver's own type
-    """Leave the connection as it is."""
+    """Reset nothing when a connection returns to the pool."""

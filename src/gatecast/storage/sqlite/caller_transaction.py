@@ -1,4 +1,4 @@
-"""Takes part in a transaction that the caller has opened on a `sqlite3` connection of its own."""
+"""Works in a transaction that the caller has opened on a `sqlite3` connection of its own."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ T = TypeVar("T")
 
 
 def work_inside(connection: sqlite3.Connection, path: Path, work: Work[T]) -> T:
-    """The result of the work as a part of the connection's open transaction.
+    """The result of work that is a part of the connection's open transaction.
 
-    Runs in the caller's thread, where the connection belongs.
+    Runs in the caller's thread, because only that may use the connection.
 
     Raises:
-        TransactionUnusable: the connection is closed, of another thread or database, or in no transaction.
+        TransactionUnusable: the connection is closed, of another thread or database, or has no open transaction.
     """
     with translated():
         _check(connection, path)
@@ -37,10 +37,10 @@ def work_inside(connection: sqlite3.Connection, path: Path, work: Work[T]) -> T:
 
 
 def work_in_part(connection: sqlite3.Connection, work: Work[T]) -> T:
-    """The result of the work; when it raises, it alone is undone and the transaction goes on.
+    """The result of work that is a part of the open transaction: if it raises, only the part is undone.
 
     Raises:
-        TransactionUnusable: the connection is in no transaction.
+        TransactionUnusable: the connection has no open transaction.
     """
     if not connection.in_transaction:
         raise TransactionUnusable(
@@ -57,20 +57,20 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _file_of(connection: sqlite3.Connection) -> str:
-    """The file that a connection is to; empty for one in memory."""
+    """The path of the file that a connection is to; empty for a database in memory."""
     try:
         files = {name: file for _, name, file in select(connection, CONTROL["files"])}
     except sqlite3.ProgrammingError as error:
-        # Closed, or made in another thread: the driver says which.
+        # The connection is closed, or was made in another thread: the driver says which.
         raise TransactionUnusable(str(error)) from error
     return str(files["main"])
 
 
 async def publish_on(connection: sqlite3.Connection, events: Sequence[Event]) -> tuple[Receipt, ...]:
-    """Append events in the open transaction of a connection, to the database in its file.
+    """A receipt for each event, appended in the open transaction of a connection, to the database in its file.
 
     Raises:
-        TransactionUnusable: the connection is closed, of another thread, in no transaction, or to no file.
+        TransactionUnusable: the connection is closed, of another thread, has no open transaction, or is to no file.
         UnknownGateway: a gateway is not registered; nothing was appended.
     """
     with translated():
@@ -86,7 +86,7 @@ async def publish_on(connection: sqlite3.Connection, events: Sequence[Event]) ->
 
 
 def is_same_file(file: str | Path, path: Path) -> bool:
-    """Whether both name one existing file."""
+    """Whether both paths lead to the same existing file."""
     try:
         return path.samefile(file)
     except OSError:

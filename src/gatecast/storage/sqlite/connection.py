@@ -1,4 +1,4 @@
-"""Opens connections to the file, all alike."""
+"""Opens connections to the file, all with the same settings."""
 
 from __future__ import annotations
 
@@ -19,25 +19,27 @@ from gatecast.storage.sqlite.driver_errors import is_busy
 from gatecast.storage.sqlite.statements import CONTROL
 from gatecast.storage.sqlite.values import to_text
 
-#: Tells the time, with a time zone.
+#: Returns the present instant, with a time zone.
 Clock: TypeAlias = Callable[[], datetime]
 
-#: How long to wait for another writer, in seconds.
+#: Longest wait for another writer, in seconds.
 BUSY_TIME_LIMIT = 10.0
 
 _SWITCH_PAUSE = 0.02
 
 
 def system_clock() -> datetime:
-    """The time now."""
+    """The present instant, in UTC."""
     return datetime.now(UTC)
 
 
 def make_file(path: Path) -> None:
-    """Make an empty file that only its owner may read, unless there is one; what SQLite puts beside it is alike.
+    """Create an empty file that only its owner can read, unless the file exists.
+
+    SQLite gives the files that it puts beside it the same rights.
 
     Raises:
-        StorageUnavailable: it cannot be made.
+        StorageUnavailable: the file cannot be created.
     """
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
@@ -48,7 +50,12 @@ def make_file(path: Path) -> None:
 
 
 def open_writer(path: Path, clock: Clock = system_clock) -> sqlite3.Connection:
-    """A connection that reads and writes, usable in this thread only."""
+    """A connection that reads and writes, for use in the present thread only.
+
+    Raises:
+        StorageUnavailable: the file cannot have a write-ahead log.
+        sqlite3.Error: the file cannot be opened, or is no database.
+    """
     connection = _connect(path, BUSY_TIME_LIMIT)
     try:
         _use_wal(connection)
@@ -64,13 +71,13 @@ def open_writer(path: Path, clock: Clock = system_clock) -> sqlite3.Connection:
 
 
 def _define_functions(connection: sqlite3.Connection, clock: Clock) -> None:
-    """What PostgreSQL has built in, so that portable statements work here too."""
+    """Define functions that PostgreSQL has built in, so that portable statements work here too."""
     connection.create_function("now", 0, lambda: to_text(clock()))
     connection.create_function("gen_random_uuid", 0, lambda: str(uuid4()))
     for name, arguments, function in (
         ("json_extract_path_text", 2, _json_text),
         ("convert_to", 2, lambda text, encoding: None if text is None else text.encode(encoding)),
-        # SQLite's own leaves alone what is not ASCII.
+        # SQLite's own function changes only ASCII letters.
         ("lower", 1, lambda text: text.lower() if isinstance(text, str) else text),
         ("sha256", 1, lambda data: None if data is None else hashlib.sha256(data).digest()),
     ):
@@ -83,14 +90,14 @@ def _json_text(text: str, name: str) -> str | None:
 
 
 def open_reader(path: Path, clock: Clock = system_clock) -> sqlite3.Connection:
-    """A connection that only reads, usable in this thread only."""
+    """A connection that only reads, for use in the present thread only; raises what `open_writer` does."""
     connection = open_writer(path, clock)
     connection.execute(CONTROL["only_read"])
     return connection
 
 
 def is_locked(path: Path) -> bool:
-    """Whether another connection holds the write lock now; waits for nobody."""
+    """Whether another connection, in any process, holds the write lock now; answered without waiting."""
     with closing(_connect(path, 0)) as connection:
         try:
             connection.execute(CONTROL["begin_writing"])
@@ -103,15 +110,18 @@ def is_locked(path: Path) -> bool:
 
 
 def _connect(path: Path, wait_policy: float) -> sqlite3.Connection:
-    """A connection to a file that is there; a driver left to itself would make an empty one."""
-    # Without an isolation level the driver begins no transactions behind our back.
+    """A connection to an existing file; by default the driver would create a missing one. It waits that long for locks."""
+    # Without an isolation level the driver begins no transaction by itself.
     return sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=wait_policy, isolation_level=None)
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
     """Switch the file to a write-ahead log.
 
-    When several processes open a new file at once, SQLite answers "locked" here without waiting.
+    If several processes open a new file at once, SQLite answers "locked" here without waiting, so the wait is ours.
+
+    Raises:
+        StorageUnavailable: the file cannot have a write-ahead log.
     """
     give_up_at = time.monotonic() + BUSY_TIME_LIMIT
     while True:

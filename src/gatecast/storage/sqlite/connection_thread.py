@@ -1,4 +1,4 @@
-"""A connection with the one thread that may use it."""
+"""A connection, and the one thread that uses it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from gatecast.storage.sqlite.driver_errors import translated
 
 T = TypeVar("T")
 
-#: A piece of work for the thread.
+#: A piece of work for the thread: a function of the connection.
 Work: TypeAlias = Callable[[sqlite3.Connection], T]
 
 
 class ConnectionThread:
-    """Runs work on one connection, one after the other, in a thread of its own. Opened with `async with`."""
+    """Runs pieces of work on one connection, one after another, in a thread of its own. Open it with `async with`.
+
+    Errors of the driver become those of `gatecast.errors`.
+    """
 
     def __init__(self, name: str, connect: Callable[[], sqlite3.Connection]) -> None:
         self._connect = connect
@@ -38,14 +41,21 @@ class ConnectionThread:
         await self._close()
 
     async def run(self, work: Work[T]) -> T:
-        """The result of the work, which must be a transaction of its own.
+        """The result of work that is a transaction of its own.
 
-        When the waiting is cancelled, the work is either not done at all or done to its end.
+        If the caller is cancelled, the work is either not begun, or runs to its end.
+
+        Raises:
+            StorageUnavailable: the thread was closed.
         """
         return await asyncio.wrap_future(self._submit(work))
 
     async def run_to_its_end(self, work: Work[T]) -> T:
-        """The result of the work; when the waiting is cancelled, that shows only after the work has ended."""
+        """The result of the work; if the caller is cancelled, the cancellation is raised once the work has ended.
+
+        Raises:
+            StorageUnavailable: the thread was closed.
+        """
         return await _to_its_end(self._submit(work))
 
     def _submit(self, work: Work[T]) -> Future[T]:
@@ -66,16 +76,16 @@ class ConnectionThread:
         self._closed = True
         try:
             if self._connection is not None:
-                # A connection is closed by its own thread, behind all work that is still waiting.
+                # The connection is closed by its own thread, after all work that still waits.
                 await _to_its_end(self._executor.submit(self._connection.close))
         finally:
             self._executor.shutdown(wait=False)
 
 
 async def _to_its_end(work: Future[T]) -> T:
-    """Wait for the work however often the waiting is cancelled; the cancellation is raised afterwards.
+    """The result of the work, awaited to its end however often the caller is cancelled; then a cancellation is raised.
 
-    Whoever rolls back because it was cancelled must not do so while a statement of its own still runs.
+    A caller that rolls back because it was cancelled must not do so while its own statement still runs.
     """
     ended = asyncio.wrap_future(work)
     cancellation: asyncio.CancelledError | None = None
@@ -86,6 +96,6 @@ async def _to_its_end(work: Future[T]) -> T:
             cancellation = error
     if cancellation is None:
         return ended.result()
-    # Looked at, so that nobody reports it as never retrieved.
+    # Retrieved, or asyncio would log that it never was.
     ended.exception()
     raise cancellation

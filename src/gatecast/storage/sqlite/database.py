@@ -38,12 +38,12 @@ T = TypeVar("T")
 
 
 class SqliteTransaction:
-    """An open transaction; each statement runs in the writing thread."""
+    """`gatecast.storage.contract.Transaction` on SQLite; each statement runs in the writing thread."""
 
     def __init__(self, thread: ConnectionThread, path: Path) -> None:
         self._thread = thread
         self._ended = False
-        #: The database that it changes.
+        #: The path of the database that it changes.
         self.path = path
 
     async def fetch(self, query: LiteralString, *arguments: object) -> list[Row]:
@@ -60,11 +60,15 @@ class SqliteTransaction:
         return await self._run(lambda connection: change(connection, query, *arguments))
 
     async def take_part(self, work: Work[T]) -> T:
-        """The result of the work as a part of this transaction; when it raises, only the part is undone."""
+        """The result of work that is a part of this transaction: if it raises, only the part is undone.
+
+        Raises:
+            TransactionUnusable: the transaction has ended.
+        """
         return await self._run(partial(work_in_part, work=work))
 
     def end(self) -> None:
-        """Refuse further work: behind the commit it would stand in no transaction."""
+        """Refuse further work, which after the commit would run outside any transaction."""
         self._ended = True
 
     async def _run(self, work: Work[T]) -> T:
@@ -74,7 +78,7 @@ class SqliteTransaction:
 
 
 class SqliteDatabase:
-    """One SQLite file, written by one thread and read by another."""
+    """`gatecast.storage.contract.Database` on a SQLite file, which one thread writes and another reads."""
 
     def __init__(
         self,
@@ -90,13 +94,13 @@ class SqliteDatabase:
         self._writer = writer
         self._reader = reader
         self._migrations = available(*migrations)
-        # Keeps others out of the writing thread between the statements of a transaction.
+        # Keeps other callers out of the writing thread between the statements of a transaction.
         self._lock = asyncio.Lock()
         self._clock = clock
         self._writers_pages, self._readers_pages = PageCache(file.path), PageCache(file.path)
-        #: The file.
+        #: The absolute path of the file.
         self.path = file.path
-        #: What is remembered of it beside it.
+        #: The history file beside it.
         self.history_file = HistoryFile(file)
 
     @asynccontextmanager
@@ -115,9 +119,13 @@ class SqliteDatabase:
                 raise
 
     async def write(self, work: Work[T]) -> T:
-        """The result of the work as a transaction of its own.
+        """The result of work that is a transaction of its own.
 
-        Cancelled, it is still whole or nothing: it begins, commits and rolls back inside the thread.
+        If the caller is cancelled, the transaction is still stored whole or not at all: it begins, commits and rolls
+        back inside the thread.
+
+        Raises:
+            LogHeld: other transactions, of this process or another one, were writing for more than 10 seconds.
         """
         async with self._writing_turn():
             return await self._writer.run(partial(self._as_transaction, work))
@@ -140,7 +148,7 @@ class SqliteDatabase:
         history.go_on(connection, self.history_file, self._clock())
 
     def _commit(self, connection: sqlite3.Connection) -> None:
-        """Make it durable, in the file that the next start will open."""
+        """Commit to disk, in the file that the path leads to and the next start will open."""
         present = history.last_change(connection)
         commit(connection)
         self._file.check()
@@ -148,7 +156,7 @@ class SqliteDatabase:
         self._log.keep_small(connection)
 
     async def write_in(self, transaction: object, work: Work[T]) -> T:
-        """The result of the work as a part of the caller's transaction.
+        """The result of work that is a part of the caller's transaction: if it raises, only the part is undone.
 
         Raises:
             TransactionUnusable: it is not an open transaction of this database.
@@ -166,16 +174,16 @@ class SqliteDatabase:
         )
 
     def _in_callers_transaction(self, work: Work[T], connection: sqlite3.Connection) -> T:
-        # The caller commits; the next look at the changes remembers it.
+        # The caller commits, so the next `changed_since` writes the history file.
         history.go_on(connection, self.history_file, self._clock())
         return work(connection)
 
     async def write_with(self, transaction: object | None, work: Work[T]) -> T:
-        """As `write` without a transaction, as `write_in` with one."""
+        """As `write` if there is no transaction, as `write_in` if there is one."""
         return await (self.write(work) if transaction is None else self.write_in(transaction, work))
 
     async def read(self, work: Work[T]) -> T:
-        """The result of work that only reads, and sees one instant."""
+        """The result of work that only reads, all of it from the same instant."""
         return await self._reader.run(partial(self._as_snapshot, work))
 
     def _as_snapshot(self, work: Work[T], connection: sqlite3.Connection) -> T:
@@ -184,7 +192,7 @@ class SqliteDatabase:
             return work(connection)
 
     async def is_being_written(self) -> bool:
-        """Whether a connection of anybody, also one of our own, holds the write lock now."""
+        """Whether a connection, of this process or another one, holds the write lock now; answered without waiting."""
         return await self._reader.run(lambda _: is_locked(self.path))
 
     async def fetch(self, query: LiteralString, *arguments: object) -> list[Row]:
@@ -192,31 +200,43 @@ class SqliteDatabase:
         return await self._reader.run(lambda connection: select_named(connection, query, *arguments))
 
     async def execute(self, query: LiteralString, *arguments: object) -> int:
-        """How many rows a statement changed that is a transaction of its own."""
+        """How many rows a statement changed; it is a transaction of its own."""
         return await self.write(lambda connection: change(connection, query, *arguments))
 
     async def repeated(self, work: Callable[[], Awaitable[T]]) -> T:
-        """The result of work that is one transaction of its own: there is one writer, and nobody to give way to."""
+        """The result of work that is one transaction, run once: with one writer at a time there are no deadlocks."""
         return await work()
 
     async def ping(self) -> None:
-        """Return when the file can be read, and is the one that the path leads to."""
+        """Return if the file can be read, and is the one that the path leads to.
+
+        Raises:
+            StorageUnavailable: it cannot be read, or was removed or replaced.
+        """
         self._file.check()
         await self._reader.run(lambda connection: select(connection, CONTROL["ping"]))
 
     async def replication(self) -> None:
-        """A file has no standbys."""
+        """None: a file has no standbys."""
 
     async def schema_version(self) -> int:
         """Number of the newest applied migration of the event log; 0 for an empty database."""
         return newest(await self._applied())
 
     async def schema_need(self) -> SchemaNeed:
-        """What the database lacks."""
+        """What the database lacks of the schema that this release needs.
+
+        Raises:
+            SchemaTooNew: a newer release migrated the database.
+        """
         return need(self._migrations, await self._applied())
 
     async def migrate(self) -> list[int]:
-        """Apply the migrations that are missing; pods that start at once do it once, the others wait."""
+        """The numbers of the migrations that this call applied; of processes that start together, one applies them.
+
+        Raises:
+            SchemaTooNew: a newer release migrated the database.
+        """
         async with self._writing_turn():
             return await self._writer.run(lambda connection: schema.migrate(connection, self._migrations))
 
@@ -240,7 +260,7 @@ class SqliteDatabase:
 
 
 def _in_transaction(work: Work[T], connection: sqlite3.Connection) -> T:
-    # After some errors (a full disk) SQLite rolls back by itself; what follows must not be committed one by one.
+    # After some errors (a full disk) SQLite rolls back by itself; later statements must not commit one by one.
     if not connection.in_transaction:
         raise StorageUnavailable("the transaction was rolled back after an error")
     return work(connection)

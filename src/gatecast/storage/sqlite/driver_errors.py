@@ -1,4 +1,4 @@
-"""The one place where errors of SQLite become errors of Gatecast."""
+"""The one place that turns errors of SQLite into errors of Gatecast."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gatecast.errors import (
     ValueRefused,
 )
 
-#: What is wrong with the file, the disk, the memory or the neighbours, and not with the statement.
+#: The file, the disk, the memory or another process is at fault, not the statement.
 _UNAVAILABLE = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -41,7 +41,7 @@ _VALUE_REFUSED = {
     sqlite3.SQLITE_CONSTRAINT_NOTNULL,
 }
 
-#: Waiting would not help: nobody holds anything.
+#: The advice where waiting would not help, because nothing is locked.
 _READ_TOO_EARLY = (
     "the transaction began by reading, and others have written since, so it cannot write any more: "
     "roll it back, and begin it with BEGIN IMMEDIATE"
@@ -50,9 +50,9 @@ _READ_TOO_EARLY = (
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Errors of the driver, and of the code around it, come out of this block as ours.
+    """A block whose errors are raised as those of `gatecast.errors`.
 
-    What is on no list is `StatementFailed`: the caller is answered, and nothing else ends (promise P11).
+    An error that is on no list becomes `StatementFailed`, so that it fails only its own caller (promise P11).
     """
     try:
         yield
@@ -63,7 +63,7 @@ def translated() -> Iterator[None]:
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Whether another connection held a lock for too long."""
+    """Whether another connection held a lock for longer than the wait for it."""
     return _primary_code(error) == sqlite3.SQLITE_BUSY
 
 
@@ -91,7 +91,7 @@ def _is_of_a_value(error: Exception) -> bool:
 
 
 def _kind(error: Exception) -> str:
-    """The kind of error, and its words where they name no more than tables and statements, and never a value."""
+    """The kind of error; with SQLite's own message, which names only tables and statements, and never a value."""
     name = getattr(error, "sqlite_errorname", None)
     if name is None:
         return type(error).__name__
@@ -99,11 +99,11 @@ def _kind(error: Exception) -> str:
 
 
 def _primary_code(error: sqlite3.Error) -> int:
-    """The kind of error."""
+    """The error code without its extension: `SQLITE_BUSY` for `SQLITE_BUSY_SNAPSHOT`."""
     return _code(error) & 0xFF
 
 
 def _code(error: Exception) -> int:
-    """The exact error; the driver gives errors that it found by itself no code."""
+    """The extended error code; `SQLITE_ERROR` for errors of the driver itself, which have no code."""
     code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     return code

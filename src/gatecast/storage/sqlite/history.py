@@ -1,4 +1,4 @@
-"""The history that a database holds, compared with what the file beside it remembers. Runs inside a transaction."""
+"""Compares the history in the database with the history file beside it. Runs inside a transaction."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _QUERIES = Queries("gatecast.storage.sqlite", "history.sql")
 
 
 def last_change(connection: sqlite3.Connection) -> UnitOfWork | None:
-    """The last change that this transaction sees, its own included; None before there is a schema that tells."""
+    """The last change that this transaction sees, its own included; None if the schema is missing or too old."""
     try:
         [(number, token)] = select(connection, _QUERIES["last_change"])
     except sqlite3.OperationalError as error:
@@ -28,8 +28,11 @@ def last_change(connection: sqlite3.Connection) -> UnitOfWork | None:
 
 
 def go_on(connection: sqlite3.Connection, file: HistoryFile, moment: datetime) -> None:
-    """Begin a new history when the database was put back to an older state; under the write lock, so one does it."""
-    # In this order: whatever is remembered by then is in the database, or lost.
+    """Begin a new history if the database was put back to an older state (scenario S20).
+
+    The caller holds the write lock, so that only one process does it.
+    """
+    # The history file first: every change in it is then in the database, or lost.
     known = file.read()
     present = last_change(connection)
     if present is not None and known is not None and file.denies(known, present):
@@ -38,9 +41,10 @@ def go_on(connection: sqlite3.Connection, file: HistoryFile, moment: datetime) -
 
 
 def begin(connection: sqlite3.Connection, expected: UUID, *, behind: int, moment: datetime) -> None:
-    """Begin a new history unless another one than expected is in force.
+    """Begin a new history if the present epoch is `expected`; else change nothing.
 
-    Its changes have numbers that no change had before, also none that was lost: `behind` is the last one known.
+    `behind` is the number of the last known change. Changes of the new history get higher numbers, so that no number is
+    used twice, not even that of a lost change.
     """
     if change(connection, _QUERIES["renew"], expected, uuid4(), to_text(moment), behind, uuid4()):
         change(connection, _QUERIES["touch_every_stream"])
@@ -48,7 +52,7 @@ def begin(connection: sqlite3.Connection, expected: UUID, *, behind: int, moment
 
 
 def remember(file: HistoryFile, present: UnitOfWork | None) -> None:
-    """Remember a change that is committed, unless a later one is remembered already."""
+    """Write a committed change to the history file, unless a later one is in it; a failure only leaves it older."""
     with suppress(StorageUnavailable):
         if present is not None and file.lags(file.read(), present):
             file.write(present)

@@ -1,7 +1,7 @@
-"""A small file beside the database that remembers its last change: what a restored, older database does not know.
+"""The history file: a small file beside the database with its last change, which a restored older database lacks.
 
-It is written after each commit, so it is ahead of the database that it lies beside only when that was put back to an
-older state. It may lag, when a process ends in between; the next look makes that good.
+It is written after each commit, so it is ahead of the database only if that was put back to an older state. If a
+process ends between commit and write, the file lags, until the next `changed_since` writes it.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from gatecast.storage.sqlite.opened_file import OpenedFile
 
 @dataclass(frozen=True, slots=True)
 class UnitOfWork:
-    """The last change of a database."""
+    """The identity of one change to the logs of a database."""
 
     #: Rises with every transaction that changes a log.
     number: int
-    #: Tells it from another change that has the same number, in another copy.
+    #: Random, so that changes with the same number in two copies of the database differ.
     token: str
 
 
 class HistoryFile:
-    """What is known of one database file apart from the file itself."""
+    """The history file of one database."""
 
     def __init__(self, database: OpenedFile) -> None:
         self._database = database
         self._path = database.path.with_name(f"{database.path.name}-history")
 
     def read(self) -> tuple[UnitOfWork, int] | None:
-        """The last change that is known, and the file that it was made in; None: nothing is known.
+        """The last known change, and the inode of the file that it was made in; None if nothing is known.
 
-        Read it before the database: a change that comes in between is then in the database at the latest.
+        Read it before the database: then the database can only be newer, not older, unless it was put back.
 
         Raises:
-            StorageUnavailable: it is there and cannot be read.
+            StorageUnavailable: the file exists but cannot be read.
         """
         try:
             known = json.loads(self._path.read_bytes())
@@ -47,22 +47,22 @@ class HistoryFile:
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError):
-            # Cut short by a crash of the machine.
+            # The machine crashed while the file was written.
             return None
         except OSError as error:
             raise StorageUnavailable(f"{self._path} cannot be read: {error}") from error
 
     def lags(self, known: tuple[UnitOfWork, int] | None, change: UnitOfWork) -> bool:
-        """Whether the file has to be written so that it tells of this change; not when it tells of a later one."""
+        """Whether the history file must be written to name this change; False if it names a later one."""
         if known is None or known[0].number != change.number:
             return known is None or known[0].number < change.number
         return known != (change, self.identity())
 
     def denies(self, known: tuple[UnitOfWork, int] | None, change: UnitOfWork) -> bool:
-        """Whether the database, whose last change is this one, is not the one that the file was written for.
+        """Whether the database, whose last change is this one, is not the one that the history file was written for.
 
-        It is older; or it has another change of the same number; or it went on in another file, as a copy does that was
-        brought back.
+        Then it is older, or has another change of the same number, or has newer changes but is in another file, as a
+        copy that was used elsewhere and brought back.
         """
         if known is None:
             return False
@@ -72,11 +72,11 @@ class HistoryFile:
         return change.number < last.number or file != self.identity()
 
     def identity(self) -> int:
-        """Which file is open: its inode. The path may lead to another one by now."""
+        """The inode of the open database file; the path may name another file by now."""
         return self._database.inode
 
     def write(self, change: UnitOfWork) -> None:
-        """Remember a change; when that fails, an older one stays remembered, which only notices less."""
+        """Replace the file's content by this change; if that fails, the older one stays, which only detects less."""
         new = self._path.with_name(f"{self._path.name}.{os.getpid()}-{threading.get_ident()}")
         text = json.dumps(asdict(change) | {"file": self.identity()})
         with suppress(OSError):
@@ -85,7 +85,7 @@ class HistoryFile:
             new.replace(self._path)
 
     def remove(self) -> None:
-        """Forget what is known: whatever the database holds is believed."""
+        """Delete the file: whatever the database holds is then accepted as its history."""
         self._path.unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""The event log on SQLite: each operation is one piece of work for one of the two threads."""
+"""The event log on SQLite: each operation is one piece of work for the writing or the reading thread."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from gatecast.storage.sqlite.values import to_text
 
 
 class SqliteEventLog:
-    """One log per gateway in SQLite."""
+    """`gatecast.storage.contract.EventLog` on SQLite."""
 
     def __init__(self, database: SqliteDatabase, clock: Clock = system_clock) -> None:
         self._database = database
         self._clock = clock
 
     async def publish(self, groups: Sequence[Sequence[Event]], *, wait: bool = True) -> list[PublishResult]:  # noqa: ARG002 - one writer at a time: no log is ever held while another is free
-        """Append groups of events in one transaction."""
+        """The result of each group of events, appended in one transaction; never `Busy`."""
         return await self._database.write(lambda connection: self._append(connection, groups))
 
     async def publish_in(self, transaction: object, events: Sequence[Event]) -> tuple[Receipt, ...]:
-        """Append events inside the caller's own transaction."""
+        """A receipt for each event, appended in the caller's transaction."""
         return await self._database.write_in(transaction, lambda connection: self._append_one_group(connection, events))
 
     def _append(self, connection: sqlite3.Connection, groups: Sequence[Sequence[Event]]) -> list[PublishResult]:
@@ -51,33 +51,33 @@ class SqliteEventLog:
         return append_one_group(connection, events, to_text(self._clock()))
 
     async def changed_since(self, marker: int) -> Changes:
-        """The gateways whose logs grew since `marker`, which is a number of a change."""
+        """The logs that have grown since `marker`, which is the number of a change."""
         file = self._database.history_file
         return await self._database.read(partial(reading.changed_since, marker=marker, file=file, now=self._clock()))
 
     async def places(self, gateway_ids: Sequence[str], marker: int) -> Mapping[str, Place]:
-        """Where each of these logs stood when `marker` was taken."""
+        """How far each of these logs had grown when `marker` was taken."""
         return await self._database.read(partial(reading.places, gateway_ids=gateway_ids, marker=marker))
 
     async def read(self, requests: Sequence[ReadRequest]) -> list[ReadResult | None]:
-        """The next events for each request, all of one instant."""
+        """The result of each request, in order, all from one instant; None where the gateway is not registered."""
         file = self._database.history_file
         return await self._database.read(partial(reading.read_logs, requests=requests, file=file))
 
     async def is_held(self, gateway_id: str) -> bool:  # noqa: ARG002 - one writer at a time holds every log
-        """Whether somebody, in this process or another, writes to the file now."""
+        """Whether a transaction in this process or another one writes to the file now, whatever the gateway."""
         return await self._database.is_being_written()
 
     async def register(self, gateway_id: str, *, transaction: object | None = None) -> bool:
-        """Begin an empty log."""
+        """Create an empty log for the gateway; False if it has one."""
         return await self._database.write_with(transaction, partial(_register, gateway_id=gateway_id))
 
     async def forget(self, gateway_id: str, *, transaction: object | None = None) -> bool:
-        """Remove a gateway's log, positions and outcomes, and dismiss its connections; its events go with `trim`."""
+        """Delete a gateway's log and disconnect it; False if it is unknown. `trim` removes its events later."""
         return await self._database.write_with(transaction, partial(_forget, gateway_id=gateway_id))
 
     async def trim(self, policy: TrimPolicy) -> int:
-        """Remove at most one chunk of old events."""
+        """How many old events were removed, at most one chunk; locks nothing if there is nothing to remove."""
         limits = retention.TrimLimits.of(policy, self._clock())
         removable = await self._database.read(partial(retention.find, limits=limits))
         if not removable:
@@ -85,15 +85,18 @@ class SqliteEventLog:
         return await self._database.write(partial(retention.trim, limits=limits, removable=removable))
 
     async def contradicts(self, remembered: Sequence[Remembered]) -> bool:
-        """Whether any of these events is not where it was read."""
+        """Whether one of these events is no longer where it was read."""
         return await self._database.read(partial(reading.contradicts, remembered=remembered))
 
     async def renew_epoch(self, expected: UUID) -> UUID:
-        """Begin a new history unless another pod did so first."""
+        """The present epoch, after a new history has begun: by this call only if the epoch was still `expected`."""
         return await self._database.write(partial(_renew_epoch, expected=expected, moment=self._clock()))
 
     async def record_history(self, expected: UUID, verdict: Verdict = Verdict.RECORD) -> UUID:  # noqa: ARG002 - decided under the lock, by what the database holds then
-        """Decide whether the history goes on: every transaction that writes does so when it begins."""
+        """The present epoch: every writing transaction decides when it begins whether the history continues.
+
+        With `Verdict.KEEP` the history file is removed first, so that the history continues whatever the file said.
+        """
         if verdict is Verdict.KEEP:
             await self._database.read(lambda _: self._database.history_file.remove())
         return await self._database.write(_epoch)

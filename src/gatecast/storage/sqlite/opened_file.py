@@ -1,4 +1,4 @@
-"""Which file is open, and whether it is still the one that the path leads to."""
+"""Checks that the path still leads to the file that is open."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Self
 
 from gatecast.errors import StorageUnavailable
 
-#: What belongs to a database: the file, its write-ahead log, and the index of that. An event that was committed is in
-#: one of the first two; a process that opens another index sees another log.
+#: The files of a database: the file itself, its write-ahead log, and the index of that log. A committed event is in one
+#: of the first two; a process that opens another index sees another log.
 _PARTS = ("", "-wal", "-shm")
 
 
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
-    """A file, whatever its name: two files that exist at the same time never share it."""
+    """The identity of a file, whatever its name: no two files that exist at the same time share it."""
 
     device: int
     inode: int
 
     @classmethod
     def of(cls, path: Path) -> Self | None:
-        """The file that the path leads to now; None when there is none."""
+        """The identity of the file that the path leads to now; None if there is none."""
         try:
             found = path.stat()
         except OSError:
@@ -31,10 +31,10 @@ class FileIdentity:
 
 
 class OpenedFile:
-    """The files of an open database, as they were found when it was opened.
+    """The files of an open database, as they were when it was opened.
 
-    Removed or replaced, they take what is written to them along, and nobody else sees it: then nothing may be answered
-    as stored.
+    Once one of them is removed or replaced, no other process sees what is written to it, so nothing may be reported as
+    stored.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,17 +44,17 @@ class OpenedFile:
 
     @property
     def inode(self) -> int:
-        """The number of the file that is open, whatever the path leads to by now."""
+        """The inode of the file that is open, whatever the path leads to by now; 0 if there was no file."""
         identity = self._identities[0]
         return identity.inode if identity is not None else 0
 
     @property
     def write_ahead_log(self) -> Path:
-        """Where commits go before they get into the file."""
+        """The path of the write-ahead log, which holds commits until they are moved into the file."""
         return self.path.with_name(f"{self.path.name}-wal")
 
     def note_parts(self) -> None:
-        """Note what belongs to it, once connections hold it open: from then on nobody else makes it anew.
+        """Record the log and its index as well, once connections hold them open: from then on SQLite keeps them.
 
         Raises:
             StorageUnavailable: the file was replaced in the meantime.
@@ -65,10 +65,10 @@ class OpenedFile:
         self._identities = found
 
     def check(self) -> None:
-        """Return when the path still leads to what is open.
+        """Return if every path still leads to the file that is open.
 
         Raises:
-            StorageUnavailable: something was removed or replaced.
+            StorageUnavailable: one of the files was removed or replaced.
         """
         if self._present() != self._identities:
             raise _Moved(self.path)

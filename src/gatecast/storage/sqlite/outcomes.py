@@ -1,4 +1,4 @@
-"""What gateways said of single events, on SQLite."""
+"""Outcomes of single events on SQLite."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from gatecast.storage.sqlite.statements import as_list, change_each, select_name
 
 QUERIES = Queries("gatecast.storage.sqlite", "outcomes.sql")
 
-#: Whoever is to be told when a cap has removed the event.
+#: Outcomes that show that the event was not applied: if retention has removed it, the replica must resynchronize.
 _UNHANDLED = (OutcomeKind.PARKED, OutcomeKind.HELD, OutcomeKind.UNDELIVERABLE)
 
 
 class SqliteOutcomes:
-    """Outcomes in SQLite; the last word counts."""
+    """`gatecast.storage.contract.Outcomes` on SQLite."""
 
     def __init__(self, database: SqliteDatabase) -> None:
         self._database = database
 
     async def record(self, outcomes: Sequence[Outcome]) -> None:
-        """Store outcomes; of an event that is not in the log (any more) nothing is stored."""
+        """Store outcomes; outcomes of events that are not in the log are ignored."""
         await self._database.write(lambda connection: _record(connection, outcomes))
 
     async def of_events(self, gateway_id: str, offsets: Sequence[int]) -> list[Outcome]:
@@ -36,14 +36,14 @@ class SqliteOutcomes:
         return [outcome(row) for row in rows]
 
     async def of_many(self, events: Sequence[tuple[str, int]]) -> list[Outcome]:
-        """The outcomes of events of many gateways, as they were recorded."""
+        """The outcomes of events of many gateways, in the order they were recorded."""
         rows = await self._database.read(
             lambda connection: select_named(connection, QUERIES["of_many"], as_list(events))
         )
         return [outcome(row) for row in rows]
 
     async def deliveries(self, gateway_id: str, offset: int) -> Sequence[Delivery]:
-        """The way of this event over each connection that has picked it up."""
+        """The hops of this event over each connection that picked it up."""
         rows = await self._database.read(
             lambda connection: select_named(connection, QUERIES["deliveries"], gateway_id, offset)
         )

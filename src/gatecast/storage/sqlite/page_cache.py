@@ -1,4 +1,4 @@
-"""What a connection remembers of the file, and when that is worth nothing any more."""
+"""Drops a connection's cached pages once they may be out of date."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from gatecast.storage.sqlite.statements import CONTROL
 
 
 class PageCache:
-    """Makes one connection read the file anew once somebody has written to it.
+    """Makes one connection read the file again after something has written to it.
 
-    SQLite itself looks only at its write-ahead log: of an older copy that is written over the open file it would see
-    some pages and not others. Its own checkpoints write to the file as well, but seldom.
+    SQLite itself checks only its write-ahead log. If an older copy is written over the open file, it would see some
+    pages of the copy and others from its cache. Checkpoints write to the file as well, but seldom.
     """
 
     def __init__(self, path: Path) -> None:
@@ -20,11 +20,11 @@ class PageCache:
         self._written: tuple[int, int] | None = None
 
     def refresh(self, connection: sqlite3.Connection) -> None:
-        """Forget the pages of a file that has another time or size than before; outside of a transaction."""
+        """Drop the cached pages if the file's time or size has changed; call it outside of a transaction."""
         try:
             found = self._path.stat()
         except OSError:
-            # Removed: whoever writes, or says that all is well, looks at that by itself.
+            # The file was removed: writing and `ping` check that themselves.
             return
         written = (found.st_mtime_ns, found.st_size)
         if written != self._written:

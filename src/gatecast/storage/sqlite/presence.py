@@ -28,27 +28,27 @@ from gatecast.storage.sqlite.statements import Columns, as_list, change, change_
 
 QUERIES = Queries("gatecast.storage.sqlite", "presence.sql")
 
-#: A pod is forgotten this long after its lease has ended, with its connections.
+#: A pod and its connections are forgotten this long after its lease has expired.
 FORGET_AFTER = timedelta(minutes=10)
 
 
 class SqlitePresence:
-    """Who is connected, and how far, in SQLite."""
+    """`gatecast.storage.contract.Presence` on SQLite."""
 
     def __init__(self, database: SqliteDatabase, clock: Clock = system_clock) -> None:
         self._database = database
         self._clock = clock
 
     async def renew_lease(self, pod_id: str, duration: timedelta) -> UUID:
-        """Keep this pod alive for `duration` from now; False when it was not known."""
+        """The pod's incarnation, once its lease lasts for `duration` from now."""
         return await self._database.write(partial(_renew_lease, pod_id=pod_id, duration=duration, now=self._clock()))
 
     async def end_lease(self, pod_id: str) -> None:
-        """Remove the pod and its connections."""
+        """Remove a pod that shuts down, and its connections."""
         await self._database.write(partial(_end_lease, pod_id=pod_id))
 
     async def standing(self, gateway_id: str, replica: str) -> PositionState:
-        """The state of the log and of the stored position."""
+        """The state of the gateway's log and of the replica's stored position."""
         rows = await self._database.read(
             lambda connection: select_named(connection, QUERIES["standing"], gateway_id, replica)
         )
@@ -64,26 +64,26 @@ class SqlitePresence:
         resync_reason: str | None = None,
         newest_only: bool = False,
     ) -> None:
-        """Record a connection that will read from `start`, and make that the stored position when nobody is slower."""
+        """Record a connection; the position moves to `start`, unless another live connection of it is slower."""
         await self._database.write(
             partial(_connect, opened=connection, start=start, resync_reason=resync_reason, newest_only=newest_only)
         )
 
     async def record_progress(self, progress: Sequence[Progress]) -> None:
-        """Store how far connections have come."""
+        """Store the progress of connections, and move their positions."""
         await self._database.write(partial(_record_progress, progress=progress))
 
     async def disconnect(self, progress: Sequence[Progress]) -> None:
-        """Record last progress and remove those connections."""
+        """Store the last progress of connections, and remove them."""
         await self._database.write(partial(_disconnect, progress=progress))
 
     async def pending_disconnects(self, pod_id: str) -> dict[str, DisconnectReason]:
-        """This pod's connections that must be closed, with the reason."""
+        """The reasons why connections of this pod must be closed, by connection id."""
         rows = await self._database.read(lambda connection: select(connection, QUERIES["dismissals"], pod_id))
         return {connection_id: DisconnectReason.read(dismissal) for connection_id, dismissal in rows}
 
     async def describe_pod(self, pod_id: str, version: str) -> None:
-        """Note which release a pod runs."""
+        """Record that a pod starts now, and which release it runs."""
         await self._database.write(lambda connection: change(connection, QUERIES["describe_pod"], pod_id, version))
 
     async def pods(self) -> list[LivePod]:
@@ -101,7 +101,7 @@ class SqlitePresence:
         ]
 
     async def disconnect_connection(self, gateway_id: str, connection_id: str) -> bool:
-        """Ask its pod to close one connection."""
+        """Ask the pod to close one connection; False if there is none, or it must disconnect already."""
         return bool(
             await self._database.write(
                 lambda connection: change(connection, QUERIES["dismiss_connection"], gateway_id, connection_id)
@@ -109,24 +109,24 @@ class SqlitePresence:
         )
 
     async def disconnect_token(self, token_id: str, *, transaction: object | None = None) -> int:
-        """Ask every pod to close the connections that came with this token."""
+        """How many connections use this token; their pods are asked to close them."""
         return await self._database.write_with(
             transaction, lambda connection: change(connection, QUERIES["dismiss_token"], token_id)
         )
 
     async def resynchronized(self, gateway_id: str, replica: str) -> None:
-        """Record that the gateway has read the desired state again."""
+        """Record that the replica has read the desired state again."""
         await self._database.write(
             lambda connection: change(connection, QUERIES["resynchronized"], gateway_id, replica)
         )
 
     async def hint(self, gateway_ids: Sequence[str]) -> None:
-        """Nothing: SQLite sends no hints."""
+        """Do nothing: SQLite sends no hints."""
 
     async def status(
         self, gateway_ids: Sequence[str], *, transaction: object | None = None
     ) -> dict[str, GatewayStatus]:
-        """The delivery status of each registered gateway among these, in one instant."""
+        """The delivery status of each registered gateway among these, at one instant or as the transaction sees it."""
         look = partial(_status, gateway_ids=gateway_ids, now=self._clock())
         if transaction is None:
             return await self._database.read(look)
@@ -137,7 +137,7 @@ def _renew_lease(connection: sqlite3.Connection, pod_id: str, duration: timedelt
     known = select(connection, QUERIES["pod"], pod_id)
     [[incarnation]] = select(connection, QUERIES["renew_lease"], pod_id, now + duration, uuid4())
     if known and known[0][0]:
-        # While its lease had lapsed, its connections did not count, and positions may not have moved for them.
+        # While its lease had expired, its connections did not count, so positions did not move for them.
         returned = select(connection, QUERIES["connections_of_pod"], pod_id)
         change(connection, QUERIES["release"], _ids(returned), False)  # noqa: FBT003 - a column's value
         _advance(connection, _positions(returned))
@@ -209,7 +209,7 @@ def _disconnect(connection: sqlite3.Connection, progress: Sequence[Progress]) ->
     ended = as_list(one.connection_id for one in progress)
     _note_progress(connection, progress)
     change(connection, QUERIES["dismiss_older"], ended)
-    # Those that leave count for the last time; then the position is for those that stay to move.
+    # The connections that leave count for the last time; after that only those that stay move the position.
     _advance(connection, _shared_by(progress))
     change(connection, QUERIES["remove_connections"], ended)
     _advance(connection, _shared_by(progress))
@@ -259,7 +259,7 @@ def _gateway_status(row: Columns, connections: Sequence[LiveConnection], now: da
 
 
 def _moment_or(otherwise: datetime, text: str | None) -> datetime:
-    """The moment; the other one for an event whose row nobody can read."""
+    """The instant in the text; `otherwise` if there is none, or it cannot be read (a damaged row)."""
     try:
         return to_moment(text) if text else otherwise
     except (ValueError, TypeError, OverflowError):

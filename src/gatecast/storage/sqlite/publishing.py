@@ -1,7 +1,7 @@
 """Appends groups of events, inside a transaction that holds the write lock.
 
-SQLite has one writer at a time. Whoever holds the lock has seen every earlier commit and nobody else can number
-events until it commits, so looking first and writing second is exact here: commit order is offset order.
+SQLite has one writer at a time. The transaction that holds the lock sees every earlier commit, and no other can number
+events until it ends, so reading first and writing second is exact here: commit order is offset order.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _Key: TypeAlias = tuple[str, UUID]
 
 
 def append(connection: sqlite3.Connection, groups: Sequence[Sequence[Event]], moment: str) -> list[PublishResult]:
-    """Append each group whole or not at all; return what became of each."""
+    """The result of each group, which is appended whole or not at all; `moment` is the text of its recorded time."""
     if not any(groups):
         return [() for _ in groups]
     heads = _heads(connection, {event.gateway_id for group in groups for event in group})
@@ -38,7 +38,7 @@ def append(connection: sqlite3.Connection, groups: Sequence[Sequence[Event]], mo
 
 
 def append_one_group(connection: sqlite3.Connection, events: Sequence[Event], moment: str) -> tuple[Receipt, ...]:
-    """Append one group.
+    """A receipt for each event of one group.
 
     Raises:
         UnknownGateway: a gateway is not registered; nothing was appended.
@@ -51,14 +51,14 @@ def append_one_group(connection: sqlite3.Connection, events: Sequence[Event], mo
 
 
 class _Numbering:
-    """Gives each new event the next offset of its gateway, and each known one the offset that it has."""
+    """The offsets of events: the next one of its gateway for a new event, the stored one for a known event."""
 
     def __init__(self, heads: dict[str, int], known: dict[_Key, int]) -> None:
         self.heads = heads
         self.offsets = known
 
     def place(self, event: Event) -> bool:
-        """Whether the event is new."""
+        """Assign the event its offset; True if it is new."""
         key = (event.gateway_id, event.event_id)
         if key in self.offsets:
             return False
@@ -67,12 +67,12 @@ class _Numbering:
         return True
 
     def offset_of(self, event: Event) -> int:
-        """Where a placed event lies."""
+        """The offset of an event that was placed."""
         return self.offsets[event.gateway_id, event.event_id]
 
 
 def next_change(connection: sqlite3.Connection) -> int:
-    """The number of this transaction's change, higher than that of every change committed before."""
+    """The number of this transaction's change, newly assigned: higher than that of every change committed before."""
     [(number,)] = select(connection, QUERIES["next_change"], uuid4())
     return int(number)
 

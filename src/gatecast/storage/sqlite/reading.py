@@ -1,4 +1,4 @@
-"""Reads logs, inside a snapshot."""
+"""Reads logs inside a snapshot: everything in one call is from the same instant."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from gatecast.storage.sqlite.history_file import HistoryFile, UnitOfWork
 from gatecast.storage.sqlite.publishing import QUERIES
 from gatecast.storage.sqlite.statements import as_list, select, select_each
 
-#: Answers in place of the server's name when the file was put back to an older state.
+#: `Changes.server` if the file was put back to an older state.
 REPLACED = "replaced"
 
 
 def changed_since(connection: sqlite3.Connection, marker: int, *, file: HistoryFile, now: datetime) -> Changes:
-    """The logs that grew behind the change number `marker`."""
+    """The logs that have grown after the change number `marker`; writes the history file if that lags."""
     known = file.read()
     [(epoch, last_change, token)] = select(connection, QUERIES["epoch"])
     present = UnitOfWork(last_change, token)
     replaced = file.denies(known, present)
     if not replaced:
         remember(file, present)
-    # A marker of the future was taken before the file was restored: look at everything.
+    # A marker past the last change was taken before the file was restored: look at every log.
     since = marker if marker <= last_change else 0
     heads: dict[str, int] = dict(select(connection, QUERIES["changed_since"], since))
     return Changes(
@@ -44,7 +44,7 @@ def changed_since(connection: sqlite3.Connection, marker: int, *, file: HistoryF
 
 
 def places(connection: sqlite3.Connection, gateway_ids: Sequence[str], marker: int) -> dict[str, Place]:
-    """Where each of these logs stood when the change `marker` had been committed."""
+    """How far each of these logs had grown when the change `marker` had been committed."""
     rows = select(connection, QUERIES["places"], as_list(gateway_ids), marker)
     return {
         gateway_id: Place(log_id, max(offset or 0, low_water_mark), offset is None and bool(trimmed_since))
@@ -53,7 +53,7 @@ def places(connection: sqlite3.Connection, gateway_ids: Sequence[str], marker: i
 
 
 def contradicts(connection: sqlite3.Connection, remembered: Sequence[Remembered]) -> bool:
-    """Whether any of these events is not where it was read."""
+    """Whether one of these events is no longer where it was read."""
     events = as_list([each.gateway_id, each.log_id, each.offset, _text(each.event_id)] for each in remembered)
     [(count,)] = select(connection, QUERIES["contradicted"], events)
     return bool(count)
@@ -66,7 +66,7 @@ def _text(event_id: UUID | None) -> str | None:
 def read_logs(
     connection: sqlite3.Connection, requests: Sequence[ReadRequest], *, file: HistoryFile
 ) -> list[ReadResult | None]:
-    """The next events for each request."""
+    """The result of each request, in order; None where the gateway is not registered."""
     known = file.read()
     [(epoch, last_change, token)] = select(connection, QUERIES["epoch"])
     history = History(UUID(epoch), REPLACED if file.denies(known, UnitOfWork(last_change, token)) else "")
@@ -76,7 +76,7 @@ def read_logs(
 
 
 class History(NamedTuple):
-    """Which history a snapshot holds."""
+    """The history that a snapshot belongs to, as `ReadResult` names it."""
 
     epoch: UUID
     server: str

@@ -1,4 +1,4 @@
-"""Removes old events: finds them without a lock, removes them under it."""
+"""Removes old events: finds them without a lock, and removes them under the write lock."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ QUERIES = Queries("gatecast.storage.sqlite", "retention.sql")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrimLimits:
-    """A policy as of one moment."""
+    """A retention policy, at one instant."""
 
-    #: What was recorded before goes, confirmed or not.
+    #: Events recorded before this instant are removed, confirmed or not.
     too_old: datetime
-    #: What was recorded before may go once it is confirmed.
+    #: Events recorded before this instant are removed once they are confirmed.
     old: datetime
     #: Longest log of one gateway, in events.
     max_events: int
-    #: Most events to remove.
+    #: Most events removed in one transaction.
     chunk: int
 
     @classmethod
     def of(cls, policy: TrimPolicy, now: datetime) -> Self:
-        """The limits that the policy sets at this moment."""
+        """The limits that the policy sets at this instant."""
         return cls(
             too_old=now - policy.keep_at_most,
             old=now - policy.keep_confirmed,
@@ -41,11 +41,11 @@ class TrimLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removable:
-    """What may go, as it was found without a lock."""
+    """Logs with events to remove, as found without a lock."""
 
-    #: Logs of deleted gateways.
+    #: Ids of the logs of deleted gateways.
     forgotten: Sequence[int]
-    #: Gateways whose oldest event may go.
+    #: Ids of the gateways whose oldest event can be removed.
     gateways: Sequence[str]
 
     def __bool__(self) -> bool:
@@ -53,7 +53,7 @@ class Removable:
 
 
 def find(connection: sqlite3.Connection, limits: TrimLimits) -> Removable:
-    """Logs of which something may go, at most as many of each kind as events may be removed."""
+    """The logs with events to remove, of each kind at most as many as events may be removed in one transaction."""
     by_age = (limits.too_old, limits.old, limits.max_events, limits.chunk)
     return Removable(
         forgotten=[log_id for (log_id,) in select(connection, QUERIES["forgotten_logs"], limits.chunk)],
@@ -62,7 +62,10 @@ def find(connection: sqlite3.Connection, limits: TrimLimits) -> Removable:
 
 
 def trim(connection: sqlite3.Connection, limits: TrimLimits, removable: Removable) -> int:
-    """Remove at most one chunk from these logs; what was found before is judged anew, now under the write lock."""
+    """How many events were removed from these logs, at most one chunk.
+
+    Each log is checked again, because it may have changed before the write lock was taken.
+    """
     removed = 0
     for log_id in removable.forgotten:
         if removed < limits.chunk:

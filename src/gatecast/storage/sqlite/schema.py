@@ -15,17 +15,20 @@ _UP_TO_SEMICOLON = re.compile(r"[^;]*;|[^;]+")
 
 
 def applied(connection: sqlite3.Connection) -> list[int]:
-    """The numbers of the migrations that the file has; none: no release of ours was here."""
+    """The numbers of the migrations applied to the file; empty if no release of Gatecast has migrated it."""
     if not _is_prefixed(connection):
         return unprefixed.applied(connection)
     return [number for (number,) in select(connection, CONTROL["applied_migrations"])]
 
 
 def migrate(connection: sqlite3.Connection, known: Sequence[Migration]) -> list[int]:
-    """Apply what is missing and return the numbers; pods that start at once do it once, the others wait.
+    """The numbers of the migrations that this call applied; of processes that start together, one applies them.
 
-    All of it is one transaction, so that nobody finds a series of which only the beginning was applied, and takes it
-    for the work of an older release.
+    All are one transaction, so that no process finds only the beginning of a series and takes it for the work of an
+    older release.
+
+    Raises:
+        SchemaTooNew: a newer release migrated the file.
     """
     with writing(connection):
         if not _is_prefixed(connection):
@@ -46,11 +49,11 @@ def _is_prefixed(connection: sqlite3.Connection) -> bool:
 
 
 def _statements(text: LiteralString) -> Iterator[str]:
-    """The statements of a script, one by one: `executescript` would commit before it begins."""
+    """The statements of a script, to run one by one: `executescript` would commit the open transaction first."""
     statement = ""
     for piece in _UP_TO_SEMICOLON.findall(text):
         statement += piece
-        # Not yet, when the semicolon stands in a string, a comment or a trigger.
+        # Not complete if the semicolon is inside a string, a comment or a trigger.
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""

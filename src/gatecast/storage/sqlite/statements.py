@@ -1,4 +1,4 @@
-"""Runs statements on a connection, inside the thread that owns it."""
+"""Runs statements on a connection, in the thread that owns it. Placeholders are `$1`, `$2` …."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ Columns: TypeAlias = tuple[Any, ...]
 @contextmanager
 def _ran(connection: sqlite3.Connection, query: LiteralString, arguments: Iterable[object]) -> Iterator[sqlite3.Cursor]:
     with closing(connection.cursor()) as cursor:
-        # A caller's connection may make its rows into something else.
+        # A caller's connection may turn its rows into another type.
         cursor.row_factory = None
         cursor.execute(_portable(query), bind(arguments))
         yield cursor
 
 
 def _portable(query: LiteralString) -> LiteralString:
-    """The statement without its row locks: the one writer that SQLite has holds every row."""
+    """The statement without its row locks: SQLite's one writer has locked every row."""
     return query.rstrip().removesuffix("FOR NO KEY UPDATE")
 
 
 def select(connection: sqlite3.Connection, query: LiteralString, *arguments: object) -> list[Columns]:
-    """Every row of the result."""
+    """Every row of the result, by column number."""
     with _ran(connection, query, arguments) as cursor:
         return cursor.fetchall()
 
@@ -41,7 +41,7 @@ def select(connection: sqlite3.Connection, query: LiteralString, *arguments: obj
 def select_each(
     connection: sqlite3.Connection, query: LiteralString, *arguments: object
 ) -> Generator[Columns, None, None]:
-    """The rows of the result, fetched as they are asked for."""
+    """The rows of the result, by column number, read one by one; close the generator to stop early."""
     with _ran(connection, query, arguments) as cursor:
         yield from cursor
 
@@ -56,41 +56,41 @@ def select_named(connection: sqlite3.Connection, query: LiteralString, *argument
 def change(connection: sqlite3.Connection, query: LiteralString, *arguments: object) -> int:
     """How many rows the statement changed."""
     with _ran(connection, query, arguments) as cursor:
-        # A statement with RETURNING has done its work when its rows are read.
+        # A statement with RETURNING is complete only once its rows are read.
         cursor.fetchall()
         return max(cursor.rowcount, 0)
 
 
 def change_each(connection: sqlite3.Connection, query: LiteralString, rows: Iterable[Iterable[object]]) -> None:
-    """Run the statement once for each row of arguments."""
+    """Run the statement once for each row of arguments; it must have no row locks."""
     with closing(connection.cursor()) as cursor:
         cursor.executemany(query, map(bind, rows))
 
 
 def as_list(values: Iterable[object]) -> str:
-    """Many values as one argument, for `json_each`."""
+    """Many values as one argument for `json_each`: a JSON list."""
     return json.dumps(list(values), ensure_ascii=False)
 
 
 def begin(connection: sqlite3.Connection) -> None:
-    """Begin to write."""
+    """Begin a transaction that holds the write lock from the start."""
     connection.execute(CONTROL["begin_writing"])
 
 
 def commit(connection: sqlite3.Connection) -> None:
-    """Make it durable; a commit that fails has changed nothing."""
+    """Commit the transaction to disk; a commit that fails has changed nothing."""
     connection.execute(CONTROL["commit"])
 
 
 def roll_back(connection: sqlite3.Connection) -> None:
-    """Undo what is not committed; SQLite itself does so after some errors, then nothing is left to undo."""
+    """End the transaction and undo its changes; do nothing if SQLite has already done so after an error."""
     if connection.in_transaction:
         connection.execute(CONTROL["roll_back"])
 
 
 @contextmanager
 def writing(connection: sqlite3.Connection) -> Iterator[None]:
-    """The block as one transaction."""
+    """The block as one writing transaction, which is rolled back if the block raises."""
     begin(connection)
     try:
         yield
@@ -102,7 +102,7 @@ def writing(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def reading(connection: sqlite3.Connection) -> Iterator[None]:
-    """Everything that the block reads is of one instant."""
+    """The block as one reading transaction: everything in it is read from the same instant."""
     connection.execute(CONTROL["begin_reading"])
     try:
         yield
@@ -112,7 +112,7 @@ def reading(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def part(connection: sqlite3.Connection) -> Iterator[None]:
-    """The block as a part of the open transaction: when it raises, only the part is undone."""
+    """The block as a part of the open transaction: if it raises, only the part is undone."""
     connection.execute(CONTROL["begin_part"])
     try:
         yield

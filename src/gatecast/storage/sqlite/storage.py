@@ -21,11 +21,11 @@ from gatecast.storage.sqlite.outcomes import SqliteOutcomes
 from gatecast.storage.sqlite.presence import SqlitePresence
 from gatecast.storage.survey import StoredSurvey
 
-#: Where this backend's own migrations lie.
+#: The package with this backend's own migrations.
 MIGRATIONS = "gatecast.storage.sqlite.migrations"
 
 
-#: What to do about a database that is not there.
+#: The remedy for a database that does not exist.
 MISSING = "check GATECAST_DATABASE, or make a new database with `gatecast migrate`"
 
 _PARKING = Queries("gatecast.storage.sqlite", "parking.sql")
@@ -33,7 +33,7 @@ _SURVEY = Queries("gatecast.storage.sqlite", "survey.sql")
 
 
 class SqliteStorage:
-    """One SQLite file with the contracts on it."""
+    """One SQLite file, and every storage contract on it."""
 
     def __init__(self, database: SqliteDatabase, clock: Clock = system_clock) -> None:
         self.database = database
@@ -53,11 +53,11 @@ class SqliteStorage:
         clock: Clock = system_clock,
         create: bool = True,
     ) -> AsyncIterator[Self]:
-        """Open the file, or make an empty one; its schema comes with `database.migrate()`.
+        """Storage in this file, until the block ends; a new file is empty until `database.migrate()`.
 
         Raises:
-            DatabaseUnsuitable: there is no file, and with `create=False` none is made.
-            StorageUnavailable: the file cannot be opened, or is no database.
+            DatabaseUnsuitable: the file does not exist, and `create` is False.
+            StorageUnavailable: the file cannot be created or opened, or is no database.
         """
         file = _absolute(path)
         if create:
@@ -66,7 +66,7 @@ class SqliteStorage:
             raise DatabaseUnsuitable(f"there is no file {file}", MISSING)
         opened = OpenedFile(file)
         async with (
-            # The writer closes last, which moves the write-ahead log into the file.
+            # The writer closes last: the last connection to close moves the write-ahead log into the file.
             ConnectionThread("gatecast-sqlite-writer", partial(open_writer, file, clock)) as writer,
             ConnectionThread("gatecast-sqlite-reader", partial(open_reader, file, clock)) as reader,
         ):
@@ -76,5 +76,5 @@ class SqliteStorage:
 
 
 def _absolute(path: str | PathLike[str]) -> Path:
-    """The file, wherever the process goes later."""
+    """The absolute path, which stays right if the process changes its working directory."""
     return Path(path).absolute()

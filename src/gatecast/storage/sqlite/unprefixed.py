@@ -1,4 +1,4 @@
-"""Files of releases before migration 18, whose tables had no prefix: told from others, and renamed in place."""
+"""Recognizes files of releases before migration 18, whose tables had no prefix, and renames the tables in place."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gatecast.storage.sqlite.statements import CONTROL, change, select
 
 _QUERIES = Queries("gatecast.storage.sqlite", "unprefixed.sql")
 
-#: What every table, index and trigger of ours begins with.
+#: The names of all our tables, indexes and triggers begin with this.
 PREFIX = "gatecast_"
 
 #: The first migration that such a release does not know.
@@ -28,26 +28,26 @@ _TABLES = (
     "passages",
 )
 
-#: Of its table of migrations: other programs have one of that name, with other columns.
+#: The columns of their table of migrations: other programs have a table of that name, with other columns.
 _COLUMNS = ["applied_at", "name", "number"]
 
 _NAME = re.compile(r"\b(INDEX|TRIGGER) (?=\w)")
 
 
 def columns(connection: sqlite3.Connection, table: str) -> list[str]:
-    """The columns of a table, by name; none: there is no such table."""
+    """The names of a table's columns, sorted; empty if there is no such table."""
     return [name for (name,) in select(connection, CONTROL["columns"], table)]
 
 
 def applied(connection: sqlite3.Connection) -> list[int]:
-    """The migrations that a release without prefixes has applied; none: it was not here."""
+    """The numbers of the migrations that a release without prefixes has applied; empty if none has done so."""
     if columns(connection, "schema_migrations") != _COLUMNS or not columns(connection, "epoch"):
         return []
     return [number for (number,) in select(connection, _QUERIES["migrations"])]
 
 
 def rename(connection: sqlite3.Connection) -> None:
-    """Give everything of ours the prefix, keep what it holds, and make the earlier release refuse the file."""
+    """Give our tables, indexes and triggers the prefix, keep their rows, and make earlier releases refuse the file."""
     for table in _TABLES:
         if columns(connection, table):
             connection.execute(f"ALTER TABLE {table} RENAME TO {PREFIX}{table}")

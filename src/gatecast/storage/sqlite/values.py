@@ -1,4 +1,4 @@
-"""How values look inside SQLite, which knows neither times nor uuids."""
+"""How values are stored in SQLite, which has types for neither instants nor UUIDs."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from uuid import UUID
 
 
 def to_text(moment: datetime) -> str:
-    """The moment as UTC text of fixed width, so that text order is time order."""
+    """The instant as UTC text with microseconds, of fixed width, so that the order of texts is the order of time."""
     return moment.astimezone(UTC).isoformat(" ", "microseconds")
 
 
 _STORED_AS: dict[type, Callable[[Any], str]] = {datetime: to_text, UUID: str}
 
-#: More than any statement has parameters.
+#: Names of parameters, more than any statement has.
 _NAMES = tuple(str(number) for number in range(1, 100))
 
 
 def bind(arguments: Iterable[object]) -> dict[str, object]:
-    """The arguments of `$1`, `$2` …, which SQLite takes for parameters with the names 1, 2 …."""
+    """The arguments of `$1`, `$2` … by name: for SQLite these are parameters named 1, 2 ….
+
+    Instants become UTC text and UUIDs their text; other values stay as they are.
+    """
     return {
         name: stored(value) if (stored := _STORED_AS.get(type(value))) else value
         # As many names as there are arguments.

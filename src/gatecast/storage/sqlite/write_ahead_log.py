@@ -1,4 +1,4 @@
-"""Keeps the write-ahead log from growing without an end."""
+"""Keeps the write-ahead log from growing without limit."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from gatecast.telemetry import get_logger, metrics
 
 _MEBIBYTE = 1024 * 1024
 
-#: From this size on, each commit that has added another step tries to empty the log; in bytes. SQLite itself does so at
-#: 16 MiB, but only while no connection reads an old state; with many readers there always is one.
+#: At this size in bytes, and after every further 16 MiB, a commit tries to empty the log. SQLite does so at 16 MiB by
+#: itself, but only while no connection reads an old state; with many readers there always is one.
 SOFT_LIMIT = 64 * _MEBIBYTE
 
 _STEP = 16 * _MEBIBYTE
 
-#: At this size nothing more is written, because a full disk would be worse; in bytes.
+#: At this size in bytes nothing more is written, because a full disk would be worse.
 HARD_LIMIT = 1024 * _MEBIBYTE
 
 _logger = get_logger("sqlite")
 
 
 class WriteAheadLog:
-    """The log beside the file, as the writing thread sees it."""
+    """The write-ahead log beside the file. Used by the writing thread only."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._empty_from = SOFT_LIMIT
 
     def check(self, connection: sqlite3.Connection) -> None:
-        """Return when there is room to write; empties the log first where there is none.
+        """Return if the log is smaller than `HARD_LIMIT`, if need be after emptying it.
 
         Raises:
-            StorageUnavailable: there is none, because somebody has been reading an old state for long.
+            StorageUnavailable: it cannot be emptied, because another process has been reading an old state for long.
         """
         if self._size() >= HARD_LIMIT and self._emptied(connection) >= HARD_LIMIT:
             raise StorageUnavailable(
@@ -44,7 +44,7 @@ class WriteAheadLog:
             )
 
     def keep_small(self, connection: sqlite3.Connection) -> None:
-        """Empty the log when it has grown; called after a commit, which stands whatever happens here."""
+        """Empty the log if it has grown; called after a commit, which stands whatever happens here."""
         size = self._size()
         if size >= self._empty_from:
             size = self._emptied(connection)
@@ -56,7 +56,7 @@ class WriteAheadLog:
         metrics.write_ahead_log(size)
 
     def _emptied(self, connection: sqlite3.Connection) -> int:
-        """Move the log into the file, waiting for readers only a moment; return the size that it has then."""
+        """The log's size in bytes after moving it into the file, as far as readers that end within 100 ms allow."""
         connection.execute(CONTROL["wait_shortly"])
         try:
             with suppress(sqlite3.OperationalError):

@@ -110,7 +110,7 @@ def is_locked(path: Path) -> bool:
 
 
 def _connect(path: Path, wait_policy: float) -> sqlite3.Connection:
-    """A connection to an existing file; by default the driver would create a missing one. It waits that long for locks."""
+    """A connection to an existing file; by default the driver would create a missing one."""
     # Without an isolation level the driver begins no transaction by itself.
     return sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=wait_policy, isolation_level=None)
 

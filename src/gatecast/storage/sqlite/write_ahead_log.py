@@ -12,13 +12,13 @@ from gatecast.telemetry import get_logger, metrics
 
 _MEBIBYTE = 1024 * 1024
 
-#: At this size in bytes, and after every further 16 MiB, a commit tries to empty the log. SQLite does so at 16 MiB by
-#: itself, but only while no connection reads an old state; with many readers there always is one.
+#: Once the write-ahead log has this size in bytes, and after every further 16 MiB, a commit tries to empty it. SQLite
+#: does so at 16 MiB by itself, but only while no connection reads an old state; with many readers there always is one.
 SOFT_LIMIT = 64 * _MEBIBYTE
 
 _STEP = 16 * _MEBIBYTE
 
-#: At this size in bytes nothing more is written, because a full disk would be worse.
+#: Once the write-ahead log has this size in bytes, nothing more is written, because a full disk would be worse.
 HARD_LIMIT = 1024 * _MEBIBYTE
 
 _logger = get_logger("sqlite")

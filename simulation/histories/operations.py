@@ -321,8 +321,7 @@ async def renew_epoch(world: World) -> None:
 
 async def start_again(controller: Controller) -> None:
     """Start a controller's process."""
-    await controller.gateway.stop()
-    controller.runs = controller.started = True
+    controller.runs = True
     await controller.gateway.restart()
 
 

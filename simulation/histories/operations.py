@@ -225,7 +225,8 @@ async def restart_without_data(world: World) -> None:
     """A gateway loses its database, and its processes start again."""
     edge = _edge(world)
     for controller in edge.controllers:
-        controller.runs, controller.blind = False, True
+        controller.runs = False
+        controller.lose_sight()
         await controller.gateway.stop()
     edge.controllers[0].gateway.lose_data()
     for controller in edge.controllers:
@@ -237,7 +238,7 @@ async def lose_data(world: World) -> None:
     edge = _edge(world)
     edge.controllers[0].gateway.lose_data()
     for controller in edge.controllers:
-        controller.blind = True
+        controller.lose_sight()
 
 
 async def delete_by_hand(world: World) -> None:
@@ -247,7 +248,7 @@ async def delete_by_hand(world: World) -> None:
     if gateway.artifacts:
         gateway.delete_by_hand(world.random.choice(sorted(gateway.artifacts)))
         for controller in edge.controllers:
-            controller.blind = True
+            controller.lose_sight()
 
 
 async def fail(world: World) -> None:

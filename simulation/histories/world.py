@@ -40,9 +40,22 @@ class Controller:
     gateway: UnmodifiedGateway
     #: False between its end and its next start.
     runs: bool = True
-    #: True while its data differ from what it could have told anybody: until it has started again and been answered
+    #: True while its data differ from what it could have told anybody: until it has started again, and been answered
     #: what it should have. It asks once in its life, whatever the answer: if that was lost, nobody can know.
     blind: bool = False
+    #: Whether it has begun to read its lists since.
+    reads: bool = False
+
+    def lose_sight(self) -> None:
+        """Its data are no longer what it has told."""
+        self.blind, self.reads = True, False
+
+    def step(self, name: str) -> None:
+        """Its process takes this step."""
+        if name == "GET /secrets":
+            self.reads = True
+        elif name == "answered GET /deployments" and self.reads:
+            self.blind = False
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -121,8 +134,7 @@ class World:
         async def step(name: str) -> None:
             await drawn(name)
             self.note(f"    {place} {name}")
-            if name == "answered GET /deployments":
-                controller.blind = False
+            controller.step(name)
 
         return step
 

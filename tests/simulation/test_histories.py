@@ -206,7 +206,7 @@ def test_every_kind_of_untruth_is_found(lie: Callable[[World], None], words: str
             lie(world)
             assert any(words in each for each in await untruths(world.pods[0].operator, world.edges))
             for controller in world.edges[0].controllers:
-                controller.blind = True
+                controller.lose_sight()
             assert await untruths(world.pods[0].operator, world.edges) == []
 
     run_repeatably(_QUIET, run())

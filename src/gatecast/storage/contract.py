@@ -116,7 +116,7 @@ class Verdict(StrEnum):
 
     #: Nothing: decide by what the database itself has recorded.
     RECORD = "record"
-    #: Events may be missing, whatever was recorded.
+    #: Events may be missing, whatever was recorded, unless the history is found where it was recorded.
     DOUBT = "doubt"
     #: No events are missing, as the operator says.
     KEEP = "keep"
@@ -142,7 +142,7 @@ class Changes:
     #: then connections can be recorded only on the recorded server.
     settled: bool = True
     #: The ids of the decisions about this history and the histories before it, oldest first; an epoch is the id of the
-    #: decision that began it. Empty if decisions are not recorded (SQLite).
+    #: decision that began it. At most the newest 100; empty if decisions are not recorded (SQLite).
     lineage: tuple[UUID, ...] = ()
     #: The database's clock when it answered, in seconds since 1970; 0 if not known.
     answered_at: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from gatecast.controlplane.catalog.artifact_kinds import MCP_PROXY
@@ -25,6 +26,11 @@ from gatecast.storage.contract import (
 #: A confirmed change without an acknowledgement after this time, in seconds, counts as not acknowledged.
 ANSWERED_WITHIN = 60.0
 
+#: A log is held by a transaction that stays open if each of so many looks, so many seconds apart, finds it held. Each
+#: publish holds it for an instant, and on SQLite each write.
+_LOOKS = 4
+_BETWEEN_LOOKS = 0.05
+
 #: So many of the newest events are searched for rejections.
 _RECENT_EVENTS = 100
 _RECENT_BYTES = 8 * 1024 * 1024
@@ -36,12 +42,11 @@ async def explain(storage: Storage, status: GatewayStatus) -> WhyView:
     Raises:
         StorageUnavailable: the database is away.
     """
-    view = why(
-        status,
-        rejected=await standing_rejection(storage, status),
-        held=await storage.log.is_held(status.gateway_id),
-    )
-    if status.head <= status.confirmed and view.code in ("current", "rejected", "offline"):
+    rejected = await standing_rejection(storage, status)
+    handled = status.head <= status.confirmed
+    held = handled and rejected is None and await _stays_held(storage, status.gateway_id)
+    view = why(status, rejected=rejected, held=held)
+    if handled and view.code != "resync-needed":
         for parked in await storage.parking.parked(status.gateway_id, after=0, limit=1):
             return why_undeliverable(parked) if parked.undeliverable else why_parked(parked)
     if view.code in ("slow", "pod-lagging", "not-confirming"):
@@ -49,6 +54,15 @@ async def explain(storage: Storage, status: GatewayStatus) -> WhyView:
             if parked.undeliverable and parked.offset == status.confirmed + 1:
                 return why_undeliverable(parked)
     return view
+
+
+async def _stays_held(storage: Storage, gateway_id: str) -> bool:
+    """Whether a transaction holds the log for longer than a publish does."""
+    for _ in range(_LOOKS):
+        if not await storage.log.is_held(gateway_id):
+            return False
+        await asyncio.sleep(_BETWEEN_LOOKS)
+    return True
 
 
 def why_undeliverable(parked: ParkedEntity) -> WhyView:
@@ -64,9 +78,13 @@ def why_undeliverable(parked: ParkedEntity) -> WhyView:
 def why_parked(parked: ParkedEntity) -> WhyView:
     """A decision is missing."""
     said = f": {shorten(parked.reason)}" if parked.reason else ""
-    waiting = (
-        "1 later event of the entity waits" if parked.held == 1 else f"{parked.held:,} later events of the entity wait"
-    )
+    match parked.held:
+        case 0:
+            waiting = "it waits"
+        case 1:
+            waiting = "it and 1 later event of the entity wait"
+        case _:
+            waiting = f"it and {parked.held:,} later events of the entity wait"
     return WhyView(
         code="rejected",
         cause=f"it rejected {parked.entity_type} {shorten(parked.entity_id)} at offset {parked.offset}{said}; "
@@ -84,7 +102,7 @@ def why(status: GatewayStatus, *, rejected: Outcome | None, held: bool) -> WhyVi
         return WhyView(code="resync-needed", cause=cause)
     if status.head > status.confirmed:
         return _why_behind(status, status.head - status.confirmed)
-    if held:
+    if held and rejected is None:
         cause = "it has confirmed every event; an open transaction holds its log: the events of that transaction come "
         return WhyView(code="publisher-uncommitted", cause=f"{cause}with its commit, and other publishers wait for it")
     said = ""

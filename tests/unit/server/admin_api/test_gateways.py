@@ -384,6 +384,36 @@ async def test_why_names_a_publisher_that_does_not_commit(open_api: OpenApi, new
         assert (await client.get(f"/api/v1/gateways/{gateway_id}/why")).json()["code"] == "offline"
 
 
+async def test_why_takes_no_publish_for_an_open_transaction(
+    open_api: OpenApi, new_gateway: NewGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log that is held now and then is only written to."""
+    async with open_api() as (client, context):
+        gateway_id = await new_gateway(client)
+        held = [True, True, False]
+
+        async def is_held(_gateway_id: str) -> bool:
+            return held.pop(0)
+
+        monkeypatch.setattr(context.hub.storage.log, "is_held", is_held)
+        assert (await client.get(f"/api/v1/gateways/{gateway_id}/why")).json()["code"] == "offline"
+        assert held == []
+
+
+async def test_why_names_a_rejection_before_an_open_transaction(open_api: OpenApi, new_gateway: NewGateway) -> None:
+    """The one waits for a decision, the other for a commit."""
+    async with open_api() as (client, context):
+        gateway_id = await new_gateway(client)
+        storage = context.hub.storage
+        await storage.log.publish([[make_event(gateway_id)]])
+        rejection = Outcome(gateway_id=gateway_id, replica="", offset=1, kind=OutcomeKind.REJECTED, reason="no")
+        await storage.outcomes.record([rejection])
+        await _everything_confirmed(context, gateway_id)
+        async with storage.database.transaction() as transaction:
+            await storage.log.publish_in(transaction, [make_event(gateway_id)])
+            assert (await client.get(f"/api/v1/gateways/{gateway_id}/why")).json()["code"] == "rejected"
+
+
 async def _everything_confirmed(context: AdminContext, gateway_id: str) -> None:
     """As if it had connected behind the last event."""
     presence = context.hub.storage.presence

@@ -62,7 +62,8 @@ _CASES = [
     ("resync-needed", replace(_CURRENT, resync_reason="retention"), None, False),
     ("resync-needed", replace(_BEHIND, resync_reason="epoch", connections=[]), _REJECTION, False),
     ("publisher-uncommitted", _CURRENT, None, True),
-    ("publisher-uncommitted", _CURRENT, _REJECTION, True),
+    ("rejected", _CURRENT, _REJECTION, True),
+    ("publisher-uncommitted", replace(_CURRENT, connections=[]), None, True),
     ("slow", _BEHIND, None, True),
     ("resync-needed", replace(_CURRENT, resync_reason="retention"), None, True),
 ]

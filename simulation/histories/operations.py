@@ -323,6 +323,7 @@ async def start_again(controller: Controller) -> None:
     """Start a controller's process."""
     controller.runs = True
     await controller.gateway.restart()
+    controller.started = True
 
 
 #: How often each happens.

@@ -43,18 +43,16 @@ class Controller:
     #: True while its data differ from what it could have told anybody: until it has started again, and been answered
     #: what it should have. It asks once in its life, whatever the answer: if that was lost, nobody can know.
     blind: bool = False
-    #: Whether it has begun to read its lists since.
-    reads: bool = False
+    #: Whether it has started since; what it read into its memory before that stays there.
+    started: bool = False
 
     def lose_sight(self) -> None:
         """Its data are no longer what it has told."""
-        self.blind, self.reads = True, False
+        self.blind, self.started = True, False
 
     def step(self, name: str) -> None:
         """Its process takes this step."""
-        if name == "GET /secrets":
-            self.reads = True
-        elif name == "answered GET /deployments" and self.reads:
+        if name == "answered GET /deployments" and self.started:
             self.blind = False
 
 

@@ -113,7 +113,8 @@ class Connection:
 
         with _translated():
             await self._client.subscribe(subject, cb=heard)
-            await self._client.flush(timeout=int(_ANSWER_TIME_LIMIT))
+        # The client's `flush` overtakes what waits to be sent; a request does not.
+        await self.ask("$JS.API.INFO", {})
 
     async def tell(self, subject: str) -> None:
         """Send an empty message to those who listen now."""

@@ -29,8 +29,11 @@ _CLOCK_LASTS = 5.0
 #: What the server calls a write whose expectation is not met.
 _STALE = {10071, 10164}
 
-#: What it says when it takes no further batch now, or when the batch took too long to arrive.
-_LATER = {10176, 10210, 10211}
+#: What it says of a batch that it did not store, because it had too many at once, or the batch took too long to arrive.
+_NOT_TAKEN = {10176, 10210, 10211}
+
+#: Most batches that this process sends at once; the server takes 50 for each stream.
+_BATCHES_AT_ONCE = 8
 
 _TOO_LARGE = 10199
 
@@ -38,7 +41,7 @@ _EXPECT = "Nats-Expected-Last-Subject-Sequence"
 
 
 class Stale(Exception):
-    """What a write expected has changed: nothing of it was stored. Read again."""
+    """Nothing of a write was stored, mostly because what it expected has changed. Read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,7 @@ class Stream:
     created: str = ""
     _clock: _Clock = field(default_factory=_Clock)
     _batches: Any = field(default_factory=itertools.count)
+    _sending: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_BATCHES_AT_ONCE))
 
     # --- reading ------------------------------------------------------------------------------------------------
 
@@ -269,6 +273,10 @@ class Stream:
         """
         if len(writes) == 1:
             return await self.write(writes[0])
+        async with self._sending:
+            return await self._write_batch(writes)
+
+    async def _write_batch(self, writes: Sequence[Write]) -> int:
         batch = {"Nats-Batch-Id": f"{self.connection.unique}-{next(self._batches)}"}
         for number, write in enumerate(writes[:-1], 1):
             headers = write.headers | batch | {"Nats-Batch-Sequence": str(number)}
@@ -306,9 +314,9 @@ def _raise_error(answer: Mapping[str, Any]) -> None:
         return
     code, number = error.get("code"), error.get("err_code")
     text = f"JetStream says: {error.get('description')} ({number})"
-    if number in _STALE:
+    if number in _STALE or number in _NOT_TAKEN:
         raise Stale(text)
-    if code == _UNAVAILABLE or number in _LATER:
+    if code == _UNAVAILABLE:
         raise StorageUnavailable(text)
     raise StatementFailed(text)
 

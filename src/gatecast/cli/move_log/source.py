@@ -41,14 +41,14 @@ class Source:
         with translated():
             return moved.is_blocked(self._connection)
 
-    def block(self, tables: Sequence[str]) -> None:
-        """Keep every program from writing to these tables, once those that write now have ended.
+    def block(self) -> None:
+        """Keep every program from writing to our tables, once those that write now have ended.
 
         Raises:
             LogHeld: another program holds the file for longer than 10 s.
         """
         with self._writing():
-            moved.block(self._connection, tables)
+            moved.block(self._connection, self.tables())
 
     def unblock(self) -> None:
         """Let every program write again."""
@@ -72,6 +72,12 @@ class Source:
             row = self._connection.execute("SELECT current, begun_at, last_change FROM gatecast_epoch").fetchone()
             return str(row[0]), str(row[1]), int(row[2])
 
+    def tables(self) -> list[str]:
+        """Our tables; an application may have others in the same file."""
+        with translated():
+            found = self._connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        return sorted(name for (name,) in found if name.startswith("gatecast_"))
+
     def columns(self, table: str) -> list[str]:
         """The columns of a table; empty: there is no such table."""
         with translated():
@@ -81,6 +87,6 @@ class Source:
         """The rows of a table, some at a time."""
         names = ", ".join(f'"{column}"' for column in columns)
         with translated():
-            cursor = self._connection.execute(f'SELECT {names} FROM "{table}"')  # noqa: S608 - names of our own tables
+            cursor = self._connection.execute(f'SELECT {names} FROM "{table}"')
             while chunk := cursor.fetchmany(CHUNK):
                 yield chunk

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-#: The schema of the log's own tables in PostgreSQL; in a file their names begin with it.
-SCHEMA = "gatecast"
+from gatecast.errors import DatabaseUnsuitable
 
 #: What belongs to one database alone: its migrations, and the pods and connections that are there now.
-_STAY = frozenset({"gatecast.schema_migrations", "gatecast.schema_functions", "gatecast.pods", "gatecast.connections"})
+STAY = frozenset({"gatecast.schema_migrations", "gatecast.schema_functions", "gatecast.pods", "gatecast.connections"})
 
 #: Its one row is there already, and takes over what identifies the history.
 EPOCH = "gatecast.epoch"
@@ -22,21 +20,7 @@ EPOCH = "gatecast.epoch"
 _OF_ONE_DATABASE = frozenset({"changed_seq", "trimmed_seq"})
 
 #: How values of a type of PostgreSQL are read from a file; others are the same there.
-_READ: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
-    {"uuid": UUID, "timestamp with time zone": datetime.fromisoformat, "boolean": bool, "bytea": bytes}
-)
-
-
-class Unmovable(Exception):
-    """A column of the file has no place in the other database."""
-
-    def __init__(self, table: str, columns: Sequence[str]) -> None:
-        super().__init__(table, columns)
-        self.table = table
-        self.columns = columns
-
-    def __str__(self) -> str:
-        return f"{self.table} has columns that are unknown here: {', '.join(self.columns)}"
+_READ: Mapping[str, Callable[[Any], Any]] = MappingProxyType({"uuid": UUID, "boolean": bool, "bytea": bytes})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +51,12 @@ class Table:
         return read
 
 
+def passed_as(kind: str) -> str:
+    """The type of what is passed for a column of this type; PostgreSQL converts it."""
+    # The driver takes the first and the last instant of `datetime` for -infinity and infinity.
+    return "text" if kind == "timestamp with time zone" else kind
+
+
 def name_in_file(table: str) -> str:
     """What a table of PostgreSQL is called in SQLite."""
     return table.replace(".", "_")
@@ -74,15 +64,16 @@ def name_in_file(table: str) -> str:
 
 def moved(created: Sequence[str]) -> list[str]:
     """Those of the tables that migrations created whose rows are moved, in an order in which references hold."""
-    return [name for name in dict.fromkeys(created) if name not in _STAY and name != EPOCH]
+    return [name for name in dict.fromkeys(created) if name not in STAY and name != EPOCH]
 
 
 def table(name: str, types: Mapping[str, str], columns_in_file: Sequence[str]) -> Table:
     """A table, given the types of its columns in PostgreSQL and the names of those in the file.
 
     Raises:
-        Unmovable: the file has a column more.
+        DatabaseUnsuitable: the file has a column that has no place there.
     """
     if unknown := set(columns_in_file) - types.keys() - _OF_ONE_DATABASE:
-        raise Unmovable(name_in_file(name), sorted(unknown))
+        problem = f"{name_in_file(name)} has columns that are unknown here: {', '.join(sorted(unknown))}"
+        raise DatabaseUnsuitable(problem, "move it with the release that made them")
     return Table(name=name, types={each: types[each] for each in columns_in_file if each in types})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from gatecast.cli.move_log.tables import SCHEMA, Table
+from gatecast.cli.move_log.tables import Table, passed_as
 from gatecast.errors import DatabaseUnsuitable
 from gatecast.storage.postgres.database import PostgresDatabase, PostgresTransaction
 from gatecast.storage.postgres.driver_errors import translated
@@ -57,7 +57,7 @@ class Target:
         """
         with translated():
             for table in _SHOW_USE:
-                if await self._connection.fetchval(f"SELECT EXISTS (SELECT FROM {table})"):  # noqa: S608 - named above
+                if await self._connection.fetchval(f"SELECT EXISTS (SELECT FROM {table})"):
                     raise DatabaseUnsuitable(f"the new database has rows in {table}", "name an empty database")
             pods = await self._connection.fetch("SELECT pod_id FROM gatecast.pods WHERE lease_until > now()")
         if pods:
@@ -75,22 +75,26 @@ class Target:
         """Remove what migrations and pods without gateways have left in these tables."""
         with translated():
             for table in reversed(tables):
-                await self._connection.execute(f"DELETE FROM {table.name}")  # noqa: S608 - names of our own tables
+                await self._connection.execute(f"DELETE FROM {table.name}")
 
-    async def copy(self, table: Table, rows: Iterable[Sequence[Any]]) -> None:
+    async def add(self, table: Table, rows: Sequence[Sequence[Any]]) -> None:
         """Add these rows, each with the table's columns in their order."""
-        schema, _, name = table.name.rpartition(".")
+        columns = ", ".join(f'"{name}"' for name in table.types)
+        values = ", ".join(f"${number}::{passed_as(kind)}[]" for number, kind in enumerate(table.types.values(), 1))
+        cast = ", ".join(f"v{number}::{kind}" for number, kind in enumerate(table.types.values(), 1))
+        names = ", ".join(f"v{number}" for number in range(1, len(table.types) + 1))
         with translated():
-            await self._connection.copy_records_to_table(
-                name, schema_name=schema or None, columns=list(table.types), records=rows
+            await self._connection.execute(
+                f"INSERT INTO {table.name} ({columns}) OVERRIDING SYSTEM VALUE "  # noqa: S608 - names of our own tables
+                f"SELECT {cast} FROM unnest({values}) AS v({names})",
+                *zip(*rows, strict=True),
             )
 
     async def go_on_counting(self, table: str, column: str, after: int) -> None:
         """Give the next row that is added a number after this one, and after those that are there."""
         with translated():
             await self._connection.execute(
-                f"SELECT setval(pg_get_serial_sequence($1, $2), "  # noqa: S608 - names of our own tables
-                f"greatest(1, $3, (SELECT max({column}) FROM {table})))",
+                f"SELECT setval(pg_get_serial_sequence($1, $2), greatest(1, $3, (SELECT max({column}) FROM {table})))",
                 table,
                 column,
                 after,
@@ -100,6 +104,3 @@ class Target:
         """Go on with this history. Where it lives is recorded by the first pod."""
         with translated():
             await self._connection.execute(_ADOPT, epoch, begun_at)
-
-
-__all__ = ["SCHEMA", "Target"]

@@ -21,7 +21,7 @@ from gatecast.delivery.retention import run_retention
 from gatecast.delivery.subscription import Subscription
 from gatecast.errors import HubClosed, StorageError, StorageUnavailable, SubscriptionClosed
 from gatecast.events import Event, Position
-from gatecast.storage.contract import Connection, Entity, Receipt, Remembered, Storage, TrimPolicy
+from gatecast.storage.contract import Connection, Engine, Entity, Receipt, Remembered, TrimPolicy
 from gatecast.telemetry import get_logger
 from gatecast.waiting import Backoff, random_source
 from gatecast.wakeup.contract import EVERYTHING, Hint, Wakeup
@@ -47,8 +47,8 @@ class DeliveryOptions:
 class Delivery:
     """Everything that runs between publishers, the log and connections on one pod."""
 
-    def __init__(self, storage: Storage, wakeup: Wakeup, options: DeliveryOptions) -> None:
-        self._storage = storage
+    def __init__(self, engine: Engine, wakeup: Wakeup, options: DeliveryOptions) -> None:
+        self._engine = engine
         self._wakeup = wakeup
         self._options = options
         self._subscriptions: dict[str, Subscription] = {}
@@ -59,17 +59,17 @@ class Delivery:
         self.failed = asyncio.Event()
         #: Called with the gateways of every hint (None: all); must not block or raise.
         self.on_hint: Callable[[frozenset[str] | None], None] = lambda _: None
-        self.publisher = Publisher(storage.log, send_hint=wakeup.send)
-        self.recorder = ProgressRecorder(storage.presence)
-        self.outcomes = OutcomeRecorder(storage.outcomes)
+        self.publisher = Publisher(engine.log, send_hint=wakeup.send)
+        self.recorder = ProgressRecorder(engine.presence)
+        self.outcomes = OutcomeRecorder(engine.outcomes)
         self.presence = PodPresence(
-            storage.presence,
+            engine.presence,
             options.pod_id,
             poll_interval=options.poll_interval,
             end_with=self._end_with,
             end_all=lambda: self.end_all(RESTARTING),
         )
-        self.reader = Reader(storage.log, poll_interval=options.poll_interval)
+        self.reader = Reader(engine.log, poll_interval=options.poll_interval)
         #: Keeps removing old events; that it cannot is shown, and sends no traffic elsewhere.
         self.retention = RetryLoop(
             "clean-up-failed", "old events cannot be removed", backoff=Backoff(first=30.0, longest=100.0)
@@ -116,7 +116,7 @@ class Delivery:
             "outcomes": self.outcomes.run,
             "presence": self.presence.run,
             "retention": lambda: run_retention(
-                self._storage.log, options.trim_policy, random_source=options.random_source, loop=self.retention
+                self._engine.log, options.trim_policy, random_source=options.random_source, loop=self.retention
             ),
         }
 
@@ -134,7 +134,7 @@ class Delivery:
 
     async def hint(self, gateway_ids: Sequence[str]) -> None:
         """Let every pod look at these gateways; a hint may be lost."""
-        await self._storage.presence.hint(gateway_ids)
+        await self._engine.presence.hint(gateway_ids)
         self._wakeup.send(Hint.at(gateway_ids))
 
     @property
@@ -179,12 +179,12 @@ class Delivery:
         )
         self._subscriptions[connection.connection_id] = subscription
         try:
-            await self._storage.presence.connect(
+            await self._engine.presence.connect(
                 connection, start=start.position, resync_reason=start.lost, newest_only=newest_only
             )
             # Behind the record: a decision that comes from here on ends this connection.
             subscription.lot.fill(
-                await self._storage.parking.withheld(
+                await self._engine.parking.withheld(
                     connection.gateway_id,
                     connection.replica,
                     after=start.position.offset,
@@ -206,13 +206,13 @@ class Delivery:
         return subscription
 
     async def _start(self, connection: Connection, after: Position | None, event_id: UUID | None) -> Start:
-        standing = await self._storage.presence.standing(connection.gateway_id, connection.replica)
+        standing = await self._engine.presence.standing(connection.gateway_id, connection.replica)
         start = decide_start(standing, after)
         if after is None or event_id is None or start.lost is not None:
             return start
         said = Remembered(gateway_id=connection.gateway_id, log_id=None, offset=after.offset, event_id=event_id)
         # It concerns this consumer alone: nobody else believes what it says.
-        return begin_anew(standing, EPOCH) if await self._storage.log.contradicts([said]) else start
+        return begin_anew(standing, EPOCH) if await self._engine.log.contradicts([said]) else start
 
     def _check_still_wanted(self, subscription: Subscription) -> None:
         self._check_alive()
@@ -226,11 +226,11 @@ class Delivery:
     async def resynchronized(self, subscription: Subscription) -> None:
         """Record that the consumer has read the desired state again."""
         connection = subscription.connection
-        await self._storage.presence.resynchronized(connection.gateway_id, connection.replica)
+        await self._engine.presence.resynchronized(connection.gateway_id, connection.replica)
 
     async def resolve(self, gateway_id: str, replica: str, entity: Entity, *, retry: bool) -> bool:
         """Decide about a parked entity, on any pod; False if the entity is not parked."""
-        resolved = await self._storage.parking.resolve(gateway_id, replica, entity, retry=retry)
+        resolved = await self._engine.parking.resolve(gateway_id, replica, entity, retry=retry)
         if resolved:
             self._wakeup.send(EVERYTHING)
         return resolved

@@ -10,6 +10,10 @@ it::
                 await storage.database.migrate()
                 yield storage
 
+`EngineContract` is the part that every engine keeps; `StorageContract` adds what needs an SQL database and the caller's
+own transaction. For an engine without one, subclass `EngineContract`, and override `open_storage` and
+`stored_passages`.
+
 The tests are coroutines that take pytest's `tmp_path`; a plugin or a small `conftest.py` must run them.
 """
 
@@ -29,12 +33,11 @@ from gatecast.testing.contracts.retention import RetentionContract
 from gatecast.testing.contracts.survey import SurveyContract
 from gatecast.testing.contracts.transactions import TransactionContract
 
-__all__ = ["StorageContract"]
+__all__ = ["EngineContract", "StorageContract"]
 
 
-class StorageContract(
+class EngineContract(
     PublishingContract,
-    TransactionContract,
     ReadingContract,
     PlacesContract,
     HistoryContract,
@@ -45,6 +48,9 @@ class StorageContract(
     HopsContract,
     ParkingContract,
     SurveyContract,
-    DatabaseContract,
 ):
-    """Everything that a storage backend promises."""
+    """Everything that an engine promises, whatever it keeps the log in."""
+
+
+class StorageContract(TransactionContract, DatabaseContract, EngineContract):
+    """Everything that an engine on an SQL database promises."""

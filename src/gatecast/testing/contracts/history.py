@@ -7,11 +7,11 @@ from datetime import timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from gatecast.storage.contract import ReadResult, Remembered, Storage, TrimPolicy, Verdict
+from gatecast.storage.contract import Engine, ReadResult, Remembered, TrimPolicy, Verdict
 from gatecast.testing.contracts.backend import (
     GATEWAY,
     OTHER_GATEWAY,
-    StorageBackend,
+    EngineBackend,
     epoch_of,
     make_event,
     make_events,
@@ -22,7 +22,7 @@ from gatecast.testing.contracts.backend import (
 _NOTHING_STAYS = TrimPolicy(keep_confirmed=timedelta(0), keep_at_most=timedelta(0), max_events=10**6)
 
 
-async def _remembered(storage: Storage, offset: int, *, gateway_id: str = GATEWAY) -> Remembered:
+async def _remembered(storage: Engine, offset: int, *, gateway_id: str = GATEWAY) -> Remembered:
     """What a pod remembers that has read up to this offset."""
     result = await read(storage, gateway_id)
     [event] = [event for event in result.events if event.offset == offset]
@@ -33,7 +33,7 @@ def _at(result: ReadResult, offset: int, event_id: UUID | None, *, gateway_id: s
     return Remembered(gateway_id=gateway_id, log_id=result.log_id, offset=offset, event_id=event_id)
 
 
-class HistoryContract(StorageBackend):
+class HistoryContract(EngineBackend):
     """`contradicts`, `record_history`, and what reads tell of the end of a log."""
 
     async def test_s20_a_read_tells_the_id_of_the_last_event(self, tmp_path: Path) -> None:

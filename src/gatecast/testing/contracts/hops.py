@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import LiteralString
 from uuid import uuid4
 
-from gatecast.storage.contract import Connection, Storage, TrimPolicy
+from gatecast.storage.contract import Connection, Engine, TrimPolicy
 from gatecast.storage.hops import NOTHING, Delivery, Hop, Passage
 from gatecast.testing.contracts.backend import (
     GATEWAY,
-    StorageBackend,
+    EngineBackend,
     connect,
     make_connection,
     make_events,
@@ -27,7 +26,7 @@ _BEGAN = 1_790_000_000.0
 _MOST_REPEATS = 100
 
 
-async def _passed(storage: Storage, connection: Connection, *passages: Passage, leaves: bool = False) -> None:
+async def _passed(storage: Engine, connection: Connection, *passages: Passage, leaves: bool = False) -> None:
     """Store that events passed these hops."""
     through = max(passage.through for passage in passages)
     progress = replace(await progress_of(storage, connection, sent=through, confirmed=0), passages=passages)
@@ -43,11 +42,8 @@ def _seen(delivery: Delivery) -> dict[Hop, tuple[float, float]]:
     return {hop: (each.at.timestamp() - _BEGAN, each.within) for hop, each in delivery.hops.items()}
 
 
-class HopsContract(StorageBackend):
+class HopsContract(EngineBackend):
     """`deliveries`, and the passages of `record_progress` and `disconnect`."""
-
-    #: Counts the rows of passages; another backend may call its table otherwise.
-    count_passages: LiteralString = "SELECT count(*) AS number FROM gatecast_passages"
 
     async def test_an_event_is_followed_hop_by_hop(self, tmp_path: Path) -> None:
         """By whatever rows tell of it: it is often sent and confirmed between two of them."""
@@ -149,8 +145,3 @@ class HopsContract(StorageBackend):
                 await _passed(storage, connection, _passage(0, 1, number), NOTHING, NOTHING, leaves=True)
             assert await self.stored_passages(storage) <= _MOST_REPEATS + 1
             assert (await storage.outcomes.deliveries(GATEWAY, 1))[-1].connection_id == connection.connection_id
-
-    async def stored_passages(self, storage: Storage) -> int:
-        """How many rows of passages there are."""
-        [row] = await storage.database.fetch(self.count_passages)
-        return int(row["number"])

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from gatecast.storage.contract import Outcome, OutcomeKind
-from gatecast.testing.contracts.backend import GATEWAY, OTHER_GATEWAY, StorageBackend, make_events, publish
+from gatecast.testing.contracts.backend import GATEWAY, OTHER_GATEWAY, EngineBackend, make_events, publish
 
 
 def _applied(offset: int, replica: str = "", gateway_id: str = GATEWAY) -> Outcome:
@@ -17,7 +17,7 @@ def _rejected(offset: int, reason: str = "no such template", replica: str = "") 
     return Outcome(gateway_id=GATEWAY, replica=replica, offset=offset, kind=OutcomeKind.REJECTED, reason=reason)
 
 
-class OutcomesContract(StorageBackend):
+class OutcomesContract(EngineBackend):
     """`Outcomes`."""
 
     async def test_outcomes_are_found_by_offset(self, tmp_path: Path) -> None:

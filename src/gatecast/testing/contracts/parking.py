@@ -10,11 +10,11 @@ import pytest
 
 from gatecast.errors import StorageUnavailable
 from gatecast.events import Event, Position
-from gatecast.storage.contract import DeliveryFilter, DisconnectReason, Outcome, OutcomeKind, Storage, TrimPolicy
+from gatecast.storage.contract import DeliveryFilter, DisconnectReason, Engine, Outcome, OutcomeKind, TrimPolicy
 from gatecast.testing.contracts.backend import (
     GATEWAY,
     POD,
-    StorageBackend,
+    EngineBackend,
     confirm,
     connect,
     make_connection,
@@ -44,14 +44,14 @@ def _other() -> Event:
     )
 
 
-async def _numbers(storage: Storage, after: int) -> list[object]:
+async def _numbers(storage: Engine, after: int) -> list[object]:
     return [event.data["number"] for event in (await read(storage, after=after)).events]
 
 
-class ParkingContract(StorageBackend):
+class ParkingContract(EngineBackend):
     """`Parking`."""
 
-    async def _parked(self, storage: Storage, *held: int, replica: str = "") -> None:
+    async def _parked(self, storage: Engine, *held: int, replica: str = "") -> None:
         """Offsets 1 to 4 are of one entity and 5 of another; 1 was rejected, and these are held."""
         await publish(storage, *[make_event(number=number) for number in range(1, 5)], _other())
         outcomes = [_outcome(1, OutcomeKind.PARKED, replica)]
@@ -258,5 +258,5 @@ class ParkingContract(StorageBackend):
                 connection.connection_id: DisconnectReason.RESTARTING
             }
 
-    async def _position(self, storage: Storage, offset: int) -> Position:
+    async def _position(self, storage: Engine, offset: int) -> Position:
         return Position((await storage.presence.standing(GATEWAY, "")).epoch, offset)

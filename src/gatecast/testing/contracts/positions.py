@@ -10,13 +10,13 @@ from uuid import uuid4
 import pytest
 
 from gatecast.events import Position
-from gatecast.storage.contract import DisconnectReason, Storage
+from gatecast.storage.contract import DisconnectReason, Engine
 from gatecast.testing.contracts.backend import (
     ALIVE,
     EXPIRED,
     GATEWAY,
     POD,
-    StorageBackend,
+    EngineBackend,
     confirm,
     connect,
     epoch_of,
@@ -28,12 +28,12 @@ from gatecast.testing.contracts.backend import (
 )
 
 
-async def _disconnect(storage: Storage, connection_id: str, offset: int, replica: str = "") -> None:
+async def _disconnect(storage: Engine, connection_id: str, offset: int, replica: str = "") -> None:
     connection = make_connection(connection_id, replica=replica)
     await storage.presence.disconnect([await progress_of(storage, connection, sent=offset, confirmed=offset)])
 
 
-class PositionsContract(StorageBackend):
+class PositionsContract(EngineBackend):
     """`connect`, `record_progress` and `disconnect`, as far as they move stored positions."""
 
     async def test_standing_shows_log_and_position(self, tmp_path: Path) -> None:

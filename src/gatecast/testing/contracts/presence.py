@@ -12,14 +12,14 @@ import pytest
 
 from gatecast.errors import StorageUnavailable, UnknownGateway
 from gatecast.events import Position
-from gatecast.storage.contract import DisconnectReason, GatewayStatus, Storage
+from gatecast.storage.contract import DisconnectReason, Engine, GatewayStatus
 from gatecast.testing.contracts.backend import (
     ALIVE,
     EXPIRED,
     GATEWAY,
     OTHER_GATEWAY,
     POD,
-    StorageBackend,
+    EngineBackend,
     confirm,
     connect,
     epoch_of,
@@ -33,15 +33,15 @@ from gatecast.testing.contracts.backend import (
 )
 
 
-async def _status(storage: Storage, gateway_id: str = GATEWAY) -> GatewayStatus:
+async def _status(storage: Engine, gateway_id: str = GATEWAY) -> GatewayStatus:
     return (await storage.presence.status([gateway_id]))[gateway_id]
 
 
-async def _live(storage: Storage, gateway_id: str = GATEWAY) -> list[str]:
+async def _live(storage: Engine, gateway_id: str = GATEWAY) -> list[str]:
     return sorted(connection.connection_id for connection in (await _status(storage, gateway_id)).connections)
 
 
-class PresenceContract(StorageBackend):
+class PresenceContract(EngineBackend):
     """Leases, connections, dismissals and status."""
 
     async def test_a_lease_tells_the_pods_life(self, tmp_path: Path) -> None:
@@ -197,16 +197,6 @@ class PresenceContract(StorageBackend):
             assert await storage.presence.disconnect_token("token-unknown") == 0
             assert await storage.presence.pending_disconnects(POD) == {"one": DisconnectReason.TOKEN_REVOKED}
             assert await storage.presence.pending_disconnects("pod-2") == {"two": DisconnectReason.TOKEN_REVOKED}
-
-    async def test_s26_a_revocation_takes_part_in_the_transaction(self, tmp_path: Path) -> None:
-        """Revoking inside the caller's transaction dismisses when that commits."""
-        async with self.open_with(tmp_path, GATEWAY) as storage:
-            for number, opening in enumerate(self.transactions(storage, tmp_path)):
-                await connect(storage, make_connection(f"connection-{number}", token_id=f"token-{number}"))
-                async with opening as transaction:
-                    assert await storage.presence.disconnect_token(f"token-{number}", transaction=transaction) == 1
-                    assert f"connection-{number}" not in await storage.presence.pending_disconnects(POD)
-                assert f"connection-{number}" in await storage.presence.pending_disconnects(POD)
 
     async def test_a_dismissed_connection_is_gone_once_it_is_closed(self, tmp_path: Path) -> None:
         """Closing it, also after its gateway was deleted, ends its dismissal."""

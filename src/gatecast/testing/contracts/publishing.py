@@ -10,11 +10,11 @@ from uuid import UUID, uuid4
 
 from gatecast.errors import UnknownGateway
 from gatecast.events import Action, Event
-from gatecast.storage.contract import PublishResult, Receipt, Storage
+from gatecast.storage.contract import Engine, PublishResult, Receipt
 from gatecast.testing.contracts.backend import (
     GATEWAY,
     OTHER_GATEWAY,
-    StorageBackend,
+    EngineBackend,
     epoch_of,
     ids_of,
     make_event,
@@ -25,7 +25,7 @@ from gatecast.testing.contracts.backend import (
 )
 
 
-class PublishingContract(StorageBackend):
+class PublishingContract(EngineBackend):
     """`EventLog.publish`."""
 
     async def test_offsets_count_from_one_without_gaps(self, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ class PublishingContract(StorageBackend):
         """One group reaches a thousand logs at once."""
         gateways = [f"gateway-{number}" for number in range(1_000)]
         async with self.open_storage(tmp_path) as storage:
-            await _register_all(storage, gateways)
+            await self.register_all(storage, gateways)
             event = make_event(gateways[0])
             receipts = await publish(storage, *(event.addressed_to(gateway_id) for gateway_id in gateways))
             assert [receipt.gateway_id for receipt in receipts] == gateways
@@ -171,7 +171,7 @@ class PublishingContract(StorageBackend):
         """A thousand known gateways get nothing when one more is unknown."""
         gateways = [f"gateway-{number}" for number in range(1_000)]
         async with self.open_storage(tmp_path) as storage:
-            await _register_all(storage, gateways)
+            await self.register_all(storage, gateways)
             events = [make_event(gateway_id) for gateway_id in [*gateways, "gateway-unknown"]]
             (result,) = await storage.log.publish([events])
             assert isinstance(result, UnknownGateway)
@@ -238,13 +238,7 @@ def _receipts(results: list[PublishResult]) -> list[Receipt]:
     return receipts
 
 
-async def _register_all(storage: Storage, gateways: list[str]) -> None:
-    async with storage.database.transaction() as transaction:
-        for gateway_id in gateways:
-            await storage.log.register(gateway_id, transaction=transaction)
-
-
-async def _publish_shuffled(storage: Storage, ids: list[UUID], *, seed: int) -> list[PublishResult]:
+async def _publish_shuffled(storage: Engine, ids: list[UUID], *, seed: int) -> list[PublishResult]:
     events = [make_event(gateway_id, event_id) for event_id in ids for gateway_id in (GATEWAY, OTHER_GATEWAY)]
     random.Random(seed).shuffle(events)  # noqa: S311 - a repeatable order, not a secret
     return await storage.log.publish([events[:5], events[5:]])

@@ -15,7 +15,7 @@ from gatecast.testing.contracts.backend import (
     GATEWAY,
     OTHER_GATEWAY,
     POD,
-    StorageBackend,
+    EngineBackend,
     confirm,
     connect,
     epoch_of,
@@ -36,7 +36,7 @@ def _request(
     return ReadRequest(gateway_id=gateway_id, after=after, max_events=max_events, max_bytes=max_bytes)
 
 
-class ReadingContract(StorageBackend):
+class ReadingContract(EngineBackend):
     """`EventLog.read`, `changed_since`, `register`, `forget` and `renew_epoch`."""
 
     async def test_reads_what_lies_behind_an_offset(self, tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ import asyncio
 from datetime import timedelta
 from pathlib import Path
 
-from gatecast.storage.contract import Outcome, OutcomeKind, Storage, TrimPolicy
+from gatecast.storage.contract import Engine, Outcome, OutcomeKind, TrimPolicy
 from gatecast.testing.contracts.backend import (
     GATEWAY,
     OTHER_GATEWAY,
-    StorageBackend,
+    EngineBackend,
     confirm,
     connect,
     make_connection,
@@ -33,7 +33,7 @@ def _policy(
     return TrimPolicy(keep_confirmed=confirmed, keep_at_most=at_most, max_events=max_events, chunk=chunk)
 
 
-async def _retained(storage: Storage, gateway_id: str = GATEWAY) -> list[int]:
+async def _retained(storage: Engine, gateway_id: str = GATEWAY) -> list[int]:
     """The offsets still in the log, which must begin right behind `low_water_mark`."""
     result = await read(storage, gateway_id)
     offsets = [event.offset for event in result.events]
@@ -41,7 +41,7 @@ async def _retained(storage: Storage, gateway_id: str = GATEWAY) -> list[int]:
     return offsets
 
 
-class RetentionContract(StorageBackend):
+class RetentionContract(EngineBackend):
     """`EventLog.trim`."""
 
     async def test_what_is_confirmed_and_old_goes(self, tmp_path: Path) -> None:

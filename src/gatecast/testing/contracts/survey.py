@@ -12,7 +12,7 @@ import pytest
 from gatecast.errors import UnknownGateway
 from gatecast.events import Event
 from gatecast.storage import survey
-from gatecast.storage.contract import EventSearch, FoundEvents, Outcome, OutcomeKind, ReadRequest, Storage
+from gatecast.storage.contract import Engine, EventSearch, FoundEvents, Outcome, OutcomeKind, ReadRequest
 from gatecast.storage.hops import NOTHING, Passage
 from gatecast.testing.contracts.backend import (
     ALIVE,
@@ -20,7 +20,7 @@ from gatecast.testing.contracts.backend import (
     GATEWAY,
     OTHER_GATEWAY,
     POD,
-    StorageBackend,
+    EngineBackend,
     connect,
     make_connection,
     make_event,
@@ -30,13 +30,13 @@ from gatecast.testing.contracts.backend import (
 )
 
 
-async def _found(storage: Storage, *, confirmed: int = 0, **wanted: Any) -> FoundEvents:  # noqa: ANN401 - fields
+async def _found(storage: Engine, *, confirmed: int = 0, **wanted: Any) -> FoundEvents:  # noqa: ANN401 - fields
     values: dict[str, Any] = {"gateway_id": GATEWAY, "max_events": 100, "max_bytes": 1_000_000}
     search = EventSearch(**values | wanted)
     return await storage.survey.search(search, confirmed=confirmed)
 
 
-async def _offsets(storage: Storage, *, confirmed: int = 0, **wanted: Any) -> list[int]:  # noqa: ANN401 - fields
+async def _offsets(storage: Engine, *, confirmed: int = 0, **wanted: Any) -> list[int]:  # noqa: ANN401 - fields
     return [event.offset for event in (await _found(storage, confirmed=confirmed, **wanted)).events]
 
 
@@ -48,7 +48,7 @@ def _said(offset: int, kind: OutcomeKind, replica: str = "") -> Outcome:
     return Outcome(gateway_id=GATEWAY, replica=replica, offset=offset, kind=kind, reason="")
 
 
-class SurveyContract(StorageBackend):
+class SurveyContract(EngineBackend):
     """`Survey`."""
 
     async def test_a_summary_tells_how_each_gateway_stands(self, tmp_path: Path) -> None:

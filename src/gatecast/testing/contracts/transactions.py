@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 
 from gatecast.errors import TransactionUnusable, UnknownGateway
+from gatecast.storage.contract import Place
 from gatecast.testing.contracts.backend import (
     GATEWAY,
     OTHER_GATEWAY,
+    POD,
     StorageBackend,
+    connect,
     ids_of,
+    make_connection,
     make_event,
     make_events,
     offsets_of,
@@ -182,3 +186,24 @@ class TransactionContract(StorageBackend):
                 async with opening as transaction:
                     assert await storage.log.forget(GATEWAY, transaction=transaction)
                 assert not await storage.log.forget(GATEWAY)
+
+    async def test_s26_a_revocation_takes_part_in_the_transaction(self, tmp_path: Path) -> None:
+        """Revoking inside the caller's transaction dismisses when that commits."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            for number, opening in enumerate(self.transactions(storage, tmp_path)):
+                await connect(storage, make_connection(f"connection-{number}", token_id=f"token-{number}"))
+                async with opening as transaction:
+                    assert await storage.presence.disconnect_token(f"token-{number}", transaction=transaction) == 1
+                    assert f"connection-{number}" not in await storage.presence.pending_disconnects(POD)
+                assert f"connection-{number}" in await storage.presence.pending_disconnects(POD)
+
+    async def test_what_was_rolled_back_moves_no_place(self, tmp_path: Path) -> None:
+        """Its number may be given to another."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await publish(storage, make_event())
+            async with rolled_back(storage.database.transaction()) as transaction:
+                await storage.log.publish_in(transaction, [make_event()])
+            marker = (await storage.log.changed_since(0)).lasting
+            await publish(storage, make_event())
+            places = await storage.log.places([GATEWAY], marker)
+            assert places == {GATEWAY: Place((await read(storage)).log_id, 1, is_gap=False)}

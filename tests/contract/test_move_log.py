@@ -1,4 +1,4 @@
-"""`gatecast move-log`: everything that a file of SQLite holds goes on in PostgreSQL, and nobody has to resynchronize."""
+"""`gatecast move-log`: everything that a file of SQLite holds goes on in PostgreSQL, and nobody resynchronizes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from gatecast.server.pod import MIGRATIONS, Pod
 from gatecast.settings import Settings
 from gatecast.storage.connect import OpenStorage, open_storage
 from gatecast.storage.contract import Connection, Outcome, OutcomeKind, Progress, Storage
-from gatecast.storage.sqlite.moved import MOVED
+from gatecast.storage.postgres.database import PostgresDatabase
 from gatecast.testing.contracts.backend import make_event, publish
 from gatecast.testing.doubles.recording_gateway import RecordingGateway
 from gatecast.testing.eventually import eventually
@@ -190,13 +190,12 @@ async def _pod(url: str) -> AsyncIterator[tuple[Pod, Operator]]:
 async def _publish_until_refused(operator: Operator, gateway_id: str) -> Mapping[int, str]:
     """Event ids by offset, as accepted."""
     accepted: dict[int, str] = {}
-    while True:
-        try:
+    with pytest.raises(Refused) as refusal:
+        while True:
             published = await operator.ask("POST", f"/gateways/{gateway_id}/events", _EVENT)
-        except Refused as refusal:
-            assert refusal.status == httpx.codes.SERVICE_UNAVAILABLE
-            return accepted
-        accepted[published["offset"]] = published["eventId"]
+            accepted[published["offset"]] = published["eventId"]
+    assert refusal.value.status == httpx.codes.SERVICE_UNAVAILABLE
+    return accepted
 
 
 async def test_gateways_go_on_where_they_were_while_pods_publish(sqlite_url: str, empty_postgres_url: str) -> None:
@@ -225,7 +224,7 @@ async def test_gateways_go_on_where_they_were_while_pods_publish(sqlite_url: str
         assert published["offset"] == max(accepted) + 1
         await recorder.until(published["offset"])
         received = dict(recorder.received)
-        assert [offset for offset in sorted(received)] == list(range(1, published["offset"] + 1))
+        assert sorted(received) == list(range(1, published["offset"] + 1))
         assert {offset: received[offset] for offset in accepted} == accepted
         assert recorder.resyncs == []
         repeated = await operator.ask("POST", f"/gateways/{access.id}/events", {**_EVENT, "eventId": accepted[5]})
@@ -264,7 +263,7 @@ async def test_a_database_in_use_is_refused_and_nobody_has_to_wait(sqlite_url: s
             await _move(sqlite_url, postgres_url)
         await target.storage.presence.end_lease("pod-x")
         await target.storage.log.register("somebody")
-    with pytest.raises(DatabaseUnsuitable, match="rows in gatecast.gateway_streams"):
+    with pytest.raises(DatabaseUnsuitable, match="rows in gatecast"):
         await _move(sqlite_url, postgres_url)
     await _takes_events(sqlite_url)
 
@@ -357,14 +356,14 @@ async def test_a_process_that_was_killed_is_repeated_or_undone(sqlite_url: str, 
 
 
 async def test_a_commit_whose_answer_is_lost_is_found_out(
-    sqlite_url: str, empty_postgres_url: str, failing: Callable[[type, str], None], monkeypatch: pytest.MonkeyPatch
+    sqlite_url: str, empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until the new database can be asked, nobody writes to the file: an event would be lost."""
     await _takes_events(sqlite_url)
     copy, arrived = moving._copy, moving._arrived
 
-    async def lost(*arguments: Any) -> dict[str, int]:
-        await copy(*arguments)
+    async def lost(source: Source, database: PostgresDatabase) -> dict[str, int]:
+        await copy(source, database)
         monkeypatch.setattr(moving, "_arrived", nobody_answers)
         raise StorageUnavailable("a test loses the answer")
 

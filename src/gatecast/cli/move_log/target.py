@@ -85,7 +85,7 @@ class Target:
         names = ", ".join(f"v{number}" for number in range(1, len(table.types) + 1))
         with translated():
             await self._connection.execute(
-                f"INSERT INTO {table.name} ({columns}) OVERRIDING SYSTEM VALUE "  # noqa: S608 - names of our own tables
+                f"INSERT INTO {table.name} ({columns}) OVERRIDING SYSTEM VALUE "
                 f"SELECT {cast} FROM unnest({values}) AS v({names})",
                 *zip(*rows, strict=True),
             )

@@ -23,7 +23,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "client": ("aiohttp",),
         "cli": ("aiohttp", "rich", "typer"),
-        "testing": ("aiohttp", "fastapi", "jsonschema", "pydantic", "yaml"),
+        "testing": ("aiohttp", "fastapi", "jsonschema", "pydantic", "time_machine", "yaml"),
     }
 )
 

@@ -6,12 +6,11 @@ import asyncio
 import json
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from gatecast.testing.eventually import PATIENCE
-from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.processes.deployment import Deployment
+from gatecast.testing.processes.pgbouncer import pgbouncer_program
 
 
 async def _verify(*arguments: str) -> tuple[int | None, str]:
@@ -28,24 +27,28 @@ async def _verify(*arguments: str) -> tuple[int | None, str]:
 
 
 async def test_a_local_installation_on_sqlite_keeps_its_promises(tmp_path: Path) -> None:
-    """The report is also a page with a timeline."""
+    """Also while another program holds the database; the report is also a page with a timeline."""
     page = tmp_path / "report.html"
     status, output = await _verify("--local", "--gateways", "4", "--events", "20", "--html", str(page))
     assert status == 0, output
     assert "promises held" in output
+    assert "another program holds the database" in output
     assert "Every promise held" in page.read_text()
 
 
-async def test_a_local_installation_on_postgresql_keeps_its_promises(
-    postgres: PostgresServer, new_database: Callable[[], Awaitable[str]]
-) -> None:
-    """For machines the findings are JSON."""
-    url = postgres.url(await new_database())
-    status, output = await _verify("--local", "--database", url, "--gateways", "4", "--events", "20", "--json")
+async def test_a_local_installation_on_postgresql_keeps_its_promises() -> None:
+    """Also while its database crashes, or the way to it breaks, with a clock that is wrong; machines get JSON."""
+    status, output = await _verify(
+        *("--local", "--database", "postgresql+embedded", "--gateways", "4", "--events", "20", "--json")
+    )
     report = json.loads(output)
     assert status == 0, output
     assert report["held"] is True
     assert all(finding["held"] for finding in report["findings"])
+    promises = "\n".join(finding["promise"] for finding in report["findings"])
+    assert all(fault in promises for fault in ("cut", "lost", "neither hears", "database crashes"))
+    assert ("PgBouncer" in promises) == (pgbouncer_program() is not None)
+    assert "a pod is an hour ahead" in "".join(finding["detail"] for finding in report["findings"])
 
 
 async def test_a_running_installation_is_left_as_it_was(sqlite_url: str) -> None:

@@ -114,3 +114,68 @@ def test_a_statement_that_nobody_waits_for_is_given_up_and_the_next_asks_anew() 
         assert await gathered.ask(5) == 10
 
     asyncio.run(run())
+
+
+def test_who_gives_up_what_is_being_written_leaves_once_it_is_known() -> None:
+    """Whatever it undoes then is not written after that; a second cancellation does not hurry it."""
+
+    async def run() -> None:
+        work = _Work()
+        work.go_on.clear()
+        gathered = Gathered("numbers", work, writes=True)
+        first, second = (asyncio.create_task(gathered.ask(number)) for number in (1, 2))
+        await _turns()
+        for _ in range(2):
+            first.cancel()
+            await _turns()
+            assert not first.done()
+        work.go_on.set()
+        assert await second == 4
+        with pytest.raises(asyncio.CancelledError):
+            await first
+
+    asyncio.run(run())
+
+
+def test_what_is_being_written_for_nobody_is_given_up() -> None:
+    async def run() -> None:
+        work = _Work()
+        work.go_on.clear()
+        gathered = Gathered("numbers", work, writes=True)
+        asked = [asyncio.create_task(gathered.ask(number)) for number in (1, 2)]
+        await _turns()
+        for each in asked:
+            each.cancel()
+        assert all(
+            isinstance(each, asyncio.CancelledError) for each in await asyncio.gather(*asked, return_exceptions=True)
+        )
+        assert work.given_up == len(work.batches)
+
+    asyncio.run(run())
+
+
+def test_what_nobody_waits_for_any_more_is_not_begun() -> None:
+    async def run() -> None:
+        work = _Work()
+        work.go_on.clear()
+        gathered = Gathered("numbers", work, writes=True)
+        asked = []
+        for number in range(2):
+            asked.append(asyncio.create_task(gathered.ask(number)))
+            await _turns()
+        late = asyncio.create_task(gathered.ask(5))
+        await _turns()
+        late.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await late
+        work.go_on.set()
+        await asyncio.gather(*asked)
+        assert all(5 not in batch for batch in work.batches)
+
+    asyncio.run(run())
+
+
+async def _turns() -> None:
+    """Let everybody go as far as they can."""
+    for _ in range(5):
+        await asyncio.sleep(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -67,11 +67,16 @@ class Event:
 
     def __post_init__(self) -> None:
         mistakes = Mistakes()
-        for name, clean in _CLEANERS.items():
-            with mistakes.noted():
-                object.__setattr__(self, name, clean(name, getattr(self, name)))
-        with mistakes.noted():
-            object.__setattr__(self, "payload", _encode_data(self.data))
+        for name, source, clean in _CLEANERS:
+            value = getattr(self, source)
+            # No block that costs something where nothing is wrong: every event that is published comes here.
+            try:
+                cleaned = clean(source, value)
+            except InvalidValue as mistake:
+                mistakes.note(mistake)
+            else:
+                if cleaned is not value:
+                    object.__setattr__(self, name, cleaned)
         mistakes.raise_any()
 
     @classmethod
@@ -162,14 +167,16 @@ class RecordedEvent:
         return read_stored("data", self.payload)
 
 
-def _encode_data(data: object) -> str:
-    payload = encode("data", data)
-    if (size := len(payload.encode())) > MAX_PAYLOAD_BYTES:
+def _encode_data(field: str, data: object) -> str:
+    payload = encode(field, data)
+    if (size := len(payload) if payload.isascii() else len(payload.encode())) > MAX_PAYLOAD_BYTES:
         raise PayloadTooLarge(size, MAX_PAYLOAD_BYTES)
     return payload
 
 
 def _action(field: str, value: object) -> Action:
+    if type(value) is Action:
+        return value
     try:
         return Action(str(value))
     except ValueError:
@@ -189,10 +196,12 @@ def _trace_parent(field: str, value: object) -> str | None:
     return None if value is None else clean_trace_parent(field, value)
 
 
-_CLEANERS: Mapping[str, Callable[[str, object], object]] = {
-    **dict.fromkeys(("gateway_id", "type", "entity_type", "entity_id"), clean_identifier),
-    "action": _action,
-    "event_id": _uuid,
-    "originated_at": clean_instant,
-    "trace_parent": _trace_parent,
-}
+#: Each field, the one that its value is made of, and how; mistakes are reported in this order.
+_CLEANERS: Sequence[tuple[str, str, Callable[[str, object], object]]] = (
+    *((name, name, clean_identifier) for name in ("gateway_id", "type", "entity_type", "entity_id")),
+    ("action", "action", _action),
+    ("event_id", "event_id", _uuid),
+    ("originated_at", "originated_at", clean_instant),
+    ("trace_parent", "trace_parent", _trace_parent),
+    ("payload", "data", _encode_data),
+)

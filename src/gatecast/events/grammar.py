@@ -49,6 +49,9 @@ def _characters(ranges: str) -> str:
     return "".join("-".join(f"\\U{int(end, 16):08x}" for end in each.split("-")) for each in ranges.split())
 
 
+#: What nearly every identifier is: nothing has to be trimmed or refused.
+_PLAIN = re.compile(f"[!-~](?:[ -~]{{0,{MAX_IDENTIFIER_LENGTH - 2}}}[!-~])?")
+
 _UNPRINTABLE = re.compile(f"[{_characters(UNPRINTABLE)}]")
 _BLANK_ENDS = re.compile(f"^[{_characters(BLANKS)}]+|[{_characters(BLANKS)}]+\\Z")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -66,6 +69,8 @@ def clean_identifier(field: str, value: object) -> str:
     Raises:
         InvalidValue: it is not a string, blank, longer than 255 characters, or holds an unprintable character.
     """
+    if type(value) is str and _PLAIN.fullmatch(value):
+        return value
     if not isinstance(value, str):
         raise InvalidValue(field, value, "be a string")
     cleaned = _BLANK_ENDS.sub("", value)
@@ -102,6 +107,8 @@ def clean_instant(field: str, value: object) -> datetime:
     """
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise InvalidValue(field, value, "be a date and time, and carry a time zone")
+    if type(value) is datetime and value.tzinfo is UTC:
+        return value
     try:
         return value.astimezone(UTC)
     except OverflowError:

@@ -165,7 +165,7 @@ class Pods:
     """Starts pods on one database, and ends whatever it started when its block ends.
 
     `settings` hold for every pod, written as in `Settings`: `poll_interval="1s"`. Given a template instead of a
-    command, pods are copies of it, but for those that need other environment variables.
+    command, pods are copies of it, but for those with a command or environment variables of their own.
     """
 
     def __init__(
@@ -193,34 +193,42 @@ class Pods:
     async def __aexit__(self, *exception: object) -> None:
         await self._stack.aclose()
 
-    async def start(self, name: str, *, environment: Mapping[str, str] | None = None, **settings: str) -> RunningPod:
-        """One more pod, ready; with settings and other environment variables of its own.
+    async def start(
+        self,
+        name: str,
+        *,
+        command: Sequence[str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        **settings: str,
+    ) -> RunningPod:
+        """One more pod, ready; with a command, settings and other environment variables of its own.
 
         Raises:
             PodFailed: it did not become ready.
         """
         variables = _environment({**self._settings, "pod_id": name, **settings})
-        pod = RunningPod(name, await self._run(variables, environment))
+        starts: Sequence[str] | PodTemplate = command or self._command
+        if environment is not None and not isinstance(starts, Sequence):
+            # The C library has read its own variables by the time a copy gets them.
+            starts = SERVE
+        pod = RunningPod(name, await _run(starts, variables | dict(environment or {})))
         self._stack.push_async_callback(_end, pod)
         await pod.announced()
         return pod
-
-    async def _run(self, variables: dict[str, str], others: Mapping[str, str] | None) -> PodProcess:
-        command = self._command
-        if not isinstance(command, Sequence):
-            if others is None:
-                return await command.start(variables)
-            # The C library has read its own variables by the time a copy gets them.
-            command = SERVE
-        return await asyncio.create_subprocess_exec(
-            *command, stdout=PIPE, stderr=PIPE, limit=_LONGEST_LINE, env=variables | dict(others or {})
-        )
 
     async def start_all(self, *names: str) -> list[RunningPod]:
         """Pods that start at the same time."""
         async with asyncio.TaskGroup() as starts:
             tasks = [starts.create_task(self.start(name)) for name in names]
         return [task.result() for task in tasks]
+
+
+async def _run(command: Sequence[str] | PodTemplate, variables: Mapping[str, str]) -> PodProcess:
+    if isinstance(command, Sequence):
+        return await asyncio.create_subprocess_exec(
+            *command, stdout=PIPE, stderr=PIPE, limit=_LONGEST_LINE, env=variables
+        )
+    return await command.start(variables)
 
 
 async def _end(pod: RunningPod) -> None:

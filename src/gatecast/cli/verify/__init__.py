@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
-from secrets import token_urlsafe
 from typing import Annotated
 
 import typer
 
-from gatecast.cli.databases import prepare, temporary_database
 from gatecast.cli.ending import run_to_its_end
 from gatecast.cli.output import JsonFlag, print_json, screen
 from gatecast.cli.remote import DEFAULT_URL, TokenOption
 from gatecast.cli.verify.checks import Installation, verify_installation
 from gatecast.cli.verify.findings import Finding
+from gatecast.cli.verify.local import local_installation
 from gatecast.cli.verify.report import as_html, print_findings
-from gatecast.testing.pods import Pods, RunningPod
-from gatecast.testing.processes.pod_template import shared_template
-
-_LOCAL_PODS = ("pod-a", "pod-b", "pod-c")
-
-#: All temporary gateways connect at once, and no balancer has to notice that a pod stops.
-_LOCAL_SETTINGS = {"connect_rate": "1000000", "drain_time": "4s"}
 
 
 def verify(
     *,
     local: Annotated[
-        bool, typer.Option("--local", help="Start three pods here; kill one of them, and stop another in order.")
+        bool,
+        typer.Option(
+            "--local",
+            help="Start three pods here; kill one, stop another in order, and break their database for a while.",
+        ),
     ] = False,
     database: Annotated[
         str, typer.Option(help="With --local: sqlite, postgresql+embedded, or the URL of an empty database.")
@@ -55,7 +50,7 @@ def verify(
     async def run() -> list[Finding]:
         async with AsyncExitStack() as stack:
             if local:
-                installation = await _start_local(stack, database)
+                installation = await stack.enter_async_context(local_installation(database))
             else:
                 installation = Installation(apis=url, gateways=gateways, token=token)
             return await verify_installation(installation, gateways=count, events=events)
@@ -70,25 +65,3 @@ def verify(
         html.write_text(as_html(findings), "utf-8")
         screen.print(f"report: {html}")
     raise typer.Exit(1 if broken else 0)
-
-
-async def _start_local(stack: AsyncExitStack, database: str) -> Installation:
-    location = await stack.enter_async_context(temporary_database(database))
-    await prepare(location)
-    token = token_urlsafe(24)
-    # Copies of one process, which imports everything once; in another thread, so that signals are heard meanwhile.
-    command = await asyncio.to_thread(shared_template)
-    pods = await stack.enter_async_context(Pods(location, admin_token=token, command=command, **_LOCAL_SETTINGS))
-    running: list[RunningPod] = await pods.start_all(*_LOCAL_PODS)
-    return Installation(
-        apis=[pod.api for pod in running],
-        gateways=[pod.gateways for pod in running],
-        token=token,
-        kill=running[-1].kill,
-        end=lambda: _end(running[1]),
-    )
-
-
-async def _end(pod: RunningPod) -> int:
-    pod.terminate()
-    return await pod.ended()

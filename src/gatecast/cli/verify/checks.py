@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from gatecast.cli.async_remote import AsyncRemote, async_remote
 from gatecast.cli.remote import RequestRefused
+from gatecast.cli.verify.faults import Fault
 from gatecast.cli.verify.findings import Finding, Findings, expect
 from gatecast.cli.verify.reachability import check_reachability
 from gatecast.cli.verify.safety import Endpoint, check_revocation
@@ -31,6 +33,9 @@ _PATIENCE = 60.0
 #: Events for each gateway while one thing is tried.
 _FEW = 10
 
+#: How long something is broken, in seconds.
+_BROKEN_FOR = 2.0
+
 #: A pod that does not answer is not insisted on: the next one gets the same event id.
 _EAGER = Backoff(first=0.01, longest=0.05)
 
@@ -49,6 +54,10 @@ class Installation:
     kill: Callable[[], None] | None = None
     #: Lets the second pod end in order, and returns its exit status; None: nothing may be ended here.
     end: Callable[[], Coroutine[Any, Any, int]] | None = None
+    #: What may break besides.
+    faults: Sequence[Fault] = ()
+    #: Whose clock is wrong, in words; empty: nobody's.
+    clocks: str = ""
 
 
 @dataclass(slots=True)
@@ -139,6 +148,10 @@ async def _verify(run: _Run, events: int) -> None:
     check = run.findings.check
     await check("P1 durable: every publish is answered", lambda: _publish_while_things_break(run, load, events))
     await check("P7 isolated: who hears nothing delays nobody", lambda: _deafen(run, load))
+    for fault in run.installation.faults:
+        await check(f"P10 survivable: {fault.name}", partial(_survive, run, load, fault))
+    if clocks := run.installation.clocks:
+        await check("P2 ordered: no clock decides", lambda: _disregard_clocks(run, load, clocks))
     # Before a pod ends, so that there is another pod to revoke it through.
     await check("P9 safe: a revoked token closes its connection", lambda: _revoke(run))
     if (end := run.installation.end) is not None:
@@ -193,6 +206,28 @@ async def _deafen(run: _Run, load: Load) -> str:
     return f"{len(others)} gateways got everything while one missed {missing} events, which it got afterwards"
 
 
+async def _survive(run: _Run, load: Load, fault: Fault) -> str:
+    """Something is broken for a while under load."""
+    async with asyncio.TaskGroup() as tasks, fault.lasting():
+        tasks.create_task(load.publish(_FEW))
+        await asyncio.sleep(_BROKEN_FOR)
+    await _caught_up(run, load)
+    return f"for {_BROKEN_FOR:.0f} s; every accepted event arrived"
+
+
+async def _disregard_clocks(run: _Run, load: Load, clocks: str) -> str:
+    """One event after the other, over pods whose clocks are apart."""
+    offsets = [await load.publish_once(run.gateways[0].id) for _ in range(_FEW)]
+    expect(offsets == sorted(offsets), f"events that were accepted one after another got the offsets {offsets}")
+    await _caught_up(run, load)
+    return f"{_FEW} events over pods in turn have the order in which they were published; {clocks}"
+
+
+async def _caught_up(run: _Run, load: Load) -> None:
+    for gateway in run.gateways:
+        await gateway.recorder.until(len(load.accepted[gateway.id]), within=_PATIENCE)
+
+
 async def _end_pod(run: _Run, load: Load, end: Callable[[], Coroutine[Any, Any, int]]) -> str:
     """The second pod is told to end under load; its gateways go to the first one."""
     first = address_of(run.installation.gateways[0])
@@ -203,8 +238,7 @@ async def _end_pod(run: _Run, load: Load, end: Callable[[], Coroutine[Any, Any, 
             gateway.balancer.retarget(first)
     status = ended.result()
     expect(status == 0, f"the pod ended with status {status}")
-    for gateway in run.gateways:
-        await gateway.recorder.until(len(load.accepted[gateway.id]), within=_PATIENCE)
+    await _caught_up(run, load)
     return "every accepted event arrived, and the pod ended by itself"
 
 

@@ -13,6 +13,7 @@ import asyncpg
 from gatecast.errors import DatabaseUnsuitable, SchemaMissing, StatementFailed, StorageError, StorageUnavailable
 from gatecast.storage.contract import Row
 from gatecast.storage.migrations import Migration, SchemaNeed, available, missing, need, newest, tables
+from gatecast.storage.postgres.connection_pool import ConnectionPool
 from gatecast.storage.postgres.dialing import Dialer
 from gatecast.storage.postgres.driver_errors import translated
 from gatecast.storage.postgres.function_files import FunctionFile, function_files
@@ -26,9 +27,6 @@ from gatecast.waiting import Backoff
 #: hangs, takes that long.
 STATEMENT_TIME_LIMIT = 30.0
 
-#: How long returning a connection to the pool may take if its statement was interrupted, in seconds.
-_RELEASE_TIME_LIMIT = 1.0
-
 _QUERIES = Queries("gatecast.storage.postgres", "database.sql")
 
 _GIVEN_UP = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
@@ -37,7 +35,7 @@ _BACKOFF = Backoff(first=0.01, longest=1.0)
 
 T = TypeVar("T")
 
-#: A connection of the driver, or what the pool hands out in its place.
+#: A connection of the driver, or what a caller's own pool hands out in its place.
 PooledConnection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
 
 
@@ -69,7 +67,7 @@ class PostgresTransaction:
 class PostgresDatabase:
     """`gatecast.storage.contract.Database` on PostgreSQL, reached through a pool of connections."""
 
-    def __init__(self, pool: asyncpg.Pool[Any], dialer: Dialer, migration_packages: Sequence[str]) -> None:
+    def __init__(self, pool: ConnectionPool, dialer: Dialer, migration_packages: Sequence[str]) -> None:
         self._pool = pool
         self._dialer = dialer
         self._migrations = available(*migration_packages)
@@ -106,34 +104,16 @@ class PostgresDatabase:
         use = DatabaseUse()
         with translated():
             try:
-                connection = await self._pool.acquire(timeout=STATEMENT_TIME_LIMIT)
+                connection = await self._pool.acquire(STATEMENT_TIME_LIMIT)
                 use.begin()
                 try:
                     yield connection
                 finally:
                     use.end()
-                    await self._give_back(connection)
+                    await self._pool.release(connection)
             except asyncpg.ReadOnlySQLTransactionError:
-                await self._pool.expire_connections()
+                self._pool.expire()
                 raise
-
-    async def _give_back(self, connection: asyncpg.pool.PoolConnectionProxy[Any]) -> None:
-        """Return the connection to the pool, or drop it if an interrupted statement on it does not end within a second.
-
-        Raises no `TimeoutError`, which would hide the error that interrupted the statement.
-        """
-        try:
-            await self._pool.release(connection, timeout=_RELEASE_TIME_LIMIT)
-        except TimeoutError:
-            # Not even the cancellation was answered: the network is cut silently. The idle connections are cut, too,
-            # and each would otherwise cost a caller a time limit.
-            self._drop_idle()
-
-    def _drop_idle(self) -> None:
-        pool: Any = self._pool
-        for holder in pool._holders:  # noqa: SLF001 - the pool's own way closes politely, and waits for an answer
-            if holder.is_idle():
-                holder.terminate()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PostgresTransaction]:

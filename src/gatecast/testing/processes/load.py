@@ -53,9 +53,10 @@ class Load:
     async def _work(self, todo: Iterable[str]) -> None:
         for gateway_id in todo:
             async with asyncio.timeout(PATIENCE):
-                await self._publish_once(gateway_id)
+                await self.publish_once(gateway_id)
 
-    async def _publish_once(self, gateway_id: str) -> None:
+    async def publish_once(self, gateway_id: str) -> int:
+        """Publish one event, over one pod after the other until it is accepted; return its offset."""
         event_id = uuid4()
         while True:
             publisher = next(self._publishers)
@@ -70,7 +71,7 @@ class Load:
                 )
                 self.accepted[gateway_id][published.position.offset] = str(event_id)
                 self._moved.set()
-                return
+                return published.position.offset
             await asyncio.sleep(_RETRY_PAUSE)
 
 

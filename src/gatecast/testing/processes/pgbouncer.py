@@ -49,6 +49,15 @@ class PgBouncer:
 
     async def __aenter__(self) -> Self:
         self.port = free_port()
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.kill()
+        self._folder.cleanup()
+
+    async def start(self) -> None:
+        """Start it, on the same port each time, and return when it listens."""
         configuration = self._configure()
         self._process = await asyncio.create_subprocess_exec(
             pgbouncer_program() or "pgbouncer",
@@ -59,14 +68,13 @@ class PgBouncer:
             user=self._server.system_user if os.geteuid() == 0 else None,
         )
         await eventually(self._listens)
-        return self
 
-    async def __aexit__(self, *exception: object) -> None:
+    async def kill(self) -> None:
+        """End it at once, with every connection through it (SIGKILL)."""
         assert self._process is not None
         if self._process.returncode is None:
             self._process.kill()
         await self._process.wait()
-        self._folder.cleanup()
 
     def _configure(self) -> str:
         folder = Path(self._folder.name)

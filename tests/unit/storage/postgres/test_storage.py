@@ -11,8 +11,7 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from gatecast.errors import StorageUnavailable, TransactionUnusable
-from gatecast.storage.postgres import PostgresStorage
-from gatecast.storage.postgres import database as postgres_database
+from gatecast.storage.postgres import PostgresStorage, connection_pool
 from gatecast.storage.postgres import storage as postgres_storage
 from gatecast.testing.contracts.backend import GATEWAY, ids_of, make_event, publish
 from gatecast.testing.contracts.held_log import HeldLog
@@ -35,7 +34,7 @@ async def test_a_server_that_only_reads_is_left_for_the_one_that_writes(postgres
 async def test_closing_does_not_wait_for_a_server_that_hangs(
     postgres: PostgresServer, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_storage, "_GOODBYE_TIME_LIMIT", 0.2)
+    monkeypatch.setattr(connection_pool, "GOODBYE_TIME_LIMIT", 0.2)
     async with asyncio.timeout(PATIENCE), TcpProxy(postgres.socket) as proxy:
         url = postgres.url(urlsplit(postgres_url).path[1:], address=proxy.address)
         async with PostgresStorage.open(url) as storage:
@@ -67,7 +66,7 @@ async def test_a_wire_that_went_silent_costs_one_time_limit_and_not_one_for_each
 ) -> None:
     """The first statement that is not answered, nor its cancellation, takes the idle connections with it."""
     monkeypatch.setattr(postgres_storage, "STATEMENT_TIME_LIMIT", 0.3)
-    monkeypatch.setattr(postgres_database, "_RELEASE_TIME_LIMIT", 0.1)
+    monkeypatch.setattr(connection_pool, "RELEASE_TIME_LIMIT", 0.1)
     async with TcpProxy(postgres.socket) as proxy:
         url = postgres.url(urlsplit(postgres_url).path[1:], address=proxy.address)
         async with PostgresStorage.open(url, pool_size=4) as storage:
@@ -75,7 +74,7 @@ async def test_a_wire_that_went_silent_costs_one_time_limit_and_not_one_for_each
             proxy.deafen()
             with pytest.raises(StorageUnavailable):
                 await storage.database.ping()
-            assert storage.database._pool.get_size() == 0
+            assert storage.database._pool.connections == 0
             proxy.heal()
             await storage.database.ping()
 
@@ -85,7 +84,7 @@ async def test_a_connection_in_use_is_not_dropped_because_another_one_went_silen
 ) -> None:
     """It may be in the middle of something that succeeds, and has a time limit of its own."""
     monkeypatch.setattr(postgres_storage, "STATEMENT_TIME_LIMIT", 0.3)
-    monkeypatch.setattr(postgres_database, "_RELEASE_TIME_LIMIT", 0.1)
+    monkeypatch.setattr(connection_pool, "RELEASE_TIME_LIMIT", 0.1)
     async with TcpProxy(postgres.socket) as proxy:
         url = postgres.url(urlsplit(postgres_url).path[1:], address=proxy.address)
         async with PostgresStorage.open(url, pool_size=4) as storage:
@@ -94,7 +93,7 @@ async def test_a_connection_in_use_is_not_dropped_because_another_one_went_silen
                 proxy.deafen()
                 with pytest.raises(StorageUnavailable):
                     await storage.database.ping()
-                assert storage.database._pool.get_size() == 1
+                assert storage.database._pool.connections == 1
                 proxy.heal()
                 assert await connection.fetchval("SELECT 1") == 1
 
@@ -110,7 +109,7 @@ async def test_a_statement_that_waited_too_long_for_a_lock_costs_no_connection(
         async with HeldLog.hold(postgres_url, GATEWAY):
             with pytest.raises(StorageUnavailable):
                 await publish(storage, make_event())
-        assert storage.database._pool.get_size() == 4
+        assert storage.database._pool.connections == 4
 
 
 async def _open_all(storage: PostgresStorage, connections: int) -> None:
@@ -118,7 +117,7 @@ async def _open_all(storage: PostgresStorage, connections: int) -> None:
     async with AsyncExitStack() as stack:
         for _ in range(connections):
             await stack.enter_async_context(storage.database.connection())
-    assert storage.database._pool.get_size() == connections
+    assert storage.database._pool.connections == connections
 
 
 async def test_a_connection_that_was_given_back_to_its_pool_is_refused(postgres_url: str) -> None:

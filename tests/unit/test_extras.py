@@ -55,6 +55,7 @@ def _imported(file: Path) -> frozenset[str]:
     return frozenset(name.partition(".")[0] for name in names) - sys.stdlib_module_names - {"gatecast"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", [*_PARTS, ""])
 def test_each_part_imports_what_its_extra_brings(extra: str) -> None:
     """And the library only what everybody has."""

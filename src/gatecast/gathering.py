@@ -18,6 +18,9 @@ R = TypeVar("R")
 #: Most questions in one statement.
 _MOST = 200
 
+#: So long a statement keeps the next one waiting, which carries everybody who asks meanwhile; in seconds.
+_LATE = 0.1
+
 #: So many statements run at once: while one waits for a database that has gone without a word, another can ask anew.
 _AT_ONCE = 2
 
@@ -33,10 +36,10 @@ class _Question(Generic[T, R]):
 
 
 class Gathered(Generic[T, R]):
-    """Asks `work` for many items at once, without a timer: who asks alone is answered at once.
+    """Asks `work` for many items at once: who asks alone is answered at once, and who asks meanwhile with the next.
 
-    A statement begins after everybody whose question it carries has asked, so each sees what was committed before. One
-    item that makes the statement fail fails alone (`in_halves`).
+    A statement begins after everybody whose question it carries has asked, so each sees what was committed before; the
+    next one begins when it has ended, or is late. One item that makes the statement fail fails alone (`in_halves`).
 
     With `writes`, a caller that is cancelled while its statement runs leaves only when that has ended: what it undoes
     then is not written after all.
@@ -50,6 +53,8 @@ class Gathered(Generic[T, R]):
         self._writes = writes
         self._waiting: deque[_Question[T, R]] = deque()
         self._running: set[asyncio.Task[None]] = set()
+        #: Whose statement the others wait for; None: nobody's.
+        self._awaited: asyncio.Task[None] | None = None
 
     async def ask(self, item: T) -> R:
         """What `work` makes of this item.
@@ -59,21 +64,44 @@ class Gathered(Generic[T, R]):
         """
         question = _Question[T, R](item, asyncio.get_running_loop().create_future())
         self._waiting.append(question)
-        if len(self._running) < _AT_ONCE:
-            task = asyncio.create_task(self._run(), name=self._name)
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+        if self._awaited is None:
+            self._begin()
         try:
             return await question.answer
         except asyncio.CancelledError:
             if self._writes and question.statement is not None:
-                await _ended(question.statement)
+                await _at_its_end(question.statement)
             raise
+
+    def _begin(self) -> None:
+        """Have one more statement run, if there is need and room for it."""
+        if self._waiting and len(self._running) < _AT_ONCE:
+            self._awaited = asyncio.create_task(self._run(), name=self._name)
+            self._running.add(self._awaited)
+            self._awaited.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if self._awaited is task:
+            self._awaited = None
+            # Cancelled with everything else: the loop ends.
+            if not task.cancelled():
+                self._begin()
+
+    def _pass_by(self) -> None:
+        """Let nobody wait for the present statement any longer."""
+        self._awaited = None
+        self._begin()
 
     async def _run(self) -> None:
         """Answer until nobody waits."""
+        loop = asyncio.get_running_loop()
         while batch := self._take():
-            await self._answer(batch)
+            late = loop.call_later(_LATE, self._pass_by)
+            try:
+                await self._answer(batch)
+            finally:
+                late.cancel()
 
     async def _answer(self, batch: list[_Question[T, R]]) -> None:
         """Run one statement; it is given up once nobody waits for it any more."""
@@ -121,7 +149,7 @@ def _settle(batch: list[_Question[T, R]], asked: asyncio.Future[Sequence[R | Gat
             each.answer.set_result(answer)
 
 
-async def _ended(statement: asyncio.Future[Sequence[R | GatecastError]]) -> None:
+async def _at_its_end(statement: asyncio.Future[Sequence[R | GatecastError]]) -> None:
     """Return once the statement has ended, also when cancelled again: once its last caller has gone it is given up."""
     while not statement.done():
         with suppress(asyncio.CancelledError):

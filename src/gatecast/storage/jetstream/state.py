@@ -163,9 +163,10 @@ class State:
             counting = [each for each in self._of(replica) if each.counts]
             if position is None or position.epoch != str(epoch) or not counting:
                 continue
-            position.sent = max(position.sent, *(each.sent for each in counting))
-            position.confirmed = max(position.confirmed, min(each.confirmed for each in counting))
-            position.updated_at = now
+            sent = max(position.sent, *(each.sent for each in counting))
+            confirmed = max(position.confirmed, min(each.confirmed for each in counting))
+            if (sent, confirmed) != (position.sent, position.confirmed):
+                position.sent, position.confirmed, position.updated_at = sent, confirmed, now
 
     def end(self, progress: Sequence[Progress], epoch: UUID, head: int | None, now: float) -> None:
         """Note the last progress of connections, and remove them."""

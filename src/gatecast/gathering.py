@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from gatecast.containment import in_halves
@@ -16,22 +18,43 @@ R = TypeVar("R")
 #: Most questions in one statement.
 _MOST = 200
 
+#: So long a statement keeps the next one waiting, which carries everybody who asks meanwhile; in seconds.
+_LATE = 0.1
+
 #: So many statements run at once: while one waits for a database that has gone without a word, another can ask anew.
 _AT_ONCE = 2
 
 
-class Gathered(Generic[T, R]):
-    """Asks `work` for many items at once, without a timer: who asks alone is answered at once.
+@dataclass(slots=True, eq=False)
+class _Question(Generic[T, R]):
+    """One item, and who waits for its answer."""
 
-    A statement begins after everybody whose question it carries has asked, so each sees what was committed before. One
-    item that makes the statement fail fails alone (`in_halves`).
+    item: T
+    answer: asyncio.Future[R]
+    #: The statement that carries it; None before that has begun.
+    statement: asyncio.Future[Sequence[R | GatecastError]] | None = None
+
+
+class Gathered(Generic[T, R]):
+    """Asks `work` for many items at once: who asks alone is answered at once, and who asks meanwhile with the next.
+
+    A statement begins after everybody whose question it carries has asked, so each sees what was committed before; the
+    next one begins when it has ended, or is late. One item that makes the statement fail fails alone (`in_halves`).
+
+    With `writes`, a caller that is cancelled while its statement runs leaves only when that has ended: what it undoes
+    then is not written after all.
     """
 
-    def __init__(self, name: str, work: Callable[[Sequence[T]], Awaitable[Sequence[R]]]) -> None:
+    def __init__(
+        self, name: str, work: Callable[[Sequence[T]], Awaitable[Sequence[R]]], *, writes: bool = False
+    ) -> None:
         self._name = name
         self._work = work
-        self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
+        self._writes = writes
+        self._waiting: deque[_Question[T, R]] = deque()
         self._running: set[asyncio.Task[None]] = set()
+        #: Whose statement the others wait for; None: nobody's.
+        self._awaited: asyncio.Task[None] | None = None
 
     async def ask(self, item: T) -> R:
         """What `work` makes of this item.
@@ -39,22 +62,50 @@ class Gathered(Generic[T, R]):
         Raises:
             GatecastError: it failed for this item, or for all.
         """
-        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, answer))
-        if len(self._running) < _AT_ONCE:
-            task = asyncio.create_task(self._run(), name=self._name)
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
-        return await answer
+        question = _Question[T, R](item, asyncio.get_running_loop().create_future())
+        self._waiting.append(question)
+        if self._awaited is None:
+            self._begin()
+        try:
+            return await question.answer
+        except asyncio.CancelledError:
+            if self._writes and question.statement is not None:
+                await _at_its_end(question.statement)
+            raise
+
+    def _begin(self) -> None:
+        """Have one more statement run, if there is need and room for it."""
+        if self._waiting and len(self._running) < _AT_ONCE:
+            self._awaited = asyncio.create_task(self._run(), name=self._name)
+            self._running.add(self._awaited)
+            self._awaited.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if self._awaited is task:
+            self._awaited = None
+            # Cancelled with everything else: the loop ends.
+            if not task.cancelled():
+                self._begin()
+
+    def _pass_by(self) -> None:
+        """Let nobody wait for the present statement any longer."""
+        self._awaited = None
+        self._begin()
 
     async def _run(self) -> None:
         """Answer until nobody waits."""
+        loop = asyncio.get_running_loop()
         while batch := self._take():
-            await self._answer(batch)
+            late = loop.call_later(_LATE, self._pass_by)
+            try:
+                await self._answer(batch)
+            finally:
+                late.cancel()
 
-    async def _answer(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
+    async def _answer(self, batch: list[_Question[T, R]]) -> None:
         """Run one statement; it is given up once nobody waits for it any more."""
-        asking = asyncio.ensure_future(in_halves([item for item, _ in batch], self._work))  # noqa: RUF006 - waited for
+        asking = asyncio.ensure_future(in_halves([each.item for each in batch], self._work))
         left = len(batch)
 
         def one_less(_answer: asyncio.Future[R]) -> None:
@@ -63,35 +114,43 @@ class Gathered(Generic[T, R]):
             if not left:
                 asking.cancel()
 
-        for _, waiting in batch:
-            waiting.add_done_callback(one_less)
+        for each in batch:
+            each.statement = asking
+            each.answer.add_done_callback(one_less)
         try:
             await asyncio.wait([asking])
         except asyncio.CancelledError:
-            for _, waiting in batch:
-                waiting.cancel()
+            for each in batch:
+                each.answer.cancel()
             raise
         if not asking.cancelled():
             _settle(batch, asking)
 
-    def _take(self) -> list[tuple[T, asyncio.Future[R]]]:
+    def _take(self) -> list[_Question[T, R]]:
         """The next questions that are still asked."""
-        batch: list[tuple[T, asyncio.Future[R]]] = []
+        batch: list[_Question[T, R]] = []
         while self._waiting and len(batch) < _MOST:
-            item, waiting = self._waiting.popleft()
-            if not waiting.done():
-                batch.append((item, waiting))
+            question = self._waiting.popleft()
+            if not question.answer.done():
+                batch.append(question)
         return batch
 
 
-def _settle(batch: list[tuple[T, asyncio.Future[R]]], asked: asyncio.Future[Sequence[R | GatecastError]]) -> None:
+def _settle(batch: list[_Question[T, R]], asked: asyncio.Future[Sequence[R | GatecastError]]) -> None:
     """Give everybody who still waits the answer."""
     error = asked.exception()
     answers = [error] * len(batch) if error is not None else asked.result()
-    for (_, waiting), answer in zip(batch, answers, strict=True):
-        if waiting.done():
+    for each, answer in zip(batch, answers, strict=True):
+        if each.answer.done():
             continue
         if isinstance(answer, BaseException):
-            waiting.set_exception(answer)
+            each.answer.set_exception(answer)
         else:
-            waiting.set_result(answer)
+            each.answer.set_result(answer)
+
+
+async def _at_its_end(statement: asyncio.Future[Sequence[R | GatecastError]]) -> None:
+    """Return once the statement has ended, also when cancelled again: once its last caller has gone it is given up."""
+    while not statement.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([statement])

@@ -25,6 +25,7 @@ import pytest
 
 from gatecast.controlplane.access.admin_tokens import AdminTokens
 from gatecast.controlplane.access.audit import AuditLog
+from gatecast.controlplane.access.gateway_tokens import GatewayTokens
 from gatecast.controlplane.access.gateways import Gateways
 from gatecast.controlplane.access.log_outs import LogOuts
 from gatecast.controlplane.catalog import gateway_artifacts as imports
@@ -209,6 +210,7 @@ class _Play:
             self._made("second token", "/gateways/{gateway}/tokens"),
             self._asked("GET", "/gateways/{gateway}/tokens"),
             self._asked("DELETE", "/gateways/{gateway}/tokens/{second token}"),
+            self._done("use a revoked token", self._use_revoked_token),
             self._called("POST", path, data=b"{"),
             self._called("POST", path, json=manifest),
             ("connect", self._connect),
@@ -219,6 +221,9 @@ class _Play:
 
     async def _issue_token(self) -> None:
         self._ids["token"] = (await self._ask("POST", f"{self._gateway_path}/tokens"))["token"]
+
+    async def _use_revoked_token(self) -> None:
+        assert not await GatewayTokens(self._pod.hub).confirm_use(self._ids["second token"])
 
     async def _connect(self) -> None:
         path, headers = f"{BASE_PATH}/ws/gateways/connect", {"api-key": self._ids["token"]}

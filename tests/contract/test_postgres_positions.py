@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from gatecast.events import Position
 from gatecast.storage.contract import Storage
 from gatecast.storage.hops import Passage
 from gatecast.storage.postgres import PostgresStorage
@@ -104,6 +105,43 @@ async def test_s13_two_that_connect_at_once_end_at_the_slower(postgres_url: str)
             await _waited_for(caller)
         await fast
         assert await stored_offset(storage, replica="a") == 2
+
+
+_LOCKS = {
+    "its log": "SELECT FROM gatecast.gateway_streams WHERE gateway_id = 'locked' FOR UPDATE",
+    "its position": "UPDATE gatecast.cursors SET updated_at = now() WHERE gateway_id = 'locked' AND replica = ''",
+    "its new position": "INSERT INTO gatecast.cursors (gateway_id, replica, epoch) "
+    "SELECT 'locked', 'new', current FROM gatecast.epoch",
+    "its connections": "UPDATE gatecast.connections SET sent = sent WHERE gateway_id = 'locked'",
+}
+
+
+@pytest.mark.parametrize("lock", _LOCKS)
+async def test_s30_of_many_that_connect_at_once_one_that_is_locked_keeps_nobody_waiting(
+    postgres_url: str, lock: str
+) -> None:
+    """It waits alone, and is recorded once the lock has gone."""
+    async with _two_connections(postgres_url) as storage, _caller(postgres_url) as caller:
+        for gateway_id in ("locked", *(f"free-{number}" for number in range(8))):
+            await storage.log.register(gateway_id)
+        await connect(storage, make_connection("before", "locked"))
+        start = Position(await epoch_of(storage), 0)
+        async with caller.transaction():
+            await caller.execute(_LOCKS[lock])
+            late = make_connection("late", "locked", replica="new" if lock == "its new position" else "")
+            wanted = [make_connection(f"{number}", f"free-{number}") for number in range(8)]
+            wanted.insert(4, late)
+            connects = [
+                asyncio.create_task(storage.presence.connect(each, start=start, newest_only=lock == "its connections"))
+                for each in wanted
+            ]
+            locked = connects.pop(4)
+            await asyncio.gather(*connects)
+            await _waited_for(caller)
+            assert not locked.done()
+        await locked
+        live = (await storage.presence.status(["locked"]))["locked"].connections
+        assert "late" in {each.connection_id for each in live}
 
 
 async def test_a_connection_that_leaves_while_another_pod_reports_holds_nothing_back(postgres_url: str) -> None:

@@ -27,6 +27,7 @@ _PARTS = {"server": ("server", "controlplane"), "client": ("client",), "cli": ("
 
 #: Imported in a function that says what is missing, or where something else has brought it.
 _OPTIONAL = {
+    "nats",
     "uvloop",
     "starlette",
     "pydantic_core",
@@ -55,6 +56,7 @@ def _imported(file: Path) -> frozenset[str]:
     return frozenset(name.partition(".")[0] for name in names) - sys.stdlib_module_names - {"gatecast"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", [*_PARTS, ""])
 def test_each_part_imports_what_its_extra_brings(extra: str) -> None:
     """And the library only what everybody has."""

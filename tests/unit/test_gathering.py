@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from gatecast import gathering
 from gatecast.errors import StorageUnavailable, ValueRefused
 from gatecast.gathering import Gathered
 
@@ -36,6 +37,12 @@ class _Work:
         return [2 * item for item in items]
 
 
+@pytest.fixture
+def never_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is."""
+    monkeypatch.setattr(gathering, "_LATE", 3_600)
+
+
 def test_who_asks_alone_is_asked_for_at_once_and_those_after_it_together() -> None:
     async def run() -> None:
         work = _Work()
@@ -48,7 +55,44 @@ def test_who_asks_alone_is_asked_for_at_once_and_those_after_it_together() -> No
         await asyncio.sleep(0.01)
         work.go_on.set()
         assert await asyncio.gather(*asked) == [2 * number for number in range(1, 50)]
-        assert len(work.batches) <= 4, "two statements run at once, the rest goes into the next"
+        assert len(work.batches) <= 3, "the rest goes into the next"
+
+    asyncio.run(run())
+
+
+def test_one_that_is_late_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Perhaps its database has gone without a word. A third one is not begun: that may be true of all."""
+    monkeypatch.setattr(gathering, "_LATE", 0)
+
+    async def run() -> None:
+        work = _Work()
+        work.go_on.clear()
+        gathered = Gathered("numbers", work)
+        asked = []
+        for number in range(5):
+            asked.append(asyncio.create_task(gathered.ask(number)))
+            await asyncio.sleep(0.01)
+        assert work.batches == [[0], [1]]
+        work.go_on.set()
+        assert await asyncio.gather(*asked) == [0, 2, 4, 6, 8]
+        assert work.batches == [[0], [1], [2, 3, 4]]
+
+    asyncio.run(run())
+
+
+@pytest.mark.usefixtures("never_late")
+def test_who_asks_while_a_statement_runs_is_answered_by_the_next() -> None:
+    async def run() -> None:
+        work = _Work()
+        work.go_on.clear()
+        gathered = Gathered("numbers", work)
+        asked = []
+        for number in range(5):
+            asked.append(asyncio.create_task(gathered.ask(number)))
+            await _turns()
+        work.go_on.set()
+        await asyncio.gather(*asked)
+        assert work.batches == [[0], [1, 2, 3, 4]]
 
     asyncio.run(run())
 
@@ -114,3 +158,67 @@ def test_a_statement_that_nobody_waits_for_is_given_up_and_the_next_asks_anew() 
         assert await gathered.ask(5) == 10
 
     asyncio.run(run())
+
+
+def test_who_gives_up_what_is_being_written_leaves_once_it_is_known() -> None:
+    """Whatever it undoes then is not written after that; a second cancellation does not hurry it."""
+
+    async def run() -> None:
+        work = _Work()
+        work.go_on.clear()
+        gathered = Gathered("numbers", work, writes=True)
+        first, second = (asyncio.create_task(gathered.ask(number)) for number in (1, 2))
+        await _turns()
+        for _ in range(2):
+            first.cancel()
+            await _turns()
+            assert not first.done()
+        work.go_on.set()
+        assert await second == 4
+        with pytest.raises(asyncio.CancelledError):
+            await first
+
+    asyncio.run(run())
+
+
+def test_what_is_being_written_for_nobody_is_given_up() -> None:
+    async def run() -> None:
+        work = _Work()
+        work.go_on.clear()
+        gathered = Gathered("numbers", work, writes=True)
+        asked = [asyncio.create_task(gathered.ask(number)) for number in (1, 2)]
+        await _turns()
+        for each in asked:
+            each.cancel()
+        assert all(
+            isinstance(each, asyncio.CancelledError) for each in await asyncio.gather(*asked, return_exceptions=True)
+        )
+        assert work.given_up == len(work.batches)
+
+    asyncio.run(run())
+
+
+@pytest.mark.usefixtures("never_late")
+def test_what_nobody_waits_for_any_more_is_not_begun() -> None:
+    async def run() -> None:
+        work = _Work()
+        work.go_on.clear()
+        gathered = Gathered("numbers", work, writes=True)
+        asked = [asyncio.create_task(gathered.ask(number)) for number in range(2)]
+        await _turns()
+        late = asyncio.create_task(gathered.ask(5))
+        await _turns()
+        late.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await late
+        work.go_on.set()
+        await asyncio.gather(*asked)
+        assert all(5 not in batch for batch in work.batches)
+
+    asyncio.run(run())
+
+
+async def _turns() -> None:
+    """Let everybody go as far as they can."""
+    for _ in range(5):
+        await asyncio.sleep(0)

@@ -134,6 +134,7 @@ def _said(*arguments: str) -> str:
     return said.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [form for form in _FORMS if form.strip() != "{}"])
 def test_no_command_repeats_a_password(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given as a flag, as an argument that there is none for, or in the environment."""
@@ -148,11 +149,13 @@ def test_no_command_repeats_a_password(form: str, monkeypatch: pytest.MonkeyPatc
         assert _SECRET not in _said(*command), command
 
 
-def test_the_demo_repeats_no_password() -> None:
+@pytest.mark.slow
+def test_what_starts_pods_repeats_no_password() -> None:
     for url in ("postgresql://me:hunter2@127.0.0.1:1/db", "host=127.0.0.1 user=me password=hunter2"):
-        said = _said("demo", "--once", "--database", url)
-        assert "Connect call failed" in said or "not as key=value" in said
-        assert _SECRET not in said
+        for command in (("demo", "--once"), ("verify", "--local")):
+            said = _said(*command, "--database", url)
+            assert "Connect call failed" in said or "not as key=value" in said, command
+            assert _SECRET not in said, command
 
 
 @settings(max_examples=min(40, settings().max_examples))

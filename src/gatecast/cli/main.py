@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "serve": "serve:serve",
         "demo": "demo:demo",
         "migrate": "migrate:migrate",
+        "move-log": "move_log:move_log",
         "roles": "roles:roles",
         "reseal": "reseal:reseal",
         "publish": "publish:publish",

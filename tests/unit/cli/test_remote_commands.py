@@ -18,6 +18,8 @@ from gatecast.cli.remote import RequestRefused, complete_actions, complete_gatew
 from gatecast.server.pod import Pod
 from gatecast.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 _TOKEN = "an-admin-token-for-tests"
 
 

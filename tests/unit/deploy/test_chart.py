@@ -12,6 +12,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
+pytestmark = pytest.mark.slow
+
 _CHART = Path(__file__).parents[3] / "deploy/helm/gatecast"
 _KUBERNETES = "1.33"
 

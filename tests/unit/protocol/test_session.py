@@ -550,6 +550,7 @@ def test_acknowledgements_that_belong_to_nothing_are_passed_on_only_within_the_r
     assert session.receive_text(deployment_ack(), 1.0) != []
 
 
+@pytest.mark.slow
 def test_a_fast_client_is_no_nuisance(open_session: OpenSession, make_event: MakeEvent, position_ack: Write) -> None:
     """What answers something that was sent is never limited (scenario S11)."""
     session = open_session(V2)
@@ -564,6 +565,7 @@ def test_a_fast_client_is_no_nuisance(open_session: OpenSession, make_event: Mak
     assert session.stats.ignored == {}
 
 
+@pytest.mark.slow
 def test_a_fast_unmodified_gateway_is_no_nuisance(open_session: OpenSession, make_event: MakeEvent) -> None:
     session = open_session(V1)
 

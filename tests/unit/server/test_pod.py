@@ -37,6 +37,8 @@ from gatecast.waiting import Backoff
 from gatecast.wakeup.file_watch import FileWatch
 from gatecast.wakeup.postgres import PostgresWakeup
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:

@@ -18,6 +18,8 @@ from gatecast.testing.operator import Operator
 from gatecast.testing.processes.deployment import address_of
 from gatecast.testing.unmodified_gateway import UNDEPLOYED, Artifact, GatewayOptions, UnmodifiedGateway
 
+pytestmark = pytest.mark.slow
+
 AUTH = {"type": "api-key", "header": "Authorization", "value": "Bearer a-credential"}
 PROVIDER = {
     "name": "Demo Provider",

@@ -12,6 +12,7 @@ from gatecast.controlplane.access.token_hashing import digest_of, make_token, pr
 from gatecast.controlplane.transactions.locks import lock_gateway
 from gatecast.controlplane.transactions.timestamps import instant, instant_or_none
 from gatecast.errors import LimitReached, NotFound
+from gatecast.gathering import Gathered
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Database, Row, Transaction
 from gatecast.storage.gathered_rows import gathered_rows
@@ -71,6 +72,8 @@ class GatewayTokens:
         self._database = hub.storage.database
         #: Tokens of gateways that connect at the same time are looked up in one statement (scenario S30).
         self._owners = gathered_rows(self._database, _QUERIES["token_owners"], "digest")
+        #: Their use is confirmed in one statement, too, but for tokens that are locked or revoked.
+        self._uses = Gathered[str, bool]("token-uses", self._confirm_unlocked)
 
     @whole
     async def issue(self, organization: str, gateway_id: str) -> IssuedToken:
@@ -142,7 +145,12 @@ class GatewayTokens:
         Call it after the connection is recorded: then either this call sees the revocation, or the revocation sees
         the connection.
         """
-        return await self._database.execute(_QUERIES["confirm_use"], token_id) == 1
+        return await self._uses.ask(token_id) or await self._database.execute(_QUERIES["confirm_use"], token_id) == 1
+
+    async def _confirm_unlocked(self, token_ids: Sequence[str]) -> list[bool]:
+        """All of them, or as if none: which of them were left out is rarely worth a second question."""
+        confirmed = await self._database.execute(_QUERIES["confirm_uses"], as_keys(token_ids))
+        return [confirmed == len(set(token_ids))] * len(token_ids)
 
 
 async def owner_of(database: Database | Transaction, token: str) -> GatewayIdentity | None:

@@ -19,6 +19,12 @@ SELECT t.id AS token_id, t.digest, g.id AS gateway_id, g.organization, g.connect
 FROM gatecast_gateway_tokens AS t JOIN gatecast_gateways AS g ON g.id = t.gateway_id
 WHERE t.digest IN (SELECT key FROM json_each($1)) AND t.revoked_at IS NULL
 
+-- name: confirm_uses
+-- One that is locked, perhaps by its revocation, is left out: whoever needs it asks for it alone.
+UPDATE gatecast_gateway_tokens SET last_used_at = now() WHERE id IN (
+    SELECT id FROM gatecast_gateway_tokens WHERE id IN (SELECT key FROM json_each($1)) AND revoked_at IS NULL
+    ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)
+
 -- name: confirm_use
 -- Waits for a revocation that is under way, and then finds the token revoked.
 UPDATE gatecast_gateway_tokens SET last_used_at = now() WHERE id = $1 AND revoked_at IS NULL

@@ -12,6 +12,7 @@ from gatecast.containment import contained
 from gatecast.errors import StorageUnavailable, UnknownGateway
 from gatecast.events import Position
 from gatecast.gathering import Gathered
+from gatecast.storage.connecting import ConnectRequest
 from gatecast.storage.contract import (
     Connection,
     DisconnectReason,
@@ -36,6 +37,8 @@ class PostgresPresence:
         self._database = database
         #: Gateways that connect at the same time are looked up in one statement (scenario S30).
         self._standings = Gathered[tuple[str, str], PositionState | None]("standings", self._look_up)
+        #: They are recorded in one statement, too, but for those that would wait for a lock.
+        self._connects = Gathered[ConnectRequest, bool]("connects", self._record_unlocked, writes=True)
 
     async def renew_lease(self, pod_id: str, duration: timedelta) -> UUID:
         """The pod's incarnation, once its lease lasts for `duration` from now."""
@@ -68,26 +71,43 @@ class PostgresPresence:
         newest_only: bool = False,
     ) -> None:
         """Record a connection; the position moves to `start`, unless another live connection of it is slower."""
-        [row] = await self._database.fetch(
-            QUERIES["connect"],
-            connection.gateway_id,
-            connection.replica,
-            connection.connection_id,
-            connection.pod_id,
-            connection.protocol,
-            connection.remote,
-            connection.token_id,
-            start.epoch,
-            start.offset,
-            newest_only,
-            resync_reason,
+        request = ConnectRequest(
+            connection=connection, start=start, resync_reason=resync_reason, newest_only=newest_only
         )
-        if not row["connected"]:
+        recorded = await self._connects.ask(request) or connection.connection_id in await self._connect(
+            [request], waits=True
+        )
+        if not recorded:
             await self.standing(connection.gateway_id, connection.replica)
             raise StorageUnavailable("the position that it may resume from has just changed")
         if newest_only:
             with contained("hint-lost"):
                 await self._database.fetch(QUERIES["hint_everything"])
+
+    async def _record_unlocked(self, requests: Sequence[ConnectRequest]) -> list[bool]:
+        """Whether each was recorded; one that was not may be recorded alone."""
+        recorded = await self._connect(requests, waits=False)
+        return [request.connection.connection_id in recorded for request in requests]
+
+    async def _connect(self, requests: Sequence[ConnectRequest], *, waits: bool) -> set[str]:
+        """The ids of the connections that were recorded; without `waits` none waits for a lock."""
+        opened = [request.connection for request in requests]
+        rows = await self._database.fetch(
+            QUERIES["connect"],
+            [one.gateway_id for one in opened],
+            [one.replica for one in opened],
+            [one.connection_id for one in opened],
+            [one.pod_id for one in opened],
+            [one.protocol for one in opened],
+            [one.remote for one in opened],
+            [one.token_id for one in opened],
+            [request.start.epoch for request in requests],
+            [request.start.offset for request in requests],
+            [request.newest_only for request in requests],
+            [request.resync_reason for request in requests],
+            waits,
+        )
+        return {row["connection_id"] for row in rows}
 
     async def record_progress(self, progress: Sequence[Progress]) -> None:
         """Store the progress of connections, and move their positions."""

@@ -9,8 +9,10 @@ from functools import partial
 from itertools import chain
 from uuid import UUID, uuid4
 
-from gatecast.errors import StorageUnavailable, UnknownGateway
+from gatecast.errors import GatecastError, StorageUnavailable, UnknownGateway
 from gatecast.events import Position
+from gatecast.gathering import Gathered
+from gatecast.storage.connecting import ConnectRequest
 from gatecast.storage.contract import (
     Connection,
     DisconnectReason,
@@ -24,7 +26,7 @@ from gatecast.storage.queries import Queries
 from gatecast.storage.row_values import live_connection, position_state, to_moment
 from gatecast.storage.sqlite.connection import Clock, system_clock
 from gatecast.storage.sqlite.database import SqliteDatabase
-from gatecast.storage.sqlite.statements import Columns, as_list, change, change_each, select, select_named
+from gatecast.storage.sqlite.statements import Columns, as_list, change, change_each, part, select, select_named
 
 QUERIES = Queries("gatecast.storage.sqlite", "presence.sql")
 
@@ -38,6 +40,9 @@ class SqlitePresence:
     def __init__(self, database: SqliteDatabase, clock: Clock = system_clock) -> None:
         self._database = database
         self._clock = clock
+        #: Gateways that connect at the same time are looked up, and recorded, together (scenario S30).
+        self._standings = Gathered[tuple[str, str], PositionState | None]("standings", self._look_up)
+        self._connects = Gathered[ConnectRequest, GatecastError | None]("connects", self._record, writes=True)
 
     async def renew_lease(self, pod_id: str, duration: timedelta) -> UUID:
         """The pod's incarnation, once its lease lasts for `duration` from now."""
@@ -49,12 +54,13 @@ class SqlitePresence:
 
     async def standing(self, gateway_id: str, replica: str) -> PositionState:
         """The state of the gateway's log and of the replica's stored position."""
-        rows = await self._database.read(
-            lambda connection: select_named(connection, QUERIES["standing"], gateway_id, replica)
-        )
-        if not rows:
+        standing = await self._standings.ask((gateway_id, replica))
+        if standing is None:
             raise UnknownGateway(gateway_id)
-        return position_state(rows[0])
+        return standing
+
+    async def _look_up(self, wanted: Sequence[tuple[str, str]]) -> list[PositionState | None]:
+        return await self._database.read(lambda connection: [_standing(connection, *each) for each in wanted])
 
     async def connect(
         self,
@@ -65,9 +71,16 @@ class SqlitePresence:
         newest_only: bool = False,
     ) -> None:
         """Record a connection; the position moves to `start`, unless another live connection of it is slower."""
-        await self._database.write(
-            partial(_connect, opened=connection, start=start, resync_reason=resync_reason, newest_only=newest_only)
+        request = ConnectRequest(
+            connection=connection, start=start, resync_reason=resync_reason, newest_only=newest_only
         )
+        refusal = await self._connects.ask(request)
+        if refusal is not None:
+            raise refusal
+
+    async def _record(self, requests: Sequence[ConnectRequest]) -> list[GatecastError | None]:
+        """Why each was not recorded; None: it was."""
+        return await self._database.write(lambda connection: [_refusal(connection, each) for each in requests])
 
     async def record_progress(self, progress: Sequence[Progress]) -> None:
         """Store the progress of connections, and move their positions."""
@@ -170,19 +183,28 @@ def _positions(connections: Sequence[Columns]) -> list[Columns]:
     return [(gateway_id, replica) for _, gateway_id, replica in connections]
 
 
-def _connect(
-    connection: sqlite3.Connection,
-    opened: Connection,
-    start: Position,
-    *,
-    resync_reason: str | None,
-    newest_only: bool,
-) -> None:
+def _standing(connection: sqlite3.Connection, gateway_id: str, replica: str) -> PositionState | None:
+    rows = select_named(connection, QUERIES["standing"], gateway_id, replica)
+    return position_state(rows[0]) if rows else None
+
+
+def _refusal(connection: sqlite3.Connection, request: ConnectRequest) -> GatecastError | None:
+    """Why this one was not recorded; the others are."""
+    try:
+        with part(connection):
+            _connect(connection, request)
+    except GatecastError as refusal:
+        return refusal
+    return None
+
+
+def _connect(connection: sqlite3.Connection, request: ConnectRequest) -> None:
+    opened, start = request.connection, request.start
     _check_place(connection, opened.gateway_id, start)
     key = (opened.gateway_id, opened.replica)
-    if not change(connection, QUERIES["set_position"], *key, start.epoch, start.offset, resync_reason):
+    if not change(connection, QUERIES["set_position"], *key, start.epoch, start.offset, request.resync_reason):
         raise StorageUnavailable("the parked events were removed in the meantime")
-    if newest_only:
+    if request.newest_only:
         change(connection, QUERIES["supersede"], *key, opened.connection_id)
     else:
         change(connection, QUERIES["hold_back"], *key, opened.connection_id)

@@ -29,7 +29,7 @@ def _ran(connection: sqlite3.Connection, query: LiteralString, arguments: Iterab
 
 def _portable(query: LiteralString) -> LiteralString:
     """The statement without its row locks: SQLite's one writer has locked every row."""
-    return query.rstrip().removesuffix("FOR NO KEY UPDATE")
+    return query.replace("FOR NO KEY UPDATE SKIP LOCKED", "").replace("FOR NO KEY UPDATE", "")
 
 
 def select(connection: sqlite3.Connection, query: LiteralString, *arguments: object) -> list[Columns]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -28,6 +29,7 @@ from gatecast.testing.contracts.backend import (
     progress_of,
     publish,
     read,
+    stored_offset,
 )
 
 
@@ -119,6 +121,48 @@ class PresenceContract(EngineBackend):
             await storage.log.register(GATEWAY)
             assert await _live(storage) == []
             assert (await storage.presence.standing(GATEWAY, "")).confirmed is None
+
+    async def test_s30_of_many_that_connect_at_once_one_that_is_refused_is_refused_alone(self, tmp_path: Path) -> None:
+        """However they are recorded together, each gets what it would get alone, also twice the same position."""
+        async with self.open_with(tmp_path, GATEWAY, OTHER_GATEWAY) as storage:
+            await publish(storage, *make_events(4))
+            wanted = {
+                "slow": connect(storage, make_connection("slow"), start=1),
+                "fast": connect(storage, make_connection("fast"), start=3),
+                "other": connect(storage, make_connection("other", OTHER_GATEWAY)),
+                "unknown": connect(storage, make_connection("unknown", "gateway-unknown")),
+                "past-the-end": connect(storage, make_connection("past-the-end", OTHER_GATEWAY), start=4),
+                "named": connect(storage, make_connection("named", replica="a"), start=2),
+                "bad": connect(storage, make_connection("bad", replica="\ud800"), start=2),
+            }
+            answers = dict(zip(wanted, await asyncio.gather(*wanted.values(), return_exceptions=True), strict=True))
+            kinds = {name: type(answer) for name, answer in answers.items()}
+            assert issubclass(kinds.pop("bad"), Exception)
+            assert kinds.pop("unknown") is UnknownGateway
+            assert kinds.pop("past-the-end") is StorageUnavailable
+            assert set(kinds.values()) == {type(None)}
+            assert await _live(storage) == ["fast", "named", "slow"]
+            assert await _live(storage, OTHER_GATEWAY) == ["other"]
+            assert await stored_offset(storage) == 1
+            assert await stored_offset(storage, replica="a") == 2
+
+    async def test_s30_who_gives_up_while_it_connects_leaves_nothing_behind(self, tmp_path: Path) -> None:
+        """Whenever it is cancelled: once it has gone, disconnecting it is enough. Those who came with it stay."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            start = Position(await epoch_of(storage), 0)
+            for turns in range(12):
+                staying, leaving = (make_connection(f"{name}-{turns}", replica=name) for name in ("staying", "leaving"))
+                left = await progress_of(storage, leaving, sent=0, confirmed=0)
+                connects = [
+                    asyncio.create_task(storage.presence.connect(each, start=start)) for each in (staying, leaving)
+                ]
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                connects[1].cancel()
+                await asyncio.wait(connects[1:])
+                await storage.presence.disconnect([left])
+                await connects[0]
+            assert await _live(storage) == sorted(f"staying-{turns}" for turns in range(12))
 
     async def test_s14_newest_only_supersedes_the_others(self, tmp_path: Path) -> None:
         """The newest connection of a gateway and replica dismisses the older ones, on every pod, and no others."""

@@ -171,6 +171,46 @@ async def test_s26_confirming_waits_for_a_revocation_that_is_under_way(open_hub:
         assert await confirming is False
 
 
+async def test_s30_uses_confirmed_at_once_share_a_statement_and_a_revoked_token_fails_alone(
+    open_hub: OpenHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when two connections of one gateway use the same token."""
+    async with open_hub() as hub:
+        tokens = GatewayTokens(hub)
+        ids = [await _new_gateway(hub, f"edge-{number}") for number in range(20)]
+        issued = [(await tokens.issue("acme", each)).id for each in ids]
+        statements, execute = 0, hub.storage.database.execute
+
+        async def counting(query: LiteralString, *arguments: object) -> int:
+            nonlocal statements
+            statements += 1
+            return await execute(query, *arguments)
+
+        monkeypatch.setattr(hub.storage.database, "execute", counting)
+        assert all(await asyncio.gather(*(tokens.confirm_use(each) for each in [*issued, issued[0]])))
+        assert statements <= 2
+        assert all([(await tokens.of_gateway(each))[0].last_used_at for each in ids])
+        await tokens.revoke(ids[3], issued[3])
+        confirmed = await asyncio.gather(*(tokens.confirm_use(each) for each in [*issued, "unknown"]))
+        assert [number for number, each in enumerate(confirmed) if not each] == [3, 20]
+
+
+async def test_s30_a_token_that_is_locked_keeps_no_other_waiting(open_hub: OpenHub) -> None:
+    """Its revocation is under way. On SQLite there is one lock for all."""
+    async with open_hub() as hub:
+        if hub.storage.database.__class__.__name__ == "SqliteDatabase":
+            return
+        tokens = GatewayTokens(hub)
+        ids = [await _new_gateway(hub, f"edge-{number}") for number in range(8)]
+        issued = [(await tokens.issue("acme", each)).id for each in ids]
+        async with hub.storage.database.transaction() as transaction:
+            await transaction.execute(QUERIES["revoke_token"], ids[0], issued[0])
+            confirming = [asyncio.create_task(tokens.confirm_use(each)) for each in issued]
+            assert all(await asyncio.gather(*confirming[1:]))
+            assert not confirming[0].done()
+        assert await confirming[0] is False
+
+
 async def test_the_last_use_is_noted(open_hub: OpenHub) -> None:
     async with _one_gateway(open_hub) as (_, tokens, gateway_id):
         issued = await tokens.issue("acme", gateway_id)

@@ -20,6 +20,8 @@ from gatecast.server.admin_api.examples import ARTIFACT_PATCH, ARTIFACTS, TEMPLA
 from gatecast.server.admin_api.merge_patch import merged
 from gatecast.server.error_replies import ERROR_REPLIES, INTERNAL, MEDIA_TYPE
 
+pytestmark = pytest.mark.slow
+
 _APP = create_admin_app(cast("AdminContext", None))
 _DOCUMENT: dict[str, Any] = _APP.openapi()
 

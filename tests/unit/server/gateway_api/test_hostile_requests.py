@@ -36,6 +36,8 @@ from gatecast.server.gateway_api.rest import GatewayRest
 from gatecast.testing.eventually import PATIENCE
 from gatecast.testing.postgres_server import PostgresServer
 
+pytestmark = pytest.mark.slow
+
 _FATAL = {401, 403, 404, 409, 422}
 
 _LIMITS = settings(

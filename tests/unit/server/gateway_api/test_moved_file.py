@@ -12,6 +12,8 @@ import pytest
 from gatecast.server.pod import Pod
 from gatecast.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 _TOKEN = "an-admin-token-for-tests"
 
 _EVENT = {"type": "api.deployed", "action": "CREATE", "entityType": "Api", "entityId": "api-1", "data": {}}

@@ -94,6 +94,72 @@ BEGIN
     RETURN true;
 END $$;
 
+-- As connect, but false instead of waiting for a lock. That somebody else is making the same new position shows only when
+-- it is made: then after a moment.
+CREATE OR REPLACE FUNCTION gatecast.connect_at_once_v1(
+    p_gateway_id text, p_replica text, p_connection_id text, p_pod_id text, p_protocol text, p_remote text,
+    p_token_id text, p_epoch uuid, p_start bigint, p_newest_only boolean, p_resync_reason text
+) RETURNS boolean LANGUAGE plpgsql SET jit = off AS $$
+BEGIN
+    PERFORM FROM gatecast.gateway_streams s WHERE s.gateway_id = p_gateway_id FOR KEY SHARE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM FROM gatecast.cursors c WHERE c.gateway_id = p_gateway_id AND c.replica = p_replica
+    FOR NO KEY UPDATE SKIP LOCKED;
+    IF FOUND AND NOT p_newest_only THEN
+        RETURN gatecast.connect_v1(p_gateway_id, p_replica, p_connection_id, p_pod_id, p_protocol, p_remote, p_token_id,
+                                   p_epoch, p_start, p_newest_only, p_resync_reason);
+    END IF;
+    IF NOT FOUND AND EXISTS (
+        SELECT FROM gatecast.cursors c WHERE c.gateway_id = p_gateway_id AND c.replica = p_replica) THEN
+        RETURN false;
+    END IF;
+    BEGIN
+        PERFORM set_config('lock_timeout', '10ms', true);
+        RETURN gatecast.connect_v1(p_gateway_id, p_replica, p_connection_id, p_pod_id, p_protocol, p_remote, p_token_id,
+                                   p_epoch, p_start, p_newest_only, p_resync_reason);
+    EXCEPTION WHEN lock_not_available THEN
+        RETURN false;
+    END;
+END $$;
+
+-- Record many connections, and return the ids of those that were recorded. Without p_waits none waits for a lock: who
+-- stands at one is left out. New positions are made in one order, so that no two pods wait for each other.
+CREATE OR REPLACE FUNCTION gatecast.connect_many_v1(
+    p_gateway_ids text[], p_replicas text[], p_connection_ids text[], p_pod_ids text[], p_protocols text[],
+    p_remotes text[], p_token_ids text[], p_epochs uuid[], p_starts bigint[], p_newest_only boolean[],
+    p_resync_reasons text[], p_waits boolean
+) RETURNS SETOF text LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+DECLARE
+    o record;
+    recorded boolean;
+BEGIN
+    IF NOT (SELECT h.servable FROM gatecast.history_v1() h) THEN
+        RETURN;
+    END IF;
+    FOR o IN
+        SELECT * FROM unnest(p_gateway_ids, p_replicas, p_connection_ids, p_pod_ids, p_protocols, p_remotes, p_token_ids,
+                             p_epochs, p_starts, p_newest_only, p_resync_reasons)
+                      AS u(gateway_id, replica, connection_id, pod_id, protocol, remote, token_id, epoch, start,
+                           newest_only, resync_reason)
+        ORDER BY u.gateway_id, u.replica, u.connection_id
+    LOOP
+        IF p_waits THEN
+            recorded := gatecast.connect_v1(o.gateway_id, o.replica, o.connection_id, o.pod_id, o.protocol, o.remote,
+                                            o.token_id, o.epoch, o.start, o.newest_only, o.resync_reason);
+        ELSE
+            recorded := gatecast.connect_at_once_v1(o.gateway_id, o.replica, o.connection_id, o.pod_id, o.protocol,
+                                                    o.remote, o.token_id, o.epoch, o.start, o.newest_only,
+                                                    o.resync_reason);
+        END IF;
+        IF recorded THEN
+            RETURN NEXT o.connection_id;
+        END IF;
+    END LOOP;
+END $$;
+
 -- Store how far connections have come, and when events passed which hop (see passages): row i of p_offsets holds, for
 -- each hop, after and through, and row i of p_instants first and last. With p_remove forget the connections. Losing this
 -- at a crash only repeats events, so it does not wait for the disk.

@@ -1,0 +1,165 @@
+"""Moves everything that a file of SQLite holds to PostgreSQL, in one transaction there.
+
+First nobody may write to the file any more; then everything is copied and committed at once. The new database has the
+file's epoch exactly if that commit happened, which is how an interrupted move is recognized: it is repeated, or undone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from uuid import UUID
+
+from gatecast.cli.move_log.source import Source
+from gatecast.cli.move_log.tables import EPOCH, STAY, Table, moved, name_in_file, table
+from gatecast.cli.move_log.target import Target
+from gatecast.cli.output import progress
+from gatecast.errors import DatabaseUnsuitable, SchemaMissing, StorageError
+from gatecast.server.pod import MIGRATIONS
+from gatecast.storage.connect import OpenStorage
+from gatecast.storage.database_url import Backend
+from gatecast.storage.migrations import SchemaNeed, available, tables
+from gatecast.storage.postgres.database import PostgresDatabase
+from gatecast.storage.postgres.storage import MIGRATIONS as POSTGRES_MIGRATIONS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """What a move did."""
+
+    #: The history, which goes on.
+    epoch: UUID
+    #: How many rows each table got; empty: an earlier run had moved them already.
+    rows: dict[str, int] = field(default_factory=dict)
+
+
+class MoveUncertain(StorageError):
+    """It is not known whether the move was committed; until it is, nobody writes to the file."""
+
+    def __str__(self) -> str:
+        return (
+            "the new database does not say whether the log has arrived there, so nobody writes to the file for now; "
+            "repeat the command to finish, or add --undo to give up"
+        )
+
+
+async def move(old: OpenStorage, new: OpenStorage) -> Moved:
+    """Move the log, and the control plane's tables, to another database; repeat it if it was interrupted.
+
+    Raises:
+        DatabaseUnsuitable: one of the databases is not of the right kind, or is not empty, or is in use.
+        MoveUncertain: the new database was lost just when it committed.
+        StorageError: something failed; the file is as before.
+    """
+    database = _postgres(new)
+    await _check_source(old)
+    await database.migrate()
+    with Source.open(Path(old.location)) as source:
+        epoch = UUID(source.epoch()[0])
+        if await _arrived(database, epoch):
+            if source.blocked:
+                return Moved(epoch=epoch)
+            raise DatabaseUnsuitable("it has a copy of this log, which was changed since", "name an empty database")
+        if not source.blocked:
+            # Refused before anybody has to wait.
+            async with Target.open(database) as target:
+                await target.check_unused()
+            source.block()
+        try:
+            return Moved(epoch=epoch, rows=await _copy(source, database))
+        except BaseException:
+            await _open_again(source, database, epoch)
+            raise
+
+
+async def undo(old: OpenStorage, new: OpenStorage) -> bool:
+    """Let everybody write to the file again; False: nothing keeps them from it.
+
+    Raises:
+        DatabaseUnsuitable: the log has arrived in the new database.
+        StorageError: that cannot be asked.
+    """
+    database = _postgres(new)
+    with Source.open(Path(old.location)) as source:
+        if not source.blocked:
+            return False
+        if await _arrived(database, UUID(source.epoch()[0])):
+            raise DatabaseUnsuitable(
+                "the log has arrived in the new database, and goes on there",
+                "to give that up, drop the new database first",
+            )
+        source.unblock()
+        return True
+
+
+def _postgres(new: OpenStorage) -> PostgresDatabase:
+    database = new.storage.database
+    if not isinstance(database, PostgresDatabase):
+        raise DatabaseUnsuitable("the new database is not PostgreSQL", "name one with --to postgresql://…")
+    return database
+
+
+async def _check_source(old: OpenStorage) -> None:
+    if old.backend is not Backend.SQLITE:
+        raise DatabaseUnsuitable(
+            "the log is not in a file of SQLite", "move one of PostgreSQL with pg_dump or a standby (docs/how-to)"
+        )
+    if await old.storage.database.schema_need() is not SchemaNeed.NOTHING:
+        raise DatabaseUnsuitable("another release made the file", "run `gatecast migrate` first")
+
+
+async def _arrived(database: PostgresDatabase, epoch: UUID) -> bool:
+    """Whether the new database has this history; asked again and again, the answer changes no more."""
+    try:
+        async with Target.open(database) as target:
+            return await target.epoch() == epoch
+    except SchemaMissing:
+        return False
+
+
+async def _open_again(source: Source, database: PostgresDatabase, epoch: UUID) -> None:
+    """After a failure: let everybody write to the file again, unless the log has arrived all the same.
+
+    Raises:
+        MoveUncertain: whether it has, cannot be asked.
+    """
+    try:
+        arrived = await _arrived(database, epoch)
+    except StorageError as error:
+        raise MoveUncertain from error
+    if not arrived:
+        source.unblock()
+
+
+async def _copy(source: Source, database: PostgresDatabase) -> dict[str, int]:
+    async with Target.open(database) as target:
+        await target.check_unused()
+        found = await _tables(source, target)
+        await target.clear(found)
+        rows = {each.name: await _copy_table(each, source, target) for each in found}
+        epoch, begun_at, last_log = source.epoch()
+        await target.go_on_counting("gatecast.gateway_streams", "log_id", last_log)
+        await target.go_on_counting("gatecast.passages", "number", 0)
+        await target.adopt(UUID(epoch), datetime.fromisoformat(begun_at))
+        return rows
+
+
+async def _tables(source: Source, target: Target) -> list[Table]:
+    """The tables to move; each one of the file is either among them or has a reason not to be."""
+    names = moved(tables(available(POSTGRES_MIGRATIONS, *MIGRATIONS)))
+    if unknown := set(source.tables()) - {name_in_file(each) for each in (*names, *STAY, EPOCH)}:
+        problem = f"the file has tables that are unknown here: {', '.join(sorted(unknown))}"
+        raise DatabaseUnsuitable(problem, "move it with the release that made them")
+    return [
+        table(name, types, source.columns(name_in_file(name))) for name in names if (types := await target.types(name))
+    ]
+
+
+async def _copy_table(found: Table, source: Source, target: Target) -> int:
+    count = 0
+    with progress(f"copying {found.name_in_file}"):
+        for chunk in source.rows(found.name_in_file, list(found.types)):
+            await target.add(found, [found.read(row) for row in chunk])
+            count += len(chunk)
+    return count

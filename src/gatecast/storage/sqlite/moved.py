@@ -1,0 +1,37 @@
+"""A file whose log was moved to another database: nobody writes to it any more, whatever program tries."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+#: What everybody is told who tries.
+MOVED = "its log was moved to another database; start pods with the GATECAST_DATABASE of that one"
+
+_PREFIX = "gatecast_moved_"
+
+
+def block(connection: sqlite3.Connection, tables: Iterable[str]) -> None:
+    """Keep everybody from changing these tables, in the transaction that is open."""
+    for table in tables:
+        for change in ("INSERT", "UPDATE", "DELETE"):
+            connection.execute(
+                f'CREATE TRIGGER "{_PREFIX}{change.lower()}_{table}" BEFORE {change} ON "{table}" '
+                f"BEGIN SELECT RAISE(ABORT, '{MOVED}'); END"
+            )
+
+
+def unblock(connection: sqlite3.Connection) -> None:
+    """Let everybody change them again, in the transaction that is open."""
+    for name in _triggers(connection):
+        connection.execute(f'DROP TRIGGER "{name}"')
+
+
+def is_blocked(connection: sqlite3.Connection) -> bool:
+    """Whether nobody may change them."""
+    return bool(_triggers(connection))
+
+
+def _triggers(connection: sqlite3.Connection) -> list[str]:
+    found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
+    return [name for (name,) in found if name.startswith(_PREFIX)]

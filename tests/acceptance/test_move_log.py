@@ -1,0 +1,59 @@
+"""A log moves from SQLite to PostgreSQL while real pods publish to a hundred connected gateways."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from gatecast.cli.move_log.moving import move
+from gatecast.client import EventPublisher
+from gatecast.server.pod import MIGRATIONS
+from gatecast.storage.connect import open_storage
+from gatecast.testing.doubles.recording_gateway import RecordingGateway
+from gatecast.testing.processes.deployment import Deployment, address_of, gateway_address
+from gatecast.testing.processes.load import Load, check_delivery
+from gatecast.testing.tcp_proxy import TcpProxy
+from gatecast.waiting import Backoff
+
+_GATEWAYS = 100
+_ROUNDS = 4
+_TOKEN = "an-admin-token-for-tests"
+
+
+async def test_a_hundred_gateways_get_everything_and_nobody_resynchronizes(
+    sqlite_url: str, empty_postgres_url: str
+) -> None:
+    """Publishers repeat what the old pod refuses, until the new one accepts it; each log is exact."""
+    async with AsyncExitStack() as stack:
+        old = await stack.enter_async_context(Deployment(sqlite_url, gateway_tls="off"))
+        [pod] = await old.start("old")
+        operator = await old.operator(pod)
+        gateways = [await operator.create_gateway(f"edge-{number}") for number in range(_GATEWAYS)]
+        way = await stack.enter_async_context(TcpProxy(gateway_address(pod)))
+        entrance = await stack.enter_async_context(TcpProxy(address_of(pod.api)))
+        recorders = {each.id: RecordingGateway(f"http://{way.address}", each.token) for each in gateways}
+        for recorder in recorders.values():
+            await stack.enter_async_context(recorder)
+        backoff = Backoff(first=0.02, longest=0.1)
+        publisher = EventPublisher(f"http://{entrance.address}", _TOKEN, backoff=backoff)
+        load = Load([await stack.enter_async_context(publisher)], list(recorders))
+        publishing = asyncio.create_task(load.publish(_ROUNDS))
+        await load.reached(_GATEWAYS * _ROUNDS // 2)
+
+        async with (
+            open_storage(sqlite_url, extra_migrations=MIGRATIONS) as source,
+            open_storage(empty_postgres_url, extra_migrations=MIGRATIONS) as target,
+        ):
+            moved = await move(source, target)
+        assert load.count <= moved.rows["gatecast.events"] < _GATEWAYS * _ROUNDS
+
+        new = await stack.enter_async_context(Deployment(empty_postgres_url, gateway_tls="off"))
+        [pod] = await new.start("new")
+        way.retarget(gateway_address(pod))
+        entrance.retarget(address_of(pod.api))
+        await publishing
+        for gateway_id, recorder in recorders.items():
+            accepted = load.accepted[gateway_id]
+            await recorder.until(len(accepted))
+            check_delivery(recorder.received, accepted, connections=way.accepted)
+            assert recorder.resyncs == []

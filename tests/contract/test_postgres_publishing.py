@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Literal
 
 import asyncpg
@@ -15,6 +16,7 @@ from gatecast.errors import StorageUnavailable, TransactionUnusable, UnknownGate
 from gatecast.events import Event
 from gatecast.storage.contract import Busy, Storage
 from gatecast.storage.postgres import PostgresStorage
+from gatecast.storage.postgres.appending import _as_arrays
 from gatecast.testing.contracts.backend import ids_of, make_event, make_events, offsets_of, publish, read
 from gatecast.testing.contracts.held_log import HeldLog
 from gatecast.testing.eventually import PATIENCE, eventually
@@ -55,6 +57,60 @@ async def test_s12_many_groups_for_a_held_log_cost_one_statement(postgres_url: s
             results = await storage.log.publish([make_events(2, _HELD) for _ in range(100)], wait=False)
         assert results == [Busy(_HELD)] * 100
     assert len([statement for statement in statements if "gatecast." in statement]) == 1
+
+
+_A, _B = "gateway-a", "gateway-b"
+_KNOWN, _NEW = make_event(_A), make_event(_A)
+
+#: Batches of groups, and whether the short way of appending does them by itself.
+_BATCHES: dict[str, tuple[list[list[Event]], bool]] = {
+    "new events": ([[_NEW], [make_event(_B), make_event(_A)], make_events(3, _B)], True),
+    "one event for two gateways": ([[_NEW, _NEW.addressed_to(_B)]], True),
+    "a traced one among others": (
+        [[_NEW], [replace(make_event(_B), trace_parent="00-" + "1" * 32 + "-" + "2" * 16 + "-01")]],
+        True,
+    ),
+    "one that is known": ([[_NEW], [_KNOWN], [make_event(_A)]], False),
+    "one twice": ([[_NEW], [_NEW], [make_event(_B)]], False),
+    "a gateway that nobody knows": ([[_NEW], [make_event("nobody"), make_event(_A)], [make_event(_B)]], False),
+    "a log that is held": ([[_NEW], [make_event(_HELD), make_event(_B)]], False),
+}
+
+_CALL = """
+SELECT * FROM gatecast.append_events_{}($1::text::integer[], $2, $3, $4, $5, $6, $7, $8, $9, $10::text::integer[], $11,
+                                        false, false)
+"""
+_LOGS = """
+SELECT gateway_id, head, last_event_id, changed_xid = pg_current_xact_id() FROM gatecast.gateway_streams ORDER BY 1
+"""
+_EVENTS = """
+SELECT log_id, "offset", event_id, type, action, entity_type, entity_id, payload, size, originated_at, trace_parent
+FROM gatecast.events ORDER BY 1, 2
+"""
+_LONG_WAYS = "SELECT sum(calls) FROM pg_stat_xact_user_functions WHERE funcname = 'append_events_v1'"
+
+
+@pytest.mark.parametrize("name", _BATCHES)
+async def test_the_short_way_of_appending_does_what_the_long_one_does(postgres_url: str, name: str) -> None:
+    """And is taken where nothing stands against it, which is counted by the calls of the long one."""
+    groups, short = _BATCHES[name]
+    async with PostgresStorage.open(postgres_url) as storage:
+        await _register(storage, [_A, _B, _HELD])
+        await publish(storage, make_event(_A), _KNOWN, make_event(_B))
+        async with HeldLog.hold(postgres_url, _HELD), storage.database.connection() as connection:
+            found = []
+            long_ways: list[object] = []
+            # The short one first: the calls are counted from the session's begin on.
+            for version in ("v2", "v1"):
+                transaction = connection.transaction()
+                await transaction.start()
+                await connection.execute("SET LOCAL track_functions = 'all'")
+                rows = await connection.fetch(_CALL.format(version), *_as_arrays(groups))
+                long_ways.append(await connection.fetchval(_LONG_WAYS))
+                found.append((rows, await connection.fetch(_LOGS), await connection.fetch(_EVENTS)))
+                await transaction.rollback()
+        assert found[0] == found[1]
+        assert (long_ways[0] is None) == short
 
 
 async def test_whoever_waits_is_never_told_that_a_log_is_busy(postgres_url: str) -> None:

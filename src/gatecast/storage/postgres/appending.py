@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from gatecast.errors import UnknownGateway
 from gatecast.events import Event, Position
 from gatecast.storage.contract import Busy, PublishResult, Receipt, Row
+from gatecast.storage.postgres.array_literals import array_literal
 from gatecast.storage.queries import Queries
 
 QUERIES = Queries("gatecast.storage.postgres")
@@ -71,8 +72,9 @@ def _as_arrays(groups: Sequence[Sequence[Event]]) -> tuple[list[Any], ...]:
     events = [event for group in groups for event in group]
     payloads = {id(event.payload): event.payload for event in events}
     numbers = {identity: number for number, identity in enumerate(payloads, start=1)}
+    traces = [event.trace_parent for event in events]
     return (
-        [number for number, group in enumerate(groups) for _ in group],
+        array_literal([number for number, group in enumerate(groups) for _ in group]),
         [event.gateway_id for event in events],
         [event.event_id for event in events],
         [event.type for event in events],
@@ -80,8 +82,9 @@ def _as_arrays(groups: Sequence[Sequence[Event]]) -> tuple[list[Any], ...]:
         [event.entity_type for event in events],
         [event.entity_id for event in events],
         [event.originated_at for event in events],
-        [event.trace_parent for event in events],
-        [numbers[id(event.payload)] for event in events],
+        # A shorter array goes on with NULL.
+        traces if any(traces) else [],
+        array_literal([numbers[id(event.payload)] for event in events]),
         list(payloads.values()),
     )
 

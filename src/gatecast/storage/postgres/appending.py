@@ -67,7 +67,7 @@ async def _append_one(connection: _Fetches, event: Event, *, wait: bool, hint: b
     return _result([event], [row])
 
 
-def _as_arrays(groups: Sequence[Sequence[Event]]) -> tuple[list[Any], ...]:
+def _as_arrays(groups: Sequence[Sequence[Event]]) -> tuple[object, ...]:
     """The arguments of `append_events`, one array for each column; a payload that events share is sent once."""
     events = [event for group in groups for event in group]
     payloads = {id(event.payload): event.payload for event in events}

@@ -17,6 +17,7 @@ from gatecast.events import Event
 from gatecast.storage.contract import Busy, Storage
 from gatecast.storage.postgres import PostgresStorage
 from gatecast.storage.postgres.appending import _as_arrays
+from gatecast.storage.postgres.database import PooledConnection
 from gatecast.testing.contracts.backend import ids_of, make_event, make_events, offsets_of, publish, read
 from gatecast.testing.contracts.held_log import HeldLog
 from gatecast.testing.eventually import PATIENCE, eventually
@@ -77,8 +78,12 @@ _BATCHES: dict[str, tuple[list[list[Event]], bool]] = {
 }
 
 _CALL = """
-SELECT * FROM gatecast.append_events_{}($1::text::integer[], $2, $3, $4, $5, $6, $7, $8, $9, $10::text::integer[], $11,
-                                        false, false)
+SELECT * FROM gatecast.append_{}($1::text::integer[], $2, $3, $4, $5, $6, $7, $8, $9, $10::text::integer[], $11,
+                                 false, {})
+"""
+_LOCK = """
+SELECT gateway_id, log_id FROM gatecast.gateway_streams WHERE gateway_id = ANY ($1)
+ORDER BY gateway_id FOR NO KEY UPDATE SKIP LOCKED
 """
 _LOGS = """
 SELECT gateway_id, head, last_event_id, changed_xid = pg_current_xact_id() FROM gatecast.gateway_streams ORDER BY 1
@@ -87,7 +92,7 @@ _EVENTS = """
 SELECT log_id, "offset", event_id, type, action, entity_type, entity_id, payload, size, originated_at, trace_parent
 FROM gatecast.events ORDER BY 1, 2
 """
-_LONG_WAYS = "SELECT sum(calls) FROM pg_stat_xact_user_functions WHERE funcname = 'append_events_v1'"
+_LONG_WAYS = "SELECT sum(calls) FROM pg_stat_xact_user_functions WHERE funcname = 'append_locked_v1'"
 
 
 @pytest.mark.parametrize("name", _BATCHES)
@@ -100,17 +105,27 @@ async def test_the_short_way_of_appending_does_what_the_long_one_does(postgres_u
         async with HeldLog.hold(postgres_url, _HELD), storage.database.connection() as connection:
             found = []
             long_ways: list[object] = []
-            # The short one first: the calls are counted from the session's begin on.
-            for version in ("v2", "v1"):
+            # The usual one first: the calls are counted from the session's begin on.
+            for call in (_append, _append_the_long_way):
                 transaction = connection.transaction()
                 await transaction.start()
                 await connection.execute("SET LOCAL track_functions = 'all'")
-                rows = await connection.fetch(_CALL.format(version), *_as_arrays(groups))
+                rows = await call(connection, _as_arrays(groups))
                 long_ways.append(await connection.fetchval(_LONG_WAYS))
                 found.append((rows, await connection.fetch(_LOGS), await connection.fetch(_EVENTS)))
                 await transaction.rollback()
         assert found[0] == found[1]
         assert (long_ways[0] is None) == short
+
+
+async def _append(connection: PooledConnection, arguments: Sequence[object]) -> list[asyncpg.Record]:
+    return await connection.fetch(_CALL.format("events_v1", "false"), *arguments)
+
+
+async def _append_the_long_way(connection: PooledConnection, arguments: Sequence[object]) -> list[asyncpg.Record]:
+    locked = await connection.fetch(_LOCK, arguments[1])
+    held, logs = [row["gateway_id"] for row in locked], [row["log_id"] for row in locked]
+    return await connection.fetch(_CALL.format("locked_v1", "$12, $13"), *arguments, held, logs)
 
 
 async def test_whoever_waits_is_never_told_that_a_log_is_busy(postgres_url: str) -> None:

@@ -4,7 +4,7 @@ FROM gatecast.append_event_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 
 -- name: append_events
 SELECT status, culprit, epoch, "offset"
-FROM gatecast.append_events_v2($1::text::integer[], $2, $3, $4, $5, $6, $7, $8, $9, $10::text::integer[], $11, $12, $13)
+FROM gatecast.append_events_v1($1::text::integer[], $2, $3, $4, $5, $6, $7, $8, $9, $10::text::integer[], $11, $12, $13)
 
 -- name: changed_since
 -- The marker is the oldest transaction that was still running: everything older has committed and been seen. Rows on the

@@ -84,40 +84,16 @@ BEGIN
     END IF;
 END $$;
 
--- Append many events in groups that are stored whole or not at all. Element i of each array describes event i;
--- p_payload_numbers points into p_payloads, so that a fan-out carries its payload once. Returns one row for each
--- event, in order. Status: stored, duplicate, or why its group was refused: unknown or busy, with the gateway at fault
--- as `culprit`.
-CREATE OR REPLACE FUNCTION gatecast.append_events_v1(
+-- Append events to logs that the caller has locked (`held` with their numbers), whatever stands against some of them: see
+-- `append_events_v1`, which calls this where something may.
+CREATE OR REPLACE FUNCTION gatecast.append_locked_v1(
     p_groups integer[], p_gateway_ids text[], p_event_ids uuid[], p_types text[], p_actions text[],
     p_entity_types text[], p_entity_ids text[], p_originated_at timestamptz[], p_trace_parents text[],
-    p_payload_numbers integer[], p_payloads text[], p_wait boolean, p_hint boolean
+    p_payload_numbers integer[], p_payloads text[], p_wait boolean, held text[], logs bigint[]
 ) RETURNS TABLE (number bigint, status text, culprit text, epoch uuid, "offset" bigint)
-LANGUAGE plpgsql
--- Planning anew for each call costs more than a batch of eight; every access below is by key, whatever the sizes are.
-SET plan_cache_mode = force_generic_plan
--- A plan made while a log was small would scan it, and be kept when it has grown. One for few events would compare each
--- event with each other one, and be kept for a fan-out to thousands of gateways.
-SET enable_seqscan = off SET enable_nestloop = off SET jit = off AS $$
+LANGUAGE plpgsql SET jit = off AS $$
 #variable_conflict use_column
-DECLARE
-    held text[];
-    logs bigint[];
-    grown text[];
 BEGIN
-    IF current_setting('synchronous_commit') IN ('off', 'local') THEN
-        PERFORM set_config('synchronous_commit', 'on', true);
-    END IF;
-    -- One global lock order, by id: two batches can never wait for each other.
-    IF p_wait THEN
-        SELECT array_agg(l.gateway_id), array_agg(l.log_id) INTO held, logs FROM (
-            SELECT gateway_id, log_id FROM gatecast.gateway_streams WHERE gateway_id = ANY (p_gateway_ids)
-            ORDER BY gateway_id FOR NO KEY UPDATE) l;
-    ELSE
-        SELECT array_agg(l.gateway_id), array_agg(l.log_id) INTO held, logs FROM (
-            SELECT gateway_id, log_id FROM gatecast.gateway_streams WHERE gateway_id = ANY (p_gateway_ids)
-            ORDER BY gateway_id FOR NO KEY UPDATE SKIP LOCKED) l;
-    END IF;
     RETURN QUERY
     WITH target AS MATERIALIZED (
         -- The scalar subquery keeps this an index lookup for each event, whatever the statistics say.
@@ -165,38 +141,36 @@ BEGIN
          LEFT JOIN refused r USING (group_number)
          LEFT JOIN numbered n ON n.gateway_id = t.gateway_id AND n.event_id = t.event_id
     ORDER BY t.number;
-    IF p_hint THEN
-        SELECT array_agg(s.gateway_id) INTO grown
-        FROM unnest(held) AS h(gateway_id) JOIN gatecast.gateway_streams s USING (gateway_id)
-        WHERE s.changed_xid = pg_current_xact_id();
-        IF grown IS NOT NULL THEN
-            PERFORM gatecast.hint_v1(grown);
-        END IF;
-    END IF;
 END $$;
 
--- The same with a third less work, where every gateway has a log that is not held and every event is new, as nearly
--- always. Whatever else there is, `append_events_v1` finds out, which then holds these locks already.
-CREATE OR REPLACE FUNCTION gatecast.append_events_v2(
+-- Append many events in groups that are stored whole or not at all. Element i of each array describes event i;
+-- p_payload_numbers points into p_payloads, so that a fan-out carries its payload once. Returns one row for each
+-- event, in order. Status: stored, duplicate, or why its group was refused: unknown or busy, with the gateway at fault
+-- as `culprit`.
+CREATE OR REPLACE FUNCTION gatecast.append_events_v1(
     p_groups integer[], p_gateway_ids text[], p_event_ids uuid[], p_types text[], p_actions text[],
     p_entity_types text[], p_entity_ids text[], p_originated_at timestamptz[], p_trace_parents text[],
     p_payload_numbers integer[], p_payloads text[], p_wait boolean, p_hint boolean
 ) RETURNS TABLE (number bigint, status text, culprit text, epoch uuid, "offset" bigint)
 LANGUAGE plpgsql
--- As there, and for the same reasons.
+-- Planning anew for each call costs more than a batch of eight; every access below is by key, whatever the sizes are.
 SET plan_cache_mode = force_generic_plan
+-- A plan made while a log was small would scan it, and be kept when it has grown. One for few events would compare each
+-- event with each other one, and be kept for a fan-out to thousands of gateways.
 SET enable_seqscan = off SET enable_nestloop = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     held text[];
     logs bigint[];
     heads bigint[];
+    grown text[];
     plain boolean;
 BEGIN
     IF current_setting('synchronous_commit') IN ('off', 'local') THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
-    -- The heads come from the rows as they were locked: nobody moves them before we commit.
+    -- One global lock order, by id: two batches can never wait for each other. The heads come from the rows as they were
+    -- locked: nobody moves them before we commit.
     IF p_wait THEN
         SELECT array_agg(l.gateway_id), array_agg(l.log_id), array_agg(l.head) INTO held, logs, heads FROM (
             SELECT gateway_id, log_id, head FROM gatecast.gateway_streams WHERE gateway_id = ANY (p_gateway_ids)
@@ -211,42 +185,49 @@ BEGIN
     SELECT count(*) = cardinality(p_event_ids) AND count(l.log_id) = count(*) AND count(l.known) = 0 INTO plain FROM (
         SELECT h.log_id, (SELECT e."offset" FROM gatecast.events e
                           WHERE e.log_id = h.log_id AND e.event_id = t.event_id) AS known
-        FROM (SELECT DISTINCT u.gateway_id, u.event_id FROM unnest(p_gateway_ids, p_event_ids) AS u(gateway_id, event_id)) t
+        FROM (SELECT DISTINCT u.gateway_id, u.event_id
+              FROM unnest(p_gateway_ids, p_event_ids) AS u(gateway_id, event_id)) t
              LEFT JOIN unnest(held, logs) AS h(gateway_id, log_id) ON h.gateway_id = t.gateway_id) l;
-    IF NOT plain THEN
-        RETURN QUERY SELECT a.* FROM gatecast.append_events_v1(
+    IF plain THEN
+        -- As nearly always: every gateway has a log that we hold, and every event is new.
+        grown := held;
+        RETURN QUERY
+        WITH numbered AS MATERIALIZED (
+            SELECT t.*, h.log_id, h.head + row_number() OVER (PARTITION BY t.gateway_id ORDER BY t.number) AS new_offset
+            FROM unnest(p_gateway_ids, p_event_ids, p_types, p_actions, p_entity_types, p_entity_ids, p_originated_at,
+                        p_trace_parents, p_payload_numbers) WITH ORDINALITY
+                AS t(gateway_id, event_id, type, action, entity_type, entity_id,
+                     originated_at, trace_parent, payload_number, number)
+                 JOIN unnest(held, logs, heads) AS h(gateway_id, log_id, head) ON h.gateway_id = t.gateway_id
+        ), stored AS (
+            INSERT INTO gatecast.events (log_id, "offset", event_id, type, action, entity_type, entity_id,
+                                         payload, size, originated_at, trace_parent)
+            SELECT n.log_id, n.new_offset, n.event_id, n.type, n.action, n.entity_type, n.entity_id,
+                   p.payload, octet_length(p.payload),
+                   least(greatest(n.originated_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00'),
+                   n.trace_parent
+            FROM numbered n JOIN unnest(p_payloads) WITH ORDINALITY AS p(payload, payload_number) USING (payload_number)
+            ORDER BY n.gateway_id, n.new_offset
+        ), bumped AS (
+            UPDATE gatecast.gateway_streams s
+            SET head = c.head, last_event_id = c.event_id, changed_xid = pg_current_xact_id()
+            FROM (SELECT DISTINCT ON (n.gateway_id) n.gateway_id, n.new_offset AS head, n.event_id
+                  FROM numbered n ORDER BY n.gateway_id, n.new_offset DESC) c
+            -- Said once more, so that streams are looked up by key, whatever joins them.
+            WHERE s.gateway_id = c.gateway_id AND s.gateway_id = ANY (held)
+        )
+        SELECT n.number, 'stored', NULL::text, e.current, n.new_offset FROM numbered n CROSS JOIN gatecast.epoch e
+        ORDER BY n.number;
+    ELSE
+        RETURN QUERY SELECT a.* FROM gatecast.append_locked_v1(
             p_groups, p_gateway_ids, p_event_ids, p_types, p_actions, p_entity_types, p_entity_ids, p_originated_at,
-            p_trace_parents, p_payload_numbers, p_payloads, p_wait, p_hint) a;
-        RETURN;
+            p_trace_parents, p_payload_numbers, p_payloads, p_wait, held, logs) a;
+        SELECT array_agg(s.gateway_id) INTO grown
+        FROM unnest(held) AS h(gateway_id) JOIN gatecast.gateway_streams s USING (gateway_id)
+        WHERE s.changed_xid = pg_current_xact_id();
     END IF;
-    RETURN QUERY
-    WITH numbered AS MATERIALIZED (
-        SELECT t.*, h.log_id, h.head + row_number() OVER (PARTITION BY t.gateway_id ORDER BY t.number) AS new_offset
-        FROM unnest(p_gateway_ids, p_event_ids, p_types, p_actions, p_entity_types, p_entity_ids, p_originated_at,
-                    p_trace_parents, p_payload_numbers) WITH ORDINALITY
-            AS t(gateway_id, event_id, type, action, entity_type, entity_id,
-                 originated_at, trace_parent, payload_number, number)
-             JOIN unnest(held, logs, heads) AS h(gateway_id, log_id, head) ON h.gateway_id = t.gateway_id
-    ), stored AS (
-        INSERT INTO gatecast.events (log_id, "offset", event_id, type, action, entity_type, entity_id,
-                                     payload, size, originated_at, trace_parent)
-        SELECT n.log_id, n.new_offset, n.event_id, n.type, n.action, n.entity_type, n.entity_id,
-               p.payload, octet_length(p.payload),
-               least(greatest(n.originated_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00'), n.trace_parent
-        FROM numbered n JOIN unnest(p_payloads) WITH ORDINALITY AS p(payload, payload_number) USING (payload_number)
-        ORDER BY n.gateway_id, n.new_offset
-    ), bumped AS (
-        UPDATE gatecast.gateway_streams s
-        SET head = c.head, last_event_id = c.event_id, changed_xid = pg_current_xact_id()
-        FROM (SELECT DISTINCT ON (n.gateway_id) n.gateway_id, n.new_offset AS head, n.event_id
-              FROM numbered n ORDER BY n.gateway_id, n.new_offset DESC) c
-        -- Said once more, so that streams are looked up by key, whatever joins them.
-        WHERE s.gateway_id = c.gateway_id AND s.gateway_id = ANY (held)
-    )
-    SELECT n.number, 'stored', NULL::text, e.current, n.new_offset FROM numbered n CROSS JOIN gatecast.epoch e
-    ORDER BY n.number;
-    IF p_hint THEN
-        PERFORM gatecast.hint_v1(held);
+    IF p_hint AND grown IS NOT NULL THEN
+        PERFORM gatecast.hint_v1(grown);
     END IF;
 END $$;
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -99,16 +99,19 @@ def _provider(collector: str, pod_id: str) -> Any:  # noqa: ANN401 - OpenTelemet
 # --- spans ------------------------------------------------------------------------------------------------------------
 
 
+_UNTIMED = nullcontext()
+
 #: What a hop is called as something that is done.
 _NAMES = {"picked-up": "pick up", "sent": "send", "confirmed": "confirm", "applied": "apply"}
 
 
-@contextmanager
-def timed(name: str, events: Sequence[Traced]) -> Iterator[None]:
+def timed(name: str, events: Sequence[Traced]) -> AbstractContextManager[None]:
     """Tell of each traced event how long the block took, if it did not raise."""
-    if not is_on():
-        yield
-        return
+    return _timed(name, events) if is_on() else _UNTIMED
+
+
+@contextmanager
+def _timed(name: str, events: Sequence[Traced]) -> Iterator[None]:
     began = time.time()
     yield
     ended = time.time()

@@ -103,6 +103,7 @@ SET sent = max(gatecast_cursors.sent, reached.sent), confirmed = max(gatecast_cu
 FROM reached
 WHERE gatecast_cursors.gateway_id = reached.gateway_id AND gatecast_cursors.replica = reached.replica
   AND gatecast_cursors.epoch = (SELECT current FROM gatecast_epoch)
+  AND (gatecast_cursors.confirmed < reached.confirmed OR gatecast_cursors.sent < reached.sent)
 
 -- name: connections_of_pod
 SELECT connection_id, gateway_id, replica FROM gatecast_connections WHERE pod_id = $1

@@ -105,6 +105,19 @@ class PositionsContract(EngineBackend):
                 await confirm(storage, make_connection(), offset)
                 assert await stored_offset(storage) == expected
 
+    async def test_only_progress_makes_a_gateway_seen(self, tmp_path: Path) -> None:
+        """A report that says nothing new moves nothing, not even when the gateway was last seen."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await publish(storage, *make_events(2))
+            await connect(storage, make_connection(), start=0)
+            seen = []
+            for offset in (1, 1, 2):
+                await confirm(storage, make_connection(), offset)
+                status = (await storage.presence.status([GATEWAY]))[GATEWAY]
+                assert status.last_seen_at is not None
+                seen.append(status.last_seen_at)
+            assert seen[0] == seen[1] < seen[2]
+
     async def test_s13_the_slowest_connection_decides(self, tmp_path: Path) -> None:
         """Unnamed connections share a position, which is what all of them have confirmed."""
         async with self.open_with(tmp_path, GATEWAY) as storage:

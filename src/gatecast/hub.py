@@ -15,6 +15,7 @@ from gatecast.delivery.delivery import Delivery, DeliveryOptions
 from gatecast.delivery.retention import clean_up
 from gatecast.delivery.subscription import Subscription
 from gatecast.errors import (
+    DatabaseUnsuitable,
     EventUndeliverable,
     HubClosed,
     InvalidValue,
@@ -25,14 +26,15 @@ from gatecast.errors import (
 )
 from gatecast.events import Event, Position, RecordedEvent, clean_identifier
 from gatecast.settings import Settings
-from gatecast.storage.connect import OpenStorage, open_storage
-from gatecast.storage.contract import Connection, Receipt, Storage, TrimPolicy
+from gatecast.storage.connect import OpenStorage, OpenStream, open_engine
+from gatecast.storage.contract import Connection, Engine, Receipt, Storage, TrimPolicy
 from gatecast.storage.database_url import Backend
 from gatecast.storage.migrations import SchemaNeed
 from gatecast.telemetry import traces
 from gatecast.wakeup.contract import SupervisedWakeup
 from gatecast.wakeup.datagram import DatagramWakeup
 from gatecast.wakeup.in_process import InProcessWakeup
+from gatecast.wakeup.jetstream import JetStreamWakeup
 from gatecast.wakeup.postgres import PostgresWakeup
 
 
@@ -42,7 +44,7 @@ class EventHub:
     Opened with `async with EventHub.open(url) as hub`. Every process that opens the same database is one pod.
     """
 
-    def __init__(self, opened: OpenStorage, wakeup: SupervisedWakeup, settings: Settings) -> None:
+    def __init__(self, opened: OpenStorage | OpenStream, wakeup: SupervisedWakeup, settings: Settings) -> None:
         self._opened = opened
         self._settings = settings
         self._policy = trim_policy(settings)
@@ -54,7 +56,7 @@ class EventHub:
             trim_policy=self._policy,
         )
         #: The running parts, for the server that is built on the hub.
-        self.delivery = Delivery(opened.storage, wakeup, options)
+        self.delivery = Delivery(opened.engine, wakeup, options)
 
     @classmethod
     @asynccontextmanager
@@ -68,6 +70,7 @@ class EventHub:
 
         Raises:
             SettingInvalid: the URL names no supported database, or a variable of the environment is wrong.
+            DatabaseUnsuitable: the stream of a `nats://` URL keeps fewer copies than it must, or was edited.
             StorageUnavailable: the database cannot be reached.
             SchemaMissing: the schema is older than this release; run `gatecast migrate`.
             SchemaTooNew: a newer release migrated the database.
@@ -78,14 +81,15 @@ class EventHub:
             settings = replace(settings, database=url)
         async with AsyncExitStack() as stack:
             opened = await stack.enter_async_context(
-                open_storage(
+                open_engine(
                     settings.database,
                     send_hints=settings.notifications,
                     extra_migrations=migrations,
                     pooler=settings.pooler,
                 )
             )
-            await prepare_schema(opened.storage, settings.migrate)
+            if isinstance(opened, OpenStorage):
+                await prepare_schema(opened.storage, settings.migrate)
             wakeup = await stack.enter_async_context(_wakeup(opened, settings))
             hub = cls(opened, wakeup, settings)
             wakeup.on_failure(hub.delivery.fail)
@@ -130,7 +134,7 @@ class EventHub:
         """Like `publish`, but return receipts, which also say whether an event was new."""
         if transaction is not None:
             with traces.timed("append", events):
-                return await self.storage.log.publish_in(transaction, events)
+                return await self.engine.log.publish_in(transaction, events)
         return await self.delivery.publish(events)
 
     # --- receiving ----------------------------------------------------------------------------------------------
@@ -171,20 +175,31 @@ class EventHub:
 
     async def register_gateway(self, gateway_id: str, *, transaction: object | None = None) -> bool:
         """Create an empty log for a gateway; False if it has one already."""
-        return await self.storage.log.register(clean_identifier("gateway_id", gateway_id), transaction=transaction)
+        return await self.engine.log.register(clean_identifier("gateway_id", gateway_id), transaction=transaction)
 
     async def delete_gateway(self, gateway_id: str, *, transaction: object | None = None) -> bool:
         """Delete a gateway's log and positions, and close its connections on every pod; False if it is unknown."""
-        return await self.storage.log.forget(clean_identifier("gateway_id", gateway_id), transaction=transaction)
+        return await self.engine.log.forget(clean_identifier("gateway_id", gateway_id), transaction=transaction)
 
     async def clean_up(self) -> int:
         """Remove the events that retention allows now, and return how many; runs by itself every minute."""
-        return await clean_up(self.storage.log, self._policy)
+        return await clean_up(self.engine.log, self._policy)
+
+    @property
+    def engine(self) -> Engine:
+        """What holds the log that the hub works on."""
+        return self._opened.engine
 
     @property
     def storage(self) -> Storage:
-        """The database that the hub works on."""
-        return self._opened.storage
+        """The SQL database that the hub works on.
+
+        Raises:
+            DatabaseUnsuitable: the log is on NATS JetStream, which is none.
+        """
+        if isinstance(self._opened, OpenStorage):
+            return self._opened.storage
+        raise DatabaseUnsuitable("NATS JetStream holds no tables", "open the hub on SQLite or PostgreSQL")
 
     @property
     def wakeup_connected(self) -> bool:
@@ -380,9 +395,11 @@ async def prepare_schema(storage: Storage, migrate: str) -> None:
         raise SchemaMissing
 
 
-def _wakeup(opened: OpenStorage, settings: Settings) -> SupervisedWakeup:
+def _wakeup(opened: OpenStorage | OpenStream, settings: Settings) -> SupervisedWakeup:
     if not settings.notifications:
         return InProcessWakeup()
+    if isinstance(opened, OpenStream):
+        return JetStreamWakeup(opened.engine.hints)
     if opened.backend is Backend.POSTGRESQL:
         return PostgresWakeup(opened.location)
     return DatagramWakeup(Path(opened.location))

@@ -27,6 +27,7 @@ _PARTS = {"server": ("server", "controlplane"), "client": ("client",), "cli": ("
 
 #: Imported in a function that says what is missing, or where something else has brought it.
 _OPTIONAL = {
+    "nats",
     "uvloop",
     "starlette",
     "pydantic_core",

@@ -105,18 +105,21 @@ class Publisher:
         if not events:
             return ()
         with traces.timed("commit", events):
-            return await self._enqueue(events).receipts
+            pending = self._enqueue(events)
+            try:
+                return await pending.receipts
+            finally:
+                self._forget(pending)
 
     def _enqueue(self, events: Sequence[Event]) -> _Pending:
         if not self._accepting:
             raise HubClosed
         if len(events) > MAX_EVENTS_PER_PUBLISH:
             raise InvalidValue("events", len(events), f"be at most {MAX_EVENTS_PER_PUBLISH:,} in one call")
-        size = sum({id(event.payload): len(event.payload) for event in events}.values())
+        size = _size(events)
         if self._queued_events + len(events) > MAX_QUEUED_EVENTS or self._queued_bytes + size > MAX_QUEUED_BYTES:
             raise Overloaded("the queue of events to publish", MAX_QUEUED_EVENTS)
         pending = _Pending(events, size, asyncio.get_running_loop().create_future())
-        pending.receipts.add_done_callback(lambda _: self._forget(pending))
         self._queued_events += len(events)
         self._queued_bytes += size
         self._idle.clear()
@@ -240,6 +243,13 @@ class Publisher:
             results = await self._log.publish(groups, wait=wait)
         traces.told_together("store", chain.from_iterable(groups), began)
         return results
+
+
+def _size(events: Sequence[Event]) -> int:
+    """Characters of payload; one that events share counts once."""
+    if len(events) == 1:
+        return len(events[0].payload)
+    return sum({id(event.payload): len(event.payload) for event in events}.values())
 
 
 def _take_batch(queue: deque[_Pending]) -> list[_Pending]:

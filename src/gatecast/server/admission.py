@@ -7,6 +7,7 @@ from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from gatecast.errors import TooManyAttempts, Unauthenticated
@@ -177,6 +178,12 @@ def is_trusted(peer: str, trusted: Networks) -> bool:
 
 def _address(text: str) -> str | None:
     """The address without its port, IPv4-mapped addresses as IPv4; None if the text is not an address."""
+    return _read_address(text) if len(text) <= _LONGEST_ADDRESS else None
+
+
+@lru_cache(maxsize=1_000)
+def _read_address(text: str) -> str | None:
+    """As above. The same peers come again and again, and reading an address takes as long as a look at a token."""
     host = _without_port(text.strip())
     try:
         address = ip_address(host)
@@ -190,5 +197,8 @@ def _without_port(text: str) -> str:
     match = _WITH_PORT.fullmatch(text)
     return text if match is None else match["host"] or match["address"]
 
+
+#: Characters of an IPv6 address with its zone and a port; longer texts need not be remembered.
+_LONGEST_ADDRESS = 100
 
 _WITH_PORT = re.compile(r"\[(?P<address>[^\]]*)\](?::\d+)?|(?P<host>[^:]*):\d+", re.ASCII)

@@ -1,18 +1,24 @@
-"""Opens the storage that a database URL names."""
+"""Opens the engine, or the SQL storage, that a database URL names."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from gatecast.storage.contract import Storage
-from gatecast.storage.database_url import Backend, parse
+from gatecast.storage.contract import Engine, Storage
+from gatecast.storage.database_url import Backend, invalid, parse
 from gatecast.storage.postgres.embedded import embedded_server
 from gatecast.storage.postgres.storage import MIGRATIONS as POSTGRES_MIGRATIONS
 from gatecast.storage.postgres.storage import PostgresStorage
 from gatecast.storage.sqlite.storage import MIGRATIONS as SQLITE_MIGRATIONS
 from gatecast.storage.sqlite.storage import SqliteStorage
+from gatecast.storage.stream_url import StreamUrl, parse_stream
+
+if TYPE_CHECKING:
+    from gatecast.storage.jetstream import JetStreamEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +29,18 @@ class OpenStorage:
     backend: Backend
     #: The path of the SQLite file, or the URL of the PostgreSQL server, which may hold a password.
     location: str
+
+    @property
+    def engine(self) -> Engine:
+        """The log on that database."""
+        return self.storage
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStream:
+    """An open stream of NATS JetStream."""
+
+    engine: JetStreamEngine
 
 
 @asynccontextmanager
@@ -58,3 +76,43 @@ async def open_storage(
         migrations = (POSTGRES_MIGRATIONS, *extra_migrations)
         postgres = PostgresStorage.open(location, migrations=migrations, send_hints=send_hints, pooler=pooler)
         yield OpenStorage(await stack.enter_async_context(postgres), Backend.POSTGRESQL, location)
+
+
+@asynccontextmanager
+async def open_engine(
+    url: str, *, send_hints: bool = True, extra_migrations: Sequence[str] = (), pooler: str = "auto"
+) -> AsyncIterator[OpenStorage | OpenStream]:
+    """The engine at `nats://…`, or the storage at any URL that `open_storage` takes, until the block ends.
+
+    Raises:
+        SettingInvalid: as `open_storage`; or there are extra migrations, which a stream cannot have; or the extra
+            `jetstream` is not installed.
+        DatabaseUnsuitable: the stream keeps fewer copies than the URL asks for, or was edited.
+        StorageUnavailable: no server can be reached, or the file cannot be opened.
+    """
+    stream = parse_stream(url)
+    async with AsyncExitStack() as stack:
+        if stream is None:
+            storage = open_storage(url, send_hints=send_hints, extra_migrations=extra_migrations, pooler=pooler)
+            yield await stack.enter_async_context(storage)
+            return
+        if extra_migrations:
+            raise invalid("name an SQL database: migrations make tables, which NATS JetStream has not")
+        yield OpenStream(await stack.enter_async_context(_open_stream(stream)))
+
+
+@asynccontextmanager
+async def _open_stream(url: StreamUrl) -> AsyncIterator[JetStreamEngine]:
+    try:
+        package = importlib.import_module("gatecast.storage.jetstream")
+    except ModuleNotFoundError as error:
+        if error.name != "nats":
+            raise
+        raise invalid(
+            "name a database that is installed; for this one run `pip install 'gatecast[jetstream]'`"
+        ) from None
+    opening: AbstractAsyncContextManager[JetStreamEngine] = package.JetStreamEngine.open(
+        url.servers, url.stream, replicas=url.replicas
+    )
+    async with opening as engine:
+        yield engine

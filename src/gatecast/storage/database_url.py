@@ -49,6 +49,10 @@ _ADVICE = (
         re.compile(r"(?i)(?!\w+:/)(?=.*\b(host|hostaddr|dbname|user|password|port|service)\s*=)"),
         f"be written {_POSTGRES_FORM}, not as key=value",
     ),
+    (
+        re.compile(r"(?i)nats:"),
+        "name an SQL database here, because pods and commands keep tables; EventHub.open of the library takes nats://…",
+    ),
     (re.compile(r"(?i)sqlite\+"), "be written sqlite:///file.db, without the name of a driver"),
     (re.compile(r"(?i)sqlite:"), "be written sqlite:///file.db, or sqlite:////folder/file.db for an absolute path"),
     (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from gatecast.errors import InvalidValue
@@ -97,7 +97,7 @@ class StoredParking:
     ) -> None:
         """Republish the waiting events of an entity, after the head that the log had when it was locked."""
         rows = await transaction.fetch(self._queries["to_release"], log["log_id"], replica, *entity, log["head"])
-        copies, problem = _copies(gateway_id, rows)
+        copies, problem = copies_of(recorded_event(gateway_id, row) for row in rows)
         for begin in range(0, len(copies), _CHUNK):
             await self._log.publish_in(transaction, copies[begin : begin + _CHUNK])
         for row in rows[: len(copies)]:
@@ -117,11 +117,10 @@ def _entities(rows: Sequence[Row]) -> tuple[set[Entity], set[Entity]]:
     return parked, decided
 
 
-def _copies(gateway_id: str, rows: Sequence[Row]) -> tuple[list[Event], str]:
+def copies_of(events: Iterable[RecordedEvent]) -> tuple[list[Event], str]:
     """Copies of the events before the first that cannot be delivered, and what is wrong with that one, if any."""
     copies: list[Event] = []
-    for row in rows:
-        event = recorded_event(gateway_id, row).checked()
+    for event in map(RecordedEvent.checked, events):
         if event.undeliverable is not None:
             return copies, event.undeliverable
         try:

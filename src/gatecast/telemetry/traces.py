@@ -8,9 +8,9 @@ traces, is a span of its own that is linked to each of them.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -99,16 +99,19 @@ def _provider(collector: str, pod_id: str) -> Any:  # noqa: ANN401 - OpenTelemet
 # --- spans ------------------------------------------------------------------------------------------------------------
 
 
+_UNTIMED = nullcontext()
+
 #: What a hop is called as something that is done.
 _NAMES = {"picked-up": "pick up", "sent": "send", "confirmed": "confirm", "applied": "apply"}
 
 
-@contextmanager
-def timed(name: str, events: Sequence[Traced]) -> Iterator[None]:
+def timed(name: str, events: Sequence[Traced]) -> AbstractContextManager[None]:
     """Tell of each traced event how long the block took, if it did not raise."""
-    if not is_on():
-        yield
-        return
+    return _timed(name, events) if is_on() else _UNTIMED
+
+
+@contextmanager
+def _timed(name: str, events: Sequence[Traced]) -> Iterator[None]:
     began = time.time()
     yield
     ended = time.time()
@@ -147,7 +150,7 @@ class EventTraces:
         #: By offset.
         self.open: OrderedDict[int, _Open] = OrderedDict()
         #: Those that are confirmed, until that is stored; a span has no more links than these.
-        self._confirmed: deque[Traced] = deque(maxlen=_MOST_LINKS)
+        self._confirmed: list[Traced] = []
 
     def begin(self, offset: int, event: Traced, recorded_at: float) -> None:
         """Follow an event that was recorded then, if it is traced."""
@@ -164,6 +167,7 @@ class EventTraces:
             found.since = max(now, found.since)
             if hop == "confirmed":
                 self._confirmed.append(found.event)
+                del self._confirmed[:-_MOST_LINKS]
 
     def take_confirmed(self) -> Sequence[Traced]:
         """The events that were confirmed since this was last asked."""

@@ -11,8 +11,8 @@ it::
                 yield storage
 
 `EngineContract` is the part that every engine keeps; `StorageContract` adds what needs an SQL database and the caller's
-own transaction. For an engine without one, subclass `EngineContract`, and override `open_storage` and
-`stored_passages`.
+own transaction. For an engine without one, subclass `EngineContract`, and override `open_storage`. An engine that
+records when events pass their hops also keeps `HopsContract`; subclass it as well, and override `stored_passages`.
 
 The tests are coroutines that take pytest's `tmp_path`; a plugin or a small `conftest.py` must run them.
 """
@@ -33,7 +33,7 @@ from gatecast.testing.contracts.retention import RetentionContract
 from gatecast.testing.contracts.survey import SurveyContract
 from gatecast.testing.contracts.transactions import TransactionContract
 
-__all__ = ["EngineContract", "StorageContract"]
+__all__ = ["EngineContract", "HopsContract", "StorageContract"]
 
 
 class EngineContract(
@@ -45,12 +45,11 @@ class EngineContract(
     PresenceContract,
     PositionsContract,
     OutcomesContract,
-    HopsContract,
     ParkingContract,
     SurveyContract,
 ):
     """Everything that an engine promises, whatever it keeps the log in."""
 
 
-class StorageContract(TransactionContract, DatabaseContract, EngineContract):
+class StorageContract(TransactionContract, DatabaseContract, HopsContract, EngineContract):
     """Everything that an engine on an SQL database promises."""

@@ -15,9 +15,13 @@ from gatecast.cli.bench.idle import idle
 from gatecast.cli.bench.latency import latency
 from gatecast.cli.bench.memory import memory
 from gatecast.cli.bench.publish import publish
+from gatecast.cli.bench.retention import retention
+from gatecast.cli.bench.storm import storm
+from gatecast.cli.bench.transaction import transaction
 
 app = typer.Typer(no_args_is_help=True, help="Measure on this machine and this database.")
 app.command()(publish)
+app.command()(transaction)
 app.command()(latency)
 app.command()(drain)
 app.command()(memory)
@@ -25,6 +29,8 @@ app.command()(deliver)
 app.command()(http)
 app.command()(idle)
 app.command()(connect)
+app.command()(storm)
+app.command()(retention)
 app.command("fan-out")(fan_out)
 app.command()(deploy)
 app.command("all")(everything)

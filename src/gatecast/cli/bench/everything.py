@@ -26,6 +26,7 @@ TIME_LIMIT = 590.0
 _SCENARIOS = (
     "publish",
     "publish on SQLite",
+    "transaction",
     "latency",
     "drain",
     "memory",
@@ -33,6 +34,8 @@ _SCENARIOS = (
     "http",
     "idle",
     "connect",
+    "storm",
+    "retention",
     "fan-out",
     "deploy",
 )

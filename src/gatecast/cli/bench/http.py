@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from statistics import median
 from time import perf_counter
-from typing import Self
+from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 from gatecast.cli.bench.figures import Figure, report
@@ -18,8 +18,13 @@ from gatecast.cli.bench.processes import processor_seconds
 from gatecast.cli.bench.report import percentile
 from gatecast.cli.bench.target import QuickFlag
 from gatecast.cli.output import JsonFlag
+from gatecast.testing.pods import RunningPod
 
-_CALLERS = 32
+#: How many callers there are at once; the figures without a number are for the middle one.
+_FEW, _CALLERS, _MANY = 8, 32, 64
+
+#: Pods in the last figure.
+_PODS = 3
 
 #: Events in one request to `/api/v1/events`.
 _BATCH = 100
@@ -34,51 +39,84 @@ _EVENT = {
 
 
 def http(*, quick: QuickFlag = False, as_json: JsonFlag = False) -> None:
-    """Measure publishing over HTTP with 32 callers, each on a connection of its own. Needs Linux.
+    """Measure publishing over HTTP with 1 to 64 callers, each on a connection of its own, at 1 and 3 pods. Needs Linux.
 
     The yardstick is the health check of the same pod, which asks for nothing.
     """
-    plan = (50, 2, 0.2) if quick else (1_000, 5, 2.0)
+    plan = (50, 2, 0.1) if quick else (1_000, 4, 1.0)
     report("http", asyncio.run(_measure(*plan)), as_json=as_json)
 
 
 async def _measure(gateways: int, rounds: int, seconds: float) -> list[Figure]:
-    async with measured_pod(gateways) as pod, AsyncExitStack() as stack:
-        callers = [await stack.enter_async_context(_Caller(pod)) for _ in range(_CALLERS)]
-        scenarios = {"health": _health, "publish": _publish, "batch": _publish_batch}
-        results: dict[str, list[tuple[float, float, float]]] = {name: [] for name in scenarios}
+    async with measured_pod(gateways, others=_PODS - 1) as pod, AsyncExitStack() as stack:
+        callers = [await stack.enter_async_context(_Caller(pod, pod.process)) for _ in range(_MANY)]
+        pods = [pod.process, *pod.others]
+        spread = [await stack.enter_async_context(_Caller(pod, pods[number % _PODS])) for number in range(_CALLERS)]
+        scenarios = {
+            "health": (callers[:_CALLERS], _health),
+            **{f"publish {count}": (callers[:count], _publish) for count in (1, _FEW, _CALLERS, _MANY)},
+            "batch": (callers[:_CALLERS], _publish_batch),
+            "pods": (spread, _publish),
+        }
+        results: dict[str, list[Round]] = {name: [] for name in scenarios}
         for number in range(rounds + 1):
-            for name, scenario in scenarios.items():
-                result = await _round(pod, callers, scenario, seconds)
+            for name, (calling, request) in scenarios.items():
+                result = await _round(pod, calling, request, seconds)
                 if number:
                     # The first one warms up.
                     results[name].append(result)
-    bare = median(cost for cost, _, _ in results["health"])
-    costs, rates, slowest = zip(*results["publish"], strict=True)
+    return _figures(results)
+
+
+def _figures(results: Mapping[str, Sequence[Round]]) -> list[Figure]:
+    publish, batch = results[f"publish {_CALLERS}"], results["batch"]
+    bare, alone = median(each.cost for each in results["health"]), median(each.rate for each in publish)
     return [
-        Figure(what="processor time per request", unit="µs", rounds=costs, aim=300, yardstick=bare),
-        Figure(what="requests", unit="/s", rounds=rates, more_is_better=True),
-        Figure(what="p99 of a request", unit="ms", rounds=slowest),
+        Figure(
+            what="processor time per request",
+            unit="µs",
+            rounds=[each.cost for each in publish],
+            aim=300,
+            yardstick=bare,
+        ),
+        *(_requests(f"requests, {count} callers", results[f"publish {count}"]) for count in (1, _FEW, _CALLERS, _MANY)),
+        Figure(what="p99 of a request", unit="ms", rounds=[each.p99 for each in publish]),
         Figure(
             what=f"processor time per event, {_BATCH} in a request",
             unit="µs",
-            rounds=[cost / _BATCH for cost, _, _ in results["batch"]],
+            rounds=[each.cost / _BATCH for each in batch],
         ),
         Figure(
             what=f"events, {_BATCH} in a request",
             unit="/s",
-            rounds=[rate * _BATCH for _, rate, _ in results["batch"]],
+            rounds=[each.rate * _BATCH for each in batch],
             more_is_better=True,
         ),
+        _requests(f"requests, {_CALLERS} callers at {_PODS} pods", results["pods"], yardstick=alone),
     ]
 
 
-class _Caller:
-    """One connection that stays open."""
+def _requests(what: str, rounds: Sequence[Round], *, yardstick: float | None = None) -> Figure:
+    return Figure(what=what, unit="/s", rounds=[each.rate for each in rounds], more_is_better=True, yardstick=yardstick)
 
-    def __init__(self, pod: MeasuredPod) -> None:
+
+class Round(NamedTuple):
+    """What one round of one scenario showed."""
+
+    #: Processor time of the measured pod per request, in microseconds.
+    cost: float
+    #: Requests per second.
+    rate: float
+    #: The slowest of a hundred, in milliseconds.
+    p99: float
+
+
+class _Caller:
+    """One connection that stays open, to one of the pods."""
+
+    def __init__(self, pod: MeasuredPod, process: RunningPod) -> None:
         self.pod = pod
-        self._host = urlsplit(pod.process.api)
+        self._host = urlsplit(process.api)
 
     async def __aenter__(self) -> Self:
         self._reader, self._writer = await asyncio.open_connection(self._host.hostname, self._host.port)
@@ -124,9 +162,8 @@ def _publish_batch(pod: MeasuredPod) -> bytes:
 
 
 async def _round(
-    pod: MeasuredPod, callers: list[_Caller], scenario: Callable[[MeasuredPod], bytes], seconds: float
-) -> tuple[float, float, float]:
-    """Microseconds of the processor per request, requests per second, and the p99 in milliseconds."""
+    pod: MeasuredPod, callers: Sequence[_Caller], scenario: Callable[[MeasuredPod], bytes], seconds: float
+) -> Round:
     latencies: list[float] = []
     until = perf_counter() + seconds
 
@@ -142,4 +179,8 @@ async def _round(
             calling.create_task(call(caller))
     took = perf_counter() - begun
     spent = processor_seconds(pod.process.pid) - before
-    return spent / len(latencies) * 1e6, len(latencies) / took, percentile(sorted(latencies), 0.99) * 1e3
+    return Round(
+        cost=spent / len(latencies) * 1e6,
+        rate=len(latencies) / took,
+        p99=percentile(sorted(latencies), 0.99) * 1e3,
+    )

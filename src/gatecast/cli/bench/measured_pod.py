@@ -27,6 +27,8 @@ class MeasuredPod:
     """A running pod, and what it needs."""
 
     process: RunningPod
+    #: More pods on the same database.
+    others: Sequence[RunningPod]
     target: Target
     admin_token: str
     #: Id and token of each gateway.
@@ -34,15 +36,16 @@ class MeasuredPod:
 
 
 @asynccontextmanager
-async def measured_pod(gateways: int, *, tls: str = "off") -> AsyncIterator[MeasuredPod]:
-    """A pod with so many gateways, on a temporary PostgreSQL; nothing of it stays."""
+async def measured_pod(gateways: int, *, tls: str = "off", others: int = 0) -> AsyncIterator[MeasuredPod]:
+    """A pod with so many gateways, on a temporary PostgreSQL, and so many more beside it; nothing of it stays."""
     admin_token = token_urlsafe(24)
     async with AsyncExitStack() as stack:
         target = await stack.enter_async_context(open_target(None, migrations=MIGRATIONS))
         known = [await _register(target, f"bench-{number}") for number in range(gateways)]
         pods = await stack.enter_async_context(Pods(target.url, admin_token=admin_token, gateway_tls=tls, **_NO_LIMITS))
         process = await pods.start("measured")
-        yield MeasuredPod(process=process, target=target, admin_token=admin_token, gateways=known)
+        more = [await pods.start(f"other-{number}") for number in range(others)]
+        yield MeasuredPod(process=process, others=more, target=target, admin_token=admin_token, gateways=known)
 
 
 async def _register(target: Target, name: str) -> tuple[str, str]:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from statistics import median
 from time import perf_counter
 from typing import TypeAlias
 
 from gatecast.cli.bench.baseline import Baseline
+from gatecast.cli.bench.pgbench import Pgbench, Round
 from gatecast.cli.bench.report import PublishFigures, percentile, report_publish
 from gatecast.cli.bench.target import DatabaseFlag, QuickFlag, Target, open_target, sample_event
 from gatecast.cli.output import JsonFlag
 from gatecast.events import Event
+from gatecast.storage.database_url import Backend
 
 #: Publishes one event and returns after its commit.
 Publish: TypeAlias = Callable[[Event], Awaitable[object]]
+
+#: Lets so many callers publish to these gateways for so many seconds.
+Load: TypeAlias = Callable[[Sequence[str], int, float], Awaitable[Round]]
 
 #: What the others are compared with.
 USUAL = "usual"
@@ -27,20 +33,22 @@ USUAL = "usual"
 class Plan:
     """How much to measure."""
 
-    #: How long each figure is measured, in seconds; a fifth of it comes before, to warm up.
+    #: How long one round takes, in seconds.
     seconds: float
+    #: How many rounds of each design, in turn; one more comes before, to warm up.
+    rounds: int
     #: How many gateways "many" are.
     gateways: int
     #: How many callers publish at the same time.
-    publishers: Sequence[int] = (1, 8, 32)
+    publishers: Sequence[int] = (1, 8, 32, 64)
 
 
-FULL = Plan(seconds=2.0, gateways=1_000)
-QUICK = Plan(seconds=0.1, gateways=100)
+FULL = Plan(seconds=0.4, rounds=3, gateways=1_000)
+QUICK = Plan(seconds=0.05, rounds=1, gateways=100)
 
 
 def publish(*, database: DatabaseFlag = None, quick: QuickFlag = False, as_json: JsonFlag = False) -> None:
-    """Measure publishing: the hub, single statements, and a baseline of five round trips, in the same run.
+    """Measure publishing: the hub, single statements, a baseline of five round trips, and pgbench, in turn.
 
     Each caller publishes one event and waits for its commit before the next. Takes less than a minute.
     """
@@ -54,51 +62,63 @@ async def _measure_database(url: str | None, plan: Plan) -> tuple[str, list[Publ
             each
             for chosen in (gateways, gateways[:1])
             for publishers in plan.publishers
-            for each in await _compare(designs, chosen, publishers=publishers, seconds=plan.seconds)
+            for each in await _compare(designs, chosen, publishers, plan)
         ]
     return target.backend, figures
 
 
 @asynccontextmanager
-async def _designs(target: Target) -> AsyncIterator[Mapping[str, Publish]]:
+async def _designs(target: Target) -> AsyncIterator[Mapping[str, Load]]:
     async def publish_single(event: Event) -> object:
         return await target.storage.log.publish([[event]])
 
-    async with Baseline.open(target.storage.database) as usual:
-        yield {USUAL: usual.publish, "single": publish_single, "hub": target.hub.publish}
+    async with Baseline.open(target.storage.database) as usual, AsyncExitStack() as stack:
+        designs: dict[str, Publish] = {USUAL: usual.publish, "single": publish_single, "hub": target.hub.publish}
+        loads: dict[str, Load] = {name: calling(publish_one) for name, publish_one in designs.items()}
+        if target.backend is Backend.POSTGRESQL and (pgbench := Pgbench.found(target.url)) is not None:
+            loads["pgbench"] = (await stack.enter_async_context(pgbench)).load
+        yield loads
 
 
 async def _compare(
-    designs: Mapping[str, Publish], gateways: Sequence[str], *, publishers: int, seconds: float
+    designs: Mapping[str, Load], gateways: Sequence[str], publishers: int, plan: Plan
 ) -> list[PublishFigures]:
-    """Every design under the same load, one after the other."""
-    rates: dict[str, float] = {}
-    figures = []
-    for design, publish_one in designs.items():
-        await _load(publish_one, gateways, publishers=publishers, seconds=seconds / 5)
-        begun = perf_counter()
-        latencies = sorted(await _load(publish_one, gateways, publishers=publishers, seconds=seconds))
-        rates[design] = len(latencies) / (perf_counter() - begun)
-        figures.append(
-            PublishFigures(
-                design=design,
-                gateways=len(gateways),
-                publishers=publishers,
-                events_per_second=rates[design],
-                p50_ms=percentile(latencies, 0.5) * 1_000,
-                p99_ms=percentile(latencies, 0.99) * 1_000,
-                ratio=rates[design] / rates[USUAL],
-            )
+    """Every design under the same load, in turn, so that whatever else the machine does disturbs all of them."""
+    rates: dict[str, list[float]] = {name: [] for name in designs}
+    latencies: dict[str, list[float]] = {name: [] for name in designs}
+    for number in range(plan.rounds + 1):
+        for name, load in designs.items():
+            found = await load(gateways, publishers, plan.seconds)
+            if number:
+                rates[name].append(len(found.latencies) / found.seconds)
+                latencies[name] += found.latencies
+    usual = median(rates[USUAL])
+    return [
+        PublishFigures(
+            design=name,
+            gateways=len(gateways),
+            publishers=publishers,
+            events_per_second=median(rates[name]),
+            p50_ms=percentile(sorted(latencies[name]), 0.5) * 1_000,
+            p99_ms=percentile(sorted(latencies[name]), 0.99) * 1_000,
+            ratio=median(rates[name]) / usual,
+            spread=(max(rates[name]) - min(rates[name])) / median(rates[name]),
         )
-    return figures
+        for name in designs
+    ]
 
 
-async def _load(publish_one: Publish, gateways: Sequence[str], *, publishers: int, seconds: float) -> list[float]:
-    """How long each publish took, in seconds."""
-    until = perf_counter() + seconds
-    async with asyncio.TaskGroup() as callers:
-        tasks = [callers.create_task(_publish_until(until, publish_one, gateways)) for _ in range(publishers)]
-    return [latency for task in tasks for latency in task.result()]
+def calling(publish_one: Publish) -> Load:
+    """Callers in this process that each publish one event after the other."""
+
+    async def load(gateways: Sequence[str], publishers: int, seconds: float) -> Round:
+        begun = perf_counter()
+        until = begun + seconds
+        async with asyncio.TaskGroup() as callers:
+            tasks = [callers.create_task(_publish_until(until, publish_one, gateways)) for _ in range(publishers)]
+        return Round([latency for task in tasks for latency in task.result()], perf_counter() - begun)
+
+    return load
 
 
 async def _publish_until(until: float, publish_one: Publish, gateways: Sequence[str]) -> list[float]:

@@ -12,7 +12,8 @@ from gatecast.cli.output import print_json, print_table, screen
 _DESIGNS = """
 usual   BEGIN, insert the gateway if absent, insert the event, raise the version, COMMIT; wakes nobody
 single  one statement for each event, on a connection of its own; wakes nobody
-hub     EventHub.publish: what queued while the last statement ran, in one statement; wakes every pod"""
+hub     EventHub.publish: what queued while the last statement ran, in one statement; wakes every pod
+pgbench the inserted event and the raised version of `usual` as one statement without Python: what this server can do"""
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
@@ -34,6 +35,8 @@ class PublishFigures:
     p99_ms: float
     #: Events per second against the baseline under the same load.
     ratio: float
+    #: How far the rounds lie apart, as a share of the median.
+    spread: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +92,7 @@ def report_publish(database: str, figures: Sequence[PublishFigures], *, as_json:
                 "publishers": each.publishers,
                 "design": each.design,
                 "rate": f"{each.events_per_second:,.0f}",
+                "spread": f"±{each.spread * 50:.0f} %",
                 "p50": f"{each.p50_ms:.2f}",
                 "p99": f"{each.p99_ms:.2f}",
                 "ratio": f"{each.ratio:.1f}x",
@@ -100,6 +104,7 @@ def report_publish(database: str, figures: Sequence[PublishFigures], *, as_json:
             "publishers": "PUBLISHERS",
             "design": "DESIGN",
             "rate": "EVENTS/S",
+            "spread": "SPREAD",
             "p50": "P50 MS",
             "p99": "P99 MS",
             "ratio": "TO USUAL",

@@ -56,6 +56,19 @@ _ARTIFACTS = re.compile(
 
 
 class _AdminApp(FastAPI):
+    """An application with a front: what each request passes first, before FastAPI spends time on it."""
+
+    front: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer."""
+        scope["app"] = self
+        await self.front(scope, receive, send)
+
+    async def routed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as FastAPI does: through every layer, by the route."""
+        await super().__call__(scope, receive, send)
+
     def openapi(self) -> dict[str, Any]:
         """The documentation; the first call in a process takes a second."""
         return _documentation()
@@ -95,9 +108,8 @@ def create_admin_app(context: AdminContext) -> FastAPI:
     app.add_middleware(NoteAnswers)
     app.add_middleware(CountAnswers)
     app.add_middleware(_ForwardedScheme)
-    app.add_middleware(PublishShortcut, context=context, most_bytes=MAX_BODY_BYTES)
-    app.add_middleware(HeadAsGet)
-    app.add_middleware(RequestLines, context=context)
+    shortcut = PublishShortcut(app.routed, context=context, most_bytes=MAX_BODY_BYTES)
+    app.front = RequestLines(HeadAsGet(shortcut), context=context)
     return app
 
 

@@ -41,16 +41,16 @@ class PublishShortcut:
             await self._app(scope, receive, send)
             return
         messages, body = await self._read(receive)
-        event = None if body is None else _event_in(body)
-        if event is None:
-            await self._app(scope, _again(messages, receive), send)
-            return
         request = Request(scope)
         try:
-            answer = await self._publish(request, *asked, event)
+            event = None if body is None else _event_in(body)
+            answer = None if event is None else await self._publish(request, *asked, event)
         except Exception as error:  # noqa: BLE001 - every error has its answer
             answer = await answer_error(request, error)
-        await answer(scope, receive, send)
+        if answer is None:
+            await self._app(scope, _again(messages, receive), send)
+        else:
+            await answer(scope, receive, send)
 
     async def _read(self, receive: Receive) -> tuple[list[Message], bytes | None]:
         """What was read, and the body in it; None: it is too large, or breaks off."""

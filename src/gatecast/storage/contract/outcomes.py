@@ -82,6 +82,8 @@ class Outcomes(Protocol):
     async def deliveries(self, gateway_id: str, offset: int) -> Sequence[Delivery]:
         """The hops of this event over each connection that picked it up; of many connections, only the newest.
 
+        Empty on an engine that does not record hops.
+
         A hop has no instant if it was stored together with an event 5,000 or more offsets later, as when a consumer
         confirms very many events at once.
         """

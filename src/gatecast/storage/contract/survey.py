@@ -71,6 +71,8 @@ class Survey(Protocol):
     async def latencies(self, gateway_ids: Sequence[str], *, since: float) -> list[float]:
         """How long a sample of events took from record to confirmation, in seconds, in no order.
 
+        Empty on an engine that does not record hops.
+
         For each gateway the sample is the last event of each of its newest four stored passages, if it was confirmed at
         `since` (seconds since 1970 by the database's clock) or later.
         """

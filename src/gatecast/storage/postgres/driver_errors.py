@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 import asyncpg
 
@@ -50,26 +49,40 @@ _VALUE_REFUSED = (asyncpg.DataError, asyncpg.CheckViolationError, asyncpg.NotNul
 _CLASSES_WITHOUT_VALUES = frozenset({"0A", "42", "54", "55", "XX"})
 
 
-@contextmanager
-def translated() -> Iterator[None]:
+class _Translated:
+    """Holds nothing, so that one serves every statement."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception) and not isinstance(error, GatecastError):
+            raise _ours(error) from error
+
+
+_TRANSLATED = _Translated()
+
+
+def translated() -> _Translated:
     """A block whose errors are raised as those of `gatecast.errors`.
 
     An error that is on no list becomes `StatementFailed`, so that it fails only its own caller (promise P11).
     """
-    try:
-        yield
-    except _SCHEMA_MISSING as error:
-        raise SchemaMissing from error
-    except asyncpg.InFailedSQLTransactionError as error:
-        raise TransactionUnusable("it has failed already; roll it back") from error
-    except _UNAVAILABLE as error:
-        raise StorageUnavailable(_said(error)) from error
-    except _VALUE_REFUSED as error:
-        raise ValueRefused(_kind(error)) from error
-    except GatecastError:
-        raise
-    except Exception as error:
-        raise StatementFailed(_kind(error)) from error
+    return _TRANSLATED
+
+
+def _ours(error: Exception) -> GatecastError:
+    match error:
+        case _ if isinstance(error, _SCHEMA_MISSING):
+            return SchemaMissing()
+        case asyncpg.InFailedSQLTransactionError():
+            return TransactionUnusable("it has failed already; roll it back")
+        case _ if isinstance(error, _UNAVAILABLE):
+            return StorageUnavailable(_said(error))
+        case _ if isinstance(error, _VALUE_REFUSED):
+            return ValueRefused(_kind(error))
+    return StatementFailed(_kind(error))
 
 
 def _said(error: BaseException) -> str:

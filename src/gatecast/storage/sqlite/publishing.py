@@ -7,7 +7,8 @@ events until it ends, so reading first and writing second is exact here: commit 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 from uuid import UUID, uuid4
 
@@ -27,10 +28,10 @@ def append(connection: sqlite3.Connection, groups: Sequence[Sequence[Event]], mo
     """The result of each group, which is appended whole or not at all; `moment` is the text of its recorded time."""
     if not any(groups):
         return [() for _ in groups]
-    heads = _heads(connection, {event.gateway_id for group in groups for event in group})
-    refusals = [_refusal(group, heads) for group in groups]
+    logs = _logs(connection, {event.gateway_id for group in groups for event in group})
+    refusals = [_refusal(group, logs) for group in groups]
     accepted = [event for group, refusal in zip(groups, refusals, strict=True) if not refusal for event in group]
-    numbering = _Numbering(heads, _known(connection, accepted))
+    numbering = _Numbering(logs, _known(connection, accepted))
     created = [numbering.place(event) for event in accepted]
     _store(connection, [event for event, new in zip(accepted, created, strict=True) if new], numbering, moment)
     receipts = _receipts(connection, accepted, created, numbering)
@@ -50,11 +51,19 @@ def append_one_group(connection: sqlite3.Connection, events: Sequence[Event], mo
     return result
 
 
+@dataclass(slots=True)
+class _Log:
+    """The number of a log, and that of its last event."""
+
+    log_id: int
+    head: int
+
+
 class _Numbering:
     """The offsets of events: the next one of its gateway for a new event, the stored one for a known event."""
 
-    def __init__(self, heads: dict[str, int], known: dict[_Key, int]) -> None:
-        self.heads = heads
+    def __init__(self, logs: dict[str, _Log], known: dict[_Key, int]) -> None:
+        self.logs = logs
         self.offsets = known
 
     def place(self, event: Event) -> bool:
@@ -62,8 +71,9 @@ class _Numbering:
         key = (event.gateway_id, event.event_id)
         if key in self.offsets:
             return False
-        self.heads[event.gateway_id] += 1
-        self.offsets[key] = self.heads[event.gateway_id]
+        log = self.logs[event.gateway_id]
+        log.head += 1
+        self.offsets[key] = log.head
         return True
 
     def offset_of(self, event: Event) -> int:
@@ -77,12 +87,13 @@ def next_change(connection: sqlite3.Connection) -> int:
     return int(number)
 
 
-def _heads(connection: sqlite3.Connection, gateways: Collection[str]) -> dict[str, int]:
-    return dict(select(connection, QUERIES["heads"], as_list(gateways)))
+def _logs(connection: sqlite3.Connection, gateways: Collection[str]) -> dict[str, _Log]:
+    rows = select(connection, QUERIES["heads"], as_list(gateways))
+    return {gateway_id: _Log(log_id, head) for gateway_id, log_id, head in rows}
 
 
-def _refusal(group: Sequence[Event], heads: dict[str, int]) -> UnknownGateway | None:
-    unknown = (event.gateway_id for event in group if event.gateway_id not in heads)
+def _refusal(group: Sequence[Event], logs: Mapping[str, _Log]) -> UnknownGateway | None:
+    unknown = (event.gateway_id for event in group if event.gateway_id not in logs)
     return next(map(UnknownGateway, unknown), None)
 
 
@@ -96,21 +107,24 @@ def _store(connection: sqlite3.Connection, events: Sequence[Event], numbering: _
     if not events:
         return
     last_ids = {event.gateway_id: event.event_id for event in events}
-    number = next_change(connection)
+    number, logs = next_change(connection), numbering.logs
     change_each(
         connection,
         QUERIES["move_head"],
-        ((gateway_id, numbering.heads[gateway_id], last_id, number) for gateway_id, last_id in last_ids.items()),
+        ((gateway_id, logs[gateway_id].head, last_id, number) for gateway_id, last_id in last_ids.items()),
     )
     change_each(
-        connection, QUERIES["insert_event"], (_columns(event, numbering.offset_of(event), moment) for event in events)
+        connection,
+        QUERIES["insert_event"],
+        (
+            (logs[event.gateway_id].log_id, numbering.offset_of(event), *_columns(event, moment), number)
+            for event in events
+        ),
     )
 
 
-def _columns(event: Event, offset: int, moment: str) -> tuple[object, ...]:
+def _columns(event: Event, moment: str) -> tuple[object, ...]:
     return (
-        event.gateway_id,
-        offset,
         event.event_id,
         event.type,
         event.action.value,

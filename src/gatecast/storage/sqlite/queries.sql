@@ -1,6 +1,6 @@
 -- name: heads
--- The head of each of these gateways ($1, a list) that is registered.
-SELECT gateway_id, head FROM gatecast_gateway_streams WHERE gateway_id IN (SELECT value FROM json_each($1))
+-- The log and the head of each of these gateways ($1, a list) that is registered.
+SELECT gateway_id, log_id, head FROM gatecast_gateway_streams WHERE gateway_id IN (SELECT value FROM json_each($1))
 
 -- name: known_events
 -- Where those of these events ($1, a list of [gateway, id]) lie that are in the log already. CROSS JOIN keeps the
@@ -17,7 +17,7 @@ UPDATE gatecast_epoch SET last_change = last_change + 1, change_token = $1 RETUR
 -- name: insert_event
 INSERT INTO gatecast_events (log_id, "offset", event_id, type, action, entity_type, entity_id, size, originated_at,
                     recorded_at, trace_parent, payload, changed_seq)
-SELECT log_id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, changed_seq FROM gatecast_gateway_streams WHERE gateway_id = $1
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 
 -- name: move_head
 UPDATE gatecast_gateway_streams SET head = $2, last_event_id = $3, changed_seq = $4 WHERE gateway_id = $1

@@ -7,13 +7,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
-from gatecast.storage.contract import Connection, Engine, TrimPolicy
+import pytest
+
+from gatecast.storage.contract import Connection, Engine, ReadRequest, TrimPolicy
 from gatecast.storage.hops import NOTHING, Delivery, Hop, Passage
 from gatecast.testing.contracts.backend import (
     GATEWAY,
+    OTHER_GATEWAY,
     EngineBackend,
     connect,
     make_connection,
+    make_event,
     make_events,
     progress_of,
     publish,
@@ -145,3 +149,26 @@ class HopsContract(EngineBackend):
                 await _passed(storage, connection, _passage(0, 1, number), NOTHING, NOTHING, leaves=True)
             assert await self.stored_passages(storage) <= _MOST_REPEATS + 1
             assert (await storage.outcomes.deliveries(GATEWAY, 1))[-1].connection_id == connection.connection_id
+
+    async def test_latencies_are_those_of_what_was_confirmed_lately(self, tmp_path: Path) -> None:
+        """Of the gateways that are asked about; what was only sent tells nothing."""
+        async with self.open_with(tmp_path, GATEWAY, OTHER_GATEWAY) as storage:
+            await publish(storage, *make_events(3))
+            await publish(storage, make_event(OTHER_GATEWAY))
+            connection = make_connection()
+            await connect(storage, connection)
+            result = await storage.log.read([ReadRequest(gateway_id=GATEWAY, after=2, max_events=1, max_bytes=1)])
+            assert result[0] is not None
+            recorded = result[0].events[0].recorded_at.timestamp()
+
+            async def passed(*passages: Passage) -> None:
+                progress = await progress_of(storage, connection, sent=3, confirmed=3)
+                await storage.presence.record_progress([replace(progress, passages=passages)])
+
+            await passed(NOTHING, Passage(0, 3, recorded + 1, recorded + 1), NOTHING)
+            assert await storage.survey.latencies([GATEWAY, OTHER_GATEWAY], since=recorded) == []
+            await passed(NOTHING, NOTHING, Passage(0, 3, recorded + 1, recorded + 2))
+            [seconds] = await storage.survey.latencies([GATEWAY, OTHER_GATEWAY, "nobody"], since=recorded)
+            assert seconds == pytest.approx(2.0, abs=0.01)
+            assert await storage.survey.latencies([GATEWAY], since=recorded + 3) == []
+            assert await storage.survey.latencies([OTHER_GATEWAY], since=recorded) == []

@@ -12,8 +12,7 @@ import pytest
 from gatecast.errors import UnknownGateway
 from gatecast.events import Event
 from gatecast.storage import survey
-from gatecast.storage.contract import Engine, EventSearch, FoundEvents, Outcome, OutcomeKind, ReadRequest
-from gatecast.storage.hops import NOTHING, Passage
+from gatecast.storage.contract import Engine, EventSearch, FoundEvents, Outcome, OutcomeKind
 from gatecast.testing.contracts.backend import (
     ALIVE,
     EXPIRED,
@@ -25,7 +24,6 @@ from gatecast.testing.contracts.backend import (
     make_connection,
     make_event,
     make_events,
-    progress_of,
     publish,
 )
 
@@ -85,29 +83,6 @@ class SurveyContract(EngineBackend):
             assert status.last_seen_at is not None
             assert summary.last_seen == pytest.approx(status.last_seen_at.timestamp(), abs=0.01)
             await storage.presence.renew_lease(POD, ALIVE)
-
-    async def test_latencies_are_those_of_what_was_confirmed_lately(self, tmp_path: Path) -> None:
-        """Of the gateways that are asked about; what was only sent tells nothing."""
-        async with self.open_with(tmp_path, GATEWAY, OTHER_GATEWAY) as storage:
-            await publish(storage, *make_events(3))
-            await publish(storage, make_event(OTHER_GATEWAY))
-            connection = make_connection()
-            await connect(storage, connection)
-            result = await storage.log.read([ReadRequest(gateway_id=GATEWAY, after=2, max_events=1, max_bytes=1)])
-            assert result[0] is not None
-            recorded = result[0].events[0].recorded_at.timestamp()
-
-            async def passed(*passages: Passage) -> None:
-                progress = await progress_of(storage, connection, sent=3, confirmed=3)
-                await storage.presence.record_progress([replace(progress, passages=passages)])
-
-            await passed(NOTHING, Passage(0, 3, recorded + 1, recorded + 1), NOTHING)
-            assert await storage.survey.latencies([GATEWAY, OTHER_GATEWAY], since=recorded) == []
-            await passed(NOTHING, NOTHING, Passage(0, 3, recorded + 1, recorded + 2))
-            [seconds] = await storage.survey.latencies([GATEWAY, OTHER_GATEWAY, "nobody"], since=recorded)
-            assert seconds == pytest.approx(2.0, abs=0.01)
-            assert await storage.survey.latencies([GATEWAY], since=recorded + 3) == []
-            assert await storage.survey.latencies([OTHER_GATEWAY], since=recorded) == []
 
     async def test_events_are_found_by_what_they_are(self, tmp_path: Path) -> None:
         """The newest come first; of another gateway's log nothing comes."""

@@ -34,21 +34,20 @@ def _database(kind: str, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_publish_measures_three_designs_under_six_loads(kind: str, tmp_path: Path) -> None:
+def test_publish_measures_every_design_under_eight_loads(kind: str, tmp_path: Path) -> None:
     document = _run("publish", *_database(kind, tmp_path))
     assert document["database"] == kind
     loads = {(each["gateways"] > 1, each["publishers"], each["design"]) for each in document["figures"]}
+    designs = ("usual", "single", "hub", *(["pgbench"] if kind == "postgresql" else []))
     expected = {
-        (many, publishers, design)
-        for many in (True, False)
-        for publishers in (1, 8, 32)
-        for design in ("usual", "single", "hub")
+        (many, publishers, design) for many in (True, False) for publishers in (1, 8, 32, 64) for design in designs
     }
     assert loads == expected
     assert len(document["figures"]) == len(expected)
     for each in document["figures"]:
         assert each["events_per_second"] > 0
         assert each["ratio"] > 0
+        assert each["spread"] == 0
         assert 0 < each["p50_ms"] <= each["p99_ms"]
 
 
@@ -86,7 +85,9 @@ def test_memory_measures_connections_with_tls_and_without() -> None:
         assert each["connects_per_second"] > 0
 
 
-@pytest.mark.parametrize(("scenario", "figures"), [("deliver", 4), ("http", 5), ("idle", 2), ("connect", 3)])
+@pytest.mark.parametrize(
+    ("scenario", "figures"), [("deliver", 4), ("http", 9), ("idle", 3), ("connect", 3), ("transaction", 2)]
+)
 def test_what_a_pod_does_is_measured_in_several_rounds_against_a_yardstick(scenario: str, figures: int) -> None:
     document = _run(scenario)
     assert document["scenario"] == scenario
@@ -97,6 +98,19 @@ def test_what_a_pod_does_is_measured_in_several_rounds_against_a_yardstick(scena
         assert each["median"] >= 0
         assert (each["verdict"] == "") == (each["aim"] is None)
     assert any(each["yardstick"] for each in document["figures"])
+
+
+def test_publishing_in_the_callers_transaction_is_one_round_trip_more() -> None:
+    round_trips, _ = _run("transaction")["figures"]
+    assert (round_trips["rounds"], round_trips["verdict"]) == ([1, 1], "pass")
+
+
+@pytest.mark.parametrize(("scenario", "figures"), [("storm", 1), ("retention", 2)])
+def test_what_happens_once_is_measured_once(scenario: str, figures: int) -> None:
+    document = _run(scenario)
+    assert [len(each["rounds"]) for each in document["figures"]] == [1] * figures
+    assert all(each["median"] > 0 for each in document["figures"])
+    assert document["figures"][0]["yardstick"] > 0
 
 
 @pytest.mark.parametrize("scenario", ["fan-out", "deploy"])
@@ -139,7 +153,7 @@ def test_all_runs_every_scenario_and_tells_how_each_ended(monkeypatch: pytest.Mo
     statuses = {name: each["status"] for name, each in json.loads(file.read_text()).items()}
     assert statuses.pop("latency").startswith("ended after")
     assert statuses.pop("http") == "failed: no socket"
-    more = ("fan-out", "deploy")
+    more = ("fan-out", "deploy", "transaction", "storm", "retention")
     assert set(statuses) == {"publish", "publish on SQLite", "drain", "memory", "deliver", "idle", "connect", *more}
     assert set(statuses.values()) == {"done"}
     assert "it: pass" in result.output

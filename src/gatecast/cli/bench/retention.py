@@ -1,0 +1,65 @@
+"""`gatecast bench retention`: publishing while old events are removed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from time import perf_counter
+
+from gatecast.cli.bench.figures import Figure, report
+from gatecast.cli.bench.publish import calling
+from gatecast.cli.bench.report import percentile
+from gatecast.cli.bench.target import QuickFlag, Target, open_target
+from gatecast.cli.output import JsonFlag
+from gatecast.storage.contract import TrimPolicy
+from gatecast.storage.queries import Queries
+
+_CALLERS = 8
+
+#: Each log is longer than this, and nothing is old.
+_POLICY = TrimPolicy(keep_confirmed=timedelta(days=36_500), keep_at_most=timedelta(days=36_500), max_events=10)
+
+#: How long a publish may take at most while rows are removed, against the time before.
+_AIM = 3.0
+
+_QUERIES = Queries("gatecast.cli.bench", "retention.sql")
+
+
+def retention(*, quick: QuickFlag = False, as_json: JsonFlag = False) -> None:
+    """Measure how long a publish takes while retention removes 300,000 events of other gateways.
+
+    The yardstick is the same load before anything is removed.
+    """
+    gateways, events, seconds = (20, 200, 0.2) if quick else (300, 1_000, 2.0)
+    report("retention", asyncio.run(_measure(gateways, events, seconds)), as_json=as_json)
+
+
+async def _measure(gateways: int, events: int, seconds: float) -> list[Figure]:
+    async with open_target(None) as target, target.gateways(2 * gateways) as ids:
+        old, present = ids[:gateways], ids[gateways:]
+        await target.storage.database.fetch(_QUERIES["fill"], old, events)
+        load = calling(target.hub.publish)
+        before = await load(present, _CALLERS, seconds)
+        removing = asyncio.create_task(_remove(target))
+        during: list[float] = []
+        while not removing.done():
+            during += (await load(present, _CALLERS, seconds / 4)).latencies
+        removed, took = await removing
+    usual = _p99(before.latencies)
+    return [
+        Figure(what="p99 of a publish meanwhile", unit="ms", rounds=[_p99(during)], aim=_AIM * usual, yardstick=usual),
+        Figure(what="events removed", unit="/s", rounds=[removed / took], more_is_better=True),
+    ]
+
+
+def _p99(latencies: Sequence[float]) -> float:
+    return percentile(sorted(latencies), 0.99) * 1e3
+
+
+async def _remove(target: Target) -> tuple[int, float]:
+    """How many events were removed, chunk after chunk without a pause, and in how many seconds."""
+    begun, removed = perf_counter(), 0
+    while chunk := await target.storage.log.trim(_POLICY):
+        removed += chunk
+    return removed, perf_counter() - begun

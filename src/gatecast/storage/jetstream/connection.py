@@ -1,0 +1,251 @@
+"""The connection to the NATS servers: every failure of the client becomes one of our errors, here and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import nats
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from gatecast.errors import StatementFailed, StorageUnavailable, ValueRefused
+from gatecast.telemetry import get_logger
+
+#: An answer is waited for so long, in seconds.
+_ANSWER_TIME_LIMIT = 3.0
+
+#: Pause between two attempts to connect, in seconds.
+_REDIAL_PAUSE = 0.25
+
+_logger = get_logger("jetstream")
+
+T = TypeVar("T")
+
+
+class TooMany(Exception):
+    """More messages match than the server finds at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One of the messages that answer a request."""
+
+    headers: Mapping[str, str]
+    data: bytes
+
+
+class Connection:
+    """A connection that dials again by itself; while it is down, everything fails at once."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._collecting: dict[str, asyncio.Queue[Msg]] = {}
+        self._inbox = client.new_inbox()
+        #: No other connection has this name.
+        self.unique = uuid4().hex
+        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        #: Called in the event loop when the connection is back.
+        self.on_return: Callable[[], None] = lambda: None
+        #: Called in the event loop with the subject of each hint, and the sequence that it names, or 0.
+        self.on_hint: Callable[[str, int], None] = lambda _subject, _sequence: None
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, servers: list[str]) -> AsyncIterator[Connection]:
+        """A connection to one of these servers, until the block ends.
+
+        Raises:
+            StorageUnavailable: none can be reached.
+        """
+        client = Client()
+        connection = cls(client)
+
+        async def lost() -> None:
+            connection._note_loss()
+
+        async def returned() -> None:
+            connection.on_return()
+
+        async def failed(error: Exception) -> None:
+            _logger.info("nats-error", error=type(error).__name__)
+
+        with _translated():
+            await client.connect(
+                servers,
+                name="gatecast",
+                disconnected_cb=lost,
+                reconnected_cb=returned,
+                error_cb=failed,
+                connect_timeout=2,
+                max_reconnect_attempts=1,
+                reconnect_time_wait=_REDIAL_PAUSE,  # type: ignore[arg-type] # the client sleeps so long, and takes fractions
+            )
+            # Only the first connection must come up soon.
+            client.options["max_reconnect_attempts"] = -1
+            await client.subscribe(f"{connection._inbox}.*", cb=connection._deliver)
+        try:
+            yield connection
+        finally:
+            await client.close()
+
+    @property
+    def connected(self) -> bool:
+        """Whether it is up, as far as is known."""
+        return self._client.is_connected
+
+    @property
+    def max_payload(self) -> int:
+        """Most bytes of one message with its headers."""
+        return int(self._client.max_payload)
+
+    async def hear(self, subject: str) -> None:
+        """Call `on_hint` with every message on this subject from now on."""
+
+        async def heard(message: Msg) -> None:
+            sequence = _headers(message).get("Nats-Sequence", "")
+            self.on_hint(message.subject, int(sequence) if sequence.isdecimal() else 0)
+
+        with _translated():
+            await self._client.subscribe(subject, cb=heard)
+        # The client's `flush` overtakes what waits to be sent; a request does not.
+        await self.ask("$JS.API.INFO", {})
+
+    async def tell(self, subject: str) -> None:
+        """Send an empty message to those who listen now."""
+        self._check_up()
+        with _translated():
+            await self._client.publish(subject)
+
+    async def ask(self, subject: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The server's answer to a request of its interface."""
+        return await self.send(subject, json.dumps(request).encode() if request else b"", None)
+
+    async def send(self, subject: str, data: bytes, headers: dict[str, str] | None) -> dict[str, Any]:
+        """The server's answer to a message.
+
+        Raises:
+            StorageUnavailable: it did not answer; the message may have been stored.
+            ValueRefused: the message is too large.
+        """
+        self._check(data, headers)
+        with _translated():
+            request = self._client.request(subject, data, timeout=_ANSWER_TIME_LIMIT, headers=headers)
+            answer = await self._unless_lost(request)
+        return _decoded(answer.data)
+
+    async def send_in_batch(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
+        """Send a message of a batch, which the server answers at its end."""
+        self._check(data, headers)
+        with _translated():
+            await self._client.publish(subject, data, headers=headers)
+
+    async def collect(self, subject: str, request: Mapping[str, Any]) -> tuple[list[Reply], int]:
+        """The messages that answer a request, and the last sequence that the replica knew when it answered, or 0.
+
+        Raises:
+            StorageUnavailable: the answer did not come, or not all of it.
+        """
+        self._check_up()
+        token = uuid4().hex
+        queue: asyncio.Queue[Msg] = asyncio.Queue()
+        self._collecting[token] = queue
+        try:
+            with _translated():
+                async with asyncio.timeout(_ANSWER_TIME_LIMIT):
+                    await self._client.publish(subject, json.dumps(request).encode(), reply=f"{self._inbox}.{token}")
+                    return await self._unless_lost(_take_all(queue))
+        finally:
+            del self._collecting[token]
+
+    def _note_loss(self) -> None:
+        """End the waiting for answers, which will not come on another connection."""
+        lost, self._lost = self._lost, asyncio.get_running_loop().create_future()
+        lost.set_result(None)
+
+    async def _unless_lost(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of work that needs the present connection.
+
+        Raises:
+            StorageUnavailable: the connection broke before.
+        """
+        task = asyncio.ensure_future(work)
+        try:
+            both: list[asyncio.Future[Any]] = [task, self._lost]
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise StorageUnavailable("the connection to the NATS server broke before the answer came")
+            return task.result()
+        finally:
+            task.cancel()
+
+    async def _deliver(self, message: Msg) -> None:
+        queue = self._collecting.get(message.subject.rpartition(".")[2])
+        if queue is not None:
+            queue.put_nowait(message)
+
+    def _check(self, data: bytes, headers: Mapping[str, str] | None) -> None:
+        """Refuse what the server would answer by closing the connection."""
+        self._check_up()
+        size = len(data) + sum(len(name) + len(value) + 4 for name, value in (headers or {}).items()) + 16
+        if size > self.max_payload:
+            raise ValueRefused(
+                f"a message of {size:,} bytes is larger than the server's max_payload ({self.max_payload:,}); "
+                f"raise it there to 2MB, which suffices for every event"
+            )
+
+    def _check_up(self) -> None:
+        """Fail at once: what is sent now would wait in the client, and be sent when nobody wants it any more."""
+        if not self._client.is_connected:
+            raise StorageUnavailable("there is no connection to a NATS server")
+
+
+async def _take_all(queue: asyncio.Queue[Msg]) -> tuple[list[Reply], int]:
+    replies: list[Reply] = []
+    while True:
+        message = await queue.get()
+        headers = _headers(message)
+        status = headers.get("Status")
+        if status is None:
+            replies.append(Reply(headers, message.data))
+        elif status in {"204", "404"}:
+            return replies, int(headers.get("Nats-UpTo-Sequence", 0))
+        elif status == "413":
+            raise TooMany
+        elif status in {"503", "408"}:
+            raise StorageUnavailable("no replica of the stream answers")
+        else:
+            raise StatementFailed(f"JetStream says: {headers.get('Description', 'nothing')} ({status})")
+
+
+def _headers(message: Msg) -> dict[str, str]:
+    return {str(getattr(name, "value", name)): value for name, value in (message.headers or {}).items()}
+
+
+def _decoded(data: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(data)
+    except ValueError as error:
+        raise StatementFailed("JetStream's answer cannot be read") from error
+    if not isinstance(answer, dict):
+        raise StatementFailed("JetStream's answer cannot be read")
+    return answer
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Every failure of the client as one of our errors; none repeats a URL, which may hold a password."""
+    try:
+        yield
+    except nats.errors.NoRespondersError as error:
+        raise StorageUnavailable("no server has the stream, or JetStream is off") from error
+    except (nats.errors.TimeoutError, TimeoutError) as error:
+        raise StorageUnavailable("JetStream did not answer in time") from error
+    except (nats.errors.Error, OSError) as error:
+        raise StorageUnavailable(f"NATS: {type(error).__name__}") from error

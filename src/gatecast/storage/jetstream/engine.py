@@ -1,0 +1,101 @@
+"""Opens a stream as an engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Self
+from uuid import uuid4
+
+from gatecast.errors import DatabaseUnsuitable, SchemaTooNew, StatementFailed
+from gatecast.storage.jetstream.connection import Connection
+from gatecast.storage.jetstream.documents import History
+from gatecast.storage.jetstream.gateways import Gateways
+from gatecast.storage.jetstream.hints import StreamHints
+from gatecast.storage.jetstream.log import JetStreamLog
+from gatecast.storage.jetstream.outcomes import JetStreamOutcomes
+from gatecast.storage.jetstream.parking import JetStreamParking
+from gatecast.storage.jetstream.presence import JetStreamPresence
+from gatecast.storage.jetstream.stream import Stale, Stream, StreamInfo, Write
+from gatecast.storage.jetstream.stream_config import check, few_copies, wanted
+from gatecast.storage.jetstream.subjects import Subjects
+from gatecast.storage.jetstream.survey import JetStreamSurvey
+
+#: The shape of the documents that this release writes.
+_SCHEMA = 1
+
+#: What the server says when it has no such stream.
+_NO_STREAM = 10059
+
+#: What it says when it cannot keep so many copies.
+_TOO_FEW_SERVERS = {10074, 10005}
+
+#: What it says when another pod has just made the stream, with a slightly different configuration.
+_EXISTS = 10058
+
+
+class JetStreamEngine:
+    """One stream, and every contract of the log on it."""
+
+    def __init__(self, stream: Stream) -> None:
+        gateways = Gateways(stream)
+        self.log = JetStreamLog(stream, gateways)
+        self.presence = JetStreamPresence(stream, gateways)
+        self.outcomes = JetStreamOutcomes(stream, gateways)
+        self.parking = JetStreamParking(stream, gateways, self.outcomes)
+        self.survey = JetStreamSurvey(stream, gateways, self.presence, self.outcomes)
+        self.hints = StreamHints(stream)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, servers: list[str], name: str, *, replicas: int) -> AsyncIterator[Self]:
+        """The engine on the stream `name` of these servers, until the block ends; the stream is made if it is missing.
+
+        Raises:
+            StorageUnavailable: no server can be reached, or JetStream is off there.
+            DatabaseUnsuitable: the stream is set up otherwise than the promises need.
+            SchemaTooNew: a newer release has written the stream.
+        """
+        async with Connection.open(servers) as connection:
+            stream = Stream(connection, Subjects(name))
+            await _prepare(stream, replicas)
+            yield cls(stream)
+
+
+async def _prepare(stream: Stream, replicas: int) -> None:
+    """Make the stream if it is missing, and begin its history; refuse one that does not suit."""
+    name = stream.subjects.name
+    await _make(stream, name, replicas)
+    info = await stream.info()
+    check(info.config, name, replicas)
+    if info.last_sequence == 0:
+        await _begin_history(stream, info)
+    found = await stream.all_of(stream.subjects.history)
+    if not found:
+        raise DatabaseUnsuitable(
+            f"the stream {name} holds messages, but not its history",
+            "restore it from a backup, or name another stream at the end of the URL",
+        )
+    history = History.decode(found[0].data)
+    if history.schema > _SCHEMA:
+        raise SchemaTooNew(history.schema, _SCHEMA)
+
+
+async def _make(stream: Stream, name: str, replicas: int) -> None:
+    answer = await stream.connection.ask(f"$JS.API.STREAM.INFO.{name}", {})
+    if answer.get("error", {}).get("err_code") != _NO_STREAM:
+        return
+    answer = await stream.connection.ask(f"$JS.API.STREAM.CREATE.{name}", wanted(name, replicas))
+    error = answer.get("error", {})
+    if error.get("err_code") in _TOO_FEW_SERVERS:
+        raise few_copies(name, f"cannot keep ({error.get('description')}) all", replicas)
+    if error and error.get("err_code") != _EXISTS:
+        raise StatementFailed(f"JetStream made no stream {name}: {error.get('description')}")
+
+
+async def _begin_history(stream: Stream, info: StreamInfo) -> None:
+    epoch = str(uuid4())
+    history = History(schema=_SCHEMA, epoch=epoch, created=info.created, lineage=[epoch])
+    # Another pod may be faster.
+    with suppress(Stale):
+        await stream.write(Write(subject=stream.subjects.history, data=history.encode(), expect=0))

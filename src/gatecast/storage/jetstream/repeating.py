@@ -1,0 +1,41 @@
+"""Does work again whose writes were stale, and works on several things at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+from gatecast.errors import StorageUnavailable
+from gatecast.storage.jetstream.stream import Stale
+from gatecast.waiting import Backoff
+
+T = TypeVar("T")
+
+#: Work is repeated so often; each time somebody else got on.
+_ATTEMPTS = 100
+
+_BACKOFF = Backoff(first=0.001, longest=0.1)
+
+
+async def repeated(work: Callable[[], Awaitable[T]]) -> T:
+    """The result of work that reads, and then writes if nothing has changed since.
+
+    Raises:
+        StorageUnavailable: others changed the same again and again.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return await work()
+        except Stale:
+            await asyncio.sleep(_BACKOFF.pause(attempt))
+    raise StorageUnavailable("others keep changing the same documents")
+
+
+async def together(work: Iterable[Awaitable[T]]) -> list[T]:
+    """The results, in order, once all of it has ended; then the first failure is raised, if there is one."""
+    results = await asyncio.gather(*work, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if not isinstance(result, BaseException)]

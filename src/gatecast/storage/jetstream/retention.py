@@ -1,0 +1,179 @@
+"""Removes old events: the low-water mark moves first, and then what it covers is purged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gatecast.containment import log_failure
+from gatecast.errors import StatementFailed
+from gatecast.storage.contract import TrimPolicy
+from gatecast.storage.jetstream.documents import ForgottenLog, Head, LowWaterMark, offset_in
+from gatecast.storage.jetstream.gateways import Gateway, Gateways
+from gatecast.storage.jetstream.special import Special, special_outcomes
+from gatecast.storage.jetstream.state import State
+from gatecast.storage.jetstream.stream import Message, Stale, Stream, Write
+from gatecast.storage.jetstream.subjects import last_token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """A retention policy, at one instant, in seconds since 1970."""
+
+    #: Events recorded before this instant are removed, confirmed or not.
+    too_old: float
+    #: Events recorded before this instant are removed once they are confirmed.
+    old: float
+    max_events: int
+    chunk: int
+
+    @classmethod
+    def of(cls, policy: TrimPolicy, now: float) -> Limits:
+        """The limits that the policy sets at this instant."""
+        return cls(
+            too_old=now - policy.keep_at_most.total_seconds(),
+            old=now - policy.keep_confirmed.total_seconds(),
+            max_events=policy.max_events,
+            chunk=policy.chunk,
+        )
+
+
+class Retention:
+    """Removes what a policy allows."""
+
+    def __init__(self, stream: Stream, gateways: Gateways) -> None:
+        self._stream = stream
+        self._gateways = gateways
+
+    async def trim(self, policy: TrimPolicy) -> int:
+        """How many events were removed, at most one chunk."""
+        limits = Limits.of(policy, await self._stream.now())
+        removed = await self._trim_forgotten(limits.chunk)
+        heads = [message async for message in self._stream.scan(self._stream.subjects.heads)]
+        for head in Head.readable(each for each in heads if each.data):
+            if head.head and removed < limits.chunk:
+                removed += await self._trim_gateway(head.gateway_id, limits, limits.chunk - removed)
+        return removed
+
+    async def _trim_gateway(self, gateway_id: str, limits: Limits, at_most: int) -> int:
+        """How many events of a gateway were removed; 0 if its documents cannot be read, which hinders no other."""
+        try:
+            gateway = (await self._gateways.find([gateway_id]))[gateway_id]
+            return await self._trim_log(gateway, limits, at_most) if gateway.head is not None else 0
+        except StatementFailed as error:
+            log_failure("clean-up-refused", error, gateway=gateway_id)
+            return 0
+
+    async def _trim_log(self, gateway: Gateway, limits: Limits, at_most: int) -> int:
+        """How many events of a log were removed; 0 if another pod does that now."""
+        log = gateway.log.log
+        # The ids were stored with the events, and are small.
+        every_id = self._stream.subjects.event_id(gateway.gateway_id, log, "*")
+        oldest = await self._stream.all_of(every_id, limit=1)
+        if gateway.mark is not None and oldest and offset_in(oldest[0]) <= gateway.mark.offset:
+            # A pod died before it had purged what it had removed.
+            await self._purge(gateway.gateway_id, log, gateway.mark.sequence + 1, gateway.mark.offset)
+            oldest = await self._stream.all_of(every_id, limit=1)
+        if not oldest or not _may_go(gateway, oldest[0], limits):
+            return 0
+        special = await special_outcomes(self._stream, gateway.gateway_id, log)
+        ids = await self._stream.all_of(every_id, limit=at_most)
+        cut = _cut(gateway, ids, special, limits)
+        last = next((each for each in ids if offset_in(each) == cut), None)
+        if cut <= gateway.low_water_mark or last is None:
+            return 0
+        losers = {replica for each in special if each.offset <= cut for replica in each.waiting}
+        if losers:
+            # First, so that nobody believes that nothing is missing (promise P6).
+            await self._gateways.change(gateway.gateway_id, lambda found: found.state.lose(losers))
+        return cut - gateway.low_water_mark if await self._move(gateway, cut, last) else 0
+
+    async def _move(self, gateway: Gateway, cut: int, last: Message) -> bool:
+        """Move the low-water mark, and purge what it covers; False if another pod was faster."""
+        subject = self._stream.subjects.low_water_mark(gateway.gateway_id)
+        mark = LowWaterMark(log=gateway.log.log, offset=cut, sequence=last.sequence)
+        try:
+            await self._stream.write(Write(subject=subject, data=mark.encode(), expect=gateway.mark_sequence))
+        except Stale:
+            return False
+        await self._purge(gateway.gateway_id, mark.log, mark.sequence + 1, cut)
+        return True
+
+    async def _purge(self, gateway_id: str, log: int, before: int, cut: int) -> None:
+        subjects = self._stream.subjects
+        for every in (subjects.event, subjects.event_id):
+            await self._stream.purge(every(gateway_id, log, "*"), before=before)
+        for every_outcome in (subjects.applied(gateway_id, log, "*"), subjects.special(gateway_id, log, "*")):
+            for message in await self._stream.all_of(every_outcome):
+                if int(last_token(message.subject)) <= cut:
+                    await self._stream.purge(message.subject)
+
+    # --- deleted gateways ---------------------------------------------------------------------------------------
+
+    async def _trim_forgotten(self, at_most: int) -> int:
+        removed = 0
+        for message in await self._stream.all_of(self._stream.subjects.forgotten_logs):
+            for left in ForgottenLog.readable([message] if removed < at_most else []):
+                removed += await self._remove_front(message, left, at_most - removed)
+        return removed
+
+    async def _remove_front(self, message: Message, left: ForgottenLog, at_most: int) -> int:
+        """How many events of a log that nobody has any more were removed."""
+        cut = min(left.head, left.low + at_most)
+        subjects, name = self._stream.subjects, left.gateway_id
+        if cut == left.head:
+            for every in (subjects.event, subjects.event_id, subjects.applied, subjects.special):
+                await self._stream.purge(every(name, left.log, "*"))
+            await self._purge_documents(name, left.log)
+            await self._stream.purge(message.subject, before=message.sequence + 1)
+            return cut - left.low
+        advanced = ForgottenLog(gateway_id=name, log=left.log, head=left.head, low=cut)
+        try:
+            await self._stream.write(Write(subject=message.subject, data=advanced.encode(), expect=message.sequence))
+        except Stale:
+            return 0
+        ids = await self._stream.all_of(subjects.event_id(name, left.log, "*"), limit=at_most)
+        if gone := [each for each in ids if offset_in(each) <= cut]:
+            await self._purge(name, left.log, gone[-1].sequence + 1, cut)
+        return cut - left.low
+
+    async def _purge_documents(self, gateway_id: str, log: int) -> None:
+        """Remove what else is stored of a deleted gateway, unless it was registered again or is still connected."""
+        subjects = self._stream.subjects
+        low, state = subjects.low_water_mark(gateway_id), subjects.state(gateway_id)
+        found = await self._stream.newest([low, state])
+        unused = {low: lambda data: LowWaterMark.decode(data).log == log, state: lambda data: _is_left(data, log)}
+        for subject, message in found.items():
+            if unused[subject](message.data):
+                await self._stream.purge(subject, before=message.sequence + 1)
+
+
+def _is_left(data: bytes, log: int) -> bool:
+    state = State.decode(data)
+    return state.log == log and not state.connections
+
+
+def _may_go(gateway: Gateway, oldest: Message, limits: Limits) -> bool:
+    """Whether the oldest event may be removed, as far as can be told without its outcomes."""
+    stored_at = oldest.stored_at.timestamp()
+    confirmed = gateway.confirmed > gateway.low_water_mark
+    too_many = gateway.log.head - gateway.low_water_mark > limits.max_events
+    return stored_at < limits.too_old or too_many or (confirmed and stored_at < limits.old)
+
+
+def _cut(gateway: Gateway, ids: list[Message], special: list[Special], limits: Limits) -> int:
+    """Up to where the log may be removed: only an unbroken run from its front (scenario S19)."""
+    low = gateway.low_water_mark
+    # What is parked or waits is confirmed, and not handled.
+    waiting = min((each.offset - 1 for each in special if each.waiting), default=gateway.log.head)
+    confirmed = min(gateway.confirmed, waiting)
+    too_old, old = _run(ids, limits.too_old, low), _run(ids, limits.old, low)
+    last = offset_in(ids[-1]) if ids else low
+    return max(low, min(last, max(too_old, gateway.log.head - limits.max_events, min(old, confirmed))))
+
+
+def _run(ids: list[Message], instant: float, low: int) -> int:
+    """Offset of the last event before the first that was recorded at this instant or later."""
+    for message in ids:
+        if message.stored_at.timestamp() >= instant:
+            return offset_in(message) - 1
+    return offset_in(ids[-1]) if ids else low

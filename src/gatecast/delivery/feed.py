@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from gatecast.delivery.database_clock import DatabaseClock
@@ -58,7 +57,8 @@ class Feed:
         self.known_head = after.offset
         #: True when there may be more than `known_head` tells.
         self.suspect = True
-        self._queue: deque[RecordedEvent] = deque()
+        #: A list: it is short, and an empty one takes a tenth of the memory of a deque.
+        self._queue: list[RecordedEvent] = []
         self._bytes = 0
         self._on_room = on_room
         #: Set when there is an event to take, and when the feed ends. Its consumer may wait for it and set it itself.
@@ -144,7 +144,7 @@ class Feed:
             raise SubscriptionClosed(self._ended)
         taken: list[RecordedEvent] = []
         while self._queue and len(taken) < max_events and not self.waits_at(self._checked_first()):
-            taken.append(self._queue.popleft())
+            taken.append(self._queue.pop(0))
         self._bytes -= sum([len(event.payload) for event in taken])
         if len(self._queue) <= MAX_EVENTS // 2 and self.wants_read:
             self._on_room(self)
@@ -153,7 +153,7 @@ class Feed:
     def pass_over(self) -> None:
         """Leave out the event that delivery waits at."""
         if self._queue:
-            self._bytes -= len(self._queue.popleft().payload)
+            self._bytes -= len(self._queue.pop(0).payload)
 
     def _checked_first(self) -> RecordedEvent:
         """The first event, after checking whether it can be delivered."""

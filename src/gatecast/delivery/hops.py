@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
 from gatecast.delivery.database_clock import DatabaseClock
@@ -24,13 +23,14 @@ class Way:
         self._clock = clock
         self._picked_up, self._sent, self._confirmed = self._hops = _Passing(start), _Passing(start), _Passing(start)
         #: Of each read: the offsets before and at its end, and when its first event was recorded.
-        self._reads: deque[tuple[int, int, float]] = deque(maxlen=_REMEMBERED_READS)
+        self._reads: list[tuple[int, int, float]] = []
         self._traces = EventTraces()
 
     def picked_up(self, events: Sequence[RecordedEvent]) -> None:
         """Note what was read from the log."""
         through = events[-1].offset
         self._reads.append((events[0].offset - 1, through, events[0].recorded_at.timestamp()))
+        del self._reads[:-_REMEMBERED_READS]
         if traces.is_on():
             for event in events:
                 self._traces.begin(event.offset, event, event.recorded_at.timestamp())

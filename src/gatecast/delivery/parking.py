@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from enum import Enum, auto
@@ -37,7 +36,7 @@ class SubscriptionFilter:
         self._parked: set[Entity] = set()
         self._settled: frozenset[int] = frozenset()
         #: Offset and entity of each sent, unconfirmed event.
-        self._sent: deque[tuple[int, Entity]] = deque()
+        self._sent: list[tuple[int, Entity]] = []
 
     @property
     def parked(self) -> AbstractSet[Entity]:
@@ -76,7 +75,7 @@ class SubscriptionFilter:
     def ack(self, offset: int) -> None:
         """Forget confirmed events."""
         while self._sent and self._sent[0][0] <= offset:
-            self._sent.popleft()
+            self._sent.pop(0)
 
     def park(self, offset: int) -> None:
         """Park the entity of this sent event: send no further event of it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import deque
 from datetime import datetime
 from typing import TypeAlias
 
@@ -34,12 +33,14 @@ class SentDeployments:
 
     def __init__(self, remembered: int = REMEMBERED_DEPLOYMENTS) -> None:
         # A scan beats a table here: acknowledgements come in order, so theirs is nearly always the first one.
-        self._sent: deque[tuple[_Key, int]] = deque(maxlen=remembered)
+        self._sent: list[tuple[_Key, int]] = []
+        self._remembered = remembered
 
     def remember(self, event: RecordedEvent) -> None:
         """Remember a sent event, if gateways acknowledge its type."""
         if (key := _key_of_event(event)) is not None:
             self._sent.append((key, event.offset))
+            del self._sent[: -self._remembered]
 
     def take(self, ack: DeploymentAck) -> int | None:
         """The offset of the oldest event that matches this acknowledgement; each event is found once."""

@@ -97,7 +97,7 @@ async def open_engine(
             yield await stack.enter_async_context(storage)
             return
         if extra_migrations:
-            raise invalid("name an SQL database: migrations make tables, which NATS JetStream has not")
+            raise invalid("name an SQL database: pods and migrations keep tables, which NATS JetStream has not")
         yield OpenStream(await stack.enter_async_context(_open_stream(stream)))
 
 

@@ -8,7 +8,7 @@ traces, is a span of its own that is linked to each of them.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -150,7 +150,7 @@ class EventTraces:
         #: By offset.
         self.open: OrderedDict[int, _Open] = OrderedDict()
         #: Those that are confirmed, until that is stored; a span has no more links than these.
-        self._confirmed: deque[Traced] = deque(maxlen=_MOST_LINKS)
+        self._confirmed: list[Traced] = []
 
     def begin(self, offset: int, event: Traced, recorded_at: float) -> None:
         """Follow an event that was recorded then, if it is traced."""
@@ -167,6 +167,7 @@ class EventTraces:
             found.since = max(now, found.since)
             if hop == "confirmed":
                 self._confirmed.append(found.event)
+                del self._confirmed[:-_MOST_LINKS]
 
     def take_confirmed(self) -> Sequence[Traced]:
         """The events that were confirmed since this was last asked."""

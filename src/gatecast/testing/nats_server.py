@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -122,3 +123,30 @@ def _port_of(process: subprocess.Popen[bytes], directory: Path, log: Path) -> in
         except (OSError, ValueError):
             time.sleep(0.02)
     raise TimeoutError(f"the NATS server does not listen: {log.read_text()[-2_000:] if log.exists() else 'no log'}")
+
+
+@contextmanager
+def nats_cluster(directory: Path, size: int = 3) -> Iterator[list[NatsServer]]:
+    """Servers that keep copies of each other's streams, until the block ends; they are called `nats-0` and so on."""
+    routes = [f"127.0.0.1:{port}" for port in _free_ports(size)]
+    servers = [NatsServer(directory / f"nats-{number}") for number in range(size)]
+    shown = ", ".join(f'"nats://{route}"' for route in routes)
+    for number, (server, route) in enumerate(zip(servers, routes, strict=True)):
+        cluster = f'cluster {{ name: gatecast, listen: "{route}", routes: [{shown}] }}'
+        configure(server.directory, more=f"server_name: nats-{number}\n{cluster}")
+    try:
+        for server in servers:
+            server.start()
+        yield servers
+    finally:
+        for server in servers:
+            server.stop()
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports

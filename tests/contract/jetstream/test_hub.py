@@ -101,7 +101,7 @@ async def test_a_callers_transaction_is_refused_with_what_to_do_instead(server: 
 
 async def test_an_installation_that_needs_tables_is_refused(server: NatsServer) -> None:
     """A pod, its commands, and your own migrations."""
-    with pytest.raises(SettingInvalid, match="migrations make tables"):
+    with pytest.raises(SettingInvalid, match="pods and migrations keep tables"):
         async with EventHub.open(_url(server), migrations=["gatecast.controlplane.migrations"]):
             pass
     with pytest.raises(SettingInvalid, match="name an SQL database here"):
@@ -155,6 +155,15 @@ async def test_an_event_that_the_server_cannot_take_is_refused_and_says_why(tmp_
                 await hub.publish(make_event(text="x" * 70_000))
             position = await hub.publish(make_event())
             assert position.offset == 1
+
+
+async def test_a_group_that_is_larger_than_a_batch_is_refused_as_a_whole_and_says_why(server: NatsServer) -> None:
+    """The server's limit is told; what fits is published as before."""
+    async with _hubs(_url(server), "pod-1") as (hub,):
+        await hub.register_gateway(GATEWAY)
+        with pytest.raises(ValueRefused, match=r"5201 messages are more .* \(5000\)"):
+            await hub.publish(make_events(2_600))
+        assert (await hub.publish(make_events(2)))[-1].offset == 2
 
 
 async def test_s16_an_answer_that_is_lost_after_the_commit_does_not_double_the_event(server: NatsServer) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatecast.events import Position, RecordedEvent
+from gatecast.events.grammar import is_printable
 from gatecast.protocol import codec
 from gatecast.protocol.messages import (
     ConnectionAck,
@@ -245,12 +246,12 @@ def test_garbage_never_raises_and_what_comes_out_is_bounded(text: str) -> None:
     match message:
         case DeploymentAck():
             words = [message.deployment_id, message.artifact_id, message.resource_type, message.error_code]
-            assert all(len(word) <= 255 and word.isprintable() for word in words)
+            assert all(len(word) <= 255 and is_printable(word) for word in words)
             assert message.action in {"deploy", "undeploy"}
         case EventReject(position, reason):
             assert 0 <= position.offset < 2**63
             assert len(reason) <= 1_000
-            assert reason.isprintable()
+            assert is_printable(reason)
         case PositionAck(position):
             assert 0 <= position.offset < 2**63
         case Ignored(why):

@@ -54,8 +54,9 @@ class DeploymentObserver(Observer):
         self._watch = watch
         self._settled = False
         self._confirmed = self._start.position.offset
-        self._backlog_end: int | None = None
-        self._backlog_handled = asyncio.Event()
+        self._backlog_end = 0
+        #: Set once that is confirmed; while something waits only.
+        self._backlog_handled: asyncio.Event | None = None
         #: The revocations of keys that were sent, and of which not everything is done yet, by offset.
         self._revocations: dict[int, tuple[str, str]] = {}
         self._renewing: asyncio.Task[None] | None = None
@@ -92,7 +93,7 @@ class DeploymentObserver(Observer):
     def confirmed(self, offset: int) -> None:
         """Note how far the gateway is."""
         self._confirmed = offset
-        if self._backlog_end is not None and offset >= self._backlog_end:
+        if self._backlog_handled is not None and offset >= self._backlog_end:
             self._backlog_handled.set()
         if self._revocations and self._renewing is None and next(iter(self._revocations)) <= offset:
             self._renewing = asyncio.create_task(self._outlive_revocations(), name="outlive-revocations")
@@ -147,7 +148,7 @@ class DeploymentObserver(Observer):
         """Publish what the lists that the gateway has read did not settle."""
         ids, control_plane = (self._identity.organization, self._identity.gateway_id), self._control_plane
         if self._watch is not None:
-            await self._watch.over.wait()
+            await asyncio.wait([self._watch.over])
         # What the gateway said came before what it confirmed, and is stored first.
         await _persistently(control_plane.acknowledgements.flush)
         if self._watch is not None and self._watch.synchronizes:
@@ -162,7 +163,7 @@ class DeploymentObserver(Observer):
         end = await _persistently(lambda: desired_state.answered_nothing(*ids, handled))
         if end is None:
             return
-        self._backlog_end = end
+        self._backlog_end, self._backlog_handled = end, asyncio.Event()
         self.confirmed(self._confirmed)
         await self._backlog_handled.wait()
         await _persistently(self._control_plane.acknowledgements.flush)

@@ -94,13 +94,13 @@ class Watch:
         self._hold = Hold(before, self._clock())
         self._calls = calls
         self._signal = Signal()
-        #: Set once nothing waits any more because of what the gateway calls.
-        self.over = asyncio.Event()
+        #: Done once nothing waits any more because of what the gateway calls.
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
     def holds(self) -> bool:
         """Whether the events of the connection wait."""
-        return not self.over.is_set() and self._hold.holds(self._clock())
+        return not self.over.done() and self._hold.holds(self._clock())
 
     @property
     def synchronizes(self) -> bool:
@@ -127,7 +127,7 @@ class Watch:
             await self._read()
             if self._clock() >= self._hold.ends_at:
                 break
-        self.over.set()
+        self.over.set_result(None)
 
     async def _read(self) -> None:
         asked_at = self._clock()

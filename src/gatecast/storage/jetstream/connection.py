@@ -19,7 +19,7 @@ from gatecast.errors import StatementFailed, StorageUnavailable, ValueRefused
 from gatecast.telemetry import get_logger
 
 #: An answer is waited for so long, in seconds.
-_ANSWER_TIME_LIMIT = 5.0
+_ANSWER_TIME_LIMIT = 3.0
 
 #: Pause between two attempts to connect, in seconds.
 _REDIAL_PAUSE = 0.25
@@ -53,8 +53,8 @@ class Connection:
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         #: Called in the event loop when the connection is back.
         self.on_return: Callable[[], None] = lambda: None
-        #: Called in the event loop with the subject of each hint.
-        self.on_hint: Callable[[str], None] = lambda _subject: None
+        #: Called in the event loop with the subject of each hint, and the sequence that it names, or 0.
+        self.on_hint: Callable[[str, int], None] = lambda _subject, _sequence: None
 
     @classmethod
     @asynccontextmanager
@@ -109,7 +109,8 @@ class Connection:
         """Call `on_hint` with every message on this subject from now on."""
 
         async def heard(message: Msg) -> None:
-            self.on_hint(message.subject)
+            sequence = _headers(message).get("Nats-Sequence", "")
+            self.on_hint(message.subject, int(sequence) if sequence.isdecimal() else 0)
 
         with _translated():
             await self._client.subscribe(subject, cb=heard)

@@ -44,7 +44,7 @@ class JetStreamEngine:
         self.outcomes = JetStreamOutcomes(stream, gateways)
         self.parking = JetStreamParking(stream, gateways, self.outcomes)
         self.survey = JetStreamSurvey(stream, gateways, self.presence, self.outcomes)
-        self.hints = StreamHints(stream.connection, stream.subjects.name)
+        self.hints = StreamHints(stream)
 
     @classmethod
     @asynccontextmanager
@@ -70,13 +70,13 @@ async def _prepare(stream: Stream, replicas: int) -> None:
     check(info.config, name, replicas)
     if info.last_sequence == 0:
         await _begin_history(stream, info)
-    found = (await stream.snapshot([])).messages.get(stream.subjects.history)
-    if found is None:
+    found = await stream.all_of(stream.subjects.history)
+    if not found:
         raise DatabaseUnsuitable(
             f"the stream {name} holds messages, but not its history",
             "restore it from a backup, or name another stream at the end of the URL",
         )
-    history = History.decode(found.data)
+    history = History.decode(found[0].data)
     if history.schema > _SCHEMA:
         raise SchemaTooNew(history.schema, _SCHEMA)
 

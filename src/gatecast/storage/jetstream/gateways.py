@@ -20,7 +20,7 @@ from gatecast.errors import StatementFailed, UnknownGateway
 from gatecast.storage.jetstream.documents import Head, History, LowWaterMark
 from gatecast.storage.jetstream.repeating import repeated, together
 from gatecast.storage.jetstream.state import State
-from gatecast.storage.jetstream.stream import Snapshot, Stream, Write
+from gatecast.storage.jetstream.stream import Snapshot, Stale, Stream, Write
 
 T = TypeVar("T")
 
@@ -143,22 +143,27 @@ class Gateways:
         readable = await self.find_readable(gateway_ids)
         await self.change_each([gateway.gateway_id for gateway in readable], work)
 
-    async def change(self, gateway_id: str, work: Callable[[Gateway], T]) -> T:
+    async def change(self, gateway_id: str, work: Callable[[Gateway], T], found: Gateway | None = None) -> T:
         """The result of work that changes a gateway's state in place; repeated if another pod was faster."""
-        return await repeated(partial(self._change, gateway_id, work))
+        try:
+            return await self._change(found or (await self.find([gateway_id]))[gateway_id], work)
+        except Stale:
+            return await repeated(partial(self._find_and_change, gateway_id, work))
 
     async def change_each(self, gateway_ids: Iterable[str], work: Callable[[Gateway], T]) -> list[T]:
         """The result of the same work for each of these gateways."""
         limit = asyncio.Semaphore(_AT_ONCE)
 
-        async def one(gateway_id: str) -> T:
+        async def one(gateway: Gateway) -> T:
             async with limit:
-                return await self.change(gateway_id, work)
+                return await self.change(gateway.gateway_id, work, gateway)
 
-        return await together(map(one, dict.fromkeys(gateway_ids)))
+        return await together(map(one, (await self.find(gateway_ids)).values()))
 
-    async def _change(self, gateway_id: str, work: Callable[[Gateway], T]) -> T:
-        gateway = (await self.find([gateway_id]))[gateway_id]
+    async def _find_and_change(self, gateway_id: str, work: Callable[[Gateway], T]) -> T:
+        return await self._change((await self.find([gateway_id]))[gateway_id], work)
+
+    async def _change(self, gateway: Gateway, work: Callable[[Gateway], T]) -> T:
         before = deepcopy(gateway.state)
         result = work(gateway)
         if gateway.state == before:

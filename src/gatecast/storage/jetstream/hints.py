@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from gatecast.errors import StorageError
-from gatecast.storage.jetstream.connection import Connection
+from gatecast.storage.jetstream.stream import Stream
 from gatecast.storage.jetstream.subjects import hints_of_logs, hints_of_pods, last_token, text_of
 from gatecast.telemetry import get_logger
 
@@ -20,9 +20,10 @@ _logger = get_logger("jetstream")
 class StreamHints:
     """What the servers tell everybody about the stream."""
 
-    def __init__(self, connection: Connection, name: str) -> None:
-        self._connection = connection
-        self._name = name
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._connection = stream.connection
+        self._name = stream.subjects.name
         self._sending: set[asyncio.Task[None]] = set()
 
     @property
@@ -32,7 +33,7 @@ class StreamHints:
 
     async def listen(self, heard: Heard) -> None:
         """Call this with every hint from now on, and with None when the connection is back."""
-        self._connection.on_hint = lambda subject: heard(self._gateways_of(subject))
+        self._connection.on_hint = lambda subject, sequence: heard(self._gateways_of(subject, sequence))
         self._connection.on_return = lambda: heard(None)
         await self._connection.hear(f"{hints_of_logs(self._name)}.*")
         await self._connection.hear(hints_of_pods(self._name))
@@ -49,9 +50,11 @@ class StreamHints:
         except StorageError as error:
             _logger.info("hint-lost", error=str(error))
 
-    def _gateways_of(self, subject: str) -> frozenset[str] | None:
+    def _gateways_of(self, subject: str, sequence: int) -> frozenset[str] | None:
         if subject == hints_of_pods(self._name):
             return None
+        # A replica that lags must not answer that there is nothing new.
+        self._stream.head_floor = max(self._stream.head_floor, sequence)
         try:
             return frozenset({text_of(last_token(subject))})
         except ValueError:

@@ -111,9 +111,12 @@ class JetStreamLog:
             found = [message async for message in self._stream.scan(self._stream.subjects.heads, after=marker)]
             marker = found[-1].sequence if found else marker
             heads |= {head.gateway_id: head.head for head in Head.readable(each for each in found if each.data)}
-            if marker >= self._stream.head_floor or look == _LOOKS - 1:
+            if marker >= self._stream.head_floor:
                 break
-            await asyncio.sleep(_LOOK_PAUSE)
+            await asyncio.sleep(_LOOK_PAUSE * (look < _LOOKS - 1))
+        else:
+            # No replica knows it any more, as that of a gateway deleted long ago; or all of them lag very far behind.
+            self._stream.head_floor = marker
         return heads, marker
 
     async def _history(self) -> History:

@@ -10,6 +10,7 @@ from gatecast.storage.contract import TrimPolicy
 from gatecast.storage.jetstream.documents import ForgottenLog, Head, LowWaterMark, offset_in
 from gatecast.storage.jetstream.gateways import Gateway, Gateways
 from gatecast.storage.jetstream.special import Special, special_outcomes
+from gatecast.storage.jetstream.state import State
 from gatecast.storage.jetstream.stream import Message, Stale, Stream, Write
 from gatecast.storage.jetstream.subjects import last_token
 
@@ -122,6 +123,7 @@ class Retention:
         if cut == left.head:
             for every in (subjects.event, subjects.event_id, subjects.applied, subjects.special):
                 await self._stream.purge(every(name, left.log, "*"))
+            await self._purge_documents(name, left.log)
             await self._stream.purge(message.subject, before=message.sequence + 1)
             return cut - left.low
         advanced = ForgottenLog(gateway_id=name, log=left.log, head=left.head, low=cut)
@@ -133,6 +135,21 @@ class Retention:
         if gone := [each for each in ids if offset_in(each) <= cut]:
             await self._purge(name, left.log, gone[-1].sequence + 1, cut)
         return cut - left.low
+
+    async def _purge_documents(self, gateway_id: str, log: int) -> None:
+        """Remove what else is stored of a deleted gateway, unless it was registered again or is still connected."""
+        subjects = self._stream.subjects
+        low, state = subjects.low_water_mark(gateway_id), subjects.state(gateway_id)
+        found = await self._stream.newest([low, state])
+        unused = {low: lambda data: LowWaterMark.decode(data).log == log, state: lambda data: _is_left(data, log)}
+        for subject, message in found.items():
+            if unused[subject](message.data):
+                await self._stream.purge(subject, before=message.sequence + 1)
+
+
+def _is_left(data: bytes, log: int) -> bool:
+    state = State.decode(data)
+    return state.log == log and not state.connections
 
 
 def _may_go(gateway: Gateway, oldest: Message, limits: Limits) -> bool:

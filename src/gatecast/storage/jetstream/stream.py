@@ -153,7 +153,10 @@ class Stream:
                 await self._settle_floor()
             await asyncio.sleep(_LOOK_PAUSE)
         self.floor = max(self.floor, through)
-        return Snapshot({message.subject: message for message in map(_message, replies)}, through)
+        messages = {message.subject: message for message in map(_message, replies)}
+        if self.subjects.history not in messages:
+            raise StorageUnavailable("the stream holds no history; restore it from a backup")
+        return Snapshot(messages, through)
 
     async def snapshots(self, groups: Sequence[Sequence[str]]) -> list[Snapshot]:
         """A snapshot for each group of subjects, with as few requests as possible."""

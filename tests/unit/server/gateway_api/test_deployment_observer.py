@@ -95,8 +95,8 @@ class _Over:
     synchronizes = holds = False
 
     def __init__(self) -> None:
-        self.over = asyncio.Event()
-        self.over.set()
+        self.over = asyncio.get_running_loop().create_future()
+        self.over.set_result(None)
 
     async def run(self) -> None:
         """There is nothing to wait for."""

@@ -172,7 +172,7 @@ async def test_where_the_call_reaches_the_connections_own_pod_nothing_is_sent_fr
 async def test_a_connection_without_calls_is_over_soon(url: str) -> None:
     async with _two_pods(url) as (here, _, gateway), here.watch(gateway) as watch:
         await watch.run()
-        assert watch.over.is_set()
+        assert watch.over.done()
         assert not watch.synchronizes
 
 

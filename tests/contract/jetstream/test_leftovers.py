@@ -1,0 +1,101 @@
+"""What is removed leaves nothing in the stream."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from gatecast.storage.contract import Outcome, OutcomeKind, TrimPolicy
+from gatecast.storage.jetstream import JetStreamEngine
+from gatecast.testing.contracts.backend import (
+    ALIVE,
+    GATEWAY,
+    POD,
+    confirm,
+    connect,
+    make_connection,
+    make_events,
+    progress_of,
+    publish,
+)
+from gatecast.testing.nats_server import NatsServer
+
+pytestmark = pytest.mark.slow
+
+_NOTHING_STAYS = TrimPolicy(keep_confirmed=timedelta(0), keep_at_most=timedelta(0), max_events=1)
+
+
+async def _kinds(engine: JetStreamEngine) -> set[str]:
+    """The kinds of documents that are stored."""
+    stream = engine.log._stream
+    return {
+        message.subject.split(".")[1] for message in await stream.all_of(f"{stream.subjects.name}.>") if message.data
+    }
+
+
+@pytest.fixture
+def name() -> str:
+    """The name of a stream."""
+    return f"L{uuid4().hex}"
+
+
+async def _fill(engine: JetStreamEngine) -> None:
+    """Two events that were confirmed, of which one was applied and one rejected."""
+    await engine.presence.renew_lease(POD, ALIVE)
+    await engine.log.register(GATEWAY)
+    await publish(engine, *make_events(2))
+    await connect(engine, make_connection())
+    for offset, kind in ((1, OutcomeKind.APPLIED), (2, OutcomeKind.REJECTED)):
+        await engine.outcomes.record([Outcome(gateway_id=GATEWAY, replica="", offset=offset, kind=kind, reason="")])
+    await confirm(engine, make_connection(), 2)
+
+
+async def test_a_deleted_gateway_leaves_nothing(server: NatsServer, name: str) -> None:
+    """Once its connections have ended and its events are removed."""
+    async with JetStreamEngine.open([f"nats://{server.address}"], name, replicas=1) as engine:
+        await _fill(engine)
+        assert await _kinds(engine) >= {"event", "id", "applied", "special", "state", "seat", "head"}
+        await engine.log.forget(GATEWAY)
+        await engine.presence.disconnect([await progress_of(engine, make_connection(), sent=2, confirmed=2)])
+        assert await engine.log.trim(_NOTHING_STAYS) == 2
+        assert await _kinds(engine) == {"history", "pod"}
+
+
+async def test_retention_removes_all_of_an_event(server: NatsServer, name: str) -> None:
+    """Its id and its outcomes as well; the head stays."""
+    async with JetStreamEngine.open([f"nats://{server.address}"], name, replicas=1) as engine:
+        await _fill(engine)
+        assert await engine.log.trim(_NOTHING_STAYS) == 2
+        assert await _kinds(engine) == {"history", "pod", "head", "low", "state", "seat"}
+
+
+async def test_a_pod_that_ends_leaves_no_note_of_itself(server: NatsServer, name: str) -> None:
+    """Neither of where its connections were, nor of those that it should have ended."""
+    async with JetStreamEngine.open([f"nats://{server.address}"], name, replicas=1) as engine:
+        await _fill(engine)
+        await engine.presence.disconnect_token("token-1")
+        assert "call" in await _kinds(engine)
+        await engine.presence.end_lease(POD)
+        assert not await _kinds(engine) & {"pod", "seat", "call"}
+
+
+async def test_a_pod_that_dies_before_it_purges_leaves_that_to_the_next_one(server: NatsServer, name: str) -> None:
+    """The low-water mark has moved: what it covers is read by nobody, and counted by nobody again."""
+    async with JetStreamEngine.open([f"nats://{server.address}"], name, replicas=1) as engine:
+        await _fill(engine)
+        retention = engine.log._retention
+        purge = retention._purge
+
+        async def die(*_: object) -> None:
+            raise ConnectionAbortedError
+
+        retention._purge = die  # type: ignore[method-assign, assignment] # dies there
+        with pytest.raises(ConnectionAbortedError):
+            await engine.log.trim(_NOTHING_STAYS)
+        retention._purge = purge  # type: ignore[method-assign]
+        assert "event" in await _kinds(engine)
+        await publish(engine, *make_events(1))
+        assert await engine.log.trim(_NOTHING_STAYS) == 1
+        assert await _kinds(engine) == {"history", "pod", "head", "low", "state", "seat"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +15,7 @@ def processor_seconds(pid: int) -> float:
 
     Raises:
         SettingInvalid: this is not Linux.
+        FileNotFoundError: it has ended.
     """
     nanoseconds = 0
     for thread in _folder(pid).joinpath("task").iterdir():
@@ -28,6 +30,7 @@ def resident_bytes(pid: int) -> int:
 
     Raises:
         SettingInvalid: this is not Linux.
+        FileNotFoundError: it has ended.
     """
     match = re.search(r"VmRSS:\s+(\d+) kB", _folder(pid).joinpath("status").read_text("utf-8"))
     assert match is not None, "every process has a resident size"  # noqa: S101 - so says Linux
@@ -35,7 +38,6 @@ def resident_bytes(pid: int) -> int:
 
 
 def _folder(pid: int) -> Path:
-    folder = Path(f"/proc/{pid}")
-    if not folder.exists():
-        raise SettingInvalid("gatecast bench", pid, "run on Linux, where /proc tells what a process uses")
-    return folder
+    if not Path("/proc/self").exists():
+        raise SettingInvalid("gatecast bench", sys.platform, "run on Linux, where /proc tells what a process uses")
+    return Path(f"/proc/{pid}")

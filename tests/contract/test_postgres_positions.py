@@ -113,7 +113,18 @@ _LOCKS = {
     "its new position": "INSERT INTO gatecast.cursors (gateway_id, replica, epoch) "
     "SELECT 'locked', 'new', current FROM gatecast.epoch",
     "its connections": "UPDATE gatecast.connections SET sent = sent WHERE gateway_id = 'locked'",
+    "its passages": "UPDATE gatecast.passages SET pod_id = pod_id",
 }
+
+#: More than a gateway leaves that comes again and again without getting on: some are removed when it connects.
+_PASSAGES = """
+INSERT INTO gatecast.passages (log_id, through, replica, connection_id, pod_id,
+                               picked_up_after, picked_up_through, picked_up_first, picked_up_last,
+                               sent_after, sent_through, sent_first, sent_last,
+                               confirmed_after, confirmed_through, confirmed_first, confirmed_last)
+SELECT log_id, n, '', 'before', 'pod', 0, n, 0, 0, 0, n, 0, 0, 0, 0, 0, 0
+FROM gatecast.gateway_streams, generate_series(1, 120) n WHERE gateway_id = 'locked'
+"""
 
 
 @pytest.mark.parametrize("lock", _LOCKS)
@@ -125,6 +136,7 @@ async def test_s30_of_many_that_connect_at_once_one_that_is_locked_keeps_nobody_
         for gateway_id in ("locked", *(f"free-{number}" for number in range(8))):
             await storage.log.register(gateway_id)
         await connect(storage, make_connection("before", "locked"))
+        await caller.execute(_PASSAGES)
         start = Position(await epoch_of(storage), 0)
         async with caller.transaction():
             await caller.execute(_LOCKS[lock])

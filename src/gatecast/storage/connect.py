@@ -112,7 +112,7 @@ async def _open_stream(url: StreamUrl) -> AsyncIterator[JetStreamEngine]:
             "name a database that is installed; for this one run `pip install 'gatecast[jetstream]'`"
         ) from None
     opening: AbstractAsyncContextManager[JetStreamEngine] = package.JetStreamEngine.open(
-        url.servers, url.stream, replicas=url.replicas
+        url.servers, url.stream, replicas=url.replicas, user=url.user, password=url.password
     )
     async with opening as engine:
         yield engine

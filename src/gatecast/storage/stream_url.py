@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 from gatecast.storage.database_url import invalid
 
@@ -23,8 +24,12 @@ _FORM = re.compile(
 class StreamUrl:
     """The stream that a URL names."""
 
-    #: Each as a URL of its own.
+    #: Each as a URL of its own, without the user.
     servers: list[str]
+    #: Empty if there is none.
+    user: str = field(repr=False)
+    #: None if the user is a token.
+    password: str | None = field(repr=False)
     stream: str
     #: How many servers must keep a copy.
     replicas: int
@@ -45,11 +50,15 @@ def parse_stream(text: str) -> StreamUrl | None:
             "be written nats://user:password@host:4222,other-host:4222/STREAM?replicas=3, with 1, 3 or 5 replicas, and "
             "special characters of user and password percent-encoded"
         )
-    servers = found["servers"].split(",")
-    user = servers[0].rpartition("@")[0]
+    named = [server.rpartition("@")[::2] for server in found["servers"].split(",")]
+    users = {user for user, _ in named if user}
+    if len(users) > 1:
+        raise invalid("name the same user and password for every server of NATS, or name them once")
+    user, colon, password = users.pop().partition(":") if users else ("", "", "")
     return StreamUrl(
-        # A user that is named once is meant for every server.
-        servers=[f"nats://{server if '@' in server or not user else f'{user}@{server}'}" for server in servers],
+        servers=[f"nats://{address}" for _, address in named],
+        user=unquote(user),
+        password=unquote(password) if colon else None,
         stream=found["stream"] or DEFAULT_STREAM,
         replicas=int(found["replicas"] or DEFAULT_REPLICAS),
     )

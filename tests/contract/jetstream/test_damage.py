@@ -12,9 +12,19 @@ import pytest
 
 from gatecast import EventHub, Settings
 from gatecast.errors import EventUndeliverable, StatementFailed
+from gatecast.storage.contract import DisconnectReason
 from gatecast.storage.jetstream.documents import Head
 from gatecast.storage.jetstream.stream import Stream, Write
-from gatecast.testing.contracts.backend import GATEWAY, OTHER_GATEWAY, make_event, make_events
+from gatecast.testing.contracts.backend import (
+    ALIVE,
+    GATEWAY,
+    OTHER_GATEWAY,
+    POD,
+    connect,
+    make_connection,
+    make_event,
+    make_events,
+)
 from gatecast.testing.eventually import PATIENCE
 from gatecast.testing.nats_server import NatsServer
 
@@ -46,6 +56,19 @@ async def test_p11_what_cannot_be_read_concerns_its_own_gateway(server: NatsServ
             await hub.engine.presence.pending_disconnects("another-pod")
             await hub.clean_up()
             assert OTHER_GATEWAY in await hub.engine.presence.status([OTHER_GATEWAY])
+
+
+async def test_p9_a_revoked_token_ends_what_can_be_read_beside_a_damaged_state(server: NatsServer) -> None:
+    """One gateway's state cannot be read; the other's connection with the same token must still end."""
+    async with _hub(server) as (hub, stream):
+        presence = hub.engine.presence
+        await presence.renew_lease(POD, ALIVE)
+        for gateway_id in (GATEWAY, OTHER_GATEWAY):
+            await connect(hub.engine, make_connection(f"at-{gateway_id}", gateway_id))
+        await stream.write(Write(subject=stream.subjects.state(GATEWAY), data=b"{broken"))
+        assert await presence.disconnect_token("token-1") == 1
+        ended = await presence.pending_disconnects(POD)
+        assert ended == {f"at-{OTHER_GATEWAY}": DisconnectReason.TOKEN_REVOKED}
 
 
 @pytest.mark.parametrize("damage", ["changed", "gone"])

@@ -146,6 +146,20 @@ async def test_a_server_that_cannot_be_reached_is_unavailable() -> None:
             pass
 
 
+async def test_a_server_that_knows_its_users_is_told_who_asks(tmp_path: Path) -> None:
+    """By the user and password of the URL, percent-encoded; a wrong one is named as the reason, and not shown."""
+    rule = 'authorization { user: me, password: "p@:/ss" }'
+    with nats_server(tmp_path / "guarded", more=rule) as server:
+        url = _url(server)
+        async with _hubs(url.replace("nats://", "nats://me:p%40%3A%2Fss@"), "pod-1") as (hub,):
+            assert await hub.register_gateway(GATEWAY)
+        for who in ("", "me:wrong-secret@"):
+            with pytest.raises(StorageUnavailable, match="Authorization Violation") as refused:
+                async with EventHub.open(url.replace("nats://", f"nats://{who}")):
+                    pass
+            assert "secret" not in str(refused.value)
+
+
 async def test_an_event_that_the_server_cannot_take_is_refused_and_says_why(tmp_path: Path) -> None:
     """The connection stays, for the others."""
     with nats_server(tmp_path / "small", more="max_payload: 64KB") as server:

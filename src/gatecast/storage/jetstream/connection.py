@@ -48,6 +48,7 @@ class Connection:
         self._client = client
         self._collecting: dict[str, asyncio.Queue[Msg]] = {}
         self._inbox = client.new_inbox()
+        self._problem = "none answers"
         #: No other connection has this name.
         self.unique = uuid4().hex
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -58,42 +59,52 @@ class Connection:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, servers: list[str]) -> AsyncIterator[Connection]:
-        """A connection to one of these servers, until the block ends.
+    async def open(
+        cls, servers: list[str], *, user: str = "", password: str | None = None
+    ) -> AsyncIterator[Connection]:
+        """A connection to one of these servers, until the block ends; a user without a password is a token.
 
         Raises:
-            StorageUnavailable: none can be reached.
+            StorageUnavailable: none can be reached, or they refuse the user.
         """
-        client = Client()
-        connection = cls(client)
+        connection = cls(Client())
+        try:
+            await connection._dial(servers, user, password)
+            yield connection
+        finally:
+            await connection._client.close()
 
+    async def _dial(self, servers: list[str], user: str, password: str | None) -> None:
         async def lost() -> None:
-            connection._note_loss()
+            self._note_loss()
 
         async def returned() -> None:
-            connection.on_return()
+            self.on_return()
 
-        async def failed(error: Exception) -> None:
-            _logger.info("nats-error", error=type(error).__name__)
-
-        with _translated():
-            await client.connect(
+        who = {"user": user, "password": password} if password is not None else {"token": user or None}
+        try:
+            await self._client.connect(
                 servers,
                 name="gatecast",
                 disconnected_cb=lost,
                 reconnected_cb=returned,
-                error_cb=failed,
+                error_cb=self._note_error,
                 connect_timeout=2,
                 max_reconnect_attempts=1,
                 reconnect_time_wait=_REDIAL_PAUSE,  # type: ignore[arg-type] # the client sleeps so long, and takes fractions
+                **who,
             )
-            # Only the first connection must come up soon.
-            client.options["max_reconnect_attempts"] = -1
-            await client.subscribe(f"{connection._inbox}.*", cb=connection._deliver)
-        try:
-            yield connection
-        finally:
-            await client.close()
+        except nats.errors.NoServersError as error:
+            raise StorageUnavailable(f"no server of NATS can be used: {self._problem}") from error
+        # Only the first connection must come up soon.
+        self._client.options["max_reconnect_attempts"] = -1
+        with _translated():
+            await self._client.subscribe(f"{self._inbox}.*", cb=self._deliver)
+
+    async def _note_error(self, error: Exception) -> None:
+        """Remember what the client could not do; its texts hold neither users nor passwords."""
+        self._problem = str(error) or type(error).__name__
+        _logger.info("nats-error", error=self._problem)
 
     @property
     def connected(self) -> bool:

@@ -48,7 +48,9 @@ class JetStreamEngine:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, servers: list[str], name: str, *, replicas: int) -> AsyncIterator[Self]:
+    async def open(
+        cls, servers: list[str], name: str, *, replicas: int, user: str = "", password: str | None = None
+    ) -> AsyncIterator[Self]:
         """The engine on the stream `name` of these servers, until the block ends; the stream is made if it is missing.
 
         Raises:
@@ -56,7 +58,7 @@ class JetStreamEngine:
             DatabaseUnsuitable: the stream is set up otherwise than the promises need.
             SchemaTooNew: a newer release has written the stream.
         """
-        async with Connection.open(servers) as connection:
+        async with Connection.open(servers, user=user, password=password) as connection:
             stream = Stream(connection, Subjects(name))
             await _prepare(stream, replicas)
             yield cls(stream)

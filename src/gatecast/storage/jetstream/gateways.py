@@ -138,10 +138,9 @@ class Gateways:
                 log_failure("document-unreadable", error, gateway=name)
         return gateways
 
-    async def change_readable(self, gateway_ids: Iterable[str], work: Callable[[Gateway], None]) -> None:
-        """Do the same to each of these gateways whose documents can be read."""
-        readable = await self.find_readable(gateway_ids)
-        await self.change_each([gateway.gateway_id for gateway in readable], work)
+    async def change_readable(self, gateway_ids: Iterable[str], work: Callable[[Gateway], T]) -> list[T]:
+        """The result of the same work for each of these gateways whose documents can be read."""
+        return await self._change_all(await self.find_readable(gateway_ids), work)
 
     async def change(self, gateway_id: str, work: Callable[[Gateway], T], found: Gateway | None = None) -> T:
         """The result of work that changes a gateway's state in place; repeated if another pod was faster."""
@@ -152,13 +151,16 @@ class Gateways:
 
     async def change_each(self, gateway_ids: Iterable[str], work: Callable[[Gateway], T]) -> list[T]:
         """The result of the same work for each of these gateways."""
+        return await self._change_all((await self.find(gateway_ids)).values(), work)
+
+    async def _change_all(self, found: Iterable[Gateway], work: Callable[[Gateway], T]) -> list[T]:
         limit = asyncio.Semaphore(_AT_ONCE)
 
         async def one(gateway: Gateway) -> T:
             async with limit:
                 return await self.change(gateway.gateway_id, work, gateway)
 
-        return await together(map(one, (await self.find(gateway_ids)).values()))
+        return await together(map(one, found))
 
     async def _find_and_change(self, gateway_id: str, work: Callable[[Gateway], T]) -> T:
         return await self._change((await self.find([gateway_id]))[gateway_id], work)

@@ -224,7 +224,7 @@ class JetStreamPresence:
             return len(those)
 
         named = await self._gateways.named_in(self._stream.subjects.seats_of_token(token_id))
-        return sum(await self._gateways.change_each(named, work))
+        return sum(await self._gateways.change_readable(named, work))
 
     async def resynchronized(self, gateway_id: str, replica: str) -> None:
         """Record that the replica has read the desired state again."""

@@ -94,12 +94,12 @@ BEGIN
     RETURN true;
 END $$;
 
--- As connect, but false instead of waiting for a lock. That somebody else is making the same new position shows only when
--- it is made: then after a moment.
+-- As connect, but false instead of waiting for a lock, but for a moment: that somebody else is making the same new position
+-- shows only when it is made.
 CREATE OR REPLACE FUNCTION gatecast.connect_at_once_v1(
     p_gateway_id text, p_replica text, p_connection_id text, p_pod_id text, p_protocol text, p_remote text,
     p_token_id text, p_epoch uuid, p_start bigint, p_newest_only boolean, p_resync_reason text
-) RETURNS boolean LANGUAGE plpgsql SET jit = off AS $$
+) RETURNS boolean LANGUAGE plpgsql SET lock_timeout = '10ms' SET jit = off AS $$
 BEGIN
     PERFORM FROM gatecast.gateway_streams s WHERE s.gateway_id = p_gateway_id FOR KEY SHARE SKIP LOCKED;
     IF NOT FOUND THEN
@@ -107,21 +107,14 @@ BEGIN
     END IF;
     PERFORM FROM gatecast.cursors c WHERE c.gateway_id = p_gateway_id AND c.replica = p_replica
     FOR NO KEY UPDATE SKIP LOCKED;
-    IF FOUND AND NOT p_newest_only THEN
-        RETURN gatecast.connect_v1(p_gateway_id, p_replica, p_connection_id, p_pod_id, p_protocol, p_remote, p_token_id,
-                                   p_epoch, p_start, p_newest_only, p_resync_reason);
-    END IF;
     IF NOT FOUND AND EXISTS (
         SELECT FROM gatecast.cursors c WHERE c.gateway_id = p_gateway_id AND c.replica = p_replica) THEN
         RETURN false;
     END IF;
-    BEGIN
-        PERFORM set_config('lock_timeout', '10ms', true);
-        RETURN gatecast.connect_v1(p_gateway_id, p_replica, p_connection_id, p_pod_id, p_protocol, p_remote, p_token_id,
-                                   p_epoch, p_start, p_newest_only, p_resync_reason);
-    EXCEPTION WHEN lock_not_available THEN
-        RETURN false;
-    END;
+    RETURN gatecast.connect_v1(p_gateway_id, p_replica, p_connection_id, p_pod_id, p_protocol, p_remote, p_token_id,
+                               p_epoch, p_start, p_newest_only, p_resync_reason);
+EXCEPTION WHEN lock_not_available THEN
+    RETURN false;
 END $$;
 
 -- Record many connections, and return the ids of those that were recorded. Without p_waits none waits for a lock: who

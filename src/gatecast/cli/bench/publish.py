@@ -43,7 +43,7 @@ class Plan:
     publishers: Sequence[int] = (1, 8, 32, 64)
 
 
-FULL = Plan(seconds=0.4, rounds=3, gateways=1_000)
+FULL = Plan(seconds=0.3, rounds=3, gateways=1_000)
 QUICK = Plan(seconds=0.05, rounds=1, gateways=100)
 
 

@@ -20,7 +20,7 @@ def storm(*, quick: QuickFlag = False, as_json: JsonFlag = False) -> None:
 
     The yardstick is how fast they connected to the first one.
     """
-    report("storm", asyncio.run(_measure(50 if quick else 1_000)), as_json=as_json)
+    report("storm", asyncio.run(_measure(50 if quick else 500)), as_json=as_json)
 
 
 async def _measure(gateways: int) -> list[Figure]:

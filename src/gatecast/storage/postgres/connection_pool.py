@@ -149,7 +149,7 @@ class ConnectionPool:
 
     def _put_back(self, connection: asyncpg.Connection[Any]) -> None:
         self._in_use.discard(connection)
-        if connection.is_closed() or connection in self._expired or connection.is_in_transaction():
+        if connection.is_closed() or connection in self._expired or _is_in_transaction(connection):
             self._expired.discard(connection)
             # Also where it is closed: the driver cleans up.
             connection.terminate()
@@ -180,6 +180,15 @@ class ConnectionPool:
         for connection in unused:
             connection.terminate()
         self._timer = loop.call_later(LONGEST_IDLE, self._close_unused) if fresh else None
+
+
+def _is_in_transaction(connection: asyncpg.Connection[Any]) -> bool:
+    """Whether the server, or the driver, is in a transaction.
+
+    Where a BEGIN was interrupted, only the driver is: its next transaction would be a savepoint of that one.
+    """
+    driver: Any = connection
+    return connection.is_in_transaction() or driver._top_xact is not None  # noqa: SLF001 - nothing public tells
 
 
 def _is_interrupted(connection: asyncpg.Connection[Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import LiteralString
 from uuid import uuid4
 
 from gatecast.storage.contract import Storage
@@ -110,9 +111,12 @@ class DatabaseContract(StorageBackend):
                     await asyncio.sleep(0)
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-                rows = await storage.database.fetch("SELECT number FROM note WHERE number >= $1", number)
+                wanted: LiteralString = "SELECT number FROM note WHERE number >= $1 AND number <= $1 + 1"
+                rows = await storage.database.fetch(wanted, number)
                 assert len(rows) in {0, 2}
-            await _write_two(storage, 1_000)
+                # At once: what was cancelled must have left nothing on the connection.
+                await _write_two(storage, 1_000 + number)
+                assert len(await storage.database.fetch(wanted, 1_000 + number)) == 2
 
     async def test_a_publish_cancelled_at_any_moment_is_whole_or_nothing(self, tmp_path: Path) -> None:
         """Wherever the cancellation lands, the whole group is in the log or nothing of it."""

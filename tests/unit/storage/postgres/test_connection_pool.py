@@ -27,6 +27,7 @@ class _Connection:
     def __init__(self) -> None:
         self._protocol = _Protocol()
         self.closed = self.in_transaction = False
+        self._top_xact: object = None
         self.asked: list[str] = []
         self.answers = asyncio.Event()
         self.answers.set()
@@ -102,7 +103,7 @@ async def test_a_failed_dial_leaves_its_place_to_others() -> None:
         await pool.release(await _taken(pool))
 
 
-@pytest.mark.parametrize("fault", ["closed", "in_transaction"])
+@pytest.mark.parametrize("fault", ["closed", "in_transaction", "_top_xact"])
 async def test_a_connection_that_is_no_use_is_replaced(pool: ConnectionPool, fault: str) -> None:
     connection = await _taken(pool)
     setattr(connection, fault, True)

@@ -14,6 +14,9 @@ Address: TypeAlias = "tuple[str, int] | Path"
 
 _CHUNK = 64 * 1024
 
+#: So many turns the event loop takes from accepting a connection to telling of it; and one to spare.
+_TURNS_TO_LET_IN = 4
+
 #: The wire is cut, not shut: what was not sent yet is dropped, and the peer gets RST.
 _LINGER_NOT = struct.pack("ii", 1, 0)
 
@@ -57,11 +60,24 @@ class TcpProxy:
 
     async def __aexit__(self, *exception: object) -> None:
         assert self._server is not None
-        self._server.close()
+        await self._let_nobody_in(self._server)
         tasks = [link.task for link in self._links if link.task is not None]
         self.cut()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._server.wait_closed()
+
+    @staticmethod
+    async def _let_nobody_in(server: asyncio.Server) -> None:
+        """Stop listening, once those who were let in just now are links, which are cut like the others.
+
+        A server that is closed in between forgets them, and they stay open for ever.
+        """
+        loop = asyncio.get_running_loop()
+        for listening in server.sockets:
+            loop.remove_reader(listening)
+        for _ in range(_TURNS_TO_LET_IN):
+            await asyncio.sleep(0)
+        server.close()
 
     @property
     def address(self) -> str:

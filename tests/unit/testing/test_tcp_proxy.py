@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from gatecast.testing.eventually import PATIENCE
 from gatecast.testing.tcp_proxy import TcpProxy
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -198,3 +200,18 @@ async def test_retargeting_resets_and_then_leads_elsewhere() -> None:
         async with _through(proxy) as (reader, writer):
             writer.write(b"hello")
             assert await reader.readexactly(12) == b"second:hello"
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_whoever_is_let_in_at_the_very_end_is_not_kept(turns: int) -> None:
+    """At any turn of the loop: nothing stays open that nobody closes."""
+    async with _listening(_Echo()) as target:
+        with socket.socket() as client:
+            client.settimeout(PATIENCE)
+            async with TcpProxy(target) as proxy:
+                client.connect((proxy.host, proxy.port))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+            with suppress(ConnectionResetError):
+                assert await asyncio.to_thread(client.recv, 1) == b""
+    assert len(asyncio.all_tasks()) == 1

@@ -104,6 +104,9 @@ class Connection:
     async def _note_error(self, error: Exception) -> None:
         """Remember what the client could not do; its texts hold neither users nor passwords."""
         self._problem = str(error) or type(error).__name__
+        if isinstance(error, ConnectionResetError):
+            # What it said may be lost when it hangs up.
+            self._problem = "it hangs up; if it knows its users, check the user and password of the URL"
         _logger.info("nats-error", error=self._problem)
 
     @property

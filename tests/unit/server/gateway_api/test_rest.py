@@ -325,7 +325,8 @@ async def test_whoever_leaves_in_the_middle_of_a_request_is_no_mistake_of_ours(
         monkeypatch.setattr(gateway_api, "identify", left)
         with captured_logs() as logs:
             assert (await gateway.ask("GET", "/deployments")).status == 503
-    assert logs == []
+    # What the pod does meanwhile is no mistake either.
+    assert [line for line in logs if line["log_level"] != "info"] == []
 
 
 async def test_s37_documents_that_cannot_be_decrypted_are_503(listener: OpenListener) -> None:

@@ -157,12 +157,12 @@ async def test_a_server_that_knows_its_users_is_told_who_asks(tmp_path: Path) ->
         async with _hubs(url.replace("nats://", "nats://me:p%40%3A%2Fss@"), "pod-1") as (hub,):
             assert await hub.register_gateway(GATEWAY)
         for who in ("", "me:wrong-secret@"):
-            with pytest.raises(
-                StorageUnavailable, match="Authorization Violation|check the user and password"
-            ) as refused:
+            with pytest.raises(StorageUnavailable) as refused:
                 async with EventHub.open(url.replace("nats://", f"nats://{who}")):
                     pass
-            assert "secret" not in str(refused.value)
+            said = str(refused.value)
+            assert "Authorization Violation" in said or "check the user and password" in said
+            assert "secret" not in said
 
 
 async def test_an_event_that_the_server_cannot_take_is_refused_and_says_why(tmp_path: Path) -> None:

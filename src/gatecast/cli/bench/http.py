@@ -168,7 +168,7 @@ async def _round(
     until = perf_counter() + seconds
 
     async def call(caller: _Caller) -> None:
-        while perf_counter() < until:
+        while not latencies or perf_counter() < until:
             request, begun = scenario(pod), perf_counter()
             await caller.ask(request)
             latencies.append(perf_counter() - begun)

@@ -85,9 +85,7 @@ def test_memory_measures_connections_with_tls_and_without() -> None:
         assert each["connects_per_second"] > 0
 
 
-@pytest.mark.parametrize(
-    ("scenario", "figures"), [("deliver", 4), ("http", 9), ("idle", 3), ("connect", 3), ("transaction", 2)]
-)
+@pytest.mark.parametrize(("scenario", "figures"), [("deliver", 4), ("http", 9), ("idle", 3), ("connect", 3)])
 def test_what_a_pod_does_is_measured_in_several_rounds_against_a_yardstick(scenario: str, figures: int) -> None:
     document = _run(scenario)
     assert document["scenario"] == scenario
@@ -101,8 +99,11 @@ def test_what_a_pod_does_is_measured_in_several_rounds_against_a_yardstick(scena
 
 
 def test_publishing_in_the_callers_transaction_is_one_round_trip_more() -> None:
-    round_trips, _ = _run("transaction")["figures"]
+    """How much more time that takes is the difference of two times, which noise can turn round."""
+    round_trips, time_more = _run("transaction")["figures"]
     assert (round_trips["rounds"], round_trips["verdict"]) == ([1, 1], "pass")
+    assert len(time_more["rounds"]) == 2
+    assert time_more["yardstick"] > 0
 
 
 @pytest.mark.parametrize(("scenario", "figures"), [("storm", 1), ("retention", 2)])

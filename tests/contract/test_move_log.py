@@ -346,16 +346,34 @@ async def test_a_move_that_is_cancelled_leaves_everything_as_it_was(
 
 async def test_a_process_that_was_killed_is_repeated_or_undone(sqlite_url: str, empty_postgres_url: str) -> None:
     """Whoever blocked the file is gone; nothing has arrived."""
-    with Source.open(_path(sqlite_url)) as source:
-        source.block()
+    await _die_after_blocking(sqlite_url, empty_postgres_url)
     with pytest.raises(StorageUnavailable, match="moved to another database"):
         await _takes_events(sqlite_url)
     assert await _undo(sqlite_url, empty_postgres_url) is True
     assert await _undo(sqlite_url, empty_postgres_url) is False
     await _takes_events(sqlite_url)
-    with Source.open(_path(sqlite_url)) as source:
-        source.block()
+    await _die_after_blocking(sqlite_url, empty_postgres_url)
     assert (await _move(sqlite_url, empty_postgres_url)).rows["gatecast.events"] == 1
+
+
+async def _die_after_blocking(old: str, new: str) -> None:
+    async with open_storage(new, extra_migrations=MIGRATIONS) as target:
+        await target.storage.database.migrate()
+        there = (await target.storage.log.changed_since(0)).epoch
+    with Source.open(_path(old)) as source:
+        source.block(there)
+
+
+async def test_a_file_is_moved_to_one_database_only(
+    sqlite_url: str, empty_postgres_url: str, postgres_url: str
+) -> None:
+    """In two, the same history would go on, and gateways could not tell them apart; nor does it go on in the file."""
+    await _move(sqlite_url, empty_postgres_url)
+    for again in (_move, _undo):
+        with pytest.raises(DatabaseUnsuitable, match="moved to another database"):
+            await again(sqlite_url, postgres_url)
+    with pytest.raises(DatabaseUnsuitable, match="the log has arrived"):
+        await _undo(sqlite_url, empty_postgres_url)
 
 
 async def test_a_commit_whose_answer_is_lost_is_found_out(
@@ -363,14 +381,14 @@ async def test_a_commit_whose_answer_is_lost_is_found_out(
 ) -> None:
     """Until the new database can be asked, nobody writes to the file: an event would be lost."""
     await _takes_events(sqlite_url)
-    copy, arrived = moving._copy, moving._arrived
+    copy, epoch = moving._copy, Target.epoch
 
-    async def lost(source: Source, database: PostgresDatabase) -> dict[str, int]:
-        await copy(source, database)
-        monkeypatch.setattr(moving, "_arrived", nobody_answers)
+    async def lost(source: Source, database: PostgresDatabase, there: UUID) -> dict[str, int]:
+        await copy(source, database, there)
+        monkeypatch.setattr(Target, "epoch", nobody_answers)
         raise StorageUnavailable("a test loses the answer")
 
-    async def nobody_answers(*_: object) -> bool:
+    async def nobody_answers(*_: object) -> UUID:
         raise StorageUnavailable("a test cuts the wire")
 
     monkeypatch.setattr(moving, "_copy", lost)
@@ -378,7 +396,7 @@ async def test_a_commit_whose_answer_is_lost_is_found_out(
         await _move(sqlite_url, empty_postgres_url)
     with pytest.raises(StorageUnavailable, match="moved to another database"):
         await _takes_events(sqlite_url)
-    monkeypatch.setattr(moving, "_arrived", arrived)
+    monkeypatch.setattr(Target, "epoch", epoch)
     with pytest.raises(DatabaseUnsuitable, match="the log has arrived"):
         await _undo(sqlite_url, empty_postgres_url)
     assert (await _move(sqlite_url, empty_postgres_url)).rows == {}

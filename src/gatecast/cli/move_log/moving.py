@@ -15,7 +15,7 @@ from gatecast.cli.move_log.source import Source
 from gatecast.cli.move_log.tables import EPOCH, STAY, Table, moved, name_in_file, table
 from gatecast.cli.move_log.target import Target
 from gatecast.cli.output import progress
-from gatecast.errors import DatabaseUnsuitable, SchemaMissing, StorageError
+from gatecast.errors import DatabaseUnsuitable, StorageError
 from gatecast.server.pod import MIGRATIONS
 from gatecast.storage.connect import OpenStorage
 from gatecast.storage.database_url import Backend
@@ -57,19 +57,21 @@ async def move(old: OpenStorage, new: OpenStorage) -> Moved:
     await database.migrate()
     with Source.open(Path(old.location)) as source:
         epoch = UUID(source.epoch()[0])
-        if await _arrived(database, epoch):
-            if source.blocked:
+        there = await _epoch_of(database)
+        if there == epoch:
+            if source.target is not None:
                 return Moved(epoch=epoch)
             raise DatabaseUnsuitable("it has a copy of this log, which was changed since", "name an empty database")
-        if not source.blocked:
+        if source.target is None:
             # Refused before anybody has to wait.
             async with Target.open(database) as target:
                 await target.check_unused()
-            source.block()
+            source.block(there)
+        _check_target(source, there)
         try:
-            return Moved(epoch=epoch, rows=await _copy(source, database))
+            return Moved(epoch=epoch, rows=await _copy(source, database, there))
         except BaseException:
-            await _open_again(source, database, epoch)
+            await _open_again(source, database, there)
             raise
 
 
@@ -82,14 +84,15 @@ async def undo(old: OpenStorage, new: OpenStorage) -> bool:
     """
     database = _postgres(new)
     with Source.open(Path(old.location)) as source:
-        if not source.blocked:
+        if source.target is None:
             return False
-        if await _arrived(database, UUID(source.epoch()[0])):
-            raise DatabaseUnsuitable(
-                "the log has arrived in the new database, and goes on there",
-                "to give that up, drop the new database first",
-            )
-        source.unblock()
+        async with Target.open(database) as target:
+            there = await target.epoch()
+            if there == UUID(source.epoch()[0]):
+                raise DatabaseUnsuitable("the log has arrived in the new database", "it goes on there")
+            _check_target(source, there)
+            # Under the lock: nobody copies meanwhile.
+            source.unblock()
         return True
 
 
@@ -109,31 +112,40 @@ async def _check_source(old: OpenStorage) -> None:
         raise DatabaseUnsuitable("another release made the file", "run `gatecast migrate` first")
 
 
-async def _arrived(database: PostgresDatabase, epoch: UUID) -> bool:
-    """Whether the new database has this history; asked again and again, the answer changes no more."""
-    try:
-        async with Target.open(database) as target:
-            return await target.epoch() == epoch
-    except SchemaMissing:
-        return False
+async def _epoch_of(database: PostgresDatabase) -> UUID:
+    """Which history the new database has; whoever copies to it has ended by then."""
+    async with Target.open(database) as target:
+        return await target.epoch()
 
 
-async def _open_again(source: Source, database: PostgresDatabase, epoch: UUID) -> None:
+def _check_target(source: Source, there: UUID) -> None:
+    """Return if the file is moved to the database that had this epoch: in two of them the same history would go on.
+
+    Raises:
+        DatabaseUnsuitable: it is moved to another one, or not any more.
+    """
+    if source.target != there:
+        raise DatabaseUnsuitable("the file is moved to another database", "name that one with --to")
+
+
+async def _open_again(source: Source, database: PostgresDatabase, there: UUID) -> None:
     """After a failure: let everybody write to the file again, unless the log has arrived all the same.
 
     Raises:
         MoveUncertain: whether it has, cannot be asked.
     """
     try:
-        arrived = await _arrived(database, epoch)
+        async with Target.open(database) as target:
+            # Under the lock: nobody copies meanwhile. What another move has blocked is left to that one.
+            if await target.epoch() == there == source.target:
+                source.unblock()
     except StorageError as error:
         raise MoveUncertain from error
-    if not arrived:
-        source.unblock()
 
 
-async def _copy(source: Source, database: PostgresDatabase) -> dict[str, int]:
+async def _copy(source: Source, database: PostgresDatabase, there: UUID) -> dict[str, int]:
     async with Target.open(database) as target:
+        _check_target(source, there)
         await target.check_unused()
         found = await _tables(source, target)
         await target.clear(found)

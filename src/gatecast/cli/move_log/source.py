@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+from gatecast.errors import DatabaseUnsuitable
 from gatecast.storage.sqlite import moved
 from gatecast.storage.sqlite.connection import open_writer
 from gatecast.storage.sqlite.driver_errors import translated
@@ -36,19 +38,22 @@ class Source:
             yield cls(connection)
 
     @property
-    def blocked(self) -> bool:
-        """Whether nobody may write to it."""
+    def target(self) -> UUID | None:
+        """The epoch that the database had which it is moved to; None: everybody may write to it."""
         with translated():
-            return moved.is_blocked(self._connection)
+            return moved.target_of(self._connection)
 
-    def block(self) -> None:
+    def block(self, target: UUID) -> None:
         """Keep every program from writing to our tables, once those that write now have ended.
 
         Raises:
             LogHeld: another program holds the file for longer than 10 s.
+            DatabaseUnsuitable: another move has begun just now.
         """
         with self._writing():
-            moved.block(self._connection, self.tables())
+            if moved.target_of(self._connection) is not None:
+                raise DatabaseUnsuitable("another move of this file has begun", "wait until that has ended")
+            moved.block(self._connection, self.tables(), target)
 
     def unblock(self) -> None:
         """Let every program write again."""

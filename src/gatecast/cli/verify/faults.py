@@ -25,7 +25,7 @@ class Fault:
 
 
 def faults_of_a_wire(wire: TcpProxy) -> list[Fault]:
-    """What can happen between pods and a database behind a proxy."""
+    """What can happen between pods and a database that a proxy leads to."""
 
     def fault(name: str, begin: Callable[[], None]) -> Fault:
         @asynccontextmanager

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from uuid import UUID
 
 #: What everybody is told who tries.
 MOVED = "its log was moved to another database; start pods with the GATECAST_DATABASE of that one"
 
-_PREFIX = "gatecast_moved_"
+_PREFIX = "gatecast_moved_to_"
 
 
-def block(connection: sqlite3.Connection, tables: Iterable[str]) -> None:
-    """Keep everybody from changing these tables, in the transaction that is open."""
+def block(connection: sqlite3.Connection, tables: Iterable[str], target: UUID) -> None:
+    """Keep everybody from changing these tables, in the transaction that is open; `target` is remembered."""
     for table in tables:
         for change in ("INSERT", "UPDATE", "DELETE"):
             connection.execute(
-                f'CREATE TRIGGER "{_PREFIX}{change.lower()}_{table}" BEFORE {change} ON "{table}" '
+                f'CREATE TRIGGER "{_PREFIX}{target.hex}_{change.lower()}_{table}" BEFORE {change} ON "{table}" '
                 f"BEGIN SELECT RAISE(ABORT, '{MOVED}'); END"
             )
 
@@ -27,9 +28,9 @@ def unblock(connection: sqlite3.Connection) -> None:
         connection.execute(f'DROP TRIGGER "{name}"')
 
 
-def is_blocked(connection: sqlite3.Connection) -> bool:
-    """Whether nobody may change them."""
-    return bool(_triggers(connection))
+def target_of(connection: sqlite3.Connection) -> UUID | None:
+    """For whose sake nobody may change them; None: everybody may."""
+    return next((UUID(name.removeprefix(_PREFIX)[:32]) for name in _triggers(connection)), None)
 
 
 def _triggers(connection: sqlite3.Connection) -> list[str]:

@@ -126,6 +126,8 @@ async def test_s24_a_half_open_connection_does_not_hide_the_one_on_another_pod(d
             balancer.cut()
             await operator.connections(access.id, 1)
             assert [each["podId"] for each in (await operator.gateway(access.id))["connections"]] == ["two"]
+            # The pod counts a connection before its first frame has reached the gateway.
+            await gateway.wait_until(lambda: gateway.connected)
             assert gateway.connections_made == 1
 
 

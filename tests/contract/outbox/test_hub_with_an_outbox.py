@@ -68,6 +68,8 @@ async def test_an_event_commits_with_the_transaction_and_gets_into_the_log(opene
         found = [await hub.outbox.wait_until_forwarded(each) for each in (*positions, last)]
         assert [position.offset for position in found] == [1, 2, 3]
         assert await ids_of(hub.engine) == [event.event_id for event in events]
+        # The log has them a moment before that is recorded.
+        await hub.outbox.wait_until_empty()
         assert (await hub.outbox.status()).waiting == {}
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Any, LiteralString, TypeAlias
+from functools import lru_cache
+from typing import Any, LiteralString, NamedTuple, TypeAlias, cast
 
 from gatecast.storage.contract import Row
 from gatecast.storage.queries import Queries
@@ -18,18 +20,43 @@ CONTROL = Queries("gatecast.storage.sqlite", "database.sql")
 Columns: TypeAlias = tuple[Any, ...]
 
 
+_PLACEHOLDER = re.compile(r"\$(\d+)")
+
+#: A comment may name a placeholder. And SQLite has no row locks: its one writer has locked every row.
+_LEFT_OUT = re.compile(r"--[^\n]*|FOR NO KEY UPDATE( SKIP LOCKED)?")
+
+
+class _Portable(NamedTuple):
+    """A statement as SQLite runs it."""
+
+    #: With `?` for each placeholder: the driver looks up a name for each row, which takes longer than to store the row.
+    query: LiteralString
+    #: Which argument each `?` stands for.
+    order: Sequence[int]
+    #: Whether they are all the arguments in order.
+    in_order: bool
+
+    def bind(self, arguments: Iterable[object]) -> tuple[object, ...]:
+        """The argument of each `?`, as it is stored."""
+        values = bind(arguments)
+        return values if self.in_order and len(values) == len(self.order) else tuple([values[n] for n in self.order])
+
+
+@lru_cache(maxsize=1_000)
+def _portable(query: LiteralString) -> _Portable:
+    bare = _LEFT_OUT.sub("", query)
+    order = [int(number) - 1 for number in _PLACEHOLDER.findall(bare)]
+    return _Portable(cast("LiteralString", _PLACEHOLDER.sub("?", bare)), order, order == list(range(len(order))))
+
+
 @contextmanager
 def _ran(connection: sqlite3.Connection, query: LiteralString, arguments: Iterable[object]) -> Iterator[sqlite3.Cursor]:
+    statement = _portable(query)
     with closing(connection.cursor()) as cursor:
         # A caller's connection may turn its rows into another type.
         cursor.row_factory = None
-        cursor.execute(_portable(query), bind(arguments))
+        cursor.execute(statement.query, statement.bind(arguments))
         yield cursor
-
-
-def _portable(query: LiteralString) -> LiteralString:
-    """The statement without its row locks: SQLite's one writer has locked every row."""
-    return query.replace("FOR NO KEY UPDATE SKIP LOCKED", "").replace("FOR NO KEY UPDATE", "")
 
 
 def select(connection: sqlite3.Connection, query: LiteralString, *arguments: object) -> list[Columns]:
@@ -62,9 +89,10 @@ def change(connection: sqlite3.Connection, query: LiteralString, *arguments: obj
 
 
 def change_each(connection: sqlite3.Connection, query: LiteralString, rows: Iterable[Iterable[object]]) -> None:
-    """Run the statement once for each row of arguments; it must have no row locks."""
+    """Run the statement once for each row of arguments."""
+    statement = _portable(query)
     with closing(connection.cursor()) as cursor:
-        cursor.executemany(query, map(bind, rows))
+        cursor.executemany(statement.query, map(statement.bind, rows))
 
 
 def as_list(values: Iterable[object]) -> str:

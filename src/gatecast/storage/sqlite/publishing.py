@@ -18,6 +18,7 @@ from gatecast.events import Event, Position
 from gatecast.storage.contract import Busy, PublishResult, Receipt
 from gatecast.storage.queries import Queries
 from gatecast.storage.sqlite.statements import as_list, change_each, select
+from gatecast.storage.sqlite.values import to_text
 
 QUERIES = Queries("gatecast.storage.sqlite")
 
@@ -131,7 +132,7 @@ def _store(connection: sqlite3.Connection, numbering: _Numbering, moment: str) -
     change_each(
         connection,
         QUERIES["move_head"],
-        ((gateway_id, log.head, log.last_event_id, number) for gateway_id, log in numbering.logs.items()),
+        ((log.head, log.last_event_id, number, gateway_id) for gateway_id, log in numbering.logs.items()),
     )
     change_each(
         connection,
@@ -150,7 +151,7 @@ def _columns(event: Event, moment: str) -> tuple[object, ...]:
         event.entity_type,
         event.entity_id,
         len(event.payload) if event.payload.isascii() else len(event.payload.encode()),
-        event.originated_at,
+        to_text(event.originated_at),
         moment,
         event.trace_parent,
         event.payload,

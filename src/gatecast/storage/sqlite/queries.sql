@@ -17,7 +17,7 @@ INSERT INTO gatecast_events (log_id, "offset", event_id, type, action, entity_ty
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 
 -- name: move_head
-UPDATE gatecast_gateway_streams SET head = $2, last_event_id = $3, changed_seq = $4 WHERE gateway_id = $1
+UPDATE gatecast_gateway_streams SET head = $1, last_event_id = $2, changed_seq = $3 WHERE gateway_id = $4
 
 -- name: epoch
 SELECT current, last_change, change_token FROM gatecast_epoch

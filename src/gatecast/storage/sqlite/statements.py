@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import lru_cache
-from typing import Any, LiteralString, NamedTuple, TypeAlias, cast
+from typing import Any, LiteralString, NamedTuple, TypeAlias
 
 from gatecast.storage.contract import Row
 from gatecast.storage.queries import Queries
@@ -29,24 +29,17 @@ _LEFT_OUT = re.compile(r"--[^\n]*|FOR NO KEY UPDATE( SKIP LOCKED)?")
 class _Portable(NamedTuple):
     """A statement as SQLite runs it."""
 
-    #: With `?` for each placeholder: the driver looks up a name for each row, which takes longer than to store the row.
+    #: With `?` for each placeholder: to look up a name for each argument takes longer than to store the row.
     query: LiteralString
     #: Which argument each `?` stands for.
     order: Sequence[int]
-    #: Whether they are all the arguments in order.
-    in_order: bool
-
-    def bind(self, arguments: Iterable[object]) -> tuple[object, ...]:
-        """The argument of each `?`, as it is stored."""
-        values = bind(arguments)
-        return values if self.in_order and len(values) == len(self.order) else tuple([values[n] for n in self.order])
 
 
 @lru_cache(maxsize=1_000)
 def _portable(query: LiteralString) -> _Portable:
     bare = _LEFT_OUT.sub("", query)
     order = [int(number) - 1 for number in _PLACEHOLDER.findall(bare)]
-    return _Portable(cast("LiteralString", _PLACEHOLDER.sub("?", bare)), order, order == list(range(len(order))))
+    return _Portable(_PLACEHOLDER.sub("?", bare), order)
 
 
 @contextmanager
@@ -55,7 +48,8 @@ def _ran(connection: sqlite3.Connection, query: LiteralString, arguments: Iterab
     with closing(connection.cursor()) as cursor:
         # A caller's connection may turn its rows into another type.
         cursor.row_factory = None
-        cursor.execute(statement.query, statement.bind(arguments))
+        values = bind(arguments)
+        cursor.execute(statement.query, [values[number] for number in statement.order])
         yield cursor
 
 
@@ -88,11 +82,13 @@ def change(connection: sqlite3.Connection, query: LiteralString, *arguments: obj
         return max(cursor.rowcount, 0)
 
 
-def change_each(connection: sqlite3.Connection, query: LiteralString, rows: Iterable[Iterable[object]]) -> None:
-    """Run the statement once for each row of arguments."""
+def change_each(connection: sqlite3.Connection, query: LiteralString, rows: Iterable[Sequence[object]]) -> None:
+    """Run the statement once for each row of arguments, which are as SQLite stores them: one for each placeholder."""
     statement = _portable(query)
+    if statement.order != list(range(len(statement.order))):
+        rows = ([row[number] for number in statement.order] for row in rows)
     with closing(connection.cursor()) as cursor:
-        cursor.executemany(statement.query, map(statement.bind, rows))
+        cursor.executemany(statement.query, rows)
 
 
 def as_list(values: Iterable[object]) -> str:

@@ -34,7 +34,7 @@ def test_arguments_that_no_placeholder_stands_for_are_left_out(connection: sqlit
 
 def test_a_row_lock_is_left_out(connection: sqlite3.Connection) -> None:
     for lock in ("FOR NO KEY UPDATE", "FOR NO KEY UPDATE SKIP LOCKED"):
-        assert select(connection, f"SELECT a FROM t WHERE a = $1 {lock}", 1) == []  # type: ignore[arg-type]
+        assert select(connection, f"SELECT a FROM t WHERE a = $1 {lock}", 1) == []
 
 
 def test_each_row_of_arguments_is_one_run(connection: sqlite3.Connection) -> None:

@@ -163,6 +163,7 @@ class Outbox:
     async def wait_until_empty(self) -> None:
         """Return when nothing waits: everything committed before this call is in the log, or was left out."""
         while await self._records.waiting():
+            self.forwarder.look()
             await self.forwarder.moved(_LOOK_AGAIN)
 
     # --- looking ----------------------------------------------------------------------------------------------------

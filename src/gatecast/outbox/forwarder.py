@@ -69,7 +69,7 @@ class _Batch:
     def of(cls, lane: Lane, entries: Sequence[RecordedEvent]) -> _Batch:
         """As many of the entries as can be read."""
         events: list[Event] = []
-        for entry in entries:
+        for entry in map(RecordedEvent.checked, entries):
             if entry.undeliverable is not None:
                 return cls(lane, entries, events, f"it cannot be read: {entry.undeliverable}")
             try:

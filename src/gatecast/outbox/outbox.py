@@ -13,7 +13,7 @@ from gatecast.errors import DatabaseUnsuitable, EventNotForwarded, SettingInvali
 from gatecast.events import Event, PendingPosition, Position, RecordedEvent
 from gatecast.outbox.forwarder import Forwarder, OutboxOptions
 from gatecast.outbox.log import OutboxEngine, OutboxLog
-from gatecast.outbox.records import Records
+from gatecast.outbox.records import Records, Waiting
 from gatecast.storage.contract import Database, Engine, EventLog, ReadRequest, Receipt, Storage
 from gatecast.storage.database_url import Backend
 from gatecast.wakeup.background import BackgroundTask
@@ -171,11 +171,11 @@ class Outbox:
     async def status(self) -> OutboxStatus:
         """What waits now. The cost grows with the number of gateways."""
         waiting = [each for each in await self._records.waiting() if each.entries > 0]
-        oldest = await self._entries_after({each.gateway_id: each.forwarded for each in waiting})
+        entries = await self._entries_after({each.gateway_id: each.forwarded for each in waiting})
         return OutboxStatus(
             waiting={each.gateway_id: each.entries for each in waiting},
-            oldest=min((entry.recorded_at for entry in oldest.values()), default=None),
-            refused=await self.refused(),
+            oldest=min((entry.recorded_at for entry in entries.values()), default=None),
+            refused=_refused(waiting, entries),
             forwarder=(await self._records.forwarder()).pod_id,
             problem=self.forwarder.loop.problem,
         )
@@ -194,18 +194,8 @@ class Outbox:
 
     async def refused(self) -> list[RefusedEntry]:
         """The events that the log refused, by gateway; at most one for each, its next one."""
-        lanes = await self._records.refused()
-        entries = await self._entries_after({name: lane.refused - 1 for name, lane in lanes.items()})
-        return [
-            RefusedEntry(
-                gateway_id=name,
-                event_id=entries[name].event_id,
-                reason=lane.reason,
-                stored_at=entries[name].recorded_at,
-            )
-            for name, lane in lanes.items()
-            if name in entries and entries[name].offset == lane.refused
-        ]
+        waiting = [each for each in await self._records.waiting() if each.is_refused]
+        return _refused(waiting, await self._entries_after({each.gateway_id: each.forwarded for each in waiting}))
 
     # --- deciding ---------------------------------------------------------------------------------------------------
 
@@ -252,6 +242,23 @@ async def check(storage: Storage, log: EventLog) -> None:
         raise DatabaseUnsuitable(
             "it holds a log with gateways of its own", "name another database as the outbox, or delete those gateways"
         )
+
+
+def _refused(waiting: Sequence[Waiting], entries: Mapping[str, RecordedEvent]) -> list[RefusedEntry]:
+    """The refused entries among these next entries of gateways, by gateway."""
+    found = [
+        (each.lane, entries[each.gateway_id]) for each in waiting if each.is_refused and each.gateway_id in entries
+    ]
+    return [
+        RefusedEntry(
+            gateway_id=entry.gateway_id,
+            event_id=entry.event_id,
+            reason=lane.reason,
+            stored_at=entry.recorded_at,
+        )
+        for lane, entry in sorted(found, key=lambda one: one[1].gateway_id)
+        if lane is not None and lane.refused == entry.offset
+    ]
 
 
 def _first_after(gateway_id: str, offset: int) -> ReadRequest:

@@ -35,10 +35,6 @@ SELECT gateway_id FROM gatecast_outbox_gateways
 SELECT gateway_id, lane, forwarded, log_epoch, log_head, refused, reason FROM gatecast_outbox_gateways
 WHERE gateway_id = $1
 
--- name: refused
-SELECT gateway_id, lane, forwarded, log_epoch, log_head, refused, reason FROM gatecast_outbox_gateways
-WHERE refused > 0 ORDER BY gateway_id
-
 -- name: save
 INSERT INTO gatecast_outbox_gateways (gateway_id, lane, forwarded, log_epoch, log_head, refused, reason)
 VALUES ($1, $2, $3, $4, $5, $6, $7)

@@ -121,10 +121,6 @@ class Records:
         rows = await self._database.fetch(_QUERIES["lane"], gateway_id)
         return Lane(**rows[0]) if rows else None
 
-    async def refused(self) -> dict[str, Lane]:
-        """The lanes whose next entry was refused, by gateway."""
-        return {row["gateway_id"]: Lane(**row) for row in await self._database.fetch(_QUERIES["refused"])}
-
     async def save(self, term: str, lanes: Sequence[Lane]) -> None:
         """Record how far these lanes were forwarded, in one transaction.
 

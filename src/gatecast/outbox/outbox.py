@@ -11,6 +11,7 @@ from uuid import UUID
 
 from gatecast.errors import DatabaseUnsuitable, EventNotForwarded, SettingInvalid
 from gatecast.events import Event, PendingPosition, Position, RecordedEvent
+from gatecast.hiding import HIDDEN
 from gatecast.outbox.forwarder import Forwarder, OutboxOptions
 from gatecast.outbox.log import OutboxEngine, OutboxLog
 from gatecast.outbox.records import Records, Waiting
@@ -231,14 +232,23 @@ async def check(storage: Storage, log: EventLog) -> None:
         SettingInvalid: it is the log's own database.
         DatabaseUnsuitable: it holds a log.
     """
+    if await storage.database.schema_version():
+        epochs = [(await each.changed_since(0)).epoch for each in (storage.log, log)]
+        if epochs[0] == epochs[1]:
+            rule = "name another database than the log; to publish in a transaction of the log's own, leave it out"
+            raise SettingInvalid("GATECAST_OUTBOX", HIDDEN, rule)
+    await refuse_log(storage)
+
+
+async def refuse_log(storage: Storage) -> None:
+    """Return if the database holds nothing of ours, or is an outbox already.
+
+    Raises:
+        DatabaseUnsuitable: it holds a log with gateways.
+    """
     if not await storage.database.schema_version() or await storage.database.is_outbox():
         return
-    found = await storage.log.changed_since(0)
-    if found.epoch == (await log.changed_since(0)).epoch:
-        raise SettingInvalid(
-            "GATECAST_OUTBOX", "(hidden)", "name another database than the log; the log's own needs no outbox"
-        )
-    if found.heads:
+    if (await storage.log.changed_since(0)).heads:
         raise DatabaseUnsuitable(
             "it holds a log with gateways of its own", "name another database as the outbox, or delete those gateways"
         )

@@ -25,6 +25,7 @@ from gatecast.outbox.records import MIGRATIONS, Lane, Records
 from gatecast.storage.connect import OpenStorage, open_storage
 from gatecast.storage.contract import Engine, EventLog, PublishResult, ReadRequest, Storage, TrimPolicy
 from gatecast.storage.database_url import Backend
+from gatecast.telemetry import metrics
 from gatecast.testing.contracts.backend import GATEWAY, OTHER_GATEWAY, ids_of, make_event, make_events, publish, read
 from gatecast.testing.eventually import PATIENCE
 from gatecast.wakeup.in_process import InProcessWakeup
@@ -538,6 +539,37 @@ async def test_whatever_the_outbox_takes_the_log_gets_unchanged(opening: Opening
     for impossible in ({"data": {"text": "\x00"}}, {"data": {"text": "\ud800"}}, {"data": {"number": 2**63}}):
         with pytest.raises(GatecastError):
             Event(**plain | impossible)
+
+
+# --- what is shown --------------------------------------------------------------------------------------------------
+
+
+def _shown(name: str) -> float | None:
+    return metrics.registry.get_sample_value(f"gatecast_outbox_{name}")
+
+
+async def test_the_metrics_show_what_waits_and_what_was_refused(opening: Opening) -> None:
+    """Also after another process has taken over; one that does not forward shows nothing."""
+    async with opening() as site:
+        events, log = make_events(3), site.log()
+        log.refused = {events[1].event_id: "no"}
+        forwarder = site.forwarder(log=log)
+        before = _shown("forwarded_events_total") or 0
+        await site.store(*events)
+        await forwarder.forward()
+        assert (_shown("waiting_events"), _shown("refused_events")) == (2, 1)
+        assert (_shown("forwarded_events_total") or 0) - before == 1
+        assert (_shown("oldest_event_seconds") or 0) > 0
+        other = site.forwarder("pod-2", log=log)
+        await other.forward()
+        assert (_shown("waiting_events"), _shown("oldest_event_seconds")) == (0, 0)
+        site.now += LEASE
+        await other.forward()
+        assert (_shown("waiting_events"), _shown("refused_events")) == (2, 1)
+        assert (_shown("oldest_event_seconds") or 0) > 0
+        assert await site.as_outbox(other).leave_out(GATEWAY)
+        await other.forward()
+        assert (_shown("waiting_events"), _shown("refused_events"), _shown("oldest_event_seconds")) == (0, 0, 0)
 
 
 # --- leaving no trace -----------------------------------------------------------------------------------------------

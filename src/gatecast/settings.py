@@ -208,6 +208,12 @@ class Settings:
         _TEXT,
         secret=True,
     )
+    outbox: str = _option(
+        "",
+        "for the library: the SQL database whose transactions carry events to a log elsewhere; a pod refuses it",
+        _TEXT,
+        secret=True,
+    )
     api_listen: str = _option("127.0.0.1:8080", "address of the admin API and the console", _ADDRESS)
     gateway_listen: str = _option("127.0.0.1:9243", "address that gateways connect to", _ADDRESS)
     gateway_tls: str = _option(
@@ -309,6 +315,16 @@ class Settings:
             if text is not None:
                 given[option.name] = _parse(option.name, text, option.metadata)
         return cls(**given)
+
+    def check_for_pod(self) -> None:
+        """Return if a pod can have these settings.
+
+        Raises:
+            SettingInvalid: they name an outbox.
+        """
+        if self.outbox:
+            rule = "be empty for a pod, which keeps its tables beside its log"
+            raise SettingInvalid(variable("outbox"), HIDDEN, rule)
 
     def __post_init__(self) -> None:
         for option in fields(self):

@@ -109,6 +109,7 @@ class Pod:
             SettingInvalid: an address is taken, a certificate cannot be loaded, or another setting is wrong.
             StorageError: the database cannot be used.
         """
+        settings.check_for_pod()
         settings, budget = fitted(settings)
         async with AsyncExitStack() as stack:
             api_socket = stack.enter_context(_listening("api_listen", settings.api_listen))

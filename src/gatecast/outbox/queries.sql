@@ -49,7 +49,8 @@ DELETE FROM gatecast_outbox_gateways
 WHERE gateway_id = $1 AND outbox_log = $2 AND EXISTS (SELECT 1 FROM gatecast_outbox_forwarder WHERE term = $3)
 
 -- name: try_again
-UPDATE gatecast_outbox_gateways SET refused = 0, reason = '' WHERE gateway_id = $1 AND outbox_log = $2 AND refused = $3
+UPDATE gatecast_outbox_gateways SET refused = 0, reason = '', log_head = $4
+WHERE gateway_id = $1 AND outbox_log = $2 AND refused = $3
 
 -- name: leave_out
 UPDATE gatecast_outbox_gateways SET forwarded = refused, refused = 0, reason = ''

@@ -135,9 +135,10 @@ class Records:
         """Remove the mark of a gateway that was deleted; changes nothing once another process forwards."""
         await self._database.execute(_QUERIES["drop"], mark.gateway_id, mark.outbox_log, term)
 
-    async def try_again(self, mark: Mark) -> bool:
+    async def try_again(self, mark: Mark, *, log_head: int) -> bool:
         """Let the refused entry be forwarded again; False if it is not refused any more."""
-        return await self._database.execute(_QUERIES["try_again"], mark.gateway_id, mark.outbox_log, mark.refused) == 1
+        arguments = (mark.gateway_id, mark.outbox_log, mark.refused, log_head)
+        return await self._database.execute(_QUERIES["try_again"], *arguments) == 1
 
     async def leave_out(self, mark: Mark) -> bool:
         """Go on after the refused entry; False if it is not refused any more."""

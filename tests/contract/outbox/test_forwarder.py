@@ -490,6 +490,40 @@ async def test_a_gateway_that_is_missing_in_the_log_is_told(opening: Opening) ->
         assert await site.as_outbox(forwarder).try_again(GATEWAY)
         await forwarder.forward()
         assert await site.ids() == _ids(events)
+        mark = await site.records.mark(GATEWAY)
+        assert mark is not None
+        assert mark.log_head == 2
+
+
+async def test_after_a_refusal_batches_are_as_large_as_before(opening: Opening) -> None:
+    """Only the batch with the culprit is sent one by one."""
+    async with opening() as site:
+        events, log = make_events(3), site.log()
+        log.refused = {events[2].event_id: "no"}
+        await site.store(*events)
+        forwarder = site.forwarder(log=log)
+        await forwarder.forward()
+        await site.as_outbox(forwarder).leave_out(GATEWAY)
+        await site.store(*make_events(200))
+        before = log.publishes
+        await forwarder.forward()
+        assert log.publishes - before == 2
+        assert len(await site.ids()) == 202
+
+
+async def test_many_gateways_are_forwarded_together(opening: Opening) -> None:
+    """A fan-out is whole in the outbox, and gets to every gateway."""
+    async with opening() as site:
+        names = [f"many-{number}" for number in range(130)]
+        for name in names:
+            await site.outbox.log.register(name)
+        event = make_event()
+        await site.store(*(event.addressed_to(name) for name in names))
+        log = site.log()
+        await site.forwarder(log=log).forward()
+        assert [await site.ids(name) for name in (names[0], names[-1])] == [[event.event_id]] * 2
+        assert await site.waiting() == {}
+        assert log.publishes == 2
 
 
 async def test_p11_an_entry_that_cannot_be_read_concerns_its_own_gateway(opening: Opening) -> None:

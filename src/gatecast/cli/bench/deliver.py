@@ -24,6 +24,9 @@ _SEVERAL = 20
 #: Positions are stored within this time after the last Pong; in seconds.
 _SETTLED_AFTER = 0.6
 
+#: How long it is looked at what the pod uses without any event; in seconds.
+_IDLE = 1.0
+
 #: Gateways in one publish.
 _AT_ONCE = 100
 
@@ -99,7 +102,7 @@ async def _spent_idle(pid: int) -> float:
     """The share of a processor that it uses without any event."""
     await asyncio.sleep(_SETTLED_AFTER)
     before, begun = processor_seconds(pid), perf_counter()
-    await asyncio.sleep(1.0)
+    await asyncio.sleep(_IDLE)
     return (processor_seconds(pid) - before) / (perf_counter() - begun)
 
 

@@ -434,6 +434,10 @@ class SimulatedEventLog:
         """Not simulated."""
         raise TypeError(gateway_ids, marker)
 
+    async def find(self, gateway_id: str, event_ids: Sequence[UUID]) -> Mapping[UUID, Position]:
+        """Not simulated."""
+        raise TypeError(gateway_id, event_ids)
+
     async def read(self, requests: Sequence[ReadRequest]) -> list[ReadResult | None]:
         """The next events for each request."""
         return await self._link.call(lambda: [self._read(request) for request in requests])

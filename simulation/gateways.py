@@ -13,6 +13,7 @@ from aiohttp import WSMsgType
 
 from gatecast.client.progress import ClientProgress
 from gatecast.events import Position
+from gatecast.protocol.codec import SEPARATOR
 from gatecast.protocol.session import Version
 from simulation.history import History
 from simulation.network import Frame, Wire
@@ -111,7 +112,8 @@ class SimulatedGateway:
                 for offset in json.loads(frame.data):
                     self._progress.rejections.pop(offset, None)
             elif frame.type is WSMsgType.TEXT:
-                await self._handle_message(wire, json.loads(frame.data))
+                for text in frame.data.split(SEPARATOR):
+                    await self._handle_message(wire, json.loads(text))
         except ConnectionResetError:
             return
 

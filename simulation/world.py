@@ -257,7 +257,12 @@ class SimulatedPod:
             return
         self._world.history.began(gateway.gateway_id, LOOKED_UP.get(), after, subscription.start)
         wire.begins_behind = subscription.start.position.offset
-        session = open_session(subscription, gateway.version, self._world.limits.session)
+        session = open_session(
+            subscription,
+            gateway.version,
+            self._world.limits.session,
+            batch_bytes=self._world.random.choice((0, 600, 100_000)),
+        )
         self.sessions[session] = gateway.gateway_id
         try:
             if subscription.start.lost and gateway.version is Version.GATEWAY_V1 and not twin:

@@ -7,6 +7,8 @@
     │   ├── UnsupportedBody     a request's body is of another media type than JSON, or encoded
     │   └── PayloadTooLarge     an event's data is larger than 1 MiB once encoded
     ├── UnknownGateway          the gateway is not registered, or was deleted
+    ├── PositionPending         the event waits in the outbox: it has no offset yet
+    ├── EventNotForwarded       the event is in neither the outbox nor the log
     ├── PositionLost            a position cannot be resumed: resynchronize
     ├── SubscriptionClosed      the hub ended this subscription
     ├── Overloaded              a bounded queue is full: try again later
@@ -157,6 +159,41 @@ class UnknownGateway(GatecastError, LookupError):
 
     def __str__(self) -> str:
         return f"gateway {shorten(self.gateway_id)} is not registered; register it before publishing to it"
+
+
+class PositionPending(GatecastError):
+    """The event waits in the outbox, so that its offset is not known yet."""
+
+    def __init__(self, gateway_id: str, event_id: UUID) -> None:
+        super().__init__(gateway_id, event_id)
+        #: The gateway whose log will hold the event.
+        self.gateway_id = gateway_id
+        #: The event's id.
+        self.event_id = event_id
+
+    def __str__(self) -> str:
+        return (
+            f"event {self.event_id} waits in the outbox and has no offset yet; "
+            "after the commit: position = await hub.outbox.wait_until_forwarded(position)"
+        )
+
+
+class EventNotForwarded(GatecastError, LookupError):
+    """The event is in neither the outbox nor its gateway's log, so that waiting for it would never end."""
+
+    def __init__(self, gateway_id: str, event_id: UUID) -> None:
+        super().__init__(gateway_id, event_id)
+        #: The gateway that it was published to.
+        self.gateway_id = gateway_id
+        #: The event's id.
+        self.event_id = event_id
+
+    def __str__(self) -> str:
+        return (
+            f"event {self.event_id} is in neither the outbox nor the log of gateway {shorten(self.gateway_id)}: its "
+            "transaction has not committed, an operator has left it out, its gateway was deleted, or retention has "
+            "removed it"
+        )
 
 
 class PositionLost(GatecastError):

@@ -21,12 +21,15 @@ from gatecast.errors import (
     InvalidValue,
     PositionLost,
     SchemaMissing,
+    SettingInvalid,
     StorageError,
     SubscriptionClosed,
 )
 from gatecast.events import Event, Position, RecordedEvent, clean_identifier
-from gatecast.settings import Settings
-from gatecast.storage.connect import OpenStorage, OpenStream, open_engine
+from gatecast.outbox.outbox import Outbox, OutboxOptions, check
+from gatecast.outbox.records import MIGRATIONS as OUTBOX_MIGRATIONS
+from gatecast.settings import Settings, variable
+from gatecast.storage.connect import OpenStorage, OpenStream, open_engine, open_storage
 from gatecast.storage.contract import Connection, Engine, Receipt, Storage, TrimPolicy
 from gatecast.storage.database_url import Backend
 from gatecast.storage.migrations import SchemaNeed
@@ -44,8 +47,16 @@ class EventHub:
     Opened with `async with EventHub.open(url) as hub`. Every process that opens the same database is one pod.
     """
 
-    def __init__(self, opened: OpenStorage | OpenStream, wakeup: SupervisedWakeup, settings: Settings) -> None:
+    def __init__(
+        self,
+        opened: OpenStorage | OpenStream,
+        wakeup: SupervisedWakeup,
+        settings: Settings,
+        outbox: Outbox | None = None,
+    ) -> None:
         self._opened = opened
+        self._outbox = outbox
+        self._engine: Engine = opened.engine if outbox is None else outbox.engine(opened.engine)
         self._settings = settings
         self._policy = trim_policy(settings)
         self._wakeup = wakeup
@@ -56,21 +67,30 @@ class EventHub:
             trim_policy=self._policy,
         )
         #: The running parts, for the server that is built on the hub.
-        self.delivery = Delivery(opened.engine, wakeup, options)
+        self.delivery = Delivery(self._engine, wakeup, options)
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, url: str | None = None, *, settings: Settings | None = None, migrations: Sequence[str] = ()
+        cls,
+        url: str | None = None,
+        *,
+        outbox: str | None = None,
+        settings: Settings | None = None,
+        migrations: Sequence[str] = (),
     ) -> AsyncIterator[Self]:
         """Open the database at `url` and start delivery; without `url` and `settings` the environment says which.
 
         An empty database gets its schema. An older schema is upgraded only if the setting `migrate` is `always`.
         `migrations` names packages with your own migrations, numbered from 9001.
 
+        `outbox` is the URL of the SQL database with your application's tables, if that is not the one of the log. A
+        publish in a transaction of that database commits with it, and is then forwarded to the log.
+
         Raises:
-            SettingInvalid: the URL names no supported database, or a variable of the environment is wrong.
-            DatabaseUnsuitable: the stream of a `nats://` URL keeps fewer copies than it must, or was edited.
+            SettingInvalid: a URL names no supported database, or a variable of the environment is wrong.
+            DatabaseUnsuitable: the stream of a `nats://` URL keeps fewer copies than it must, or was edited; or the
+                database at `url` is an outbox, or that at `outbox` holds a log.
             StorageUnavailable: the database cannot be reached.
             SchemaMissing: the schema is older than this release; run `gatecast migrate`.
             SchemaTooNew: a newer release migrated the database.
@@ -79,6 +99,8 @@ class EventHub:
             settings = Settings.read() if url is None else Settings()
         if url is not None:
             settings = replace(settings, database=url)
+        if outbox is not None:
+            settings = replace(settings, outbox=outbox)
         async with AsyncExitStack() as stack:
             opened = await stack.enter_async_context(
                 open_engine(
@@ -90,9 +112,13 @@ class EventHub:
             )
             if isinstance(opened, OpenStorage):
                 await prepare_schema(opened.storage, settings.migrate)
+                await _refuse_outbox(opened.storage)
             wakeup = await stack.enter_async_context(_wakeup(opened, settings))
-            hub = cls(opened, wakeup, settings)
+            opened_outbox = await stack.enter_async_context(_open_outbox(opened.engine, wakeup, settings))
+            hub = cls(opened, wakeup, settings, opened_outbox)
             wakeup.on_failure(hub.delivery.fail)
+            if opened_outbox is not None:
+                opened_outbox.on_failure(hub.delivery.fail)
             await stack.enter_async_context(hub.delivery)
             try:
                 yield hub
@@ -187,8 +213,8 @@ class EventHub:
 
     @property
     def engine(self) -> Engine:
-        """What holds the log that the hub works on."""
-        return self._opened.engine
+        """What holds the log that the hub works on; with an outbox, what is changed goes through that."""
+        return self._engine
 
     @property
     def storage(self) -> Storage:
@@ -200,6 +226,17 @@ class EventHub:
         if isinstance(self._opened, OpenStorage):
             return self._opened.storage
         raise DatabaseUnsuitable("NATS JetStream holds no tables", "open the hub on SQLite or PostgreSQL")
+
+    @property
+    def outbox(self) -> Outbox:
+        """What waits to be forwarded to the log, and what the log refused.
+
+        Raises:
+            DatabaseUnsuitable: the hub was opened without an outbox.
+        """
+        if self._outbox is None:
+            raise DatabaseUnsuitable("the hub has no outbox", "open it with EventHub.open(…, outbox='postgresql://…')")
+        return self._outbox
 
     @property
     def wakeup_connected(self) -> bool:
@@ -393,6 +430,50 @@ async def prepare_schema(storage: Storage, migrate: str) -> None:
         await storage.database.migrate()
     elif need is not SchemaNeed.NOTHING:
         raise SchemaMissing
+
+
+async def _refuse_outbox(storage: Storage) -> None:
+    if await storage.database.is_outbox():
+        raise DatabaseUnsuitable(
+            "it is the outbox of another log",
+            "open the hub with the URL of that log, and name this database as its outbox",
+        )
+
+
+@asynccontextmanager
+async def _open_outbox(engine: Engine, wakeup: SupervisedWakeup, settings: Settings) -> AsyncIterator[Outbox | None]:
+    """The outbox that the settings name, prepared and forwarding until the block ends; None if they name none."""
+    if not settings.outbox:
+        yield None
+        return
+    async with AsyncExitStack() as stack:
+        opened = await stack.enter_async_context(_open_outbox_storage(settings))
+        await check(opened.storage, engine.log)
+        await prepare_schema(opened.storage, settings.migrate)
+        hints = await stack.enter_async_context(_wakeup(opened, settings))
+        options = OutboxOptions(
+            pod_id=settings.pod_id,
+            poll_interval=settings.poll_interval.total_seconds(),
+            send_hint=wakeup.send,
+        )
+        outbox = Outbox.open(opened.storage, opened.backend, engine.log, hints, options)
+        yield await stack.enter_async_context(outbox)
+
+
+@asynccontextmanager
+async def _open_outbox_storage(settings: Settings) -> AsyncIterator[OpenStorage]:
+    async with AsyncExitStack() as stack:
+        opening = open_storage(
+            settings.outbox,
+            send_hints=settings.notifications,
+            extra_migrations=(OUTBOX_MIGRATIONS,),
+            pooler=settings.pooler,
+        )
+        try:
+            opened = await stack.enter_async_context(opening)
+        except SettingInvalid as error:
+            raise SettingInvalid(variable("outbox"), error.value, error.rule) from None
+        yield opened
 
 
 def _wakeup(opened: OpenStorage | OpenStream, settings: Settings) -> SupervisedWakeup:

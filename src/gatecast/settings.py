@@ -208,6 +208,12 @@ class Settings:
         _TEXT,
         secret=True,
     )
+    outbox: str = _option(
+        "",
+        "for the library: the SQL database whose transactions carry events to a log elsewhere; a pod refuses it",
+        _TEXT,
+        secret=True,
+    )
     api_listen: str = _option("127.0.0.1:8080", "address of the admin API and the console", _ADDRESS)
     gateway_listen: str = _option("127.0.0.1:9243", "address that gateways connect to", _ADDRESS)
     gateway_tls: str = _option(

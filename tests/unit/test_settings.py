@@ -74,7 +74,7 @@ def test_a_value_that_cannot_be_used_is_named_with_its_rule(name: str, value: st
 
 def test_secrets_are_not_in_the_representation() -> None:
     secrets = {one.name for one in descriptions() if one.secret}
-    assert secrets == {"database", "admin_token", "metrics_token", "oidc_client_secret", "secret_key"}
+    assert secrets == {"database", "admin_token", "metrics_token", "outbox", "oidc_client_secret", "secret_key"}
     given: Any = dict.fromkeys(secrets - {"database"}, "hunter2-and-more")
     shown = repr(Settings(database="postgresql://me:hunter2@db/gatecast", **given))
     assert "hunter2" not in shown

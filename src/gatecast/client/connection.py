@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -119,8 +119,9 @@ class ClientConnection:
                 return None
             if message.type is aiohttp.WSMsgType.CLOSE:
                 return int(message.data)
-            for action in self._actions(message):
-                await self._perform(action, _size(message))
+            actions = self._actions(message)
+            for action in actions:
+                await self._perform(action, _size(message) // len(actions))
 
     async def _receive(self) -> aiohttp.WSMessage:
         """The next frame; raises ProtocolViolation when the server is silent for too long."""
@@ -131,7 +132,7 @@ class ClientConnection:
             except TimeoutError:
                 self._session.tick(self._now())
 
-    def _actions(self, message: aiohttp.WSMessage) -> Iterable[ClientAction]:
+    def _actions(self, message: aiohttp.WSMessage) -> Sequence[ClientAction]:
         match message.type:
             case aiohttp.WSMsgType.TEXT:
                 return self._session.receive_text(message.data, self._now())
@@ -254,7 +255,7 @@ def _time() -> float:
 
 
 def _size(message: aiohttp.WSMessage) -> int:
-    """Bytes of its text, which is what an event weighs; 0 for other frames."""
+    """Bytes of its text, which is what its events weigh; 0 for other frames."""
     if message.type is not aiohttp.WSMsgType.TEXT:
         return 0
     text: str = message.data

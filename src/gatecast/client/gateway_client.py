@@ -74,6 +74,8 @@ class ClientOptions:
     #: Most bytes of messages that wait for the handler, plus one message, with the same effect: less than a window of
     #: large events makes a slow handler look like a dead gateway, and more takes several times its size in memory.
     max_waiting_bytes: int = 64 * 1024 * 1024
+    #: Most bytes of a frame with several events; 0: each event has its own frame. A larger event has one in any case.
+    max_batch_bytes: int = 64 * 1024
     #: How long a disconnect may wait until the last acknowledgement is sent and the server has closed, in seconds.
     goodbye_time_limit: float = 2.0
 
@@ -310,7 +312,12 @@ class GatewayClient:
         return Lost(code, useful=lasted or self.position != after, unreadable=connection.unreadable)
 
     def _target(self, after: Position | None, event_id: str | None) -> URL:
-        query = {"replica": self._replica, "after": str(after) if after else None, "event": event_id}
+        query = {
+            "replica": self._replica,
+            "after": str(after) if after else None,
+            "event": event_id,
+            "batch": str(self._options.max_batch_bytes) if self._options.max_batch_bytes > 0 else None,
+        }
         return self._url.with_query({name: value for name, value in query.items() if value})
 
     def _on_end(self, task: asyncio.Task[None]) -> None:

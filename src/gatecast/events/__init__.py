@@ -10,7 +10,7 @@ from gatecast.events.grammar import (
     is_storable,
     printable,
 )
-from gatecast.events.position import Position
+from gatecast.events.position import PendingPosition, Position
 
 __all__ = [
     "MAX_DEPTH",
@@ -20,6 +20,7 @@ __all__ = [
     "UNKNOWN_ID",
     "Action",
     "Event",
+    "PendingPosition",
     "Position",
     "RecordedEvent",
     "clean_identifier",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NoReturn
 from uuid import UUID
 
-from gatecast.errors import InvalidValue
+from gatecast.errors import InvalidValue, PositionPending
 from gatecast.events.grammar import MAX_INTEGER
 
 
@@ -21,6 +22,11 @@ class Position:
     epoch: UUID
     #: Offset of the last event behind this position; 0 is the very beginning.
     offset: int
+
+    @property
+    def pending(self) -> bool:
+        """Whether the event waits in the outbox, so that it has no offset yet."""
+        return False
 
     def __str__(self) -> str:
         return f"{self.epoch}:{self.offset}"
@@ -42,3 +48,58 @@ class Position:
         if position.offset > MAX_INTEGER:
             raise InvalidValue(field, text, f"have an offset of at most {MAX_INTEGER}")
         return position
+
+
+class PendingPosition(Position):
+    """The position that an event will have in its gateway's log; until it is forwarded, only its id is known.
+
+    `await hub.outbox.wait_until_forwarded(position)` returns the position itself.
+    """
+
+    __slots__ = ("event_id", "gateway_id")
+
+    #: The gateway whose log will hold the event.
+    gateway_id: str
+    #: The event's id.
+    event_id: UUID
+
+    def __init__(self, gateway_id: str, event_id: UUID) -> None:
+        object.__setattr__(self, "gateway_id", gateway_id)
+        object.__setattr__(self, "event_id", event_id)
+
+    @property
+    def pending(self) -> bool:
+        """Always True."""
+        return True
+
+    @property
+    def epoch(self) -> NoReturn:
+        """Not known yet.
+
+        Raises:
+            PositionPending: always.
+        """
+        raise PositionPending(self.gateway_id, self.event_id)
+
+    @property
+    def offset(self) -> NoReturn:
+        """Not known yet.
+
+        Raises:
+            PositionPending: always.
+        """
+        raise PositionPending(self.gateway_id, self.event_id)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, PendingPosition):
+            return NotImplemented
+        return (self.gateway_id, self.event_id) == (other.gateway_id, other.event_id)
+
+    def __hash__(self) -> int:
+        return hash((self.gateway_id, self.event_id))
+
+    def __repr__(self) -> str:
+        return f"PendingPosition(gateway_id={self.gateway_id!r}, event_id={self.event_id!r})"
+
+    def __str__(self) -> str:
+        return f"pending:{self.event_id}"

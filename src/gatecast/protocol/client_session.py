@@ -10,7 +10,14 @@ from typing import TypeAlias
 from gatecast.errors import ProtocolViolation
 from gatecast.events import Position
 from gatecast.protocol import codec
-from gatecast.protocol.messages import ConnectionAck, EventMessage, Ignored, ResyncRequired, UnreadableEvent
+from gatecast.protocol.messages import (
+    ConnectionAck,
+    EventMessage,
+    Ignored,
+    Outbound,
+    ResyncRequired,
+    UnreadableEvent,
+)
 from gatecast.protocol.session import SendText
 from gatecast.protocol.window import Window
 
@@ -132,12 +139,18 @@ class ClientSession:
         return [SendPong(payload)]
 
     def receive_text(self, text: str, now: float) -> list[ClientAction]:
-        """A text frame.
+        """A text frame, with one message or several.
 
         Raises:
             ProtocolViolation: the server left out `connection.ack` or an event, or changed the epoch unannounced.
+                Nothing of the frame is delivered; it comes again on the next connection.
         """
-        message = codec.decode_from_server(text)
+        actions: list[ClientAction] = []
+        for message in codec.decode_frame_from_server(text):
+            actions += self._receive(message, now)
+        return actions
+
+    def _receive(self, message: Outbound, now: float) -> list[ClientAction]:
         if not self._welcomed:
             return self._welcome(message, now)
         self._hear(now)
@@ -160,7 +173,7 @@ class ClientSession:
         if self._welcomed:
             self._heard_at = now
 
-    def _welcome(self, message: object, now: float) -> list[ClientAction]:
+    def _welcome(self, message: Outbound, now: float) -> list[ClientAction]:
         if not isinstance(message, ConnectionAck):
             raise ProtocolViolation("the first frame is not connection.ack")
         self._welcomed = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NoReturn, TypeVar
@@ -33,6 +33,9 @@ MAX_REASON_LENGTH = 1_000
 
 #: Deepest nesting of a gateway's message; the messages of the protocol have two levels.
 MAX_DEPTH = 16
+
+#: Stands between the messages of one frame. JSON cannot hold it, so no event has to be read to find where it ends.
+SEPARATOR = "\x1e"
 
 _T = TypeVar("_T")
 
@@ -72,6 +75,20 @@ def encode_event(event: RecordedEvent, epoch: UUID | str, *, withheld: int = 0) 
 def _quoted(text: str) -> str:
     """A text in JSON: there are few types of events."""
     return json.dumps(text)
+
+
+def join_messages(messages: Iterable[str], most_bytes: int) -> list[str]:
+    """Frames with as many of these messages as fit into so many bytes each; what is larger has a frame of its own."""
+    frames: list[list[str]] = []
+    room = 0
+    for message in messages:
+        size = len(SEPARATOR) + (len(message) if message.isascii() else len(message.encode()))
+        if size > room:
+            frames.append([])
+            room = most_bytes + len(SEPARATOR)
+        frames[-1].append(message)
+        room -= size
+    return [SEPARATOR.join(frame) for frame in frames]
 
 
 def encode_resync_required(reason: str, position: Position) -> str:
@@ -141,8 +158,13 @@ _INBOUND: dict[str, Callable[[dict[str, Any]], Inbound]] = {
 # --- decoding the server's messages -----------------------------------------------------------------------------------
 
 
+def decode_frame_from_server(text: str) -> Iterable[Outbound]:
+    """The messages in a text frame of the server, for `gatecast.v2` clients: one, or as many as they asked for."""
+    return map(decode_from_server, text.split(SEPARATOR))
+
+
 def decode_from_server(text: str) -> Outbound:
-    """The message in a text frame of the server, for `gatecast.v2` clients.
+    """One message of the server, for `gatecast.v2` clients.
 
     What carries an `eventId` is an event, whatever its type: a publisher may name an event `resync.required`.
     """

@@ -44,6 +44,8 @@ class SessionLimits:
     #: Seconds without a Pong before the peer counts as gone. A gateway that is busy with one download answers nothing
     #: for up to 60 s and is not dead (scenario S23).
     pong_timeout: float = 90.0
+    #: Most bytes of a frame with several events, whatever a `gatecast.v2` client asks for.
+    max_batch_bytes: int = 256 * 1024
     #: Most events between two Pings to an unmodified gateway.
     ping_every: int = 32
     #: Useless frames that a gateway may send per second, and at once. Each answer must match something that was sent,
@@ -69,6 +71,8 @@ class Opening:
     #: Why the gateway's position cannot be resumed, and where delivery continues. A `gatecast.v2` client must
     #: resynchronize first; an unmodified gateway cannot be told, and delivery begins there at once.
     resync: tuple[str, Position] | None = None
+    #: Most bytes of a frame with several events that a `gatecast.v2` client takes; 0: each event has its own frame.
+    batch_bytes: int = 0
 
 
 # --- what a session asks its shell to do ------------------------------------------------------------------------------
@@ -181,6 +185,7 @@ class ServerSession:
             opening.resync[1].offset if opening.resync else opening.start,
             limits.window_v2 if self._explicit else limits.window_v1,
         )
+        self._batch_bytes = min(opening.batch_bytes, limits.max_batch_bytes)
         self._heartbeat = Heartbeat(opening.epoch, interval=limits.ping_interval, timeout=limits.pong_timeout, now=now)
         self._unpinged = 0
         self._withheld = 0
@@ -256,10 +261,12 @@ class ServerSession:
             ValueError: they do not, or are more than there is room for; nothing was changed.
         """
         self._check(events)
+        if self._explicit:
+            return [SendText(frame) for frame in codec.join_messages(map(self._message, events), self._batch_bytes)]
         actions: list[SessionAction] = []
         for event in events:
-            self._send(event, now, actions)
-        if self._unpinged and not self._explicit:
+            self._send_between_pings(event, now, actions)
+        if self._unpinged:
             actions.append(self._ping(now))
         return actions
 
@@ -270,18 +277,22 @@ class ServerSession:
             if event.offset != expected:
                 raise ValueError(f"offset {event.offset} was handed in where {expected} comes next")
 
-    def _send(self, event: RecordedEvent, now: float, actions: list[SessionAction]) -> None:
+    def _send_between_pings(self, event: RecordedEvent, now: float, actions: list[SessionAction]) -> None:
         """The event, with the Pings that an unmodified gateway needs around it."""
         downloads = event.type.endswith(DEPLOYED)
-        if downloads and not self._explicit and self._heartbeat.age(now) > _FRESH_PING:
+        if downloads and self._heartbeat.age(now) > _FRESH_PING:
             actions.append(self._ping(now))
-        self._window.extend()
         self._unpinged += 1
-        self._deployments.remember(event)
-        actions.append(SendText(codec.encode_event(event, self._epoch, withheld=self._withheld)))
-        self._withheld = 0
-        if not self._explicit and (downloads or self._unpinged >= self._limits.ping_every):
+        actions.append(SendText(self._message(event)))
+        if downloads or self._unpinged >= self._limits.ping_every:
             actions.append(self._ping(now))
+
+    def _message(self, event: RecordedEvent) -> str:
+        """The event as text; from here on it counts as sent."""
+        self._window.extend()
+        self._deployments.remember(event)
+        withheld, self._withheld = self._withheld, 0
+        return codec.encode_event(event, self._epoch, withheld=withheld)
 
     def skip_to(self, offset: int) -> list[SessionAction]:
         """Pass over every unsent event up to `offset`; the next event is the one after it.

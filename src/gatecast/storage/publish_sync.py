@@ -31,7 +31,8 @@ def publish_sync(events: Event | Iterable[Event], connection: object) -> Positio
     either; a sqlite3 connection. A session is flushed first. The events are stored, and pods learn of them, when the
     transaction commits. The gateways' logs stay locked until then, so keep the transaction short.
 
-    An event id that is already in a gateway's log is not stored again; its first position is returned.
+    An event id that is already in a gateway's log is not stored again; its first position is returned. If the database
+    is an outbox, the positions are pending.
 
     Raises:
         UnknownGateway: a gateway is not registered; nothing was stored, and the transaction stays usable.
@@ -52,8 +53,10 @@ async def _publish(events: list[Event], connection: object) -> tuple[Receipt, ..
     found = await driver_connection(connection)
     with traces.timed("append", events):
         if isinstance(found, sqlite3.Connection):
-            return await sqlite.publish_on(found, events)
-        return await postgres.publish_on(found, events)
+            receipts, in_outbox = await sqlite.publish_on(found, events), sqlite.is_outbox(found)
+        else:
+            receipts, in_outbox = await postgres.publish_on(found, events), await postgres.is_outbox(found)
+        return tuple(receipt.in_outbox() for receipt in receipts) if in_outbox else receipts
 
 
 _ASYNCHRONOUS = (

@@ -42,6 +42,9 @@ EPOCH, OTHER = UUID(int=1), UUID(int=2)
 SOON = ReconnectTimes(backoff=Backoff(first=0.001, longest=0.001), restart=Backoff(first=0.001, longest=0.001))
 OPTIONS = ClientOptions(reconnect=SOON, goodbye_time_limit=0.01)
 
+#: What every client asks for.
+BATCHES = {"batch": "65536"}
+
 
 def at(offset: int, epoch: UUID = EPOCH) -> Position:
     return Position(epoch, offset)
@@ -64,18 +67,18 @@ async def connected(
 
 
 async def deliver(connection: ScriptedConnection, *offsets: int, epoch: UUID = EPOCH) -> None:
-    """Send events."""
+    """Send events, each in its own frame."""
     for offset in offsets:
-        await connection.send(
-            {
-                "type": "route.changed",
-                "payload": {"number": offset},
-                "timestamp": "2026-01-02T03:04:05.678Z",
-                "correlationId": str(UUID(int=offset)),
-                "eventId": str(UUID(int=offset)),
-                "position": f"{epoch}:{offset}",
-            }
-        )
+        await connection.send(event_text(offset, epoch))
+
+
+def event_text(offset: int, epoch: UUID = EPOCH, *, number: str = "") -> str:
+    """An event's message; its payload holds `number`, which may be no JSON."""
+    event_id = UUID(int=offset)
+    return (
+        f'{{"type":"route.changed","payload":{{"number":{number or offset}}},"timestamp":"2026-01-02T03:04:05.678Z",'
+        f'"correlationId":"{event_id}","eventId":"{event_id}","position":"{epoch}:{offset}"}}'
+    )
 
 
 async def take(gateway: GatewayClient, count: int) -> list[GatewayEvent]:
@@ -96,6 +99,57 @@ def rejection(offset: int, reason: str) -> dict[str, str]:
     return {"type": "event.reject", "position": f"{EPOCH}:{offset}", "reason": reason}
 
 
+# --- batches ------------------------------------------------------------------------------------------------------
+
+
+async def test_the_events_of_a_batch_are_handed_over_one_by_one_and_acknowledged_as_ever() -> None:
+    async with connected(after=at(0)) as (_, gateway, connection):
+        await connection.send("\x1e".join(map(event_text, (1, 2, 3))))
+        await deliver(connection, 4)
+        events = await take(gateway, 4)
+        assert offsets_of(events) == [1, 2, 3, 4]
+        await gateway.acknowledge(events[1])
+        assert await connection.receive_message() == ack(2)
+
+
+async def test_an_unreadable_event_of_a_batch_is_rejected_and_the_others_are_delivered() -> None:
+    async with connected(after=at(0)) as (_, gateway, connection):
+        texts = [event_text(1), event_text(2, number="nothing"), event_text(3)]
+        await connection.send("\x1e".join(texts))
+        events = await take(gateway, 2)
+        assert offsets_of(events) == [1, 3]
+        message = await connection.receive_message()
+        assert (message["type"], message["position"]) == ("event.reject", f"{EPOCH}:2")
+        assert message["reason"].startswith("undeliverable")
+
+
+async def test_of_a_batch_that_breaks_the_protocol_nothing_is_lost() -> None:
+    """Nothing of it is handed over: everything comes again on the next connection."""
+    async with connected(after=at(0)) as (server, gateway, connection):
+        await connection.send("\x1e".join(map(event_text, (1, 3))))
+        again = await server.greeted()
+        assert again.request.query == {**BATCHES, "after": str(at(0))}
+        await again.send("\x1e".join(map(event_text, (1, 2, 3))))
+        assert offsets_of(await take(gateway, 3)) == [1, 2, 3]
+
+
+async def test_a_batch_weighs_what_its_events_weigh_together() -> None:
+    """A queue that counted the whole frame for each event would be full long before, and look like a dead gateway."""
+    batch = "\x1e".join(map(event_text, range(1, 101)))
+    options = replace(OPTIONS, max_waiting_bytes=len(batch) + 1)
+    async with connected(after=at(0), options=options) as (_, gateway, connection):
+        await connection.send(batch)
+        await connection.socket.ping(b"read")
+        assert (await connection.receive()).type is WSMsgType.PONG
+        assert offsets_of(await take(gateway, 100)) == list(range(1, 101))
+
+
+@pytest.mark.parametrize("size", [0, -1])
+async def test_a_client_may_go_without_batches(size: int) -> None:
+    async with ScriptedControlPlane() as server, client_of(server, options=replace(OPTIONS, max_batch_bytes=size)):
+        assert (await server.accept()).request.query == {}
+
+
 # --- connecting ---------------------------------------------------------------------------------------------------
 
 
@@ -108,13 +162,13 @@ async def test_it_names_itself_its_protocol_and_its_position() -> None:
     assert request.path == CONNECT_PATH
     assert request.headers["api-key"] == "token-1"
     assert request.headers["sec-websocket-protocol"] == "gatecast.v2"
-    assert request.query == {"replica": "a b", "after": str(after)}
+    assert request.query == {**BATCHES, "replica": "a b", "after": str(after)}
 
 
 async def test_without_a_replica_or_a_position_it_asks_for_neither() -> None:
     async with ScriptedControlPlane() as server, client_of(server) as gateway:
         request = (await server.accept()).request
-        assert request.query == {}
+        assert request.query == BATCHES
         assert gateway.position is None
 
 
@@ -345,7 +399,7 @@ async def test_after_a_loss_it_continues_behind_the_last_acknowledged_event() ->
         await gateway.acknowledge(events[0])
         connection.cut()
         second = await server.greeted()
-        assert second.request.query == {"after": str(at(1)), "event": str(UUID(int=1))}
+        assert second.request.query == {**BATCHES, "after": str(at(1)), "event": str(UUID(int=1))}
         await deliver(second, 2, 3, 4)
         assert offsets_of(await take(gateway, 2)) == [3, 4], "2 was handed out before and does not come twice"
 
@@ -356,7 +410,7 @@ async def test_what_was_acknowledged_while_disconnected_is_told_when_the_event_c
         events = await take(gateway, 2)
         connection.cut()
         second = await server.greeted()
-        assert second.request.query == {"after": str(at(0))}
+        assert second.request.query == {**BATCHES, "after": str(at(0))}
         await gateway.acknowledge(events[1])
         await deliver(second, 1, 2)
         messages = [await second.receive_message()]
@@ -374,7 +428,7 @@ async def test_a_rejection_that_the_server_may_not_have_stored_is_repeated() -> 
         assert await connection.receive_message() == rejection(1, "why")
         connection.cut()
         second = await server.greeted()
-        assert second.request.query == {"after": str(at(0))}
+        assert second.request.query == {**BATCHES, "after": str(at(0))}
         await deliver(second, 1, 2, 3)
         assert await second.receive_message() == rejection(1, "why")
         (third,) = await take(gateway, 1)
@@ -579,7 +633,7 @@ async def test_a_resynchronization_outlives_the_connection_that_demanded_it() ->
         lost.set()
         while True:
             second = await server.greeted()
-            if second.request.query == {"after": str(at(90))}:
+            if second.request.query == {**BATCHES, "after": str(at(90))}:
                 break
             await second.close()
         await deliver(second, 91)
@@ -626,7 +680,7 @@ async def test_a_program_that_only_persists_its_position_continues_from_there() 
                 await gateway.acknowledge(event)
             kept, last = str(gateway.position), gateway.event_id
         async with client_of(server, after=Position.parse(kept)):
-            assert (await server.accept()).request.query == {"after": str(at(2))}
+            assert (await server.accept()).request.query == {**BATCHES, "after": str(at(2))}
         url, after = f"http://{server.host}", Position.parse(kept)
         async with GatewayClient(url, "token-1", after=after, event_id=last, options=OPTIONS):
-            assert (await server.accept()).request.query == {"after": str(at(2)), "event": last}
+            assert (await server.accept()).request.query == {**BATCHES, "after": str(at(2)), "event": last}

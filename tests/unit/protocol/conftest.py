@@ -53,9 +53,16 @@ def open_session() -> Callable[..., ServerSession]:
         start: int = 0,
         resync: tuple[str, Position] | None = None,
         limits: SessionLimits | None = None,
+        batch_bytes: int = 0,
     ) -> ServerSession:
         opening = Opening(
-            gateway_id="gw-1", connection_id="c-1", epoch=EPOCH, start=start, version=version, resync=resync
+            gateway_id="gw-1",
+            connection_id="c-1",
+            epoch=EPOCH,
+            start=start,
+            version=version,
+            resync=resync,
+            batch_bytes=batch_bytes,
         )
         return ServerSession(opening, limits or SessionLimits(), now=0.0)
 

@@ -146,6 +146,58 @@ def test_a_v2_client_gets_events_without_pings(open_session: OpenSession, events
     assert outline(open_session(V2).deliver(events(1, 3, "api.deployed"), 14.0)) == [1, 2, 3]
 
 
+def texts(actions: Sequence[SessionAction]) -> list[str]:
+    """The text frames among these actions."""
+    return [action.text for action in actions if isinstance(action, SendText)]
+
+
+def test_a_batch_holds_exactly_what_the_frames_would_have_held(
+    open_session: OpenSession, make_event: MakeEvent
+) -> None:
+    """Also when an event's data holds what stands between the messages: JSON escapes it."""
+    events = [make_event(offset, "x\x1e", {"text": "a\x1eb"}) for offset in (1, 2, 3)]
+    single = texts(open_session(V2).deliver(events, 0.0))
+
+    assert texts(open_session(V2, batch_bytes=10_000).deliver(events, 0.0)) == ["\x1e".join(single)]
+
+
+@pytest.mark.parametrize(("spare", "sizes"), [(0, [2, 2, 1]), (-1, [1, 1, 1, 1, 1])])
+def test_a_frame_with_several_events_is_no_larger_than_asked_for(
+    open_session: OpenSession, make_event: MakeEvent, spare: int, sizes: list[int]
+) -> None:
+    """In bytes of UTF-8."""
+    events = [make_event(offset, "ä" * 100) for offset in range(1, 6)]
+    [pair] = texts(open_session(V2, batch_bytes=10_000).deliver(events[:2], 0.0))
+    session = open_session(V2, batch_bytes=len(pair.encode()) + spare)
+
+    assert [len(text.split("\x1e")) for text in texts(session.deliver(events, 0.0))] == sizes
+
+
+def test_a_larger_event_has_a_frame_of_its_own_and_order_stays(
+    open_session: OpenSession, make_event: MakeEvent
+) -> None:
+    events = [make_event(offset, data={"text": "x" * (5_000 if offset == 3 else 1)}) for offset in range(1, 6)]
+    session = open_session(V2, batch_bytes=2_000)
+
+    assert [
+        outline([SendText(part) for part in text.split("\x1e")]) for text in texts(session.deliver(events, 0.0))
+    ] == [
+        [1, 2],
+        [3],
+        [4, 5],
+    ]
+
+
+def test_the_server_has_a_largest_batch_of_its_own(open_session: OpenSession, events: Events) -> None:
+    session = open_session(V2, batch_bytes=10**9, limits=SessionLimits(max_batch_bytes=1))
+
+    assert outline(session.deliver(events(1, 3), 0.0)) == [1, 2, 3]
+
+
+def test_an_unmodified_gateway_never_gets_a_batch(open_session: OpenSession, events: Events) -> None:
+    assert outline(open_session(V1, batch_bytes=10_000).deliver(events(1, 3), 0.0)) == [1, 2, 3, "ping 3"]
+
+
 def test_delivering_nothing_sends_nothing(open_session: OpenSession) -> None:
     assert open_session().deliver([], 0.0) == []
 

@@ -41,10 +41,12 @@ Frame = int | bytes
 class Conversation(RuleBasedStateMachine):
     """One session, one peer that says anything at any time."""
 
-    @initialize(version=st.sampled_from(Version), start=st.integers(0, 3))
-    def open(self, version: Version, start: int) -> None:
+    @initialize(version=st.sampled_from(Version), start=st.integers(0, 3), batch_bytes=st.sampled_from([0, 600, 10**6]))
+    def open(self, version: Version, start: int, batch_bytes: int) -> None:
         """Begin behind `start`."""
-        opening = Opening(gateway_id="g", connection_id="c", epoch=EPOCH, start=start, version=version)
+        opening = Opening(
+            gateway_id="g", connection_id="c", epoch=EPOCH, start=start, version=version, batch_bytes=batch_bytes
+        )
         self.now = 0.0
         self.version = version
         self.start = start
@@ -192,7 +194,7 @@ class Conversation(RuleBasedStateMachine):
         for action in actions:
             match action:
                 case SendText(text):
-                    self.frames.append(_offset_sent(text))
+                    self.frames += map(_offset_sent, text.split(codec.SEPARATOR))
                 case SendPing(payload):
                     self.frames.append(payload)
                 case Confirmed(offset):

@@ -31,7 +31,10 @@ def _cases(side: str) -> pytest.MarkDecorator:
 
 
 def _frame(step: Step) -> str:
-    return str(step["receiveText"]) if "receiveText" in step else json.dumps(step["receive"])
+    if "receiveText" in step:
+        return str(step["receiveText"])
+    messages = step["receive"] if isinstance(step["receive"], list) else [step["receive"]]
+    return "\x1e".join(map(json.dumps, messages))
 
 
 # --- the client -------------------------------------------------------------------------------------------------------
@@ -100,6 +103,7 @@ def test_the_server_does_what_the_vectors_say(case: Step) -> None:
         start=case["start"],
         version=Version.GATECAST_V2,
         resync=(resync["reason"], Position.parse(resync["position"])) if resync else None,
+        batch_bytes=case.get("batch", 0),
     )
     server = ServerSession(opening, SessionLimits(), now=0.0)
     now = 0.0
@@ -145,7 +149,8 @@ def _event(offset: int) -> RecordedEvent:
 def _done(action: session.SessionAction) -> dict[str, Any]:
     match action:
         case session.SendText(text):
-            return {"send": json.loads(text)}
+            messages = [json.loads(part) for part in text.split("\x1e")]
+            return {"send": messages if len(messages) > 1 else messages[0]}
         case session.SendPing(payload):
             return {"ping": payload.decode()}
         case session.Close(code):

@@ -7,6 +7,7 @@ so they are given only where that is meant; "I cannot tell" is 503, "not now" is
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -216,10 +217,12 @@ class _ConnectParameters:
     """What the client asked for."""
 
     version: Version
-    replica: str
-    after: Position | None
+    replica: str = ""
+    after: Position | None = None
     #: The id of the event at `after`, as the client has it.
-    event_id: UUID | None
+    event_id: UUID | None = None
+    #: Most bytes of a frame with several events that it takes; 0: it did not say, and takes one event in each.
+    batch_bytes: int = 0
 
 
 async def connect(request: web.Request) -> web.StreamResponse:
@@ -253,7 +256,7 @@ async def _serve(
             # The connection is recorded now, so a revocation from here on finds it; an earlier one is found here.
             if not await context.tokens.confirm_use(identity.token_id):
                 return refuse(401, "the api-key was revoked")
-        return await _speak(request, identity, subscription)
+        return await _speak(request, identity, subscription, parameters)
     finally:
         subscription.close()
 
@@ -275,22 +278,27 @@ async def _subscribe(
     )
 
 
-async def _speak(request: web.Request, identity: GatewayIdentity, subscription: Subscription) -> web.StreamResponse:
+async def _speak(
+    request: web.Request, identity: GatewayIdentity, subscription: Subscription, parameters: _ConnectParameters
+) -> web.StreamResponse:
     control_plane = request.app[CONTEXT].control_plane
-    if control_plane is None or subscription.connection.protocol != Version.GATEWAY_V1:
+    if control_plane is None or parameters.version is not Version.GATEWAY_V1:
         # A client of the other version is told what it has to ask for.
-        return await _converse(request, identity, subscription, None)
+        return await _converse(request, identity, subscription, parameters, None)
     async with request.app[HOLDING].watch(identity.gateway_id) as watch:
-        return await _converse(request, identity, subscription, watch)
+        return await _converse(request, identity, subscription, parameters, watch)
 
 
 async def _converse(
-    request: web.Request, identity: GatewayIdentity, subscription: Subscription, watch: Watch | None
+    request: web.Request,
+    identity: GatewayIdentity,
+    subscription: Subscription,
+    parameters: _ConnectParameters,
+    watch: Watch | None,
 ) -> web.StreamResponse:
-    context = request.app[CONTEXT]
-    version = Version(subscription.connection.protocol)
+    context, version = request.app[CONTEXT], parameters.version
     socket = upgrade(request, SUBPROTOCOL)
-    session = open_session(subscription, version, context.session_limits)
+    session = open_session(subscription, version, context.session_limits, batch_bytes=parameters.batch_bytes)
     metrics.connected(version, lost=subscription.start.lost is not None)
     _logger.info("connected", gateway=identity.gateway_id, version=version, start=str(subscription.start.position))
     observer = (
@@ -324,16 +332,17 @@ async def _converse(
 
 
 def _connect_parameters(request: web.Request) -> _ConnectParameters:
-    """The version, replica and position that the client names; only `gatecast.v2` may name the latter two."""
+    """The version that the client offers, and what only `gatecast.v2` may ask for."""
     offered = (part.strip() for part in request.headers.get("Sec-WebSocket-Protocol", "").split(","))
     if SUBPROTOCOL not in offered:
-        return _ConnectParameters(Version.GATEWAY_V1, "", None, None)
-    replica, after, event_id = (request.query.get(name, "") for name in ("replica", "after", "event"))
+        return _ConnectParameters(Version.GATEWAY_V1)
+    replica, after, event_id, batch = (request.query.get(name, "") for name in ("replica", "after", "event", "batch"))
     return _ConnectParameters(
         Version.GATECAST_V2,
         clean_identifier("replica", replica) if replica else "",
         Position.parse(after, field="after") if after else None,
         _uuid(event_id) if event_id else None,
+        _batch_bytes(batch) if batch else 0,
     )
 
 
@@ -342,6 +351,17 @@ def _uuid(text: str) -> UUID:
         return UUID(text)
     except ValueError:
         raise InvalidValue("event", text, "be the eventId of the event at `after`, a UUID") from None
+
+
+def _batch_bytes(text: str) -> int:
+    if _NUMBER_OF_BYTES.fullmatch(text) is None:
+        raise InvalidValue(
+            "batch", text, "be the most bytes of a frame with several events, a number of up to 9 digits"
+        )
+    return int(text)
+
+
+_NUMBER_OF_BYTES = re.compile("[0-9]{1,9}")
 
 
 def _address(request: web.Request, settings: Settings) -> str:

@@ -48,7 +48,9 @@ _MUST_GO = frozenset({DisconnectReason.TOKEN_REVOKED, DisconnectReason.GATEWAY_D
 _logger = get_logger("gateway-socket")
 
 
-def open_session(subscription: Subscription, version: Version, limits: SessionLimits) -> ServerSession:
+def open_session(
+    subscription: Subscription, version: Version, limits: SessionLimits, *, batch_bytes: int = 0
+) -> ServerSession:
     """The protocol session of a connection that begins where its subscription does."""
     start = subscription.start
     opening = Opening(
@@ -58,6 +60,7 @@ def open_session(subscription: Subscription, version: Version, limits: SessionLi
         start=start.position.offset,
         version=version,
         resync=(start.lost, start.position) if start.lost and version is Version.GATECAST_V2 else None,
+        batch_bytes=batch_bytes,
     )
     return ServerSession(opening, limits, now=asyncio.get_running_loop().time())
 

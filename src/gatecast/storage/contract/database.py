@@ -57,6 +57,9 @@ class Database(Protocol):
     async def replication(self) -> Replication | None:
         """The standbys, and whether commits wait for them; None on SQLite and on a server that is a standby itself."""
 
+    async def is_outbox(self) -> bool:
+        """Whether it holds an outbox, whose logs hold what is to be forwarded to another log."""
+
     async def schema_version(self) -> int:
         """Number of the newest applied migration of the event log; 0 for an empty database."""
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import Protocol, TypeAlias
 from uuid import UUID
 
 from gatecast.errors import UnknownGateway
-from gatecast.events import Event, Position, RecordedEvent
+from gatecast.events import Event, PendingPosition, Position, RecordedEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,15 @@ class Receipt:
     position: Position
     #: False if this event id was already in the log (scenario S15); `position` is then the first one.
     created: bool
+
+    @property
+    def pending(self) -> bool:
+        """Whether the event is durable in the outbox, and not in the log yet: then `position` has no offset."""
+        return self.position.pending
+
+    def in_outbox(self) -> Receipt:
+        """The receipt of an outbox as its caller gets it: offsets in the outbox mean nothing to readers of the log."""
+        return replace(self, position=PendingPosition(self.gateway_id, self.event_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +229,9 @@ class EventLog(Protocol):
 
     async def read(self, requests: Sequence[ReadRequest]) -> list[ReadResult | None]:
         """The result of each request, in order, in one round trip; None where the gateway is not registered."""
+
+    async def find(self, gateway_id: str, event_ids: Sequence[UUID]) -> Mapping[UUID, Position]:
+        """Where these events are in the gateway's log, by id; those that are not there now are left out."""
 
     async def is_held(self, gateway_id: str) -> bool:
         """Whether an open transaction holds this log now; answered without waiting.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from uuid import UUID, uuid4
 
-from gatecast.events import Event, RecordedEvent
+from gatecast.events import Event, Position, RecordedEvent
 from gatecast.storage.contract import (
     Changes,
     Place,
@@ -207,6 +207,15 @@ class JetStreamLog:
                 break
             events.append(event)
         return events or None
+
+    async def find(self, gateway_id: str, event_ids: Sequence[UUID]) -> Mapping[UUID, Position]:
+        """Where these events are in the gateway's log, by id."""
+        log = (await self._logs([gateway_id])).get(gateway_id)
+        if log is None:
+            return {}
+        subjects = {self._stream.subjects.event_id(gateway_id, log.head.log, each): each for each in event_ids}
+        found = await self._stream.newest(list(subjects))
+        return {subjects[subject]: Position(log.epoch, offset_in(message)) for subject, message in found.items()}
 
     async def is_held(self, gateway_id: str) -> bool:  # noqa: ARG002 - nobody can hold a log
         """Never: nothing holds a log longer than one batch takes."""

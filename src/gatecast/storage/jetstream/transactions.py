@@ -13,6 +13,7 @@ def refuse(transaction: object | None) -> None:
     """
     if transaction is not None:
         raise TransactionUnusable(
-            "NATS JetStream cannot take part in the transaction of your database; store the event with your change, "
-            "and publish it after the commit until that succeeds: its event id makes repeating it safe"
+            "NATS JetStream cannot take part in the transaction of your database; name that database as the outbox, "
+            "like EventHub.open('nats://…', outbox='postgresql://…'), or publish after the commit until that succeeds: "
+            "the event id makes repeating it safe"
         )

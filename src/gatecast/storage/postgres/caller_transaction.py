@@ -17,6 +17,9 @@ from gatecast.storage.postgres.appending import append_one_group
 from gatecast.storage.postgres.database import PooledConnection, PostgresDatabase, PostgresTransaction
 from gatecast.storage.postgres.driver_errors import translated
 from gatecast.storage.postgres.psycopg_connection import PsycopgConnection
+from gatecast.storage.queries import Queries
+
+CONTROL = Queries("gatecast.storage.postgres", "database.sql")
 
 T = TypeVar("T")
 
@@ -108,3 +111,9 @@ async def publish_on(connection: object, events: Sequence[Event]) -> tuple[Recei
         if not is_a(connection, "psycopg:Connection"):
             raise _unsupported(connection)
         return await append_one_group(PsycopgConnection(connection), events)
+
+
+async def is_outbox(connection: object) -> bool:
+    """Whether the database of a synchronous connection of psycopg 3 is an outbox."""
+    with translated():
+        return bool(await PsycopgConnection(connection).fetch(CONTROL["is_outbox"]))

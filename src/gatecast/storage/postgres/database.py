@@ -167,6 +167,10 @@ class PostgresDatabase:
         rows = await self.fetch(_QUERIES["replication"])
         return Replication(**rows[0]) if rows else None
 
+    async def is_outbox(self) -> bool:
+        """Whether it holds the tables of an outbox."""
+        return bool(await self.fetch(_QUERIES["is_outbox"]))
+
     async def schema_version(self) -> int:
         """Number of the newest applied migration of the event log; 0 for an empty database."""
         return newest(await self._applied())

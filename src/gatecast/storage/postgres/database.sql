@@ -18,6 +18,10 @@ FROM unnest($1::text[], $2::text[]) AS t(schema, name)
      LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 ORDER BY t.schema, t.name
 
+-- name: is_outbox
+-- Asks the catalog, which needs no right.
+SELECT relname FROM pg_catalog.pg_class WHERE relname = 'gatecast_outbox_forwarder' AND relkind = 'r'
+
 -- name: replication
 -- Nothing here needs a right, but a role without pg_read_all_stats learns only that standbys are connected. A base backup
 -- that is being made is none. A standby that is still catching up is no candidate yet: its sync_state is `potential`.

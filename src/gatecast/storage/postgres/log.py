@@ -12,7 +12,7 @@ import asyncpg
 
 from gatecast.containment import contained, log_failure
 from gatecast.errors import LogHeld, StatementFailed, StorageError, StorageUnavailable, ValueRefused
-from gatecast.events import Event
+from gatecast.events import Event, Position
 from gatecast.storage.contract import (
     Changes,
     Place,
@@ -135,6 +135,11 @@ class PostgresEventLog:
         for number, group in groupby(rows, key=_NUMBER):
             results[number - 1] = _read_result(requests[number - 1].gateway_id, list(group))
         return results
+
+    async def find(self, gateway_id: str, event_ids: Sequence[UUID]) -> Mapping[UUID, Position]:
+        """Where these events are in the gateway's log, by id."""
+        rows = await self._database.fetch(QUERIES["find"], gateway_id, list(event_ids))
+        return {row["event_id"]: Position(row["epoch"], row["offset"]) for row in rows}
 
     async def is_held(self, gateway_id: str) -> bool:
         """Whether an open transaction holds this log now; False for an unknown gateway."""

@@ -59,6 +59,14 @@ FROM gatecast.gateway_streams s LEFT JOIN LATERAL (
     ORDER BY i."offset" DESC LIMIT 1) e ON true
 WHERE s.gateway_id = ANY ($1)
 
+-- name: find
+-- Where those of these events ($2) are that are in the log of the gateway ($1).
+SELECT e.event_id, e."offset", p.current AS epoch
+FROM gatecast.epoch p, gatecast.gateway_streams s
+     CROSS JOIN unnest($2::uuid[]) AS w(event_id)
+     JOIN gatecast.events e ON e.log_id = s.log_id AND e.event_id = w.event_id
+WHERE s.gateway_id = $1
+
 -- name: is_held
 -- Whoever appends holds the row, so that it is skipped here. The lock that this takes ends with the statement.
 WITH free AS MATERIALIZED (

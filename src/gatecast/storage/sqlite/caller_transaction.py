@@ -85,6 +85,12 @@ async def publish_on(connection: sqlite3.Connection, events: Sequence[Event]) ->
         return work_in_part(connection, work)
 
 
+def is_outbox(connection: sqlite3.Connection) -> bool:
+    """Whether the connection's database is an outbox."""
+    with translated():
+        return bool(select(connection, CONTROL["is_outbox"]))
+
+
 def is_same_file(file: str | Path, path: Path) -> bool:
     """Whether both paths lead to the same existing file."""
     try:

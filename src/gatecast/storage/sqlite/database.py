@@ -219,6 +219,10 @@ class SqliteDatabase:
     async def replication(self) -> None:
         """None: a file has no standbys."""
 
+    async def is_outbox(self) -> bool:
+        """Whether it holds the tables of an outbox."""
+        return bool(await self.fetch(CONTROL["is_outbox"]))
+
     async def schema_version(self) -> int:
         """Number of the newest applied migration of the event log; 0 for an empty database."""
         return newest(await self._applied())

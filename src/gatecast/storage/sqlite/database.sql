@@ -64,6 +64,9 @@ PRAGMA database_list
 -- Reads the file, which `SELECT 1` does not.
 SELECT count(*) FROM sqlite_schema
 
+-- name: is_outbox
+SELECT name FROM sqlite_schema WHERE name = 'gatecast_outbox_forwarder'
+
 -- name: prepare_migrations
 CREATE TABLE IF NOT EXISTS gatecast_schema_migrations (
     number     integer PRIMARY KEY,

@@ -2,6 +2,9 @@
 
 It is written after each commit, so it is ahead of the database only if that was put back to an older state. If a
 process ends between commit and write, the file lags, until the next `changed_since` writes it.
+
+A commit overwrites it in place: to replace it by a new file would keep the disk as busy as the commit itself. So
+another process may read half of one record and half of the next, which the record's checksum tells.
 """
 
 from __future__ import annotations
@@ -9,6 +12,8 @@ from __future__ import annotations
 import json
 import os
 import threading
+import zlib
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
@@ -24,6 +29,13 @@ class UnitOfWork:
     number: int
     #: Random, so that changes with the same number in two copies of the database differ.
     token: str
+
+
+#: The size of each record, in bytes, which leaves room for the largest one: so the next one covers it.
+_SIZE = 192
+
+#: How often a record is read that is being overwritten, before it counts as damaged.
+_ATTEMPTS = 10
 
 
 class HistoryFile:
@@ -42,15 +54,15 @@ class HistoryFile:
             StorageUnavailable: the file exists but cannot be read.
         """
         try:
-            known = json.loads(self._path.read_bytes())
-            return UnitOfWork(int(known["number"]), str(known["token"])), int(known["file"])
+            for _ in range(_ATTEMPTS):
+                if (known := _parsed(self._path.read_bytes())) is not None:
+                    return known
         except FileNotFoundError:
-            return None
-        except (ValueError, TypeError, KeyError):
-            # The machine crashed while the file was written.
             return None
         except OSError as error:
             raise StorageUnavailable(f"{self._path} cannot be read: {error}") from error
+        # The machine crashed while the file was written.
+        return None
 
     def lags(self, known: tuple[UnitOfWork, int] | None, change: UnitOfWork) -> bool:
         """Whether the history file must be written to name this change; False if it names a later one."""
@@ -77,12 +89,27 @@ class HistoryFile:
 
     def write(self, change: UnitOfWork) -> None:
         """Replace the file's content by this change; if that fails, the older one stays, which only detects less."""
-        new = self._path.with_name(f"{self._path.name}.{os.getpid()}-{threading.get_ident()}")
-        text = json.dumps(asdict(change) | {"file": self.identity()})
+        record = _record(change, self.identity())
         with suppress(OSError):
-            with open(new, "w", encoding="utf-8", opener=_private) as file:
-                file.write(text)
-            new.replace(self._path)
+            if not self._is_overwritten(record):
+                self._replace(record)
+
+    def _is_overwritten(self, record: bytes) -> bool:
+        """Whether the file was there, with a record of the same size, and has this one now."""
+        try:
+            file = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            return os.fstat(file).st_size == len(record) and os.pwrite(file, record, 0) == len(record)
+        finally:
+            os.close(file)
+
+    def _replace(self, record: bytes) -> None:
+        new = self._path.with_name(f"{self._path.name}.{os.getpid()}-{threading.get_ident()}")
+        with open(new, "wb", opener=_private) as file:
+            file.write(record)
+        new.replace(self._path)
 
     def remove(self) -> None:
         """Delete the file: whatever the database holds is then accepted as its history."""
@@ -91,3 +118,24 @@ class HistoryFile:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
+
+
+def _record(change: UnitOfWork, file: int) -> bytes:
+    fields = asdict(change) | {"file": file}
+    return json.dumps(fields | {"check": _checksum(fields)}).encode().ljust(_SIZE)
+
+
+def _parsed(record: bytes) -> tuple[UnitOfWork, int] | None:
+    """The last known change and its file; None if the record is damaged. Earlier releases wrote no checksum."""
+    try:
+        known = json.loads(record)
+        check = known.pop("check", None)
+        if check is not None and check != _checksum(known):
+            return None
+        return UnitOfWork(int(known["number"]), str(known["token"])), int(known["file"])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _checksum(fields: Mapping[str, object]) -> int:
+    return zlib.crc32(json.dumps(fields, sort_keys=True).encode())

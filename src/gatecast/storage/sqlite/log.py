@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 from uuid import UUID
 
-from gatecast.events import Event
+from gatecast.events import Event, Position
 from gatecast.storage.contract import (
     Changes,
     Place,
@@ -63,6 +63,10 @@ class SqliteEventLog:
         """The result of each request, in order, all from one instant; None where the gateway is not registered."""
         file = self._database.history_file
         return await self._database.read(partial(reading.read_logs, requests=requests, file=file))
+
+    async def find(self, gateway_id: str, event_ids: Sequence[UUID]) -> Mapping[UUID, Position]:
+        """Where these events are in the gateway's log, by id."""
+        return await self._database.read(partial(reading.find, gateway_id=gateway_id, event_ids=event_ids))
 
     async def is_held(self, gateway_id: str) -> bool:  # noqa: ARG002 - one writer at a time holds every log
         """Whether a transaction in this process or another one writes to the file now, whatever the gateway."""

@@ -238,9 +238,9 @@ def _disconnect(connection: sqlite3.Connection, progress: Sequence[Progress]) ->
 
 
 def _note_progress(connection: sqlite3.Connection, progress: Sequence[Progress]) -> None:
-    rows = [(one.connection_id, one.epoch, one.sent, one.confirmed) for one in progress]
+    rows = [(one.connection_id, str(one.epoch), one.sent, one.confirmed) for one in progress]
     change_each(connection, QUERIES["advance_connection"], rows)
-    passed = [(one.connection_id, one.epoch, *chain(*one.passages)) for one in progress if one.passages]
+    passed = [(one.connection_id, str(one.epoch), *chain(*one.passages)) for one in progress if one.passages]
     change_each(connection, QUERIES["insert_passages"], passed)
 
 

@@ -7,9 +7,10 @@ events until it ends, so reading first and writing second is exact here: commit 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from itertools import chain, islice
+from typing import NamedTuple, TypeAlias
 from uuid import UUID, uuid4
 
 from gatecast.errors import UnknownGateway
@@ -17,25 +18,27 @@ from gatecast.events import Event, Position
 from gatecast.storage.contract import Busy, PublishResult, Receipt
 from gatecast.storage.queries import Queries
 from gatecast.storage.sqlite.statements import as_list, change_each, select
+from gatecast.storage.sqlite.values import to_text
 
 QUERIES = Queries("gatecast.storage.sqlite")
 
-#: Gateway and event id: what makes an event unique.
-_Key: TypeAlias = tuple[str, UUID]
+#: The offset of an event, and whether it is new.
+_Placed: TypeAlias = tuple[int, bool]
 
 
 def append(connection: sqlite3.Connection, groups: Sequence[Sequence[Event]], moment: str) -> list[PublishResult]:
     """The result of each group, which is appended whole or not at all; `moment` is the text of its recorded time."""
     if not any(groups):
         return [() for _ in groups]
-    logs = _logs(connection, {event.gateway_id for group in groups for event in group})
-    refusals = [_refusal(group, logs) for group in groups]
-    accepted = [event for group, refusal in zip(groups, refusals, strict=True) if not refusal for event in group]
-    numbering = _Numbering(logs, _known(connection, accepted))
-    created = [numbering.place(event) for event in accepted]
-    _store(connection, [event for event, new in zip(accepted, created, strict=True) if new], numbering, moment)
-    receipts = _receipts(connection, accepted, created, numbering)
-    return [refusal or tuple(next(receipts) for _ in group) for group, refusal in zip(groups, refusals, strict=True)]
+    found = iter(_look_up(connection, list(chain.from_iterable(groups))))
+    numbering = _Numbering()
+    placed = [numbering.place(list(islice(found, len(group)))) for group in groups]
+    _store(connection, numbering, moment)
+    epoch = _epoch(connection)
+    return [
+        result if isinstance(result, UnknownGateway) else tuple(_receipts(epoch, group, result))
+        for group, result in zip(groups, placed, strict=True)
+    ]
 
 
 def append_one_group(connection: sqlite3.Connection, events: Sequence[Event], moment: str) -> tuple[Receipt, ...]:
@@ -51,98 +54,116 @@ def append_one_group(connection: sqlite3.Connection, events: Sequence[Event], mo
     return result
 
 
-@dataclass(slots=True)
-class _Log:
-    """The number of a log, and that of its last event."""
-
-    log_id: int
-    head: int
-
-
-class _Numbering:
-    """The offsets of events: the next one of its gateway for a new event, the stored one for a known event."""
-
-    def __init__(self, logs: dict[str, _Log], known: dict[_Key, int]) -> None:
-        self.logs = logs
-        self.offsets = known
-
-    def place(self, event: Event) -> bool:
-        """Assign the event its offset; True if it is new."""
-        key = (event.gateway_id, event.event_id)
-        if key in self.offsets:
-            return False
-        log = self.logs[event.gateway_id]
-        log.head += 1
-        self.offsets[key] = log.head
-        return True
-
-    def offset_of(self, event: Event) -> int:
-        """The offset of an event that was placed."""
-        return self.offsets[event.gateway_id, event.event_id]
-
-
 def next_change(connection: sqlite3.Connection) -> int:
     """The number of this transaction's change, newly assigned: higher than that of every change committed before."""
     [(number,)] = select(connection, QUERIES["next_change"], uuid4())
     return int(number)
 
 
-def _logs(connection: sqlite3.Connection, gateways: Collection[str]) -> dict[str, _Log]:
-    rows = select(connection, QUERIES["heads"], as_list(gateways))
-    return {gateway_id: _Log(log_id, head) for gateway_id, log_id, head in rows}
+class _Found(NamedTuple):
+    """An event, and what the database knows of it."""
+
+    event: Event
+    #: The event's id, as it is stored.
+    event_id: str
+    #: The log of its gateway; None: the gateway is not registered.
+    log_id: int | None
+    #: The offset of the last event in that log.
+    head: int
+    #: The offset at which the event is in the log already.
+    known: int | None
 
 
-def _refusal(group: Sequence[Event], logs: Mapping[str, _Log]) -> UnknownGateway | None:
-    unknown = (event.gateway_id for event in group if event.gateway_id not in logs)
-    return next(map(UnknownGateway, unknown), None)
+def _look_up(connection: sqlite3.Connection, events: Sequence[Event]) -> list[_Found]:
+    """What is known of each event, in order, in one statement."""
+    ids = [str(event.event_id) for event in events]
+    wanted = as_list([event.gateway_id, event_id] for event, event_id in zip(events, ids, strict=True))
+    rows = select(connection, QUERIES["look_up"], wanted)
+    return [_Found(events[number], ids[number], *row) for number, *row in rows]
 
 
-def _known(connection: sqlite3.Connection, events: Sequence[Event]) -> dict[_Key, int]:
-    wanted = as_list([event.gateway_id, str(event.event_id)] for event in events)
-    rows = select(connection, QUERIES["known_events"], wanted)
-    return {(gateway_id, UUID(event_id)): offset for gateway_id, event_id, offset in rows}
+@dataclass(slots=True)
+class _Log:
+    """A log that grows."""
+
+    log_id: int
+    #: The offset of its last event, and the id of that one.
+    head: int
+    last_event_id: str = ""
 
 
-def _store(connection: sqlite3.Connection, events: Sequence[Event], numbering: _Numbering, moment: str) -> None:
-    if not events:
+class _Numbering:
+    """The offsets of events: the next one of its gateway for a new event, the stored one for a known event."""
+
+    def __init__(self) -> None:
+        #: The logs that grow, by gateway.
+        self.logs: dict[str, _Log] = {}
+        #: The new events, in order, with their logs and offsets.
+        self.created: list[tuple[_Found, int, int]] = []
+        #: Offsets of the new events, by gateway and id.
+        self._offsets: dict[tuple[str, str], int] = {}
+
+    def place(self, group: Sequence[_Found]) -> list[_Placed] | UnknownGateway:
+        """The offset of each event of the group; none of them gets one if a gateway is not registered."""
+        for found in group:
+            if found.log_id is None:
+                return UnknownGateway(found.event.gateway_id)
+        return [self._place(found, found.log_id) for found in group if found.log_id is not None]
+
+    def _place(self, found: _Found, log_id: int) -> _Placed:
+        gateway_id = found.event.gateway_id
+        key = (gateway_id, found.event_id)
+        if (offset := self._offsets.get(key, found.known)) is not None:
+            return offset, False
+        log = self.logs.get(gateway_id)
+        if log is None:
+            log = self.logs[gateway_id] = _Log(log_id, found.head)
+        log.head += 1
+        log.last_event_id = found.event_id
+        self._offsets[key] = log.head
+        self.created.append((found, log_id, log.head))
+        return log.head, True
+
+
+def _store(connection: sqlite3.Connection, numbering: _Numbering, moment: str) -> None:
+    if not numbering.created:
         return
-    last_ids = {event.gateway_id: event.event_id for event in events}
-    number, logs = next_change(connection), numbering.logs
+    number = next_change(connection)
     change_each(
         connection,
         QUERIES["move_head"],
-        ((gateway_id, logs[gateway_id].head, last_id, number) for gateway_id, last_id in last_ids.items()),
+        ((log.head, log.last_event_id, number, gateway_id) for gateway_id, log in numbering.logs.items()),
     )
     change_each(
         connection,
         QUERIES["insert_event"],
         (
-            (logs[event.gateway_id].log_id, numbering.offset_of(event), *_columns(event, moment), number)
-            for event in events
+            (log_id, offset, found.event_id, *_columns(found.event, moment), number)
+            for found, log_id, offset in numbering.created
         ),
     )
 
 
 def _columns(event: Event, moment: str) -> tuple[object, ...]:
     return (
-        event.event_id,
         event.type,
         event.action.value,
         event.entity_type,
         event.entity_id,
         len(event.payload) if event.payload.isascii() else len(event.payload.encode()),
-        event.originated_at,
+        to_text(event.originated_at),
         moment,
         event.trace_parent,
         event.payload,
     )
 
 
-def _receipts(
-    connection: sqlite3.Connection, events: Sequence[Event], created: Sequence[bool], numbering: _Numbering
-) -> Iterator[Receipt]:
+def _epoch(connection: sqlite3.Connection) -> UUID:
     [(current, _, _)] = select(connection, QUERIES["epoch"])
-    epoch = UUID(current)
-    for event, new in zip(events, created, strict=True):
-        position = Position(epoch, numbering.offset_of(event))
-        yield Receipt(gateway_id=event.gateway_id, event_id=event.event_id, position=position, created=new)
+    return UUID(current)
+
+
+def _receipts(epoch: UUID, events: Sequence[Event], placed: Sequence[_Placed]) -> Iterator[Receipt]:
+    for event, (offset, created) in zip(events, placed, strict=True):
+        position = Position(epoch, offset)
+        yield Receipt(gateway_id=event.gateway_id, event_id=event.event_id, position=position, created=created)

@@ -1,14 +1,11 @@
--- name: heads
--- The log and the head of each of these gateways ($1, a list) that is registered.
-SELECT gateway_id, log_id, head FROM gatecast_gateway_streams WHERE gateway_id IN (SELECT value FROM json_each($1))
-
--- name: known_events
--- Where those of these events ($1, a list of [gateway, id]) lie that are in the log already. CROSS JOIN keeps the
--- order: one look into the index for each wanted event, however large the log is.
-SELECT s.gateway_id, e.event_id, e."offset"
+-- name: look_up
+-- Of each of these events ($1, a list of [gateway, id]), by its number in the list: the log of its gateway (NULL: it has
+-- none), the head of that, and where the event lies if it is in the log already. The joins keep their order: one look into
+-- each index for each event, however large the log is.
+SELECT wanted.key, s.log_id, s.head, e."offset"
 FROM json_each($1) AS wanted
-    CROSS JOIN gatecast_gateway_streams AS s ON s.gateway_id = json_extract(wanted.value, '$[0]')
-    CROSS JOIN gatecast_events AS e ON e.log_id = s.log_id AND e.event_id = json_extract(wanted.value, '$[1]')
+    LEFT JOIN gatecast_gateway_streams AS s ON s.gateway_id = json_extract(wanted.value, '$[0]')
+    LEFT JOIN gatecast_events AS e ON e.log_id = s.log_id AND e.event_id = json_extract(wanted.value, '$[1]')
 
 -- name: next_change
 -- The number of this transaction's change. Nobody else gets it, or a later one, before this transaction has ended.
@@ -20,7 +17,7 @@ INSERT INTO gatecast_events (log_id, "offset", event_id, type, action, entity_ty
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 
 -- name: move_head
-UPDATE gatecast_gateway_streams SET head = $2, last_event_id = $3, changed_seq = $4 WHERE gateway_id = $1
+UPDATE gatecast_gateway_streams SET head = $1, last_event_id = $2, changed_seq = $3 WHERE gateway_id = $4
 
 -- name: epoch
 SELECT current, last_change, change_token FROM gatecast_epoch

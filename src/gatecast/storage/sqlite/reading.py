@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from gatecast.events import RecordedEvent
+from gatecast.events import Position, RecordedEvent
 from gatecast.storage.contract import Changes, Place, ReadRequest, ReadResult, Remembered
 from gatecast.storage.row_values import recorded_event
 from gatecast.storage.sqlite.history import remember
@@ -50,6 +50,13 @@ def places(connection: sqlite3.Connection, gateway_ids: Sequence[str], marker: i
         gateway_id: Place(log_id, max(offset or 0, low_water_mark), offset is None and bool(trimmed_since))
         for gateway_id, log_id, offset, low_water_mark, trimmed_since in rows
     }
+
+
+def find(connection: sqlite3.Connection, gateway_id: str, event_ids: Sequence[UUID]) -> dict[UUID, Position]:
+    """Where those of these events are that are in the gateway's log, by id."""
+    [(epoch, _, _)] = select(connection, QUERIES["epoch"])
+    rows = select(connection, QUERIES["known_events"], as_list([gateway_id, str(each)] for each in event_ids))
+    return {UUID(event_id): Position(UUID(epoch), offset) for _, event_id, offset in rows}
 
 
 def contradicts(connection: sqlite3.Connection, remembered: Sequence[Remembered]) -> bool:

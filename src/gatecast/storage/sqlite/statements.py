@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Any, LiteralString, TypeAlias
+from functools import lru_cache
+from typing import Any, LiteralString, NamedTuple, TypeAlias
 
 from gatecast.storage.contract import Row
 from gatecast.storage.queries import Queries
@@ -18,18 +20,37 @@ CONTROL = Queries("gatecast.storage.sqlite", "database.sql")
 Columns: TypeAlias = tuple[Any, ...]
 
 
+_PLACEHOLDER = re.compile(r"\$(\d+)")
+
+#: A comment may name a placeholder. And SQLite has no row locks: its one writer has locked every row.
+_LEFT_OUT = re.compile(r"--[^\n]*|FOR NO KEY UPDATE( SKIP LOCKED)?")
+
+
+class _Portable(NamedTuple):
+    """A statement as SQLite runs it."""
+
+    #: With `?` for each placeholder: to look up a name for each argument takes longer than to store the row.
+    query: LiteralString
+    #: Which argument each `?` stands for.
+    order: Sequence[int]
+
+
+@lru_cache(maxsize=1_000)
+def _portable(query: LiteralString) -> _Portable:
+    bare = _LEFT_OUT.sub("", query)
+    order = [int(number) - 1 for number in _PLACEHOLDER.findall(bare)]
+    return _Portable(_PLACEHOLDER.sub("?", bare), order)
+
+
 @contextmanager
 def _ran(connection: sqlite3.Connection, query: LiteralString, arguments: Iterable[object]) -> Iterator[sqlite3.Cursor]:
+    statement = _portable(query)
     with closing(connection.cursor()) as cursor:
         # A caller's connection may turn its rows into another type.
         cursor.row_factory = None
-        cursor.execute(_portable(query), bind(arguments))
+        values = bind(arguments)
+        cursor.execute(statement.query, [values[number] for number in statement.order])
         yield cursor
-
-
-def _portable(query: LiteralString) -> LiteralString:
-    """The statement without its row locks: SQLite's one writer has locked every row."""
-    return query.replace("FOR NO KEY UPDATE SKIP LOCKED", "").replace("FOR NO KEY UPDATE", "")
 
 
 def select(connection: sqlite3.Connection, query: LiteralString, *arguments: object) -> list[Columns]:
@@ -61,10 +82,13 @@ def change(connection: sqlite3.Connection, query: LiteralString, *arguments: obj
         return max(cursor.rowcount, 0)
 
 
-def change_each(connection: sqlite3.Connection, query: LiteralString, rows: Iterable[Iterable[object]]) -> None:
-    """Run the statement once for each row of arguments; it must have no row locks."""
+def change_each(connection: sqlite3.Connection, query: LiteralString, rows: Iterable[Sequence[object]]) -> None:
+    """Run the statement once for each row of arguments, which are as SQLite stores them: one for each placeholder."""
+    statement = _portable(query)
+    if statement.order != list(range(len(statement.order))):
+        rows = ([row[number] for number in statement.order] for row in rows)
     with closing(connection.cursor()) as cursor:
-        cursor.executemany(query, map(bind, rows))
+        cursor.executemany(statement.query, rows)
 
 
 def as_list(values: Iterable[object]) -> str:

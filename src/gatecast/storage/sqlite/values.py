@@ -15,17 +15,7 @@ def to_text(moment: datetime) -> str:
 
 _STORED_AS: dict[type, Callable[[Any], str]] = {datetime: to_text, UUID: str}
 
-#: Names of parameters, more than any statement has.
-_NAMES = tuple(str(number) for number in range(1, 100))
 
-
-def bind(arguments: Iterable[object]) -> dict[str, object]:
-    """The arguments of `$1`, `$2` … by name: for SQLite these are parameters named 1, 2 ….
-
-    Instants become UTC text and UUIDs their text; other values stay as they are.
-    """
-    return {
-        name: stored(value) if (stored := _STORED_AS.get(type(value))) else value
-        # As many names as there are arguments.
-        for name, value in zip(_NAMES, arguments, strict=False)
-    }
+def bind(arguments: Iterable[object]) -> tuple[object, ...]:
+    """The arguments of a statement as SQLite stores them: instants as UTC text, UUIDs as text, others as they are."""
+    return tuple([stored(value) if (stored := _STORED_AS.get(type(value))) else value for value in arguments])

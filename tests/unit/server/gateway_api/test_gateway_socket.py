@@ -18,6 +18,7 @@ from aiohttp import WSMsgType
 from gatecast.delivery.delivery import Delivery, DeliveryOptions
 from gatecast.delivery.subscription import Subscription
 from gatecast.events import Action, Event, Position, RecordedEvent
+from gatecast.protocol.codec import SEPARATOR
 from gatecast.protocol.session import SessionLimits, Version
 from gatecast.server.gateway_api.gateway_socket import WRITE_TIME_LIMIT, GatewaySocket, Observer, open_session
 from gatecast.storage.contract import Connection, DisconnectReason, Outcome, ReadResult, TrimPolicy
@@ -76,12 +77,14 @@ class _Bench:
         )
         return await self.delivery.subscribe(connection, after=after)
 
-    def speak(self, wire: Wire, subscription: Subscription, observer: Observer | None = None) -> asyncio.Task[None]:
+    def speak(
+        self, wire: Wire, subscription: Subscription, observer: Observer | None = None, *, batch_bytes: int = 0
+    ) -> asyncio.Task[None]:
         """Run the connection as the gateway listener does."""
-        return asyncio.create_task(self._speak(wire, subscription, observer))
+        return asyncio.create_task(self._speak(wire, subscription, observer, batch_bytes))
 
-    async def _speak(self, wire: Wire, subscription: Subscription, observer: Observer | None) -> None:
-        session = open_session(subscription, self.version, SessionLimits())
+    async def _speak(self, wire: Wire, subscription: Subscription, observer: Observer | None, batch_bytes: int) -> None:
+        session = open_session(subscription, self.version, SessionLimits(), batch_bytes=batch_bytes)
         socket = GatewaySocket(
             wire,
             session,
@@ -372,6 +375,36 @@ def test_events_that_wait_leave_in_one_write_with_their_ping_and_make_no_tasks()
             assert wire.writes <= 2 + 30
             assert bench.confirmed == 30
             assert len(asyncio.all_tasks()) == tasks
+            wire.cut()
+            await conversation
+
+    run_in_virtual_time(run())
+
+
+def test_events_that_wait_leave_in_one_frame_for_a_client_that_asks_for_it() -> None:
+    """Rejections and positions are of single events, as ever."""
+
+    async def run() -> None:
+        async with _Bench() as bench:
+            await bench.publish(40)
+            wire = _CountingWire(bench.random, on_end=lambda _: None)
+            conversation = bench.speak(wire, await bench.subscribe(), batch_bytes=100_000)
+            assert (await _next_message(wire))["type"] == "connection.ack"
+            frame = await wire.to_gateway.read()
+            positions = [Position.parse(json.loads(part)["position"]) for part in frame.data.split(SEPARATOR)]
+            assert [position.offset for position in positions] == list(range(1, 41))
+            for position in positions:
+                event = bench.database.rows.streams[GATEWAY].events[position.offset]
+                bench.database.history.delivered(GATEWAY, position.epoch, position.offset, event.event_id)
+            await _say(wire, type="event.reject", position=str(positions[4]), reason="no such route")
+            await _say(wire, type="position.ack", position=str(positions[-1]))
+            await asyncio.sleep(5)
+            assert bench.confirmed == 40
+            assert [(outcome.offset, outcome.reason) for outcome in bench.storage.outcomes.recorded] == [
+                (5, "no such route")
+            ]
+            # The acknowledgement, perhaps together with the events.
+            assert wire.writes <= 2
             wire.cut()
             await conversation
 

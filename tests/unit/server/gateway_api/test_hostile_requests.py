@@ -212,7 +212,7 @@ def test_no_manifest_ends_the_gateway_that_sends_it(listener: _Listener, body: b
 
 @_LIMITS
 @given(
-    query=st.dictionaries(st.sampled_from(["replica", "after", "x"]), _HEADER, max_size=3),
+    query=st.dictionaries(st.sampled_from(["replica", "after", "batch", "x"]), _HEADER, max_size=3),
     protocols=st.sampled_from(["", "chat", "gatecast.v3, chat"]) | _HEADER,
 )
 def test_no_query_ends_a_known_gateway(listener: _Listener, query: dict[str, str], protocols: str) -> None:
@@ -221,10 +221,28 @@ def test_no_query_ends_a_known_gateway(listener: _Listener, query: dict[str, str
 
 
 @_LIMITS
-@given(query=st.dictionaries(st.sampled_from(["replica", "after"]), st.text(max_size=300), max_size=2))
+@given(query=st.dictionaries(st.sampled_from(["replica", "after", "batch"]), st.text(max_size=300), max_size=2))
 def test_what_a_v2_client_names_wrongly_is_400(listener: _Listener, query: dict[str, str]) -> None:
     status = listener.upgrade(query, {"api-key": listener.token, "Sec-WebSocket-Protocol": "gatecast.v2"})
     assert status in (101, 400)
+
+
+@pytest.mark.parametrize(
+    ("batch", "status"),
+    [
+        ("0", 101),
+        ("1", 101),
+        ("999999999", 101),
+        ("1000000000", 400),
+        ("-1", 400),
+        ("64k", 400),
+        ("٣", 400),
+        ("1.5", 400),
+    ],
+)
+def test_a_batch_is_a_number_of_bytes(listener: _Listener, batch: str, status: int) -> None:
+    headers = {"api-key": listener.token, "Sec-WebSocket-Protocol": "gatecast.v2"}
+    assert listener.upgrade({"batch": batch}, headers) == status
 
 
 @_LIMITS

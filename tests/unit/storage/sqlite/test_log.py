@@ -115,8 +115,8 @@ async def test_publishing_known_events_writes_nothing(file: Path, clock: ManualC
 @pytest.mark.parametrize(
     ("query", "arguments", "expected"),
     [
-        (publishing.QUERIES["known_events"], ("[]",), "SEARCH e USING INDEX gatecast_events_event_id"),
-        (publishing.QUERIES["heads"], ("[]",), "SEARCH gatecast_gateway_streams USING PRIMARY KEY"),
+        (publishing.QUERIES["look_up"], ("[]",), "SEARCH e USING INDEX gatecast_events_event_id"),
+        (publishing.QUERIES["look_up"], ("[]",), "SEARCH s USING PRIMARY KEY"),
         (publishing.QUERIES["streams"], ("[]",), "SEARCH gatecast_gateway_streams USING PRIMARY KEY"),
         (
             publishing.QUERIES["changed_since"],

@@ -24,14 +24,14 @@ def test_a_moment_comes_back() -> None:
     assert to_moment(to_text(moment)) == moment
 
 
-def test_arguments_get_the_names_that_dollar_numbers_stand_for() -> None:
+def test_arguments_become_what_sqlite_stores() -> None:
     moment = datetime(2026, 1, 2, tzinfo=UTC)
     identity = UUID(int=7)
-    assert bind([moment, identity, True, None, "x", 3]) == {
-        "1": "2026-01-02 00:00:00.000000+00:00",
-        "2": "00000000-0000-0000-0000-000000000007",
-        "3": True,
-        "4": None,
-        "5": "x",
-        "6": 3,
-    }
+    assert bind([moment, identity, True, None, "x", 3]) == (
+        "2026-01-02 00:00:00.000000+00:00",
+        "00000000-0000-0000-0000-000000000007",
+        True,
+        None,
+        "x",
+        3,
+    )

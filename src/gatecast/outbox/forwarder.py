@@ -1,0 +1,397 @@
+"""Moves what was committed to the outbox to the log: in the order of each gateway, once for each event id."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Container, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Final, TypeGuard, TypeVar
+from uuid import UUID
+
+from gatecast.containment import RetryLoop, contained, describe, in_halves, log_failure
+from gatecast.errors import (
+    GatecastError,
+    InvalidValue,
+    StatementFailed,
+    StorageError,
+    StorageUnavailable,
+    UnknownGateway,
+)
+from gatecast.events import Event, RecordedEvent
+from gatecast.outbox.lease import Lease
+from gatecast.outbox.records import Lane, Records, TermOver, Waiting
+from gatecast.storage.contract import EventLog, PublishResult, ReadRequest, ReadResult, Receipt, TrimPolicy
+from gatecast.telemetry import get_logger
+from gatecast.waiting import Signal
+from gatecast.wakeup.contract import Hint
+
+#: Most gateways whose entries are forwarded at once.
+_GATEWAYS: Final = 100
+
+#: Most entries of one gateway that are forwarded at once; as one group they fit into one batch of JetStream.
+_ENTRIES: Final = 100
+
+#: Most bytes of data of one gateway that are forwarded at once.
+_BYTES: Final = 64 * 1024
+
+#: Entries that were forwarded are removed so often, in seconds.
+_CLEAN_UP_EVERY: Final = 5.0
+
+#: Most events of a log that one request reads, to find those that were forwarded before.
+_PAGE: Final = 1_000
+
+#: Removes what is confirmed, which is what was forwarded, and nothing else.
+_FORWARDED = TrimPolicy(keep_confirmed=timedelta(0), keep_at_most=timedelta(days=36_500), max_events=1 << 60)
+
+_UNCERTAIN = (
+    "it may have been forwarded and removed by retention since; compare it with what the gateway has, then leave it "
+    "out or try it again"
+)
+
+T = TypeVar("T")
+
+_logger = get_logger("outbox")
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """The next entries of one gateway."""
+
+    lane: Lane
+    entries: Sequence[RecordedEvent]
+    events: Sequence[Event]
+    #: Why no event could be made of the entry after these; empty if all could.
+    problem: str = ""
+
+    @classmethod
+    def of(cls, lane: Lane, entries: Sequence[RecordedEvent]) -> _Batch:
+        """As many of the entries as can be read."""
+        events: list[Event] = []
+        for entry in entries:
+            if entry.undeliverable is not None:
+                return cls(lane, entries, events, f"it cannot be read: {entry.undeliverable}")
+            try:
+                events.append(_event(entry))
+            except GatecastError as error:
+                return cls(lane, entries, events, f"it cannot be read: {error}")
+        return cls(lane, entries, events)
+
+    def forwarded(self, receipts: Sequence[Receipt]) -> Lane:
+        """The lane once the events were forwarded."""
+        epoch = str(receipts[0].position.epoch)
+        # Of an id that the log knew already it is the first position.
+        before = self.lane.log_head if epoch == self.lane.log_epoch else 0
+        head = max(before, *(receipt.position.offset for receipt in receipts))
+        through = self.entries[len(receipts) - 1].offset
+        return replace(self.lane, forwarded=through, log_epoch=epoch, log_head=head)
+
+    def refused(self, reason: str) -> Lane:
+        """The lane whose first entry was refused."""
+        return replace(self.lane, refused=self.entries[0].offset, reason=reason)
+
+
+def _no_hint(_: Hint) -> None:
+    """Nobody is told: readers of the log poll."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxOptions:
+    """How this process forwards."""
+
+    pod_id: str
+    #: Longest time between two looks at the outbox, in seconds.
+    poll_interval: float
+    #: Sends hints to those who read the log.
+    send_hint: Callable[[Hint], None] = _no_hint
+    clock: Callable[[], float] = time.monotonic
+
+
+class Forwarder:
+    """One loop in each process that has opened the outbox; in one of them at a time it forwards.
+
+    What is in the log is recorded after the log has confirmed it. Whatever comes between is noticed when the same
+    entries are forwarded again: the log stores an id once while it retains it, and `_skip_forwarded` finds what it
+    does not retain.
+    """
+
+    def __init__(self, outbox: EventLog, log: EventLog, records: Records, options: OutboxOptions) -> None:
+        self._outbox = outbox
+        self._log = log
+        self._records = records
+        self._options = options
+        self._clock = options.clock
+        self.lease = Lease(records, options.pod_id, clock=options.clock)
+        self.loop = RetryLoop("forward-failed", "the outbox cannot be forwarded")
+        self._signal = Signal()
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._cleaned_at = options.clock()
+        #: The gateways of which something was forwarded that is still in the outbox.
+        self._unconfirmed: dict[str, Lane] = {}
+        self._term: str | None = None
+        #: The gateways of which nothing can be in the log that is not recorded, because every answer arrived.
+        self._certain: set[str] = set()
+        #: The gateways whose entries go one by one, because the log has refused a batch of them.
+        self._one_by_one: set[str] = set()
+
+    async def run(self) -> None:
+        """Forward until cancelled; then let another process do it at once."""
+        try:
+            await self.loop.run(self.forward, rest=self._rest)
+        finally:
+            await self._give_up()
+
+    async def _give_up(self) -> None:
+        try:
+            await self.lease.give_up()
+        except StorageError as error:
+            _logger.info("outbox-lease-kept", error=describe(error))
+
+    async def _rest(self) -> None:
+        await self._signal.wait(self._options.poll_interval)
+
+    def look(self) -> None:
+        """Let the loop look at the outbox at once."""
+        self._signal.set()
+
+    async def moved(self, seconds: float) -> None:
+        """Return when this process has forwarded something, at the latest after so many seconds."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            await asyncio.wait([waiter], timeout=seconds)
+        finally:
+            self._waiters.discard(waiter)
+
+    async def forward(self) -> None:
+        """Forward everything that waits now, if this process is the one that does."""
+        try:
+            if not await self.lease.is_held():
+                return
+            if self._term != self.lease.term:
+                self._term = self.lease.term
+                self._certain.clear()
+            failed: set[str] = set()
+            while work := [one for one in await self._records.waiting() if self._can_move(one, failed)]:
+                for start in range(0, len(work), _GATEWAYS):
+                    await self._forward_some(work[start : start + _GATEWAYS], failed)
+            await self._clean_up()
+        except TermOver:
+            self.lease.lose()
+        except BaseException:
+            # An answer may be on its way.
+            self._certain.clear()
+            raise
+
+    def _can_move(self, waiting: Waiting, failed: Container[str]) -> bool:
+        return not waiting.is_refused and waiting.gateway_id not in failed
+
+    async def _forward_some(self, work: Sequence[Waiting], failed: set[str]) -> None:
+        """Do what is to be done for these gateways; note those with a problem of their own."""
+        if not await self.lease.is_held():
+            raise TermOver
+        lanes = []
+        for each in work:
+            try:
+                lane = each.present or await self._follow(each)
+            except StatementFailed as error:
+                log_failure("outbox-gateway-failed", error, gateway=each.gateway_id)
+                failed.add(each.gateway_id)
+            else:
+                if lane is not None:
+                    lanes.append(lane)
+        found = await self._outbox.read([self._request(lane) for lane in lanes])
+        batches = [_Batch.of(lane, read.events) for lane, read in zip(lanes, found, strict=True) if _is_of(read, lane)]
+        if batches:
+            await self._forward(batches)
+
+    def _request(self, lane: Lane) -> ReadRequest:
+        entries = 1 if lane.gateway_id in self._one_by_one else _ENTRIES
+        return ReadRequest(gateway_id=lane.gateway_id, after=lane.forwarded, max_events=entries, max_bytes=_BYTES)
+
+    # --- registering and deleting -----------------------------------------------------------------------------------
+
+    async def _follow(self, waiting: Waiting) -> Lane | None:
+        """The lane of a gateway that was registered in the outbox, once its log exists; None if it was deleted there.
+
+        A gateway that was registered again was deleted before: so is its log, with the entries that waited.
+        """
+        gateway_id = waiting.gateway_id
+        if waiting.lane is not None:
+            await self._in_time(lambda: self._log.forget(gateway_id))
+            await self._records.drop(self._held_term(), gateway_id)
+            self._unconfirmed.setdefault(gateway_id, waiting.lane)
+            self._wake_waiters()
+        if waiting.log_id is None:
+            return None
+        await self._in_time(lambda: self._log.register(gateway_id))
+        log = await self._end_of(gateway_id)
+        lane = Lane(
+            gateway_id=gateway_id, lane=waiting.log_id, forwarded=0, log_epoch=str(log.epoch), log_head=log.head
+        )
+        await self._records.save(self._held_term(), [lane])
+        self._certain.add(gateway_id)
+        self._wake_waiters()
+        return lane
+
+    async def _end_of(self, gateway_id: str) -> ReadResult:
+        request = ReadRequest(gateway_id=gateway_id, after=_PAST_EVERY_END, max_events=1, max_bytes=1)
+        [log] = await self._log.read([request])
+        if log is None:
+            raise UnknownGateway(gateway_id)
+        return log
+
+    # --- forwarding -------------------------------------------------------------------------------------------------
+
+    async def _forward(self, batches: Sequence[_Batch]) -> None:
+        """Publish these batches, each as one group, and record what became of them."""
+        saved: list[Lane] = []
+        ready: list[_Batch] = []
+        for batch in batches:
+            if (lane := await self._skip_forwarded(batch)) is not None:
+                saved.append(lane)
+            elif not batch.events:
+                saved.append(batch.refused(batch.problem))
+            else:
+                ready.append(batch)
+        results = await in_halves([batch.events for batch in ready], self._publish) if ready else []
+        failures: list[GatecastError] = []
+        for batch, result in zip(ready, results, strict=True):
+            lane = self._outcome(batch, result)
+            if lane is not None:
+                saved.append(lane)
+            elif isinstance(result, GatecastError) and not _is_refusal(result):
+                failures.append(result)
+        await self._save(saved)
+        with contained("hint-lost"):
+            self._options.send_hint(Hint.at(lane.gateway_id for lane in saved))
+        if failures:
+            raise failures[0]
+
+    async def _publish(self, groups: Sequence[Sequence[Event]]) -> Sequence[PublishResult]:
+        return await self._in_time(lambda: self._log.publish(groups))
+
+    def _outcome(self, batch: _Batch, result: PublishResult | GatecastError) -> Lane | None:
+        """The lane to record; None if nothing is known, or the batch has to become smaller."""
+        gateway_id = batch.lane.gateway_id
+        if isinstance(result, tuple):
+            self._certain.add(gateway_id)
+            if len(batch.entries) > 1:
+                self._one_by_one.discard(gateway_id)
+            return batch.forwarded(result)
+        self._certain.discard(gateway_id)
+        if isinstance(result, GatecastError) and _is_refusal(result):
+            if len(batch.events) == 1:
+                return batch.refused(describe(result))
+            self._one_by_one.add(gateway_id)
+        return None
+
+    async def _save(self, lanes: Sequence[Lane]) -> None:
+        if not lanes:
+            return
+        await self._records.save(self._held_term(), lanes)
+        for lane in lanes:
+            self._unconfirmed[lane.gateway_id] = lane
+            if lane.refused:
+                _logger.warning("outbox-entry-refused", gateway=lane.gateway_id, reason=lane.reason)
+        self._wake_waiters()
+
+    async def _skip_forwarded(self, batch: _Batch) -> Lane | None:
+        """The lane after the entries that are in the log already; None if none is, or the log itself can tell.
+
+        Asked once for each gateway in a term, and after a failure: an answer may have been lost. What the log retains
+        it recognizes by the id. If it has removed events since the last record, those may have been these.
+        """
+        lane = batch.lane
+        if lane.gateway_id in self._certain:
+            return None
+        [log] = await self._log.read([self._page(lane, lane.log_head)])
+        if log is None or str(log.epoch) != lane.log_epoch or log.low_water_mark <= lane.log_head:
+            self._certain.add(lane.gateway_id)
+            return None
+        known = {log.last_event_id} | await self._ids_after(lane, log)
+        for entry in reversed(batch.entries):
+            if entry.event_id in known:
+                self._certain.add(lane.gateway_id)
+                return replace(lane, forwarded=entry.offset, log_epoch=str(log.epoch), log_head=log.head)
+        return batch.refused(_UNCERTAIN)
+
+    async def _ids_after(self, lane: Lane, log: ReadResult | None) -> set[object]:
+        ids: set[object] = set()
+        while log is not None and log.events:
+            ids |= {event.event_id for event in log.events}
+            [log] = await self._log.read([self._page(lane, log.events[-1].offset)])
+        return ids
+
+    def _page(self, lane: Lane, after: int) -> ReadRequest:
+        return ReadRequest(gateway_id=lane.gateway_id, after=after, max_events=_PAGE, max_bytes=16 * _BYTES)
+
+    # --- leaving no trace ---------------------------------------------------------------------------------------------
+
+    async def _clean_up(self) -> None:
+        """Remove what was forwarded from the outbox, from time to time."""
+        if not self._unconfirmed or self._clock() - self._cleaned_at < _CLEAN_UP_EVERY:
+            return
+        self._cleaned_at = self._clock()
+        for gateway_id, lane in list(self._unconfirmed.items()):
+            await self._records.confirm(lane)
+            del self._unconfirmed[gateway_id]
+        while await self._outbox.trim(_FORWARDED):
+            if not await self.lease.is_held():
+                return
+
+    # --- the term -----------------------------------------------------------------------------------------------------
+
+    def _held_term(self) -> str:
+        if self._term is None or self._term != self.lease.term:
+            raise TermOver
+        return self._term
+
+    async def _in_time(self, work: Callable[[], Awaitable[T]]) -> T:
+        """The result of work on the log, which must not reach the log once another process may forward.
+
+        Raises:
+            StorageUnavailable: the lease ended first; what was sent may have been stored.
+        """
+        if (left := self.lease.left) <= 0:
+            raise TermOver
+        try:
+            async with asyncio.timeout(left):
+                return await work()
+        except TimeoutError as error:
+            raise StorageUnavailable("the log did not answer before the lease of the forwarder ended") from error
+
+    def _wake_waiters(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+#: Past the end of every log.
+_PAST_EVERY_END: Final = (1 << 62) - 1
+
+
+def _is_of(read: ReadResult | None, lane: Lane) -> TypeGuard[ReadResult]:
+    """Whether these are entries of that lane: the gateway may have been deleted, or registered again, since."""
+    return read is not None and read.log_id == lane.lane and bool(read.events)
+
+
+def _is_refusal(error: GatecastError) -> bool:
+    """Whether the log has refused the events, and not failed for everybody."""
+    return isinstance(error, StatementFailed | UnknownGateway | InvalidValue)
+
+
+def _event(entry: RecordedEvent) -> Event:
+    return Event.again(
+        payload=entry.payload,
+        gateway_id=entry.gateway_id,
+        # One driver has a class of its own for ids, which the others do not know.
+        event_id=UUID(int=entry.event_id.int),
+        type=entry.type,
+        action=entry.action,
+        entity_type=entry.entity_type,
+        entity_id=entry.entity_id,
+        originated_at=entry.originated_at,
+        trace_parent=entry.trace_parent,
+    )

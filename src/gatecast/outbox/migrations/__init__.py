@@ -1,0 +1,1 @@
+"""The tables of the outbox, in SQL that PostgreSQL and SQLite both understand."""

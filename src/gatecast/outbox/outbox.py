@@ -1,0 +1,257 @@
+"""An open outbox: what waits in it, what the log refused, and waiting until an event is forwarded."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Self
+from uuid import UUID
+
+from gatecast.errors import DatabaseUnsuitable, EventNotForwarded, SettingInvalid
+from gatecast.events import Event, PendingPosition, Position, RecordedEvent
+from gatecast.outbox.forwarder import Forwarder, OutboxOptions
+from gatecast.outbox.log import OutboxEngine, OutboxLog
+from gatecast.outbox.records import Records
+from gatecast.storage.contract import Database, Engine, EventLog, ReadRequest, Receipt, Storage
+from gatecast.storage.database_url import Backend
+from gatecast.wakeup.background import BackgroundTask
+from gatecast.wakeup.contract import EVERYTHING, FailureListener, Hint, SupervisedWakeup
+
+__all__ = ["Outbox", "OutboxOptions", "OutboxStatus", "RefusedEntry", "check"]
+
+#: The outbox is asked again after so many seconds, unless this process has forwarded something before.
+_LOOK_AGAIN: Final = 0.1
+
+#: Most gateways that one request reads.
+_AT_ONCE: Final = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedEntry:
+    """An event in the outbox that the log refused; later events of its gateway wait for a decision about it."""
+
+    gateway_id: str
+    event_id: UUID
+    #: Why the log refused it.
+    reason: str
+    #: When it was stored in the outbox, by the clock of the outbox's database.
+    stored_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxStatus:
+    """What waits in the outbox."""
+
+    #: Number of events that are not in the log yet, by gateway; without gateways of which none waits.
+    waiting: Mapping[str, int]
+    #: When the oldest of them was stored, by the clock of the outbox's database; None if none waits.
+    oldest: datetime | None
+    #: The events that the log refused.
+    refused: Sequence[RefusedEntry]
+    #: The process that forwards; empty if none does.
+    forwarder: str
+    #: Why this process cannot forward now; None if it can, or another one does.
+    problem: str | None
+
+
+class Outbox:
+    """The outbox of a hub. Every process that opens it may forward; one at a time does."""
+
+    def __init__(
+        self, storage: Storage, log: EventLog, records: Records, forwarder: Forwarder, wakeup: SupervisedWakeup
+    ) -> None:
+        self._storage = storage
+        self._log = log
+        self._records = records
+        self._wakeup = wakeup
+        self._task = BackgroundTask()
+        #: The loop that forwards.
+        self.forwarder = forwarder
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, storage: Storage, backend: Backend, log: EventLog, wakeup: SupervisedWakeup, options: OutboxOptions
+    ) -> AsyncIterator[Self]:
+        """The outbox in a database that `check` has found suitable and that is migrated; forwards until the block ends.
+
+        `wakeup` carries hints about the outbox.
+        """
+        records = Records(storage.database, backend)
+        forwarder = Forwarder(storage.log, log, records, options)
+        outbox = cls(storage, log, records, forwarder, wakeup)
+        await outbox.adopt()
+        wakeup.listen(outbox._on_hint)
+        outbox._task.start(forwarder.run(), name="outbox-forwarder")
+        try:
+            yield outbox
+        finally:
+            await outbox._task.stop()
+
+    def on_failure(self, told: FailureListener) -> None:
+        """Tell it when forwarding has died for good, also when it has by now. No outage does that: it is a mistake."""
+        self._task.on_failure(told)
+        self._wakeup.on_failure(told)
+
+    def engine(self, engine: Engine) -> OutboxEngine:
+        """The engine of the log, whose changes go through this outbox."""
+        return OutboxEngine.over(engine, OutboxLog(self._storage.log, engine.log, self.forwarder))
+
+    def _on_hint(self, _: Hint) -> None:
+        self.forwarder.look()
+
+    async def adopt(self) -> None:
+        """Register the gateways that the log had before there was an outbox.
+
+        The outbox is read first: a gateway that is deleted meanwhile was registered in it then, and is not taken for
+        one that it never knew.
+        """
+        known = (await self._storage.log.changed_since(0)).heads.keys() | await self._records.lane_names()
+        for gateway_id in (await self._log.changed_since(0)).heads.keys() - known:
+            await self._storage.log.register(gateway_id)
+
+    @property
+    def database(self) -> Database:
+        """The database of the outbox, whose transactions a publish can join."""
+        return self._storage.database
+
+    # --- waiting ----------------------------------------------------------------------------------------------------
+
+    async def position_of(self, event: Position | Receipt | Event) -> Position | None:
+        """Where the event is in its gateway's log; None while it waits in the outbox.
+
+        Raises:
+            EventNotForwarded: it is in neither.
+        """
+        if isinstance(event, Position) and not isinstance(event, PendingPosition):
+            return event
+        gateway_id, event_id = event.gateway_id, event.event_id
+        if found := await self._log.find(gateway_id, [event_id]):
+            return found[event_id]
+        if await self._waits(gateway_id, event_id):
+            return None
+        # Perhaps it was forwarded between the two looks.
+        if found := await self._log.find(gateway_id, [event_id]):
+            return found[event_id]
+        raise EventNotForwarded(gateway_id, event_id)
+
+    async def _waits(self, gateway_id: str, event_id: UUID) -> bool:
+        # The lane first: what is forwarded between the two looks then counts as waiting, and is found next time.
+        lane = await self._records.lane(gateway_id)
+        found = await self._storage.log.find(gateway_id, [event_id])
+        [read] = await self._storage.log.read([_first_after(gateway_id, 0)])
+        if not found or read is None:
+            return False
+        forwarded = lane.forwarded if lane is not None and lane.lane == read.log_id else 0
+        return found[event_id].offset > forwarded
+
+    async def wait_until_forwarded(self, event: Position | Receipt | Event) -> Position:
+        """Where the event is in its gateway's log, as soon as it is there. Call it after the commit.
+
+        Waits as long as the log is away or an earlier event is refused; limit it with `asyncio.timeout`. It goes by the
+        event's id, so it can be asked in any process that has opened the outbox.
+
+        Raises:
+            EventNotForwarded: the event is in neither the outbox nor the log.
+        """
+        while (position := await self.position_of(event)) is None:
+            await self.forwarder.moved(_LOOK_AGAIN)
+        return position
+
+    async def wait_until_empty(self) -> None:
+        """Return when nothing waits: everything committed before this call is in the log, or was left out."""
+        while await self._records.waiting():
+            await self.forwarder.moved(_LOOK_AGAIN)
+
+    # --- looking ----------------------------------------------------------------------------------------------------
+
+    async def status(self) -> OutboxStatus:
+        """What waits now. The cost grows with the number of gateways."""
+        waiting = [each for each in await self._records.waiting() if each.entries > 0]
+        oldest = await self._entries_after({each.gateway_id: each.forwarded for each in waiting})
+        return OutboxStatus(
+            waiting={each.gateway_id: each.entries for each in waiting},
+            oldest=min((entry.recorded_at for entry in oldest.values()), default=None),
+            refused=await self.refused(),
+            forwarder=(await self._records.forwarder()).pod_id,
+            problem=self.forwarder.loop.problem,
+        )
+
+    async def _entries_after(self, offsets: Mapping[str, int]) -> dict[str, RecordedEvent]:
+        """The first entry of each gateway after its offset."""
+        names = list(offsets)
+        found: dict[str, RecordedEvent] = {}
+        for start in range(0, len(names), _AT_ONCE):
+            some = names[start : start + _AT_ONCE]
+            results = await self._storage.log.read([_first_after(name, offsets[name]) for name in some])
+            found |= {
+                name: result.events[0] for name, result in zip(some, results, strict=True) if result and result.events
+            }
+        return found
+
+    async def refused(self) -> list[RefusedEntry]:
+        """The events that the log refused, by gateway; at most one for each, its next one."""
+        lanes = await self._records.refused()
+        entries = await self._entries_after({name: lane.refused - 1 for name, lane in lanes.items()})
+        return [
+            RefusedEntry(
+                gateway_id=name,
+                event_id=entries[name].event_id,
+                reason=lane.reason,
+                stored_at=entries[name].recorded_at,
+            )
+            for name, lane in lanes.items()
+            if name in entries and entries[name].offset == lane.refused
+        ]
+
+    # --- deciding ---------------------------------------------------------------------------------------------------
+
+    async def try_again(self, gateway_id: str) -> bool:
+        """Forward the refused event of this gateway again; False if none is refused.
+
+        A gateway that the log does not know, because it was deleted there and not through the outbox, is registered
+        there again.
+        """
+        lane = await self._records.lane(gateway_id)
+        if lane is None or not lane.refused:
+            return False
+        await self._log.register(gateway_id)
+        return self._decided(await self._records.try_again(lane))
+
+    async def leave_out(self, gateway_id: str) -> bool:
+        """Never forward the refused event of this gateway, and go on with the next one; False if none is refused."""
+        lane = await self._records.lane(gateway_id)
+        if lane is None or not lane.refused:
+            return False
+        return self._decided(await self._records.leave_out(lane))
+
+    def _decided(self, changed: bool) -> bool:  # noqa: FBT001 - what the table said
+        self.forwarder.look()
+        self._wakeup.send(EVERYTHING)
+        return changed
+
+
+async def check(storage: Storage, log: EventLog) -> None:
+    """Return if the database can be the outbox of this log.
+
+    Raises:
+        SettingInvalid: it is the log's own database.
+        DatabaseUnsuitable: it holds a log.
+    """
+    if not await storage.database.schema_version() or await storage.database.is_outbox():
+        return
+    found = await storage.log.changed_since(0)
+    if found.epoch == (await log.changed_since(0)).epoch:
+        raise SettingInvalid(
+            "GATECAST_OUTBOX", "(hidden)", "name another database than the log; the log's own needs no outbox"
+        )
+    if found.heads:
+        raise DatabaseUnsuitable(
+            "it holds a log with gateways of its own", "name another database as the outbox, or delete those gateways"
+        )
+
+
+def _first_after(gateway_id: str, offset: int) -> ReadRequest:
+    return ReadRequest(gateway_id=gateway_id, after=offset, max_events=1, max_bytes=1)

@@ -1,0 +1,192 @@
+"""The tables of forwarding: which process forwards, and how far each gateway's entries were forwarded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, LiteralString
+
+from gatecast.errors import StorageUnavailable
+from gatecast.storage.contract import Database, Row
+from gatecast.storage.database_url import Backend
+from gatecast.storage.queries import Queries
+
+#: The package with the migrations of these tables.
+MIGRATIONS: Final = "gatecast.outbox.migrations"
+
+_QUERIES = Queries("gatecast.outbox")
+
+
+class TermOver(StorageUnavailable):
+    """Another process forwards now: nothing was recorded."""
+
+    def __init__(self) -> None:
+        super().__init__("another process has begun to forward the outbox")
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarder:
+    """The row that says which process forwards."""
+
+    #: Empty if nobody does.
+    pod_id: str
+    term: str
+    beats: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """How far the entries of one gateway were forwarded."""
+
+    gateway_id: str
+    #: The gateway's log in the outbox.
+    lane: int
+    #: Every entry up to this offset is in the gateway's log, or was left out.
+    forwarded: int
+    #: The epoch and the end of the gateway's log when that was recorded.
+    log_epoch: str
+    log_head: int
+    #: Offset of the entry that the log refused; 0 if it has refused none.
+    refused: int = 0
+    #: Why it was refused.
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A gateway of which something is to be forwarded."""
+
+    gateway_id: str
+    #: Its log in the outbox, and the offset of the last entry there; None and 0 if it was deleted.
+    log_id: int | None
+    head: int
+    #: Its lane; None if nothing of it was forwarded yet. Of another log than `log_id`, it was registered again since.
+    lane: Lane | None
+
+    @property
+    def present(self) -> Lane | None:
+        """Its lane, unless that is one of a gateway that was deleted since."""
+        return self.lane if self.lane is not None and self.lane.lane == self.log_id else None
+
+    @property
+    def entries(self) -> int:
+        """How many entries wait."""
+        return self.head - self.forwarded
+
+    @property
+    def forwarded(self) -> int:
+        """The offset before the first entry that waits."""
+        return self.present.forwarded if self.present is not None else 0
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether its next entry was refused, so that nothing can be done before a decision."""
+        return self.present is not None and self.present.refused > 0
+
+
+class Records:
+    """Reads and writes the tables of forwarding."""
+
+    def __init__(self, database: Database, backend: Backend) -> None:
+        self._database = database
+        self._backend = backend
+
+    async def forwarder(self) -> Forwarder:
+        """Which process forwards, as the table says."""
+        [row] = await self._database.fetch(_QUERIES["forwarder"])
+        return Forwarder(**row)
+
+    async def take(self, pod_id: str, term: str, seen: Forwarder) -> bool:
+        """Begin a term, unless something has changed since `seen`; False if it has."""
+        return await self._database.execute(_QUERIES["take"], pod_id, term, seen.term, seen.beats) == 1
+
+    async def beat(self, term: str) -> bool:
+        """Show that the forwarder lives; False if its term is over."""
+        return await self._database.execute(_QUERIES["beat"], term) == 1
+
+    async def give_up(self, term: str) -> None:
+        """Let another process take over at once."""
+        await self._database.execute(_QUERIES["give_up"], term)
+
+    async def waiting(self) -> list[Waiting]:
+        """The gateways of which something is to be forwarded. The cost grows with the number of gateways."""
+        return [_waiting(row) for row in await self._database.fetch(self._of_the_log("waiting"))]
+
+    async def lane_names(self) -> set[str]:
+        """The gateways with a lane."""
+        return {row["gateway_id"] for row in await self._database.fetch(_QUERIES["lane_names"])}
+
+    async def lane(self, gateway_id: str) -> Lane | None:
+        """The lane of one gateway; None if nothing of it was forwarded yet."""
+        rows = await self._database.fetch(_QUERIES["lane"], gateway_id)
+        return Lane(**rows[0]) if rows else None
+
+    async def refused(self) -> dict[str, Lane]:
+        """The lanes whose next entry was refused, by gateway."""
+        return {row["gateway_id"]: Lane(**row) for row in await self._database.fetch(_QUERIES["refused"])}
+
+    async def save(self, term: str, lanes: Sequence[Lane]) -> None:
+        """Record how far these lanes were forwarded, in one transaction.
+
+        Raises:
+            TermOver: another process forwards now.
+        """
+
+        async def once() -> None:
+            async with self._database.transaction() as transaction:
+                if await transaction.fetch_one(_QUERIES["hold_term"], term) is None:
+                    raise TermOver
+                for lane in lanes:
+                    await transaction.execute(_QUERIES["save"], *_columns(lane))
+
+        await self._database.repeated(once)
+
+    async def drop(self, term: str, gateway_id: str) -> None:
+        """Remove the lane of a gateway that was deleted.
+
+        Raises:
+            TermOver: another process forwards now.
+        """
+
+        async def once() -> None:
+            async with self._database.transaction() as transaction:
+                if await transaction.fetch_one(_QUERIES["hold_term"], term) is None:
+                    raise TermOver
+                await transaction.execute(_QUERIES["drop"], gateway_id)
+
+        await self._database.repeated(once)
+
+    async def try_again(self, lane: Lane) -> bool:
+        """Let the refused entry be forwarded again; False if it is not refused any more."""
+        return await self._database.execute(_QUERIES["try_again"], lane.gateway_id, lane.lane, lane.refused) == 1
+
+    async def leave_out(self, lane: Lane) -> bool:
+        """Go on after the refused entry; False if it is not refused any more."""
+        return await self._database.execute(_QUERIES["leave_out"], lane.gateway_id, lane.lane, lane.refused) == 1
+
+    async def confirm(self, lane: Lane) -> None:
+        """Let retention remove the forwarded entries of a lane; changes nothing if its gateway was deleted."""
+        await self._database.execute(self._of_the_log("confirm"), lane.gateway_id, lane.lane, lane.forwarded)
+
+    def _of_the_log(self, name: str) -> LiteralString:
+        text = _QUERIES[name]
+        return text.replace("gatecast.", "gatecast_") if self._backend is Backend.SQLITE else text
+
+
+def _waiting(row: Row) -> Waiting:
+    columns = dict(row)
+    log_id, head = columns.pop("log_id"), columns.pop("head")
+    lane = Lane(**columns) if columns["lane"] is not None else None
+    return Waiting(gateway_id=row["gateway_id"], log_id=log_id, head=head, lane=lane)
+
+
+def _columns(lane: Lane) -> tuple[object, ...]:
+    return (
+        lane.gateway_id,
+        lane.lane,
+        lane.forwarded,
+        lane.log_epoch,
+        lane.log_head,
+        lane.refused,
+        lane.reason,
+    )

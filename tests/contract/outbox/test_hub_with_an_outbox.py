@@ -1,0 +1,212 @@
+"""A hub with an outbox: what commits with a change of the application's database gets into the log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from gatecast import EventHub, Position, Settings
+from gatecast.errors import (
+    DatabaseUnsuitable,
+    EventNotForwarded,
+    PositionPending,
+    SettingInvalid,
+    TransactionUnusable,
+    UnknownGateway,
+)
+from gatecast.testing.contracts.backend import GATEWAY, OTHER_GATEWAY, ids_of, make_event, make_events, rolled_back
+from gatecast.testing.eventually import PATIENCE
+
+Opening = Callable[..., AbstractAsyncContextManager[EventHub]]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("jetstream", marks=pytest.mark.slow)])
+def log_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A log in a database of its own, or on JetStream."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/log.db"
+    return str(request.getfixturevalue("stream_url"))
+
+
+@pytest.fixture
+def opened(log_url: str, outbox_url: str) -> Opening:
+    """Opens one more pod on the same log and outbox."""
+
+    @asynccontextmanager
+    async def opening(pod_id: str = "pod-1", **settings: object) -> AsyncIterator[EventHub]:
+        chosen = Settings(
+            database=log_url,
+            outbox=outbox_url,
+            pod_id=pod_id,
+            poll_interval=timedelta(milliseconds=100),
+            **settings,  # type: ignore[arg-type] # of the settings
+        )
+        async with asyncio.timeout(PATIENCE), EventHub.open(settings=chosen) as hub:
+            yield hub
+
+    return opening
+
+
+async def test_an_event_commits_with_the_transaction_and_gets_into_the_log(opened: Opening) -> None:
+    """Its position is pending until then; what is rolled back never gets there."""
+    async with opened() as hub:
+        assert await hub.register_gateway(GATEWAY)
+        events = make_events(3)
+        async with hub.outbox.database.transaction() as transaction:
+            positions = await hub.publish(events[:2], transaction)
+            assert await ids_of(hub.engine) == []
+            with pytest.raises(EventNotForwarded):
+                await hub.outbox.position_of(positions[0])
+        async with rolled_back(hub.outbox.database.transaction()) as transaction:
+            await hub.publish(make_event(), transaction)
+        last = await hub.publish(events[2])
+        found = [await hub.outbox.wait_until_forwarded(each) for each in (*positions, last)]
+        assert [position.offset for position in found] == [1, 2, 3]
+        assert await ids_of(hub.engine) == [event.event_id for event in events]
+        # The log has them a moment before that is recorded.
+        await hub.outbox.wait_until_empty()
+        assert (await hub.outbox.status()).waiting == {}
+
+
+async def test_a_pending_position_says_what_to_do(opened: Opening) -> None:
+    """Nothing can take it for a position in the log."""
+    async with opened() as hub:
+        await hub.register_gateway(GATEWAY)
+        event = make_event()
+        [receipt] = await hub.append([event])
+        assert (receipt.pending, receipt.created) == (True, True)
+        with pytest.raises(PositionPending, match="wait_until_forwarded"):
+            _ = receipt.position.offset
+        assert str(receipt.position) == f"pending:{event.event_id}"
+        position = await hub.outbox.wait_until_forwarded(receipt)
+        assert position == await hub.outbox.wait_until_forwarded(event)
+        assert not position.pending
+        [again] = await hub.append([event])
+        assert await hub.outbox.wait_until_forwarded(again) == position
+
+
+async def test_what_is_forwarded_is_delivered(opened: Opening) -> None:
+    """To a subscriber in another process, in order."""
+    async with opened() as one, opened("pod-2") as two:
+        await one.register_gateway(GATEWAY)
+        async with two.subscribe(GATEWAY) as subscription:
+            for number in range(1, 4):
+                async with one.outbox.database.transaction() as transaction:
+                    await one.publish(make_event(number=number), transaction)
+            assert [(await anext(subscription)).data["number"] for _ in range(3)] == [1, 2, 3]
+
+
+async def test_gateways_are_registered_and_deleted_with_the_transaction(opened: Opening) -> None:
+    """Also again, with entries that wait: those of the deleted gateway never get into the log of the new one."""
+    async with opened() as hub:
+        async with hub.outbox.database.transaction() as transaction:
+            assert await hub.register_gateway(GATEWAY, transaction=transaction)
+            await hub.publish(make_event(), transaction)
+        await hub.outbox.wait_until_empty()
+        assert len(await ids_of(hub.engine)) == 1
+        later = make_event()
+        async with hub.outbox.database.transaction() as transaction:
+            await hub.publish(make_events(2), transaction)
+            assert await hub.delete_gateway(GATEWAY, transaction=transaction)
+            with pytest.raises(UnknownGateway):
+                await hub.publish(make_event(), transaction)
+            assert await hub.register_gateway(GATEWAY, transaction=transaction)
+            await hub.publish(later, transaction)
+        await hub.outbox.wait_until_empty()
+        assert await ids_of(hub.engine) == [later.event_id]
+        assert await hub.delete_gateway(GATEWAY)
+        assert (await hub.engine.log.changed_since(0)).heads == {}
+        with pytest.raises(EventNotForwarded):
+            await hub.outbox.position_of(later)
+
+
+async def test_gateways_of_the_log_are_known_to_a_new_outbox(opened: Opening, log_url: str) -> None:
+    """Their logs go on where they were."""
+    async with EventHub.open(log_url) as hub:
+        await hub.register_gateway(GATEWAY)
+        await hub.publish(make_events(2))
+    async with opened() as hub:
+        position = await hub.outbox.wait_until_forwarded(await hub.publish(make_event()))
+        assert position.offset == 3
+
+
+async def test_several_pods_forward_together_and_one_at_a_time(opened: Opening) -> None:
+    """Whichever of them publishes, in whichever way, each gateway's log has the order of the commits."""
+    async with opened() as one, opened("pod-2") as two:
+        for gateway_id in (GATEWAY, OTHER_GATEWAY):
+            await one.register_gateway(gateway_id)
+
+        async def publish(hub: EventHub, gateway_id: str, numbers: range) -> None:
+            for number in numbers:
+                if number % 2:
+                    async with hub.outbox.database.transaction() as transaction:
+                        await hub.publish(make_event(gateway_id, number=number, hub=hub is one), transaction)
+                else:
+                    await hub.publish(make_event(gateway_id, number=number, hub=hub is one))
+
+        async with asyncio.TaskGroup() as tasks:
+            for hub in (one, two):
+                for gateway_id in (GATEWAY, OTHER_GATEWAY):
+                    tasks.create_task(publish(hub, gateway_id, range(20)))
+        await two.outbox.wait_until_empty()
+        async with one.subscribe(GATEWAY) as subscription:
+            received = [(await anext(subscription)).data for _ in range(40)]
+        for mine in (True, False):
+            assert [data["number"] for data in received if data["hub"] is mine] == list(range(20))
+
+
+async def test_the_process_that_forwards_may_end(opened: Opening) -> None:
+    """Another one goes on at once; a wait goes by the event's id, and so it may be in another process."""
+    async with opened() as one:
+        await one.register_gateway(GATEWAY)
+        async with opened("pod-2") as two:
+            positions = [await one.publish(make_event())]
+            await two.outbox.wait_until_forwarded(positions[0])
+            await one.outbox._task.stop()
+            positions.append(await one.publish(make_event()))
+            found = [await two.outbox.wait_until_forwarded(each) for each in positions]
+            assert [position.offset for position in found] == [1, 2]
+            assert (await one.outbox.status()).forwarder == "pod-2"
+
+
+async def test_the_logs_own_database_needs_no_outbox(tmp_path: Path) -> None:
+    """And a database that holds a log is no outbox, nor the other way round."""
+    log, other = f"sqlite:///{tmp_path}/log.db", f"sqlite:///{tmp_path}/other.db"
+    with pytest.raises(SettingInvalid, match="GATECAST_OUTBOX must name another database"):
+        async with EventHub.open(log, outbox=log):
+            pass
+    async with EventHub.open(other) as hub:
+        await hub.register_gateway(GATEWAY)
+        with pytest.raises(DatabaseUnsuitable, match="the hub has no outbox"):
+            _ = hub.outbox
+    with pytest.raises(DatabaseUnsuitable, match="it holds a log"):
+        async with EventHub.open(log, outbox=other):
+            pass
+    outbox = f"sqlite:///{tmp_path}/outbox.db"
+    async with EventHub.open(log, outbox=outbox) as hub:
+        with pytest.raises(TransactionUnusable, match="a transaction of this database"):
+            async with hub.storage.database.transaction() as transaction:
+                await hub.publish(make_event(), transaction)
+    with pytest.raises(DatabaseUnsuitable, match="it is the outbox of another log"):
+        async with EventHub.open(outbox):
+            pass
+    with pytest.raises(SettingInvalid, match="GATECAST_OUTBOX must be written"):
+        async with EventHub.open(log, outbox="postgresql+asyncpg://localhost/application"):
+            pass
+
+
+async def test_an_event_that_is_no_event_of_the_outbox_is_not_waited_for(opened: Opening) -> None:
+    """A position that is known is returned as it is."""
+    async with opened() as hub:
+        await hub.register_gateway(GATEWAY)
+        with pytest.raises(EventNotForwarded, match="neither the outbox nor the log"):
+            await hub.outbox.wait_until_forwarded(make_event())
+        with pytest.raises(EventNotForwarded):
+            await hub.outbox.wait_until_forwarded(make_event("unknown"))
+        position = Position((await hub.engine.log.changed_since(0)).epoch, 7)
+        assert await hub.outbox.wait_until_forwarded(position) is position

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,7 +59,7 @@ async def _told(page: Page, more: int = 1) -> None:
 
 
 async def _live_page(stage: Any, path: str) -> Page:  # noqa: ANN401
-    page = await stage.open("/gateways")
+    page: Page = await stage.open("/gateways")
     await page.add_init_script(_COUNT_CHANGES)
     await page.goto(f"{stage.url}{path}")
     await expect(page.locator(".live").first).to_have_text("Live")
@@ -86,7 +86,9 @@ async def test_a_page_whose_question_failed_asks_again(open_stage: Any) -> None:
     async with open_stage() as stage:
         access = await stage.operator.create_gateway("edge")
         page = await _live_page(stage, f"/gateways/{access.id}")
-        failures = iter([lambda route: route.fulfill(status=503), lambda route: route.abort()])
+        failures: Iterator[Callable[[Route], Awaitable[None]]] = iter(
+            (lambda route: route.fulfill(status=503), lambda route: route.abort())
+        )
         failed = asyncio.Event()
 
         async def fail(route: Route) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Final, TypeGuard, TypeVar
+from typing import Final, TypeVar
 from uuid import UUID
 
 from gatecast.containment import RetryLoop, contained, describe, in_halves, log_failure
@@ -19,11 +19,11 @@ from gatecast.errors import (
     StorageUnavailable,
     UnknownGateway,
 )
-from gatecast.events import Event, RecordedEvent
+from gatecast.events import Event, RecordedEvent, printable
 from gatecast.outbox.lease import Lease
 from gatecast.outbox.records import Lane, Records, TermOver, Waiting
 from gatecast.storage.contract import EventLog, PublishResult, ReadRequest, ReadResult, Receipt, TrimPolicy
-from gatecast.telemetry import get_logger
+from gatecast.telemetry import get_logger, metrics
 from gatecast.waiting import Signal
 from gatecast.wakeup.contract import Hint
 
@@ -69,7 +69,7 @@ class _Batch:
     def of(cls, lane: Lane, entries: Sequence[RecordedEvent]) -> _Batch:
         """As many of the entries as can be read."""
         events: list[Event] = []
-        for entry in entries:
+        for entry in map(RecordedEvent.checked, entries):
             if entry.undeliverable is not None:
                 return cls(lane, entries, events, f"it cannot be read: {entry.undeliverable}")
             try:
@@ -89,7 +89,7 @@ class _Batch:
 
     def refused(self, reason: str) -> Lane:
         """The lane whose first entry was refused."""
-        return replace(self.lane, refused=self.entries[0].offset, reason=reason)
+        return replace(self.lane, refused=self.entries[0].offset, reason=printable(reason, _LONGEST_REASON))
 
 
 def _no_hint(_: Hint) -> None:
@@ -134,6 +134,8 @@ class Forwarder:
         self._certain: set[str] = set()
         #: The gateways whose entries go one by one, because the log has refused a batch of them.
         self._one_by_one: set[str] = set()
+        #: When the first entry of each gateway that waits was stored, in seconds since 1970.
+        self._since: dict[str, float] = {}
 
     async def run(self) -> None:
         """Forward until cancelled; then let another process do it at once."""
@@ -168,12 +170,13 @@ class Forwarder:
         """Forward everything that waits now, if this process is the one that does."""
         try:
             if not await self.lease.is_held():
+                metrics.outbox(0, 0, None)
                 return
             if self._term != self.lease.term:
                 self._term = self.lease.term
                 self._certain.clear()
             failed: set[str] = set()
-            while work := [one for one in await self._records.waiting() if self._can_move(one, failed)]:
+            while work := [one for one in await self._look() if self._can_move(one, failed)]:
                 for start in range(0, len(work), _GATEWAYS):
                     await self._forward_some(work[start : start + _GATEWAYS], failed)
             await self._clean_up()
@@ -183,6 +186,28 @@ class Forwarder:
             # An answer may be on its way.
             self._certain.clear()
             raise
+
+    async def _look(self) -> list[Waiting]:
+        """The gateways of which something is to be forwarded; shows how much waits, and since when."""
+        found = await self._records.waiting()
+        waiting = {one.gateway_id: one.entries for one in found if one.entries > 0}
+        self._since = {name: since for name, since in self._since.items() if name in waiting}
+        refused = [one.present for one in found if one.present is not None and one.is_refused]
+        await self._read([lane for lane in refused if lane.gateway_id not in self._since])
+        metrics.outbox(sum(waiting.values()), len(refused), min(self._since.values(), default=None))
+        return found
+
+    async def _read(self, lanes: Sequence[Lane]) -> list[tuple[Lane, Sequence[RecordedEvent]]]:
+        """The next entries of each of these lanes that has some and that is still there."""
+        found = await self._outbox.read([self._request(lane) for lane in lanes]) if lanes else []
+        # A gateway may have been deleted, or registered again, since.
+        present = [
+            (lane, read.events)
+            for lane, read in zip(lanes, found, strict=True)
+            if read is not None and read.log_id == lane.lane and read.events
+        ]
+        self._since |= {lane.gateway_id: entries[0].recorded_at.timestamp() for lane, entries in present}
+        return present
 
     def _can_move(self, waiting: Waiting, failed: Container[str]) -> bool:
         return not waiting.is_refused and waiting.gateway_id not in failed
@@ -201,9 +226,7 @@ class Forwarder:
             else:
                 if lane is not None:
                     lanes.append(lane)
-        found = await self._outbox.read([self._request(lane) for lane in lanes])
-        batches = [_Batch.of(lane, read.events) for lane, read in zip(lanes, found, strict=True) if _is_of(read, lane)]
-        if batches:
+        if batches := [_Batch.of(lane, entries) for lane, entries in await self._read(lanes)]:
             await self._forward(batches)
 
     def _request(self, lane: Lane) -> ReadRequest:
@@ -220,7 +243,7 @@ class Forwarder:
         gateway_id = waiting.gateway_id
         if waiting.lane is not None:
             await self._in_time(lambda: self._log.forget(gateway_id))
-            await self._records.drop(self._held_term(), gateway_id)
+            await self._records.drop(self._held_term(), waiting.lane)
             self._unconfirmed.setdefault(gateway_id, waiting.lane)
             self._wake_waiters()
         if waiting.log_id is None:
@@ -276,6 +299,7 @@ class Forwarder:
         """The lane to record; None if nothing is known, or the batch has to become smaller."""
         gateway_id = batch.lane.gateway_id
         if isinstance(result, tuple):
+            metrics.forwarded(len(result))
             self._certain.add(gateway_id)
             if len(batch.entries) > 1:
                 self._one_by_one.discard(gateway_id)
@@ -368,13 +392,11 @@ class Forwarder:
                 waiter.set_result(None)
 
 
+#: Most characters of a reason that are kept.
+_LONGEST_REASON: Final = 1_000
+
 #: Past the end of every log.
 _PAST_EVERY_END: Final = (1 << 62) - 1
-
-
-def _is_of(read: ReadResult | None, lane: Lane) -> TypeGuard[ReadResult]:
-    """Whether these are entries of that lane: the gateway may have been deleted, or registered again, since."""
-    return read is not None and read.log_id == lane.lane and bool(read.events)
 
 
 def _is_refusal(error: GatecastError) -> bool:

@@ -11,9 +11,10 @@ from uuid import UUID
 
 from gatecast.errors import DatabaseUnsuitable, EventNotForwarded, SettingInvalid
 from gatecast.events import Event, PendingPosition, Position, RecordedEvent
+from gatecast.hiding import HIDDEN
 from gatecast.outbox.forwarder import Forwarder, OutboxOptions
 from gatecast.outbox.log import OutboxEngine, OutboxLog
-from gatecast.outbox.records import Records
+from gatecast.outbox.records import Records, Waiting
 from gatecast.storage.contract import Database, Engine, EventLog, ReadRequest, Receipt, Storage
 from gatecast.storage.database_url import Backend
 from gatecast.wakeup.background import BackgroundTask
@@ -163,6 +164,7 @@ class Outbox:
     async def wait_until_empty(self) -> None:
         """Return when nothing waits: everything committed before this call is in the log, or was left out."""
         while await self._records.waiting():
+            self.forwarder.look()
             await self.forwarder.moved(_LOOK_AGAIN)
 
     # --- looking ----------------------------------------------------------------------------------------------------
@@ -170,11 +172,11 @@ class Outbox:
     async def status(self) -> OutboxStatus:
         """What waits now. The cost grows with the number of gateways."""
         waiting = [each for each in await self._records.waiting() if each.entries > 0]
-        oldest = await self._entries_after({each.gateway_id: each.forwarded for each in waiting})
+        entries = await self._entries_after({each.gateway_id: each.forwarded for each in waiting})
         return OutboxStatus(
             waiting={each.gateway_id: each.entries for each in waiting},
-            oldest=min((entry.recorded_at for entry in oldest.values()), default=None),
-            refused=await self.refused(),
+            oldest=min((entry.recorded_at for entry in entries.values()), default=None),
+            refused=_refused(waiting, entries),
             forwarder=(await self._records.forwarder()).pod_id,
             problem=self.forwarder.loop.problem,
         )
@@ -193,18 +195,8 @@ class Outbox:
 
     async def refused(self) -> list[RefusedEntry]:
         """The events that the log refused, by gateway; at most one for each, its next one."""
-        lanes = await self._records.refused()
-        entries = await self._entries_after({name: lane.refused - 1 for name, lane in lanes.items()})
-        return [
-            RefusedEntry(
-                gateway_id=name,
-                event_id=entries[name].event_id,
-                reason=lane.reason,
-                stored_at=entries[name].recorded_at,
-            )
-            for name, lane in lanes.items()
-            if name in entries and entries[name].offset == lane.refused
-        ]
+        waiting = [each for each in await self._records.waiting() if each.is_refused]
+        return _refused(waiting, await self._entries_after({each.gateway_id: each.forwarded for each in waiting}))
 
     # --- deciding ---------------------------------------------------------------------------------------------------
 
@@ -240,17 +232,43 @@ async def check(storage: Storage, log: EventLog) -> None:
         SettingInvalid: it is the log's own database.
         DatabaseUnsuitable: it holds a log.
     """
+    if await storage.database.schema_version():
+        epochs = [(await each.changed_since(0)).epoch for each in (storage.log, log)]
+        if epochs[0] == epochs[1]:
+            rule = "name another database than the log; to publish in a transaction of the log's own, leave it out"
+            raise SettingInvalid("GATECAST_OUTBOX", HIDDEN, rule)
+    await refuse_log(storage)
+
+
+async def refuse_log(storage: Storage) -> None:
+    """Return if the database holds nothing of ours, or is an outbox already.
+
+    Raises:
+        DatabaseUnsuitable: it holds a log with gateways.
+    """
     if not await storage.database.schema_version() or await storage.database.is_outbox():
         return
-    found = await storage.log.changed_since(0)
-    if found.epoch == (await log.changed_since(0)).epoch:
-        raise SettingInvalid(
-            "GATECAST_OUTBOX", "(hidden)", "name another database than the log; the log's own needs no outbox"
-        )
-    if found.heads:
+    if (await storage.log.changed_since(0)).heads:
         raise DatabaseUnsuitable(
             "it holds a log with gateways of its own", "name another database as the outbox, or delete those gateways"
         )
+
+
+def _refused(waiting: Sequence[Waiting], entries: Mapping[str, RecordedEvent]) -> list[RefusedEntry]:
+    """The refused entries among these next entries of gateways, by gateway."""
+    found = [
+        (each.lane, entries[each.gateway_id]) for each in waiting if each.is_refused and each.gateway_id in entries
+    ]
+    return [
+        RefusedEntry(
+            gateway_id=entry.gateway_id,
+            event_id=entry.event_id,
+            reason=lane.reason,
+            stored_at=entry.recorded_at,
+        )
+        for lane, entry in sorted(found, key=lambda one: one[1].gateway_id)
+        if lane is not None and lane.refused == entry.offset
+    ]
 
 
 def _first_after(gateway_id: str, offset: int) -> ReadRequest:

@@ -13,10 +13,6 @@ UPDATE gatecast_outbox_forwarder SET beats = beats + 1 WHERE term = $1
 -- name: give_up
 UPDATE gatecast_outbox_forwarder SET pod_id = '' WHERE term = $1
 
--- name: hold_term
--- Nobody can take over before the transaction ends.
-SELECT term FROM gatecast_outbox_forwarder WHERE term = $1 FOR NO KEY UPDATE
-
 -- name: waiting
 -- What is to be done, all from one instant: the gateways with entries (`head` is past `forwarded`), those that were
 -- registered (`lane` is not their log in the outbox, `log_id`) and those that were deleted (they have no `log_id`).
@@ -35,18 +31,22 @@ SELECT gateway_id FROM gatecast_outbox_gateways
 SELECT gateway_id, lane, forwarded, log_epoch, log_head, refused, reason FROM gatecast_outbox_gateways
 WHERE gateway_id = $1
 
--- name: refused
-SELECT gateway_id, lane, forwarded, log_epoch, log_head, refused, reason FROM gatecast_outbox_gateways
-WHERE refused > 0 ORDER BY gateway_id
-
 -- name: save
+-- The lanes ($1) are an object of lists, one for each lane: both databases can take that apart. One statement, so that on
+-- SQLite the write lock is never held while something else is waited for. Nothing is recorded if the term ($2) is over,
+-- and nobody can take over before the transaction ends.
 INSERT INTO gatecast_outbox_gateways (gateway_id, lane, forwarded, log_epoch, log_head, refused, reason)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+SELECT e.value ->> 0, CAST(e.value ->> 1 AS bigint), CAST(e.value ->> 2 AS bigint), e.value ->> 3,
+       CAST(e.value ->> 4 AS bigint), CAST(e.value ->> 5 AS bigint), e.value ->> 6
+FROM json_each($1) AS e
+    CROSS JOIN (SELECT term FROM gatecast_outbox_forwarder WHERE term = $2 FOR NO KEY UPDATE) AS held
+WHERE true
 ON CONFLICT (gateway_id) DO UPDATE SET lane = excluded.lane, forwarded = excluded.forwarded,
     log_epoch = excluded.log_epoch, log_head = excluded.log_head, refused = excluded.refused, reason = excluded.reason
 
 -- name: drop
-DELETE FROM gatecast_outbox_gateways WHERE gateway_id = $1
+DELETE FROM gatecast_outbox_gateways
+WHERE gateway_id = $1 AND lane = $2 AND EXISTS (SELECT 1 FROM gatecast_outbox_forwarder WHERE term = $3)
 
 -- name: try_again
 UPDATE gatecast_outbox_gateways SET refused = 0, reason = '' WHERE gateway_id = $1 AND lane = $2 AND refused = $3

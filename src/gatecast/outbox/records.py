@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Final, LiteralString
 
 from gatecast.errors import StorageUnavailable
@@ -121,40 +122,18 @@ class Records:
         rows = await self._database.fetch(_QUERIES["lane"], gateway_id)
         return Lane(**rows[0]) if rows else None
 
-    async def refused(self) -> dict[str, Lane]:
-        """The lanes whose next entry was refused, by gateway."""
-        return {row["gateway_id"]: Lane(**row) for row in await self._database.fetch(_QUERIES["refused"])}
-
     async def save(self, term: str, lanes: Sequence[Lane]) -> None:
-        """Record how far these lanes were forwarded, in one transaction.
+        """Record how far these lanes were forwarded, all of them or none.
 
         Raises:
             TermOver: another process forwards now.
         """
+        if lanes and not await self._database.execute(_QUERIES["save"], _as_object(lanes), term):
+            raise TermOver
 
-        async def once() -> None:
-            async with self._database.transaction() as transaction:
-                if await transaction.fetch_one(_QUERIES["hold_term"], term) is None:
-                    raise TermOver
-                for lane in lanes:
-                    await transaction.execute(_QUERIES["save"], *_columns(lane))
-
-        await self._database.repeated(once)
-
-    async def drop(self, term: str, gateway_id: str) -> None:
-        """Remove the lane of a gateway that was deleted.
-
-        Raises:
-            TermOver: another process forwards now.
-        """
-
-        async def once() -> None:
-            async with self._database.transaction() as transaction:
-                if await transaction.fetch_one(_QUERIES["hold_term"], term) is None:
-                    raise TermOver
-                await transaction.execute(_QUERIES["drop"], gateway_id)
-
-        await self._database.repeated(once)
+    async def drop(self, term: str, lane: Lane) -> None:
+        """Remove the lane of a gateway that was deleted; changes nothing once another process forwards."""
+        await self._database.execute(_QUERIES["drop"], lane.gateway_id, lane.lane, term)
 
     async def try_again(self, lane: Lane) -> bool:
         """Let the refused entry be forwarded again; False if it is not refused any more."""
@@ -180,13 +159,5 @@ def _waiting(row: Row) -> Waiting:
     return Waiting(gateway_id=row["gateway_id"], log_id=log_id, head=head, lane=lane)
 
 
-def _columns(lane: Lane) -> tuple[object, ...]:
-    return (
-        lane.gateway_id,
-        lane.lane,
-        lane.forwarded,
-        lane.log_epoch,
-        lane.log_head,
-        lane.refused,
-        lane.reason,
-    )
+def _as_object(lanes: Sequence[Lane]) -> str:
+    return json.dumps({str(number): astuple(lane) for number, lane in enumerate(lanes)}, ensure_ascii=False)

@@ -13,6 +13,7 @@ it::
 `EngineContract` is the part that every engine keeps; `StorageContract` adds what needs an SQL database and the caller's
 own transaction. For an engine without one, subclass `EngineContract`, and override `open_storage`. An engine that
 records when events pass their hops also keeps `HopsContract`; subclass it as well, and override `stored_passages`.
+`TransactionContract` holds for an engine behind an outbox, too; then override `caught_up` and `offsets` as well.
 
 The tests are coroutines that take pytest's `tmp_path`; a plugin or a small `conftest.py` must run them.
 """
@@ -31,9 +32,9 @@ from gatecast.testing.contracts.publishing import PublishingContract
 from gatecast.testing.contracts.reading import ReadingContract
 from gatecast.testing.contracts.retention import RetentionContract
 from gatecast.testing.contracts.survey import SurveyContract
-from gatecast.testing.contracts.transactions import TransactionContract
+from gatecast.testing.contracts.transactions import RevocationContract, TransactionContract
 
-__all__ = ["EngineContract", "HopsContract", "StorageContract"]
+__all__ = ["EngineContract", "HopsContract", "StorageContract", "TransactionContract"]
 
 
 class EngineContract(
@@ -51,5 +52,5 @@ class EngineContract(
     """Everything that an engine promises, whatever it keeps the log in."""
 
 
-class StorageContract(TransactionContract, DatabaseContract, HopsContract, EngineContract):
+class StorageContract(TransactionContract, RevocationContract, DatabaseContract, HopsContract, EngineContract):
     """Everything that an engine on an SQL database promises."""

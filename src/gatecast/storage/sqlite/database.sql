@@ -7,8 +7,9 @@ PRAGMA journal_mode = WAL
 PRAGMA synchronous = FULL
 
 -- name: checkpoint_seldom
--- Every 16 MiB instead of every 4: a page that many commits change is then copied into the file once.
-PRAGMA wal_autocheckpoint = 4000
+-- Every 48 MiB instead of every 4: a page that many commits change is then copied into the file once, and not one commit
+-- in a hundred waits for the copying.
+PRAGMA wal_autocheckpoint = 12000
 
 -- name: limit_log
 -- Bytes that it keeps once it was emptied.

@@ -7,6 +7,13 @@ FROM json_each($1) AS wanted
     LEFT JOIN gatecast_gateway_streams AS s ON s.gateway_id = json_extract(wanted.value, '$[0]')
     LEFT JOIN gatecast_events AS e ON e.log_id = s.log_id AND e.event_id = json_extract(wanted.value, '$[1]')
 
+-- name: find
+-- Where those of these events ($2, a list of ids) are that are in the log of the gateway $1. CROSS JOIN keeps the order.
+SELECT e.event_id, e."offset"
+FROM gatecast_gateway_streams AS s CROSS JOIN json_each($2) AS wanted
+    CROSS JOIN gatecast_events AS e ON e.log_id = s.log_id AND e.event_id = wanted.value
+WHERE s.gateway_id = $1
+
 -- name: next_change
 -- The number of this transaction's change. Nobody else gets it, or a later one, before this transaction has ended.
 UPDATE gatecast_epoch SET last_change = last_change + 1, change_token = $1 RETURNING last_change

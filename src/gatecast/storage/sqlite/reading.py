@@ -55,8 +55,8 @@ def places(connection: sqlite3.Connection, gateway_ids: Sequence[str], marker: i
 def find(connection: sqlite3.Connection, gateway_id: str, event_ids: Sequence[UUID]) -> dict[UUID, Position]:
     """Where those of these events are that are in the gateway's log, by id."""
     [(epoch, _, _)] = select(connection, QUERIES["epoch"])
-    rows = select(connection, QUERIES["known_events"], as_list([gateway_id, str(each)] for each in event_ids))
-    return {UUID(event_id): Position(UUID(epoch), offset) for _, event_id, offset in rows}
+    rows = select(connection, QUERIES["find"], gateway_id, as_list(map(str, event_ids)))
+    return {UUID(event_id): Position(UUID(epoch), offset) for event_id, offset in rows}
 
 
 def contradicts(connection: sqlite3.Connection, remembered: Sequence[Remembered]) -> bool:

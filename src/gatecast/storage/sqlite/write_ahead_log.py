@@ -13,7 +13,7 @@ from gatecast.telemetry import get_logger, metrics
 _MEBIBYTE = 1024 * 1024
 
 #: Once the write-ahead log has this size in bytes, and after every further 16 MiB, a commit tries to empty it. SQLite
-#: does so at 16 MiB by itself, but only while no connection reads an old state; with many readers there always is one.
+#: does so at 48 MiB by itself, but only while no connection reads an old state; with many readers there always is one.
 SOFT_LIMIT = 64 * _MEBIBYTE
 
 _STEP = 16 * _MEBIBYTE

@@ -51,6 +51,18 @@ class PublishingContract(EngineBackend):
             assert (receipt.gateway_id, receipt.event_id, receipt.created) == (GATEWAY, event.event_id, True)
             assert receipt.position.epoch == await epoch_of(storage)
 
+    async def test_an_event_is_found_by_its_id(self, tmp_path: Path) -> None:
+        """In its gateway's log only, and while it is there."""
+        async with self.open_with(tmp_path, GATEWAY, OTHER_GATEWAY) as storage:
+            events = make_events(3)
+            receipts = await publish(storage, *events)
+            wanted = [events[2].event_id, events[0].event_id, uuid4()]
+            found = await storage.log.find(GATEWAY, wanted)
+            assert found == {each.event_id: each.position for each in (receipts[0], receipts[2])}
+            assert await storage.log.find(GATEWAY, []) == {}
+            assert await storage.log.find(OTHER_GATEWAY, wanted) == {}
+            assert await storage.log.find("unknown", wanted) == {}
+
     async def test_what_was_published_is_read_unchanged(self, tmp_path: Path) -> None:
         """Every field comes back as published; the recorded time is the database's, in UTC."""
         moment = datetime(2026, 3, 29, 2, 30, 0, 123456, tzinfo=timezone(timedelta(hours=5, minutes=30)))

@@ -122,7 +122,7 @@ def test_memory_measures_connections_with_tls_and_without() -> None:
 
 
 @pytest.mark.usefixtures("ready")
-@pytest.mark.parametrize(("scenario", "figures"), [("deliver", 4), ("http", 9), ("idle", 3), ("connect", 3)])
+@pytest.mark.parametrize(("scenario", "figures"), [("deliver", 10), ("http", 9), ("idle", 3), ("connect", 3)])
 def test_what_a_pod_does_is_measured_in_several_rounds_against_a_yardstick(scenario: str, figures: int) -> None:
     document = _run(scenario)
     assert document["scenario"] == scenario

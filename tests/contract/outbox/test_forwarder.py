@@ -1,0 +1,618 @@
+"""Forwarding, step by step: whatever fails in between, each event gets into the log once, in the order of its gateway.
+
+Nothing forwards here unless a test says so, and no time passes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from gatecast.errors import GatecastError, StorageUnavailable, ValueRefused
+from gatecast.events import Action, Event
+from gatecast.outbox.forwarder import Forwarder, OutboxOptions
+from gatecast.outbox.lease import LEASE
+from gatecast.outbox.outbox import Outbox
+from gatecast.outbox.records import MIGRATIONS, Lane, Records
+from gatecast.storage.connect import OpenStorage, open_storage
+from gatecast.storage.contract import Engine, EventLog, PublishResult, ReadRequest, Storage, TrimPolicy
+from gatecast.storage.database_url import Backend
+from gatecast.telemetry import metrics
+from gatecast.testing.contracts.backend import GATEWAY, OTHER_GATEWAY, ids_of, make_event, make_events, publish, read
+from gatecast.testing.eventually import PATIENCE
+from gatecast.wakeup.in_process import InProcessWakeup
+
+_EVERYTHING = TrimPolicy(keep_confirmed=timedelta(0), keep_at_most=timedelta(seconds=-1), max_events=1 << 40)
+
+
+class _Log:
+    """A log that fails as a test wants; what it is not told, the real one does."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self.publishes = 0
+        self.refused: dict[UUID, str] = {}
+        self.before: Callable[[], Awaitable[None]] = _nothing
+        self.after: Callable[[], Awaitable[None]] = _nothing
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the real one has
+        return getattr(self._log, name)
+
+    async def publish(self, groups: Sequence[Sequence[Event]], *, wait: bool = True) -> list[PublishResult]:
+        await self.before()
+        self.publishes += 1
+        for event in (event for group in groups for event in group):
+            if event.event_id in self.refused:
+                raise ValueRefused(self.refused[event.event_id])
+        results = await self._log.publish(groups, wait=wait)
+        await self.after()
+        return results
+
+
+async def _nothing() -> None:
+    pass
+
+
+async def _fail() -> None:
+    raise StorageUnavailable("the connection broke")
+
+
+@dataclass
+class _Stop:
+    """A place where a task stands still until the test lets it go on."""
+
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self) -> None:
+        self.reached.set()
+        await self.go_on.wait()
+
+
+class _Site:
+    """An application's database, a log, and processes that forward."""
+
+    def __init__(self, opened: OpenStorage, engine: Engine, log_of_its_own: Storage) -> None:
+        self.opened = opened
+        self.engine = engine
+        self.storage = log_of_its_own
+        self.outbox = opened.storage
+        self.records = Records(opened.storage.database, opened.backend)
+        self.now = 1000.0
+
+    def log(self) -> _Log:
+        return _Log(self.engine.log)
+
+    def forwarder(self, pod_id: str = "pod-1", log: object | None = None, records: Records | None = None) -> Forwarder:
+        options = OutboxOptions(pod_id=pod_id, poll_interval=0.1, clock=lambda: self.now)
+        log_: Any = log or self.engine.log
+        return Forwarder(self.outbox.log, log_, records or self.records, options)
+
+    def as_outbox(self, forwarder: Forwarder) -> Outbox:
+        """What an operator sees of it."""
+        return Outbox(self.outbox, self.engine.log, self.records, forwarder, InProcessWakeup())
+
+    async def store(self, *events: Event) -> None:
+        """Commit these to the outbox."""
+        await publish(self.outbox, *events)
+
+    async def ids(self, gateway_id: str = GATEWAY) -> list[UUID]:
+        """The ids in the gateway's log, in order."""
+        return await ids_of(self.storage, gateway_id)
+
+    async def waiting(self) -> dict[str, int]:
+        """How many entries of each gateway wait."""
+        return {each.gateway_id: each.entries for each in await self.records.waiting()}
+
+    async def statement(self, text: str, *arguments: object) -> None:
+        """Change the outbox by hand."""
+        if self.opened.backend is Backend.SQLITE:
+            text = text.replace("gatecast.", "gatecast_")
+        statement: Any = text
+        assert await self.outbox.database.execute(statement, *arguments) == 1
+
+
+@pytest.fixture
+def opening(outbox_url: str, tmp_path: Path) -> Callable[[], Any]:
+    """Opens a site with two gateways, whose log is a file."""
+
+    @asynccontextmanager
+    async def site() -> AsyncIterator[_Site]:
+        async with asyncio.timeout(PATIENCE), AsyncExitStack() as stack:
+            opened = await stack.enter_async_context(open_storage(outbox_url, extra_migrations=(MIGRATIONS,)))
+            await opened.storage.database.migrate()
+            log = await stack.enter_async_context(open_storage(f"sqlite:///{tmp_path}/log.db"))
+            await log.storage.database.migrate()
+            made = _Site(opened, log.engine, log.storage)
+            for gateway_id in (GATEWAY, OTHER_GATEWAY):
+                await opened.storage.log.register(gateway_id)
+            yield made
+
+    return site
+
+
+Opening = Callable[[], Any]
+
+
+def _ids(events: Sequence[Event]) -> list[UUID]:
+    return [event.event_id for event in events]
+
+
+# --- once ---------------------------------------------------------------------------------------------------------
+
+
+async def test_s16_an_answer_that_is_lost_stores_nothing_twice(opening: Opening) -> None:
+    """The log has stored the batch, and the forwarder cannot know."""
+    async with opening() as site:
+        events, log = make_events(3), site.log()
+        await site.store(*events)
+        forwarder = site.forwarder(log=log)
+        log.after = _fail
+        with pytest.raises(StorageUnavailable):
+            await forwarder.forward()
+        assert await site.ids() == _ids(events)
+        assert await site.waiting() == {GATEWAY: 3}
+        log.after = _nothing
+        more = make_events(2)
+        await site.store(*more)
+        await forwarder.forward()
+        assert await site.ids() == _ids([*events, *more])
+        assert await site.waiting() == {}
+
+
+async def _forward_and_die(site: _Site) -> None:
+    """Forward one batch; the process dies when the log has confirmed it and nothing is recorded yet."""
+
+    class Dying(Records):
+        async def save(self, term: str, lanes: Sequence[Lane]) -> None:
+            if any(lane.forwarded or lane.refused for lane in lanes):
+                raise asyncio.CancelledError
+            await super().save(term, lanes)
+
+    dying = site.forwarder(records=Dying(site.outbox.database, site.opened.backend))
+    with pytest.raises(asyncio.CancelledError):
+        await dying.forward()
+    site.now += LEASE
+
+
+async def _take_over(site: _Site, pod_id: str = "pod-2") -> Forwarder:
+    """Another process forwards, once it has seen no sign of life for as long as a lease."""
+    forwarder = site.forwarder(pod_id)
+    await forwarder.forward()
+    assert not _holds(forwarder)
+    site.now += LEASE
+    await forwarder.forward()
+    assert _holds(forwarder)
+    return forwarder
+
+
+def _holds(forwarder: Forwarder) -> bool:
+    return forwarder.lease.term is not None
+
+
+async def test_a_forwarder_that_is_killed_before_it_records_stores_nothing_twice(opening: Opening) -> None:
+    """The one after it publishes the same again, by the same ids."""
+    async with opening() as site:
+        events = make_events(150)
+        await site.store(*events)
+        await _forward_and_die(site)
+        assert await site.ids() == _ids(events[:100])
+        await _take_over(site)
+        assert await site.ids() == _ids(events)
+        assert await site.waiting() == {}
+
+
+@pytest.mark.parametrize("removed", [1, 2, 3])
+async def test_what_retention_removed_before_it_was_recorded_is_not_stored_again(
+    opening: Opening, removed: int
+) -> None:
+    """The log does not know the ids any more, but that its last event was the last of them."""
+    async with opening() as site:
+        events = make_events(3)
+        await site.store(*events)
+        await _forward_and_die(site)
+        assert await site.engine.log.trim(replace(_EVERYTHING, chunk=removed)) == removed
+        more = make_events(2)
+        await site.store(*more)
+        await _take_over(site)
+        log = await read(site.storage)
+        assert (log.head, [event.event_id for event in log.events][-2:]) == (5, _ids(more))
+
+
+async def test_what_was_perhaps_forwarded_and_removed_waits_for_a_decision(opening: Opening) -> None:
+    """Somebody has published without the outbox since, so the log cannot tell: nothing is guessed."""
+    async with opening() as site:
+        events = make_events(2)
+        await site.store(*events)
+        await _forward_and_die(site)
+        await publish(site.storage, make_event())
+        await site.engine.log.trim(_EVERYTHING)
+        forwarder = await _take_over(site)
+        [refused] = await site.as_outbox(forwarder).refused()
+        assert (refused.gateway_id, refused.event_id) == (GATEWAY, events[0].event_id)
+        assert "may have been forwarded and removed by retention" in refused.reason
+        assert (await read(site.storage)).head == 3
+        for _ in events:
+            assert await site.as_outbox(forwarder).leave_out(GATEWAY)
+            await forwarder.forward()
+        assert await site.waiting() == {}
+        assert (await read(site.storage)).head == 3
+
+
+async def test_what_the_log_retains_is_found_after_others_have_published(opening: Opening) -> None:
+    """Its front is gone, with what was forwarded first; what was forwarded last is still there."""
+    async with opening() as site:
+        events = make_events(3)
+        await site.store(*events)
+        await _forward_and_die(site)
+        await publish(site.storage, make_event())
+        await site.engine.log.trim(replace(_EVERYTHING, chunk=2))
+        await _take_over(site)
+        assert (await read(site.storage)).head == 4
+        assert await site.waiting() == {}
+
+
+# --- one at a time --------------------------------------------------------------------------------------------------
+
+
+async def test_one_process_forwards_and_another_takes_over_when_it_stops(opening: Opening) -> None:
+    """At once if it stopped in order; otherwise once it has shown no life for as long as a lease."""
+    async with opening() as site:
+        one, two = site.forwarder("pod-1"), site.forwarder("pod-2")
+        await one.forward()
+        await site.store(make_event())
+        await two.forward()
+        assert await site.waiting() == {GATEWAY: 1}
+        await one.forward()
+        assert await site.waiting() == {}
+        for _ in range(5):
+            site.now += LEASE / 2
+            await one.forward()
+            await two.forward()
+            assert (_holds(one), _holds(two)) == (True, False)
+        await one.lease.give_up()
+        await site.store(make_event())
+        await two.forward()
+        assert await site.waiting() == {}
+        assert (await site.records.forwarder()).pod_id == "pod-2"
+
+
+async def test_a_forwarder_that_stood_still_before_it_sent_sends_nothing(opening: Opening) -> None:
+    """Its lease ended while it had read entries; another one has forwarded them, and later ones."""
+    async with opening() as site:
+        events, log, stop = make_events(3), site.log(), _Stop()
+        await site.store(*events[:2])
+        slow = site.forwarder("slow", log=log)
+
+        class Slow:
+            def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the real one has
+                return getattr(site.outbox.log, name)
+
+            async def read(self, requests: Sequence[ReadRequest]) -> object:
+                found = await site.outbox.log.read(requests)
+                await stop()
+                return found
+
+        slow._outbox = Slow()
+        forwarding = asyncio.create_task(slow.forward())
+        await stop.reached.wait()
+        await _take_over(site)
+        await site.store(events[2])
+        await site.engine.log.trim(_EVERYTHING)
+        stop.go_on.set()
+        await forwarding
+        assert (log.publishes, _holds(slow)) == (0, False)
+        assert (await read(site.storage)).head == 2
+
+
+async def test_a_forwarder_that_stood_still_while_it_sent_records_nothing(opening: Opening) -> None:
+    """Its batch reaches the log late: every id is known there, and its term is over."""
+    async with opening() as site:
+        events, log, stop = make_events(3), site.log(), _Stop()
+        await site.store(*events[:2])
+        slow = site.forwarder("slow", log=log)
+        log.before = stop
+        forwarding = asyncio.create_task(slow.forward())
+        await stop.reached.wait()
+        other = await _take_over(site)
+        await site.store(events[2])
+        await other.forward()
+        refused = make_event()
+        await site.store(refused)
+        stop.go_on.set()
+        await forwarding
+        assert (log.publishes, _holds(slow)) == (1, False)
+        assert await site.ids() == _ids(events)
+        assert await site.waiting() == {GATEWAY: 1}
+        await other.forward()
+        assert await site.ids() == _ids([*events, refused])
+
+
+async def test_of_two_that_take_over_at_once_one_forwards(opening: Opening) -> None:
+    """Whoever loses the race waits for as long as a lease again."""
+    async with opening() as site:
+        await site.forwarder("dead").forward()
+        both = [site.forwarder("pod-1"), site.forwarder("pod-2")]
+        for forwarder in both:
+            await forwarder.forward()
+        site.now += LEASE
+        await asyncio.gather(*(forwarder.forward() for forwarder in both))
+        assert sorted(map(_holds, both)) == [False, True]
+
+
+async def test_the_log_may_be_away_for_longer_than_the_lease(opening: Opening) -> None:
+    """Everything is forwarded in order when it is back, by whoever forwards then."""
+    async with opening() as site:
+        events, log = make_events(4), site.log()
+        forwarders = [site.forwarder(pod_id, log=log) for pod_id in ("pod-1", "pod-2")]
+        await forwarders[0].forward()
+        log.before = _fail
+        for event in events:
+            await site.store(event)
+            with pytest.raises(StorageUnavailable):
+                await forwarders[0].forward()
+            site.now += LEASE + 1
+        await forwarders[1].forward()
+        site.now += LEASE + 1
+        with pytest.raises(StorageUnavailable):
+            await forwarders[1].forward()
+        log.before = _nothing
+        await forwarders[0].forward()
+        assert await site.ids() == []
+        await forwarders[1].forward()
+        assert await site.ids() == _ids(events)
+
+
+# --- in order -------------------------------------------------------------------------------------------------------
+
+
+async def test_s02_a_transaction_that_commits_late_is_not_skipped(opening: Opening) -> None:
+    """Of two transactions the second commits first, and is forwarded; the first is forwarded after it."""
+    async with opening() as site:
+        forwarder = site.forwarder()
+        early, late = make_event(), make_event(OTHER_GATEWAY)
+        if site.opened.backend is Backend.SQLITE:
+            # One writer at a time: nothing can commit in between.
+            await site.store(late)
+            await site.store(early)
+            await forwarder.forward()
+        else:
+            async with site.outbox.database.transaction() as transaction:
+                await site.outbox.log.publish_in(transaction, [early])
+                await site.store(late)
+                await forwarder.forward()
+                assert (await site.ids(OTHER_GATEWAY), await site.ids()) == ([late.event_id], [])
+            await forwarder.forward()
+        assert (await site.ids(OTHER_GATEWAY), await site.ids()) == ([late.event_id], [early.event_id])
+
+
+async def test_a_transaction_that_began_first_and_published_last_comes_last(opening: Opening) -> None:
+    """The order of one gateway is that in which transactions had its lock, which is that of their commits."""
+    async with opening() as site:
+        forwarder = site.forwarder()
+        first, last = make_event(), make_event()
+        if site.opened.backend is not Backend.SQLITE:
+            async with site.outbox.database.transaction() as transaction:
+                await transaction.fetch("SELECT txid_current()")
+                await site.store(first)
+                await site.outbox.log.publish_in(transaction, [last])
+        else:
+            await site.store(first)
+            await site.store(last)
+        await forwarder.forward()
+        assert await site.ids() == [first.event_id, last.event_id]
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------
+
+
+async def test_a_refused_entry_holds_back_its_gateway_alone(opening: Opening) -> None:
+    """Those before it are forwarded; an operator has it tried again, or leaves it out."""
+    async with opening() as site:
+        events, others, log = make_events(5), make_events(2, OTHER_GATEWAY), site.log()
+        log.refused = {events[2].event_id: "it is too large"}
+        await site.store(*events, *others)
+        forwarder = site.forwarder(log=log)
+        outbox = site.as_outbox(forwarder)
+        await forwarder.forward()
+        assert (await site.ids(), await site.ids(OTHER_GATEWAY)) == (_ids(events[:2]), _ids(others))
+        [refused] = await outbox.refused()
+        assert (refused.gateway_id, refused.event_id) == (GATEWAY, events[2].event_id)
+        assert refused.reason == "the database cannot hold one of the values: it is too large"
+        status = await outbox.status()
+        assert (status.waiting, status.refused, status.oldest) == ({GATEWAY: 3}, [refused], refused.stored_at)
+        publishes = log.publishes
+        await forwarder.forward()
+        assert log.publishes == publishes
+        assert await outbox.try_again(GATEWAY)
+        await forwarder.forward()
+        assert [one.event_id for one in await outbox.refused()] == [events[2].event_id]
+        assert await outbox.leave_out(GATEWAY)
+        await forwarder.forward()
+        assert await site.ids() == _ids([*events[:2], *events[3:]])
+        assert not await outbox.leave_out(GATEWAY)
+        assert not await outbox.try_again(OTHER_GATEWAY)
+        assert (await outbox.status()).waiting == {}
+
+
+async def test_a_refused_entry_is_forwarded_once_the_log_takes_it(opening: Opening) -> None:
+    """And its order stays."""
+    async with opening() as site:
+        events, log = make_events(3), site.log()
+        log.refused = {events[0].event_id: "not now"}
+        await site.store(*events)
+        forwarder = site.forwarder(log=log)
+        await forwarder.forward()
+        log.refused = {}
+        await forwarder.forward()
+        assert await site.ids() == []
+        assert await site.as_outbox(site.forwarder("operator")).try_again(GATEWAY)
+        await forwarder.forward()
+        assert await site.ids() == _ids(events)
+
+
+async def test_deleting_the_gateway_decides_about_what_was_refused(opening: Opening) -> None:
+    """Registered again, it begins with an empty log."""
+    async with opening() as site:
+        events, log = make_events(2), site.log()
+        log.refused = {events[0].event_id: "never"}
+        await site.store(*events)
+        forwarder = site.forwarder(log=log)
+        await forwarder.forward()
+        await site.outbox.log.forget(GATEWAY)
+        await site.outbox.log.register(GATEWAY)
+        later = make_event()
+        await site.store(later)
+        assert await site.as_outbox(forwarder).refused() == []
+        await forwarder.forward()
+        assert await site.ids() == [later.event_id]
+
+
+async def test_a_gateway_that_is_missing_in_the_log_is_told(opening: Opening) -> None:
+    """Somebody has deleted it there, and not through the outbox; trying again registers it."""
+    async with opening() as site:
+        forwarder = site.forwarder()
+        await forwarder.forward()
+        await site.engine.log.forget(GATEWAY)
+        events = make_events(2)
+        await site.store(*events)
+        await forwarder.forward()
+        [refused] = await site.as_outbox(forwarder).refused()
+        assert "is not registered" in refused.reason
+        assert await site.as_outbox(forwarder).try_again(GATEWAY)
+        await forwarder.forward()
+        assert await site.ids() == _ids(events)
+
+
+async def test_p11_an_entry_that_cannot_be_read_concerns_its_own_gateway(opening: Opening) -> None:
+    """Somebody has damaged its row; once it is repaired, it is tried again."""
+    async with opening() as site:
+        events, others = make_events(3), make_events(1, OTHER_GATEWAY)
+        await site.store(*events, *others)
+        damage = "UPDATE gatecast.events SET payload = $1 WHERE event_id = $2"
+        await site.statement(damage, '{"number":', events[1].event_id)
+        forwarder = site.forwarder()
+        await forwarder.forward()
+        assert (await site.ids(), await site.ids(OTHER_GATEWAY)) == (_ids(events[:1]), _ids(others))
+        [refused] = await site.as_outbox(forwarder).refused()
+        assert refused.reason.startswith("it cannot be read: data must be JSON")
+        await site.statement(damage, '{"number":2}', events[1].event_id)
+        assert await site.as_outbox(forwarder).try_again(GATEWAY)
+        await forwarder.forward()
+        assert await site.ids() == _ids(events)
+
+
+async def test_whatever_the_outbox_takes_the_log_gets_unchanged(opening: Opening) -> None:
+    """The limits of both are those of an event: what could not be stored in either is refused when it is made."""
+    extremes: list[dict[str, Any]] = [
+        {"data": {"number": 2**63 - 1, "small": -(2**63), "float": 1.5e308, "text": "\U0001f600\x01 \\ ' \""}},
+        {"data": {"text": "x" * 1_000_000}},
+        {"originated_at": datetime.max.replace(tzinfo=UTC)},
+        {"originated_at": datetime.min.replace(tzinfo=UTC)},
+        {"entity_id": "e" * 255, "type": "\u00e9" * 255},
+        {"trace_parent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"},
+        {"event_id": UUID(int=2**128 - 1)},
+    ]
+    plain: dict[str, Any] = {
+        "gateway_id": GATEWAY,
+        "type": "route.changed",
+        "action": Action.REVOKE,
+        "entity_type": "Route",
+        "entity_id": "orders",
+    }
+    async with opening() as site:
+        events = [Event(**plain | extreme) for extreme in extremes]
+        await site.store(*events)
+        await site.forwarder().forward()
+        found = (await read(site.storage)).events
+        names = ("event_id", "type", "action", "entity_type", "entity_id", "payload", "originated_at", "trace_parent")
+        for event, stored in zip(events, found, strict=True):
+            assert [getattr(stored, name) for name in names] == [getattr(event, name) for name in names]
+    for impossible in ({"data": {"text": "\x00"}}, {"data": {"text": "\ud800"}}, {"data": {"number": 2**63}}):
+        with pytest.raises(GatecastError):
+            Event(**plain | impossible)
+
+
+# --- what is shown --------------------------------------------------------------------------------------------------
+
+
+def _shown(name: str) -> float | None:
+    return metrics.registry.get_sample_value(f"gatecast_outbox_{name}")
+
+
+async def test_the_metrics_show_what_waits_and_what_was_refused(opening: Opening) -> None:
+    """Also after another process has taken over; one that does not forward shows nothing."""
+    async with opening() as site:
+        events, log = make_events(3), site.log()
+        log.refused = {events[1].event_id: "no"}
+        forwarder = site.forwarder(log=log)
+        before = _shown("forwarded_events_total") or 0
+        await site.store(*events)
+        await forwarder.forward()
+        assert (_shown("waiting_events"), _shown("refused_events")) == (2, 1)
+        assert (_shown("forwarded_events_total") or 0) - before == 1
+        assert (_shown("oldest_event_seconds") or 0) > 0
+        other = site.forwarder("pod-2", log=log)
+        await other.forward()
+        assert (_shown("waiting_events"), _shown("oldest_event_seconds")) == (0, 0)
+        site.now += LEASE
+        await other.forward()
+        assert (_shown("waiting_events"), _shown("refused_events")) == (2, 1)
+        assert (_shown("oldest_event_seconds") or 0) > 0
+        assert await site.as_outbox(other).leave_out(GATEWAY)
+        await other.forward()
+        assert (_shown("waiting_events"), _shown("refused_events"), _shown("oldest_event_seconds")) == (0, 0, 0)
+
+
+# --- leaving no trace -----------------------------------------------------------------------------------------------
+
+
+async def test_what_was_forwarded_is_removed_from_the_outbox(opening: Opening) -> None:
+    """What waits stays, however old it is; what a deleted gateway left is removed as well."""
+    async with opening() as site:
+        log = site.log()
+        forwarder = site.forwarder(log=log)
+        stuck = make_event(OTHER_GATEWAY)
+        log.refused = {stuck.event_id: "no"}
+        await site.store(*make_events(250), stuck)
+        await forwarder.forward()
+        site.now += 5
+        await forwarder.forward()
+        assert [len((await read(site.outbox, name)).events) for name in (GATEWAY, OTHER_GATEWAY)] == [0, 1]
+        assert len(await site.ids()) == 250
+        again = make_event()
+        await site.store(again)
+        await forwarder.forward()
+        assert (await site.ids())[-1] == again.event_id
+        await site.outbox.log.forget(OTHER_GATEWAY)
+        await forwarder.forward()
+        site.now += 5
+        await forwarder.forward()
+        [row] = await site.outbox.database.fetch(
+            "SELECT count(*) AS number FROM gatecast_events"
+            if site.opened.backend is Backend.SQLITE
+            else "SELECT count(*) AS number FROM gatecast.events"
+        )
+        assert row["number"] <= 1
+
+
+async def test_an_id_that_was_forwarded_long_ago_is_stored_once(opening: Opening) -> None:
+    """The outbox has forgotten it, and the log has not."""
+    async with opening() as site:
+        event, forwarder = make_event(), site.forwarder()
+        await site.store(event)
+        await forwarder.forward()
+        site.now += 5
+        await forwarder.forward()
+        await site.store(event)
+        await forwarder.forward()
+        assert await site.ids() == [event.event_id]
+        assert await site.waiting() == {}

@@ -109,7 +109,7 @@ class Outbox:
         The outbox is read first: a gateway that is deleted meanwhile was registered in it then, and is not taken for
         one that it never knew.
         """
-        known = (await self._storage.log.changed_since(0)).heads.keys() | await self._records.lane_names()
+        known = (await self._storage.log.changed_since(0)).heads.keys() | await self._records.marked_gateways()
         for gateway_id in (await self._log.changed_since(0)).heads.keys() - known:
             await self._storage.log.register(gateway_id)
 
@@ -139,13 +139,13 @@ class Outbox:
         raise EventNotForwarded(gateway_id, event_id)
 
     async def _waits(self, gateway_id: str, event_id: UUID) -> bool:
-        # The lane first: what is forwarded between the two looks then counts as waiting, and is found next time.
-        lane = await self._records.lane(gateway_id)
+        # The mark first: what is forwarded between the two looks then counts as waiting, and is found next time.
+        mark = await self._records.mark(gateway_id)
         found = await self._storage.log.find(gateway_id, [event_id])
         [read] = await self._storage.log.read([_first_after(gateway_id, 0)])
         if not found or read is None:
             return False
-        forwarded = lane.forwarded if lane is not None and lane.lane == read.log_id else 0
+        forwarded = mark.forwarded if mark is not None and mark.outbox_log == read.log_id else 0
         return found[event_id].offset > forwarded
 
     async def wait_until_forwarded(self, event: Position | Receipt | Event) -> Position:
@@ -206,18 +206,18 @@ class Outbox:
         A gateway that the log does not know, because it was deleted there and not through the outbox, is registered
         there again.
         """
-        lane = await self._records.lane(gateway_id)
-        if lane is None or not lane.refused:
+        mark = await self._records.mark(gateway_id)
+        if mark is None or not mark.refused:
             return False
         await self._log.register(gateway_id)
-        return self._decided(await self._records.try_again(lane))
+        return self._decided(await self._records.try_again(mark))
 
     async def leave_out(self, gateway_id: str) -> bool:
         """Never forward the refused event of this gateway, and go on with the next one; False if none is refused."""
-        lane = await self._records.lane(gateway_id)
-        if lane is None or not lane.refused:
+        mark = await self._records.mark(gateway_id)
+        if mark is None or not mark.refused:
             return False
-        return self._decided(await self._records.leave_out(lane))
+        return self._decided(await self._records.leave_out(mark))
 
     def _decided(self, changed: bool) -> bool:  # noqa: FBT001 - what the table said
         self.forwarder.look()
@@ -257,17 +257,17 @@ async def refuse_log(storage: Storage) -> None:
 def _refused(waiting: Sequence[Waiting], entries: Mapping[str, RecordedEvent]) -> list[RefusedEntry]:
     """The refused entries among these next entries of gateways, by gateway."""
     found = [
-        (each.lane, entries[each.gateway_id]) for each in waiting if each.is_refused and each.gateway_id in entries
+        (each.mark, entries[each.gateway_id]) for each in waiting if each.is_refused and each.gateway_id in entries
     ]
     return [
         RefusedEntry(
             gateway_id=entry.gateway_id,
             event_id=entry.event_id,
-            reason=lane.reason,
+            reason=mark.reason,
             stored_at=entry.recorded_at,
         )
-        for lane, entry in sorted(found, key=lambda one: one[1].gateway_id)
-        if lane is not None and lane.refused == entry.offset
+        for mark, entry in sorted(found, key=lambda one: one[1].gateway_id)
+        if mark is not None and mark.refused == entry.offset
     ]
 
 

@@ -21,7 +21,7 @@ from gatecast.events import Action, Event
 from gatecast.outbox.forwarder import Forwarder, OutboxOptions
 from gatecast.outbox.lease import LEASE
 from gatecast.outbox.outbox import Outbox
-from gatecast.outbox.records import MIGRATIONS, Lane, Records
+from gatecast.outbox.records import MIGRATIONS, Mark, Records
 from gatecast.storage.connect import OpenStorage, open_storage
 from gatecast.storage.contract import Engine, EventLog, PublishResult, ReadRequest, Storage, TrimPolicy
 from gatecast.storage.database_url import Backend
@@ -172,10 +172,10 @@ async def _forward_and_die(site: _Site) -> None:
     """Forward one batch; the process dies when the log has confirmed it and nothing is recorded yet."""
 
     class Dying(Records):
-        async def save(self, term: str, lanes: Sequence[Lane]) -> None:
-            if any(lane.forwarded or lane.refused for lane in lanes):
+        async def save(self, term: str, marks: Sequence[Mark]) -> None:
+            if any(mark.forwarded or mark.refused for mark in marks):
                 raise asyncio.CancelledError
-            await super().save(term, lanes)
+            await super().save(term, marks)
 
     dying = site.forwarder(records=Dying(site.outbox.database, site.opened.backend))
     with pytest.raises(asyncio.CancelledError):

@@ -59,6 +59,9 @@ _LOADS = (
 #: Positions are stored within this time after the last Pong; in seconds.
 _SETTLED_AFTER = 0.6
 
+#: How long it is looked at what the pod uses without any event; in seconds.
+_IDLE = 1.0
+
 #: So many gateways get events where one goes to each, and where several wait: a pod that stands still for longer
 #: than publishing to those takes is taken for dead.
 _MANY = 500
@@ -177,7 +180,7 @@ async def _spent_idle(pid: int) -> float:
     """The share of a processor that it uses without any event."""
     await asyncio.sleep(_SETTLED_AFTER)
     before, begun = processor_seconds(pid), perf_counter()
-    await asyncio.sleep(1.0)
+    await asyncio.sleep(_IDLE)
     return (processor_seconds(pid) - before) / (perf_counter() - begun)
 
 

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gatecast.errors import InvalidValue
 from gatecast.server.admin_api.auditing import require_admin
 from gatecast.server.admin_api.context import AdminContext, known_caller
+from gatecast.server.admin_api.counting import ShortWay
 from gatecast.server.admin_api.events import answer_for, place_of, publish_to
 from gatecast.server.admin_api.json_bodies import read_json
 from gatecast.server.admin_api.models import NewEvent
@@ -25,6 +26,8 @@ from gatecast.server.admin_api.waits import Known
 
 #: What the path looks like that names the gateway by an id of ours; others name it otherwise.
 _PATH = re.compile(r"/api/v1/gateways/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})/events")
+
+_ROUTE = ShortWay("/api/v1/gateways/{gateway_id}/events")
 
 
 class PublishShortcut:
@@ -40,6 +43,7 @@ class PublishShortcut:
         if (asked := _asked(scope)) is None:
             await self._app(scope, receive, send)
             return
+        scope["route"] = _ROUTE
         messages, body = await self._read(receive)
         request = Request(scope)
         try:

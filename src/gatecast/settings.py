@@ -316,6 +316,16 @@ class Settings:
                 given[option.name] = _parse(option.name, text, option.metadata)
         return cls(**given)
 
+    def check_for_pod(self) -> None:
+        """Return if a pod can have these settings.
+
+        Raises:
+            SettingInvalid: they name an outbox.
+        """
+        if self.outbox:
+            rule = "be empty for a pod, which keeps its tables beside its log"
+            raise SettingInvalid(variable("outbox"), HIDDEN, rule)
+
     def __post_init__(self) -> None:
         for option in fields(self):
             value = getattr(self, option.name)

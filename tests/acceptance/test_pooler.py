@@ -120,6 +120,8 @@ class _TransactionPooler:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         while not self._idle.empty():
             self._idle.get_nowait().writer.close()
+        # Sockets are closed in the loop's next turn.
+        await asyncio.sleep(0)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._serve(reader, writer), name="pooler-client")
@@ -132,14 +134,16 @@ class _TransactionPooler:
             self.failures.append(failure)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, asyncio.IncompleteReadError):
-            startup = await self._startup(reader, writer)
-            if int.from_bytes(startup[:4]) != _CANCEL_REQUEST:
-                await self._prepare_backends(startup)
-                self.clients += 1
-                writer.write(self._greeting)
-                await self._transactions(reader, writer)
-        writer.close()
+        try:
+            with suppress(OSError, asyncio.IncompleteReadError):
+                startup = await self._startup(reader, writer)
+                if int.from_bytes(startup[:4]) != _CANCEL_REQUEST:
+                    await self._prepare_backends(startup)
+                    self.clients += 1
+                    writer.write(self._greeting)
+                    await self._transactions(reader, writer)
+        finally:
+            writer.close()
 
     async def _startup(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         while True:

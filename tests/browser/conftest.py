@@ -116,7 +116,8 @@ class Stage:
     def _complain(self, kind: str, text: str) -> None:
         # A refused form, a session that ended and a database that is away are answers, and the browser says so; so does
         # whoever follows a stream when its pod dies.
-        answers = [f"status of {status}" for status in (401, 403, 404, 409, 422, 503)]
+        statuses = (401, 403, 404, 409, 422, 503)
+        answers = [f"{words} {status}" for words in ("status of", "Error Code") for status in statuses]
         if kind == "error" and not any(each in text for each in (*answers, *_OF_A_POD_THAT_IS_AWAY)):
             self.complaints.append(text)
 

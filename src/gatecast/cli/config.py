@@ -49,7 +49,9 @@ def problems_of(environment: Mapping[str, str]) -> list[str]:
 
 def _refusal(environment: Mapping[str, str]) -> list[str]:
     try:
-        parse(Settings.read(environment).database)
+        settings = Settings.read(environment)
+        parse(settings.database)
+        settings.check_for_pod()
     except SettingInvalid as error:
         return [str(error)]
     return []

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from gatecast.outbox.outbox import refuse_log
+from gatecast.outbox.records import MIGRATIONS as OUTBOX_MIGRATIONS
 from gatecast.server.pod import MIGRATIONS
 from gatecast.storage.connect import open_storage
 from gatecast.storage.database_url import parse
@@ -42,4 +44,15 @@ async def prepare(database: str, *, pooler: str = "auto") -> list[int]:
         StorageError: the database is not there, or refuses; pods would wait for it.
     """
     async with open_storage(database, extra_migrations=MIGRATIONS, pooler=pooler) as opened:
+        return list(await opened.storage.database.migrate())
+
+
+async def prepare_outbox(outbox: str, *, pooler: str = "auto") -> list[int]:
+    """Create or update the schema of an outbox; return the numbers of the migrations that were applied.
+
+    Raises:
+        StorageError: the database is not there, refuses, or holds a log.
+    """
+    async with open_storage(outbox, extra_migrations=(OUTBOX_MIGRATIONS,), pooler=pooler) as opened:
+        await refuse_log(opened.storage)
         return list(await opened.storage.database.migrate())

@@ -142,9 +142,11 @@ class Feed:
         """
         if self._ended is not None:
             raise SubscriptionClosed(self._ended)
-        taken: list[RecordedEvent] = []
-        while self._queue and len(taken) < max_events and not self.waits_at(self._checked_first()):
-            taken.append(self._queue.pop(0))
+        ready = 0
+        while ready < min(max_events, len(self._queue)) and not self.waits_at(self._checked(ready)):
+            ready += 1
+        taken = self._queue[:ready]
+        del self._queue[:ready]
         self._bytes -= sum([len(event.payload) for event in taken])
         if len(self._queue) <= MAX_EVENTS // 2 and self.wants_read:
             self._on_room(self)
@@ -155,10 +157,10 @@ class Feed:
         if self._queue:
             self._bytes -= len(self._queue.pop(0).payload)
 
-    def _checked_first(self) -> RecordedEvent:
-        """The first event, after checking whether it can be delivered."""
-        first = self._queue[0]
-        if (checked := first.checked()) is not first:
-            self._queue[0] = checked
-            self._bytes += len(checked.payload) - len(first.payload)
+    def _checked(self, index: int) -> RecordedEvent:
+        """The event at this place of the queue, after checking whether it can be delivered."""
+        event = self._queue[index]
+        if (checked := event.checked()) is not event:
+            self._queue[index] = checked
+            self._bytes += len(checked.payload) - len(event.payload)
         return checked

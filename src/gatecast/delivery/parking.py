@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from enum import Enum, auto
+from operator import itemgetter
 
 from gatecast.events import RecordedEvent
 from gatecast.storage.contract import DeliveryFilter, Entity
@@ -74,12 +76,14 @@ class SubscriptionFilter:
 
     def ack(self, offset: int) -> None:
         """Forget confirmed events."""
-        while self._sent and self._sent[0][0] <= offset:
-            self._sent.pop(0)
+        del self._sent[: bisect_right(self._sent, offset, key=_OFFSET)]
 
     def park(self, offset: int) -> None:
         """Park the entity of this sent event: send no further event of it."""
         self._parked.update(entity for sent, entity in self._sent if sent == offset)
+
+
+_OFFSET = itemgetter(0)
 
 
 def _entity(event: RecordedEvent) -> Entity:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 from gatecast.errors import InvalidValue, Mistakes, PayloadTooLarge
@@ -165,6 +165,20 @@ class RecordedEvent:
             InvalidValue: an older release accepted data that cannot be read back.
         """
         return read_stored("data", self.payload)
+
+
+#: The same fields without the promise that none is set again, which costs a call for each when one is made.
+_Unfrozen: Any = make_dataclass(
+    "_Unfrozen", [(each.name, Any, field(default=each.default)) for each in fields(RecordedEvent)], slots=True
+)
+
+
+def recorded_quickly(*values: object) -> RecordedEvent:
+    """A recorded event with these fields, in their order: a third of the work, for what reads thousands."""
+    event = _Unfrozen(*values)
+    # Allowed because both have the same slots.
+    event.__class__ = RecordedEvent
+    return cast("RecordedEvent", event)
 
 
 def _encode_data(field: str, data: object) -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Final, TypeGuard, TypeVar
+from typing import Final, TypeVar
 from uuid import UUID
 
 from gatecast.containment import RetryLoop, contained, describe, in_halves, log_failure
@@ -19,19 +19,25 @@ from gatecast.errors import (
     StorageUnavailable,
     UnknownGateway,
 )
-from gatecast.events import Event, RecordedEvent
+from gatecast.events import Event, RecordedEvent, printable
 from gatecast.outbox.lease import Lease
-from gatecast.outbox.records import Lane, Records, TermOver, Waiting
+from gatecast.outbox.records import Mark, Records, TermOver, Waiting
 from gatecast.storage.contract import EventLog, PublishResult, ReadRequest, ReadResult, Receipt, TrimPolicy
-from gatecast.telemetry import get_logger
+from gatecast.telemetry import get_logger, metrics
 from gatecast.waiting import Signal
 from gatecast.wakeup.contract import Hint
 
 #: Most gateways whose entries are forwarded at once.
 _GATEWAYS: Final = 100
 
-#: Most entries of one gateway that are forwarded at once; as one group they fit into one batch of JetStream.
-_ENTRIES: Final = 100
+#: Most entries that are forwarded at once, so that all of them are in the log long before the lease ends.
+_ENTRIES: Final = 1_000
+
+#: Most of them of one gateway; as one group they fit into one batch of JetStream.
+_ENTRIES_OF_ONE: Final = 100
+
+#: A process that ends has so many seconds to let another one take over at once.
+_GOODBYE_TIME_LIMIT: Final = 2.0
 
 #: Most bytes of data of one gateway that are forwarded at once.
 _BYTES: Final = 64 * 1024
@@ -59,37 +65,38 @@ _logger = get_logger("outbox")
 class _Batch:
     """The next entries of one gateway."""
 
-    lane: Lane
+    mark: Mark
     entries: Sequence[RecordedEvent]
     events: Sequence[Event]
     #: Why no event could be made of the entry after these; empty if all could.
     problem: str = ""
 
     @classmethod
-    def of(cls, lane: Lane, entries: Sequence[RecordedEvent]) -> _Batch:
+    def of(cls, mark: Mark, entries: Sequence[RecordedEvent]) -> _Batch:
         """As many of the entries as can be read."""
         events: list[Event] = []
         for entry in map(RecordedEvent.checked, entries):
             if entry.undeliverable is not None:
-                return cls(lane, entries, events, f"it cannot be read: {entry.undeliverable}")
+                return cls(mark, entries, events, f"it cannot be read: {entry.undeliverable}")
             try:
                 events.append(_event(entry))
             except GatecastError as error:
-                return cls(lane, entries, events, f"it cannot be read: {error}")
-        return cls(lane, entries, events)
+                return cls(mark, entries, events, f"it cannot be read: {error}")
+        return cls(mark, entries, events)
 
-    def forwarded(self, receipts: Sequence[Receipt]) -> Lane:
-        """The lane once the events were forwarded."""
+    def forwarded(self, receipts: Sequence[Receipt]) -> Mark:
+        """The mark once the events were forwarded."""
         epoch = str(receipts[0].position.epoch)
-        # Of an id that the log knew already it is the first position.
-        before = self.lane.log_head if epoch == self.lane.log_epoch else 0
-        head = max(before, *(receipt.position.offset for receipt in receipts))
+        # New events are the end of the log. Of ids that it knew already it is where they were stored first.
+        before = self.mark.log_head if epoch == self.mark.log_epoch else 0
+        ends = [receipt.position.offset for receipt in receipts if receipt.created]
+        head = max(ends or [before, *(receipt.position.offset for receipt in receipts)])
         through = self.entries[len(receipts) - 1].offset
-        return replace(self.lane, forwarded=through, log_epoch=epoch, log_head=head)
+        return replace(self.mark, forwarded=through, log_epoch=epoch, log_head=head)
 
-    def refused(self, reason: str) -> Lane:
-        """The lane whose first entry was refused."""
-        return replace(self.lane, refused=self.entries[0].offset, reason=reason)
+    def refused(self, reason: str) -> Mark:
+        """The mark once the first entry was refused."""
+        return replace(self.mark, refused=self.entries[0].offset, reason=printable(reason, _LONGEST_REASON))
 
 
 def _no_hint(_: Hint) -> None:
@@ -128,12 +135,14 @@ class Forwarder:
         self._waiters: set[asyncio.Future[None]] = set()
         self._cleaned_at = options.clock()
         #: The gateways of which something was forwarded that is still in the outbox.
-        self._unconfirmed: dict[str, Lane] = {}
+        self._unconfirmed: dict[str, Mark] = {}
         self._term: str | None = None
         #: The gateways of which nothing can be in the log that is not recorded, because every answer arrived.
         self._certain: set[str] = set()
         #: The gateways whose entries go one by one, because the log has refused a batch of them.
         self._one_by_one: set[str] = set()
+        #: When the first entry of each gateway that waits was stored, in seconds since 1970.
+        self._since: dict[str, float] = {}
 
     async def run(self) -> None:
         """Forward until cancelled; then let another process do it at once."""
@@ -144,8 +153,9 @@ class Forwarder:
 
     async def _give_up(self) -> None:
         try:
-            await self.lease.give_up()
-        except StorageError as error:
+            async with asyncio.timeout(_GOODBYE_TIME_LIMIT):
+                await self.lease.give_up()
+        except (StorageError, TimeoutError) as error:
             _logger.info("outbox-lease-kept", error=describe(error))
 
     async def _rest(self) -> None:
@@ -168,12 +178,13 @@ class Forwarder:
         """Forward everything that waits now, if this process is the one that does."""
         try:
             if not await self.lease.is_held():
+                metrics.outbox(0, 0, None)
                 return
             if self._term != self.lease.term:
                 self._term = self.lease.term
                 self._certain.clear()
             failed: set[str] = set()
-            while work := [one for one in await self._records.waiting() if self._can_move(one, failed)]:
+            while work := [one for one in await self._look() if self._can_move(one, failed)]:
                 for start in range(0, len(work), _GATEWAYS):
                     await self._forward_some(work[start : start + _GATEWAYS], failed)
             await self._clean_up()
@@ -184,6 +195,31 @@ class Forwarder:
             self._certain.clear()
             raise
 
+    async def _look(self) -> list[Waiting]:
+        """The gateways of which something is to be forwarded; shows how much waits, and since when."""
+        found = await self._records.waiting()
+        waiting = {one.gateway_id: one.entries for one in found if one.entries > 0}
+        self._since = {name: since for name, since in self._since.items() if name in waiting}
+        self._one_by_one &= waiting.keys()
+        refused = [one.present for one in found if one.present is not None and one.is_refused]
+        await self._read([mark for mark in refused if mark.gateway_id not in self._since])
+        metrics.outbox(sum(waiting.values()), len(refused), min(self._since.values(), default=None))
+        return found
+
+    async def _read(self, marks: Sequence[Mark]) -> list[tuple[Mark, Sequence[RecordedEvent]]]:
+        """The next entries of each of these gateways that has some and that is still there."""
+        if not marks:
+            return []
+        found = await self._outbox.read([self._request(mark, _ENTRIES // len(marks)) for mark in marks])
+        # A gateway may have been deleted, or registered again, since.
+        present = [
+            (mark, read.events)
+            for mark, read in zip(marks, found, strict=True)
+            if read is not None and read.log_id == mark.outbox_log and read.events
+        ]
+        self._since |= {mark.gateway_id: entries[0].recorded_at.timestamp() for mark, entries in present}
+        return present
+
     def _can_move(self, waiting: Waiting, failed: Container[str]) -> bool:
         return not waiting.is_refused and waiting.gateway_id not in failed
 
@@ -191,49 +227,47 @@ class Forwarder:
         """Do what is to be done for these gateways; note those with a problem of their own."""
         if not await self.lease.is_held():
             raise TermOver
-        lanes = []
+        marks = []
         for each in work:
             try:
-                lane = each.present or await self._follow(each)
+                mark = each.present or await self._follow(each)
             except StatementFailed as error:
                 log_failure("outbox-gateway-failed", error, gateway=each.gateway_id)
                 failed.add(each.gateway_id)
             else:
-                if lane is not None:
-                    lanes.append(lane)
-        found = await self._outbox.read([self._request(lane) for lane in lanes])
-        batches = [_Batch.of(lane, read.events) for lane, read in zip(lanes, found, strict=True) if _is_of(read, lane)]
-        if batches:
+                if mark is not None:
+                    marks.append(mark)
+        if batches := [_Batch.of(mark, entries) for mark, entries in await self._read(marks)]:
             await self._forward(batches)
 
-    def _request(self, lane: Lane) -> ReadRequest:
-        entries = 1 if lane.gateway_id in self._one_by_one else _ENTRIES
-        return ReadRequest(gateway_id=lane.gateway_id, after=lane.forwarded, max_events=entries, max_bytes=_BYTES)
+    def _request(self, mark: Mark, most: int) -> ReadRequest:
+        entries = 1 if mark.gateway_id in self._one_by_one else min(most, _ENTRIES_OF_ONE)
+        return ReadRequest(gateway_id=mark.gateway_id, after=mark.forwarded, max_events=entries, max_bytes=_BYTES)
 
     # --- registering and deleting -----------------------------------------------------------------------------------
 
-    async def _follow(self, waiting: Waiting) -> Lane | None:
-        """The lane of a gateway that was registered in the outbox, once its log exists; None if it was deleted there.
+    async def _follow(self, waiting: Waiting) -> Mark | None:
+        """The mark of a gateway that was registered in the outbox, once its log exists; None if it was deleted there.
 
         A gateway that was registered again was deleted before: so is its log, with the entries that waited.
         """
         gateway_id = waiting.gateway_id
-        if waiting.lane is not None:
+        if waiting.mark is not None:
             await self._in_time(lambda: self._log.forget(gateway_id))
-            await self._records.drop(self._held_term(), gateway_id)
-            self._unconfirmed.setdefault(gateway_id, waiting.lane)
+            await self._records.drop(self._held_term(), waiting.mark)
+            self._unconfirmed.setdefault(gateway_id, waiting.mark)
             self._wake_waiters()
         if waiting.log_id is None:
             return None
         await self._in_time(lambda: self._log.register(gateway_id))
         log = await self._end_of(gateway_id)
-        lane = Lane(
-            gateway_id=gateway_id, lane=waiting.log_id, forwarded=0, log_epoch=str(log.epoch), log_head=log.head
+        mark = Mark(
+            gateway_id=gateway_id, outbox_log=waiting.log_id, forwarded=0, log_epoch=str(log.epoch), log_head=log.head
         )
-        await self._records.save(self._held_term(), [lane])
+        await self._records.save(self._held_term(), [mark])
         self._certain.add(gateway_id)
         self._wake_waiters()
-        return lane
+        return mark
 
     async def _end_of(self, gateway_id: str) -> ReadResult:
         request = ReadRequest(gateway_id=gateway_id, after=_PAST_EVERY_END, max_events=1, max_bytes=1)
@@ -246,11 +280,11 @@ class Forwarder:
 
     async def _forward(self, batches: Sequence[_Batch]) -> None:
         """Publish these batches, each as one group, and record what became of them."""
-        saved: list[Lane] = []
+        saved: list[Mark] = []
         ready: list[_Batch] = []
         for batch in batches:
-            if (lane := await self._skip_forwarded(batch)) is not None:
-                saved.append(lane)
+            if (mark := await self._skip_forwarded(batch)) is not None:
+                saved.append(mark)
             elif not batch.events:
                 saved.append(batch.refused(batch.problem))
             else:
@@ -258,74 +292,74 @@ class Forwarder:
         results = await in_halves([batch.events for batch in ready], self._publish) if ready else []
         failures: list[GatecastError] = []
         for batch, result in zip(ready, results, strict=True):
-            lane = self._outcome(batch, result)
-            if lane is not None:
-                saved.append(lane)
+            mark = self._outcome(batch, result)
+            if mark is not None:
+                saved.append(mark)
             elif isinstance(result, GatecastError) and not _is_refusal(result):
                 failures.append(result)
         await self._save(saved)
         with contained("hint-lost"):
-            self._options.send_hint(Hint.at(lane.gateway_id for lane in saved))
+            self._options.send_hint(Hint.at(mark.gateway_id for mark in saved))
         if failures:
             raise failures[0]
 
     async def _publish(self, groups: Sequence[Sequence[Event]]) -> Sequence[PublishResult]:
         return await self._in_time(lambda: self._log.publish(groups))
 
-    def _outcome(self, batch: _Batch, result: PublishResult | GatecastError) -> Lane | None:
-        """The lane to record; None if nothing is known, or the batch has to become smaller."""
-        gateway_id = batch.lane.gateway_id
+    def _outcome(self, batch: _Batch, result: PublishResult | GatecastError) -> Mark | None:
+        """The mark to record; None if nothing is known, or the batch has to become smaller."""
+        gateway_id = batch.mark.gateway_id
         if isinstance(result, tuple):
+            metrics.forwarded(len(result))
             self._certain.add(gateway_id)
-            if len(batch.entries) > 1:
-                self._one_by_one.discard(gateway_id)
             return batch.forwarded(result)
         self._certain.discard(gateway_id)
         if isinstance(result, GatecastError) and _is_refusal(result):
             if len(batch.events) == 1:
+                self._one_by_one.discard(gateway_id)
                 return batch.refused(describe(result))
             self._one_by_one.add(gateway_id)
         return None
 
-    async def _save(self, lanes: Sequence[Lane]) -> None:
-        if not lanes:
+    async def _save(self, marks: Sequence[Mark]) -> None:
+        if not marks:
             return
-        await self._records.save(self._held_term(), lanes)
-        for lane in lanes:
-            self._unconfirmed[lane.gateway_id] = lane
-            if lane.refused:
-                _logger.warning("outbox-entry-refused", gateway=lane.gateway_id, reason=lane.reason)
+        await self._records.save(self._held_term(), marks)
+        for mark in marks:
+            self._unconfirmed[mark.gateway_id] = mark
+            if mark.refused:
+                _logger.warning("outbox-entry-refused", gateway=mark.gateway_id, reason=mark.reason)
         self._wake_waiters()
 
-    async def _skip_forwarded(self, batch: _Batch) -> Lane | None:
-        """The lane after the entries that are in the log already; None if none is, or the log itself can tell.
+    async def _skip_forwarded(self, batch: _Batch) -> Mark | None:
+        """The mark after the entries that are in the log already; None if none is, or the log itself can tell.
 
         Asked once for each gateway in a term, and after a failure: an answer may have been lost. What the log retains
         it recognizes by the id. If it has removed events since the last record, those may have been these.
         """
-        lane = batch.lane
-        if lane.gateway_id in self._certain:
+        mark = batch.mark
+        if mark.gateway_id in self._certain:
             return None
-        [log] = await self._log.read([self._page(lane, lane.log_head)])
-        if log is None or str(log.epoch) != lane.log_epoch or log.low_water_mark <= lane.log_head:
-            self._certain.add(lane.gateway_id)
+        [log] = await self._log.read([self._page(mark, mark.log_head)])
+        if log is None or str(log.epoch) != mark.log_epoch or log.low_water_mark <= mark.log_head:
+            self._certain.add(mark.gateway_id)
             return None
-        known = {log.last_event_id} | await self._ids_after(lane, log)
+        known = {log.last_event_id} | await self._ids_after(mark, log)
         for entry in reversed(batch.entries):
             if entry.event_id in known:
-                self._certain.add(lane.gateway_id)
-                return replace(lane, forwarded=entry.offset, log_epoch=str(log.epoch), log_head=log.head)
+                self._certain.add(mark.gateway_id)
+                return replace(mark, forwarded=entry.offset, log_epoch=str(log.epoch), log_head=log.head)
         return batch.refused(_UNCERTAIN)
 
-    async def _ids_after(self, lane: Lane, log: ReadResult | None) -> set[object]:
+    async def _ids_after(self, mark: Mark, log: ReadResult | None) -> set[object]:
         ids: set[object] = set()
         while log is not None and log.events:
             ids |= {event.event_id for event in log.events}
-            [log] = await self._log.read([self._page(lane, log.events[-1].offset)])
+            [log] = await self._log.read([self._page(mark, log.events[-1].offset)])
         return ids
 
-    def _page(self, lane: Lane, after: int) -> ReadRequest:
-        return ReadRequest(gateway_id=lane.gateway_id, after=after, max_events=_PAGE, max_bytes=16 * _BYTES)
+    def _page(self, mark: Mark, after: int) -> ReadRequest:
+        return ReadRequest(gateway_id=mark.gateway_id, after=after, max_events=_PAGE, max_bytes=16 * _BYTES)
 
     # --- leaving no trace ---------------------------------------------------------------------------------------------
 
@@ -334,8 +368,8 @@ class Forwarder:
         if not self._unconfirmed or self._clock() - self._cleaned_at < _CLEAN_UP_EVERY:
             return
         self._cleaned_at = self._clock()
-        for gateway_id, lane in list(self._unconfirmed.items()):
-            await self._records.confirm(lane)
+        for gateway_id, mark in list(self._unconfirmed.items()):
+            await self._records.confirm(mark)
             del self._unconfirmed[gateway_id]
         while await self._outbox.trim(_FORWARDED):
             if not await self.lease.is_held():
@@ -368,13 +402,11 @@ class Forwarder:
                 waiter.set_result(None)
 
 
+#: Most characters of a reason that are kept.
+_LONGEST_REASON: Final = 1_000
+
 #: Past the end of every log.
 _PAST_EVERY_END: Final = (1 << 62) - 1
-
-
-def _is_of(read: ReadResult | None, lane: Lane) -> TypeGuard[ReadResult]:
-    """Whether these are entries of that lane: the gateway may have been deleted, or registered again, since."""
-    return read is not None and read.log_id == lane.lane and bool(read.events)
 
 
 def _is_refusal(error: GatecastError) -> bool:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Self
 from uuid import UUID
 
-from gatecast.errors import DatabaseUnsuitable, EventNotForwarded, SettingInvalid
+from gatecast.errors import DatabaseUnsuitable, EventNotForwarded, SettingInvalid, StorageUnavailable
 from gatecast.events import Event, PendingPosition, Position, RecordedEvent
+from gatecast.hiding import HIDDEN
 from gatecast.outbox.forwarder import Forwarder, OutboxOptions
 from gatecast.outbox.log import OutboxEngine, OutboxLog
 from gatecast.outbox.records import Records, Waiting
@@ -108,7 +109,7 @@ class Outbox:
         The outbox is read first: a gateway that is deleted meanwhile was registered in it then, and is not taken for
         one that it never knew.
         """
-        known = (await self._storage.log.changed_since(0)).heads.keys() | await self._records.lane_names()
+        known = (await self._storage.log.changed_since(0)).heads.keys() | await self._records.marked_gateways()
         for gateway_id in (await self._log.changed_since(0)).heads.keys() - known:
             await self._storage.log.register(gateway_id)
 
@@ -138,27 +139,29 @@ class Outbox:
         raise EventNotForwarded(gateway_id, event_id)
 
     async def _waits(self, gateway_id: str, event_id: UUID) -> bool:
-        # The lane first: what is forwarded between the two looks then counts as waiting, and is found next time.
-        lane = await self._records.lane(gateway_id)
+        # The mark first: what is forwarded between the two looks then counts as waiting, and is found next time.
+        mark = await self._records.mark(gateway_id)
         found = await self._storage.log.find(gateway_id, [event_id])
         [read] = await self._storage.log.read([_first_after(gateway_id, 0)])
         if not found or read is None:
             return False
-        forwarded = lane.forwarded if lane is not None and lane.lane == read.log_id else 0
+        forwarded = mark.forwarded if mark is not None and mark.outbox_log == read.log_id else 0
         return found[event_id].offset > forwarded
 
     async def wait_until_forwarded(self, event: Position | Receipt | Event) -> Position:
         """Where the event is in its gateway's log, as soon as it is there. Call it after the commit.
 
-        Waits as long as the log is away or an earlier event is refused; limit it with `asyncio.timeout`. It goes by the
-        event's id, so it can be asked in any process that has opened the outbox.
+        Waits as long as the log or the outbox cannot be reached, or an earlier event is refused; limit it with
+        `asyncio.timeout`. It goes by the event's id, so it can be asked in any process that has opened the outbox.
 
         Raises:
             EventNotForwarded: the event is in neither the outbox nor the log.
         """
-        while (position := await self.position_of(event)) is None:
+        while True:
+            with suppress(StorageUnavailable):
+                if (position := await self.position_of(event)) is not None:
+                    return position
             await self.forwarder.moved(_LOOK_AGAIN)
-        return position
 
     async def wait_until_empty(self) -> None:
         """Return when nothing waits: everything committed before this call is in the log, or was left out."""
@@ -205,18 +208,18 @@ class Outbox:
         A gateway that the log does not know, because it was deleted there and not through the outbox, is registered
         there again.
         """
-        lane = await self._records.lane(gateway_id)
-        if lane is None or not lane.refused:
+        mark = await self._records.mark(gateway_id)
+        if mark is None or not mark.refused:
             return False
-        await self._log.register(gateway_id)
-        return self._decided(await self._records.try_again(lane))
+        is_new = await self._log.register(gateway_id)
+        return self._decided(await self._records.try_again(mark, log_head=0 if is_new else mark.log_head))
 
     async def leave_out(self, gateway_id: str) -> bool:
         """Never forward the refused event of this gateway, and go on with the next one; False if none is refused."""
-        lane = await self._records.lane(gateway_id)
-        if lane is None or not lane.refused:
+        mark = await self._records.mark(gateway_id)
+        if mark is None or not mark.refused:
             return False
-        return self._decided(await self._records.leave_out(lane))
+        return self._decided(await self._records.leave_out(mark))
 
     def _decided(self, changed: bool) -> bool:  # noqa: FBT001 - what the table said
         self.forwarder.look()
@@ -231,14 +234,23 @@ async def check(storage: Storage, log: EventLog) -> None:
         SettingInvalid: it is the log's own database.
         DatabaseUnsuitable: it holds a log.
     """
+    if await storage.database.schema_version():
+        epochs = [(await each.changed_since(0)).epoch for each in (storage.log, log)]
+        if epochs[0] == epochs[1]:
+            rule = "name another database than the log; to publish in a transaction of the log's own, leave it out"
+            raise SettingInvalid("GATECAST_OUTBOX", HIDDEN, rule)
+    await refuse_log(storage)
+
+
+async def refuse_log(storage: Storage) -> None:
+    """Return if the database holds nothing of ours, or is an outbox already.
+
+    Raises:
+        DatabaseUnsuitable: it holds a log with gateways.
+    """
     if not await storage.database.schema_version() or await storage.database.is_outbox():
         return
-    found = await storage.log.changed_since(0)
-    if found.epoch == (await log.changed_since(0)).epoch:
-        raise SettingInvalid(
-            "GATECAST_OUTBOX", "(hidden)", "name another database than the log; the log's own needs no outbox"
-        )
-    if found.heads:
+    if (await storage.log.changed_since(0)).heads:
         raise DatabaseUnsuitable(
             "it holds a log with gateways of its own", "name another database as the outbox, or delete those gateways"
         )
@@ -247,17 +259,17 @@ async def check(storage: Storage, log: EventLog) -> None:
 def _refused(waiting: Sequence[Waiting], entries: Mapping[str, RecordedEvent]) -> list[RefusedEntry]:
     """The refused entries among these next entries of gateways, by gateway."""
     found = [
-        (each.lane, entries[each.gateway_id]) for each in waiting if each.is_refused and each.gateway_id in entries
+        (each.mark, entries[each.gateway_id]) for each in waiting if each.is_refused and each.gateway_id in entries
     ]
     return [
         RefusedEntry(
             gateway_id=entry.gateway_id,
             event_id=entry.event_id,
-            reason=lane.reason,
+            reason=mark.reason,
             stored_at=entry.recorded_at,
         )
-        for lane, entry in sorted(found, key=lambda one: one[1].gateway_id)
-        if lane is not None and lane.refused == entry.offset
+        for mark, entry in sorted(found, key=lambda one: one[1].gateway_id)
+        if mark is not None and mark.refused == entry.offset
     ]
 
 

@@ -13,43 +13,48 @@ UPDATE gatecast_outbox_forwarder SET beats = beats + 1 WHERE term = $1
 -- name: give_up
 UPDATE gatecast_outbox_forwarder SET pod_id = '' WHERE term = $1
 
--- name: hold_term
--- Nobody can take over before the transaction ends.
-SELECT term FROM gatecast_outbox_forwarder WHERE term = $1 FOR NO KEY UPDATE
-
 -- name: waiting
 -- What is to be done, all from one instant: the gateways with entries (`head` is past `forwarded`), those that were
--- registered (`lane` is not their log in the outbox, `log_id`) and those that were deleted (they have no `log_id`).
-SELECT s.gateway_id, s.log_id, s.head, g.lane, g.forwarded, g.log_epoch, g.log_head, g.refused, g.reason
+-- registered (`outbox_log` is not their log, `log_id`) and those that were deleted (they have no `log_id`).
+SELECT s.gateway_id, s.log_id, s.head, g.outbox_log, g.forwarded, g.log_epoch, g.log_head, g.refused, g.reason
 FROM gatecast.gateway_streams s LEFT JOIN gatecast_outbox_gateways g ON g.gateway_id = s.gateway_id
-WHERE g.lane IS NULL OR g.lane <> s.log_id OR s.head > g.forwarded
+WHERE g.outbox_log IS NULL OR g.outbox_log <> s.log_id OR s.head > g.forwarded
 UNION ALL
-SELECT g.gateway_id, NULL, 0, g.lane, g.forwarded, g.log_epoch, g.log_head, g.refused, g.reason
+SELECT g.gateway_id, NULL, 0, g.outbox_log, g.forwarded, g.log_epoch, g.log_head, g.refused, g.reason
 FROM gatecast_outbox_gateways g
 WHERE NOT EXISTS (SELECT 1 FROM gatecast.gateway_streams s WHERE s.gateway_id = g.gateway_id)
 
--- name: lane_names
+-- name: marked
 SELECT gateway_id FROM gatecast_outbox_gateways
 
--- name: lane
-SELECT gateway_id, lane, forwarded, log_epoch, log_head, refused, reason FROM gatecast_outbox_gateways
+-- name: mark
+SELECT gateway_id, outbox_log, forwarded, log_epoch, log_head, refused, reason FROM gatecast_outbox_gateways
 WHERE gateway_id = $1
 
 -- name: save
-INSERT INTO gatecast_outbox_gateways (gateway_id, lane, forwarded, log_epoch, log_head, refused, reason)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
-ON CONFLICT (gateway_id) DO UPDATE SET lane = excluded.lane, forwarded = excluded.forwarded,
+-- The marks ($1) are an object of lists, one for each gateway: both databases can take that apart. One statement, so that on
+-- SQLite the write lock is never held while something else is waited for. Nothing is recorded if the term ($2) is over,
+-- and nobody can take over before the transaction ends.
+INSERT INTO gatecast_outbox_gateways (gateway_id, outbox_log, forwarded, log_epoch, log_head, refused, reason)
+SELECT e.value ->> 0, CAST(e.value ->> 1 AS bigint), CAST(e.value ->> 2 AS bigint), e.value ->> 3,
+       CAST(e.value ->> 4 AS bigint), CAST(e.value ->> 5 AS bigint), e.value ->> 6
+FROM json_each($1) AS e
+    CROSS JOIN (SELECT term FROM gatecast_outbox_forwarder WHERE term = $2 FOR NO KEY UPDATE) AS held
+WHERE true
+ON CONFLICT (gateway_id) DO UPDATE SET outbox_log = excluded.outbox_log, forwarded = excluded.forwarded,
     log_epoch = excluded.log_epoch, log_head = excluded.log_head, refused = excluded.refused, reason = excluded.reason
 
 -- name: drop
-DELETE FROM gatecast_outbox_gateways WHERE gateway_id = $1
+DELETE FROM gatecast_outbox_gateways
+WHERE gateway_id = $1 AND outbox_log = $2 AND EXISTS (SELECT 1 FROM gatecast_outbox_forwarder WHERE term = $3)
 
 -- name: try_again
-UPDATE gatecast_outbox_gateways SET refused = 0, reason = '' WHERE gateway_id = $1 AND lane = $2 AND refused = $3
+UPDATE gatecast_outbox_gateways SET refused = 0, reason = '', log_head = $4
+WHERE gateway_id = $1 AND outbox_log = $2 AND refused = $3
 
 -- name: leave_out
 UPDATE gatecast_outbox_gateways SET forwarded = refused, refused = 0, reason = ''
-WHERE gateway_id = $1 AND lane = $2 AND refused = $3
+WHERE gateway_id = $1 AND outbox_log = $2 AND refused = $3
 
 -- name: confirm
 -- What was forwarded counts as confirmed in the outbox, so that its retention removes it.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Final, LiteralString
 
 from gatecast.errors import StorageUnavailable
@@ -35,12 +36,12 @@ class Forwarder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lane:
+class Mark:
     """How far the entries of one gateway were forwarded."""
 
     gateway_id: str
     #: The gateway's log in the outbox.
-    lane: int
+    outbox_log: int
     #: Every entry up to this offset is in the gateway's log, or was left out.
     forwarded: int
     #: The epoch and the end of the gateway's log when that was recorded.
@@ -60,13 +61,13 @@ class Waiting:
     #: Its log in the outbox, and the offset of the last entry there; None and 0 if it was deleted.
     log_id: int | None
     head: int
-    #: Its lane; None if nothing of it was forwarded yet. Of another log than `log_id`, it was registered again since.
-    lane: Lane | None
+    #: Its mark; None if nothing of it was forwarded yet. Of another log than `log_id`, it was registered again since.
+    mark: Mark | None
 
     @property
-    def present(self) -> Lane | None:
-        """Its lane, unless that is one of a gateway that was deleted since."""
-        return self.lane if self.lane is not None and self.lane.lane == self.log_id else None
+    def present(self) -> Mark | None:
+        """Its mark, unless that is one of a gateway that was deleted since."""
+        return self.mark if self.mark is not None and self.mark.outbox_log == self.log_id else None
 
     @property
     def entries(self) -> int:
@@ -112,57 +113,40 @@ class Records:
         """The gateways of which something is to be forwarded. The cost grows with the number of gateways."""
         return [_waiting(row) for row in await self._database.fetch(self._of_the_log("waiting"))]
 
-    async def lane_names(self) -> set[str]:
-        """The gateways with a lane."""
-        return {row["gateway_id"] for row in await self._database.fetch(_QUERIES["lane_names"])}
+    async def marked_gateways(self) -> set[str]:
+        """The gateways with a mark."""
+        return {row["gateway_id"] for row in await self._database.fetch(_QUERIES["marked"])}
 
-    async def lane(self, gateway_id: str) -> Lane | None:
-        """The lane of one gateway; None if nothing of it was forwarded yet."""
-        rows = await self._database.fetch(_QUERIES["lane"], gateway_id)
-        return Lane(**rows[0]) if rows else None
+    async def mark(self, gateway_id: str) -> Mark | None:
+        """The mark of one gateway; None if nothing of it was forwarded yet."""
+        rows = await self._database.fetch(_QUERIES["mark"], gateway_id)
+        return Mark(**rows[0]) if rows else None
 
-    async def save(self, term: str, lanes: Sequence[Lane]) -> None:
-        """Record how far these lanes were forwarded, in one transaction.
-
-        Raises:
-            TermOver: another process forwards now.
-        """
-
-        async def once() -> None:
-            async with self._database.transaction() as transaction:
-                if await transaction.fetch_one(_QUERIES["hold_term"], term) is None:
-                    raise TermOver
-                for lane in lanes:
-                    await transaction.execute(_QUERIES["save"], *_columns(lane))
-
-        await self._database.repeated(once)
-
-    async def drop(self, term: str, gateway_id: str) -> None:
-        """Remove the lane of a gateway that was deleted.
+    async def save(self, term: str, marks: Sequence[Mark]) -> None:
+        """Record how far these gateways were forwarded, all of them or none.
 
         Raises:
             TermOver: another process forwards now.
         """
+        if marks and not await self._database.execute(_QUERIES["save"], _as_object(marks), term):
+            raise TermOver
 
-        async def once() -> None:
-            async with self._database.transaction() as transaction:
-                if await transaction.fetch_one(_QUERIES["hold_term"], term) is None:
-                    raise TermOver
-                await transaction.execute(_QUERIES["drop"], gateway_id)
+    async def drop(self, term: str, mark: Mark) -> None:
+        """Remove the mark of a gateway that was deleted; changes nothing once another process forwards."""
+        await self._database.execute(_QUERIES["drop"], mark.gateway_id, mark.outbox_log, term)
 
-        await self._database.repeated(once)
-
-    async def try_again(self, lane: Lane) -> bool:
+    async def try_again(self, mark: Mark, *, log_head: int) -> bool:
         """Let the refused entry be forwarded again; False if it is not refused any more."""
-        return await self._database.execute(_QUERIES["try_again"], lane.gateway_id, lane.lane, lane.refused) == 1
+        arguments = (mark.gateway_id, mark.outbox_log, mark.refused, log_head)
+        return await self._database.execute(_QUERIES["try_again"], *arguments) == 1
 
-    async def leave_out(self, lane: Lane) -> bool:
+    async def leave_out(self, mark: Mark) -> bool:
         """Go on after the refused entry; False if it is not refused any more."""
-        return await self._database.execute(_QUERIES["leave_out"], lane.gateway_id, lane.lane, lane.refused) == 1
+        return await self._database.execute(_QUERIES["leave_out"], mark.gateway_id, mark.outbox_log, mark.refused) == 1
 
-    async def confirm(self, lane: Lane) -> None:
-        """Let retention remove the forwarded entries of a lane; changes nothing if its gateway was deleted."""
-        await self._database.execute(self._of_the_log("confirm"), lane.gateway_id, lane.lane, lane.forwarded)
+    async def confirm(self, mark: Mark) -> None:
+        """Let retention remove what was forwarded from the outbox; changes nothing if the gateway was deleted."""
+        await self._database.execute(self._of_the_log("confirm"), mark.gateway_id, mark.outbox_log, mark.forwarded)
 
     def _of_the_log(self, name: str) -> LiteralString:
         text = _QUERIES[name]
@@ -172,17 +156,9 @@ class Records:
 def _waiting(row: Row) -> Waiting:
     columns = dict(row)
     log_id, head = columns.pop("log_id"), columns.pop("head")
-    lane = Lane(**columns) if columns["lane"] is not None else None
-    return Waiting(gateway_id=row["gateway_id"], log_id=log_id, head=head, lane=lane)
+    mark = Mark(**columns) if columns["outbox_log"] is not None else None
+    return Waiting(gateway_id=row["gateway_id"], log_id=log_id, head=head, mark=mark)
 
 
-def _columns(lane: Lane) -> tuple[object, ...]:
-    return (
-        lane.gateway_id,
-        lane.lane,
-        lane.forwarded,
-        lane.log_epoch,
-        lane.log_head,
-        lane.refused,
-        lane.reason,
-    )
+def _as_object(marks: Sequence[Mark]) -> str:
+    return json.dumps({str(number): astuple(mark) for number, mark in enumerate(marks)}, ensure_ascii=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from functools import lru_cache
 from typing import TypeAlias
 
 from gatecast.events import RecordedEvent, printable
@@ -25,7 +26,13 @@ _Key: TypeAlias = tuple[str, str, str, datetime | None]
 
 def is_acknowledged(event_type: str) -> bool:
     """Whether an unmodified gateway acknowledges events of this type; it only confirms the handling of others."""
-    return event_type[event_type.rfind(".") :] in _ACTIONS
+    return _action_of(event_type) is not None
+
+
+@lru_cache(maxsize=256)
+def _action_of(event_type: str) -> str | None:
+    """What its acknowledgement calls it; None: there is none. There are few types of events."""
+    return _ACTIONS.get(event_type[event_type.rfind(".") :])
 
 
 class SentDeployments:
@@ -54,7 +61,7 @@ class SentDeployments:
 
 def _key_of_event(event: RecordedEvent) -> _Key | None:
     """What its acknowledgement will name; None if the gateway will not acknowledge it."""
-    action = _ACTIONS.get(event.type[event.type.rfind(".") :])
+    action = _action_of(event.type)
     if action is None:
         return None
     try:

@@ -15,7 +15,7 @@ _GO_ZERO_TIME = datetime(1, 1, 1, tzinfo=UTC)
 def format_instant(instant: datetime) -> str:
     """The instant in UTC with microseconds and `Z`."""
     utc = instant if instant.tzinfo is UTC else instant.astimezone(UTC)
-    return f"{utc.isoformat(timespec='microseconds')[:-6]}Z"
+    return utc.isoformat("T", "microseconds")[:-6] + "Z"
 
 
 def parse_instant(text: str) -> datetime:

@@ -24,7 +24,6 @@ from gatecast.controlplane.deployments.api_keys import ApiKeys
 from gatecast.controlplane.encryption import encryption_for
 from gatecast.controlplane.fleet_samples import FleetSamples
 from gatecast.errors import GatecastError, SettingInvalid, StorageError
-from gatecast.hiding import HIDDEN
 from gatecast.hub import EventHub
 from gatecast.server.admin_api import AdminContext, create_admin_app
 from gatecast.server.admin_api.app import build_routes
@@ -110,8 +109,7 @@ class Pod:
             SettingInvalid: an address is taken, a certificate cannot be loaded, or another setting is wrong.
             StorageError: the database cannot be used.
         """
-        if settings.outbox:
-            raise SettingInvalid(variable("outbox"), HIDDEN, "be empty for a pod, whose tables are beside its log")
+        settings.check_for_pod()
         settings, budget = fitted(settings)
         async with AsyncExitStack() as stack:
             api_socket = stack.enter_context(_listening("api_listen", settings.api_listen))

@@ -156,6 +156,41 @@ _write_ahead_log = Gauge(
     "Size of the write-ahead log beside the file, on SQLite.",
     registry=registry,
 )
+_forwarded = Counter(
+    "gatecast_outbox_forwarded_events",
+    "Events that this process forwarded from the outbox to the log.",
+    registry=registry,
+)
+_outbox_waiting = Gauge(
+    "gatecast_outbox_waiting_events",
+    "Events in the outbox that are not in the log yet; told by the forwarder.",
+    registry=registry,
+)
+_outbox_oldest = Gauge(
+    "gatecast_outbox_oldest_event_seconds",
+    "Age of the oldest event in the outbox, by the clocks of its database and of the process that tells.",
+    registry=registry,
+)
+_outbox_refused = Gauge(
+    "gatecast_outbox_refused_events",
+    "Events in the outbox that the log has refused; told by the forwarder.",
+    registry=registry,
+)
+
+
+def forwarded(events: int) -> None:
+    """Count events that were forwarded from the outbox to the log."""
+    _forwarded.inc(events)
+
+
+def outbox(waiting: int, refused: int, oldest: float | None) -> None:
+    """Show how many events wait in the outbox and how many the log refused, and since when the oldest waits.
+
+    `oldest` is in seconds since 1970; None if none waits.
+    """
+    _outbox_waiting.set(waiting)
+    _outbox_refused.set(refused)
+    _outbox_oldest.set_function(lambda: 0.0 if oldest is None else max(time.time() - oldest, 0.0))
 
 
 def standbys(needed: int, in_sync: int | None) -> None:

@@ -21,10 +21,11 @@ from gatecast.events import Action, Event
 from gatecast.outbox.forwarder import Forwarder, OutboxOptions
 from gatecast.outbox.lease import LEASE
 from gatecast.outbox.outbox import Outbox
-from gatecast.outbox.records import MIGRATIONS, Lane, Records
+from gatecast.outbox.records import MIGRATIONS, Mark, Records
 from gatecast.storage.connect import OpenStorage, open_storage
 from gatecast.storage.contract import Engine, EventLog, PublishResult, ReadRequest, Storage, TrimPolicy
 from gatecast.storage.database_url import Backend
+from gatecast.telemetry import metrics
 from gatecast.testing.contracts.backend import GATEWAY, OTHER_GATEWAY, ids_of, make_event, make_events, publish, read
 from gatecast.testing.eventually import PATIENCE
 from gatecast.wakeup.in_process import InProcessWakeup
@@ -171,10 +172,10 @@ async def _forward_and_die(site: _Site) -> None:
     """Forward one batch; the process dies when the log has confirmed it and nothing is recorded yet."""
 
     class Dying(Records):
-        async def save(self, term: str, lanes: Sequence[Lane]) -> None:
-            if any(lane.forwarded or lane.refused for lane in lanes):
+        async def save(self, term: str, marks: Sequence[Mark]) -> None:
+            if any(mark.forwarded or mark.refused for mark in marks):
                 raise asyncio.CancelledError
-            await super().save(term, lanes)
+            await super().save(term, marks)
 
     dying = site.forwarder(records=Dying(site.outbox.database, site.opened.backend))
     with pytest.raises(asyncio.CancelledError):
@@ -489,6 +490,40 @@ async def test_a_gateway_that_is_missing_in_the_log_is_told(opening: Opening) ->
         assert await site.as_outbox(forwarder).try_again(GATEWAY)
         await forwarder.forward()
         assert await site.ids() == _ids(events)
+        mark = await site.records.mark(GATEWAY)
+        assert mark is not None
+        assert mark.log_head == 2
+
+
+async def test_after_a_refusal_batches_are_as_large_as_before(opening: Opening) -> None:
+    """Only the batch with the culprit is sent one by one."""
+    async with opening() as site:
+        events, log = make_events(3), site.log()
+        log.refused = {events[2].event_id: "no"}
+        await site.store(*events)
+        forwarder = site.forwarder(log=log)
+        await forwarder.forward()
+        await site.as_outbox(forwarder).leave_out(GATEWAY)
+        await site.store(*make_events(200))
+        before = log.publishes
+        await forwarder.forward()
+        assert log.publishes - before == 2
+        assert len(await site.ids()) == 202
+
+
+async def test_many_gateways_are_forwarded_together(opening: Opening) -> None:
+    """A fan-out is whole in the outbox, and gets to every gateway."""
+    async with opening() as site:
+        names = [f"many-{number}" for number in range(130)]
+        for name in names:
+            await site.outbox.log.register(name)
+        event = make_event()
+        await site.store(*(event.addressed_to(name) for name in names))
+        log = site.log()
+        await site.forwarder(log=log).forward()
+        assert [await site.ids(name) for name in (names[0], names[-1])] == [[event.event_id]] * 2
+        assert await site.waiting() == {}
+        assert log.publishes == 2
 
 
 async def test_p11_an_entry_that_cannot_be_read_concerns_its_own_gateway(opening: Opening) -> None:
@@ -538,6 +573,37 @@ async def test_whatever_the_outbox_takes_the_log_gets_unchanged(opening: Opening
     for impossible in ({"data": {"text": "\x00"}}, {"data": {"text": "\ud800"}}, {"data": {"number": 2**63}}):
         with pytest.raises(GatecastError):
             Event(**plain | impossible)
+
+
+# --- what is shown --------------------------------------------------------------------------------------------------
+
+
+def _shown(name: str) -> float | None:
+    return metrics.registry.get_sample_value(f"gatecast_outbox_{name}")
+
+
+async def test_the_metrics_show_what_waits_and_what_was_refused(opening: Opening) -> None:
+    """Also after another process has taken over; one that does not forward shows nothing."""
+    async with opening() as site:
+        events, log = make_events(3), site.log()
+        log.refused = {events[1].event_id: "no"}
+        forwarder = site.forwarder(log=log)
+        before = _shown("forwarded_events_total") or 0
+        await site.store(*events)
+        await forwarder.forward()
+        assert (_shown("waiting_events"), _shown("refused_events")) == (2, 1)
+        assert (_shown("forwarded_events_total") or 0) - before == 1
+        assert (_shown("oldest_event_seconds") or 0) > 0
+        other = site.forwarder("pod-2", log=log)
+        await other.forward()
+        assert (_shown("waiting_events"), _shown("oldest_event_seconds")) == (0, 0)
+        site.now += LEASE
+        await other.forward()
+        assert (_shown("waiting_events"), _shown("refused_events")) == (2, 1)
+        assert (_shown("oldest_event_seconds") or 0) > 0
+        assert await site.as_outbox(other).leave_out(GATEWAY)
+        await other.forward()
+        assert (_shown("waiting_events"), _shown("refused_events"), _shown("oldest_event_seconds")) == (0, 0, 0)
 
 
 # --- leaving no trace -----------------------------------------------------------------------------------------------

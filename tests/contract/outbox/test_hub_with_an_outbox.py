@@ -20,17 +20,25 @@ from gatecast.errors import (
     UnknownGateway,
 )
 from gatecast.testing.contracts.backend import GATEWAY, OTHER_GATEWAY, ids_of, make_event, make_events, rolled_back
-from gatecast.testing.eventually import PATIENCE
+from gatecast.testing.eventually import PATIENCE, eventually
+from gatecast.testing.nats_server import NatsServer
+from gatecast.testing.tcp_proxy import TcpProxy
 
 Opening = Callable[..., AbstractAsyncContextManager[EventHub]]
 
 
-@pytest.fixture(params=["sqlite", pytest.param("jetstream", marks=pytest.mark.slow)])
+@pytest.fixture(
+    params=[
+        "sqlite",
+        pytest.param("postgres", marks=pytest.mark.slow),
+        pytest.param("jetstream", marks=pytest.mark.slow),
+    ]
+)
 def log_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A log in a database of its own, or on JetStream."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/log.db"
-    return str(request.getfixturevalue("stream_url"))
+    return str(request.getfixturevalue("postgres_url" if request.param == "postgres" else "stream_url"))
 
 
 @pytest.fixture
@@ -172,6 +180,34 @@ async def test_the_process_that_forwards_may_end(opened: Opening) -> None:
             found = [await two.outbox.wait_until_forwarded(each) for each in positions]
             assert [position.offset for position in found] == [1, 2]
             assert (await one.outbox.status()).forwarder == "pod-2"
+
+
+@pytest.mark.slow
+async def test_p10_the_log_may_be_away(server: NatsServer, stream_url: str, outbox_url: str) -> None:
+    """Changes commit meanwhile; everything gets into the log when it is back, and the wait for it ends."""
+    host, _, port = server.address.partition(":")
+    async with asyncio.timeout(PATIENCE), TcpProxy((host, int(port))) as proxy:
+        far = stream_url.replace(server.address, proxy.address)
+        async with EventHub.open(stream_url) as near, EventHub.open(far, outbox=outbox_url) as hub:
+            await hub.register_gateway(GATEWAY)
+            await hub.outbox.wait_until_forwarded(await hub.publish(make_event()))
+            proxy.cut()
+            events = make_events(3)
+            async with hub.outbox.database.transaction() as transaction:
+                positions = await hub.publish(events, transaction)
+            await eventually(lambda: _problem(hub))
+            status = await hub.outbox.status()
+            assert (status.waiting, status.oldest is not None) == ({GATEWAY: 3}, True)
+            proxy.heal()
+            found = [await hub.outbox.wait_until_forwarded(position) for position in positions]
+            assert [position.offset for position in found] == [2, 3, 4]
+            assert (await ids_of(near.engine))[1:] == [event.event_id for event in events]
+            await hub.outbox.wait_until_empty()
+            assert (await hub.outbox.status()).problem is None
+
+
+async def _problem(hub: EventHub) -> str | None:
+    return (await hub.outbox.status()).problem
 
 
 async def test_the_logs_own_database_needs_no_outbox(tmp_path: Path) -> None:

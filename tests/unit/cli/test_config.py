@@ -40,4 +40,6 @@ def test_a_database_that_none_can_open_is_told(url: str) -> None:
 
 
 def test_settings_that_do_not_fit_together_are_told() -> None:
+    [problem] = problems_of({"GATECAST_OUTBOX": "postgresql://me:a-secret@db/application"})
+    assert problem == "GATECAST_OUTBOX must be empty for a pod, which keeps its tables beside its log"
     assert problems_of({"GATECAST_DATABASE": "mysql://db"}) != []

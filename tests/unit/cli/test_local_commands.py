@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from gatecast import EventHub
 from gatecast.cli.main import app
 from gatecast.errors import DatabaseUnsuitable
 from gatecast.version import __version__
@@ -59,6 +61,27 @@ def test_migrations_are_applied_once(shell: _Shell) -> None:
     assert 1001 in shell.json("migrate")["applied"]
     assert shell.json("migrate") == {"applied": []}
     assert "up to date" in shell.text("migrate")
+
+
+def test_an_outbox_is_migrated_by_itself(shell: _Shell, tmp_path: Path) -> None:
+    outbox = f"sqlite:///{tmp_path}/application.db"
+    applied = shell.json("migrate", "--outbox", outbox)["applied"]
+    assert applied[-1] >= 2001
+    assert 1001 not in applied
+    assert shell.json("migrate", "--outbox", outbox) == {"applied": []}
+    assert 1001 in shell.json("migrate")["applied"]
+
+
+def test_a_log_with_gateways_becomes_no_outbox(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/log.db"
+
+    async def register() -> None:
+        async with EventHub.open(url) as hub:
+            await hub.register_gateway("gateway")
+
+    asyncio.run(register())
+    with pytest.raises(DatabaseUnsuitable, match="it holds a log"):
+        _Shell(url).text("migrate", "--outbox", url)
 
 
 def test_a_renewed_epoch_is_another_one(shell: _Shell) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, astuple, fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -8,6 +8,7 @@ import pytest
 
 from gatecast.errors import InvalidValue, PayloadTooLarge
 from gatecast.events import MAX_PAYLOAD_BYTES, Action, Event, RecordedEvent
+from gatecast.events.event import recorded_quickly
 
 
 def _event(**fields: Any) -> Event:  # noqa: ANN401 - wrong types on purpose
@@ -74,3 +75,13 @@ def test_each_event_is_looked_at_whatever_came_before_it() -> None:
 
     payloads = ['{"a":1}', '{"a":1e999}', '{"a":1}', "[]", "{}", '{"a":1e999}', '{"a":1}', ""]
     assert [undeliverable(payload) for payload in payloads] == [False, True, False, True, False, True, False, True]
+
+
+def test_an_event_that_is_made_quickly_is_the_same_value() -> None:
+    slowly = RecordedEvent.standing_in("gw-1", 7, "no")
+    quickly = recorded_quickly(*[getattr(slowly, each.name) for each in fields(slowly)])
+
+    assert (type(quickly), quickly, hash(quickly), repr(quickly)) == (RecordedEvent, slowly, hash(slowly), repr(slowly))
+    assert recorded_quickly(*astuple(slowly)[:10]) == replace(slowly, undeliverable=None)
+    with pytest.raises(FrozenInstanceError):
+        quickly.offset = 8  # type: ignore[misc]

@@ -13,7 +13,8 @@ from gatecast.controlplane.access.gateways import GatewayFields, Gateways
 from gatecast.server.pod import MIGRATIONS
 from gatecast.testing.pods import Pods, RunningPod
 
-_NO_LIMITS = {
+#: Settings of a pod that take as many connections as come, from one gateway and one address.
+NO_LIMITS = {
     "connect_rate": "1000000",
     "max_connections_per_gateway": "1000000",
     "max_connections_per_address": "1000000",
@@ -42,9 +43,8 @@ async def measured_pod(gateways: int, *, tls: str = "off", others: int = 0) -> A
     async with AsyncExitStack() as stack:
         target = await stack.enter_async_context(open_target(None, migrations=MIGRATIONS))
         known = [await _register(target, f"bench-{number}") for number in range(gateways)]
-        pods = await stack.enter_async_context(Pods(target.url, admin_token=admin_token, gateway_tls=tls, **_NO_LIMITS))
-        process = await pods.start("measured")
-        more = [await pods.start(f"other-{number}") for number in range(others)]
+        pods = await stack.enter_async_context(Pods(target.url, admin_token=admin_token, gateway_tls=tls, **NO_LIMITS))
+        process, *more = await pods.start_all("measured", *(f"other-{number}" for number in range(others)))
         yield MeasuredPod(process=process, others=more, target=target, admin_token=admin_token, gateways=known)
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from contextlib import AsyncExitStack
-from pathlib import Path
 from secrets import token_urlsafe
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
+from gatecast.cli.bench.measured_pod import NO_LIMITS
+from gatecast.cli.bench.processes import resident_bytes
 from gatecast.cli.bench.report import MemoryFigures, report_memory
 from gatecast.cli.bench.target import QuickFlag
 from gatecast.cli.output import JsonFlag
 from gatecast.client.socket import ClientSocket, open_session, open_socket
-from gatecast.errors import SettingInvalid
 from gatecast.testing.operator import GatewayAccess, Operator
 from gatecast.testing.pods import Pods, RunningPod
 
@@ -27,12 +26,6 @@ _FIRST = 50
 _AT_ONCE = 25
 
 _CONNECT_TIME_LIMIT = 30.0
-
-_NO_LIMITS = {
-    "connect_rate": "1000000",
-    "max_connections_per_gateway": "1000000",
-    "max_connections_per_address": "1000000",
-}
 
 
 def memory(*, quick: QuickFlag = False, as_json: JsonFlag = False) -> None:
@@ -51,15 +44,15 @@ async def _measure_pod(tls: str, connections: int) -> MemoryFigures:
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(TemporaryDirectory(prefix="gatecast-bench-"))
         database = f"sqlite:///{folder}/memory.db"
-        pods = await stack.enter_async_context(Pods(database, admin_token=admin_token, gateway_tls=tls, **_NO_LIMITS))
+        pods = await stack.enter_async_context(Pods(database, admin_token=admin_token, gateway_tls=tls, **NO_LIMITS))
         pod = await pods.start("measured")
         async with Operator(pod.api, admin_token) as operator:
             gateway = await operator.create_gateway("idle")
         await _connect(stack, pod, gateway, _FIRST)
-        before, begun = _resident_bytes(pod.pid), perf_counter()
+        before, begun = resident_bytes(pod.pid), perf_counter()
         await _connect(stack, pod, gateway, connections)
         seconds = perf_counter() - begun
-        grown = _resident_bytes(pod.pid) - before
+        grown = resident_bytes(pod.pid) - before
     return MemoryFigures(
         tls=tls != "off",
         connections=connections,
@@ -85,16 +78,3 @@ async def _connect(stack: AsyncExitStack, pod: RunningPod, gateway: GatewayAcces
         tasks = [connecting.create_task(connect()) for _ in range(count)]
     for task in tasks:
         stack.callback(task.result().release)
-
-
-def _resident_bytes(pid: int) -> int:
-    """How much memory the process occupies now."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text("utf-8")
-    except FileNotFoundError:
-        raise SettingInvalid(
-            "gatecast bench memory", pid, "run on Linux, where /proc tells what a process occupies"
-        ) from None
-    match = re.search(r"VmRSS:\s+(\d+) kB", status)
-    assert match is not None, "every process has a resident size"  # noqa: S101 - so says Linux
-    return int(match[1]) * 1024

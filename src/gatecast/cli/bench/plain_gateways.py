@@ -1,4 +1,4 @@
-"""Gateways that cost next to nothing: they answer every Ping, and count what comes."""
+"""Gateways that cost next to nothing: they answer every Ping, count what comes, and confirm it if they have to."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Sequence
 from typing import cast
 
+from gatecast.protocol.codec import SEPARATOR
 from gatecast.protocol.frames import Opcode
 
 _PATH = "/api/internal/v1/ws/gateways/connect"
@@ -20,6 +21,8 @@ _ROUND_TIME_LIMIT = 120.0
 #: How many connect at the same time.
 _AT_ONCE = 32
 
+_SEPARATOR = SEPARATOR.encode()
+
 #: A frame of a server: two bytes, and the length where it does not fit there.
 _LONGER = {126: 4, 127: 10}
 
@@ -27,19 +30,21 @@ _LONGER = {126: 4, 127: 10}
 class PlainGateways:
     """Many connections to one pod, or to the yardstick in its place."""
 
-    def __init__(self, address: str, *, tls: bool = False) -> None:
+    def __init__(self, address: str, *, tls: bool = False, batch_bytes: int | None = None) -> None:
+        """`batch_bytes` is what they ask for as clients of `gatecast.v2`; None: they are unmodified gateways."""
         self._host, _, port = address.rpartition(":")
         self._port = int(port)
         self._tls = _trusting() if tls else None
         self._peers: list[_Peer] = []
         self._heard = asyncio.Event()
-        #: Text frames that came so far, the first of each connection included.
-        self.texts = 0
+        self.batch_bytes = batch_bytes
+        #: Messages that came so far, the first of each connection included.
+        self.messages = 0
 
     async def connect(self, tokens: Sequence[str]) -> None:
         """One connection more for each token; return when each has heard the first frame."""
         turns = asyncio.Semaphore(_AT_ONCE)
-        wanted = self.texts + len(tokens)
+        wanted = self.messages + len(tokens)
 
         async def one(token: str) -> None:
             async with turns, asyncio.timeout(_CONNECT_TIME_LIMIT):
@@ -56,16 +61,16 @@ class PlainGateways:
         self._peers.append(protocol)
         await protocol.upgrade(token)
 
-    async def heard(self, texts: int) -> None:
-        """Return when this many text frames have come in all."""
+    async def heard(self, messages: int) -> None:
+        """Return when this many messages have come in all."""
         async with asyncio.timeout(_ROUND_TIME_LIMIT):
-            while self.texts < texts:
+            while self.messages < messages:
                 self._heard.clear()
                 await self._heard.wait()
 
-    def note(self, texts: int) -> None:
+    def note(self, messages: int) -> None:
         """So many more have come."""
-        self.texts += texts
+        self.messages += messages
         self._heard.set()
 
     def drop(self) -> None:
@@ -93,9 +98,13 @@ class _Peer(asyncio.Protocol):
         assert self._transport is not None, "it is connected"  # noqa: S101 - says who calls
         assert self._head is not None, "once"  # noqa: S101 - as above
         key = base64.b64encode(os.urandom(16)).decode()
+        batch_bytes = self._gateways.batch_bytes
+        query, protocol = "", ""
+        if batch_bytes is not None:
+            query, protocol = f"?batch={batch_bytes}", "Sec-WebSocket-Protocol: gatecast.v2\r\n"
         self._transport.write(
-            f"GET {_PATH} HTTP/1.1\r\nHost: pod\r\napi-key: {token}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
+            f"GET {_PATH}{query} HTTP/1.1\r\nHost: pod\r\napi-key: {token}\r\nUpgrade: websocket\r\n{protocol}"
+            f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
         )
         status, _, _ = (await self._head).partition(b"\r\n")
         if b" 101 " not in status:
@@ -114,8 +123,8 @@ class _Peer(asyncio.Protocol):
         self._take_frames(data)
 
     def _take_frames(self, data: bytes) -> None:
-        place = texts = 0
-        answers = b""
+        place = messages = 0
+        answers = last = b""
         while len(data) - place >= 2:  # noqa: PLR2004 - what every head has
             begin = place + _LONGER.get(data[place + 1], 2)
             size = int.from_bytes(data[place + 2 : begin], "big") if begin > place + 2 else data[place + 1]
@@ -123,19 +132,35 @@ class _Peer(asyncio.Protocol):
                 break
             opcode = data[place] & 0x0F
             if opcode == Opcode.PING:
-                answers += bytes((0x80 | Opcode.PONG, 0x80 | size, 0, 0, 0, 0)) + data[begin : begin + size]
-            texts += opcode == Opcode.TEXT
+                answers += _masked(Opcode.PONG, data[begin : begin + size])
+            elif opcode == Opcode.TEXT:
+                last = data[begin : begin + size]
+                messages += 1 + last.count(_SEPARATOR)
             place = begin + size
         self._rest = data[place:]
+        if last and self._gateways.batch_bytes is not None:
+            answers += _acknowledgement(last)
         if answers and self._transport is not None:
             self._transport.write(answers)
-        if texts:
-            self._gateways.note(texts)
+        if messages:
+            self._gateways.note(messages)
 
     def drop(self) -> None:
         """End the connection without a word."""
         if self._transport is not None:
             self._transport.abort()
+
+
+def _acknowledgement(message: bytes) -> bytes:
+    """A frame that acknowledges everything up to this event; nothing for other messages."""
+    _, found, rest = message.rpartition(b'"position":"')
+    position = rest.partition(b'"')[0]
+    return _masked(Opcode.TEXT, b'{"type":"position.ack","position":"' + position + b'"}') if found else b""
+
+
+def _masked(opcode: int, payload: bytes) -> bytes:
+    """A small frame, with a mask that changes nothing."""
+    return bytes((0x80 | opcode, 0x80 | len(payload), 0, 0, 0, 0)) + payload
 
 
 def _trusting() -> ssl.SSLContext:

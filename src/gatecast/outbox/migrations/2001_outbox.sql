@@ -16,8 +16,8 @@ INSERT INTO gatecast_outbox_forwarder (only_row, pod_id, term, beats) VALUES (1,
 CREATE TABLE gatecast_outbox_gateways (
     gateway_id text PRIMARY KEY,
     -- The gateway's log in the outbox. A gateway that is deleted and registered again has another one.
-    lane       bigint NOT NULL,
-    -- Every entry up to this offset of the lane is in the gateway's log, or was left out.
+    outbox_log bigint NOT NULL,
+    -- Every entry up to this offset of it is in the gateway's log, or was left out.
     forwarded  bigint NOT NULL,
     -- Where the gateway's log ended when that was recorded.
     log_epoch  text NOT NULL,

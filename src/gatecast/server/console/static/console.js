@@ -1,5 +1,7 @@
 // What every page does in the browser: the theme, the menu, ages that tick, copy buttons, and how live the page is.
 
+import { followChanges } from "./live.js";
+
 const units = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
 
 /** A duration in its two largest units, as the server writes it. */
@@ -80,30 +82,9 @@ document.addEventListener("input", (event) => {
   submit.disabled = event.target.value !== wanted;
 });
 
-/** What is shown was true then, when it is not live. */
-let asOf = null;
-
-/** Says at every live region whether the page is up to date, or since when it may not be. */
-function sayLive(on, text, seconds = 0) {
-  asOf = on ? null : asOf ?? new Date(Date.now() - 1000 * seconds);
-  for (const mark of document.querySelectorAll(".live")) {
-    mark.dataset.live = on ? "on" : "off";
-    mark.textContent = on ? text : `${text}; shown as of ${asOf.toLocaleTimeString()}`;
-  }
-}
-document.addEventListener("htmx:sseOpen", (event) => {
-  sayLive(true, "Live");
-  event.detail.source.addEventListener("away", (message) => sayLive(false, "The database is away", Number(message.data)));
-  event.detail.source.addEventListener("back", () => sayLive(true, "Live"));
-});
-document.addEventListener("htmx:sseError", () => sayLive(false, "Connecting again"));
-document.addEventListener("htmx:responseError", (event) => {
-  if (event.detail.xhr.status === 503) sayLive(false, "The database is away");
-});
-document.addEventListener("htmx:sendError", () => sayLive(false, "This pod does not answer; trying again"));
-document.addEventListener("htmx:afterSwap", () => { sayLive(true, "Live"); tick(); });
-
 setUpTheme();
 setUpMenu();
+followChanges();
+document.addEventListener("htmx:afterSwap", tick);
 tick();
 setInterval(tick, 1000);

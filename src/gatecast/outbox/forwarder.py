@@ -210,7 +210,9 @@ class Forwarder:
         """The next entries of each of these gateways that has some and that is still there."""
         if not marks:
             return []
-        found = await self._outbox.read([self._request(mark, _ENTRIES // len(marks)) for mark in marks])
+        found = await self._outbox.read(
+            [_next_entries(mark, self._most(mark.gateway_id, len(marks))) for mark in marks]
+        )
         # A gateway may have been deleted, or registered again, since.
         present = [
             (mark, read.events)
@@ -240,9 +242,9 @@ class Forwarder:
         if batches := [_Batch.of(mark, entries) for mark, entries in await self._read(marks)]:
             await self._forward(batches)
 
-    def _request(self, mark: Mark, most: int) -> ReadRequest:
-        entries = 1 if mark.gateway_id in self._one_by_one else min(most, _ENTRIES_OF_ONE)
-        return ReadRequest(gateway_id=mark.gateway_id, after=mark.forwarded, max_events=entries, max_bytes=_BYTES)
+    def _most(self, gateway_id: str, gateways: int) -> int:
+        """How many entries of one of so many gateways are forwarded at once."""
+        return 1 if gateway_id in self._one_by_one else min(_ENTRIES // gateways, _ENTRIES_OF_ONE)
 
     # --- registering and deleting -----------------------------------------------------------------------------------
 
@@ -251,19 +253,21 @@ class Forwarder:
 
         A gateway that was registered again was deleted before: so is its log, with the entries that waited.
         """
-        gateway_id = waiting.gateway_id
-        if waiting.mark is not None:
+        gateway_id, earlier = waiting.gateway_id, waiting.mark
+        if earlier is not None and earlier.outbox_log != waiting.log_id:
             await self._in_time(lambda: self._log.forget(gateway_id))
-            await self._records.drop(self._held_term(), waiting.mark)
-            self._unconfirmed.setdefault(gateway_id, waiting.mark)
-            self._wake_waiters()
+            self._unconfirmed.setdefault(gateway_id, earlier)
+            if waiting.log_id is None:
+                await self._records.drop(self._held_term(), earlier)
         if waiting.log_id is None:
+            self._wake_waiters()
             return None
+        # Recorded first: should the gateway be deleted before the rest is done, its log is deleted as well.
+        mark = Mark(gateway_id=gateway_id, outbox_log=waiting.log_id, forwarded=0, log_epoch="", log_head=0)
+        await self._records.save(self._held_term(), [mark])
         await self._in_time(lambda: self._log.register(gateway_id))
         log = await self._end_of(gateway_id)
-        mark = Mark(
-            gateway_id=gateway_id, outbox_log=waiting.log_id, forwarded=0, log_epoch=str(log.epoch), log_head=log.head
-        )
+        mark = replace(mark, log_epoch=str(log.epoch), log_head=log.head)
         await self._records.save(self._held_term(), [mark])
         self._certain.add(gateway_id)
         self._wake_waiters()
@@ -345,7 +349,9 @@ class Forwarder:
             self._certain.add(mark.gateway_id)
             return None
         known = {log.last_event_id} | await self._ids_after(mark, log)
-        for entry in reversed(batch.entries):
+        # As many entries as a batch ever had: this one may be smaller than the one whose answer was lost.
+        [present] = await self._outbox.read([_next_entries(mark, _ENTRIES_OF_ONE)])
+        for entry in reversed(present.events if present is not None and present.log_id == mark.outbox_log else ()):
             if entry.event_id in known:
                 self._certain.add(mark.gateway_id)
                 return replace(mark, forwarded=entry.offset, log_epoch=str(log.epoch), log_head=log.head)
@@ -407,6 +413,10 @@ _LONGEST_REASON: Final = 1_000
 
 #: Past the end of every log.
 _PAST_EVERY_END: Final = (1 << 62) - 1
+
+
+def _next_entries(mark: Mark, most: int) -> ReadRequest:
+    return ReadRequest(gateway_id=mark.gateway_id, after=mark.forwarded, max_events=most, max_bytes=_BYTES)
 
 
 def _is_refusal(error: GatecastError) -> bool:

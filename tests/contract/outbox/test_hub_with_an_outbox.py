@@ -5,21 +5,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
 
-from gatecast import EventHub, Position, Settings
+from gatecast import Action, Event, EventHub, Position, Settings
 from gatecast.errors import (
     DatabaseUnsuitable,
     EventNotForwarded,
+    InvalidValue,
     PositionPending,
     SettingInvalid,
     TransactionUnusable,
     UnknownGateway,
 )
-from gatecast.testing.contracts.backend import GATEWAY, OTHER_GATEWAY, ids_of, make_event, make_events, rolled_back
+from gatecast.testing.contracts.backend import (
+    GATEWAY,
+    OTHER_GATEWAY,
+    ids_of,
+    make_event,
+    make_events,
+    read,
+    rolled_back,
+)
 from gatecast.testing.eventually import PATIENCE, eventually
 from gatecast.testing.nats_server import NatsServer
 from gatecast.testing.tcp_proxy import TcpProxy
@@ -141,6 +152,43 @@ async def test_gateways_of_the_log_are_known_to_a_new_outbox(opened: Opening, lo
     async with opened() as hub:
         position = await hub.outbox.wait_until_forwarded(await hub.publish(make_event()))
         assert position.offset == 3
+
+
+_EXTREMES: list[dict[str, Any]] = [
+    {"data": {"number": 2**63 - 1, "small": -(2**63), "float": 1.5e308, "text": "\U0001f600\x01 \\ ' \""}},
+    {"data": {"text": "x" * 1_000_000}},
+    {"originated_at": datetime.max.replace(tzinfo=UTC)},
+    {"originated_at": datetime.min.replace(tzinfo=UTC)},
+    {"entity_id": "e" * 255, "type": "\u00e9" * 255},
+    {"trace_parent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"},
+    {"event_id": UUID(int=2**128 - 1)},
+]
+
+_IMPOSSIBLE: list[dict[str, Any]] = [{"text": "\x00"}, {"text": "\ud800"}, {"number": 2**63}, {"text": "x" * 2_000_000}]
+
+
+async def test_whatever_the_outbox_takes_the_log_gets_unchanged(opened: Opening) -> None:
+    """The limits of both are those of an event: what could not be stored in either is refused when it is made."""
+    plain: dict[str, Any] = {
+        "gateway_id": GATEWAY,
+        "type": "route.changed",
+        "action": Action.REVOKE,
+        "entity_type": "Route",
+        "entity_id": "orders",
+    }
+    async with opened() as hub:
+        await hub.register_gateway(GATEWAY)
+        events = [Event(**plain | extreme) for extreme in _EXTREMES]
+        async with hub.outbox.database.transaction() as transaction:
+            await hub.publish(events, transaction)
+        await hub.outbox.wait_until_empty()
+        found = (await read(hub.engine)).events
+        names = ("event_id", "type", "action", "entity_type", "entity_id", "payload", "originated_at", "trace_parent")
+        for event, stored in zip(events, found, strict=True):
+            assert [getattr(stored, name) for name in names] == [getattr(event, name) for name in names]
+    for impossible in _IMPOSSIBLE:
+        with pytest.raises(InvalidValue):
+            Event(**plain, data=impossible)
 
 
 async def test_several_pods_forward_together_and_one_at_a_time(opened: Opening) -> None:

@@ -30,8 +30,14 @@ from gatecast.wakeup.contract import Hint
 #: Most gateways whose entries are forwarded at once.
 _GATEWAYS: Final = 100
 
-#: Most entries of one gateway that are forwarded at once; as one group they fit into one batch of JetStream.
-_ENTRIES: Final = 100
+#: Most entries that are forwarded at once, so that all of them are in the log long before the lease ends.
+_ENTRIES: Final = 1_000
+
+#: Most of them of one gateway; as one group they fit into one batch of JetStream.
+_ENTRIES_OF_ONE: Final = 100
+
+#: A process that ends has so many seconds to let another one take over at once.
+_GOODBYE_TIME_LIMIT: Final = 2.0
 
 #: Most bytes of data of one gateway that are forwarded at once.
 _BYTES: Final = 64 * 1024
@@ -81,9 +87,10 @@ class _Batch:
     def forwarded(self, receipts: Sequence[Receipt]) -> Mark:
         """The mark once the events were forwarded."""
         epoch = str(receipts[0].position.epoch)
-        # Of an id that the log knew already it is the first position.
+        # New events are the end of the log. Of ids that it knew already it is where they were stored first.
         before = self.mark.log_head if epoch == self.mark.log_epoch else 0
-        head = max(before, *(receipt.position.offset for receipt in receipts))
+        ends = [receipt.position.offset for receipt in receipts if receipt.created]
+        head = max(ends or [before, *(receipt.position.offset for receipt in receipts)])
         through = self.entries[len(receipts) - 1].offset
         return replace(self.mark, forwarded=through, log_epoch=epoch, log_head=head)
 
@@ -146,8 +153,9 @@ class Forwarder:
 
     async def _give_up(self) -> None:
         try:
-            await self.lease.give_up()
-        except StorageError as error:
+            async with asyncio.timeout(_GOODBYE_TIME_LIMIT):
+                await self.lease.give_up()
+        except (StorageError, TimeoutError) as error:
             _logger.info("outbox-lease-kept", error=describe(error))
 
     async def _rest(self) -> None:
@@ -192,6 +200,7 @@ class Forwarder:
         found = await self._records.waiting()
         waiting = {one.gateway_id: one.entries for one in found if one.entries > 0}
         self._since = {name: since for name, since in self._since.items() if name in waiting}
+        self._one_by_one &= waiting.keys()
         refused = [one.present for one in found if one.present is not None and one.is_refused]
         await self._read([mark for mark in refused if mark.gateway_id not in self._since])
         metrics.outbox(sum(waiting.values()), len(refused), min(self._since.values(), default=None))
@@ -199,7 +208,11 @@ class Forwarder:
 
     async def _read(self, marks: Sequence[Mark]) -> list[tuple[Mark, Sequence[RecordedEvent]]]:
         """The next entries of each of these gateways that has some and that is still there."""
-        found = await self._outbox.read([self._request(mark) for mark in marks]) if marks else []
+        if not marks:
+            return []
+        found = await self._outbox.read(
+            [_next_entries(mark, self._most(mark.gateway_id, len(marks))) for mark in marks]
+        )
         # A gateway may have been deleted, or registered again, since.
         present = [
             (mark, read.events)
@@ -229,9 +242,9 @@ class Forwarder:
         if batches := [_Batch.of(mark, entries) for mark, entries in await self._read(marks)]:
             await self._forward(batches)
 
-    def _request(self, mark: Mark) -> ReadRequest:
-        entries = 1 if mark.gateway_id in self._one_by_one else _ENTRIES
-        return ReadRequest(gateway_id=mark.gateway_id, after=mark.forwarded, max_events=entries, max_bytes=_BYTES)
+    def _most(self, gateway_id: str, gateways: int) -> int:
+        """How many entries of one of so many gateways are forwarded at once."""
+        return 1 if gateway_id in self._one_by_one else min(_ENTRIES // gateways, _ENTRIES_OF_ONE)
 
     # --- registering and deleting -----------------------------------------------------------------------------------
 
@@ -240,19 +253,21 @@ class Forwarder:
 
         A gateway that was registered again was deleted before: so is its log, with the entries that waited.
         """
-        gateway_id = waiting.gateway_id
-        if waiting.mark is not None:
+        gateway_id, earlier = waiting.gateway_id, waiting.mark
+        if earlier is not None and earlier.outbox_log != waiting.log_id:
             await self._in_time(lambda: self._log.forget(gateway_id))
-            await self._records.drop(self._held_term(), waiting.mark)
-            self._unconfirmed.setdefault(gateway_id, waiting.mark)
-            self._wake_waiters()
+            self._unconfirmed.setdefault(gateway_id, earlier)
+            if waiting.log_id is None:
+                await self._records.drop(self._held_term(), earlier)
         if waiting.log_id is None:
+            self._wake_waiters()
             return None
+        # Recorded first: should the gateway be deleted before the rest is done, its log is deleted as well.
+        mark = Mark(gateway_id=gateway_id, outbox_log=waiting.log_id, forwarded=0, log_epoch="", log_head=0)
+        await self._records.save(self._held_term(), [mark])
         await self._in_time(lambda: self._log.register(gateway_id))
         log = await self._end_of(gateway_id)
-        mark = Mark(
-            gateway_id=gateway_id, outbox_log=waiting.log_id, forwarded=0, log_epoch=str(log.epoch), log_head=log.head
-        )
+        mark = replace(mark, log_epoch=str(log.epoch), log_head=log.head)
         await self._records.save(self._held_term(), [mark])
         self._certain.add(gateway_id)
         self._wake_waiters()
@@ -301,12 +316,11 @@ class Forwarder:
         if isinstance(result, tuple):
             metrics.forwarded(len(result))
             self._certain.add(gateway_id)
-            if len(batch.entries) > 1:
-                self._one_by_one.discard(gateway_id)
             return batch.forwarded(result)
         self._certain.discard(gateway_id)
         if isinstance(result, GatecastError) and _is_refusal(result):
             if len(batch.events) == 1:
+                self._one_by_one.discard(gateway_id)
                 return batch.refused(describe(result))
             self._one_by_one.add(gateway_id)
         return None
@@ -335,7 +349,9 @@ class Forwarder:
             self._certain.add(mark.gateway_id)
             return None
         known = {log.last_event_id} | await self._ids_after(mark, log)
-        for entry in reversed(batch.entries):
+        # As many entries as a batch ever had: this one may be smaller than the one whose answer was lost.
+        [present] = await self._outbox.read([_next_entries(mark, _ENTRIES_OF_ONE)])
+        for entry in reversed(present.events if present is not None and present.log_id == mark.outbox_log else ()):
             if entry.event_id in known:
                 self._certain.add(mark.gateway_id)
                 return replace(mark, forwarded=entry.offset, log_epoch=str(log.epoch), log_head=log.head)
@@ -397,6 +413,10 @@ _LONGEST_REASON: Final = 1_000
 
 #: Past the end of every log.
 _PAST_EVERY_END: Final = (1 << 62) - 1
+
+
+def _next_entries(mark: Mark, most: int) -> ReadRequest:
+    return ReadRequest(gateway_id=mark.gateway_id, after=mark.forwarded, max_events=most, max_bytes=_BYTES)
 
 
 def _is_refusal(error: GatecastError) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Self
 from uuid import UUID
 
-from gatecast.errors import DatabaseUnsuitable, EventNotForwarded, SettingInvalid
+from gatecast.errors import DatabaseUnsuitable, EventNotForwarded, SettingInvalid, StorageUnavailable
 from gatecast.events import Event, PendingPosition, Position, RecordedEvent
 from gatecast.hiding import HIDDEN
 from gatecast.outbox.forwarder import Forwarder, OutboxOptions
@@ -151,15 +151,17 @@ class Outbox:
     async def wait_until_forwarded(self, event: Position | Receipt | Event) -> Position:
         """Where the event is in its gateway's log, as soon as it is there. Call it after the commit.
 
-        Waits as long as the log is away or an earlier event is refused; limit it with `asyncio.timeout`. It goes by the
-        event's id, so it can be asked in any process that has opened the outbox.
+        Waits as long as the log or the outbox cannot be reached, or an earlier event is refused; limit it with
+        `asyncio.timeout`. It goes by the event's id, so it can be asked in any process that has opened the outbox.
 
         Raises:
             EventNotForwarded: the event is in neither the outbox nor the log.
         """
-        while (position := await self.position_of(event)) is None:
+        while True:
+            with suppress(StorageUnavailable):
+                if (position := await self.position_of(event)) is not None:
+                    return position
             await self.forwarder.moved(_LOOK_AGAIN)
-        return position
 
     async def wait_until_empty(self) -> None:
         """Return when nothing waits: everything committed before this call is in the log, or was left out."""
@@ -209,8 +211,8 @@ class Outbox:
         mark = await self._records.mark(gateway_id)
         if mark is None or not mark.refused:
             return False
-        await self._log.register(gateway_id)
-        return self._decided(await self._records.try_again(mark))
+        is_new = await self._log.register(gateway_id)
+        return self._decided(await self._records.try_again(mark, log_head=0 if is_new else mark.log_head))
 
     async def leave_out(self, gateway_id: str) -> bool:
         """Never forward the refused event of this gateway, and go on with the next one; False if none is refused."""

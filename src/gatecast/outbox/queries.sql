@@ -15,10 +15,10 @@ UPDATE gatecast_outbox_forwarder SET pod_id = '' WHERE term = $1
 
 -- name: waiting
 -- What is to be done, all from one instant: the gateways with entries (`head` is past `forwarded`), those that were
--- registered (`outbox_log` is not their log, `log_id`) and those that were deleted (they have no `log_id`).
+-- registered (`outbox_log` is not their log, `log_id`, or `log_epoch` is not known yet) and those that were deleted (they have no `log_id`).
 SELECT s.gateway_id, s.log_id, s.head, g.outbox_log, g.forwarded, g.log_epoch, g.log_head, g.refused, g.reason
 FROM gatecast.gateway_streams s LEFT JOIN gatecast_outbox_gateways g ON g.gateway_id = s.gateway_id
-WHERE g.outbox_log IS NULL OR g.outbox_log <> s.log_id OR s.head > g.forwarded
+WHERE g.outbox_log IS NULL OR g.outbox_log <> s.log_id OR g.log_epoch = '' OR s.head > g.forwarded
 UNION ALL
 SELECT g.gateway_id, NULL, 0, g.outbox_log, g.forwarded, g.log_epoch, g.log_head, g.refused, g.reason
 FROM gatecast_outbox_gateways g
@@ -49,7 +49,8 @@ DELETE FROM gatecast_outbox_gateways
 WHERE gateway_id = $1 AND outbox_log = $2 AND EXISTS (SELECT 1 FROM gatecast_outbox_forwarder WHERE term = $3)
 
 -- name: try_again
-UPDATE gatecast_outbox_gateways SET refused = 0, reason = '' WHERE gateway_id = $1 AND outbox_log = $2 AND refused = $3
+UPDATE gatecast_outbox_gateways SET refused = 0, reason = '', log_head = $4
+WHERE gateway_id = $1 AND outbox_log = $2 AND refused = $3
 
 -- name: leave_out
 UPDATE gatecast_outbox_gateways SET forwarded = refused, refused = 0, reason = ''

@@ -44,7 +44,7 @@ class Mark:
     outbox_log: int
     #: Every entry up to this offset is in the gateway's log, or was left out.
     forwarded: int
-    #: The epoch and the end of the gateway's log when that was recorded.
+    #: The epoch and the end of the gateway's log when that was recorded; no epoch until it is sure that there is a log.
     log_epoch: str
     log_head: int
     #: Offset of the entry that the log refused; 0 if it has refused none.
@@ -66,8 +66,9 @@ class Waiting:
 
     @property
     def present(self) -> Mark | None:
-        """Its mark, unless that is one of a gateway that was deleted since."""
-        return self.mark if self.mark is not None and self.mark.outbox_log == self.log_id else None
+        """Its mark, unless that is one of a gateway that was deleted since, or its log may not exist yet."""
+        mark = self.mark
+        return mark if mark is not None and mark.outbox_log == self.log_id and mark.log_epoch else None
 
     @property
     def entries(self) -> int:
@@ -135,9 +136,10 @@ class Records:
         """Remove the mark of a gateway that was deleted; changes nothing once another process forwards."""
         await self._database.execute(_QUERIES["drop"], mark.gateway_id, mark.outbox_log, term)
 
-    async def try_again(self, mark: Mark) -> bool:
+    async def try_again(self, mark: Mark, *, log_head: int) -> bool:
         """Let the refused entry be forwarded again; False if it is not refused any more."""
-        return await self._database.execute(_QUERIES["try_again"], mark.gateway_id, mark.outbox_log, mark.refused) == 1
+        arguments = (mark.gateway_id, mark.outbox_log, mark.refused, log_head)
+        return await self._database.execute(_QUERIES["try_again"], *arguments) == 1
 
     async def leave_out(self, mark: Mark) -> bool:
         """Go on after the refused entry; False if it is not refused any more."""

@@ -6,6 +6,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.process_collector import ProcessCollector
@@ -206,7 +207,8 @@ def write_ahead_log(size: int) -> None:
 def published(events: int, *, duplicates: int, seconds: float) -> None:
     """Count events that are durable, and those of them that were known already; note how long it took."""
     _published.inc(events)
-    _duplicates.inc(duplicates)
+    if duplicates:
+        _duplicates.inc(duplicates)
     _publish_seconds.observe(seconds)
 
 
@@ -243,10 +245,14 @@ def closed(code: int) -> None:
     _closes.labels(code).inc()
 
 
+#: Remembered: to find a series by its labels takes as long as to count. There are as few of them as there are routes.
+_count_of, _seconds_of = cache(_requests.labels), cache(_request_seconds.labels)
+
+
 def answered(method: str, route: str, status: int, seconds: float) -> None:
     """Count an answer of the API. `route` is the path with its parameters' names, so that there are few of them."""
-    _requests.labels(method, route, status).inc()
-    _request_seconds.labels(route).observe(seconds)
+    _count_of(method, route, status).inc()
+    _seconds_of(route).observe(seconds)
 
 
 #: Counts events that were handed to a socket.

@@ -5,32 +5,51 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
 
-from gatecast import EventHub, Position, Settings
+from gatecast import Action, Event, EventHub, Position, Settings
 from gatecast.errors import (
     DatabaseUnsuitable,
     EventNotForwarded,
+    InvalidValue,
     PositionPending,
     SettingInvalid,
     TransactionUnusable,
     UnknownGateway,
 )
-from gatecast.testing.contracts.backend import GATEWAY, OTHER_GATEWAY, ids_of, make_event, make_events, rolled_back
-from gatecast.testing.eventually import PATIENCE
+from gatecast.testing.contracts.backend import (
+    GATEWAY,
+    OTHER_GATEWAY,
+    ids_of,
+    make_event,
+    make_events,
+    read,
+    rolled_back,
+)
+from gatecast.testing.eventually import PATIENCE, eventually
+from gatecast.testing.nats_server import NatsServer
+from gatecast.testing.tcp_proxy import TcpProxy
 
 Opening = Callable[..., AbstractAsyncContextManager[EventHub]]
 
 
-@pytest.fixture(params=["sqlite", pytest.param("jetstream", marks=pytest.mark.slow)])
+@pytest.fixture(
+    params=[
+        "sqlite",
+        pytest.param("postgres", marks=pytest.mark.slow),
+        pytest.param("jetstream", marks=pytest.mark.slow),
+    ]
+)
 def log_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A log in a database of its own, or on JetStream."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/log.db"
-    return str(request.getfixturevalue("stream_url"))
+    return str(request.getfixturevalue("postgres_url" if request.param == "postgres" else "stream_url"))
 
 
 @pytest.fixture
@@ -135,6 +154,43 @@ async def test_gateways_of_the_log_are_known_to_a_new_outbox(opened: Opening, lo
         assert position.offset == 3
 
 
+_EXTREMES: list[dict[str, Any]] = [
+    {"data": {"number": 2**63 - 1, "small": -(2**63), "float": 1.5e308, "text": "\U0001f600\x01 \\ ' \""}},
+    {"data": {"text": "x" * 1_000_000}},
+    {"originated_at": datetime.max.replace(tzinfo=UTC)},
+    {"originated_at": datetime.min.replace(tzinfo=UTC)},
+    {"entity_id": "e" * 255, "type": "\u00e9" * 255},
+    {"trace_parent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"},
+    {"event_id": UUID(int=2**128 - 1)},
+]
+
+_IMPOSSIBLE: list[dict[str, Any]] = [{"text": "\x00"}, {"text": "\ud800"}, {"number": 2**63}, {"text": "x" * 2_000_000}]
+
+
+async def test_whatever_the_outbox_takes_the_log_gets_unchanged(opened: Opening) -> None:
+    """The limits of both are those of an event: what could not be stored in either is refused when it is made."""
+    plain: dict[str, Any] = {
+        "gateway_id": GATEWAY,
+        "type": "route.changed",
+        "action": Action.REVOKE,
+        "entity_type": "Route",
+        "entity_id": "orders",
+    }
+    async with opened() as hub:
+        await hub.register_gateway(GATEWAY)
+        events = [Event(**plain | extreme) for extreme in _EXTREMES]
+        async with hub.outbox.database.transaction() as transaction:
+            await hub.publish(events, transaction)
+        await hub.outbox.wait_until_empty()
+        found = (await read(hub.engine)).events
+        names = ("event_id", "type", "action", "entity_type", "entity_id", "payload", "originated_at", "trace_parent")
+        for event, stored in zip(events, found, strict=True):
+            assert [getattr(stored, name) for name in names] == [getattr(event, name) for name in names]
+    for impossible in _IMPOSSIBLE:
+        with pytest.raises(InvalidValue):
+            Event(**plain, data=impossible)
+
+
 async def test_several_pods_forward_together_and_one_at_a_time(opened: Opening) -> None:
     """Whichever of them publishes, in whichever way, each gateway's log has the order of the commits."""
     async with opened() as one, opened("pod-2") as two:
@@ -172,6 +228,34 @@ async def test_the_process_that_forwards_may_end(opened: Opening) -> None:
             found = [await two.outbox.wait_until_forwarded(each) for each in positions]
             assert [position.offset for position in found] == [1, 2]
             assert (await one.outbox.status()).forwarder == "pod-2"
+
+
+@pytest.mark.slow
+async def test_p10_the_log_may_be_away(server: NatsServer, stream_url: str, outbox_url: str) -> None:
+    """Changes commit meanwhile; everything gets into the log when it is back, and the wait for it ends."""
+    host, _, port = server.address.partition(":")
+    async with asyncio.timeout(PATIENCE), TcpProxy((host, int(port))) as proxy:
+        far = stream_url.replace(server.address, proxy.address)
+        async with EventHub.open(stream_url) as near, EventHub.open(far, outbox=outbox_url) as hub:
+            await hub.register_gateway(GATEWAY)
+            await hub.outbox.wait_until_forwarded(await hub.publish(make_event()))
+            proxy.cut()
+            events = make_events(3)
+            async with hub.outbox.database.transaction() as transaction:
+                positions = await hub.publish(events, transaction)
+            await eventually(lambda: _problem(hub))
+            status = await hub.outbox.status()
+            assert (status.waiting, status.oldest is not None) == ({GATEWAY: 3}, True)
+            proxy.heal()
+            found = [await hub.outbox.wait_until_forwarded(position) for position in positions]
+            assert [position.offset for position in found] == [2, 3, 4]
+            assert (await ids_of(near.engine))[1:] == [event.event_id for event in events]
+            await hub.outbox.wait_until_empty()
+            assert (await hub.outbox.status()).problem is None
+
+
+async def _problem(hub: EventHub) -> str | None:
+    return (await hub.outbox.status()).problem
 
 
 async def test_the_logs_own_database_needs_no_outbox(tmp_path: Path) -> None:

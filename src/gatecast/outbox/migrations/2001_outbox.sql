@@ -19,7 +19,7 @@ CREATE TABLE gatecast_outbox_gateways (
     outbox_log bigint NOT NULL,
     -- Every entry up to this offset of it is in the gateway's log, or was left out.
     forwarded  bigint NOT NULL,
-    -- Where the gateway's log ended when that was recorded.
+    -- Where the gateway's log ended when that was recorded; no epoch until it is sure that there is a log.
     log_epoch  text NOT NULL,
     log_head   bigint NOT NULL,
     -- The offset of the entry that the log has refused, and why; 0 if it has refused none.

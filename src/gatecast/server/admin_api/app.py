@@ -35,6 +35,7 @@ from gatecast.server.admin_api import (
 from gatecast.server.admin_api.auditing import NoteAnswers
 from gatecast.server.admin_api.context import AdminContext, context_of
 from gatecast.server.admin_api.counting import CountAnswers
+from gatecast.server.admin_api.health_shortcut import HealthShortcut
 from gatecast.server.admin_api.http_methods import HeadAsGet
 from gatecast.server.admin_api.models import Problem
 from gatecast.server.admin_api.problems import BodyTooLarge, answer_errors, documented_problems
@@ -106,10 +107,10 @@ def create_admin_app(context: AdminContext) -> FastAPI:
     answer_errors(app)
     app.add_middleware(_BoundedBodies)
     app.add_middleware(NoteAnswers)
-    app.add_middleware(CountAnswers)
     app.add_middleware(_ForwardedScheme)
-    shortcut = PublishShortcut(app.routed, context=context, most_bytes=MAX_BODY_BYTES)
-    app.front = RequestLines(HeadAsGet(shortcut), context=context)
+    shortcuts = HealthShortcut(PublishShortcut(app.routed, context=context, most_bytes=MAX_BODY_BYTES))
+    # Counted here, so that nothing is left out: neither a short way, nor an answer 500, which no layer of FastAPI sees.
+    app.front = RequestLines(HeadAsGet(CountAnswers(shortcuts)), context=context)
     return app
 
 
@@ -191,5 +192,6 @@ class _ForwardedScheme:
         said = ",".join(request.headers.getlist("X-Forwarded-Proto")).rpartition(",")[2].strip().lower()
         peer = request.client.host if request.client else ""
         if said in ("http", "https") and is_trusted(peer, context_of(request).settings.trusted_proxies):
-            scope = {**scope, "scheme": said}
+            # In place: whoever counts the answer finds its route in the same scope.
+            scope["scheme"] = said
         await self._app(scope, receive, send)

@@ -103,7 +103,9 @@ def require_admin(caller: Caller) -> None:
 def address_of(request: Request, settings: Settings) -> str:
     """The address that a request came from."""
     peer = request.client.host if request.client else "unknown"
-    return client_address(peer, ",".join(request.headers.getlist("X-Forwarded-For")), settings.trusted_proxies)
+    # Without a proxy nobody is believed who speaks for others, so what they say is not read.
+    said = ",".join(request.headers.getlist("X-Forwarded-For")) if settings.trusted_proxies else ""
+    return client_address(peer, said, settings.trusted_proxies)
 
 
 def _made(scope: Scope, message: Message) -> str:

@@ -45,7 +45,7 @@ async def publish_event(
     timeout: Timeout = 10,  # noqa: ASYNC109
 ) -> PublishedEvent:
     """Publish an event: 201 once it is durable, 200 for an id that was published before, 202 after the `timeout`."""
-    receipt = await publish_to(context, organization, gateway_id, body)
+    receipt = await publish_to(context, organization, event_of(gateway_id, body))
     found = Known()
     response.status_code = 201 if receipt.created else 200
     if receipt.created:
@@ -81,20 +81,19 @@ def answer_for(receipt: Receipt, found: Known) -> PublishedEvent:
     )
 
 
-async def publish_to(context: AdminContext, organization: str, gateway_id: str, body: NewEvent) -> Receipt:
+async def publish_to(context: AdminContext, organization: str, event: Event) -> Receipt:
     """Publish to a gateway of this organization.
 
     Raises:
         NotFound: it has no such gateway.
         Conflict: the id was published before, with other content.
     """
-    await context.gateways.check(organization, gateway_id)
-    event = event_of(gateway_id, body)
+    await context.gateways.check(organization, event.gateway_id)
     try:
         receipt = await _published(context, event)
     except UnknownGateway:
-        context.gateways.forget(organization, gateway_id)
-        raise NotFound("gateway", gateway_id) from None
+        context.gateways.forget(organization, event.gateway_id)
+        raise NotFound("gateway", event.gateway_id) from None
     if not receipt.created:
         await check_same(context, event, receipt.position)
     return receipt

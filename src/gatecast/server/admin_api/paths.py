@@ -41,7 +41,12 @@ CREATED: dict[int | str, dict[str, Any]] = {
 
 def located(response: Response, *parts: str | int) -> None:
     """Say where the new resource is; `parts` stand below `/api/v1`."""
-    response.headers["Location"] = "/".join(("/api/v1", *(quote(str(part), safe="?=&") for part in parts)))
+    response.headers["Location"] = location_of(*parts)
+
+
+def location_of(*parts: str | int) -> str:
+    """The path of a resource; `parts` stand below `/api/v1`."""
+    return quote("/".join(("/api/v1", *map(str, parts))), safe="/?=&")
 
 
 def etag_of(version: int) -> str:

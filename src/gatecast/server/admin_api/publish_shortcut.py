@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import re
 
-from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gatecast.errors import InvalidValue
+from gatecast.events import Event
 from gatecast.server.admin_api.auditing import require_admin
 from gatecast.server.admin_api.context import AdminContext, known_caller
+from gatecast.server.admin_api.counting import ShortWay
 from gatecast.server.admin_api.events import answer_for, place_of, publish_to
 from gatecast.server.admin_api.json_bodies import read_json
-from gatecast.server.admin_api.models import NewEvent
-from gatecast.server.admin_api.paths import located
+from gatecast.server.admin_api.paths import location_of
 from gatecast.server.admin_api.problems import answer_error
 from gatecast.server.admin_api.waits import Known
 
 #: What the path looks like that names the gateway by an id of ours; others name it otherwise.
 _PATH = re.compile(r"/api/v1/gateways/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})/events")
+
+_ROUTE = ShortWay("/api/v1/gateways/{gateway_id}/events")
 
 
 class PublishShortcut:
@@ -40,11 +42,13 @@ class PublishShortcut:
         if (asked := _asked(scope)) is None:
             await self._app(scope, receive, send)
             return
+        scope["route"] = _ROUTE
         messages, body = await self._read(receive)
         request = Request(scope)
         try:
-            event = None if body is None else _event_in(body)
-            answer = None if event is None else await self._publish(request, *asked, event)
+            gateway_id, token = asked
+            event = None if body is None else _event_in(body, gateway_id)
+            answer = None if event is None else await self._publish(request, token, event)
         except Exception as error:  # noqa: BLE001 - every error has its answer
             answer = await answer_error(request, error)
         if answer is None:
@@ -67,18 +71,16 @@ class PublishShortcut:
                 return messages, b"".join(parts)
         return messages, None
 
-    async def _publish(self, request: Request, gateway_id: str, token: str, event: NewEvent) -> Response:
+    async def _publish(self, request: Request, token: str, event: Event) -> Response:
         caller = await known_caller(request, self._context, token)
         require_admin(caller)
-        receipt = await publish_to(self._context, caller.organization, gateway_id, event)
-        answer = Response(
+        receipt = await publish_to(self._context, caller.organization, event)
+        return Response(
             answer_for(receipt, Known()).model_dump_json(by_alias=True),
             status_code=201 if receipt.created else 200,
+            headers={"Location": location_of(*place_of(receipt))} if receipt.created else None,
             media_type="application/json",
         )
-        if receipt.created:
-            located(answer, *place_of(receipt))
-        return answer
 
 
 def _asked(scope: Scope) -> tuple[str, str] | None:
@@ -96,11 +98,32 @@ def _asked(scope: Scope) -> tuple[str, str] | None:
     return (path[1], token.decode("ascii")) if token.isascii() and token == token.strip() else None
 
 
-def _event_in(body: bytes) -> NewEvent | None:
+#: What a body says of an event, as most clients say it. Whoever says it otherwise goes the long way.
+_FIELDS = {"type": str, "action": str, "entityType": str, "entityId": str, "data": dict, "eventId": str}
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+def _event_in(body: bytes, gateway_id: str) -> Event | None:
     """The event that is described there; None: it is none, for a reason that the long way finds as well."""
     try:
-        return NewEvent.model_validate(read_json(body))
-    except (InvalidValue, ValidationError):
+        said = read_json(body)
+        if type(said) is not dict or any(type(value) is not _FIELDS.get(name) for name, value in said.items()):
+            return None
+        fields = {"data": said.get("data", {})}
+        if (event_id := said.get("eventId")) is not None:
+            if _UUID.fullmatch(event_id) is None:
+                return None
+            fields["event_id"] = event_id
+        return Event(
+            gateway_id=gateway_id,
+            type=said["type"],
+            action=said["action"],
+            entity_type=said["entityType"],
+            entity_id=said["entityId"],
+            **fields,
+        )
+    except (KeyError, InvalidValue):
         return None
 
 

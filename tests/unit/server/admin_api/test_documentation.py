@@ -36,6 +36,9 @@ _NEVER_ANSWERED = {
     errors.ServerUnavailable,
     errors.EventUndeliverable,
     errors.InvariantBroken,
+    # Pods store in the log itself, not in an outbox.
+    errors.PositionPending,
+    errors.EventNotForwarded,
 }
 
 

@@ -11,10 +11,12 @@ from ipaddress import ip_network
 import httpx
 import pytest
 import yaml
+from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
-from gatecast.server.admin_api import AdminContext
+from gatecast.server.admin_api import AdminContext, health_shortcut
 from gatecast.server.admin_api.app import build_routes
+from gatecast.server.admin_api.counting import ShortWay
 from gatecast.settings import Settings
 from gatecast.telemetry import metrics
 
@@ -34,6 +36,35 @@ async def test_a_pod_that_answers_is_alive(open_api: OpenApi) -> None:
     async with open_api() as (client, _):
         answer = await client.get("/healthz", headers={"Authorization": ""})
     assert answer.json() == {"status": "alive"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/healthz"), ("GET", "/healthz?a=b"), ("HEAD", "/healthz"), ("POST", "/healthz")]
+)
+async def test_the_short_way_of_the_health_check_answers_as_its_route(
+    open_api: OpenApi, monkeypatch: pytest.MonkeyPatch, method: str, path: str
+) -> None:
+    """It passes no layer of the framework, which cost more than everything else about it."""
+    answers = []
+    async with open_api() as (client, _):
+        for way in ("short", "long"):
+            if way == "long":
+                monkeypatch.setattr(health_shortcut, "_ROUTE", ShortWay("/none"))
+            answer = await client.request(method, path, headers={"X-Request-ID": "of-mine"})
+            answers.append((answer.status_code, answer.headers, answer.content))
+    assert answers[0] == answers[1]
+
+
+async def test_a_health_check_passes_no_layer_of_the_framework(
+    open_api: OpenApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_api() as (client, _):
+
+        async def refuse(*_: object) -> None:
+            raise AssertionError("a layer of the framework was reached")
+
+        monkeypatch.setattr(FastAPI, "__call__", refuse)
+        assert (await client.get("/healthz")).status_code == 200
 
 
 async def test_a_pod_is_ready_until_it_says_why_not(open_api: OpenApi) -> None:

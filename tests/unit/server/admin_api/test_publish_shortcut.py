@@ -38,6 +38,35 @@ _REQUESTS: dict[str, tuple[bytes, dict[str, str]]] = {
     "a wrong action": (json.dumps(_EVENT | {"action": "EXPLODE"}).encode(), {}),
     "blank and wrong": (json.dumps(_EVENT | {"type": " ", "action": 1}).encode(), {}),
     "a wrong id": (json.dumps(_EVENT | {"eventId": "none"}).encode(), {}),
+    **{
+        f"the id {event_id!r}": (json.dumps(_EVENT | {"eventId": event_id}).encode(), {})
+        for event_id in (
+            "4B1F7F0E-0D7F-4A1E-9D0C-2F6F6D1D9A55",
+            "4b1f7f0e0d7f4a1e9d0c2f6f6d1d9a55",
+            "urn:uuid:4b1f7f0e-0d7f-4a1e-9d0c-2f6f6d1d9a55",
+            "{4b1f7f0e-0d7f-4a1e-9d0c-2f6f6d1d9a55}",
+            "4b1f7f0e-0d7f-4a1e-9d0c-2f6f6d1d9a5-5",
+            "",
+            None,
+            7,
+        )
+    },
+    **{
+        f"{name} is {value!r}": (json.dumps(_EVENT | {name: value}).encode(), {})
+        for name, values in {
+            "data": (None, [], "{}", {"a": "\ud800"}),
+            "type": (7, None, "t" * 256, "a\0"),
+            "action": ("update", True, None, " UPDATE"),
+            "entityType": ("\ud800", {}),
+            "entityId": ("\u00a0",),
+            "event_id": ("4b1f7f0e-0d7f-4a1e-9d0c-2f6f6d1d9a55",),
+            "gatewayId": ("a",),
+        }.items()
+        for value in values
+    },
+    "other names": (b'{"type":"a","action":"UPDATE","entity_type":"t","entity_id":"e"}', {}),
+    "a missing field": (json.dumps({k: v for k, v in _EVENT.items() if k != "entityId"}).encode(), {}),
+    "deep": (json.dumps(_EVENT | {"data": {"a": json.loads("[" * 150 + "]" * 150)}}).encode(), {}),
     "a huge number": (b'{"type":"a","action":"UPDATE","entityType":"t","entityId":"e","data":{"n":1e999}}', {}),
     "a NUL": (json.dumps(_EVENT | {"data": {"a": "\0"}}).encode(), {}),
     "a key twice": (b'{"type":"a","type":"b"}', {}),
@@ -110,6 +139,17 @@ async def test_a_deleted_gateway_is_not_found_also_where_it_was_published_to_bef
             assert [answer.status_code for answer in answers] == [404, 404]
             assert answers[0].json() == answers[1].json()
             assert answers[0].json()["type"] == "urn:gatecast:problem:not-found"
+
+
+@pytest.mark.parametrize("event_id", ["4B1F7F0E-0D7F-4A1E-9D0C-2F6F6D1D9A55", "4b1f7f0e0d7f4a1e9d0c2f6f6d1d9a55"])
+async def test_an_id_is_the_same_however_it_is_written(
+    open_api: OpenApi, new_gateway: NewGateway, event_id: str
+) -> None:
+    async with open_api() as (client, _):
+        path = f"/api/v1/gateways/{await new_gateway(client)}/events"
+        answers = [await client.post(path, json=_EVENT | {"eventId": each}) for each in (event_id, event_id.lower())]
+        assert [answer.status_code for answer in answers] == [201, 200]
+        assert {answer.json()["eventId"] for answer in answers} == {"4b1f7f0e-0d7f-4a1e-9d0c-2f6f6d1d9a55"}
 
 
 async def test_a_gateway_of_another_organization_stays_hidden_however_often_it_is_published_to(

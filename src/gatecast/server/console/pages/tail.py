@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -63,7 +63,7 @@ async def stream_events(
     return stream
 
 
-async def _heard(messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
+async def _heard(messages: AsyncIterable[Any]) -> AsyncIterator[Any]:
     """The same, with comments turned into what a page hears: it tells silence from a pod that stands still."""
     async for message in messages:
         yield _ALIVE if message == STILL_HERE else message

@@ -22,7 +22,6 @@ TESTING = ROOT / "tests/browser/vendor"
 PACKAGES = {
     SERVED: (
         ("htmx.org", "2.0.11", "0BSD", {"dist/htmx.min.js": "htmx.js"}),
-        ("htmx-ext-sse", "2.2.4", "0BSD", {"dist/sse.min.js": "htmx-sse.js"}),
         ("uplot", "1.6.32", "MIT", {"dist/uPlot.iife.min.js": "uplot.js", "dist/uPlot.min.css": "uplot.css"}),
         (
             "swagger-ui-dist",

@@ -114,9 +114,9 @@ class Stage:
         return await _issue(self.database, organization or self.organization, role)
 
     def _complain(self, kind: str, text: str) -> None:
-        # A refused form, a session that ended and a database that is away are answers, and the browser says so; so does
-        # whoever follows a stream when its pod dies.
-        statuses = (401, 403, 404, 409, 422, 503)
+        # A refused form, a session that ended, a balancer without a pod and a database that is away are answers, and
+        # the browser says so; so does whoever follows a stream when its pod dies.
+        statuses = (401, 403, 404, 409, 422, 502, 503)
         answers = [f"{words} {status}" for words in ("status of", "Error Code") for status in statuses]
         if kind == "error" and not any(each in text for each in (*answers, *_OF_A_POD_THAT_IS_AWAY)):
             self.complaints.append(text)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from playwright.async_api import Page, Route, expect
 
 from gatecast.testing.eventually import PATIENCE
@@ -20,6 +21,9 @@ window.EventSource = class extends EventSource {
   constructor(...all) { super(...all); this.addEventListener("changed", () => { window.changesTold += 1; }); }
 };
 """
+
+#: The streams of pages.
+_STREAMS = re.compile(r"/(live|console/stream)(\?|$)")
 
 
 @dataclass
@@ -117,3 +121,35 @@ async def test_what_was_asked_before_a_change_is_shown_only_until_the_change_is(
             held.released.set()
             await expect(page).to_have_url(re.compile(r"\?q=edge"))
             await expect(page.get_by_role("link", name="edge-2")).to_be_visible()
+
+
+@pytest.mark.parametrize(("path", "mark"), [("/gateways", ".live"), ("/tail", "#tail-state")])
+async def test_a_stream_that_fails_or_falls_silent_is_followed_again(open_stage: Any, path: str, mark: str) -> None:  # noqa: ANN401
+    """A balancer without a pod answers 502, which ends a stream for ever; a pod that stands still says nothing."""
+    async with open_stage() as stage:
+        page = await stage.open("/audit")
+        await page.clock.install()
+        await page.route(_STREAMS, lambda route: route.fulfill(status=502))
+        await page.goto(f"{stage.url}{path}")
+        shown = page.locator(mark).first
+        await expect(shown).to_contain_text("Connecting again")
+        await page.unroute_all()
+        await page.clock.run_for(10_000)
+        await expect(shown).to_have_text("Live")
+        stage.balancer.deafen()
+        await page.clock.run_for(40_000)
+        await expect(shown).to_contain_text("Nothing is heard from this pod")
+        stage.balancer.heal()
+        await page.clock.run_for(10_000)
+        await expect(shown).to_have_text("Live")
+
+
+@pytest.mark.parametrize("path", ["/gateways", "/tail"])
+async def test_who_was_logged_out_meanwhile_is_asked_to_log_in(open_stage: Any, path: str) -> None:  # noqa: ANN401
+    async with open_stage() as stage:
+        page = await stage.open(path)
+        await expect(page.get_by_text("Live", exact=True).first).to_be_visible()
+        await page.context.clear_cookies()
+        stage.balancer.cut()
+        stage.balancer.heal()
+        await expect(page.locator("#token")).to_be_visible()

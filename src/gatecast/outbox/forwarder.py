@@ -45,6 +45,9 @@ _BYTES: Final = 64 * 1024
 #: Entries that were forwarded are removed so often, in seconds.
 _CLEAN_UP_EVERY: Final = 5.0
 
+#: Most gateways whose forwarded entries one statement releases to be removed.
+_CONFIRMED_AT_ONCE: Final = 1_000
+
 #: Most events of a log that one request reads, to find those that were forwarded before.
 _PAGE: Final = 1_000
 
@@ -184,9 +187,10 @@ class Forwarder:
                 self._term = self.lease.term
                 self._certain.clear()
             failed: set[str] = set()
-            while work := [one for one in await self._look() if self._can_move(one, failed)]:
+            while work := _turn(await self._look(), failed):
                 for start in range(0, len(work), _GATEWAYS):
                     await self._forward_some(work[start : start + _GATEWAYS], failed)
+                await self._clean_up()
             await self._clean_up()
         except TermOver:
             self.lease.lose()
@@ -222,9 +226,6 @@ class Forwarder:
         self._since |= {mark.gateway_id: entries[0].recorded_at.timestamp() for mark, entries in present}
         return present
 
-    def _can_move(self, waiting: Waiting, failed: Container[str]) -> bool:
-        return not waiting.is_refused and waiting.gateway_id not in failed
-
     async def _forward_some(self, work: Sequence[Waiting], failed: set[str]) -> None:
         """Do what is to be done for these gateways; note those with a problem of their own."""
         if not await self.lease.is_held():
@@ -244,7 +245,7 @@ class Forwarder:
 
     def _most(self, gateway_id: str, gateways: int) -> int:
         """How many entries of one of so many gateways are forwarded at once."""
-        return 1 if gateway_id in self._one_by_one else min(_ENTRIES // gateways, _ENTRIES_OF_ONE)
+        return 1 if gateway_id in self._one_by_one else max(1, min(_ENTRIES // gateways, _ENTRIES_OF_ONE))
 
     # --- registering and deleting -----------------------------------------------------------------------------------
 
@@ -374,9 +375,11 @@ class Forwarder:
         if not self._unconfirmed or self._clock() - self._cleaned_at < _CLEAN_UP_EVERY:
             return
         self._cleaned_at = self._clock()
-        for gateway_id, mark in list(self._unconfirmed.items()):
-            await self._records.confirm(mark)
-            del self._unconfirmed[gateway_id]
+        while self._unconfirmed:
+            some = list(self._unconfirmed.values())[:_CONFIRMED_AT_ONCE]
+            await self._records.confirm(some)
+            for mark in some:
+                del self._unconfirmed[mark.gateway_id]
         while await self._outbox.trim(_FORWARDED):
             if not await self.lease.is_held():
                 return
@@ -413,6 +416,15 @@ _LONGEST_REASON: Final = 1_000
 
 #: Past the end of every log.
 _PAST_EVERY_END: Final = (1 << 62) - 1
+
+
+def _turn(found: Sequence[Waiting], failed: Container[str]) -> list[Waiting]:
+    """What is done next: all that can be forwarded, and then some of what is to be registered or deleted first."""
+    able = [one for one in found if not one.is_refused and one.gateway_id not in failed]
+    return [
+        *(one for one in able if one.present is not None),
+        *[one for one in able if one.present is None][:_GATEWAYS],
+    ]
 
 
 def _next_entries(mark: Mark, most: int) -> ReadRequest:

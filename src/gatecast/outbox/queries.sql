@@ -57,9 +57,12 @@ UPDATE gatecast_outbox_gateways SET forwarded = refused, refused = 0, reason = '
 WHERE gateway_id = $1 AND outbox_log = $2 AND refused = $3
 
 -- name: confirm
--- What was forwarded counts as confirmed in the outbox, so that its retention removes it.
+-- What was forwarded ($1, as in `save`) counts as confirmed in the outbox, so that its retention removes it.
 INSERT INTO gatecast.cursors (gateway_id, replica, epoch, sent, confirmed, updated_at)
-SELECT s.gateway_id, 'outbox', e.current, $3, $3, now() FROM gatecast.gateway_streams s CROSS JOIN gatecast.epoch e
-WHERE s.gateway_id = $1 AND s.log_id = $2
+SELECT s.gateway_id, 'outbox', p.current, CAST(e.value ->> 2 AS bigint), CAST(e.value ->> 2 AS bigint), now()
+FROM json_each($1) AS e
+    JOIN gatecast.gateway_streams AS s ON s.gateway_id = e.value ->> 0 AND s.log_id = CAST(e.value ->> 1 AS bigint)
+    CROSS JOIN gatecast.epoch AS p
+WHERE true
 ON CONFLICT (gateway_id, replica) DO UPDATE SET epoch = excluded.epoch, sent = excluded.sent,
     confirmed = excluded.confirmed, updated_at = excluded.updated_at

@@ -145,9 +145,9 @@ class Records:
         """Go on after the refused entry; False if it is not refused any more."""
         return await self._database.execute(_QUERIES["leave_out"], mark.gateway_id, mark.outbox_log, mark.refused) == 1
 
-    async def confirm(self, mark: Mark) -> None:
-        """Let retention remove what was forwarded from the outbox; changes nothing if the gateway was deleted."""
-        await self._database.execute(self._of_the_log("confirm"), mark.gateway_id, mark.outbox_log, mark.forwarded)
+    async def confirm(self, marks: Sequence[Mark]) -> None:
+        """Let retention remove what was forwarded from the outbox; nothing of gateways that were deleted since."""
+        await self._database.execute(self._of_the_log("confirm"), _as_object(marks))
 
     def _of_the_log(self, name: str) -> LiteralString:
         text = _QUERIES[name]

@@ -623,6 +623,24 @@ async def test_what_was_forwarded_is_removed_from_the_outbox(opening: Opening) -
         assert row["number"] <= 1
 
 
+async def test_what_was_forwarded_is_removed_while_more_comes_all_the_time(opening: Opening) -> None:
+    """The forwarder has never nothing to do, and the outbox does not grow."""
+    async with opening() as site:
+        log = site.log()
+        more = make_events(6)
+
+        async def another() -> None:
+            site.now += 3
+            if more:
+                await site.store(more.pop())
+
+        log.after = another
+        await site.store(make_event())
+        await site.forwarder(log=log).forward()
+        assert len(await site.ids()) == 7
+        assert (await read(site.outbox)).low_water_mark >= 3
+
+
 async def test_an_id_that_was_forwarded_long_ago_is_stored_once(opening: Opening) -> None:
     """The outbox has forgotten it, and the log has not."""
     async with opening() as site:

@@ -23,6 +23,9 @@ router = APIRouter(tags=["events"])
 #: A comment is sent after this much silence, in seconds, so that proxies keep the connection open.
 HEARTBEAT = 15.0
 
+#: That comment.
+STILL_HERE = ": still here\n\n"
+
 #: How often a stream looks for new events, in seconds.
 INTERVAL = 0.5
 
@@ -158,7 +161,7 @@ async def _stream(
                 yield text
         if clock() - silent_since > HEARTBEAT:
             silent_since = clock()
-            yield ": still here\n\n"
+            yield STILL_HERE
         if clock() - checked_at > CHECK_INTERVAL:
             checked_at = clock()
             if not await is_allowed():

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from gatecast.errors import StorageUnavailable
+from gatecast.server.admin_api import stream
 from gatecast.server.console.pages import tail
+from gatecast.testing.eventually import PATIENCE
 
 OpenConsole = Callable[..., Any]
 LogIn = Callable[..., Any]
@@ -49,5 +52,30 @@ async def test_a_page_is_told_when_the_database_is_away_since_when_and_when_it_i
     async with open_console() as (_, context):
         changes: Any = tail._changes(None, context, tail._Watched("default"))  # type: ignore[arg-type]
         async with aclosing(changes):
-            said = [(await anext(changes)).split("\n")[0] for _ in range(5)]
-    assert said == ["retry: 1000", "event: changed", "event: away", "event: back", "event: changed"]
+            said = [(await anext(changes)).split("\n")[0] for _ in range(4)]
+    assert said == ["event: changed", "event: away", "event: back", "event: changed"]
+
+
+async def test_a_page_hears_that_its_stream_is_alive(
+    open_console: OpenConsole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Browsers do not show it the comments that keep a connection open."""
+    monkeypatch.setattr(stream, "HEARTBEAT", 0.0)
+    monkeypatch.setattr(tail, "HEARTBEAT", 0.0)
+    monkeypatch.setattr(tail, "_INTERVAL", 0.0)
+    async with open_console() as (_, context):
+        visitor = cast("Any", SimpleNamespace(organization="default"))
+        monkeypatch.setattr(tail, "_is_still", _is_still)
+        answers = [
+            await tail.stream_changes(cast("Any", None), context, visitor),
+            await tail.stream_events(cast("Any", None), context, visitor),
+        ]
+        for answer in answers:
+            messages: Any = answer.body_iterator
+            async with aclosing(messages), asyncio.timeout(PATIENCE):
+                while await anext(messages) != "event: alive\ndata: \n\n":
+                    pass
+
+
+async def _is_still(*_: object) -> bool:
+    return True

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -15,7 +15,7 @@ from gatecast.errors import NotFound, StorageError
 from gatecast.events import Action
 from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.admin_api.fleet_routes import PolicyList, list_policies
-from gatecast.server.admin_api.stream import HEARTBEAT, EventStream, follow
+from gatecast.server.admin_api.stream import HEARTBEAT, STILL_HERE, EventStream, follow
 from gatecast.server.admin_api.stream_position import MAX_LENGTH
 from gatecast.server.console.rendering import page
 from gatecast.server.console.routes import ConsoleRoute, NotLoggedIn, Visitor, visitor_of
@@ -24,6 +24,9 @@ router = APIRouter(route_class=ConsoleRoute, include_in_schema=False)
 
 #: How often a page's stream looks whether something has changed, in seconds.
 _INTERVAL = 1.0
+
+#: Says nothing but that the stream is alive; browsers do not show comments to a page.
+_ALIVE = "event: alive\ndata: \n\n"
 
 _GatewayQuery = Annotated[str, Query(max_length=255)]
 
@@ -55,7 +58,15 @@ async def stream_events(
 ) -> StreamingResponse:
     """The stream of the admin API, for whoever is logged in; a page that was paused says itself where it goes on."""
     last_id = last_event_id or position
-    return await follow(context, visitor.organization, gateway, last_id, lambda: _is_still(request, context))
+    stream = await follow(context, visitor.organization, gateway, last_id, lambda: _is_still(request, context))
+    stream.body_iterator = _heard(stream.body_iterator)
+    return stream
+
+
+async def _heard(messages: AsyncIterable[Any]) -> AsyncIterator[Any]:
+    """The same, with comments turned into what a page hears: it tells silence from a pod that stands still."""
+    async for message in messages:
+        yield _ALIVE if message == STILL_HERE else message
 
 
 @router.get("/console/policies")
@@ -90,7 +101,6 @@ async def stream_changes(
 
 
 async def _changes(request: Request, context: AdminContext, watched: _Watched) -> AsyncIterator[str]:
-    yield "retry: 1000\n\n"
     loop = asyncio.get_running_loop()
     before: int | None = None
     said_at = seen_at = loop.time()
@@ -117,7 +127,7 @@ async def _changes(request: Request, context: AdminContext, watched: _Watched) -
             yield "event: changed\ndata: \n\n"
         elif loop.time() - said_at > HEARTBEAT:
             said_at = loop.time()
-            yield ": still here\n\n"
+            yield _ALIVE
         before = now
         await context.pause(_INTERVAL)
 

@@ -92,16 +92,20 @@ function drawAll() {
   if (!card.hidden) for (const chart of charts) draw(chart);
 }
 
+/** When they were measured that are drawn. */
+let asOf = new Date();
+
 async function refresh() {
   try {
-    const answer = await fetch("/console/history", { headers: { Accept: "application/json" } });
+    const answer = await fetch("/console/history", { headers: { Accept: "application/json" }, signal: AbortSignal.timeout(INTERVAL) });
     if (!answer.ok || answer.redirected) throw new Error(String(answer.status));
     moments = (await answer.json()).items;
     card.hidden = false;
+    asOf = new Date();
     state.textContent = moments.length ? "Measured every 15 seconds." : "The first measurements come within half a minute.";
     drawAll();
   } catch {
-    state.textContent = `Not up to date: as of ${new Date().toLocaleTimeString()}`;
+    state.textContent = `Not up to date: as of ${asOf.toLocaleTimeString()}`;
   }
 }
 

@@ -1,11 +1,9 @@
 // Keeps what a page shows up to date: its stream tells of changes, and the page asks until it shows the last one.
 
+import { followStream, pauseAfter } from "./stream.js";
+
 /** The part of a page that shows what changes, and asks for itself again when it is outdated. */
 const REGION = "[hx-trigger=outdated]";
-
-/** Times between questions that failed, in milliseconds. */
-const FIRST_PAUSE = 500;
-const LONGEST_PAUSE = 8_000;
 
 /** How many changes were told, and how many of them are in what is shown. */
 let told = 0;
@@ -31,11 +29,6 @@ function say(text, seconds = 0) {
   }
 }
 
-function sayDeaf(text, seconds = 0) {
-  deaf = text;
-  say(text, seconds);
-}
-
 /** Asks once more, if a change is not shown; one question at a time, and none while somebody's own is under way. */
 function ask() {
   timer = 0;
@@ -45,45 +38,51 @@ function ask() {
   htmx.ajax("GET", region.getAttribute("hx-get"), { source: region }).catch(() => {});
 }
 
-function askSoon() {
-  const pause = failures ? Math.min(FIRST_PAUSE * 2 ** (failures - 1), LONGEST_PAUSE) : 0;
-  timer ||= setTimeout(ask, pause);
+function askSoon() { timer ||= setTimeout(ask, pauseAfter(failures)); }
+
+/** Says why changes are not told, or that they are again. */
+function sayDeaf(text, seconds = 0) {
+  deaf = text;
+  if (text || shown === told) say(text, seconds);
 }
 
-function takeNote() {
-  told += 1;
-  askSoon();
-}
-
-function takeAway(message) { sayDeaf("The database is away", Number(message.data)); }
-
-function takeBack() {
-  deaf = "";
-  if (shown === told) say("");
-}
+/** What the stream tells. */
+const events = {
+  changed() {
+    told += 1;
+    askSoon();
+  },
+  away(message) { sayDeaf("The database is away", Number(message.data)); },
+  back() { sayDeaf(""); },
+};
 
 /** Says what became of a question, and asks again unless the last change is shown. */
 function settle(request, answered) {
   asking.delete(request);
   failures = answered ? 0 : failures + 1;
   if (shown < told) askSoon();
-  else if (answered) say(deaf);
+  else if (answered) {
+    asOf = null;
+    say(deaf);
+  }
 }
 
 /** Keeps the page up to date from now on. */
 export function followChanges() {
+  const place = document.querySelector("[data-follow]");
+  if (!place) return;
   const on = (name, work) => document.addEventListener(`htmx:${name}`, (event) => work(event.detail));
-  on("sseOpen", ({ source }) => {
-    deaf = "";
-    // The same functions as when it was opened before: each is added once.
-    source.addEventListener("changed", takeNote);
-    source.addEventListener("away", takeAway);
-    source.addEventListener("back", takeBack);
+  on("beforeSend", ({ xhr }) => {
+    toldBefore.set(xhr, told);
+    asking.add(xhr);
   });
-  on("sseError", () => sayDeaf("Connecting again"));
-  on("beforeSend", ({ xhr }) => { toldBefore.set(xhr, told); asking.add(xhr); });
   on("beforeSwap", ({ xhr, shouldSwap }) => { if (shouldSwap) shown = toldBefore.get(xhr); });
   on("responseError", ({ xhr }) => say(xhr.status === 503 ? "The database is away" : `This pod failed (${xhr.status}); trying again`));
   for (const name of ["sendError", "timeout"]) on(name, () => say("This pod does not answer; trying again"));
   on("afterRequest", ({ xhr, successful }) => settle(xhr, successful));
+  followStream(() => place.dataset.follow, events, (text) => {
+    deaf = text;
+    // A stream that is open tells of a change at once: the answer to that is up to date.
+    if (text) say(text);
+  });
 }

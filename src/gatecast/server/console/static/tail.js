@@ -1,5 +1,7 @@
 // Follows events: newest first, filtered, paused and resumed without loss, gaps shown as gaps.
 
+import { followStream } from "./stream.js";
+
 const MOST_ROWS = 500;
 const rows = document.getElementById("tail-rows");
 const names = JSON.parse(rows.dataset.names);
@@ -14,7 +16,7 @@ const outcomes = new Map();
 const confirmed = {};
 /** The last offset that is shown of each gateway: some events come again where a stream goes on. */
 let shown = {};
-let source = null;
+let stop = null;
 /** Where the stream goes on: a stream that is paused is closed, and nothing has to be kept meanwhile. */
 let position = "";
 
@@ -115,27 +117,34 @@ function outcome(said) {
   fits(made);
 }
 
-function follow() {
-  const address = new URL(rows.dataset.stream, location.href);
-  if (position) address.searchParams.set("position", position);
-  source = new EventSource(address);
-  const on = (kind, act) => source.addEventListener(kind, (message) => {
-    position = message.lastEventId || position;
-    act(JSON.parse(message.data));
-  });
-  source.addEventListener("open", () => say(true, "Live"));
-  source.addEventListener("error", () => say(false, "Connecting again …"));
-  on("recorded", (event) => {
+/** What the stream tells. */
+const events = {
+  recorded(event) {
     if (event.offset <= (shown[event.gatewayId] ?? 0)) return;
     shown[event.gatewayId] = event.offset;
     add(row(event));
-  });
-  on("gap", (event) => {
+  },
+  gap(event) {
     shown = {};
     add(gap(event));
-  });
-  on("gateway", stand);
-  on("outcome", outcome);
+  },
+  gateway: stand,
+  outcome,
+};
+
+function address() {
+  const found = new URL(rows.dataset.stream, location.href);
+  if (position) found.searchParams.set("position", position);
+  return found;
+}
+
+function follow() {
+  const noting = (act) => (message) => {
+    position = message.lastEventId || position;
+    act(JSON.parse(message.data));
+  };
+  const noted = Object.entries(events).map(([kind, act]) => [kind, noting(act)]);
+  stop = followStream(address, Object.fromEntries(noted), (text) => say(!text, text ? `${text} …` : "Live"));
 }
 
 function writeCommand() {
@@ -154,7 +163,7 @@ pause.addEventListener("click", () => {
   pause.setAttribute("aria-pressed", String(paused));
   pause.textContent = paused ? "Resume" : "Pause";
   if (!paused) return follow();
-  source.close();
+  stop();
   say(true, "Paused");
 });
 

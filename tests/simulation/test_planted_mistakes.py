@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from uuid import UUID
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from gatecast.delivery import delivery, feed, history_watch, progress, publisher, reader, resume, subscription
 from gatecast.delivery.resume import Start
 from gatecast.events import Event, Position
+from gatecast.protocol import codec
 from gatecast.protocol.session import SessionLimits
 from gatecast.storage.contract import (
     Changes,
@@ -49,6 +50,16 @@ def _cursor_over_a_sequence(patch: pytest.MonkeyPatch) -> None:
 def _advance_on_send(patch: pytest.MonkeyPatch) -> None:
     """What was written to a socket counts as confirmed."""
     patch.setattr(subscription.Subscription, "mark_sent", subscription.Subscription.acknowledge)
+
+
+def _lose_the_end_of_a_batch(patch: pytest.MonkeyPatch) -> None:
+    """Of a frame with several events the last one is left out."""
+    joined = codec.join_messages
+
+    def shortened(messages: Iterable[str], most_bytes: int) -> list[str]:
+        return [frame.rpartition(codec.SEPARATOR)[0] or frame for frame in joined(messages, most_bytes)]
+
+    patch.setattr(codec, "join_messages", shortened)
 
 
 def _acknowledge_before_commit(patch: pytest.MonkeyPatch) -> None:
@@ -269,6 +280,8 @@ def _alarm_at_every_failover(patch: pytest.MonkeyPatch) -> None:
 MISTAKES: dict[Plant, str] = {
     _cursor_over_a_sequence: "P3",
     _advance_on_send: "P4",
+    # Noticed by the position that stays behind, or by the event after the hole.
+    _lose_the_end_of_a_batch: "P[34]",
     _acknowledge_before_commit: "P1",
     # A gateway that waits for what its pod did not hear of is noticed before its log is known to have a hole.
     _no_sweep: "P[37]",

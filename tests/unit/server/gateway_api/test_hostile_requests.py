@@ -11,11 +11,12 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self, cast
 from urllib.parse import quote
+from uuid import uuid4
 
 import aiohttp
 import pytest
@@ -29,6 +30,8 @@ from gatecast.controlplane.access.gateway_tokens import GatewayTokens
 from gatecast.controlplane.access.gateways import GatewayFields, Gateways
 from gatecast.controlplane.control_plane import ControlPlane
 from gatecast.controlplane.encryption import Encryption
+from gatecast.events import Action, Event
+from gatecast.protocol.codec import SEPARATOR
 from gatecast.server.admission import Admission
 from gatecast.server.gateway_api.app import BASE_PATH, GatewayContext, create_gateway_app
 from gatecast.server.gateway_api.holding import Holding
@@ -116,6 +119,26 @@ class _Listener:
                 return 101
         except aiohttp.WSServerHandshakeError as refused:
             return refused.status
+
+    def backlog(self, count: int, query: dict[str, str], protocol: str) -> list[str]:
+        """The frames in which a gateway, known from now on, gets so many events that wait for it."""
+        return self.runner.run(self._backlog(count, query, protocol))
+
+    async def _backlog(self, count: int, query: dict[str, str], protocol: str) -> list[str]:
+        gateway = (await self.context.gateways.create("default", GatewayFields(name=f"gw-{uuid4()}"))).gateway
+        headers = {"api-key": (await self.context.tokens.issue("default", gateway.id)).token}
+        event = Event(gateway_id=gateway.id, type="x", action=Action.UPDATE, entity_type="x", entity_id="x")
+        await self.context.hub.publish([replace(event, event_id=uuid4()) for _ in range(count)])
+        path = f"{BASE_PATH}/ws/gateways/connect"
+        frames: list[str] = []
+        async with (
+            asyncio.timeout(PATIENCE),
+            self.client.ws_connect(path, params=query, headers=headers, protocols=[protocol]) as socket,
+        ):
+            assert (await socket.receive_json())["type"] == "connection.ack"
+            while sum(len(frame.split(SEPARATOR)) for frame in frames) < count:
+                frames.append(await socket.receive_str())
+        return frames
 
     def send(self, request: bytes) -> bytes:
         """The answer to bytes that may be no request at all."""
@@ -243,6 +266,25 @@ def test_what_a_v2_client_names_wrongly_is_400(listener: _Listener, query: dict[
 def test_a_batch_is_a_number_of_bytes(listener: _Listener, batch: str, status: int) -> None:
     headers = {"api-key": listener.token, "Sec-WebSocket-Protocol": "gatecast.v2"}
     assert listener.upgrade({"batch": batch}, headers) == status
+
+
+@pytest.mark.parametrize(
+    ("query", "protocol", "sizes"),
+    [
+        ({"batch": "65536"}, "gatecast.v2", [5]),
+        ({"batch": "600"}, "gatecast.v2", [2, 2, 1]),
+        ({}, "gatecast.v2", [1] * 5),
+        ({"batch": "65536"}, "chat", [1] * 5),
+    ],
+)
+def test_only_a_client_that_asks_for_batches_gets_them(
+    listener: _Listener, query: dict[str, str], protocol: str, sizes: list[int]
+) -> None:
+    """A client of an earlier release, or an unmodified gateway, gets one event in each frame, as ever."""
+    frames = [frame.split(SEPARATOR) for frame in listener.backlog(5, query, protocol)]
+    assert [len(frame) for frame in frames] == sizes
+    positions = [json.loads(message)["position"].rpartition(":")[2] for frame in frames for message in frame]
+    assert positions == ["1", "2", "3", "4", "5"]
 
 
 @_LIMITS

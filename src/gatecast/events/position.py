@@ -98,6 +98,9 @@ class PendingPosition(Position):
     def __hash__(self) -> int:
         return hash((self.gateway_id, self.event_id))
 
+    def __reduce__(self) -> tuple[type[PendingPosition], tuple[str, UUID]]:
+        return PendingPosition, (self.gateway_id, self.event_id)
+
     def __repr__(self) -> str:
         return f"PendingPosition(gateway_id={self.gateway_id!r}, event_id={self.event_id!r})"
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import copy
 from uuid import UUID
 
 import pytest
 
-from gatecast.errors import InvalidValue
-from gatecast.events import Position
+from gatecast.errors import InvalidValue, PositionPending
+from gatecast.events import PendingPosition, Position
 
 _EPOCH = UUID(int=7)
 
@@ -23,3 +24,22 @@ def test_what_is_no_position_is_refused(text: str) -> None:
     with pytest.raises(InvalidValue) as refusal:
         Position.parse(text, field="after")
     assert refusal.value.field == "after"
+
+
+def test_a_pending_position_is_known_by_its_event() -> None:
+    pending = PendingPosition("gateway-1", _EPOCH)
+    assert (pending.pending, Position(_EPOCH, 1).pending) == (True, False)
+    assert pending == PendingPosition("gateway-1", _EPOCH)
+    assert pending not in (PendingPosition("gateway-2", _EPOCH), Position(_EPOCH, 1), "pending")
+    assert len({pending, PendingPosition("gateway-1", _EPOCH)}) == 1
+    assert copy.deepcopy(pending) == pending
+    assert repr(pending) == f"PendingPosition(gateway_id='gateway-1', event_id={_EPOCH!r})"
+    assert str(pending) == f"pending:{_EPOCH}"
+
+
+@pytest.mark.parametrize("field", ["epoch", "offset"])
+def test_nothing_reads_the_place_of_a_pending_position(field: str) -> None:
+    with pytest.raises(PositionPending) as refused:
+        getattr(PendingPosition("gateway-1", _EPOCH), field)
+    assert (refused.value.gateway_id, refused.value.event_id) == ("gateway-1", _EPOCH)
+    assert "wait_until_forwarded" in str(refused.value)

@@ -159,6 +159,7 @@ class TransactionContract(StorageBackend):
     async def test_whoever_has_published_and_not_committed_holds_the_log(self, tmp_path: Path) -> None:
         """Everybody can see that somebody does, without waiting for it; nobody holds what nobody changes."""
         async with self.open_with(tmp_path, GATEWAY, OTHER_GATEWAY) as storage, self.open_second(tmp_path) as second:
+            await self.caught_up(storage)
             for opening in self.transactions(storage, tmp_path):
                 assert not await second.log.is_held(GATEWAY)
                 async with opening as transaction:
@@ -166,6 +167,7 @@ class TransactionContract(StorageBackend):
                     for one in (storage, second):
                         assert await one.log.is_held(GATEWAY)
                     assert await second.log.is_held(OTHER_GATEWAY) is not self.commits_overlap
+                await self.caught_up(storage)
                 assert not await second.log.is_held(GATEWAY)
             assert not await second.log.is_held("unknown")
 

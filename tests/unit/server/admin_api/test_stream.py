@@ -245,7 +245,8 @@ async def test_nothing_is_lost_while_the_database_is_away(
         for name in ("changed_since", "read"):
             with monkeypatch.context() as patch:
                 patch.setattr(context.hub.storage.log, name, away)
-                assert await _news(following) == ""
+                with pytest.raises(StorageUnavailable):
+                    await _news(following)
         assert _shown(await _news(following)) == [(gateway_id, 1)]
 
 
@@ -405,6 +406,46 @@ async def test_what_gateways_say_of_shown_events_is_told_once(
             assert await watch.next_portion() == ""
 
 
+@pytest.mark.parametrize("alone", [True, False])
+async def test_whoever_comes_back_is_told_what_became_of_what_was_shown_before(
+    open_api: OpenApi, new_gateway: NewGateway, *, alone: bool
+) -> None:
+    """The position of its gateway has passed it meanwhile, and would let it seem applied."""
+    async with open_api() as (client, context):
+        gateway_id, quiet = [await new_gateway(client, name) for name in ("one", "quiet")]
+        foreign = await new_gateway(client, headers={"Authorization": "Bearer other-token"})
+        following = await _follow(context)
+        for each in (gateway_id, quiet, foreign):
+            await _publish(context, each, 2)
+        await _news(following)
+        position = following.position
+        rejected = [
+            Outcome(gateway_id=each, replica="", offset=offset, kind=OutcomeKind.REJECTED, reason="no")
+            for each, offset in ((gateway_id, 1), (quiet, 2), (foreign, 1))
+        ]
+        await context.hub.storage.outcomes.record(rejected)
+        again = await _follow(context, gateway_id if alone else "", position)
+        watch = OutcomeWatch(context, again.shown_lately)
+        await watch.look()
+        told = {(data["gatewayId"], data["offset"]) for _, data in _messages(await watch.next_portion())}
+        assert told == ({(gateway_id, 1)} if alone else {(gateway_id, 1), (quiet, 2)})
+
+
+async def test_what_was_shown_before_is_remembered_within_bounds(open_api: OpenApi, new_gateway: NewGateway) -> None:
+    """The newest of each gateway first; what comes anew is not among it, and no forged position finds more."""
+    async with open_api() as (client, context):
+        busy, quiet = [await new_gateway(client, name) for name in ("busy", "quiet")]
+        await _publish(context, busy, outcome_watch.MOST_EVENTS + 3)
+        await _publish(context, quiet)
+        position = (await _follow(context)).position
+        await _publish(context, busy)
+        remembered = (await _follow(context, resumed=position)).shown_lately
+        newest = {(busy, offset) for offset in range(5, outcome_watch.MOST_EVENTS + 4)}
+        assert set(remembered) == {(quiet, 1), *newest}
+        forged = replace(position, gateway=busy, log_id=0, offset=2**60)
+        assert set((await _follow(context, resumed=forged)).shown_lately) == set(remembered)
+
+
 # --- over HTTP --------------------------------------------------------------------------------------------------------
 
 
@@ -480,6 +521,48 @@ async def test_a_silent_stream_says_that_it_is_there(open_api: OpenApi, monkeypa
     async with open_api() as (_, context), _streaming(context) as received:
         while await received.get() != ": still here\n\n":
             pass
+
+
+async def test_a_client_is_told_when_the_pod_cannot_read_and_when_it_can_again(
+    open_api: OpenApi, new_gateway: NewGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each once, whichever part fails; what came meanwhile follows, and the position is kept."""
+    monkeypatch.setattr(shared_looks, "FRESH", 0.0)
+    monkeypatch.setattr(shared_looks, "_TIMES_ITS_COST", 0)
+    monkeypatch.setattr(outcome_watch, "_FIRST_PAUSE", 0.0)
+
+    async def away(*_: object, **__: object) -> None:
+        raise StorageUnavailable("gone")
+
+    async with open_api() as (client, context), _streaming(context) as received:
+        gateway_id = await new_gateway(client)
+        await _publish(context, gateway_id)
+        await _next(received, "recorded")
+        storage = context.hub.storage
+        parts = [
+            (storage.log, "changed_since"),
+            (storage.survey, "summaries"),
+            (storage.outcomes, "of_many"),
+            (context.control_plane.search, "recent_deployments"),
+        ]
+        for owner, name in parts:
+            with monkeypatch.context() as patch:
+                patch.setattr(owner, name, away)
+                text = await _next(received, "away")
+                [(_, data)] = _messages(text)
+                assert data["seconds"] >= 0.0
+                assert "id: " not in text
+            text = await received.get()
+            while not _messages(text):
+                text = await received.get()
+            assert _messages(text) == [("back", {})]
+        with monkeypatch.context() as patch:
+            patch.setattr(storage.log, "changed_since", away)
+            await _next(received, "away")
+            await _publish(context, gateway_id)
+        seen: set[str] = set()
+        while not seen >= {"back", "recorded"}:
+            seen |= {kind for kind, _ in _messages(await received.get())}
 
 
 async def test_s29_a_stopping_pod_ends_its_streams(open_api: OpenApi) -> None:

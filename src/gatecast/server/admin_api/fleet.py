@@ -149,7 +149,7 @@ class Fleets:
         self._looked_at: OrderedDict[str, float] = OrderedDict()
 
     async def look(self, organization: str) -> Fleet:
-        """The fleet as it was less than a second ago.
+        """The fleet as it was a second ago, or up to five if looks are slow.
 
         Raises:
             StorageUnavailable: the database is away.

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from gatecast.server.admin_api.context import AdminContext
 from gatecast.server.admin_api.fleet import Fleet, FleetGateway
 from gatecast.server.admin_api.why import why
+from gatecast.server.fleet_metrics import code_of
 from gatecast.storage.contract import GatewayStatus
 
 #: Most gateways that are told of in one portion.
@@ -66,6 +67,8 @@ def _visible(standing: FleetGateway) -> tuple[object, ...]:
         summary.resync_reason,
         tuple(summary.pods),
         summary.parked,
+        # Time alone changes it, too.
+        code_of(summary),
     )
 
 

@@ -7,7 +7,7 @@ import base64
 import json
 import random
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -25,7 +25,9 @@ from gatecast.server.admin_api.fleet_watch import FleetWatch
 from gatecast.server.admin_api.follower import Follower
 from gatecast.server.admin_api.outcome_watch import OutcomeWatch
 from gatecast.server.admin_api.stream_position import StreamPosition
-from gatecast.storage.contract import Outcome, OutcomeKind, TrimPolicy
+from gatecast.server.console.pages import tail
+from gatecast.server.fleet_metrics import SLOW_UNTIL
+from gatecast.storage.contract import DeliverySummary, GatewayStatus, Outcome, OutcomeKind, TrimPolicy
 from gatecast.testing.eventually import PATIENCE
 
 OpenApi = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]]
@@ -369,6 +371,39 @@ async def test_each_gateway_is_told_at_first_and_whenever_it_stands_otherwise(
         assert set(await _standing(FleetWatch(context, "default", gateway=""))) == {one}
         assert set(await _standing(FleetWatch(context, "default", gateway=one))) == {one}
         assert await _standing(FleetWatch(context, "other", gateway="")) == {}
+
+
+@pytest.mark.usefixtures("_always_look")
+async def test_a_gateway_that_only_time_makes_another_is_told(
+    open_api: OpenApi, new_gateway: NewGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was slow, and has confirmed nothing for too long by now: streams and pages hear of it."""
+    async with open_api() as (client, context):
+        gateway_id = await new_gateway(client)
+        await _publish(context, gateway_id)
+        async with context.hub.subscribe(gateway_id) as subscription:
+            await anext(subscription)
+            await context.hub.delivery.recorder.flush()
+            watch = FleetWatch(context, "default", gateway="")
+            pages = [tail._Watched("default"), tail._Watched("default", gateway_id)]
+            assert (await _standing(watch))[gateway_id]["why"] == "slow"
+            before = [await tail._fingerprint(context, each) for each in pages]
+            assert await _standing(watch) == {}
+            assert [await tail._fingerprint(context, each) for each in pages] == before
+            storage = context.hub.storage
+            summaries, status = storage.survey.summaries, storage.presence.status
+
+            async def later_summaries(names: Sequence[str]) -> list[DeliverySummary]:
+                return [replace(each, lag_seconds=SLOW_UNTIL) for each in await summaries(names)]
+
+            async def later_status(names: Sequence[str]) -> dict[str, GatewayStatus]:
+                return {name: replace(each, lag_seconds=SLOW_UNTIL) for name, each in (await status(names)).items()}
+
+            monkeypatch.setattr(storage.survey, "summaries", later_summaries)
+            monkeypatch.setattr(storage.presence, "status", later_status)
+            assert (await _standing(watch))[gateway_id]["why"] == "not-confirming"
+            after = [await tail._fingerprint(context, each) for each in pages]
+            assert all(old != new for old, new in zip(before, after, strict=True))
 
 
 @pytest.mark.usefixtures("_always_look")

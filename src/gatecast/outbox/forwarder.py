@@ -22,7 +22,7 @@ from gatecast.errors import (
 )
 from gatecast.outbox.lease import Lease
 from gatecast.outbox.records import Mark, Records, TermOver, Waiting
-from gatecast.outbox.term import GATEWAYS, Batch, Term
+from gatecast.outbox.term import GATEWAYS_AT_ONCE, Batch, Term
 from gatecast.storage.contract import Busy, EventLog, PublishResult, ReadRequest, ReadResult, TrimPolicy
 from gatecast.telemetry import get_logger, metrics
 from gatecast.waiting import Signal
@@ -148,8 +148,8 @@ class Forwarder:
 
     async def _forward_all(self, term: Term) -> None:
         while work := term.turn(await self._look(term)):
-            for start in range(0, len(work), GATEWAYS):
-                await self._forward_some(term, work[start : start + GATEWAYS])
+            for start in range(0, len(work), GATEWAYS_AT_ONCE):
+                await self._forward_some(term, work[start : start + GATEWAYS_AT_ONCE])
             await self._clean_up(term)
         term.aside.clear()
         await self._clean_up(term)

@@ -13,7 +13,7 @@ from gatecast.outbox.records import Mark, Waiting
 from gatecast.storage.contract import Receipt
 
 #: Most gateways whose entries are forwarded at once.
-GATEWAYS: Final = 100
+GATEWAYS_AT_ONCE: Final = 100
 
 #: Most characters of a reason that are kept.
 _LONGEST_REASON: Final = 1_000
@@ -117,7 +117,7 @@ class Term:
         able = [one for one in found if not one.is_refused and one.gateway_id not in self.aside]
         return [
             *(one for one in able if one.present is not None),
-            *[one for one in able if one.present is None][:GATEWAYS],
+            *[one for one in able if one.present is None][:GATEWAYS_AT_ONCE],
         ]
 
 

@@ -17,6 +17,7 @@ from aiohttp import WSMsgType
 
 from gatecast.delivery.delivery import Delivery, DeliveryOptions
 from gatecast.delivery.subscription import Subscription
+from gatecast.errors import StorageUnavailable
 from gatecast.events import Action, Event, Position, RecordedEvent
 from gatecast.protocol.codec import SEPARATOR
 from gatecast.protocol.session import SessionLimits, Version
@@ -32,6 +33,7 @@ from simulation.world import SimulatedWakeup
 
 GATEWAY = "gateway-1"
 _POLICY = TrimPolicy(keep_confirmed=timedelta(hours=1), keep_at_most=timedelta(days=1), max_events=10**6)
+_RUTHLESS = TrimPolicy(keep_confirmed=timedelta(0), keep_at_most=timedelta(seconds=-1), max_events=10)
 
 
 class _Bench:
@@ -235,8 +237,7 @@ def test_s05_a_client_that_was_away_for_longer_than_retention_is_told() -> None:
     async def run() -> None:
         async with _Bench() as bench:
             await bench.publish(4)
-            ruthless = TrimPolicy(keep_confirmed=timedelta(0), keep_at_most=timedelta(seconds=-1), max_events=10)
-            await bench.storage.log.trim(ruthless)
+            await bench.storage.log.trim(_RUTHLESS)
             await bench.publish(1)
             wire = bench.wire()
             conversation = bench.speak(wire, await bench.subscribe())
@@ -247,6 +248,43 @@ def test_s05_a_client_that_was_away_for_longer_than_retention_is_told() -> None:
             assert Position.parse((await _next_message(wire))["position"]).offset == 5
             wire.cut()
             await conversation
+
+    run_in_virtual_time(run())
+
+
+def test_that_a_client_has_resynchronized_is_noted_however_often_the_database_is_away() -> None:
+    """Otherwise it would count as lost for as long as it stays connected; the note ends with the connection."""
+    failures = 3
+
+    async def run() -> None:
+        nonlocal failures
+        async with _Bench() as bench:
+            await bench.publish(4)
+            await bench.storage.log.trim(_RUTHLESS)
+            note = bench.storage.presence.resynchronized
+
+            async def note_later(gateway_id: str, replica: str) -> None:
+                nonlocal failures
+                if failures:
+                    failures -= 1
+                    raise StorageUnavailable("away")
+                await note(gateway_id, replica)
+
+            bench.storage.presence.resynchronized = note_later  # type: ignore[method-assign]
+            wire = bench.wire()
+            conversation = bench.speak(wire, await bench.subscribe())
+            demand = [await _next_message(wire) for _ in range(2)][1]
+            cursor = bench.database.rows.cursors[GATEWAY, ""]
+            assert cursor.resync_reason == "retention"
+            await _say(wire, type="position.ack", position=demand["position"])
+            while cursor.resync_reason is not None:
+                await asyncio.sleep(1)
+                cursor = bench.database.rows.cursors[GATEWAY, ""]
+            failures = sys.maxsize
+            wire.cut()
+            await conversation
+            await asyncio.sleep(60)
+            assert not [task for task in asyncio.all_tasks() if task.get_name() == "resynchronized"]
 
     run_in_virtual_time(run())
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from types import SimpleNamespace
+from typing import cast
 
 from gatecast.errors import StorageUnavailable
 from gatecast.server.replication_watch import ReplicationWatch
+from gatecast.storage.contract import Database
 from gatecast.telemetry import metrics
 
 
@@ -30,7 +32,7 @@ async def test_a_pod_that_cannot_tell_does_not_say_that_commits_wait_for_none() 
             raise answer
         return answer
 
-    watch = ReplicationWatch(SimpleNamespace(replication=replication))  # type: ignore[arg-type] # it asks this only
+    watch = ReplicationWatch(cast("Database", SimpleNamespace(replication=replication)))
     await watch.look()
     assert _needed() == 1
     await watch.look()

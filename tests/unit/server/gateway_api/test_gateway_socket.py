@@ -103,6 +103,10 @@ class _Bench:
         """A wire that works."""
         return Wire(self.random, on_end=lambda _: None)
 
+    def resync_reason(self) -> str | None:
+        """Why the gateway must resynchronize, as it is stored."""
+        return self.database.rows.cursors[GATEWAY, ""].resync_reason
+
     @property
     def confirmed(self) -> int:
         """The stored position."""
@@ -252,21 +256,20 @@ def test_s05_a_client_that_was_away_for_longer_than_retention_is_told() -> None:
     run_in_virtual_time(run())
 
 
-def test_that_a_client_has_resynchronized_is_noted_however_often_the_database_is_away() -> None:
-    """Otherwise it would count as lost for as long as it stays connected; the note ends with the connection."""
-    failures = 3
+@pytest.mark.parametrize(("failures", "left"), [(3, None), (sys.maxsize, "retention")])
+def test_that_a_client_has_resynchronized_is_noted_once_the_database_takes_it(failures: int, left: str | None) -> None:
+    """Otherwise it would count as lost for as long as it stays connected; the attempts end with the connection."""
 
     async def run() -> None:
-        nonlocal failures
         async with _Bench() as bench:
             await bench.publish(4)
             await bench.storage.log.trim(_RUTHLESS)
-            note = bench.storage.presence.resynchronized
+            note, attempts = bench.storage.presence.resynchronized, 0
 
             async def note_later(gateway_id: str, replica: str) -> None:
-                nonlocal failures
-                if failures:
-                    failures -= 1
+                nonlocal attempts
+                attempts += 1
+                if attempts <= failures:
                     raise StorageUnavailable("away")
                 await note(gateway_id, replica)
 
@@ -274,17 +277,16 @@ def test_that_a_client_has_resynchronized_is_noted_however_often_the_database_is
             wire = bench.wire()
             conversation = bench.speak(wire, await bench.subscribe())
             demand = [await _next_message(wire) for _ in range(2)][1]
-            cursor = bench.database.rows.cursors[GATEWAY, ""]
-            assert cursor.resync_reason == "retention"
+            assert bench.resync_reason() == "retention"
             await _say(wire, type="position.ack", position=demand["position"])
-            while cursor.resync_reason is not None:
+            while attempts < 4:
                 await asyncio.sleep(1)
-                cursor = bench.database.rows.cursors[GATEWAY, ""]
-            failures = sys.maxsize
             wire.cut()
             await conversation
+            assert bench.resync_reason() == left
+            made = attempts
             await asyncio.sleep(60)
-            assert not [task for task in asyncio.all_tasks() if task.get_name() == "resynchronized"]
+            assert attempts == made
 
     run_in_virtual_time(run())
 

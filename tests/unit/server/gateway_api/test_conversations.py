@@ -6,7 +6,7 @@ import asyncio
 import gc
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -63,7 +63,7 @@ class _Pod:
     url: str
     token: str
 
-    def connecting(self, version: str = "gateway.v1") -> Any:  # noqa: ANN401 - a context manager of the class itself
+    def connecting(self, version: str = "gateway.v1") -> AbstractAsyncContextManager[RawConnection]:
         """A connection of the gateway."""
         return RawConnection.open(self.url, self.token, protocols=_VERSIONS[version])
 
@@ -284,9 +284,10 @@ async def test_whoever_stops_waiting_for_the_answer_ends_the_conversation(sqlite
         begun, ended = asyncio.Event(), asyncio.Event()
 
         async def converse(_give_answer: object) -> web.StreamResponse:
+            never: asyncio.Future[web.StreamResponse] = asyncio.get_running_loop().create_future()
             begun.set()
             try:
-                return await asyncio.get_running_loop().create_future()
+                return await never
             finally:
                 ended.set()
 

@@ -9,8 +9,9 @@ DEMO_DATABASE ?=
 ONCE ?=
 # How many processes run tests at once.
 WORKERS ?= 2
-# The same for tests that start pods. PODS_WORKERS=0 where the machine is so busy that a pod takes a minute to start.
-PODS_WORKERS ?= $(WORKERS)
+# The same for tests that start pods: these wait more than they compute. PODS_WORKERS=0 where the machine is so busy that a
+# pod takes a minute to start.
+PODS_WORKERS ?= 3
 
 # Images for containers often forbid it; here everything is compiled once instead of by every process.
 export PYTHONDONTWRITEBYTECODE :=
@@ -44,7 +45,7 @@ test: $(STAMP) system ## Every test, on SQLite and on a real PostgreSQL, and in 
 	@echo "1 of 2: what runs beside others, in $(WORKERS) processes ('make unit' runs what needs no database server) ..."
 	@status=0; $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
 		--ignore tests/acceptance --ignore tests/browser || status=1; \
-	echo "2 of 2: real pods and a real browser (PODS_WORKERS=2: two files at once) ..."; \
+	echo "2 of 2: real pods and a real browser, in $(PODS_WORKERS) processes ..."; \
 	$(BIN)/python -m pytest --numprocesses $(PODS_WORKERS) --dist loadfile tests/acceptance tests/browser || status=1; \
 	exit $$status
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 from uuid import UUID
 
+from gatecast.background import run_together
 from gatecast.containment import RetryLoop
 from gatecast.delivery.outcomes import OutcomeRecorder
 from gatecast.delivery.presence import PodPresence
@@ -90,9 +91,7 @@ class Delivery:
     async def _supervise(self) -> None:
         """Run every background task; when one dies, stop the others and report the failure."""
         try:
-            async with asyncio.TaskGroup() as tasks:
-                for name, work in self._background_work().items():
-                    tasks.create_task(work(), name=name)
+            await run_together(self._background_work())
         except Exception as failure:
             _logger.exception("background-task-died")
             self.fail(failure)

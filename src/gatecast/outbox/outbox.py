@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Final, Self
 from uuid import UUID
 
+from gatecast.background import BackgroundTask, FailureListener
 from gatecast.errors import DatabaseUnsuitable, EventNotForwarded, SettingInvalid, StorageUnavailable
 from gatecast.events import Event, PendingPosition, Position, RecordedEvent
 from gatecast.hiding import HIDDEN
@@ -17,8 +18,7 @@ from gatecast.outbox.log import OutboxEngine, OutboxLog
 from gatecast.outbox.records import Records, Waiting
 from gatecast.storage.contract import Database, Engine, EventLog, ReadRequest, Receipt, Storage
 from gatecast.storage.database_url import Backend
-from gatecast.wakeup.background import BackgroundTask
-from gatecast.wakeup.contract import EVERYTHING, FailureListener, Hint, SupervisedWakeup
+from gatecast.wakeup.contract import EVERYTHING, Hint, SupervisedWakeup
 
 __all__ = ["Outbox", "OutboxOptions", "OutboxStatus", "RefusedEntry", "check"]
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from gatecast.background import reason_of_end
 from gatecast.containment import contained
 from gatecast.controlplane.access.admin_tokens import AdminTokens
 from gatecast.controlplane.access.audit import AuditLog
@@ -49,7 +50,6 @@ from gatecast.server.wait_policy import opened_with_waiting
 from gatecast.settings import Settings, variable
 from gatecast.storage.database_url import parse
 from gatecast.telemetry import get_logger, metrics, traces
-from gatecast.wakeup.background import reason_of_end
 
 #: Packages with the control plane's own tables.
 MIGRATIONS = ("gatecast.controlplane.migrations",)

@@ -14,6 +14,7 @@ from hashlib import sha256
 from statistics import median
 from uuid import uuid4
 
+from gatecast.background import run_together
 from gatecast.containment import contained
 from gatecast.errors import GatecastError, UnknownGateway
 from gatecast.events import Action, Event
@@ -82,9 +83,7 @@ class Probe:
     async def run(self) -> None:
         """Be a gateway, and publish to the next pod's, until cancelled; then take the gateway away."""
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._receive_always(), name="probe-receive")
-                tasks.create_task(self._publish_always(), name="probe-publish")
+            await run_together({"probe-receive": self._receive_always, "probe-publish": self._publish_always})
         finally:
             with suppress(GatecastError, TimeoutError):
                 async with asyncio.timeout(_PAUSE):

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, Self, TypeAlias
 
+from gatecast.background import FailureListener
+
 
 @dataclass(frozen=True, slots=True)
 class Hint:
@@ -29,9 +31,6 @@ EVERYTHING = Hint(None)
 
 #: Called with every hint, in the event loop's thread; must not block or raise.
 Listener: TypeAlias = Callable[[Hint], None]
-
-#: Told once why a background task has died; must not block or raise.
-FailureListener: TypeAlias = Callable[[BaseException], None]
 
 
 class Wakeup(Protocol):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
+from gatecast.background import BackgroundTask, FailureListener
 from gatecast.telemetry import get_logger
-from gatecast.wakeup.background import BackgroundTask
-from gatecast.wakeup.contract import EVERYTHING, FailureListener, Hint, Listener
+from gatecast.wakeup.contract import EVERYTHING, Hint, Listener
 from gatecast.wakeup.file_watch import FileWatch
 from gatecast.wakeup.mailbox import Mailbox, directory_of
 

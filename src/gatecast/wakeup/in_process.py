@@ -7,7 +7,8 @@ import threading
 from contextlib import suppress
 from typing import Self
 
-from gatecast.wakeup.contract import EVERYTHING, FailureListener, Hint, Listener
+from gatecast.background import FailureListener
+from gatecast.wakeup.contract import EVERYTHING, Hint, Listener
 
 #: Hints that wait for their listener are joined into one; past this many gateways it says EVERYTHING.
 _MOST_GATEWAYS = 1_000

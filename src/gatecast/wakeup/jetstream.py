@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, Self
 
-from gatecast.wakeup.contract import EVERYTHING, FailureListener, Hint, Listener
+from gatecast.background import FailureListener
+from gatecast.wakeup.contract import EVERYTHING, Hint, Listener
 
 
 class Hints(Protocol):
@@ -17,6 +18,9 @@ class Hints(Protocol):
 
     async def listen(self, heard: Callable[[frozenset[str] | None], None]) -> None:
         """Call this with every hint from now on; None means everything."""
+
+    def on_failure(self, told: FailureListener) -> None:
+        """Tell it when nobody keeps the connection up any more."""
 
     def look_at_everything(self) -> None:
         """Let every pod look at everything; returns at once."""
@@ -35,7 +39,8 @@ class JetStreamWakeup:
         self._listener = listener
 
     def on_failure(self, told: FailureListener) -> None:
-        """Never: there is no task here that could die."""
+        """Tell it when the task that keeps the connection up has died."""
+        self._hints.on_failure(told)
 
     def send(self, hint: Hint) -> None:
         """Hint to every pod, if it is about everything: the servers themselves say which logs have grown."""

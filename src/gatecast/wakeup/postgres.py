@@ -10,11 +10,11 @@ from uuid import uuid4
 
 import asyncpg
 
+from gatecast.background import BackgroundTask, FailureListener
 from gatecast.containment import RetryLoop
 from gatecast.telemetry import get_logger
 from gatecast.waiting import Backoff, Signal
-from gatecast.wakeup.background import BackgroundTask
-from gatecast.wakeup.contract import EVERYTHING, FailureListener, Hint, Listener
+from gatecast.wakeup.contract import EVERYTHING, Hint, Listener
 
 _CHANNEL = "gatecast"
 

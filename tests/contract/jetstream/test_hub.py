@@ -195,19 +195,19 @@ async def test_s16_an_answer_that_is_lost_after_the_commit_does_not_double_the_e
             events = make_events(3)
             await hub.publish(events[0])
             connection = hub.engine.log._stream.connection  # type: ignore[attr-defined] # looks inside
-            send = connection.send_in_batch
+            send = connection.send_batch
 
-            async def lose_the_answer(*message: object) -> None:
+            async def lose_the_answer(messages: object) -> object:
                 proxy.lose_answers()
-                await send(*message)
+                return await send(messages)
 
-            connection.send_in_batch = lose_the_answer
+            connection.send_batch = lose_the_answer
             publishing = asyncio.create_task(hub.engine.log.publish([events[1:]]))
             await eventually(partial(_has_head, direct, 3))
             proxy.cut()
             with pytest.raises(StorageUnavailable, match="before the answer came"):
                 await publishing
-            connection.send_in_batch = send
+            connection.send_batch = send
             proxy.heal()
             positions = [await _until_published(hub, event) for event in events]
             assert [position.offset for position in positions] == [1, 2, 3]

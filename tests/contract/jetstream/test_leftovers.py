@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
@@ -25,6 +26,8 @@ from gatecast.testing.nats_server import NatsServer
 pytestmark = pytest.mark.slow
 
 _NOTHING_STAYS = TrimPolicy(keep_confirmed=timedelta(0), keep_at_most=timedelta(0), max_events=1)
+
+_KEEP_ALL_IN_NUMBER = replace(_NOTHING_STAYS, max_events=10**6)
 
 
 async def _kinds(engine: JetStreamEngine) -> set[str]:
@@ -69,6 +72,15 @@ async def test_retention_removes_all_of_an_event(server: NatsServer, name: str) 
         await _fill(engine)
         assert await engine.log.trim(_NOTHING_STAYS) == 2
         assert await _kinds(engine) == {"history", "pod", "head", "low", "state", "seat"}
+
+
+async def test_retention_goes_by_the_clock_of_the_server_as_it_is_now(server: NatsServer, name: str) -> None:
+    """What a pod knows of it lags by as long as the answer took that told."""
+    async with JetStreamEngine.open([f"nats://{server.address}"], name, replicas=1) as engine:
+        await _fill(engine)
+        await engine.log._stream.info()
+        engine.log._stream._clock.shown -= 60
+        assert await engine.log.trim(_KEEP_ALL_IN_NUMBER) == 2
 
 
 async def test_a_pod_that_ends_leaves_no_note_of_itself(server: NatsServer, name: str) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from uuid import uuid4
 
 import nats
@@ -15,18 +15,37 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from gatecast.background import BackgroundTask
+from gatecast.containment import RetryLoop, contained
 from gatecast.errors import StatementFailed, StorageUnavailable, ValueRefused
 from gatecast.telemetry import get_logger
+from gatecast.waiting import Backoff, Signal
 
 #: An answer is waited for so long, in seconds.
 _ANSWER_TIME_LIMIT = 3.0
 
-#: Pause between two attempts to connect, in seconds.
+#: Pause between two attempts to connect, in seconds, and the longest between those of a client that replaces another.
 _REDIAL_PAUSE = 0.25
+_LONGEST_REDIAL_PAUSE = 2.0
+
+#: A server is pinged this often, in seconds, and given up when so many pings were not answered: a connection that was
+#: cut without a word is believed for a quarter of a minute at most, as long as pods believe each other's leases.
+_PING_INTERVAL = 5
+_UNANSWERED_PINGS = 2
+
+#: A client that was not connected at so many looks in a row, one in each ping interval, is replaced. It may hang: it
+#: waits until the bytes are sent that a silent server does not take.
+_LOOKS_WHILE_DOWN = 2
+
+#: Closing waits for the same bytes, for so long, in seconds.
+_CLOSE_TIME_LIMIT = 1.0
 
 _logger = get_logger("jetstream")
 
 T = TypeVar("T")
+
+#: A message to send: its subject, its data and its headers.
+Outgoing: TypeAlias = tuple[str, bytes, dict[str, str]]
 
 
 class TooMany(Exception):
@@ -44,14 +63,24 @@ class Reply:
 class Connection:
     """A connection that dials again by itself; while it is down, everything fails at once."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, servers: list[str], user: str, password: str | None) -> None:
+        self._servers = dict.fromkeys(servers)
+        self._who = {"user": user, "password": password} if password is not None else {"token": user or None}
+        self._client = Client()
+        self._subscriptions: list[tuple[str, Callable[[Msg], Awaitable[None]]]] = []
         self._collecting: dict[str, asyncio.Queue[Msg]] = {}
-        self._inbox = client.new_inbox()
+        self._inbox = self._client.new_inbox()
         self._problem = "none answers"
         #: No other connection has this name.
         self.unique = uuid4().hex
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        #: Set when the client has ended for good.
+        self._ended = Signal()
+        backoff = Backoff(first=_REDIAL_PAUSE, longest=_LONGEST_REDIAL_PAUSE)
+        self._redialing = RetryLoop("nats-not-connected", "there is no connection to a NATS server", backoff=backoff)
+        self._task = BackgroundTask()
+        #: Tell it when nobody keeps the connection up any more.
+        self.on_failure = self._task.on_failure
         #: Called in the event loop when the connection is back.
         self.on_return: Callable[[], None] = lambda: None
         #: Called in the event loop with the subject of each hint, and the sequence that it names, or 0.
@@ -67,39 +96,79 @@ class Connection:
         Raises:
             StorageUnavailable: none can be reached, or they refuse the user.
         """
-        connection = cls(Client())
+        connection = cls(servers, user, password)
+        connection._subscriptions.append((f"{connection._inbox}.*", connection._deliver))
+        await connection._dial()
+        connection._task.start(connection._keep_always(), name="nats-connection")
         try:
-            await connection._dial(servers, user, password)
             yield connection
         finally:
-            await connection._client.close()
+            await connection._task.stop()
+            await _close(connection._client)
 
-    async def _dial(self, servers: list[str], user: str, password: str | None) -> None:
+    async def _keep_always(self) -> None:
+        while True:
+            await self._keep()
+
+    async def _keep(self) -> None:
+        """Put a new client in the place of one that has ended for good, or does not come back; then look again."""
+        looks = 0
+        while looks < _LOOKS_WHILE_DOWN and not await self._ended.wait(_PING_INTERVAL):
+            looks = 0 if self._client.is_connected else looks + 1
+        # The client comes back by itself from what it knows. An error that the server tells ends it.
+        self._servers |= dict.fromkeys(uri.geturl() for uri in self._client.servers)
+        await _close(self._client)
+        self._note_loss()
+        await self._redialing.until_done(self._dial)
+        self.on_return()
+
+    async def _dial(self) -> None:
+        """Connect another client, which hears everything that this connection hears.
+
+        Raises:
+            StorageUnavailable: no server can be used.
+        """
+        client, ended = Client(), Signal()
+        try:
+            await self._connect(client, ended)
+            with _translated():
+                for subject, heard in self._subscriptions:
+                    await client.subscribe(subject, cb=heard)
+                await _arrival(client)
+        except BaseException:
+            await _close(client)
+            raise
+        self._client, self._ended = client, ended
+
+    async def _connect(self, client: Client, ended: Signal) -> None:
         async def lost() -> None:
             self._note_loss()
 
         async def returned() -> None:
             self.on_return()
 
-        who = {"user": user, "password": password} if password is not None else {"token": user or None}
+        async def closed() -> None:
+            ended.set()
+
         try:
-            await self._client.connect(
-                servers,
+            await client.connect(
+                list(self._servers),
                 name="gatecast",
                 disconnected_cb=lost,
                 reconnected_cb=returned,
+                closed_cb=closed,
                 error_cb=self._note_error,
                 connect_timeout=2,
+                ping_interval=_PING_INTERVAL,
+                max_outstanding_pings=_UNANSWERED_PINGS,
                 max_reconnect_attempts=1,
                 reconnect_time_wait=_REDIAL_PAUSE,  # type: ignore[arg-type] # the client sleeps so long, and takes fractions
-                **who,
+                **self._who,
             )
         except nats.errors.NoServersError as error:
             raise StorageUnavailable(f"no server of NATS can be used: {self._problem}") from error
         # Only the first connection must come up soon.
-        self._client.options["max_reconnect_attempts"] = -1
-        with _translated():
-            await self._client.subscribe(f"{self._inbox}.*", cb=self._deliver)
+        client.options["max_reconnect_attempts"] = -1
 
     async def _note_error(self, error: Exception) -> None:
         """Remember what the client could not do; its texts hold neither users nor passwords."""
@@ -126,10 +195,11 @@ class Connection:
             sequence = _headers(message).get("Nats-Sequence", "")
             self.on_hint(message.subject, int(sequence) if sequence.isdecimal() else 0)
 
+        self._subscriptions.append((subject, heard))
+        client = self._client
         with _translated():
-            await self._client.subscribe(subject, cb=heard)
-        # The client's `flush` overtakes what waits to be sent; a request does not.
-        await self.ask("$JS.API.INFO", {})
+            await client.subscribe(subject, cb=heard)
+            await _arrival(client)
 
     async def tell(self, subject: str) -> None:
         """Send an empty message to those who listen now."""
@@ -154,11 +224,18 @@ class Connection:
             answer = await self._unless_lost(request)
         return _decoded(answer.data)
 
-    async def send_in_batch(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
-        """Send a message of a batch, which the server answers at its end."""
-        self._check(data, headers)
+    async def send_batch(self, messages: Sequence[Outgoing]) -> dict[str, Any]:
+        """The server's answer to the last of these messages, which are all sent on one connection.
+
+        Raises:
+            StorageUnavailable: it did not answer; the messages may have been stored.
+            ValueRefused: a message is too large; none was sent.
+        """
+        for _, data, headers in messages:
+            self._check(data, headers)
         with _translated():
-            await self._client.publish(subject, data, headers=headers)
+            answer = await self._unless_lost(_sent(self._client, messages))
+        return _decoded(answer.data)
 
     async def collect(self, subject: str, request: Mapping[str, Any]) -> tuple[list[Reply], int]:
         """The messages that answer a request, and the last sequence that the replica knew when it answered, or 0.
@@ -218,6 +295,30 @@ class Connection:
         """Fail at once: what is sent now would wait in the client, and be sent when nobody wants it any more."""
         if not self._client.is_connected:
             raise StorageUnavailable("there is no connection to a NATS server")
+
+
+async def _sent(client: Client, messages: Sequence[Outgoing]) -> Msg:
+    """The answer to the last of these messages."""
+    for subject, data, headers in messages[:-1]:
+        await client.publish(subject, data, headers=headers)
+    subject, data, headers = messages[-1]
+    return await client.request(subject, data, timeout=_ANSWER_TIME_LIMIT, headers=headers)
+
+
+async def _arrival(client: Client) -> None:
+    """Return when the server has everything that was sent so far.
+
+    A ping overtakes what waits to be sent; by the time it is answered that is sent, and the second one comes after it.
+    """
+    for _ in range(2):
+        await client.flush(_ANSWER_TIME_LIMIT)  # type: ignore[arg-type] # the client takes fractions
+
+
+async def _close(client: Client) -> None:
+    """End a client, whether or not its server takes what waits to be sent."""
+    with contained("nats-not-closed"):
+        async with asyncio.timeout(_CLOSE_TIME_LIMIT):
+            await client.close()
 
 
 async def _take_all(queue: asyncio.Queue[Msg]) -> tuple[list[Reply], int]:

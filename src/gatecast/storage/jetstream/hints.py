@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeAlias
 
+from gatecast.background import FailureListener
 from gatecast.errors import StorageError
 from gatecast.storage.jetstream.stream import Stream
 from gatecast.storage.jetstream.subjects import hints_of_logs, hints_of_pods, last_token, text_of
@@ -37,6 +38,10 @@ class StreamHints:
         self._connection.on_return = lambda: heard(None)
         await self._connection.hear(f"{hints_of_logs(self._name)}.*")
         await self._connection.hear(hints_of_pods(self._name))
+
+    def on_failure(self, told: FailureListener) -> None:
+        """Tell it when nobody keeps the connection up any more."""
+        self._connection.on_failure(told)
 
     def look_at_everything(self) -> None:
         """Let every pod look at everything; returns at once, and the hint may be lost."""

@@ -46,7 +46,8 @@ class Retention:
 
     async def trim(self, policy: TrimPolicy) -> int:
         """How many events were removed, at most one chunk."""
-        limits = Limits.of(policy, await self._stream.now())
+        # Asked for now: what is known of the server's clock lags by as long as an answer takes.
+        limits = Limits.of(policy, (await self._stream.info()).now)
         removed = await self._trim_forgotten(limits.chunk)
         heads = [message async for message in self._stream.scan(self._stream.subjects.heads)]
         for head in Head.readable(each for each in heads if each.data):

@@ -280,13 +280,12 @@ class Stream:
             return await self._write_batch(writes)
 
     async def _write_batch(self, writes: Sequence[Write]) -> int:
-        batch = {"Nats-Batch-Id": f"{self.connection.unique}-{next(self._batches)}"}
-        for number, write in enumerate(writes[:-1], 1):
-            headers = write.headers | batch | {"Nats-Batch-Sequence": str(number)}
-            await self.connection.send_in_batch(write.subject, write.data, headers)
-        last = writes[-1]
-        headers = last.headers | batch | {"Nats-Batch-Sequence": str(len(writes)), "Nats-Batch-Commit": "1"}
-        return self._acknowledged(await self.connection.send(last.subject, last.data, headers), len(writes))
+        name, size = f"{self.connection.unique}-{next(self._batches)}", len(writes)
+        messages = [
+            (write.subject, write.data, write.headers | _place_in_batch(name, number, size))
+            for number, write in enumerate(writes, 1)
+        ]
+        return self._acknowledged(await self.connection.send_batch(messages), size)
 
     async def purge(self, filtered: str, *, before: int | None = None) -> None:
         """Remove the messages of the subjects that match, or those with a sequence before this one."""
@@ -309,6 +308,12 @@ class Stream:
         sequence = int(answer["seq"])
         self.floor = max(self.floor, sequence)
         return sequence
+
+
+def _place_in_batch(name: str, number: int, size: int) -> dict[str, str]:
+    """The headers by which the server knows a batch; it answers when it has stored the last message."""
+    place = {"Nats-Batch-Id": name, "Nats-Batch-Sequence": str(number)}
+    return place | {"Nats-Batch-Commit": "1"} if number == size else place
 
 
 def _raise_error(answer: Mapping[str, Any]) -> None:

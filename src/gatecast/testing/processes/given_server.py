@@ -67,9 +67,10 @@ def server_for_tests() -> PostgresServer:
     """The server that GATECAST_TEST_POSTGRES names, or one of our own; opened with `with`.
 
     It is not asked to survive a power cut, nor to tidy up by itself: statistics are there only when a test makes them.
+    It has room for 64 callers beside the pools of whoever measures them.
     """
     given = os.environ.get("GATECAST_TEST_POSTGRES", "").strip()
-    return GivenServer(given) if given else PostgresServer(fsync="off", autovacuum="off")
+    return GivenServer(given) if given else PostgresServer(fsync="off", autovacuum="off", max_connections="200")
 
 
 def installed_servers() -> dict[int, Path]:

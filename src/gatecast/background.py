@@ -1,15 +1,20 @@
-"""The task in which a wake-up listens, and who is told when it dies."""
+"""A task that must run on, and who is told when it dies."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, NoReturn, TypeAlias
 
 from gatecast.telemetry import get_logger
-from gatecast.wakeup.contract import FailureListener
 
-_logger = get_logger("wakeup")
+#: Told once why a background task has died; must not block or raise.
+FailureListener: TypeAlias = Callable[[BaseException], None]
+
+#: A task that is still there after so long was not cancelled: some libraries swallow it. In seconds.
+_CANCEL_TIME_LIMIT = 1.0
+
+_logger = get_logger("background")
 
 
 class BackgroundTask:
@@ -35,10 +40,10 @@ class BackgroundTask:
     async def stop(self) -> None:
         """End it, and return when it has ended."""
         self._stopping = True
-        if self._task is not None:
+        while self._task is not None and not self._task.done():
             self._task.cancel()
             # Waited for and not awaited: a cancellation that comes out of here is then our own.
-            await asyncio.wait([self._task])
+            await asyncio.wait([self._task], timeout=_CANCEL_TIME_LIMIT)
 
     def _note_end(self, task: asyncio.Task[None]) -> None:
         if self._stopping:
@@ -53,6 +58,24 @@ def reason_of_end(task: asyncio.Task[None]) -> BaseException:
     if task.cancelled():
         return RuntimeError(f"{task.get_name()} was cancelled")
     return task.exception() or RuntimeError(f"{task.get_name()} ended by itself")
+
+
+async def run_together(work: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]) -> NoReturn:
+    """Run all of this work, which must run on, each in a task of its name; when one ends, however it does, all end.
+
+    A task group would not do: it takes no notice of a task that returns, or that was cancelled.
+
+    Raises:
+        Exception: what has ended one; a RuntimeError if it returned or was cancelled.
+    """
+    tasks = [asyncio.create_task(each(), name=name) for name, each in work.items()]
+    try:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        raise reason_of_end(ended.pop())
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _ignore(_failure: BaseException) -> None:

@@ -13,9 +13,10 @@ from gatecast.server.probe import LeftProbes, is_probe
 from gatecast.storage.contract import DeliverySummary
 from gatecast.telemetry import metrics
 
-#: How often all gateways are looked at, in seconds; seldom enough that it takes a twentieth of the time at most.
+#: How often all gateways are looked at, in seconds; so seldom that it takes a twentieth of the time, but once a minute.
 INTERVAL = 15.0
 _TIMES_ITS_COST = 20
+_LONGEST = 60.0
 
 #: A connected gateway that lags by this long, in seconds, counts as not confirming.
 SLOW_UNTIL = 10.0
@@ -28,27 +29,32 @@ async def keep_fleet_metrics(hub: EventHub, pod_id: str) -> None:
     while True:
         await asyncio.sleep(pause)
         began = time.monotonic()
-        await count_gateways(hub, pod_id, left)
-        pause = max(INTERVAL, _TIMES_ITS_COST * (time.monotonic() - began))
+        counted = await count_gateways(hub, pod_id, left)
+        # How long a count took that failed says nothing of what the next one costs.
+        cost = time.monotonic() - began if counted else 0.0
+        pause = max(INTERVAL, min(_LONGEST, _TIMES_ITS_COST * cost))
 
 
-async def count_gateways(hub: EventHub, pod_id: str, left: LeftProbes) -> None:
+async def count_gateways(hub: EventHub, pod_id: str, left: LeftProbes) -> bool:
     """Show how all gateways stand, where this is the pod that does; elsewhere, and when it cannot be told, nothing.
 
-    Probes are no gateways of anybody; those of dead pods are removed on this occasion.
+    False: it could not be told. Probes are no gateways of anybody; those of dead pods are removed on this occasion.
     """
     summaries: Sequence[DeliverySummary] = ()
+    counted = False
     with contained("gateways-not-counted"):
         pods = await hub.storage.presence.pods()
         if pods and pods[0].pod_id == pod_id:
             heads = (await hub.storage.log.changed_since(0)).heads
             summaries = await hub.storage.survey.summaries([each for each in heads if not is_probe(each)])
             await left.remove(heads, [pod.pod_id for pod in pods])
+        counted = True
     oldest: dict[bool, float] = {}
     for each in summaries:
         connected = bool(each.pods)
         oldest[connected] = max(oldest.get(connected, 0.0), each.lag_seconds if each.lag else 0.0)
     metrics.gateways(Counter(map(code_of, summaries)), oldest)
+    return counted
 
 
 def code_of(summary: DeliverySummary) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -67,6 +70,33 @@ async def test_what_cannot_be_told_now_is_not_shown(tmp_path: Path, monkeypatch:
         monkeypatch.setattr(hub.storage.survey, "summaries", fail)
         await count_gateways(hub, "a", LeftProbes(hub))
         assert _shown() == {}
+
+
+async def test_they_are_counted_again_soon_whatever_a_count_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure says nothing of the cost; and a count that was slow once is no reason to stop counting."""
+    now, counted_at = 0.0, []
+    counts = iter([(0.1, True), (1.0, True), (30.0, False), (30.0, True), (0.1, True)])
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    async def count(*_: object) -> bool:
+        nonlocal now
+        counted_at.append(now)
+        cost, succeeded = next(counts, (0.0, None))
+        if succeeded is None:
+            raise asyncio.CancelledError
+        now += cost
+        return succeeded
+
+    monkeypatch.setattr(fleet_metrics, "count_gateways", count)
+    monkeypatch.setattr(fleet_metrics, "asyncio", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(fleet_metrics, "time", SimpleNamespace(monotonic=lambda: now))
+    with pytest.raises(asyncio.CancelledError):
+        await fleet_metrics.keep_fleet_metrics(None, "a")  # type: ignore[arg-type] # it is not asked
+    pauses = [round(later - earlier) for earlier, later in pairwise(counted_at)]
+    assert pauses == [15, 21, 45, 90, 15]
 
 
 @pytest.mark.parametrize(

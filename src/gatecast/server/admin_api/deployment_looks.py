@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
@@ -19,6 +20,10 @@ from gatecast.server.admin_api.shared_looks import SharedLooks
 #: A change is looked for until it is this old. Longer than the transactions that change deployments take, because a
 #: change bears the time at which its transaction began.
 WINDOW = timedelta(seconds=60)
+
+#: What changes while nobody looks for so long, in seconds, may be too old for the next look: a transaction may have
+#: taken the other half of the window.
+LONGEST_GAP = WINDOW.total_seconds() / 2
 
 #: Most changes that one look brings; of more than that in one window the oldest are not told.
 MOST_CHANGES = 5_000
@@ -45,8 +50,15 @@ class SeenDeployments:
     deleted: Sequence[DeletedArtifact]
     #: Whether more have changed than one look brings.
     more: bool
-    #: Another number whenever a deployment or an artifact has changed.
+    #: Another number whenever a deployment or an artifact has changed, or may have changed unseen.
     fingerprint: int
+    #: When the look began, and when it had ended, in seconds of the pod's clock.
+    began_at: float
+    ended_at: float
+
+    def misses_nothing_since(self, earlier_began_at: float) -> bool:
+        """Whether everything that has changed since another look is in one of the two."""
+        return self.began_at <= earlier_began_at or self.ended_at - earlier_began_at < LONGEST_GAP
 
 
 class DeploymentLooks:
@@ -54,12 +66,13 @@ class DeploymentLooks:
 
     def __init__(self, search: ArtifactSearch, *, clock: Callable[[], float] | None = None) -> None:
         self._search = search
+        self._clock = clock or asyncio.get_running_loop().time
         self._looks = SharedLooks(self._look, name="deployments", clock=clock)
-        #: Of each organization what was seen last, and how often that was something else than before.
-        self._seen: OrderedDict[str, tuple[RecentDeployments, int]] = OrderedDict()
+        #: What was seen last of each organization.
+        self._seen: OrderedDict[str, tuple[RecentDeployments, SeenDeployments]] = OrderedDict()
 
     async def look(self, organization: str) -> SeenDeployments:
-        """What changed within the last minute, as it was less than a second ago.
+        """What changed within the last minute, as it was a second ago, or five where the database is slow.
 
         Raises:
             StorageUnavailable: the database is away.
@@ -67,19 +80,24 @@ class DeploymentLooks:
         return await self._looks.of(organization)
 
     async def _look(self, organization: str) -> SeenDeployments:
+        began_at = self._clock()
         recent = await self._search.recent_deployments(organization, window=WINDOW, limit=MOST_CHANGES)
-        before, number = self._seen.pop(organization, (None, 0))
-        if before is None or _has_news(before, recent):
-            number += 1
-        self._seen[organization] = recent, number
-        if len(self._seen) > _KEPT:
-            self._seen.popitem(last=False)
-        return SeenDeployments(
+        seen = SeenDeployments(
             items={each.deployment.id: each for each in recent.items},
             deleted=recent.deleted,
             more=recent.more,
-            fingerprint=number,
+            fingerprint=1,
+            began_at=began_at,
+            ended_at=self._clock(),
         )
+        if (last := self._seen.pop(organization, None)) is not None:
+            before, earlier = last
+            news = _has_news(before, recent) or not seen.misses_nothing_since(earlier.began_at)
+            seen = replace(seen, fingerprint=earlier.fingerprint + news)
+        self._seen[organization] = recent, seen
+        if len(self._seen) > _KEPT:
+            self._seen.popitem(last=False)
+        return seen
 
 
 def _has_news(before: RecentDeployments, now: RecentDeployments) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-from gatecast.containment import contained
 from gatecast.controlplane.deployments.artifact_search import DeletedArtifact, ListedDeployment
 from gatecast.server.admin_api.context import AdminContext
 from gatecast.server.admin_api.deployment_looks import Visible, visible
@@ -31,28 +30,29 @@ class DeploymentWatch:
         #: The artifacts that are known to be deleted, and those of them that are to be told of.
         self._gone: frozenset[str] = frozenset()
         self._deleted: dict[str, DeletedArtifact] = {}
-        #: Whether there were more changes than can be told, and whether that was said.
-        self._missed = self._said_missed = False
+        #: When the last look began that this stream has seen, and whether there were more changes than that brings.
+        self._seen_at: float | None = None
+        self._more = False
+        #: Whether it is to be said that not every change is told.
+        self._missed = False
 
     async def look(self) -> None:
-        """Find out what changed; what the database cannot tell now is found the next time."""
-        with contained("stream-could-not-look-at-deployments", organization=self._organization):
-            seen = await self._context.deployments.look(self._organization)
-            present = {
-                name: each for name, each in seen.items.items() if self._gateway in ("", each.deployment.gateway_id)
-            }
-            states = {name: visible(each) for name, each in present.items()}
-            self._due |= {name: each for name, each in present.items() if self._seen.get(name) != states[name]}
-            self._seen = states
-            self._deleted |= {each.id: each for each in seen.deleted if each.id not in self._gone}
-            self._gone = frozenset(each.id for each in seen.deleted)
-            self._missed = seen.more
-            self._said_missed &= seen.more
+        """Find out what changed."""
+        seen = await self._context.deployments.look(self._organization)
+        present = {name: each for name, each in seen.items.items() if self._gateway in ("", each.deployment.gateway_id)}
+        states = {name: visible(each) for name, each in present.items()}
+        self._due |= {name: each for name, each in present.items() if self._seen.get(name) != states[name]}
+        self._seen = states
+        self._deleted |= {each.id: each for each in seen.deleted if each.id not in self._gone}
+        self._gone = frozenset(each.id for each in seen.deleted)
+        gap = self._seen_at is not None and not seen.misses_nothing_since(self._seen_at)
+        self._missed |= gap or (seen.more and not self._more)
+        self._seen_at, self._more = seen.began_at, seen.more
 
     async def next_portion(self) -> str:
         """The next part of what is to be said, as text; empty: there is no more."""
-        if self._missed and not self._said_missed:
-            self._said_missed = True
+        if self._missed:
+            self._missed = False
             return 'event: reload\ndata: {"list": "deployments"}\n\n'
         if names := list(self._due)[:_PORTION]:
             return "".join(_message(self._due.pop(name)) for name in names)

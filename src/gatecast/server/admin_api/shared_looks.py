@@ -9,9 +9,11 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-#: A look is reused for this long, in seconds, or for this many times as long as it took.
+#: A look is reused for this long, in seconds, or for this many times as long as it took, so that looks seldom
+#: follow each other; but no longer than people take what they see for the present.
 FRESH = 1.0
 _TIMES_ITS_COST = 5
+_LONGEST = 5.0
 
 #: Organizations whose last look is kept.
 _KEPT = 100
@@ -29,7 +31,7 @@ class SharedLooks(Generic[T]):
         self._looks: OrderedDict[str, _Look[T]] = OrderedDict()
 
     def of(self, organization: str) -> Awaitable[T]:
-        """What was seen of an organization less than a second ago; fails as the look fails."""
+        """What was seen of an organization a second ago, or up to five if looks are slow; fails as the look fails."""
         look = self._looks.get(organization)
         if look is None or not look.holds(self._clock()):
             look = _Look(asyncio.create_task(self._look(organization), name=self._name), self._clock)
@@ -59,4 +61,5 @@ class _Look(Generic[T]):
             return not self.task.done()
         if self.task.cancelled() or self.task.exception() is not None:
             return False
-        return now - self._ended_at < max(FRESH, _TIMES_ITS_COST * (self._ended_at - self._begun_at))
+        cost = self._ended_at - self._begun_at
+        return now - self._ended_at < max(FRESH, min(_LONGEST, _TIMES_ITS_COST * cost))

@@ -144,6 +144,45 @@ async def test_more_changes_than_are_told_are_said_once(
         assert await _told(watch) == []
 
 
+async def test_what_changed_unseen_is_told_as_something_that_was_missed(
+    open_api: OpenApi, new_gateway: NewGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pod could not look for longer than changes are looked for: pages turn, and streams say `reload`, once."""
+    async with open_api() as (client, context):
+        await _make(client, "Tools", [await new_gateway(client)])
+        watch, now = _watch(context), 0.0
+        monkeypatch.setattr(context.deployments, "_clock", lambda: now)
+        [begun] = await _told(watch)
+        before = (await context.deployments.look("default")).fingerprint
+        await _acknowledge(context, begun, "FAILED", "no such policy")
+        with monkeypatch.context() as patch:
+            patch.setattr(deployment_looks, "WINDOW", timedelta(seconds=-1))
+            now += deployment_looks.LONGEST_GAP
+            await watch.look()
+            after = (await context.deployments.look("default")).fingerprint
+            assert after == before + 1
+            await watch.look()
+            assert await watch.next_portion() == 'event: reload\ndata: {"list": "deployments"}\n\n'
+            assert await watch.next_portion() == ""
+            assert await _told(_watch(context)) == []
+        assert (await context.deployments.look("default")).fingerprint == after + 1
+
+
+async def test_a_look_that_hangs_may_miss_what_changed_before_it_is_answered(
+    open_api: OpenApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It began in time, and was carried out too late."""
+    async with open_api() as (_, context):
+        clock = iter((0.0, 0.0, 1.0, 1.0 + deployment_looks.LONGEST_GAP, 40.0, 40.0))
+        monkeypatch.setattr(context.deployments, "_clock", lambda: next(clock))
+        watch = _watch(context)
+        said = []
+        for _ in range(3):
+            await watch.look()
+            said.append(await watch.next_portion())
+        assert [bool(each) for each in said] == [False, True, True]
+
+
 async def test_what_the_database_could_not_tell_is_told_later(
     open_api: OpenApi, new_gateway: NewGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,7 +195,8 @@ async def test_what_the_database_could_not_tell_is_told_later(
 
         with monkeypatch.context() as patch:
             patch.setattr(context.control_plane.search, "recent_deployments", away)
-            assert await _told(watch) == []
+            with pytest.raises(StorageUnavailable):
+                await _told(watch)
         assert len(await _told(watch)) == 1
 
 

@@ -22,6 +22,16 @@ window.EventSource = class extends EventSource {
 };
 """
 
+#: Tells a page something as if its stream did.
+_TELL = """
+window.EventSource = class extends EventSource {
+  constructor(...all) {
+    super(...all);
+    window.tell = (type, data) => this.dispatchEvent(new MessageEvent(type, { data }));
+  }
+};
+"""
+
 #: The streams of pages.
 _STREAMS = re.compile(r"/(live|console/stream)(\?|$)")
 
@@ -121,6 +131,22 @@ async def test_what_was_asked_before_a_change_is_shown_only_until_the_change_is(
             held.released.set()
             await expect(page).to_have_url(re.compile(r"\?q=edge"))
             await expect(page.get_by_role("link", name="edge-2")).to_be_visible()
+
+
+async def test_a_page_asks_again_while_nothing_is_told(open_stage: Any) -> None:  # noqa: ANN401
+    """Ages pass, and not everything that it shows is watched; while the database is away it would learn nothing."""
+    async with open_stage() as stage:
+        page = await stage.open("/audit")
+        await page.add_init_script(_TELL)
+        await page.goto(f"{stage.url}/gateways")
+        await expect(page.locator(".live").first).to_have_text("Live")
+        for quiet in ("away", "alive"):
+            await page.evaluate("kind => window.tell(kind, '0')", quiet)
+        await expect(page.locator(".live").first).to_contain_text("The database is away")
+        async with page.expect_request(lambda request: "hx-request" in request.headers):
+            for kind in ("back", "alive"):
+                await page.evaluate("kind => window.tell(kind, '')", kind)
+        await expect(page.locator(".live").first).to_have_text("Live")
 
 
 @pytest.mark.parametrize(("path", "mark"), [("/gateways", ".live"), ("/tail", "#tail-state")])

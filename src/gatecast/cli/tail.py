@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gatecast.cli.output import JsonFlag, cell, print_json, screen
+from gatecast.cli.output import JsonFlag, cell, complaints, print_json, screen
 from gatecast.cli.remote import DEFAULT_URL, Remote, RequestRefused, ServerOption, TokenOption, gateway_path
 from gatecast.waiting import Backoff
 
@@ -22,6 +22,12 @@ _MOST_ATTEMPTS = 10
 
 #: No answer, or one from what stands before the pods: while one is replaced.
 _COMES_BACK = frozenset({0, 502, 503, 504})
+
+#: What is said of the pod that follows, beside what it tells.
+_CONDITIONS = {
+    "away": "the database is away: nothing new can be shown until it is back",
+    "back": "the database is back: what came meanwhile follows",
+}
 
 _State = Annotated[bool, typer.Option("--state", help="Tell also how gateways stand, and whenever that changes.")]
 
@@ -50,7 +56,9 @@ def _tail(
     seen = 0
     parameters = {"gateway": server.request("GET", gateway_path(gateway))["id"]} if gateway else {}
     for kind, data in _messages(server, parameters):
-        if kind == "gateway":
+        if kind in _CONDITIONS:
+            complaints.print(f"[yellow]{_CONDITIONS[kind]}[/yellow]")
+        elif kind == "gateway":
             if with_state:
                 _show_gateway(data, as_json=as_json)
         elif kind == "gap" or (kind == "recorded" and _fits(data, wanted)):

@@ -78,6 +78,16 @@ def test_other_messages_end_no_tail(wanted: str, capsys: pytest.CaptureFixture[s
     assert len(shown) == limit
 
 
+def test_a_pod_that_cannot_read_is_told_beside_what_it_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    """On standard error: what reads the output gets events alone."""
+    server = _Server(_lines([("away", {"seconds": 2.0}), ("back", {}), ("recorded", _EVENT)]))
+    tail._tail("", _ALL, server, limit=1, with_state=False, as_json=True)
+    said = capsys.readouterr()
+    assert [json.loads(each) for each in said.out.splitlines()] == [_EVENT]
+    assert "the database is away" in said.err
+    assert "the database is back" in said.err
+
+
 def test_it_goes_on_after_the_last_id_when_its_pod_is_replaced(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

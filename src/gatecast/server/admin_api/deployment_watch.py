@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-from gatecast.containment import contained
 from gatecast.controlplane.deployments.artifact_search import DeletedArtifact, ListedDeployment
 from gatecast.server.admin_api.context import AdminContext
 from gatecast.server.admin_api.deployment_looks import Visible, visible
@@ -38,20 +37,17 @@ class DeploymentWatch:
         self._missed = False
 
     async def look(self) -> None:
-        """Find out what changed; what the database cannot tell now is found the next time."""
-        with contained("stream-could-not-look-at-deployments", organization=self._organization):
-            seen = await self._context.deployments.look(self._organization)
-            present = {
-                name: each for name, each in seen.items.items() if self._gateway in ("", each.deployment.gateway_id)
-            }
-            states = {name: visible(each) for name, each in present.items()}
-            self._due |= {name: each for name, each in present.items() if self._seen.get(name) != states[name]}
-            self._seen = states
-            self._deleted |= {each.id: each for each in seen.deleted if each.id not in self._gone}
-            self._gone = frozenset(each.id for each in seen.deleted)
-            gap = self._seen_at is not None and not seen.misses_nothing_since(self._seen_at)
-            self._missed |= gap or (seen.more and not self._more)
-            self._seen_at, self._more = seen.began_at, seen.more
+        """Find out what changed."""
+        seen = await self._context.deployments.look(self._organization)
+        present = {name: each for name, each in seen.items.items() if self._gateway in ("", each.deployment.gateway_id)}
+        states = {name: visible(each) for name, each in present.items()}
+        self._due |= {name: each for name, each in present.items() if self._seen.get(name) != states[name]}
+        self._seen = states
+        self._deleted |= {each.id: each for each in seen.deleted if each.id not in self._gone}
+        self._gone = frozenset(each.id for each in seen.deleted)
+        gap = self._seen_at is not None and not seen.misses_nothing_since(self._seen_at)
+        self._missed |= gap or (seen.more and not self._more)
+        self._seen_at, self._more = seen.began_at, seen.more
 
     async def next_portion(self) -> str:
         """The next part of what is to be said, as text; empty: there is no more."""

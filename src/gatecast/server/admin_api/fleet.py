@@ -15,6 +15,7 @@ from typing import NamedTuple
 from gatecast.controlplane.access.gateways import GatewayName, Gateways
 from gatecast.hub import EventHub
 from gatecast.server.admin_api.shared_looks import SharedLooks
+from gatecast.server.fleet_metrics import code_of
 from gatecast.storage.contract import DeliverySummary
 
 #: Most gateways that one overview covers; further ones are found by their names.
@@ -186,6 +187,14 @@ class Fleets:
 
 
 def _visible(standing: FleetGateway) -> tuple[object, ...]:
-    """What lists show of it, without the time that passes by itself."""
+    """What lists show of it, without ages; that it has not confirmed for too long is told by its code."""
     gateway, summary = standing
-    return gateway.id, gateway.version, summary.lag, summary.last_seen, summary.pods, standing.state
+    return (
+        gateway.id,
+        gateway.version,
+        summary.lag,
+        summary.last_seen,
+        summary.pods,
+        standing.state,
+        code_of(summary),
+    )

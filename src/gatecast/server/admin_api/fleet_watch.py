@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from gatecast.containment import contained
 from gatecast.server.admin_api.context import AdminContext
 from gatecast.server.admin_api.fleet import Fleet, FleetGateway
 from gatecast.server.admin_api.why import why
+from gatecast.server.fleet_metrics import code_of
 from gatecast.storage.contract import GatewayStatus
 
 #: Most gateways that are told of in one portion.
@@ -32,12 +32,11 @@ class FleetWatch:
         self._due: dict[str, FleetGateway | None] = {}
 
     async def look(self) -> None:
-        """Find out who stands otherwise; what the database cannot tell now is found the next time."""
-        with contained("stream-could-not-look-at-fleet", organization=self._organization):
-            fleet = await self._context.fleets.look(self._organization)
-            if fleet is not self._fleet:
-                self._fleet = fleet
-                self._compare(fleet)
+        """Find out who stands otherwise."""
+        fleet = await self._context.fleets.look(self._organization)
+        if fleet is not self._fleet:
+            self._fleet = fleet
+            self._compare(fleet)
 
     def _compare(self, fleet: Fleet) -> None:
         present = {each.id: each for each in fleet.standings if self._gateway in ("", each.id)}
@@ -49,15 +48,12 @@ class FleetWatch:
         self._seen = present
 
     async def next_portion(self) -> str:
-        """The next part of what is to be said, as text; empty: there is no more, or the database cannot be read now."""
+        """The next part of what is to be said, as text; empty: there is no more."""
         names = list(self._due)[:_PORTION]
         if not names:
             return ""
-        messages: list[str] = []
-        with contained("stream-could-not-look-at-fleet", organization=self._organization):
-            status = await self._context.hub.storage.presence.status(names)
-            messages = [_message(name, self._due.pop(name), status.get(name)) for name in names]
-        return "".join(messages)
+        status = await self._context.hub.storage.presence.status(names)
+        return "".join(_message(name, self._due.pop(name), status.get(name)) for name in names)
 
 
 def _visible(standing: FleetGateway) -> tuple[object, ...]:
@@ -71,6 +67,8 @@ def _visible(standing: FleetGateway) -> tuple[object, ...]:
         summary.resync_reason,
         tuple(summary.pods),
         summary.parked,
+        # Time alone changes it, too.
+        code_of(summary),
     )
 
 

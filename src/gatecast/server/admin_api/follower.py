@@ -6,11 +6,12 @@ import hashlib
 import json
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Self
 from uuid import UUID
 
-from gatecast.containment import concerns_everyone, contained, log_failure
+from gatecast.containment import concerns_everyone, log_failure
 from gatecast.delivery.reading import ReadAnswer, read_each
 from gatecast.errors import GatecastError
 from gatecast.events import RecordedEvent
@@ -86,6 +87,7 @@ class Follower:
         follower._begin_with(changes)
         if resumed is not None:
             follower._resume(resumed, changes)
+            await follower._remember()
         elif goes_on:
             follower._notices.append(_gap(reason="position"))
         return follower
@@ -129,16 +131,30 @@ class Follower:
             self._since = self._until = resumed.since
             self._resumed = resumed
 
+    async def _remember(self) -> None:
+        """Note the last events that the client was shown before: what became of them meanwhile is told, too."""
+        if (resumed := self._resumed) is None:
+            return
+        fleet = await self._context.fleets.look(self._organization)
+        own = [each for each in fleet.standings if self._gateway in ("", each.id)]
+        lately = sorted(own, key=lambda each: each.summary.last_seen or 0.0, reverse=True)[:MOST_EVENTS]
+        marker = max(resumed.since, resumed.until)
+        places = await self._context.hub.storage.log.places([each.id for each in lately], marker)
+        ends = {name: place.offset for name, place in places.items()}
+        here = places.get(resumed.gateway)
+        if here is not None and here.log_id == resumed.log_id:
+            ends[resumed.gateway] = max(here.offset, resumed.offset)
+        self.shown_lately.extend(reversed(_newest(ends)))
+
     async def look(self) -> None:
-        """Begin a round: find out what is new. What the database cannot tell now is found the next time."""
-        with contained("stream-could-not-look", organization=self._organization):
-            changes = await self._context.hub.storage.log.changed_since(self._since)
-            if _history_of(changes) != self._history:
-                # Restored, or perhaps so: offsets and markers may mean something else now.
-                self._begin_with(changes)
-                self._notices = [_gap(reason="epoch")]
-                return
-            await self._note(changes)
+        """Begin a round: find out what is new."""
+        changes = await self._context.hub.storage.log.changed_since(self._since)
+        if _history_of(changes) != self._history:
+            # Restored, or perhaps so: offsets and markers may mean something else now.
+            self._begin_with(changes)
+            self._notices = [_gap(reason="epoch")]
+            return
+        await self._note(changes)
 
     async def _note(self, changes: Changes) -> None:
         names = [self._gateway] if self._gateway else list(changes.heads)
@@ -177,14 +193,13 @@ class Follower:
             self._resumed = None
 
     async def next_portion(self) -> str:
-        """The next part of what is new, as text; empty: there is no more, or the database cannot be read now."""
+        """The next part of what is new, as text; empty: there is no more."""
         if self._notices:
             notices, self._notices = self._notices, []
             return self._portion(notices)
-        with contained("stream-could-not-read", organization=self._organization):
-            while self._waiting:
-                if portion := await self._read_some():
-                    return portion
+        while self._waiting:
+            if portion := await self._read_some():
+                return portion
         return ""
 
     async def _read_some(self) -> str:
@@ -259,6 +274,13 @@ class Follower:
 
 def _history_of(changes: Changes) -> tuple[UUID, str]:
     return changes.epoch, hashlib.sha256(changes.copy.encode()).hexdigest()[:16]
+
+
+def _newest(ends: Mapping[str, int]) -> list[tuple[str, int]]:
+    """The newest events of logs that end at these offsets: the last one of each, then the one before it, and so on."""
+    depth = min(MOST_EVENTS, max(ends.values(), default=0))
+    found = ((name, end - back) for back in range(depth) for name, end in ends.items() if end > back)
+    return list(islice(found, MOST_EVENTS))
 
 
 def _gap(**fields: object) -> str:

@@ -7,7 +7,6 @@ import json
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 
-from gatecast.containment import contained
 from gatecast.server.admin_api.context import AdminContext
 from gatecast.server.admin_api.events import outcome_view
 from gatecast.storage.contract import Outcome
@@ -34,16 +33,15 @@ class OutcomeWatch:
         self._pause = _FIRST_PAUSE
 
     async def look(self) -> None:
-        """Find out what was said of events since; what the database cannot tell now is found the next time."""
+        """Find out what was said of events since."""
         now = asyncio.get_running_loop().time()
         if self._shown and self._shown[-1] != self._newest:
             self._newest, self._pause = self._shown[-1], _FIRST_PAUSE
             self._look_at = min(self._look_at, now + _FIRST_PAUSE)
         if not self._shown or now < self._look_at:
             return
-        with contained("stream-could-not-look-at-outcomes"):
-            found = self._note(await self._context.hub.storage.outcomes.of_many(list(dict.fromkeys(self._shown))))
-            self._pause = _FIRST_PAUSE if found else min(_LONGEST_PAUSE, self._pause * 1.5)
+        found = self._note(await self._context.hub.storage.outcomes.of_many(list(dict.fromkeys(self._shown))))
+        self._pause = _FIRST_PAUSE if found else min(_LONGEST_PAUSE, self._pause * 1.5)
         self._look_at = now + self._pause
 
     def _note(self, outcomes: Sequence[Outcome]) -> bool:

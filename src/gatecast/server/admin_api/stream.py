@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Protocol, TypeAlias
 
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from gatecast.containment import contained
 from gatecast.errors import Forbidden, IssuerUnavailable, Overloaded, StorageError, Unauthenticated
 from gatecast.server.admin_api.context import MAX_STREAMS, AdminContext, Context, Organization, Token, caller_with
 from gatecast.server.admin_api.deployment_watch import DeploymentWatch
@@ -36,10 +39,10 @@ _Check: TypeAlias = Callable[[], Awaitable[bool]]
 
 
 class _Part(Protocol):
-    """Something that a stream tells."""
+    """Something that a stream tells. What fails loses nothing: that is found the next time."""
 
     async def look(self) -> None:
-        """Find out what is new; what the database cannot tell now is found the next time."""
+        """Find out what is new."""
 
     async def next_portion(self) -> str:
         """The next part of what is new, as text; empty: there is no more now."""
@@ -62,6 +65,12 @@ data: {"gatewayId": "9c…", "kind": "LlmProvider", "handle": "openai", "revisio
 event: artifact
 data: {"artifactId": "7d…", "kind": "LlmProvider", "handle": "openai", "name": "OpenAI", "deleted": true, …}
 
+event: away
+data: {"seconds": 2}
+
+event: back
+data: {}
+
 : still here
 """
 
@@ -77,7 +86,8 @@ data: {"artifactId": "7d…", "kind": "LlmProvider", "handle": "openai", "name":
             "`GET /api/v1/deployments`, and `artifact` when one is deleted, whatever gateway is followed; at first for "
             "those of the last minute. `gap` where events may be missing: they were removed (`retention`), the "
             "database has another history now (`epoch`), or it does not know the client's position (`position`). "
-            "`reload` where more deployments changed at once than are reported: read that list again.",
+            "`reload` where more deployments changed at once than are reported: read that list again. `away` when the "
+            "pod cannot read what is new (`seconds`: since when), and `back` when it can: nothing is lost in between.",
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
         }
     },
@@ -109,11 +119,12 @@ async def follow(
     follower = await Follower.begin(context, organization, gateway, resumed, goes_on=bool(last_event_id))
     parts: list[_Part] = [
         follower,
-        FleetWatch(context, organization, gateway=follower.gateway),
+        # Before the positions, so that whoever resumes does not take for applied what was rejected meanwhile.
         OutcomeWatch(context, follower.shown_lately),
+        FleetWatch(context, organization, gateway=follower.gateway),
         DeploymentWatch(context, organization, gateway=follower.gateway),
     ]
-    return EventStream(context, _stream(context, follower, parts, is_allowed))
+    return EventStream(context, _stream(context, follower, _Reading(organization, parts), is_allowed))
 
 
 async def _is_still(context: AdminContext, token: str, organization: str) -> bool:
@@ -146,19 +157,54 @@ class EventStream(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
+class _Reading:
+    """What a stream tells, and whether all of it can be read."""
+
+    def __init__(self, organization: str, parts: Sequence[_Part]) -> None:
+        self.parts = parts
+        self._organization = organization
+        self._failing: set[_Part] = set()
+        self._away = False
+        self._clock = asyncio.get_running_loop().time
+        self._well_at = self._clock()
+
+    @contextmanager
+    def of(self, part: _Part) -> Iterator[None]:
+        """Note in this block whether a part can be read; nothing that fails in it comes out."""
+        self._failing.add(part)
+        with contained("stream-could-not-read", part=type(part).__name__, organization=self._organization):
+            yield
+            self._failing.discard(part)
+
+    def news(self) -> str:
+        """`away` once some part cannot be read, and `back` once every part can; empty: that was said."""
+        before, self._away = self._away, bool(self._failing)
+        seconds = self._clock() - self._well_at
+        if not self._away:
+            self._well_at = self._clock()
+        if self._away == before:
+            return ""
+        kind, data = ("away", {"seconds": round(seconds, 1)}) if self._away else ("back", {})
+        return f"event: {kind}\ndata: {json.dumps(data)}\n\n"
+
+
 async def _stream(
-    context: AdminContext, follower: Follower, parts: Sequence[_Part], is_allowed: _Check
+    context: AdminContext, follower: Follower, reading: _Reading, is_allowed: _Check
 ) -> AsyncIterator[str]:
     # A client that leaves before anything came knows where to go on, too.
     yield f": following\nid: {follower.position}\n\n"
     clock = asyncio.get_running_loop().time
     checked_at = silent_since = clock()
     while not context.stopping.is_set():
-        for part in parts:
-            await part.look()
-            while not context.stopping.is_set() and (text := await part.next_portion()):
-                silent_since = clock()
-                yield text
+        for part in reading.parts:
+            with reading.of(part):
+                await part.look()
+                while not context.stopping.is_set() and (text := await part.next_portion()):
+                    silent_since = clock()
+                    yield text
+        if text := reading.news():
+            silent_since = clock()
+            yield text
         if clock() - silent_since > HEARTBEAT:
             silent_since = clock()
             yield STILL_HERE

@@ -7,7 +7,7 @@ import base64
 import json
 import random
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -25,7 +25,9 @@ from gatecast.server.admin_api.fleet_watch import FleetWatch
 from gatecast.server.admin_api.follower import Follower
 from gatecast.server.admin_api.outcome_watch import OutcomeWatch
 from gatecast.server.admin_api.stream_position import StreamPosition
-from gatecast.storage.contract import Outcome, OutcomeKind, TrimPolicy
+from gatecast.server.console.pages import tail
+from gatecast.server.fleet_metrics import SLOW_UNTIL
+from gatecast.storage.contract import DeliverySummary, GatewayStatus, Outcome, OutcomeKind, TrimPolicy
 from gatecast.testing.eventually import PATIENCE
 
 OpenApi = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]]
@@ -245,7 +247,8 @@ async def test_nothing_is_lost_while_the_database_is_away(
         for name in ("changed_since", "read"):
             with monkeypatch.context() as patch:
                 patch.setattr(context.hub.storage.log, name, away)
-                assert await _news(following) == ""
+                with pytest.raises(StorageUnavailable):
+                    await _news(following)
         assert _shown(await _news(following)) == [(gateway_id, 1)]
 
 
@@ -371,6 +374,39 @@ async def test_each_gateway_is_told_at_first_and_whenever_it_stands_otherwise(
 
 
 @pytest.mark.usefixtures("_always_look")
+async def test_a_gateway_that_only_time_makes_another_is_told(
+    open_api: OpenApi, new_gateway: NewGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was slow, and has confirmed nothing for too long by now: streams and pages hear of it."""
+    async with open_api() as (client, context):
+        gateway_id = await new_gateway(client)
+        await _publish(context, gateway_id)
+        async with context.hub.subscribe(gateway_id) as subscription:
+            await anext(subscription)
+            await context.hub.delivery.recorder.flush()
+            watch = FleetWatch(context, "default", gateway="")
+            pages = [tail._Watched("default"), tail._Watched("default", gateway_id)]
+            assert (await _standing(watch))[gateway_id]["why"] == "slow"
+            before = [await tail._fingerprint(context, each) for each in pages]
+            assert await _standing(watch) == {}
+            assert [await tail._fingerprint(context, each) for each in pages] == before
+            storage = context.hub.storage
+            summaries, status = storage.survey.summaries, storage.presence.status
+
+            async def later_summaries(names: Sequence[str]) -> list[DeliverySummary]:
+                return [replace(each, lag_seconds=SLOW_UNTIL) for each in await summaries(names)]
+
+            async def later_status(names: Sequence[str]) -> dict[str, GatewayStatus]:
+                return {name: replace(each, lag_seconds=SLOW_UNTIL) for name, each in (await status(names)).items()}
+
+            monkeypatch.setattr(storage.survey, "summaries", later_summaries)
+            monkeypatch.setattr(storage.presence, "status", later_status)
+            assert (await _standing(watch))[gateway_id]["why"] == "not-confirming"
+            after = [await tail._fingerprint(context, each) for each in pages]
+            assert all(old != new for old, new in zip(before, after, strict=True))
+
+
+@pytest.mark.usefixtures("_always_look")
 async def test_a_client_that_reads_slowly_is_told_the_newest_alone(open_api: OpenApi, new_gateway: NewGateway) -> None:
     async with open_api() as (client, context):
         gateway_id = await new_gateway(client)
@@ -403,6 +439,46 @@ async def test_what_gateways_say_of_shown_events_is_told_once(
             assert (name, told["offset"], told["replica"], told["kind"]) == ("outcome", 2, "a", shown)
             await watch.look()
             assert await watch.next_portion() == ""
+
+
+@pytest.mark.parametrize("alone", [True, False])
+async def test_whoever_comes_back_is_told_what_became_of_what_was_shown_before(
+    open_api: OpenApi, new_gateway: NewGateway, *, alone: bool
+) -> None:
+    """The position of its gateway has passed it meanwhile, and would let it seem applied."""
+    async with open_api() as (client, context):
+        gateway_id, quiet = [await new_gateway(client, name) for name in ("one", "quiet")]
+        foreign = await new_gateway(client, headers={"Authorization": "Bearer other-token"})
+        following = await _follow(context)
+        for each in (gateway_id, quiet, foreign):
+            await _publish(context, each, 2)
+        await _news(following)
+        position = following.position
+        rejected = [
+            Outcome(gateway_id=each, replica="", offset=offset, kind=OutcomeKind.REJECTED, reason="no")
+            for each, offset in ((gateway_id, 1), (quiet, 2), (foreign, 1))
+        ]
+        await context.hub.storage.outcomes.record(rejected)
+        again = await _follow(context, gateway_id if alone else "", position)
+        watch = OutcomeWatch(context, again.shown_lately)
+        await watch.look()
+        told = {(data["gatewayId"], data["offset"]) for _, data in _messages(await watch.next_portion())}
+        assert told == ({(gateway_id, 1)} if alone else {(gateway_id, 1), (quiet, 2)})
+
+
+async def test_what_was_shown_before_is_remembered_within_bounds(open_api: OpenApi, new_gateway: NewGateway) -> None:
+    """The newest of each gateway first; what comes anew is not among it, and no forged position finds more."""
+    async with open_api() as (client, context):
+        busy, quiet = [await new_gateway(client, name) for name in ("busy", "quiet")]
+        await _publish(context, busy, outcome_watch.MOST_EVENTS + 3)
+        await _publish(context, quiet)
+        position = (await _follow(context)).position
+        await _publish(context, busy)
+        remembered = (await _follow(context, resumed=position)).shown_lately
+        newest = {(busy, offset) for offset in range(5, outcome_watch.MOST_EVENTS + 4)}
+        assert set(remembered) == {(quiet, 1), *newest}
+        forged = replace(position, gateway=busy, log_id=0, offset=2**60)
+        assert set((await _follow(context, resumed=forged)).shown_lately) == set(remembered)
 
 
 # --- over HTTP --------------------------------------------------------------------------------------------------------
@@ -480,6 +556,48 @@ async def test_a_silent_stream_says_that_it_is_there(open_api: OpenApi, monkeypa
     async with open_api() as (_, context), _streaming(context) as received:
         while await received.get() != ": still here\n\n":
             pass
+
+
+async def test_a_client_is_told_when_the_pod_cannot_read_and_when_it_can_again(
+    open_api: OpenApi, new_gateway: NewGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each once, whichever part fails; what came meanwhile follows, and the position is kept."""
+    monkeypatch.setattr(shared_looks, "FRESH", 0.0)
+    monkeypatch.setattr(shared_looks, "_TIMES_ITS_COST", 0)
+    monkeypatch.setattr(outcome_watch, "_FIRST_PAUSE", 0.0)
+
+    async def away(*_: object, **__: object) -> None:
+        raise StorageUnavailable("gone")
+
+    async with open_api() as (client, context), _streaming(context) as received:
+        gateway_id = await new_gateway(client)
+        await _publish(context, gateway_id)
+        await _next(received, "recorded")
+        storage = context.hub.storage
+        parts = [
+            (storage.log, "changed_since"),
+            (storage.survey, "summaries"),
+            (storage.outcomes, "of_many"),
+            (context.control_plane.search, "recent_deployments"),
+        ]
+        for owner, name in parts:
+            with monkeypatch.context() as patch:
+                patch.setattr(owner, name, away)
+                text = await _next(received, "away")
+                [(_, data)] = _messages(text)
+                assert data["seconds"] >= 0.0
+                assert "id: " not in text
+            text = await received.get()
+            while not _messages(text):
+                text = await received.get()
+            assert _messages(text) == [("back", {})]
+        with monkeypatch.context() as patch:
+            patch.setattr(storage.log, "changed_since", away)
+            await _next(received, "away")
+            await _publish(context, gateway_id)
+        seen: set[str] = set()
+        while not seen >= {"back", "recorded"}:
+            seen |= {kind for kind, _ in _messages(await received.get())}
 
 
 async def test_s29_a_stopping_pod_ends_its_streams(open_api: OpenApi) -> None:

@@ -17,15 +17,17 @@ from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.admin_api.fleet_routes import PolicyList, list_policies
 from gatecast.server.admin_api.stream import HEARTBEAT, STILL_HERE, EventStream, follow
 from gatecast.server.admin_api.stream_position import MAX_LENGTH
+from gatecast.server.admin_api.why import why
 from gatecast.server.console.rendering import page
 from gatecast.server.console.routes import ConsoleRoute, NotLoggedIn, Visitor, visitor_of
+from gatecast.storage.contract import GatewayStatus
 
 router = APIRouter(route_class=ConsoleRoute, include_in_schema=False)
 
 #: How often a page's stream looks whether something has changed, in seconds.
 _INTERVAL = 1.0
 
-#: Says nothing but that the stream is alive; browsers do not show comments to a page.
+#: Says that the stream is alive, and nothing has changed that it watches; browsers do not show comments to a page.
 _ALIVE = "event: alive\ndata: \n\n"
 
 _GatewayQuery = Annotated[str, Query(max_length=255)]
@@ -133,13 +135,16 @@ async def _changes(request: Request, context: AdminContext, watched: _Watched) -
 
 
 async def _fingerprint(context: AdminContext, watched: _Watched) -> int:
-    """Another number whenever something that the page shows has changed."""
+    """Another number whenever something has changed that the page should show at once.
+
+    The rest (ages, tokens, manifests, pods) it shows when it hears that the stream is alive, and asks again.
+    """
     if watched.gateway_id:
-        await context.gateways.get(watched.organization, watched.gateway_id)
+        gateway = await context.gateways.get(watched.organization, watched.gateway_id)
         status = await context.hub.storage.presence.status([watched.gateway_id])
         found = await context.control_plane.artifacts.on_gateway(watched.gateway_id)
         placed = [_state(each.deployment) for each in found]
-        return hash(repr(([_visible(each) for each in status.values()], placed)))
+        return hash(repr((gateway, [_visible(each) for each in status.values()], placed)))
     deployments = (await context.deployments.look(watched.organization)).fingerprint
     if watched.only_deployments:
         return deployments
@@ -150,9 +155,10 @@ def _state(deployment: Deployment) -> tuple[str, str]:
     return deployment.id, deployment.state
 
 
-def _visible(status: object) -> list[object]:
-    names = ("head", "sent", "confirmed", "resync_reason", "connections")
-    return [getattr(status, name) for name in names]
+def _visible(status: GatewayStatus) -> tuple[object, ...]:
+    # Time alone changes the code, too.
+    code = why(status, rejected=None, held=False).code
+    return status.head, status.sent, status.confirmed, status.resync_reason, status.connections, code
 
 
 async def _is_still(request: Request, context: AdminContext) -> bool:

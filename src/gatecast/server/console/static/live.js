@@ -46,12 +46,17 @@ function sayDeaf(text, seconds = 0) {
   if (text || shown === told) say(text, seconds);
 }
 
+/** What is shown is out of date. */
+function outdate() {
+  told += 1;
+  askSoon();
+}
+
 /** What the stream tells. */
 const events = {
-  changed() {
-    told += 1;
-    askSoon();
-  },
+  changed: outdate,
+  // Nothing was told for a while, but time passes: ages, and what the stream does not watch, may be others.
+  alive() { if (!deaf) outdate(); },
   away(message) { sayDeaf("The database is away", Number(message.data)); },
   back() { sayDeaf(""); },
 };

@@ -130,6 +130,11 @@ const events = {
   },
   gateway: stand,
   outcome,
+  away({ seconds }) {
+    const asOf = new Date(Date.now() - 1000 * seconds);
+    say(false, `The database is away; shown as of ${asOf.toLocaleTimeString()}`);
+  },
+  back() { say(true, "Live"); },
 };
 
 function address() {

@@ -384,8 +384,11 @@ class SimulatedEventLog:
         self._link = link
         self._database = link.database
 
-    async def publish(self, groups: Sequence[Sequence[Event]], *, wait: bool = True) -> list[PublishResult]:
-        """Append groups of events."""
+    async def publish(
+        self, groups: Sequence[Sequence[Event]], *, wait: bool = True, logs: Mapping[str, int] | None = None
+    ) -> list[PublishResult]:
+        """Append groups of events; naming logs is not simulated."""
+        _ = logs
         await self._link.travel()
         results: list[PublishResult] = [self._refusal(group, wait=wait) or () for group in groups]
         wanted = [group for group, result in zip(groups, results, strict=True) if result == ()]
@@ -469,9 +472,9 @@ class SimulatedEventLog:
         rows = self._database.rows
         return rows.streams.setdefault(gateway_id, Stream(rows.epoch)).head == 0
 
-    async def forget(self, gateway_id: str, *, transaction: object | None = None) -> bool:
+    async def forget(self, gateway_id: str, *, transaction: object | None = None, log_id: int | None = None) -> bool:
         """Remove a log."""
-        _ = transaction
+        _ = transaction, log_id
         return self._database.rows.streams.pop(gateway_id, None) is not None
 
     async def trim(self, policy: TrimPolicy) -> int:

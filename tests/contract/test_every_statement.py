@@ -223,6 +223,7 @@ class _Scene:
         await self.storage.log.is_held(gateway_id)
         await self.storage.log.find(gateway_id, [uuid4()])
         await self.storage.database.is_outbox()
+        await self.storage.log.publish([[self.event("innocent")]], wait=False, logs={"innocent": 0})
         await self.storage.outcomes.of_events(gateway_id, [1])
         await self.storage.outcomes.deliveries(gateway_id, 1)
         await self.storage.outcomes.of_many([(gateway_id, 1)])

@@ -12,6 +12,7 @@ import pytest
 from gatecast import Action, Event, EventHub, Settings
 from gatecast.errors import LogHeld
 from gatecast.server.error_replies import problem
+from gatecast.storage.contract import Busy, ReadRequest
 from gatecast.storage.postgres import storage as postgres_storage
 from gatecast.storage.sqlite import connection as sqlite_connection
 
@@ -38,6 +39,26 @@ async def test_on_postgresql_the_gateway_is_named(postgres_url: str, monkeypatch
             await holder.close()
         [receipt] = await hub.append([_event()])
         assert receipt.position.offset == 2
+
+
+async def test_a_publish_that_names_its_logs_waits_for_none(postgres_url: str) -> None:
+    """Whoever holds the log, and however: to publish to it, or to delete it."""
+    async with EventHub.open(settings=Settings(database=postgres_url, migrate="always")) as hub:
+        for gateway_id in ("held", "free"):
+            await hub.register_gateway(gateway_id)
+        requests = [ReadRequest(gateway_id=each, after=0, max_events=1, max_bytes=1) for each in ("held", "free")]
+        found = await hub.storage.log.read(requests)
+        logs = {each.gateway_id: log.log_id for each, log in zip(requests, found, strict=True) if log is not None}
+        holder = await asyncpg.connect(postgres_url)
+        try:
+            for lock in ("FOR NO KEY UPDATE", "FOR UPDATE"):
+                async with holder.transaction():
+                    await holder.execute(f"SELECT 1 FROM gatecast.gateway_streams WHERE gateway_id = 'held' {lock}")
+                    results = await hub.storage.log.publish([[_event()], [_event("free")]], wait=False, logs=logs)
+                    assert results[0] == Busy("held")
+                    assert isinstance(results[1], tuple)
+        finally:
+            await holder.close()
 
 
 async def test_on_sqlite_the_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,10 +35,15 @@ class Lease:
         return self._ends_at - self._clock() if self.term is not None else 0.0
 
     async def is_held(self) -> bool:
-        """Whether this process forwards now, after renewing its lease or taking one that was abandoned."""
-        if self.term is not None and await self._renew(self.term):
-            return True
-        return await self._take()
+        """Whether this process forwards now, after renewing its lease or taking one that was abandoned.
+
+        In between, what was found out may have changed: work that began before goes by `is_kept`.
+        """
+        return await self.is_kept() or await self._take()
+
+    async def is_kept(self) -> bool:
+        """Whether the present term goes on, after renewing the lease; takes none."""
+        return self.term is not None and await self._renew(self.term)
 
     async def _renew(self, term: str) -> bool:
         if self.left > self._duration * 2 / 3:

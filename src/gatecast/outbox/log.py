@@ -49,8 +49,11 @@ class OutboxLog:
         self._log = log
         self._forwarder = forwarder
 
-    async def publish(self, groups: Sequence[Sequence[Event]], *, wait: bool = True) -> list[PublishResult]:
+    async def publish(
+        self, groups: Sequence[Sequence[Event]], *, wait: bool = True, logs: Mapping[str, int] | None = None
+    ) -> list[PublishResult]:
         """The result of each group of events, once they are in the outbox; their positions are pending."""
+        assert logs is None  # noqa: S101 - only forwarding names logs, and it goes to the log itself
         results = await self._outbox.publish(groups, wait=wait)
         self._forwarder.look()
         return [_pending(result) if isinstance(result, tuple) else result for result in results]
@@ -69,11 +72,12 @@ class OutboxLog:
             await self._followed(lambda: self._is_registered(gateway_id))
         return created
 
-    async def forget(self, gateway_id: str, *, transaction: object | None = None) -> bool:
+    async def forget(self, gateway_id: str, *, transaction: object | None = None, log_id: int | None = None) -> bool:
         """Delete the gateway and its entries in the outbox; False if it is unknown. Forwarding deletes its log.
 
         Without a transaction, returns when the log is gone; after 5 seconds in any case.
         """
+        assert log_id is None  # noqa: S101 - as above
         deleted = await self._outbox.forget(gateway_id, transaction=transaction)
         if transaction is None and deleted:
 

@@ -111,7 +111,10 @@ class Outbox:
         """
         known = (await self._storage.log.changed_since(0)).heads.keys() | await self._records.marked_gateways()
         for gateway_id in (await self._log.changed_since(0)).heads.keys() - known:
-            await self._storage.log.register(gateway_id)
+            async with self.database.transaction() as transaction:
+                if await self._storage.log.register(gateway_id, transaction=transaction):
+                    # Should it be deleted before it is looked at, its log is deleted as well.
+                    await self._records.adopt(transaction, gateway_id)
 
     @property
     def database(self) -> Database:
@@ -128,25 +131,19 @@ class Outbox:
         """
         if isinstance(event, Position) and not isinstance(event, PendingPosition):
             return event
+        # The outbox first: what is not there any more was forwarded before the log is asked.
         gateway_id, event_id = event.gateway_id, event.event_id
-        if found := await self._log.find(gateway_id, [event_id]):
-            return found[event_id]
-        if await self._waits(gateway_id, event_id):
+        # And the mark before that: what is forwarded between the two looks counts as waiting, and is found next time.
+        mark = await self._records.mark(gateway_id)
+        entry = await self._storage.log.find(gateway_id, [event_id])
+        [read] = await self._storage.log.read([_first_after(gateway_id, 0)])
+        # A gateway that was deleted in the outbox, or registered again, still has the log that is about to be deleted.
+        is_current = mark is None or (read is not None and read.log_id == mark.outbox_log)
+        if entry and entry[event_id].offset > (mark.forwarded if mark is not None and is_current else 0):
             return None
-        # Perhaps it was forwarded between the two looks.
-        if found := await self._log.find(gateway_id, [event_id]):
+        if is_current and (found := await self._log.find(gateway_id, [event_id])):
             return found[event_id]
         raise EventNotForwarded(gateway_id, event_id)
-
-    async def _waits(self, gateway_id: str, event_id: UUID) -> bool:
-        # The mark first: what is forwarded between the two looks then counts as waiting, and is found next time.
-        mark = await self._records.mark(gateway_id)
-        found = await self._storage.log.find(gateway_id, [event_id])
-        [read] = await self._storage.log.read([_first_after(gateway_id, 0)])
-        if not found or read is None:
-            return False
-        forwarded = mark.forwarded if mark is not None and mark.outbox_log == read.log_id else 0
-        return found[event_id].offset > forwarded
 
     async def wait_until_forwarded(self, event: Position | Receipt | Event) -> Position:
         """Where the event is in its gateway's log, as soon as it is there. Call it after the commit.
@@ -205,14 +202,12 @@ class Outbox:
     async def try_again(self, gateway_id: str) -> bool:
         """Forward the refused event of this gateway again; False if none is refused.
 
-        A gateway that the log does not know, because it was deleted there and not through the outbox, is registered
-        there again.
+        Forwarding registers the gateway in the log if it is not there, because something else has deleted it.
         """
         mark = await self._records.mark(gateway_id)
         if mark is None or not mark.refused:
             return False
-        is_new = await self._log.register(gateway_id)
-        return self._decided(await self._records.try_again(mark, log_head=0 if is_new else mark.log_head))
+        return self._decided(await self._records.try_again(mark))
 
     async def leave_out(self, gateway_id: str) -> bool:
         """Never forward the refused event of this gateway, and go on with the next one; False if none is refused."""

@@ -31,6 +31,11 @@ SELECT gateway_id FROM gatecast_outbox_gateways
 SELECT gateway_id, outbox_log, forwarded, log_epoch, log_head, refused, reason FROM gatecast_outbox_gateways
 WHERE gateway_id = $1
 
+-- name: adopt
+INSERT INTO gatecast_outbox_gateways (gateway_id, outbox_log, forwarded, log_epoch, log_head)
+SELECT gateway_id, log_id, 0, '', 0 FROM gatecast.gateway_streams WHERE gateway_id = $1
+ON CONFLICT (gateway_id) DO NOTHING
+
 -- name: save
 -- The marks ($1) are an object of lists, one for each gateway: both databases can take that apart. One statement, so that on
 -- SQLite the write lock is never held while something else is waited for. Nothing is recorded if the term ($2) is over,
@@ -49,7 +54,9 @@ DELETE FROM gatecast_outbox_gateways
 WHERE gateway_id = $1 AND outbox_log = $2 AND EXISTS (SELECT 1 FROM gatecast_outbox_forwarder WHERE term = $3)
 
 -- name: try_again
-UPDATE gatecast_outbox_gateways SET refused = 0, reason = '', log_head = $4
+-- An entry that was not forwarded ends the doubt about all after it. So the end of the log is looked up anew, and the log is
+-- created if there is none.
+UPDATE gatecast_outbox_gateways SET refused = 0, reason = '', log_epoch = ''
 WHERE gateway_id = $1 AND outbox_log = $2 AND refused = $3
 
 -- name: leave_out
@@ -57,11 +64,16 @@ UPDATE gatecast_outbox_gateways SET forwarded = refused, refused = 0, reason = '
 WHERE gateway_id = $1 AND outbox_log = $2 AND refused = $3
 
 -- name: confirm
--- What was forwarded ($1, as in `save`) counts as confirmed in the outbox, so that its retention removes it.
+-- What was forwarded counts as confirmed in the outbox, so that its retention removes it. A gateway whose row is held, as
+-- by a transaction that deletes it, is left to later: nobody is waited for.
 INSERT INTO gatecast.cursors (gateway_id, replica, epoch, sent, confirmed, updated_at)
-SELECT s.gateway_id, 'outbox', p.current, CAST(e.value ->> 2 AS bigint), CAST(e.value ->> 2 AS bigint), now()
-FROM json_each($1) AS e
-    JOIN gatecast.gateway_streams AS s ON s.gateway_id = e.value ->> 0 AND s.log_id = CAST(e.value ->> 1 AS bigint)
+SELECT s.gateway_id, 'outbox', p.current, g.forwarded, g.forwarded, now()
+FROM (SELECT gateway_id, log_id FROM gatecast.gateway_streams
+      WHERE gateway_id IN (SELECT b.gateway_id FROM gatecast_outbox_gateways b
+                           LEFT JOIN gatecast.cursors c ON c.gateway_id = b.gateway_id AND c.replica = 'outbox'
+                           WHERE b.forwarded > coalesce(c.confirmed, 0))
+      FOR KEY SHARE SKIP LOCKED) AS s
+    JOIN gatecast_outbox_gateways AS g ON g.gateway_id = s.gateway_id AND g.outbox_log = s.log_id
     CROSS JOIN gatecast.epoch AS p
 WHERE true
 ON CONFLICT (gateway_id, replica) DO UPDATE SET epoch = excluded.epoch, sent = excluded.sent,

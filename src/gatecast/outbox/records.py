@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Final, LiteralString
 
 from gatecast.errors import StorageUnavailable
-from gatecast.storage.contract import Database, Row
+from gatecast.storage.contract import Database, ReadResult, Row, Transaction
 from gatecast.storage.database_url import Backend
 from gatecast.storage.queries import Queries
 
@@ -44,13 +44,22 @@ class Mark:
     outbox_log: int
     #: Every entry up to this offset is in the gateway's log, or was left out.
     forwarded: int
-    #: The epoch and the end of the gateway's log when that was recorded; no epoch until it is sure that there is a log.
+    #: The epoch and the end of the gateway's log when that was recorded. Without an epoch they have to be looked up
+    #: before anything is forwarded, and the log created if there is none.
     log_epoch: str
     log_head: int
     #: Offset of the entry that the log refused; 0 if it has refused none.
     refused: int = 0
     #: Why it was refused.
     reason: str = ""
+
+    def left_out(self) -> Mark:
+        """The mark after leaving out the entry that was refused."""
+        return replace(self, forwarded=self.refused or self.forwarded, refused=0, reason="")
+
+    def may_lack(self, log: ReadResult) -> bool:
+        """Whether the log may have removed events that are not recorded here."""
+        return self.log_epoch == str(log.epoch) and self.log_head < log.low_water_mark
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +74,14 @@ class Waiting:
     mark: Mark | None
 
     @property
+    def current(self) -> Mark | None:
+        """Its mark, unless that is one of a gateway that was deleted since."""
+        return self.mark if self.mark is not None and self.mark.outbox_log == self.log_id else None
+
+    @property
     def present(self) -> Mark | None:
-        """Its mark, unless that is one of a gateway that was deleted since, or its log may not exist yet."""
-        mark = self.mark
-        return mark if mark is not None and mark.outbox_log == self.log_id and mark.log_epoch else None
+        """Its current mark, unless the end of its log has to be looked up first."""
+        return self.current if self.current is not None and self.current.log_epoch else None
 
     @property
     def entries(self) -> int:
@@ -78,7 +91,7 @@ class Waiting:
     @property
     def forwarded(self) -> int:
         """The offset before the first entry that waits."""
-        return self.present.forwarded if self.present is not None else 0
+        return self.current.forwarded if self.current is not None else 0
 
     @property
     def is_refused(self) -> bool:
@@ -123,6 +136,10 @@ class Records:
         rows = await self._database.fetch(_QUERIES["mark"], gateway_id)
         return Mark(**rows[0]) if rows else None
 
+    async def adopt(self, transaction: Transaction, gateway_id: str) -> None:
+        """Note that a gateway that is being registered in the outbox has a log."""
+        await transaction.execute(self._of_the_log("adopt"), gateway_id)
+
     async def save(self, term: str, marks: Sequence[Mark]) -> None:
         """Record how far these gateways were forwarded, all of them or none.
 
@@ -136,18 +153,17 @@ class Records:
         """Remove the mark of a gateway that was deleted; changes nothing once another process forwards."""
         await self._database.execute(_QUERIES["drop"], mark.gateway_id, mark.outbox_log, term)
 
-    async def try_again(self, mark: Mark, *, log_head: int) -> bool:
+    async def try_again(self, mark: Mark) -> bool:
         """Let the refused entry be forwarded again; False if it is not refused any more."""
-        arguments = (mark.gateway_id, mark.outbox_log, mark.refused, log_head)
-        return await self._database.execute(_QUERIES["try_again"], *arguments) == 1
+        return await self._database.execute(_QUERIES["try_again"], mark.gateway_id, mark.outbox_log, mark.refused) == 1
 
     async def leave_out(self, mark: Mark) -> bool:
         """Go on after the refused entry; False if it is not refused any more."""
         return await self._database.execute(_QUERIES["leave_out"], mark.gateway_id, mark.outbox_log, mark.refused) == 1
 
-    async def confirm(self, marks: Sequence[Mark]) -> None:
-        """Let retention remove what was forwarded from the outbox; nothing of gateways that were deleted since."""
-        await self._database.execute(self._of_the_log("confirm"), _as_object(marks))
+    async def confirm(self) -> None:
+        """Let retention remove what was forwarded from the outbox; of a gateway that is just being deleted, later."""
+        await self._database.execute(self._of_the_log("confirm"))
 
     def _of_the_log(self, name: str) -> LiteralString:
         text = _QUERIES[name]

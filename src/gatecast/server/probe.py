@@ -7,8 +7,9 @@ confirmed. What the database recorded of these hops says how long that took, on 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from statistics import median
@@ -36,7 +37,7 @@ _LEAST_ON_TIME = 0.1
 #: A log is replaced after this many events, so that a pod keeps no more of them.
 MOST_EVENTS = 1_000
 
-#: So many events are remembered for people: five minutes of them.
+#: So many events are remembered for people, and for as long as it takes to publish so many: five minutes.
 _REMEMBERED = 100
 
 #: A gateway that could not be, or that begins anew, waits this long, in seconds.
@@ -77,8 +78,8 @@ class Probe:
         if not settings.notifications:
             self.on_time += poll_interval
         self._receipt: Receipt | None = None
-        #: What became of the last events, and in how many seconds they arrived.
-        self._recent: deque[tuple[str, float | None]] = deque(maxlen=_REMEMBERED)
+        #: What became of the last events, in how many seconds they arrived, and when that was known.
+        self._noted: deque[tuple[str, float | None, float]] = deque(maxlen=_REMEMBERED)
 
     async def run(self) -> None:
         """Be a gateway, and publish to the next pod's, until cancelled; then take the gateway away."""
@@ -175,20 +176,25 @@ class Probe:
         """Count an event that took so long; None: it is missing."""
         result = "missing" if seconds is None else "on-time" if seconds <= self.on_time else "late"
         metrics.probed(result, seconds)
-        self._recent.append((result, seconds))
+        self._noted.append((result, seconds, time.monotonic()))
 
     # --- for people ---------------------------------------------------------------------------------------------
+
+    def _remembered(self) -> Iterator[tuple[str, float | None]]:
+        """What was noted within the last five minutes: what was before says nothing of now."""
+        oldest = time.monotonic() - _REMEMBERED * INTERVAL
+        return ((result, seconds) for result, seconds, at in self._noted if at >= oldest)
 
     @property
     def recent(self) -> Mapping[str, int]:
         """How many of the last events were on time, late and missing."""
-        counts = Counter(result for result, _ in self._recent)
+        counts = Counter(result for result, _ in self._remembered())
         return {result: counts[result] for result in metrics.PROBE_RESULTS}
 
     @property
     def usual_seconds(self) -> float | None:
         """How long half of the last events that arrived took at most; None: none arrived."""
-        arrived = [seconds for _, seconds in self._recent if seconds is not None]
+        arrived = [seconds for _, seconds in self._remembered() if seconds is not None]
         return median(arrived) if arrived else None
 
 

@@ -33,10 +33,12 @@ class ReplicationWatch:
     async def look(self) -> None:
         """Ask once. While the database does not answer, nothing is known."""
         earlier, found = self.seen, None
+        needed: int | None = None
         with contained("replication-unknown"):
             found = await self._database.replication()
+            needed = found.needed if found else 0
         self.seen = found
-        metrics.standbys(found.needed if found else 0, found.in_sync if found else None)
+        metrics.standbys(needed, found.in_sync if found else None)
         problem, known_problem = found and found.problem, earlier and earlier.problem
         if found and problem and not known_problem:
             _logger.warning("standby-missing", problem=problem, connected=found.connected)

@@ -143,7 +143,7 @@ _queued = Gauge("gatecast_publish_queue_events", "Events that wait to be stored.
 _wakeups = Gauge("gatecast_wakeup_connected", "1 while wake-ups can arrive.", registry=registry)
 _standbys_needed = Gauge(
     "gatecast_synchronous_standbys_needed",
-    "Standbys that must have a commit before it is answered, on PostgreSQL; 0: commits wait for none.",
+    "Standbys that must have a commit before it is answered, on PostgreSQL; 0: none; NaN while the pod cannot tell.",
     registry=registry,
 )
 _standbys_in_sync = Gauge(
@@ -193,9 +193,9 @@ def outbox(waiting: int, refused: int, oldest: float | None) -> None:
     _outbox_oldest.set_function(lambda: 0.0 if oldest is None else max(time.time() - oldest, 0.0))
 
 
-def standbys(needed: int, in_sync: int | None) -> None:
+def standbys(needed: int | None, in_sync: int | None) -> None:
     """Show how many standbys commits wait for, and how many of those are in sync; None: it is not known."""
-    _standbys_needed.set(needed)
+    _standbys_needed.set(math.nan if needed is None else needed)
     _standbys_in_sync.set(math.nan if in_sync is None else in_sync)
 
 

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from gatecast.testing.nats_server import NatsServer, nats_server
+from tests.contract.outbox.site import Opening, opening_at
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +31,9 @@ def outbox_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/application.db"
     return str(request.getfixturevalue("empty_postgres_url"))
+
+
+@pytest.fixture
+def opening(outbox_url: str, tmp_path: Path) -> Opening:
+    """Opens a site with two gateways, whose log is a file."""
+    return opening_at(outbox_url, tmp_path)

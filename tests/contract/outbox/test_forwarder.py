@@ -6,145 +6,29 @@ Nothing forwards here unless a test says so, and no time passes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
-from uuid import UUID
 
 import pytest
 
-from gatecast.errors import StorageUnavailable, ValueRefused
-from gatecast.events import Event
-from gatecast.outbox.forwarder import Forwarder, OutboxOptions
+from gatecast.errors import StorageUnavailable
 from gatecast.outbox.lease import LEASE
-from gatecast.outbox.outbox import Outbox
-from gatecast.outbox.records import MIGRATIONS, Mark, Records
-from gatecast.storage.connect import OpenStorage, open_storage
-from gatecast.storage.contract import Engine, EventLog, PublishResult, ReadRequest, Storage, TrimPolicy
+from gatecast.storage.contract import ReadRequest
 from gatecast.storage.database_url import Backend
 from gatecast.telemetry import metrics
-from gatecast.testing.contracts.backend import GATEWAY, OTHER_GATEWAY, ids_of, make_event, make_events, publish, read
-from gatecast.testing.eventually import PATIENCE
-from gatecast.wakeup.in_process import InProcessWakeup
-
-_EVERYTHING = TrimPolicy(keep_confirmed=timedelta(0), keep_at_most=timedelta(seconds=-1), max_events=1 << 40)
-
-
-class _Log:
-    """A log that fails as a test wants; what it is not told, the real one does."""
-
-    def __init__(self, log: EventLog) -> None:
-        self._log = log
-        self.publishes = 0
-        self.refused: dict[UUID, str] = {}
-        self.before: Callable[[], Awaitable[None]] = _nothing
-        self.after: Callable[[], Awaitable[None]] = _nothing
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the real one has
-        return getattr(self._log, name)
-
-    async def publish(self, groups: Sequence[Sequence[Event]], *, wait: bool = True) -> list[PublishResult]:
-        await self.before()
-        self.publishes += 1
-        for event in (event for group in groups for event in group):
-            if event.event_id in self.refused:
-                raise ValueRefused(self.refused[event.event_id])
-        results = await self._log.publish(groups, wait=wait)
-        await self.after()
-        return results
-
-
-async def _nothing() -> None:
-    pass
-
-
-async def _fail() -> None:
-    raise StorageUnavailable("the connection broke")
-
-
-@dataclass
-class _Stop:
-    """A place where a task stands still until the test lets it go on."""
-
-    reached: asyncio.Event = field(default_factory=asyncio.Event)
-    go_on: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def __call__(self) -> None:
-        self.reached.set()
-        await self.go_on.wait()
-
-
-class _Site:
-    """An application's database, a log, and processes that forward."""
-
-    def __init__(self, opened: OpenStorage, engine: Engine, log_of_its_own: Storage) -> None:
-        self.opened = opened
-        self.engine = engine
-        self.storage = log_of_its_own
-        self.outbox = opened.storage
-        self.records = Records(opened.storage.database, opened.backend)
-        self.now = 1000.0
-
-    def log(self) -> _Log:
-        return _Log(self.engine.log)
-
-    def forwarder(self, pod_id: str = "pod-1", log: object | None = None, records: Records | None = None) -> Forwarder:
-        options = OutboxOptions(pod_id=pod_id, poll_interval=0.1, clock=lambda: self.now)
-        log_: Any = log or self.engine.log
-        return Forwarder(self.outbox.log, log_, records or self.records, options)
-
-    def as_outbox(self, forwarder: Forwarder) -> Outbox:
-        """What an operator sees of it."""
-        return Outbox(self.outbox, self.engine.log, self.records, forwarder, InProcessWakeup())
-
-    async def store(self, *events: Event) -> None:
-        """Commit these to the outbox."""
-        await publish(self.outbox, *events)
-
-    async def ids(self, gateway_id: str = GATEWAY) -> list[UUID]:
-        """The ids in the gateway's log, in order."""
-        return await ids_of(self.storage, gateway_id)
-
-    async def waiting(self) -> dict[str, int]:
-        """How many entries of each gateway wait."""
-        return {each.gateway_id: each.entries for each in await self.records.waiting()}
-
-    async def statement(self, text: str, *arguments: object) -> None:
-        """Change the outbox by hand."""
-        if self.opened.backend is Backend.SQLITE:
-            text = text.replace("gatecast.", "gatecast_")
-        statement: Any = text
-        assert await self.outbox.database.execute(statement, *arguments) == 1
-
-
-@pytest.fixture
-def opening(outbox_url: str, tmp_path: Path) -> Callable[[], Any]:
-    """Opens a site with two gateways, whose log is a file."""
-
-    @asynccontextmanager
-    async def site() -> AsyncIterator[_Site]:
-        async with asyncio.timeout(PATIENCE), AsyncExitStack() as stack:
-            opened = await stack.enter_async_context(open_storage(outbox_url, extra_migrations=(MIGRATIONS,)))
-            await opened.storage.database.migrate()
-            log = await stack.enter_async_context(open_storage(f"sqlite:///{tmp_path}/log.db"))
-            await log.storage.database.migrate()
-            made = _Site(opened, log.engine, log.storage)
-            for gateway_id in (GATEWAY, OTHER_GATEWAY):
-                await opened.storage.log.register(gateway_id)
-            yield made
-
-    return site
-
-
-Opening = Callable[[], Any]
-
-
-def _ids(events: Sequence[Event]) -> list[UUID]:
-    return [event.event_id for event in events]
-
+from gatecast.testing.contracts.backend import GATEWAY, OTHER_GATEWAY, make_event, make_events, publish, read
+from tests.contract.outbox.site import (
+    EVERYTHING,
+    Opening,
+    Stop,
+    fail,
+    forward_and_die,
+    holds,
+    ids,
+    nothing,
+    take_over,
+)
 
 # --- once ---------------------------------------------------------------------------------------------------------
 
@@ -155,47 +39,17 @@ async def test_s16_an_answer_that_is_lost_stores_nothing_twice(opening: Opening)
         events, log = make_events(3), site.log()
         await site.store(*events)
         forwarder = site.forwarder(log=log)
-        log.after = _fail
+        log.after = fail
         with pytest.raises(StorageUnavailable):
             await forwarder.forward()
-        assert await site.ids() == _ids(events)
+        assert await site.ids() == ids(events)
         assert await site.waiting() == {GATEWAY: 3}
-        log.after = _nothing
+        log.after = nothing
         more = make_events(2)
         await site.store(*more)
         await forwarder.forward()
-        assert await site.ids() == _ids([*events, *more])
+        assert await site.ids() == ids([*events, *more])
         assert await site.waiting() == {}
-
-
-async def _forward_and_die(site: _Site) -> None:
-    """Forward one batch; the process dies when the log has confirmed it and nothing is recorded yet."""
-
-    class Dying(Records):
-        async def save(self, term: str, marks: Sequence[Mark]) -> None:
-            if any(mark.forwarded or mark.refused for mark in marks):
-                raise asyncio.CancelledError
-            await super().save(term, marks)
-
-    dying = site.forwarder(records=Dying(site.outbox.database, site.opened.backend))
-    with pytest.raises(asyncio.CancelledError):
-        await dying.forward()
-    site.now += LEASE
-
-
-async def _take_over(site: _Site, pod_id: str = "pod-2") -> Forwarder:
-    """Another process forwards, once it has seen no sign of life for as long as a lease."""
-    forwarder = site.forwarder(pod_id)
-    await forwarder.forward()
-    assert not _holds(forwarder)
-    site.now += LEASE
-    await forwarder.forward()
-    assert _holds(forwarder)
-    return forwarder
-
-
-def _holds(forwarder: Forwarder) -> bool:
-    return forwarder.lease.term is not None
 
 
 async def test_a_forwarder_that_is_killed_before_it_records_stores_nothing_twice(opening: Opening) -> None:
@@ -203,10 +57,10 @@ async def test_a_forwarder_that_is_killed_before_it_records_stores_nothing_twice
     async with opening() as site:
         events = make_events(150)
         await site.store(*events)
-        await _forward_and_die(site)
-        assert await site.ids() == _ids(events[:100])
-        await _take_over(site)
-        assert await site.ids() == _ids(events)
+        await forward_and_die(site)
+        assert await site.ids() == ids(events[:100])
+        await take_over(site)
+        assert await site.ids() == ids(events)
         assert await site.waiting() == {}
 
 
@@ -218,13 +72,13 @@ async def test_what_retention_removed_before_it_was_recorded_is_not_stored_again
     async with opening() as site:
         events = make_events(3)
         await site.store(*events)
-        await _forward_and_die(site)
-        assert await site.engine.log.trim(replace(_EVERYTHING, chunk=removed)) == removed
+        await forward_and_die(site)
+        assert await site.engine.log.trim(replace(EVERYTHING, chunk=removed)) == removed
         more = make_events(2)
         await site.store(*more)
-        await _take_over(site)
+        await take_over(site)
         log = await read(site.storage)
-        assert (log.head, [event.event_id for event in log.events][-2:]) == (5, _ids(more))
+        assert (log.head, [event.event_id for event in log.events][-2:]) == (5, ids(more))
 
 
 async def test_what_retention_removed_is_recognized_in_a_smaller_batch(opening: Opening) -> None:
@@ -232,13 +86,13 @@ async def test_what_retention_removed_is_recognized_in_a_smaller_batch(opening: 
     async with opening() as site:
         events = make_events(60)
         await site.store(*events)
-        await _forward_and_die(site)
-        await site.engine.log.trim(_EVERYTHING)
+        await forward_and_die(site)
+        await site.engine.log.trim(EVERYTHING)
         names = [f"many-{number}" for number in range(99)]
         for name in names:
             await site.outbox.log.register(name)
         await site.store(*(make_event(name) for name in names))
-        await _take_over(site)
+        await take_over(site)
         assert await site.waiting() == {}
         assert (await read(site.storage)).head == 60
 
@@ -248,10 +102,10 @@ async def test_what_was_perhaps_forwarded_and_removed_waits_for_a_decision(openi
     async with opening() as site:
         events = make_events(2)
         await site.store(*events)
-        await _forward_and_die(site)
+        await forward_and_die(site)
         await publish(site.storage, make_event())
-        await site.engine.log.trim(_EVERYTHING)
-        forwarder = await _take_over(site)
+        await site.engine.log.trim(EVERYTHING)
+        forwarder = await take_over(site)
         [refused] = await site.as_outbox(forwarder).refused()
         assert (refused.gateway_id, refused.event_id) == (GATEWAY, events[0].event_id)
         assert "may have been forwarded and removed by retention" in refused.reason
@@ -268,10 +122,10 @@ async def test_what_the_log_retains_is_found_after_others_have_published(opening
     async with opening() as site:
         events = make_events(3)
         await site.store(*events)
-        await _forward_and_die(site)
+        await forward_and_die(site)
         await publish(site.storage, make_event())
-        await site.engine.log.trim(replace(_EVERYTHING, chunk=2))
-        await _take_over(site)
+        await site.engine.log.trim(replace(EVERYTHING, chunk=2))
+        await take_over(site)
         assert (await read(site.storage)).head == 4
         assert await site.waiting() == {}
 
@@ -293,7 +147,7 @@ async def test_one_process_forwards_and_another_takes_over_when_it_stops(opening
             site.now += LEASE / 2
             await one.forward()
             await two.forward()
-            assert (_holds(one), _holds(two)) == (True, False)
+            assert (holds(one), holds(two)) == (True, False)
         await one.lease.give_up()
         await site.store(make_event())
         await two.forward()
@@ -304,7 +158,7 @@ async def test_one_process_forwards_and_another_takes_over_when_it_stops(opening
 async def test_a_forwarder_that_stood_still_before_it_sent_sends_nothing(opening: Opening) -> None:
     """Its lease ended while it had read entries; another one has forwarded them, and later ones."""
     async with opening() as site:
-        events, log, stop = make_events(3), site.log(), _Stop()
+        events, log, stop = make_events(3), site.log(), Stop()
         await site.store(*events[:2])
         slow = site.forwarder("slow", log=log)
 
@@ -320,36 +174,36 @@ async def test_a_forwarder_that_stood_still_before_it_sent_sends_nothing(opening
         slow._outbox = Slow()
         forwarding = asyncio.create_task(slow.forward())
         await stop.reached.wait()
-        await _take_over(site)
+        await take_over(site)
         await site.store(events[2])
-        await site.engine.log.trim(_EVERYTHING)
+        await site.engine.log.trim(EVERYTHING)
         stop.go_on.set()
         await forwarding
-        assert (log.publishes, _holds(slow)) == (0, False)
+        assert (log.publishes, holds(slow)) == (0, False)
         assert (await read(site.storage)).head == 2
 
 
 async def test_a_forwarder_that_stood_still_while_it_sent_records_nothing(opening: Opening) -> None:
     """Its batch reaches the log late: every id is known there, and its term is over."""
     async with opening() as site:
-        events, log, stop = make_events(3), site.log(), _Stop()
+        events, log, stop = make_events(3), site.log(), Stop()
         await site.store(*events[:2])
         slow = site.forwarder("slow", log=log)
         log.before = stop
         forwarding = asyncio.create_task(slow.forward())
         await stop.reached.wait()
-        other = await _take_over(site)
+        other = await take_over(site)
         await site.store(events[2])
         await other.forward()
         refused = make_event()
         await site.store(refused)
         stop.go_on.set()
         await forwarding
-        assert (log.publishes, _holds(slow)) == (1, False)
-        assert await site.ids() == _ids(events)
+        assert (log.publishes, holds(slow)) == (1, False)
+        assert await site.ids() == ids(events)
         assert await site.waiting() == {GATEWAY: 1}
         await other.forward()
-        assert await site.ids() == _ids([*events, refused])
+        assert await site.ids() == ids([*events, refused])
 
 
 async def test_of_two_that_take_over_at_once_one_forwards(opening: Opening) -> None:
@@ -361,7 +215,7 @@ async def test_of_two_that_take_over_at_once_one_forwards(opening: Opening) -> N
             await forwarder.forward()
         site.now += LEASE
         await asyncio.gather(*(forwarder.forward() for forwarder in both))
-        assert sorted(map(_holds, both)) == [False, True]
+        assert sorted(map(holds, both)) == [False, True]
 
 
 async def test_the_log_may_be_away_for_longer_than_the_lease(opening: Opening) -> None:
@@ -370,7 +224,7 @@ async def test_the_log_may_be_away_for_longer_than_the_lease(opening: Opening) -
         events, log = make_events(4), site.log()
         forwarders = [site.forwarder(pod_id, log=log) for pod_id in ("pod-1", "pod-2")]
         await forwarders[0].forward()
-        log.before = _fail
+        log.before = fail
         for event in events:
             await site.store(event)
             with pytest.raises(StorageUnavailable):
@@ -380,11 +234,11 @@ async def test_the_log_may_be_away_for_longer_than_the_lease(opening: Opening) -
         site.now += LEASE + 1
         with pytest.raises(StorageUnavailable):
             await forwarders[1].forward()
-        log.before = _nothing
+        log.before = nothing
         await forwarders[0].forward()
         assert await site.ids() == []
         await forwarders[1].forward()
-        assert await site.ids() == _ids(events)
+        assert await site.ids() == ids(events)
 
 
 # --- in order -------------------------------------------------------------------------------------------------------
@@ -439,7 +293,7 @@ async def test_a_refused_entry_holds_back_its_gateway_alone(opening: Opening) ->
         forwarder = site.forwarder(log=log)
         outbox = site.as_outbox(forwarder)
         await forwarder.forward()
-        assert (await site.ids(), await site.ids(OTHER_GATEWAY)) == (_ids(events[:2]), _ids(others))
+        assert (await site.ids(), await site.ids(OTHER_GATEWAY)) == (ids(events[:2]), ids(others))
         [refused] = await outbox.refused()
         assert (refused.gateway_id, refused.event_id) == (GATEWAY, events[2].event_id)
         assert refused.reason == "the database cannot hold one of the values: it is too large"
@@ -453,7 +307,7 @@ async def test_a_refused_entry_holds_back_its_gateway_alone(opening: Opening) ->
         assert [one.event_id for one in await outbox.refused()] == [events[2].event_id]
         assert await outbox.leave_out(GATEWAY)
         await forwarder.forward()
-        assert await site.ids() == _ids([*events[:2], *events[3:]])
+        assert await site.ids() == ids([*events[:2], *events[3:]])
         assert not await outbox.leave_out(GATEWAY)
         assert not await outbox.try_again(OTHER_GATEWAY)
         assert (await outbox.status()).waiting == {}
@@ -472,7 +326,7 @@ async def test_a_refused_entry_is_forwarded_once_the_log_takes_it(opening: Openi
         assert await site.ids() == []
         assert await site.as_outbox(site.forwarder("operator")).try_again(GATEWAY)
         await forwarder.forward()
-        assert await site.ids() == _ids(events)
+        assert await site.ids() == ids(events)
 
 
 async def test_deleting_the_gateway_decides_about_what_was_refused(opening: Opening) -> None:
@@ -505,7 +359,7 @@ async def test_a_gateway_that_is_missing_in_the_log_is_told(opening: Opening) ->
         assert "is not registered" in refused.reason
         assert await site.as_outbox(forwarder).try_again(GATEWAY)
         await forwarder.forward()
-        assert await site.ids() == _ids(events)
+        assert await site.ids() == ids(events)
         mark = await site.records.mark(GATEWAY)
         assert mark is not None
         assert mark.log_head == 2
@@ -551,13 +405,13 @@ async def test_p11_an_entry_that_cannot_be_read_concerns_its_own_gateway(opening
         await site.statement(damage, '{"number":', events[1].event_id)
         forwarder = site.forwarder()
         await forwarder.forward()
-        assert (await site.ids(), await site.ids(OTHER_GATEWAY)) == (_ids(events[:1]), _ids(others))
+        assert (await site.ids(), await site.ids(OTHER_GATEWAY)) == (ids(events[:1]), ids(others))
         [refused] = await site.as_outbox(forwarder).refused()
         assert refused.reason.startswith("it cannot be read: data must be JSON")
         await site.statement(damage, '{"number":2}', events[1].event_id)
         assert await site.as_outbox(forwarder).try_again(GATEWAY)
         await forwarder.forward()
-        assert await site.ids() == _ids(events)
+        assert await site.ids() == ids(events)
 
 
 # --- what is shown --------------------------------------------------------------------------------------------------

@@ -52,9 +52,9 @@ class _Log:
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the real one has
         return getattr(self._log, name)
 
-    async def publish(self, groups: Sequence[Sequence[Event]], *, wait: bool = True) -> list[PublishResult]:
+    async def publish(self, groups: Sequence[Sequence[Event]], **how: Any) -> list[PublishResult]:  # noqa: ANN401 - as the real one
         self._faults.strike(StorageUnavailable("the log is away"))
-        results = await self._log.publish(groups, wait=wait)
+        results = await self._log.publish(groups, **how)
         for result in results:
             for receipt in result if isinstance(result, tuple) else ():
                 self._note(receipt)
@@ -66,8 +66,8 @@ class _Log:
         if receipt.created:
             self.stored.setdefault(receipt.gateway_id, []).append(receipt.event_id)
 
-    async def forget(self, gateway_id: str) -> bool:
-        forgotten = await self._log.forget(gateway_id)
+    async def forget(self, gateway_id: str, *, log_id: int) -> bool:
+        forgotten = await self._log.forget(gateway_id, log_id=log_id)
         self.stored.pop(gateway_id, None)
         self._faults.strike(StorageUnavailable("the answer is lost"))
         return forgotten

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import NoReturn
 
 import pytest
@@ -117,6 +118,22 @@ async def test_an_event_goes_through_the_other_pod_and_is_judged_by_what_the_dat
         assert (sender.recent["on-time"], sender.recent["late"]) == (1, 2)
         assert "1 on time, 2 late" in describe_probe(sender)
         assert await first.delete_gateway(log_of("b"))
+
+
+def test_what_was_noted_long_ago_is_not_said_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next pod may have stopped its probe since: nothing arrives, and nothing is late."""
+    now = 1_000.0
+    monkeypatch.setattr(probes, "time", SimpleNamespace(monotonic=lambda: now))
+    sender = Probe(None, Settings())  # type: ignore[arg-type] # it is not asked
+    sender._note(0.01)
+    now += 200
+    sender._note(0.02)
+    assert "of the last 2 events 2 on time" in describe_probe(sender)
+    now += 200
+    assert "of the last 1 events 1 on time" in describe_probe(sender)
+    assert sender.usual_seconds == 0.02
+    now += 200
+    assert describe_probe(sender) == "on; no event was to arrive in the last five minutes"
 
 
 async def test_a_pod_that_leaves_in_order_misses_nothing(database_url: str) -> None:

@@ -30,8 +30,9 @@ from gatecast.hub import EventHub
 from gatecast.protocol.session import SessionLimits, Version
 from gatecast.server.admission import Admission, Refusal, client_address
 from gatecast.server.error_replies import RETRY_AFTER
+from gatecast.server.gateway_api.conversations import CONVERSATIONS, Conversations, GiveAnswer
 from gatecast.server.gateway_api.deployment_observer import DeploymentObserver
-from gatecast.server.gateway_api.frame_socket import Upgraded, upgrade
+from gatecast.server.gateway_api.frame_socket import FrameSocket, Handshake, Upgraded
 from gatecast.server.gateway_api.gateway_server import tell_place
 from gatecast.server.gateway_api.gateway_socket import GatewaySocket, open_session
 from gatecast.server.gateway_api.holding import Holding, Watch
@@ -81,7 +82,8 @@ HOLDING: web.AppKey[Holding] = web.AppKey("holding", Holding)
 def create_gateway_app(context: GatewayContext) -> web.Application:
     """The application behind the gateway listener."""
     app = web.Application(client_max_size=MAX_FILE_BYTES, middlewares=[tell_place, _request_lines, _errors_as_statuses])
-    app[CONTEXT] = context
+    app[CONTEXT], app[CONVERSATIONS] = context, Conversations()
+    app.on_cleanup.append(app[CONVERSATIONS].end)
     app.router.add_get("/internal/gateway/.well-known", _no_discovery)
     app.router.add_get(f"{BASE_PATH}/ws/gateways/connect", connect)
     app.router.add_post(f"{BASE_PATH}/gateways/{{gateway_id}}/manifest", _identified(receive_manifest))
@@ -225,9 +227,18 @@ class _ConnectParameters:
     batch_bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Caller:
+    """Who connects, from where, and what it asked for."""
+
+    identity: GatewayIdentity
+    address: str
+    parameters: _ConnectParameters
+
+
 async def connect(request: web.Request) -> web.StreamResponse:
-    """Admit a gateway, or refuse it before the upgrade; then speak until one side ends."""
-    context = request.app[CONTEXT]
+    """Admit a gateway, or refuse it before the upgrade; then it is spoken with until one side ends."""
+    app, context = request.app, request.app[CONTEXT]
     address = _address(request, context.settings)
     if (refusal := context.admission.attempt(address)) is not None:
         return _refused(refusal)
@@ -236,41 +247,50 @@ async def connect(request: web.Request) -> web.StreamResponse:
         identity = await identify(request)
     if identity is None:
         return refuse(401, "the api-key is missing, unknown or revoked")
-    if (refusal := context.admission.fits(identity.gateway_id, address)) is not None:
+    caller = _Caller(identity, address, parameters)
+
+    def conversation(give_answer: GiveAnswer) -> Awaitable[web.StreamResponse]:
+        return _admit(app, Handshake(request, give_answer), caller)
+
+    return await app[CONVERSATIONS].begin(conversation)
+
+
+async def _admit(app: web.Application, handshake: Handshake, caller: _Caller) -> web.StreamResponse:
+    """What is answered where the gateway is refused; otherwise this lasts as long as the connection."""
+    admission, gateway_id = app[CONTEXT].admission, caller.identity.gateway_id
+    if (refusal := admission.fits(gateway_id, caller.address)) is not None:
         return _refused(refusal)
-    with context.admission.holding(identity.gateway_id, address):
-        return await _serve(request, identity, parameters, address)
+    with admission.holding(gateway_id, caller.address):
+        return await _serve(app, handshake, caller)
 
 
-async def _serve(
-    request: web.Request, identity: GatewayIdentity, parameters: _ConnectParameters, address: str
-) -> web.StreamResponse:
-    context = request.app[CONTEXT]
+async def _serve(app: web.Application, handshake: Handshake, caller: _Caller) -> web.StreamResponse:
+    context = app[CONTEXT]
     try:
         async with asyncio.timeout(ADMISSION_TIME_LIMIT):
-            subscription = await _subscribe(context, identity, parameters, address)
+            subscription = await _subscribe(context, caller)
     except UnknownGateway:
         return refuse(401, "the gateway was deleted")
     try:
         async with asyncio.timeout(ADMISSION_TIME_LIMIT):
             # The connection is recorded now, so a revocation from here on finds it; an earlier one is found here.
-            if not await context.tokens.confirm_use(identity.token_id):
+            if not await context.tokens.confirm_use(caller.identity.token_id):
                 return refuse(401, "the api-key was revoked")
-        return await _speak(request, identity, subscription, parameters)
+        await _speak(app, handshake, caller, subscription)
     finally:
         subscription.close()
+    return Upgraded()
 
 
-async def _subscribe(
-    context: GatewayContext, identity: GatewayIdentity, parameters: _ConnectParameters, address: str
-) -> Subscription:
+async def _subscribe(context: GatewayContext, caller: _Caller) -> Subscription:
+    identity, parameters = caller.identity, caller.parameters
     connection = Connection(
         connection_id=str(uuid4()),
         gateway_id=identity.gateway_id,
         replica=parameters.replica,
         pod_id=context.settings.pod_id,
         protocol=parameters.version,
-        remote=address,
+        remote=caller.address,
         token_id=identity.token_id,
     )
     return await context.hub.delivery.subscribe(
@@ -278,27 +298,22 @@ async def _subscribe(
     )
 
 
-async def _speak(
-    request: web.Request, identity: GatewayIdentity, subscription: Subscription, parameters: _ConnectParameters
-) -> web.StreamResponse:
-    control_plane = request.app[CONTEXT].control_plane
-    if control_plane is None or parameters.version is not Version.GATEWAY_V1:
+async def _speak(app: web.Application, handshake: Handshake, caller: _Caller, subscription: Subscription) -> None:
+    context = app[CONTEXT]
+    if context.control_plane is None or caller.parameters.version is not Version.GATEWAY_V1:
         # A client of the other version is told what it has to ask for.
-        return await _converse(request, identity, subscription, parameters, None)
-    async with request.app[HOLDING].watch(identity.gateway_id) as watch:
-        return await _converse(request, identity, subscription, parameters, watch)
+        with handshake.accept(SUBPROTOCOL) as socket:
+            return await _converse(context, socket, caller, subscription, None)
+    async with app[HOLDING].watch(caller.identity.gateway_id) as watch:
+        with handshake.accept(SUBPROTOCOL) as socket:
+            return await _converse(context, socket, caller, subscription, watch)
 
 
 async def _converse(
-    request: web.Request,
-    identity: GatewayIdentity,
-    subscription: Subscription,
-    parameters: _ConnectParameters,
-    watch: Watch | None,
-) -> web.StreamResponse:
-    context, version = request.app[CONTEXT], parameters.version
-    socket = upgrade(request, SUBPROTOCOL)
-    session = open_session(subscription, version, context.session_limits, batch_bytes=parameters.batch_bytes)
+    context: GatewayContext, socket: FrameSocket, caller: _Caller, subscription: Subscription, watch: Watch | None
+) -> None:
+    identity, version = caller.identity, caller.parameters.version
+    session = open_session(subscription, version, context.session_limits, batch_bytes=caller.parameters.batch_bytes)
     metrics.connected(version, lost=subscription.start.lost is not None)
     _logger.info("connected", gateway=identity.gateway_id, version=version, start=str(subscription.start.position))
     observer = (
@@ -321,14 +336,11 @@ async def _converse(
     try:
         await conversation.run(session.start(datetime.now(UTC)))
     finally:
-        # Whatever ended it: nothing but frames may be written there.
-        socket.abort()
         if upkeep is not None:
             upkeep.cancel()
         if observer is not None:
             observer.close()
         _logger.info("disconnected", gateway=identity.gateway_id, confirmed=str(subscription.confirmed))
-    return Upgraded()
 
 
 def _connect_parameters(request: web.Request) -> _ConnectParameters:

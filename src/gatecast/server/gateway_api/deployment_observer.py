@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import TypeVar
 
-from gatecast.containment import RetryLoop, contained
+from gatecast.containment import contained
 from gatecast.controlplane.access.gateway_tokens import GatewayIdentity
 from gatecast.controlplane.control_plane import ControlPlane
 from gatecast.controlplane.deployments.artifact_events import revoked_by
@@ -19,10 +18,8 @@ from gatecast.events import RecordedEvent
 from gatecast.protocol.messages import DeploymentAck
 from gatecast.server.gateway_api.gateway_socket import Observer
 from gatecast.server.gateway_api.holding import Watch
+from gatecast.server.gateway_api.persistence import persistently
 from gatecast.telemetry import get_logger
-from gatecast.waiting import Backoff
-
-_T = TypeVar("_T")
 
 #: A gateway has read its keys so long after it connected, also when it had to fetch much before; in seconds. Replicas
 #: of one gateway cannot be told apart, so that a list may be read while no connection is held.
@@ -30,8 +27,6 @@ KEY_LOOKS = (5.0, 35.0, 300.0)
 
 #: Clocks of pods differ by less; in milliseconds.
 _CLOCKS_APART = 10_000
-
-_PAUSES = Backoff(first=1.0, longest=30.0)
 
 _logger = get_logger("deployments")
 
@@ -120,11 +115,15 @@ class DeploymentObserver(Observer):
             tasks.create_task(self._watch_keys())
 
     async def _bring_up_to_date(self, resynchronized: Callable[[], Awaitable[None]]) -> None:
-        with suppress(NotFound, UnknownGateway):
+        # What fails for good, as without the key to what is stored, ends nothing else that is done for the gateway.
+        with (
+            contained("gateway-not-brought-up-to-date", gateway=self._identity.gateway_id),
+            suppress(NotFound, UnknownGateway),
+        ):
             try:
                 if self._start.lost is not None:
                     await self._recover(self._start.lost)
-                    await _persistently(resynchronized)
+                    await persistently(resynchronized)
                 await self._settle_what_was_read()
             finally:
                 # Events that waited go out now.
@@ -135,8 +134,8 @@ class DeploymentObserver(Observer):
     async def _recover(self, lost: str) -> None:
         """Publish everything that the control plane can, and keep in mind when that was not everything."""
         ids = (self._identity.organization, self._identity.gateway_id)
-        await _persistently(lambda: self._control_plane.desired_state.lost(*ids, lost))
-        if await _persistently(lambda: self._control_plane.foreign_events.note(self._identity.gateway_id, lost)):
+        await persistently(lambda: self._control_plane.desired_state.lost(*ids, lost))
+        if await persistently(lambda: self._control_plane.foreign_events.note(self._identity.gateway_id, lost)):
             _logger.error(
                 "resync-needed",
                 gateway=self._identity.gateway_id,
@@ -150,24 +149,24 @@ class DeploymentObserver(Observer):
         if self._watch is not None:
             await asyncio.wait([self._watch.over])
         # What the gateway said came before what it confirmed, and is stored first.
-        await _persistently(control_plane.acknowledgements.flush)
+        await persistently(control_plane.acknowledgements.flush)
         if self._watch is not None and self._watch.synchronizes:
-            seen = await _persistently(lambda: control_plane.synchronizations.of_gateway(self._identity.gateway_id))
+            seen = await persistently(lambda: control_plane.synchronizations.of_gateway(self._identity.gateway_id))
             alone = seen is not None and self._watch.is_alone(seen)
-            await _persistently(lambda: control_plane.desired_state.read_lists(*ids, seen, alone=alone))
+            await persistently(lambda: control_plane.desired_state.read_lists(*ids, seen, alone=alone))
 
     async def _publish_unanswered(self) -> None:
         """Now, and once more when what waits for the gateway is handled: it may have been stale for it."""
         ids, desired_state = (self._identity.organization, self._identity.gateway_id), self._control_plane.desired_state
         handled = self._confirmed
-        end = await _persistently(lambda: desired_state.answered_nothing(*ids, handled))
+        end = await persistently(lambda: desired_state.answered_nothing(*ids, handled))
         if end is None:
             return
         self._backlog_end, self._backlog_handled = end, asyncio.Event()
         self.confirmed(self._confirmed)
         await self._backlog_handled.wait()
-        await _persistently(self._control_plane.acknowledgements.flush)
-        await _persistently(lambda: desired_state.answered_nothing(*ids, end))
+        await persistently(self._control_plane.acknowledgements.flush)
+        await persistently(lambda: desired_state.answered_nothing(*ids, end))
 
     async def _watch_keys(self) -> None:
         """What changes while it reads its keys is published once more."""
@@ -191,14 +190,8 @@ class DeploymentObserver(Observer):
             revoked = {self._revocations[offset] for offset in handled}
             # A pod that lacks the key to what is stored leaves it to the others.
             with suppress(NotFound, UnknownGateway, SecretKeyMissing):
-                await _persistently(lambda: keys.outlive_revocations(*ids, revoked))  # noqa: B023 - awaited at once
+                await persistently(lambda: keys.outlive_revocations(*ids, revoked))  # noqa: B023 - awaited at once
             for offset in handled:
                 del self._revocations[offset]
                 self._subscription.settled(offset)
         self._renewing = None
-
-
-async def _persistently(work: Callable[[], Awaitable[_T]]) -> _T:
-    """Do it again until the database takes it."""
-    loop = RetryLoop("comes-later", "a gateway cannot be brought up to date", backoff=_PAUSES)
-    return await loop.until_done(work, final=(NotFound, UnknownGateway, SecretKeyMissing))

@@ -6,12 +6,15 @@ import asyncio
 import base64
 import binascii
 import hashlib
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, Self, cast
 
 from aiohttp import web
 
 from gatecast.protocol import frames
 from gatecast.protocol.frames import BrokenFrame, FrameHandler, FrameReader, Opcode
+from gatecast.server.connections import Place
+from gatecast.server.gateway_api.conversations import GiveAnswer
+from gatecast.server.gateway_api.gateway_server import GatewayConnection, end_http
 from gatecast.telemetry import get_logger
 
 #: A connection that has not closed this long after its end began is cut, also while the peer reads nothing; in seconds.
@@ -39,13 +42,14 @@ class SocketHandler(FrameHandler, Protocol):
 
 
 class FrameSocket(asyncio.Protocol):
-    """Sends and receives frames until one side ends; what HTTP's protocol has to know it is still told."""
+    """Sends and receives frames until one side ends; its place among the connections is held until then."""
 
-    __slots__ = ("_before", "_closing", "_ended", "_handler", "_hang_up", "_http", "_reader", "_transport", "_unsent")
+    __slots__ = ("_before", "_closing", "_ended", "_handler", "_hang_up", "_place", "_reader", "_transport", "_unsent")
 
-    def __init__(self, transport: asyncio.Transport, http: asyncio.Protocol) -> None:
+    def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._http = http
+        #: None where connections are not limited.
+        self._place: Place | None = None
         #: None once the peer broke the rules: what it says then is not read.
         self._reader: FrameReader | None = FrameReader()
         self._handler: SocketHandler | None = None
@@ -56,6 +60,18 @@ class FrameSocket(asyncio.Protocol):
         #: True once a close frame was sent: nothing but the peer's own counts any more.
         self._closing = False
         self._hang_up: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> Self:
+        """Nothing but this block speaks on the connection."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Whatever ended the block: nobody else may speak there."""
+        self.abort()
+
+    def hold(self, place: Place) -> None:
+        """From now on this place is the socket's."""
+        self._place = place
 
     async def serve(self, handler: SocketHandler) -> None:
         """Hand on what the peer sends, until the connection has ended."""
@@ -138,23 +154,26 @@ class FrameSocket(asyncio.Protocol):
         """The peer sends nothing more: the transport closes."""
         self._limit_end()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _exc: Exception | None) -> None:
         """Nobody is there any more."""
         if self._hang_up is not None:
             self._hang_up.cancel()
         if not self._ended.done():
             self._ended.set_result(None)
-        self._http.connection_lost(exc)
+        if self._place is not None:
+            self._place.lost()
 
     def pause_writing(self) -> None:
         """The peer does not read."""
-        self._http.pause_writing()
+        if self._place is not None:
+            self._place.pause_writing()
         if self._handler is not None:
             self._handler.pause_writing()
 
     def resume_writing(self) -> None:
         """The peer reads again."""
-        self._http.resume_writing()
+        if self._place is not None:
+            self._place.resume_writing()
         if self._handler is not None:
             self._handler.resume_writing()
 
@@ -191,7 +210,10 @@ class FrameSocket(asyncio.Protocol):
 
 
 class Upgraded(web.StreamResponse):
-    """Stands for an answer that was sent already, and a conversation that is over."""
+    """Stands for an answer that another sends."""
+
+    def __init__(self) -> None:
+        super().__init__(status=101)
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """There is nothing to begin."""
@@ -200,22 +222,40 @@ class Upgraded(web.StreamResponse):
         """There is nothing to end."""
 
 
-def upgrade(request: web.Request, protocol: str) -> FrameSocket:
-    """The WebSocket that this request asks for; the answer to it leaves with the first frames.
+class Handshake:
+    """A request for a WebSocket, which is let go of once it is answered."""
 
-    Raises:
-        HTTPBadRequest: it asks for none, or wrongly.
-        ConnectionResetError: nobody is there any more.
-    """
+    def __init__(self, request: web.Request, give_answer: GiveAnswer) -> None:
+        self._asked: tuple[web.Request, GiveAnswer] | None = (request, give_answer)
+
+    def accept(self, protocol: str) -> FrameSocket:
+        """The WebSocket; the answer leaves with the first frames.
+
+        Raises:
+            HTTPBadRequest: none is asked for, or wrongly.
+            ConnectionResetError: nobody is there any more.
+        """
+        if self._asked is None:
+            raise ConnectionResetError
+        (request, give_answer), self._asked = self._asked, None
+        socket = _upgrade(request, protocol)
+        give_answer(Upgraded())
+        return socket
+
+
+def _upgrade(request: web.Request, protocol: str) -> FrameSocket:
     answer = _handshake(request, protocol)
     transport, http = request.transport, request.protocol
     if transport is None:
         raise ConnectionResetError
-    socket = FrameSocket(transport, http)
+    socket = FrameSocket(transport)
     socket.send_raw(answer)
     # What came after the request is handed on by HTTP's protocol, from which the socket then takes over.
     http.set_parser(cast("Any", _Tail(socket)))
-    http.keep_alive(False)  # noqa: FBT003 - aiohttp's own
+    if isinstance(http, GatewayConnection):
+        socket.hold(http.hand_over(socket))
+    else:
+        end_http(http)
     transport.set_protocol(socket)
     return socket
 

@@ -10,6 +10,7 @@ from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gatecast.server.connections import KEEP_ALIVE, Place
+from gatecast.server.gateway_api.conversations import CONVERSATIONS
 from gatecast.telemetry import get_logger
 
 _logger = get_logger("gateway-api")
@@ -23,8 +24,9 @@ class GatewayServer(web.AppRunner):
         super().__init__(app, handle_signals=False, **self._options)
 
     async def stop(self, *, within: float) -> None:
-        """Finish the requests that run, and end those that take longer than this; in seconds."""
+        """Finish the requests and conversations that run, and end those that take longer than this; in seconds."""
         self._shutdown_timeout = within
+        self.app[CONVERSATIONS].end_within(within)
         await self.cleanup()
 
     def connection(self, place: Place) -> GatewayConnection:
@@ -34,15 +36,19 @@ class GatewayServer(web.AppRunner):
 
 
 class GatewayConnection(web.RequestHandler):
-    """One connection of a gateway, which tells its place how far its requests have come."""
+    """One connection of a gateway, which tells its place how far its requests have come.
 
-    __slots__ = ("_body", "_place")
+    Once a request is upgraded, another protocol speaks on the connection and holds its place.
+    """
+
+    __slots__ = ("_body", "_place", "_successor")
 
     def __init__(self, place: Place, server: web.Server, **options: Any) -> None:  # noqa: ANN401 - aiohttp's own
         super().__init__(server, **options)
         self._place = place
         #: What is still coming of the request that is being answered.
         self._body: StreamReader | None = None
+        self._successor: asyncio.Protocol | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The first request has to come."""
@@ -51,8 +57,19 @@ class GatewayConnection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Nobody is there any more."""
+        if self._successor is not None:
+            # With TLS this may be on its way already when the successor comes.
+            self._successor.connection_lost(cast("Exception | None", exc))
+            return
         super().connection_lost(exc)
         self._place.lost()
+
+    def hand_over(self, successor: asyncio.Protocol) -> Place:
+        """Give the place away; what is still said here belongs to the successor."""
+        place = self._place
+        end_http(self)
+        self._successor = successor
+        return place
 
     def data_received(self, data: bytes) -> None:
         """A request begins, or goes on."""
@@ -93,13 +110,20 @@ class GatewayConnection(web.RequestHandler):
     def end_answer(self) -> None:
         """It is answered."""
         self._body = None
-        self._place.answered()
+        if self._successor is None:
+            self._place.answered()
 
     def _note_body(self) -> None:
         """Once the body is whole, the peer waits for us."""
         if self._body is not None and self._body.is_eof():
             self._body = None
             self._place.answers()
+
+
+def end_http(connection: web.RequestHandler) -> None:
+    """Have aiohttp let go of a connection that goes on: it holds several KiB of each."""
+    connection.transport = None
+    web.RequestHandler.connection_lost(connection, None)
 
 
 @web.middleware

@@ -12,7 +12,7 @@ from typing import Protocol
 from gatecast.delivery.delivery import Delivery
 from gatecast.delivery.parking import Fate
 from gatecast.delivery.subscription import Subscription
-from gatecast.errors import StorageError, SubscriptionClosed
+from gatecast.errors import SubscriptionClosed, UnknownGateway
 from gatecast.events import RecordedEvent
 from gatecast.protocol.close_codes import CloseCode, for_reason
 from gatecast.protocol.messages import DeploymentAck
@@ -31,6 +31,7 @@ from gatecast.protocol.session import (
     Version,
 )
 from gatecast.server.gateway_api.frame_socket import SocketHandler
+from gatecast.server.gateway_api.persistence import persistently
 from gatecast.storage.contract import DisconnectReason, OutcomeKind
 from gatecast.telemetry import get_logger, metrics
 
@@ -314,7 +315,7 @@ class GatewaySocket:
                     self._socket.send_ping(payload)
                 case Close(code):
                     self._close(code)
-                case ResyncDone():
+                case ResyncDone() if self._noting is None or self._noting.done():
                     self._noting = self._loop.create_task(self._note_resynchronized(), name="resynchronized")
 
     def _answer_ping(self) -> None:
@@ -325,9 +326,9 @@ class GatewaySocket:
             self._unanswered_ping = None
 
     async def _note_resynchronized(self) -> None:
-        """The mark may outlive a database outage; then it goes with the next resynchronization."""
-        with suppress(StorageError):
-            await self._delivery.resynchronized(self._subscription)
+        """Outlive a database outage; what is not noted by the end of the connection is, with the next one's."""
+        with suppress(UnknownGateway):
+            await persistently(lambda: self._delivery.resynchronized(self._subscription))
 
     def _close(self, code: CloseCode) -> None:
         if not self._closed:

@@ -182,12 +182,18 @@ class TrimPolicy:
 class EventLog(Protocol):
     """One log per gateway: durable, ordered, gapless."""
 
-    async def publish(self, groups: Sequence[Sequence[Event]], *, wait: bool = True) -> list[PublishResult]:
+    async def publish(
+        self, groups: Sequence[Sequence[Event]], *, wait: bool = True, logs: Mapping[str, int] | None = None
+    ) -> list[PublishResult]:
         """The result of each group of events, in order, once the commit is on disk.
 
         With `wait`, the call waits for a log that another transaction holds. Without it, the groups of that log are
         returned as `Busy`, so that one held log delays no other (scenario S12). A backend with a single writer always
         waits.
+
+        With `logs`, which names the log of every gateway (`ReadResult.log_id`), events are stored in these logs and in
+        no later log of the same gateway: a gateway that has another one now is an `UnknownGateway`. This is decided
+        when the request arrives, however late. Such a call waits for no log; each group has events of one gateway.
 
         Atomicity: each group is stored whole or not at all, and a refused group does not affect the others. The call
         is one transaction: if it raises, nothing is known to be stored.
@@ -243,11 +249,12 @@ class EventLog(Protocol):
     async def register(self, gateway_id: str, *, transaction: object | None = None) -> bool:
         """Create an empty log for the gateway; False if it has one, which then stays as it is."""
 
-    async def forget(self, gateway_id: str, *, transaction: object | None = None) -> bool:
+    async def forget(self, gateway_id: str, *, transaction: object | None = None, log_id: int | None = None) -> bool:
         """Delete a gateway's log, positions and outcomes, and disconnect it; False if the gateway is unknown.
 
         From the commit on, the gateway is unknown. If it is registered again, it gets a new, empty log. `trim` removes
-        the old events later, so this call is fast however many there are.
+        the old events later, so this call is fast however many there are. With `log_id`, a gateway that has another log
+        when the request arrives is left as it is, and counts as unknown.
         """
 
     async def trim(self, policy: TrimPolicy) -> int:

@@ -70,9 +70,15 @@ class JetStreamLog:
         self._publishing = Publishing(stream)
         self._retention = Retention(stream, gateways)
 
-    async def publish(self, groups: Sequence[Sequence[Event]], *, wait: bool = True) -> list[PublishResult]:  # noqa: ARG002 - nobody holds a log
+    async def publish(
+        self,
+        groups: Sequence[Sequence[Event]],
+        *,
+        wait: bool = True,  # noqa: ARG002 - nobody holds a log
+        logs: Mapping[str, int] | None = None,
+    ) -> list[PublishResult]:
         """The result of each group of events; never `Busy`."""
-        return await self._publishing.publish(groups)
+        return await self._publishing.publish(groups, logs or {})
 
     async def publish_in(self, transaction: object, events: Sequence[Event]) -> tuple[Receipt, ...]:  # noqa: ARG002 - it is refused
         """Refuse: a stream cannot take part in a transaction.
@@ -240,17 +246,17 @@ class JetStreamLog:
         self._stream.head_floor = max(self._stream.head_floor, sequence)
         return True
 
-    async def forget(self, gateway_id: str, *, transaction: object | None = None) -> bool:
+    async def forget(self, gateway_id: str, *, transaction: object | None = None, log_id: int | None = None) -> bool:
         """Delete a gateway's log and disconnect it; False if it is unknown. `trim` removes its events later."""
         refuse(transaction)
-        return await repeated(partial(self._forget, gateway_id))
+        return await repeated(partial(self._forget, gateway_id, log_id))
 
-    async def _forget(self, gateway_id: str) -> bool:
+    async def _forget(self, gateway_id: str, log_id: int | None) -> bool:
         subjects = self._stream.subjects
         subject, state = subjects.head(gateway_id), subjects.state(gateway_id)
         found = await self._stream.snapshot([subject, state, subjects.low_water_mark(gateway_id)])
         log = self._log(gateway_id, found)
-        if log is None:
+        if log is None or log_id not in (None, log.head.log):
             return False
         forgotten = ForgottenLog(gateway_id=gateway_id, log=log.head.log, head=log.head.head, low=log.low_water_mark)
         gateway = self._gateways.read(gateway_id, found)

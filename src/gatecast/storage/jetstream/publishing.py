@@ -99,16 +99,19 @@ class Publishing:
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
 
-    async def publish(self, groups: Sequence[Sequence[Event]]) -> list[PublishResult]:
-        """The result of each group, in order: each is stored whole or not at all."""
+    async def publish(self, groups: Sequence[Sequence[Event]], logs: Mapping[str, int]) -> list[PublishResult]:
+        """The result of each group, in order: each is stored whole or not at all.
+
+        Of a gateway in `logs`, only that log counts.
+        """
         results: list[PublishResult] = []
         for part in _parts(groups, self._stream.batch_limit):
-            results += await repeated(partial(self._append, part))
+            results += await repeated(partial(self._append, part, logs))
         return results
 
-    async def _append(self, groups: Sequence[Sequence[Event]]) -> list[PublishResult]:
+    async def _append(self, groups: Sequence[Sequence[Event]], logs: Mapping[str, int]) -> list[PublishResult]:
         appending = await self._read([event for group in groups for event in group])
-        results = [_result(appending, group) for group in groups]
+        results = [_result(appending, group, logs) for group in groups]
         if writes := appending.batch():
             self._stream.head_floor = max(self._stream.head_floor, await self._stream.write_all(writes))
         return results
@@ -131,9 +134,10 @@ class Publishing:
         return appending
 
 
-def _result(appending: Appending, group: Sequence[Event]) -> PublishResult:
+def _result(appending: Appending, group: Sequence[Event], logs: Mapping[str, int]) -> PublishResult:
     for event in group:
-        if event.gateway_id not in appending.heads:
+        head = appending.heads.get(event.gateway_id)
+        if head is None or head.log != logs.get(event.gateway_id, head.log):
             return UnknownGateway(event.gateway_id)
     return tuple(appending.append(event) for event in group)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from gatecast.errors import UnknownGateway
@@ -34,6 +34,20 @@ async def append(
     rows = await connection.fetch(QUERIES["append_events"], *_as_arrays(groups), wait, hint)
     remaining = iter(rows)
     return [_result(group, [next(remaining) for _ in group]) for group in groups]
+
+
+async def append_to(
+    connection: _Fetches, groups: Sequence[Sequence[Event]], logs: Mapping[str, int], *, hint: bool
+) -> list[PublishResult]:
+    """The result of each group, which has events of one gateway and is appended to the log that is named for it.
+
+    Waits for no log: the groups of one that another transaction holds are `Busy`.
+    """
+    if not any(groups):
+        return [() for _ in groups]
+    named = array_literal([logs[event.gateway_id] for group in groups for event in group])
+    rows = iter(await connection.fetch(QUERIES["append_events_to_logs"], *_as_arrays(groups), hint, named))
+    return [_result(group, [next(rows) for _ in group]) for group in groups]
 
 
 async def append_one_group(connection: _Fetches, events: Sequence[Event], *, hint: bool = True) -> tuple[Receipt, ...]:

@@ -25,7 +25,7 @@ from gatecast.storage.contract import (
     TrimPolicy,
     Verdict,
 )
-from gatecast.storage.postgres.appending import QUERIES, append, append_one_group
+from gatecast.storage.postgres.appending import QUERIES, append, append_one_group, append_to
 from gatecast.storage.postgres.array_literals import array_literal
 from gatecast.storage.postgres.caller_transaction import Statements, joined, statements_in
 from gatecast.storage.postgres.database import PostgresDatabase, repeated
@@ -49,26 +49,32 @@ class PostgresEventLog:
         self._database = database
         self._send_hints = send_hints
 
-    async def publish(self, groups: Sequence[Sequence[Event]], *, wait: bool = True) -> list[PublishResult]:
+    async def publish(
+        self, groups: Sequence[Sequence[Event]], *, wait: bool = True, logs: Mapping[str, int] | None = None
+    ) -> list[PublishResult]:
         """The result of each group of events, appended in one transaction.
 
         If that fails although the values are fine, it is tried once more without sending hints: a hint that cannot be
         sent costs a wake-up, not the publish.
         """
         try:
-            return await self._publish(groups, wait=wait, hint=self._send_hints)
+            return await self._publish(groups, wait=wait, hint=self._send_hints, logs=logs)
         except ValueRefused:
             raise
         except StatementFailed as error:
             if not self._send_hints:
                 raise
-            results = await self._publish(groups, wait=wait, hint=False)
+            results = await self._publish(groups, wait=wait, hint=False, logs=logs)
             log_failure("hint-lost", error)
             return results
 
-    async def _publish(self, groups: Sequence[Sequence[Event]], *, wait: bool, hint: bool) -> list[PublishResult]:
+    async def _publish(
+        self, groups: Sequence[Sequence[Event]], *, wait: bool, hint: bool, logs: Mapping[str, int] | None
+    ) -> list[PublishResult]:
         async def once() -> list[PublishResult]:
             async with self._database.connection() as connection:
+                if logs is not None:
+                    return await append_to(connection, groups, logs, hint=hint)
                 return await append(connection, groups, wait=wait, hint=hint)
 
         async with self._naming_holder(event for group in groups for event in group if wait):
@@ -154,11 +160,11 @@ class PostgresEventLog:
 
         return await joined(self._database, transaction, work)
 
-    async def forget(self, gateway_id: str, *, transaction: object | None = None) -> bool:
+    async def forget(self, gateway_id: str, *, transaction: object | None = None, log_id: int | None = None) -> bool:
         """Delete a gateway's log and disconnect it; False if it is unknown. `trim` removes its events later."""
 
         async def work(connection: Statements) -> bool:
-            forgotten: bool = await connection.fetchval(QUERIES["forget_gateway"], gateway_id)
+            forgotten = bool(await connection.fetchval(QUERIES["forget_gateway"], gateway_id, log_id))
             if forgotten:
                 await connection.fetch(QUERIES["hint_everything"])
             return forgotten

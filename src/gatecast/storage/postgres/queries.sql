@@ -6,6 +6,25 @@ FROM gatecast.append_event_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 SELECT status, culprit, epoch, "offset"
 FROM gatecast.append_events_v1($1::text::integer[], $2, $3, $4, $5, $6, $7, $8, $9, $10::text::integer[], $11, $12, $13)
 
+-- name: append_events_to_logs
+-- As `append_events`, to these logs ($13, one for each event) and no other; waits for none. The lock keeps a log from being
+-- deleted meanwhile. The arguments depend on it, so it is taken first.
+WITH held AS MATERIALIZED (
+    SELECT log_id FROM gatecast.gateway_streams WHERE gateway_id = ANY ($2::text[]) FOR KEY SHARE SKIP LOCKED
+), wanted AS MATERIALIZED (
+    SELECT w.*, w.log_id IN (SELECT log_id FROM held) AS is_held,
+           EXISTS (SELECT FROM gatecast.gateway_streams s
+                   WHERE s.gateway_id = w.gateway_id AND s.log_id = w.log_id) AS is_there
+    FROM unnest($2::text[], $13::text::bigint[]) WITH ORDINALITY AS w(gateway_id, log_id, number)
+)
+SELECT CASE WHEN a.status = 'unknown' AND w.is_there AND NOT w.is_held THEN 'busy' ELSE a.status END AS status,
+       w.gateway_id AS culprit, a.epoch, a."offset"
+FROM (SELECT array_agg(CASE WHEN is_held THEN gateway_id ELSE '' END ORDER BY number) AS gateway_ids FROM wanted) l
+     CROSS JOIN LATERAL gatecast.append_events_v1($1::text::integer[], l.gateway_ids, $3, $4, $5, $6, $7, $8, $9,
+                                                  $10::text::integer[], $11, false, $12) a
+     JOIN wanted w ON w.number = a.number
+ORDER BY a.number
+
 -- name: changed_since
 -- The marker is the oldest transaction that was still running: everything older has committed and been seen. Rows on the
 -- border repeat. One row always comes back, so that the marker and the history belong to the same snapshot as the heads.
@@ -78,7 +97,10 @@ SELECT gateway_id FROM gatecast.gateway_streams WHERE gateway_id = $1 AND NOT EX
 SELECT gatecast.register_gateway($1) AS created
 
 -- name: forget_gateway
-SELECT gatecast.forget_gateway_v1($1) AS forgotten
+-- Where a log is named ($2), that one and no other: it cannot be replaced while its row is locked.
+SELECT gatecast.forget_gateway_v1(s.gateway_id) AS forgotten
+FROM (SELECT gateway_id FROM gatecast.gateway_streams
+      WHERE gateway_id = $1 AND log_id = coalesce($2::bigint, log_id) FOR UPDATE) s
 
 -- name: hint_everything
 SELECT gatecast.hint_v1(NULL)

@@ -35,17 +35,25 @@ class SqliteEventLog:
         self._database = database
         self._clock = clock
 
-    async def publish(self, groups: Sequence[Sequence[Event]], *, wait: bool = True) -> list[PublishResult]:  # noqa: ARG002 - one writer at a time: no log is ever held while another is free
+    async def publish(
+        self,
+        groups: Sequence[Sequence[Event]],
+        *,
+        wait: bool = True,  # noqa: ARG002 - one writer at a time: no log is ever held while another is free
+        logs: Mapping[str, int] | None = None,
+    ) -> list[PublishResult]:
         """The result of each group of events, appended in one transaction; never `Busy`."""
-        return await self._database.write(lambda connection: self._append(connection, groups))
+        return await self._database.write(lambda connection: self._append(connection, groups, logs))
 
     async def publish_in(self, transaction: object, events: Sequence[Event]) -> tuple[Receipt, ...]:
         """A receipt for each event, appended in the caller's transaction."""
         return await self._database.write_in(transaction, lambda connection: self._append_one_group(connection, events))
 
-    def _append(self, connection: sqlite3.Connection, groups: Sequence[Sequence[Event]]) -> list[PublishResult]:
+    def _append(
+        self, connection: sqlite3.Connection, groups: Sequence[Sequence[Event]], logs: Mapping[str, int] | None
+    ) -> list[PublishResult]:
         # The time is an argument: a caller's own connection does not know our `now()`.
-        return append(connection, groups, to_text(self._clock()))
+        return append(connection, groups, to_text(self._clock()), logs)
 
     def _append_one_group(self, connection: sqlite3.Connection, events: Sequence[Event]) -> tuple[Receipt, ...]:
         return append_one_group(connection, events, to_text(self._clock()))
@@ -76,9 +84,9 @@ class SqliteEventLog:
         """Create an empty log for the gateway; False if it has one."""
         return await self._database.write_with(transaction, partial(_register, gateway_id=gateway_id))
 
-    async def forget(self, gateway_id: str, *, transaction: object | None = None) -> bool:
+    async def forget(self, gateway_id: str, *, transaction: object | None = None, log_id: int | None = None) -> bool:
         """Delete a gateway's log and disconnect it; False if it is unknown. `trim` removes its events later."""
-        return await self._database.write_with(transaction, partial(_forget, gateway_id=gateway_id))
+        return await self._database.write_with(transaction, partial(_forget, gateway_id=gateway_id, log_id=log_id))
 
     async def trim(self, policy: TrimPolicy) -> int:
         """How many old events were removed, at most one chunk; locks nothing if there is nothing to remove."""
@@ -110,8 +118,8 @@ def _register(connection: sqlite3.Connection, gateway_id: str) -> bool:
     return change(connection, QUERIES["register"], gateway_id, next_change(connection)) == 1
 
 
-def _forget(connection: sqlite3.Connection, gateway_id: str) -> bool:
-    if change(connection, QUERIES["note_forgotten_log"], gateway_id) == 0:
+def _forget(connection: sqlite3.Connection, gateway_id: str, log_id: int | None) -> bool:
+    if change(connection, QUERIES["note_forgotten_log"], gateway_id, log_id) == 0:
         return False
     for removal in ("forget_stream", "forget_positions", "dismiss_gateway"):
         change(connection, QUERIES[removal], gateway_id)

@@ -7,7 +7,7 @@ events until it ends, so reading first and writing second is exact here: commit 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import NamedTuple, TypeAlias
@@ -26,12 +26,20 @@ QUERIES = Queries("gatecast.storage.sqlite")
 _Placed: TypeAlias = tuple[int, bool]
 
 
-def append(connection: sqlite3.Connection, groups: Sequence[Sequence[Event]], moment: str) -> list[PublishResult]:
-    """The result of each group, which is appended whole or not at all; `moment` is the text of its recorded time."""
+def append(
+    connection: sqlite3.Connection,
+    groups: Sequence[Sequence[Event]],
+    moment: str,
+    logs: Mapping[str, int] | None = None,
+) -> list[PublishResult]:
+    """The result of each group, which is appended whole or not at all; `moment` is the text of its recorded time.
+
+    Of a gateway in `logs`, only that log counts.
+    """
     if not any(groups):
         return [() for _ in groups]
     found = iter(_look_up(connection, list(chain.from_iterable(groups))))
-    numbering = _Numbering()
+    numbering = _Numbering(logs or {})
     placed = [numbering.place(list(islice(found, len(group)))) for group in groups]
     _store(connection, numbering, moment)
     epoch = _epoch(connection)
@@ -95,7 +103,9 @@ class _Log:
 class _Numbering:
     """The offsets of events: the next one of its gateway for a new event, the stored one for a known event."""
 
-    def __init__(self) -> None:
+    def __init__(self, expected: Mapping[str, int]) -> None:
+        #: The only log that a gateway may have, by gateway.
+        self._expected = expected
         #: The logs that grow, by gateway.
         self.logs: dict[str, _Log] = {}
         #: The new events, in order, with their logs and offsets.
@@ -104,10 +114,11 @@ class _Numbering:
         self._offsets: dict[tuple[str, str], int] = {}
 
     def place(self, group: Sequence[_Found]) -> list[_Placed] | UnknownGateway:
-        """The offset of each event of the group; none of them gets one if a gateway is not registered."""
+        """The offset of each event of the group; none of them gets one if a gateway does not have its log."""
         for found in group:
-            if found.log_id is None:
-                return UnknownGateway(found.event.gateway_id)
+            gateway_id = found.event.gateway_id
+            if found.log_id is None or found.log_id != self._expected.get(gateway_id, found.log_id):
+                return UnknownGateway(gateway_id)
         return [self._place(found, found.log_id) for found in group if found.log_id is not None]
 
     def _place(self, found: _Found, log_id: int) -> _Placed:

@@ -71,7 +71,9 @@ ON CONFLICT (gateway_id) DO NOTHING
 
 -- name: note_forgotten_log
 -- Its events and outcomes may be so many that they would keep everybody from writing: `trim` removes them in chunks.
-INSERT INTO gatecast_forgotten_logs (log_id) SELECT log_id FROM gatecast_gateway_streams WHERE gateway_id = $1
+-- Where a log is named ($2), that one and no other.
+INSERT INTO gatecast_forgotten_logs (log_id)
+SELECT log_id FROM gatecast_gateway_streams WHERE gateway_id = $1 AND log_id = coalesce($2, log_id)
 
 -- name: forget_stream
 DELETE FROM gatecast_gateway_streams WHERE gateway_id = $1

@@ -23,7 +23,7 @@ Columns: TypeAlias = tuple[Any, ...]
 _PLACEHOLDER = re.compile(r"\$(\d+)")
 
 #: A comment may name a placeholder. And SQLite has no row locks: its one writer has locked every row.
-_LEFT_OUT = re.compile(r"--[^\n]*|FOR NO KEY UPDATE( SKIP LOCKED)?")
+_LEFT_OUT = re.compile(r"--[^\n]*|FOR (NO KEY UPDATE|KEY SHARE)( SKIP LOCKED)?")
 
 
 class _Portable(NamedTuple):

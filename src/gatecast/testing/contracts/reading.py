@@ -174,6 +174,27 @@ class ReadingContract(EngineBackend):
             with pytest.raises(UnknownGateway):
                 await storage.presence.standing(GATEWAY, "")
 
+    async def test_a_log_that_is_named_is_not_taken_for_a_later_one(self, tmp_path: Path) -> None:
+        """What names its log and arrives when the gateway has another one changes nothing there."""
+        async with self.open_with(tmp_path, GATEWAY, OTHER_GATEWAY) as storage:
+            log = storage.log
+            logs = {name: (await read(storage, name)).log_id for name in (GATEWAY, OTHER_GATEWAY)}
+            events, others = make_events(2), make_events(3, OTHER_GATEWAY)
+            results = await log.publish([events, others[:1]], wait=False, logs=logs)
+            assert [offsets_of(result) for result in results if isinstance(result, tuple)] == [[1, 2], [1]]
+            assert await log.forget(GATEWAY, log_id=logs[GATEWAY])
+            assert await log.forget(GATEWAY, log_id=logs[GATEWAY]) is False
+            [result] = await log.publish([events], wait=False, logs=logs)
+            assert isinstance(result, UnknownGateway)
+            await log.register(GATEWAY)
+            assert await log.forget(GATEWAY, log_id=logs[GATEWAY]) is False
+            refused, stored = await log.publish([events, others], wait=False, logs=logs)
+            assert isinstance(refused, UnknownGateway)
+            assert refused.gateway_id == GATEWAY
+            assert isinstance(stored, tuple)
+            assert (offsets_of(stored), [receipt.created for receipt in stored]) == ([1, 2, 3], [False, True, True])
+            assert (await ids_of(storage), await log.publish([], wait=False, logs={})) == ([], [])
+
     async def test_forgetting_removes_log_positions_and_outcomes(self, tmp_path: Path) -> None:
         """A gateway registered anew begins from nothing, even its old ids are free."""
         async with self.open_with(tmp_path, GATEWAY) as storage:

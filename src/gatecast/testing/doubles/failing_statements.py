@@ -18,7 +18,7 @@ SECRET = "a secret"  # noqa: S105 - nothing that opens anything
 
 def plain(query: str) -> str:
     """A statement as both databases run it: without comments, row locks and the numbers of its arguments."""
-    return re.sub(r"\$\d+", "?", re.sub(r"--[^\n]*|FOR NO KEY UPDATE( SKIP LOCKED)?", "", query)).strip()
+    return re.sub(r"\$\d+", "?", re.sub(r"--[^\n]*|FOR (NO KEY UPDATE|KEY SHARE)( SKIP LOCKED)?", "", query)).strip()
 
 
 class FailingStatements:

@@ -18,7 +18,7 @@ from gatecast.delivery.resume import Start
 from gatecast.delivery.subscription import Subscription
 from gatecast.errors import NotFound, SecretKeyMissing, StorageUnavailable, UnknownGateway
 from gatecast.events import Position, RecordedEvent
-from gatecast.server.gateway_api import deployment_observer
+from gatecast.server.gateway_api import deployment_observer, persistence
 from gatecast.server.gateway_api.deployment_observer import DeploymentObserver
 from gatecast.server.gateway_api.holding import Watch
 from gatecast.waiting import Backoff, Signal
@@ -86,7 +86,7 @@ class _Resources:
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is waited for."""
     monkeypatch.setattr(deployment_observer, "KEY_LOOKS", (0.0, 0.0))
-    monkeypatch.setattr(deployment_observer, "_PAUSES", Backoff(first=0.0, longest=0.0))
+    monkeypatch.setattr(persistence, "_PAUSES", Backoff(first=0.0, longest=0.0))
 
 
 class _Over:
@@ -289,12 +289,17 @@ async def test_a_backlog_that_was_handled_meanwhile_is_not_waited_for() -> None:
     assert control_plane.calls == ["flush", "unanswered acme edge 12", "flush", "unanswered acme edge 9"]
 
 
-async def test_a_gateway_that_was_deleted_meanwhile_is_left_alone() -> None:
+@pytest.mark.parametrize("error", [SecretKeyMissing(), NotFound("gateway", "edge"), UnknownGateway("edge")])
+async def test_what_cannot_be_done_for_a_gateway_ends_nothing_else(error: Exception) -> None:
+    """It was deleted meanwhile, or the pod lacks the key: it is left as it is, and events that waited go out."""
     control_plane = _Resources()
 
-    async def gone(*_: object) -> int:
-        raise UnknownGateway("edge")
+    async def fail(*_: object) -> int:
+        raise error
 
-    control_plane.lost = gone  # type: ignore[assignment,method-assign]
-    await observer(control_plane, lost="retention").reconcile_when_read(control_plane.resynchronized)
+    control_plane.lost = fail  # type: ignore[assignment,method-assign]
+    ours = observer(control_plane, lost="retention", watch=cast("Watch", _Over()))
+    await ours.reconcile_when_read(control_plane.resynchronized)
     assert control_plane.calls == []
+    assert not ours.holds
+    assert len(control_plane.looks) == 2

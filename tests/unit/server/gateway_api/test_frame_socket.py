@@ -49,7 +49,7 @@ class _Accepting(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It has come."""
         made = cast("asyncio.Transport", transport)
-        socket = FrameSocket(made, asyncio.Protocol())
+        socket = FrameSocket(made)
         made.set_protocol(socket)
         self._accepted.set_result((socket, made))
 

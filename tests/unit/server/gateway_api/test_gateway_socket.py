@@ -17,6 +17,7 @@ from aiohttp import WSMsgType
 
 from gatecast.delivery.delivery import Delivery, DeliveryOptions
 from gatecast.delivery.subscription import Subscription
+from gatecast.errors import StorageUnavailable
 from gatecast.events import Action, Event, Position, RecordedEvent
 from gatecast.protocol.codec import SEPARATOR
 from gatecast.protocol.session import SessionLimits, Version
@@ -32,6 +33,7 @@ from simulation.world import SimulatedWakeup
 
 GATEWAY = "gateway-1"
 _POLICY = TrimPolicy(keep_confirmed=timedelta(hours=1), keep_at_most=timedelta(days=1), max_events=10**6)
+_RUTHLESS = TrimPolicy(keep_confirmed=timedelta(0), keep_at_most=timedelta(seconds=-1), max_events=10)
 
 
 class _Bench:
@@ -100,6 +102,10 @@ class _Bench:
     def wire(self) -> Wire:
         """A wire that works."""
         return Wire(self.random, on_end=lambda _: None)
+
+    def resync_reason(self) -> str | None:
+        """Why the gateway must resynchronize, as it is stored."""
+        return self.database.rows.cursors[GATEWAY, ""].resync_reason
 
     @property
     def confirmed(self) -> int:
@@ -235,8 +241,7 @@ def test_s05_a_client_that_was_away_for_longer_than_retention_is_told() -> None:
     async def run() -> None:
         async with _Bench() as bench:
             await bench.publish(4)
-            ruthless = TrimPolicy(keep_confirmed=timedelta(0), keep_at_most=timedelta(seconds=-1), max_events=10)
-            await bench.storage.log.trim(ruthless)
+            await bench.storage.log.trim(_RUTHLESS)
             await bench.publish(1)
             wire = bench.wire()
             conversation = bench.speak(wire, await bench.subscribe())
@@ -247,6 +252,41 @@ def test_s05_a_client_that_was_away_for_longer_than_retention_is_told() -> None:
             assert Position.parse((await _next_message(wire))["position"]).offset == 5
             wire.cut()
             await conversation
+
+    run_in_virtual_time(run())
+
+
+@pytest.mark.parametrize(("failures", "left"), [(3, None), (sys.maxsize, "retention")])
+def test_that_a_client_has_resynchronized_is_noted_once_the_database_takes_it(failures: int, left: str | None) -> None:
+    """Otherwise it would count as lost for as long as it stays connected; the attempts end with the connection."""
+
+    async def run() -> None:
+        async with _Bench() as bench:
+            await bench.publish(4)
+            await bench.storage.log.trim(_RUTHLESS)
+            note, attempts = bench.storage.presence.resynchronized, 0
+
+            async def note_later(gateway_id: str, replica: str) -> None:
+                nonlocal attempts
+                attempts += 1
+                if attempts <= failures:
+                    raise StorageUnavailable("away")
+                await note(gateway_id, replica)
+
+            bench.storage.presence.resynchronized = note_later  # type: ignore[method-assign]
+            wire = bench.wire()
+            conversation = bench.speak(wire, await bench.subscribe())
+            demand = [await _next_message(wire) for _ in range(2)][1]
+            assert bench.resync_reason() == "retention"
+            await _say(wire, type="position.ack", position=demand["position"])
+            while attempts < 4:
+                await asyncio.sleep(1)
+            wire.cut()
+            await conversation
+            assert bench.resync_reason() == left
+            made = attempts
+            await asyncio.sleep(60)
+            assert attempts == made
 
     run_in_virtual_time(run())
 

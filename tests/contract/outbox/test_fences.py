@@ -1,0 +1,457 @@
+"""What is late, restored or decided while the outbox is forwarded: nothing is lost, and nothing is stuck."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from gatecast.errors import EventNotForwarded, StatementFailed
+from gatecast.outbox.lease import LEASE
+from gatecast.outbox.records import Records, Waiting
+from gatecast.storage.contract import Busy, EventLog, PublishResult, ReadRequest
+from gatecast.storage.database_url import Backend
+from gatecast.testing.contracts.backend import GATEWAY, OTHER_GATEWAY, make_event, make_events, publish, read
+from tests.contract.outbox.site import (
+    EVERYTHING,
+    Log,
+    Opening,
+    Site,
+    Stop,
+    forward_and_die,
+    ids,
+    nothing,
+    take_over,
+)
+
+
+class _Late(Log):
+    """A log that these requests reach late."""
+
+    def __init__(self, log: EventLog, **stops: Stop) -> None:
+        super().__init__(log)
+        self._stops = stops
+
+    async def forget(self, gateway_id: str, **how: Any) -> bool:  # noqa: ANN401 - as the real one
+        if stop := self._stops.get("forget"):
+            await stop()
+        return bool(await self._log.forget(gateway_id, **how))
+
+
+async def _register_again(site: Site) -> None:
+    await site.outbox.log.forget(GATEWAY)
+    await site.outbox.log.register(GATEWAY)
+
+
+# --- late -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_new_term_does_not_go_on_with_what_an_earlier_one_found(opening: Opening) -> None:
+    """Another process has followed the registration, has forwarded, and has given up in order."""
+    async with opening() as site:
+        await site.store(make_event())
+        stop = Stop()
+
+        class Slow(Records):
+            is_slow = False
+
+            async def waiting(self) -> list[Waiting]:
+                found = await super().waiting()
+                if self.is_slow:
+                    self.is_slow = False
+                    await stop()
+                return found
+
+        records = Slow(site.outbox.database, site.opened.backend)
+        slow = site.forwarder("slow", records=records)
+        await slow.forward()
+        await _register_again(site)
+        records.is_slow = True
+        forwarding = asyncio.create_task(slow.forward())
+        await stop.reached.wait()
+        other = await take_over(site)
+        events = make_events(2)
+        await site.store(*events)
+        await other.forward()
+        assert await site.ids() == ids(events)
+        await other.lease.give_up()
+        stop.go_on.set()
+        await forwarding
+        await slow.forward()
+        assert (await site.waiting(), await site.ids()) == ({}, ids(events))
+
+
+async def test_a_deletion_that_is_late_deletes_no_later_log(opening: Opening) -> None:
+    """Another process has deleted the log meanwhile, registered the gateway again, and forwarded."""
+    async with opening() as site:
+        await site.store(make_event())
+        first = site.forwarder("first")
+        await first.forward()
+        await first.lease.give_up()
+        await _register_again(site)
+        stop = Stop()
+        slow = site.forwarder("slow", log=_Late(site.engine.log, forget=stop))
+        forwarding = asyncio.create_task(slow.forward())
+        await stop.reached.wait()
+        other = await take_over(site)
+        events = make_events(2)
+        await site.store(*events)
+        await other.forward()
+        stop.go_on.set()
+        await forwarding
+        assert (await site.waiting(), await site.ids()) == ({}, ids(events))
+
+
+async def test_a_batch_that_is_late_gets_into_no_later_log(opening: Opening) -> None:
+    """The later log knows none of its ids."""
+    async with opening() as site:
+        await site.store(*make_events(2))
+        log, stop = site.log(), Stop()
+        log.before = stop
+        slow = site.forwarder("slow", log=log)
+        forwarding = asyncio.create_task(slow.forward())
+        await stop.reached.wait()
+        await _register_again(site)
+        other = await take_over(site)
+        events = make_events(1)
+        await site.store(*events)
+        await other.forward()
+        stop.go_on.set()
+        await forwarding
+        assert await site.ids() == ids(events)
+
+
+async def test_an_event_is_not_shown_where_it_was_before_its_gateway_was_registered_again(opening: Opening) -> None:
+    """The log of before still has its id; it is about to be deleted."""
+    async with opening() as site:
+        forwarder = site.forwarder()
+        outbox = site.as_outbox(forwarder)
+        event, gone = make_events(2)
+        await site.store(gone, event)
+        await forwarder.forward()
+        async with site.outbox.database.transaction() as transaction:
+            await site.outbox.log.forget(GATEWAY, transaction=transaction)
+            await site.outbox.log.register(GATEWAY, transaction=transaction)
+            await site.outbox.log.publish_in(transaction, [event])
+        assert await outbox.position_of(event) is None
+        with pytest.raises(EventNotForwarded):
+            await outbox.position_of(gone)
+        await forwarder.forward()
+        position = await outbox.position_of(event)
+        assert position is not None
+        assert position.offset == 1
+
+
+# --- restored -------------------------------------------------------------------------------------------------------
+
+
+class _Backup:
+    """A copy of the application's SQLite file, to which it can be put back while it is in use."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self._path = tmp_path / "application.db"
+        self._copy = sqlite3.connect(":memory:")
+        with closing(sqlite3.connect(self._path)) as live:
+            live.backup(self._copy)
+
+    def restore(self) -> None:
+        with closing(sqlite3.connect(self._path)) as live:
+            self._copy.backup(live)
+        self._copy.close()
+
+
+def _only_on_sqlite(site: Site) -> bool:
+    """A PostgreSQL database is not restored while it is in use."""
+    return site.opened.backend is Backend.SQLITE
+
+
+async def test_after_a_restore_nothing_is_removed_that_was_not_forwarded(opening: Opening, tmp_path: Path) -> None:
+    """What was recorded before the restore means nothing after it: offsets are used again."""
+    async with opening() as site:
+        if not _only_on_sqlite(site):
+            return
+        log = site.log()
+        forwarder = site.forwarder(log=log)
+        await site.store(*make_events(3))
+        await forwarder.forward()
+        backup = _Backup(tmp_path)
+        await site.store(*make_events(3))
+        await forwarder.forward()
+        backup.restore()
+        later = make_event()
+
+        async def commit() -> None:
+            log.after = nothing
+            await site.store(later)
+
+        log.after = commit
+        await site.store(make_event(OTHER_GATEWAY))
+        site.now += 5
+        await forwarder.forward()
+        assert (await site.waiting(), (await site.ids())[-1]) == ({}, later.event_id)
+
+
+@pytest.mark.parametrize("number", [3, 150])
+@pytest.mark.parametrize("same_term", [True, False])
+async def test_what_a_restored_outbox_has_again_is_not_forwarded_again(
+    opening: Opening, tmp_path: Path, number: int, *, same_term: bool
+) -> None:
+    """Retention has removed it from the log, which knows only its last id."""
+    async with opening() as site:
+        if not _only_on_sqlite(site):
+            return
+        forwarder = site.forwarder()
+        await forwarder.forward()
+        await site.store(*make_events(number))
+        backup = _Backup(tmp_path)
+        await forwarder.forward()
+        await site.engine.log.trim(EVERYTHING)
+        backup.restore()
+        if same_term:
+            await forwarder.forward()
+        else:
+            forwarder = await take_over(site)
+        assert ((await read(site.storage)).head, await site.as_outbox(forwarder).refused()) == (number, [])
+
+
+# --- in doubt -------------------------------------------------------------------------------------------------------
+
+
+async def test_what_was_stored_after_a_takeover_is_not_in_doubt(opening: Opening) -> None:
+    """Others have published since to the log, as a pod does that releases parked events; retention removed it."""
+    async with opening() as site:
+        forwarder = site.forwarder()
+        await site.store(make_event())
+        await forwarder.forward()
+        await publish(site.storage, make_event())
+        await site.engine.log.trim(EVERYTHING)
+        site.now += LEASE
+        other = await take_over(site)
+        await site.store(*make_events(2))
+        await other.forward()
+        assert (await site.as_outbox(other).refused(), (await read(site.storage)).head) == ([], 4)
+
+
+async def test_trying_again_ends_the_doubt(opening: Opening) -> None:
+    """What was not forwarded was not followed by anything that was."""
+    async with opening() as site:
+        events = make_events(2)
+        await site.store(*events)
+        await forward_and_die(site)
+        await publish(site.storage, make_event())
+        await site.engine.log.trim(EVERYTHING)
+        forwarder = await take_over(site)
+        outbox = site.as_outbox(forwarder)
+        assert await outbox.try_again(GATEWAY)
+        await forwarder.forward()
+        assert (await outbox.refused(), await site.waiting()) == ([], {})
+        assert await _retained(site) == ids(events)
+
+
+async def _retained(site: Site) -> list[UUID]:
+    return [event.event_id for event in (await read(site.storage)).events]
+
+
+async def test_leaving_out_what_is_in_doubt_lets_later_events_flow(opening: Opening) -> None:
+    """Each event that may have been forwarded is decided about, and no other."""
+    async with opening() as site:
+        events, later = make_events(2), make_event()
+        await site.store(*events)
+        await forward_and_die(site)
+        await publish(site.storage, make_event())
+        await site.engine.log.trim(EVERYTHING)
+        forwarder = await take_over(site)
+        outbox = site.as_outbox(forwarder)
+        await site.store(later)
+        for event in events:
+            assert [one.event_id for one in await outbox.refused()] == [event.event_id]
+            assert await outbox.leave_out(GATEWAY)
+            await forwarder.forward()
+        assert (await site.waiting(), await _retained(site)) == ({}, [later.event_id])
+
+
+async def test_the_end_of_a_log_is_known_after_a_new_history_has_begun(opening: Opening) -> None:
+    """Also if the first events there were in it before."""
+    async with opening() as site:
+        forwarder = site.forwarder()
+        events = make_events(5)
+        await site.store(*events)
+        await forwarder.forward()
+        site.now += 6
+        await forwarder.forward()
+        await site.engine.log.renew_epoch((await site.engine.log.changed_since(0)).epoch)
+        await site.store(events[0])
+        await forwarder.forward()
+        mark = await site.records.mark(GATEWAY)
+        assert mark is not None
+        assert mark.log_head == 5
+        await site.engine.log.trim(EVERYTHING)
+        other = await take_over(site)
+        await site.store(make_event())
+        await other.forward()
+        assert await site.as_outbox(other).refused() == []
+
+
+async def test_trying_again_registers_no_gateway_that_was_deleted_meanwhile(opening: Opening) -> None:
+    """An operator decides while the deletion is followed."""
+    async with opening() as site:
+        [event], log = make_events(1), site.log()
+        log.refused = {event.event_id: "no"}
+        await site.store(event)
+        forwarder = site.forwarder(log=log)
+        await forwarder.forward()
+
+        class Slow(Records):
+            async def try_again(self, mark: Any) -> bool:  # noqa: ANN401 - as the real one
+                await site.outbox.log.forget(GATEWAY)
+                await forwarder.forward()
+                return await super().try_again(mark)
+
+        outbox = site.as_outbox(forwarder)
+        outbox._records = Slow(site.outbox.database, site.opened.backend)
+        assert not await outbox.try_again(GATEWAY)
+        await forwarder.forward()
+        assert GATEWAY not in (await site.engine.log.changed_since(0)).heads
+
+
+async def test_a_gateway_that_the_log_had_before_is_deleted_there_before_it_was_looked_at(opening: Opening) -> None:
+    """Opening the outbox has registered it; nothing was forwarded yet."""
+    async with opening() as site:
+        await site.engine.log.register("had")
+        forwarder = site.forwarder()
+        await site.as_outbox(forwarder).adopt()
+        await site.outbox.log.forget("had")
+        await forwarder.forward()
+        assert "had" not in (await site.engine.log.changed_since(0)).heads
+
+
+async def test_the_events_that_the_log_had_before_stay(opening: Opening) -> None:
+    """What is published through the outbox follows them."""
+    async with opening() as site:
+        await site.engine.log.register("had")
+        first, second = make_events(2, "had")
+        await publish(site.storage, first)
+        forwarder = site.forwarder()
+        await site.as_outbox(forwarder).adopt()
+        await site.store(second)
+        await forwarder.forward()
+        assert await site.ids("had") == ids([first, second])
+
+
+# --- stuck ----------------------------------------------------------------------------------------------------------
+
+
+class _Reads(Log):
+    """A log whose reads do something first."""
+
+    def __init__(self, log: EventLog, before: Callable[[Sequence[ReadRequest]], None]) -> None:
+        super().__init__(log)
+        self._before_reads = before
+
+    async def read(self, requests: Sequence[ReadRequest]) -> object:
+        self._before_reads(requests)
+        return await self._log.read(requests)
+
+
+async def test_slow_reads_of_many_gateways_end_no_term(opening: Opening) -> None:
+    """They are asked together; one by one they would take longer than a lease, again and again."""
+    async with opening() as site:
+        names = [f"many-{number}" for number in range(100)]
+        for name in names:
+            await site.outbox.log.register(name)
+        first = site.forwarder("first")
+        await first.forward()
+        await first.lease.give_up()
+        await site.store(*(make_event(name) for name in names))
+
+        def slow(_: Sequence[ReadRequest]) -> None:
+            site.now += 0.11
+
+        await site.forwarder(log=_Reads(site.engine.log, slow)).forward()
+        assert await site.waiting() == {}
+
+
+async def test_a_log_that_cannot_be_read_concerns_its_own_gateway(opening: Opening) -> None:
+    """All others flow, and it does once it is repaired."""
+    async with opening() as site:
+        first = site.forwarder("first")
+        await first.forward()
+        await first.lease.give_up()
+        events, others = make_events(1), make_events(1, OTHER_GATEWAY)
+        await site.store(*events, *others)
+        is_damaged = True
+
+        def damaged(requests: Sequence[ReadRequest]) -> None:
+            if is_damaged and any(request.gateway_id == GATEWAY for request in requests):
+                raise StatementFailed("a document in the stream cannot be read")
+
+        forwarder = site.forwarder(log=_Reads(site.engine.log, damaged))
+        await forwarder.forward()
+        assert (await site.ids(), await site.ids(OTHER_GATEWAY)) == ([], ids(others))
+        is_damaged = False
+        await forwarder.forward()
+        assert await site.ids() == ids(events)
+
+
+async def test_a_log_that_somebody_holds_delays_no_other(opening: Opening) -> None:
+    """What waits for it is forwarded once it is free."""
+    async with opening() as site:
+        held = {GATEWAY}
+
+        class Held(Log):
+            async def publish(self, groups: Sequence[Sequence[Any]], **how: Any) -> list[PublishResult]:  # noqa: ANN401 - as the real one
+                assert how["wait"] is False
+                free = [group for group in groups if group[0].gateway_id not in held]
+                stored = iter(await super().publish(free, **how) if free else [])
+                return [next(stored) if group in free else Busy(GATEWAY) for group in groups]
+
+        events, others = make_events(1), make_events(1, OTHER_GATEWAY)
+        await site.store(*events, *others)
+        forwarder = site.forwarder(log=Held(site.engine.log))
+        await forwarder.forward()
+        assert (await site.ids(), await site.ids(OTHER_GATEWAY)) == ([], ids(others))
+        held.clear()
+        await forwarder.forward()
+        assert await site.ids() == ids(events)
+
+
+async def test_a_transaction_that_deletes_a_gateway_delays_no_other(opening: Opening) -> None:
+    """An application holds it open while forwarded entries are released to be removed."""
+    async with opening() as site:
+        if _only_on_sqlite(site):
+            return
+        forwarder = site.forwarder()
+        await site.store(make_event())
+        await forwarder.forward()
+        async with site.outbox.database.transaction() as transaction:
+            await site.outbox.log.forget(GATEWAY, transaction=transaction)
+            site.now += 5
+            await site.store(make_event(OTHER_GATEWAY))
+            await forwarder.forward()
+            assert len(await site.ids(OTHER_GATEWAY)) == 1
+
+
+async def test_what_waits_is_never_too_old(opening: Opening) -> None:
+    """Whatever instant its row shows."""
+    async with opening() as site:
+        log = site.log()
+        forwarder = site.forwarder(log=log)
+        stuck = make_event()
+        log.refused = {stuck.event_id: "no"}
+        await site.store(stuck)
+        await forwarder.forward()
+        text = "1900-01-01T00:00:00.000000Z"
+        cast = "$1" if _only_on_sqlite(site) else "$1::text::timestamptz"
+        await site.statement(
+            f"UPDATE gatecast.events SET recorded_at = {cast} WHERE event_id = $2", text, stuck.event_id
+        )
+        await site.store(make_event(OTHER_GATEWAY))
+        site.now += 5
+        await forwarder.forward()
+        assert len((await read(site.outbox)).events) == 1

@@ -150,6 +150,21 @@ async def test_a_page_asks_again_while_nothing_is_told(open_stage: Any) -> None:
         await expect(page.locator(".live").first).to_have_text("Live")
 
 
+async def test_the_tail_says_when_its_pod_cannot_read(open_stage: Any) -> None:  # noqa: ANN401
+    async with open_stage() as stage:
+        page = await stage.open("/audit")
+        await page.add_init_script(_TELL)
+        await page.goto(f"{stage.url}/tail")
+        state = page.locator("#tail-state")
+        await expect(state).to_have_text("Live")
+        for kind, data, said in (
+            ("away", '{"seconds": 2}', "The database is away; shown as of"),
+            ("back", "{}", "Live"),
+        ):
+            await page.evaluate("([kind, data]) => window.tell(kind, data)", [kind, data])
+            await expect(state).to_contain_text(said)
+
+
 @pytest.mark.parametrize(("path", "mark"), [("/gateways", ".live"), ("/tail", "#tail-state")])
 async def test_a_stream_that_fails_or_falls_silent_is_followed_again(open_stage: Any, path: str, mark: str) -> None:  # noqa: ANN401
     """A balancer without a pod answers 502, which ends a stream for ever; a pod that stands still says nothing."""

@@ -111,7 +111,10 @@ class Outbox:
         """
         known = (await self._storage.log.changed_since(0)).heads.keys() | await self._records.marked_gateways()
         for gateway_id in (await self._log.changed_since(0)).heads.keys() - known:
-            await self._storage.log.register(gateway_id)
+            async with self.database.transaction() as transaction:
+                if await self._storage.log.register(gateway_id, transaction=transaction):
+                    # Should it be deleted before it is looked at, its log is deleted as well.
+                    await self._records.adopt(transaction, gateway_id)
 
     @property
     def database(self) -> Database:

@@ -31,6 +31,11 @@ SELECT gateway_id FROM gatecast_outbox_gateways
 SELECT gateway_id, outbox_log, forwarded, log_epoch, log_head, refused, reason FROM gatecast_outbox_gateways
 WHERE gateway_id = $1
 
+-- name: adopt
+INSERT INTO gatecast_outbox_gateways (gateway_id, outbox_log, forwarded, log_epoch, log_head)
+SELECT gateway_id, log_id, 0, '', 0 FROM gatecast.gateway_streams WHERE gateway_id = $1
+ON CONFLICT (gateway_id) DO NOTHING
+
 -- name: save
 -- The marks ($1) are an object of lists, one for each gateway: both databases can take that apart. One statement, so that on
 -- SQLite the write lock is never held while something else is waited for. Nothing is recorded if the term ($2) is over,

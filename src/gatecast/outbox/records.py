@@ -8,7 +8,7 @@ from dataclasses import astuple, dataclass, replace
 from typing import Final, LiteralString
 
 from gatecast.errors import StorageUnavailable
-from gatecast.storage.contract import Database, ReadResult, Row
+from gatecast.storage.contract import Database, ReadResult, Row, Transaction
 from gatecast.storage.database_url import Backend
 from gatecast.storage.queries import Queries
 
@@ -135,6 +135,10 @@ class Records:
         """The mark of one gateway; None if nothing of it was forwarded yet."""
         rows = await self._database.fetch(_QUERIES["mark"], gateway_id)
         return Mark(**rows[0]) if rows else None
+
+    async def adopt(self, transaction: Transaction, gateway_id: str) -> None:
+        """Note that a gateway that is being registered in the outbox has a log."""
+        await transaction.execute(self._of_the_log("adopt"), gateway_id)
 
     async def save(self, term: str, marks: Sequence[Mark]) -> None:
         """Record how far these gateways were forwarded, all of them or none.

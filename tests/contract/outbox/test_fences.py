@@ -320,6 +320,30 @@ async def test_trying_again_registers_no_gateway_that_was_deleted_meanwhile(open
         assert GATEWAY not in (await site.engine.log.changed_since(0)).heads
 
 
+async def test_a_gateway_that_the_log_had_before_is_deleted_there_before_it_was_looked_at(opening: Opening) -> None:
+    """Opening the outbox has registered it; nothing was forwarded yet."""
+    async with opening() as site:
+        await site.engine.log.register("had")
+        forwarder = site.forwarder()
+        await site.as_outbox(forwarder).adopt()
+        await site.outbox.log.forget("had")
+        await forwarder.forward()
+        assert "had" not in (await site.engine.log.changed_since(0)).heads
+
+
+async def test_the_events_that_the_log_had_before_stay(opening: Opening) -> None:
+    """What is published through the outbox follows them."""
+    async with opening() as site:
+        await site.engine.log.register("had")
+        first, second = make_events(2, "had")
+        await publish(site.storage, first)
+        forwarder = site.forwarder()
+        await site.as_outbox(forwarder).adopt()
+        await site.store(second)
+        await forwarder.forward()
+        assert await site.ids("had") == ids([first, second])
+
+
 # --- stuck ----------------------------------------------------------------------------------------------------------
 
 

@@ -37,6 +37,9 @@ _BATCHES_AT_ONCE = 8
 
 _TOO_LARGE = 10199
 
+#: What it says when the account, its memory or its disk has no room, and when the stream is not there.
+_FULL_OR_GONE = {10002, 10028, 10047, 10059}
+
 _EXPECT = "Nats-Expected-Last-Subject-Sequence"
 
 
@@ -222,7 +225,7 @@ class Stream:
     async def info(self) -> StreamInfo:
         """What the leader says of the stream now."""
         answer = await self.connection.ask(f"$JS.API.STREAM.INFO.{self.subjects.name}", {})
-        _raise_error(answer)
+        raise_error(answer)
         info = StreamInfo(
             created=answer["created"],
             last_sequence=answer["state"]["last_seq"],
@@ -292,7 +295,7 @@ class Stream:
         request: dict[str, Any] = {"filter": filtered}
         if before is not None:
             request["seq"] = before
-        _raise_error(await self.connection.ask(f"$JS.API.STREAM.PURGE.{self.subjects.name}", request))
+        raise_error(await self.connection.ask(f"$JS.API.STREAM.PURGE.{self.subjects.name}", request))
 
     def _acknowledged(self, answer: Mapping[str, Any], count: int = 1) -> int:
         error = answer.get("error")
@@ -304,7 +307,7 @@ class Stream:
                     f"publish to fewer gateways at once, or raise jetstream.limits.batch.max_msgs in the server's "
                     f"configuration"
                 )
-            _raise_error(answer)
+            raise_error(answer)
         sequence = int(answer["seq"])
         self.floor = max(self.floor, sequence)
         return sequence
@@ -316,7 +319,14 @@ def _place_in_batch(name: str, number: int, size: int) -> dict[str, str]:
     return place | {"Nats-Batch-Commit": "1"} if number == size else place
 
 
-def _raise_error(answer: Mapping[str, Any]) -> None:
+def raise_error(answer: Mapping[str, Any]) -> None:
+    """Return if the server has done what it was asked to do.
+
+    Raises:
+        Stale: nothing was stored; read again.
+        StorageUnavailable: it does nothing for anyone now, as when the stream is full.
+        StatementFailed: it does not do this.
+    """
     error = answer.get("error")
     if error is None:
         return
@@ -324,7 +334,7 @@ def _raise_error(answer: Mapping[str, Any]) -> None:
     text = f"JetStream says: {error.get('description')} ({number})"
     if number in _STALE or number in _NOT_TAKEN:
         raise Stale(text)
-    if code == _UNAVAILABLE:
+    if code == _UNAVAILABLE or number in _FULL_OR_GONE:
         raise StorageUnavailable(text)
     raise StatementFailed(text)
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -179,3 +180,112 @@ async def test_who_was_logged_out_meanwhile_is_asked_to_log_in(open_stage: Any, 
         stage.balancer.cut()
         stage.balancer.heal()
         await expect(page.locator("#token")).to_be_visible()
+
+
+async def test_charts_do_not_take_an_old_measurement_for_the_present_one(open_stage: Any) -> None:  # noqa: ANN401
+    """A pod that can read and not write answers as before, with the last that was measured."""
+    async with open_stage() as stage:
+        page = await stage.open("/audit")
+        ages = iter((timedelta(minutes=2), timedelta()))
+
+        async def answer(route: Route) -> None:
+            moment = {
+                "at": (datetime.now(UTC) - next(ages)).isoformat(),
+                "recordedPerSecond": 1.0,
+                "confirmedPerSecond": 1.0,
+                "lagSeconds": 7.0,
+                "confirmedAfterP50": None,
+                "confirmedAfterP99": None,
+            }
+            await route.fulfill(json={"items": [moment], "next": None})
+
+        await page.route("**/console/history", answer)
+        for state, lag, shown in (
+            ("Nothing measured since", "unknown", "\N{EN DASH}"),
+            ("Measured every 15 seconds.", "7 s", "7 s"),
+        ):
+            await page.goto(stage.url)
+            await expect(page.locator("#charts-state")).to_contain_text(state)
+            chart = page.locator("#lag-chart")
+            await expect(chart).to_have_attribute("aria-label", f"Now: oldest unconfirmed event {lag}")
+            await expect(page.locator("#lag-legend b")).to_have_text(shown)
+
+
+async def test_the_form_for_a_provider_follows_its_gateways_as_pages_do(open_stage: Any) -> None:  # noqa: ANN401
+    """Its stream is opened again, what is told while it asks is asked for, and so is what had no answer."""
+    async with open_stage() as stage:
+        access = await stage.operator.create_gateway("edge")
+        page = await stage.open("/audit")
+        await page.clock.install()
+        await page.add_init_script(_TELL)
+        await page.route(_STREAMS, lambda route: route.fulfill(status=502))
+        await page.goto(f"{stage.url}/llm-providers/new")
+        trouble = page.locator("#gateways-live")
+        await expect(trouble).to_have_text("Connecting again")
+        await page.unroute_all()
+        asked: asyncio.Queue[Route] = asyncio.Queue()
+        await page.route("**/llm-providers/new?*", asked.put)
+        await page.clock.run_for(10_000)
+        await expect(trouble).to_be_hidden()
+        first = await asyncio.wait_for(asked.get(), PATIENCE)
+        before = await first.fetch()
+        # Deliveries of gateways are shown as they are now, not as they were when the first question was asked.
+        await stage.operator.publish(access.id)
+        await page.evaluate("window.tell('changed', '')")
+        await first.fulfill(response=before)
+        second = await asyncio.wait_for(asked.get(), PATIENCE)
+        await second.abort()
+        await expect(trouble).to_contain_text("This pod does not answer")
+        await page.unroute_all()
+        await page.clock.run_for(10_000)
+        await expect(trouble).to_be_hidden()
+        await expect(page.locator("#gateways .end")).to_contain_text("1 behind")
+
+
+async def test_the_gateways_of_the_last_search_are_shown(open_stage: Any) -> None:  # noqa: ANN401
+    """Whenever the answers to the ones before it come, and whether they come at all."""
+    async with open_stage() as stage:
+        for name in ("edge-1", "edge-2"):
+            await stage.operator.create_gateway(name)
+        page = await stage.open("/audit")
+
+        async def many(route: Route) -> None:
+            answer = await route.fetch()
+            await route.fulfill(response=answer, body=(await answer.text()).replace('data-more=""', 'data-more="9"'))
+
+        await page.route("**/llm-providers/new", many)
+        await page.route(_STREAMS, lambda route: route.fulfill(status=204))
+        await page.goto(f"{stage.url}/llm-providers/new")
+        asked: asyncio.Queue[Route] = asyncio.Queue()
+        await page.route("**/llm-providers/new?*", asked.put)
+        search = page.locator("#gateway-search")
+        await search.evaluate("input => { input.hidden = false; }")
+        await search.fill("edge-1")
+        first = await asyncio.wait_for(asked.get(), PATIENCE)
+        await search.fill("edge-2")
+        await first.abort()
+        last = await asyncio.wait_for(asked.get(), PATIENCE)
+        assert last.request.url.endswith("gateway_q=edge-2")
+        await last.continue_()
+        await expect(page.locator("#gateways .text")).to_have_text(["edge-2"])
+
+
+async def test_the_answer_to_a_closed_dialog_is_not_shown_in_the_next(open_stage: Any) -> None:  # noqa: ANN401
+    async with open_stage() as stage:
+        await stage.operator.create_gateway("edge")
+        page = await stage.open("/llm-providers/new")
+        await page.locator("[name=gateways]").check()
+        asked: asyncio.Queue[Route] = asyncio.Queue()
+        await page.route("**/console/policies?*", asked.put)
+        routes = []
+        for _ in range(2):
+            await page.get_by_role("button", name="Add guardrail").click()
+            routes.append(await asyncio.wait_for(asked.get(), PATIENCE))
+            if len(routes) == 1:
+                await page.keyboard.press("Escape")
+        offered = page.locator("#guardrail-dialog .rows button")
+        for route, name in ((routes[1], "of-the-second"), (routes[0], "of-the-first")):
+            policy = {"name": name, "version": "v1.0.0", "description": "", "parameters": {}}
+            async with page.expect_event("requestfinished"):
+                await route.fulfill(json={"items": [policy], "silent": []})
+            await expect(offered).to_contain_text(["of-the-second"])

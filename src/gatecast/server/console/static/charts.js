@@ -23,6 +23,19 @@ const charts = [
 const card = document.getElementById("charts");
 const state = document.getElementById("charts-state");
 let moments = [];
+/** How far the server's clock is ahead of this one, in milliseconds. */
+let ahead = 0;
+
+/** The last measurement, unless it is too old to tell of now. */
+function latest() {
+  const last = moments.at(-1);
+  return last && Date.now() + ahead - Date.parse(last.at) <= 1000 * LONGEST_GAP ? last : undefined;
+}
+
+function summary() {
+  if (!moments.length) return "The first measurements come within half a minute.";
+  return latest() ? "Measured every 15 seconds." : `Nothing measured since ${new Date(moments.at(-1).at).toLocaleTimeString()}`;
+}
 
 /** What a custom property is in the theme of now, as a canvas takes it. */
 function colour(name) {
@@ -63,7 +76,7 @@ function legend(chart, last) {
 
 function draw(chart) {
   const place = document.getElementById(`${chart.id}-chart`);
-  const now = Date.now() / 1000, begin = moments.length ? Date.parse(moments[0].at) / 1000 : now;
+  const now = (Date.now() + ahead) / 1000, begin = moments.length ? Date.parse(moments[0].at) / 1000 : now;
   const axis = { stroke: colour("--muted"), font: "12px system-ui, sans-serif", grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
   const options = {
     width: place.clientWidth, height: 160, legend: { show: false }, cursor: { y: false, drag: { x: false, y: false } },
@@ -73,14 +86,15 @@ function draw(chart) {
       { ...axis, size: 58, space: 36, values: (_, ticks) => ticks.map(chart.format) },
     ],
     series: [{}, ...chart.lines.map(([name, , tone]) => ({ label: name, stroke: colour(tone), width: 1.75, points: { show: moments.length < 2 } }))],
-    hooks: { setCursor: [(plot) => legend(chart, plot.cursor.idx === null ? moments.at(-1) : at(plot, chart))] },
+    hooks: { setCursor: [(plot) => legend(chart, plot.cursor.idx === null ? latest() : at(plot, chart))] },
   };
   chart.plot?.destroy();
   chart.plot = new uPlot(options, columns(chart.lines.map(([, field]) => field)), place);
-  const said = chart.lines.map(([name, field]) => `${name} ${moments.length && moments.at(-1)[field] !== null ? chart.format(moments.at(-1)[field]) : "unknown"}`);
+  const last = latest();
+  const said = chart.lines.map(([name, field]) => `${name} ${(last?.[field] ?? null) === null ? "unknown" : chart.format(last[field])}`);
   place.setAttribute("role", "img");
   place.setAttribute("aria-label", `Now: ${said.join(", ")}`);
-  legend(chart, moments.at(-1));
+  legend(chart, last);
 }
 
 /** The values under the pointer. */
@@ -102,11 +116,12 @@ async function refresh() {
     moments = (await answer.json()).items;
     card.hidden = false;
     asOf = new Date();
-    state.textContent = moments.length ? "Measured every 15 seconds." : "The first measurements come within half a minute.";
-    drawAll();
+    ahead = Date.parse(answer.headers.get("Date")) - Date.now() || 0;
+    state.textContent = summary();
   } catch {
     state.textContent = `Not up to date: as of ${asOf.toLocaleTimeString()}`;
   }
+  drawAll();
 }
 
 let waiting;

@@ -3,6 +3,9 @@
 
 import { control, element, isSimple } from "./schema-form.js";
 
+/** So long an answer is waited for, in milliseconds. */
+const LONGEST_WAIT = 10_000;
+
 const source = document.getElementById("policies");
 const form = source.form;
 const shown = document.getElementById("guardrails");
@@ -15,7 +18,7 @@ async function offered() {
   const ids = [...form.querySelectorAll("[name=gateways]:checked")].map((each) => each.value);
   if (!ids.length) return { items: [], silent: [] };
   const query = new URLSearchParams(ids.map((each) => ["gateway", each]));
-  const answer = await fetch(`/console/policies?${query}`, { headers: { Accept: "application/json" } });
+  const answer = await fetch(`/console/policies?${query}`, { headers: { Accept: "application/json" }, signal: AbortSignal.timeout(LONGEST_WAIT) });
   if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
   return answer.json();
 }
@@ -46,11 +49,23 @@ function move(index, by) {
   keep();
 }
 
-async function choose() {
+let openings = 0;
+
+/** Opens the dialog; returns whether it is open since: what is asked for an earlier time must not show in a later one. */
+function open() {
+  openings += 1;
+  const mine = openings;
   place.replaceChildren(element("p", { class: "muted", role: "status" }, "Asking what the gateways have loaded …"));
   dialog.showModal();
-  let found;
-  try { found = await offered(); } catch (error) { place.replaceChildren(element("p", { class: "error", role: "alert" }, `This cannot be shown: ${error.message}. Close and try again.`)); return; }
+  return () => dialog.open && openings === mine;
+}
+
+async function choose() {
+  const isOpen = open();
+  let found, error;
+  try { found = await offered(); } catch (failure) { error = failure; }
+  if (!isOpen()) return;
+  if (error) { place.replaceChildren(element("p", { class: "error", role: "alert" }, `This cannot be shown: ${error.message}. Close and try again.`)); return; }
   if (!found.items.length) {
     const why = found.silent.length ? "A chosen gateway has not announced its policies yet: it was never connected." : "The chosen gateways have no policy in common.";
     place.replaceChildren(element("p", { class: "notice warn" }, form.querySelector("[name=gateways]:checked") ? why : "Choose gateways first: guardrails are what all of them have loaded."));
@@ -65,10 +80,10 @@ async function choose() {
 }
 
 async function edit(index) {
-  dialog.showModal();
-  place.replaceChildren(element("p", { class: "muted", role: "status" }, "Asking what the gateways have loaded …"));
+  const isOpen = open();
   let found = { items: [] };
   try { found = await offered(); } catch { /* Edited as JSON then. */ }
+  if (!isOpen()) return;
   const policy = found.items.find((each) => each.name === chosen[index].name) ?? { name: chosen[index].name, version: "", description: "", parameters: {} };
   parameters(policy, chosen[index].params, index);
 }

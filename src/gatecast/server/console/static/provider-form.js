@@ -1,5 +1,11 @@
 // The form that adds an LLM provider: fills in what follows from something else, and never overwrites what was typed.
 
+import { followStream, pauseAfter } from "./stream.js";
+
+/** An answer that does not come within so many milliseconds is asked for again. */
+const LONGEST_WAIT = 10_000;
+const LOGGED_OUT = "Logged out; shown as before";
+
 const form = document.getElementById("provider-form");
 const field = (id) => document.getElementById(id);
 const [name, context, url, key] = ["name", "context", "url", "api_key"].map(field);
@@ -51,20 +57,60 @@ function searchable(input, rows) {
 }
 searchable(field("template-search"), field("templates"));
 
+/** Why the gateways may be shown as they were: what the stream says of itself, and what became of a question. */
+const troubles = { stream: "", search: "", marks: "" };
+
+function sayTrouble(whose, text) {
+  troubles[whose] = text;
+  const said = Object.values(troubles).find(Boolean) ?? "";
+  const place = field("gateways-live");
+  place.hidden = !said;
+  place.textContent = said;
+}
+
+/** The form as the server makes it now. */
+async function ask(query) {
+  const answer = await fetch(`/llm-providers/new?${query}`, { signal: AbortSignal.timeout(LONGEST_WAIT) });
+  if (answer.redirected) throw new Error(LOGGED_OUT);
+  if (!answer.ok) throw new Error(`This pod failed (${answer.status}); trying again`);
+  return new DOMParser().parseFromString(await answer.text(), "text/html");
+}
+
+/** Asks whenever it is called: one question at a time, and again until one was answered that was asked after the last call. */
+function asker(whose, work) {
+  let wanted = false, asking = false, failures = 0;
+  return async () => {
+    wanted = true;
+    if (asking) return;
+    for (asking = true; wanted;) {
+      wanted = false;
+      try {
+        await work();
+        failures = 0;
+        sayTrouble(whose, "");
+      } catch (error) {
+        wanted = true;
+        failures += 1;
+        sayTrouble(whose, error.name === "Error" ? error.message : "This pod does not answer; trying again");
+        await new Promise((done) => setTimeout(done, pauseAfter(failures)));
+      }
+    }
+    asking = false;
+  };
+}
+
 /** Of many gateways the server shows those that match; what is chosen stays. */
 function findGateways(input, rows) {
   let waiting;
-  const find = async () => {
-    const answer = await fetch(`/llm-providers/new?gateway_q=${encodeURIComponent(input.value)}`);
-    if (!answer.ok || answer.redirected) return;
-    const found = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const find = asker("search", async () => {
+    const found = await ask(`gateway_q=${encodeURIComponent(input.value)}`);
     const kept = [...rows.children].filter((row) => row.querySelector("input").checked);
     const chosen = new Set(kept.map((row) => row.querySelector("input").value));
     const fresh = [...found.querySelectorAll("#gateways > *")].filter((row) => !chosen.has(row.querySelector("input").value));
     for (const row of fresh) row.querySelector("input").checked = false;
     rows.replaceChildren(...kept, ...fresh);
     field("gateways-more").textContent = found.getElementById("gateways-more").textContent;
-  };
+  });
   input.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(find, 250); });
   input.addEventListener("keydown", (event) => { if (event.key === "Enter") event.preventDefault(); });
 }
@@ -73,26 +119,22 @@ else searchable(field("gateway-search"), field("gateways"));
 
 /** Only the marks of gateways follow what happens meanwhile: never what is typed or chosen. */
 function followGateways(rows) {
-  let asking = false;
-  const follow = async () => {
-    if (asking) return;
-    asking = true;
-    try {
-      const chosen = [...rows.querySelectorAll("input:checked")].map((input) => `gateway=${encodeURIComponent(input.value)}`);
-      const search = encodeURIComponent(field("gateway-search")?.value ?? "");
-      const answer = await fetch(`/llm-providers/new?${[...chosen, `gateway_q=${search}`].join("&")}`);
-      if (!answer.ok || answer.redirected) return;
-      const found = new DOMParser().parseFromString(await answer.text(), "text/html");
-      for (const input of rows.querySelectorAll("input")) {
-        const fresh = found.querySelector(`#gateways input[value="${CSS.escape(input.value)}"]`);
-        if (!fresh) continue;
-        input.dataset.offline = fresh.dataset.offline;
-        input.closest(".choice").querySelector(".end").replaceWith(fresh.closest(".choice").querySelector(".end"));
-      }
-      update();
-    } catch { /* The pod does not answer; the next change is followed again. */ } finally { asking = false; }
-  };
-  new EventSource("/live").addEventListener("changed", follow);
+  const follow = asker("marks", async () => {
+    const chosen = [...rows.querySelectorAll("input:checked")].map((input) => `gateway=${encodeURIComponent(input.value)}`);
+    const search = encodeURIComponent(field("gateway-search")?.value ?? "");
+    const found = await ask([...chosen, `gateway_q=${search}`].join("&"));
+    for (const input of rows.querySelectorAll("input")) {
+      const fresh = found.querySelector(`#gateways input[value="${CSS.escape(input.value)}"]`);
+      if (!fresh) continue;
+      input.dataset.offline = fresh.dataset.offline;
+      input.closest(".choice").querySelector(".end").replaceWith(fresh.closest(".choice").querySelector(".end"));
+    }
+    update();
+  });
+  const say = (text) => sayTrouble("stream", text);
+  const events = { changed: follow, away() { say("The database is away"); }, back() { say(""); } };
+  // What is typed is kept: whoever was logged out meanwhile logs in when it is submitted.
+  followStream(() => "/live", events, say, () => say(LOGGED_OUT));
 }
 if (field("gateways")) followGateways(field("gateways"));
 

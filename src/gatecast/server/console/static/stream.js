@@ -11,17 +11,17 @@ export function pauseAfter(failures) {
   return failures ? Math.min(FIRST_PAUSE * 2 ** (failures - 1), LONGEST_PAUSE) : 0;
 }
 
-/** Whoever was logged out meanwhile logs in again, and comes back to this page. */
-async function checkLogin() {
+async function checkLogin(loggedOut) {
   const answer = await fetch("/settings", { method: "HEAD", headers: { "HX-Request": "true" } }).catch(() => null);
-  if (answer?.status === 401) location.reload();
+  if (answer?.status === 401) loggedOut();
 }
 
 /**
  * Follows the stream at `address()`. `events` are what to do with a message, by its kind; `say` is told an empty text
- * when the stream is open, and otherwise what is wrong. Returns what ends it.
+ * when the stream is open, and otherwise what is wrong. Whoever was logged out meanwhile logs in again and comes back to
+ * the page, unless `loggedOut` does something else. Returns what ends it.
  */
-export function followStream(address, events, say) {
+export function followStream(address, events, say, loggedOut = () => location.reload()) {
   let source;
   let timer;
   let failures = 0;
@@ -35,7 +35,7 @@ export function followStream(address, events, say) {
     source.close();
     failures += 1;
     say(text);
-    checkLogin();
+    checkLogin(loggedOut);
     later(open, pauseAfter(failures));
   }
 

@@ -446,6 +446,7 @@ async def _open_outbox(engine: Engine, wakeup: SupervisedWakeup, settings: Setti
     if not settings.outbox:
         yield None
         return
+    settings.check_for_outbox()
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(_open_outbox_storage(settings))
         await check(opened.storage, engine.log)

@@ -99,6 +99,10 @@ def _check_switch(value: object) -> object:
     return value
 
 
+#: Shortest retention of a log behind an outbox: many times as long as a forwarder may stand still.
+_SHORTEST_BEHIND_OUTBOX = timedelta(minutes=1)
+
+
 def _parse_count(value: str) -> int:
     return int(value) if re.fullmatch(r"[0-9]{1,10}", value) else 0
 
@@ -325,6 +329,16 @@ class Settings:
         if self.outbox:
             rule = "be empty for a pod, which keeps its tables beside its log"
             raise SettingInvalid(variable("outbox"), HIDDEN, rule)
+
+    def check_for_outbox(self) -> None:
+        """Return if a hub with an outbox can have these settings.
+
+        Raises:
+            SettingInvalid: the log keeps ids too shortly to recognize what is forwarded again.
+        """
+        if self.retention < _SHORTEST_BEHIND_OUTBOX:
+            rule = "be at least 1m with an outbox: after a lost answer, the log recognizes events by the ids it keeps"
+            raise SettingInvalid(variable("retention"), show(self.retention), rule)
 
     def __post_init__(self) -> None:
         for option in fields(self):

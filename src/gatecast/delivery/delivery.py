@@ -54,7 +54,7 @@ class Delivery:
         self._options = options
         self._subscriptions: dict[str, Subscription] = {}
         self._supervisor: asyncio.Task[None] | None = None
-        self._draining = False
+        self._draining = self._stopping = False
         #: Why a background task died, once one has: the pod must then end.
         self.failure: BaseException | None = None
         self.failed = asyncio.Event()
@@ -83,6 +83,7 @@ class Delivery:
 
     async def __aexit__(self, *exception: object) -> None:
         """Stop the tasks and end open subscriptions. The owner may call `drain` first."""
+        self._stopping = True
         if self._supervisor is not None:
             self._supervisor.cancel()
             # Waited for and not awaited: a cancellation that comes out of here is then our own.
@@ -92,13 +93,20 @@ class Delivery:
         """Run every background task; when one dies, stop the others and report the failure."""
         try:
             await run_together(self._background_work())
-        except Exception as failure:
-            _logger.exception("background-task-died")
-            self.fail(failure)
+        except asyncio.CancelledError:
+            if not self._stopping:
+                # A mistake, like that of any other task that ends.
+                self._note_death(RuntimeError("delivery was cancelled"))
+        except Exception as failure:  # noqa: BLE001 - whatever it is, it is logged, and ends the pod
+            self._note_death(failure)
         finally:
             # Nobody supplies them any more, and nobody shall wait for that.
             self.end_all(RESTARTING)
             self.presence.ready.set()
+
+    def _note_death(self, failure: Exception) -> None:
+        _logger.error("background-task-died", exc_info=failure)
+        self.fail(failure)
 
     def fail(self, failure: BaseException) -> None:
         """Disconnect every gateway, and record that the pod must end."""

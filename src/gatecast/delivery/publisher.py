@@ -186,6 +186,15 @@ class Publisher:
         Logs that an application holds for long thus delay only each other, not a log that two pods wrote to at once.
         """
         log_queue = self._log_queues[gateway_id]
+        try:
+            await self._empty(log_queue)
+        finally:
+            # No await between the last check and this: nothing can join a queue that has ended, however it has.
+            del self._log_queues[gateway_id]
+            for pending in log_queue:
+                pending.settle(HubClosed())
+
+    async def _empty(self, log_queue: deque[_Pending]) -> None:
         looks = 0
         while log_queue:
             if not self._waiting.locked():
@@ -199,8 +208,6 @@ class Publisher:
                 results = await self._append(batch, wait=False)
             busy = [pending for pending, result in zip(batch, results, strict=True) if isinstance(result, Busy)]
             log_queue.extendleft(reversed(busy))
-        # No await between the last check and this: nothing can join a queue that has ended.
-        del self._log_queues[gateway_id]
 
     async def _append(self, batch: Sequence[_Pending], *, wait: bool) -> Sequence[PublishResult | GatecastError]:
         """Send one statement and answer the callers; only `Busy` groups are left for the per-log queues."""

@@ -282,6 +282,9 @@ class Forwarder:
         if isinstance(result, Busy):
             term.aside.add(batch.gateway_id)
             return None
+        if isinstance(result, UnknownGateway) and term.logs.pop(batch.gateway_id) != _NO_LOG:
+            # It has another log now, or the replica that was asked for it lags: it is asked again.
+            return None
         term.doubt(batch)
         if _is_refusal(result):
             if len(batch.events) == 1:

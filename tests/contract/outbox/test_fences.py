@@ -298,6 +298,20 @@ async def test_the_end_of_a_log_is_known_after_a_new_history_has_begun(opening: 
         assert await site.as_outbox(other).refused() == []
 
 
+async def test_a_gateway_that_something_else_registered_again_in_the_log_goes_on(opening: Opening) -> None:
+    """Its log is looked up again; nothing is refused."""
+    async with opening() as site:
+        forwarder = site.forwarder()
+        await site.store(make_event())
+        await forwarder.forward()
+        await site.engine.log.forget(GATEWAY)
+        await site.engine.log.register(GATEWAY)
+        events = make_events(2)
+        await site.store(*events)
+        await forwarder.forward()
+        assert (await site.ids(), await site.as_outbox(forwarder).refused()) == (ids(events), [])
+
+
 async def test_trying_again_registers_no_gateway_that_was_deleted_meanwhile(opening: Opening) -> None:
     """An operator decides while the deletion is followed."""
     async with opening() as site:

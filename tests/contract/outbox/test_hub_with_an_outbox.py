@@ -284,6 +284,15 @@ async def test_the_logs_own_database_needs_no_outbox(tmp_path: Path) -> None:
             pass
 
 
+async def test_a_log_behind_an_outbox_keeps_ids_for_a_while(tmp_path: Path) -> None:
+    """Without them it could not recognize what is forwarded again."""
+    outbox = f"sqlite:///{tmp_path}/outbox.db"
+    settings = Settings(database=f"sqlite:///{tmp_path}/log.db", outbox=outbox, retention=timedelta(seconds=59))
+    with pytest.raises(SettingInvalid, match="GATECAST_RETENTION must be at least 1m with an outbox"):
+        async with EventHub.open(settings=settings):
+            pass
+
+
 async def test_an_event_that_is_no_event_of_the_outbox_is_not_waited_for(opened: Opening) -> None:
     """A position that is known is returned as it is."""
     async with opened() as hub:

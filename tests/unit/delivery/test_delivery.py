@@ -280,7 +280,7 @@ def test_whoever_waits_for_the_first_lease_is_told_when_delivery_stops() -> None
     _run(run())
 
 
-@pytest.mark.parametrize("name", ["publisher", "reader", "progress", "outcomes", "presence", "retention"])
+@pytest.mark.parametrize("name", ["publisher", "reader", "progress", "outcomes", "presence", "retention", "delivery"])
 def test_a_background_task_that_is_cancelled_by_mistake_ends_the_pod_as_well(name: str) -> None:
     """A cancellation may come out of anything that a loop awaits."""
 

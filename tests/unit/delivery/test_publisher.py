@@ -223,6 +223,28 @@ def test_whoever_waits_when_the_publisher_is_stopped_learns_it() -> None:
     _run(run())
 
 
+def test_a_lane_that_is_cancelled_by_mistake_leaves_nobody_waiting() -> None:
+    """Who waits in it is answered, and what comes later is stored."""
+
+    async def run() -> None:
+        bench = _Bench()
+        bench.log.held["held"] = asyncio.Event()
+        async with bench.running():
+            waiting = [bench.start("1", "held")]
+            await asyncio.sleep(2.5)
+            waiting.append(bench.start("2", "held"))
+            await asyncio.sleep(0.5)
+            [lane] = [task for task in asyncio.all_tasks() if task.get_name() == "publish-lane-held"]
+            lane.cancel()
+            results = await asyncio.gather(*waiting, return_exceptions=True)
+            assert [type(result) for result in results] == [HubClosed] * 2
+            bench.log.held.pop("held").set()
+            await bench.start("3", "held")
+            assert bench.log.stored == [("held", "3")]
+
+    _run(run())
+
+
 def test_s12_logs_that_are_held_for_long_do_not_stop_one_that_was_held_for_a_moment() -> None:
     """However many logs an application holds, the others go on, in their order."""
 

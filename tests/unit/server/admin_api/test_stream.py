@@ -570,6 +570,8 @@ async def test_a_client_is_told_when_the_pod_cannot_read_and_when_it_can_again(
         raise StorageUnavailable("gone")
 
     async with open_api() as (client, context), _streaming(context) as received:
+        assert await received.get() == "200"
+        assert (await received.get()).startswith(": following")
         gateway_id = await new_gateway(client)
         await _publish(context, gateway_id)
         await _next(received, "recorded")

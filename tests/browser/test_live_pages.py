@@ -150,6 +150,25 @@ async def test_a_page_asks_again_while_nothing_is_told(open_stage: Any) -> None:
         await expect(page.locator(".live").first).to_have_text("Live")
 
 
+async def test_time_alone_takes_the_focus_from_nobody(open_stage: Any) -> None:  # noqa: ANN401
+    """Who is at a row by keyboard keeps it until something has changed; once the focus is elsewhere, the page asks."""
+    async with open_stage() as stage:
+        await stage.operator.create_gateway("edge")
+        page = await stage.open("/audit")
+        await page.add_init_script(_TELL)
+        await page.goto(f"{stage.url}/gateways")
+        await expect(page.locator(".live").first).to_have_text("Live")
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url) if "hx-request" in request.headers else None)
+        await page.get_by_role("link", name="edge").focus()
+        await page.evaluate("window.tell('alive', '')")
+        await expect(page.get_by_role("link", name="edge")).to_be_focused()
+        assert asked == []
+        await page.evaluate("document.activeElement.blur()")
+        async with page.expect_request(lambda request: "hx-request" in request.headers):
+            await page.evaluate("window.tell('alive', '')")
+
+
 async def test_the_tail_says_when_its_pod_cannot_read(open_stage: Any) -> None:  # noqa: ANN401
     async with open_stage() as stage:
         page = await stage.open("/audit")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Self
 from uuid import UUID
@@ -13,6 +13,7 @@ from gatecast.background import BackgroundTask, FailureListener
 from gatecast.errors import DatabaseUnsuitable, EventNotForwarded, SettingInvalid, StorageUnavailable
 from gatecast.events import Event, PendingPosition, Position, RecordedEvent
 from gatecast.hiding import HIDDEN
+from gatecast.outbox.binding import bind
 from gatecast.outbox.forwarder import Forwarder, OutboxOptions
 from gatecast.outbox.log import OutboxEngine, OutboxLog
 from gatecast.outbox.records import Records, Waiting
@@ -79,8 +80,12 @@ class Outbox:
         """The outbox in a database that `check` has found suitable and that is migrated; forwards until the block ends.
 
         `wakeup` carries hints about the outbox.
+
+        Raises:
+            DatabaseUnsuitable: it belongs to another log.
         """
         records = Records(storage.database, backend)
+        options = replace(options, log=await bind(records, log, options.log_place))
         forwarder = Forwarder(storage.log, log, records, options)
         outbox = cls(storage, log, records, forwarder, wakeup)
         await outbox.adopt()

@@ -176,7 +176,8 @@ async def test_s30_old_passages_that_somebody_else_removes_keep_nobody_waiting_w
 
 
 _TABLES = {
-    "positions": "SELECT gateway_id, replica, epoch, sent, confirmed, resync_reason FROM gatecast.cursors ORDER BY 1, 2",
+    "positions": "SELECT gateway_id, replica, epoch, sent, confirmed, resync_reason FROM gatecast.cursors "
+    "ORDER BY 1, 2",
     "connections": "SELECT connection_id, gateway_id, replica, sent, confirmed, dismissal FROM gatecast.connections "
     "ORDER BY 1",
     "passages": "SELECT log_id, through, replica, number FROM gatecast.passages ORDER BY 4",
@@ -186,7 +187,7 @@ _TABLES = {
 @pytest.mark.parametrize("seed", range(8))
 async def test_s30_recording_many_together_is_as_recording_one_after_the_other(postgres_url: str, seed: int) -> None:
     """Whatever position each had, in which history, and whoever else is connected: the same rows, and the same ids."""
-    random = Random(seed)
+    random = Random(seed)  # noqa: S311 - repeats
     async with _two_connections(postgres_url) as storage, _caller(postgres_url) as caller:
         epoch = await epoch_of(storage)
         await caller.execute(_SOME_POSITIONS.replace("SEED", str(random.random())))
@@ -199,7 +200,7 @@ async def test_s30_recording_many_together_is_as_recording_one_after_the_other(p
             found.append([sorted(rows), *[await caller.fetch(query) for query in _TABLES.values()]])
             await attempt.rollback()
         assert found[0] == found[1]
-        assert 0 < len(found[0][0]) < len(arguments[0]), "some are refused"
+        assert 0 < len(found[0][0]) < _REQUESTS, "some are refused"
 
 
 _ARGUMENTS = ", ".join(f"${number}" for number in range(1, 13))
@@ -228,8 +229,11 @@ INSERT INTO gatecast.passages (log_id, through, replica, connection_id, pod_id,
 """
 
 
+_REQUESTS = 40
+
+
 def _some_requests(random: Random, epoch: UUID) -> list[object]:
-    """The arguments of a call for 40 connections, of which some are refused and some come twice."""
+    """The arguments of a call for so many connections, of which some are refused and some come twice."""
     rows = [
         (
             f"edge-{random.randint(1, 33)}",
@@ -244,7 +248,7 @@ def _some_requests(random: Random, epoch: UUID) -> list[object]:
             random.random() < 0.1,
             random.choice([None] * 9 + ["retention"]),
         )
-        for number in range(40)
+        for number in range(_REQUESTS)
     ]
     return [*map(list, zip(*rows, strict=True)), False]
 

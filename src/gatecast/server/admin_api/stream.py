@@ -117,11 +117,11 @@ async def follow(
     """A stream that ends when `is_allowed` says no."""
     resumed = StreamPosition.parse(last_event_id) if last_event_id else None
     follower = await Follower.begin(context, organization, gateway, resumed, goes_on=bool(last_event_id))
+    outcomes = OutcomeWatch(context, follower.shown_lately)
     parts: list[_Part] = [
         follower,
-        # Before the positions, so that whoever resumes does not take for applied what was rejected meanwhile.
-        OutcomeWatch(context, follower.shown_lately),
-        FleetWatch(context, organization, gateway=follower.gateway),
+        outcomes,
+        FleetWatch(context, organization, gateway=follower.gateway, outcomes=outcomes),
         DeploymentWatch(context, organization, gateway=follower.gateway),
     ]
     return EventStream(context, _stream(context, follower, _Reading(organization, parts), is_allowed))

@@ -441,6 +441,36 @@ async def test_what_gateways_say_of_shown_events_is_told_once(
             assert await watch.next_portion() == ""
 
 
+@pytest.mark.usefixtures("_always_look")
+async def test_a_rejection_is_told_before_the_position_that_passes_it(
+    open_api: OpenApi, new_gateway: NewGateway
+) -> None:
+    """However long nothing was heard before, as when the gateway was offline; in the same portion, and once."""
+    async with open_api() as (client, context):
+        gateway_id = await new_gateway(client)
+        following = await _follow(context)
+        outcomes = OutcomeWatch(context, following.shown_lately)
+        watch = FleetWatch(context, "default", gateway="", outcomes=outcomes)
+        await _publish(context, gateway_id, 2)
+        await _news(following)
+        outcomes._look_at = float("inf")
+        assert (await _standing(watch))[gateway_id]["confirmed"] == 0
+        async with context.hub.subscribe(gateway_id) as subscription:
+            for kind in (OutcomeKind.REJECTED, OutcomeKind.APPLIED):
+                event = await anext(subscription)
+                outcome = Outcome(
+                    gateway_id=gateway_id, replica="", offset=event.offset, kind=kind, reason="no such template"
+                )
+                await context.hub.storage.outcomes.record([outcome])
+                subscription.acknowledge(event)
+                await context.hub.delivery.recorder.flush()
+                await watch.look()
+                told = _messages(await watch.next_portion())
+                assert [kind for kind, _ in told] == ["outcome", "gateway"]
+                assert told[0][1]["offset"] == told[1][1]["confirmed"] == event.offset
+                assert told[0][1]["kind"] == kind.value
+
+
 @pytest.mark.parametrize("alone", [True, False])
 async def test_whoever_comes_back_is_told_what_became_of_what_was_shown_before(
     open_api: OpenApi, new_gateway: NewGateway, *, alone: bool

@@ -24,6 +24,7 @@ from gatecast.events import Event, Position, RecordedEvent
 from gatecast.storage.contract import (
     Busy,
     Changes,
+    Claim,
     Connection,
     DeliveryFilter,
     DisconnectReason,
@@ -437,6 +438,14 @@ class SimulatedEventLog:
         """Not simulated."""
         raise TypeError(gateway_ids, marker)
 
+    async def identity(self) -> UUID:
+        """Not simulated."""
+        raise TypeError
+
+    async def claim(self, claim: Claim) -> None:
+        """Not simulated."""
+        raise TypeError(claim)
+
     async def find(self, gateway_id: str, event_ids: Sequence[UUID]) -> Mapping[UUID, Position]:
         """Not simulated."""
         raise TypeError(gateway_id, event_ids)
@@ -466,9 +475,9 @@ class SimulatedEventLog:
         """Whether a transaction holds the log."""
         return await self._link.call(lambda: self._database.is_held(gateway_id))
 
-    async def register(self, gateway_id: str, *, transaction: object | None = None) -> bool:
+    async def register(self, gateway_id: str, *, transaction: object | None = None, claim: Claim | None = None) -> bool:
         """Begin an empty log."""
-        _ = transaction
+        _ = transaction, claim
         rows = self._database.rows
         return rows.streams.setdefault(gateway_id, Stream(rows.epoch)).head == 0
 
@@ -760,11 +769,16 @@ class SimulatedPresence:
     async def hint(self, gateway_ids: Sequence[str]) -> None:
         """Nothing: hints go over the simulated network."""
 
-    async def resynchronized(self, gateway_id: str, replica: str) -> None:
-        """Record that the gateway has read the desired state again."""
+    async def resynchronized(
+        self, gateway_id: str, replica: str, reason: str, *, connection_id: str | None = None
+    ) -> None:
+        """Record that the gateway has read the desired state again, for this reason."""
 
         def mark() -> None:
-            if (cursor := self._rows.cursors.get((gateway_id, replica))) is not None:
+            cursor = self._rows.cursors.get((gateway_id, replica))
+            row = self._rows.connections.get(connection_id) if connection_id is not None else None
+            stays = connection_id is None or (row is not None and row.dismissal is None)
+            if cursor is not None and cursor.resync_reason == reason and stays:
                 cursor.resync_reason = None
 
         await self._link.call(mark)

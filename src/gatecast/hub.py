@@ -29,7 +29,7 @@ from gatecast.events import Event, Position, RecordedEvent, clean_identifier
 from gatecast.outbox.outbox import Outbox, OutboxOptions, check
 from gatecast.outbox.records import MIGRATIONS as OUTBOX_MIGRATIONS
 from gatecast.settings import Settings, variable
-from gatecast.storage.connect import OpenStorage, OpenStream, open_engine, open_storage
+from gatecast.storage.connect import OpenStorage, OpenStream, open_engine, open_storage, place_of
 from gatecast.storage.contract import Connection, Engine, Receipt, Storage, TrimPolicy
 from gatecast.storage.database_url import Backend
 from gatecast.storage.migrations import SchemaNeed
@@ -90,7 +90,7 @@ class EventHub:
         Raises:
             SettingInvalid: a URL names no supported database, or a variable of the environment is wrong.
             DatabaseUnsuitable: the stream of a `nats://` URL keeps fewer copies than it must, or was edited; or the
-                database at `url` is an outbox, or that at `outbox` holds a log.
+                database at `url` is an outbox, or that at `outbox` holds a log or belongs to another log.
             StorageUnavailable: the database cannot be reached.
             SchemaMissing: the schema is older than this release; run `gatecast migrate`.
             SchemaTooNew: a newer release migrated the database.
@@ -456,6 +456,7 @@ async def _open_outbox(engine: Engine, wakeup: SupervisedWakeup, settings: Setti
             pod_id=settings.pod_id,
             poll_interval=settings.poll_interval.total_seconds(),
             send_hint=wakeup.send,
+            log_place=place_of(settings.database),
         )
         outbox = Outbox.open(opened.storage, opened.backend, engine.log, hints, options)
         yield await stack.enter_async_context(outbox)

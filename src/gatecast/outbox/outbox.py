@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import replace
 from typing import Final, Self
 from uuid import UUID
 
 from gatecast.background import BackgroundTask, FailureListener
 from gatecast.errors import DatabaseUnsuitable, EventNotForwarded, SettingInvalid, StorageUnavailable
-from gatecast.events import Event, PendingPosition, Position, RecordedEvent
+from gatecast.events import Event, PendingPosition, Position
 from gatecast.hiding import HIDDEN
+from gatecast.outbox.binding import bind
+from gatecast.outbox.entries import Entries, OutboxStatus, RefusedEntry
 from gatecast.outbox.forwarder import Forwarder, OutboxOptions
 from gatecast.outbox.log import OutboxEngine, OutboxLog
-from gatecast.outbox.records import Records, Waiting
+from gatecast.outbox.records import Records
 from gatecast.storage.contract import Database, Engine, EventLog, ReadRequest, Receipt, Storage
 from gatecast.storage.database_url import Backend
 from gatecast.wakeup.contract import EVERYTHING, Hint, SupervisedWakeup
@@ -24,37 +25,6 @@ __all__ = ["Outbox", "OutboxOptions", "OutboxStatus", "RefusedEntry", "check"]
 
 #: The outbox is asked again after so many seconds, unless this process has forwarded something before.
 _LOOK_AGAIN: Final = 0.1
-
-#: Most gateways that one request reads.
-_AT_ONCE: Final = 500
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RefusedEntry:
-    """An event in the outbox that the log refused; later events of its gateway wait for a decision about it."""
-
-    gateway_id: str
-    event_id: UUID
-    #: Why the log refused it.
-    reason: str
-    #: When it was stored in the outbox, by the clock of the outbox's database.
-    stored_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutboxStatus:
-    """What waits in the outbox."""
-
-    #: Number of events that are not in the log yet, by gateway; without gateways of which none waits.
-    waiting: Mapping[str, int]
-    #: When the oldest of them was stored, by the clock of the outbox's database; None if none waits.
-    oldest: datetime | None
-    #: The events that the log refused.
-    refused: Sequence[RefusedEntry]
-    #: The process that forwards; empty if none does.
-    forwarder: str
-    #: Why this process cannot forward now; None if it can, or another one does.
-    problem: str | None
 
 
 class Outbox:
@@ -66,6 +36,7 @@ class Outbox:
         self._storage = storage
         self._log = log
         self._records = records
+        self._entries = Entries(storage.log, records)
         self._wakeup = wakeup
         self._task = BackgroundTask()
         #: The loop that forwards.
@@ -79,8 +50,12 @@ class Outbox:
         """The outbox in a database that `check` has found suitable and that is migrated; forwards until the block ends.
 
         `wakeup` carries hints about the outbox.
+
+        Raises:
+            DatabaseUnsuitable: it belongs to another log.
         """
         records = Records(storage.database, backend)
+        options = replace(options, log=await bind(records, log, options.log_place))
         forwarder = Forwarder(storage.log, log, records, options)
         outbox = cls(storage, log, records, forwarder, wakeup)
         await outbox.adopt()
@@ -136,7 +111,7 @@ class Outbox:
         # And the mark before that: what is forwarded between the two looks counts as waiting, and is found next time.
         mark = await self._records.mark(gateway_id)
         entry = await self._storage.log.find(gateway_id, [event_id])
-        [read] = await self._storage.log.read([_first_after(gateway_id, 0)])
+        [read] = await self._storage.log.read([_first(gateway_id)])
         # A gateway that was deleted in the outbox, or registered again, still has the log that is about to be deleted.
         is_current = mark is None or (read is not None and read.log_id == mark.outbox_log)
         if entry and entry[event_id].offset > (mark.forwarded if mark is not None and is_current else 0):
@@ -170,51 +145,27 @@ class Outbox:
 
     async def status(self) -> OutboxStatus:
         """What waits now. The cost grows with the number of gateways."""
-        waiting = [each for each in await self._records.waiting() if each.entries > 0]
-        entries = await self._entries_after({each.gateway_id: each.forwarded for each in waiting})
-        return OutboxStatus(
-            waiting={each.gateway_id: each.entries for each in waiting},
-            oldest=min((entry.recorded_at for entry in entries.values()), default=None),
-            refused=_refused(waiting, entries),
-            forwarder=(await self._records.forwarder()).pod_id,
-            problem=self.forwarder.loop.problem,
-        )
-
-    async def _entries_after(self, offsets: Mapping[str, int]) -> dict[str, RecordedEvent]:
-        """The first entry of each gateway after its offset."""
-        names = list(offsets)
-        found: dict[str, RecordedEvent] = {}
-        for start in range(0, len(names), _AT_ONCE):
-            some = names[start : start + _AT_ONCE]
-            results = await self._storage.log.read([_first_after(name, offsets[name]) for name in some])
-            found |= {
-                name: result.events[0] for name, result in zip(some, results, strict=True) if result and result.events
-            }
-        return found
+        return replace(await self._entries.status(), problem=self.forwarder.loop.problem)
 
     async def refused(self) -> list[RefusedEntry]:
         """The events that the log refused, by gateway; at most one for each, its next one."""
-        waiting = [each for each in await self._records.waiting() if each.is_refused]
-        return _refused(waiting, await self._entries_after({each.gateway_id: each.forwarded for each in waiting}))
+        return await self._entries.refused()
 
     # --- deciding ---------------------------------------------------------------------------------------------------
 
-    async def try_again(self, gateway_id: str) -> bool:
-        """Forward the refused event of this gateway again; False if none is refused.
+    async def try_again(self, gateway_id: str, event_id: UUID | None = None) -> bool:
+        """Forward the refused event of this gateway again; False if none is refused, or another one than `event_id`.
 
         Forwarding registers the gateway in the log if it is not there, because something else has deleted it.
         """
-        mark = await self._records.mark(gateway_id)
-        if mark is None or not mark.refused:
-            return False
-        return self._decided(await self._records.try_again(mark))
+        return self._decided(await self._entries.try_again(gateway_id, event_id))
 
-    async def leave_out(self, gateway_id: str) -> bool:
-        """Never forward the refused event of this gateway, and go on with the next one; False if none is refused."""
-        mark = await self._records.mark(gateway_id)
-        if mark is None or not mark.refused:
-            return False
-        return self._decided(await self._records.leave_out(mark))
+    async def leave_out(self, gateway_id: str, event_id: UUID | None = None) -> bool:
+        """Never forward the refused event of this gateway, and go on with the next one.
+
+        False if none is refused, or another one than `event_id`.
+        """
+        return self._decided(await self._entries.leave_out(gateway_id, event_id))
 
     def _decided(self, changed: bool) -> bool:  # noqa: FBT001 - what the table said
         self.forwarder.look()
@@ -251,22 +202,5 @@ async def refuse_log(storage: Storage) -> None:
         )
 
 
-def _refused(waiting: Sequence[Waiting], entries: Mapping[str, RecordedEvent]) -> list[RefusedEntry]:
-    """The refused entries among these next entries of gateways, by gateway."""
-    found = [
-        (each.mark, entries[each.gateway_id]) for each in waiting if each.is_refused and each.gateway_id in entries
-    ]
-    return [
-        RefusedEntry(
-            gateway_id=entry.gateway_id,
-            event_id=entry.event_id,
-            reason=mark.reason,
-            stored_at=entry.recorded_at,
-        )
-        for mark, entry in sorted(found, key=lambda one: one[1].gateway_id)
-        if mark is not None and mark.refused == entry.offset
-    ]
-
-
-def _first_after(gateway_id: str, offset: int) -> ReadRequest:
-    return ReadRequest(gateway_id=gateway_id, after=offset, max_events=1, max_bytes=1)
+def _first(gateway_id: str) -> ReadRequest:
+    return ReadRequest(gateway_id=gateway_id, after=0, max_events=1, max_bytes=1)

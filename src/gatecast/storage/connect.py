@@ -101,6 +101,23 @@ async def open_engine(
         yield OpenStream(await stack.enter_async_context(_open_stream(stream)))
 
 
+def place_of(url: str) -> str:
+    """Where the log at a URL is, for people: the URL with a whole path, and without user, password and parameters.
+
+    Raises:
+        SettingInvalid: it names no log.
+    """
+    if (stream := parse_stream(url)) is not None:
+        hosts = ",".join(server.removeprefix("nats://") for server in stream.servers)
+        return f"nats://{hosts}/{stream.stream}"
+    found = parse(url)
+    if found.path is not None:
+        scheme = "sqlite" if found.backend is Backend.SQLITE else "postgresql+embedded"
+        return f"{scheme}:///{found.path.absolute()}"
+    scheme, _, rest = found.url.partition("?")[0].partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
 @asynccontextmanager
 async def _open_stream(url: StreamUrl) -> AsyncIterator[JetStreamEngine]:
     try:

@@ -115,7 +115,7 @@ async def _pod(database: str, tls: str = "off") -> AsyncIterator[_Pod]:
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """What is let go of in this block goes at once, or it is part of a cycle. What was there before is not looked at."""
+    """What is let go of in this block goes at once, or it is part of a cycle. Nothing from before is looked at."""
     gc.freeze()
     gc.disable()
     try:

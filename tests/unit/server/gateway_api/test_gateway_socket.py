@@ -36,6 +36,10 @@ _POLICY = TrimPolicy(keep_confirmed=timedelta(hours=1), keep_at_most=timedelta(d
 _RUTHLESS = TrimPolicy(keep_confirmed=timedelta(0), keep_at_most=timedelta(seconds=-1), max_events=10)
 
 
+def _a_change() -> Event:
+    return Event(gateway_id=GATEWAY, type="route.changed", action=Action.UPDATE, entity_type="route", entity_id="1")
+
+
 class _Bench:
     """One pod on a simulated database, and as many connections as a test opens."""
 
@@ -59,11 +63,7 @@ class _Bench:
 
     async def publish(self, count: int) -> None:
         """Events 1, 2, 3 …, of which each is a change of its own."""
-        for _ in range(count):
-            event = Event(
-                gateway_id=GATEWAY, type="route.changed", action=Action.UPDATE, entity_type="route", entity_id="1"
-            )
-            await self.delivery.publish([event])
+        await asyncio.gather(*(self.delivery.publish([_a_change()]) for _ in range(count)))
 
     async def subscribe(self, after: Position | None = None) -> Subscription:
         """A subscription, as the gateway listener opens one."""
@@ -266,12 +266,14 @@ def test_that_a_client_has_resynchronized_is_noted_once_the_database_takes_it(fa
             await bench.storage.log.trim(_RUTHLESS)
             note, attempts = bench.storage.presence.resynchronized, 0
 
-            async def note_later(gateway_id: str, replica: str) -> None:
+            async def note_later(
+                gateway_id: str, replica: str, reason: str, *, connection_id: str | None = None
+            ) -> None:
                 nonlocal attempts
                 attempts += 1
                 if attempts <= failures:
                     raise StorageUnavailable("away")
-                await note(gateway_id, replica)
+                await note(gateway_id, replica, reason, connection_id=connection_id)
 
             bench.storage.presence.resynchronized = note_later  # type: ignore[method-assign]
             wire = bench.wire()

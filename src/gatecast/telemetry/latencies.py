@@ -24,8 +24,7 @@ class Series:
 
     def observe(self, seconds: float, count: int) -> None:
         """Count so many events that took so long; clocks that differ a little make no negative durations."""
-        if seconds < 0.0:
-            seconds = 0.0
+        seconds = max(seconds, 0.0)
         self.counts[bisect_left(self._buckets, seconds)] += count
         self.total += seconds * count
 

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Self
 from uuid import UUID
 
 from gatecast.background import BackgroundTask, FailureListener
-from gatecast.errors import DatabaseUnsuitable, EventNotForwarded, SettingInvalid, StorageUnavailable
+from gatecast.errors import DatabaseUnsuitable, EventNotForwarded, SettingInvalid, StorageUnavailable, UnknownGateway
 from gatecast.events import Event, PendingPosition, Position, RecordedEvent
 from gatecast.hiding import HIDDEN
+from gatecast.outbox.disconnects import Disconnects
 from gatecast.outbox.forwarder import Forwarder, OutboxOptions
 from gatecast.outbox.log import OutboxEngine, OutboxLog
 from gatecast.outbox.records import Records, Waiting
-from gatecast.storage.contract import Database, Engine, EventLog, ReadRequest, Receipt, Storage
+from gatecast.storage.contract import (
+    Database,
+    Engine,
+    EventLog,
+    GatewayStatus,
+    Presence,
+    ReadRequest,
+    Receipt,
+    Storage,
+    Transaction,
+)
 from gatecast.storage.database_url import Backend
 from gatecast.wakeup.contract import EVERYTHING, Hint, SupervisedWakeup
 
@@ -27,6 +38,9 @@ _LOOK_AGAIN: Final = 0.1
 
 #: Most gateways that one request reads.
 _AT_ONCE: Final = 500
+
+#: Most bytes of data that a look at the entries of one gateway reads.
+_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +71,35 @@ class OutboxStatus:
     problem: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forwarding:
+    """Who forwards."""
+
+    #: The process that forwards; empty if none does.
+    pod_id: str
+    #: Why this process cannot forward now; None if it can, or another one does.
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayQueue:
+    """What of one gateway waits in the outbox."""
+
+    #: How many events.
+    events: int = 0
+    #: The ids of the first of them.
+    event_ids: Sequence[UUID] = ()
+    #: When the first was stored, by the clock of the outbox's database; None if none waits, or it cannot be read.
+    since: datetime | None = None
+    #: Why the log refused the first; None if it has not.
+    refusal: str | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the ids are those of all that wait."""
+        return self.events == len(self.event_ids)
+
+
 class Outbox:
     """The outbox of a hub. Every process that opens it may forward; one at a time does."""
 
@@ -70,6 +113,8 @@ class Outbox:
         self._task = BackgroundTask()
         #: The loop that forwards.
         self.forwarder = forwarder
+        #: Whom transactions of the outbox's database disconnect.
+        self.disconnects = Disconnects(storage.database)
 
     @classmethod
     @asynccontextmanager
@@ -145,6 +190,15 @@ class Outbox:
             return found[event_id]
         raise EventNotForwarded(gateway_id, event_id)
 
+    async def entry(self, gateway_id: str, event_id: UUID) -> RecordedEvent | None:
+        """The event as it is in the outbox; None: it is not there, or not any more."""
+        found = await self._storage.log.find(gateway_id, [event_id])
+        if event_id not in found:
+            return None
+        [read] = await self._storage.log.read([_first_after(gateway_id, found[event_id].offset - 1)])
+        entry = next(iter(read.events), None) if read is not None else None
+        return entry if entry is not None and UUID(int=entry.event_id.int) == event_id else None
+
     async def wait_until_forwarded(self, event: Position | Receipt | Event) -> Position:
         """Where the event is in its gateway's log, as soon as it is there. Call it after the commit.
 
@@ -197,6 +251,66 @@ class Outbox:
         waiting = [each for each in await self._records.waiting() if each.is_refused]
         return _refused(waiting, await self._entries_after({each.gateway_id: each.forwarded for each in waiting}))
 
+    async def forwarding(self) -> Forwarding:
+        """Who forwards now."""
+        return Forwarding(pod_id=(await self._records.forwarder()).pod_id, problem=self.forwarder.loop.problem)
+
+    async def waiting_for(self, gateway_id: str) -> GatewayQueue:
+        """What of one gateway waits now; the cost does not depend on the other gateways."""
+        mark = await self._records.mark(gateway_id)
+        after = ReadRequest(
+            gateway_id=gateway_id, after=0 if mark is None else mark.forwarded, max_events=_AT_ONCE, max_bytes=_BYTES
+        )
+        [read] = await self._storage.log.read([after])
+        if read is None:
+            return GatewayQueue()
+        if mark is None or mark.outbox_log != read.log_id:
+            # Registered, or registered again, and not looked at since: nothing of this log was forwarded.
+            [read] = await self._storage.log.read([replace(after, after=0)])
+            mark = None
+        entries = read.events if read is not None else ()
+        refused = mark is not None and bool(entries) and mark.refused == entries[0].offset
+        return GatewayQueue(
+            events=0 if read is None else read.head - max(read.low_water_mark, 0 if mark is None else mark.forwarded),
+            event_ids=[UUID(int=entry.event_id.int) for entry in entries],
+            since=entries[0].recorded_at if entries else None,
+            refusal=mark.reason if mark is not None and refused else None,
+        )
+
+    async def end_of(self, gateway_id: str) -> int:
+        """How many events were ever published to the gateway: through the outbox, or, if those are more, to its log.
+
+        Raises:
+            UnknownGateway: the gateway is not registered in the outbox.
+        """
+        here, there = await end_of(self._storage.log, gateway_id), 0
+        with suppress(UnknownGateway):
+            there = await end_of(self._log, gateway_id)
+        return max(here, there)
+
+    async def gateway_status(
+        self,
+        presence: Presence,
+        gateway_ids: Sequence[str],
+        *,
+        epoch: Callable[[], Awaitable[UUID]],
+        transaction: Transaction | None = None,
+    ) -> dict[str, GatewayStatus]:
+        """The status of each of these gateways that is registered in the outbox or has a log.
+
+        One without a log yet has an empty one. In a transaction, the log is asked only if the gateway has one by now.
+        """
+        registered = (await self._storage.presence.status(gateway_ids, transaction=transaction)).keys()
+        wanted = gateway_ids
+        if transaction is not None:
+            wanted = [each for each in registered if await self._records.has_log(transaction, each)]
+        found = await presence.status(wanted) if wanted else {}
+        found = {name: status for name, status in found.items() if name in registered}
+        if missing := [name for name in registered if name not in found]:
+            empty = _empty_status(await epoch())
+            found |= {name: replace(empty, gateway_id=name) for name in missing}
+        return found
+
     # --- deciding ---------------------------------------------------------------------------------------------------
 
     async def try_again(self, gateway_id: str) -> bool:
@@ -220,6 +334,18 @@ class Outbox:
         self.forwarder.look()
         self._wakeup.send(EVERYTHING)
         return changed
+
+
+async def end_of(log: EventLog, gateway_id: str) -> int:
+    """The offset of the last event in the gateway's log.
+
+    Raises:
+        UnknownGateway: it has none.
+    """
+    [read] = await log.read([_first_after(gateway_id, 0)])
+    if read is None:
+        raise UnknownGateway(gateway_id)
+    return read.head
 
 
 async def check(storage: Storage, log: EventLog) -> None:
@@ -266,6 +392,21 @@ def _refused(waiting: Sequence[Waiting], entries: Mapping[str, RecordedEvent]) -
         for mark, entry in sorted(found, key=lambda one: one[1].gateway_id)
         if mark is not None and mark.refused == entry.offset
     ]
+
+
+def _empty_status(epoch: UUID) -> GatewayStatus:
+    return GatewayStatus(
+        gateway_id="",
+        epoch=epoch,
+        head=0,
+        low_water_mark=0,
+        sent=0,
+        confirmed=0,
+        lag_seconds=0.0,
+        last_seen_at=None,
+        resync_reason=None,
+        connections=(),
+    )
 
 
 def _first_after(gateway_id: str, offset: int) -> ReadRequest:

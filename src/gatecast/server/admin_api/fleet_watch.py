@@ -52,7 +52,7 @@ class FleetWatch:
         names = list(self._due)[:_PORTION]
         if not names:
             return ""
-        status = await self._context.hub.storage.presence.status(names)
+        status = await self._context.hub.status(names)
         return "".join(_message(name, self._due.pop(name), status.get(name)) for name in names)
 
 

@@ -89,6 +89,8 @@ class DesiredState:
         self._database = hub.database
         # Every gateway that connects asks for it.
         self._unsettled = gathered_rows(self._database, _QUERIES["unsettled"], "gateway_id")
+        # Every connection asks for it as well, a few times.
+        self._overlooked = gathered_rows(self._database, _QUERIES["overlooked"], "gateway_id")
 
     @whole
     async def lost(self, organization: str, gateway_id: str, reason: str) -> int:
@@ -254,6 +256,19 @@ class DesiredState:
                     await change.transaction.execute(_QUERIES["delete_placement"], *ids)
             await _publish(change, organization, after_silence(known, frozenset(events - waiting)))
         return events
+
+    async def look_again(self, organization: str, gateway_id: str, since: int) -> None:
+        """Publish what the lists that the gateway has read since a moment, in milliseconds since 1970, may lack.
+
+        There is hardly ever anything, so one question asks it for all gateways whose time has come.
+        """
+        for row in await self._overlooked.ask(gateway_id):
+            if row["keys_changed_at"] >= since:
+                await self.keys_changed_late(organization, gateway_id, since)
+            if row["has_unknown"]:
+                await self.remove_unknown(organization, gateway_id)
+            if row["began_anew"]:
+                await self.began_anew(organization, gateway_id)
 
     async def keys_changed_late(self, organization: str, gateway_id: str, since: int) -> None:
         """Publish once more what changed of keys since a moment, in milliseconds since 1970.

@@ -30,6 +30,19 @@ WHERE p.gateway_id = $1 AND s.number = $2 AND p.kind = $3 AND p.desired = 'DEPLO
 -- name: delete_placement
 DELETE FROM gatecast_placements WHERE artifact_id = $1 AND gateway_id = $2
 
+-- name: overlooked
+-- Those of these gateways for which keys that have changed, artifacts that nobody here knows or a new database may call for
+-- events.
+SELECT * FROM (
+    SELECT g.id AS gateway_id,
+        coalesce((SELECT max(k.updated_at) FROM gatecast_placements AS p
+                  JOIN gatecast_api_keys AS k ON k.artifact_id = p.artifact_id
+                  WHERE p.gateway_id = g.id AND p.kind <> 'Mcp' AND p.desired <> 'DELETED'), -1) AS keys_changed_at,
+        EXISTS (SELECT 1 FROM gatecast_unknown_apis AS u WHERE u.gateway_id = g.id) AS has_unknown,
+        EXISTS (SELECT 1 FROM gatecast_synchronizations AS s WHERE s.gateway_id = g.id AND s.began_anew) AS began_anew
+    FROM gatecast_gateways AS g WHERE g.id IN (SELECT key FROM json_each($1))) AS seen
+WHERE keys_changed_at >= 0 OR has_unknown OR began_anew
+
 -- name: late_keys
 -- The artifacts of which keys that a gateway reads in lists have changed since $2, the revoked ones included.
 SELECT DISTINCT p.artifact_id FROM gatecast_placements AS p JOIN gatecast_api_keys AS k ON k.artifact_id = p.artifact_id

@@ -170,13 +170,11 @@ class DeploymentObserver(Observer):
 
     async def _watch_keys(self) -> None:
         """What changes while it reads its keys is published once more."""
-        ids, control_plane = (self._identity.organization, self._identity.gateway_id), self._control_plane
+        ids = (self._identity.organization, self._identity.gateway_id)
         for pause in KEY_LOOKS:
             await asyncio.sleep(pause)
             with contained("keys-not-looked-at"), suppress(NotFound, UnknownGateway):
-                await control_plane.desired_state.keys_changed_late(*ids, self._began_at)
-                await control_plane.desired_state.remove_unknown(*ids)
-                await control_plane.desired_state.began_anew(*ids)
+                await self._control_plane.desired_state.look_again(*ids, self._began_at)
 
     async def _outlive_revocations(self) -> None:
         """Keys outlive the revocations of their namesakes that the gateway has handled.

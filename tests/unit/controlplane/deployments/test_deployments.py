@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, LiteralString
 
 import asyncpg
 import pytest
@@ -26,6 +26,7 @@ from gatecast.controlplane.gateway_sync.synchronizations import Call
 from gatecast.controlplane.transactions.clock import milliseconds
 from gatecast.controlplane.transactions.unit_of_work import begin_unit_of_work
 from gatecast.errors import LimitReached, SecretKeyMissing, StatementFailed, StorageUnavailable, StoredByNewerRelease
+from gatecast.storage.contract import Row
 from gatecast.storage.queries import Queries
 from gatecast.storage.rows import as_keys
 from gatecast.telemetry import metrics
@@ -547,9 +548,9 @@ async def test_keys_that_change_while_a_gateway_reads_them_are_told_once_more(op
             await keys.create(ORGANIZATION, REST_API, api.id, name)
         await _a_moment_later()
         since = milliseconds()
-        keys_changed_late = site.control_plane.desired_state.keys_changed_late
+        look_again = site.control_plane.desired_state.look_again
         told = len(await site.told())
-        await keys_changed_late(ORGANIZATION, gateway, since)
+        await look_again(ORGANIZATION, gateway, since)
         assert await site.told(after=told) == []
         for name in ("ended", "back-again"):
             await keys.revoke(ORGANIZATION, REST_API, api.id, name)
@@ -557,9 +558,34 @@ async def test_keys_that_change_while_a_gateway_reads_them_are_told_once_more(op
             await keys.create(ORGANIZATION, REST_API, api.id, name)
         await keys.create(ORGANIZATION, MCP_PROXY, proxy.id, "of-a-proxy")
         told = len(await site.told())
-        await keys_changed_late(ORGANIZATION, gateway, since)
+        await look_again(ORGANIZATION, gateway, since)
         again = [(kind, data.get("keyName") or data.get("name")) for kind, data in await site.told(after=told)]
         assert again == [("apikey.revoked", "ended"), ("apikey.created", "back-again"), ("apikey.created", "new")]
+
+
+async def test_looking_at_many_gateways_again_asks_once_for_all_of_them(
+    open_hub: OpenHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is nothing to publish, which is nearly always; one of them has a key that is too new."""
+    async with Site.open(open_hub(), 20) as site:
+        api = await site.make(REST_API)
+        since = milliseconds()
+        asked, fetch = 0, site.hub.storage.database.fetch
+
+        async def counting(query: LiteralString, *arguments: object) -> list[Row]:
+            nonlocal asked
+            asked += 1
+            return await fetch(query, *arguments)
+
+        monkeypatch.setattr(site.hub.storage.database, "fetch", counting)
+        look_again = site.control_plane.desired_state.look_again
+        await asyncio.gather(*(look_again(ORGANIZATION, gateway, since) for gateway in site.gateways))
+        assert asked <= 2
+        await site.control_plane.keys.create(ORGANIZATION, REST_API, api.id, "new")
+        told = [len(await site.told(gateway)) for gateway in site.gateways[:2]]
+        await look_again(ORGANIZATION, site.gateways[0], since)
+        again = [len(await site.told(gateway)) for gateway in site.gateways[:2]]
+        assert again == [told[0] + 1, told[1]]
 
 
 async def test_a_key_outlives_the_revocation_of_its_namesake_that_a_gateway_has_handled(open_hub: OpenHub) -> None:
@@ -680,7 +706,7 @@ async def test_what_only_a_lost_history_knew_is_removed_once_the_gateway_acknowl
 
         async def removed() -> list[tuple[str, object]]:
             told = len(await site.told())
-            await control_plane.desired_state.remove_unknown(ORGANIZATION, gateway)
+            await control_plane.desired_state.look_again(ORGANIZATION, gateway, milliseconds())
             return [
                 (kind, data.get("apiId") or data.get("providerId") or data.get("proxyId"))
                 for kind, data in await site.told(after=told)

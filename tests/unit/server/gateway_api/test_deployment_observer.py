@@ -65,13 +65,10 @@ class _Resources:
     async def outlive_revocations(self, _organization: str, _gateway_id: str, revoked: set[tuple[str, str]]) -> None:
         self.outlived.append(revoked)
 
-    async def keys_changed_late(self, organization: str, gateway_id: str, since: int) -> None:
+    async def look_again(self, organization: str, gateway_id: str, since: int) -> None:
         self.looks.append((organization, gateway_id, since))
         if len(self.looks) == 1:
             raise StorageUnavailable("away")
-
-    async def remove_unknown(self, organization: str, gateway_id: str) -> None:
-        """Nothing is."""
 
     def _call(self, name: str, result: int) -> int:
         self.calls.append(name)

@@ -91,7 +91,8 @@ class EventHub:
         """Open the database at `url` and start delivery; without `url` and `settings` the environment says which.
 
         An empty database gets its schema. An older schema is upgraded only if the setting `migrate` is `always`.
-        `migrations` names packages with your own migrations, numbered from 9001; they are for the outbox if there is one.
+        `migrations` names packages with your own migrations, numbered from 9001; with an outbox they are for its
+        database.
 
         `outbox` is the URL of the SQL database with your application's tables, if that is not the one of the log. A
         publish in a transaction of that database commits with it, and is then forwarded to the log.

@@ -51,7 +51,7 @@ async def publish_event(
     With an outbox, 202 also if it is durable there and not in the log within a second.
     """
     receipt = await publish_to(context, organization, event_of(gateway_id, body), wait=wait is None)
-    look, found = PublishedLook(context, receipt), Known.at_first(receipt)
+    look, found = PublishedLook(context, receipt), Known()
     is_final = True
     if wait is not None:
         # Of what is never acknowledged nothing more will be said: that it was confirmed is the final word.
@@ -84,7 +84,7 @@ def answer_for(receipt: Receipt, found: Known) -> PublishedEvent:
         event_id=receipt.event_id,
         offset=None if receipt.pending else receipt.position.offset,
         position=None if receipt.pending else str(receipt.position),
-        state=found.state,
+        state="pending" if receipt.pending else found.state,
         reason=found.reason,
     )
 

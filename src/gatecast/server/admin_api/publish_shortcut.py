@@ -77,7 +77,7 @@ class PublishShortcut:
         receipt = await publish_to(self._context, caller.organization, event)
         has_place = receipt.created and not receipt.pending
         return Response(
-            answer_for(receipt, Known.at_first(receipt)).model_dump_json(by_alias=True),
+            answer_for(receipt, Known()).model_dump_json(by_alias=True),
             status_code=status_for(receipt),
             headers={"Location": location_of(*place_of(receipt))} if has_place else None,
             media_type="application/json",

@@ -18,7 +18,7 @@ from gatecast.events import Position
 from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.admin_api.forwarding import place_now
 from gatecast.server.admin_api.gateways import status_of
-from gatecast.server.admin_api.models import GatewayEventState, GatewayEventStates, PublishedState
+from gatecast.server.admin_api.models import EventState, GatewayEventState, GatewayEventStates
 from gatecast.server.admin_api.paths import Timeout
 from gatecast.storage.contract import GatewayStatus, Outcome, OutcomeKind, Receipt
 from gatecast.waiting import Backoff
@@ -54,14 +54,9 @@ class WaitFor(StrEnum):
 class Known:
     """What is known of an event that is durable."""
 
-    state: PublishedState = "stored"
+    state: EventState = "stored"
     #: Why it was rejected.
     reason: str = ""
-
-    @classmethod
-    def at_first(cls, receipt: Receipt) -> Known:
-        """What is known of it when it has just been published."""
-        return cls("pending" if receipt.pending else "stored")
 
     def answers(self, wait: WaitFor) -> bool:
         """Whether waiting longer would tell no more."""
@@ -150,7 +145,7 @@ class PublishedLook:
         """
         self.receipt = await place_now(self.context, self.receipt)
         if self.receipt.pending:
-            return Known("pending")
+            return Known()
         gateway_id, position = self.receipt.gateway_id, self.receipt.position
         status = await status_of(self.context, gateway_id)
         outcomes = await self.context.hub.engine.outcomes.of_events(gateway_id, [position.offset])
@@ -186,7 +181,7 @@ class WaitPolicy:
         Of several events for one gateway its last one counts: events are confirmed in order.
         """
         last = {receipt.gateway_id: receipt for receipt in receipts}
-        told = [_told(receipt, Known.at_first(receipt)) for receipt in last.values()]
+        told = [_told(receipt, Known()) for receipt in last.values()]
         if self.wait is None or not told:
             return told
         look = _Everywhere(self.context, last).again
@@ -254,7 +249,7 @@ class _Everywhere:
             return None
         receipt = self._open[name] = await place_now(self._context, receipt)
         if receipt.pending:
-            return _told(receipt, Known("pending"))
+            return _told(receipt, Known())
         position = receipt.position
         if known(position, status, ()).state == "stored":
             return _told(receipt, Known())
@@ -272,6 +267,6 @@ def _told(receipt: Receipt, known_: Known) -> GatewayEventState:
         event_id=receipt.event_id,
         offset=None if receipt.pending else receipt.position.offset,
         position=None if receipt.pending else str(receipt.position),
-        state=known_.state,
+        state="pending" if receipt.pending else known_.state,
         reason=known_.reason,
     )

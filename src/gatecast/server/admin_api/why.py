@@ -81,8 +81,8 @@ def why_unforwarded(queue: GatewayQueue, forwarding: Forwarding) -> WhyView:
     since = f" since {queue.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if queue.since is not None else ""
     if queue.refusal is not None:
         cause = (
-            f"{waiting}{since}: the log refused event {queue.event_ids[0]} ({shorten(queue.refusal)}). Try it again, or "
-            "leave it out; later events of this gateway wait for that decision"
+            f"{waiting}{since}: the log refused event {queue.event_ids[0]} ({shorten(queue.refusal)}). Try it again "
+            "or leave it out; later events of this gateway wait for that decision"
         )
     elif forwarding.problem is not None:
         cause = f"{waiting}{since}: {shorten(forwarding.problem)}. They are forwarded as soon as that is over"

@@ -324,13 +324,21 @@ class Settings:
         """Return if a pod can have these settings.
 
         Raises:
-            SettingInvalid: there is no database for its tables; or it should probe, which it cannot with an outbox.
+            SettingInvalid: there is no database for its tables, or one too many; or it should probe with an outbox.
         """
-        if self.database.startswith("nats://") and not self.outbox:
+        if self.is_on_stream and not self.outbox:
             rule = "name the SQL database for the pod's tables, like postgresql://…: NATS JetStream keeps events only"
             raise SettingInvalid(variable("outbox"), "", rule)
+        if self.outbox and not self.is_on_stream:
+            rule = "be empty for a pod whose events are in an SQL database: it keeps its tables beside them"
+            raise SettingInvalid(variable("outbox"), HIDDEN, rule)
         if self.outbox and self.probe:
             raise SettingInvalid(variable("probe"), "on", "be off with an outbox: it goes by offsets, which come later")
+
+    @property
+    def is_on_stream(self) -> bool:
+        """Whether the log is on NATS JetStream, which keeps no tables."""
+        return self.database.startswith("nats://")
 
     @property
     def tables(self) -> str:

@@ -363,8 +363,8 @@ async def serve(settings: Settings, *, announce: Callable[[Pod], None]) -> int:
     _on_signals((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), stop.set)
     with ExitStack() as leaving:
         leaving.enter_context(traces.sending(settings.traces, settings.pod_id))
-        is_server = any(each.startswith(("postgresql://", "nats://")) for each in (settings.database, settings.outbox))
-        seconds = START_TIME_LIMIT if is_server else 0.0
+        has_server = settings.is_on_stream or settings.tables.startswith("postgresql://")
+        seconds = START_TIME_LIMIT if has_server else 0.0
         async with opened_with_waiting(lambda: Pod.open(settings), stop, seconds) as pod:
             if pod is None:
                 return 0

@@ -24,6 +24,7 @@ from gatecast.events import Event, Position, RecordedEvent
 from gatecast.storage.contract import (
     Busy,
     Changes,
+    Claim,
     Connection,
     DeliveryFilter,
     DisconnectReason,
@@ -437,6 +438,14 @@ class SimulatedEventLog:
         """Not simulated."""
         raise TypeError(gateway_ids, marker)
 
+    async def identity(self) -> UUID:
+        """Not simulated."""
+        raise TypeError
+
+    async def claim(self, claim: Claim) -> None:
+        """Not simulated."""
+        raise TypeError(claim)
+
     async def find(self, gateway_id: str, event_ids: Sequence[UUID]) -> Mapping[UUID, Position]:
         """Not simulated."""
         raise TypeError(gateway_id, event_ids)
@@ -466,9 +475,9 @@ class SimulatedEventLog:
         """Whether a transaction holds the log."""
         return await self._link.call(lambda: self._database.is_held(gateway_id))
 
-    async def register(self, gateway_id: str, *, transaction: object | None = None) -> bool:
+    async def register(self, gateway_id: str, *, transaction: object | None = None, claim: Claim | None = None) -> bool:
         """Begin an empty log."""
-        _ = transaction
+        _ = transaction, claim
         rows = self._database.rows
         return rows.streams.setdefault(gateway_id, Stream(rows.epoch)).head == 0
 

@@ -62,7 +62,7 @@ class Gathered(Generic[T, R]):
         Raises:
             GatecastError: it failed for this item, or for all.
         """
-        question = _Question[T, R](item, asyncio.get_running_loop().create_future())
+        question: _Question[T, R] = _Question(item, asyncio.get_running_loop().create_future())
         self._waiting.append(question)
         if self._awaited is None:
             self._begin()

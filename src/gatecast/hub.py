@@ -26,10 +26,11 @@ from gatecast.errors import (
     SubscriptionClosed,
 )
 from gatecast.events import Event, Position, RecordedEvent, clean_identifier
-from gatecast.outbox.outbox import GatewayQueue, Outbox, OutboxOptions, check, end_of
+from gatecast.outbox.gateways import GatewayQueue, end_of
+from gatecast.outbox.outbox import Outbox, OutboxOptions, check
 from gatecast.outbox.records import MIGRATIONS as OUTBOX_MIGRATIONS
 from gatecast.settings import Settings, variable
-from gatecast.storage.connect import OpenStorage, OpenStream, open_engine, open_storage
+from gatecast.storage.connect import OpenStorage, OpenStream, open_engine, open_storage, place_of
 from gatecast.storage.contract import (
     Connection,
     Database,
@@ -100,7 +101,7 @@ class EventHub:
         Raises:
             SettingInvalid: a URL names no supported database, or a variable of the environment is wrong.
             DatabaseUnsuitable: the stream of a `nats://` URL keeps fewer copies than it must, or was edited; or the
-                database at `url` is an outbox, or that at `outbox` holds a log.
+                database at `url` is an outbox, or that at `outbox` holds a log or belongs to another log.
             StorageUnavailable: the database cannot be reached.
             SchemaMissing: the schema is older than this release; run `gatecast migrate`.
             SchemaTooNew: a newer release migrated the database.
@@ -243,14 +244,14 @@ class EventHub:
         if self._outbox is None:
             return await self.engine.presence.status(gateway_ids, transaction=transaction)
         presence = self.engine.presence
-        return await self._outbox.gateway_status(presence, gateway_ids, epoch=self._epoch, transaction=transaction)
+        return await self._outbox.gateways.status(presence, gateway_ids, epoch=self._epoch, transaction=transaction)
 
     async def unforwarded(self, gateway_id: str) -> GatewayQueue:
         """What of one gateway waits in the outbox; nothing if there is none.
 
         Ask before the log: what is forwarded in between is then found in both, and nothing in neither.
         """
-        return GatewayQueue() if self._outbox is None else await self._outbox.waiting_for(gateway_id)
+        return GatewayQueue() if self._outbox is None else await self._outbox.gateways.queue(gateway_id)
 
     async def events_published(self, gateway_id: str) -> int:
         """How many events were ever published to the gateway, forwarded or not.
@@ -258,9 +259,9 @@ class EventHub:
         Raises:
             UnknownGateway: the gateway is not registered.
         """
-        return await (
-            self._outbox.end_of(gateway_id) if self._outbox is not None else end_of(self.engine.log, gateway_id)
-        )
+        if self._outbox is not None:
+            return await self._outbox.gateways.published(gateway_id)
+        return await end_of(self.engine.log, gateway_id)
 
     async def _epoch(self) -> UUID:
         """The log's history, as this process has found it last: the log may be away."""
@@ -535,6 +536,7 @@ async def _open_outbox(
             pod_id=settings.pod_id,
             poll_interval=settings.poll_interval.total_seconds(),
             send_hint=wakeup.send,
+            log_place=place_of(settings.database),
         )
         outbox = Outbox.open(opened.storage, opened.backend, engine.log, hints, options)
         yield await stack.enter_async_context(outbox)

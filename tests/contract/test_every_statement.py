@@ -23,7 +23,16 @@ from gatecast.events import Action, Event, Position
 from gatecast.hub import HubSubscription
 from gatecast.server.pod import Pod
 from gatecast.settings import Settings
-from gatecast.storage.contract import Connection, EventSearch, Outcome, OutcomeKind, Remembered, TrimPolicy, Verdict
+from gatecast.storage.contract import (
+    Claim,
+    Connection,
+    EventSearch,
+    Outcome,
+    OutcomeKind,
+    Remembered,
+    TrimPolicy,
+    Verdict,
+)
 from gatecast.storage.queries import Queries
 from gatecast.testing.doubles.failing_statements import FailingStatements, plain
 from gatecast.testing.eventually import PATIENCE
@@ -222,6 +231,10 @@ class _Scene:
     async def _look(self, gateway_id: str) -> None:
         await self.storage.log.is_held(gateway_id)
         await self.storage.log.find(gateway_id, [uuid4()])
+        claim = Claim("an-outbox", str(uuid4()))
+        await self.storage.log.claim(claim)
+        await self.storage.log.register(gateway_id, claim=claim)
+        await self.storage.log.identity()
         await self.storage.database.is_outbox()
         await self.storage.log.publish([[self.event("innocent")]], wait=False, logs={"innocent": 0})
         await self.storage.outcomes.of_events(gateway_id, [1])

@@ -49,6 +49,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "key": "key:app",
         "admin-token": "admin_token:app",
         "epoch": "epoch:app",
+        "outbox": "outbox:app",
         "bench": "bench:app",
     }
 )

@@ -8,5 +8,7 @@ append to a log. One process at a time, the forwarder, publishes to the real log
 - `forwarder`: moves committed entries to the log, in order
 - `lease`: which process forwards
 - `records`: the tables that belong to forwarding
-- `outbox`: what waits and what is refused, for people
+- `entries`: what waits and what is refused, for people
+- `binding`: to which log an outbox belongs
+- `outbox`: an open outbox
 """

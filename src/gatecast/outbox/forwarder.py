@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from typing import Final, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from gatecast.containment import RetryLoop, contained, describe, in_halves, log_failure
 from gatecast.errors import (
+    DatabaseUnsuitable,
     GatecastError,
     InvalidValue,
     StatementFailed,
@@ -23,7 +24,7 @@ from gatecast.errors import (
 from gatecast.outbox.lease import Lease
 from gatecast.outbox.records import Mark, Records, TermOver, Waiting
 from gatecast.outbox.term import GATEWAYS_AT_ONCE, Batch, Term
-from gatecast.storage.contract import Busy, EventLog, PublishResult, ReadRequest, ReadResult, TrimPolicy
+from gatecast.storage.contract import Busy, Claim, EventLog, PublishResult, ReadRequest, ReadResult, TrimPolicy
 from gatecast.telemetry import get_logger, metrics
 from gatecast.waiting import Signal
 from gatecast.wakeup.contract import Hint
@@ -73,6 +74,10 @@ class OutboxOptions:
     #: Sends hints to those who read the log.
     send_hint: Callable[[Hint], None] = _no_hint
     clock: Callable[[], float] = time.monotonic
+    #: Identity of the log to which the outbox is bound.
+    log: str = ""
+    #: Where the log is, without user and password.
+    log_place: str = ""
 
 
 class Forwarder:
@@ -89,7 +94,7 @@ class Forwarder:
         self._records = records
         self._options = options
         self._clock = options.clock
-        self.lease = Lease(records, options.pod_id, clock=options.clock)
+        self.lease = Lease(records, options.pod_id, log=options.log, clock=options.clock)
         self.loop = RetryLoop("forward-failed", "the outbox cannot be forwarded")
         self._signal = Signal()
         self._waiters: set[asyncio.Future[None]] = set()
@@ -137,6 +142,7 @@ class Forwarder:
                 metrics.outbox(0, 0, None)
                 return
             if self._term is None or self._term.name != self.lease.term:
+                await self._check_log()
                 self._term = Term(self.lease.term or "")
             await self._forward_all(self._term)
         except TermOver:
@@ -145,6 +151,15 @@ class Forwarder:
             # An answer may be on its way: as when a term begins.
             self._term = None
             raise
+
+    async def _check_log(self) -> None:
+        """Return if the log is still that of the outbox: its stream may have been deleted, and made anew."""
+        found = str(await self._log.identity())
+        if self._options.log and found != self._options.log:
+            raise DatabaseUnsuitable(
+                f"the log {self._options.log} of the outbox is gone; the log {found} is in its place",
+                "restore it; or open the hub again, which says how to go on with another log",
+            )
 
     async def _forward_all(self, term: Term) -> None:
         while work := term.turn(await self._look(term)):
@@ -213,6 +228,7 @@ class Forwarder:
         A gateway that was registered again was deleted before: so is its log, with the entries that waited.
         """
         await self._keep(term)
+        claim = await self._claimed(term)
         gateway_id, mark = waiting.gateway_id, waiting.current
         if waiting.mark is not None and mark is None:
             await self._delete_log(term, gateway_id)
@@ -225,7 +241,7 @@ class Forwarder:
             # Recorded first: should the gateway be deleted before the rest is done, its log is deleted as well.
             mark = Mark(gateway_id=gateway_id, outbox_log=waiting.log_id, forwarded=0, log_epoch="", log_head=0)
             await self._records.save(term.name, [mark])
-        await self._in_time(term, lambda: self._log.register(gateway_id))
+        await self._in_time(term, lambda: self._log.register(gateway_id, claim=claim))
         if (log := await self._end_of(term, gateway_id)) is None:
             raise StatementFailed(f"the log of gateway {gateway_id} was deleted when it had just been registered")
         mark = replace(mark, log_epoch=str(log.epoch), log_head=log.head)
@@ -234,6 +250,14 @@ class Forwarder:
         term.is_sure(mark)
         self._wake_waiters()
         return mark
+
+    async def _claimed(self, term: Term) -> Claim:
+        """The claim under which this term registers gateways. Once it is made, no earlier registration arrives."""
+        if term.claim is None:
+            claim = Claim(str(await self._outbox.identity()), str(uuid4()))
+            await self._in_time(term, lambda: self._log.claim(claim))
+            term.claim = claim
+        return term.claim
 
     async def _delete_log(self, term: Term, gateway_id: str) -> None:
         """Delete the log that the gateway has now, in this term; whenever the request arrives, no later one."""

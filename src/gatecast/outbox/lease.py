@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from uuid import uuid4
 
+from gatecast.errors import DatabaseUnsuitable
+from gatecast.outbox.binding import named
 from gatecast.outbox.records import Forwarder, Records
 
 #: A forwarder that shows no life for so many seconds is replaced.
@@ -18,11 +20,12 @@ class Lease:
     of life; another process takes over once its own clock says that it has seen no new sign for as long.
     """
 
-    def __init__(self, records: Records, pod_id: str, *, clock: Callable[[], float], duration: float = LEASE) -> None:
+    def __init__(self, records: Records, pod_id: str, *, log: str = "", clock: Callable[[], float]) -> None:
         self._records = records
+        self._log = log
         self._pod_id = pod_id
         self._clock = clock
-        self._duration = duration
+        self._duration = LEASE
         self._ends_at = 0.0
         self._seen: Forwarder | None = None
         self._seen_at = 0.0
@@ -57,6 +60,11 @@ class Lease:
 
     async def _take(self) -> bool:
         found = await self._records.forwarder()
+        if found.log != self._log:
+            raise DatabaseUnsuitable(
+                f"the outbox forwards into another log now, {named(found.log, found.log_place)}",
+                "open the hub with the URL of that log",
+            )
         if found != self._seen:
             self._seen, self._seen_at = found, self._clock()
         now = self._clock()

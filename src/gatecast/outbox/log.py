@@ -14,6 +14,7 @@ from gatecast.events import Event, Position
 from gatecast.outbox.forwarder import Forwarder
 from gatecast.storage.contract import (
     Changes,
+    Claim,
     Engine,
     EventLog,
     Outcomes,
@@ -62,11 +63,12 @@ class OutboxLog:
         """A receipt for each event, appended to the outbox in the caller's transaction; the positions are pending."""
         return _pending(await self._outbox.publish_in(transaction, events))
 
-    async def register(self, gateway_id: str, *, transaction: object | None = None) -> bool:
+    async def register(self, gateway_id: str, *, transaction: object | None = None, claim: Claim | None = None) -> bool:
         """Register the gateway in the outbox; False if it is registered there. Its log is created by forwarding.
 
         Without a transaction, returns when the log is there; after 5 seconds in any case.
         """
+        assert claim is None  # noqa: S101 - as above
         created = await self._outbox.register(gateway_id, transaction=transaction)
         if transaction is None:
             await self._followed(lambda: self._is_registered(gateway_id))
@@ -104,6 +106,14 @@ class OutboxLog:
         return await self._outbox.is_held(gateway_id)
 
     # --- of the log -------------------------------------------------------------------------------------------------
+
+    async def identity(self) -> UUID:
+        """Which log this is."""
+        return await self._log.identity()
+
+    async def claim(self, claim: Claim) -> None:
+        """Make every earlier claim of this owner in the log void."""
+        await self._log.claim(claim)
 
     async def changed_since(self, marker: int) -> Changes:
         """The logs that have grown since `marker`."""

@@ -1,17 +1,32 @@
 -- Understood by PostgreSQL and SQLite alike. For SQLite, names of tables of the event log begin with `gatecast_`.
 
 -- name: forwarder
-SELECT pod_id, term, beats FROM gatecast_outbox_forwarder
+SELECT pod_id, term, beats, log, log_place FROM gatecast_outbox_forwarder
 
 -- name: take
--- Of several that saw the same, one succeeds.
-UPDATE gatecast_outbox_forwarder SET pod_id = $1, term = $2, beats = 0 WHERE term = $3 AND beats = $4
+-- Of several that saw the same, one succeeds; and none that would forward into another log ($5).
+UPDATE gatecast_outbox_forwarder SET pod_id = $1, term = $2, beats = 0 WHERE term = $3 AND beats = $4 AND log = $5
 
 -- name: beat
 UPDATE gatecast_outbox_forwarder SET beats = beats + 1 WHERE term = $1
 
 -- name: give_up
 UPDATE gatecast_outbox_forwarder SET pod_id = '' WHERE term = $1
+
+-- name: bind
+-- To this log ($1), unless it is bound to another one.
+UPDATE gatecast_outbox_forwarder SET log = $1, log_place = $2 WHERE log IN ('', $1)
+
+-- name: rebind
+-- From one log ($1) to another one ($2). Whoever forwards has the earlier one: its term ($4 is the next) is over.
+UPDATE gatecast_outbox_forwarder SET log = $2, log_place = $3, pod_id = '', term = $4, beats = 0 WHERE log = $1
+
+-- name: begin_anew
+-- The log of each gateway is looked up, or created, before anything is forwarded.
+UPDATE gatecast_outbox_gateways SET log_epoch = ''
+
+-- name: log_epochs
+SELECT DISTINCT log_epoch FROM gatecast_outbox_gateways WHERE log_epoch <> ''
 
 -- name: waiting
 -- What is to be done, all from one instant: the gateways with entries (`head` is past `forwarded`), those that were

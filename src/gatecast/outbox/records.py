@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Final, LiteralString
+from uuid import uuid4
 
 from gatecast.errors import StorageUnavailable
 from gatecast.storage.contract import Database, ReadResult, Row, Transaction
@@ -33,6 +34,9 @@ class Forwarder:
     pod_id: str
     term: str
     beats: int
+    #: Identity of the log that the outbox forwards into, and where that was found last; empty until it is bound to one.
+    log: str = ""
+    log_place: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +117,23 @@ class Records:
 
     async def take(self, pod_id: str, term: str, seen: Forwarder) -> bool:
         """Begin a term, unless something has changed since `seen`; False if it has."""
-        return await self._database.execute(_QUERIES["take"], pod_id, term, seen.term, seen.beats) == 1
+        return await self._database.execute(_QUERIES["take"], pod_id, term, seen.term, seen.beats, seen.log) == 1
+
+    async def bind(self, log: str, place: str) -> bool:
+        """Bind the outbox to this log; False if it is bound to another one."""
+        return await self._database.execute(_QUERIES["bind"], log, place) == 1
+
+    async def rebind(self, known: str, log: str, place: str) -> bool:
+        """Bind the outbox to another log; False if it is not bound to the known one any more."""
+        async with self._database.transaction() as transaction:
+            if await transaction.execute(_QUERIES["rebind"], known, log, place, str(uuid4())) == 0:
+                return False
+            await transaction.execute(_QUERIES["begin_anew"])
+        return True
+
+    async def log_epochs(self) -> set[str]:
+        """The epochs of the log in which something was forwarded, as far as they are recorded."""
+        return {row["log_epoch"] for row in await self._database.fetch(_QUERIES["log_epochs"])}
 
     async def beat(self, term: str) -> bool:
         """Show that the forwarder lives; False if its term is over."""

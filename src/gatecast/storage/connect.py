@@ -128,6 +128,23 @@ async def stream_facts(url: str) -> StreamFacts | None:
     return facts
 
 
+def place_of(url: str) -> str:
+    """Where the log at a URL is, for people: the URL with a whole path, and without user, password and parameters.
+
+    Raises:
+        SettingInvalid: it names no log.
+    """
+    if (stream := parse_stream(url)) is not None:
+        hosts = ",".join(server.removeprefix("nats://") for server in stream.servers)
+        return f"nats://{hosts}/{stream.stream}"
+    found = parse(url)
+    if found.path is not None:
+        scheme = "sqlite" if found.backend is Backend.SQLITE else "postgresql+embedded"
+        return f"{scheme}:///{found.path.absolute()}"
+    scheme, _, rest = found.url.partition("?")[0].partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
 @asynccontextmanager
 async def _open_stream(url: StreamUrl) -> AsyncIterator[JetStreamEngine]:
     opening: AbstractAsyncContextManager[JetStreamEngine] = _package().JetStreamEngine.open(

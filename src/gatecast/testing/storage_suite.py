@@ -30,6 +30,7 @@ from gatecast.testing.contracts.positions import PositionsContract
 from gatecast.testing.contracts.presence import PresenceContract
 from gatecast.testing.contracts.publishing import PublishingContract
 from gatecast.testing.contracts.reading import ReadingContract
+from gatecast.testing.contracts.registering import RegisteringContract
 from gatecast.testing.contracts.retention import RetentionContract
 from gatecast.testing.contracts.survey import SurveyContract
 from gatecast.testing.contracts.transactions import RevocationContract, TransactionContract
@@ -42,6 +43,7 @@ class EngineContract(
     ReadingContract,
     PlacesContract,
     HistoryContract,
+    RegisteringContract,
     RetentionContract,
     PresenceContract,
     PositionsContract,

@@ -90,9 +90,11 @@ class Site:
         """The log, which fails as the test tells it."""
         return Log(self.engine.log)
 
-    def forwarder(self, pod_id: str = "pod-1", log: object | None = None, records: Records | None = None) -> Forwarder:
+    def forwarder(
+        self, pod_id: str = "pod-1", log: object | None = None, records: Records | None = None, *, bound_to: str = ""
+    ) -> Forwarder:
         """One more process that may forward."""
-        options = OutboxOptions(pod_id=pod_id, poll_interval=0.1, clock=lambda: self.now)
+        options = OutboxOptions(pod_id=pod_id, poll_interval=0.1, clock=lambda: self.now, log=bound_to)
         log_: Any = log or self.engine.log
         return Forwarder(self.outbox.log, log_, records or self.records, options)
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from gatecast.errors import EventNotForwarded, StatementFailed
+from gatecast.errors import EventNotForwarded, StatementFailed, StorageUnavailable
 from gatecast.outbox.lease import LEASE
 from gatecast.outbox.records import Records, Waiting
 from gatecast.storage.contract import Busy, EventLog, PublishResult, ReadRequest
@@ -37,6 +37,11 @@ class _Late(Log):
     def __init__(self, log: EventLog, **stops: Stop) -> None:
         super().__init__(log)
         self._stops = stops
+
+    async def register(self, gateway_id: str, **how: Any) -> bool:  # noqa: ANN401 - as the real one
+        if stop := self._stops.get("register"):
+            await stop()
+        return bool(await self._log.register(gateway_id, **how))
 
     async def forget(self, gateway_id: str, **how: Any) -> bool:  # noqa: ANN401 - as the real one
         if stop := self._stops.get("forget"):
@@ -106,6 +111,45 @@ async def test_a_deletion_that_is_late_deletes_no_later_log(opening: Opening) ->
         stop.go_on.set()
         await forwarding
         assert (await site.waiting(), await site.ids()) == ({}, ids(events))
+
+
+async def test_a_registration_that_is_late_leaves_no_log(opening: Opening) -> None:
+    """The gateway was deleted meanwhile, which another process has followed."""
+    async with opening() as site:
+        stop = Stop()
+        slow = site.forwarder("slow", log=_Late(site.engine.log, register=stop))
+        forwarding = asyncio.create_task(slow.forward())
+        await stop.reached.wait()
+        for gateway_id in (GATEWAY, OTHER_GATEWAY):
+            await site.outbox.log.forget(gateway_id)
+        await take_over(site)
+        stop.go_on.set()
+        with pytest.raises(StorageUnavailable, match="claim"):
+            await forwarding
+        assert not (await site.engine.log.changed_since(0)).heads
+        assert not await site.records.waiting()
+
+
+async def test_a_registration_that_arrives_after_its_answer_was_given_up_leaves_no_log(opening: Opening) -> None:
+    """The same process goes on, in the same term; the gateway was deleted meanwhile."""
+    async with opening() as site:
+        late: list[Callable[[], Any]] = []
+
+        class Lost(Log):
+            async def register(self, gateway_id: str, **how: Any) -> bool:  # noqa: ANN401 - as the real one
+                late.append(lambda: self._log.register(gateway_id, **how))
+                raise StorageUnavailable("the connection broke")
+
+        forwarder = site.forwarder(log=Lost(site.engine.log))
+        with pytest.raises(StorageUnavailable):
+            await forwarder.forward()
+        for gateway_id in (GATEWAY, OTHER_GATEWAY):
+            await site.outbox.log.forget(gateway_id)
+        await forwarder.forward()
+        [arrives] = late
+        with pytest.raises(StorageUnavailable, match="claim"):
+            await arrives()
+        assert not (await site.engine.log.changed_since(0)).heads
 
 
 async def test_a_batch_that_is_late_gets_into_no_later_log(opening: Opening) -> None:

@@ -129,7 +129,7 @@ async def check_same(context: AdminContext, event: Event, position: Position) ->
         Conflict: it was published with other content.
     """
     if position.pending:
-        found = await context.hub.outbox.entry(event.gateway_id, event.event_id)
+        found = await context.hub.outbox.gateways.entry(event.gateway_id, event.event_id)
         place = "and waits in the outbox"
     else:
         found, place = await _event_at(context, event.gateway_id, position), f"at offset {position.offset}"

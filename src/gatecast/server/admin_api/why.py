@@ -13,7 +13,8 @@ from gatecast.controlplane.gateway_sync.synchronizations import Synchronization
 from gatecast.delivery.reading import read_each
 from gatecast.errors import shorten
 from gatecast.hub import EventHub
-from gatecast.outbox.outbox import Forwarding, GatewayQueue
+from gatecast.outbox.gateways import GatewayQueue
+from gatecast.outbox.outbox import Forwarding
 from gatecast.server.admin_api.models import WhyView
 from gatecast.server.fleet_metrics import SLOW_UNTIL
 from gatecast.storage.contract import (
@@ -81,8 +82,8 @@ def why_unforwarded(queue: GatewayQueue, forwarding: Forwarding) -> WhyView:
     since = f" since {queue.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if queue.since is not None else ""
     if queue.refusal is not None:
         cause = (
-            f"{waiting}{since}: the log refused event {queue.event_ids[0]} ({shorten(queue.refusal)}). Try it again "
-            "or leave it out; later events of this gateway wait for that decision"
+            f"{waiting}{since}: the log refused event {queue.event_ids[0]} ({shorten(queue.refusal)}). Decide "
+            "with `gatecast outbox retry` or `skip`; later events of this gateway wait for that"
         )
     elif forwarding.problem is not None:
         cause = f"{waiting}{since}: {shorten(forwarding.problem)}. They are forwarded as soon as that is over"

@@ -30,6 +30,7 @@ from gatecast.hub import EventHub
 from gatecast.protocol.session import SessionLimits, Version
 from gatecast.server.admission import Admission, Refusal, client_address
 from gatecast.server.error_replies import RETRY_AFTER
+from gatecast.server.gateway_api.cohorts import Cohorts
 from gatecast.server.gateway_api.conversations import CONVERSATIONS, Conversations, GiveAnswer
 from gatecast.server.gateway_api.deployment_observer import DeploymentObserver
 from gatecast.server.gateway_api.frame_socket import FrameSocket, Handshake, Upgraded
@@ -78,11 +79,14 @@ CONTEXT: web.AppKey[GatewayContext] = web.AppKey("context", GatewayContext)
 #: What holds events back while gateways synchronize; there where gateways are given something to run.
 HOLDING: web.AppKey[Holding] = web.AppKey("holding", Holding)
 
+#: What gateways that come at the same time wait for, to be connected together.
+COHORTS: web.AppKey[Cohorts] = web.AppKey("cohorts", Cohorts)
+
 
 def create_gateway_app(context: GatewayContext) -> web.Application:
     """The application behind the gateway listener."""
     app = web.Application(client_max_size=MAX_FILE_BYTES, middlewares=[tell_place, _request_lines, _errors_as_statuses])
-    app[CONTEXT], app[CONVERSATIONS] = context, Conversations()
+    app[CONTEXT], app[CONVERSATIONS], app[COHORTS] = context, Conversations(), Cohorts()
     app.on_cleanup.append(app[CONVERSATIONS].end)
     app.router.add_get("/internal/gateway/.well-known", _no_discovery)
     app.router.add_get(f"{BASE_PATH}/ws/gateways/connect", connect)
@@ -243,16 +247,18 @@ async def connect(request: web.Request) -> web.StreamResponse:
     if (refusal := context.admission.attempt(address)) is not None:
         return _refused(refusal)
     parameters = _connect_parameters(request)
-    async with asyncio.timeout(ADMISSION_TIME_LIMIT):
-        identity = await identify(request)
-    if identity is None:
-        return refuse(401, "the api-key is missing, unknown or revoked")
-    caller = _Caller(identity, address, parameters)
+    async with app[COHORTS].joined():
+        async with asyncio.timeout(ADMISSION_TIME_LIMIT):
+            identity = await identify(request)
+        if identity is None:
+            return refuse(401, "the api-key is missing, unknown or revoked")
+        caller = _Caller(identity, address, parameters)
 
-    def conversation(give_answer: GiveAnswer) -> Awaitable[web.StreamResponse]:
-        return _admit(app, Handshake(request, give_answer), caller)
+        def conversation(give_answer: GiveAnswer) -> Awaitable[web.StreamResponse]:
+            return _admit(app, Handshake(request, give_answer), caller)
 
-    return await app[CONVERSATIONS].begin(conversation)
+        # Answered once it is connected, while the conversation goes on.
+        return await app[CONVERSATIONS].begin(conversation)
 
 
 async def _admit(app: web.Application, handshake: Handshake, caller: _Caller) -> web.StreamResponse:

@@ -24,6 +24,7 @@ from gatecast.storage.contract.database import Database, Row, Transaction
 from gatecast.storage.contract.log import (
     Busy,
     Changes,
+    Claim,
     EventLog,
     Place,
     PublishResult,
@@ -51,6 +52,7 @@ from gatecast.storage.contract.survey import DeliverySummary, EventSearch, Found
 __all__ = [
     "Busy",
     "Changes",
+    "Claim",
     "Connection",
     "Database",
     "DeliveryFilter",

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Protocol, TypeAlias
 from uuid import UUID
 
-from gatecast.errors import UnknownGateway
+from gatecast.errors import StorageUnavailable, UnknownGateway
 from gatecast.events import Event, PendingPosition, Position, RecordedEvent
 
 
@@ -92,6 +92,26 @@ class Remembered:
     offset: int
     #: None if only its offset is known.
     event_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to register gateways for an owner, until the owner makes another claim."""
+
+    #: Who claims it, as an outbox does by its identity.
+    owner: str
+    #: Differs from that of every other claim.
+    token: str
+
+    def checked(self, created: bool | None) -> bool:  # noqa: FBT001 - what the log said
+        """Whether a log was created under this claim.
+
+        Raises:
+            StorageUnavailable: neither that nor the opposite is known (None), because the claim is void.
+        """
+        if created is None:
+            raise StorageUnavailable("a newer claim has been made: another process registers gateways now")
+        return created
 
 
 class Verdict(StrEnum):
@@ -218,6 +238,12 @@ class EventLog(Protocol):
             LogHeld: the wait for another transaction took too long.
         """
 
+    async def identity(self) -> UUID:
+        """Which log this is: the same after a restart, a failover, a restore and a move; a copy has that of its origin.
+
+        It is the epoch of the first history that is known.
+        """
+
     async def changed_since(self, marker: int) -> Changes:
         """The logs that have grown since an earlier call returned `marker`; 0 asks for every log.
 
@@ -246,8 +272,21 @@ class EventLog(Protocol):
         gateway is unknown, except on a backend with a single writer, where one answer applies to every log and id.
         """
 
-    async def register(self, gateway_id: str, *, transaction: object | None = None) -> bool:
-        """Create an empty log for the gateway; False if it has one, which then stays as it is."""
+    async def register(self, gateway_id: str, *, transaction: object | None = None, claim: Claim | None = None) -> bool:
+        """Create an empty log for the gateway; False if it has one, which then stays as it is.
+
+        With `claim`, only while that is the newest claim of its owner. This is decided when the request arrives,
+        however late.
+
+        Raises:
+            StorageUnavailable: also if the claim is void; nothing was created.
+        """
+
+    async def claim(self, claim: Claim) -> None:
+        """Make every earlier claim of this owner void: what was registered under one is there by now, or never will be.
+
+        Make each claim once: after an answer that was lost, make another one.
+        """
 
     async def forget(self, gateway_id: str, *, transaction: object | None = None, log_id: int | None = None) -> bool:
         """Delete a gateway's log, positions and outcomes, and disconnect it; False if the gateway is unknown.

@@ -61,6 +61,13 @@ class History(Document):
     created: str
     #: The ids of the decisions about it and the histories before it, oldest first.
     lineage: Sequence[str]
+    #: The epoch of the first history; empty if an earlier release has written this.
+    first: str = ""
+
+    @property
+    def log(self) -> str:
+        """Which log it is: the epoch of the first history that is known."""
+        return self.first or next(iter(self.lineage), self.epoch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

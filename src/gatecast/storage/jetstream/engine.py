@@ -125,7 +125,7 @@ async def _make(stream: Stream, name: str, replicas: int) -> None:
 
 async def _begin_history(stream: Stream, info: StreamInfo) -> None:
     epoch = str(uuid4())
-    history = History(schema=_SCHEMA, epoch=epoch, created=info.created, lineage=[epoch])
+    history = History(schema=_SCHEMA, epoch=epoch, created=info.created, lineage=[epoch], first=epoch)
     # Another pod may be faster.
     with suppress(Stale):
         await stream.write(Write(subject=stream.subjects.history, data=history.encode(), expect=0))

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 from gatecast.events import Event, Position, RecordedEvent
 from gatecast.storage.contract import (
     Changes,
+    Claim,
     Place,
     PublishResult,
     ReadRequest,
@@ -90,6 +91,10 @@ class JetStreamLog:
         return ()
 
     # --- reading ------------------------------------------------------------------------------------------------
+
+    async def identity(self) -> UUID:
+        """Which log this is."""
+        return UUID((await self._history()).log)
 
     async def changed_since(self, marker: int) -> Changes:
         """The logs that have grown since `marker`, which is a sequence of the stream."""
@@ -229,22 +234,32 @@ class JetStreamLog:
 
     # --- gateways -----------------------------------------------------------------------------------------------
 
-    async def register(self, gateway_id: str, *, transaction: object | None = None) -> bool:
+    async def register(self, gateway_id: str, *, transaction: object | None = None, claim: Claim | None = None) -> bool:
         """Create an empty log for the gateway; False if it has one."""
         refuse(transaction)
-        return await repeated(partial(self._register, gateway_id))
+        return await repeated(partial(self._register, gateway_id, claim))
 
-    async def _register(self, gateway_id: str) -> bool:
+    async def _register(self, gateway_id: str, claim: Claim | None) -> bool:
         subject = self._stream.subjects.head(gateway_id)
-        found = await self._stream.snapshot([subject])
+        claimed = [self._stream.subjects.claim(claim.owner)] if claim is not None else []
+        found = await self._stream.snapshot([subject, *claimed])
+        if claim is not None and not _is_newest(claim, found.messages.get(claimed[0])):
+            return claim.checked(None)
         if self._log(gateway_id, found) is not None:
             return False
         epoch = History.decode(found.messages[self._stream.subjects.history].data).epoch
         # Later than everything that is stored: an earlier log of the same gateway has a lower number.
         head = Head(gateway_id=gateway_id, log=found.through + 1, head=0, last=None, registered_in=epoch)
-        sequence = await self._stream.write(Write(subject=subject, data=head.encode(), expect=found.sequence(subject)))
+        # Written again as they are, so that nothing is stored if there is a newer claim by then.
+        claims = [Write(subject=each, data=found.messages[each].data, expect=found.sequence(each)) for each in claimed]
+        write = Write(subject=subject, data=head.encode(), expect=found.sequence(subject))
+        sequence = await self._stream.write_all([*claims, write])
         self._stream.head_floor = max(self._stream.head_floor, sequence)
         return True
+
+    async def claim(self, claim: Claim) -> None:
+        """Make every earlier claim of this owner void."""
+        await self._stream.write(Write(subject=self._stream.subjects.claim(claim.owner), data=claim.token.encode()))
 
     async def forget(self, gateway_id: str, *, transaction: object | None = None, log_id: int | None = None) -> bool:
         """Delete a gateway's log and disconnect it; False if it is unknown. `trim` removes its events later."""
@@ -317,6 +332,7 @@ class JetStreamLog:
             epoch=decision if begin else history.epoch,
             created=created,
             lineage=[*history.lineage, decision][-_LINEAGE:],
+            first=history.log,
         )
         await self._stream.write(Write(subject=subject, data=history.encode(), expect=found.sequence))
         return UUID(history.epoch)
@@ -324,6 +340,10 @@ class JetStreamLog:
 
 #: About how many bytes an event takes besides its data.
 _ROOM_FOR_HEADERS = 4_096
+
+
+def _is_newest(claim: Claim, message: Message | None) -> bool:
+    return message is not None and message.data == claim.token.encode()
 
 
 def _low_water_mark(message: Message | None, log: int) -> LowWaterMark | None:

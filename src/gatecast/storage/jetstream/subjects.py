@@ -55,6 +55,10 @@ class Subjects:
         """The log of a deleted gateway, until its events are removed."""
         return f"{self.name}.forgotten.{token(gateway_id)}.{log_id}"
 
+    def claim(self, owner: str) -> str:
+        """The newest claim of those who register gateways under one."""
+        return f"{self.name}.claim.{token(owner)}"
+
     def pod(self, pod_id: str) -> str:
         """A pod and its lease."""
         return f"{self.name}.pod.{token(pod_id)}"

@@ -15,6 +15,7 @@ from gatecast.errors import LogHeld, StatementFailed, StorageError, StorageUnava
 from gatecast.events import Event, Position
 from gatecast.storage.contract import (
     Changes,
+    Claim,
     Place,
     PublishResult,
     ReadRequest,
@@ -104,6 +105,11 @@ class PostgresEventLog:
             return await self.is_held(gateway_id)
         return False
 
+    async def identity(self) -> UUID:
+        """Which log this is."""
+        [row] = await self._database.fetch(QUERIES["identity"])
+        return UUID(int=row["log"].int)
+
     async def changed_since(self, marker: int) -> Changes:
         """The logs that have grown since `marker`, which is a transaction id."""
         rows = await self._database.fetch(QUERIES["changed_since"], str(marker))
@@ -151,14 +157,22 @@ class PostgresEventLog:
         """Whether an open transaction holds this log now; False for an unknown gateway."""
         return bool(await self._database.fetch(QUERIES["is_held"], gateway_id))
 
-    async def register(self, gateway_id: str, *, transaction: object | None = None) -> bool:
+    async def register(self, gateway_id: str, *, transaction: object | None = None, claim: Claim | None = None) -> bool:
         """Create an empty log for the gateway; False if it has one."""
 
         async def work(connection: Statements) -> bool:
-            created: bool = await connection.fetchval(QUERIES["register"], gateway_id)
-            return created
+            if claim is None:
+                return bool(await connection.fetchval(QUERIES["register"], gateway_id))
+            created: bool | None = await connection.fetchval(
+                QUERIES["register_under_claim"], gateway_id, claim.owner, claim.token
+            )
+            return claim.checked(created)
 
         return await joined(self._database, transaction, work)
+
+    async def claim(self, claim: Claim) -> None:
+        """Make every earlier claim of this owner void."""
+        await self._database.execute(QUERIES["claim"], claim.owner, claim.token)
 
     async def forget(self, gateway_id: str, *, transaction: object | None = None, log_id: int | None = None) -> bool:
         """Delete a gateway's log and disconnect it; False if it is unknown. `trim` removes its events later."""

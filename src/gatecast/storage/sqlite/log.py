@@ -11,6 +11,7 @@ from uuid import UUID
 from gatecast.events import Event, Position
 from gatecast.storage.contract import (
     Changes,
+    Claim,
     Place,
     PublishResult,
     ReadRequest,
@@ -58,6 +59,11 @@ class SqliteEventLog:
     def _append_one_group(self, connection: sqlite3.Connection, events: Sequence[Event]) -> tuple[Receipt, ...]:
         return append_one_group(connection, events, to_text(self._clock()))
 
+    async def identity(self) -> UUID:
+        """Which log this is."""
+        [(log,)] = await self._database.read(lambda connection: select(connection, QUERIES["identity"]))
+        return UUID(log)
+
     async def changed_since(self, marker: int) -> Changes:
         """The logs that have grown since `marker`, which is the number of a change."""
         file = self._database.history_file
@@ -80,9 +86,15 @@ class SqliteEventLog:
         """Whether a transaction in this process or another one writes to the file now, whatever the gateway."""
         return await self._database.is_being_written()
 
-    async def register(self, gateway_id: str, *, transaction: object | None = None) -> bool:
+    async def register(self, gateway_id: str, *, transaction: object | None = None, claim: Claim | None = None) -> bool:
         """Create an empty log for the gateway; False if it has one."""
-        return await self._database.write_with(transaction, partial(_register, gateway_id=gateway_id))
+        work = partial(_register, gateway_id=gateway_id, claim=claim)
+        created = await self._database.write_with(transaction, work)
+        return bool(created) if claim is None else claim.checked(created)
+
+    async def claim(self, claim: Claim) -> None:
+        """Make every earlier claim of this owner void."""
+        await self._database.write(lambda connection: change(connection, QUERIES["claim"], claim.owner, claim.token))
 
     async def forget(self, gateway_id: str, *, transaction: object | None = None, log_id: int | None = None) -> bool:
         """Delete a gateway's log and disconnect it; False if it is unknown. `trim` removes its events later."""
@@ -114,7 +126,9 @@ class SqliteEventLog:
         return await self._database.write(_epoch)
 
 
-def _register(connection: sqlite3.Connection, gateway_id: str) -> bool:
+def _register(connection: sqlite3.Connection, gateway_id: str, claim: Claim | None) -> bool | None:
+    if claim is not None and not select(connection, QUERIES["is_claimed"], claim.owner, claim.token):
+        return None
     return change(connection, QUERIES["register"], gateway_id, next_change(connection)) == 1
 
 

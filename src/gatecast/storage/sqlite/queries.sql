@@ -69,6 +69,15 @@ INSERT INTO gatecast_gateway_streams (gateway_id, log_id, changed_seq, registere
 SELECT $1, $2, $2, current FROM gatecast_epoch WHERE true
 ON CONFLICT (gateway_id) DO NOTHING
 
+-- name: claim
+INSERT INTO gatecast_claims (owner, token) VALUES ($1, $2) ON CONFLICT (owner) DO UPDATE SET token = excluded.token
+
+-- name: is_claimed
+SELECT 1 FROM gatecast_claims WHERE owner = $1 AND token = $2
+
+-- name: identity
+SELECT log FROM gatecast_identity
+
 -- name: note_forgotten_log
 -- Its events and outcomes may be so many that they would keep everybody from writing: `trim` removes them in chunks.
 -- Where a log is named ($2), that one and no other.

@@ -769,11 +769,16 @@ class SimulatedPresence:
     async def hint(self, gateway_ids: Sequence[str]) -> None:
         """Nothing: hints go over the simulated network."""
 
-    async def resynchronized(self, gateway_id: str, replica: str) -> None:
-        """Record that the gateway has read the desired state again."""
+    async def resynchronized(
+        self, gateway_id: str, replica: str, reason: str, *, connection_id: str | None = None
+    ) -> None:
+        """Record that the gateway has read the desired state again, for this reason."""
 
         def mark() -> None:
-            if (cursor := self._rows.cursors.get((gateway_id, replica))) is not None:
+            cursor = self._rows.cursors.get((gateway_id, replica))
+            row = self._rows.connections.get(connection_id) if connection_id is not None else None
+            stays = connection_id is None or (row is not None and row.dismissal is None)
+            if cursor is not None and cursor.resync_reason == reason and stays:
                 cursor.resync_reason = None
 
         await self._link.call(mark)

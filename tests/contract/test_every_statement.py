@@ -242,7 +242,7 @@ class _Scene:
         await self.storage.outcomes.of_many([(gateway_id, 1)])
         await self.storage.log.places([gateway_id], 0)
         await self.storage.presence.status([gateway_id, "innocent"])
-        await self.storage.presence.resynchronized(gateway_id, "")
+        await self.storage.presence.resynchronized(gateway_id, "", "retention")
         await self.storage.presence.pods()
         await self.storage.database.ping()
         await self.storage.database.replication()

@@ -58,6 +58,8 @@ def _tail(
     for kind, data in _messages(server, parameters):
         if kind in _CONDITIONS:
             complaints.print(f"[yellow]{_CONDITIONS[kind]}[/yellow]")
+        elif kind == "unreadable":
+            complaints.print(f"[yellow]{_readability(data)}[/yellow]")
         elif kind == "gateway":
             if with_state:
                 _show_gateway(data, as_json=as_json)
@@ -107,6 +109,13 @@ def _fits(event: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
         "entity": f"{event['entityType']} {event['entityId']}",
     }
     return all(text.casefold() in texts[name].casefold() for name, text in wanted.items())
+
+
+def _readability(data: Mapping[str, Any]) -> str:
+    name, reason = cell(data["gatewayId"]), data.get("reason")
+    if reason is None:
+        return f"the log of {name} can be read again: its events follow"
+    return f"the log of {name} cannot be read now: {cell(reason)}; its events come once it can"
 
 
 def _show(event: dict[str, Any], *, as_json: bool) -> None:

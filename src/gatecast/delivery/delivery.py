@@ -231,9 +231,12 @@ class Delivery:
         self._subscriptions.pop(subscription.connection.connection_id, None)
 
     async def resynchronized(self, subscription: Subscription) -> None:
-        """Record that the consumer has read the desired state again."""
-        connection = subscription.connection
-        await self._engine.presence.resynchronized(connection.gateway_id, connection.replica)
+        """Record that the consumer has read the desired state again, for the reason that it was told, if any."""
+        connection, reason = subscription.connection, subscription.start.lost
+        if reason is not None:
+            await self._engine.presence.resynchronized(
+                connection.gateway_id, connection.replica, reason, connection_id=connection.connection_id
+            )
 
     async def resolve(self, gateway_id: str, replica: str, entity: Entity, *, retry: bool) -> bool:
         """Decide about a parked entity, on any pod; False if the entity is not parked."""

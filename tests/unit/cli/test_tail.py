@@ -80,12 +80,15 @@ def test_other_messages_end_no_tail(wanted: str, capsys: pytest.CaptureFixture[s
 
 def test_a_pod_that_cannot_read_is_told_beside_what_it_prints(capsys: pytest.CaptureFixture[str]) -> None:
     """On standard error: what reads the output gets events alone."""
-    server = _Server(_lines([("away", {"seconds": 2.0}), ("back", {}), ("recorded", _EVENT)]))
+    unreadable = [("unreadable", {"gatewayId": "edge", "reason": reason}) for reason in ("it is [damaged]", None)]
+    server = _Server(_lines([("away", {"seconds": 2.0}), ("back", {}), *unreadable, ("recorded", _EVENT)]))
     tail._tail("", _ALL, server, limit=1, with_state=False, as_json=True)
     said = capsys.readouterr()
     assert [json.loads(each) for each in said.out.splitlines()] == [_EVENT]
     assert "the database is away" in said.err
     assert "the database is back" in said.err
+    assert "the log of edge cannot be read now: it is [damaged]" in said.err
+    assert "the log of edge can be read again" in said.err
 
 
 def test_it_goes_on_after_the_last_id_when_its_pod_is_replaced(

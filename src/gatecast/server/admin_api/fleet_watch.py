@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from gatecast.server.admin_api.context import AdminContext
 from gatecast.server.admin_api.fleet import Fleet, FleetGateway
+from gatecast.server.admin_api.outcome_watch import OutcomeWatch
 from gatecast.server.admin_api.why import why
 from gatecast.server.fleet_metrics import code_of
 from gatecast.storage.contract import GatewayStatus
@@ -22,8 +23,12 @@ class FleetWatch:
     back is told of all of them anew. All streams of a pod share its looks at the fleet.
     """
 
-    def __init__(self, context: AdminContext, organization: str, *, gateway: str) -> None:
+    def __init__(
+        self, context: AdminContext, organization: str, *, gateway: str, outcomes: OutcomeWatch | None = None
+    ) -> None:
         self._context = context
+        #: What became of the events that the same stream has shown.
+        self._outcomes = outcomes
         self._organization = organization
         self._gateway = gateway
         self._fleet: Fleet | None = None
@@ -53,7 +58,9 @@ class FleetWatch:
         if not names:
             return ""
         status = await self._context.hub.status(names)
-        return "".join(_message(name, self._due.pop(name), status.get(name)) for name in names)
+        confirmed = {name: each.confirmed for name, each in status.items()}
+        before = await self._outcomes.before(confirmed) if self._outcomes is not None else ""
+        return before + "".join(_message(name, self._due.pop(name), status.get(name)) for name in names)
 
 
 def _visible(standing: FleetGateway) -> tuple[object, ...]:

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Self
 from uuid import UUID
 
-from gatecast.containment import concerns_everyone, log_failure
+from gatecast.containment import concerns_everyone, describe, log_failure
 from gatecast.delivery.reading import ReadAnswer, read_each
 from gatecast.errors import GatecastError
 from gatecast.events import RecordedEvent
@@ -19,7 +19,7 @@ from gatecast.server.admin_api.context import AdminContext
 from gatecast.server.admin_api.named import gateway_ids
 from gatecast.server.admin_api.outcome_watch import MOST_EVENTS
 from gatecast.server.admin_api.stream_position import StreamPosition
-from gatecast.storage.contract import Changes, Place, ReadRequest
+from gatecast.storage.contract import Changes, Place, ReadRequest, ReadResult
 
 #: What is read in one turn; a slow client holds no more than this in memory.
 _GATEWAYS_PER_READ = 8
@@ -56,6 +56,8 @@ class Follower:
         self._waiting: list[str] = []
         #: Logs that alone could not be read; the next round tries them again.
         self._put_off: set[str] = set()
+        #: Those of which that was told.
+        self._unreadable: set[str] = set()
         #: Where a client goes on from, until the round that it left is over.
         self._resumed: StreamPosition | None = None
         self._notices: list[str] = []
@@ -232,7 +234,22 @@ class Follower:
             log_failure("stream-read-refused", result, gateway=name)
             self._done_with(name)
             self._put_off.add(name)
+            return self._said_unreadable(name, describe(result))
+        return [*self._said_readable(name), *self._news(name, result)]
+
+    def _said_unreadable(self, name: str, reason: str) -> list[str]:
+        if name in self._unreadable:
             return []
+        self._unreadable.add(name)
+        return [_unreadable(name, reason)]
+
+    def _said_readable(self, name: str) -> list[str]:
+        if name not in self._unreadable:
+            return []
+        self._unreadable.discard(name)
+        return [_unreadable(name, None)]
+
+    def _news(self, name: str, result: ReadResult | None) -> list[str]:
         if result is None or result.epoch != self._history[0]:
             # Deleted, or of another history, which the next look finds.
             self._done_with(name)
@@ -285,6 +302,10 @@ def _newest(ends: Mapping[str, int]) -> list[tuple[str, int]]:
 
 def _gap(**fields: object) -> str:
     return f"event: gap\ndata: {json.dumps(fields)}\n\n"
+
+
+def _unreadable(gateway_id: str, reason: str | None) -> str:
+    return f"event: unreadable\ndata: {json.dumps({'gatewayId': gateway_id, 'reason': reason}, ensure_ascii=False)}\n\n"
 
 
 def _event(recorded: RecordedEvent) -> str:

@@ -187,7 +187,9 @@ async def explain_gateway(gateway_id: GatewayInPath, context: Context, organizat
 async def note_resynchronized(gateway_id: GatewayInPath, context: Context, organization: Organization) -> None:
     """Record that a gateway has the desired state again, for one that cannot report it: it was restarted or set up."""
     await context.gateways.get(organization, gateway_id)
-    await context.hub.engine.presence.resynchronized(gateway_id, "")
+    presence = context.hub.engine.presence
+    if (reason := (await presence.standing(gateway_id, "")).resync_reason) is not None:
+        await presence.resynchronized(gateway_id, "", reason)
     await context.control_plane.foreign_events.made_good(gateway_id)
 
 

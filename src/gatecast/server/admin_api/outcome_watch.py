@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gatecast.server.admin_api.context import AdminContext
 from gatecast.server.admin_api.events import outcome_view
@@ -28,6 +28,8 @@ class OutcomeWatch:
         #: What was said of each replica's word: its kind.
         self._said: OrderedDict[tuple[str, int, str], str] = OrderedDict()
         self._due: list[str] = []
+        #: The offset up to which positions have passed shown events whose outcomes were looked up for that, by gateway.
+        self._passed: dict[str, int] = {}
         self._newest: tuple[str, int] | None = None
         self._look_at = 0.0
         self._pause = _FIRST_PAUSE
@@ -43,6 +45,23 @@ class OutcomeWatch:
         found = self._note(await self._context.hub.engine.outcomes.of_many(list(dict.fromkeys(self._shown))))
         self._pause = _FIRST_PAUSE if found else min(_LONGEST_PAUSE, self._pause * 1.5)
         self._look_at = now + self._pause
+
+    async def before(self, confirmed: Mapping[str, int]) -> str:
+        """What is to be said before these positions are told, as text: or what was rejected would seem applied.
+
+        Outcomes are stored before the positions that pass them, so those of shown events that are passed only now are
+        there. Whoever has heard nothing for long would not look for them yet.
+        """
+        passed = [each for each in dict.fromkeys(self._shown) if self._is_passed_now(*each, confirmed)]
+        if passed:
+            self._note(await self._context.hub.engine.outcomes.of_many(passed))
+            self._passed |= {gateway_id: confirmed[gateway_id] for gateway_id, _ in passed}
+        return await self.next_portion()
+
+    def _is_passed_now(self, gateway_id: str, offset: int, confirmed: Mapping[str, int]) -> bool:
+        now, before = confirmed.get(gateway_id, 0), self._passed.get(gateway_id, 0)
+        # In another history, or after it was registered again, a gateway begins anew.
+        return offset <= now and (offset > before or before > now)
 
     def _note(self, outcomes: Sequence[Outcome]) -> bool:
         """Whether anything is new."""

@@ -56,6 +56,9 @@ data: {"gatewayId": "9c…", "offset": 7, "eventId": "4b…", "type": "llmprovid
 event: gap
 data: {"reason": "retention", "gatewayId": "9c…", "after": 7, "through": 90}
 
+event: unreadable
+data: {"gatewayId": "9c…", "reason": "the database refused a statement", …}
+
 event: gateway
 data: {"gatewayId": "9c…", "name": "edge", "connected": true, "head": 91, "confirmed": 90, "why": "slow", …}
 
@@ -86,6 +89,7 @@ data: {}
             "`GET /api/v1/deployments`, and `artifact` when one is deleted, whatever gateway is followed; at first for "
             "those of the last minute. `gap` where events may be missing: they were removed (`retention`), the "
             "database has another history now (`epoch`), or it does not know the client's position (`position`). "
+            "`unreadable` when one gateway's log alone cannot be read, and why; once it can, `reason` is null. "
             "`reload` where more deployments changed at once than are reported: read that list again. `away` when the "
             "pod cannot read what is new (`seconds`: since when), and `back` when it can: nothing is lost in between.",
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
@@ -117,11 +121,11 @@ async def follow(
     """A stream that ends when `is_allowed` says no."""
     resumed = StreamPosition.parse(last_event_id) if last_event_id else None
     follower = await Follower.begin(context, organization, gateway, resumed, goes_on=bool(last_event_id))
+    outcomes = OutcomeWatch(context, follower.shown_lately)
     parts: list[_Part] = [
         follower,
-        # Before the positions, so that whoever resumes does not take for applied what was rejected meanwhile.
-        OutcomeWatch(context, follower.shown_lately),
-        FleetWatch(context, organization, gateway=follower.gateway),
+        outcomes,
+        FleetWatch(context, organization, gateway=follower.gateway, outcomes=outcomes),
         DeploymentWatch(context, organization, gateway=follower.gateway),
     ]
     return EventStream(context, _stream(context, follower, _Reading(organization, parts), is_allowed))

@@ -220,8 +220,14 @@ class Presence(Protocol):
     async def disconnect_token(self, token_id: str, *, transaction: object | None = None) -> int:
         """How many recorded connections use this token; their pods are asked to close them (promise P9)."""
 
-    async def resynchronized(self, gateway_id: str, replica: str) -> None:
-        """Record that the replica has read the desired state again, so that it need not resynchronize."""
+    async def resynchronized(
+        self, gateway_id: str, replica: str, reason: str, *, connection_id: str | None = None
+    ) -> None:
+        """Record that the replica has read the desired state again, for this reason: it need not resynchronize for it.
+
+        Another reason, which has come in the meantime, stays. With `connection_id`, which was told the reason, nothing
+        is recorded unless that connection is recorded and need not disconnect: the same reason may have come again.
+        """
 
     async def hint(self, gateway_ids: Sequence[str]) -> None:
         """Send every pod a hint to look at these gateways, if the database itself sends hints; else do nothing."""

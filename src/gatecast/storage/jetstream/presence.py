@@ -226,14 +226,13 @@ class JetStreamPresence:
         named = await self._gateways.named_in(self._stream.subjects.seats_of_token(token_id))
         return sum(await self._gateways.change_readable(named, work))
 
-    async def resynchronized(self, gateway_id: str, replica: str) -> None:
-        """Record that the replica has read the desired state again."""
-
-        def work(gateway: Gateway) -> None:
-            if (position := gateway.state.positions.get(replica)) is not None:
-                position.resync_reason = None
-
-        await self._gateways.change(gateway_id, work)
+    async def resynchronized(
+        self, gateway_id: str, replica: str, reason: str, *, connection_id: str | None = None
+    ) -> None:
+        """Record that the replica has read the desired state again, for this reason."""
+        await self._gateways.change(
+            gateway_id, lambda gateway: gateway.state.resynchronized(replica, reason, connection_id)
+        )
 
     async def hint(self, gateway_ids: Sequence[str]) -> None:
         """Do nothing: pods send these hints to each other."""

@@ -204,6 +204,15 @@ class State:
             each.dismissal = DisconnectReason.GATEWAY_DELETED.value
         self.positions = {}
 
+    def resynchronized(self, replica: str, reason: str, connection_id: str | None) -> None:
+        """A replica has read the desired state again, for this reason, unless its connection has to end."""
+        stays = connection_id is None or any(
+            each.connection_id == connection_id and each.dismissal is None for each in self.connections
+        )
+        position = self.positions.get(replica)
+        if stays and position is not None and position.resync_reason == reason:
+            position.resync_reason = None
+
     def lose(self, replicas: Collection[str]) -> None:
         """Events that waited for a decision are gone: these replicas must resynchronize, and come back to be told."""
         for replica in replicas:

@@ -161,9 +161,11 @@ class PostgresPresence:
 
         return await joined(self._database, transaction, work)
 
-    async def resynchronized(self, gateway_id: str, replica: str) -> None:
-        """Record that the replica has read the desired state again."""
-        await self._database.fetch(QUERIES["resynchronized"], gateway_id, replica)
+    async def resynchronized(
+        self, gateway_id: str, replica: str, reason: str, *, connection_id: str | None = None
+    ) -> None:
+        """Record that the replica has read the desired state again, for this reason."""
+        await self._database.fetch(QUERIES["resynchronized"], gateway_id, replica, reason, connection_id)
 
     async def hint(self, gateway_ids: Sequence[str]) -> None:
         """Notify every pod to look at these gateways."""

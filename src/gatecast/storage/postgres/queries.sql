@@ -161,7 +161,7 @@ SELECT connection_id, dismissal FROM gatecast.connections WHERE pod_id = $1 AND 
 SELECT gatecast.dismiss_token_v1($1) AS dismissed
 
 -- name: resynchronized
-UPDATE gatecast.cursors SET resync_reason = NULL, updated_at = now() WHERE gateway_id = $1 AND replica = $2
+SELECT gatecast.resynchronized_v1($1, $2, $3, $4)
 
 -- name: status
 -- One row for each live connection, and one for a gateway without: in one statement, because it is one instant.

@@ -127,11 +127,12 @@ class SqlitePresence:
             transaction, lambda connection: change(connection, QUERIES["dismiss_token"], token_id)
         )
 
-    async def resynchronized(self, gateway_id: str, replica: str) -> None:
-        """Record that the replica has read the desired state again."""
-        await self._database.write(
-            lambda connection: change(connection, QUERIES["resynchronized"], gateway_id, replica)
-        )
+    async def resynchronized(
+        self, gateway_id: str, replica: str, reason: str, *, connection_id: str | None = None
+    ) -> None:
+        """Record that the replica has read the desired state again, for this reason."""
+        arguments = (gateway_id, replica, reason, connection_id)
+        await self._database.write(lambda connection: change(connection, QUERIES["resynchronized"], *arguments))
 
     async def hint(self, gateway_ids: Sequence[str]) -> None:
         """Do nothing: SQLite sends no hints."""

@@ -128,7 +128,9 @@ SELECT connection_id, dismissal FROM gatecast_connections WHERE pod_id = $1 AND 
 UPDATE gatecast_connections SET dismissal = 'token-revoked' WHERE token_id = $1
 
 -- name: resynchronized
-UPDATE gatecast_cursors SET resync_reason = NULL WHERE gateway_id = $1 AND replica = $2
+UPDATE gatecast_cursors SET resync_reason = NULL WHERE gateway_id = $1 AND replica = $2 AND resync_reason = $3
+  AND ($4 IS NULL OR EXISTS (
+      SELECT 1 FROM gatecast_connections o WHERE o.connection_id = $4 AND o.dismissal IS NULL))
 
 -- name: status
 -- A position of an older epoch has confirmed nothing of this one.

@@ -19,6 +19,7 @@ from gatecast.testing.contracts.backend import (
     connect,
     make_connection,
     make_event,
+    progress_of,
     publish,
     read,
 )
@@ -239,8 +240,23 @@ class ParkingContract(EngineBackend):
                 await storage.presence.connect(make_connection("meanwhile"), start=start)
             for name in ("told", "again"):
                 await storage.presence.connect(make_connection(name), start=start, resync_reason="parked")
-            await storage.presence.resynchronized(GATEWAY, "")
+            await storage.presence.resynchronized(GATEWAY, "", "parked")
             await storage.presence.connect(make_connection("later"), start=start)
+
+    async def test_who_reads_again_while_more_is_lost_has_to_read_once_more(self, tmp_path: Path) -> None:
+        """For the same reason: it was told before, and its connection ends."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            await self._parked(storage, 2)
+            start = await self._position(storage, 5)
+            told, gone = make_connection("told"), make_connection("gone")
+            for connection in (told, gone):
+                await storage.presence.connect(connection, start=start, resync_reason="parked")
+            await storage.presence.disconnect([await progress_of(storage, gone, sent=5, confirmed=5)])
+            soon = timedelta(0)
+            await storage.log.trim(TrimPolicy(keep_confirmed=soon, keep_at_most=timedelta(days=1), max_events=2))
+            for connection_id in ("told", "gone", "never recorded"):
+                await storage.presence.resynchronized(GATEWAY, "", "parked", connection_id=connection_id)
+            assert (await storage.presence.standing(GATEWAY, "")).resync_reason == "parked"
 
     async def test_what_is_rejected_after_a_cap_removed_it_is_told(self, tmp_path: Path) -> None:
         """It was on its way, and nobody can decide about it any more (promise P6)."""

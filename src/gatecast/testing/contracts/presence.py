@@ -257,9 +257,20 @@ class PresenceContract(EngineBackend):
             assert (await _status(storage)).resync_reason == "retention"
             assert (await storage.presence.standing(GATEWAY, "a")).resync_reason == "retention"
             assert (await storage.presence.standing(GATEWAY, "b")).resync_reason is None
-            await storage.presence.resynchronized(GATEWAY, "a")
+            await storage.presence.resynchronized(GATEWAY, "a", "retention")
             assert (await _status(storage)).resync_reason is None
             assert (await storage.presence.standing(GATEWAY, "a")).resync_reason is None
+
+    async def test_s05_a_reason_that_nobody_was_told_stays(self, tmp_path: Path) -> None:
+        """It has come while the replica read the desired state for another one, or another connection was told."""
+        async with self.open_with(tmp_path, GATEWAY) as storage:
+            for name, reason in (("one", "retention"), ("two", "epoch")):
+                await connect(storage, make_connection(name), resync_reason=reason)
+            for connection_id in ("one", None):
+                await storage.presence.resynchronized(GATEWAY, "", "retention", connection_id=connection_id)
+            assert (await storage.presence.standing(GATEWAY, "")).resync_reason == "epoch"
+            await storage.presence.resynchronized(GATEWAY, "", "epoch", connection_id="two")
+            assert (await storage.presence.standing(GATEWAY, "")).resync_reason is None
 
     async def test_s05_connecting_with_a_position_that_can_be_continued_ends_the_need(self, tmp_path: Path) -> None:
         """A client that says where it stands, and can go on from there, misses nothing."""

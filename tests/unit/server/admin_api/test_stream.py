@@ -17,7 +17,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from gatecast.errors import StorageUnavailable
+from gatecast.errors import StatementFailed, StorageUnavailable
 from gatecast.events import Action, Event
 from gatecast.server.admin_api import AdminContext, create_admin_app, follower, outcome_watch, shared_looks, stream
 from gatecast.server.admin_api.context import MAX_STREAMS
@@ -27,7 +27,15 @@ from gatecast.server.admin_api.outcome_watch import OutcomeWatch
 from gatecast.server.admin_api.stream_position import StreamPosition
 from gatecast.server.console.pages import tail
 from gatecast.server.fleet_metrics import SLOW_UNTIL
-from gatecast.storage.contract import DeliverySummary, GatewayStatus, Outcome, OutcomeKind, TrimPolicy
+from gatecast.storage.contract import (
+    DeliverySummary,
+    GatewayStatus,
+    Outcome,
+    OutcomeKind,
+    ReadRequest,
+    ReadResult,
+    TrimPolicy,
+)
 from gatecast.testing.eventually import PATIENCE
 
 OpenApi = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]]
@@ -118,6 +126,36 @@ async def test_an_event_is_shown_whole(open_api: OpenApi, new_gateway: NewGatewa
         "Api",
         "a",
     )
+
+
+async def test_a_log_that_alone_cannot_be_read_is_told(
+    open_api: OpenApi, new_gateway: NewGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, and again when it can be read; the others go on, and nothing of it is left out."""
+    async with open_api() as (client, context):
+        broken, sound = [await new_gateway(client, name) for name in ("broken", "sound")]
+        following = await _follow(context)
+        read, refusing = context.hub.storage.log.read, True
+
+        async def refuse(requests: Sequence[ReadRequest]) -> list[ReadResult | None]:
+            if refusing and any(each.gateway_id == broken for each in requests):
+                raise StatementFailed("it is damaged")
+            return await read(requests)
+
+        monkeypatch.setattr(context.hub.storage.log, "read", refuse)
+        for each in (broken, sound):
+            await _publish(context, each)
+        first = await _news(following)
+        told = [data for kind, data in _messages(first) if kind == "unreadable"]
+        assert [(data["gatewayId"], "damaged" in data["reason"]) for data in told] == [(broken, True)]
+        assert _shown(first) == [(sound, 1)]
+        await _publish(context, sound)
+        second = await _news(following)
+        assert [kind for kind, _ in _messages(second)] == ["recorded"]
+        refusing = False
+        third = _messages(await _news(following))
+        assert [kind for kind, _ in third] == ["unreadable", "recorded"]
+        assert (third[0][1], third[1][1]["gatewayId"]) == ({"gatewayId": broken, "reason": None}, broken)
 
 
 async def test_the_last_id_continues_without_a_gap(open_api: OpenApi, new_gateway: NewGateway) -> None:
@@ -439,6 +477,36 @@ async def test_what_gateways_say_of_shown_events_is_told_once(
             assert (name, told["offset"], told["replica"], told["kind"]) == ("outcome", 2, "a", shown)
             await watch.look()
             assert await watch.next_portion() == ""
+
+
+@pytest.mark.usefixtures("_always_look")
+async def test_a_rejection_is_told_before_the_position_that_passes_it(
+    open_api: OpenApi, new_gateway: NewGateway
+) -> None:
+    """However long nothing was heard before, as when the gateway was offline; in the same portion, and once."""
+    async with open_api() as (client, context):
+        gateway_id = await new_gateway(client)
+        following = await _follow(context)
+        outcomes = OutcomeWatch(context, following.shown_lately)
+        watch = FleetWatch(context, "default", gateway="", outcomes=outcomes)
+        await _publish(context, gateway_id, 2)
+        await _news(following)
+        outcomes._look_at = float("inf")
+        assert (await _standing(watch))[gateway_id]["confirmed"] == 0
+        async with context.hub.subscribe(gateway_id) as subscription:
+            for kind in (OutcomeKind.REJECTED, OutcomeKind.APPLIED):
+                event = await anext(subscription)
+                outcome = Outcome(
+                    gateway_id=gateway_id, replica="", offset=event.offset, kind=kind, reason="no such template"
+                )
+                await context.hub.storage.outcomes.record([outcome])
+                subscription.acknowledge(event)
+                await context.hub.delivery.recorder.flush()
+                await watch.look()
+                told = _messages(await watch.next_portion())
+                assert [kind for kind, _ in told] == ["outcome", "gateway"]
+                assert told[0][1]["offset"] == told[1][1]["confirmed"] == event.offset
+                assert told[0][1]["kind"] == kind.value
 
 
 @pytest.mark.parametrize("alone", [True, False])

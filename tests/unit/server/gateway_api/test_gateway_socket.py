@@ -266,12 +266,14 @@ def test_that_a_client_has_resynchronized_is_noted_once_the_database_takes_it(fa
             await bench.storage.log.trim(_RUTHLESS)
             note, attempts = bench.storage.presence.resynchronized, 0
 
-            async def note_later(gateway_id: str, replica: str) -> None:
+            async def note_later(
+                gateway_id: str, replica: str, reason: str, *, connection_id: str | None = None
+            ) -> None:
                 nonlocal attempts
                 attempts += 1
                 if attempts <= failures:
                     raise StorageUnavailable("away")
-                await note(gateway_id, replica)
+                await note(gateway_id, replica, reason, connection_id=connection_id)
 
             bench.storage.presence.resynchronized = note_later  # type: ignore[method-assign]
             wire = bench.wire()

@@ -84,6 +84,15 @@ function gap(event) {
   return made;
 }
 
+/** A log that alone cannot be read: its events come when it can be read again. */
+function unreadable({ gatewayId, reason }) {
+  const name = names[gatewayId] ?? gatewayId;
+  const text = reason ? `The log of ${name} cannot be read now (${reason}); its events come later` : `The log of ${name} can be read again`;
+  const made = document.createElement("tr");
+  made.append(cell(text, "", { colspan: "6", ...(reason ? { class: "error" } : {}) }));
+  add(made);
+}
+
 function fits(made) {
   if (made.dataset.offset === undefined) return;
   const wanted = new FormData(form);
@@ -128,6 +137,7 @@ const events = {
     shown = {};
     add(gap(event));
   },
+  unreadable,
   gateway: stand,
   outcome,
   away({ seconds }) {

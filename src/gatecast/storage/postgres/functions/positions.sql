@@ -17,6 +17,19 @@ BEGIN
     ORDER BY o.connection_id FOR NO KEY UPDATE;
 END $$;
 
+-- A replica has read the desired state again, for this reason and no later one. Events that are lost while it reads may be
+-- lost for the same reason: then its connection has to end. Lock before read, or that would not be seen here.
+CREATE OR REPLACE FUNCTION gatecast.resynchronized_v1(
+    p_gateway_id text, p_replica text, p_reason text, p_connection_id text
+) RETURNS void LANGUAGE plpgsql SET jit = off AS $$
+BEGIN
+    PERFORM gatecast.lock_positions_v1(ARRAY[p_gateway_id], ARRAY[p_replica]);
+    UPDATE gatecast.cursors c SET resync_reason = NULL, updated_at = now()
+    WHERE c.gateway_id = p_gateway_id AND c.replica = p_replica AND c.resync_reason = p_reason
+      AND (p_connection_id IS NULL OR EXISTS (
+          SELECT FROM gatecast.connections o WHERE o.connection_id = p_connection_id AND o.dismissal IS NULL));
+END $$;
+
 -- Move each of these positions to what its slowest connection has confirmed. Those of a dead pod count until they are
 -- released. Who was dismissed counts no more: what it confirmed was perhaps sent again since, or before its gateway was
 -- deleted and registered again under the same id.

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from random import Random
 from typing import Any
 from uuid import UUID
 
@@ -116,6 +117,9 @@ _LOCKS = {
     "its passages": "UPDATE gatecast.passages SET pod_id = pod_id",
 }
 
+#: These are met only where a new connection supersedes older ones.
+_LOCKS_OF_SOME = ("its connections", "its passages")
+
 #: More than a gateway leaves that comes again and again without getting on: some are removed when it connects.
 _PASSAGES = """
 INSERT INTO gatecast.passages (log_id, through, replica, connection_id, pod_id,
@@ -144,7 +148,7 @@ async def test_s30_of_many_that_connect_at_once_one_that_is_locked_keeps_nobody_
             wanted = [make_connection(f"{number}", f"free-{number}") for number in range(8)]
             wanted.insert(4, late)
             connects = [
-                asyncio.create_task(storage.presence.connect(each, start=start, newest_only=lock == "its connections"))
+                asyncio.create_task(storage.presence.connect(each, start=start, newest_only=lock in _LOCKS_OF_SOME))
                 for each in wanted
             ]
             locked = connects.pop(4)
@@ -154,6 +158,99 @@ async def test_s30_of_many_that_connect_at_once_one_that_is_locked_keeps_nobody_
         await locked
         live = (await storage.presence.status(["locked"]))["locked"].connections
         assert "late" in {each.connection_id for each in live}
+
+
+async def test_s30_old_passages_that_somebody_else_removes_keep_nobody_waiting_who_comes_back(
+    postgres_url: str,
+) -> None:
+    async with _two_connections(postgres_url) as storage, _caller(postgres_url) as caller:
+        for gateway_id in ("locked", "free"):
+            await storage.log.register(gateway_id)
+            await connect(storage, make_connection(f"before-{gateway_id}", gateway_id))
+        await caller.execute(_PASSAGES)
+        start = Position(await epoch_of(storage), 0)
+        async with caller.transaction():
+            await caller.execute(_LOCKS["its passages"])
+            wanted = [make_connection(f"late-{gateway_id}", gateway_id) for gateway_id in ("locked", "free")]
+            await asyncio.gather(*(storage.presence.connect(each, start=start) for each in wanted))
+
+
+_TABLES = {
+    "positions": "SELECT gateway_id, replica, epoch, sent, confirmed, resync_reason FROM gatecast.cursors "
+    "ORDER BY 1, 2",
+    "connections": "SELECT connection_id, gateway_id, replica, sent, confirmed, dismissal FROM gatecast.connections "
+    "ORDER BY 1",
+    "passages": "SELECT log_id, through, replica, number FROM gatecast.passages ORDER BY 4",
+}
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_s30_recording_many_together_is_as_recording_one_after_the_other(postgres_url: str, seed: int) -> None:
+    """Whatever position each had, in which history, and whoever else is connected: the same rows, and the same ids."""
+    random = Random(seed)  # noqa: S311 - repeats
+    async with _two_connections(postgres_url) as storage, _caller(postgres_url) as caller:
+        epoch = await epoch_of(storage)
+        await caller.execute(_SOME_POSITIONS.replace("SEED", str(random.random())))
+        arguments = _some_requests(random, epoch)
+        found = []
+        for function in ("connect_many_v1", "connect_many_v2"):
+            attempt = caller.transaction()
+            await attempt.start()
+            rows = await caller.fetch(f"SELECT * FROM gatecast.{function}({_ARGUMENTS})", *arguments)
+            found.append([sorted(rows), *[await caller.fetch(query) for query in _TABLES.values()]])
+            await attempt.rollback()
+        assert found[0] == found[1]
+        assert 0 < len(found[0][0]) < _REQUESTS, "some are refused"
+
+
+_ARGUMENTS = ", ".join(f"${number}" for number in range(1, 13))
+
+#: Gateways with logs of ten events, most of them with a position, some of which others are connected at.
+_SOME_POSITIONS = """
+DO $$ BEGIN PERFORM setseed(SEED); END $$;
+INSERT INTO gatecast.gateway_streams (gateway_id, head, registered_in)
+    SELECT 'edge-' || n, 10, current FROM generate_series(1, 30) n, gatecast.epoch;
+INSERT INTO gatecast.cursors (gateway_id, replica, epoch, sent, confirmed, resync_reason)
+    SELECT 'edge-' || n, r, CASE WHEN random() < 0.8 THEN current ELSE gen_random_uuid() END,
+           (random() * 9)::integer, (random() * 5)::integer,
+           CASE WHEN random() < 0.1 THEN 'parked' WHEN random() < 0.1 THEN 'epoch' END
+    FROM generate_series(1, 30) n, unnest(ARRAY['', 'a']) r, gatecast.epoch WHERE random() < 0.8;
+INSERT INTO gatecast.connections (connection_id, gateway_id, replica, pod_id, protocol, remote, sent, confirmed,
+                                  dismissal, released)
+    SELECT gateway_id || replica || n, gateway_id, replica, 'pod', 'gateway.v1', '', 9, (random() * 9)::integer,
+           CASE WHEN random() < 0.2 THEN 'restarting' END, random() < 0.2
+    FROM gatecast.cursors, generate_series(1, 2) n WHERE random() < 0.5;
+INSERT INTO gatecast.passages (log_id, through, replica, connection_id, pod_id,
+                               picked_up_after, picked_up_through, picked_up_first, picked_up_last,
+                               sent_after, sent_through, sent_first, sent_last,
+                               confirmed_after, confirmed_through, confirmed_first, confirmed_last)
+    SELECT log_id, 1 + n % 10, '', '', '', 0, n, 0, 0, 0, n, 0, 0, 0, 0, 0, 0
+    FROM gatecast.gateway_streams, generate_series(1, 150) n;
+"""
+
+
+_REQUESTS = 40
+
+
+def _some_requests(random: Random, epoch: UUID) -> list[object]:
+    """The arguments of a call for so many connections, of which some are refused and some come twice."""
+    rows = [
+        (
+            f"edge-{random.randint(1, 33)}",
+            random.choice(["", "", "a", "new"]),
+            f"connection-{number}",
+            "pod",
+            "gateway.v1",
+            "",
+            None,
+            epoch if random.random() < 0.9 else UUID(int=7),
+            random.randint(0, 11),
+            random.random() < 0.1,
+            random.choice([None] * 9 + ["retention"]),
+        )
+        for number in range(_REQUESTS)
+    ]
+    return [*map(list, zip(*rows, strict=True)), False]
 
 
 async def test_a_connection_that_leaves_while_another_pod_reports_holds_nothing_back(postgres_url: str) -> None:

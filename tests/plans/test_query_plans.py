@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -94,6 +95,15 @@ async def _connect_and_leave(storage: Storage, epoch: UUID) -> None:
     await storage.presence.disconnect([_progress(epoch, connection.connection_id, "gateway-5")])
 
 
+async def _connect_together(storage: Storage, epoch: UUID) -> None:
+    """100 gateways that come back, and leave."""
+    connections = [make_connection(f"new-{next(_numbers)}", f"gateway-{number}") for number in range(101, 201)]
+    start = Position(epoch, 8)
+    await asyncio.gather(*(storage.presence.standing(each.gateway_id, "") for each in connections))
+    await asyncio.gather(*(storage.presence.connect(each, start=start) for each in connections))
+    await storage.presence.disconnect([_progress(epoch, each.connection_id, each.gateway_id) for each in connections])
+
+
 async def _report_progress(storage: Storage, epoch: UUID) -> None:
     """100 connections."""
     progress = [_progress(epoch, f"connection-{number}", f"gateway-{number}") for number in range(1, 101)]
@@ -153,6 +163,7 @@ _WORK: list[tuple[Work, int]] = [
     (_read_at_the_head, 600),
     (_ask_for_changes, 20),
     (_connect_and_leave, 60),
+    (_connect_together, 6_000),
     (_report_progress, 2_500),
     (_tell_of_passages, 3_500),
     (_find_places, 600),

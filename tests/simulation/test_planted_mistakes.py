@@ -32,6 +32,9 @@ from simulation.history import PromiseBroken
 #: A mistake must show within so many seeds.
 SEEDS = 400
 
+#: In these most mistakes show, so they come first.
+_TELLING = (0, 30, 3, 29, 4, 6)
+
 Plant = Callable[[pytest.MonkeyPatch], None]
 
 
@@ -308,7 +311,7 @@ MISTAKES: dict[Plant, str] = {
 
 
 def _simulate_all() -> None:
-    for seed in range(SEEDS):
+    for seed in dict.fromkeys([*_TELLING, *range(SEEDS)]):
         run_in_virtual_time(world.simulate(seed, with_restores=seed % 2 == 0))
 
 

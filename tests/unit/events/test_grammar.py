@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from datetime import datetime, timedelta, timezone
+from functools import cache
 
 import pytest
 
@@ -36,11 +37,18 @@ def test_what_is_no_identifier_is_refused(value: object) -> None:
     assert refusal.value.field == "name"
 
 
+_EVERY_CHARACTER = [chr(point) for point in range(0x110000)]
+
+
+@cache
+def _printable_characters() -> list[str]:
+    return list(filter(is_printable, _EVERY_CHARACTER))
+
+
 def test_what_is_trimmed_is_the_white_space_of_unicode() -> None:
-    blanks = [chr(point) for point in range(0x110000) if chr(point).isspace()]
-    for each in blanks:
+    for each in filter(str.isspace, _EVERY_CHARACTER):
         assert clean_identifier("name", f"{each}a{each}") == "a"
-    others = [chr(point) for point in range(0x110000) if not chr(point).isspace() and is_printable(chr(point))]
+    others = [each for each in _printable_characters() if not each.isspace()]
     # All of them in pieces, each of which would be shorter if one of its characters were trimmed.
     for start in range(0, len(others), 250):
         piece = "".join(others[start : start + 250])
@@ -50,13 +58,11 @@ def test_what_is_trimmed_is_the_white_space_of_unicode() -> None:
 def test_what_is_unprintable_is_named_by_its_category() -> None:
     """Everything that this release of Unicode calls a control, format, separator, surrogate or private character."""
     categories = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp", "Zs"}
-    expected = {
-        point for point in range(0x110000) if point != ord(" ") and unicodedata.category(chr(point)) in categories
-    }
-    found = {point for point in range(0x110000) if not is_printable(chr(point))}
+    found = set(_EVERY_CHARACTER).difference(_printable_characters())
+    expected = {each for each in _EVERY_CHARACTER if unicodedata.category(each) in categories} - {" "}
     assert expected - found == set()
     # Besides these only what has no character assigned to it.
-    assert {unicodedata.category(chr(point)) for point in found - expected} == {"Cn"}
+    assert set(map(unicodedata.category, found - expected)) == {"Cn"}
 
 
 def test_a_peers_words_are_cut_and_made_printable() -> None:

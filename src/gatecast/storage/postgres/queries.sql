@@ -148,7 +148,7 @@ FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS r(gateway_id, replica, nu
 -- name: connect
 -- One row for each connection that was recorded.
 SELECT connection_id
-FROM gatecast.connect_many_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS c(connection_id)
+FROM gatecast.connect_many_v2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS c(connection_id)
 
 -- name: record_progress
 SELECT gatecast.record_progress_v2($1, $2, $3, $4, $5::text::bigint[], $6::text::bigint[], $7, $8::text::bigint[],

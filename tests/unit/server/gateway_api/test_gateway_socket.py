@@ -36,6 +36,10 @@ _POLICY = TrimPolicy(keep_confirmed=timedelta(hours=1), keep_at_most=timedelta(d
 _RUTHLESS = TrimPolicy(keep_confirmed=timedelta(0), keep_at_most=timedelta(seconds=-1), max_events=10)
 
 
+def _a_change() -> Event:
+    return Event(gateway_id=GATEWAY, type="route.changed", action=Action.UPDATE, entity_type="route", entity_id="1")
+
+
 class _Bench:
     """One pod on a simulated database, and as many connections as a test opens."""
 
@@ -59,11 +63,7 @@ class _Bench:
 
     async def publish(self, count: int) -> None:
         """Events 1, 2, 3 …, of which each is a change of its own."""
-        for _ in range(count):
-            event = Event(
-                gateway_id=GATEWAY, type="route.changed", action=Action.UPDATE, entity_type="route", entity_id="1"
-            )
-            await self.delivery.publish([event])
+        await asyncio.gather(*(self.delivery.publish([_a_change()]) for _ in range(count)))
 
     async def subscribe(self, after: Position | None = None) -> Subscription:
         """A subscription, as the gateway listener opens one."""

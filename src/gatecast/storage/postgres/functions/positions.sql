@@ -166,6 +166,91 @@ BEGIN
     END LOOP;
 END $$;
 
+-- As `connect_many_v1`. Those that come back, each with a position of its own that is free, are recorded together: a loop
+-- costs four statements and a subtransaction for each. Whatever is out of the ordinary takes that loop: a gateway that
+-- comes for the first time, whose new position may wait for a lock, or twice in one call, or has to resynchronize.
+CREATE OR REPLACE FUNCTION gatecast.connect_many_v2(
+    p_gateway_ids text[], p_replicas text[], p_connection_ids text[], p_pod_ids text[], p_protocols text[],
+    p_remotes text[], p_token_ids text[], p_epochs uuid[], p_starts bigint[], p_newest_only boolean[],
+    p_resync_reasons text[], p_waits boolean
+) RETURNS SETOF text LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    -- Numbers of the connections, in the arrays.
+    free bigint[];
+    rest bigint[];
+BEGIN
+    IF p_waits OR cardinality(p_gateway_ids) = 1 OR NOT (SELECT h.servable FROM gatecast.history_v1() h) THEN
+        RETURN QUERY SELECT * FROM gatecast.connect_many_v1(
+            p_gateway_ids, p_replicas, p_connection_ids, p_pod_ids, p_protocols, p_remotes, p_token_ids, p_epochs,
+            p_starts, p_newest_only, p_resync_reasons, p_waits);
+        RETURN;
+    END IF;
+    -- Two statements for two locks, as in `connect_v1`: first the log, so that nobody deletes its gateway.
+    WITH ordinary AS MATERIALIZED (
+        SELECT min(u.number) AS number, u.gateway_id
+        FROM unnest(p_gateway_ids, p_replicas, p_newest_only, p_resync_reasons)
+                 WITH ORDINALITY AS u(gateway_id, replica, newest_only, resync_reason, number)
+        GROUP BY u.gateway_id, u.replica
+        HAVING count(*) = 1 AND NOT bool_or(u.newest_only) AND count(u.resync_reason) = 0
+        ORDER BY u.gateway_id, u.replica
+    ), held AS (
+        SELECT r.number FROM ordinary r JOIN gatecast.gateway_streams s ON s.gateway_id = r.gateway_id
+        WHERE s.head >= p_starts[r.number] AND p_epochs[r.number] = (SELECT e.current FROM gatecast.epoch e)
+        FOR KEY SHARE OF s SKIP LOCKED
+    )
+    SELECT array_agg(number) INTO free FROM held;
+    WITH held AS (
+        SELECT r.number FROM unnest(free) AS r(number)
+             JOIN gatecast.cursors c ON c.gateway_id = p_gateway_ids[r.number] AND c.replica = p_replicas[r.number]
+        WHERE c.resync_reason IS DISTINCT FROM 'parked'
+        FOR NO KEY UPDATE OF c SKIP LOCKED
+    )
+    SELECT array_agg(number) INTO free FROM held;
+    -- Where it starts, unless a slower live connection shares the position.
+    UPDATE gatecast.cursors c
+    SET epoch = p_epochs[r.number], resync_reason = NULL, updated_at = now(),
+        confirmed = least(p_starts[r.number], (
+            SELECT min(o.confirmed) FROM gatecast.connections o
+            WHERE o.gateway_id = c.gateway_id AND o.replica = c.replica AND NOT o.released AND o.dismissal IS NULL)),
+        sent = CASE WHEN c.epoch = p_epochs[r.number] THEN greatest(c.sent, p_starts[r.number])
+                    ELSE p_starts[r.number] END
+    FROM unnest(free) AS r(number)
+    WHERE c.gateway_id = p_gateway_ids[r.number] AND c.replica = p_replicas[r.number];
+    -- A gateway that comes again and again without getting on leaves so many rows behind.
+    DELETE FROM gatecast.passages t
+    USING unnest(free) AS r(number)
+         JOIN gatecast.gateway_streams s ON s.gateway_id = p_gateway_ids[r.number]
+         CROSS JOIN LATERAL (
+             SELECT e.through, e.number FROM gatecast.passages e
+             WHERE e.log_id = s.log_id AND e.through > p_starts[r.number] AND e.through <= p_starts[r.number] + 1000
+               AND e.replica = p_replicas[r.number]
+             ORDER BY e.number DESC OFFSET 100 FOR UPDATE SKIP LOCKED) old
+    WHERE t.log_id = s.log_id AND t.through = old.through AND t.number = old.number;
+    RETURN QUERY INSERT INTO gatecast.connections (
+        connection_id, gateway_id, replica, pod_id, protocol, remote, token_id, sent, confirmed)
+    SELECT p_connection_ids[r.number], p_gateway_ids[r.number], p_replicas[r.number], p_pod_ids[r.number],
+           p_protocols[r.number], p_remotes[r.number], p_token_ids[r.number], p_starts[r.number], p_starts[r.number]
+    FROM unnest(free) AS r(number)
+    RETURNING connection_id;
+    SELECT array_agg(u.number) INTO rest FROM generate_subscripts(p_gateway_ids, 1) AS u(number)
+    WHERE u.number <> ALL (coalesce(free, '{}'));
+    IF rest IS NOT NULL THEN
+        RETURN QUERY SELECT c.* FROM (
+            SELECT array_agg(p_gateway_ids[u]) AS gateway_ids, array_agg(p_replicas[u]) AS replicas,
+                   array_agg(p_connection_ids[u]) AS connection_ids, array_agg(p_pod_ids[u]) AS pod_ids,
+                   array_agg(p_protocols[u]) AS protocols, array_agg(p_remotes[u]) AS remotes,
+                   array_agg(p_token_ids[u]) AS token_ids, array_agg(p_epochs[u]) AS epochs,
+                   array_agg(p_starts[u]) AS starts, array_agg(p_newest_only[u]) AS newest_only,
+                   array_agg(p_resync_reasons[u]) AS resync_reasons
+            FROM unnest(rest) AS u) a
+        CROSS JOIN LATERAL gatecast.connect_many_v1(
+            a.gateway_ids, a.replicas, a.connection_ids, a.pod_ids, a.protocols, a.remotes, a.token_ids, a.epochs,
+            a.starts, a.newest_only, a.resync_reasons, false) AS c;
+    END IF;
+END $$;
+
 -- Store how far connections have come, and when events passed which hop (see passages): row i of p_offsets holds, for
 -- each hop, after and through, and row i of p_instants first and last. With p_remove forget the connections. Losing this
 -- at a crash only repeats events, so it does not wait for the disk.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, Self
 from uuid import UUID
 
@@ -13,8 +13,10 @@ from gatecast.errors import DatabaseUnsuitable, EventNotForwarded, SettingInvali
 from gatecast.events import Event, PendingPosition, Position
 from gatecast.hiding import HIDDEN
 from gatecast.outbox.binding import bind
+from gatecast.outbox.disconnects import Disconnects
 from gatecast.outbox.entries import Entries, OutboxStatus, RefusedEntry
 from gatecast.outbox.forwarder import Forwarder, OutboxOptions
+from gatecast.outbox.gateways import OutboxGateways
 from gatecast.outbox.log import OutboxEngine, OutboxLog
 from gatecast.outbox.records import Records
 from gatecast.storage.contract import Database, Engine, EventLog, ReadRequest, Receipt, Storage
@@ -25,6 +27,16 @@ __all__ = ["Outbox", "OutboxOptions", "OutboxStatus", "RefusedEntry", "check"]
 
 #: The outbox is asked again after so many seconds, unless this process has forwarded something before.
 _LOOK_AGAIN: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forwarding:
+    """Who forwards."""
+
+    #: The process that forwards; empty if none does.
+    pod_id: str
+    #: Why this process cannot forward now; None if it can, or another one does.
+    problem: str | None
 
 
 class Outbox:
@@ -41,6 +53,10 @@ class Outbox:
         self._task = BackgroundTask()
         #: The loop that forwards.
         self.forwarder = forwarder
+        #: What waits for single gateways, and how they stand.
+        self.gateways = OutboxGateways(storage, log, records)
+        #: Whom transactions of the outbox's database disconnect.
+        self.disconnects = Disconnects(storage.database)
 
     @classmethod
     @asynccontextmanager
@@ -146,6 +162,10 @@ class Outbox:
     async def status(self) -> OutboxStatus:
         """What waits now. The cost grows with the number of gateways."""
         return replace(await self._entries.status(), problem=self.forwarder.loop.problem)
+
+    async def forwarding(self) -> Forwarding:
+        """Who forwards now; the cost does not depend on the number of gateways."""
+        return Forwarding(pod_id=(await self._records.forwarder()).pod_id, problem=self.forwarder.loop.problem)
 
     async def refused(self) -> list[RefusedEntry]:
         """The events that the log refused, by gateway; at most one for each, its next one."""

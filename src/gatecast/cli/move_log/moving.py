@@ -145,12 +145,15 @@ async def _open_again(source: Source, database: PostgresDatabase, there: UUID) -
 
 async def _copy(source: Source, database: PostgresDatabase, there: UUID) -> dict[str, int]:
     async with Target.open(database) as target:
+        epoch, begun_at, last_log = source.epoch()
         _check_target(source, there)
+        if await target.epoch() == UUID(epoch):
+            # Another run of the command was faster; this one has waited for it.
+            return {}
         await target.check_unused()
         found = await _tables(source, target)
         await target.clear(found)
         rows = {each.name: await _copy_table(each, source, target) for each in found}
-        epoch, begun_at, last_log = source.epoch()
         await target.go_on_counting("gatecast.gateway_streams", "log_id", last_log)
         await target.go_on_counting("gatecast.passages", "number", 0)
         await target.adopt(UUID(epoch), datetime.fromisoformat(begun_at))

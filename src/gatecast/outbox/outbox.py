@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from typing import Final, Self
 from uuid import UUID
 
 from gatecast.background import BackgroundTask, FailureListener
-from gatecast.errors import DatabaseUnsuitable, EventNotForwarded, SettingInvalid, StorageUnavailable
+from gatecast.errors import DatabaseUnsuitable, EventNotForwarded, SettingInvalid, StorageError, StorageUnavailable
 from gatecast.events import Event, PendingPosition, Position
 from gatecast.hiding import HIDDEN
 from gatecast.outbox.binding import bind
@@ -24,6 +25,9 @@ from gatecast.storage.database_url import Backend
 from gatecast.wakeup.contract import EVERYTHING, Hint, SupervisedWakeup
 
 __all__ = ["Outbox", "OutboxOptions", "OutboxStatus", "RefusedEntry", "check"]
+
+#: What waits for a new gateway waits at most so long, in seconds.
+_SOON: Final = 5.0
 
 #: The outbox is asked again after so many seconds, unless this process has forwarded something before.
 _LOOK_AGAIN: Final = 0.1
@@ -150,6 +154,15 @@ class Outbox:
                 if (position := await self.position_of(event)) is not None:
                     return position
             await self.forwarder.moved(_LOOK_AGAIN)
+
+    async def registered_soon(self, gateway_id: str) -> None:
+        """Return when a gateway that was registered in a transaction has its log; after 5 seconds in any case."""
+        self.forwarder.look()
+        self._wakeup.send(Hint.at([gateway_id]))
+        with suppress(TimeoutError, StorageError):
+            async with asyncio.timeout(_SOON):
+                while await self._log.read([_first(gateway_id)]) == [None]:
+                    await self.forwarder.moved(_LOOK_AGAIN)
 
     async def wait_until_empty(self) -> None:
         """Return when nothing waits: everything committed before this call is in the log, or was left out."""

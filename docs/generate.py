@@ -79,7 +79,7 @@ def problems_table() -> str:
 def errors_tree() -> str:
     """The tree that stands in the module's docstring."""
     _, _, rest = (errors.__doc__ or "").partition("::\n\n")
-    tree, _, _ = rest.partition("\n\nData stands")
+    tree, _, _ = rest.partition("\n\n")
     return f"```text\n{textwrap.dedent(tree).rstrip()}\n```"
 
 

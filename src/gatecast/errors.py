@@ -39,14 +39,17 @@
         ├── IssuerUnavailable   the issuer of a token cannot be asked for its keys
         └── Forbidden           the credential does not allow this
 
-Data is in fields, so that callers decide by type and field; the text is for people.
+Data is in fields, so that callers decide by type and field; the text is for people. Errors can be pickled and copied,
+as pools of processes do.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Any
 
 from gatecast.hiding import HIDDEN, redacted
 
@@ -79,20 +82,27 @@ def _got(value: object) -> str:
 class GatecastError(Exception):
     """The base of every error raised by this package."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade, (type(self), *self.args), vars(self)
 
+
+def _remade(kind: type[GatecastError], *arguments: object) -> GatecastError:
+    """Without `__init__`: what it would need is in the state that follows."""
+    return kind.__new__(kind, *arguments)
+
+
+@dataclass(eq=False, repr=False)
 class InvalidValue(GatecastError, ValueError):
     """A value breaks a rule."""
 
-    def __init__(self, field: str, value: object, rule: str) -> None:
-        super().__init__(field, value, rule)
-        #: The field at fault, as the caller spells it.
-        self.field = field
-        #: The refused value.
-        self.value = value
-        #: What is allowed, as a phrase that continues "must …".
-        self.rule = rule
-        #: The other mistakes in the same object.
-        self.also: tuple[InvalidValue, ...] = ()
+    #: The field at fault, as the caller spells it.
+    field: str
+    #: The refused value.
+    value: object
+    #: What is allowed, as a phrase that continues "must …".
+    rule: str
+    #: The other mistakes in the same object.
+    also: tuple[InvalidValue, ...] = dataclasses.field(default=(), init=False)
 
     def __str__(self) -> str:
         return "; ".join([f"{self.field} must {self.rule}{_got(self.value)}", *map(str, self.also)])
@@ -149,27 +159,25 @@ class PayloadTooLarge(InvalidValue):
         )
 
 
+@dataclass(eq=False, repr=False)
 class UnknownGateway(GatecastError, LookupError):
     """The gateway is not registered, or was deleted; nothing was stored."""
 
-    def __init__(self, gateway_id: str) -> None:
-        super().__init__(gateway_id)
-        #: The unknown id.
-        self.gateway_id = gateway_id
+    #: The unknown id.
+    gateway_id: str
 
     def __str__(self) -> str:
         return f"gateway {shorten(self.gateway_id)} is not registered; register it before publishing to it"
 
 
+@dataclass(eq=False, repr=False)
 class PositionPending(GatecastError):
     """The event waits in the outbox, so that its offset is not known yet."""
 
-    def __init__(self, gateway_id: str, event_id: UUID) -> None:
-        super().__init__(gateway_id, event_id)
-        #: The gateway whose log will hold the event.
-        self.gateway_id = gateway_id
-        #: The event's id.
-        self.event_id = event_id
+    #: The gateway whose log will hold the event.
+    gateway_id: str
+    #: The event's id.
+    event_id: UUID
 
     def __str__(self) -> str:
         return (
@@ -178,15 +186,14 @@ class PositionPending(GatecastError):
         )
 
 
+@dataclass(eq=False, repr=False)
 class EventNotForwarded(GatecastError, LookupError):
     """The event is in neither the outbox nor its gateway's log, so that waiting for it would never end."""
 
-    def __init__(self, gateway_id: str, event_id: UUID) -> None:
-        super().__init__(gateway_id, event_id)
-        #: The gateway that it was published to.
-        self.gateway_id = gateway_id
-        #: The event's id.
-        self.event_id = event_id
+    #: The gateway that it was published to.
+    gateway_id: str
+    #: The event's id.
+    event_id: UUID
 
     def __str__(self) -> str:
         return (
@@ -196,60 +203,58 @@ class EventNotForwarded(GatecastError, LookupError):
         )
 
 
+@dataclass(eq=False, repr=False)
 class PositionLost(GatecastError):
     """A position cannot be resumed; the consumer must read the desired state again (promise P6)."""
 
-    def __init__(self, reason: str, *, resume_from: Position) -> None:
-        super().__init__(reason)
-        #: `retention`, `epoch`, `ahead` or `parked`.
-        self.reason = reason
-        #: Where delivery continues once the consumer has resynchronized.
-        self.resume_from = resume_from
+    #: `retention`, `epoch`, `ahead` or `parked`.
+    reason: str
+    _: KW_ONLY
+    #: Where delivery continues once the consumer has resynchronized.
+    resume_from: Position
 
     def __str__(self) -> str:
         return f"the position cannot be resumed ({self.reason}); resynchronize, then continue from {self.resume_from}"
 
 
+@dataclass(eq=False, repr=False)
 class EventUndeliverable(GatecastError):
     """An event of the log cannot be read or sent; nothing after it is delivered before you decide.
 
     Acknowledge `position` to leave the event out, or repair its row and subscribe again.
     """
 
-    def __init__(self, problem: str, *, event_id: UUID, position: Position) -> None:
-        super().__init__(problem)
-        #: Why the event cannot be delivered.
-        self.problem = problem
-        #: The event's id.
-        self.event_id = event_id
-        #: Where it is in the log.
-        self.position = position
+    #: Why the event cannot be delivered.
+    problem: str
+    _: KW_ONLY
+    #: The event's id.
+    event_id: UUID
+    #: Where it is in the log.
+    position: Position
 
     def __str__(self) -> str:
         return f"event {self.event_id} at offset {self.position.offset} cannot be delivered: {self.problem}"
 
 
+@dataclass(eq=False, repr=False)
 class SubscriptionClosed(GatecastError):
     """The hub ended the subscription."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        #: One of the names in `gatecast.protocol.close_codes`.
-        self.reason = reason
+    #: One of the names in `gatecast.protocol.close_codes`.
+    reason: str
 
     def __str__(self) -> str:
         return f"the subscription was closed: {self.reason}"
 
 
+@dataclass(eq=False, repr=False)
 class Overloaded(GatecastError):
     """A bounded queue is full."""
 
-    def __init__(self, what: str, limit: int) -> None:
-        super().__init__(what, limit)
-        #: What is full.
-        self.what = what
-        #: How many entries it holds.
-        self.limit = limit
+    #: What is full.
+    what: str
+    #: How many entries it holds.
+    limit: int
 
     def __str__(self) -> str:
         return f"{self.what} is full ({self.limit:,}); try again later"
@@ -259,6 +264,7 @@ class StorageError(GatecastError):
     """The database refused or failed to do something."""
 
 
+@dataclass(eq=False, repr=False)
 class StorageUnavailable(StorageError):
     """The database cannot be reached now.
 
@@ -266,22 +272,23 @@ class StorageUnavailable(StorageError):
     arrived. Repeat it with the same event id, which is stored once (scenario S16).
     """
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(redacted(reason))
-        #: The driver's message, without secrets.
-        self.reason = redacted(reason)
+    #: The driver's message, without secrets.
+    reason: str
+
+    def __post_init__(self) -> None:
+        self.reason = redacted(self.reason)
+        self.args = (self.reason,)
 
     def __str__(self) -> str:
         return f"the database is not available: {self.reason}"
 
 
+@dataclass(eq=False, repr=False)
 class StatementFailed(StorageError):
     """The database refused one statement because of its content; nothing of it was stored."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        #: The kind of error, and its SQLSTATE if there is one; never a value, which may be a secret.
-        self.reason = reason
+    #: The kind of error, and its SQLSTATE if there is one; never a value, which may be a secret.
+    reason: str
 
     def __str__(self) -> str:
         return f"the database refused a statement: {self.reason}"
@@ -316,15 +323,14 @@ class SchemaMissing(StorageError):
         return "the database schema is missing or older than this release; run `gatecast migrate`"
 
 
+@dataclass(eq=False, repr=False)
 class SchemaTooNew(StorageError):
     """The database was migrated by a newer release."""
 
-    def __init__(self, found: int, supported: int) -> None:
-        super().__init__(found, supported)
-        #: Number of the newest migration in the database.
-        self.found = found
-        #: Number of the newest migration that this release knows.
-        self.supported = supported
+    #: Number of the newest migration in the database.
+    found: int
+    #: Number of the newest migration that this release knows.
+    supported: int
 
     def __str__(self) -> str:
         return (
@@ -333,27 +339,25 @@ class SchemaTooNew(StorageError):
         )
 
 
+@dataclass(eq=False, repr=False)
 class DatabaseUnsuitable(StorageError):
     """The database, or the role that connects to it, cannot be used as it is."""
 
-    def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(problem, remedy)
-        #: What is wrong.
-        self.problem = problem
-        #: How to fix it.
-        self.remedy = remedy
+    #: What is wrong.
+    problem: str
+    #: How to fix it.
+    remedy: str
 
     def __str__(self) -> str:
         return f"the database cannot be used as it is: {self.problem}; {self.remedy}"
 
 
+@dataclass(eq=False, repr=False)
 class TransactionUnusable(StorageError):
     """The object given as `transaction` cannot carry a publish."""
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        #: What is wrong with it.
-        self.problem = problem
+    #: What is wrong with it.
+    problem: str
 
     def __str__(self) -> str:
         return f"the transaction cannot be used: {self.problem}"
@@ -366,55 +370,52 @@ class HubClosed(GatecastError):
         return "the hub is closed; use it inside `async with EventHub.open(…) as hub`"
 
 
+@dataclass(eq=False, repr=False)
 class InvariantBroken(GatecastError):
     """Something that must always hold does not, so this pod can no longer be trusted and ends."""
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        #: What should hold but does not.
-        self.problem = problem
+    #: What should hold but does not.
+    problem: str
 
     def __str__(self) -> str:
         return f"a broken invariant: {self.problem}"
 
 
+@dataclass(eq=False, repr=False)
 class SettingInvalid(GatecastError, ValueError):
     """A setting cannot be used."""
 
-    def __init__(self, name: str, value: object, rule: str) -> None:
-        super().__init__(name, value, rule)
-        #: The environment variable.
-        self.name = name
-        #: The refused value; "(hidden)" where it may hold a secret.
-        self.value = value
-        #: What is allowed, as a phrase that continues "must …".
-        self.rule = rule
+    #: The environment variable.
+    name: str
+    #: The refused value; "(hidden)" where it may hold a secret.
+    value: object
+    #: What is allowed, as a phrase that continues "must …".
+    rule: str
 
     def __str__(self) -> str:
         return f"{self.name} must {self.rule}{_got(self.value)}"
 
 
+@dataclass(eq=False, repr=False)
 class ProtocolViolation(GatecastError):
     """The peer sent something that the gateway protocol does not allow."""
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        #: What is wrong, without the peer's content.
-        self.problem = problem
+    #: What is wrong, without the peer's content.
+    problem: str
 
     def __str__(self) -> str:
         return f"the peer broke the protocol: {self.problem}"
 
 
+@dataclass(eq=False, repr=False)
 class ServerUnavailable(GatecastError):
     """A server did not answer, or answered "not now", at every attempt."""
 
-    def __init__(self, reason: str, *, event_id: UUID) -> None:
-        super().__init__(reason)
-        #: The result of the last attempt.
-        self.reason = reason
-        #: The event that may or may not have been stored; publish it again with this id, which stores it once.
-        self.event_id = event_id
+    #: The result of the last attempt.
+    reason: str
+    _: KW_ONLY
+    #: The event that may or may not have been stored; publish it again with this id, which stores it once.
+    event_id: UUID
 
     def __str__(self) -> str:
         return f"the server is not available: {self.reason}; repeat the publish with event id {self.event_id}"
@@ -424,29 +425,28 @@ class ControlPlaneError(GatecastError):
     """A request to the control plane cannot be carried out; nothing was changed."""
 
 
+@dataclass(eq=False, repr=False)
 class NotFound(ControlPlaneError, LookupError):
     """No such resource in the caller's organization."""
 
-    def __init__(self, kind: str, identifier: str) -> None:
-        super().__init__(kind, identifier)
-        #: Kind of the resource, as people call it.
-        self.kind = kind
-        #: The id that was asked for.
-        self.identifier = identifier
+    #: Kind of the resource, as people call it.
+    kind: str
+    #: The id that was asked for.
+    identifier: str
 
     def __str__(self) -> str:
         return f"there is no {self.kind} {shorten(self.identifier)}"
 
 
+@dataclass(eq=False, repr=False)
 class Conflict(ControlPlaneError):
     """The change contradicts what is stored."""
 
-    def __init__(self, problem: str, *, field: str | None = None) -> None:
-        super().__init__(problem)
-        #: What is in conflict, and what to do.
-        self.problem = problem
-        #: The field at fault, when there is one.
-        self.field = field
+    #: What is in conflict, and what to do.
+    problem: str
+    _: KW_ONLY
+    #: The field at fault, when there is one.
+    field: str | None = None
 
     def __str__(self) -> str:
         return self.problem
@@ -456,15 +456,14 @@ class LimitReached(Conflict):
     """A counted limit is used up."""
 
 
+@dataclass(eq=False, repr=False)
 class StaleWrite(ControlPlaneError):
     """The resource changed since the caller read it."""
 
-    def __init__(self, kind: str, current: str) -> None:
-        super().__init__(kind, current)
-        #: Kind of the resource, as people call it.
-        self.kind = kind
-        #: The entity tag that the resource has now.
-        self.current = current
+    #: Kind of the resource, as people call it.
+    kind: str
+    #: The entity tag that the resource has now.
+    current: str
 
     def __str__(self) -> str:
         return f"the {self.kind} was changed by someone else (now {self.current}); read it again and repeat the change"
@@ -480,13 +479,12 @@ class SecretKeyMissing(ControlPlaneError):
         )
 
 
+@dataclass(eq=False, repr=False)
 class StoredByNewerRelease(ControlPlaneError):
     """A newer release, whose pods run beside this one, has stored something that this release does not know."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        #: What cannot be read; never a value that may be secret.
-        self.what = what
+    #: What cannot be read; never a value that may be secret.
+    what: str
 
     def __str__(self) -> str:
         return f"{self.what} was stored by a newer release and cannot be read by this one; update every pod"
@@ -499,13 +497,12 @@ class Unauthenticated(ControlPlaneError):
         return "the credential is missing or not valid"
 
 
+@dataclass(eq=False, repr=False)
 class TooManyAttempts(ControlPlaneError):
     """Too many bad credentials came from one address; this credential was not checked."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(limit)
-        #: The limit per minute.
-        self.limit = limit
+    #: The limit per minute.
+    limit: int
 
     def __str__(self) -> str:
         return f"more than {self.limit:,} bad credentials a minute came from this address; try again in a minute"
@@ -518,13 +515,12 @@ class IssuerUnavailable(ControlPlaneError):
         return "the issuer of the token cannot be asked for its keys now; try again"
 
 
+@dataclass(eq=False, repr=False)
 class Forbidden(ControlPlaneError):
     """The credential is valid but does not allow this."""
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        #: What is not allowed.
-        self.problem = problem
+    #: What is not allowed.
+    problem: str
 
     def __str__(self) -> str:
         return self.problem

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, overload
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from gatecast.delivery.delivery import Delivery, DeliveryOptions
 from gatecast.delivery.retention import clean_up
@@ -26,11 +26,22 @@ from gatecast.errors import (
     SubscriptionClosed,
 )
 from gatecast.events import Event, Position, RecordedEvent, clean_identifier
+from gatecast.outbox.gateways import GatewayQueue, end_of
 from gatecast.outbox.outbox import Outbox, OutboxOptions, check
 from gatecast.outbox.records import MIGRATIONS as OUTBOX_MIGRATIONS
 from gatecast.settings import Settings, variable
 from gatecast.storage.connect import OpenStorage, OpenStream, open_engine, open_storage, place_of
-from gatecast.storage.contract import Connection, Engine, Receipt, Storage, TrimPolicy
+from gatecast.storage.contract import (
+    Connection,
+    Database,
+    DeliverySummary,
+    Engine,
+    GatewayStatus,
+    Receipt,
+    Storage,
+    Transaction,
+    TrimPolicy,
+)
 from gatecast.storage.database_url import Backend
 from gatecast.storage.migrations import SchemaNeed
 from gatecast.telemetry import traces
@@ -82,7 +93,8 @@ class EventHub:
         """Open the database at `url` and start delivery; without `url` and `settings` the environment says which.
 
         An empty database gets its schema. An older schema is upgraded only if the setting `migrate` is `always`.
-        `migrations` names packages with your own migrations, numbered from 9001.
+        `migrations` names packages with your own migrations, numbered from 9001; with an outbox they are for its
+        database.
 
         `outbox` is the URL of the SQL database with your application's tables, if that is not the one of the log. A
         publish in a transaction of that database commits with it, and is then forwarded to the log.
@@ -106,7 +118,7 @@ class EventHub:
                 open_engine(
                     settings.database,
                     send_hints=settings.notifications,
-                    extra_migrations=migrations,
+                    extra_migrations=() if settings.outbox else migrations,
                     pooler=settings.pooler,
                 )
             )
@@ -114,11 +126,14 @@ class EventHub:
                 await prepare_schema(opened.storage, settings.migrate)
                 await _refuse_outbox(opened.storage)
             wakeup = await stack.enter_async_context(_wakeup(opened, settings))
-            opened_outbox = await stack.enter_async_context(_open_outbox(opened.engine, wakeup, settings))
+            opened_outbox = await stack.enter_async_context(_open_outbox(opened.engine, wakeup, settings, migrations))
             hub = cls(opened, wakeup, settings, opened_outbox)
             wakeup.on_failure(hub.delivery.fail)
             if opened_outbox is not None:
                 opened_outbox.on_failure(hub.delivery.fail)
+                await stack.enter_async_context(
+                    opened_outbox.disconnects.applied_to(lambda: hub.delivery.subscriptions, hub.delivery.fail)
+                )
             await stack.enter_async_context(hub.delivery)
             try:
                 yield hub
@@ -207,6 +222,60 @@ class EventHub:
         """Delete a gateway's log and positions, and close its connections on every pod; False if it is unknown."""
         return await self.engine.log.forget(clean_identifier("gateway_id", gateway_id), transaction=transaction)
 
+    async def disconnect_token(self, token_id: str, *, transaction: Transaction) -> None:
+        """Once the transaction commits, every pod closes the connections that use this token."""
+        if self._outbox is None:
+            await self.engine.presence.disconnect_token(token_id, transaction=transaction)
+        else:
+            await self._outbox.disconnects.note(transaction, token_id=token_id)
+
+    async def delete_connected(self, gateway_id: str, *, transaction: Transaction) -> None:
+        """Like `delete_gateway`; connections are closed once the transaction commits, even while the log is away."""
+        await self.delete_gateway(gateway_id, transaction=transaction)
+        if self._outbox is not None:
+            await self._outbox.disconnects.note(transaction, gateway_id=gateway_id)
+
+    async def status(
+        self, gateway_ids: Sequence[str], *, transaction: Transaction | None = None
+    ) -> dict[str, GatewayStatus]:
+        """The delivery status of each registered gateway among these, at one instant or as the transaction sees it.
+
+        With an outbox, one whose log is not made yet counts as registered, with an empty log.
+        """
+        if self._outbox is None:
+            return await self.engine.presence.status(gateway_ids, transaction=transaction)
+        presence = self.engine.presence
+        return await self._outbox.gateways.status(presence, gateway_ids, epoch=self._epoch, transaction=transaction)
+
+    async def summaries(self, gateway_ids: Sequence[str]) -> Sequence[DeliverySummary]:
+        """The same as `status` in short, for thousands of gateways."""
+        survey = self.engine.survey
+        if self._outbox is None:
+            return await survey.summaries(gateway_ids)
+        return await self._outbox.gateways.summaries(survey, gateway_ids)
+
+    async def unforwarded(self, gateway_id: str) -> GatewayQueue:
+        """What of one gateway waits in the outbox; nothing if there is none.
+
+        Ask before the log: what is forwarded in between is then found in both, and nothing in neither.
+        """
+        return GatewayQueue() if self._outbox is None else await self._outbox.gateways.queue(gateway_id)
+
+    async def events_published(self, gateway_id: str) -> int:
+        """How many events were ever published to the gateway, forwarded or not.
+
+        Raises:
+            UnknownGateway: the gateway is not registered.
+        """
+        if self._outbox is not None:
+            return await self._outbox.gateways.published(gateway_id)
+        return await end_of(self.engine.log, gateway_id)
+
+    async def _epoch(self) -> UUID:
+        """The log's history, as this process has found it last: the log may be away."""
+        last = self.delivery.reader.last_sweep
+        return (last if last is not None else await self.engine.log.changed_since(_AFTER_EVERYTHING)).epoch
+
     async def clean_up(self) -> int:
         """Remove the events that retention allows now, and return how many; runs by itself every minute."""
         return await clean_up(self.engine.log, self._policy)
@@ -226,6 +295,20 @@ class EventHub:
         if isinstance(self._opened, OpenStorage):
             return self._opened.storage
         raise DatabaseUnsuitable("NATS JetStream holds no tables", "open the hub on SQLite or PostgreSQL")
+
+    @property
+    def database(self) -> Database:
+        """The SQL database whose transactions a publish can join: that of the outbox if there is one, else of the log.
+
+        Raises:
+            DatabaseUnsuitable: the log is on NATS JetStream, and there is no outbox.
+        """
+        return self.storage.database if self._outbox is None else self._outbox.database
+
+    @property
+    def has_outbox(self) -> bool:
+        """Whether what is published goes through an outbox."""
+        return self._outbox is not None
 
     @property
     def outbox(self) -> Outbox:
@@ -393,6 +476,9 @@ class HubSubscription:
             await _done_within(_FLUSH_TIME_LIMIT, self._delivery.recorder.flush())
 
 
+#: A marker after which nothing has changed: it asks for the epoch alone.
+_AFTER_EVERYTHING = 2**60
+
 #: Most events that a library subscriber takes from the feed at once.
 _TAKE = 64
 
@@ -441,14 +527,16 @@ async def _refuse_outbox(storage: Storage) -> None:
 
 
 @asynccontextmanager
-async def _open_outbox(engine: Engine, wakeup: SupervisedWakeup, settings: Settings) -> AsyncIterator[Outbox | None]:
+async def _open_outbox(
+    engine: Engine, wakeup: SupervisedWakeup, settings: Settings, migrations: Sequence[str]
+) -> AsyncIterator[Outbox | None]:
     """The outbox that the settings name, prepared and forwarding until the block ends; None if they name none."""
     if not settings.outbox:
         yield None
         return
     settings.check_for_outbox()
     async with AsyncExitStack() as stack:
-        opened = await stack.enter_async_context(_open_outbox_storage(settings))
+        opened = await stack.enter_async_context(_open_outbox_storage(settings, migrations))
         await check(opened.storage, engine.log)
         await prepare_schema(opened.storage, settings.migrate)
         hints = await stack.enter_async_context(_wakeup(opened, settings))
@@ -463,12 +551,12 @@ async def _open_outbox(engine: Engine, wakeup: SupervisedWakeup, settings: Setti
 
 
 @asynccontextmanager
-async def _open_outbox_storage(settings: Settings) -> AsyncIterator[OpenStorage]:
+async def _open_outbox_storage(settings: Settings, migrations: Sequence[str]) -> AsyncIterator[OpenStorage]:
     async with AsyncExitStack() as stack:
         opening = open_storage(
             settings.outbox,
             send_hints=settings.notifications,
-            extra_migrations=(OUTBOX_MIGRATIONS,),
+            extra_migrations=(OUTBOX_MIGRATIONS, *migrations),
             pooler=settings.pooler,
         )
         try:

@@ -208,13 +208,13 @@ class Settings:
     #: Where events and resources are stored.
     database: str = _option(
         "sqlite:///gatecast.db",
-        "sqlite:///file, postgresql://…, or postgresql+embedded:///folder",
+        "sqlite:///file, postgresql://…, postgresql+embedded:///folder, or, with an outbox, nats://…",
         _TEXT,
         secret=True,
     )
     outbox: str = _option(
         "",
-        "for the library: the SQL database whose transactions carry events to a log elsewhere; a pod refuses it",
+        "the SQL database with tables and changes, if the events are elsewhere; it carries them there (an outbox)",
         _TEXT,
         secret=True,
     )
@@ -324,11 +324,26 @@ class Settings:
         """Return if a pod can have these settings.
 
         Raises:
-            SettingInvalid: they name an outbox.
+            SettingInvalid: there is no database for its tables, or one too many; or it should probe with an outbox.
         """
-        if self.outbox:
-            rule = "be empty for a pod, which keeps its tables beside its log"
+        if self.is_on_stream and not self.outbox:
+            rule = "name the SQL database for the pod's tables, like postgresql://…: NATS JetStream keeps events only"
+            raise SettingInvalid(variable("outbox"), "", rule)
+        if self.outbox and not self.is_on_stream:
+            rule = "be empty for a pod whose events are in an SQL database: it keeps its tables beside them"
             raise SettingInvalid(variable("outbox"), HIDDEN, rule)
+        if self.outbox and self.probe:
+            raise SettingInvalid(variable("probe"), "on", "be off with an outbox: it goes by offsets, which come later")
+
+    @property
+    def is_on_stream(self) -> bool:
+        """Whether the log is on NATS JetStream, which keeps no tables."""
+        return self.database.startswith("nats://")
+
+    @property
+    def tables(self) -> str:
+        """The URL of the SQL database with the tables of a pod."""
+        return self.outbox or self.database
 
     def check_for_outbox(self) -> None:
         """Return if a hub with an outbox can have these settings.

@@ -80,8 +80,6 @@ _BEFORE = {
         "wait_long",
         "wait_shortly",
         "empty_log",
-        # When the file was put back to an older state.
-        "history.sql:epoch",
     },
 }
 

@@ -37,6 +37,7 @@ from gatecast.testing.eventually import eventually
 from gatecast.testing.operator import Operator, Refused
 from gatecast.testing.processes.deployment import address_of
 from gatecast.testing.tcp_proxy import TcpProxy
+from tests.conftest import NewDatabase
 
 _TOKEN = "an-admin-token-for-tests"
 _EVENT = {"type": "route.changed", "action": "UPDATE", "entityType": "Route", "entityId": "1", "data": {}}
@@ -358,8 +359,11 @@ async def test_a_process_that_was_killed_is_repeated_or_undone(sqlite_url: str, 
 
 async def _die_after_blocking(old: str, new: str) -> None:
     async with open_storage(new, extra_migrations=MIGRATIONS) as target:
-        await target.storage.database.migrate()
-        there = (await target.storage.log.changed_since(0)).epoch
+        database = target.storage.database
+        assert isinstance(database, PostgresDatabase)
+        await database.migrate()
+        async with Target.open(database) as opened:
+            there = await opened.name()
     with Source.open(_path(old)) as source:
         source.block(there)
 
@@ -374,6 +378,20 @@ async def test_a_file_is_moved_to_one_database_only(
             await again(sqlite_url, postgres_url)
     with pytest.raises(DatabaseUnsuitable, match="the log has arrived"):
         await _undo(sqlite_url, empty_postgres_url)
+
+
+async def test_a_copy_of_the_new_database_is_another_one(
+    sqlite_url: str, new_postgres_database: NewDatabase, postgres_template: str
+) -> None:
+    """Both were made from one template, and began with the same epoch."""
+    with new_postgres_database(postgres_template) as one, new_postgres_database(postgres_template) as other:
+        await _die_after_blocking(sqlite_url, one)
+        for again in (_move, _undo):
+            with pytest.raises(DatabaseUnsuitable, match="moved to another database"):
+                await again(sqlite_url, other)
+        await _move(sqlite_url, one)
+        with pytest.raises(DatabaseUnsuitable, match="moved to another database"):
+            await _move(sqlite_url, other)
 
 
 async def test_a_commit_whose_answer_is_lost_is_found_out(
@@ -412,3 +430,64 @@ async def test_a_copy_that_was_not_used_is_not_overwritten_by_a_later_one(
         source.unblock()
     with pytest.raises(DatabaseUnsuitable, match="it has a copy of this log"):
         await _move(sqlite_url, empty_postgres_url)
+
+
+# --- two at once ------------------------------------------------------------------------------------------------------
+
+
+async def _each(*moves: tuple[str, str]) -> list[Moved | BaseException]:
+    """How these moves end, each in a thread of its own, as in a process of its own."""
+    runs = (asyncio.to_thread(asyncio.run, _move(*move_)) for move_ in moves)
+    return await asyncio.gather(*runs, return_exceptions=True)
+
+
+async def test_of_two_moves_at_once_one_moves_everything(sqlite_url: str, empty_postgres_url: str) -> None:
+    """The other one is refused, or finds that everything was moved; the log is there once, and goes on there alone."""
+    await _takes_events(sqlite_url)
+    results = await _each(*[(sqlite_url, empty_postgres_url)] * 2)
+    moved = [each for each in results if isinstance(each, Moved)]
+    assert [each.rows["gatecast.events"] for each in moved if each.rows] == [1]
+    assert {type(each) for each in results} <= {Moved, DatabaseUnsuitable}
+    with pytest.raises(StorageUnavailable, match="moved to another database"):
+        await _takes_events(sqlite_url)
+    assert (await _move(sqlite_url, empty_postgres_url)).rows == {}
+    await _takes_events(empty_postgres_url)
+
+
+async def test_a_move_that_waits_for_another_one_finds_that_everything_was_moved(
+    sqlite_url: str, empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looked before that had committed; what it finds under the lock is no stranger's log."""
+    await _takes_events(sqlite_url)
+    copy, ready = moving._copy, [asyncio.Event(), asyncio.Event()]
+    waiting = iter(ready)
+
+    async def copy_together(source: Source, database: PostgresDatabase, there: UUID) -> dict[str, int]:
+        next(waiting).set()
+        await ready[1].wait()
+        return await copy(source, database, there)
+
+    monkeypatch.setattr(moving, "_copy", copy_together)
+    first = asyncio.create_task(_move(sqlite_url, empty_postgres_url))
+    await ready[0].wait()
+    results = await asyncio.gather(first, _move(sqlite_url, empty_postgres_url))
+    assert sorted(each.rows.get("gatecast.events", 0) for each in results) == [0, 1]
+    assert results[0].epoch == results[1].epoch
+
+
+async def test_of_two_moves_to_two_databases_at_once_one_is_refused(
+    sqlite_url: str, empty_postgres_url: str, postgres_url: str
+) -> None:
+    """Its database is as it was, and nothing goes on in the file."""
+    await _takes_events(sqlite_url)
+    results = await _each((sqlite_url, empty_postgres_url), (sqlite_url, postgres_url))
+    [moved] = [each for each in results if isinstance(each, Moved)]
+    [refused] = [each for each in results if not isinstance(each, Moved)]
+    assert isinstance(refused, DatabaseUnsuitable)
+    here, there = (empty_postgres_url, postgres_url) if results[0] is moved else (postgres_url, empty_postgres_url)
+    async with open_storage(there, extra_migrations=MIGRATIONS) as other:
+        changes = await other.storage.log.changed_since(0)
+        assert (changes.epoch != moved.epoch, changes.heads) == (True, {})
+    await _takes_events(here)
+    with pytest.raises(StorageUnavailable, match="moved to another database"):
+        await _takes_events(sqlite_url)

@@ -9,13 +9,12 @@ from typing import Annotated
 
 import typer
 
+from gatecast.cli.databases import open_tables
 from gatecast.cli.options import with_settings
 from gatecast.cli.output import JsonFlag, complaints, print_json, print_table, screen
 from gatecast.controlplane.access.admin_tokens import AdminToken, AdminTokens, Role
 from gatecast.hub import prepare_schema
-from gatecast.server.pod import MIGRATIONS
 from gatecast.settings import Settings
-from gatecast.storage.connect import open_storage
 
 app = typer.Typer(
     no_args_is_help=True, help="Create, list and revoke the tokens of those who administer organizations."
@@ -23,7 +22,7 @@ app = typer.Typer(
 
 
 @app.command()
-@with_settings("database", "pooler")
+@with_settings("database", "outbox", "pooler")
 def create(
     organization: Annotated[str, typer.Argument(help="The organization that the token administers.")] = "default",
     *,
@@ -41,7 +40,7 @@ def create(
 
 
 @app.command(name="list")
-@with_settings("database", "pooler")
+@with_settings("database", "outbox", "pooler")
 def list_tokens(*, settings: Settings, as_json: JsonFlag = False) -> None:
     """List the tokens, without their secrets."""
     tokens = asyncio.run(_list(settings))
@@ -62,7 +61,7 @@ def list_tokens(*, settings: Settings, as_json: JsonFlag = False) -> None:
 
 
 @app.command()
-@with_settings("database", "pooler")
+@with_settings("database", "outbox", "pooler")
 def revoke(
     token_id: Annotated[str, typer.Argument(help="Id of the token, from `gatecast admin-token list`.")],
     *,
@@ -90,8 +89,6 @@ async def _revoke(settings: Settings, token_id: str) -> None:
 
 @asynccontextmanager
 async def _admin_tokens(settings: Settings) -> AsyncIterator[AdminTokens]:
-    """Open the database as it is: a mistyped address must not make a new one."""
-    opening = open_storage(settings.database, extra_migrations=MIGRATIONS, pooler=settings.pooler, create=False)
-    async with opening as opened:
+    async with open_tables(settings) as opened:
         await prepare_schema(opened.storage, "never")
         yield AdminTokens(opened.storage)

@@ -12,6 +12,7 @@ from gatecast.cli.output import JsonFlag, print_json, screen
 from gatecast.errors import SettingInvalid
 from gatecast.settings import PREFIX, Settings
 from gatecast.storage.database_url import parse
+from gatecast.storage.stream_url import parse_stream
 
 app = typer.Typer(no_args_is_help=True, help="Check the settings of a pod before it starts.")
 
@@ -44,14 +45,16 @@ def problems_of(environment: Mapping[str, str]) -> list[str]:
     ours = {name: value for name, value in environment.items() if name.startswith(PREFIX)}
     found = [problem for name in sorted(ours) for problem in _refusal({name: ours[name]})]
     # Each by itself, so that all mistakes are told at once; then together.
-    return found or _refusal(ours)
+    return found or _refusal(ours, together=True)
 
 
-def _refusal(environment: Mapping[str, str]) -> list[str]:
+def _refusal(environment: Mapping[str, str], *, together: bool = False) -> list[str]:
     try:
         settings = Settings.read(environment)
-        parse(settings.database)
-        settings.check_for_pod()
+        if parse_stream(settings.database) is None:
+            parse(settings.database)
+        if together:
+            settings.check_for_pod()
     except SettingInvalid as error:
         return [str(error)]
     return []

@@ -10,7 +10,8 @@ from pathlib import Path
 from gatecast.outbox.outbox import refuse_log
 from gatecast.outbox.records import MIGRATIONS as OUTBOX_MIGRATIONS
 from gatecast.server.pod import MIGRATIONS
-from gatecast.storage.connect import open_storage
+from gatecast.settings import Settings
+from gatecast.storage.connect import OpenStorage, open_engine, open_storage
 from gatecast.storage.database_url import parse
 from gatecast.storage.postgres.embedded import embedded_server
 
@@ -47,12 +48,36 @@ async def prepare(database: str, *, pooler: str = "auto") -> list[int]:
         return list(await opened.storage.database.migrate())
 
 
-async def prepare_outbox(outbox: str, *, pooler: str = "auto") -> list[int]:
+async def prepare_outbox(outbox: str, *, pooler: str = "auto", for_pods: bool = False) -> list[int]:
     """Create or update the schema of an outbox; return the numbers of the migrations that were applied.
+
+    `for_pods`: with the tables that pods keep.
 
     Raises:
         StorageError: the database is not there, refuses, or holds a log.
     """
-    async with open_storage(outbox, extra_migrations=(OUTBOX_MIGRATIONS,), pooler=pooler) as opened:
+    migrations = (OUTBOX_MIGRATIONS, *(MIGRATIONS if for_pods else ()))
+    async with open_storage(outbox, extra_migrations=migrations, pooler=pooler) as opened:
         await refuse_log(opened.storage)
         return list(await opened.storage.database.migrate())
+
+
+async def prepare_stream(url: str) -> None:
+    """Make the stream if it is missing.
+
+    Raises:
+        StorageError: no server can be reached, or the stream does not suit.
+    """
+    async with open_engine(url):
+        return
+
+
+@asynccontextmanager
+async def open_tables(settings: Settings, *, send_hints: bool = True) -> AsyncIterator[OpenStorage]:
+    """The SQL database in which pods keep their tables, as it is: a mistyped address makes no new one."""
+    migrations = (*MIGRATIONS, *((OUTBOX_MIGRATIONS,) if settings.outbox else ()))
+    opening = open_storage(
+        settings.tables, extra_migrations=migrations, pooler=settings.pooler, create=False, send_hints=send_hints
+    )
+    async with opening as opened:
+        yield opened

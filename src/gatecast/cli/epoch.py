@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import UUID
 
 import typer
@@ -10,8 +12,8 @@ import typer
 from gatecast.cli.options import with_settings
 from gatecast.cli.output import JsonFlag, print_json, screen
 from gatecast.settings import Settings
-from gatecast.storage.connect import open_storage
-from gatecast.storage.contract import Changes, Verdict
+from gatecast.storage.connect import open_engine
+from gatecast.storage.contract import Changes, EventLog, Verdict
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -57,17 +59,24 @@ def keep(*, settings: Settings, as_json: JsonFlag = False) -> None:
 
 
 async def _found(settings: Settings) -> Changes:
-    async with open_storage(settings.database, pooler=settings.pooler, create=False) as opened:
-        return await opened.storage.log.changed_since(0)
+    async with _log(settings) as log:
+        return await log.changed_since(0)
 
 
 async def _keep(settings: Settings) -> UUID:
-    async with open_storage(settings.database, pooler=settings.pooler, create=False) as opened:
-        log = opened.storage.log
+    async with _log(settings) as log:
         return await log.record_history((await log.changed_since(0)).epoch, Verdict.KEEP)
 
 
 async def _renew(settings: Settings) -> tuple[UUID, UUID]:
-    async with open_storage(settings.database, pooler=settings.pooler, create=False) as opened:
-        before = (await opened.storage.log.changed_since(0)).epoch
-        return before, await opened.storage.log.renew_epoch(before)
+    async with _log(settings) as log:
+        before = (await log.changed_since(0)).epoch
+        return before, await log.renew_epoch(before)
+
+
+@asynccontextmanager
+async def _log(settings: Settings) -> AsyncIterator[EventLog]:
+    """The event logs, in a database that is there already."""
+    opening = open_engine(settings.database, pooler=settings.pooler, create=False)
+    async with opening as opened:
+        yield opened.engine.log

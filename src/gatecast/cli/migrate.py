@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gatecast.cli.databases import prepare, prepare_outbox
+from gatecast.cli.databases import prepare, prepare_outbox, prepare_stream
 from gatecast.cli.options import with_settings
 from gatecast.cli.output import JsonFlag, print_json, progress, screen
 from gatecast.settings import Settings
@@ -14,17 +14,22 @@ from gatecast.settings import Settings
 def migrate(*, settings: Settings, as_json: JsonFlag = False) -> None:
     """Create or update the schema. Safe to repeat, and safe when several pods do it at once.
 
-    With --outbox it is the schema of that outbox, and of nothing else.
+    With --outbox it is the schema of that outbox, and of nothing else; if the database is a nats:// URL as well, the
+    outbox gets the tables of pods, and the stream is made.
     """
-    if settings.outbox:
-        work = prepare_outbox(settings.outbox, pooler=settings.pooler)
-    else:
-        work = prepare(settings.database, pooler=settings.pooler)
     with progress("migrating"):
-        applied = asyncio.run(work)
+        applied = asyncio.run(_prepared(settings))
     if as_json:
         print_json({"applied": applied})
     elif applied:
         screen.print(f"applied migrations {', '.join(map(str, applied))}")
     else:
         screen.print("the schema is up to date")
+
+
+async def _prepared(settings: Settings) -> list[int]:
+    if not settings.outbox:
+        return await prepare(settings.database, pooler=settings.pooler)
+    if settings.is_on_stream:
+        await prepare_stream(settings.database)
+    return await prepare_outbox(settings.outbox, pooler=settings.pooler, for_pods=settings.is_on_stream)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
+from gatecast.cli.databases import open_tables
 from gatecast.cli.options import with_settings
 from gatecast.cli.output import JsonFlag, print_json, progress, screen
 from gatecast.controlplane.encryption import encryption_for
 from gatecast.controlplane.key_rotation import reseal as reseal_all
-from gatecast.server.pod import MIGRATIONS, local_key_file
+from gatecast.server.pod import local_key_file
 from gatecast.settings import Settings
-from gatecast.storage.connect import open_storage
 
 
-@with_settings("database", "pooler", "secret_key")
+@with_settings("database", "outbox", "pooler", "secret_key")
 def reseal(*, settings: Settings, as_json: JsonFlag = False) -> None:
     """Rotate the secret key: encrypt stored data with the first key, so that you can remove older keys.
 
@@ -30,8 +30,7 @@ def reseal(*, settings: Settings, as_json: JsonFlag = False) -> None:
 
 
 async def _reseal(settings: Settings) -> int:
-    opening = open_storage(settings.database, extra_migrations=MIGRATIONS, pooler=settings.pooler, create=False)
-    async with opening as opened:
+    async with open_tables(settings) as opened:
         # Only now: it makes the key of a database on this machine where there is none.
-        encryption = encryption_for(settings.secret_key, local_key_file(settings.database))
+        encryption = encryption_for(settings.secret_key, local_key_file(settings.tables))
         return await reseal_all(opened.storage.database, encryption)

@@ -21,7 +21,7 @@ from gatecast.client.problems import error_from
 from gatecast.client.reconnecting import parse_retry_after
 from gatecast.client.socket import open_session
 from gatecast.errors import ProtocolViolation, ServerUnavailable
-from gatecast.events import Action, Event, Position
+from gatecast.events import Action, Event, PendingPosition, Position
 from gatecast.waiting import Backoff
 
 #: How long one attempt may take, beyond what `wait` adds; in seconds.
@@ -61,7 +61,7 @@ class Published:
 
     #: The event's id.
     event_id: UUID
-    #: Its place in the gateway's log.
+    #: Its place in the gateway's log. `position.pending`: it is in the server's outbox, and not in the log yet.
     position: Position
     #: True when this event id was in the log already: `position` is where it was first recorded.
     repeated: bool
@@ -131,7 +131,7 @@ class EventPublisher:
         if wait is not None:
             url = url.with_query({"wait": wait, "timeout": str(timeout)})
         limit = ATTEMPT_TIME_LIMIT + (timeout if wait else 0.0)
-        return _published(await self._answer(url, event, limit=limit), event)
+        return _published(await self._answer(url, event, limit=limit), event, waited=wait is not None)
 
     async def _answer(self, url: URL, event: Event, *, limit: float) -> _Reply:
         """The first answer that is not "not now"."""
@@ -187,16 +187,17 @@ def _body(event: Event) -> bytes:
     return f'{json.dumps(fields)[:-1]}, "data": {event.payload}}}'.encode()
 
 
-def _published(reply: _Reply, event: Event) -> Published:
+def _published(reply: _Reply, event: Event, *, waited: bool) -> Published:
     if reply.status not in _SUCCESSES:
         raise error_from(reply.status, reply.body, gateway_id=event.gateway_id)
     try:
         answer = json.loads(reply.body)
+        event_id, place = UUID(answer["eventId"]), answer["position"]
         return Published(
-            event_id=UUID(answer["eventId"]),
-            position=Position.parse(answer["position"]),
+            event_id=event_id,
+            position=PendingPosition(event.gateway_id, event_id) if place is None else Position.parse(place),
             repeated=reply.status == HTTPStatus.OK,
-            done=reply.status != HTTPStatus.ACCEPTED,
+            done=reply.status != HTTPStatus.ACCEPTED or not waited,
             answer=answer,
         )
     except (ValueError, TypeError, KeyError, AttributeError) as problem:

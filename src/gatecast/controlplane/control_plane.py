@@ -52,7 +52,7 @@ class ControlPlane:
         artifacts, desired_state = Artifacts(hub, store), DesiredState(hub)
         return cls(
             artifacts=artifacts,
-            search=ArtifactSearch(hub.storage.database),
+            search=ArtifactSearch(hub.database),
             keys=ApiKeys(hub, store, artifacts),
             templates=Templates(hub),
             imports=GatewayOwnedArtifacts(hub, encryption),
@@ -62,7 +62,7 @@ class ControlPlane:
             foreign_events=ForeignEvents(hub),
             kept_events=KeptEvents(hub),
             acknowledgements=Acknowledgements(hub, desired_state),
-            synchronizations=Synchronizations(hub.storage.database),
+            synchronizations=Synchronizations(hub.database),
         )
 
 
@@ -73,7 +73,7 @@ async def open_control_plane(hub: EventHub, settings: Settings, key_file: Path |
         SettingInvalid: the key is not the one that what is stored was encrypted with.
     """
     encryption = encryption_for(settings.secret_key, key_file)
-    for row in await sealed_samples(hub.storage.database):
+    for row in await sealed_samples(hub.database):
         try:
             encryption.open(row["content"], place=content_place(row["id"]))
         except SecretKeyMissing:

@@ -43,10 +43,10 @@ async def count_gateways(hub: EventHub, pod_id: str, left: LeftProbes) -> bool:
     summaries: Sequence[DeliverySummary] = ()
     counted = False
     with contained("gateways-not-counted"):
-        pods = await hub.storage.presence.pods()
+        pods = await hub.engine.presence.pods()
         if pods and pods[0].pod_id == pod_id:
-            heads = (await hub.storage.log.changed_since(0)).heads
-            summaries = await hub.storage.survey.summaries([each for each in heads if not is_probe(each)])
+            heads = (await hub.engine.log.changed_since(0)).heads
+            summaries = await hub.engine.survey.summaries([each for each in heads if not is_probe(each)])
             await left.remove(heads, [pod.pod_id for pod in pods])
         counted = True
     oldest: dict[bool, float] = {}

@@ -82,12 +82,12 @@ class Pod:
         self.control_plane = control_plane
         self.gateways = Gateways(hub)
         self.gateway_tokens = GatewayTokens(hub)
-        self.admin_tokens = AdminTokens(hub.storage)
+        self.admin_tokens = AdminTokens(hub)
         self.budget = budget
         self.tls = GatewayTls(settings)
         #: Sends events to the next pod to see whether they arrive; None: it is not wanted.
         self.probe = Probe(hub, settings) if settings.probe else None
-        self.replication = ReplicationWatch(hub.storage.database)
+        self.replication = ReplicationWatch(hub.database)
         self.admission = Admission(settings, clock=asyncio.get_running_loop().time)
         #: The admin token that this start created, to be shown once; None if there was one already.
         self.first_admin_token: str | None = None
@@ -115,14 +115,14 @@ class Pod:
             api_socket = stack.enter_context(_listening("api_listen", settings.api_listen))
             gateway_socket = stack.enter_context(_listening("gateway_listen", settings.gateway_listen))
             hub = await stack.enter_async_context(EventHub.open(settings=settings, migrations=MIGRATIONS))
-            control_plane = await open_control_plane(hub, settings, local_key_file(settings.database))
+            control_plane = await open_control_plane(hub, settings, local_key_file(settings.tables))
             pod = cls(settings, hub, control_plane, budget)
             # From here on what is entered is a step of stopping, in the reverse order: see `_send_gateways_away`.
             stack.push_async_callback(pod._close_hub)
             pod.first_admin_token = await pod.admin_tokens.prepare(settings.admin_token)
             await stack.enter_async_context(pod._storing_acknowledgements())
             await stack.enter_async_context(pod._running(pod.tls.follow(LOOK_INTERVAL), name="certificate"))
-            forgetting = _remove_old_entries(AuditLog(hub.storage.database))
+            forgetting = _remove_old_entries(AuditLog(hub.database))
             await stack.enter_async_context(pod._running(forgetting, name="audit-retention"))
             await stack.enter_async_context(pod._running(_end_expired_keys(control_plane.keys), name="expired-keys"))
             await stack.enter_async_context(pod._running(pod.replication.run(), name="replication"))
@@ -144,12 +144,16 @@ class Pod:
             found.append("shutting down")
         if self.hub.delivery.failure is not None:
             found.append(f"a background task died: {type(self.hub.delivery.failure).__name__}")
-        found += self.hub.delivery.alarms
+        if self.hub.has_outbox:
+            # While the log is away, changes are taken nevertheless: `log_problem` tells of it.
+            found += [alarm for loop in (self.hub.outbox.disconnects.loop,) if (alarm := loop.alarm) is not None]
+        else:
+            found += self.hub.delivery.alarms
         if (alarm := self.control_plane.acknowledgements.loop.alarm) is not None:
             found.append(alarm)
         try:
             async with asyncio.timeout(_PING_TIME_LIMIT):
-                await self.hub.storage.database.ping()
+                await self.hub.database.ping()
         except (GatecastError, TimeoutError) as error:
             found.append(str(error) or "the database does not answer")
         return found
@@ -217,10 +221,10 @@ class Pod:
             tokens=self.gateway_tokens,
             admin_tokens=self.admin_tokens,
             fleets=Fleets(self.hub, self.gateways),
-            audit=AuditLog(self.hub.storage.database),
-            log_outs=LogOuts(self.hub.storage.database),
+            audit=AuditLog(self.hub.database),
+            log_outs=LogOuts(self.hub.database),
             control_plane=self.control_plane,
-            cookies=SessionCookies(encryption_for(self.settings.secret_key, local_key_file(self.settings.database))),
+            cookies=SessionCookies(encryption_for(self.settings.secret_key, local_key_file(self.settings.tables))),
             problems=self.problems,
             probe=self.probe,
             replication=lambda: self.replication.seen,
@@ -234,7 +238,7 @@ class Pod:
                 self.settings.oidc_role_claim,
             ),
         )
-        meter = FleetMeter(context.fleets, self.hub.storage.survey, FleetSamples(self.hub.storage.database))
+        meter = FleetMeter(context.fleets, self.hub.engine.survey, FleetSamples(self.hub.database))
         app = api_app(context)
         await build_routes(app)
         server = ApiServer(app)
@@ -359,7 +363,8 @@ async def serve(settings: Settings, *, announce: Callable[[Pod], None]) -> int:
     _on_signals((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), stop.set)
     with ExitStack() as leaving:
         leaving.enter_context(traces.sending(settings.traces, settings.pod_id))
-        seconds = START_TIME_LIMIT if settings.database.startswith("postgresql://") else 0.0
+        has_server = settings.is_on_stream or settings.tables.startswith("postgresql://")
+        seconds = START_TIME_LIMIT if has_server else 0.0
         async with opened_with_waiting(lambda: Pod.open(settings), stop, seconds) as pod:
             if pod is None:
                 return 0

@@ -144,7 +144,7 @@ class Probe:
 
     async def _publish(self) -> Receipt | None:
         """The receipt of an event to the next pod; None: that pod has no probe now."""
-        pods = [pod.pod_id for pod in await self._hub.storage.presence.pods()]
+        pods = [pod.pod_id for pod in await self._hub.engine.presence.pods()]
         event = Event(
             gateway_id=log_of(next_pod(pods, self._pod_id)),
             type="gatecast.probe",
@@ -159,11 +159,11 @@ class Probe:
         return None
 
     async def _judge(self, receipt: Receipt) -> None:
-        storage, offset = self._hub.storage, receipt.position.offset
+        engine, offset = self._hub.engine, receipt.position.offset
         # In this order: a pod that left in between, in order, took its log with it, and nothing is missing.
-        deliveries = await storage.outcomes.deliveries(receipt.gateway_id, offset)
+        deliveries = await engine.outcomes.deliveries(receipt.gateway_id, offset)
         request = ReadRequest(gateway_id=receipt.gateway_id, after=offset - 1, max_events=1, max_bytes=1)
-        [found] = await storage.log.read([request])
+        [found] = await engine.log.read([request])
         if found is None or not found.events or found.events[0].event_id != receipt.event_id:
             return
         confirmed = [each.hops[Hop.CONFIRMED].at for each in deliveries if Hop.CONFIRMED in each.hops]

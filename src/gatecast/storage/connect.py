@@ -6,6 +6,7 @@ import importlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from gatecast.storage.contract import Engine, Storage
@@ -18,7 +19,7 @@ from gatecast.storage.sqlite.storage import SqliteStorage
 from gatecast.storage.stream_url import StreamUrl, parse_stream
 
 if TYPE_CHECKING:
-    from gatecast.storage.jetstream import JetStreamEngine
+    from gatecast.storage.jetstream import JetStreamEngine, StreamFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +81,16 @@ async def open_storage(
 
 @asynccontextmanager
 async def open_engine(
-    url: str, *, send_hints: bool = True, extra_migrations: Sequence[str] = (), pooler: str = "auto"
+    url: str,
+    *,
+    send_hints: bool = True,
+    extra_migrations: Sequence[str] = (),
+    pooler: str = "auto",
+    create: bool = True,
 ) -> AsyncIterator[OpenStorage | OpenStream]:
     """The engine at `nats://…`, or the storage at any URL that `open_storage` takes, until the block ends.
+
+    A stream that is missing is made, whatever `create` says.
 
     Raises:
         SettingInvalid: as `open_storage`; or there are extra migrations, which a stream cannot have; or the extra
@@ -93,12 +101,31 @@ async def open_engine(
     stream = parse_stream(url)
     async with AsyncExitStack() as stack:
         if stream is None:
-            storage = open_storage(url, send_hints=send_hints, extra_migrations=extra_migrations, pooler=pooler)
+            storage = open_storage(
+                url, send_hints=send_hints, extra_migrations=extra_migrations, pooler=pooler, create=create
+            )
             yield await stack.enter_async_context(storage)
             return
         if extra_migrations:
             raise invalid("name an SQL database: pods and migrations keep tables, which NATS JetStream has not")
         yield OpenStream(await stack.enter_async_context(_open_stream(stream)))
+
+
+async def stream_facts(url: str) -> StreamFacts | None:
+    """What can be seen of the stream at `nats://…`; None if there is none, and then none is made.
+
+    Raises:
+        SettingInvalid: the URL names no stream, or the extra `jetstream` is not installed.
+        DatabaseUnsuitable: the stream keeps fewer copies than the URL asks for, or was edited.
+        StorageUnavailable: no server can be reached.
+    """
+    found = parse_stream(url)
+    if found is None:
+        raise invalid("be written nats://host:4222/STREAM")
+    facts: StreamFacts | None = await _package().look(
+        found.servers, found.stream, replicas=found.replicas, user=found.user, password=found.password
+    )
+    return facts
 
 
 def place_of(url: str) -> str:
@@ -120,16 +147,19 @@ def place_of(url: str) -> str:
 
 @asynccontextmanager
 async def _open_stream(url: StreamUrl) -> AsyncIterator[JetStreamEngine]:
+    opening: AbstractAsyncContextManager[JetStreamEngine] = _package().JetStreamEngine.open(
+        url.servers, url.stream, replicas=url.replicas, user=url.user, password=url.password
+    )
+    async with opening as engine:
+        yield engine
+
+
+def _package() -> ModuleType:
     try:
-        package = importlib.import_module("gatecast.storage.jetstream")
+        return importlib.import_module("gatecast.storage.jetstream")
     except ModuleNotFoundError as error:
         if error.name != "nats":
             raise
         raise invalid(
             "name a database that is installed; for this one run `pip install 'gatecast[jetstream]'`"
         ) from None
-    opening: AbstractAsyncContextManager[JetStreamEngine] = package.JetStreamEngine.open(
-        url.servers, url.stream, replicas=url.replicas, user=url.user, password=url.password
-    )
-    async with opening as engine:
-        yield engine

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import nats
 import pytest
+from nats.aio.client import Client
 
 from gatecast.errors import StorageUnavailable
 from gatecast.storage.jetstream import connection as connections
@@ -113,6 +114,49 @@ async def test_p10_a_client_that_hangs_is_replaced(server: NatsServer) -> None:
         proxy.heal()
         await listening.until_it_works_again()
         assert listening.connection._client is not client
+
+
+async def test_what_is_to_be_heard_while_it_dials_is_heard_once(server: NatsServer) -> None:
+    """The first attempt fails, and the one after it finds a client that knows of it, or not."""
+    async with _through_a_proxy(server) as (proxy, listening):
+        connection = listening.connection
+        proxy.cut()
+        await connection._client._process_err("'User Authentication Expired'")
+        await eventually(listening.is_dialling)
+        for _ in range(2):
+            with pytest.raises(StorageUnavailable):
+                await connection.hear("more")
+        proxy.heal()
+        await listening.until_it_works_again()
+        await connection.hear("more")
+        assert _subjects(connection) == ["hints", "more"]
+
+
+async def test_what_is_to_be_heard_is_heard_once_although_the_server_did_not_say_that_it_knows(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may know: asked again, it is not told again, and neither is another client."""
+    arrival = connections._arrival
+
+    async def lost(client: Client) -> None:
+        monkeypatch.setattr(connections, "_arrival", arrival)
+        await arrival(client)
+        raise TimeoutError
+
+    async with _listening(server) as listening:
+        monkeypatch.setattr(connections, "_arrival", lost)
+        with pytest.raises(StorageUnavailable):
+            await listening.connection.hear("more")
+        await listening.connection.hear("more")
+        assert _subjects(listening.connection) == ["hints", "more"]
+        await listening.connection._client._process_err("'User Authentication Expired'")
+        await listening.until_it_works_again()
+        assert _subjects(listening.connection) == ["hints", "more"]
+
+
+def _subjects(connection: Connection) -> list[str]:
+    """What the client hears besides answers."""
+    return sorted(each.subject for each in connection._client._subs.values() if not each.subject.startswith("_INBOX"))
 
 
 async def test_it_can_be_closed_while_it_dials(server: NatsServer) -> None:

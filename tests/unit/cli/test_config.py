@@ -41,5 +41,12 @@ def test_a_database_that_none_can_open_is_told(url: str) -> None:
 
 def test_settings_that_do_not_fit_together_are_told() -> None:
     [problem] = problems_of({"GATECAST_OUTBOX": "postgresql://me:a-secret@db/application"})
-    assert problem == "GATECAST_OUTBOX must be empty for a pod, which keeps its tables beside its log"
+    rule = "be empty for a pod whose events are in an SQL database: it keeps its tables beside them"
+    assert problem.startswith(f"GATECAST_OUTBOX must {rule}")
+    [problem] = problems_of({"GATECAST_DATABASE": "nats://nats-1:4222"})
+    assert problem.startswith("GATECAST_OUTBOX must name the SQL database for the pod's tables")
+    together = {"GATECAST_DATABASE": "nats://nats-1:4222", "GATECAST_OUTBOX": "postgresql://db/application"}
+    assert problems_of(together) == []
+    [problem] = problems_of({**together, "GATECAST_PROBE": "on"})
+    assert problem.startswith("GATECAST_PROBE must be off with an outbox")
     assert problems_of({"GATECAST_DATABASE": "mysql://db"}) != []

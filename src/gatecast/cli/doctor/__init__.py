@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 @with_settings(
     "database",
+    "outbox",
     "pooler",
     "api_listen",
     "gateway_listen",
@@ -39,10 +40,12 @@ def doctor(
     from gatecast.cli.doctor.database import look_at_database  # noqa: PLC0415 - slow to import
     from gatecast.cli.doctor.findings import State, print_findings  # noqa: PLC0415
     from gatecast.cli.doctor.machine import look_at_listeners, look_at_machine  # noqa: PLC0415
+    from gatecast.cli.doctor.stream import look_at_stream  # noqa: PLC0415
 
     async def look() -> list[Finding]:
         return [
             *await look_at_database(settings),
+            *await look_at_stream(settings),
             *look_at_machine(settings),
             *await look_at_listeners(settings, url, gateway_url),
         ]

@@ -11,11 +11,11 @@ from typing import Any
 
 import asyncpg
 
+from gatecast.cli.databases import open_tables
 from gatecast.cli.doctor.findings import Finding, ok, problem, warning
 from gatecast.errors import DatabaseUnsuitable, GatecastError, SettingInvalid
-from gatecast.server.pod import MIGRATIONS
-from gatecast.settings import Settings
-from gatecast.storage.connect import OpenStorage, open_storage
+from gatecast.settings import Settings, variable
+from gatecast.storage.connect import OpenStorage
 from gatecast.storage.database_url import Backend, parse
 from gatecast.storage.migrations import SchemaNeed
 from gatecast.storage.postgres.driver_errors import translated
@@ -37,25 +37,24 @@ _LEAST_FREE = 256 * 1024**2
 
 async def look_at_database(settings: Settings) -> list[Finding]:
     """Whether pods can work with the database, and what they can rely on."""
+    name = variable("outbox" if settings.outbox else "database")
     try:
+        settings.check_for_pod()
         # On a machine where the embedded server does not run, this starts it for as long as it takes.
-        opening = open_storage(
-            settings.database, extra_migrations=MIGRATIONS, pooler=settings.pooler, create=False, send_hints=False
-        )
-        async with opening as opened:
+        async with open_tables(settings, send_hints=False) as opened:
             return [*await _look_at_schema(opened), *await _look_at_backend(opened)]
     except SettingInvalid as error:
-        return [problem("database", str(error), "correct GATECAST_DATABASE")]
+        return [problem("database", str(error), f"correct {name}")]
     except DatabaseUnsuitable as error:
         return [problem("database", error.problem, error.remedy)]
     except GatecastError as error:
-        return [problem("database", str(error), _advice_when_away(settings.database))]
+        return [problem("database", str(error), _advice_when_away(settings.tables, name))]
 
 
-def _advice_when_away(database: str) -> str:
+def _advice_when_away(database: str, name: str) -> str:
     if parse(database).backend is Backend.SQLITE:
         return "check that the file is a database of Gatecast, and that this user may read and write it and its folder"
-    return "check host, port, user and password of GATECAST_DATABASE, pg_hba.conf, and that PostgreSQL runs"
+    return f"check host, port, user and password of {name}, pg_hba.conf, and that PostgreSQL runs"
 
 
 async def _look_at_schema(opened: OpenStorage) -> list[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Protocol
 from uuid import uuid4
 
 from gatecast.controlplane.access.token_hashing import digest_of, make_token, same_digest
@@ -13,7 +14,7 @@ from gatecast.controlplane.transactions.timestamps import instant
 from gatecast.errors import InvalidValue, NotFound
 from gatecast.events import clean_identifier
 from gatecast.settings import SHORTEST_TOKEN
-from gatecast.storage.contract import Storage
+from gatecast.storage.contract import Database
 from gatecast.storage.queries import Queries
 from gatecast.storage.repeating import whole
 
@@ -56,14 +57,22 @@ class AdminToken:
     created_at: datetime
 
 
+class _Opened(Protocol):
+    """What has the database with the tokens: a hub, or a storage."""
+
+    @property
+    def database(self) -> Database:
+        """The database."""
+
+
 class AdminTokens:
     """The admin tokens of every organization.
 
     A configured token replaces the first one. It is not stored, so changing the setting revokes the old one.
     """
 
-    def __init__(self, storage: Storage) -> None:
-        self._database = storage.database
+    def __init__(self, opened: _Opened) -> None:
+        self._database = opened.database
         self._configured: str | None = None
 
     @whole

@@ -69,7 +69,7 @@ class GatewayTokens:
 
     def __init__(self, hub: EventHub) -> None:
         self._hub = hub
-        self._database = hub.storage.database
+        self._database = hub.database
         #: Tokens of gateways that connect at the same time are looked up in one statement (scenario S30).
         self._owners = gathered_rows(self._database, _QUERIES["token_owners"], "digest")
         #: Their use is confirmed in one statement, too, but for tokens that are locked or revoked.
@@ -126,7 +126,7 @@ class GatewayTokens:
                 raise NotFound("token", token_id)
             # The token first: from here on `confirm_use` waits for this transaction, so no connection slips in between.
             await transaction.execute(_QUERIES["revoke_token"], gateway_id, token_id)
-            await self._hub.storage.presence.disconnect_token(token_id, transaction=transaction)
+            await self._hub.disconnect_token(token_id, transaction=transaction)
 
     async def authenticate(self, token: str) -> GatewayIdentity | None:
         """The gateway that this token authenticates; None if no active token is like this.

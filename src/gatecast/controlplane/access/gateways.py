@@ -145,7 +145,7 @@ class Gateways:
 
     def __init__(self, hub: EventHub) -> None:
         self._hub = hub
-        self._database = hub.storage.database
+        self._database = hub.database
         #: Organization and id of gateways that were found, oldest first. An id is never used twice, so an entry can be
         #: wrong only once its gateway is deleted; then its log refuses every event.
         self._found: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -287,7 +287,7 @@ class Gateways:
             _check_version(await _find(transaction, organization, gateway_id), version)
             await transaction.execute(_QUERIES["delete_tokens"], gateway_id)
             await transaction.execute(_QUERIES["delete_gateway"], organization, gateway_id)
-            await self._hub.delete_gateway(gateway_id, transaction=transaction)
+            await self._hub.delete_connected(gateway_id, transaction=transaction)
         self.forget(organization, gateway_id)
 
     async def _state(self, transaction: Transaction, organization: str, gateway_id: str) -> GatewayState:
@@ -297,7 +297,7 @@ class Gateways:
         """
         gateway = await _find(transaction, organization, gateway_id)
         row = await transaction.fetch_one(_QUERIES["manifest"], organization, gateway_id)
-        status = await self._hub.storage.presence.status([gateway_id], transaction=transaction)
+        status = await self._hub.status([gateway_id], transaction=transaction)
         manifest = readable_manifest(row["manifest"]) if row else None
         return GatewayState(gateway=gateway, manifest=manifest, status=status[gateway_id])
 

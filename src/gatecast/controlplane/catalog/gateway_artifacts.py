@@ -70,7 +70,7 @@ class GatewayOwnedArtifacts:
     """The artifacts that gateways have announced as their own."""
 
     def __init__(self, hub: EventHub, encryption: Encryption) -> None:
-        self._database = hub.storage.database
+        self._database = hub.database
         self._encryption = encryption
 
     @whole

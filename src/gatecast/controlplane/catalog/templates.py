@@ -40,7 +40,7 @@ class Templates:
     """The templates that providers can be made from, of every organization."""
 
     def __init__(self, hub: EventHub) -> None:
-        self._database = hub.storage.database
+        self._database = hub.database
 
     async def all(self, organization: str) -> list[StoredTemplate]:
         """Every template that an organization can use: first the built-in ones, then its own by handle."""

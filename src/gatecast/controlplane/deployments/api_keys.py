@@ -74,7 +74,7 @@ class ApiKeys:
 
     def __init__(self, hub: EventHub, store: ArtifactStore, artifacts: Artifacts) -> None:
         self._hub = hub
-        self._database = hub.storage.database
+        self._database = hub.database
         self._store = store
         self._artifacts = artifacts
         # Every gateway of an artifact asks for these when a key of it was revoked.

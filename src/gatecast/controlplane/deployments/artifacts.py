@@ -125,7 +125,7 @@ class Artifacts:
         self._hub = hub
         self._store = store
         self._rollouts = Rollouts(store)
-        self._database = hub.storage.database
+        self._database = hub.database
 
     async def complete_routes(self) -> None:
         """Know the routes of what an older release stored, before the first deployment has to wait for that."""

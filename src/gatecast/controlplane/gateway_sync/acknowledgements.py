@@ -90,7 +90,7 @@ class Acknowledgements:
 
     def __init__(self, hub: EventHub, desired_state: DesiredState, *, backoff: Backoff | None = None) -> None:
         self._hub = hub
-        self._database = hub.storage.database
+        self._database = hub.database
         self._desired_state = desired_state
         #: Keeps the pod storing, and remembers why it does not.
         self.loop = RetryLoop(

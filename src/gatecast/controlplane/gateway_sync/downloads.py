@@ -60,7 +60,7 @@ class GatewayFiles:
     """Answers for one gateway at a time. Data of other gateways does not exist for it."""
 
     def __init__(self, hub: EventHub, encryption: Encryption) -> None:
-        self._database = hub.storage.database
+        self._database = hub.database
         self._encryption = encryption
 
     async def deployments(self, gateway_id: str) -> list[ListedDeployment]:

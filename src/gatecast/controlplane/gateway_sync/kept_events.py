@@ -39,7 +39,7 @@ class KeptEvents:
 
     def __init__(self, hub: EventHub) -> None:
         self._hub = hub
-        self._database = hub.storage.database
+        self._database = hub.database
 
     @whole
     async def publish(self, event: Event) -> Receipt:

@@ -86,7 +86,7 @@ class DesiredState:
 
     def __init__(self, hub: EventHub) -> None:
         self._hub = hub
-        self._database = hub.storage.database
+        self._database = hub.database
         # Every gateway that connects asks for it.
         self._unsettled = gathered_rows(self._database, _QUERIES["unsettled"], "gateway_id")
         # Every connection asks for it as well, a few times.
@@ -175,7 +175,7 @@ class DesiredState:
         return bool(lacks) and await self._has_one_connection(gateway_id)
 
     async def _has_one_connection(self, gateway_id: str) -> bool:
-        status = (await self._hub.storage.presence.status([gateway_id])).get(gateway_id)
+        status = (await self._hub.status([gateway_id])).get(gateway_id)
         return status is not None and len(status.connections) == 1
 
     async def named(self, gateway_id: str, api_id: str) -> None:
@@ -230,12 +230,17 @@ class DesiredState:
         request = ReadRequest(
             gateway_id=gateway_id, after=confirmed, max_events=_MAX_WAITING, max_bytes=_MAX_WAITING_BYTES
         )
-        [result] = await self._hub.storage.log.read([request])
+        queue = await self._hub.unforwarded(gateway_id)
+        [result] = await self._hub.engine.log.read([request])
         if result is None or (result.events[-1].offset if result.events else confirmed) < result.head:
             return result.head if result is not None else None
         waiting = {str(event.event_id) for event in result.events}
+        unforwarded = {str(event_id) for event_id in queue.event_ids} - waiting
+        if not queue.is_complete:
+            return result.head + queue.events
+        waiting |= unforwarded
         unanswered = await self._publish_silent(organization, gateway_id, waiting)
-        return result.head if waiting & unanswered else None
+        return result.head + len(unforwarded) if waiting & unanswered else None
 
     @whole
     async def _publish_silent(self, organization: str, gateway_id: str, waiting: set[str]) -> set[str]:

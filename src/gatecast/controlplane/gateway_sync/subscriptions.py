@@ -73,7 +73,7 @@ class Subscriptions:
 
     def __init__(self, hub: EventHub, encryption: Encryption) -> None:
         self._hub = hub
-        self._database = hub.storage.database
+        self._database = hub.database
         self._encryption = encryption
 
     @whole

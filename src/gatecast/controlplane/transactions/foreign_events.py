@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from gatecast.errors import UnknownGateway
 from gatecast.events import Event
 from gatecast.hub import EventHub
-from gatecast.storage.contract import ReadRequest, Transaction
+from gatecast.storage.contract import Transaction
 from gatecast.storage.queries import Queries
 from gatecast.storage.rows import as_keys
 
@@ -44,7 +44,7 @@ class ForeignEvents:
 
     def __init__(self, hub: EventHub) -> None:
         self._hub = hub
-        self._database = hub.storage.database
+        self._database = hub.database
 
     async def note(self, gateway_id: str, reason: str) -> bool:
         """Note a loss (`reason` as in `Start.lost`) of which not everything was published again; False: all of it was.
@@ -70,13 +70,10 @@ class ForeignEvents:
         """Count first and look at the log second: what comes in between makes the log longer, never the count."""
         counted = await self._own_events(gateway_id)
         while True:
-            request = ReadRequest(gateway_id=gateway_id, after=0, max_events=1, max_bytes=1)
-            [result] = await self._hub.storage.log.read([request])
-            if result is None:
-                raise UnknownGateway(gateway_id)
+            published = await self._hub.events_published(gateway_id)
             before, counted = counted, await self._own_events(gateway_id)
             if counted == before:
-                return result.head == counted
+                return published == counted
 
     async def _own_events(self, gateway_id: str) -> int:
         for row in await self._database.fetch(_QUERIES["own_events"], gateway_id):

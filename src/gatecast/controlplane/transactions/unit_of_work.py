@@ -65,7 +65,7 @@ class UnitOfWork:
 @asynccontextmanager
 async def begin_unit_of_work(hub: EventHub) -> AsyncIterator[UnitOfWork]:
     """Begin a change; commit it with its events when the block ends, undo all of it when the block raises."""
-    async with hub.storage.database.transaction() as transaction:
+    async with hub.database.transaction() as transaction:
         change = UnitOfWork(transaction)
         yield change
         await change.write()

@@ -14,6 +14,7 @@ from gatecast.errors import Conflict, InvalidValue, Mistakes, NotFound, UnknownG
 from gatecast.events import Event
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
 from gatecast.server.admin_api.events import check_same, event_of
+from gatecast.server.admin_api.forwarding import known_in_log, place_soon, receipt_of
 from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import NewEvents, NewGatewayEvent, PublishedEvents, PublishedGatewayEvent
 from gatecast.server.admin_api.named import ids_of_gateways
@@ -25,26 +26,34 @@ router = APIRouter(prefix="/api/v1/events", tags=["events"], route_class=JsonRou
 _MODEL: dict[str, Any] = {"model": PublishedEvents}
 
 
-@router.post("", status_code=201, responses={200: _MODEL})
+@router.post("", status_code=201, responses={200: _MODEL, 202: _MODEL})
 async def publish_events(
     body: NewEvents, context: Context, organization: Organization, response: Response
 ) -> PublishedEvents:
-    """Publish events to your gateways, all or none: 201 once they are durable, 200 when all were known before."""
+    """Publish events to your gateways, all or none: 201 once they are durable, 200 when all were known before.
+
+    With an outbox, 202 if they are durable there and not all in the log within a second.
+    """
     ids = await ids_of_gateways(context, organization, (each.gateway_id for each in body.events))
     events = _events(body.events, ids)
     for gateway_id in dict.fromkeys(event.gateway_id for event in events):
         await context.gateways.check(organization, gateway_id)
     receipts = await _published(context, organization, events)
-    response.status_code = 201 if any(receipt.created for receipt in receipts) else 200
+    results = [await _result(context, event, receipt) for event, receipt in zip(events, receipts, strict=True)]
+    receipts = await place_soon(context, receipts)
+    response.status_code = max(
+        202 if any(receipt.pending for receipt in receipts) else 200,
+        201 if any(receipt.created for receipt in receipts) else 200,
+    )
     items = [
         PublishedGatewayEvent(
             gateway_id=receipt.gateway_id,
             event_id=receipt.event_id,
-            offset=receipt.position.offset,
-            position=str(receipt.position),
-            result=await _result(context, event, receipt),
+            offset=None if receipt.pending else receipt.position.offset,
+            position=None if receipt.pending else str(receipt.position),
+            result=result,
         )
-        for event, receipt in zip(events, receipts, strict=True)
+        for receipt, result in zip(receipts, results, strict=True)
     ]
     return PublishedEvents(items=items)
 
@@ -66,13 +75,21 @@ def _events(bodies: Sequence[NewGatewayEvent], ids: Mapping[str, str]) -> list[E
 async def _published(context: AdminContext, organization: str, events: Sequence[Event]) -> Sequence[Receipt]:
     begun_at = time.monotonic()
     try:
-        receipts = await context.hub.append(events)
+        receipts = await _appended(context, events)
     except UnknownGateway as error:
         context.gateways.forget(organization, error.gateway_id)
         raise NotFound("gateway", error.gateway_id) from None
     known = sum(not receipt.created for receipt in receipts)
     metrics.published(len(receipts), duplicates=known, seconds=time.monotonic() - begun_at)
     return receipts
+
+
+async def _appended(context: AdminContext, events: Sequence[Event]) -> Sequence[Receipt]:
+    """A receipt for each event, after storing those that the log does not have already."""
+    known = await known_in_log(context, events)
+    new = [event for event in events if receipt_of(event, known) is None]
+    receipts = iter(await context.hub.append(new) if new else ())
+    return [receipt_of(event, known) or next(receipts) for event in events]
 
 
 async def _result(context: AdminContext, event: Event, receipt: Receipt) -> Literal["created", "known", "conflict"]:

@@ -140,14 +140,14 @@ async def _each(batch: Sequence[FleetGateway], work: Callable[[FleetGateway], Aw
 
 
 async def _disconnect(context: AdminContext, _organization: str, gateway_id: str) -> bool:
-    status = await context.hub.storage.presence.status([gateway_id])
-    presence = context.hub.storage.presence
+    status = await context.hub.status([gateway_id])
+    presence = context.hub.engine.presence
     connections = status[gateway_id].connections if gateway_id in status else ()
     return any([await presence.disconnect_connection(gateway_id, each.connection_id) for each in connections])
 
 
 async def _resolve(context: AdminContext, gateway_id: str, *, retry: bool) -> bool:
-    parked = await context.hub.storage.parking.parked(gateway_id, after=0, limit=_ENTITIES)
+    parked = await context.hub.engine.parking.parked(gateway_id, after=0, limit=_ENTITIES)
     resolve = context.hub.delivery.resolve
     return any(
         [await resolve(gateway_id, each.replica, (each.entity_type, each.entity_id), retry=retry) for each in parked]

@@ -66,8 +66,8 @@ async def show_event(
     event = next((each for each in page.items if each.offset == offset), None)
     if event is None:
         raise NotFound("event", str(offset))
-    deliveries = await context.hub.storage.outcomes.deliveries(gateway_id, offset)
-    outcomes = await context.hub.storage.outcomes.of_events(gateway_id, [offset])
+    deliveries = await context.hub.engine.outcomes.deliveries(gateway_id, offset)
+    outcomes = await context.hub.engine.outcomes.of_events(gateway_id, [offset])
     return EventDetail(
         **event.model_dump(),
         deliveries=_views(deliveries, outcomes),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
@@ -16,12 +17,13 @@ from gatecast.errors import Conflict, GatecastError, NotFound, UnknownGateway
 from gatecast.events import MAX_INTEGER, Action, Event, Position, RecordedEvent
 from gatecast.protocol.deployments import is_acknowledged
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
+from gatecast.server.admin_api.forwarding import known_in_log, place_soon, receipt_of
 from gatecast.server.admin_api.gateways import status_of
 from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import EventPage, EventView, NewEvent, OutcomeView, PublishedEvent
 from gatecast.server.admin_api.named import GatewayInPath
 from gatecast.server.admin_api.paths import CREATED, Limit, Timeout, located
-from gatecast.server.admin_api.waits import Known, Wait, WaitFor, known, known_of
+from gatecast.server.admin_api.waits import Known, PublishedLook, Wait, WaitFor, known
 from gatecast.storage.contract import GatewayStatus, Outcome, OutcomeKind, ReadRequest, Receipt
 from gatecast.telemetry import metrics
 
@@ -44,25 +46,31 @@ async def publish_event(
     wait: Annotated[WaitFor | None, Query(description="Answer when the gateway has confirmed or applied it.")] = None,
     timeout: Timeout = 10,  # noqa: ASYNC109
 ) -> PublishedEvent:
-    """Publish an event: 201 once it is durable, 200 for an id that was published before, 202 after the `timeout`."""
-    receipt = await publish_to(context, organization, event_of(gateway_id, body))
-    found = Known()
-    response.status_code = 201 if receipt.created else 200
-    if receipt.created:
-        # Events have no address of their own: this page begins with it.
-        located(response, *place_of(receipt))
+    """Publish an event: 201 once it is durable, 200 for an id that was published before, 202 after the `timeout`.
+
+    With an outbox, 202 also if it is durable there and not in the log within a second.
+    """
+    receipt = await publish_to(context, organization, event_of(gateway_id, body), wait=wait is None)
+    look, found = PublishedLook(context, receipt), Known()
+    is_final = True
     if wait is not None:
         # Of what is never acknowledged nothing more will be said: that it was confirmed is the final word.
         awaited = wait if is_acknowledged(body.type) else WaitFor.CONFIRMED
-        found = await Wait(
-            context=context,
-            request=request,
-            look=lambda: known_of(context, receipt),
-            answers=lambda each: each.answers(awaited),
-            seconds=timeout,
-        ).ended(found)
-        response.status_code = response.status_code if found.answers(awaited) else 202
-    return answer_for(receipt, found)
+        answers = partial(Known.answers, wait=awaited)
+        found = await Wait(context=context, request=request, look=look, answers=answers, seconds=timeout).ended(found)
+        is_final = found.answers(awaited)
+    response.status_code = status_for(look.receipt) if is_final else 202
+    if receipt.created and not look.receipt.pending:
+        # Events have no address of their own: this page begins with it.
+        located(response, *place_of(look.receipt))
+    return answer_for(look.receipt, found)
+
+
+def status_for(receipt: Receipt) -> int:
+    """The status that tells of an event that is durable."""
+    if receipt.pending:
+        return 202
+    return 201 if receipt.created else 200
 
 
 def place_of(receipt: Receipt) -> tuple[str, ...]:
@@ -74,15 +82,15 @@ def answer_for(receipt: Receipt, found: Known) -> PublishedEvent:
     """What is said of an event that is durable."""
     return PublishedEvent(
         event_id=receipt.event_id,
-        offset=receipt.position.offset,
-        position=str(receipt.position),
-        state=found.state,
+        offset=None if receipt.pending else receipt.position.offset,
+        position=None if receipt.pending else str(receipt.position),
+        state="pending" if receipt.pending else found.state,
         reason=found.reason,
     )
 
 
-async def publish_to(context: AdminContext, organization: str, event: Event) -> Receipt:
-    """Publish to a gateway of this organization.
+async def publish_to(context: AdminContext, organization: str, event: Event, *, wait: bool = True) -> Receipt:
+    """Publish to a gateway of this organization; with `wait`, an outbox has a second to forward it.
 
     Raises:
         NotFound: it has no such gateway.
@@ -96,12 +104,15 @@ async def publish_to(context: AdminContext, organization: str, event: Event) -> 
         raise NotFound("gateway", event.gateway_id) from None
     if not receipt.created:
         await check_same(context, event, receipt.position)
+    [receipt] = await place_soon(context, [receipt]) if wait else [receipt]
     return receipt
 
 
 async def _published(context: AdminContext, event: Event) -> Receipt:
     begun_at = time.monotonic()
-    if keeps_record_of(event.type):
+    if (known_already := receipt_of(event, await known_in_log(context, [event]))) is not None:
+        receipt = known_already
+    elif keeps_record_of(event.type):
         receipt = await context.control_plane.subscriptions.publish(event)
     elif keeps_event(event.type):
         receipt = await context.control_plane.kept_events.publish(event)
@@ -117,17 +128,23 @@ async def check_same(context: AdminContext, event: Event, position: Position) ->
     Raises:
         Conflict: it was published with other content.
     """
-    request = ReadRequest(
-        gateway_id=event.gateway_id, after=position.offset - 1, max_events=1, max_bytes=MAX_PAGE_BYTES
-    )
-    [result] = await context.hub.storage.log.read([request])
-    found = next(iter(result.events), None) if result is not None and result.epoch == position.epoch else None
+    if position.pending:
+        found = await context.hub.outbox.gateways.entry(event.gateway_id, event.event_id)
+        place = "and waits in the outbox"
+    else:
+        found, place = await _event_at(context, event.gateway_id, position), f"at offset {position.offset}"
     if found is not None and found.event_id == event.event_id and _content(found.checked()) != _content(event):
         raise Conflict(
-            f"event {event.event_id} was published before, at offset {position.offset}, with other content; "
+            f"event {event.event_id} was published before, {place}, with other content; "
             "nothing was stored now: give another event another id",
             field="event_id",
         )
+
+
+async def _event_at(context: AdminContext, gateway_id: str, position: Position) -> RecordedEvent | None:
+    request = ReadRequest(gateway_id=gateway_id, after=position.offset - 1, max_events=1, max_bytes=MAX_PAGE_BYTES)
+    [result] = await context.hub.engine.log.read([request])
+    return next(iter(result.events), None) if result is not None and result.epoch == position.epoch else None
 
 
 def _content(event: Event | RecordedEvent) -> tuple[str, Action, str, str, Mapping[str, Any]]:
@@ -173,7 +190,7 @@ async def page_of_log(
     """
     await context.gateways.get(organization, gateway_id)
     request = ReadRequest(gateway_id=gateway_id, after=after, max_events=limit, max_bytes=MAX_PAGE_BYTES)
-    [result] = await read_each(context.hub.storage.log, [request])
+    [result] = await read_each(context.hub.engine.log, [request])
     if isinstance(result, GatecastError):
         raise result
     if result is None:
@@ -188,7 +205,7 @@ async def views_of(
 ) -> list[EventView]:
     """Events of one gateway, with what is known of each; `epoch` is the one that they were read in."""
     read = [event.checked() for event in events]
-    outcomes = await context.hub.storage.outcomes.of_events(status.gateway_id, [event.offset for event in read])
+    outcomes = await context.hub.engine.outcomes.of_events(status.gateway_id, [event.offset for event in read])
     return [_shown(event, Position(epoch or status.epoch, event.offset), status, outcomes) for event in read]
 
 

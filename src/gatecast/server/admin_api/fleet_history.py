@@ -58,7 +58,7 @@ async def show_fleet_history(
     Measured every 15 seconds and kept for 3 hours, for organizations that used the API or the console within the last
     day. The latency is that of the gateways' latest confirmations.
     """
-    samples = FleetSamples(context.hub.storage.database)
+    samples = FleetSamples(context.hub.database)
     await context.fleets.look(organization)
     begin = await samples.now() - minutes * 60 - INTERVAL
     return FleetHistory(items=_moments(await samples.since(organization, begin)))

@@ -78,7 +78,7 @@ async def show_fleet(context: Context, organization: Organization) -> FleetView:
 async def list_pods(context: Context, organization: Organization) -> PodList:
     """The live pods, with the number of connections from your gateways that each holds."""
     connections = (await context.fleets.look(organization)).connections_by_pod
-    pods = await context.hub.storage.presence.pods()
+    pods = await context.hub.engine.presence.pods()
     return PodList(
         items=[
             PodView(

@@ -57,7 +57,7 @@ class FleetWatch:
         names = list(self._due)[:_PORTION]
         if not names:
             return ""
-        status = await self._context.hub.storage.presence.status(names)
+        status = await self._context.hub.status(names)
         confirmed = {name: each.confirmed for name, each in status.items()}
         before = await self._outcomes.before(confirmed) if self._outcomes is not None else ""
         return before + "".join(_message(name, self._due.pop(name), status.get(name)) for name in names)

@@ -85,7 +85,7 @@ class Follower:
             [gateway] = await gateway_ids(context, organization, [gateway])
             await context.gateways.get(organization, gateway)
         follower = cls(context, organization, gateway=gateway)
-        changes = await context.hub.storage.log.changed_since(_LAST)
+        changes = await context.hub.engine.log.changed_since(_LAST)
         follower._begin_with(changes)
         if resumed is not None:
             follower._resume(resumed, changes)
@@ -141,7 +141,7 @@ class Follower:
         own = [each for each in fleet.standings if self._gateway in ("", each.id)]
         lately = sorted(own, key=lambda each: each.summary.last_seen or 0.0, reverse=True)[:MOST_EVENTS]
         marker = max(resumed.since, resumed.until)
-        places = await self._context.hub.storage.log.places([each.id for each in lately], marker)
+        places = await self._context.hub.engine.log.places([each.id for each in lately], marker)
         ends = {name: place.offset for name, place in places.items()}
         here = places.get(resumed.gateway)
         if here is not None and here.log_id == resumed.log_id:
@@ -150,7 +150,7 @@ class Follower:
 
     async def look(self) -> None:
         """Begin a round: find out what is new."""
-        changes = await self._context.hub.storage.log.changed_since(self._since)
+        changes = await self._context.hub.engine.log.changed_since(self._since)
         if _history_of(changes) != self._history:
             # Restored, or perhaps so: offsets and markers may mean something else now.
             self._begin_with(changes)
@@ -174,7 +174,7 @@ class Follower:
         if len(self._strangers) > _MOST_STRANGERS:
             self._strangers.clear()
         self._strangers.update(name for name in names if name not in mine)
-        log = self._context.hub.storage.log
+        log = self._context.hub.engine.log
         own = [name for name in names if name in mine]
         places = dict(await log.places(own, self._since)) if own else {}
         if (resumed := self._resumed) is not None and own:
@@ -206,7 +206,7 @@ class Follower:
 
     async def _read_some(self) -> str:
         names = self._waiting[:_GATEWAYS_PER_READ]
-        results = await read_each(self._context.hub.storage.log, [self._request(name) for name in names])
+        results = await read_each(self._context.hub.engine.log, [self._request(name) for name in names])
         messages: list[str] = []
         for name, result in zip(names, results, strict=True):
             messages += self._messages(name, result)

@@ -20,6 +20,7 @@ from gatecast.server.admin_api.artifact_models import (
 )
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
 from gatecast.server.admin_api.fleet import FleetFilter, FleetGateway, FleetState, Sort
+from gatecast.server.admin_api.forwarding import log_made_soon
 from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import (
     GatewayChanges,
@@ -47,6 +48,7 @@ from gatecast.server.admin_api.paths import (
 from gatecast.server.admin_api.response_models import gateway_summary
 from gatecast.server.admin_api.why import (
     explain,
+    explain_unforwarded,
     why_manifest_refused,
     why_synchronizing,
     why_unanswered,
@@ -68,6 +70,7 @@ async def create_gateway(
 ) -> GatewayView:
     """Register a gateway."""
     created = await context.gateways.create(organization, GatewayFields(**body.model_dump()))
+    await log_made_soon(context, created.gateway.id)
     located(response, "gateways", created.gateway.id)
     return _shown(created, response)
 
@@ -102,7 +105,7 @@ async def list_gateways(
 
 async def _by_name(context: AdminContext, organization: str, after: str, limit: int) -> GatewayPage:
     gateways = await context.gateways.page(organization, after=after, limit=limit + 1)
-    status = await context.hub.storage.presence.status([gateway.id for gateway in gateways])
+    status = await context.hub.status([gateway.id for gateway in gateways])
     shown = [gateway_summary(gateway, status[gateway.id]) for gateway in gateways[:limit] if gateway.id in status]
     return GatewayPage(items=shown, next=gateways[limit - 1].fields.name if len(gateways) > limit else None)
 
@@ -113,7 +116,7 @@ async def summaries_of(
     """These gateways as they are now, without those that were deleted meanwhile."""
     ids = [each.id for each in standings]
     gateways = await context.gateways.those(organization, ids)
-    status = await context.hub.storage.presence.status(ids)
+    status = await context.hub.status(ids)
     return [gateway_summary(gateways[each], status[each]) for each in ids if each in gateways and each in status]
 
 
@@ -163,13 +166,16 @@ async def delete_gateway(
 async def explain_gateway(gateway_id: GatewayInPath, context: Context, organization: Organization) -> WhyView:
     """Why a gateway is, or is not, up to date."""
     gateway = await context.gateways.get(organization, gateway_id)
+    # Before the log is asked, which may be away.
+    if (unforwarded := await explain_unforwarded(context.hub, gateway_id)) is not None:
+        return unforwarded
     status = await status_of(context, gateway_id)
     if gateway.unrecovered and status.resync_reason is None:
         return why_unrecovered(gateway.unrecovered)
     seen = await context.control_plane.synchronizations.of_gateway(gateway_id)
     if status.resync_reason is None and (synchronizing := why_synchronizing(seen, status)) is not None:
         return synchronizing
-    view = await explain(context.hub.storage, status)
+    view = await explain(context.hub.engine, status)
     if view.code == "current":
         placed = await context.control_plane.artifacts.on_gateway(gateway_id)
         if gateway.unlisted and seen is not None:
@@ -183,7 +189,7 @@ async def explain_gateway(gateway_id: GatewayInPath, context: Context, organizat
 async def note_resynchronized(gateway_id: GatewayInPath, context: Context, organization: Organization) -> None:
     """Record that a gateway has the desired state again, for one that cannot report it: it was restarted or set up."""
     await context.gateways.get(organization, gateway_id)
-    presence = context.hub.storage.presence
+    presence = context.hub.engine.presence
     if (reason := (await presence.standing(gateway_id, "")).resync_reason) is not None:
         await presence.resynchronized(gateway_id, "", reason)
     await context.control_plane.foreign_events.made_good(gateway_id)
@@ -206,13 +212,15 @@ async def _handled(context: AdminContext, gateway_id: str, deleted: Sequence[Las
     if not deleted:
         return []
     confirmed = (await status_of(context, gateway_id)).confirmed
-    [result] = await context.hub.storage.log.read(
+    queue = await context.hub.unforwarded(gateway_id)
+    [result] = await context.hub.engine.log.read(
         [ReadRequest(gateway_id=gateway_id, after=confirmed, max_events=_MAX_WAITING, max_bytes=_MAX_WAITING_BYTES)]
     )
-    if result is None or (result.events[-1].offset if result.events else confirmed) < result.head:
+    is_whole = result is not None and (result.events[-1].offset if result.events else confirmed) >= result.head
+    if result is None or not is_whole or not queue.is_complete:
         # Too much waits to tell; what may wait counts as waiting.
         return []
-    waiting = {str(event.event_id) for event in result.events}
+    waiting = {str(event_id) for event_id in (*queue.event_ids, *(event.event_id for event in result.events))}
     return [each for each in deleted if each.event_id not in waiting]
 
 
@@ -236,7 +244,7 @@ async def disconnect_gateway(
 ) -> None:
     """Close one connection, on any pod. The gateway reconnects by itself, and nothing is lost."""
     await context.gateways.get(organization, gateway_id)
-    if not await context.hub.storage.presence.disconnect_connection(gateway_id, connection_id):
+    if not await context.hub.engine.presence.disconnect_connection(gateway_id, connection_id):
         raise NotFound("connection", connection_id)
 
 
@@ -287,7 +295,7 @@ async def status_of(context: AdminContext, gateway_id: str) -> GatewayStatus:
     Raises:
         UnknownGateway: it was deleted meanwhile.
     """
-    status = await context.hub.storage.presence.status([gateway_id])
+    status = await context.hub.status([gateway_id])
     if gateway_id not in status:
         raise UnknownGateway(gateway_id)
     return status[gateway_id]

@@ -187,7 +187,7 @@ async def search_events(
         max_events=limit,
         max_bytes=MAX_PAGE_BYTES,
     )
-    found = await context.hub.storage.survey.search(wanted, confirmed=status.confirmed)
+    found = await context.hub.engine.survey.search(wanted, confirmed=status.confirmed)
     return FoundEventsPage(items=await views_of(context, status, found.events), next=found.before)
 
 

@@ -42,12 +42,19 @@ WhyCode: TypeAlias = Literal[
     "pod-lagging",
     "undeliverable",
     "publisher-uncommitted",
+    "publisher-unforwarded",
     "resync-needed",
     "synchronizing",
 ]
 
 
 EventState: TypeAlias = Literal["stored", "confirmed", "applied", "rejected"]
+
+#: The same of an event that was just published; `pending`: it is durable in the outbox, and not in the log yet.
+PublishedState: TypeAlias = Literal["pending", "stored", "confirmed", "applied", "rejected"]
+
+_Offset = Annotated[int | None, Field(description="Null while it is pending.")]
+_Position = Annotated[str | None, Field(description="Written `epoch:offset`; null while it is pending.")]
 
 
 #: Most events in one request.
@@ -216,10 +223,11 @@ class PublishedEvent(Model):
     """Where an event stands, once it is durable."""
 
     event_id: UUID
-    offset: int
-    position: str = Field(description="Written `epoch:offset`.")
-    state: EventState = Field(
-        description="What is known of it: stored, confirmed by the gateway, applied, or rejected."
+    offset: _Offset
+    position: _Position
+    state: PublishedState = Field(
+        description="What is known of it: pending (in the outbox, and not in the log yet), stored, confirmed by the "
+        "gateway, applied, or rejected."
     )
     reason: str = Field("", description="Why it was rejected.")
 
@@ -259,8 +267,8 @@ class PublishedGatewayEvent(Model):
 
     gateway_id: str
     event_id: UUID
-    offset: int
-    position: str = Field(description="Written `epoch:offset`.")
+    offset: _Offset
+    position: _Position
     result: Literal["created", "known", "conflict"] = Field(
         description="`created`; `known`: the same event was published before, and stands there; `conflict`: another "
         "event was published under this id before, which stands there, and this one was not stored."
@@ -278,9 +286,9 @@ class GatewayEventState(Model):
 
     gateway_id: str
     event_id: UUID
-    offset: int
-    position: str = Field(description="Written `epoch:offset`.")
-    state: EventState = Field(
+    offset: _Offset
+    position: _Position
+    state: PublishedState = Field(
         description="What was known of it at this answer; `GET …/gateways/{gatewayId}/events` knows more later. "
         "Nobody acknowledges it, so `confirmed` is the final word."
     )

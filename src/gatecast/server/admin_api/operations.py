@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gatecast.controlplane.access.token_hashing import digest_of, same_digest
 from gatecast.errors import Unauthenticated
+from gatecast.hub import EventHub
 from gatecast.server.admin_api.auditing import address_of
 from gatecast.server.admin_api.context import Context
 from gatecast.server.probe import Probe
@@ -37,7 +38,22 @@ async def is_ready(context: Context, response: Response) -> dict[str, Any]:
         "wakeups": f"not connected; polling delivers: {deaf}" if deaf else "connected",
         "probe": describe_probe(context.probe),
         "replication": None if replication is None else str(replication),
+        "outbox": describe_outbox(context.hub),
     }
+
+
+def describe_outbox(hub: EventHub) -> str | None:
+    """How this pod stands to the log behind its outbox, in a few words; None: it has no outbox.
+
+    A pod is ready while the log is away: it takes changes, and delivers them once the log is back.
+    """
+    if not hub.has_outbox:
+        return None
+    forwarder = hub.outbox.forwarder
+    problems = [*hub.delivery.alarms, *([alarm] if (alarm := forwarder.loop.alarm) is not None else [])]
+    if problems:
+        return f"changes are taken and wait: {'; '.join(problems)}"
+    return "connected; this pod forwards" if forwarder.lease.term is not None else "connected; another pod forwards"
 
 
 def describe_probe(probe: Probe | None) -> str:

@@ -42,7 +42,7 @@ class OutcomeWatch:
             self._look_at = min(self._look_at, now + _FIRST_PAUSE)
         if not self._shown or now < self._look_at:
             return
-        found = self._note(await self._context.hub.storage.outcomes.of_many(list(dict.fromkeys(self._shown))))
+        found = self._note(await self._context.hub.engine.outcomes.of_many(list(dict.fromkeys(self._shown))))
         self._pause = _FIRST_PAUSE if found else min(_LONGEST_PAUSE, self._pause * 1.5)
         self._look_at = now + self._pause
 
@@ -54,7 +54,7 @@ class OutcomeWatch:
         """
         passed = [each for each in dict.fromkeys(self._shown) if self._is_passed_now(*each, confirmed)]
         if passed:
-            self._note(await self._context.hub.storage.outcomes.of_many(passed))
+            self._note(await self._context.hub.engine.outcomes.of_many(passed))
             self._passed |= {gateway_id: confirmed[gateway_id] for gateway_id, _ in passed}
         return await self.next_portion()
 

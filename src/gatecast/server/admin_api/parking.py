@@ -28,7 +28,7 @@ async def list_parked(
 ) -> ParkedPage:
     """A page of parked entities: the rejected event, its reason, and how many later events wait."""
     await context.gateways.get(organization, gateway_id)
-    found = await context.hub.storage.parking.parked(gateway_id, after=after, limit=limit + 1)
+    found = await context.hub.engine.parking.parked(gateway_id, after=after, limit=limit + 1)
     items = [
         ParkedView(
             entity_type=each.entity_type,

@@ -17,7 +17,7 @@ from gatecast.events import Event
 from gatecast.server.admin_api.auditing import require_admin
 from gatecast.server.admin_api.context import AdminContext, known_caller
 from gatecast.server.admin_api.counting import ShortWay
-from gatecast.server.admin_api.events import answer_for, place_of, publish_to
+from gatecast.server.admin_api.events import answer_for, place_of, publish_to, status_for
 from gatecast.server.admin_api.json_bodies import read_json
 from gatecast.server.admin_api.paths import location_of
 from gatecast.server.admin_api.problems import answer_error
@@ -75,10 +75,11 @@ class PublishShortcut:
         caller = await known_caller(request, self._context, token)
         require_admin(caller)
         receipt = await publish_to(self._context, caller.organization, event)
+        has_place = receipt.created and not receipt.pending
         return Response(
             answer_for(receipt, Known()).model_dump_json(by_alias=True),
-            status_code=201 if receipt.created else 200,
-            headers={"Location": location_of(*place_of(receipt))} if receipt.created else None,
+            status_code=status_for(receipt),
+            headers={"Location": location_of(*place_of(receipt))} if has_place else None,
             media_type="application/json",
         )
 

@@ -16,6 +16,7 @@ from gatecast.containment import contained
 from gatecast.errors import NotFound, UnknownGateway
 from gatecast.events import Position
 from gatecast.server.admin_api.context import AdminContext, Context
+from gatecast.server.admin_api.forwarding import place_now
 from gatecast.server.admin_api.gateways import status_of
 from gatecast.server.admin_api.models import EventState, GatewayEventState, GatewayEventStates
 from gatecast.server.admin_api.paths import Timeout
@@ -128,15 +129,27 @@ def known(position: Position, status: GatewayStatus, outcomes: Iterable[Outcome]
     return Known("confirmed" if confirmed else "stored")
 
 
-async def known_of(context: AdminContext, receipt: Receipt) -> Known:
-    """What is known of a published event.
+@dataclass(slots=True)
+class PublishedLook:
+    """Looks at a published event again and again."""
 
-    Raises:
-        UnknownGateway: its gateway was deleted meanwhile.
-    """
-    status = await status_of(context, receipt.gateway_id)
-    outcomes = await context.hub.storage.outcomes.of_events(receipt.gateway_id, [receipt.position.offset])
-    return known(receipt.position, status, outcomes)
+    context: AdminContext
+    #: With the event's place in the log, once that is known.
+    receipt: Receipt
+
+    async def __call__(self) -> Known:
+        """What is known of it.
+
+        Raises:
+            UnknownGateway: its gateway was deleted meanwhile.
+        """
+        self.receipt = await place_now(self.context, self.receipt)
+        if self.receipt.pending:
+            return Known()
+        gateway_id, position = self.receipt.gateway_id, self.receipt.position
+        status = await status_of(self.context, gateway_id)
+        outcomes = await self.context.hub.engine.outcomes.of_events(gateway_id, [position.offset])
+        return known(position, status, outcomes)
 
 
 # --- what is told to many gateways --------------------------------------------------------------------------------
@@ -208,7 +221,11 @@ ForEveryGateway = Annotated[WaitPolicy, Depends(_wait_policy)]
 
 
 def _is_final_everywhere(told: Iterable[GatewayEventState]) -> bool:
-    return all(each.state != "stored" for each in told)
+    return all(each.state not in _OPEN for each in told)
+
+
+#: Of which more will be known.
+_OPEN = frozenset({"pending", "stored"})
 
 
 class _Everywhere:
@@ -221,18 +238,22 @@ class _Everywhere:
 
     async def again(self) -> list[GatewayEventState]:
         """What is known now; a gateway that was deleted has nothing to confirm any more."""
-        statuses = await self._context.hub.storage.presence.status(list(self._open))
+        statuses = await self._context.hub.status(list(self._open))
         told = [await self._of(receipt, statuses.get(name)) for name, receipt in list(self._open.items())]
-        return [*self._final.values(), *(each for each in told if each is not None and each.state == "stored")]
+        return [*self._final.values(), *(each for each in told if each is not None and each.state in _OPEN)]
 
     async def _of(self, receipt: Receipt, status: GatewayStatus | None) -> GatewayEventState | None:
-        name, position = receipt.gateway_id, receipt.position
+        name = receipt.gateway_id
         if status is None:
             del self._open[name]
             return None
+        receipt = self._open[name] = await place_now(self._context, receipt)
+        if receipt.pending:
+            return _told(receipt, Known())
+        position = receipt.position
         if known(position, status, ()).state == "stored":
             return _told(receipt, Known())
-        outcomes = await self._context.hub.storage.outcomes.of_events(name, [position.offset])
+        outcomes = await self._context.hub.engine.outcomes.of_events(name, [position.offset])
         told = _told(receipt, known(position, status, outcomes))
         if told.state != "stored":
             del self._open[name]
@@ -244,8 +265,8 @@ def _told(receipt: Receipt, known_: Known) -> GatewayEventState:
     return GatewayEventState(
         gateway_id=receipt.gateway_id,
         event_id=receipt.event_id,
-        offset=receipt.position.offset,
-        position=str(receipt.position),
-        state=known_.state,
+        offset=None if receipt.pending else receipt.position.offset,
+        position=None if receipt.pending else str(receipt.position),
+        state="pending" if receipt.pending else known_.state,
         reason=known_.reason,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import UTC
 
 from gatecast.controlplane.catalog.artifact_kinds import MCP_PROXY
 from gatecast.controlplane.deployments.artifacts import Placed
@@ -11,16 +12,19 @@ from gatecast.controlplane.deployments.placements import WAITING
 from gatecast.controlplane.gateway_sync.synchronizations import Synchronization
 from gatecast.delivery.reading import read_each
 from gatecast.errors import shorten
+from gatecast.hub import EventHub
+from gatecast.outbox.gateways import GatewayQueue
+from gatecast.outbox.outbox import Forwarding
 from gatecast.server.admin_api.models import WhyView
 from gatecast.server.fleet_metrics import SLOW_UNTIL
 from gatecast.storage.contract import (
+    Engine,
     GatewayStatus,
     Outcome,
     OutcomeKind,
     ParkedEntity,
     ReadRequest,
     ReadResult,
-    Storage,
 )
 
 #: A confirmed change without an acknowledgement after this time, in seconds, counts as not acknowledged.
@@ -36,30 +40,66 @@ _RECENT_EVENTS = 100
 _RECENT_BYTES = 8 * 1024 * 1024
 
 
-async def explain(storage: Storage, status: GatewayStatus) -> WhyView:
+async def explain(engine: Engine, status: GatewayStatus) -> WhyView:
     """Why this gateway is, or is not, up to date.
 
     Raises:
         StorageUnavailable: the database is away.
     """
-    rejected = await standing_rejection(storage, status)
+    rejected = await standing_rejection(engine, status)
     handled = status.head <= status.confirmed
-    held = handled and rejected is None and await _stays_held(storage, status.gateway_id)
+    held = handled and rejected is None and await _stays_held(engine, status.gateway_id)
     view = why(status, rejected=rejected, held=held)
     if handled and view.code != "resync-needed":
-        for parked in await storage.parking.parked(status.gateway_id, after=0, limit=1):
+        for parked in await engine.parking.parked(status.gateway_id, after=0, limit=1):
             return why_undeliverable(parked) if parked.undeliverable else why_parked(parked)
     if view.code in ("slow", "pod-lagging", "not-confirming"):
-        for parked in await storage.parking.parked(status.gateway_id, after=status.confirmed, limit=1):
+        for parked in await engine.parking.parked(status.gateway_id, after=status.confirmed, limit=1):
             if parked.undeliverable and parked.offset == status.confirmed + 1:
                 return why_undeliverable(parked)
     return view
 
 
-async def _stays_held(storage: Storage, gateway_id: str) -> bool:
+async def explain_unforwarded(hub: EventHub, gateway_id: str) -> WhyView | None:
+    """Events for it stay in the outbox, for longer than each does; None: they do not.
+
+    Raises:
+        StorageUnavailable: the outbox's database is away.
+    """
+    first = await hub.unforwarded(gateway_id)
+    if not first.events:
+        return None
+    await asyncio.sleep(_LOOKS * _BETWEEN_LOOKS)
+    queue = await hub.unforwarded(gateway_id)
+    if not queue.events or queue.event_ids[:1] != first.event_ids[:1]:
+        return None
+    return why_unforwarded(queue, (await hub.outbox.forwarding()))
+
+
+def why_unforwarded(queue: GatewayQueue, forwarding: Forwarding) -> WhyView:
+    """The log does not have these events yet."""
+    waiting = _events(queue.events, "waits in the outbox", "wait in the outbox")
+    since = f" since {queue.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if queue.since is not None else ""
+    if queue.refusal is not None:
+        cause = (
+            f"{waiting}{since}: the log refused event {queue.event_ids[0]} ({shorten(queue.refusal)}). Decide "
+            "with `gatecast outbox retry` or `skip`; later events of this gateway wait for that"
+        )
+    elif forwarding.problem is not None:
+        cause = f"{waiting}{since}: {shorten(forwarding.problem)}. They are forwarded as soon as that is over"
+    elif forwarding.pod_id:
+        cause = f"{waiting}{since}; pod {shorten(forwarding.pod_id)} forwards: if that lasts, look at its log"
+    else:
+        cause = (
+            f"{waiting}{since}, and no pod forwards: one takes over within 10 s; if none does, look at the pods' logs"
+        )
+    return WhyView(code="publisher-unforwarded", cause=cause)
+
+
+async def _stays_held(engine: Engine, gateway_id: str) -> bool:
     """Whether a transaction holds the log for longer than a publish does."""
     for _ in range(_LOOKS):
-        if not await storage.log.is_held(gateway_id):
+        if not await engine.log.is_held(gateway_id):
             return False
         await asyncio.sleep(_BETWEEN_LOOKS)
     return True
@@ -202,18 +242,18 @@ def why_manifest_refused(fault: str) -> WhyView | None:
     )
 
 
-async def standing_rejection(storage: Storage, status: GatewayStatus) -> Outcome | None:
+async def standing_rejection(engine: Engine, status: GatewayStatus) -> Outcome | None:
     """The last rejection among the newest events, unless a later event replaced what was rejected."""
     recent = list(range(max(0, status.head - _RECENT_EVENTS) + 1, status.head + 1))
-    outcomes = await storage.outcomes.of_events(status.gateway_id, recent)
+    outcomes = await engine.outcomes.of_events(status.gateway_id, recent)
     rejections = [one for one in outcomes if one.kind is OutcomeKind.REJECTED]
     if not rejections:
         return None
-    newest = await _newest_of_their_entities(storage, status.gateway_id, rejections)
+    newest = await _newest_of_their_entities(engine, status.gateway_id, rejections)
     return next((one for one in reversed(rejections) if newest.get(one.offset, one.offset) == one.offset), None)
 
 
-async def _newest_of_their_entities(storage: Storage, gateway_id: str, rejections: list[Outcome]) -> dict[int, int]:
+async def _newest_of_their_entities(engine: Engine, gateway_id: str, rejections: list[Outcome]) -> dict[int, int]:
     """For each event since the first rejection, the offset of the last event of the same entity."""
     request = ReadRequest(
         gateway_id=gateway_id,
@@ -221,7 +261,7 @@ async def _newest_of_their_entities(storage: Storage, gateway_id: str, rejection
         max_events=_RECENT_EVENTS,
         max_bytes=_RECENT_BYTES,
     )
-    [result] = await read_each(storage.log, [request])
+    [result] = await read_each(engine.log, [request])
     events = result.events if isinstance(result, ReadResult) else []
     last = {(event.entity_type, event.entity_id): event.offset for event in events}
     return {event.offset: last[event.entity_type, event.entity_id] for event in events}

@@ -276,6 +276,9 @@ async def _serve(app: web.Application, handshake: Handshake, caller: _Caller) ->
         async with asyncio.timeout(ADMISSION_TIME_LIMIT):
             subscription = await _subscribe(context, caller)
     except UnknownGateway:
+        # Deleted together with its tokens; with an outbox, its log may not be made yet.
+        if context.hub.has_outbox and await context.tokens.confirm_use(caller.identity.token_id):
+            return refuse(503, "the log of this new gateway is not made yet; come back")
         return refuse(401, "the gateway was deleted")
     try:
         async with asyncio.timeout(ADMISSION_TIME_LIMIT):

@@ -76,7 +76,7 @@ class Outcomes(Protocol):
     async def of_many(self, events: Sequence[tuple[str, int]]) -> list[Outcome]:
         """The outcomes of events of many gateways, each named by gateway and offset, in the order they were recorded.
 
-        Of an event with outcomes of more than 100 replicas, some may be left out.
+        At most 100 of each event: those of its first replicas, by name.
         """
 
     async def deliveries(self, gateway_id: str, offset: int) -> Sequence[Delivery]:

@@ -67,7 +67,9 @@ class Connection:
         self._servers = dict.fromkeys(servers)
         self._who = {"user": user, "password": password} if password is not None else {"token": user or None}
         self._client = Client()
-        self._subscriptions: list[tuple[str, Callable[[Msg], Awaitable[None]]]] = []
+        #: What is done with the messages on each subject, and the subjects that the client knows of.
+        self._heard: dict[str, Callable[[Msg], Awaitable[None]]] = {}
+        self._subscribed: set[str] = set()
         self._collecting: dict[str, asyncio.Queue[Msg]] = {}
         self._inbox = self._client.new_inbox()
         self._problem = "none answers"
@@ -97,7 +99,7 @@ class Connection:
             StorageUnavailable: none can be reached, or they refuse the user.
         """
         connection = cls(servers, user, password)
-        connection._subscriptions.append((f"{connection._inbox}.*", connection._deliver))
+        connection._heard[f"{connection._inbox}.*"] = connection._deliver
         await connection._dial()
         connection._task.start(connection._keep_always(), name="nats-connection")
         try:
@@ -128,17 +130,29 @@ class Connection:
         Raises:
             StorageUnavailable: no server can be used.
         """
-        client, ended = Client(), Signal()
+        client, ended, subscribed = Client(), Signal(), set[str]()
         try:
             await self._connect(client, ended)
-            with _translated():
-                for subject, heard in self._subscriptions:
-                    await client.subscribe(subject, cb=heard)
-                await _arrival(client)
+            # Again if more is to be heard by now.
+            while subscribed != self._heard.keys():
+                await self._subscribe(client, subscribed)
         except BaseException:
             await _close(client)
             raise
-        self._client, self._ended = client, ended
+        self._client, self._ended, self._subscribed = client, ended, subscribed
+
+    async def _subscribe(self, client: Client, subscribed: set[str]) -> None:
+        """Let a client hear every subject that it does not know of; the server has that when this returns.
+
+        Raises:
+            StorageUnavailable: the server may not have it; the client tells it again when it has reconnected.
+        """
+        with _translated():
+            for subject in self._heard.keys() - subscribed:
+                # Noted first: from the call on it is known to the client, unless that has ended for good.
+                subscribed.add(subject)
+                await client.subscribe(subject, cb=self._heard[subject])
+            await _arrival(client)
 
     async def _connect(self, client: Client, ended: Signal) -> None:
         async def lost() -> None:
@@ -189,17 +203,18 @@ class Connection:
         return int(self._client.max_payload)
 
     async def hear(self, subject: str) -> None:
-        """Call `on_hint` with every message on this subject from now on."""
+        """Call `on_hint` with every message on this subject from now on, once; if it fails, call it again.
+
+        Raises:
+            StorageUnavailable: the server may not know yet.
+        """
 
         async def heard(message: Msg) -> None:
             sequence = _headers(message).get("Nats-Sequence", "")
             self.on_hint(message.subject, int(sequence) if sequence.isdecimal() else 0)
 
-        self._subscriptions.append((subject, heard))
-        client = self._client
-        with _translated():
-            await client.subscribe(subject, cb=heard)
-            await _arrival(client)
+        self._heard.setdefault(subject, heard)
+        await self._subscribe(self._client, self._subscribed)
 
     async def tell(self, subject: str) -> None:
         """Send an empty message to those who listen now."""

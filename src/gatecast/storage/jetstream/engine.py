@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Self
 from uuid import uuid4
 
@@ -16,7 +17,7 @@ from gatecast.storage.jetstream.log import JetStreamLog
 from gatecast.storage.jetstream.outcomes import JetStreamOutcomes
 from gatecast.storage.jetstream.parking import JetStreamParking
 from gatecast.storage.jetstream.presence import JetStreamPresence
-from gatecast.storage.jetstream.stream import Stale, Stream, StreamInfo, Write
+from gatecast.storage.jetstream.stream import Stale, Stream, StreamInfo, Write, raise_error
 from gatecast.storage.jetstream.stream_config import check, few_copies, wanted
 from gatecast.storage.jetstream.subjects import Subjects
 from gatecast.storage.jetstream.survey import JetStreamSurvey
@@ -62,6 +63,33 @@ class JetStreamEngine:
             stream = Stream(connection, Subjects(name))
             await _prepare(stream, replicas)
             yield cls(stream)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamFacts:
+    """What can be seen of a stream."""
+
+    name: str
+    copies: int
+    messages: int
+
+
+async def look(
+    servers: list[str], name: str, *, replicas: int, user: str = "", password: str | None = None
+) -> StreamFacts | None:
+    """What the servers say of the stream; None if they have none of this name. Makes none.
+
+    Raises:
+        StorageUnavailable: no server can be reached, or JetStream is off there.
+        DatabaseUnsuitable: the stream is set up otherwise than the promises need.
+    """
+    async with Connection.open(servers, user=user, password=password) as connection:
+        answer = await connection.ask(f"$JS.API.STREAM.INFO.{name}", {})
+    if answer.get("error", {}).get("err_code") == _NO_STREAM:
+        return None
+    raise_error(answer)
+    check(answer["config"], name, replicas)
+    return StreamFacts(name=name, copies=answer["config"]["num_replicas"], messages=answer["state"]["messages"])
 
 
 async def _prepare(stream: Stream, replicas: int) -> None:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import groupby, islice
 
 from gatecast.storage.contract import Outcome, OutcomeKind
 from gatecast.storage.hops import Delivery
 from gatecast.storage.jetstream.documents import decode_event
 from gatecast.storage.jetstream.gateways import Gateway, Gateways
-from gatecast.storage.jetstream.repeating import repeated, together
+from gatecast.storage.jetstream.repeating import repeated
 from gatecast.storage.jetstream.special import EventOutcomes, replaces
 from gatecast.storage.jetstream.stream import Stream, Write
+from gatecast.waiting import together
 
 #: Outcomes that show that the event was not applied: if retention has removed it, the replica must resynchronize.
 _UNHANDLED = (OutcomeKind.PARKED, OutcomeKind.HELD, OutcomeKind.UNDELIVERABLE)
+
+#: Most outcomes of one event where those of many are asked for.
+_MOST_REPLICAS = 100
 
 
 class JetStreamOutcomes:
@@ -100,8 +105,10 @@ class JetStreamOutcomes:
         return sorted(found, key=lambda each: (each.offset, each.replica))
 
     async def of_many(self, events: Sequence[tuple[str, int]]) -> list[Outcome]:
-        """The outcomes of events of many gateways, in the order they were recorded."""
-        found = await self._of(events)
+        """The outcomes of events of many gateways, in the order they were recorded; at most 100 for each event."""
+        by_name = sorted(await self._of(events), key=lambda each: (each.gateway_id, each.offset, each.replica))
+        of_each = groupby(by_name, key=lambda each: (each.gateway_id, each.offset))
+        found = [each for _, outcomes in of_each for each in islice(outcomes, _MOST_REPLICAS)]
         return sorted(found, key=lambda each: (each.recorded_at, each.gateway_id, each.offset, each.replica))
 
     async def _of(self, events: Sequence[tuple[str, int]]) -> list[Outcome]:

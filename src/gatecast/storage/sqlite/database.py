@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import LiteralString, TypeVar
+from uuid import UUID
 
 from gatecast.errors import LogHeld, StorageUnavailable, TransactionUnusable
 from gatecast.storage.caller import driver_connection
@@ -154,6 +155,20 @@ class SqliteDatabase:
         self._file.check()
         history.remember(self.history_file, present)
         self._log.keep_small(connection)
+
+    async def keep_history(self, expected: UUID) -> None:
+        """Let the history in the file continue, whatever the history file says, if its epoch is the expected one."""
+        async with self._writing_turn():
+            await self._writer.run(partial(self._keep_history, expected))
+
+    def _keep_history(self, expected: UUID, connection: sqlite3.Connection) -> None:
+        self._file.check()
+        # Under the lock: whoever writes first otherwise decides that another history begins.
+        begin(connection)
+        try:
+            history.keep(connection, self.history_file, expected)
+        finally:
+            roll_back(connection)
 
     async def write_in(self, transaction: object, work: Work[T]) -> T:
         """The result of work that is a part of the caller's transaction: if it raises, only the part is undone.

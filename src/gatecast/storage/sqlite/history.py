@@ -40,6 +40,16 @@ def go_on(connection: sqlite3.Connection, file: HistoryFile, moment: datetime) -
         begin(connection, UUID(epoch), behind=known[0].number, moment=moment)
 
 
+def keep(connection: sqlite3.Connection, file: HistoryFile, expected: UUID) -> None:
+    """Forget what the history file says if the epoch is `expected`, so that the history continues.
+
+    The caller holds the write lock, so that nobody decides otherwise at the same time.
+    """
+    [(epoch,)] = select(connection, _QUERIES["epoch"])
+    if UUID(epoch) == expected:
+        file.remove()
+
+
 def begin(connection: sqlite3.Connection, expected: UUID, *, behind: int, moment: datetime) -> None:
     """Begin a new history if the present epoch is `expected`; else change nothing.
 

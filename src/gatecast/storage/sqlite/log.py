@@ -116,13 +116,13 @@ class SqliteEventLog:
         """The present epoch, after a new history has begun: by this call only if the epoch was still `expected`."""
         return await self._database.write(partial(_renew_epoch, expected=expected, moment=self._clock()))
 
-    async def record_history(self, expected: UUID, verdict: Verdict = Verdict.RECORD) -> UUID:  # noqa: ARG002 - decided under the lock, by what the database holds then
+    async def record_history(self, expected: UUID, verdict: Verdict = Verdict.RECORD) -> UUID:
         """The present epoch: every writing transaction decides when it begins whether the history continues.
 
         With `Verdict.KEEP` the history file is removed first, so that the history continues whatever the file said.
         """
         if verdict is Verdict.KEEP:
-            await self._database.read(lambda _: self._database.history_file.remove())
+            await self._database.keep_history(expected)
         return await self._database.write(_epoch)
 
 

@@ -36,7 +36,7 @@ class SqliteOutcomes:
         return [outcome(row) for row in rows]
 
     async def of_many(self, events: Sequence[tuple[str, int]]) -> list[Outcome]:
-        """The outcomes of events of many gateways, in the order they were recorded."""
+        """The outcomes of events of many gateways, in the order they were recorded; at most 100 for each event."""
         rows = await self._database.read(
             lambda connection: select_named(connection, QUERIES["of_many"], as_list(events))
         )

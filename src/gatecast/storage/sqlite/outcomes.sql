@@ -44,4 +44,7 @@ SELECT s.gateway_id, o."offset", o.replica, o.kind, o.reason, o.recorded_at
 FROM json_each($1) AS wanted
     CROSS JOIN gatecast_gateway_streams AS s ON s.gateway_id = json_extract(wanted.value, '$[0]')
     CROSS JOIN gatecast_outcomes AS o ON o.log_id = s.log_id AND o."offset" = json_extract(wanted.value, '$[1]')
+WHERE o.replica IN (SELECT i.replica FROM gatecast_outcomes AS i
+                    WHERE i.log_id = s.log_id AND i."offset" = json_extract(wanted.value, '$[1]')
+                    ORDER BY i.replica LIMIT 100)
 ORDER BY o.recorded_at, s.gateway_id, o."offset", o.replica

@@ -50,6 +50,21 @@ class OutcomesContract(EngineBackend):
             said = {outcome.replica: outcome.kind for outcome in await storage.outcomes.of_events(GATEWAY, [1])}
             assert said == {"a": OutcomeKind.APPLIED, "b": OutcomeKind.REJECTED}
 
+    async def test_outcomes_of_many_events_are_those_of_the_first_hundred_replicas(self, tmp_path: Path) -> None:
+        """Of each event; so nobody makes a page or a stream read without bounds."""
+        async with self.open_with(tmp_path, GATEWAY, OTHER_GATEWAY) as storage:
+            await publish(storage, *make_events(2), *make_events(1, OTHER_GATEWAY))
+            names = [f"replica-{number:03}" for number in range(103)]
+            await storage.outcomes.record([_applied(1, name) for name in reversed(names)])
+            await storage.outcomes.record([_rejected(2), _applied(1, gateway_id=OTHER_GATEWAY)])
+            found = await storage.outcomes.of_many([(GATEWAY, 1), (GATEWAY, 2), (OTHER_GATEWAY, 1)])
+            assert (
+                sorted(each.replica for each in found if (each.gateway_id, each.offset) == (GATEWAY, 1)) == names[:100]
+            )
+            rest = {(each.gateway_id, each.offset) for each in found} - {(GATEWAY, 1)}
+            assert rest == {(GATEWAY, 2), (OTHER_GATEWAY, 1)}
+            assert len(await storage.outcomes.of_events(GATEWAY, [1])) == len(names)
+
     async def test_an_outcome_of_no_event_is_dropped(self, tmp_path: Path) -> None:
         """What was said of an event that is not in the log leaves no row behind; the rest of the call is stored."""
         async with self.open_with(tmp_path, GATEWAY, OTHER_GATEWAY) as storage:

@@ -137,6 +137,6 @@ class Site:
         request = ReadRequest(
             gateway_id=gateway_id or self.gateways[0], after=after, max_events=1_000, max_bytes=1 << 24
         )
-        [result] = await self.hub.storage.log.read([request])
+        [result] = await self.hub.engine.log.read([request])
         assert result is not None
         return [(event.type, json.loads(event.payload)) for event in result.events]

@@ -39,9 +39,10 @@ class Replica:
     pod: Pod
     operator: Operator
 
-    def __init__(self, database: str, number: int) -> None:
+    def __init__(self, database: str, number: int, *, outbox: str = "") -> None:
         self._settings = Settings(
             database=database,
+            outbox=outbox,
             api_listen="127.0.0.1:0",
             gateway_listen="127.0.0.1:0",
             admin_token=_ADMIN_TOKEN,
@@ -79,7 +80,7 @@ class Replica:
         def refuse(*_arguments: object, **_names: object) -> NoReturn:
             raise StorageUnavailable("it is away")
 
-        database = self.pod.hub.storage.database
+        database = self.pod.hub.database
         entrances = ("_writing_turn", "read", "fetch", "ping") if isinstance(database, SqliteDatabase) else _POSTGRES
         with ExitStack() as stack:
             for entrance in entrances:
@@ -116,10 +117,12 @@ class Installation:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, database: str, *, pods: int = 1, gateways: int = 1) -> AsyncIterator[Self]:
+    async def open(cls, database: str, *, pods: int = 1, gateways: int = 1, outbox: str = "") -> AsyncIterator[Self]:
         """Start it; gateway n begins at pod n, and has gone through its first synchronization."""
         async with AsyncExitStack() as stack:
-            replicas = [await stack.enter_async_context(Replica(database, number)) for number in range(pods)]
+            replicas = [
+                await stack.enter_async_context(Replica(database, number, outbox=outbox)) for number in range(pods)
+            ]
             installation = cls(replicas)
             for number in range(gateways):
                 access = await installation.operator.create_gateway(f"gateway-{number}")
@@ -194,7 +197,7 @@ class Installation:
         Before that nobody else may call with its token: what it looks like is that the gateway begins once more.
         """
         query = "SELECT 1 AS found FROM gatecast_synchronizations WHERE gateway_id = $1 AND delivered = number"
-        database = self.replicas[0].pod.hub.storage.database
+        database = self.replicas[0].pod.hub.database
 
         async def noted() -> bool:
             return bool(await database.fetch(query, self.edge.id))

@@ -79,7 +79,7 @@ def test_the_code_follows_from_what_storage_knows(
 
 
 def test_every_code_has_a_case() -> None:
-    elsewhere = {"not-acknowledged", "synchronizing", "undeliverable", "manifest-refused"}
+    elsewhere = {"not-acknowledged", "synchronizing", "undeliverable", "manifest-refused", "publisher-unforwarded"}
     assert {code for code, *_ in _CASES} | elsewhere == set(get_args(WhyCode))
 
 

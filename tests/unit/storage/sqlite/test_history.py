@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -223,6 +223,21 @@ async def test_the_operator_can_say_that_nothing_is_missing(file: Path, tmp_path
         assert (await storage.log.changed_since(0)).settled
         [receipt] = await publish(storage, make_event())
         assert receipt.position.epoch == before.epoch
+
+
+async def test_the_operator_says_so_of_the_history_that_was_looked_at_and_of_no_other(
+    file: Path, tmp_path: Path
+) -> None:
+    """A pod may have begun another one meanwhile, or another backup been put in its place."""
+    await _make(file)
+    shutil.copy(file, tmp_path / "backup")
+    before = await _go_on(file)
+    shutil.copy(tmp_path / "backup", file)
+    async with SqliteStorage.open(file) as storage:
+        assert not (await storage.log.changed_since(0)).settled
+        renewed = await storage.log.record_history(uuid4(), Verdict.KEEP)
+        assert renewed != before.epoch
+        assert await storage.log.record_history(before.epoch, Verdict.KEEP) == renewed
 
 
 async def test_only_the_owner_may_read_what_is_remembered(file: Path) -> None:

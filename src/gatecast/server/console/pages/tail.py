@@ -141,7 +141,7 @@ async def _fingerprint(context: AdminContext, watched: _Watched) -> int:
     """
     if watched.gateway_id:
         gateway = await context.gateways.get(watched.organization, watched.gateway_id)
-        status = await context.hub.storage.presence.status([watched.gateway_id])
+        status = await context.hub.status([watched.gateway_id])
         found = await context.control_plane.artifacts.on_gateway(watched.gateway_id)
         placed = [_state(each.deployment) for each in found]
         return hash(repr((gateway, [_visible(each) for each in status.values()], placed)))

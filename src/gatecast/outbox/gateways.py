@@ -1,0 +1,161 @@
+"""What an outbox and its log know of single gateways: what waits, how much was published, and how they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from gatecast.errors import UnknownGateway
+from gatecast.events import RecordedEvent
+from gatecast.outbox.records import Records
+from gatecast.storage.contract import (
+    DeliverySummary,
+    EventLog,
+    GatewayStatus,
+    Presence,
+    ReadRequest,
+    Storage,
+    Survey,
+    Transaction,
+)
+
+#: Most entries, and bytes of their data, that a look at one gateway reads.
+_ENTRIES: Final = 500
+_BYTES: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayQueue:
+    """What of one gateway waits in the outbox."""
+
+    #: How many events.
+    events: int = 0
+    #: The ids of the first of them.
+    event_ids: Sequence[UUID] = ()
+    #: When the first was stored, by the clock of the outbox's database; None if none waits.
+    since: datetime | None = None
+    #: Why the log refused the first; None if it has not.
+    refusal: str | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the ids are those of all that wait."""
+        return self.events == len(self.event_ids)
+
+
+class OutboxGateways:
+    """The gateways of an outbox, one at a time: no cost depends on the other gateways."""
+
+    def __init__(self, outbox: Storage, log: EventLog, records: Records) -> None:
+        self._outbox = outbox
+        self._log = log
+        self._records = records
+
+    async def queue(self, gateway_id: str) -> GatewayQueue:
+        """What waits for this gateway; nothing if it is not registered."""
+        mark = await self._records.mark(gateway_id)
+        after = mark.forwarded if mark is not None else 0
+        [read] = await self._outbox.log.read([_entries_after(gateway_id, after, _ENTRIES)])
+        if read is not None and mark is not None and mark.outbox_log != read.log_id:
+            # Registered again, and not looked at since: nothing of this log was forwarded.
+            mark, after = None, 0
+            [read] = await self._outbox.log.read([_entries_after(gateway_id, after, _ENTRIES)])
+        if read is None or not read.events:
+            return GatewayQueue()
+        first = read.events[0]
+        return GatewayQueue(
+            events=read.head - max(read.low_water_mark, after),
+            event_ids=[UUID(int=entry.event_id.int) for entry in read.events],
+            since=first.recorded_at,
+            refusal=mark.reason if mark is not None and mark.refused == first.offset else None,
+        )
+
+    async def entry(self, gateway_id: str, event_id: UUID) -> RecordedEvent | None:
+        """The event as it is in the outbox; None: it is not there, or not any more."""
+        found = await self._outbox.log.find(gateway_id, [event_id])
+        if event_id not in found:
+            return None
+        [read] = await self._outbox.log.read([_entries_after(gateway_id, found[event_id].offset - 1, 1)])
+        entry = next(iter(read.events), None) if read is not None else None
+        return entry if entry is not None and entry.event_id.int == event_id.int else None
+
+    async def published(self, gateway_id: str) -> int:
+        """How many events were ever published to it: through the outbox, or, if those are more, to its log.
+
+        Raises:
+            UnknownGateway: the gateway is not registered in the outbox.
+        """
+        here, there = await end_of(self._outbox.log, gateway_id), 0
+        with suppress(UnknownGateway):
+            there = await end_of(self._log, gateway_id)
+        return max(here, there)
+
+    async def status(
+        self,
+        presence: Presence,
+        gateway_ids: Sequence[str],
+        *,
+        epoch: Callable[[], Awaitable[UUID]],
+        transaction: Transaction | None = None,
+    ) -> dict[str, GatewayStatus]:
+        """The status of each of these gateways that is registered in the outbox; one without a log has an empty one.
+
+        `presence` and `epoch` are of the log. In a transaction, the log is asked only of a gateway that has one by now:
+        so a gateway can be made while the log is away.
+        """
+        registered = (await self._outbox.presence.status(gateway_ids, transaction=transaction)).keys()
+        wanted = list(registered)
+        if transaction is not None:
+            wanted = [name for name in registered if await self._records.has_log(transaction, name)]
+        found = await presence.status(wanted) if wanted else {}
+        if missing := [name for name in registered if name not in found]:
+            empty = _empty_status(await epoch())
+            found |= {name: replace(empty, gateway_id=name) for name in missing}
+        return found
+
+    async def summaries(self, survey: Survey, gateway_ids: Sequence[str]) -> list[DeliverySummary]:
+        """The summaries of those of these gateways that are registered; one without a log has an empty one."""
+        registered = await self._outbox.survey.summaries(gateway_ids)
+        found = {each.gateway_id: each for each in await survey.summaries(gateway_ids)}
+        return [found.get(each.gateway_id) or _empty_summary(each.gateway_id) for each in registered]
+
+
+async def end_of(log: EventLog, gateway_id: str) -> int:
+    """The offset of the last event in the gateway's log.
+
+    Raises:
+        UnknownGateway: it has none.
+    """
+    [read] = await log.read([_entries_after(gateway_id, 0, 1)])
+    if read is None:
+        raise UnknownGateway(gateway_id)
+    return read.head
+
+
+def _empty_status(epoch: UUID) -> GatewayStatus:
+    return GatewayStatus(
+        gateway_id="",
+        epoch=epoch,
+        head=0,
+        low_water_mark=0,
+        sent=0,
+        confirmed=0,
+        lag_seconds=0.0,
+        last_seen_at=None,
+        resync_reason=None,
+        connections=(),
+    )
+
+
+def _empty_summary(gateway_id: str) -> DeliverySummary:
+    return DeliverySummary(
+        gateway_id=gateway_id, head=0, lag=0, lag_seconds=0.0, last_seen=None, resync_reason="", pods=(), parked=False
+    )
+
+
+def _entries_after(gateway_id: str, offset: int, most: int) -> ReadRequest:
+    return ReadRequest(gateway_id=gateway_id, after=offset, max_events=most, max_bytes=1 if most == 1 else _BYTES)

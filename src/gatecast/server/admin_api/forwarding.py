@@ -1,0 +1,99 @@
+"""Where events are that went through an outbox: an answer has an offset once the log has the event."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+from uuid import UUID
+
+from gatecast.errors import EventNotForwarded, StorageError
+from gatecast.events import Event, Position
+from gatecast.server.admin_api.context import AdminContext
+from gatecast.storage.contract import Receipt
+
+#: An answer waits so long for offsets, in seconds, if its request asks to wait for nothing.
+_OFFSET_TIME_LIMIT: Final = 1.0
+
+#: The log has so long to say which ids it knows, in seconds.
+_KNOWN_TIME_LIMIT: Final = 1.0
+
+
+async def place_now(context: AdminContext, receipt: Receipt) -> Receipt:
+    """The receipt with the event's place in the log, if it is there now; otherwise as it was.
+
+    Raises:
+        StorageError: that cannot be told now.
+    """
+    if not receipt.pending:
+        return receipt
+    with suppress(EventNotForwarded):
+        if (position := await context.hub.outbox.position_of(receipt)) is not None:
+            return replace(receipt, position=position)
+    return receipt
+
+
+async def place_soon(context: AdminContext, receipts: Sequence[Receipt]) -> Sequence[Receipt]:
+    """The receipts, each with its place in the log if that is known within a second; otherwise as it was.
+
+    Nobody waits while the log is known to be away, nor where too many wait.
+    """
+    if not any(receipt.pending for receipt in receipts) or is_log_away(context) or context.waits.locked():
+        return receipts
+    placed = dict(enumerate(receipts))
+    with suppress(TimeoutError):
+        async with context.waits, asyncio.timeout(_OFFSET_TIME_LIMIT):
+            for number, receipt in enumerate(receipts):
+                placed[number] = await _placed(context, receipt)
+    return list(placed.values())
+
+
+async def log_made_soon(context: AdminContext, gateway_id: str) -> None:
+    """Return when a new gateway has its log, so that it can connect; after some seconds in any case."""
+    if context.hub.has_outbox and not is_log_away(context) and not context.waits.locked():
+        async with context.waits:
+            await context.hub.outbox.registered_soon(gateway_id)
+
+
+async def _placed(context: AdminContext, receipt: Receipt) -> Receipt:
+    if not receipt.pending:
+        return receipt
+    # Durable it is, and what became of it since cannot be told.
+    with suppress(StorageError, EventNotForwarded):
+        return replace(receipt, position=await context.hub.outbox.wait_until_forwarded(receipt))
+    return receipt
+
+
+def is_log_away(context: AdminContext) -> bool:
+    """Whether this pod could not read the log the last time that it tried."""
+    return context.hub.delivery.reader.loop.problem is not None
+
+
+async def known_in_log(context: AdminContext, events: Sequence[Event]) -> Mapping[tuple[str, UUID], Position]:
+    """Where the log has events of these gateways and ids already, if there is an outbox and the log can be asked.
+
+    An outbox knows an id only until it is forwarded. What is published again after that is not published, so that it
+    changes nothing, and has the same answer; the log would not store it a second time either.
+    """
+    if not context.hub.has_outbox or is_log_away(context):
+        return {}
+    by_gateway: dict[str, list[UUID]] = {}
+    for event in events:
+        by_gateway.setdefault(event.gateway_id, []).append(event.event_id)
+    known: dict[tuple[str, UUID], Position] = {}
+    with suppress(StorageError, TimeoutError):
+        async with asyncio.timeout(_KNOWN_TIME_LIMIT):
+            for gateway_id, ids in by_gateway.items():
+                found = await context.hub.engine.log.find(gateway_id, ids)
+                known |= {(gateway_id, event_id): position for event_id, position in found.items()}
+    return known
+
+
+def receipt_of(event: Event, known: Mapping[tuple[str, UUID], Position]) -> Receipt | None:
+    """The receipt of an event that the log has already; None: it is not among the known ones."""
+    position = known.get((event.gateway_id, event.event_id))
+    if position is None:
+        return None
+    return Receipt(gateway_id=event.gateway_id, event_id=event.event_id, position=position, created=False)

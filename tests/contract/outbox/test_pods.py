@@ -1,0 +1,197 @@
+"""Pods whose events are on NATS JetStream, and whose tables and changes are in the outbox's database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import pytest
+
+from gatecast.testing.doubles.raw_connection import RawConnection, refusal
+from gatecast.testing.eventually import PATIENCE, eventually
+from gatecast.testing.nats_server import NatsServer
+from gatecast.testing.operator import GatewayAccess, Operator, Refused
+from gatecast.testing.processes.installation import Installation
+from gatecast.testing.tcp_proxy import TcpProxy
+from tests.acceptance.test_control_plane import provider
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def outbox_url(request: pytest.FixtureRequest) -> str:
+    """Where the control plane keeps its tables; `test_forwarder` has shown the outbox itself on both databases."""
+    return str(request.getfixturevalue("empty_postgres_url"))
+
+
+@asynccontextmanager
+async def _site(server: NatsServer, stream_url: str, outbox_url: str) -> AsyncIterator[tuple[Installation, TcpProxy]]:
+    """Two pods, a gateway at the first one, and the way that both take to the log."""
+    host, _, port = server.address.partition(":")
+    async with asyncio.timeout(PATIENCE), TcpProxy((host, int(port))) as way:
+        far = stream_url.replace(server.address, way.address)
+        async with Installation.open(far, outbox=outbox_url, pods=2) as installation:
+            yield installation, way
+
+
+async def _published(operator: Operator, gateway_id: str, **fields: object) -> tuple[int, dict[str, Any]]:
+    """The status and the answer to a publish."""
+    body = {"type": "api.updated", "action": "UPDATE", "entityType": "Api", "entityId": "a", "data": {}, **fields}
+    async with operator._session.post(f"/api/v1/gateways/{gateway_id}/events", json=body) as reply:
+        return reply.status, await reply.json()
+
+
+async def _is_away(installation: Installation) -> bool:
+    return all(each.pod.hub.delivery.reader.loop.problem is not None for each in installation.replicas)
+
+
+async def test_what_is_created_at_one_pod_arrives_at_a_gateway_of_the_other(stream_url: str, outbox_url: str) -> None:
+    """It is confirmed, and both gateways run it."""
+    async with Installation.open(stream_url, outbox=outbox_url, pods=2, gateways=2) as installation:
+        there = Installation(installation.replicas, installation.edges[1:])
+        await there.create("llm-providers", provider())
+        await there.is_true()
+        await installation.create("llm-providers", provider("Another"))
+        await installation.is_true()
+
+
+async def test_an_answer_has_the_offset_and_a_repeated_id_has_the_same_one(
+    server: NatsServer, stream_url: str, outbox_url: str
+) -> None:
+    """Also once the outbox has forgotten the id; another content under it is refused."""
+    async with _site(server, stream_url, outbox_url) as (installation, _):
+        operator, gateway_id, event_id = installation.operator, installation.edge.id, str(uuid4())
+        status, first = await _published(operator, gateway_id, eventId=event_id)
+        assert (status, first["offset"], first["state"]) == (201, 1, "stored")
+        again = installation.replicas[1].operator
+        assert await _published(again, gateway_id, eventId=event_id) == (200, first)
+        status, problem = await _published(again, gateway_id, eventId=event_id, data={"other": 1})
+        assert status == 409, problem
+        status, second = await _published(operator, gateway_id)
+        assert (status, second["offset"]) == (201, 2)
+        async with operator._session.post(
+            f"/api/v1/gateways/{gateway_id}/events?wait=confirmed&timeout=60",
+            json={"type": "api.updated", "action": "UPDATE", "entityType": "Api", "entityId": "a"},
+        ) as reply:
+            assert (reply.status, (await reply.json())["state"]) == (201, "confirmed")
+
+
+async def test_p10_while_the_log_is_away_changes_are_taken_and_told_as_pending(
+    server: NatsServer, stream_url: str, outbox_url: str
+) -> None:
+    """All of them arrive in order once it is back, and `why` says meanwhile that they wait in the outbox."""
+    async with _site(server, stream_url, outbox_url) as (installation, way):
+        operator, edge, event_id = installation.operator, installation.edge, str(uuid4())
+        await _published(operator, edge.id)
+        way.cut()
+        await eventually(lambda: _is_away(installation))
+        status, first = await _published(operator, edge.id, eventId=event_id)
+        assert (status, first) == (
+            202,
+            {"eventId": event_id, "offset": None, "position": None, "state": "pending", "reason": ""},
+        )
+        assert await _published(operator, edge.id, eventId=event_id) == (202, first)
+        assert (await _published(operator, edge.id, eventId=event_id, data={"other": 1}))[0] == 409
+        others = [await _published(installation.replicas[number % 2].operator, edge.id) for number in range(4)]
+        assert [status for status, _ in others] == [202] * 4
+        assert await installation.why() == "publisher-unforwarded"
+        new = await operator.create_gateway("made-meanwhile")
+        assert await refusal(installation.replicas[0].pod.gateway_url, new.token) == 503
+        async with operator._session.get("/readyz") as reply:
+            assert reply.status == 200
+        way.heal()
+        shown = await eventually(lambda: _log(operator, edge.id, 6))
+        assert [each["eventId"] for each in shown][1:] == [event_id, *(answer["eventId"] for _, answer in others)]
+        assert await eventually(lambda: _repeated(operator, edge.id, event_id)) == 2
+        await operator.confirmed(edge.id, 6)
+        assert await installation.why() == "current"
+        async with await _connected(installation, new):
+            await operator.connections(new.id, 1)
+
+
+async def _log(operator: Operator, gateway_id: str, events: int) -> list[dict[str, Any]]:
+    """The gateway's log, once it has as many events."""
+    try:
+        items: list[dict[str, Any]] = (await operator.ask("GET", f"/gateways/{gateway_id}/events"))["items"]
+    except Refused:
+        return []
+    return items if len(items) == events else []
+
+
+async def _repeated(operator: Operator, gateway_id: str, event_id: str) -> int | None:
+    """The offset that an id has which was published before."""
+    status, answer = await _published(operator, gateway_id, eventId=event_id)
+    assert status in (200, 202), answer
+    offset: int | None = answer["offset"]
+    return offset
+
+
+async def _connected(installation: Installation, access: GatewayAccess) -> Any:  # noqa: ANN401 - a context manager
+    """A connection at the second pod, as soon as it lets the gateway in."""
+    gateways = installation.replicas[1].pod.gateway_url
+
+    statuses: list[int] = []
+
+    async def let_in() -> bool:
+        try:
+            async with RawConnection.open(gateways, access.token):
+                return True
+        except aiohttp.WSServerHandshakeError as error:
+            statuses.append(error.status)
+            return False
+
+    await eventually(let_in)
+    assert {503}.issuperset(statuses)
+    return RawConnection.open(gateways, access.token)
+
+
+@pytest.mark.parametrize("away", [False, True])
+async def test_p9_a_revoked_token_and_a_deleted_gateway_are_disconnected_everywhere(
+    server: NatsServer, stream_url: str, outbox_url: str, *, away: bool
+) -> None:
+    """Whether or not the log can be reached."""
+    async with _site(server, stream_url, outbox_url) as (installation, way):
+        operator, there = installation.operator, installation.replicas[1].pod.gateway_url
+        revoked, deleted = [await operator.create_gateway(name) for name in ("revoked", "deleted")]
+        async with await _connected(installation, revoked) as one, await _connected(installation, deleted) as other:
+            if away:
+                way.cut()
+                await eventually(lambda: _is_away(installation))
+            await operator.ask("DELETE", f"/gateways/{revoked.id}/tokens/{revoked.token_id}")
+            await operator.ask("DELETE", f"/gateways/{deleted.id}")
+            assert (await one.closed(), await other.closed()) == (4001, 4004)
+            assert [await refusal(there, each.token) for each in (revoked, deleted)] == [401, 401]
+        way.heal()
+
+
+async def test_why_says_what_the_log_refused_and_others_flow(
+    server: NatsServer, stream_url: str, outbox_url: str
+) -> None:
+    """Later events of the gateway wait for a decision."""
+    async with _site(server, stream_url, outbox_url) as (installation, _):
+        operator, hub = installation.operator, installation.replicas[0].pod.hub
+        access = await operator.create_gateway("broken")
+        await eventually(lambda: _has_log(operator, access))
+        # Something else than a pod deletes its log.
+        await hub._opened.engine.log.forget(access.id)
+        status, answer = await _published(operator, access.id)
+        assert status == 202
+        assert answer["eventId"] in await eventually(lambda: _why_refused(operator, access.id))
+        assert (await _published(operator, installation.edge.id))[0] == 201
+        assert await hub.outbox.try_again(access.id)
+        assert (await eventually(lambda: _log(operator, access.id, 1)))[0]["eventId"] == answer["eventId"]
+
+
+async def _has_log(operator: Operator, access: GatewayAccess) -> bool:
+    status, _ = await _published(operator, access.id)
+    return status == 201
+
+
+async def _why_refused(operator: Operator, gateway_id: str) -> str:
+    """The words of `why`, once they say that the log refused something."""
+    why = await operator.ask("GET", f"/gateways/{gateway_id}/why")
+    return str(why["cause"]) if "refused" in why["cause"] else ""

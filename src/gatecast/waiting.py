@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class Signal:
@@ -74,3 +77,12 @@ def random_source() -> random.Random:
 def reseed(seed: int) -> None:
     """Make every pause from here on repeat: for simulations."""
     _RANDOM.seed(seed)
+
+
+async def together(work: Iterable[Awaitable[T]]) -> list[T]:
+    """The results, in order, once all of it has ended; then the first failure is raised, if there is one."""
+    results = await asyncio.gather(*work, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if not isinstance(result, BaseException)]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from gatecast.testing.nats_server import NatsServer, nats_server
 from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.processes.deployment import Site
 from gatecast.testing.processes.patroni import etcd_program
 
 _numbers = itertools.count(1)
@@ -45,3 +48,26 @@ def database(request: pytest.FixtureRequest) -> str:
     """An empty database of the test's own, of either kind."""
     fixture = "sqlite_url" if request.param == "sqlite" else "postgres_url"
     return str(request.getfixturevalue(fixture))
+
+
+@pytest.fixture(scope="session")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A server with JetStream; each test has a stream of its own."""
+    with nats_server(tmp_path_factory.mktemp("nats")) as running:
+        yield running
+
+
+@pytest.fixture
+def stream_site(nats: NatsServer, postgres_url: str) -> Site:
+    """A stream of the test's own, and a PostgreSQL database beside it."""
+    return Site(database=nats.url(f"A{uuid4().hex}"), outbox=postgres_url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "jetstream"])
+def site(request: pytest.FixtureRequest) -> Site:
+    """Where pods keep what they have, on each engine, empty and of the test's own."""
+    if request.param == "jetstream":
+        found: Site = request.getfixturevalue("stream_site")
+        return found
+    fixture = "sqlite_url" if request.param == "sqlite" else "postgres_url"
+    return Site(database=str(request.getfixturevalue(fixture)))

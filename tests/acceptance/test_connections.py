@@ -15,7 +15,7 @@ from gatecast.testing.eventually import eventually
 from gatecast.testing.operator import GatewayAccess, Operator, Refused
 from gatecast.testing.pods import RunningPod
 from gatecast.testing.postgres_server import PostgresServer
-from gatecast.testing.processes.deployment import Deployment
+from gatecast.testing.processes.deployment import Deployment, Site
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.testing.unmodified_gateway import GatewayOptions, UnmodifiedGateway
 
@@ -71,9 +71,9 @@ async def test_s14_reconnecting_fast_leaves_exactly_one_live_feed(database: str)
             assert {task.result() for task in opened} == {101}
 
 
-async def test_s21_the_first_frame_is_the_acknowledgement_also_with_a_backlog(database: str) -> None:
+async def test_s21_the_first_frame_is_the_acknowledgement_also_with_a_backlog(site: Site) -> None:
     """Events that wait come behind it, from the first one on."""
-    async with Deployment(database) as deployment:
+    async with Deployment(site) as deployment:
         [pod] = await deployment.start("one")
         operator = await deployment.operator(pod)
         access = await operator.create_gateway("late")
@@ -86,9 +86,9 @@ async def test_s21_the_first_frame_is_the_acknowledgement_also_with_a_backlog(da
             assert (await connection.message())["position"].endswith(":1")
 
 
-async def test_s24_a_gateway_counts_as_connected_only_while_its_pod_lives(database: str) -> None:
+async def test_s24_a_gateway_counts_as_connected_only_while_its_pod_lives(site: Site) -> None:
     """A killed pod cannot say goodbye: its lease ends, and nobody clears a flag for it."""
-    async with Deployment(database) as deployment:
+    async with Deployment(site) as deployment:
         one, two = await deployment.start("one", "two")
         operator = await deployment.operator(two)
         access = await operator.create_gateway("orphan")
@@ -98,9 +98,9 @@ async def test_s24_a_gateway_counts_as_connected_only_while_its_pod_lives(databa
             await operator.connections(access.id, 0)
 
 
-async def test_s24_a_pod_that_stops_in_order_leaves_no_connection_behind(database: str) -> None:
+async def test_s24_a_pod_that_stops_in_order_leaves_no_connection_behind(site: Site) -> None:
     """It gives its lease back, so the gateway is shown as offline at once."""
-    async with Deployment(database) as deployment:
+    async with Deployment(site) as deployment:
         one, two = await deployment.start("one", "two")
         operator = await deployment.operator(two)
         access = await operator.create_gateway("sent-away")
@@ -111,9 +111,9 @@ async def test_s24_a_pod_that_stops_in_order_leaves_no_connection_behind(databas
             assert (await operator.gateway(access.id))["connected"] is False
 
 
-async def test_s24_a_half_open_connection_does_not_hide_the_one_on_another_pod(database: str) -> None:
+async def test_s24_a_half_open_connection_does_not_hide_the_one_on_another_pod(site: Site) -> None:
     """The old connection hangs where nobody learns of its end; the gateway is connected, and stays so."""
-    async with Deployment(database) as deployment:
+    async with Deployment(site) as deployment:
         one, two = await deployment.start("one", "two")
         operator = await deployment.operator(two)
         access = await operator.create_gateway("moved")
@@ -131,9 +131,9 @@ async def test_s24_a_half_open_connection_does_not_hide_the_one_on_another_pod(d
             assert gateway.connections_made == 1
 
 
-async def test_s24_a_newer_connection_supersedes_the_older_one_on_another_pod(database: str) -> None:
+async def test_s24_a_newer_connection_supersedes_the_older_one_on_another_pod(site: Site) -> None:
     """Where the gateway is set to keep the newest only: the older one is told, and one connection counts."""
-    async with Deployment(database) as deployment:
+    async with Deployment(site) as deployment:
         one, two = await deployment.start("one", "two")
         operator = await deployment.operator(one)
         access = await operator.create_gateway("single")

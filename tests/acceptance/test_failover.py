@@ -15,7 +15,7 @@ from gatecast.testing.eventually import PATIENCE
 from gatecast.testing.operator import GatewayAccess, Operator
 from gatecast.testing.pods import RunningPod
 from gatecast.testing.postgres_server import PostgresServer
-from gatecast.testing.processes.deployment import Deployment, gateway_address
+from gatecast.testing.processes.deployment import Deployment, Site, gateway_address
 from gatecast.testing.processes.load import Load, check_delivery
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.testing.unmodified_gateway import GatewayOptions, UnmodifiedGateway
@@ -103,9 +103,9 @@ async def _deployment_of_two(deployment: Deployment) -> tuple[RunningPod, Runnin
     return one, two, await deployment.operator(one), await deployment.operator(two)
 
 
-async def test_s07_s08_a_gateway_that_moves_and_moves_back_gets_nothing_twice(database: str) -> None:
+async def test_s07_s08_a_gateway_that_moves_and_moves_back_gets_nothing_twice(site: Site) -> None:
     """The pod that never served it continues where it stands, and so does the first one later."""
-    async with Deployment(database) as deployment, AsyncExitStack() as stack:
+    async with Deployment(site) as deployment, AsyncExitStack() as stack:
         one, two, operator, other = await _deployment_of_two(deployment)
         access = await operator.create_gateway("traveller")
         balancer = await deployment.balancer(one)
@@ -123,9 +123,9 @@ async def test_s07_s08_a_gateway_that_moves_and_moves_back_gets_nothing_twice(da
 
 
 @pytest.mark.parametrize("returns_to", ["the same pod", "another pod"])
-async def test_s03_what_a_peer_did_not_read_comes_again(database: str, returns_to: str) -> None:
+async def test_s03_what_a_peer_did_not_read_comes_again(site: Site, returns_to: str) -> None:
     """The events were handed to a socket whose peer died before it read them."""
-    async with Deployment(database) as deployment:
+    async with Deployment(site) as deployment:
         one, two, operator, _ = await _deployment_of_two(deployment)
         access = await operator.create_gateway("forgetful")
         async with RawConnection.open(one.gateways, access.token) as connection:
@@ -142,9 +142,9 @@ async def test_s03_what_a_peer_did_not_read_comes_again(database: str, returns_t
             await operator.confirmed(access.id, 5)
 
 
-async def test_s03_what_went_into_a_half_open_connection_comes_again(database: str) -> None:
+async def test_s03_what_went_into_a_half_open_connection_comes_again(site: Site) -> None:
     """The peer vanished without a word; its pod still writes into the old connection when the peer comes back."""
-    async with Deployment(database) as deployment:
+    async with Deployment(site) as deployment:
         one, two, operator, _ = await _deployment_of_two(deployment)
         access = await operator.create_gateway("vanished")
         balancer = await deployment.balancer(one)

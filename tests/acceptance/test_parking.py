@@ -14,7 +14,7 @@ from gatecast.testing.doubles.recording_gateway import EAGER
 from gatecast.testing.eventually import eventually
 from gatecast.testing.operator import Operator, Refused
 from gatecast.testing.pods import RunningPod
-from gatecast.testing.processes.deployment import Deployment, gateway_address
+from gatecast.testing.processes.deployment import Deployment, Site, gateway_address
 from gatecast.testing.tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.acceptance
@@ -82,8 +82,8 @@ class _Scene:
 
 
 @asynccontextmanager
-async def _scene(database: str) -> AsyncIterator[_Scene]:
-    async with Deployment(database) as deployment:
+async def _scene(site: Site) -> AsyncIterator[_Scene]:
+    async with Deployment(site) as deployment:
         pods = await deployment.start("one", "two")
         operator = await deployment.operator(pods[1])
         access = await operator.create_gateway("gateway")
@@ -108,9 +108,9 @@ async def _rejected(scene: _Scene) -> None:
     await scene.operator.confirmed(scene.gateway_id, offset)
 
 
-async def test_a_rejected_event_parks_its_entity_and_a_retry_brings_all_of_it(database: str) -> None:
+async def test_a_rejected_event_parks_its_entity_and_a_retry_brings_all_of_it(site: Site) -> None:
     """Also on another pod, where the entity is still parked; the position passes what is held."""
-    async with _scene(database) as scene:
+    async with _scene(site) as scene:
         await _rejected(scene)
         await scene.until_applied(("b", 3))
         assert await scene.parked() == [("a", "cannot apply 1", 2)]
@@ -131,9 +131,9 @@ async def test_a_rejected_event_parks_its_entity_and_a_retry_brings_all_of_it(da
         assert refused.value.status == 404
 
 
-async def test_a_skipped_event_does_not_come_and_what_was_held_does(database: str) -> None:
+async def test_a_skipped_event_does_not_come_and_what_was_held_does(site: Site) -> None:
     """In order, behind what has flowed meanwhile."""
-    async with _scene(database) as scene:
+    async with _scene(site) as scene:
         await _rejected(scene)
         scene.gateway.rejecting.clear()
         await scene.decide("skip", "a")
@@ -143,9 +143,9 @@ async def test_a_skipped_event_does_not_come_and_what_was_held_does(database: st
         assert kinds[:4] == ["skipped", "released", None, "released"]
 
 
-async def test_a_retry_that_is_rejected_again_parks_again(database: str) -> None:
+async def test_a_retry_that_is_rejected_again_parks_again(site: Site) -> None:
     """Nothing is lost by trying: the copies are held like any other event."""
-    async with _scene(database) as scene:
+    async with _scene(site) as scene:
         await _rejected(scene)
         await scene.decide("retry", "a")
 

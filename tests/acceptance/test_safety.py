@@ -16,7 +16,7 @@ from gatecast.testing.doubles.raw_connection import RawConnection, refusal
 from gatecast.testing.eventually import PATIENCE
 from gatecast.testing.operator import GatewayAccess, Operator, Refused
 from gatecast.testing.pods import RunningPod
-from gatecast.testing.processes.deployment import Deployment
+from gatecast.testing.processes.deployment import Deployment, Site
 from gatecast.testing.unmodified_gateway import UnmodifiedGateway
 
 pytestmark = pytest.mark.acceptance
@@ -52,9 +52,9 @@ async def _refusals(pods: Sequence[RunningPod], access: GatewayAccess) -> list[i
 
 
 @pytest.mark.parametrize("notifications", ["on", "off"])
-async def test_s26_a_revoked_token_closes_its_connections_on_every_pod(database: str, notifications: str) -> None:
+async def test_s26_a_revoked_token_closes_its_connections_on_every_pod(site: Site, notifications: str) -> None:
     """Revoked through one pod, closed by both, and refused by both from the moment of the answer."""
-    async with Deployment(database, notifications=notifications) as deployment:
+    async with Deployment(site, notifications=notifications) as deployment:
         pods = one, two = await deployment.start("one", "two")
         operator = await deployment.operator(one)
         access = await operator.create_gateway("compromised")
@@ -68,9 +68,9 @@ async def test_s26_a_revoked_token_closes_its_connections_on_every_pod(database:
             assert codes == [4001, 4001]
 
 
-async def test_s26_a_deleted_gateway_is_disconnected_everywhere(database: str) -> None:
+async def test_s26_a_deleted_gateway_is_disconnected_everywhere(site: Site) -> None:
     """Its connections on another pod are closed, and its token opens nothing any more."""
-    async with Deployment(database) as deployment:
+    async with Deployment(site) as deployment:
         pods = one, two = await deployment.start("one", "two")
         operator = await deployment.operator(one)
         access = await operator.create_gateway("gone")
@@ -180,9 +180,9 @@ _NONSENSE = (
 )
 
 
-async def test_s28_nonsense_is_ignored_and_the_connection_stays(database: str) -> None:
+async def test_s28_nonsense_is_ignored_and_the_connection_stays(site: Site) -> None:
     """Garbage, binary, deep JSON and unknown types; events are delivered as before."""
-    async with Deployment(database) as deployment:
+    async with Deployment(site) as deployment:
         pod, operator = await _one_pod(deployment)
         access = await operator.create_gateway("babbling")
         async with RawConnection.open(pod.gateways, access.token) as connection:
@@ -211,9 +211,9 @@ async def test_s28_a_frame_of_ten_mebibytes_closes_the_connection_and_nothing_el
             await gateway.wait_until(lambda: len(gateway.received) == 1)
 
 
-async def test_s40_a_payload_over_one_mebibyte_is_refused_at_the_http_door(database: str) -> None:
+async def test_s40_a_payload_over_one_mebibyte_is_refused_at_the_http_door(site: Site) -> None:
     """With the size and the limit in the error, and nothing stored; one that just fits is accepted."""
-    async with Deployment(database) as deployment:
+    async with Deployment(site) as deployment:
         _, operator = await _one_pod(deployment)
         access = await operator.create_gateway("large")
         with pytest.raises(Refused) as refused:

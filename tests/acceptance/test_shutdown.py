@@ -15,7 +15,7 @@ from gatecast.testing.doubles.raw_connection import RawConnection
 from gatecast.testing.eventually import PATIENCE, eventually
 from gatecast.testing.operator import Refused
 from gatecast.testing.postgres_server import PostgresServer
-from gatecast.testing.processes.deployment import Deployment, gateway_address
+from gatecast.testing.processes.deployment import Deployment, Site, gateway_address
 from gatecast.testing.processes.load import Load, check_delivery
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.testing.unmodified_gateway import GatewayOptions, UnmodifiedGateway
@@ -55,9 +55,9 @@ async def test_s29_sigterm_under_load_loses_no_accepted_event(database: str) -> 
             check_delivery(arrived, load.accepted[access.id], connections=gateway.connections_made)
 
 
-async def test_s29_gateways_are_sent_away_with_1012_and_not_all_at_once(database: str) -> None:
+async def test_s29_gateways_are_sent_away_with_1012_and_not_all_at_once(site: Site) -> None:
     """So that they come back to the other pods as a trickle."""
-    async with Deployment(database) as deployment, AsyncExitStack() as stack:
+    async with Deployment(site) as deployment, AsyncExitStack() as stack:
         [pod] = await deployment.start("one")
         operator = await deployment.operator(pod)
         connections = []

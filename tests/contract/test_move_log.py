@@ -37,6 +37,7 @@ from gatecast.testing.eventually import eventually
 from gatecast.testing.operator import Operator, Refused
 from gatecast.testing.processes.deployment import address_of
 from gatecast.testing.tcp_proxy import TcpProxy
+from tests.conftest import NewDatabase
 
 _TOKEN = "an-admin-token-for-tests"
 _EVENT = {"type": "route.changed", "action": "UPDATE", "entityType": "Route", "entityId": "1", "data": {}}
@@ -358,8 +359,11 @@ async def test_a_process_that_was_killed_is_repeated_or_undone(sqlite_url: str, 
 
 async def _die_after_blocking(old: str, new: str) -> None:
     async with open_storage(new, extra_migrations=MIGRATIONS) as target:
-        await target.storage.database.migrate()
-        there = (await target.storage.log.changed_since(0)).epoch
+        database = target.storage.database
+        assert isinstance(database, PostgresDatabase)
+        await database.migrate()
+        async with Target.open(database) as opened:
+            there = await opened.name()
     with Source.open(_path(old)) as source:
         source.block(there)
 
@@ -374,6 +378,20 @@ async def test_a_file_is_moved_to_one_database_only(
             await again(sqlite_url, postgres_url)
     with pytest.raises(DatabaseUnsuitable, match="the log has arrived"):
         await _undo(sqlite_url, empty_postgres_url)
+
+
+async def test_a_copy_of_the_new_database_is_another_one(
+    sqlite_url: str, new_postgres_database: NewDatabase, postgres_template: str
+) -> None:
+    """Both were made from one template, and began with the same epoch."""
+    with new_postgres_database(postgres_template) as one, new_postgres_database(postgres_template) as other:
+        await _die_after_blocking(sqlite_url, one)
+        for again in (_move, _undo):
+            with pytest.raises(DatabaseUnsuitable, match="moved to another database"):
+                await again(sqlite_url, other)
+        await _move(sqlite_url, one)
+        with pytest.raises(DatabaseUnsuitable, match="moved to another database"):
+            await _move(sqlite_url, other)
 
 
 async def test_a_commit_whose_answer_is_lost_is_found_out(

@@ -34,7 +34,8 @@ def publish(
 ) -> None:
     """Publish an event; return when it is durable, or with --wait when the gateway has confirmed or applied it.
 
-    If that does not happen within the timeout, the exit status is 1. The event is durable nevertheless.
+    If that does not happen within the timeout, the exit status is 1. The event is durable nevertheless. It is
+    pending while it waits in the server's outbox; it gets its offset when it is forwarded.
     """
     body = {
         "type": event_type,
@@ -51,7 +52,8 @@ def publish(
     if as_json:
         print_json(answer)
     else:
-        screen.print(f"published at offset [bold]{answer['offset']}[/bold]  event {answer['eventId']}")
+        place = "and pending" if answer["offset"] is None else f"at offset [bold]{answer['offset']}[/bold]"
+        screen.print(f"published {place}  event {answer['eventId']}")
     if wait and not _has_happened(event_type, wait, answer["state"]):
         complaints.print(f"the event is durable, but not {wait}: {answer['reason'] or answer['state']}", style="red")
         raise typer.Exit(1)

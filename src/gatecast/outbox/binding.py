@@ -17,8 +17,10 @@ async def bind(records: Records, log: EventLog, place: str) -> str:
     Raises:
         DatabaseUnsuitable: it belongs to another log.
     """
-    this = str(await log.identity())
-    if not (await records.forwarder()).log:
+    this, bound = str(await log.identity()), await records.forwarder()
+    if (bound.log, bound.log_place) == (this, place):
+        return this
+    if not bound.log:
         await _check_never_used_elsewhere(records, log, named(this, place))
     if await records.bind(this, place):
         return this

@@ -142,7 +142,6 @@ class Forwarder:
                 metrics.outbox(0, 0, None)
                 return
             if self._term is None or self._term.name != self.lease.term:
-                await self._check_log()
                 self._term = Term(self.lease.term or "")
             await self._forward_all(self._term)
         except TermOver:
@@ -151,15 +150,6 @@ class Forwarder:
             # An answer may be on its way: as when a term begins.
             self._term = None
             raise
-
-    async def _check_log(self) -> None:
-        """Return if the log is still that of the outbox: its stream may have been deleted, and made anew."""
-        found = str(await self._log.identity())
-        if self._options.log and found != self._options.log:
-            raise DatabaseUnsuitable(
-                f"the log {self._options.log} of the outbox is gone; the log {found} is in its place",
-                "restore it; or open the hub again, which says how to go on with another log",
-            )
 
     async def _forward_all(self, term: Term) -> None:
         while work := term.turn(await self._look(term)):
@@ -200,6 +190,7 @@ class Forwarder:
     async def _forward_some(self, term: Term, work: Sequence[Waiting]) -> None:
         """Do what is to be done for these gateways; set aside those with a problem of their own."""
         await self._keep(term)
+        await self._check_log(term)
         marks = []
         for each in work:
             try:
@@ -215,6 +206,18 @@ class Forwarder:
         term.aside |= {mark.gateway_id for mark in marks} - {batch.gateway_id for batch in batches}
         if batches:
             await self._forward(term, batches)
+
+    async def _check_log(self, term: Term) -> None:
+        """Return if the log is still that of the outbox: its stream may have been deleted, and made anew."""
+        if term.knows_log or not self._options.log:
+            return
+        found = str(await self._in_time(term, self._log.identity))
+        if found != self._options.log:
+            raise DatabaseUnsuitable(
+                f"the log {self._options.log} of the outbox is gone; the log {found} is in its place",
+                "restore it; or open the hub again, which says how to go on with another log",
+            )
+        term.knows_log = True
 
     def _most(self, gateway_id: str, gateways: int) -> int:
         """How many entries of one of so many gateways are forwarded at once."""

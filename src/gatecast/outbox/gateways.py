@@ -12,7 +12,16 @@ from uuid import UUID
 from gatecast.errors import UnknownGateway
 from gatecast.events import RecordedEvent
 from gatecast.outbox.records import Records
-from gatecast.storage.contract import EventLog, GatewayStatus, Presence, ReadRequest, Storage, Transaction
+from gatecast.storage.contract import (
+    DeliverySummary,
+    EventLog,
+    GatewayStatus,
+    Presence,
+    ReadRequest,
+    Storage,
+    Survey,
+    Transaction,
+)
 
 #: Most entries, and bytes of their data, that a look at one gateway reads.
 _ENTRIES: Final = 500
@@ -108,6 +117,12 @@ class OutboxGateways:
             found |= {name: replace(empty, gateway_id=name) for name in missing}
         return found
 
+    async def summaries(self, survey: Survey, gateway_ids: Sequence[str]) -> list[DeliverySummary]:
+        """The summaries of those of these gateways that are registered; one without a log has an empty one."""
+        registered = await self._outbox.survey.summaries(gateway_ids)
+        found = {each.gateway_id: each for each in await survey.summaries(gateway_ids)}
+        return [found.get(each.gateway_id) or _empty_summary(each.gateway_id) for each in registered]
+
 
 async def end_of(log: EventLog, gateway_id: str) -> int:
     """The offset of the last event in the gateway's log.
@@ -133,6 +148,12 @@ def _empty_status(epoch: UUID) -> GatewayStatus:
         last_seen_at=None,
         resync_reason=None,
         connections=(),
+    )
+
+
+def _empty_summary(gateway_id: str) -> DeliverySummary:
+    return DeliverySummary(
+        gateway_id=gateway_id, head=0, lag=0, lag_seconds=0.0, last_seen=None, resync_reason="", pods=(), parked=False
     )
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final, Self
 from uuid import UUID
 
 from gatecast.background import BackgroundTask, FailureListener
-from gatecast.errors import DatabaseUnsuitable, EventNotForwarded, SettingInvalid, StorageUnavailable
+from gatecast.errors import DatabaseUnsuitable, EventNotForwarded, SettingInvalid, StorageError, StorageUnavailable
 from gatecast.events import Event, PendingPosition, Position
+from gatecast.gathering import Gathered
 from gatecast.hiding import HIDDEN
 from gatecast.outbox.binding import bind
 from gatecast.outbox.disconnects import Disconnects
@@ -21,9 +23,13 @@ from gatecast.outbox.log import OutboxEngine, OutboxLog
 from gatecast.outbox.records import Records
 from gatecast.storage.contract import Database, Engine, EventLog, ReadRequest, Receipt, Storage
 from gatecast.storage.database_url import Backend
+from gatecast.waiting import together
 from gatecast.wakeup.contract import EVERYTHING, Hint, SupervisedWakeup
 
 __all__ = ["Outbox", "OutboxOptions", "OutboxStatus", "RefusedEntry", "check"]
+
+#: What waits for a new gateway waits at most so long, in seconds.
+_SOON: Final = 5.0
 
 #: The outbox is asked again after so many seconds, unless this process has forwarded something before.
 _LOOK_AGAIN: Final = 0.1
@@ -49,6 +55,8 @@ class Outbox:
         self._log = log
         self._records = records
         self._entries = Entries(storage.log, records)
+        #: Many ask for their events after each batch that is forwarded.
+        self._places = Gathered("outbox-places", self._look_up)
         self._wakeup = wakeup
         self._task = BackgroundTask()
         #: The loop that forwards.
@@ -122,19 +130,32 @@ class Outbox:
         """
         if isinstance(event, Position) and not isinstance(event, PendingPosition):
             return event
+        position, is_waiting = await self._places.ask((event.gateway_id, event.event_id))
+        if position is None and not is_waiting:
+            raise EventNotForwarded(event.gateway_id, event.event_id)
+        return position
+
+    async def _look_up(self, asked: Sequence[tuple[str, UUID]]) -> list[tuple[Position | None, bool]]:
+        """Where each of these events of gateways is in the log, and otherwise whether it waits here."""
+        ids: dict[str, list[UUID]] = {}
+        for gateway_id, event_id in asked:
+            ids.setdefault(gateway_id, []).append(event_id)
+        found = dict(zip(ids, await together(self._look_up_in(*each) for each in ids.items()), strict=True))
+        return [found[gateway_id][event_id] for gateway_id, event_id in asked]
+
+    async def _look_up_in(self, gateway_id: str, event_ids: Sequence[UUID]) -> dict[UUID, tuple[Position | None, bool]]:
         # The outbox first: what is not there any more was forwarded before the log is asked.
-        gateway_id, event_id = event.gateway_id, event.event_id
         # And the mark before that: what is forwarded between the two looks counts as waiting, and is found next time.
         mark = await self._records.mark(gateway_id)
-        entry = await self._storage.log.find(gateway_id, [event_id])
+        entries = await self._storage.log.find(gateway_id, event_ids)
         [read] = await self._storage.log.read([_first(gateway_id)])
         # A gateway that was deleted in the outbox, or registered again, still has the log that is about to be deleted.
         is_current = mark is None or (read is not None and read.log_id == mark.outbox_log)
-        if entry and entry[event_id].offset > (mark.forwarded if mark is not None and is_current else 0):
-            return None
-        if is_current and (found := await self._log.find(gateway_id, [event_id])):
-            return found[event_id]
-        raise EventNotForwarded(gateway_id, event_id)
+        forwarded = mark.forwarded if mark is not None and is_current else 0
+        waiting = {event_id for event_id, entry in entries.items() if entry.offset > forwarded}
+        others = [event_id for event_id in event_ids if event_id not in waiting]
+        found = await self._log.find(gateway_id, others) if others and is_current else {}
+        return {event_id: (found.get(event_id), event_id in waiting) for event_id in event_ids}
 
     async def wait_until_forwarded(self, event: Position | Receipt | Event) -> Position:
         """Where the event is in its gateway's log, as soon as it is there. Call it after the commit.
@@ -150,6 +171,15 @@ class Outbox:
                 if (position := await self.position_of(event)) is not None:
                     return position
             await self.forwarder.moved(_LOOK_AGAIN)
+
+    async def registered_soon(self, gateway_id: str) -> None:
+        """Return when a gateway that was registered in a transaction has its log; after 5 seconds in any case."""
+        self.forwarder.look()
+        self._wakeup.send(Hint.at([gateway_id]))
+        with suppress(TimeoutError, StorageError):
+            async with asyncio.timeout(_SOON):
+                while await self._log.read([_first(gateway_id)]) == [None]:
+                    await self.forwarder.moved(_LOOK_AGAIN)
 
     async def wait_until_empty(self) -> None:
         """Return when nothing waits: everything committed before this call is in the log, or was left out."""

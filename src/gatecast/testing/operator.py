@@ -83,7 +83,14 @@ class Operator:
             "data": dict(data or {}),
             "eventId": str(event_id or uuid4()),
         }
-        answer: dict[str, Any] = await self.ask("POST", f"/gateways/{gateway_id}/events", event)
+        answer: dict[str, Any] = {}
+
+        async def has_offset() -> bool:
+            answer.update(await self.ask("POST", f"/gateways/{gateway_id}/events", event))
+            return answer["offset"] is not None
+
+        # It is durable with the first answer. In an outbox, it has no offset yet.
+        await eventually(has_offset)
         return answer
 
     async def gateway(self, gateway_id: str) -> dict[str, Any]:

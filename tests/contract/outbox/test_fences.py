@@ -371,8 +371,7 @@ async def test_trying_again_registers_no_gateway_that_was_deleted_meanwhile(open
                 await forwarder.forward()
                 return await super().try_again(mark)
 
-        outbox = site.as_outbox(forwarder)
-        outbox._records = Slow(site.outbox.database, site.opened.backend)
+        outbox = site.as_outbox(forwarder, Slow(site.outbox.database, site.opened.backend))
         assert not await outbox.try_again(GATEWAY)
         await forwarder.forward()
         assert GATEWAY not in (await site.engine.log.changed_since(0)).heads

@@ -421,6 +421,20 @@ def _shown(name: str) -> float | None:
     return metrics.registry.get_sample_value(f"gatecast_outbox_{name}")
 
 
+async def test_the_metrics_show_what_waits_also_while_the_log_is_away(opening: Opening) -> None:
+    """From the first look of a term on: whoever is on call sees it grow."""
+    async with opening() as site:
+        log = site.log()
+        await site.records.bind("a-log", "")
+        log.identity = fail
+        forwarder = site.forwarder(log=log, bound_to="a-log")
+        for count in (1, 2):
+            await site.store(make_event())
+            with pytest.raises(StorageUnavailable):
+                await forwarder.forward()
+            assert _shown("waiting_events") == count
+
+
 async def test_the_metrics_show_what_waits_and_what_was_refused(opening: Opening) -> None:
     """Also after another process has taken over; one that does not forward shows nothing."""
     async with opening() as site:

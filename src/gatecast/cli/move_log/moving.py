@@ -57,8 +57,8 @@ async def move(old: OpenStorage, new: OpenStorage) -> Moved:
     await database.migrate()
     with Source.open(Path(old.location)) as source:
         epoch = UUID(source.epoch()[0])
-        there = await _epoch_of(database)
-        if there == epoch:
+        there, its_epoch = await _look_at(database)
+        if its_epoch == epoch:
             if source.target is not None:
                 return Moved(epoch=epoch)
             raise DatabaseUnsuitable("it has a copy of this log, which was changed since", "name an empty database")
@@ -87,10 +87,9 @@ async def undo(old: OpenStorage, new: OpenStorage) -> bool:
         if source.target is None:
             return False
         async with Target.open(database) as target:
-            there = await target.epoch()
-            if there == UUID(source.epoch()[0]):
+            if await target.epoch() == UUID(source.epoch()[0]):
                 raise DatabaseUnsuitable("the log has arrived in the new database", "it goes on there")
-            _check_target(source, there)
+            _check_target(source, await target.name())
             # Under the lock: nobody copies meanwhile.
             source.unblock()
         return True
@@ -112,14 +111,14 @@ async def _check_source(old: OpenStorage) -> None:
         raise DatabaseUnsuitable("another release made the file", "run `gatecast migrate` first")
 
 
-async def _epoch_of(database: PostgresDatabase) -> UUID:
-    """Which history the new database has; whoever copies to it has ended by then."""
+async def _look_at(database: PostgresDatabase) -> tuple[UUID, UUID]:
+    """The name of the new database, and which history it has; whoever copies to it has ended by then."""
     async with Target.open(database) as target:
-        return await target.epoch()
+        return await target.name(), await target.epoch()
 
 
 def _check_target(source: Source, there: UUID) -> None:
-    """Return if the file is moved to the database that had this epoch: in two of them the same history would go on.
+    """Return if the file is moved to the database of this name: in two of them the same history would go on.
 
     Raises:
         DatabaseUnsuitable: it is moved to another one, or not any more.
@@ -136,8 +135,9 @@ async def _open_again(source: Source, database: PostgresDatabase, there: UUID) -
     """
     try:
         async with Target.open(database) as target:
-            # Under the lock: nobody copies meanwhile. What another move has blocked is left to that one.
-            if await target.epoch() == there == source.target:
+            # Under the lock: nobody copies meanwhile. What another move has blocked is left to that one. Once the log
+            # has arrived, the database has another name.
+            if await target.name() == there == source.target:
                 source.unblock()
     except StorageError as error:
         raise MoveUncertain from error

@@ -39,7 +39,7 @@ class Source:
 
     @property
     def target(self) -> UUID | None:
-        """The epoch that the database had which it is moved to; None: everybody may write to it."""
+        """The name of the database that it is moved to; None: everybody may write to it."""
         with translated():
             return moved.target_of(self._connection)
 

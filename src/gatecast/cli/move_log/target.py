@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from gatecast.cli.move_log.tables import Table, passed_as
 from gatecast.errors import DatabaseUnsuitable
@@ -48,6 +48,15 @@ class Target:
         with translated():
             found: UUID = await self._connection.fetchval("SELECT current FROM gatecast.epoch")
             return found
+
+    async def name(self) -> UUID:
+        """What it is called in a file that is moved to it, until its history is another one.
+
+        A copy of the database, as `CREATE DATABASE … TEMPLATE` makes one, has the same epoch and another name.
+        """
+        with translated():
+            cluster: str = await self._connection.fetchval("SELECT cluster FROM gatecast.lineage_v1()")
+        return uuid5(await self.epoch(), cluster)
 
     async def check_unused(self) -> None:
         """Return if nobody uses it.

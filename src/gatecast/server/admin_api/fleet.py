@@ -180,7 +180,7 @@ class Fleets:
 
     async def _look(self, organization: str) -> Fleet:
         gateways = await self._gateways.names(organization, limit=MAX_GATEWAYS)
-        summaries = await self._hub.engine.survey.summaries([gateway.id for gateway in gateways])
+        summaries = await self._hub.summaries([gateway.id for gateway in gateways])
         known = {each.gateway_id: each for each in summaries}
         standings = [FleetGateway(each, known[each.id]) for each in gateways if each.id in known]
         return Fleet(standings, hash(tuple(map(_visible, standings))))

@@ -50,6 +50,13 @@ async def place_soon(context: AdminContext, receipts: Sequence[Receipt]) -> Sequ
     return list(placed.values())
 
 
+async def log_made_soon(context: AdminContext, gateway_id: str) -> None:
+    """Return when a new gateway has its log, so that it can connect; after some seconds in any case."""
+    if context.hub.has_outbox and not is_log_away(context) and not context.waits.locked():
+        async with context.waits:
+            await context.hub.outbox.registered_soon(gateway_id)
+
+
 async def _placed(context: AdminContext, receipt: Receipt) -> Receipt:
     if not receipt.pending:
         return receipt

@@ -20,6 +20,7 @@ from gatecast.server.admin_api.artifact_models import (
 )
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
 from gatecast.server.admin_api.fleet import FleetFilter, FleetGateway, FleetState, Sort
+from gatecast.server.admin_api.forwarding import log_made_soon
 from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import (
     GatewayChanges,
@@ -69,6 +70,7 @@ async def create_gateway(
 ) -> GatewayView:
     """Register a gateway."""
     created = await context.gateways.create(organization, GatewayFields(**body.model_dump()))
+    await log_made_soon(context, created.gateway.id)
     located(response, "gateways", created.gateway.id)
     return _shown(created, response)
 

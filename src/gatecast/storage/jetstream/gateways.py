@@ -18,9 +18,10 @@ from uuid import UUID
 from gatecast.containment import log_failure
 from gatecast.errors import StatementFailed, UnknownGateway
 from gatecast.storage.jetstream.documents import Head, History, LowWaterMark
-from gatecast.storage.jetstream.repeating import repeated, together
+from gatecast.storage.jetstream.repeating import repeated
 from gatecast.storage.jetstream.state import State
 from gatecast.storage.jetstream.stream import Snapshot, Stale, Stream, Write
+from gatecast.waiting import together
 
 T = TypeVar("T")
 

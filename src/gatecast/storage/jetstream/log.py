@@ -33,10 +33,11 @@ from gatecast.storage.jetstream.documents import (
 )
 from gatecast.storage.jetstream.gateways import Gateways
 from gatecast.storage.jetstream.publishing import Publishing
-from gatecast.storage.jetstream.repeating import repeated, together
+from gatecast.storage.jetstream.repeating import repeated
 from gatecast.storage.jetstream.retention import Retention
 from gatecast.storage.jetstream.stream import Message, Snapshot, Stream, Write
 from gatecast.storage.jetstream.transactions import refuse
+from gatecast.waiting import together
 
 #: Most decisions about histories that are remembered.
 _LINEAGE = 100

@@ -10,9 +10,10 @@ from gatecast.storage.contract import Outcome, OutcomeKind
 from gatecast.storage.hops import Delivery
 from gatecast.storage.jetstream.documents import decode_event
 from gatecast.storage.jetstream.gateways import Gateway, Gateways
-from gatecast.storage.jetstream.repeating import repeated, together
+from gatecast.storage.jetstream.repeating import repeated
 from gatecast.storage.jetstream.special import EventOutcomes, replaces
 from gatecast.storage.jetstream.stream import Stream, Write
+from gatecast.waiting import together
 
 #: Outcomes that show that the event was not applied: if retention has removed it, the replica must resynchronize.
 _UNHANDLED = (OutcomeKind.PARKED, OutcomeKind.HELD, OutcomeKind.UNDELIVERABLE)

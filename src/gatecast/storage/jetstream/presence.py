@@ -21,10 +21,11 @@ from gatecast.storage.contract import (
 )
 from gatecast.storage.jetstream.documents import Pod, moment
 from gatecast.storage.jetstream.gateways import Gateway, Gateways
-from gatecast.storage.jetstream.repeating import repeated, together
+from gatecast.storage.jetstream.repeating import repeated
 from gatecast.storage.jetstream.state import StoredConnection, dismiss
 from gatecast.storage.jetstream.stream import Message, Stream, Write
 from gatecast.storage.jetstream.transactions import refuse
+from gatecast.waiting import together
 
 #: A pod and its connections are forgotten so many seconds after its lease has expired.
 _FORGET_AFTER = 600.0

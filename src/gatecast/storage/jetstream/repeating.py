@@ -1,9 +1,9 @@
-"""Does work again whose writes were stale, and works on several things at the same time."""
+"""Does work again whose writes were stale."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from gatecast.errors import StorageUnavailable
@@ -30,12 +30,3 @@ async def repeated(work: Callable[[], Awaitable[T]]) -> T:
         except Stale:
             await asyncio.sleep(_BACKOFF.pause(attempt))
     raise StorageUnavailable("others keep changing the same documents")
-
-
-async def together(work: Iterable[Awaitable[T]]) -> list[T]:
-    """The results, in order, once all of it has ended; then the first failure is raised, if there is one."""
-    results = await asyncio.gather(*work, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return [result for result in results if not isinstance(result, BaseException)]

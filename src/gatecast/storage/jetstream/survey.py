@@ -13,9 +13,9 @@ from gatecast.storage.jetstream.documents import decode_event
 from gatecast.storage.jetstream.gateways import Gateway, Gateways
 from gatecast.storage.jetstream.outcomes import JetStreamOutcomes
 from gatecast.storage.jetstream.presence import JetStreamPresence, live_connections
-from gatecast.storage.jetstream.repeating import together
 from gatecast.storage.jetstream.special import special_outcomes
 from gatecast.storage.jetstream.stream import Message, Stream
+from gatecast.waiting import together
 
 #: Events that are read together.
 _PAGE = 500

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -21,14 +22,26 @@ _GENEROUS = {"connect_rate": "1000000", "drain_time": "8s"}
 _IMPATIENT = Backoff(first=0.02, longest=0.1)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where pods keep what they have."""
+
+    #: The URL of the database, or of the stream with the events.
+    database: str
+    #: The URL of the database beside the stream; empty if there is no stream.
+    outbox: str = ""
+
+
 class Deployment:
     """Starts pods; opened with `async with`, and nothing is left of it afterwards.
 
     `settings` hold for every pod, written as in `Settings`: `poll_interval="1s"`.
     """
 
-    def __init__(self, database: str, **settings: str) -> None:
-        self.pods = Pods(database, admin_token=_ADMIN_TOKEN, command=shared_template(), **{**_GENEROUS, **settings})
+    def __init__(self, database: str | Site, **settings: str) -> None:
+        site = Site(database=database) if isinstance(database, str) else database
+        given = {**_GENEROUS, "outbox": site.outbox, **settings}
+        self.pods = Pods(site.database, admin_token=_ADMIN_TOKEN, command=shared_template(), **given)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:

@@ -69,9 +69,11 @@ class Load:
                     entity_id="api-1",
                     event_id=event_id,
                 )
-                self.accepted[gateway_id][published.position.offset] = str(event_id)
-                self._moved.set()
-                return published.position.offset
+                # In an outbox it has no offset yet, which the next attempt asks for.
+                if not published.position.pending:
+                    self.accepted[gateway_id][published.position.offset] = str(event_id)
+                    self._moved.set()
+                    return published.position.offset
             await asyncio.sleep(_RETRY_PAUSE)
 
 

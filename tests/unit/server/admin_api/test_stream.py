@@ -434,7 +434,7 @@ async def test_a_gateway_that_only_time_makes_another_is_told(
             async def later_summaries(names: Sequence[str]) -> list[DeliverySummary]:
                 return [replace(each, lag_seconds=SLOW_UNTIL) for each in await summaries(names)]
 
-            async def later_status(names: Sequence[str]) -> dict[str, GatewayStatus]:
+            async def later_status(names: Sequence[str], **_: object) -> dict[str, GatewayStatus]:
                 return {name: replace(each, lag_seconds=SLOW_UNTIL) for name, each in (await status(names)).items()}
 
             monkeypatch.setattr(storage.survey, "summaries", later_summaries)

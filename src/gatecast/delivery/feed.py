@@ -64,7 +64,7 @@ class Feed:
         #: Set when there is an event to take, and when the feed ends. Its consumer may wait for it and set it itself.
         self.changed = Signal()
         self._ended: str | None = None
-        #: Whether delivery must wait at this event; called for each event before it is taken.
+        #: Whether delivery must wait at this event, which cannot be delivered; called before such a one is taken.
         self.waits_at: Callable[[RecordedEvent], bool] = _at_none
         #: Called once, when nothing more will come.
         self.on_end: Callable[[], None] = _nothing
@@ -143,7 +143,10 @@ class Feed:
         if self._ended is not None:
             raise SubscriptionClosed(self._ended)
         ready = 0
-        while ready < min(max_events, len(self._queue)) and not self.waits_at(self._checked(ready)):
+        for index in range(min(max_events, len(self._queue))):
+            event = self._checked(index)
+            if event.undeliverable is not None and self.waits_at(event):
+                break
             ready += 1
         taken = self._queue[:ready]
         del self._queue[:ready]

@@ -21,7 +21,7 @@ class Way:
 
     def __init__(self, start: int, clock: DatabaseClock) -> None:
         self._clock = clock
-        self._picked_up, self._sent, self._confirmed = self._hops = _Passing(start), _Passing(start), _Passing(start)
+        self._picked_up, self._sent, self._confirmed = self._hops = tuple(_Passing(hop, start) for hop in Hop)
         #: Of each read: the offsets before and at its end, and when its first event was recorded.
         self._reads: list[tuple[int, int, float]] = []
         self._traces = EventTraces()
@@ -34,46 +34,47 @@ class Way:
         if traces.is_on():
             for event in events:
                 self._traces.begin(event.offset, event, event.recorded_at.timestamp())
-        self._note(Hop.PICKED_UP, self._picked_up, through)
+        self._note(self._picked_up, through)
 
     def sent(self, through: int) -> None:
         """Note that everything up to here was handed to the consumer."""
-        self._note(Hop.SENT, self._sent, through)
+        self._note(self._sent, through)
 
     def confirmed(self, through: int) -> None:
         """Note that the consumer has confirmed everything up to here."""
-        self._note(Hop.CONFIRMED, self._confirmed, through)
+        self._note(self._confirmed, through)
 
     def applied(self, offset: int) -> None:
         """Note that the consumer says that it has applied this event."""
-        self._observe("applied", offset - 1, offset, self._clock.now())
+        self._observe(APPLIED, offset - 1, offset, self._clock.now())
 
-    def _note(self, hop: Hop, passing: _Passing, through: int) -> None:
-        if through <= passing.through:
+    def _note(self, passing: _Passing, through: int) -> None:
+        before = passing.through
+        if through <= before:
             return
         now = self._clock.now()
-        self._observe(hop, passing.through, through, now)
-        if passing.through <= passing.after:
+        self._observe(passing.counted, before, through, now)
+        if before <= passing.after:
             passing.first = now
         passing.through, passing.last = through, now
 
-    def _observe(self, hop: str, after: int, through: int, now: float) -> None:
+    def _observe(self, counted: _Counted, after: int, through: int, now: float) -> None:
         """Count these events with the age of the oldest that was read together with them."""
         ahead = self._clock.ahead
         if ahead is None:
             return
         shown = now + ahead
         if self._traces.open:
-            self._traces.passed(hop, after, through, shown)
+            self._traces.passed(counted.hop, after, through, shown)
         for before, end, recorded_at in reversed(self._reads):
             if end <= after:
                 return
             if before <= after and end >= through:
                 # All in one read, as nearly always.
-                metrics.passed(hop, shown - recorded_at, through - after)
+                counted.observe(shown - recorded_at, through - after)
                 return
             if before < through:
-                metrics.passed(hop, shown - recorded_at, min(end, through) - max(before, after))
+                counted.observe(shown - recorded_at, min(end, through) - max(before, after))
 
     def take(self) -> Passages:
         """What is to be stored now, by the database's clock; empty: nothing has passed, or the clock is not known."""
@@ -95,12 +96,28 @@ class Way:
                 hop.give_back(passage, ahead)
 
 
+class _Counted:
+    """A hop, and where what passes it is counted; one for all connections."""
+
+    __slots__ = ("hop", "observe")
+
+    def __init__(self, hop: str) -> None:
+        self.hop = hop
+        self.observe = metrics.passing(hop).observe
+
+
+#: Each hop; and what is counted as one, but not stored.
+COUNTED = {hop: _Counted(hop.value) for hop in Hop}
+APPLIED = _Counted("applied")
+
+
 class _Passing:
     """The events that passed one hop since that was last taken."""
 
-    __slots__ = ("after", "first", "last", "through")
+    __slots__ = ("after", "counted", "first", "last", "through")
 
-    def __init__(self, start: int) -> None:
+    def __init__(self, hop: Hop, start: int) -> None:
+        self.counted = COUNTED[hop]
         self.after = self.through = start
         self.first = self.last = 0.0
 

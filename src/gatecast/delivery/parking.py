@@ -55,6 +55,15 @@ class SubscriptionFilter:
         self._parked |= withheld.parked
         self._settled = withheld.settled
 
+    def sends(self, events: Iterable[RecordedEvent]) -> bool:
+        """Whether each of these next events is simply sent, as nearly always."""
+        if self._settled or self._parked:
+            return False
+        for event in events:  # noqa: SIM110 - for one event, a generator costs more than the question
+            if event.undeliverable is not None:
+                return False
+        return True
+
     def fate(self, event: RecordedEvent) -> Fate:
         """What happens to the next event; an undeliverable one parks its entity, like a rejected one."""
         if self._settled and event.offset in self._settled:
@@ -76,7 +85,8 @@ class SubscriptionFilter:
 
     def ack(self, offset: int) -> None:
         """Forget confirmed events."""
-        del self._sent[: bisect_right(self._sent, offset, key=_OFFSET)]
+        if self._sent:
+            del self._sent[: bisect_right(self._sent, offset, key=_OFFSET)]
 
     def park(self, offset: int) -> None:
         """Park the entity of this sent event: send no further event of it."""

@@ -10,8 +10,27 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 
+class Series:
+    """The durations of one label; what passes together is counted together, which costs as much as one."""
+
+    __slots__ = ("_buckets", "counts", "total")
+
+    def __init__(self, buckets: Sequence[float]) -> None:
+        self._buckets = buckets
+        #: How many fell into each bucket, and above the last one.
+        self.counts = [0] * (len(buckets) + 1)
+        #: What they add up to, in seconds.
+        self.total = 0.0
+
+    def observe(self, seconds: float, count: int) -> None:
+        """Count so many events that took so long; clocks that differ a little make no negative durations."""
+        seconds = max(seconds, 0.0)
+        self.counts[bisect_left(self._buckets, seconds)] += count
+        self.total += seconds * count
+
+
 class Latencies(Collector):
-    """Durations by one label; what passes together is counted together, which costs as much as one."""
+    """Durations by one label."""
 
     def __init__(self, name: str, documentation: str, *, label: str, buckets: Sequence[float]) -> None:
         self._name = name
@@ -19,29 +38,25 @@ class Latencies(Collector):
         #: Name of the one label.
         self.label = label
         self._buckets = buckets
-        #: By label: how many fell into each bucket, and what they add up to.
-        self._counts: dict[str, list[int]] = {}
-        self._sums: dict[str, float] = {}
+        self._series: dict[str, Series] = {}
 
-    def observe(self, label: str, seconds: float, count: int) -> None:
-        """Count so many events that took so long; clocks that differ a little make no negative durations."""
-        counts = self._counts.get(label)
-        if counts is None:
-            counts = self._counts[label] = [0] * (len(self._buckets) + 1)
-            self._sums[label] = 0.0
-        seconds = max(seconds, 0.0)
-        counts[bisect_left(self._buckets, seconds)] += count
-        self._sums[label] += seconds * count
+    def of(self, label: str) -> Series:
+        """Where to count what has this label: asked for once, because finding it costs as much as counting."""
+        if label not in self._series:
+            self._series[label] = Series(self._buckets)
+        return self._series[label]
 
     def collect(self) -> Iterator[Metric]:
         """What was counted, as Prometheus reads it."""
         artifact_kind = HistogramMetricFamily(self._name, self._documentation, labels=[self.label])
         bounds = [*map(floatToGoString, self._buckets), "+Inf"]
-        for label, counts in self._counts.items():
+        for label, series in self._series.items():
+            if not any(series.counts):
+                continue
             so_far = 0
             buckets = []
-            for bound, count in zip(bounds, counts, strict=True):
+            for bound, count in zip(bounds, series.counts, strict=True):
                 so_far += count
                 buckets.append((bound, float(so_far)))
-            artifact_kind.add_metric([label], buckets, self._sums[label])
+            artifact_kind.add_metric([label], buckets, series.total)
         yield artifact_kind

@@ -262,8 +262,8 @@ delivered = _delivered.add
 confirmed = _confirmed.add
 
 
-#: Counts events that passed a hop so long after they were recorded: hop, seconds, events.
-passed = _hop_seconds.observe
+#: Where to count events that passed a hop, with how long that was after they were recorded.
+passing = _hop_seconds.of
 
 
 def rejected() -> None:

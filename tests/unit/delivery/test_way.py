@@ -3,14 +3,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
+from gatecast.delivery import hops
 from gatecast.delivery.database_clock import DatabaseClock
 from gatecast.delivery.hops import Way
 from gatecast.events import Action, RecordedEvent
 from gatecast.storage.hops import NOTHING, Passage
-from gatecast.telemetry import metrics
 
 _AHEAD = 1_000.0
 
@@ -37,8 +38,13 @@ def way(hand: _Hand) -> Way:
 def observed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float, int]]:
     """What was counted: hop, seconds, events."""
     told: list[tuple[str, float, int]] = []
-    monkeypatch.setattr(metrics, "passed", lambda hop, seconds, events: told.append((str(hop), seconds, events)))
+    for counted in (*hops.COUNTED.values(), hops.APPLIED):
+        monkeypatch.setattr(counted, "observe", partial(_note, told, counted.hop))
     return told
+
+
+def _note(told: list[tuple[str, float, int]], hop: str, seconds: float, events: int) -> None:
+    told.append((hop, seconds, events))
 
 
 _EVENT = RecordedEvent.standing_in("gw", 1, "a test")

@@ -9,10 +9,11 @@ def test_many_observations_at_once_are_a_histogram_as_any() -> None:
     registry = CollectorRegistry()
     latencies = Latencies("way_seconds", "How long it took.", label="hop", buckets=(0.1, 1))
     registry.register(latencies)
-    latencies.observe("sent", 0.1, 3)
-    latencies.observe("sent", 0.5, 2)
-    latencies.observe("sent", 7.0, 1)
-    latencies.observe("confirmed", -0.001, 1)
+    latencies.of("sent").observe(0.1, 3)
+    latencies.of("sent").observe(0.5, 2)
+    latencies.of("sent").observe(7.0, 1)
+    latencies.of("confirmed").observe(-0.001, 1)
+    latencies.of("applied")
     text = generate_latest(registry).decode()
     for line in (
         'way_seconds_bucket{hop="sent",le="0.1"} 3.0',
@@ -24,3 +25,4 @@ def test_many_observations_at_once_are_a_histogram_as_any() -> None:
         'way_seconds_sum{hop="confirmed"} 0.0',
     ):
         assert line in text
+    assert "applied" not in text, "nothing was"

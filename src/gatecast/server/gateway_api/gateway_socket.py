@@ -130,6 +130,7 @@ class GatewaySocket:
         self._subscription = subscription
         self._delivery = delivery
         self._observer = observer or Observer()
+        self._rejects = subscription.connection.rejects
         self._outbox: list[SessionAction] = []
         self._unanswered_ping: bytes | None = None
         self._loop = asyncio.get_running_loop()
@@ -168,12 +169,10 @@ class GatewaySocket:
     def received_text(self, text: str) -> None:
         """A text frame."""
         self._react(self._session.receive_text(text, self._clock()))
-        self._count_ignored()
 
     def received_pong(self, payload: bytes) -> None:
         """A Pong."""
         self._react(self._session.receive_pong(payload, self._clock()))
-        self._count_ignored()
 
     def received_ping(self, payload: bytes) -> None:
         """A Ping; of several that come before the next pass the last one's answer is enough."""
@@ -183,17 +182,14 @@ class GatewaySocket:
     def received_binary(self) -> None:
         """A binary frame."""
         self._react(self._session.receive_binary(self._clock()))
-        self._count_ignored()
 
     def received_close(self, code: int | None) -> None:
         """The socket answers, and ends."""
 
-    def _count_ignored(self) -> None:
-        if self._session.has_ignored:
-            metrics.frames_ignored(self._session.take_ignored())
-
-    def _react(self, actions: Iterable[SessionAction]) -> None:
+    def _react(self, actions: Sequence[SessionAction]) -> None:
         """Carry out at once what needs no socket; leave the rest to the next pass, for which there may be room."""
+        if not actions and self._session.has_ignored:
+            metrics.frames_ignored(self._session.take_ignored())
         for action in actions:
             match action:
                 case Confirmed(offset):
@@ -257,9 +253,11 @@ class GatewaySocket:
 
     def _write(self) -> None:
         """Everything of one pass in one write."""
-        outbox, self._outbox = self._outbox, []
-        self._perform(outbox)
-        self._answer_ping()
+        if self._outbox:
+            outbox, self._outbox = self._outbox, []
+            self._perform(outbox)
+        if self._unanswered_ping is not None:
+            self._answer_ping(self._unanswered_ping)
         now = self._clock()
         if now >= self._session.next_tick_at:
             self._perform(self._session.tick(now))
@@ -268,7 +266,8 @@ class GatewaySocket:
         # Asked even without room: it is also how the end of the subscription is noticed.
         events = self._subscription.take_now(0 if self._observer.holds else self._session.room)
         if events:
-            self._perform(self._sent(events, now))
+            send = self._send if self._subscription.lot.sends(events) else self._send_some
+            self._perform(send(events, now))
         self._socket.flush()
         if events:
             self._subscription.mark_sent(events[-1].offset)
@@ -287,17 +286,20 @@ class GatewaySocket:
         self._tick = None
         self._call()
 
-    def _sent(self, events: Sequence[RecordedEvent], now: float) -> list[SessionAction]:
+    def _send(self, events: Sequence[RecordedEvent], now: float) -> Sequence[SessionAction]:
+        """What it takes to send these events."""
+        if self._rejects:
+            self._subscription.lot.remember(events)
+        self._observer.sent(events)
+        return self._session.deliver(events, now)
+
+    def _send_some(self, events: Sequence[RecordedEvent], now: float) -> Sequence[SessionAction]:
         """What it takes to send these events, without those that are passed over."""
-        lot = self._subscription.lot
         actions: list[SessionAction] = []
-        for fate, each in groupby(events, lot.fate):
+        for fate, each in groupby(events, self._subscription.lot.fate):
             run = list(each)
             if fate is Fate.SEND:
-                if self._subscription.connection.rejects:
-                    lot.remember(run)
-                self._observer.sent(run)
-                actions += self._session.deliver(run, now)
+                actions += self._send(run, now)
                 continue
             if fate is not Fate.PASS:
                 kind = OutcomeKind.HELD if fate is Fate.HOLD else OutcomeKind.UNDELIVERABLE
@@ -318,11 +320,10 @@ class GatewaySocket:
                 case ResyncDone() if self._noting is None or self._noting.done():
                     self._noting = self._loop.create_task(self._note_resynchronized(), name="resynchronized")
 
-    def _answer_ping(self) -> None:
+    def _answer_ping(self, payload: bytes) -> None:
         """Answer the peer's Ping. To a client that rejects, a Pong says that its rejections are stored."""
-        rejects = self._subscription.connection.rejects
-        if self._unanswered_ping is not None and (not rejects or self._subscription.outcomes_stored):
-            self._socket.send_pong(self._unanswered_ping)
+        if not self._rejects or self._subscription.outcomes_stored:
+            self._socket.send_pong(payload)
             self._unanswered_ping = None
 
     async def _note_resynchronized(self) -> None:

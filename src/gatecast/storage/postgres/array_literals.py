@@ -1,13 +1,19 @@
-"""Arrays of numbers as one text, which the server parses.
+"""Arrays as one text, which the server parses.
 
 The driver checks of every element of an array whether it is an array itself, which costs more than everything else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 _BRACKETS = str.maketrans("[]", "{}")
+
+
+def text_array(texts: Iterable[str]) -> str:
+    """The text for an argument like `$1::text::text[]`; for ids as well, which the driver would look at one by one."""
+    quoted = ['"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' for text in texts]
+    return "{" + ",".join(quoted) + "}"
 
 
 def array_literal(numbers: Sequence[float | Sequence[float]]) -> str:

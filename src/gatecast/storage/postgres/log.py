@@ -27,7 +27,7 @@ from gatecast.storage.contract import (
     Verdict,
 )
 from gatecast.storage.postgres.appending import QUERIES, append, append_one_group, append_to
-from gatecast.storage.postgres.array_literals import array_literal
+from gatecast.storage.postgres.array_literals import array_literal, text_array
 from gatecast.storage.postgres.caller_transaction import Statements, joined, statements_in
 from gatecast.storage.postgres.database import PostgresDatabase, repeated
 from gatecast.storage.postgres.driver_errors import translated
@@ -138,7 +138,7 @@ class PostgresEventLog:
         """The result of each request, in order, in one round trip; None where the gateway is not registered."""
         rows = await self._database.fetch(
             QUERIES["read"],
-            [request.gateway_id for request in requests],
+            text_array([request.gateway_id for request in requests]),
             array_literal([request.after for request in requests]),
             array_literal([request.max_events for request in requests]),
             array_literal([request.max_bytes for request in requests]),

@@ -24,7 +24,7 @@ from gatecast.storage.contract import (
 )
 from gatecast.storage.hops import NOTHING, Hop, Passages
 from gatecast.storage.postgres.appending import QUERIES
-from gatecast.storage.postgres.array_literals import array_literal
+from gatecast.storage.postgres.array_literals import array_literal, text_array
 from gatecast.storage.postgres.caller_transaction import Statements, joined
 from gatecast.storage.postgres.database import PostgresDatabase
 from gatecast.storage.row_values import live_connection, position_state
@@ -94,15 +94,15 @@ class PostgresPresence:
         opened = [request.connection for request in requests]
         rows = await self._database.fetch(
             QUERIES["connect"],
-            [one.gateway_id for one in opened],
-            [one.replica for one in opened],
-            [one.connection_id for one in opened],
-            [one.pod_id for one in opened],
-            [one.protocol for one in opened],
-            [one.remote for one in opened],
+            text_array([one.gateway_id for one in opened]),
+            text_array([one.replica for one in opened]),
+            text_array([one.connection_id for one in opened]),
+            text_array([one.pod_id for one in opened]),
+            text_array([one.protocol for one in opened]),
+            text_array([one.remote for one in opened]),
             [one.token_id for one in opened],
-            [request.start.epoch for request in requests],
-            [request.start.offset for request in requests],
+            text_array([str(request.start.epoch) for request in requests]),
+            array_literal([request.start.offset for request in requests]),
             [request.newest_only for request in requests],
             [request.resync_reason for request in requests],
             waits,
@@ -120,10 +120,10 @@ class PostgresPresence:
     async def _record(self, progress: Sequence[Progress], *, remove: bool) -> None:
         await self._database.fetch(
             QUERIES["record_progress"],
-            [one.connection_id for one in progress],
-            [one.gateway_id for one in progress],
-            [one.replica for one in progress],
-            [one.epoch for one in progress],
+            text_array([one.connection_id for one in progress]),
+            text_array([one.gateway_id for one in progress]),
+            text_array([one.replica for one in progress]),
+            text_array([str(one.epoch) for one in progress]),
             array_literal([one.sent for one in progress]),
             array_literal([one.confirmed for one in progress]),
             remove,

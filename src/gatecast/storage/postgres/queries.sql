@@ -45,8 +45,9 @@ FROM gatecast.history_v1() h CROSS JOIN gatecast.epoch e LEFT JOIN gatecast.gate
 -- name: read
 -- The next events of many gateways in one round trip: an index range scan for each, bounded in rows and bytes. An instant
 -- that no driver could decode comes as NULL, so that its row alone is at fault and not the whole answer.
-SELECT r.number, h.epoch, h.server, s.log_id, s.head, s.last_event_id, s.trimmed_through, e.*
-FROM unnest($1::text[], $2::text::bigint[], $3::text::integer[], $4::text::bigint[])
+SELECT r.number, h.epoch, h.server, s.log_id, s.head, s.last_event_id, s.trimmed_through, e."offset", e.event_id, e.type,
+       e.action, e.entity_type, e.entity_id, e.payload, e.originated_at, e.recorded_at, e.trace_parent
+FROM unnest($1::text::text[], $2::text::bigint[], $3::text::integer[], $4::text::bigint[])
          WITH ORDINALITY AS r(gateway_id, after, max_events, max_bytes, number)
      CROSS JOIN gatecast.history_v1() h
      CROSS JOIN LATERAL (SELECT log_id, head, last_event_id, trimmed_through FROM gatecast.gateway_streams
@@ -148,10 +149,12 @@ FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS r(gateway_id, replica, nu
 -- name: connect
 -- One row for each connection that was recorded.
 SELECT connection_id
-FROM gatecast.connect_many_v2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS c(connection_id)
+FROM gatecast.connect_many_v2($1::text::text[], $2::text::text[], $3::text::text[], $4::text::text[], $5::text::text[],
+                              $6::text::text[], $7, $8::text::uuid[], $9::text::bigint[], $10, $11, $12) AS c(connection_id)
 
 -- name: record_progress
-SELECT gatecast.record_progress_v2($1, $2, $3, $4, $5::text::bigint[], $6::text::bigint[], $7, $8::text::bigint[],
+SELECT gatecast.record_progress_v2($1::text::text[], $2::text::text[], $3::text::text[], $4::text::uuid[],
+                                   $5::text::bigint[], $6::text::bigint[], $7, $8::text::bigint[],
                                    $9::text::double precision[])
 
 -- name: dismissals

@@ -257,3 +257,31 @@ async def test_p10_while_the_database_of_the_outbox_is_away_nothing_is_taken_and
         assert status in (201, 202), answer
         await operator.confirmed(edge.id, 1)
         assert edge.gateway.connections_made == 1
+
+
+async def test_events_that_are_published_together_have_their_offsets_and_their_results(
+    server: NatsServer, stream_url: str, outbox_url: str
+) -> None:
+    """Also with ids that were published before, whether they are forwarded by now or wait."""
+    async with _site(server, stream_url, outbox_url) as (installation, way):
+        operator, gateway_id, ids = installation.operator, installation.edge.id, [str(uuid4()) for _ in range(3)]
+
+        async def together(*events: dict[str, Any]) -> tuple[int, list[tuple[int | None, str]]]:
+            fields = {"gatewayId": gateway_id, "type": "a.b", "action": "UPDATE", "entityType": "a", "entityId": "a"}
+            body = {"events": [{**fields, **event} for event in events]}
+            async with operator._session.post("/api/v1/events", json=body) as reply:
+                items = (await reply.json())["items"]
+                return reply.status, [(each["offset"], each["result"]) for each in items]
+
+        assert await together({"eventId": ids[0]}, {"eventId": ids[1]}) == (201, [(1, "created"), (2, "created")])
+        assert await together({"eventId": ids[1]}, {"eventId": ids[0]}) == (200, [(2, "known"), (1, "known")])
+        other = {"eventId": ids[0], "entityId": "other"}
+        assert await together(other, {"eventId": ids[2]}) == (201, [(1, "conflict"), (3, "created")])
+        way.cut()
+        await eventually(lambda: _is_away(installation))
+        new = str(uuid4())
+        assert await together({"eventId": new}) == (202, [(None, "created")])
+        assert await together({"eventId": new}) == (202, [(None, "known")])
+        assert await together({"eventId": new, "entityId": "other"}) == (202, [(None, "conflict")])
+        way.heal()
+        assert len(await eventually(lambda: _log(operator, gateway_id, 4))) == 4

@@ -77,9 +77,9 @@ format: $(STAMP)
 bench: $(STAMP) ## Every benchmark against its yardstick, in less than ten minutes; figures also in bench.json, charts in bench.html.
 	$(BIN)/gatecast bench all --file bench.json --page bench.html
 
-simulate: $(STAMP) ## Random schedules of everything that goes wrong: SEEDS=20000, or one of them again: SEED=7.
+simulate: $(STAMP) ## Random schedules of everything that goes wrong: SEEDS=20000, or one of them again: SEED=7. ENGINE=jetstream
 	$(BIN)/python -m simulation $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) \
-		$(if $(STEPS),--steps $(STEPS)) $(if $(SCHEDULE),--schedule $(SCHEDULE))
+		$(if $(STEPS),--steps $(STEPS)) $(if $(SCHEDULE),--schedule $(SCHEDULE)) $(if $(ENGINE),--engine $(ENGINE))
 
 prove: $(STAMP) ## Random histories of real pods and simulated gateways in virtual time: SEEDS=2000, or one of them again: SEED=7.
 	$(BIN)/python -m simulation.histories $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) \

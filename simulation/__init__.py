@@ -1,6 +1,7 @@
 """A whole installation in one process on a clock of its own: real delivery code, simulated database, network, gateways.
 
 - `database`: the three storage contracts in memory, with PostgreSQL's rules of visibility, and faults
+- `jetstream`: the servers of NATS in memory, below the real engine, with replicas that lag and writes that come late
 - `network`: sockets that delay, cut and deafen
 - `gateways`: an unmodified gateway and a `gatecast.v2` client, as small as they can be
 - `world`: pods, gateways and a random schedule that a seed determines

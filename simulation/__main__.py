@@ -10,7 +10,7 @@ import typer
 
 from gatecast.telemetry import configure_logs
 from gatecast.testing.virtual_time import run_in_virtual_time
-from simulation.world import read_schedule, simulate
+from simulation.world import Engine, read_schedule, simulate
 
 
 def main(
@@ -20,6 +20,7 @@ def main(
     seeds: Annotated[int, typer.Option(help="How many.")] = 20_000,
     steps: Annotated[int, typer.Option(help="Happenings in each.")] = 60,
     schedule: Annotated[str | None, typer.Option(help="What happens, as a failure tells it: name:pause,…")] = None,
+    engine: Annotated[Engine, typer.Option(help="What holds the log.")] = Engine.SQL,
 ) -> None:
     """Check the promises over random schedules of everything that goes wrong; the first broken one ends the run."""
     configure_logs(format_name="text", pod_id="", level=logging.CRITICAL if seed is None else logging.INFO)
@@ -28,7 +29,7 @@ def main(
     happenings = None if schedule is None else read_schedule(schedule)
     deliveries = 0
     for number in chosen:
-        history = run_in_virtual_time(simulate(number, steps=steps, schedule=happenings))
+        history = run_in_virtual_time(simulate(number, steps=steps, schedule=happenings, engine=engine))
         deliveries += history.deliveries
     seconds = time.monotonic() - began
     typer.echo(f"{len(chosen):,} seeds, {deliveries:,} deliveries, no promise broken, {seconds:.0f} s")

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
-from typing import Any, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from gatecast.delivery.resume import PARKED
@@ -53,7 +54,7 @@ T = TypeVar("T")
 #: What the present task was told, at last, when it asked where a gateway stands; as it is stored.
 LOOKED_UP: ContextVar[PositionState] = ContextVar("LOOKED_UP")
 
-_START = datetime(2026, 1, 1, tzinfo=UTC)
+START = datetime(2026, 1, 1, tzinfo=UTC)
 
 WAITS_FOR_A_DECISION = (OutcomeKind.PARKED, OutcomeKind.HELD, OutcomeKind.RETRIED, OutcomeKind.SKIPPED)
 
@@ -147,7 +148,11 @@ class Rows:
 
     def waiting(self) -> list[tuple[str, str, int]]:
         """What waits for a decision, or for what a decision brings."""
-        return [key for key, kind in self.outcomes.items() if kind in WAITS_FOR_A_DECISION]
+        return [
+            (name, replica, offset)
+            for (name, replica, offset), kind in self.outcomes.items()
+            if kind in WAITS_FOR_A_DECISION and offset in self.streams[name].events
+        ]
 
     def entities(self, gateway_id: str, replica: str, *kinds: OutcomeKind) -> dict[Entity, None]:
         """The entities of events of which one of these is known, in the order of their offsets."""
@@ -155,7 +160,7 @@ class Rows:
         found = sorted(
             offset
             for (name, whose, offset), kind in self.outcomes.items()
-            if (name, whose) == (gateway_id, replica) and kind in kinds
+            if (name, whose) == (gateway_id, replica) and kind in kinds and offset in events
         )
         return dict.fromkeys(entity_of(events[offset]) for offset in found)
 
@@ -167,6 +172,9 @@ def entity_of(event: RecordedEvent) -> Entity:
 
 class SimulatedDatabase:
     """The rows that every pod shares, the locks on them, and the order in which transactions become visible."""
+
+    #: What cannot happen to it.
+    impossible = frozenset[str]()
 
     def __init__(
         self, random_source: random.Random, history: History, notify: Callable[[frozenset[str] | None], None]
@@ -190,12 +198,21 @@ class SimulatedDatabase:
         """A uuid that the seed determines."""
         return UUID(int=self.random.getrandbits(128), version=4)
 
+    def storage(self) -> SimulatedStorage:
+        """Every contract of the log, over a link of its own."""
+        return SimulatedStorage(self)
+
+    @contextmanager
+    def repeatable(self) -> Iterator[None]:
+        """Everything comes from the seed as it is."""
+        yield
+
     def _told(self, gateway_id: str, epoch: UUID) -> set[int] | None:
         return self.rows.told(gateway_id) if epoch == self.rows.epoch else None
 
     def now(self) -> datetime:
         """The database's clock."""
-        return _START + timedelta(seconds=asyncio.get_running_loop().time()) + self.clock_error
+        return START + timedelta(seconds=asyncio.get_running_loop().time()) + self.clock_error
 
     # --- appending ----------------------------------------------------------------------------------------------
 
@@ -348,10 +365,19 @@ class SimulatedDatabase:
                 log[offset] = event.event_id if event else self.uuid()
 
 
-class Link:
+class Shared(Protocol):
+    """What every pod shares, as a link knows it."""
+
+    random: random.Random
+
+
+D = TypeVar("D", bound=Shared)
+
+
+class Link(Generic[D]):
     """One pod's way to the database: slow at times, gone at times, and at times the answer is lost."""
 
-    def __init__(self, database: SimulatedDatabase) -> None:
+    def __init__(self, database: D) -> None:
         self.database = database
         #: False: the database cannot be reached.
         self.up = True
@@ -381,7 +407,7 @@ class Link:
 class SimulatedEventLog:
     """The event log as one pod reaches it."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link[SimulatedDatabase]) -> None:
         self._link = link
         self._database = link.database
 
@@ -558,7 +584,7 @@ class SimulatedEventLog:
 class SimulatedPresence:
     """Pods, connections and positions as one pod reaches them."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link[SimulatedDatabase]) -> None:
         self._link = link
         self._database = link.database
 
@@ -793,7 +819,7 @@ class SimulatedPresence:
 class SimulatedOutcomes:
     """What gateways said, as one pod reaches it."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link[SimulatedDatabase]) -> None:
         self._link = link
         self._database = link.database
         #: What this pod has stored.
@@ -835,7 +861,7 @@ class SimulatedOutcomes:
 class SimulatedParking:
     """Entities that wait for a decision, as one pod reaches them."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link[SimulatedDatabase]) -> None:
         self._link = link
         self._database = link.database
 

@@ -111,7 +111,7 @@ class History:
         if epoch not in self.shaken | self.doubtful:
             self.fail(f"P6: the history {epoch} is ended although nothing was lost")
 
-    def committed(self, epoch: UUID, gateway_id: str, offset: int, event: Event) -> None:
+    def committed(self, epoch: UUID, gateway_id: str, offset: int, event: Event | RecordedEvent) -> None:
         """An event became visible. P2: offsets count 1, 2, 3 … in commit order."""
         event_id = event.event_id
         self._note("committed", epoch, gateway_id, offset, event_id)

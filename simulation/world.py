@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any, Self, TypeAlias, cast
 from uuid import UUID
 
@@ -21,10 +22,11 @@ from gatecast.server.gateway_api.gateway_socket import GatewaySocket, open_sessi
 from gatecast.storage.contract import Connection, Entity, OutcomeKind, Progress, TrimPolicy
 from gatecast.waiting import reseed
 from gatecast.wakeup.contract import EVERYTHING, Hint, Listener
-from simulation.database import LOOKED_UP, SimulatedDatabase, SimulatedStorage
+from simulation.database import LOOKED_UP, SimulatedDatabase
 from simulation.gateways import SimulatedGateway
 from simulation.history import History, PromiseBroken
 from simulation.isolation import LOOK_INTERVAL, PATIENCE, Limits, Source, Supply
+from simulation.jetstream import SimulatedStream
 from simulation.network import Wire
 
 #: Everything must have come to rest this long after the last fault, in simulated seconds.
@@ -58,6 +60,19 @@ HAPPENINGS = {
     "restore": 1,
     "replicate": 4,
     "fail_over": 1,
+}
+
+
+class Engine(StrEnum):
+    """What holds the log."""
+
+    SQL = "sql"
+    JETSTREAM = "jetstream"
+
+
+_ENGINES: Mapping[Engine, type[SimulatedDatabase | SimulatedStream]] = {
+    Engine.SQL: SimulatedDatabase,
+    Engine.JETSTREAM: SimulatedStream,
 }
 
 #: What takes the database back to an older state.
@@ -126,7 +141,7 @@ class SimulatedPod:
     def __init__(self, pod_id: str, world: SimulatedWorld) -> None:
         self.pod_id = pod_id
         self._world = world
-        self.storage = SimulatedStorage(world.database)
+        self.storage = world.database.storage()
         self.wakeup = SimulatedWakeup(world.random)
         options = DeliveryOptions(
             pod_id=pod_id,
@@ -287,12 +302,12 @@ class SimulatedPod:
 class SimulatedWorld:
     """Three pods, four gateways, and everything that goes wrong."""
 
-    def __init__(self, seed: int, *, with_restores: bool) -> None:
+    def __init__(self, seed: int, *, with_restores: bool, engine: Engine) -> None:
         self.seed = seed
         self.random = random.Random(seed)  # noqa: S311 - repeats, guards nothing
         self.limits = Limits.drawn(self.random)
         self.history = History()
-        self.database = SimulatedDatabase(self.random, self.history, self._notify)
+        self.database: Any = _ENGINES[engine](self.random, self.history, self._notify)
         self.pods: list[SimulatedPod] = []
         self.gateways = [self._gateway(number) for number in range(4)]
         self._supplies = [Supply(self.history, gateway.gateway_id) for gateway in self.gateways]
@@ -352,7 +367,7 @@ class SimulatedWorld:
             PromiseBroken: a promise did not hold.
         """
         for gateway in self.gateways:
-            await SimulatedStorage(self.database).log.register(gateway.gateway_id)
+            await self.database.storage().log.register(gateway.gateway_id)
         self._backup = self._standby = self.database.backup()
         for _ in range(_PODS):
             await self._start_pod()
@@ -374,6 +389,7 @@ class SimulatedWorld:
     def draw(self, steps: int) -> Iterator[Step]:
         """So many happenings as the seed determines them; drawn one at a time, as they happen."""
         names = [name for name in HAPPENINGS if name not in _DISASTERS or self._with_restores]
+        names = [name for name in names if name not in self.database.impossible]
         for _ in range(steps):
             (name,) = self.random.choices(names, [HAPPENINGS[each] for each in names])
             yield name, self.random.choice(PAUSES)
@@ -467,7 +483,7 @@ class SimulatedWorld:
         self.begin(self._revoke(revoked))
 
     async def _revoke(self, token_id: str) -> None:
-        await SimulatedStorage(self.database).presence.disconnect_token(token_id)
+        await self.database.storage().presence.disconnect_token(token_id)
         self._notify(None)
         revoked = [key for key, row in self.database.rows.connections.items() if row.connection.token_id == token_id]
         history = self.database.rows.epoch, self.database.place
@@ -723,7 +739,12 @@ class SimulatedWorld:
 
 
 async def simulate(
-    seed: int, *, steps: int = 60, schedule: Sequence[Step] | None = None, with_restores: bool | None = None
+    seed: int,
+    *,
+    steps: int = 60,
+    schedule: Sequence[Step] | None = None,
+    with_restores: bool | None = None,
+    engine: Engine = Engine.SQL,
 ) -> History:
     """Live through one seed's schedule, or through this one; the seed determines whatever a schedule leaves open.
 
@@ -732,11 +753,13 @@ async def simulate(
     """
     restores = seed % 5 == 0 if schedule is None else any(name in _DISASTERS for name, _ in schedule)
     reseed(seed)
-    world = SimulatedWorld(seed, with_restores=restores if with_restores is None else with_restores)
+    world = SimulatedWorld(seed, with_restores=restores if with_restores is None else with_restores, engine=engine)
     try:
-        await _live(world, world.draw(steps) if schedule is None else schedule)
+        with world.database.repeatable():
+            await _live(world, world.draw(steps) if schedule is None else schedule)
     except BaseException as error:
-        error.add_note(f"replay with: make simulate SEED={seed} {_written(steps, schedule)}")
+        on = "" if engine is Engine.SQL else f" ENGINE={engine}"
+        error.add_note(f"replay with: make simulate SEED={seed} {_written(steps, schedule)}{on}")
         raise
     return world.history
 

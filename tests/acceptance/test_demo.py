@@ -80,3 +80,15 @@ async def _look_around(said: str, url: str, token: str) -> None:
         pasted = await asyncio.create_subprocess_shell(command, env=os.environ | variables, stdout=PIPE)
         await pasted.communicate()
         assert pasted.returncode == 0, command
+
+
+async def test_it_is_shown_on_three_nats_servers_of_its_own() -> None:
+    """With the tables of the pods in a file beside them."""
+    command = [*_COMMAND, "--once", "--database", "nats+embedded"]
+    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, start_new_session=True)
+    try:
+        said, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
+        assert (process.returncode, b"exactly as it was published" in said) == (0, True), said
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)

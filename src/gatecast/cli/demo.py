@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
+from pathlib import Path
 from secrets import token_urlsafe
 from typing import Annotated, Any
+from uuid import uuid4
 
 import typer
 
 from gatecast.cli.async_remote import AsyncRemote, async_remote
-from gatecast.cli.databases import prepare, temporary_database
+from gatecast.cli.databases import prepare, prepare_outbox, prepare_stream, temporary_database
 from gatecast.cli.demo_site import DemoSite
 from gatecast.cli.output import screen
 from gatecast.client import GatewayClient
-from gatecast.errors import GatecastError
+from gatecast.errors import DatabaseUnsuitable, GatecastError, StorageError
 from gatecast.storage.database_url import parse
 from gatecast.testing.eventually import eventually
+from gatecast.testing.nats_server import nats_cluster
 from gatecast.testing.pods import Pods, RunningPod
-from gatecast.testing.processes.deployment import gateway_address
+from gatecast.testing.processes.deployment import Site, gateway_address
 from gatecast.testing.processes.pod_template import shared_template
 from gatecast.testing.tcp_proxy import TcpProxy
 
@@ -34,7 +38,8 @@ _PATIENCE = 60.0
 def demo(
     *,
     database: Annotated[
-        str, typer.Option(help="sqlite (default), postgresql+embedded, or the URL of an empty database.")
+        str,
+        typer.Option(help="sqlite (default), postgresql+embedded, nats+embedded, or the URL of an empty database."),
     ] = "sqlite",
     once: Annotated[
         bool, typer.Option("--once", help="End after the demonstration instead of keeping the pods running.")
@@ -66,13 +71,14 @@ async def _until_told(work: Coroutine[Any, Any, None]) -> None:
 
 async def _demo(database: str, *, once: bool) -> None:
     async with AsyncExitStack() as stack:
-        url = await stack.enter_async_context(temporary_database(database))
+        site = await stack.enter_async_context(_site(database))
         admin_token = token_urlsafe(24)
-        screen.print(f"Starting two pods on [bold]{parse(url).backend}[/bold] …")
+        screen.print(f"Starting two pods on [bold]{_name(site)}[/bold] …")
         # Copies of one process, which imports everything once; in another thread, so that signals are heard meanwhile.
         command = await asyncio.to_thread(shared_template)
-        pods = await stack.enter_async_context(Pods(url, admin_token=admin_token, command=command))
-        await prepare(url)
+        pods = Pods(site.database, outbox=site.outbox, admin_token=admin_token, command=command)
+        await stack.enter_async_context(pods)
+        await _prepare(site)
         pod_a, pod_b = await pods.start("pod-a"), await pods.start("pod-b")
         server = await stack.enter_async_context(async_remote(pod_a.api, admin_token))
         balancer = await stack.enter_async_context(TcpProxy(gateway_address(pod_b)))
@@ -81,10 +87,43 @@ async def _demo(database: str, *, once: bool) -> None:
         if once:
             screen.print("\n[green]Done:[/green] every event arrived, in order, exactly as it was published.")
         else:
-            site = DemoSite(pods, pod_a, server, admin_token)
-            async with site:
-                site.announce()
+            shown = DemoSite(pods, pod_a, server, admin_token)
+            async with shown:
+                shown.announce()
                 await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def _site(database: str) -> AsyncIterator[Site]:
+    """Where the pods keep what they have; three NATS servers and a file, or any database."""
+    async with AsyncExitStack() as stack:
+        if database != "nats+embedded":
+            yield Site(database=await stack.enter_async_context(temporary_database(database)))
+            return
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gatecast-", ignore_cleanup_errors=True)))
+        servers = stack.enter_context(nats_cluster(folder))
+        addresses = ",".join(server.address for server in servers)
+        yield Site(database=f"nats://{addresses}/DEMO", outbox=f"sqlite:///{folder}/pods.db")
+
+
+def _name(site: Site) -> str:
+    return "three NATS servers, with SQLite as the outbox" if site.outbox else str(parse(site.database).backend)
+
+
+async def _prepare(site: Site) -> None:
+    if not site.outbox:
+        await prepare(site.database)
+        return
+    await prepare_outbox(site.outbox, for_pods=True)
+
+    async def have_met() -> bool:
+        with suppress(StorageError, DatabaseUnsuitable):
+            await prepare_stream(site.database)
+            return True
+        return False
+
+    # The servers choose a leader first.
+    await eventually(have_met, within=_PATIENCE)
 
 
 class _Show:
@@ -155,13 +194,23 @@ class _Show:
             "data": {"change": number},
         }
         begun_at = time.perf_counter()
-        answer = await self._server.request("POST", f"/api/v1/gateways/{self.gateway_id}/events", body=body)
+        answer = await self._stored(body)
         milliseconds = (time.perf_counter() - begun_at) * 1000
         screen.print(f"   published on [magenta]pod A[/magenta]   offset {answer['offset']}   in {milliseconds:.1f} ms")
         path = f"/api/v1/gateways/{self.gateway_id}/events?after={answer['offset'] - 1}&limit=1"
         [event] = (await self._server.request("GET", path))["items"]
         self._count = number
         self._recorded_at[number].set_result(datetime.fromisoformat(event["recordedAt"]).timestamp())
+
+    async def _stored(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The answer with the offset; in an outbox an event has none yet, and the same id asks for it."""
+        event = {**body, "eventId": str(uuid4())}
+        while True:
+            answer: dict[str, Any] = await self._server.request(
+                "POST", f"/api/v1/gateways/{self.gateway_id}/events", body=event
+            )
+            if answer["offset"] is not None:
+                return answer
 
     async def _receive(self, gateway: GatewayClient) -> None:
         async for event in gateway.events():

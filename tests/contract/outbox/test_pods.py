@@ -195,3 +195,93 @@ async def _why_refused(operator: Operator, gateway_id: str) -> str:
     """The words of `why`, once they say that the log refused something."""
     why = await operator.ask("GET", f"/gateways/{gateway_id}/why")
     return str(why["cause"]) if "refused" in why["cause"] else ""
+
+
+async def test_what_waits_in_the_outbox_is_not_taken_for_unanswered(
+    server: NatsServer, stream_url: str, outbox_url: str
+) -> None:
+    """Neither is a deletion there taken for handled: nothing is published once more, and nothing is forgotten."""
+    async with _site(server, stream_url, outbox_url) as (installation, _):
+        edge, hub = installation.edge, installation.replicas[0].pod.hub
+        path = await installation.create("llm-providers", provider())
+        confirmed = (await installation.operator.gateway(edge.id))["position"]["head"]
+        # Another process has just begun to forward, and stands still.
+        await hub.database.execute(
+            "UPDATE gatecast_outbox_forwarder SET term = 'another', pod_id = 'another', beats = 0"
+        )
+        await installation.operator.ask("DELETE", path)
+        before = await hub.unforwarded(edge.id)
+        desired_state = installation.replicas[0].pod.control_plane.desired_state
+        end = await desired_state.answered_nothing("default", edge.id, confirmed)
+        assert (end, await hub.unforwarded(edge.id)) == (confirmed + before.events, before)
+        placed = await installation.operator.ask("GET", f"/gateways/{edge.id}/deployments")
+        assert [each["state"] for each in placed["items"]] == ["DELETING"]
+        # It is believed to live for 10 seconds.
+        await installation.operator.confirmed(edge.id, confirmed + before.events)
+
+
+async def test_a_list_shows_a_gateway_whose_log_is_not_made_yet(
+    server: NatsServer, stream_url: str, outbox_url: str
+) -> None:
+    """As registered, with an empty log and never connected; it is told to come again, not that its token is bad."""
+    async with _site(server, stream_url, outbox_url) as (installation, _):
+        operator, hub = installation.operator, installation.replicas[0].pod.hub
+        await hub.database.execute(
+            "UPDATE gatecast_outbox_forwarder SET term = 'another', pod_id = 'another', beats = 0"
+        )
+        new = await operator.create_gateway("new")
+        assert await refusal(installation.replicas[0].pod.gateway_url, new.token) == 503
+        for path in ("/gateways", "/gateways?connected=false"):
+            listed = {each["id"]: each for each in (await operator.ask("GET", path))["items"]}
+            assert (listed[new.id]["position"]["head"], listed[new.id]["lag"]) == (0, 0)
+        assert (await operator.gateway(new.id))["connected"] is False
+        assert (await operator.ask("PATCH", f"/gateways/{new.id}", {"displayName": "New"}))["displayName"] == "New"
+        await operator.ask("DELETE", f"/gateways/{new.id}")
+        assert await refusal(installation.replicas[0].pod.gateway_url, new.token) == 401
+
+
+async def test_p10_while_the_database_of_the_outbox_is_away_nothing_is_taken_and_gateways_stay(
+    server: NatsServer, stream_url: str, outbox_url: str
+) -> None:
+    """The pods say that they are not ready; afterwards everything goes on over the same connection."""
+    async with _site(server, stream_url, outbox_url) as (installation, _):
+        operator, edge = installation.operator, installation.edge
+        access = await operator.create_gateway("new")
+        with installation.replicas[0].without_database(), installation.replicas[1].without_database():
+            assert (await _published(operator, edge.id))[0] == 503
+            assert await refusal(installation.replicas[0].pod.gateway_url, access.token) == 503
+            async with operator._session.get("/readyz") as reply:
+                assert reply.status == 503
+            assert edge.gateway.connected
+        status, answer = await _published(operator, edge.id)
+        assert status in (201, 202), answer
+        await operator.confirmed(edge.id, 1)
+        assert edge.gateway.connections_made == 1
+
+
+async def test_events_that_are_published_together_have_their_offsets_and_their_results(
+    server: NatsServer, stream_url: str, outbox_url: str
+) -> None:
+    """Also with ids that were published before, whether they are forwarded by now or wait."""
+    async with _site(server, stream_url, outbox_url) as (installation, way):
+        operator, gateway_id, ids = installation.operator, installation.edge.id, [str(uuid4()) for _ in range(3)]
+
+        async def together(*events: dict[str, Any]) -> tuple[int, list[tuple[int | None, str]]]:
+            fields = {"gatewayId": gateway_id, "type": "a.b", "action": "UPDATE", "entityType": "a", "entityId": "a"}
+            body = {"events": [{**fields, **event} for event in events]}
+            async with operator._session.post("/api/v1/events", json=body) as reply:
+                items = (await reply.json())["items"]
+                return reply.status, [(each["offset"], each["result"]) for each in items]
+
+        assert await together({"eventId": ids[0]}, {"eventId": ids[1]}) == (201, [(1, "created"), (2, "created")])
+        assert await together({"eventId": ids[1]}, {"eventId": ids[0]}) == (200, [(2, "known"), (1, "known")])
+        other = {"eventId": ids[0], "entityId": "other"}
+        assert await together(other, {"eventId": ids[2]}) == (201, [(1, "conflict"), (3, "created")])
+        way.cut()
+        await eventually(lambda: _is_away(installation))
+        new = str(uuid4())
+        assert await together({"eventId": new}) == (202, [(None, "created")])
+        assert await together({"eventId": new}) == (202, [(None, "known")])
+        assert await together({"eventId": new, "entityId": "other"}) == (202, [(None, "conflict")])
+        way.heal()
+        assert len(await eventually(lambda: _log(operator, gateway_id, 4))) == 4

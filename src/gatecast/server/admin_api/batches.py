@@ -39,8 +39,8 @@ async def publish_events(
     for gateway_id in dict.fromkeys(event.gateway_id for event in events):
         await context.gateways.check(organization, gateway_id)
     receipts = await _published(context, organization, events)
-    results = [await _result(context, event, receipt) for event, receipt in zip(events, receipts, strict=True)]
     receipts = await place_soon(context, receipts)
+    results = [await _result(context, event, receipt) for event, receipt in zip(events, receipts, strict=True)]
     response.status_code = max(
         202 if any(receipt.pending for receipt in receipts) else 200,
         201 if any(receipt.created for receipt in receipts) else 200,

@@ -102,9 +102,9 @@ async def publish_to(context: AdminContext, organization: str, event: Event, *, 
     except UnknownGateway:
         context.gateways.forget(organization, event.gateway_id)
         raise NotFound("gateway", event.gateway_id) from None
+    [receipt] = await place_soon(context, [receipt]) if wait else [receipt]
     if not receipt.created:
         await check_same(context, event, receipt.position)
-    [receipt] = await place_soon(context, [receipt]) if wait else [receipt]
     return receipt
 
 

@@ -100,13 +100,16 @@ async def _prepare(stream: Stream, replicas: int) -> None:
     check(info.config, name, replicas)
     if info.last_sequence == 0:
         await _begin_history(stream, info)
-    found = await stream.all_of(stream.subjects.history)
+        info = await stream.info()
+    # Not from a replica that has less than there was just now, as nothing at all of a stream that is new.
+    stream.floor = max(stream.floor, info.last_sequence)
+    found = (await stream.fresh([stream.subjects.history])).messages
     if not found:
         raise DatabaseUnsuitable(
             f"the stream {name} holds messages, but not its history",
             "restore it from a backup, or name another stream at the end of the URL",
         )
-    history = History.decode(found[0].data)
+    history = History.decode(found[stream.subjects.history].data)
     if history.schema > _SCHEMA:
         raise SchemaTooNew(history.schema, _SCHEMA)
 

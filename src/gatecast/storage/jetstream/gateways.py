@@ -181,12 +181,12 @@ class Gateways:
             Stale: it has been changed meanwhile; nothing was stored.
         """
         needed, needed_before = self._hints(gateway.gateway_id, gateway.state), self._hints(gateway.gateway_id, before)
-        for hint in needed - needed_before:
+        for hint in sorted(needed - needed_before):
             await self._stream.write(Write(subject=hint, data=gateway.gateway_id.encode()))
         subject = self._stream.subjects.state(gateway.gateway_id)
         state = Write(subject=subject, data=gateway.state.encode(), expect=gateway.sequence)
         sequence = await self._stream.write_all([*together_with, state])
-        for hint in needed_before - needed:
+        for hint in sorted(needed_before - needed):
             await self._stream.purge(hint, before=sequence)
 
     def _hints(self, gateway_id: str, state: State) -> set[str]:

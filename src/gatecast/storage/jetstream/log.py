@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from uuid import UUID, uuid4
 
+from gatecast.errors import StorageUnavailable
 from gatecast.events import Event, Position, RecordedEvent
 from gatecast.storage.contract import (
     Changes,
@@ -174,19 +175,28 @@ class JetStreamLog:
         return await together(self._read(each, logs.get(each.gateway_id)) for each in requests)
 
     async def _read(self, request: ReadRequest, log: _Log | None) -> ReadResult | None:
-        for look in range(_READS):
-            if log is None:
-                return None
-            events = await self._events(request, log)
-            if events is not None:
-                return self._result(log, events)
-            # Retention has removed its front meanwhile, or a replica that lags has answered.
-            await asyncio.sleep(_LOOK_PAUSE * bool(look))
-            log = (await self._logs([request.gateway_id])).get(request.gateway_id)
         if log is None:
             return None
-        first = max(request.after, log.low_water_mark) + 1
-        return self._result(log, [RecordedEvent.standing_in(request.gateway_id, first, "it is missing in the stream")])
+        events = await self._events(request, log)
+        return self._result(log, events) if events is not None else await self._read_first(request, log)
+
+    async def _read_first(self, request: ReadRequest, log: _Log) -> ReadResult | None:
+        """The same with the first event alone, from a replica that knows it.
+
+        The one that was asked lags, or retention has removed the front meanwhile.
+        """
+        subjects, name = self._stream.subjects, request.gateway_id
+        for _ in range(_READS):
+            first = _first(request, log)
+            subject = subjects.event(name, log.head.log, first)
+            found = await self._stream.snapshot([subjects.head(name), subjects.low_water_mark(name), subject])
+            now = self._log(name, found)
+            if now is None:
+                return None
+            if (_first(request, now), now.head.log) == (first, log.head.log):
+                return self._result(now, [_event_or_stand_in(name, first, found.messages.get(subject))])
+            log = now
+        raise StorageUnavailable("retention removes what is to be read again and again")
 
     def _result(self, log: _Log, events: list[RecordedEvent]) -> ReadResult:
         return ReadResult(
@@ -201,7 +211,7 @@ class JetStreamLog:
 
     async def _events(self, request: ReadRequest, log: _Log) -> list[RecordedEvent] | None:
         """The next events, without gaps; None if the first of them is not there any more."""
-        first = max(request.after, log.low_water_mark) + 1
+        first = _first(request, log)
         last = min(log.head.head, first + min(request.max_events, _EVENTS_PER_READ) - 1)
         offsets = range(first, last + 1)
         if not offsets:
@@ -341,6 +351,16 @@ class JetStreamLog:
 
 #: About how many bytes an event takes besides its data.
 _ROOM_FOR_HEADERS = 4_096
+
+
+def _first(request: ReadRequest, log: _Log) -> int:
+    return max(request.after, log.low_water_mark) + 1
+
+
+def _event_or_stand_in(gateway_id: str, offset: int, message: Message | None) -> RecordedEvent:
+    if message is None:
+        return RecordedEvent.standing_in(gateway_id, offset, "it is missing in the stream")
+    return decode_event(gateway_id, offset, message)
 
 
 def _is_newest(claim: Claim, message: Message | None) -> bool:

@@ -45,6 +45,9 @@ class JetStreamOutcomes:
     async def _record(self, gateway: Gateway, offset: int, outcomes: Sequence[Outcome]) -> None:
         log, now = gateway.log.log, await self._stream.now()
         before, applied_sequence, special_sequence = await self.read(gateway.gateway_id, log, offset)
+        if not before.event_id:
+            # Retention has just removed the event.
+            return
         after = before
         for one in outcomes:
             if replaces(one.kind, after.kind(one.replica)):
@@ -60,7 +63,10 @@ class JetStreamOutcomes:
         await self._stream.write(Write(subject=subject, data=after.encode(), expect=expect))
 
     async def read(self, gateway_id: str, log: int, offset: int) -> tuple[EventOutcomes, int, int]:
-        """The outcomes of an event, and the sequences of its two documents, 0 for one that does not exist."""
+        """The outcomes of an event, and the sequences of its two documents, 0 for one that does not exist.
+
+        Without an event id, if the event is not in the log any more.
+        """
         subjects = self._stream.subjects
         event, applied, special = (
             each(gateway_id, log, offset) for each in (subjects.event, subjects.applied, subjects.special)
@@ -71,7 +77,7 @@ class JetStreamOutcomes:
             known = EventOutcomes.decode(found[special].data)
         else:
             known = EventOutcomes()
-            for message in await self._stream.read([event], max_bytes=1):
+            for message in (await self._stream.newest([event])).values():
                 recorded = decode_event(gateway_id, offset, message)
                 known = EventOutcomes(
                     entity_type=recorded.entity_type,

@@ -39,7 +39,7 @@ class JetStreamParking:
         gateway = (await self._gateways.find([gateway_id]))[gateway_id]
         if gateway.head is None:
             return gateway, []
-        return gateway, await special_outcomes(self._stream, gateway_id, gateway.head.log)
+        return gateway, await special_outcomes(self._stream, gateway)
 
     # --- what a connection must not receive -----------------------------------------------------------------------
 

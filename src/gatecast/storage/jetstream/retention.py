@@ -76,7 +76,7 @@ class Retention:
             oldest = await self._stream.all_of(every_id, limit=1)
         if not oldest or not _may_go(gateway, oldest[0], limits):
             return 0
-        special = await special_outcomes(self._stream, gateway.gateway_id, log)
+        special = await special_outcomes(self._stream, gateway)
         ids = await self._stream.all_of(every_id, limit=at_most)
         cut = _cut(gateway, ids, special, limits)
         last = next((each for each in ids if offset_in(each) == cut), None)

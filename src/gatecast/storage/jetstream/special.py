@@ -14,6 +14,7 @@ from uuid import UUID
 from gatecast.errors import StatementFailed
 from gatecast.storage.contract import Entity, Outcome, OutcomeKind
 from gatecast.storage.jetstream.documents import Document, moment
+from gatecast.storage.jetstream.gateways import Gateway
 from gatecast.storage.jetstream.stream import Message, Stream
 from gatecast.storage.jetstream.subjects import last_token
 
@@ -101,10 +102,11 @@ class Special:
         return cls(int(last_token(message.subject)), message.sequence, EventOutcomes.decode(message.data))
 
 
-async def special_outcomes(stream: Stream, gateway_id: str, log: int) -> list[Special]:
-    """Every special outcome in a log, by offset."""
-    messages = await stream.matching(stream.subjects.special(gateway_id, log, "*"))
-    return sorted(map(Special.read, messages), key=lambda each: each.offset)
+async def special_outcomes(stream: Stream, gateway: Gateway) -> list[Special]:
+    """Every special outcome in a log, by offset; without those of events that retention has removed."""
+    messages = await stream.matching(stream.subjects.special(gateway.gateway_id, gateway.log.log, "*"))
+    found = sorted(map(Special.read, messages), key=lambda each: each.offset)
+    return [each for each in found if each.offset > gateway.low_water_mark]
 
 
 def replaces(new: OutcomeKind, old: OutcomeKind | None) -> bool:

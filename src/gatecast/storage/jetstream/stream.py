@@ -146,8 +146,18 @@ class Stream:
         """The newest messages of at most 1,000 subjects, and of the history, at one instant.
 
         Never older than what this pod has seen or written.
+
+        Raises:
+            StorageUnavailable: there is no history, or the replicas lag.
         """
-        request = {"multi_last": [self.subjects.history, *subjects]}
+        found = await self.fresh([self.subjects.history, *subjects])
+        if self.subjects.history not in found.messages:
+            raise StorageUnavailable("the stream holds no history; restore it from a backup")
+        return found
+
+    async def fresh(self, subjects: Sequence[str]) -> Snapshot:
+        """The same without the history."""
+        request = {"multi_last": list(subjects)}
         for look in itertools.count(1):
             replies, through = await self._collect(request)
             if through >= self.floor:
@@ -156,10 +166,7 @@ class Stream:
                 await self._settle_floor()
             await asyncio.sleep(_LOOK_PAUSE)
         self.floor = max(self.floor, through)
-        messages = {message.subject: message for message in map(_message, replies)}
-        if self.subjects.history not in messages:
-            raise StorageUnavailable("the stream holds no history; restore it from a backup")
-        return Snapshot(messages, through)
+        return Snapshot({message.subject: message for message in map(_message, replies)}, through)
 
     async def snapshots(self, groups: Sequence[Sequence[str]]) -> list[Snapshot]:
         """A snapshot for each group of subjects, with as few requests as possible."""

@@ -54,7 +54,7 @@ class JetStreamSurvey:
         ]
 
     async def _has_parked(self, gateway: Gateway) -> bool:
-        special = await special_outcomes(self._stream, gateway.gateway_id, gateway.log.log)
+        special = await special_outcomes(self._stream, gateway)
         return any(each.outcomes.kind(replica) in _PARKED for each in special for replica in each.waiting)
 
     async def latencies(self, gateway_ids: Sequence[str], *, since: float) -> list[float]:  # noqa: ARG002 - nothing is recorded

@@ -1,0 +1,466 @@
+"""The servers of NATS in memory: one stream on three replicas, with faults on the way to it. The engine is real.
+
+What is simulated is what the engine can observe: writes under compare-and-set, batches that are stored whole, answers
+that are lost, writes that arrive long after their sender has given up, and replicas that answer with an older state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
+from unittest.mock import patch
+from uuid import UUID
+
+from gatecast.errors import StorageUnavailable
+from gatecast.storage.contract import Connection, DisconnectReason, OutcomeKind, PositionState, Progress
+from gatecast.storage.jetstream.connection import Connection as NatsConnection
+from gatecast.storage.jetstream.connection import Outgoing, Reply, TooMany
+from gatecast.storage.jetstream.documents import Head, History, LowWaterMark, decode_event
+from gatecast.storage.jetstream.engine import JetStreamEngine
+from gatecast.storage.jetstream.gateways import Gateways
+from gatecast.storage.jetstream.presence import JetStreamPresence
+from gatecast.storage.jetstream.special import EventOutcomes
+from gatecast.storage.jetstream.state import State, StoredConnection
+from gatecast.storage.jetstream.stream import Message, Stream
+from gatecast.storage.jetstream.stream_config import wanted
+from gatecast.storage.jetstream.subjects import Subjects, text_of
+from simulation import database
+from simulation.database import LOOKED_UP, START, ConnectionRow, Cursor, Link, Rows
+from simulation.history import History as WhatHappened
+
+T = TypeVar("T")
+
+_NAME = "gatecast"
+_CREATED = "2026-01-01T00:00:00Z"
+_EXPECT = "Nats-Expected-Last-Subject-Sequence"
+
+#: Most messages that the server finds at once.
+_MOST_FOUND = 1_024
+
+#: How long a client waits for an answer, in seconds, and how long a message may be on its way.
+_ANSWER_TIME_LIMIT = 3.0
+_LONGEST_WAY = 6.0
+
+_STALE = {"error": {"code": 400, "err_code": 10071, "description": "wrong last sequence"}}
+_NOT_TAKEN = {"error": {"code": 400, "err_code": 10176, "description": "batch publish is incomplete"}}
+
+
+@dataclass(frozen=True, slots=True)
+class _Purge:
+    """Messages that were removed, at this instant."""
+
+    filtered: str
+    before: int | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A message that was stored, at this instant."""
+
+    message: Message
+    at: float
+
+
+@dataclass(slots=True)
+class _Replica:
+    """One copy of the stream: the newest message of each subject, as far as it has got."""
+
+    messages: dict[str, Message] = field(default_factory=dict)
+    #: So many changes are in it.
+    changes: int = 0
+    last_sequence: int = 0
+    #: It takes over nothing until then.
+    stalled_until: float = 0.0
+
+    def take_over(self, changes: Sequence[_Stored | _Purge], count: int) -> None:
+        """Apply what it has not got yet of so many changes."""
+        for change in changes[self.changes : count]:
+            if isinstance(change, _Stored):
+                self.messages[change.message.subject] = change.message
+                self.last_sequence = change.message.sequence
+            else:
+                for message in self.purged(change):
+                    del self.messages[message.subject]
+        self.changes = max(self.changes, count)
+
+    def purged(self, purge: _Purge) -> list[Message]:
+        """What a purge removes."""
+        return [each for each in self.matching(purge.filtered) if purge.before is None or each.sequence < purge.before]
+
+    def matching(self, filtered: str) -> list[Message]:
+        """The messages of the subjects that match."""
+        if "*" not in filtered:
+            return [self.messages[filtered]] if filtered in self.messages else []
+        matches = _pattern(filtered).fullmatch
+        return [message for subject, message in self.messages.items() if matches(subject)]
+
+
+@cache
+def _pattern(filtered: str) -> re.Pattern[str]:
+    return re.compile(re.escape(filtered).replace(r"\*", r"[^.]+"))
+
+
+class SimulatedStream:
+    """The stream that every pod shares, and what is in it as rows, for those who check."""
+
+    #: What cannot happen to it here: nobody holds a log of a stream, and nothing takes it back to an older state.
+    impossible = frozenset({"hold_transaction", "restore", "replicate", "fail_over"})
+
+    def __init__(
+        self, random_source: random.Random, history: WhatHappened, notify: Callable[[frozenset[str] | None], None]
+    ) -> None:
+        self.random = random_source
+        self.history = history
+        self.notify = notify
+        #: The clock of the servers runs apart from the others by this much.
+        self.clock_error = timedelta(0)
+        self.place = 0
+        self.subjects = Subjects(_NAME)
+        epoch = self.uuid()
+        self.rows = Rows(epoch=epoch)
+        self._documents = _Documents(self.rows, history)
+        history.told = self._told
+        self._changes: list[_Stored | _Purge] = []
+        self._leader = _Replica()
+        #: Those that follow the leader.
+        self.replicas = [_Replica(), _Replica()]
+        self.last_sequence = 0
+        begun = History(schema=1, epoch=str(epoch), created=_CREATED, lineage=[str(epoch)], first=str(epoch))
+        self._store_all([(self.subjects.history, begun.encode(), {})], at=0.0)
+
+    def uuid(self) -> UUID:
+        """A uuid that the seed determines."""
+        return UUID(int=self.random.getrandbits(128), version=4)
+
+    def _told(self, gateway_id: str, epoch: UUID) -> set[int] | None:
+        return self.rows.told(gateway_id) if epoch == self.rows.epoch else None
+
+    def now(self) -> datetime:
+        """The servers' clock."""
+        return START + timedelta(seconds=asyncio.get_running_loop().time()) + self.clock_error
+
+    def backup(self) -> Rows:
+        """Nobody makes one here."""
+        return self.rows
+
+    def storage(self) -> JetStreamStorage:
+        """Every contract of the log, over a link of its own."""
+        return JetStreamStorage(self)
+
+    @contextmanager
+    def repeatable(self) -> Iterator[None]:
+        """Let whatever the engine draws inside the block come from the seed, and its clock be the loop's."""
+        monotonic = SimpleNamespace(monotonic=lambda: asyncio.get_running_loop().time())
+        with patch("os.urandom", self.random.randbytes), patch("gatecast.storage.jetstream.stream.time", monotonic):
+            yield
+
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    def store(self, messages: Sequence[Outgoing]) -> dict[str, Any]:
+        """Store all of these messages, or none: what the leader answers."""
+        if any(map(self._is_stale, messages)):
+            return _STALE
+        self._store_all(messages, at=asyncio.get_running_loop().time())
+        return {"seq": self.last_sequence}
+
+    def _is_stale(self, message: Outgoing) -> bool:
+        subject, _, headers = message
+        if (expected := headers.get(_EXPECT)) is None:
+            return False
+        known = self._leader.messages.get(headers.get(f"{_EXPECT}-Subject", subject))
+        return int(expected) != (known.sequence if known is not None else 0)
+
+    def _store_all(self, messages: Iterable[Outgoing], *, at: float) -> None:
+        heads: dict[str, None] = {}
+        for subject, data, _ in messages:
+            self.last_sequence += 1
+            stored_at = START + timedelta(seconds=at) + self.clock_error
+            message = Message(subject, self.last_sequence, stored_at, data)
+            self._changes.append(_Stored(message, at))
+            self._leader.take_over(self._changes, len(self._changes))
+            if (grown := self._documents.stored(message)) is not None:
+                heads[grown] = None
+        for gateway_id in heads:
+            self.notify(frozenset([gateway_id]))
+
+    def purge(self, filtered: str, before: int | None) -> dict[str, Any]:
+        """Remove messages: what the leader answers."""
+        purge = _Purge(filtered, before, asyncio.get_running_loop().time())
+        gone = self._leader.purged(purge)
+        self._changes.append(purge)
+        self._leader.take_over(self._changes, len(self._changes))
+        for message in gone:
+            self._documents.removed(message)
+        return {"success": True}
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def answer(self, subject: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """What the leader answers to a request of its interface."""
+        if ".PURGE." in subject:
+            return self.purge(request["filter"], request.get("seq"))
+        return {
+            "created": _CREATED,
+            "state": {"last_seq": self.last_sequence},
+            "ts": _written(self.now()),
+            "config": wanted(_NAME, 3),
+        }
+
+    def find(self, request: Mapping[str, Any]) -> tuple[list[Reply], int]:
+        """What some replica answers to a read, and how far it has got."""
+        replica = self._some_replica()
+        if "multi_last" in request:
+            found = [message for each in request["multi_last"] for message in replica.matching(each)]
+            if len(found) > _MOST_FOUND:
+                raise TooMany
+        else:
+            found = [each for each in replica.matching(request["next_by_subj"]) if each.sequence >= request["seq"]]
+        found.sort(key=lambda each: each.sequence)
+        return list(map(_reply, _limited(found, request))), replica.last_sequence
+
+    def _some_replica(self) -> _Replica:
+        """One that answers now; a follower may lag, and at times it takes over nothing for a while."""
+        replica = self.random.choice((self._leader, *self.replicas))
+        if replica is self._leader:
+            return replica
+        now = asyncio.get_running_loop().time()
+        if now >= replica.stalled_until:
+            if self.random.random() < _STALLS:
+                replica.stalled_until = now + self.random.choice((0.1, 1.0, 10.0))
+            lag = self.random.choice((0.0, 0.0, 0.01))
+            replica.take_over(self._changes, bisect_right(self._changes, now - lag, key=lambda each: each.at))
+        return replica
+
+
+#: How likely a replica that is asked stalls from now on.
+_STALLS = 0.002
+
+
+def _limited(found: list[Message], request: Mapping[str, Any]) -> list[Message]:
+    """No more than the request wants, and at least one."""
+    found = found[: request.get("batch")]
+    left = request.get("max_bytes")
+    if left is None:
+        return found
+    taken: list[Message] = []
+    for message in found:
+        if taken and left <= 0:
+            break
+        taken.append(message)
+        left -= len(message.data)
+    return taken
+
+
+def _reply(message: Message) -> Reply:
+    headers = {
+        "Nats-Subject": message.subject,
+        "Nats-Sequence": str(message.sequence),
+        "Nats-Time-Stamp": _written(message.stored_at),
+    }
+    return Reply(headers, message.data)
+
+
+def _written(instant: datetime) -> str:
+    return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+class _Documents:
+    """Reads every document that is stored, for those who check."""
+
+    def __init__(self, rows: Rows, history: WhatHappened) -> None:
+        self._rows = rows
+        self._history = history
+        self._outcomes: dict[tuple[str, int], dict[str, EventOutcomes]] = {}
+
+    def stored(self, message: Message) -> str | None:
+        """Take note of a message; the gateway whose log has grown with it."""
+        kind, _, rest = message.subject.removeprefix(f"{_NAME}.").partition(".")
+        reader = getattr(self, f"_read_{kind}", None)
+        grown: str | None = reader(message, rest) if reader is not None else None
+        return grown
+
+    def removed(self, message: Message) -> None:
+        """Take note of a message that was removed."""
+        kind, _, rest = message.subject.removeprefix(f"{_NAME}.").partition(".")
+        if kind == "event":
+            gateway_id, offset = _event_in(rest)
+            stream = self._rows.streams[gateway_id]
+            event = stream.events.pop(offset)
+            del stream.offsets[event.event_id]
+        elif kind in ("applied", "special"):
+            gateway_id, offset = _event_in(rest)
+            self._outcomes[gateway_id, offset].pop(kind)
+            self._merge(gateway_id, offset)
+
+    def _read_history(self, message: Message, _rest: str) -> None:
+        epoch = UUID(History.decode(message.data).epoch)
+        if epoch != self._rows.epoch:
+            self._history.replaced(self._rows.epoch)
+            self._rows.epoch = epoch
+
+    def _read_event(self, message: Message, rest: str) -> None:
+        gateway_id, offset = _event_in(rest)
+        event = decode_event(gateway_id, offset, message)
+        stream = self._rows.streams[gateway_id]
+        stream.events[offset], stream.offsets[event.event_id] = event, offset
+        self._history.committed(self._rows.epoch, gateway_id, offset, event)
+
+    def _read_head(self, message: Message, rest: str) -> str:
+        gateway_id, head = text_of(rest), Head.decode(message.data)
+        stream = self._rows.streams.setdefault(gateway_id, database.Stream(UUID(head.registered_in)))
+        stream.head = head.head
+        stream.last_event_id = UUID(head.last) if head.last else None
+        self._history.grew(self._rows.epoch, gateway_id, head.head)
+        return gateway_id
+
+    def _read_low(self, message: Message, rest: str) -> None:
+        self._rows.streams[text_of(rest)].low_water_mark = LowWaterMark.decode(message.data).offset
+
+    def _read_state(self, message: Message, rest: str) -> None:
+        gateway_id, state, rows = text_of(rest), State.decode(message.data), self._rows
+        for connection_id in [key for key, row in rows.connections.items() if row.connection.gateway_id == gateway_id]:
+            del rows.connections[connection_id]
+        rows.connections |= {each.connection_id: _row(gateway_id, each) for each in state.connections}
+        for replica, each in state.positions.items():
+            known = rows.cursors.get((gateway_id, replica))
+            cursor = Cursor(UUID(each.epoch), each.sent, each.confirmed, each.resync_reason)
+            rows.cursors[gateway_id, replica] = cursor
+            moved = known is None or (known.epoch, known.confirmed) != (cursor.epoch, cursor.confirmed)
+            if moved and cursor.resync_reason is None:
+                self._history.stored_position(gateway_id, cursor.epoch, cursor.confirmed)
+
+    def _read_applied(self, message: Message, rest: str) -> None:
+        self._note("applied", message, *_event_in(rest))
+
+    def _read_special(self, message: Message, rest: str) -> None:
+        self._note("special", message, *_event_in(rest))
+
+    def _note(self, kind: str, message: Message, gateway_id: str, offset: int) -> None:
+        self._outcomes.setdefault((gateway_id, offset), {})[kind] = EventOutcomes.decode(message.data)
+        self._merge(gateway_id, offset)
+
+    def _merge(self, gateway_id: str, offset: int) -> None:
+        known, outcomes = self._outcomes[gateway_id, offset], self._rows.outcomes
+        before = {key: outcomes.pop(key) for key in list(outcomes) if (key[0], key[2]) == (gateway_id, offset)}
+        for document in (known[kind] for kind in ("applied", "special") if kind in known):
+            for replica in document.replicas:
+                kind_now = document.kind(replica)
+                assert kind_now is not None
+                outcomes[gateway_id, replica, offset] = kind_now
+                if kind_now is OutcomeKind.SKIPPED and before.get((gateway_id, replica, offset)) is not kind_now:
+                    self._history.skipped(gateway_id, self._rows.streams[gateway_id].events[offset])
+
+
+def _event_in(rest: str) -> tuple[str, int]:
+    """The gateway and the offset that a subject names, with the log between them."""
+    gateway, _, offset = rest.split(".")
+    return text_of(gateway), int(offset)
+
+
+def _row(gateway_id: str, stored: StoredConnection) -> ConnectionRow:
+    connection = Connection(
+        connection_id=stored.connection_id,
+        gateway_id=gateway_id,
+        replica=stored.replica,
+        pod_id=stored.pod_id,
+        protocol=stored.protocol,
+        remote=stored.remote,
+        token_id=stored.token_id,
+    )
+    dismissal = DisconnectReason.read(stored.dismissal) if stored.dismissal is not None else None
+    return ConnectionRow(connection, stored.sent, stored.confirmed, dismissal, released=stored.released)
+
+
+class _NatsLink(Link[SimulatedStream]):
+    """One pod's way to the servers. What its client has given up may arrive nevertheless, and late."""
+
+    async def call(self, work: Callable[[], T]) -> T:
+        """Let the servers do the work in one instant, some time after the call and some time before the answer."""
+        if self.database.random.random() >= self.loss / 2:
+            return await super().call(work)
+        await self.travel()
+        asyncio.get_running_loop().call_later(self.database.random.uniform(0, _LONGEST_WAY), work)
+        await asyncio.sleep(_ANSWER_TIME_LIMIT)
+        raise StorageUnavailable("JetStream did not answer in time")
+
+
+class _SimulatedConnection:
+    """What the engine uses of its connection to the servers."""
+
+    max_payload = 2 * 1024 * 1024
+    connected = True
+
+    def __init__(self, stream: SimulatedStream, link: _NatsLink) -> None:
+        self._stream = stream
+        self._link = link
+        self.unique = stream.uuid().hex
+
+    async def ask(self, subject: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The leader's answer to a request of its interface."""
+        return await self._link.call(lambda: self._stream.answer(subject, request))
+
+    async def send(self, subject: str, data: bytes, headers: dict[str, str]) -> dict[str, Any]:
+        """The leader's answer to a message."""
+        return await self._link.call(lambda: self._stream.store([(subject, data, headers)]))
+
+    async def send_batch(self, messages: Sequence[Outgoing]) -> dict[str, Any]:
+        """The leader's answer to the last of these messages; now and then it does not take them."""
+        if self._stream.random.random() < self._link.loss:
+            return await self._link.call(lambda: _NOT_TAKEN)
+        return await self._link.call(lambda: self._stream.store(messages))
+
+    async def collect(self, _subject: str, request: Mapping[str, Any]) -> tuple[list[Reply], int]:
+        """The messages that answer a request."""
+        return await self._link.call(lambda: self._stream.find(request))
+
+
+class _NotedPresence(JetStreamPresence):
+    """Takes note of what a pod is told."""
+
+    def __init__(self, stream: Stream, history: WhatHappened) -> None:
+        super().__init__(stream, Gateways(stream))
+        self._history = history
+
+    async def standing(self, gateway_id: str, replica: str) -> PositionState:
+        """The state of the log and of the stored position."""
+        found = await super().standing(gateway_id, replica)
+        LOOKED_UP.set(found)
+        return found
+
+    async def record_progress(self, progress: Sequence[Progress]) -> None:
+        """Store how far connections have come."""
+        await super().record_progress(progress)
+        self._note(progress)
+
+    async def disconnect(self, progress: Sequence[Progress]) -> None:
+        """Record last progress and remove those connections."""
+        await super().disconnect(progress)
+        self._note(progress)
+
+    def _note(self, progress: Sequence[Progress]) -> None:
+        noted = self._history.noted
+        for one in progress:
+            noted[one.connection_id] = max(one.confirmed, noted.get(one.connection_id, 0))
+
+
+class JetStreamStorage:
+    """The contracts of the log, by the real engine, over one pod's link."""
+
+    def __init__(self, servers: SimulatedStream) -> None:
+        self.link = _NatsLink(servers)
+        connection = cast("NatsConnection", _SimulatedConnection(servers, self.link))
+        # As if it had opened the stream.
+        self.stream = Stream(connection, servers.subjects, floor=servers.last_sequence)
+        engine = JetStreamEngine(self.stream)
+        self.log, self.outcomes, self.parking = engine.log, engine.outcomes, engine.parking
+        self.presence = _NotedPresence(self.stream, servers.history)

@@ -1,0 +1,141 @@
+"""The promises over random schedules on a stream, whose replicas lag and whose writes come late."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from gatecast.errors import StorageUnavailable
+from gatecast.events import Action, Event, RecordedEvent
+from gatecast.storage.contract import Outcome, OutcomeKind, ReadRequest
+from gatecast.storage.jetstream.engine import _prepare
+from gatecast.storage.jetstream.stream import Stream
+from gatecast.testing.virtual_time import run_in_virtual_time
+from simulation.database import entity_of
+from simulation.history import History, PromiseBroken
+from simulation.jetstream import JetStreamStorage, SimulatedStream
+from simulation.world import Engine, simulate
+
+GATEWAY = "gateway-1"
+
+#: Each of these has found a mistake once.
+_SEEDS = (7, 42, 55)
+
+#: A planted mistake must show within these.
+_ENOUGH = range(6, 100)
+
+
+@pytest.mark.parametrize("seed", _SEEDS)
+def test_every_schedule_keeps_every_promise(seed: int) -> None:
+    assert run_in_virtual_time(simulate(seed, engine=Engine.JETSTREAM)).deliveries > 0
+
+
+def test_a_seed_repeats_exactly() -> None:
+    first, second = (run_in_virtual_time(simulate(42, steps=20, engine=Engine.JETSTREAM)) for _ in range(2))
+    assert first.digest == second.digest
+
+
+# --- mistakes that are planted ------------------------------------------------------------------------------------
+
+
+def _store_what_is_stale(patch: pytest.MonkeyPatch) -> None:
+    """The server does not compare."""
+    patch.setattr(SimulatedStream, "_is_stale", lambda *_: False)
+
+
+def _believe_whoever_answers(patch: pytest.MonkeyPatch) -> None:
+    """What a pod has seen already is forgotten: a replica that lags answers."""
+    patch.setattr(Stream, "floor", property(lambda _: 0, lambda *_: None))
+
+
+def _simulate_all() -> None:
+    for seed in _ENOUGH:
+        run_in_virtual_time(simulate(seed, engine=Engine.JETSTREAM))
+
+
+@pytest.mark.parametrize("plant", [_store_what_is_stale, _believe_whoever_answers])
+def test_a_planted_mistake_is_found(
+    plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch)
+    with pytest.raises((PromiseBroken, StorageUnavailable)) as found:
+        _simulate_all()
+    assert "ENGINE=jetstream" in found.value.__notes__[0]
+
+
+# --- replicas that lag --------------------------------------------------------------------------------------------
+
+
+def _on_a_lagging_stream(work: Callable[[SimulatedStream, JetStreamStorage], Awaitable[None]]) -> None:
+    """Two of three replicas take over nothing any more, after the gateway was registered."""
+
+    async def run() -> None:
+        servers = SimulatedStream(random.Random(1), History(), lambda _: None)  # noqa: S311 - repeats, guards nothing
+        with servers.repeatable():
+            storage = servers.storage()
+            await storage.log.register(GATEWAY)
+            await asyncio.sleep(1)
+            for each in servers.replicas:
+                each.stalled_until = math.inf
+            await work(servers, storage)
+
+    run_in_virtual_time(run())
+
+
+async def _publish(storage: JetStreamStorage, count: int) -> None:
+    for number in range(count):
+        event = Event(
+            gateway_id=GATEWAY, type="api.updated", action=Action.UPDATE, entity_type="Api", entity_id=str(number)
+        )
+        await storage.log.publish([[event]])
+
+
+async def _read(storage: JetStreamStorage, after: int) -> list[RecordedEvent]:
+    (found,) = await storage.log.read([ReadRequest(gateway_id=GATEWAY, after=after, max_events=10, max_bytes=10**6)])
+    assert found is not None
+    return list(found.events)
+
+
+def test_what_was_rejected_is_parked_as_what_it_is_about() -> None:
+    async def work(servers: SimulatedStream, storage: JetStreamStorage) -> None:
+        await _publish(storage, 20)
+        for offset in range(1, 21):
+            parked = Outcome(gateway_id=GATEWAY, replica="", offset=offset, kind=OutcomeKind.PARKED, reason="no")
+            await storage.outcomes.record([parked])
+        listed = await storage.parking.parked(GATEWAY, after=0, limit=100)
+        assert [(each.entity_type, each.entity_id) for each in listed] == [("Api", str(n)) for n in range(20)]
+        assert [*servers.rows.entities(GATEWAY, "", OutcomeKind.PARKED)] == [("Api", str(n)) for n in range(20)]
+
+    _on_a_lagging_stream(work)
+
+
+def test_no_event_is_taken_for_missing() -> None:
+    async def work(servers: SimulatedStream, storage: JetStreamStorage) -> None:
+        await _publish(storage, 1)
+        servers.random.choice = lambda replicas: replicas[-1]  # type: ignore[method-assign,assignment] # never the leader
+        with pytest.raises(StorageUnavailable, match="lag"):
+            await _read(storage, 0)
+        servers.random = random.Random(2)  # noqa: S311 - as above
+        for _ in range(20):
+            (event,) = await _read(storage, 0)
+            assert (event.offset, entity_of(event)) == (1, ("Api", "0"))
+
+    _on_a_lagging_stream(work)
+
+
+def test_a_pod_opens_a_stream_that_has_just_been_made() -> None:
+    """Its other replicas may not even have the history."""
+
+    async def run() -> None:
+        servers = SimulatedStream(random.Random(1), History(), lambda _: None)  # noqa: S311 - repeats, guards nothing
+        for each in servers.replicas:
+            each.stalled_until = math.inf
+        with servers.repeatable():
+            for _ in range(20):
+                await _prepare(servers.storage().stream, 3)
+
+    run_in_virtual_time(run())

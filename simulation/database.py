@@ -175,6 +175,8 @@ class SimulatedDatabase:
 
     #: What cannot happen to it.
     impossible = frozenset[str]()
+    #: Who restores it begins a new history.
+    settles_within = 0.0
 
     def __init__(
         self, random_source: random.Random, history: History, notify: Callable[[frozenset[str] | None], None]
@@ -313,7 +315,7 @@ class SimulatedDatabase:
         self.rows = deepcopy(standby)
         self.place += 1
         self.history.moved(self.rows.epoch, lost=lost, certain=certain)
-        self._log_what_is_there()
+        log_what_is_there(self.rows, self.history, self.uuid)
 
     @property
     def settled(self) -> bool:
@@ -346,7 +348,7 @@ class SimulatedDatabase:
         self._record(epoch)
         self.rows.epoch = epoch
         self.rows.connections.clear()
-        self._log_what_is_there()
+        log_what_is_there(self.rows, self.history, self.uuid)
         return epoch
 
     def _record(self, decision: UUID) -> None:
@@ -355,14 +357,15 @@ class SimulatedDatabase:
         rows.place, rows.synchronous = self.place, self.synchronous
         rows.lineage = (*(rows.lineage or (rows.epoch,)), decision)
 
-    def _log_what_is_there(self) -> None:
-        epoch = self.rows.epoch
-        for gateway_id, stream in self.rows.streams.items():
-            log = self.history.logs[epoch, gateway_id]
-            log.clear()
-            for offset in range(1, stream.head + 1):
-                event = stream.events.get(offset)
-                log[offset] = event.event_id if event else self.uuid()
+
+def log_what_is_there(rows: Rows, history: History, new_id: Callable[[], UUID]) -> None:
+    """Let what the rows hold be what was committed in their epoch; an event that was removed gets some id."""
+    for gateway_id, stream in rows.streams.items():
+        log = history.logs[rows.epoch, gateway_id]
+        log.clear()
+        for offset in range(1, stream.head + 1):
+            event = stream.events.get(offset)
+            log[offset] = event.event_id if event else new_id()
 
 
 class Shared(Protocol):

@@ -34,13 +34,12 @@ from gatecast.storage.jetstream.stream import Message, Stream
 from gatecast.storage.jetstream.stream_config import wanted
 from gatecast.storage.jetstream.subjects import Subjects, text_of
 from simulation import database
-from simulation.database import LOOKED_UP, START, ConnectionRow, Cursor, Link, Rows
+from simulation.database import LOOKED_UP, START, ConnectionRow, Cursor, Link, Rows, log_what_is_there
 from simulation.history import History as WhatHappened
 
 T = TypeVar("T")
 
 _NAME = "gatecast"
-_CREATED = "2026-01-01T00:00:00Z"
 _EXPECT = "Nats-Expected-Last-Subject-Sequence"
 
 #: Most messages that the server finds at once.
@@ -113,8 +112,10 @@ def _pattern(filtered: str) -> re.Pattern[str]:
 class SimulatedStream:
     """The stream that every pod shares, and what is in it as rows, for those who check."""
 
-    #: What cannot happen to it here: nobody holds a log of a stream, and nothing takes it back to an older state.
-    impossible = frozenset({"hold_transaction", "restore", "replicate", "fail_over"})
+    #: What cannot happen to it: nobody holds a log of a stream, and its replicas need nobody who promotes one.
+    impossible = frozenset({"hold_transaction", "replicate", "fail_over"})
+    #: A pod finds by itself that it was put back, within so many seconds.
+    settles_within = 10.0
 
     def __init__(
         self, random_source: random.Random, history: WhatHappened, notify: Callable[[frozenset[str] | None], None]
@@ -124,19 +125,29 @@ class SimulatedStream:
         self.notify = notify
         #: The clock of the servers runs apart from the others by this much.
         self.clock_error = timedelta(0)
+        #: Which stream of this name it is: one that was put back is another one.
         self.place = 0
         self.subjects = Subjects(_NAME)
         epoch = self.uuid()
-        self.rows = Rows(epoch=epoch)
-        self._documents = _Documents(self.rows, history)
         history.told = self._told
-        self._changes: list[_Stored | _Purge] = []
+        self._begin([], epoch)
+        begun = History(schema=1, epoch=str(epoch), created=self._created, lineage=[str(epoch)], first=str(epoch))
+        self._store_all([(self.subjects.history, begun.encode(), {})], at=0.0)
+
+    def _begin(self, messages: Sequence[Message], epoch: UUID) -> None:
+        """Hold these messages, and nothing else."""
+        self.rows = Rows(epoch=epoch)
+        self._documents = _Documents(self.rows, self.history, self.uuid)
+        self._changes: list[_Stored | _Purge] = [_Stored(each, 0.0) for each in messages]
         self._leader = _Replica()
+        self._leader.take_over(self._changes, len(messages))
         #: Those that follow the leader.
         self.replicas = [_Replica(), _Replica()]
-        self.last_sequence = 0
-        begun = History(schema=1, epoch=str(epoch), created=_CREATED, lineage=[str(epoch)], first=str(epoch))
-        self._store_all([(self.subjects.history, begun.encode(), {})], at=0.0)
+        self.last_sequence = self._leader.last_sequence
+
+    @property
+    def _created(self) -> str:
+        return _written(START + timedelta(seconds=self.place))
 
     def uuid(self) -> UUID:
         """A uuid that the seed determines."""
@@ -149,9 +160,22 @@ class SimulatedStream:
         """The servers' clock."""
         return START + timedelta(seconds=asyncio.get_running_loop().time()) + self.clock_error
 
-    def backup(self) -> Rows:
-        """Nobody makes one here."""
-        return self.rows
+    # --- disasters ----------------------------------------------------------------------------------------------
+
+    def backup(self) -> list[Message]:
+        """Everything that is stored."""
+        return sorted(self._leader.messages.values(), key=lambda each: each.sequence)
+
+    def restore(self, backup: list[Message]) -> None:
+        """Put the stream back to an older state; nothing tells the pods."""
+        before = self.rows
+        (history,) = (each for each in backup if each.subject == self.subjects.history)
+        self.place += 1
+        self._begin(backup, UUID(History.decode(history.data).epoch))
+        self._documents.read_again(backup)
+        lost = (self.rows.epoch, self.rows.heads()) != (before.epoch, before.heads())
+        self.history.moved(self.rows.epoch, lost=lost, certain=False)
+        log_what_is_there(self.rows, self.history, self.uuid)
 
     def storage(self) -> JetStreamStorage:
         """Every contract of the log, over a link of its own."""
@@ -210,7 +234,7 @@ class SimulatedStream:
         if ".PURGE." in subject:
             return self.purge(request["filter"], request.get("seq"))
         return {
-            "created": _CREATED,
+            "created": self._created,
             "state": {"last_seq": self.last_sequence},
             "ts": _written(self.now()),
             "config": wanted(_NAME, 3),
@@ -274,12 +298,20 @@ def _written(instant: datetime) -> str:
     return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
+class _Unnoticed:
+    """Takes note of nothing."""
+
+    def __getattr__(self, _name: str) -> Callable[..., None]:
+        return lambda *_arguments, **_options: None
+
+
 class _Documents:
     """Reads every document that is stored, for those who check."""
 
-    def __init__(self, rows: Rows, history: WhatHappened) -> None:
+    def __init__(self, rows: Rows, history: WhatHappened, new_id: Callable[[], UUID]) -> None:
         self._rows = rows
         self._history = history
+        self._new_id = new_id
         self._outcomes: dict[tuple[str, int], dict[str, EventOutcomes]] = {}
 
     def stored(self, message: Message) -> str | None:
@@ -288,6 +320,14 @@ class _Documents:
         reader = getattr(self, f"_read_{kind}", None)
         grown: str | None = reader(message, rest) if reader is not None else None
         return grown
+
+    def read_again(self, messages: Sequence[Message]) -> None:
+        """Read what a backup holds: nothing of it happens now."""
+        history, self._history = self._history, cast("WhatHappened", _Unnoticed())
+        # Outcomes are about events.
+        for each in sorted(messages, key=lambda each: ".special." in each.subject):
+            self.stored(each)
+        self._history = history
 
     def removed(self, message: Message) -> None:
         """Take note of a message that was removed."""
@@ -302,29 +342,33 @@ class _Documents:
             self._outcomes[gateway_id, offset].pop(kind)
             self._merge(gateway_id, offset)
 
+    def _stream(self, gateway_id: str) -> database.Stream:
+        return self._rows.streams.setdefault(gateway_id, database.Stream(self._rows.epoch))
+
     def _read_history(self, message: Message, _rest: str) -> None:
         epoch = UUID(History.decode(message.data).epoch)
         if epoch != self._rows.epoch:
             self._history.replaced(self._rows.epoch)
             self._rows.epoch = epoch
+            log_what_is_there(self._rows, self._history, self._new_id)
 
     def _read_event(self, message: Message, rest: str) -> None:
         gateway_id, offset = _event_in(rest)
         event = decode_event(gateway_id, offset, message)
-        stream = self._rows.streams[gateway_id]
+        stream = self._stream(gateway_id)
         stream.events[offset], stream.offsets[event.event_id] = event, offset
         self._history.committed(self._rows.epoch, gateway_id, offset, event)
 
     def _read_head(self, message: Message, rest: str) -> str:
         gateway_id, head = text_of(rest), Head.decode(message.data)
-        stream = self._rows.streams.setdefault(gateway_id, database.Stream(UUID(head.registered_in)))
-        stream.head = head.head
+        stream = self._stream(gateway_id)
+        stream.registered_in, stream.head = UUID(head.registered_in), head.head
         stream.last_event_id = UUID(head.last) if head.last else None
         self._history.grew(self._rows.epoch, gateway_id, head.head)
         return gateway_id
 
     def _read_low(self, message: Message, rest: str) -> None:
-        self._rows.streams[text_of(rest)].low_water_mark = LowWaterMark.decode(message.data).offset
+        self._stream(text_of(rest)).low_water_mark = LowWaterMark.decode(message.data).offset
 
     def _read_state(self, message: Message, rest: str) -> None:
         gateway_id, state, rows = text_of(rest), State.decode(message.data), self._rows

@@ -316,6 +316,8 @@ class SimulatedWorld:
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._failure: BaseException | None = None
         self._backup = self._standby = self.database.backup()
+        #: Nobody restores it twice before the pods have found out about the first time.
+        self._settled_at = 0.0
 
     def next_uuid(self) -> UUID:
         """A uuid that the seed determines."""
@@ -579,11 +581,14 @@ class SimulatedWorld:
     async def _restore(self) -> None:
         if self.random.random() < 0.5:
             self._backup = self.database.backup()
-        else:
+        elif asyncio.get_running_loop().time() >= self._settled_at:
+            self._settled_at = asyncio.get_running_loop().time() + self.database.settles_within
             self.database.restore(self._backup)
             self._standby = self.database.backup()
             for pod in self.pods:
                 pod.heads_then.clear()
+                if self.database.settles_within:
+                    pod.trouble(self.database.settles_within)
 
     async def _replicate(self) -> None:
         """The standby receives what it lacks, and from now on commits may wait for it, or not."""

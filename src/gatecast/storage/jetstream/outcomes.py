@@ -45,8 +45,7 @@ class JetStreamOutcomes:
     async def _record(self, gateway: Gateway, offset: int, outcomes: Sequence[Outcome]) -> None:
         log, now = gateway.log.log, await self._stream.now()
         before, applied_sequence, special_sequence = await self.read(gateway.gateway_id, log, offset)
-        if not before.event_id:
-            # Retention has just removed the event.
+        if not before.event_id and await self._was_just_removed(gateway, offset):
             return
         after = before
         for one in outcomes:
@@ -62,10 +61,15 @@ class JetStreamOutcomes:
             subject, expect = subjects.special(gateway.gateway_id, log, offset), special_sequence
         await self._stream.write(Write(subject=subject, data=after.encode(), expect=expect))
 
+    async def _was_just_removed(self, gateway: Gateway, offset: int) -> bool:
+        """Whether retention has removed an event that is not there; otherwise it is missing."""
+        found = await self._gateways.find([gateway.gateway_id])
+        return _was_removed(found[gateway.gateway_id], offset)
+
     async def read(self, gateway_id: str, log: int, offset: int) -> tuple[EventOutcomes, int, int]:
         """The outcomes of an event, and the sequences of its two documents, 0 for one that does not exist.
 
-        Without an event id, if the event is not in the log any more.
+        Without an event id, if the event is not there any more.
         """
         subjects = self._stream.subjects
         event, applied, special = (

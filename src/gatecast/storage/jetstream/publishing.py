@@ -13,7 +13,7 @@ from gatecast.storage.contract import PublishResult, Receipt
 from gatecast.storage.jetstream.documents import Head, History, encode_event, offset_in
 from gatecast.storage.jetstream.gateways import Gateway
 from gatecast.storage.jetstream.repeating import repeated
-from gatecast.storage.jetstream.stream import Message, Stream, Write
+from gatecast.storage.jetstream.stream import Message, Stale, Stream, Write
 from gatecast.storage.jetstream.subjects import Subjects
 
 #: Messages of a batch for one event: itself, and its id.
@@ -117,7 +117,7 @@ class Publishing:
         return results
 
     async def _read(self, events: Sequence[Event]) -> Appending:
-        subjects = self._stream.subjects
+        subjects, losses = self._stream.subjects, self._stream.losses
         gateway_ids = list(dict.fromkeys(event.gateway_id for event in events))
         # First: if a new history begins meanwhile, the batch is stale.
         history = (await self._stream.snapshot([])).messages
@@ -131,6 +131,8 @@ class Publishing:
         for subject, message in (await self._stream.newest(list(wanted))).items():
             event = wanted[subject]
             appending.known[event.gateway_id, event.event_id] = offset_in(message)
+        if self._stream.losses != losses:
+            raise Stale("the stream was put back to an older state meanwhile")
         return appending
 
 

@@ -102,6 +102,10 @@ class State:
         Raises:
             StorageUnavailable: the replica must resynchronize, and does not know.
         """
+        known = self.positions.get(opened.replica)
+        if known is not None and known.epoch != str(start.epoch):
+            # Of a history that is over: a backup may have brought back some that no pod knows any more.
+            self.remove([each.connection_id for each in self._of(opened.replica)])
         others = [each for each in self._of(opened.replica) if each.connection_id != opened.connection_id]
         if newest_only:
             dismiss(others, DisconnectReason.SUPERSEDED)

@@ -136,6 +136,8 @@ class Stream:
     batch_limit: int = 1_000
     #: When the stream was created, as the server writes it.
     created: str = ""
+    #: How often it was found to have lost what was seen: what was read before then is not what it holds.
+    losses: int = 0
     _clock: _Clock = field(default_factory=_Clock)
     _batches: Any = field(default_factory=itertools.count)
     _sending: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_BATCHES_AT_ONCE))
@@ -263,6 +265,7 @@ class Stream:
         if last >= self.floor:
             raise StorageUnavailable("the replicas of the stream lag behind its leader")
         self.floor = self.head_floor = last
+        self.losses += 1
 
     # --- writing ------------------------------------------------------------------------------------------------
 
@@ -274,7 +277,8 @@ class Stream:
             StorageUnavailable: the server did not answer; the message may be stored.
             ValueRefused: the message is too large.
         """
-        return self._acknowledged(await self.connection.send(write.subject, write.data, write.headers))
+        seen = self.floor
+        return self._acknowledged(await self.connection.send(write.subject, write.data, write.headers), seen)
 
     async def write_all(self, writes: Sequence[Write]) -> int:
         """Store all of these messages or none; the sequence of the last one.
@@ -295,7 +299,8 @@ class Stream:
             (write.subject, write.data, write.headers | _place_in_batch(name, number, size))
             for number, write in enumerate(writes, 1)
         ]
-        return self._acknowledged(await self.connection.send_batch(messages), size)
+        seen = self.floor
+        return self._acknowledged(await self.connection.send_batch(messages), seen, size)
 
     async def purge(self, filtered: str, *, before: int | None = None) -> None:
         """Remove the messages of the subjects that match, or those with a sequence before this one."""
@@ -304,7 +309,8 @@ class Stream:
             request["seq"] = before
         raise_error(await self.connection.ask(f"$JS.API.STREAM.PURGE.{self.subjects.name}", request))
 
-    def _acknowledged(self, answer: Mapping[str, Any], count: int = 1) -> int:
+    def _acknowledged(self, answer: Mapping[str, Any], seen: int, count: int = 1) -> int:
+        """The sequence of what was stored after `seen` was seen."""
         error = answer.get("error")
         if error is not None:
             if error.get("err_code") == _TOO_LARGE:
@@ -316,6 +322,8 @@ class Stream:
                 )
             raise_error(answer)
         sequence = int(answer["seq"])
+        if sequence <= seen:
+            raise StorageUnavailable("the stream was put back to an older state, which a pod looks at first")
         self.floor = max(self.floor, sequence)
         return sequence
 

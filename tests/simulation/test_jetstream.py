@@ -18,12 +18,15 @@ from gatecast.testing.virtual_time import run_in_virtual_time
 from simulation.database import entity_of
 from simulation.history import History, PromiseBroken
 from simulation.jetstream import JetStreamStorage, SimulatedStream
-from simulation.world import Engine, simulate
+from simulation.world import HAPPENINGS, Engine, simulate
 
 GATEWAY = "gateway-1"
 
 #: Each of these has found a mistake once.
 _SEEDS = (7, 42, 55)
+
+#: Each of these has found one when the stream was put back often.
+_SEEDS_WITH_RESTORES = (24, 63, 73, 81)
 
 #: A planted mistake must show within these.
 _ENOUGH = range(6, 100)
@@ -32,6 +35,12 @@ _ENOUGH = range(6, 100)
 @pytest.mark.parametrize("seed", _SEEDS)
 def test_every_schedule_keeps_every_promise(seed: int) -> None:
     assert run_in_virtual_time(simulate(seed, engine=Engine.JETSTREAM)).deliveries > 0
+
+
+@pytest.mark.parametrize("seed", _SEEDS_WITH_RESTORES)
+def test_a_stream_that_is_put_back_keeps_every_promise(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(HAPPENINGS, "restore", 12)
+    assert run_in_virtual_time(simulate(seed, engine=Engine.JETSTREAM, with_restores=True)).deliveries > 0
 
 
 def test_a_seed_repeats_exactly() -> None:

@@ -185,7 +185,7 @@ class Forwarder:
     async def _show(self, found: Sequence[Waiting]) -> None:
         waiting = {one.gateway_id: one.entries for one in found if one.entries > 0}
         self._since = {name: since for name, since in self._since.items() if name in waiting}
-        refused = [one.present for one in found if one.present is not None and one.is_refused]
+        refused = [one.current for one in found if one.current is not None and one.current.is_refused]
         await self._read([mark for mark in refused if mark.gateway_id not in self._since])
         metrics.outbox(sum(waiting.values()), len(refused), min(self._since.values(), default=None))
 
@@ -348,7 +348,7 @@ class Forwarder:
         await self._records.save(term.name, marks)
         for mark in marks:
             term.note(mark)
-            if mark.refused:
+            if mark.is_refused:
                 _logger.warning("outbox-entry-refused", gateway=mark.gateway_id, reason=mark.reason)
         self._wake_waiters()
 
@@ -379,7 +379,7 @@ class Forwarder:
             else:
                 mark = await self._found_in(term, batch, log)
                 await self._save(term, [mark])
-                if not mark.refused:
+                if not mark.is_refused:
                     term.is_sure(mark)
         return ready
 
@@ -403,7 +403,7 @@ class Forwarder:
             [page] = await self._read_log(term, [_page(mark, page.events[-1].offset, most=_PAGE)])
         if forwarded == mark.forwarded:
             return batch.refused(_UNCERTAIN)
-        return replace(mark, forwarded=forwarded, log_head=head)
+        return mark.forwarded_to(forwarded, log_epoch=mark.log_epoch, log_head=head)
 
     async def _read_log(self, term: Term, requests: Sequence[ReadRequest]) -> Sequence[ReadResult | None]:
         return await self._in_time(term, lambda: self._log.read(requests))

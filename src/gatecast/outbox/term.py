@@ -56,7 +56,7 @@ class Batch:
         # In another history it may have: its end is looked up.
         epoch = str(receipts[0].position.epoch)
         epoch = epoch if epoch == self.mark.log_epoch else ""
-        return replace(self.mark, forwarded=through, log_epoch=epoch, log_head=head)
+        return self.mark.forwarded_to(through, log_epoch=epoch, log_head=head)
 
     def refused(self, reason: str) -> Mark:
         """The mark once the first entry was refused."""

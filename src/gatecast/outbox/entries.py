@@ -101,7 +101,7 @@ class Entries:
 
     async def _decide(self, gateway_id: str, event_id: UUID | None, decide: Callable[[Mark], Awaitable[bool]]) -> bool:
         mark = await self._records.mark(gateway_id)
-        if mark is None or not mark.refused:
+        if mark is None or not mark.is_refused:
             return False
         # The mark names the entry: what is decided meanwhile concerns no other one.
         if event_id is not None and not await self._is_refused(mark, event_id):

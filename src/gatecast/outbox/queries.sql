@@ -22,8 +22,9 @@ UPDATE gatecast_outbox_forwarder SET log = $1, log_place = $2 WHERE log IN ('', 
 UPDATE gatecast_outbox_forwarder SET log = $2, log_place = $3, pod_id = '', term = $4, beats = 0 WHERE log = $1
 
 -- name: begin_anew
--- The log of each gateway is looked up, or created, before anything is forwarded.
-UPDATE gatecast_outbox_gateways SET log_epoch = ''
+-- The log of each gateway is looked up, or created, before anything is forwarded. What the log of before refused, this one
+-- may take.
+UPDATE gatecast_outbox_gateways SET log_epoch = '', refused = 0, reason = ''
 
 -- name: log_epochs
 SELECT DISTINCT log_epoch FROM gatecast_outbox_gateways WHERE log_epoch <> ''
@@ -76,7 +77,7 @@ WHERE gateway_id = $1 AND outbox_log = $2 AND refused = $3
 
 -- name: leave_out
 UPDATE gatecast_outbox_gateways SET forwarded = refused, refused = 0, reason = ''
-WHERE gateway_id = $1 AND outbox_log = $2 AND refused = $3
+WHERE gateway_id = $1 AND outbox_log = $2 AND refused = $3 AND refused > forwarded
 
 -- name: confirm
 -- What was forwarded counts as confirmed in the outbox, so that its retention removes it. A gateway whose row is held, as

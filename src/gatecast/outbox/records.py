@@ -52,14 +52,23 @@ class Mark:
     #: before anything is forwarded, and the log created if there is none.
     log_epoch: str
     log_head: int
-    #: Offset of the entry that the log refused; 0 if it has refused none.
+    #: Offset of the entry that the log refused; 0 if it has refused none. It counts while it is past `forwarded`.
     refused: int = 0
     #: Why it was refused.
     reason: str = ""
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether the next entry was refused, so that nothing can be done before a decision."""
+        return self.refused > self.forwarded
+
+    def forwarded_to(self, offset: int, *, log_epoch: str, log_head: int) -> Mark:
+        """The mark once the entries up to and including this offset are in the log, which then ended there."""
+        return replace(self, forwarded=offset, log_epoch=log_epoch, log_head=log_head, refused=0, reason="")
+
     def left_out(self) -> Mark:
         """The mark after leaving out the entry that was refused."""
-        return replace(self, forwarded=self.refused or self.forwarded, refused=0, reason="")
+        return replace(self, forwarded=max(self.refused, self.forwarded), refused=0, reason="")
 
     def may_lack(self, log: ReadResult) -> bool:
         """Whether the log may have removed events that are not recorded here."""
@@ -100,7 +109,7 @@ class Waiting:
     @property
     def is_refused(self) -> bool:
         """Whether its next entry was refused, so that nothing can be done before a decision."""
-        return self.present is not None and self.present.refused > 0
+        return self.current is not None and self.current.is_refused
 
 
 class Records:

@@ -56,7 +56,7 @@ class Batch:
         # In another history it may have: its end is looked up.
         epoch = str(receipts[0].position.epoch)
         epoch = epoch if epoch == self.mark.log_epoch else ""
-        return replace(self.mark, forwarded=through, log_epoch=epoch, log_head=head)
+        return self.mark.forwarded_to(through, log_epoch=epoch, log_head=head)
 
     def refused(self, reason: str) -> Mark:
         """The mark once the first entry was refused."""
@@ -73,8 +73,6 @@ class Term:
     #: The offset up to which entries may be in the log although that is not recorded, by gateway. What is stored in the
     #: outbox after the first look, nobody has forwarded before.
     _in_doubt: dict[str, int] = field(default_factory=dict)
-    #: Whether the log was found to be that of the outbox.
-    knows_log: bool = False
     #: Under which gateways are registered; None until something is registered or deleted.
     claim: Claim | None = None
     #: The present log of each gateway: what is sent late must not get into a later one.

@@ -85,6 +85,49 @@ async def test_a_refused_event_is_forwarded_again(opening: Opening, outbox_url: 
         assert await site.ids() == ids(events)
 
 
+async def test_what_one_log_refused_is_tried_in_the_log_of_a_later_binding(
+    opening: Opening, outbox_url: str, tmp_path: Path
+) -> None:
+    """And later events go on."""
+    async with opening() as site:
+        events, _ = await _refuse(site, count=2)
+        await site.records.bind("the-log-of-before", "")
+        log = f"sqlite:///{tmp_path}/log.db"
+        await _json("outbox", "bind", "--yes", "--outbox", outbox_url, "--database", log)
+        forwarder = site.forwarder(bound_to=str(await site.engine.log.identity()))
+        await forwarder.forward()
+        late = make_event()
+        await site.store(late)
+        await forwarder.forward()
+        assert await site.ids() == ids([*events, late])
+
+
+async def test_what_an_earlier_release_left_refused_after_a_binding_can_be_decided(
+    opening: Opening, outbox_url: str
+) -> None:
+    """It has kept the refusal, and has not looked at the new log."""
+    async with opening() as site:
+        events, forwarder = await _refuse(site, count=3)
+        await site.statement("UPDATE gatecast_outbox_gateways SET log_epoch = '' WHERE gateway_id = $1", GATEWAY)
+        [refused] = (await _json("outbox", "status", "--outbox", outbox_url))["refused"]
+        assert refused["eventId"] == str(events[0].event_id)
+        await _json("outbox", "skip", GATEWAY, "--yes", "--outbox", outbox_url)
+        await forwarder.forward()
+        assert await site.ids() == ids(events[1:])
+
+
+async def test_a_refusal_that_was_overtaken_blocks_nothing(opening: Opening) -> None:
+    """As an earlier release left it after a binding. Nobody decides about it, and nothing is forwarded twice."""
+    async with opening() as site:
+        events, forwarder = await _refuse(site, count=3)
+        await site.statement("UPDATE gatecast_outbox_gateways SET forwarded = 2 WHERE gateway_id = $1", GATEWAY)
+        mark = await site.records.mark(GATEWAY)
+        assert not await site.records.leave_out(mark)
+        assert not await site.as_outbox(forwarder).try_again(GATEWAY)
+        await forwarder.forward()
+        assert await site.ids() == ids(events[2:])
+
+
 async def test_a_refused_event_is_left_out(opening: Opening, outbox_url: str) -> None:
     """And those after it are forwarded."""
     async with opening() as site:

@@ -22,7 +22,7 @@ from gatecast.errors import (
     StorageUnavailable,
     UnknownGateway,
 )
-from gatecast.outbox.lease import Lease
+from gatecast.outbox.lease import LEASE, Lease
 from gatecast.outbox.records import Mark, Records, TermOver, Waiting
 from gatecast.outbox.term import GATEWAYS_AT_ONCE, Batch, Term
 from gatecast.storage.contract import Busy, Claim, EventLog, PublishResult, ReadRequest, ReadResult, TrimPolicy
@@ -139,23 +139,36 @@ class Forwarder:
     async def forward(self) -> None:
         """Forward everything that waits now, if this process is the one that does."""
         try:
-            if not await self.lease.is_held():
-                metrics.outbox(0, 0, None)
+            if not await self._is_its_turn():
                 return
             if self._term is None or self._term.name != self.lease.term:
                 self._term = Term(self.lease.term or "")
             await self._forward_all(self._term)
         except TermOver:
             self.lease.lose()
-        except BaseException:
+        except BaseException as error:
             # An answer may be on its way: as when a term begins.
             self._term = None
+            if isinstance(error, Exception):
+                # Another process may reach what this one does not.
+                await self._give_up()
             raise
+
+    async def _is_its_turn(self) -> bool:
+        """Whether this process forwards: it did and goes on, or nobody else does and the log answers."""
+        if await self.lease.is_kept():
+            return True
+        vacancy = await self.lease.vacancy()
+        if vacancy is None:
+            metrics.outbox(0, 0, None)
+            return False
+        # While the log is away nobody forwards: then everybody shows what waits.
+        await self._show(await self._records.waiting())
+        await self._check_log()
+        return await self.lease.take(vacancy)
 
     async def _forward_all(self, term: Term) -> None:
         while turn := term.turn(await self._look(term)):
-            await self._keep(term)
-            await self._check_log(term)
             # First what waits for nobody: what is held in the log delays the others by one wait at most (promise P7).
             for start in range(0, len(turn.ready), GATEWAYS_AT_ONCE):
                 await self._forward_some(term, turn.ready[start : start + GATEWAYS_AT_ONCE])
@@ -167,14 +180,17 @@ class Forwarder:
     async def _look(self, term: Term) -> list[Waiting]:
         """The gateways of which something is to be forwarded; shows how much waits, and since when."""
         found = await self._records.waiting()
-        waiting = {one.gateway_id: one.entries for one in found if one.entries > 0}
         term.look(found)
+        self._one_by_one &= {one.gateway_id for one in found if one.entries > 0}
+        await self._show(found)
+        return found
+
+    async def _show(self, found: Sequence[Waiting]) -> None:
+        waiting = {one.gateway_id: one.entries for one in found if one.entries > 0}
         self._since = {name: since for name, since in self._since.items() if name in waiting}
-        self._one_by_one &= waiting.keys()
         refused = [one.current for one in found if one.current is not None and one.current.is_refused]
         await self._read([mark for mark in refused if mark.gateway_id not in self._since])
         metrics.outbox(sum(waiting.values()), len(refused), min(self._since.values(), default=None))
-        return found
 
     async def _read(self, marks: Sequence[Mark]) -> list[Batch]:
         """The next entries of each of these gateways that has some and that is still there."""
@@ -201,17 +217,22 @@ class Forwarder:
         if batches:
             await self._forward(term, batches)
 
-    async def _check_log(self, term: Term) -> None:
-        """Return if the log is still that of the outbox: its stream may have been deleted, and made anew."""
-        if term.knows_log or not self._options.log:
-            return
-        found = str(await self._in_time(term, self._log.identity))
-        if found != self._options.log:
+    async def _check_log(self) -> None:
+        """Return if the log answers and is still that of the outbox: its stream may have been made anew.
+
+        Raises:
+            StorageUnavailable: it does not answer.
+        """
+        try:
+            async with asyncio.timeout(LEASE):
+                found = str(await self._log.identity())
+        except TimeoutError as error:
+            raise StorageUnavailable("the log does not answer") from error
+        if self._options.log and found != self._options.log:
             raise DatabaseUnsuitable(
                 f"the log {self._options.log} of the outbox is gone; the log {found} is in its place",
                 "restore it; or open the hub again, which says how to go on with another log",
             )
-        term.knows_log = True
 
     def _most(self, gateway_id: str, gateways: int) -> int:
         """How many entries of one of so many gateways are forwarded at once."""

@@ -31,21 +31,15 @@ class Lease:
         self._seen_at = 0.0
         #: The name of the term in which this process forwards; None while it does not.
         self.term: str | None = None
+        self._last_term: str | None = None
 
     @property
     def left(self) -> float:
         """For how many seconds this process may still forward without another sign of life."""
         return self._ends_at - self._clock() if self.term is not None else 0.0
 
-    async def is_held(self) -> bool:
-        """Whether this process forwards now, after renewing its lease or taking one that was abandoned.
-
-        In between, what was found out may have changed: work that began before goes by `is_kept`.
-        """
-        return await self.is_kept() or await self._take()
-
     async def is_kept(self) -> bool:
-        """Whether the present term goes on, after renewing the lease; takes none."""
+        """Whether the present term goes on, after renewing the lease."""
         return self.term is not None and await self._renew(self.term)
 
     async def _renew(self, term: str) -> bool:
@@ -58,22 +52,27 @@ class Lease:
         self._ends_at = now + self._duration
         return True
 
-    async def _take(self) -> bool:
+    async def vacancy(self) -> Forwarder | None:
+        """What the table says if this process may take the lease now; None while another one shows that it lives."""
         found = await self._records.forwarder()
         if found.log != self._log:
             raise DatabaseUnsuitable(
                 f"the outbox forwards into another log now, {named(found.log, found.log_place)}",
                 "open the hub with the URL of that log",
             )
-        if found != self._seen:
-            self._seen, self._seen_at = found, self._clock()
         now = self._clock()
-        if found.pod_id and now - self._seen_at < self._duration:
+        if found != self._seen:
+            self._seen, self._seen_at = found, now
+        # A term of this process that it could not give up is nobody else's either.
+        is_of_another = bool(found.pod_id) and found.term != self._last_term
+        return None if is_of_another and now - self._seen_at < self._duration else found
+
+    async def take(self, vacancy: Forwarder) -> bool:
+        """Begin a term; False if something has changed since it was seen that nobody forwards."""
+        term, now = str(uuid4()), self._clock()
+        if not await self._records.take(self._pod_id, term, vacancy):
             return False
-        term = str(uuid4())
-        if not await self._records.take(self._pod_id, term, found):
-            return False
-        self.term, self._ends_at = term, now + self._duration
+        self.term, self._last_term, self._ends_at = term, term, now + self._duration
         return True
 
     def lose(self) -> None:

@@ -87,8 +87,6 @@ class Term:
     #: The offset up to which entries may be in the log although that is not recorded, by gateway. What is stored in the
     #: outbox after the first look, nobody has forwarded before.
     _in_doubt: dict[str, int] = field(default_factory=dict)
-    #: Whether the log was found to be that of the outbox.
-    knows_log: bool = False
     #: Under which gateways are registered; None until something is registered or deleted.
     claim: Claim | None = None
     #: The present log of each gateway: what is sent late must not get into a later one.

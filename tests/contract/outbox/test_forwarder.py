@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from gatecast.errors import StorageUnavailable
 from gatecast.outbox.lease import LEASE
+from gatecast.outbox.records import Records, Waiting
 from gatecast.storage.contract import ReadRequest
 from gatecast.storage.database_url import Backend
 from gatecast.telemetry import metrics
@@ -219,7 +221,7 @@ async def test_of_two_that_take_over_at_once_one_forwards(opening: Opening) -> N
 
 
 async def test_the_log_may_be_away_for_longer_than_the_lease(opening: Opening) -> None:
-    """Everything is forwarded in order when it is back, by whoever forwards then."""
+    """Everything is forwarded in order when it is back, by whoever looks first."""
     async with opening() as site:
         events, log = make_events(4), site.log()
         forwarders = [site.forwarder(pod_id, log=log) for pod_id in ("pod-1", "pod-2")]
@@ -227,18 +229,70 @@ async def test_the_log_may_be_away_for_longer_than_the_lease(opening: Opening) -
         log.before = fail
         for event in events:
             await site.store(event)
-            with pytest.raises(StorageUnavailable):
-                await forwarders[0].forward()
+            for forwarder in forwarders:
+                with pytest.raises(StorageUnavailable):
+                    await forwarder.forward()
             site.now += LEASE + 1
-        await forwarders[1].forward()
-        site.now += LEASE + 1
-        with pytest.raises(StorageUnavailable):
-            await forwarders[1].forward()
         log.before = nothing
-        await forwarders[0].forward()
-        assert await site.ids() == []
         await forwarders[1].forward()
         assert await site.ids() == ids(events)
+
+
+async def test_p7_a_process_that_does_not_reach_the_log_leaves_it_to_one_that_does(opening: Opening) -> None:
+    """At once, however alive it is, and not again while it reaches nothing."""
+    async with opening() as site:
+        cut_off = site.log()
+        one, two = site.forwarder("pod-1", log=cut_off), site.forwarder("pod-2")
+        await one.forward()
+        cut_off.before = fail
+        for _ in range(3):
+            await site.store(make_event())
+            with suppress(StorageUnavailable):
+                await one.forward()
+            await two.forward()
+            assert (holds(one), holds(two), await site.waiting()) == (False, True, {})
+            site.now += LEASE / 2
+        cut_off.identity = fail
+        await two.lease.give_up()
+        seen = await site.records.forwarder()
+        for _ in range(3):
+            with pytest.raises(StorageUnavailable):
+                await one.forward()
+            site.now += LEASE
+        assert await site.records.forwarder() == seen
+
+
+async def test_a_process_whose_own_term_could_not_be_given_up_takes_the_next_at_once(opening: Opening) -> None:
+    """The outbox's database was away for a moment: nobody waits for as long as a lease."""
+    async with opening() as site:
+
+        class Away(Records):
+            is_away = False
+
+            async def waiting(self) -> list[Waiting]:
+                await self._answer()
+                return await super().waiting()
+
+            async def give_up(self, term: str) -> None:
+                await self._answer()
+                await super().give_up(term)
+
+            async def _answer(self) -> None:
+                if self.is_away:
+                    raise StorageUnavailable("the database is away")
+
+        records = Away(site.outbox.database, site.opened.backend)
+        one, two = site.forwarder("pod-1", records=records), site.forwarder("pod-2")
+        await one.forward()
+        await site.store(make_event())
+        records.is_away = True
+        with pytest.raises(StorageUnavailable):
+            await one.forward()
+        records.is_away = False
+        await two.forward()
+        assert not holds(two)
+        await one.forward()
+        assert (holds(one), await site.waiting()) == (True, {})
 
 
 # --- in order -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, overload
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from gatecast.delivery.delivery import Delivery, DeliveryOptions
 from gatecast.delivery.retention import clean_up
@@ -240,12 +240,28 @@ class EventHub:
     ) -> dict[str, GatewayStatus]:
         """The delivery status of each registered gateway among these, at one instant or as the transaction sees it.
 
-        With an outbox, one whose log is not made yet counts as registered, with an empty log.
+        With an outbox, one whose log is not made yet counts as registered, with an empty log; in a transaction all do,
+        because it does not see the log (`status_before`).
+        """
+        presence = self.engine.presence
+        if self._outbox is None:
+            return await presence.status(gateway_ids, transaction=transaction)
+        last = self.delivery.reader.last_sweep
+        # The log may be away now.
+        epoch = last.epoch if last is not None else self._outbox.epoch_at_open
+        return await self._outbox.gateways.status(presence, gateway_ids, epoch=epoch, transaction=transaction)
+
+    async def status_before(self, gateway_id: str) -> GatewayStatus | None:
+        """The status for the answer to a transaction that begins now and will not see the log.
+
+        None if it will see it, if the gateway is not registered, or if the log does not answer within a second.
         """
         if self._outbox is None:
-            return await self.engine.presence.status(gateway_ids, transaction=transaction)
-        presence = self.engine.presence
-        return await self._outbox.gateways.status(presence, gateway_ids, epoch=self._epoch, transaction=transaction)
+            return None
+        with suppress(StorageError, TimeoutError):
+            async with asyncio.timeout(_STATUS_TIME_LIMIT):
+                return (await self.status([gateway_id])).get(gateway_id)
+        return None
 
     async def summaries(self, gateway_ids: Sequence[str]) -> Sequence[DeliverySummary]:
         """The same as `status` in short, for thousands of gateways."""
@@ -270,11 +286,6 @@ class EventHub:
         if self._outbox is not None:
             return await self._outbox.gateways.published(gateway_id)
         return await end_of(self.engine.log, gateway_id)
-
-    async def _epoch(self) -> UUID:
-        """The log's history, as this process has found it last: the log may be away."""
-        last = self.delivery.reader.last_sweep
-        return (last if last is not None else await self.engine.log.changed_since(_AFTER_EVERYTHING)).epoch
 
     async def clean_up(self) -> int:
         """Remove the events that retention allows now, and return how many; runs by itself every minute."""
@@ -476,8 +487,8 @@ class HubSubscription:
             await _done_within(_FLUSH_TIME_LIMIT, self._delivery.recorder.flush())
 
 
-#: A marker after which nothing has changed: it asks for the epoch alone.
-_AFTER_EVERYTHING = 2**60
+#: The log has so long to tell a status that an answer only shows, in seconds.
+_STATUS_TIME_LIMIT = 1.0
 
 #: Most events that a library subscriber takes from the feed at once.
 _TAKE = 64

@@ -59,6 +59,8 @@ class Outbox:
         self._places = Gathered("outbox-places", self._look_up)
         self._wakeup = wakeup
         self._task = BackgroundTask()
+        #: The log's history when this process opened the outbox.
+        self.epoch_at_open = UUID(int=0)
         #: The loop that forwards.
         self.forwarder = forwarder
         #: What waits for single gateways, and how they stand.
@@ -109,7 +111,9 @@ class Outbox:
         one that it never knew.
         """
         known = (await self._storage.log.changed_since(0)).heads.keys() | await self._records.marked_gateways()
-        for gateway_id in (await self._log.changed_since(0)).heads.keys() - known:
+        found = await self._log.changed_since(0)
+        self.epoch_at_open = found.epoch
+        for gateway_id in found.heads.keys() - known:
             async with self.database.transaction() as transaction:
                 if await self._storage.log.register(gateway_id, transaction=transaction):
                     # Should it be deleted before it is looked at, its log is deleted as well.

@@ -307,3 +307,16 @@ async def test_an_event_that_is_no_event_of_the_outbox_is_not_waited_for(opened:
             await hub.outbox.wait_until_forwarded(make_event("unknown"))
         position = Position((await hub.engine.log.changed_since(0)).epoch, 7)
         assert await hub.outbox.wait_until_forwarded(position) is position
+
+
+async def test_a_transaction_does_not_ask_the_log(opened: Opening) -> None:
+    """It holds locks, for which others would wait as long. What an answer shows is asked before."""
+    async with opened() as hub:
+        await hub.register_gateway(GATEWAY)
+        await hub.outbox.wait_until_forwarded(await hub.publish(make_event()))
+        before = await hub.status_before(GATEWAY)
+        async with hub.database.transaction() as transaction:
+            status = (await hub.status([GATEWAY], transaction=transaction))[GATEWAY]
+        assert before is not None
+        assert (before.head, status.head, status.epoch) == (1, 0, before.epoch)
+        assert await hub.status_before(OTHER_GATEWAY) is None

@@ -99,6 +99,9 @@ async def test_p10_while_the_log_is_away_changes_are_taken_and_told_as_pending(
         others = [await _published(installation.replicas[number % 2].operator, edge.id) for number in range(4)]
         assert [status for status, _ in others] == [202] * 4
         assert await installation.why() == "publisher-unforwarded"
+        # The log is not asked in the transaction: neither is one needed, nor does a slow one hold its locks.
+        changed = await operator.ask("PATCH", f"/gateways/{edge.id}", {"displayName": "Meanwhile"})
+        assert (changed["displayName"], changed["connected"]) == ("Meanwhile", False)
         new = await operator.create_gateway("made-meanwhile")
         assert await refusal(installation.replicas[0].pod.gateway_url, new.token) == 503
         async with operator._session.get("/readyz") as reply:
@@ -108,6 +111,8 @@ async def test_p10_while_the_log_is_away_changes_are_taken_and_told_as_pending(
         assert [each["eventId"] for each in shown][1:] == [event_id, *(answer["eventId"] for _, answer in others)]
         assert await eventually(lambda: _repeated(operator, edge.id, event_id)) == 2
         await operator.confirmed(edge.id, 6)
+        changed = await operator.ask("PATCH", f"/gateways/{edge.id}", {"displayName": "Afterwards"})
+        assert (changed["connected"], changed["position"]["head"]) == (True, 6)
         assert await installation.why() == "current"
         async with await _connected(installation, new):
             await operator.connections(new.id, 1)

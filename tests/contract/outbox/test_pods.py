@@ -240,6 +240,7 @@ async def test_a_list_shows_a_gateway_whose_log_is_not_made_yet(
             listed = {each["id"]: each for each in (await operator.ask("GET", path))["items"]}
             assert (listed[new.id]["position"]["head"], listed[new.id]["lag"]) == (0, 0)
         assert (await operator.gateway(new.id))["connected"] is False
+        assert await operator.ask("GET", f"/gateways/{new.id}/events") == {"items": [], "next": None}
         assert (await operator.ask("PATCH", f"/gateways/{new.id}", {"displayName": "New"}))["displayName"] == "New"
         await operator.ask("DELETE", f"/gateways/{new.id}")
         assert await refusal(installation.replicas[0].pod.gateway_url, new.token) == 401

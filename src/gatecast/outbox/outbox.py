@@ -267,5 +267,23 @@ async def refuse_log(storage: Storage) -> None:
         )
 
 
+async def refuse_new(storage: Storage, backend: Backend, log: EventLog, *, place: str, log_place: str) -> None:
+    """Return if the outbox was used before, or the log has no gateways; `place` and `log_place` are where they are.
+
+    Raises:
+        DatabaseUnsuitable: nothing of what was published to those gateways was published through it.
+    """
+    # The log first: whoever has registered a gateway there has bound the outbox before.
+    gateways, records = (await log.changed_since(0)).heads, Records(storage.database, backend)
+    known = (await storage.log.changed_since(0)).heads.keys() | await records.marked_gateways()
+    if gateways and not known and not (await records.forwarder()).log:
+        raise DatabaseUnsuitable(
+            f"the database {place} is new, and the log {log_place} holds gateways that it does not know "
+            f"({len(gateways):,})",
+            "name in GATECAST_OUTBOX the database that belongs to this log; or, to begin anew, name another stream in "
+            "GATECAST_DATABASE",
+        )
+
+
 def _first(gateway_id: str) -> ReadRequest:
     return ReadRequest(gateway_id=gateway_id, after=0, max_events=1, max_bytes=1)

@@ -320,3 +320,19 @@ async def test_a_transaction_does_not_ask_the_log(opened: Opening) -> None:
         assert before is not None
         assert (before.head, status.head, status.epoch) == (1, 0, before.epoch)
         assert await hub.status_before(OTHER_GATEWAY) is None
+
+
+async def test_a_new_outbox_that_must_not_adopt_is_refused_where_the_log_has_gateways(tmp_path: Path) -> None:
+    """At every attempt; the one that belongs to the log is opened, and so is a new one where the log is new."""
+    log, known, new = (f"sqlite:///{tmp_path}/{name}.db" for name in ("log", "known", "new"))
+    async with EventHub.open(log, outbox=known, adopt=False) as hub:
+        await hub.register_gateway(GATEWAY)
+    for _ in range(2):
+        with pytest.raises(DatabaseUnsuitable, match=r"new.db is new, and the log .*log.db holds gateways") as refused:
+            async with EventHub.open(log, outbox=new, adopt=False):
+                pass
+        assert "GATECAST_OUTBOX" in refused.value.remedy
+    async with EventHub.open(log, outbox=known, adopt=False) as hub:
+        await hub.delete_gateway(GATEWAY)
+    async with EventHub.open(log, outbox=known, adopt=False):
+        pass

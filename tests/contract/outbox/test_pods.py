@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import aiohttp
 import pytest
 
+from gatecast.errors import DatabaseUnsuitable
 from gatecast.testing.doubles.raw_connection import RawConnection, refusal
 from gatecast.testing.eventually import PATIENCE, eventually
 from gatecast.testing.nats_server import NatsServer
 from gatecast.testing.operator import GatewayAccess, Operator, Refused
-from gatecast.testing.processes.installation import Installation
+from gatecast.testing.processes.installation import Installation, Replica
 from gatecast.testing.tcp_proxy import TcpProxy
 from tests.acceptance.test_control_plane import provider
 
@@ -337,3 +339,13 @@ async def test_p10_an_event_that_was_published_before_changes_no_record_while_th
 
 async def _has_repeated(operator: Operator, gateway_id: str, fields: dict[str, Any], data: dict[str, Any]) -> bool:
     return (await _published(operator, gateway_id, **fields, data=data))[0] == 200
+
+
+async def test_a_pod_whose_outbox_was_mistyped_is_refused(stream_url: str, tmp_path: Path) -> None:
+    """Its control plane would know none of the gateways in the log, and turn them away."""
+    async with Replica(stream_url, 0, outbox=f"sqlite:///{tmp_path}/tables.db") as pod:
+        access = await pod.operator.create_gateway("one-gateway")
+        await eventually(lambda: _has_log(pod.operator, access))
+        with pytest.raises(DatabaseUnsuitable, match=r"tabels\.db is new"):
+            async with Replica(stream_url, 1, outbox=f"sqlite:///{tmp_path}/tabels.db"):
+                pass

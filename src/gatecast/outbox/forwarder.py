@@ -16,6 +16,7 @@ from gatecast.errors import (
     DatabaseUnsuitable,
     GatecastError,
     InvalidValue,
+    LogHeld,
     StatementFailed,
     StorageError,
     StorageUnavailable,
@@ -167,9 +168,11 @@ class Forwarder:
         return await self.lease.take(vacancy)
 
     async def _forward_all(self, term: Term) -> None:
-        while work := term.turn(await self._look(term)):
-            for start in range(0, len(work), GATEWAYS_AT_ONCE):
-                await self._forward_some(term, work[start : start + GATEWAYS_AT_ONCE])
+        while turn := term.turn(await self._look(term)):
+            # First what waits for nobody: what is held in the log delays the others by one wait at most (promise P7).
+            for start in range(0, len(turn.ready), GATEWAYS_AT_ONCE):
+                await self._forward_some(term, turn.ready[start : start + GATEWAYS_AT_ONCE])
+            await self._follow_some(term, turn.changed)
             await self._clean_up(term)
         term.aside.clear()
         await self._clean_up(term)
@@ -205,19 +208,9 @@ class Forwarder:
         self._since |= {batch.gateway_id: batch.entries[0].recorded_at.timestamp() for batch in batches}
         return batches
 
-    async def _forward_some(self, term: Term, work: Sequence[Waiting]) -> None:
-        """Do what is to be done for these gateways; set aside those with a problem of their own."""
+    async def _forward_some(self, term: Term, marks: Sequence[Mark]) -> None:
+        """Forward the next entries of these gateways; set aside those with a problem of their own."""
         await self._keep(term)
-        marks = []
-        for each in work:
-            try:
-                mark = each.present or await self._follow(term, each)
-            except StatementFailed as error:
-                log_failure("outbox-gateway-failed", error, gateway=each.gateway_id)
-                term.aside.add(each.gateway_id)
-            else:
-                if mark is not None:
-                    marks.append(mark)
         batches = await self._read(marks)
         # What waits and cannot be read: the gateway was deleted meanwhile, or the outbox restored.
         term.aside |= {mark.gateway_id for mark in marks} - {batch.gateway_id for batch in batches}
@@ -247,13 +240,23 @@ class Forwarder:
 
     # --- registering and deleting -----------------------------------------------------------------------------------
 
-    async def _follow(self, term: Term, waiting: Waiting) -> Mark | None:
-        """The mark of a gateway that is in the outbox, once its log exists; None if it was deleted there.
+    async def _follow_some(self, term: Term, changed: Sequence[Waiting]) -> None:
+        """Register or delete these gateways in the log, up to the first that is held; set aside those that fail."""
+        for each in changed:
+            try:
+                await self._follow(term, each, await self._claimed(term))
+            except (StatementFailed, LogHeld) as error:
+                log_failure("outbox-gateway-failed", error, gateway=each.gateway_id)
+                term.aside.add(each.gateway_id)
+                if isinstance(error, LogHeld):
+                    return
+
+    async def _follow(self, term: Term, waiting: Waiting, claim: Claim) -> None:
+        """Return once the log of a gateway exists that is in the outbox, or is gone if the gateway was deleted there.
 
         A gateway that was registered again was deleted before: so is its log, with the entries that waited.
         """
         await self._keep(term)
-        claim = await self._claimed(term)
         gateway_id, mark = waiting.gateway_id, waiting.current
         if waiting.mark is not None and mark is None:
             await self._delete_log(term, gateway_id)
@@ -261,7 +264,7 @@ class Forwarder:
                 await self._records.drop(term.name, waiting.mark)
         if waiting.log_id is None:
             self._wake_waiters()
-            return None
+            return
         if mark is None:
             # Recorded first: should the gateway be deleted before the rest is done, its log is deleted as well.
             mark = Mark(gateway_id=gateway_id, outbox_log=waiting.log_id, forwarded=0, log_epoch="", log_head=0)
@@ -274,11 +277,11 @@ class Forwarder:
         term.logs[gateway_id] = log.log_id
         term.is_sure(mark)
         self._wake_waiters()
-        return mark
 
     async def _claimed(self, term: Term) -> Claim:
         """The claim under which this term registers gateways. Once it is made, no earlier registration arrives."""
         if term.claim is None:
+            await self._keep(term)
             claim = Claim(str(await self._outbox.identity()), str(uuid4()))
             await self._in_time(term, lambda: self._log.claim(claim))
             term.claim = claim

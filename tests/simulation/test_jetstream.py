@@ -136,6 +136,25 @@ def test_no_event_is_taken_for_missing() -> None:
     _on_a_lagging_stream(work)
 
 
+def test_after_asking_for_every_log_a_pod_believes_no_older_answer() -> None:
+    """Although it was opened when less was there: so it does not take a deleted gateway for one that is new to it."""
+
+    async def work(servers: SimulatedStream, storage: JetStreamStorage) -> None:
+        for stalls_until in (0.0, math.inf):
+            for each in servers.replicas:
+                each.stalled_until = stalls_until
+            for _ in range(20):
+                await storage.log.changed_since(0)
+        opened = [servers.storage() for _ in range(20)]
+        await storage.log.register("later")
+        for each in opened:
+            await each.log.changed_since(0)
+            request = ReadRequest(gateway_id="later", after=0, max_events=1, max_bytes=1)
+            assert await each.log.read([request]) != [None]
+
+    _on_a_lagging_stream(work)
+
+
 def test_a_pod_opens_a_stream_that_has_just_been_made() -> None:
     """Its other replicas may not even have the history."""
 

@@ -10,7 +10,14 @@ from typing import Final, Self
 from uuid import UUID
 
 from gatecast.background import BackgroundTask, FailureListener
-from gatecast.errors import DatabaseUnsuitable, EventNotForwarded, SettingInvalid, StorageError, StorageUnavailable
+from gatecast.errors import (
+    DatabaseUnsuitable,
+    EventNotForwarded,
+    SettingInvalid,
+    StatementFailed,
+    StorageError,
+    StorageUnavailable,
+)
 from gatecast.events import Event, PendingPosition, Position
 from gatecast.gathering import Gathered
 from gatecast.hiding import HIDDEN
@@ -114,10 +121,18 @@ class Outbox:
         found = await self._log.changed_since(0)
         self.epoch_at_open = found.epoch
         for gateway_id in found.heads.keys() - known:
+            if await self._is_gone(gateway_id):
+                continue
             async with self.database.transaction() as transaction:
                 if await self._storage.log.register(gateway_id, transaction=transaction):
                     # Should it be deleted before it is looked at, its log is deleted as well.
                     await self._records.adopt(transaction, gateway_id)
+
+    async def _is_gone(self, gateway_id: str) -> bool:
+        """Whether the log has none of this gateway, although a replica that lags has named it."""
+        with suppress(StatementFailed):
+            return await self._log.read([_first(gateway_id)]) == [None]
+        return False
 
     @property
     def database(self) -> Database:

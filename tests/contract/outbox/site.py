@@ -98,9 +98,10 @@ class Site:
         log_: Any = log or self.engine.log
         return Forwarder(self.outbox.log, log_, records or self.records, options)
 
-    def as_outbox(self, forwarder: Forwarder, records: Records | None = None) -> Outbox:
+    def as_outbox(self, forwarder: Forwarder, records: Records | None = None, log: object | None = None) -> Outbox:
         """What an operator sees of it."""
-        return Outbox(self.outbox, self.engine.log, records or self.records, forwarder, InProcessWakeup())
+        log_: Any = log or self.engine.log
+        return Outbox(self.outbox, log_, records or self.records, forwarder, InProcessWakeup())
 
     async def store(self, *events: Event) -> None:
         """Commit these to the outbox."""

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,7 +16,7 @@ import pytest
 from gatecast.errors import EventNotForwarded, StatementFailed, StorageUnavailable
 from gatecast.outbox.lease import LEASE
 from gatecast.outbox.records import Records, Waiting
-from gatecast.storage.contract import Busy, EventLog, PublishResult, ReadRequest
+from gatecast.storage.contract import Busy, Changes, EventLog, PublishResult, ReadRequest
 from gatecast.storage.database_url import Backend
 from gatecast.testing.contracts.backend import GATEWAY, OTHER_GATEWAY, make_event, make_events, publish, read
 from tests.contract.outbox.site import (
@@ -386,6 +387,20 @@ async def test_a_gateway_that_the_log_had_before_is_deleted_there_before_it_was_
         await site.outbox.log.forget("had")
         await forwarder.forward()
         assert "had" not in (await site.engine.log.changed_since(0)).heads
+
+
+async def test_a_gateway_that_only_a_replica_that_lags_still_has_is_not_registered(opening: Opening) -> None:
+    """It was deleted through the outbox, which has followed that and knows nothing of it any more."""
+    async with opening() as site:
+
+        class Lagging(Log):
+            async def changed_since(self, marker: int) -> Changes:
+                found = await self._log.changed_since(marker)
+                return replace(found, heads={**found.heads, "gone": 3})
+
+        await site.engine.log.register("had")
+        await site.as_outbox(site.forwarder(), log=Lagging(site.engine.log)).adopt()
+        assert (await site.outbox.log.changed_since(0)).heads.keys() == {GATEWAY, OTHER_GATEWAY, "had"}
 
 
 async def test_the_events_that_the_log_had_before_stay(opening: Opening) -> None:

@@ -101,6 +101,9 @@ class JetStreamLog:
     async def changed_since(self, marker: int) -> Changes:
         """The logs that have grown since `marker`, which is a sequence of the stream."""
         info = await self._stream.info()
+        if not marker:
+            # What is asked about these logs next is answered by no replica that lacks what the leader has by now.
+            self._stream.floor = max(self._stream.floor, info.last_sequence)
         history = await self._history()
         changed, reached = await self._heads_after(marker)
         return Changes(

@@ -147,10 +147,10 @@ def test_after_asking_for_every_log_a_pod_believes_no_older_answer() -> None:
                 await storage.log.changed_since(0)
         opened = [servers.storage() for _ in range(20)]
         await storage.log.register("later")
-        for each in opened:
-            await each.log.changed_since(0)
+        for pod in opened:
+            await pod.log.changed_since(0)
             request = ReadRequest(gateway_id="later", after=0, max_events=1, max_bytes=1)
-            assert await each.log.read([request]) != [None]
+            assert await pod.log.read([request]) != [None]
 
     _on_a_lagging_stream(work)
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from math import isfinite
 from typing import Final, TypeVar
 from uuid import UUID, uuid4
 
@@ -25,6 +26,7 @@ from gatecast.outbox.lease import LEASE, Lease
 from gatecast.outbox.records import Mark, Records, TermOver, Waiting
 from gatecast.outbox.term import GATEWAYS_AT_ONCE, Batch, Term
 from gatecast.storage.contract import Busy, Claim, EventLog, PublishResult, ReadRequest, ReadResult, TrimPolicy
+from gatecast.storage.reading import read_each
 from gatecast.telemetry import get_logger, metrics
 from gatecast.waiting import Signal
 from gatecast.wakeup.contract import Hint
@@ -102,8 +104,6 @@ class Forwarder:
         self._term: Term | None = None
         #: The gateways whose entries go one by one, because the log has refused a batch of them.
         self._one_by_one: set[str] = set()
-        #: When the first entry of each gateway that waits was stored, in seconds since 1970.
-        self._since: dict[str, float] = {}
 
     async def run(self) -> None:
         """Forward until cancelled; then let another process do it at once."""
@@ -162,7 +162,7 @@ class Forwarder:
             metrics.outbox(0, 0, None)
             return False
         # While the log is away nobody forwards: then everybody shows what waits.
-        await self._show(await self._records.waiting())
+        _show(await self._records.waiting())
         await self._check_log()
         return await self.lease.take(vacancy)
 
@@ -179,31 +179,24 @@ class Forwarder:
         found = await self._records.waiting()
         term.look(found)
         self._one_by_one &= {one.gateway_id for one in found if one.entries > 0}
-        await self._show(found)
+        _show(found)
         return found
-
-    async def _show(self, found: Sequence[Waiting]) -> None:
-        waiting = {one.gateway_id: one.entries for one in found if one.entries > 0}
-        self._since = {name: since for name, since in self._since.items() if name in waiting}
-        refused = [one.current for one in found if one.current is not None and one.current.is_refused]
-        await self._read([mark for mark in refused if mark.gateway_id not in self._since])
-        metrics.outbox(sum(waiting.values()), len(refused), min(self._since.values(), default=None))
 
     async def _read(self, marks: Sequence[Mark]) -> list[Batch]:
         """The next entries of each of these gateways that has some and that is still there."""
         if not marks:
             return []
-        found = await self._outbox.read(
-            [_next_entries(mark, self._most(mark.gateway_id, len(marks))) for mark in marks]
-        )
+        requests = [_next_entries(mark, self._most(mark.gateway_id, len(marks))) for mark in marks]
+        found = dict(zip(marks, await read_each(self._outbox, requests), strict=True))
+        for mark, read in found.items():
+            if isinstance(read, GatecastError):
+                log_failure("outbox-gateway-failed", read, gateway=mark.gateway_id)
         # A gateway may have been deleted, or registered again, since.
-        batches = [
+        return [
             Batch.of(mark, read.events)
-            for mark, read in zip(marks, found, strict=True)
-            if read is not None and read.log_id == mark.outbox_log and read.events
+            for mark, read in found.items()
+            if isinstance(read, ReadResult) and read.log_id == mark.outbox_log and read.events
         ]
-        self._since |= {batch.gateway_id: batch.entries[0].recorded_at.timestamp() for batch in batches}
-        return batches
 
     async def _forward_some(self, term: Term, work: Sequence[Waiting]) -> None:
         """Do what is to be done for these gateways; set aside those with a problem of their own."""
@@ -453,6 +446,13 @@ _NO_LOG: Final = 0
 
 #: Past the end of every log.
 _PAST_EVERY_END: Final = (1 << 62) - 1
+
+
+def _show(found: Sequence[Waiting]) -> None:
+    """Show how much waits, since when, and what was refused."""
+    waiting = [one for one in found if one.entries > 0]
+    oldest = min((one.since for one in waiting if one.since is not None and isfinite(one.since)), default=None)
+    metrics.outbox(sum(one.entries for one in waiting), sum(one.is_refused for one in found), oldest)
 
 
 def _next_entries(mark: Mark, most: int) -> ReadRequest:

@@ -25,7 +25,7 @@ from gatecast.errors import (
 from gatecast.outbox.lease import LEASE, Lease
 from gatecast.outbox.records import Mark, Records, TermOver, Waiting
 from gatecast.outbox.term import GATEWAYS_AT_ONCE, Batch, Term
-from gatecast.storage.contract import Busy, Claim, EventLog, PublishResult, ReadRequest, ReadResult, TrimPolicy
+from gatecast.storage.contract import Busy, Changes, Claim, EventLog, PublishResult, ReadRequest, ReadResult, TrimPolicy
 from gatecast.storage.reading import read_each
 from gatecast.telemetry import get_logger, metrics
 from gatecast.waiting import Signal
@@ -45,6 +45,9 @@ _BYTES: Final = 64 * 1024
 
 #: Entries that were forwarded are removed so often, in seconds.
 _CLEAN_UP_EVERY: Final = 5.0
+
+#: The log is asked so often whether its history goes on, in seconds.
+_CHECK_EVERY: Final = 5.0
 
 #: Most events of a log that one request reads, to find those that were forwarded before.
 _PAGE: Final = 1_000
@@ -100,7 +103,7 @@ class Forwarder:
         self.loop = RetryLoop("forward-failed", "the outbox cannot be forwarded")
         self._signal = Signal()
         self._waiters: set[asyncio.Future[None]] = set()
-        self._cleaned_at = options.clock()
+        self._cleaned_at = self._checked_at = options.clock()
         self._term: Term | None = None
         #: The gateways whose entries go one by one, because the log has refused a batch of them.
         self._one_by_one: set[str] = set()
@@ -167,6 +170,7 @@ class Forwarder:
         return await self.lease.take(vacancy)
 
     async def _forward_all(self, term: Term) -> None:
+        await self._check_history(term)
         while work := term.turn(await self._look(term)):
             for start in range(0, len(work), GATEWAYS_AT_ONCE):
                 await self._forward_some(term, work[start : start + GATEWAYS_AT_ONCE])
@@ -237,6 +241,42 @@ class Forwarder:
     def _most(self, gateway_id: str, gateways: int) -> int:
         """How many entries of one of so many gateways are forwarded at once."""
         return 1 if gateway_id in self._one_by_one else max(1, min(_ENTRIES // gateways, _ENTRIES_OF_ONE))
+
+    async def _check_history(self, term: Term) -> None:
+        """Register again the gateways that lack their log, once in a history: the log or the outbox was restored.
+
+        Asked from time to time also while nothing waits: a process that does not reach the log is not to forward.
+        """
+        earlier = term.history
+        if earlier is not None and self._clock() - self._checked_at < _CHECK_EVERY:
+            return
+        self._checked_at = self._clock()
+        found = await self._changed_since(term, earlier.marker) if earlier is not None else None
+        if earlier is None or found is None or found.epoch != earlier.epoch or not found.continues(earlier):
+            # First: a log that is made meanwhile is of a gateway that is not among these.
+            marks = await self._records.with_logs()
+            found = await self._changed_since(term, 0)
+            await self._register_again(term, [mark for mark in marks if mark.gateway_id not in found.heads])
+        term.history = found
+
+    async def _changed_since(self, term: Term, marker: int) -> Changes:
+        return await self._in_time(term, lambda: self._log.changed_since(marker))
+
+    async def _register_again(self, term: Term, marks: Sequence[Mark]) -> None:
+        """Register these gateways; what becomes of one whose log is there, as a replica did not know, stays as it is.
+
+        One that is deleted meanwhile still has its mark, so its log is deleted as well.
+        """
+        for mark in marks:
+            await self._keep(term)
+            claim = await self._claimed(term)
+            try:
+                created = await self._in_time(term, partial(self._log.register, mark.gateway_id, claim=claim))
+            except StatementFailed as error:
+                log_failure("outbox-gateway-failed", error, gateway=mark.gateway_id)
+            else:
+                if created:
+                    await self._records.try_again(mark)
 
     # --- registering and deleting -----------------------------------------------------------------------------------
 

@@ -46,6 +46,11 @@ WHERE NOT EXISTS (SELECT 1 FROM gatecast.gateway_streams s WHERE s.gateway_id = 
 -- name: marked
 SELECT gateway_id FROM gatecast_outbox_gateways
 
+-- name: with_logs
+SELECT g.gateway_id, g.outbox_log, g.forwarded, g.log_epoch, g.log_head, g.refused, g.reason
+FROM gatecast_outbox_gateways g JOIN gatecast.gateway_streams s ON s.gateway_id = g.gateway_id AND s.log_id = g.outbox_log
+WHERE g.log_epoch <> ''
+
 -- name: mark
 SELECT gateway_id, outbox_log, forwarded, log_epoch, log_head, refused, reason FROM gatecast_outbox_gateways
 WHERE gateway_id = $1

@@ -166,6 +166,10 @@ class Records:
         """The gateways with a mark."""
         return {row["gateway_id"] for row in await self._database.fetch(_QUERIES["marked"])}
 
+    async def with_logs(self) -> list[Mark]:
+        """The marks of the gateways that are in the outbox now and have a log, as far as is recorded."""
+        return [Mark(**row) for row in await self._database.fetch(self._of_the_log("with_logs"))]
+
     async def mark(self, gateway_id: str) -> Mark | None:
         """The mark of one gateway; None if nothing of it was forwarded yet."""
         rows = await self._database.fetch(_QUERIES["mark"], gateway_id)

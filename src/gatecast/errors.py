@@ -15,7 +15,8 @@
     ├── EventUndeliverable      an event cannot be read or sent: its log waits until it is repaired or skipped
     ├── StorageError
     │   ├── StorageUnavailable  the database cannot be reached now: nothing is known to be stored
-    │   │   └── LogHeld         another transaction holds the log: nothing was stored
+    │   │   ├── LogHeld         another transaction holds the log: nothing was stored
+    │   │   └── RepeatUncertain whether an event was published before cannot be told: nothing was stored
     │   ├── StatementFailed     the database refused this one statement: nothing of it was stored
     │   │   └── ValueRefused    the database cannot hold one of the values
     │   ├── SchemaMissing       the database lacks the schema, or its newest part
@@ -313,6 +314,21 @@ class LogHeld(StorageUnavailable):
         return (
             f"another transaction holds {self.held}, and did not end in time; nothing was stored: "
             "commit it or roll it back, and publish again with the same event id"
+        )
+
+
+class RepeatUncertain(StorageUnavailable):
+    """Whether an event was published before cannot be told now; nothing was stored."""
+
+    def __init__(self, event_id: UUID) -> None:
+        super().__init__(str(event_id))
+        #: The event's id.
+        self.event_id = event_id
+
+    def __str__(self) -> str:
+        return (
+            f"whether event {self.event_id} was published before cannot be told while the log is away, and it changes "
+            "what is kept; nothing was stored: repeat it with the same id, or without an id if it is new"
         )
 
 

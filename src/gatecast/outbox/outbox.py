@@ -135,6 +135,17 @@ class Outbox:
             raise EventNotForwarded(event.gateway_id, event.event_id)
         return position
 
+    async def known(self, gateway_id: str, event_id: UUID) -> Position | None:
+        """Where an event of this id is, pending while it is in the outbox; None if neither holds one now.
+
+        Raises:
+            StorageError: one of them cannot be asked, so nobody knows.
+        """
+        # The outbox first: what is not there any more was forwarded before the log is asked.
+        if await self._storage.log.find(gateway_id, [event_id]):
+            return PendingPosition(gateway_id, event_id)
+        return (await self._log.find(gateway_id, [event_id])).get(event_id)
+
     async def _look_up(self, asked: Sequence[tuple[str, UUID]]) -> list[tuple[Position | None, bool]]:
         """Where each of these events of gateways is in the log, and otherwise whether it waits here."""
         ids: dict[str, list[UUID]] = {}

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import aiohttp
 import pytest
@@ -285,3 +285,49 @@ async def test_events_that_are_published_together_have_their_offsets_and_their_r
         assert await together({"eventId": new, "entityId": "other"}) == (202, [(None, "conflict")])
         way.heal()
         assert len(await eventually(lambda: _log(operator, gateway_id, 4))) == 4
+
+
+_PLAN = {"type": "subscriptionPlan.updated", "action": "UPDATE", "entityType": "SubscriptionPlan", "entityId": "p"}
+
+
+async def test_p10_an_event_that_was_published_before_changes_no_record_while_the_log_is_away(
+    server: NatsServer, stream_url: str, outbox_url: str
+) -> None:
+    """Nobody knows its id then: it is refused as unavailable. A new one without an id is taken as ever."""
+    async with _site(server, stream_url, outbox_url) as (installation, way):
+        operator, gateway_id, ids = installation.operator, installation.edge.id, [str(uuid4()) for _ in range(2)]
+        plans, hub = installation.replicas[0].pod.control_plane.subscriptions, installation.replicas[0].pod.hub
+
+        async def published(plan_status: str, **fields: object) -> int:
+            data = {"planId": "p", "planName": "a plan", "status": plan_status}
+            return (await _published(operator, gateway_id, **_PLAN, data=data, **fields))[0]
+
+        async def recorded() -> list[str]:
+            return [each.fields["status"] for each in await plans.plans(gateway_id)]
+
+        async def is_forgotten() -> bool:
+            """Whether the outbox has nothing any more of what was forwarded."""
+            await _published(operator, gateway_id)
+            return not await hub.outbox._storage.log.find(gateway_id, [UUID(each) for each in ids])
+
+        created = {**_PLAN, "type": "subscriptionPlan.created", "action": "CREATE", "eventId": ids[0]}
+        data = {"planId": "p", "planName": "a plan", "status": "ACTIVE"}
+        assert (await _published(operator, gateway_id, **created, data=data))[0] == 201
+        assert await published("INACTIVE", eventId=ids[1]) == 201
+        await eventually(is_forgotten)
+        assert (await _published(operator, gateway_id, **created, data=data))[0] == 200
+        way.cut()
+        await eventually(lambda: _is_away(installation))
+        status, problem = await _published(operator, gateway_id, **created, data=data)
+        assert (status, await recorded()) == (503, ["INACTIVE"])
+        assert problem["type"] == "urn:gatecast:problem:repeat-uncertain"
+        kept = {"type": "application.updated", "entityType": "Application", "eventId": str(uuid4())}
+        assert (await _published(operator, gateway_id, **kept))[0] == 503
+        assert (await published("ACTIVE"), await recorded()) == (202, ["ACTIVE"])
+        way.heal()
+        await eventually(lambda: _has_repeated(operator, gateway_id, created, data))
+        assert await recorded() == ["ACTIVE"]
+
+
+async def _has_repeated(operator: Operator, gateway_id: str, fields: dict[str, Any], data: dict[str, Any]) -> bool:
+    return (await _published(operator, gateway_id, **fields, data=data))[0] == 200

@@ -16,7 +16,7 @@ from gatecast.errors import Conflict, GatecastError, NotFound, UnknownGateway
 from gatecast.events import MAX_INTEGER, Action, Event, Position, RecordedEvent
 from gatecast.protocol.deployments import is_acknowledged
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
-from gatecast.server.admin_api.forwarding import known_in_log, place_soon, receipt_of
+from gatecast.server.admin_api.forwarding import known_for_sure, known_in_log, place_soon, receipt_of
 from gatecast.server.admin_api.gateways import status_of
 from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import EventPage, EventView, NewEvent, OutcomeView, PublishedEvent
@@ -50,7 +50,8 @@ async def publish_event(
 
     With an outbox, 202 also if it is durable there and not in the log within a second.
     """
-    receipt = await publish_to(context, organization, event_of(gateway_id, body), wait=wait is None)
+    event, has_id = event_of(gateway_id, body), body.event_id is not None
+    receipt = await publish_to(context, organization, event, wait=wait is None, has_id=has_id)
     look, found = PublishedLook(context, receipt), Known()
     is_final = True
     if wait is not None:
@@ -89,8 +90,12 @@ def answer_for(receipt: Receipt, found: Known) -> PublishedEvent:
     )
 
 
-async def publish_to(context: AdminContext, organization: str, event: Event, *, wait: bool = True) -> Receipt:
+async def publish_to(
+    context: AdminContext, organization: str, event: Event, *, wait: bool = True, has_id: bool = True
+) -> Receipt:
     """Publish to a gateway of this organization; with `wait`, an outbox has a second to forward it.
+
+    Without `has_id` the event's id was made for this request: it is new.
 
     Raises:
         NotFound: it has no such gateway.
@@ -98,7 +103,7 @@ async def publish_to(context: AdminContext, organization: str, event: Event, *, 
     """
     await context.gateways.check(organization, event.gateway_id)
     try:
-        receipt = await _published(context, event)
+        receipt = await _published(context, event, has_id=has_id)
     except UnknownGateway:
         context.gateways.forget(organization, event.gateway_id)
         raise NotFound("gateway", event.gateway_id) from None
@@ -108,9 +113,9 @@ async def publish_to(context: AdminContext, organization: str, event: Event, *, 
     return receipt
 
 
-async def _published(context: AdminContext, event: Event) -> Receipt:
+async def _published(context: AdminContext, event: Event, *, has_id: bool) -> Receipt:
     begun_at = time.monotonic()
-    if (known_already := receipt_of(event, await known_in_log(context, [event]))) is not None:
+    if has_id and (known_already := await _known(context, event)) is not None:
         receipt = known_already
     elif keeps_record_of(event.type):
         receipt = await context.control_plane.subscriptions.publish(event)
@@ -120,6 +125,13 @@ async def _published(context: AdminContext, event: Event) -> Receipt:
         [receipt] = await context.hub.append([event])
     metrics.published(1, duplicates=0 if receipt.created else 1, seconds=time.monotonic() - begun_at)
     return receipt
+
+
+async def _known(context: AdminContext, event: Event) -> Receipt | None:
+    """The receipt of an event whose id was published before, as far as that matters and can be told."""
+    if keeps_record_of(event.type) or keeps_event(event.type):
+        return await known_for_sure(context, event)
+    return receipt_of(event, await known_in_log(context, [event]))
 
 
 async def check_same(context: AdminContext, event: Event, position: Position) -> None:

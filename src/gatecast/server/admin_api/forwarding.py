@@ -9,10 +9,11 @@ from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
-from gatecast.errors import EventNotForwarded, StorageError
+from gatecast.errors import EventNotForwarded, RepeatUncertain, StorageError, StorageUnavailable
 from gatecast.events import Event, Position
 from gatecast.server.admin_api.context import AdminContext
 from gatecast.storage.contract import Receipt
+from gatecast.waiting import together
 
 #: An answer waits so long for offsets, in seconds, if its request asks to wait for nothing.
 _OFFSET_TIME_LIMIT: Final = 1.0
@@ -75,20 +76,42 @@ async def known_in_log(context: AdminContext, events: Sequence[Event]) -> Mappin
     """Where the log has events of these gateways and ids already, if there is an outbox and the log can be asked.
 
     An outbox knows an id only until it is forwarded. What is published again after that is not published, so that it
-    changes nothing, and has the same answer; the log would not store it a second time either.
+    has the same answer; the log would not store it a second time either.
     """
     if not context.hub.has_outbox or is_log_away(context):
         return {}
     by_gateway: dict[str, list[UUID]] = {}
     for event in events:
         by_gateway.setdefault(event.gateway_id, []).append(event.event_id)
-    known: dict[tuple[str, UUID], Position] = {}
+    found: Sequence[Mapping[UUID, Position]] = ()
     with suppress(StorageError, TimeoutError):
         async with asyncio.timeout(_KNOWN_TIME_LIMIT):
-            for gateway_id, ids in by_gateway.items():
-                found = await context.hub.engine.log.find(gateway_id, ids)
-                known |= {(gateway_id, event_id): position for event_id, position in found.items()}
-    return known
+            found = await together(context.hub.engine.log.find(*each) for each in by_gateway.items())
+    return {
+        (gateway_id, event_id): position
+        for gateway_id, places in zip(by_gateway, found, strict=False)
+        for event_id, position in places.items()
+    }
+
+
+async def known_for_sure(context: AdminContext, event: Event) -> Receipt | None:
+    """The receipt of an event whose id was published before; None if it is new, as it is where there is no outbox.
+
+    For what changes tables as well: the change that was made before must not be made again, after later ones.
+
+    Raises:
+        RepeatUncertain: nobody can tell, because the log cannot be asked.
+    """
+    if not context.hub.has_outbox:
+        return None
+    try:
+        async with asyncio.timeout(_KNOWN_TIME_LIMIT):
+            position = await context.hub.outbox.known(event.gateway_id, event.event_id)
+    except (StorageUnavailable, TimeoutError) as error:
+        raise RepeatUncertain(event.event_id) from error
+    if position is None:
+        return None
+    return Receipt(gateway_id=event.gateway_id, event_id=event.event_id, position=position, created=False)
 
 
 def receipt_of(event: Event, known: Mapping[tuple[str, UUID], Position]) -> Receipt | None:

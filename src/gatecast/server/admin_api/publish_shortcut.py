@@ -47,8 +47,8 @@ class PublishShortcut:
         request = Request(scope)
         try:
             gateway_id, token = asked
-            event = None if body is None else _event_in(body, gateway_id)
-            answer = None if event is None else await self._publish(request, token, event)
+            found = None if body is None else _event_in(body, gateway_id)
+            answer = None if found is None else await self._publish(request, token, *found)
         except Exception as error:  # noqa: BLE001 - every error has its answer
             answer = await answer_error(request, error)
         if answer is None:
@@ -71,10 +71,10 @@ class PublishShortcut:
                 return messages, b"".join(parts)
         return messages, None
 
-    async def _publish(self, request: Request, token: str, event: Event) -> Response:
+    async def _publish(self, request: Request, token: str, event: Event, has_id: bool) -> Response:  # noqa: FBT001 - as found
         caller = await known_caller(request, self._context, token)
         require_admin(caller)
-        receipt = await publish_to(self._context, caller.organization, event)
+        receipt = await publish_to(self._context, caller.organization, event, has_id=has_id)
         has_place = receipt.created and not receipt.pending
         return Response(
             answer_for(receipt, Known()).model_dump_json(by_alias=True),
@@ -105,8 +105,8 @@ _FIELDS = {"type": str, "action": str, "entityType": str, "entityId": str, "data
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
-def _event_in(body: bytes, gateway_id: str) -> Event | None:
-    """The event that is described there; None: it is none, for a reason that the long way finds as well."""
+def _event_in(body: bytes, gateway_id: str) -> tuple[Event, bool] | None:
+    """The event that is described there, and whether its id is; None: it is none, as the long way finds as well."""
     try:
         said = read_json(body)
         if type(said) is not dict or any(type(value) is not _FIELDS.get(name) for name, value in said.items()):
@@ -116,7 +116,7 @@ def _event_in(body: bytes, gateway_id: str) -> Event | None:
             if _UUID.fullmatch(event_id) is None:
                 return None
             fields["event_id"] = event_id
-        return Event(
+        event = Event(
             gateway_id=gateway_id,
             type=said["type"],
             action=said["action"],
@@ -126,6 +126,7 @@ def _event_in(body: bytes, gateway_id: str) -> Event | None:
         )
     except (KeyError, InvalidValue):
         return None
+    return event, event_id is not None
 
 
 def _again(messages: list[Message], receive: Receive) -> Receive:

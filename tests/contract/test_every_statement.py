@@ -232,6 +232,7 @@ class _Scene:
         claim = Claim("an-outbox", str(uuid4()))
         await self.storage.log.claim(claim)
         await self.storage.log.register(gateway_id, claim=claim)
+        await self.storage.log.forget(gateway_id, log_id=0)
         await self.storage.log.identity()
         await self.storage.database.is_outbox()
         await self.storage.log.publish([[self.event("innocent")]], wait=False, logs={"innocent": 0})

@@ -363,9 +363,40 @@ async def _die_after_blocking(old: str, new: str) -> None:
         assert isinstance(database, PostgresDatabase)
         await database.migrate()
         async with Target.open(database) as opened:
-            there = await opened.name()
+            there = await opened.name(None)
     with Source.open(_path(old)) as source:
         source.block(there)
+
+
+@pytest.mark.parametrize("end", [_move, _undo])
+async def test_a_move_that_an_earlier_release_began_is_repeated_or_undone(
+    sqlite_url: str, empty_postgres_url: str, end: Callable[[str, str], Any]
+) -> None:
+    """It has named the new database by its epoch."""
+    await _takes_events(sqlite_url)
+    await _begin_as_before(sqlite_url, empty_postgres_url)
+    assert await end(sqlite_url, empty_postgres_url)
+    await _takes_events(sqlite_url if end is _undo else empty_postgres_url)
+
+
+async def test_a_move_that_an_earlier_release_began_on_a_file_of_its_own_is_undone(
+    sqlite_url: str, empty_postgres_url: str
+) -> None:
+    """The file cannot be migrated before; the error says so."""
+    with closing(sqlite3.connect(_path(sqlite_url))) as connection, connection:
+        connection.execute("DELETE FROM gatecast_schema_migrations WHERE number = 29")
+    await _begin_as_before(sqlite_url, empty_postgres_url)
+    with pytest.raises(DatabaseUnsuitable, match="--undo and run `gatecast migrate`"):
+        await _move(sqlite_url, empty_postgres_url)
+    assert await _undo(sqlite_url, empty_postgres_url) is True
+
+
+async def _begin_as_before(old: str, new: str) -> None:
+    async with open_storage(new, extra_migrations=MIGRATIONS) as target:
+        await target.storage.database.migrate()
+        epoch = (await target.storage.log.changed_since(0)).epoch
+    with Source.open(_path(old)) as source:
+        source.block(epoch)
 
 
 async def test_a_file_is_moved_to_one_database_only(

@@ -17,6 +17,7 @@ from gatecast.errors import (
     DatabaseUnsuitable,
     GatecastError,
     InvalidValue,
+    LogHeld,
     StatementFailed,
     StorageError,
     StorageUnavailable,
@@ -103,7 +104,7 @@ class Forwarder:
         self.loop = RetryLoop("forward-failed", "the outbox cannot be forwarded")
         self._signal = Signal()
         self._waiters: set[asyncio.Future[None]] = set()
-        self._cleaned_at = self._checked_at = options.clock()
+        self._cleaned_at = options.clock()
         self._term: Term | None = None
         #: The gateways whose entries go one by one, because the log has refused a batch of them.
         self._one_by_one: set[str] = set()
@@ -171,9 +172,11 @@ class Forwarder:
 
     async def _forward_all(self, term: Term) -> None:
         await self._check_history(term)
-        while work := term.turn(await self._look(term)):
-            for start in range(0, len(work), GATEWAYS_AT_ONCE):
-                await self._forward_some(term, work[start : start + GATEWAYS_AT_ONCE])
+        while turn := term.turn(await self._look(term)):
+            # First what waits for nobody: what is held in the log delays the others by one wait at most (promise P7).
+            for start in range(0, len(turn.ready), GATEWAYS_AT_ONCE):
+                await self._forward_some(term, turn.ready[start : start + GATEWAYS_AT_ONCE])
+            await self._follow_some(term, turn.changed)
             await self._clean_up(term)
         term.aside.clear()
         await self._clean_up(term)
@@ -202,19 +205,9 @@ class Forwarder:
             if isinstance(read, ReadResult) and read.log_id == mark.outbox_log and read.events
         ]
 
-    async def _forward_some(self, term: Term, work: Sequence[Waiting]) -> None:
-        """Do what is to be done for these gateways; set aside those with a problem of their own."""
+    async def _forward_some(self, term: Term, marks: Sequence[Mark]) -> None:
+        """Forward the next entries of these gateways; set aside those with a problem of their own."""
         await self._keep(term)
-        marks = []
-        for each in work:
-            try:
-                mark = each.present or await self._follow(term, each)
-            except StatementFailed as error:
-                log_failure("outbox-gateway-failed", error, gateway=each.gateway_id)
-                term.aside.add(each.gateway_id)
-            else:
-                if mark is not None:
-                    marks.append(mark)
         batches = await self._read(marks)
         # What waits and cannot be read: the gateway was deleted meanwhile, or the outbox restored.
         term.aside |= {mark.gateway_id for mark in marks} - {batch.gateway_id for batch in batches}
@@ -247,46 +240,62 @@ class Forwarder:
 
         Asked from time to time also while nothing waits: a process that does not reach the log is not to forward.
         """
-        earlier = term.history
-        if earlier is not None and self._clock() - self._checked_at < _CHECK_EVERY:
+        if self._clock() < term.next_check:
             return
-        self._checked_at = self._clock()
-        found = await self._changed_since(term, earlier.marker) if earlier is not None else None
-        if earlier is None or found is None or found.epoch != earlier.epoch or not found.continues(earlier):
-            # First: a log that is made meanwhile is of a gateway that is not among these.
-            marks = await self._records.with_logs()
-            found = await self._changed_since(term, 0)
-            await self._register_again(term, [mark for mark in marks if mark.gateway_id not in found.heads])
-        term.history = found
+        term.next_check = self._clock() + _CHECK_EVERY
+        if (earlier := term.history) is not None:
+            found = await self._changed_since(term, earlier.marker)
+            if found.epoch == earlier.epoch and found.continues(earlier):
+                term.history = found
+                return
+        term.history = None
+        # First: a log that is made meanwhile is of a gateway that is not among these.
+        marks = await self._records.with_logs()
+        found = await self._changed_since(term, 0)
+        if await self._register_again(term, [mark for mark in marks if mark.gateway_id not in found.heads]):
+            term.history = found
 
     async def _changed_since(self, term: Term, marker: int) -> Changes:
         return await self._in_time(term, lambda: self._log.changed_since(marker))
 
-    async def _register_again(self, term: Term, marks: Sequence[Mark]) -> None:
-        """Register these gateways; what becomes of one whose log is there, as a replica did not know, stays as it is.
+    async def _register_again(self, term: Term, marks: Sequence[Mark]) -> bool:
+        """Whether all these gateways have a log now. One whose log was there, as a replica did not know, stays as it is.
 
         One that is deleted meanwhile still has its mark, so its log is deleted as well.
         """
+        failed = False
         for mark in marks:
             await self._keep(term)
-            claim = await self._claimed(term)
             try:
-                created = await self._in_time(term, partial(self._log.register, mark.gateway_id, claim=claim))
-            except StatementFailed as error:
-                log_failure("outbox-gateway-failed", error, gateway=mark.gateway_id)
-            else:
-                if created:
+                claim = await self._claimed(term)
+                if await self._in_time(term, partial(self._log.register, mark.gateway_id, claim=claim)):
                     await self._records.try_again(mark)
+            except (StatementFailed, LogHeld) as error:
+                log_failure("outbox-gateway-failed", error, gateway=mark.gateway_id)
+                if isinstance(error, LogHeld):
+                    return False
+                failed = True
+        return not failed
 
     # --- registering and deleting -----------------------------------------------------------------------------------
 
-    async def _follow(self, term: Term, waiting: Waiting) -> Mark | None:
-        """The mark of a gateway that is in the outbox, once its log exists; None if it was deleted there.
+    async def _follow_some(self, term: Term, changed: Sequence[Waiting]) -> None:
+        """Register or delete these gateways in the log, up to the first that is held; set aside those that fail."""
+        for each in changed:
+            try:
+                await self._follow(term, each, await self._claimed(term))
+            except (StatementFailed, LogHeld) as error:
+                log_failure("outbox-gateway-failed", error, gateway=each.gateway_id)
+                term.aside.add(each.gateway_id)
+                if isinstance(error, LogHeld):
+                    return
+
+    async def _follow(self, term: Term, waiting: Waiting, claim: Claim) -> None:
+        """Return once the log of a gateway exists that is in the outbox, or is gone if the gateway was deleted there.
 
         A gateway that was registered again was deleted before: so is its log, with the entries that waited.
         """
         await self._keep(term)
-        claim = await self._claimed(term)
         gateway_id, mark = waiting.gateway_id, waiting.current
         if waiting.mark is not None and mark is None:
             await self._delete_log(term, gateway_id)
@@ -294,7 +303,7 @@ class Forwarder:
                 await self._records.drop(term.name, waiting.mark)
         if waiting.log_id is None:
             self._wake_waiters()
-            return None
+            return
         if mark is None:
             # Recorded first: should the gateway be deleted before the rest is done, its log is deleted as well.
             mark = Mark(gateway_id=gateway_id, outbox_log=waiting.log_id, forwarded=0, log_epoch="", log_head=0)
@@ -307,11 +316,11 @@ class Forwarder:
         term.logs[gateway_id] = log.log_id
         term.is_sure(mark)
         self._wake_waiters()
-        return mark
 
     async def _claimed(self, term: Term) -> Claim:
         """The claim under which this term registers gateways. Once it is made, no earlier registration arrives."""
         if term.claim is None:
+            await self._keep(term)
             claim = Claim(str(await self._outbox.identity()), str(uuid4()))
             await self._in_time(term, lambda: self._log.claim(claim))
             term.claim = claim

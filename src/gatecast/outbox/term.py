@@ -63,6 +63,20 @@ class Batch:
         return replace(self.mark, refused=self.entries[0].offset, reason=printable(reason, _LONGEST_REASON))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What is done before the next look at the outbox."""
+
+    #: The marks of the gateways whose entries can be forwarded.
+    ready: Sequence[Mark]
+    #: The gateways that are to be registered or deleted in the log.
+    changed: Sequence[Waiting]
+
+    def __bool__(self) -> bool:
+        """Whether there is anything."""
+        return bool(self.ready or self.changed)
+
+
 @dataclass(slots=True)
 class Term:
     """What is known in one term. Work holds its term, so none of it goes on in another one."""
@@ -75,6 +89,8 @@ class Term:
     _in_doubt: dict[str, int] = field(default_factory=dict)
     #: What was found when the logs were compared with the marks; None before.
     history: Changes | None = None
+    #: When the log is asked again whether its history goes on.
+    next_check: float = 0.0
     #: Under which gateways are registered; None until something is registered or deleted.
     claim: Claim | None = None
     #: The present log of each gateway: what is sent late must not get into a later one.
@@ -116,13 +132,13 @@ class Term:
         self._recorded[mark.gateway_id] = mark
         self.is_clean = False
 
-    def turn(self, found: Sequence[Waiting]) -> list[Waiting]:
-        """What is done next: all that can be forwarded, and then some of what is to be registered or deleted first."""
+    def turn(self, found: Sequence[Waiting]) -> Turn:
+        """What is done next: all that can be forwarded, and then some of what is to be registered or deleted."""
         able = [one for one in found if not one.is_refused and one.gateway_id not in self.aside]
-        return [
-            *(one for one in able if one.present is not None),
-            *[one for one in able if one.present is None][:GATEWAYS_AT_ONCE],
-        ]
+        return Turn(
+            ready=[one.present for one in able if one.present is not None],
+            changed=[one for one in able if one.present is None][:GATEWAYS_AT_ONCE],
+        )
 
 
 def _event(entry: RecordedEvent) -> Event:

@@ -122,15 +122,15 @@ class Site:
         assert await self.outbox.database.execute(statement, *arguments) == 1
 
 
-def opening_at(outbox_url: str, tmp_path: Path) -> Callable[[], Any]:
-    """Opens a site with two gateways, whose log is a file."""
+def opening_at(outbox_url: str, tmp_path: Path, *, log_url: str = "") -> Callable[[], Any]:
+    """Opens a site with two gateways, whose log is a file unless its URL is given."""
 
     @asynccontextmanager
     async def site() -> AsyncIterator[Site]:
         async with asyncio.timeout(PATIENCE), AsyncExitStack() as stack:
             opened = await stack.enter_async_context(open_storage(outbox_url, extra_migrations=(MIGRATIONS,)))
             await opened.storage.database.migrate()
-            log = await stack.enter_async_context(open_storage(f"sqlite:///{tmp_path}/log.db"))
+            log = await stack.enter_async_context(open_storage(log_url or f"sqlite:///{tmp_path}/log.db"))
             await log.storage.database.migrate()
             made = Site(opened, log.engine, log.storage)
             for gateway_id in (GATEWAY, OTHER_GATEWAY):

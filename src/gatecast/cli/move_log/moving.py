@@ -57,7 +57,7 @@ async def move(old: OpenStorage, new: OpenStorage) -> Moved:
     await database.migrate()
     with Source.open(Path(old.location)) as source:
         epoch = UUID(source.epoch()[0])
-        there, its_epoch = await _look_at(database)
+        there, its_epoch = await _look_at(database, source)
         if its_epoch == epoch:
             if source.target is not None:
                 return Moved(epoch=epoch)
@@ -89,7 +89,7 @@ async def undo(old: OpenStorage, new: OpenStorage) -> bool:
         async with Target.open(database) as target:
             if await target.epoch() == UUID(source.epoch()[0]):
                 raise DatabaseUnsuitable("the log has arrived in the new database", "it goes on there")
-            _check_target(source, await target.name())
+            _check_target(source, await target.name(source.target))
             # Under the lock: nobody copies meanwhile.
             source.unblock()
         return True
@@ -108,13 +108,17 @@ async def _check_source(old: OpenStorage) -> None:
             "the log is not in a file of SQLite", "move one of PostgreSQL with pg_dump or a standby (docs/how-to)"
         )
     if await old.storage.database.schema_need() is not SchemaNeed.NOTHING:
-        raise DatabaseUnsuitable("another release made the file", "run `gatecast migrate` first")
+        with Source.open(Path(old.location)) as source:
+            remedy = "run `gatecast migrate` first"
+            if source.target is not None:
+                remedy = "finish the move with that release, or give it up with --undo and run `gatecast migrate` first"
+        raise DatabaseUnsuitable("another release made the file", remedy)
 
 
-async def _look_at(database: PostgresDatabase) -> tuple[UUID, UUID]:
+async def _look_at(database: PostgresDatabase, source: Source) -> tuple[UUID, UUID]:
     """The name of the new database, and which history it has; whoever copies to it has ended by then."""
     async with Target.open(database) as target:
-        return await target.name(), await target.epoch()
+        return await target.name(source.target), await target.epoch()
 
 
 def _check_target(source: Source, there: UUID) -> None:
@@ -137,7 +141,7 @@ async def _open_again(source: Source, database: PostgresDatabase, there: UUID) -
         async with Target.open(database) as target:
             # Under the lock: nobody copies meanwhile. What another move has blocked is left to that one. Once the log
             # has arrived, the database has another name.
-            if await target.name() == there == source.target:
+            if await target.name(source.target) == there == source.target:
                 source.unblock()
     except StorageError as error:
         raise MoveUncertain from error

@@ -49,14 +49,18 @@ class Target:
             found: UUID = await self._connection.fetchval("SELECT current FROM gatecast.epoch")
             return found
 
-    async def name(self) -> UUID:
+    async def name(self, in_file: UUID | None) -> UUID:
         """What it is called in a file that is moved to it, until its history is another one.
 
-        A copy of the database, as `CREATE DATABASE … TEMPLATE` makes one, has the same epoch and another name.
+        A copy of the database, as `CREATE DATABASE … TEMPLATE` makes one, has the same epoch and another name. A file
+        that an earlier release blocked calls it by its epoch.
         """
+        epoch = await self.epoch()
+        if in_file == epoch:
+            return epoch
         with translated():
             cluster: str = await self._connection.fetchval("SELECT cluster FROM gatecast.lineage_v1()")
-        return uuid5(await self.epoch(), cluster)
+        return uuid5(epoch, cluster)
 
     async def check_unused(self) -> None:
         """Return if nobody uses it.

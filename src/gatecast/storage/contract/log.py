@@ -276,16 +276,21 @@ class EventLog(Protocol):
         """Create an empty log for the gateway; False if it has one, which then stays as it is.
 
         With `claim`, only while that is the newest claim of its owner. This is decided when the request arrives,
-        however late.
+        however late. Such a call waits only briefly for what another transaction holds.
 
         Raises:
             StorageUnavailable: also if the claim is void; nothing was created.
+            LogHeld: another transaction is registering or deleting the gateway, or has changed the claim.
         """
 
     async def claim(self, claim: Claim) -> None:
         """Make every earlier claim of this owner void: what was registered under one is there by now, or never will be.
 
-        Make each claim once: after an answer that was lost, make another one.
+        Make each claim once: after an answer that was lost, make another one. Waits only briefly for what another
+        transaction holds.
+
+        Raises:
+            LogHeld: another transaction holds the claim of this owner, or is registering under it.
         """
 
     async def forget(self, gateway_id: str, *, transaction: object | None = None, log_id: int | None = None) -> bool:
@@ -293,7 +298,11 @@ class EventLog(Protocol):
 
         From the commit on, the gateway is unknown. If it is registered again, it gets a new, empty log. `trim` removes
         the old events later, so this call is fast however many there are. With `log_id`, a gateway that has another log
-        when the request arrives is left as it is, and counts as unknown.
+        when the request arrives is left as it is, and counts as unknown; such a call waits only briefly for what
+        another transaction holds.
+
+        Raises:
+            LogHeld: another transaction holds the log; nothing was deleted.
         """
 
     async def trim(self, policy: TrimPolicy) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import groupby
 from operator import itemgetter
 from uuid import UUID
@@ -168,22 +168,43 @@ class PostgresEventLog:
             )
             return claim.checked(created)
 
-        return await joined(self._database, transaction, work)
+        with _naming(f"the log or the claim of gateway {gateway_id}"):
+            return await self._in_one_statement(transaction, work)
 
     async def claim(self, claim: Claim) -> None:
         """Make every earlier claim of this owner void."""
-        await self._database.execute(QUERIES["claim"], claim.owner, claim.token)
+        with _naming("the claims of logs"):
+            await self._database.execute(QUERIES["claim"], claim.owner, claim.token)
 
     async def forget(self, gateway_id: str, *, transaction: object | None = None, log_id: int | None = None) -> bool:
         """Delete a gateway's log and disconnect it; False if it is unknown. `trim` removes its events later."""
 
         async def work(connection: Statements) -> bool:
-            forgotten = bool(await connection.fetchval(QUERIES["forget_gateway"], gateway_id, log_id))
+            forgotten = bool(await connection.fetchval(QUERIES["forget_gateway"], gateway_id))
             if forgotten:
                 await connection.fetch(QUERIES["hint_everything"])
             return forgotten
 
-        return await joined(self._database, transaction, work)
+        async def work_on_this_log(connection: Statements) -> bool:
+            return bool(await connection.fetchval(QUERIES["forget_log"], gateway_id, log_id))
+
+        if log_id is None:
+            return await joined(self._database, transaction, work)
+        with _naming(f"the log of gateway {gateway_id}"):
+            return await self._in_one_statement(transaction, work_on_this_log)
+
+    async def _in_one_statement(
+        self, transaction: object | None, work: Callable[[Statements], Awaitable[bool]]
+    ) -> bool:
+        """The result of one statement; without a transaction it commits by itself, so that no lock outlives it."""
+        if transaction is not None:
+            return await joined(self._database, transaction, work)
+
+        async def once() -> bool:
+            async with self._database.connection() as connection:
+                return await work(connection)
+
+        return await repeated(once)
 
     async def trim(self, policy: TrimPolicy) -> int:
         """How many old events were removed, at most one chunk; 0 also while another pod is trimming."""
@@ -216,6 +237,17 @@ class PostgresEventLog:
         with contained("hint-lost"):
             await self._database.fetch(QUERIES["hint_everything"])
         return UUID(str(row["epoch"]))
+
+
+@contextmanager
+def _naming(held: str) -> Iterator[None]:
+    """Raise `LogHeld`, not `StorageUnavailable`, if the server did not grant a lock in time."""
+    try:
+        yield
+    except StorageUnavailable as failure:
+        if isinstance(failure.__cause__, asyncpg.LockNotAvailableError):
+            raise LogHeld(held) from failure
+        raise
 
 
 def _read_result(gateway_id: str, rows: Sequence[Row]) -> ReadResult:

@@ -98,21 +98,19 @@ SELECT gateway_id FROM gatecast.gateway_streams WHERE gateway_id = $1 AND NOT EX
 SELECT gatecast.register_gateway($1) AS created
 
 -- name: register_under_claim
--- No row if the claim is void. The lock comes first: a newer claim waits until this registration is committed.
-SELECT gatecast.register_gateway($1) AS created
-FROM (SELECT owner FROM gatecast.claims WHERE owner = $2 AND token = $3 FOR SHARE) c
+SELECT gatecast.register_under_claim_v1($1, $2, $3) AS created
 
 -- name: claim
-INSERT INTO gatecast.claims (owner, token) VALUES ($1, $2) ON CONFLICT (owner) DO UPDATE SET token = excluded.token
+SELECT gatecast.claim_v1($1, $2)
 
 -- name: identity
 SELECT log FROM gatecast.identity
 
 -- name: forget_gateway
--- Where a log is named ($2), that one and no other: it cannot be replaced while its row is locked.
-SELECT gatecast.forget_gateway_v1(s.gateway_id) AS forgotten
-FROM (SELECT gateway_id FROM gatecast.gateway_streams
-      WHERE gateway_id = $1 AND log_id = coalesce($2::bigint, log_id) FOR UPDATE) s
+SELECT gatecast.forget_gateway_v1($1) AS forgotten
+
+-- name: forget_log
+SELECT gatecast.forget_log_v1($1, $2) AS forgotten
 
 -- name: hint_everything
 SELECT gatecast.hint_v1(NULL)

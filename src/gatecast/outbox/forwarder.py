@@ -259,7 +259,7 @@ class Forwarder:
         return await self._in_time(term, lambda: self._log.changed_since(marker))
 
     async def _register_again(self, term: Term, marks: Sequence[Mark]) -> bool:
-        """Whether all these gateways have a log now. One whose log was there, as a replica did not know, stays as it is.
+        """Whether all these gateways have a log now. One that a replica did not know, though it was there, stays.
 
         One that is deleted meanwhile still has its mark, so its log is deleted as well.
         """

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, overload
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from gatecast.delivery.delivery import Delivery, DeliveryOptions
 from gatecast.delivery.retention import clean_up
@@ -27,7 +27,7 @@ from gatecast.errors import (
 )
 from gatecast.events import Event, Position, RecordedEvent, clean_identifier
 from gatecast.outbox.gateways import GatewayQueue, end_of
-from gatecast.outbox.outbox import Outbox, OutboxOptions, check
+from gatecast.outbox.outbox import Outbox, OutboxOptions, check, refuse_new
 from gatecast.outbox.records import MIGRATIONS as OUTBOX_MIGRATIONS
 from gatecast.settings import Settings, variable
 from gatecast.storage.connect import OpenStorage, OpenStream, open_engine, open_storage, place_of
@@ -89,6 +89,7 @@ class EventHub:
         outbox: str | None = None,
         settings: Settings | None = None,
         migrations: Sequence[str] = (),
+        adopt: bool = True,
     ) -> AsyncIterator[Self]:
         """Open the database at `url` and start delivery; without `url` and `settings` the environment says which.
 
@@ -97,12 +98,14 @@ class EventHub:
         database.
 
         `outbox` is the URL of the SQL database with your application's tables, if that is not the one of the log. A
-        publish in a transaction of that database commits with it, and is then forwarded to the log.
+        publish in a transaction of that database commits with it, and is then forwarded to the log. A new outbox adopts
+        the gateways that the log has; with `adopt=False` it is refused then, as where its URL was mistyped.
 
         Raises:
             SettingInvalid: a URL names no supported database, or a variable of the environment is wrong.
             DatabaseUnsuitable: the stream of a `nats://` URL keeps fewer copies than it must, or was edited; or the
-                database at `url` is an outbox, or that at `outbox` holds a log or belongs to another log.
+                database at `url` is an outbox, or that at `outbox` holds a log, belongs to another log or must not
+                adopt gateways.
             StorageUnavailable: the database cannot be reached.
             SchemaMissing: the schema is older than this release; run `gatecast migrate`.
             SchemaTooNew: a newer release migrated the database.
@@ -126,7 +129,8 @@ class EventHub:
                 await prepare_schema(opened.storage, settings.migrate)
                 await _refuse_outbox(opened.storage)
             wakeup = await stack.enter_async_context(_wakeup(opened, settings))
-            opened_outbox = await stack.enter_async_context(_open_outbox(opened.engine, wakeup, settings, migrations))
+            opening = _open_outbox(opened.engine, wakeup, settings, migrations, adopt=adopt)
+            opened_outbox = await stack.enter_async_context(opening)
             hub = cls(opened, wakeup, settings, opened_outbox)
             wakeup.on_failure(hub.delivery.fail)
             if opened_outbox is not None:
@@ -240,12 +244,28 @@ class EventHub:
     ) -> dict[str, GatewayStatus]:
         """The delivery status of each registered gateway among these, at one instant or as the transaction sees it.
 
-        With an outbox, one whose log is not made yet counts as registered, with an empty log.
+        With an outbox, one whose log is not made yet counts as registered, with an empty log; in a transaction all do,
+        because it does not see the log (`status_before`).
+        """
+        presence = self.engine.presence
+        if self._outbox is None:
+            return await presence.status(gateway_ids, transaction=transaction)
+        last = self.delivery.reader.last_sweep
+        # The log may be away now.
+        epoch = last.epoch if last is not None else self._outbox.epoch_at_open
+        return await self._outbox.gateways.status(presence, gateway_ids, epoch=epoch, transaction=transaction)
+
+    async def status_before(self, gateway_id: str) -> GatewayStatus | None:
+        """The status for the answer to a transaction that begins now and will not see the log.
+
+        None if it will see it, if the gateway is not registered, or if the log does not answer within a second.
         """
         if self._outbox is None:
-            return await self.engine.presence.status(gateway_ids, transaction=transaction)
-        presence = self.engine.presence
-        return await self._outbox.gateways.status(presence, gateway_ids, epoch=self._epoch, transaction=transaction)
+            return None
+        with suppress(StorageError, TimeoutError):
+            async with asyncio.timeout(_STATUS_TIME_LIMIT):
+                return (await self.status([gateway_id])).get(gateway_id)
+        return None
 
     async def summaries(self, gateway_ids: Sequence[str]) -> Sequence[DeliverySummary]:
         """The same as `status` in short, for thousands of gateways."""
@@ -270,11 +290,6 @@ class EventHub:
         if self._outbox is not None:
             return await self._outbox.gateways.published(gateway_id)
         return await end_of(self.engine.log, gateway_id)
-
-    async def _epoch(self) -> UUID:
-        """The log's history, as this process has found it last: the log may be away."""
-        last = self.delivery.reader.last_sweep
-        return (last if last is not None else await self.engine.log.changed_since(_AFTER_EVERYTHING)).epoch
 
     async def clean_up(self) -> int:
         """Remove the events that retention allows now, and return how many; runs by itself every minute."""
@@ -476,8 +491,8 @@ class HubSubscription:
             await _done_within(_FLUSH_TIME_LIMIT, self._delivery.recorder.flush())
 
 
-#: A marker after which nothing has changed: it asks for the epoch alone.
-_AFTER_EVERYTHING = 2**60
+#: The log has so long to tell a status that an answer only shows, in seconds.
+_STATUS_TIME_LIMIT = 1.0
 
 #: Most events that a library subscriber takes from the feed at once.
 _TAKE = 64
@@ -528,7 +543,7 @@ async def _refuse_outbox(storage: Storage) -> None:
 
 @asynccontextmanager
 async def _open_outbox(
-    engine: Engine, wakeup: SupervisedWakeup, settings: Settings, migrations: Sequence[str]
+    engine: Engine, wakeup: SupervisedWakeup, settings: Settings, migrations: Sequence[str], *, adopt: bool
 ) -> AsyncIterator[Outbox | None]:
     """The outbox that the settings name, prepared and forwarding until the block ends; None if they name none."""
     if not settings.outbox:
@@ -539,12 +554,15 @@ async def _open_outbox(
         opened = await stack.enter_async_context(_open_outbox_storage(settings, migrations))
         await check(opened.storage, engine.log)
         await prepare_schema(opened.storage, settings.migrate)
+        place, log_place = place_of(settings.outbox), place_of(settings.database)
+        if not adopt:
+            await refuse_new(opened.storage, opened.backend, engine.log, place=place, log_place=log_place)
         hints = await stack.enter_async_context(_wakeup(opened, settings))
         options = OutboxOptions(
             pod_id=settings.pod_id,
             poll_interval=settings.poll_interval.total_seconds(),
             send_hint=wakeup.send,
-            log_place=place_of(settings.database),
+            log_place=log_place,
         )
         outbox = Outbox.open(opened.storage, opened.backend, engine.log, hints, options)
         yield await stack.enter_async_context(outbox)

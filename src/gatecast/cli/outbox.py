@@ -20,10 +20,9 @@ from gatecast.outbox.entries import Entries, OutboxStatus, RefusedEntry
 from gatecast.outbox.outbox import check
 from gatecast.outbox.records import MIGRATIONS, Records
 from gatecast.settings import Settings, variable
-from gatecast.storage.connect import open_engine, open_storage, place_of
+from gatecast.storage.connect import OpenStorage, open_engine, open_storage, place_of
 from gatecast.storage.contract import EventLog, Storage
 from gatecast.storage.migrations import SchemaNeed
-from gatecast.storage.stream_url import parse_stream
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -145,19 +144,16 @@ async def _bind(settings: Settings) -> str:
 
 @asynccontextmanager
 async def _open_log(settings: Settings) -> AsyncIterator[EventLog]:
-    """The log that the settings name, until the block ends; a database must be there, and have its schema.
+    """The log that the settings name, until the block ends: a mistyped address makes no new one.
 
     Raises:
-        SchemaMissing: it lacks some of that.
+        DatabaseUnsuitable: it is not there.
+        SchemaMissing: the database has not the schema of this release.
     """
-    if parse_stream(settings.database) is not None:
-        async with open_engine(settings.database) as stream:
-            yield stream.engine.log
-        return
-    async with open_storage(settings.database, pooler=settings.pooler, create=False) as opened:
-        if await opened.storage.database.schema_need() is not SchemaNeed.NOTHING:
+    async with open_engine(settings.database, pooler=settings.pooler, create=False) as opened:
+        if isinstance(opened, OpenStorage) and await opened.storage.database.schema_need() is not SchemaNeed.NOTHING:
             raise SchemaMissing
-        yield opened.storage.log
+        yield opened.engine.log
 
 
 @asynccontextmanager

@@ -48,10 +48,14 @@ async def rebind(records: Records, log: EventLog, place: str) -> str:
 
 
 async def _check_never_used_elsewhere(records: Records, log: EventLog, this: str) -> None:
-    """Return if what was forwarded before outboxes were bound to logs was forwarded into this one."""
+    """Return if what was forwarded before outboxes were bound to logs was forwarded into this one.
+
+    A log that does not record the histories between its first one and the present one, as on SQLite, knows these two.
+    """
     epochs = await records.log_epochs()
     found = await log.changed_since(0)
-    if epochs and not epochs & {str(epoch) for epoch in (found.epoch, *found.lineage)}:
+    known = (await log.identity(), *found.lineage, found.epoch)
+    if epochs and epochs.isdisjoint(map(str, known)):
         raise DatabaseUnsuitable(
             f"the outbox has forwarded into a log of the epoch {' and '.join(sorted(epochs))}, and this is {this}, of "
             f"the epoch {found.epoch}",

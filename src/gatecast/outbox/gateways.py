@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -99,23 +99,18 @@ class OutboxGateways:
         presence: Presence,
         gateway_ids: Sequence[str],
         *,
-        epoch: Callable[[], Awaitable[UUID]],
+        epoch: UUID,
         transaction: Transaction | None = None,
     ) -> dict[str, GatewayStatus]:
         """The status of each of these gateways that is registered in the outbox; one without a log has an empty one.
 
-        `presence` and `epoch` are of the log. In a transaction, the log is asked only of a gateway that has one by now:
-        so a gateway can be made while the log is away.
+        `presence` and `epoch` are of the log. In a transaction all are empty: nothing waits for the log while it holds
+        locks.
         """
         registered = (await self._outbox.presence.status(gateway_ids, transaction=transaction)).keys()
-        wanted = list(registered)
-        if transaction is not None:
-            wanted = [name for name in registered if await self._records.has_log(transaction, name)]
-        found = await presence.status(wanted) if wanted else {}
-        if missing := [name for name in registered if name not in found]:
-            empty = _empty_status(await epoch())
-            found |= {name: replace(empty, gateway_id=name) for name in missing}
-        return found
+        found = await presence.status(list(registered)) if registered and transaction is None else {}
+        empty = _empty_status(epoch)
+        return found | {name: replace(empty, gateway_id=name) for name in registered if name not in found}
 
     async def summaries(self, survey: Survey, gateway_ids: Sequence[str]) -> list[DeliverySummary]:
         """The summaries of those of these gateways that are registered; one without a log has an empty one."""

@@ -59,6 +59,8 @@ class Outbox:
         self._places = Gathered("outbox-places", self._look_up)
         self._wakeup = wakeup
         self._task = BackgroundTask()
+        #: The log's history when this process opened the outbox.
+        self.epoch_at_open = UUID(int=0)
         #: The loop that forwards.
         self.forwarder = forwarder
         #: What waits for single gateways, and how they stand.
@@ -109,7 +111,9 @@ class Outbox:
         one that it never knew.
         """
         known = (await self._storage.log.changed_since(0)).heads.keys() | await self._records.marked_gateways()
-        for gateway_id in (await self._log.changed_since(0)).heads.keys() - known:
+        found = await self._log.changed_since(0)
+        self.epoch_at_open = found.epoch
+        for gateway_id in found.heads.keys() - known:
             async with self.database.transaction() as transaction:
                 if await self._storage.log.register(gateway_id, transaction=transaction):
                     # Should it be deleted before it is looked at, its log is deleted as well.
@@ -260,6 +264,24 @@ async def refuse_log(storage: Storage) -> None:
     if (await storage.log.changed_since(0)).heads:
         raise DatabaseUnsuitable(
             "it holds a log with gateways of its own", "name another database as the outbox, or delete those gateways"
+        )
+
+
+async def refuse_new(storage: Storage, backend: Backend, log: EventLog, *, place: str, log_place: str) -> None:
+    """Return if the outbox was used before, or the log has no gateways; `place` and `log_place` are where they are.
+
+    Raises:
+        DatabaseUnsuitable: nothing of what was published to those gateways was published through it.
+    """
+    # The log first: whoever has registered a gateway there has bound the outbox before.
+    gateways, records = (await log.changed_since(0)).heads, Records(storage.database, backend)
+    known = (await storage.log.changed_since(0)).heads.keys() | await records.marked_gateways()
+    if gateways and not known and not (await records.forwarder()).log:
+        raise DatabaseUnsuitable(
+            f"the database {place} is new, and the log {log_place} holds gateways that it does not know "
+            f"({len(gateways):,})",
+            "name in GATECAST_OUTBOX the database that belongs to this log; or, to begin anew, name another stream in "
+            "GATECAST_DATABASE",
         )
 
 

@@ -175,11 +175,6 @@ class Records:
         rows = await self._database.fetch(_QUERIES["mark"], gateway_id)
         return Mark(**rows[0]) if rows else None
 
-    async def has_log(self, transaction: Transaction, gateway_id: str) -> bool:
-        """Whether the gateway's log was made or found by forwarding, as the transaction sees it."""
-        row = await transaction.fetch_one(_QUERIES["mark"], gateway_id)
-        return row is not None and bool(row["log_epoch"])
-
     async def adopt(self, transaction: Transaction, gateway_id: str) -> None:
         """Note that a gateway that is being registered in the outbox has a log."""
         await transaction.execute(self._of_the_log("adopt"), gateway_id)

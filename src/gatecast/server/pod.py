@@ -114,7 +114,7 @@ class Pod:
         async with AsyncExitStack() as stack:
             api_socket = stack.enter_context(_listening("api_listen", settings.api_listen))
             gateway_socket = stack.enter_context(_listening("gateway_listen", settings.gateway_listen))
-            hub = await stack.enter_async_context(EventHub.open(settings=settings, migrations=MIGRATIONS))
+            hub = await stack.enter_async_context(EventHub.open(settings=settings, migrations=MIGRATIONS, adopt=False))
             control_plane = await open_control_plane(hub, settings, local_key_file(settings.tables))
             pod = cls(settings, hub, control_plane, budget)
             # From here on what is entered is a step of stopping, in the reverse order: see `_send_gateways_away`.

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from gatecast.errors import DatabaseUnsuitable
 from gatecast.storage.contract import Engine, Storage
 from gatecast.storage.database_url import Backend, invalid, parse
 from gatecast.storage.postgres.embedded import embedded_server
 from gatecast.storage.postgres.storage import MIGRATIONS as POSTGRES_MIGRATIONS
 from gatecast.storage.postgres.storage import PostgresStorage
 from gatecast.storage.sqlite.storage import MIGRATIONS as SQLITE_MIGRATIONS
-from gatecast.storage.sqlite.storage import SqliteStorage
+from gatecast.storage.sqlite.storage import MISSING, SqliteStorage
 from gatecast.storage.stream_url import StreamUrl, parse_stream
 
 if TYPE_CHECKING:
@@ -90,12 +91,13 @@ async def open_engine(
 ) -> AsyncIterator[OpenStorage | OpenStream]:
     """The engine at `nats://…`, or the storage at any URL that `open_storage` takes, until the block ends.
 
-    A stream that is missing is made, whatever `create` says.
+    A stream that is missing is made, unless `create` is False.
 
     Raises:
         SettingInvalid: as `open_storage`; or there are extra migrations, which a stream cannot have; or the extra
             `jetstream` is not installed.
-        DatabaseUnsuitable: the stream keeps fewer copies than the URL asks for, or was edited.
+        DatabaseUnsuitable: the stream keeps fewer copies than the URL asks for, or was edited; or what the URL names
+            does not exist, and `create` is False.
         StorageUnavailable: no server can be reached, or the file cannot be opened.
     """
     stream = parse_stream(url)
@@ -108,6 +110,8 @@ async def open_engine(
             return
         if extra_migrations:
             raise invalid("name an SQL database: pods and migrations keep tables, which NATS JetStream has not")
+        if not create and await stream_facts(url) is None:
+            raise DatabaseUnsuitable(f"there is no stream {stream.stream}", MISSING)
         yield OpenStream(await stack.enter_async_context(_open_stream(stream)))
 
 

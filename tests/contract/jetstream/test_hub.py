@@ -24,8 +24,8 @@ from gatecast.errors import (
     ValueRefused,
 )
 from gatecast.hub import HubSubscription
-from gatecast.storage.connect import open_storage
-from gatecast.storage.jetstream import JetStreamEngine
+from gatecast.storage.connect import open_storage, stream_facts
+from gatecast.storage.jetstream import JetStreamEngine, stream_config
 from gatecast.storage.jetstream.stream_config import wanted
 from gatecast.storage.jetstream.subjects import hints_of_logs, token
 from gatecast.testing.contracts.backend import GATEWAY, make_event, make_events
@@ -165,9 +165,18 @@ async def test_a_server_that_knows_its_users_is_told_who_asks(tmp_path: Path) ->
             assert "secret" not in said
 
 
-async def test_an_event_that_the_server_cannot_take_is_refused_and_says_why(tmp_path: Path) -> None:
-    """The connection stays, for the others."""
+async def test_an_event_that_the_server_cannot_take_is_refused_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So is the server when a hub is opened; after that, where its limit was lowered, it stays for others."""
     with nats_server(tmp_path / "small", more="max_payload: 64KB") as server:
+        with pytest.raises(DatabaseUnsuitable, match="max_payload is 65,536 bytes") as refused:
+            async with EventHub.open(_url(server)):
+                pass
+        assert "max_payload: 2MB" in refused.value.remedy
+        with pytest.raises(DatabaseUnsuitable, match="max_payload"):
+            await stream_facts(_url(server))
+        monkeypatch.setattr(stream_config, "LARGEST_MESSAGE", 0)
         async with _hubs(_url(server), "pod-1") as (hub,):
             await hub.register_gateway(GATEWAY)
             with pytest.raises(ValueRefused, match="max_payload"):

@@ -85,6 +85,17 @@ async def test_an_outbox_that_was_used_before_it_was_bound_is_bound_to_no_empty_
         assert (await records.forwarder()).log_place == place_of(log_url)
 
 
+async def test_an_outbox_that_was_used_before_it_was_bound_belongs_to_its_log_in_a_later_history(
+    log_url: str, outbox_url: str
+) -> None:
+    """What it has recorded is the epoch of the first one."""
+    await _use(log_url, outbox_url)
+    await _unbind(outbox_url)
+    async with open_engine(log_url) as opened:
+        await opened.engine.log.renew_epoch((await opened.engine.log.changed_since(0)).epoch)
+    await _use(log_url, outbox_url)
+
+
 async def _unbind(outbox: str) -> None:
     async with open_storage(outbox, extra_migrations=(MIGRATIONS,)) as opened:
         await opened.storage.database.execute("UPDATE gatecast_outbox_forwarder SET log = '', log_place = ''")

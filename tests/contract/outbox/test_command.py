@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from typer.testing import CliRunner
 
 from gatecast.cli.main import app
 from gatecast.errors import DatabaseUnsuitable, GatecastError, InvalidValue, SettingInvalid
 from gatecast.outbox.forwarder import Forwarder
-from gatecast.storage.connect import open_storage, place_of
+from gatecast.storage.connect import open_engine, open_storage, place_of, stream_facts
 from gatecast.testing.contracts.backend import GATEWAY, OTHER_GATEWAY, make_event, make_events
 from tests.contract.outbox.site import Opening, Site, ids
 
@@ -167,6 +168,21 @@ async def test_a_database_that_is_no_outbox_is_refused(tmp_path: Path) -> None:
     await _failure(DatabaseUnsuitable, "outbox", "status", "--outbox", f"sqlite:///{tmp_path}/nothing.db")
     assert "--outbox" in await _failure(SettingInvalid, "outbox", "status")
     assert [each.name for each in tmp_path.glob("nothing*")] == []
+
+
+@pytest.mark.slow
+async def test_a_stream_that_is_not_there_is_refused(opening: Opening, outbox_url: str, stream_url: str) -> None:
+    """By every command that is about a log that exists; a mistyped name makes none. Then it is made, and taken."""
+    async with opening() as site:
+        await site.records.bind("the-log-of-before", "")
+        bind = ("outbox", "bind", "--yes", "--outbox", outbox_url, "--database", stream_url)
+        for command in (bind, *(("epoch", each, "--database", stream_url) for each in ("show", "keep", "renew"))):
+            assert "there is no stream" in await _failure(DatabaseUnsuitable, *command)
+        assert await stream_facts(stream_url) is None
+        assert (await site.records.forwarder()).log == "the-log-of-before"
+        async with open_engine(stream_url) as stream:
+            identity = str(await stream.engine.log.identity())
+        assert (await _json(*bind))["log"] == identity
 
 
 async def test_an_outbox_is_bound_to_another_log(opening: Opening, outbox_url: str, tmp_path: Path) -> None:

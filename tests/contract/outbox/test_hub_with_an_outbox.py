@@ -307,3 +307,32 @@ async def test_an_event_that_is_no_event_of_the_outbox_is_not_waited_for(opened:
             await hub.outbox.wait_until_forwarded(make_event("unknown"))
         position = Position((await hub.engine.log.changed_since(0)).epoch, 7)
         assert await hub.outbox.wait_until_forwarded(position) is position
+
+
+async def test_a_transaction_does_not_ask_the_log(opened: Opening) -> None:
+    """It holds locks, for which others would wait as long. What an answer shows is asked before."""
+    async with opened() as hub:
+        await hub.register_gateway(GATEWAY)
+        await hub.outbox.wait_until_forwarded(await hub.publish(make_event()))
+        before = await hub.status_before(GATEWAY)
+        async with hub.database.transaction() as transaction:
+            status = (await hub.status([GATEWAY], transaction=transaction))[GATEWAY]
+        assert before is not None
+        assert (before.head, status.head, status.epoch) == (1, 0, before.epoch)
+        assert await hub.status_before(OTHER_GATEWAY) is None
+
+
+async def test_a_new_outbox_that_must_not_adopt_is_refused_where_the_log_has_gateways(tmp_path: Path) -> None:
+    """At every attempt; the one that belongs to the log is opened, and so is a new one where the log is new."""
+    log, known, new = (f"sqlite:///{tmp_path}/{name}.db" for name in ("log", "known", "new"))
+    async with EventHub.open(log, outbox=known, adopt=False) as hub:
+        await hub.register_gateway(GATEWAY)
+    for _ in range(2):
+        with pytest.raises(DatabaseUnsuitable, match=r"new.db is new, and the log .*log.db holds gateways") as refused:
+            async with EventHub.open(log, outbox=new, adopt=False):
+                pass
+        assert "GATECAST_OUTBOX" in refused.value.remedy
+    async with EventHub.open(log, outbox=known, adopt=False) as hub:
+        await hub.delete_gateway(GATEWAY)
+    async with EventHub.open(log, outbox=known, adopt=False):
+        pass

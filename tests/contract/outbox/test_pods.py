@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import aiohttp
 import pytest
 
+from gatecast.errors import DatabaseUnsuitable
 from gatecast.testing.doubles.raw_connection import RawConnection, refusal
 from gatecast.testing.eventually import PATIENCE, eventually
 from gatecast.testing.nats_server import NatsServer
 from gatecast.testing.operator import GatewayAccess, Operator, Refused
-from gatecast.testing.processes.installation import Installation
+from gatecast.testing.processes.installation import Installation, Replica
 from gatecast.testing.tcp_proxy import TcpProxy
 from tests.acceptance.test_control_plane import provider
 
@@ -99,6 +101,9 @@ async def test_p10_while_the_log_is_away_changes_are_taken_and_told_as_pending(
         others = [await _published(installation.replicas[number % 2].operator, edge.id) for number in range(4)]
         assert [status for status, _ in others] == [202] * 4
         assert await installation.why() == "publisher-unforwarded"
+        # The log is not asked in the transaction: neither is one needed, nor does a slow one hold its locks.
+        changed = await operator.ask("PATCH", f"/gateways/{edge.id}", {"displayName": "Meanwhile"})
+        assert (changed["displayName"], changed["connected"]) == ("Meanwhile", False)
         new = await operator.create_gateway("made-meanwhile")
         assert await refusal(installation.replicas[0].pod.gateway_url, new.token) == 503
         async with operator._session.get("/readyz") as reply:
@@ -108,6 +113,8 @@ async def test_p10_while_the_log_is_away_changes_are_taken_and_told_as_pending(
         assert [each["eventId"] for each in shown][1:] == [event_id, *(answer["eventId"] for _, answer in others)]
         assert await eventually(lambda: _repeated(operator, edge.id, event_id)) == 2
         await operator.confirmed(edge.id, 6)
+        changed = await operator.ask("PATCH", f"/gateways/{edge.id}", {"displayName": "Afterwards"})
+        assert (changed["connected"], changed["position"]["head"]) == (True, 6)
         assert await installation.why() == "current"
         async with await _connected(installation, new):
             await operator.connections(new.id, 1)
@@ -235,6 +242,7 @@ async def test_a_list_shows_a_gateway_whose_log_is_not_made_yet(
             listed = {each["id"]: each for each in (await operator.ask("GET", path))["items"]}
             assert (listed[new.id]["position"]["head"], listed[new.id]["lag"]) == (0, 0)
         assert (await operator.gateway(new.id))["connected"] is False
+        assert await operator.ask("GET", f"/gateways/{new.id}/events") == {"items": [], "next": None}
         assert (await operator.ask("PATCH", f"/gateways/{new.id}", {"displayName": "New"}))["displayName"] == "New"
         await operator.ask("DELETE", f"/gateways/{new.id}")
         assert await refusal(installation.replicas[0].pod.gateway_url, new.token) == 401
@@ -331,3 +339,13 @@ async def test_p10_an_event_that_was_published_before_changes_no_record_while_th
 
 async def _has_repeated(operator: Operator, gateway_id: str, fields: dict[str, Any], data: dict[str, Any]) -> bool:
     return (await _published(operator, gateway_id, **fields, data=data))[0] == 200
+
+
+async def test_a_pod_whose_outbox_was_mistyped_is_refused(stream_url: str, tmp_path: Path) -> None:
+    """Its control plane would know none of the gateways in the log, and turn them away."""
+    async with Replica(stream_url, 0, outbox=f"sqlite:///{tmp_path}/tables.db") as pod:
+        access = await pod.operator.create_gateway("one-gateway")
+        await eventually(lambda: _has_log(pod.operator, access))
+        with pytest.raises(DatabaseUnsuitable, match=r"tabels\.db is new"):
+            async with Replica(stream_url, 1, outbox=f"sqlite:///{tmp_path}/tabels.db"):
+                pass

@@ -256,6 +256,7 @@ class Gateways:
             Conflict: the organization has another gateway of the new name.
             InvalidValue: a field breaks its rule, or a stored field cannot be read and `changes` does not replace it.
         """
+        status = await self._hub.status_before(gateway_id)
         async with self._database.transaction() as transaction:
             if "name" in changes:
                 await lock_names(transaction, organization)
@@ -271,7 +272,7 @@ class Gateways:
             await transaction.execute(
                 _QUERIES["update_gateway"], organization, gateway_id, gateway.version, *_columns(fields)
             )
-            return await self._state(transaction, organization, gateway_id)
+            return await self._state(transaction, organization, gateway_id, status)
 
     @whole
     async def delete(self, organization: str, gateway_id: str, *, version: int | None = None) -> None:
@@ -290,16 +291,18 @@ class Gateways:
             await self._hub.delete_connected(gateway_id, transaction=transaction)
         self.forget(organization, gateway_id)
 
-    async def _state(self, transaction: Transaction, organization: str, gateway_id: str) -> GatewayState:
-        """The gateway as this transaction leaves it.
+    async def _state(
+        self, transaction: Transaction, organization: str, gateway_id: str, status: GatewayStatus | None = None
+    ) -> GatewayState:
+        """The gateway as this transaction leaves it; with the status from before, where it does not see another.
 
         Read inside the transaction: after the commit, no failure may hide that the change was made.
         """
         gateway = await _find(transaction, organization, gateway_id)
         row = await transaction.fetch_one(_QUERIES["manifest"], organization, gateway_id)
-        status = await self._hub.status([gateway_id], transaction=transaction)
+        statuses = await self._hub.status([gateway_id], transaction=transaction)
         manifest = readable_manifest(row["manifest"]) if row else None
-        return GatewayState(gateway=gateway, manifest=manifest, status=status[gateway_id])
+        return GatewayState(gateway=gateway, manifest=manifest, status=status or statuses[gateway_id])
 
     async def record_manifest(self, gateway_id: str, manifest: Mapping[str, Any]) -> None:
         """Store a gateway's manifest in place of the earlier one, and clear the fault of an earlier attempt.

@@ -206,7 +206,9 @@ async def page_of_log(
     if isinstance(result, GatecastError):
         raise result
     if result is None:
-        raise UnknownGateway(gateway_id)
+        # Its log is made by forwarding; deleted meanwhile, it has no status.
+        await status_of(context, gateway_id)
+        return EventPage(items=[], next=None)
     last = result.events[-1].offset if result.events else result.head
     items = await views_of(context, await status_of(context, gateway_id), result.events, epoch=result.epoch)
     return EventPage(items=items, next=last if last < result.head else None)

@@ -142,7 +142,10 @@ async def change_gateway(
     response: Response,
     if_match: IfMatch = None,
 ) -> GatewayView:
-    """Change the fields that the body names, and no others."""
+    """Change the fields that the body names, and no others.
+
+    With an outbox, and while the log is away, the answer shows neither connections nor events.
+    """
     changes = body.model_dump(exclude_unset=True)
     mistakes = Mistakes()
     for name, value in changes.items():

@@ -18,7 +18,7 @@ from gatecast.storage.jetstream.outcomes import JetStreamOutcomes
 from gatecast.storage.jetstream.parking import JetStreamParking
 from gatecast.storage.jetstream.presence import JetStreamPresence
 from gatecast.storage.jetstream.stream import Stale, Stream, StreamInfo, Write, raise_error
-from gatecast.storage.jetstream.stream_config import check, few_copies, wanted
+from gatecast.storage.jetstream.stream_config import check, check_max_payload, few_copies, wanted
 from gatecast.storage.jetstream.subjects import Subjects
 from gatecast.storage.jetstream.survey import JetStreamSurvey
 
@@ -60,6 +60,7 @@ class JetStreamEngine:
             SchemaTooNew: a newer release has written the stream.
         """
         async with Connection.open(servers, user=user, password=password) as connection:
+            check_max_payload(connection.max_payload)
             stream = Stream(connection, Subjects(name))
             await _prepare(stream, replicas)
             yield cls(stream)
@@ -84,6 +85,7 @@ async def look(
         DatabaseUnsuitable: the stream is set up otherwise than the promises need.
     """
     async with Connection.open(servers, user=user, password=password) as connection:
+        check_max_payload(connection.max_payload)
         answer = await connection.ask(f"$JS.API.STREAM.INFO.{name}", {})
     if answer.get("error", {}).get("err_code") == _NO_STREAM:
         return None

@@ -8,6 +8,9 @@ from typing import Any
 from gatecast.errors import DatabaseUnsuitable
 from gatecast.storage.jetstream.subjects import hints_of_logs
 
+#: No event makes a larger message, in bytes: its data have at most 1 MiB.
+LARGEST_MESSAGE = 2_000_000
+
 
 def wanted(name: str, replicas: int) -> dict[str, Any]:
     """The configuration of the stream with this name."""
@@ -67,6 +70,19 @@ def check(config: Mapping[str, Any], name: str, replicas: int) -> None:
         )
     if (copies := config.get("num_replicas", 1)) < replicas:
         raise few_copies(name, f"keeps {copies}", replicas)
+
+
+def check_max_payload(most: int) -> None:
+    """Return if every event fits into a message; the server takes messages of so many bytes.
+
+    Raises:
+        DatabaseUnsuitable: an event might be accepted by an outbox, and then block its gateway.
+    """
+    if most < LARGEST_MESSAGE:
+        raise DatabaseUnsuitable(
+            f"the server's max_payload is {most:,} bytes, and a message with an event has up to {LARGEST_MESSAGE:,}",
+            "set max_payload: 2MB on every server of NATS, and let them read their configuration again",
+        )
 
 
 def few_copies(name: str, found: str, replicas: int) -> DatabaseUnsuitable:

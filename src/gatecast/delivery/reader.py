@@ -12,10 +12,10 @@ from gatecast.containment import RetryLoop, concerns_everyone, log_failure
 from gatecast.delivery.database_clock import DatabaseClock
 from gatecast.delivery.feed import LOG_MOVED, Feed
 from gatecast.delivery.history_watch import HistoryWatch
-from gatecast.delivery.reading import read_each
 from gatecast.errors import GatecastError
 from gatecast.events import Position
 from gatecast.storage.contract import Changes, DisconnectReason, EventLog, ReadResult
+from gatecast.storage.reading import read_each
 from gatecast.telemetry import metrics, traces
 from gatecast.waiting import Backoff, Signal
 from gatecast.wakeup.contract import Hint

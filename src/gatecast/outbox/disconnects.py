@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
+from uuid import uuid4
 
 from gatecast.background import BackgroundTask
 from gatecast.containment import RetryLoop
@@ -21,8 +22,13 @@ _INTERVAL: Final = 0.5
 _KEPT: Final = 10_000
 
 
-#: After every number.
-_LAST: Final = 2**60
+class _Seen(NamedTuple):
+    """The last row that was applied here."""
+
+    #: 0 if there was none ever.
+    number: int
+    #: What tells it from a row that has its number after a restore; None if the row was missing.
+    name: str | None
 
 
 class _Subscription(Protocol):
@@ -42,8 +48,8 @@ class Disconnects:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._signal = Signal()
-        #: The last number whose connections were closed here; None before the first look.
-        self._seen: int | None = None
+        #: None before the first look.
+        self._seen: _Seen | None = None
         #: Keeps asking, and remembers why it cannot.
         self.loop = RetryLoop(
             "disconnects-not-read",
@@ -57,7 +63,7 @@ class Disconnects:
         Call it last: others who do the same wait for the commit.
         """
         await transaction.execute(_QUERIES["count"])
-        await transaction.execute(_QUERIES["note"], token_id, gateway_id)
+        await transaction.execute(_QUERIES["note"], token_id, gateway_id, str(uuid4()))
         await transaction.execute(_QUERIES["forget"], _KEPT)
 
     @asynccontextmanager
@@ -86,16 +92,17 @@ class Disconnects:
         look after the commit; they are listed once the answer has come.
         """
         seen = self._seen
-        rows = await self._database.fetch(_QUERIES["since"], _LAST if seen is None else seen)
+        rows = await self._database.fetch(_QUERIES["from"], None if seen is None else seen.number)
         last = int(rows[0]["last"])
+        names = {row["number"]: row["name"] for row in rows}
         if seen is not None:
-            noted = [row for row in rows if row["number"] is not None]
-            if last < seen or len(noted) < last - seen:
+            later = [row for row in rows if (row["number"] or 0) > seen.number]
+            if len(later) < last - seen.number or (seen.number and names.get(seen.number) != seen.name):
                 # The database was restored, or more was noted than is kept: nobody knows who else must go.
                 _end(subscriptions(), DisconnectReason.RESTARTING)
-            for row in noted:
+            for row in later:
                 _end_those(subscriptions(), token_id=row["token_id"], gateway_id=row["gateway_id"])
-        self._seen = last
+        self._seen = _Seen(last, names.get(last))
 
     async def _rest(self) -> None:
         await self._signal.wait(_INTERVAL)

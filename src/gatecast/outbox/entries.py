@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from gatecast.events import RecordedEvent
+from gatecast.events import UNKNOWN_ID, RecordedEvent
 from gatecast.outbox.records import Mark, Records, Waiting
-from gatecast.storage.contract import EventLog, ReadRequest
+from gatecast.storage.contract import EventLog, ReadRequest, ReadResult
+from gatecast.storage.reading import read_each
 
 #: Most gateways that one request reads.
 _AT_ONCE: Final = 500
@@ -36,7 +37,7 @@ class OutboxStatus:
     waiting: Mapping[str, int]
     #: When the oldest of them was stored, by the clock of the outbox's database; None if none waits.
     oldest: datetime | None
-    #: The same for each gateway; without those whose event was removed or forwarded in the meantime.
+    #: The same for each gateway; without those whose event cannot be read, or was removed or forwarded in the meantime.
     since: Mapping[str, datetime] = field(default_factory=dict)
     #: The events that the log refused.
     refused: Sequence[RefusedEntry]
@@ -61,7 +62,8 @@ class Entries:
         """What waits now. The cost grows with the number of gateways."""
         waiting = [each for each in await self._records.waiting() if each.entries > 0]
         entries = await self._next(waiting)
-        since = {name: entry.recorded_at for name, entry in entries.items()}
+        # What stands in for an entry that cannot be read does not know when it was stored.
+        since = {name: entry.recorded_at for name, entry in entries.items() if entry.event_id != UNKNOWN_ID}
         forwarder = await self._records.forwarder()
         return OutboxStatus(
             waiting={each.gateway_id: each.entries for each in waiting},
@@ -83,11 +85,12 @@ class Entries:
         found: dict[str, RecordedEvent] = {}
         for start in range(0, len(waiting), _AT_ONCE):
             some = waiting[start : start + _AT_ONCE]
-            results = await self._outbox.read([_next_after(each.gateway_id, each.forwarded) for each in some])
+            requests = [_next_after(each.gateway_id, each.forwarded) for each in some]
+            results = await read_each(self._outbox, requests)
             found |= {
                 each.gateway_id: result.events[0]
                 for each, result in zip(some, results, strict=True)
-                if result and result.events
+                if isinstance(result, ReadResult) and result.events
             }
         return found
 

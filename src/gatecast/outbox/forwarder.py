@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from math import isfinite
 from typing import Final, TypeVar
 from uuid import UUID, uuid4
 
@@ -25,7 +26,8 @@ from gatecast.errors import (
 from gatecast.outbox.lease import LEASE, Lease
 from gatecast.outbox.records import Mark, Records, TermOver, Waiting
 from gatecast.outbox.term import GATEWAYS_AT_ONCE, Batch, Term
-from gatecast.storage.contract import Busy, Claim, EventLog, PublishResult, ReadRequest, ReadResult, TrimPolicy
+from gatecast.storage.contract import Busy, Changes, Claim, EventLog, PublishResult, ReadRequest, ReadResult, TrimPolicy
+from gatecast.storage.reading import read_each
 from gatecast.telemetry import get_logger, metrics
 from gatecast.waiting import Signal
 from gatecast.wakeup.contract import Hint
@@ -44,6 +46,9 @@ _BYTES: Final = 64 * 1024
 
 #: Entries that were forwarded are removed so often, in seconds.
 _CLEAN_UP_EVERY: Final = 5.0
+
+#: The log is asked so often whether its history goes on, in seconds.
+_CHECK_EVERY: Final = 5.0
 
 #: Most events of a log that one request reads, to find those that were forwarded before.
 _PAGE: Final = 1_000
@@ -103,8 +108,6 @@ class Forwarder:
         self._term: Term | None = None
         #: The gateways whose entries go one by one, because the log has refused a batch of them.
         self._one_by_one: set[str] = set()
-        #: When the first entry of each gateway that waits was stored, in seconds since 1970.
-        self._since: dict[str, float] = {}
 
     async def run(self) -> None:
         """Forward until cancelled; then let another process do it at once."""
@@ -163,11 +166,12 @@ class Forwarder:
             metrics.outbox(0, 0, None)
             return False
         # While the log is away nobody forwards: then everybody shows what waits.
-        await self._show(await self._records.waiting())
+        _show(await self._records.waiting())
         await self._check_log()
         return await self.lease.take(vacancy)
 
     async def _forward_all(self, term: Term) -> None:
+        await self._check_history(term)
         while turn := term.turn(await self._look(term)):
             # First what waits for nobody: what is held in the log delays the others by one wait at most (promise P7).
             for start in range(0, len(turn.ready), GATEWAYS_AT_ONCE):
@@ -182,31 +186,24 @@ class Forwarder:
         found = await self._records.waiting()
         term.look(found)
         self._one_by_one &= {one.gateway_id for one in found if one.entries > 0}
-        await self._show(found)
+        _show(found)
         return found
-
-    async def _show(self, found: Sequence[Waiting]) -> None:
-        waiting = {one.gateway_id: one.entries for one in found if one.entries > 0}
-        self._since = {name: since for name, since in self._since.items() if name in waiting}
-        refused = [one.current for one in found if one.current is not None and one.current.is_refused]
-        await self._read([mark for mark in refused if mark.gateway_id not in self._since])
-        metrics.outbox(sum(waiting.values()), len(refused), min(self._since.values(), default=None))
 
     async def _read(self, marks: Sequence[Mark]) -> list[Batch]:
         """The next entries of each of these gateways that has some and that is still there."""
         if not marks:
             return []
-        found = await self._outbox.read(
-            [_next_entries(mark, self._most(mark.gateway_id, len(marks))) for mark in marks]
-        )
+        requests = [_next_entries(mark, self._most(mark.gateway_id, len(marks))) for mark in marks]
+        found = dict(zip(marks, await read_each(self._outbox, requests), strict=True))
+        for mark, read in found.items():
+            if isinstance(read, GatecastError):
+                log_failure("outbox-gateway-failed", read, gateway=mark.gateway_id)
         # A gateway may have been deleted, or registered again, since.
-        batches = [
+        return [
             Batch.of(mark, read.events)
-            for mark, read in zip(marks, found, strict=True)
-            if read is not None and read.log_id == mark.outbox_log and read.events
+            for mark, read in found.items()
+            if isinstance(read, ReadResult) and read.log_id == mark.outbox_log and read.events
         ]
-        self._since |= {batch.gateway_id: batch.entries[0].recorded_at.timestamp() for batch in batches}
-        return batches
 
     async def _forward_some(self, term: Term, marks: Sequence[Mark]) -> None:
         """Forward the next entries of these gateways; set aside those with a problem of their own."""
@@ -237,6 +234,48 @@ class Forwarder:
     def _most(self, gateway_id: str, gateways: int) -> int:
         """How many entries of one of so many gateways are forwarded at once."""
         return 1 if gateway_id in self._one_by_one else max(1, min(_ENTRIES // gateways, _ENTRIES_OF_ONE))
+
+    async def _check_history(self, term: Term) -> None:
+        """Register again the gateways that lack their log, once in a history: the log or the outbox was restored.
+
+        Asked from time to time also while nothing waits: a process that does not reach the log is not to forward.
+        """
+        if self._clock() < term.next_check:
+            return
+        term.next_check = self._clock() + _CHECK_EVERY
+        if (earlier := term.history) is not None:
+            found = await self._changed_since(term, earlier.marker)
+            if found.epoch == earlier.epoch and found.continues(earlier):
+                term.history = found
+                return
+        term.history = None
+        # First: a log that is made meanwhile is of a gateway that is not among these.
+        marks = await self._records.with_logs()
+        found = await self._changed_since(term, 0)
+        if await self._register_again(term, [mark for mark in marks if mark.gateway_id not in found.heads]):
+            term.history = found
+
+    async def _changed_since(self, term: Term, marker: int) -> Changes:
+        return await self._in_time(term, lambda: self._log.changed_since(marker))
+
+    async def _register_again(self, term: Term, marks: Sequence[Mark]) -> bool:
+        """Whether all these gateways have a log now. One that a replica did not know, though it was there, stays.
+
+        One that is deleted meanwhile still has its mark, so its log is deleted as well.
+        """
+        failed = False
+        for mark in marks:
+            await self._keep(term)
+            try:
+                claim = await self._claimed(term)
+                if await self._in_time(term, partial(self._log.register, mark.gateway_id, claim=claim)):
+                    await self._records.try_again(mark)
+            except (StatementFailed, LogHeld) as error:
+                log_failure("outbox-gateway-failed", error, gateway=mark.gateway_id)
+                if isinstance(error, LogHeld):
+                    return False
+                failed = True
+        return not failed
 
     # --- registering and deleting -----------------------------------------------------------------------------------
 
@@ -456,6 +495,13 @@ _NO_LOG: Final = 0
 
 #: Past the end of every log.
 _PAST_EVERY_END: Final = (1 << 62) - 1
+
+
+def _show(found: Sequence[Waiting]) -> None:
+    """Show how much waits, since when, and what was refused."""
+    waiting = [one for one in found if one.entries > 0]
+    oldest = min((one.since for one in waiting if one.since is not None and isfinite(one.since)), default=None)
+    metrics.outbox(sum(one.entries for one in waiting), sum(one.is_refused for one in found), oldest)
 
 
 def _next_entries(mark: Mark, most: int) -> ReadRequest:

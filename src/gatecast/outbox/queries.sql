@@ -32,16 +32,24 @@ SELECT DISTINCT log_epoch FROM gatecast_outbox_gateways WHERE log_epoch <> ''
 -- name: waiting
 -- What is to be done, all from one instant: the gateways with entries (`head` is past `forwarded`), those that were
 -- registered (`outbox_log` is not their log, `log_id`, or `log_epoch` is not known yet) and those that were deleted (they have no `log_id`).
-SELECT s.gateway_id, s.log_id, s.head, g.outbox_log, g.forwarded, g.log_epoch, g.log_head, g.refused, g.reason
+SELECT s.gateway_id, s.log_id, s.head, g.outbox_log, g.forwarded, g.log_epoch, g.log_head, g.refused, g.reason,
+       (SELECT date_part('epoch', e.recorded_at) FROM gatecast.events e
+        WHERE e.log_id = s.log_id AND e."offset" > CASE WHEN g.outbox_log = s.log_id THEN g.forwarded ELSE 0 END
+        ORDER BY e."offset" LIMIT 1) AS since
 FROM gatecast.gateway_streams s LEFT JOIN gatecast_outbox_gateways g ON g.gateway_id = s.gateway_id
 WHERE g.outbox_log IS NULL OR g.outbox_log <> s.log_id OR g.log_epoch = '' OR s.head > g.forwarded
 UNION ALL
-SELECT g.gateway_id, NULL, 0, g.outbox_log, g.forwarded, g.log_epoch, g.log_head, g.refused, g.reason
+SELECT g.gateway_id, NULL, 0, g.outbox_log, g.forwarded, g.log_epoch, g.log_head, g.refused, g.reason, NULL
 FROM gatecast_outbox_gateways g
 WHERE NOT EXISTS (SELECT 1 FROM gatecast.gateway_streams s WHERE s.gateway_id = g.gateway_id)
 
 -- name: marked
 SELECT gateway_id FROM gatecast_outbox_gateways
+
+-- name: with_logs
+SELECT g.gateway_id, g.outbox_log, g.forwarded, g.log_epoch, g.log_head, g.refused, g.reason
+FROM gatecast_outbox_gateways g JOIN gatecast.gateway_streams s ON s.gateway_id = g.gateway_id AND s.log_id = g.outbox_log
+WHERE g.log_epoch <> ''
 
 -- name: mark
 SELECT gateway_id, outbox_log, forwarded, log_epoch, log_head, refused, reason FROM gatecast_outbox_gateways

@@ -18,6 +18,10 @@ MIGRATIONS: Final = "gatecast.outbox.migrations"
 
 _QUERIES = Queries("gatecast.outbox")
 
+#: When an entry was stored, in seconds since 1970. Whatever the column holds fails no statement.
+_SECONDS: Final = "date_part('epoch', e.recorded_at)"
+_SECONDS_ON_SQLITE: Final = "(julianday(e.recorded_at) - 2440587.5) * 86400.0"
+
 
 class TermOver(StorageUnavailable):
     """Another process forwards now: nothing was recorded."""
@@ -85,6 +89,8 @@ class Waiting:
     head: int
     #: Its mark; None if nothing of it was forwarded yet. Of another log than `log_id`, it was registered again since.
     mark: Mark | None
+    #: When the first entry that waits was stored, in seconds since 1970; None if none waits, or its row does not tell.
+    since: float | None = None
 
     @property
     def current(self) -> Mark | None:
@@ -160,6 +166,10 @@ class Records:
         """The gateways with a mark."""
         return {row["gateway_id"] for row in await self._database.fetch(_QUERIES["marked"])}
 
+    async def with_logs(self) -> list[Mark]:
+        """The marks of the gateways that are in the outbox now and have a log, as far as is recorded."""
+        return [Mark(**row) for row in await self._database.fetch(self._of_the_log("with_logs"))]
+
     async def mark(self, gateway_id: str) -> Mark | None:
         """The mark of one gateway; None if nothing of it was forwarded yet."""
         rows = await self._database.fetch(_QUERIES["mark"], gateway_id)
@@ -196,14 +206,16 @@ class Records:
 
     def _of_the_log(self, name: str) -> LiteralString:
         text = _QUERIES[name]
-        return text.replace("gatecast.", "gatecast_") if self._backend is Backend.SQLITE else text
+        if self._backend is not Backend.SQLITE:
+            return text
+        return text.replace("gatecast.", "gatecast_").replace(_SECONDS, _SECONDS_ON_SQLITE)
 
 
 def _waiting(row: Row) -> Waiting:
     columns = dict(row)
-    log_id, head = columns.pop("log_id"), columns.pop("head")
+    log_id, head, since = columns.pop("log_id"), columns.pop("head"), columns.pop("since")
     mark = Mark(**columns) if columns["outbox_log"] is not None else None
-    return Waiting(gateway_id=row["gateway_id"], log_id=log_id, head=head, mark=mark)
+    return Waiting(gateway_id=row["gateway_id"], log_id=log_id, head=head, mark=mark, since=since)
 
 
 def _as_object(marks: Sequence[Mark]) -> str:

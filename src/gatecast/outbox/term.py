@@ -10,7 +10,7 @@ from uuid import UUID
 from gatecast.errors import GatecastError
 from gatecast.events import Event, RecordedEvent, printable
 from gatecast.outbox.records import Mark, Waiting
-from gatecast.storage.contract import Claim, Receipt
+from gatecast.storage.contract import Changes, Claim, Receipt
 
 #: Most gateways whose entries are forwarded at once.
 GATEWAYS_AT_ONCE: Final = 100
@@ -87,6 +87,10 @@ class Term:
     #: The offset up to which entries may be in the log although that is not recorded, by gateway. What is stored in the
     #: outbox after the first look, nobody has forwarded before.
     _in_doubt: dict[str, int] = field(default_factory=dict)
+    #: What was found when the logs were compared with the marks; None before.
+    history: Changes | None = None
+    #: When the log is asked again whether its history goes on.
+    next_check: float = 0.0
     #: Under which gateways are registered; None until something is registered or deleted.
     claim: Claim | None = None
     #: The present log of each gateway: what is sent late must not get into a later one.

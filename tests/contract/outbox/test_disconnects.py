@@ -132,3 +132,41 @@ async def test_p9_after_a_restore_everybody_is_ended_and_later_ones_are_found(ou
         await _note(database, token_id="t-1")
         await here.apply(lambda: [one])
         assert one.ended == ["restarting", "token-revoked"]
+
+
+@pytest.mark.parametrize("seen", [6, 10])
+@pytest.mark.parametrize("noted", [1, 5, 8])
+async def test_p9_after_a_restore_numbers_that_are_used_again_hide_nothing(
+    outbox_url: str, seen: int, noted: int
+) -> None:
+    """However many were noted since; a process that could not ask meanwhile ends everybody once."""
+    async with _database(outbox_url) as database:
+        here = Disconnects(database)
+        for number in range(seen):
+            await _note(database, token_id=f"before-{number}")
+        await here.apply(tuple)
+        await database.execute("DELETE FROM gatecast_outbox_disconnects WHERE number > 5")
+        await database.execute("UPDATE gatecast_outbox_disconnected SET number = 5")
+        for number in range(noted):
+            await _note(database, token_id=f"after-{number}")
+        one, other = _connection("gw-1", "after-0"), _connection("gw-2", "t-2")
+        await here.apply(lambda: [one, other])
+        assert (one.ended[0], other.ended) == ("restarting", ["restarting"])
+        await _note(database, token_id="t-2")
+        await here.apply(lambda: [other])
+        assert other.ended == ["restarting", "token-revoked"]
+
+
+async def test_p9_a_table_that_somebody_has_emptied_ends_everybody_once(outbox_url: str) -> None:
+    """And not with every look."""
+    async with _database(outbox_url) as database:
+        here, one = Disconnects(database), _connection("gw-1", "t-1")
+        await _note(database, token_id="other")
+        await here.apply(tuple)
+        await database.execute("DELETE FROM gatecast_outbox_disconnects")
+        for _ in range(3):
+            await here.apply(lambda: [one])
+        assert one.ended == ["restarting"]
+        await _note(database, token_id="t-1")
+        await here.apply(lambda: [one])
+        assert one.ended == ["restarting", "token-revoked"]

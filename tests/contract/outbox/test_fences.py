@@ -26,6 +26,7 @@ from tests.contract.outbox.site import (
     Site,
     Stop,
     forward_and_die,
+    holds,
     ids,
     nothing,
     take_over,
@@ -263,6 +264,94 @@ async def test_what_a_restored_outbox_has_again_is_not_forwarded_again(
         else:
             forwarder = await take_over(site)
         assert ((await read(site.storage)).head, await site.as_outbox(forwarder).refused()) == (number, [])
+
+
+@pytest.mark.parametrize("is_new_term", [True, False])
+@pytest.mark.parametrize("waiting", [0, 2])
+async def test_a_gateway_whose_log_is_gone_gets_one_again(opening: Opening, waiting: int, *, is_new_term: bool) -> None:
+    """The log was restored from before it was registered, or the outbox from before it was deleted.
+
+    A restored log begins another history, also under a process that forwards all the time.
+    """
+    async with opening() as site:
+        forwarder, log = site.forwarder(), site.engine.log
+        await site.store(make_event())
+        await forwarder.forward()
+        await log.forget(GATEWAY)
+        events = make_events(waiting)
+        if events:
+            await site.store(*events)
+            await forwarder.forward()
+            assert len(await site.as_outbox(forwarder).refused()) == 1
+        if is_new_term:
+            forwarder = await take_over(site)
+        else:
+            await log.renew_epoch((await log.changed_since(0)).epoch)
+            site.now += 5
+            await forwarder.forward()
+        assert (await site.ids(), await site.as_outbox(forwarder).refused()) == (ids(events), [])
+        assert GATEWAY in (await log.changed_since(0)).heads
+
+
+async def test_a_replica_that_lags_changes_nothing_about_a_log_that_is_there(opening: Opening) -> None:
+    """What may have been forwarded stays in doubt."""
+    async with opening() as site:
+        events = make_events(3)
+        await site.store(*events)
+        await forward_and_die(site)
+        await site.engine.log.trim(EVERYTHING)
+
+        class Lagging(Log):
+            async def changed_since(self, marker: int) -> Changes:
+                return replace(await self._log.changed_since(marker), heads={})
+
+        await site.forwarder("pod-2").forward()
+        site.now += LEASE
+        await site.forwarder("pod-3", log=Lagging(site.engine.log)).forward()
+        later = site.forwarder("pod-4", log=Lagging(site.engine.log))
+        await later.forward()
+        site.now += LEASE
+        await later.forward()
+        assert holds(later)
+        assert ((await read(site.storage)).head, await site.waiting()) == (3, {})
+
+
+async def test_a_gateway_that_is_deleted_while_it_gets_a_log_again_leaves_none(opening: Opening) -> None:
+    """Its mark stays until the log is deleted."""
+    async with opening() as site:
+        await site.forwarder().forward()
+        await site.engine.log.forget(GATEWAY)
+
+        class Deleting(Log):
+            async def register(self, gateway_id: str, **how: Any) -> bool:  # noqa: ANN401 - as the real one
+                await site.outbox.log.forget(gateway_id)
+                return bool(await self._log.register(gateway_id, **how))
+
+        later = site.forwarder("pod-2", log=Deleting(site.engine.log))
+        await later.forward()
+        site.now += LEASE
+        await later.forward()
+        assert holds(later)
+        assert GATEWAY not in (await site.engine.log.changed_since(0)).heads
+        assert await site.records.mark(GATEWAY) is None
+
+
+async def test_an_idle_process_that_does_not_reach_the_log_gives_the_lease_up(opening: Opening) -> None:
+    """Before anything waits."""
+    async with opening() as site:
+        log = site.log()
+        one, two = site.forwarder("pod-1", log=log), site.forwarder("pod-2")
+        await one.forward()
+
+        async def away(_: int) -> Changes:
+            raise StorageUnavailable("the connection broke")
+
+        log.changed_since = away
+        site.now += 5
+        with pytest.raises(StorageUnavailable):
+            await one.forward()
+        await two.forward()
+        assert (holds(one), holds(two)) == (False, True)
 
 
 # --- in doubt -------------------------------------------------------------------------------------------------------

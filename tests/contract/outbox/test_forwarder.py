@@ -468,6 +468,31 @@ async def test_p11_an_entry_that_cannot_be_read_concerns_its_own_gateway(opening
         assert await site.ids() == ids(events)
 
 
+@pytest.mark.parametrize("column", ["entity_id", "payload", "event_id", "recorded_at", "action"])
+async def test_p11_an_entry_that_no_driver_can_read_concerns_its_own_gateway(opening: Opening, column: str) -> None:
+    """What is before it is forwarded, and it is told and decided about like any other that was refused."""
+    async with opening() as site:
+        if site.opened.backend is not Backend.SQLITE:
+            # PostgreSQL stores nothing that it cannot read.
+            return
+        events, others = make_events(3), make_events(1, OTHER_GATEWAY)
+        await site.store(*events, *others)
+        damage = f"UPDATE gatecast.events SET {column} = CAST(x'ff' AS TEXT) WHERE event_id = $1"
+        await site.statement(damage, events[1].event_id)
+        forwarder = site.forwarder()
+        await forwarder.forward()
+        assert (await site.ids(), await site.ids(OTHER_GATEWAY)) == (ids(events[:1]), ids(others))
+        outbox = site.as_outbox(forwarder)
+        [refused] = await outbox.refused()
+        assert refused.gateway_id == GATEWAY
+        assert refused.reason.startswith("it cannot be read:")
+        status = await outbox.status()
+        assert (status.waiting, [one.gateway_id for one in status.refused]) == ({GATEWAY: 2}, [GATEWAY])
+        assert await outbox.leave_out(GATEWAY)
+        await forwarder.forward()
+        assert await site.ids() == ids([events[0], events[2]])
+
+
 # --- what is shown --------------------------------------------------------------------------------------------------
 
 
@@ -487,6 +512,8 @@ async def test_the_metrics_show_what_waits_also_while_the_log_is_away(opening: O
             with pytest.raises(StorageUnavailable):
                 await forwarder.forward()
             assert _shown("waiting_events") == count
+            # For the alert: by whoever would forward, after it has begun as well.
+            assert (_shown("oldest_event_seconds") or 0) > 0
 
 
 async def test_the_metrics_show_what_waits_and_what_was_refused(opening: Opening) -> None:
@@ -511,6 +538,23 @@ async def test_the_metrics_show_what_waits_and_what_was_refused(opening: Opening
         assert await site.as_outbox(other).leave_out(GATEWAY)
         await other.forward()
         assert (_shown("waiting_events"), _shown("refused_events"), _shown("oldest_event_seconds")) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("instant", ["", "infinity", "-infinity", "4000-01-01 BC", "not UTF-8"])
+async def test_an_instant_that_cannot_be_read_hides_nothing_else(opening: Opening, instant: str) -> None:
+    """Somebody has damaged a row: what waits is forwarded and shown, of every other gateway."""
+    async with opening() as site:
+        damaged, other, log = make_event(), make_event(OTHER_GATEWAY), site.log()
+        log.refused = {other.event_id: "no"}
+        await site.store(damaged, other)
+        is_sqlite = site.opened.backend is Backend.SQLITE
+        value = "CAST(x'32ff' AS text)" if is_sqlite else "'infinity'"
+        if instant and instant != "not UTF-8":
+            value = f"'{instant}'"
+        await site.statement(f"UPDATE gatecast.events SET recorded_at = {value} WHERE event_id = $1", damaged.event_id)
+        await site.forwarder(log=log).forward()
+        assert _shown("waiting_events") == len(await site.waiting()) == 2
+        assert (_shown("oldest_event_seconds") or 0) > 0
 
 
 # --- leaving no trace -----------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from fastapi import APIRouter, Query, Request, Response
 
 from gatecast.controlplane.gateway_sync.kept_events import keeps_event
 from gatecast.controlplane.gateway_sync.subscriptions import keeps_record_of
-from gatecast.delivery.reading import read_each
 from gatecast.errors import Conflict, GatecastError, NotFound, UnknownGateway
 from gatecast.events import MAX_INTEGER, Action, Event, Position, RecordedEvent
 from gatecast.protocol.deployments import is_acknowledged
@@ -25,6 +24,7 @@ from gatecast.server.admin_api.named import GatewayInPath
 from gatecast.server.admin_api.paths import CREATED, Limit, Timeout, located
 from gatecast.server.admin_api.waits import Known, PublishedLook, Wait, WaitFor, known
 from gatecast.storage.contract import GatewayStatus, Outcome, OutcomeKind, ReadRequest, Receipt
+from gatecast.storage.reading import read_each
 from gatecast.telemetry import metrics
 
 router = APIRouter(prefix="/api/v1/gateways/{gateway_id}/events", tags=["events"], route_class=JsonRoute)

@@ -12,7 +12,6 @@ from typing import Self
 from uuid import UUID
 
 from gatecast.containment import concerns_everyone, describe, log_failure
-from gatecast.delivery.reading import ReadAnswer, read_each
 from gatecast.errors import GatecastError
 from gatecast.events import RecordedEvent
 from gatecast.server.admin_api.context import AdminContext
@@ -20,6 +19,7 @@ from gatecast.server.admin_api.named import gateway_ids
 from gatecast.server.admin_api.outcome_watch import MOST_EVENTS
 from gatecast.server.admin_api.stream_position import StreamPosition
 from gatecast.storage.contract import Changes, Place, ReadRequest, ReadResult
+from gatecast.storage.reading import ReadAnswer, read_each
 
 #: What is read in one turn; a slow client holds no more than this in memory.
 _GATEWAYS_PER_READ = 8

@@ -10,7 +10,6 @@ from gatecast.controlplane.catalog.artifact_kinds import MCP_PROXY
 from gatecast.controlplane.deployments.artifacts import Placed
 from gatecast.controlplane.deployments.placements import WAITING
 from gatecast.controlplane.gateway_sync.synchronizations import Synchronization
-from gatecast.delivery.reading import read_each
 from gatecast.errors import shorten
 from gatecast.hub import EventHub
 from gatecast.outbox.gateways import GatewayQueue
@@ -26,6 +25,7 @@ from gatecast.storage.contract import (
     ReadRequest,
     ReadResult,
 )
+from gatecast.storage.reading import read_each
 
 #: A confirmed change without an acknowledgement after this time, in seconds, counts as not acknowledged.
 ANSWERED_WITHIN = 60.0

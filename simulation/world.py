@@ -15,7 +15,7 @@ from gatecast.delivery.delivery import Delivery, DeliveryOptions
 from gatecast.delivery.feed import Feed
 from gatecast.delivery.resume import PARKED
 from gatecast.delivery.retention import clean_up
-from gatecast.errors import GatecastError
+from gatecast.errors import GatecastError, StorageUnavailable
 from gatecast.events import Action, Event, Position
 from gatecast.protocol.session import ServerSession, Version
 from gatecast.server.gateway_api.gateway_socket import GatewaySocket, open_session
@@ -485,7 +485,7 @@ class SimulatedWorld:
         self.begin(self._revoke(revoked))
 
     async def _revoke(self, token_id: str) -> None:
-        await self.database.storage().presence.disconnect_token(token_id)
+        await self._disconnect(token_id)
         self._notify(None)
         revoked = [key for key, row in self.database.rows.connections.items() if row.connection.token_id == token_id]
         history = self.database.rows.epoch, self.database.place
@@ -499,6 +499,14 @@ class SimulatedWorld:
             live = [one.connection.connection_id for one in pod.delivery.subscriptions if not one.closed]
             if now > pod.troubled_until and (left := set(revoked).intersection(live)):
                 self.history.fail(f"P9: {len(left)} connections of a revoked token are still open on {pod.pod_id}")
+
+    async def _disconnect(self, token_id: str) -> None:
+        """As an operator does: again, if the stream was put back meanwhile."""
+        while True:
+            with suppress(StorageUnavailable):
+                await self.database.storage().presence.disconnect_token(token_id)
+                return
+            await asyncio.sleep(0.1)
 
     async def _crash_pod(self) -> None:
         pod = self._some_pod()

@@ -58,7 +58,7 @@ class Disconnects:
         )
 
     async def note(self, transaction: Transaction, *, token_id: str = "", gateway_id: str = "") -> None:
-        """Disconnect whoever uses this token, or is this gateway, once the transaction commits.
+        """Disconnect every connection with this token, or of this gateway, once the transaction commits.
 
         Call it last: others who do the same wait for the commit.
         """

@@ -116,7 +116,7 @@ async def _check_source(old: OpenStorage) -> None:
 
 
 async def _look_at(database: PostgresDatabase, source: Source) -> tuple[UUID, UUID]:
-    """The name of the new database, and which history it has; whoever copies to it has ended by then."""
+    """The name of the new database, and which history it has; what copies to it has ended by then."""
     async with Target.open(database) as target:
         return await target.name(source.target), await target.epoch()
 

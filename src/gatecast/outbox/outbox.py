@@ -288,7 +288,7 @@ async def refuse_new(storage: Storage, backend: Backend, log: EventLog, *, place
     Raises:
         DatabaseUnsuitable: nothing of what was published to those gateways was published through it.
     """
-    # The log first: whoever has registered a gateway there has bound the outbox before.
+    # The log first: a pod that has registered a gateway there has bound the outbox before.
     gateways, records = (await log.changed_since(0)).heads, Records(storage.database, backend)
     known = (await storage.log.changed_since(0)).heads.keys() | await records.marked_gateways()
     if gateways and not known and not (await records.forwarder()).log:

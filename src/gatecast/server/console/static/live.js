@@ -57,7 +57,7 @@ const events = {
   changed: outdate,
   // Nothing was told for a while, but time passes: ages, and what the stream does not watch, may be others. Not under the
   // hands of someone who uses the keyboard there: the focus would be lost.
-  alive() { if (!deaf && !document.activeElement.closest(REGION)) outdate(); },
+  alive() { if (!deaf && !document.activeElement?.closest(REGION)) outdate(); },
   away(message) { sayDeaf("The database is away", Number(message.data)); },
   back() { sayDeaf(""); },
 };

@@ -14,9 +14,11 @@ from uuid import UUID, uuid4
 
 from gatecast.events import Action, Event, Position
 from gatecast.storage.contract import (
+    Changes,
     Connection,
     Database,
     Engine,
+    EventLog,
     PositionState,
     Progress,
     ReadRequest,
@@ -24,6 +26,7 @@ from gatecast.storage.contract import (
     Receipt,
     Storage,
 )
+from gatecast.testing.eventually import eventually
 
 T = TypeVar("T")
 
@@ -207,6 +210,22 @@ async def ids_of(storage: Engine, gateway_id: str = GATEWAY) -> list[UUID]:
 async def epoch_of(storage: Engine) -> UUID:
     """Identity of the database's history now."""
     return (await storage.log.changed_since(0)).epoch
+
+
+async def settled_marker(log: EventLog) -> int:
+    """The marker `lasting` behind everything that is committed now.
+
+    On a server that others use, too, it comes once the transactions have ended that were open meanwhile: until then a
+    marker may lie further back, and what follows it is shown again.
+    """
+
+    async def settled() -> Changes | None:
+        changes = await log.changed_since(0)
+        return None if (await log.changed_since(changes.lasting)).heads else changes
+
+    found = await eventually(settled)
+    assert found is not None
+    return found.lasting
 
 
 def offsets_of(receipts: Sequence[Receipt]) -> list[int]:

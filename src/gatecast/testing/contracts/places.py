@@ -17,13 +17,10 @@ from gatecast.testing.contracts.backend import (
     make_events,
     publish,
     read,
+    settled_marker,
 )
 
 _AGE = timedelta(hours=1)
-
-
-async def _marker(storage: Engine) -> int:
-    return (await storage.log.changed_since(0)).lasting
 
 
 async def _place(storage: Engine, marker: int, gateway_id: str = GATEWAY) -> Place:
@@ -37,7 +34,7 @@ class PlacesContract(EngineBackend):
         """While nobody publishes, exactly."""
         async with self.open_with(tmp_path, GATEWAY, OTHER_GATEWAY) as storage:
             await publish(storage, *make_events(3))
-            marker = await _marker(storage)
+            marker = await settled_marker(storage.log)
             await publish(storage, *make_events(2))
             await publish(storage, *make_events(4, OTHER_GATEWAY))
             places = await storage.log.places([GATEWAY, OTHER_GATEWAY, "nobody"], marker)
@@ -46,13 +43,13 @@ class PlacesContract(EngineBackend):
                 OTHER_GATEWAY: (0, False),
             }
             assert places[GATEWAY].log_id == (await read(storage)).log_id
-            assert (await _place(storage, await _marker(storage))).offset == 5
+            assert (await _place(storage, await settled_marker(storage.log))).offset == 5
 
     async def test_nothing_is_named_again_while_nothing_happens(self, tmp_path: Path) -> None:
         """A stream that waits asks for what is new, and gets nothing."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await publish(storage, *make_events(3))
-            marker = await _marker(storage)
+            marker = await settled_marker(storage.log)
             assert (await storage.log.changed_since(marker)).heads == {}
             await publish(storage, make_event())
             assert (await storage.log.changed_since(marker)).heads == {GATEWAY: 4}
@@ -61,7 +58,7 @@ class PlacesContract(EngineBackend):
         """Also that of a gateway that was deleted and registered again."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await publish(storage, *make_events(3))
-            marker = await _marker(storage)
+            marker = await settled_marker(storage.log)
             await storage.log.forget(GATEWAY)
             for gateway_id in (GATEWAY, OTHER_GATEWAY):
                 await storage.log.register(gateway_id)
@@ -74,7 +71,7 @@ class PlacesContract(EngineBackend):
         async with self.open_with(tmp_path, GATEWAY, OTHER_GATEWAY) as storage:
             await publish(storage, *make_events(5))
             await publish(storage, *make_events(5, OTHER_GATEWAY))
-            seen = await _marker(storage)
+            seen = await settled_marker(storage.log)
             await publish(storage, *make_events(5))
             await storage.log.trim(TrimPolicy(keep_confirmed=_AGE, keep_at_most=_AGE, max_events=2))
             await publish(storage, make_event(OTHER_GATEWAY))

@@ -24,6 +24,7 @@ from gatecast.testing.contracts.backend import (
     publish,
     read,
     rolled_back,
+    settled_marker,
 )
 
 
@@ -210,7 +211,7 @@ class TransactionContract(StorageBackend):
             await self.caught_up(storage)
             async with rolled_back(storage.database.transaction()) as transaction:
                 await storage.log.publish_in(transaction, [make_event()])
-            marker = (await storage.log.changed_since(0)).lasting
+            marker = await settled_marker(storage.log)
             await publish(storage, make_event())
             await self.caught_up(storage)
             places = await storage.log.places([GATEWAY], marker)

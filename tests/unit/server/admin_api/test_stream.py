@@ -36,6 +36,7 @@ from gatecast.storage.contract import (
     ReadResult,
     TrimPolicy,
 )
+from gatecast.testing.contracts.backend import settled_marker
 from gatecast.testing.eventually import PATIENCE
 
 OpenApi = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]]
@@ -45,6 +46,7 @@ _PATH = "/api/v1/events/stream"
 
 
 async def _publish(context: AdminContext, gateway_id: str, count: int = 1) -> None:
+    """Publish, and let what others do on the server end: a position behind the events shows none of them again."""
     await context.hub.publish(
         [
             Event(
@@ -58,6 +60,7 @@ async def _publish(context: AdminContext, gateway_id: str, count: int = 1) -> No
             for _ in range(count)
         ]
     )
+    await settled_marker(context.hub.engine.log)
 
 
 def _messages(text: str) -> list[tuple[str, dict[str, Any]]]:
@@ -170,6 +173,24 @@ async def test_the_last_id_continues_without_a_gap(open_api: OpenApi, new_gatewa
         await _publish(context, two)
         resumed = await _follow(context, resumed=position)
         assert sorted(_shown(await _news(resumed))) == sorted([(one, 2), (two, 1)])
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_while_another_publisher_is_about_to_commit_events_may_come_again_and_none_is_lost(
+    open_api: OpenApi, new_gateway: NewGateway
+) -> None:
+    """No position passes it; on SQLite, where one writes at a time, nobody is about to commit."""
+    async with open_api() as (client, context):
+        one, two = [await new_gateway(client, name) for name in ("one", "two")]
+        following = await _follow(context)
+        async with context.hub.storage.database.transaction() as transaction:
+            await context.hub.publish(_new_event(two), transaction)
+            await context.hub.publish([_new_event(one)])
+            text = await _news(following)
+            assert _shown(text) == [(one, 1)]
+        resumed = await _follow(context, resumed=_last_id(text))
+        assert sorted(_shown(await _news(resumed))) == sorted([(one, 1), (two, 1)])
+        assert _shown(await _news(following)) == [(two, 1)]
 
 
 async def test_a_gateway_that_is_created_meanwhile_is_followed(open_api: OpenApi, new_gateway: NewGateway) -> None:
@@ -641,7 +662,7 @@ async def test_a_client_is_told_when_the_pod_cannot_read_and_when_it_can_again(
         assert await received.get() == "200"
         assert (await received.get()).startswith(": following")
         gateway_id = await new_gateway(client)
-        await _publish(context, gateway_id)
+        await context.hub.publish([_new_event(gateway_id)])
         await _next(received, "recorded")
         storage = context.hub.storage
         parts = [
@@ -664,7 +685,7 @@ async def test_a_client_is_told_when_the_pod_cannot_read_and_when_it_can_again(
         with monkeypatch.context() as patch:
             patch.setattr(storage.log, "changed_since", away)
             await _next(received, "away")
-            await _publish(context, gateway_id)
+            await context.hub.publish([_new_event(gateway_id)])
         seen: set[str] = set()
         while not seen >= {"back", "recorded"}:
             seen |= {kind for kind, _ in _messages(await received.get())}

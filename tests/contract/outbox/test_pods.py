@@ -17,6 +17,7 @@ from gatecast.testing.doubles.raw_connection import RawConnection, refusal
 from gatecast.testing.eventually import PATIENCE, eventually
 from gatecast.testing.nats_server import NatsServer
 from gatecast.testing.operator import GatewayAccess, Operator, Refused
+from gatecast.testing.processes.deployment import Site
 from gatecast.testing.processes.installation import Installation, Replica
 from gatecast.testing.tcp_proxy import TcpProxy
 from tests.acceptance.test_control_plane import provider
@@ -36,7 +37,7 @@ async def _site(server: NatsServer, stream_url: str, outbox_url: str) -> AsyncIt
     host, _, port = server.address.partition(":")
     async with asyncio.timeout(PATIENCE), TcpProxy((host, int(port))) as way:
         far = stream_url.replace(server.address, way.address)
-        async with Installation.open(far, outbox=outbox_url, pods=2) as installation:
+        async with Installation.open(Site(database=far, outbox=outbox_url), pods=2) as installation:
             yield installation, way
 
 
@@ -53,7 +54,7 @@ async def _is_away(installation: Installation) -> bool:
 
 async def test_what_is_created_at_one_pod_arrives_at_a_gateway_of_the_other(stream_url: str, outbox_url: str) -> None:
     """It is confirmed, and both gateways run it."""
-    async with Installation.open(stream_url, outbox=outbox_url, pods=2, gateways=2) as installation:
+    async with Installation.open(Site(database=stream_url, outbox=outbox_url), pods=2, gateways=2) as installation:
         there = Installation(installation.replicas, installation.edges[1:])
         await there.create("llm-providers", provider())
         await there.is_true()
@@ -358,9 +359,9 @@ async def _has_repeated(operator: Operator, gateway_id: str, fields: dict[str, A
 
 async def test_a_pod_whose_outbox_was_mistyped_is_refused(stream_url: str, tmp_path: Path) -> None:
     """Its control plane would know none of the gateways in the log, and turn them away."""
-    async with Replica(stream_url, 0, outbox=f"sqlite:///{tmp_path}/tables.db") as pod:
+    async with Replica(Site(database=stream_url, outbox=f"sqlite:///{tmp_path}/tables.db"), 0) as pod:
         access = await pod.operator.create_gateway("one-gateway")
         await eventually(lambda: _has_log(pod.operator, access))
         with pytest.raises(DatabaseUnsuitable, match=r"tabels\.db is new"):
-            async with Replica(stream_url, 1, outbox=f"sqlite:///{tmp_path}/tabels.db"):
+            async with Replica(Site(database=stream_url, outbox=f"sqlite:///{tmp_path}/tabels.db"), 1):
                 pass

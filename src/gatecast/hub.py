@@ -561,6 +561,7 @@ async def _open_outbox(
         options = OutboxOptions(
             pod_id=settings.pod_id,
             poll_interval=settings.poll_interval.total_seconds(),
+            keep_forwarded=settings.retention,
             send_hint=wakeup.send,
             log_place=log_place,
         )

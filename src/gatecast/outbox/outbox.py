@@ -119,6 +119,8 @@ class Outbox:
         """
         known = (await self._storage.log.changed_since(0)).heads.keys() | await self._records.marked_gateways()
         found = await self._log.changed_since(0)
+        # Before anything is published through it: what the log has was then published without it.
+        await self._records.begin_ids(ever=not known and not found.heads)
         self.epoch_at_open = found.epoch
         for gateway_id in found.heads.keys() - known:
             if await self._is_gone(gateway_id):
@@ -154,16 +156,25 @@ class Outbox:
             raise EventNotForwarded(event.gateway_id, event.event_id)
         return position
 
-    async def known(self, gateway_id: str, event_id: UUID) -> Position | None:
-        """Where an event of this id is, pending while it is in the outbox; None if neither holds one now.
+    async def known(self, gateway_id: str, event_id: UUID, *, within: float) -> Position | None:
+        """Where an event of this id is, pending if the outbox holds it; None if neither does.
+
+        The log is asked for ids that the outbox keeps no more. If it does not answer `within` so many seconds, the
+        outbox decides, unless it may lack a newer one. Only a publish in a transaction decides between several at once.
 
         Raises:
-            StorageError: one of them cannot be asked, so nobody knows.
+            StorageUnavailable: nobody can tell.
         """
         # The outbox first: what is not there any more was forwarded before the log is asked.
         if await self._storage.log.find(gateway_id, [event_id]):
             return PendingPosition(gateway_id, event_id)
-        return (await self._log.find(gateway_id, [event_id])).get(event_id)
+        try:
+            async with asyncio.timeout(within):
+                return (await self._log.find(gateway_id, [event_id])).get(event_id)
+        except (StorageUnavailable, TimeoutError) as error:
+            if await self._records.knows_ids(self.forwarder.keep_forwarded):
+                return None
+            raise StorageUnavailable("the log does not say whether it holds the event") from error
 
     async def _look_up(self, asked: Sequence[tuple[str, UUID]]) -> list[tuple[Position | None, bool]]:
         """Where each of these events of gateways is in the log, and otherwise whether it waits here."""

@@ -456,9 +456,9 @@ class HubSubscription:
         return None if self._resynchronized else self._opened.start.lost
 
     async def resynchronized(self) -> None:
-        """Record that the desired state was read again; iteration continues with every retained event.
+        """Record that the caller has read the desired state again; iteration continues with every retained event.
 
-        Without this call, the next subscription is told again that events are missing, whatever was acknowledged.
+        Without this call, the next subscription reports the loss again, even if later events were acknowledged.
 
         Raises:
             StorageUnavailable: the database cannot be reached; call it again.

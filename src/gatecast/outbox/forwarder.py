@@ -38,7 +38,7 @@ _ENTRIES: Final = 1_000
 #: Most of them of one gateway; as one group they fit into one batch of JetStream.
 _ENTRIES_OF_ONE: Final = 100
 
-#: A process that ends has so many seconds to let another one take over at once.
+#: Seconds that a process that ends has to hand over to another one.
 _GOODBYE_TIME_LIMIT: Final = 2.0
 
 #: Most bytes of data of one gateway that are forwarded at once.
@@ -67,7 +67,7 @@ _logger = get_logger("outbox")
 
 
 def _no_hint(_: Hint) -> None:
-    """Nobody is told: readers of the log poll."""
+    """Send no hint: readers of the log poll."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +135,7 @@ class Forwarder:
         self._signal.set()
 
     async def moved(self, seconds: float) -> None:
-        """Return when this process has forwarded something, at the latest after so many seconds."""
+        """Return when this process has forwarded something, at the latest after this many seconds."""
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
         try:

@@ -38,13 +38,13 @@ __all__ = ["Outbox", "OutboxOptions", "OutboxStatus", "RefusedEntry", "check"]
 #: What waits for a new gateway waits at most so long, in seconds.
 _SOON: Final = 5.0
 
-#: The outbox is asked again after so many seconds, unless this process has forwarded something before.
+#: Seconds until the outbox is asked again, unless this process forwards something first.
 _LOOK_AGAIN: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forwarding:
-    """Who forwards."""
+    """Which pod forwards."""
 
     #: The process that forwards; empty if none does.
     pod_id: str
@@ -157,9 +157,9 @@ class Outbox:
         return position
 
     async def known(self, gateway_id: str, event_id: UUID, *, within: float) -> Position | None:
-        """Where an event of this id is, pending if the outbox holds it; None if neither does.
+        """The position of the event with this id, pending if the outbox holds it; None if neither has it.
 
-        The log is asked for ids that the outbox keeps no more. If it does not answer `within` so many seconds, the
+        The log is asked for ids that the outbox no longer keeps. If it does not answer `within` this many seconds, the
         outbox decides, unless it may lack a newer one. Only a publish in a transaction decides between several at once.
 
         Raises:
@@ -235,7 +235,7 @@ class Outbox:
         return replace(await self._entries.status(), problem=self.forwarder.loop.problem)
 
     async def forwarding(self) -> Forwarding:
-        """Who forwards now; the cost does not depend on the number of gateways."""
+        """Which pod forwards now; the cost does not depend on the number of gateways."""
         return Forwarding(pod_id=(await self._records.forwarder()).pod_id, problem=self.forwarder.loop.problem)
 
     async def refused(self) -> list[RefusedEntry]:

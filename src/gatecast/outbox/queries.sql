@@ -18,7 +18,7 @@ UPDATE gatecast_outbox_forwarder SET pod_id = '' WHERE term = $1
 UPDATE gatecast_outbox_forwarder SET log = $1, log_place = $2 WHERE log IN ('', $1)
 
 -- name: rebind
--- From one log ($1) to another one ($2). Whoever forwards has the earlier one: its term ($4 is the next) is over.
+-- From one log ($1) to another ($2). The present forwarder has the earlier log: its term ends ($4 is the next).
 UPDATE gatecast_outbox_forwarder SET log = $2, log_place = $3, pod_id = '', term = $4, beats = 0, ids_since = NULL
 WHERE log = $1
 
@@ -36,7 +36,7 @@ WHERE ids_since IS NULL
 UPDATE gatecast_outbox_forwarder SET ids_since = date_part('epoch', now())
 
 -- name: knows_ids
--- Whether every id is known that was published in the last so many seconds ($1).
+-- Whether the ids of all events published in the last $1 seconds are known.
 SELECT coalesce(ids_since + $1 <= date_part('epoch', now()), false) AS knows_ids FROM gatecast_outbox_forwarder
 
 -- name: log_epochs

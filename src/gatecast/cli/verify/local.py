@@ -1,4 +1,4 @@
-"""The installation that `gatecast verify --local` starts itself: three pods, and what it may break there."""
+"""The installation that `gatecast verify --local` starts itself: three pods, and the faults it may cause."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from gatecast.testing.processes.pod_template import shared_template
 from gatecast.testing.processes.wrong_clock import serve_with_clock
 from gatecast.testing.tcp_proxy import TcpProxy
 
-#: All temporary gateways connect at once, and no balancer has to notice that a pod stops.
+#: Settings of the pods: all temporary gateways connect at once, and no balancer has to notice that a pod stops.
 _SETTINGS = {"connect_rate": "1000000", "drain_time": "4s"}
 
-#: How far the clock of one pod is ahead, where the database has a clock of its own.
+#: How far the clock of one pod is ahead, if the database has a clock of its own.
 _AHEAD = timedelta(hours=1)
 
 #: Connections of PgBouncer to the server: more than one pod has.
@@ -43,9 +43,9 @@ _POOLED = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Ground:
-    """What the pods stand on."""
+    """The databases of the pods."""
 
-    #: The database, past everything that breaks.
+    #: The database, reached without any fault.
     direct: str
     #: The database as pods reach it.
     database: str
@@ -53,7 +53,7 @@ class _Ground:
     pooled: str
     #: The database of the outbox; empty if there is none.
     outbox: str = ""
-    #: Whether pods do not ask each other's machine, but the database, what time it is.
+    #: Whether the database has a clock of its own.
     has_clock: bool = True
     faults: Sequence[Fault] = ()
 
@@ -70,7 +70,7 @@ async def local_installation(database: str) -> AsyncIterator[Installation]:
         ground = await _ground(stack, database)
         await prepare_site(Site(database=ground.direct, outbox=ground.outbox))
         token = token_urlsafe(24)
-        # Copies of one process, which imports everything once; in another thread, so that signals are heard meanwhile.
+        # Forks of one process, which imports everything once; in another thread, so that signals are handled meanwhile.
         command = await asyncio.to_thread(shared_template)
         pods = Pods(ground.database, outbox=ground.outbox, admin_token=token, command=command, **_SETTINGS)
         await stack.enter_async_context(pods)
@@ -126,9 +126,9 @@ def _streams(found: NatsSite) -> _Ground:
 
 
 async def _own_server(stack: AsyncExitStack) -> _Ground:
-    """A server that may crash, with a pooler before it where there is one."""
+    """A server that may crash, with a pooler before it if one is installed."""
     server = PostgresServer()
-    # Before the server runs it is a folder; it is made in another thread, as that takes seconds.
+    # In another thread, because creating the server's folder takes seconds.
     await asyncio.to_thread(server.__enter__)
     stack.push(server)
     wire = await stack.enter_async_context(TcpProxy(server.socket))
@@ -142,7 +142,7 @@ async def _own_server(stack: AsyncExitStack) -> _Ground:
 
 
 async def _given_server(stack: AsyncExitStack, url: str) -> _Ground:
-    """Somebody else's server: only the way to it may break, where it can be led through a proxy."""
+    """A server that others use: only the connection to it may be broken, if it can go through a proxy."""
     if "," in url or "verify-full" in url:
         return _Ground(direct=url, database=url, pooled=url)
     server = stack.enter_context(GivenServer(url))

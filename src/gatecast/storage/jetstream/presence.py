@@ -28,7 +28,7 @@ from gatecast.storage.jetstream.stream import Message, Stream, Write
 from gatecast.storage.jetstream.transactions import refuse
 from gatecast.waiting import together
 
-#: A pod and its connections are forgotten so many seconds after its lease has expired.
+#: A pod and its connections are forgotten this many seconds after its lease has expired.
 _FORGET_AFTER = 600.0
 
 
@@ -210,7 +210,7 @@ class JetStreamPresence:
         found = await self._gateways.find_readable(await self._gateways.named_in(self._stream.subjects.calls(pod_id)))
         called = [(gateway.gateway_id, each) for gateway in found for each in gateway.state.at({pod_id})]
         if released := [name for name, each in called if each.released]:
-            # 1 another pod saw that the lease had expired, 2 this one renewed it, 3 the other one released them.
+            # 1 another pod saw that the lease had expired, 2 this one renewed it, 3 that pod released them.
             await self._change_of(released, {pod_id}, _take_back)
         return {
             each.connection_id: DisconnectReason.read(each.dismissal)

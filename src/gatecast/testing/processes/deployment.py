@@ -1,4 +1,4 @@
-"""A whole deployment: pods as processes on one database, and someone who operates each of them."""
+"""A whole deployment: pods as processes on one database, and an operator for each of them."""
 
 from __future__ import annotations
 
@@ -71,11 +71,11 @@ class Deployment:
         return await self.pods.start_all(*names)
 
     async def operator(self, pod: RunningPod) -> Operator:
-        """Someone who talks to this pod."""
+        """An operator who talks to this pod."""
         return await self._stack.enter_async_context(Operator(pod.api, _ADMIN_TOKEN))
 
     async def operators(self, *pods: RunningPod) -> list[Operator]:
-        """Someone who talks to each of these pods."""
+        """An operator for each of these pods."""
         return [await self.operator(pod) for pod in pods]
 
     async def publishers(self, *pods: RunningPod) -> list[EventPublisher]:
@@ -84,7 +84,7 @@ class Deployment:
         return [await self._stack.enter_async_context(publisher) for publisher in opened]
 
     async def balancer(self, pod: RunningPod) -> TcpProxy:
-        """What stands between gateways and pods: leads to this pod's gateway listener until it is told otherwise."""
+        """A proxy between gateways and pods: leads to this pod's gateway listener until a test redirects it."""
         return await self._stack.enter_async_context(TcpProxy(gateway_address(pod)))
 
 

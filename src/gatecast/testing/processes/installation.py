@@ -1,4 +1,4 @@
-"""A small installation in this process: real pods on one database, simulated gateways, and someone who operates it."""
+"""A small installation in this process: real pods on one database, simulated gateways, and an operator."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Installation:
 
     @property
     def operator(self) -> Operator:
-        """Who talks to the first pod."""
+        """The operator who talks to the first pod."""
         return self.replicas[0].operator
 
     @property

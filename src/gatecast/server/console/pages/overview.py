@@ -1,4 +1,4 @@
-"""The overview: how many gateways stand how, and what needs somebody."""
+"""The overview: how many gateways are in each state, and what needs attention."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _HELP = {
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """A gateway that somebody should look at, and why."""
+    """A gateway that needs attention, and why."""
 
     standing: FleetGateway
     why: WhyView

@@ -6,9 +6,8 @@ import asyncio
 from contextlib import AsyncExitStack
 
 from gatecast.cli.move_log.moving import move
+from gatecast.cli.move_log.places import opened_places
 from gatecast.client import EventPublisher
-from gatecast.server.pod import MIGRATIONS
-from gatecast.storage.connect import open_storage
 from gatecast.testing.doubles.recording_gateway import RecordingGateway
 from gatecast.testing.processes.deployment import Deployment, address_of, gateway_address
 from gatecast.testing.processes.load import Load, check_delivery
@@ -40,11 +39,8 @@ async def test_a_hundred_gateways_get_everything_and_nobody_resynchronizes(
         publishing = asyncio.create_task(_publish_until(moved_away, load))
         await load.reached(_GATEWAYS)
 
-        async with (
-            open_storage(sqlite_url, extra_migrations=MIGRATIONS) as source,
-            open_storage(empty_postgres_url, extra_migrations=MIGRATIONS) as target,
-        ):
-            moved = await move(source, target)
+        async with opened_places(sqlite_url, empty_postgres_url) as places:
+            moved = await move(*places)
         assert load.count <= moved.rows["gatecast.events"]
 
         new = await stack.enter_async_context(Deployment(empty_postgres_url, gateway_tls="off"))

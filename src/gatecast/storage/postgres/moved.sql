@@ -1,0 +1,24 @@
+-- name: wait_a_little
+-- Whoever writes or reads for longer than this is not waited for: everybody who comes later would wait as well.
+SET LOCAL lock_timeout = '10s'
+
+-- name: lock
+-- In the order in which transactions lock rows of them; once we have all, what was written before is committed.
+LOCK TABLE gatecast.pods, gatecast.gateway_streams, gatecast.events, gatecast.forgotten_logs, gatecast.outcomes,
+    gatecast.cursors, gatecast.connections, gatecast.passages, gatecast.claims, gatecast.identity, gatecast.epoch
+    IN SHARE ROW EXCLUSIVE MODE
+
+-- name: seal
+SELECT tgargs FROM pg_catalog.pg_trigger
+WHERE tgrelid = 'gatecast.gateway_streams'::regclass AND tgname = 'gatecast_moved' AND tgenabled <> 'D'
+
+-- name: is_closed
+SELECT tgname FROM pg_catalog.pg_trigger WHERE tgrelid = 'gatecast.pods'::regclass AND tgname = 'gatecast_closed'
+
+-- name: truncate
+SET LOCAL lock_timeout = '1s';
+TRUNCATE gatecast.events, gatecast.outcomes, gatecast.passages
+
+-- name: begin_history
+UPDATE gatecast.epoch SET current = gen_random_uuid(), begun_at = now(), written_by = pg_current_xact_id(), cluster = NULL,
+    timeline = NULL, lineage = '{}'

@@ -12,7 +12,7 @@ import pytest
 from gatecast.errors import StorageUnavailable
 from gatecast.events import Action, Event, RecordedEvent
 from gatecast.storage.contract import Outcome, OutcomeKind, ReadRequest
-from gatecast.storage.jetstream.engine import _prepare
+from gatecast.storage.jetstream.engine import prepare
 from gatecast.storage.jetstream.stream import Stream
 from gatecast.testing.virtual_time import run_in_virtual_time
 from simulation.database import entity_of
@@ -164,6 +164,6 @@ def test_a_pod_opens_a_stream_that_has_just_been_made() -> None:
             each.stalled_until = math.inf
         with servers.repeatable():
             for _ in range(20):
-                await _prepare(servers.storage().stream, 3)
+                await prepare(servers.storage().stream, 3)
 
     run_in_virtual_time(run())

@@ -264,7 +264,7 @@ async def check(storage: Storage, log: EventLog) -> None:
         epochs = [(await each.changed_since(0)).epoch for each in (storage.log, log)]
         if epochs[0] == epochs[1]:
             rule = (
-                "name another database than the log; to publish in a transaction of the log's own, leave it out; and if "
+                "name another database than the log; to publish in a transaction of the log's own, leave it out; if "
                 "its log was moved to this stream, repeat `gatecast move-log`, which was interrupted"
             )
             raise SettingInvalid("GATECAST_OUTBOX", HIDDEN, rule)

@@ -22,10 +22,9 @@ import typer
 from gatecast.cli.main import app
 from gatecast.cli.move_log.moving import Moved, MoveUncertain, move, undo
 from gatecast.cli.move_log.places import opened_places
-from gatecast.cli.move_log.source import FileSource, ServerSource
 from gatecast.cli.move_log.to_stream import StreamTarget
 from gatecast.errors import DatabaseUnsuitable, StorageUnavailable, SubscriptionClosed
-from gatecast.events import Event, Position, RecordedEvent
+from gatecast.events import Action, Position, RecordedEvent
 from gatecast.hub import EventHub
 from gatecast.server.pod import MIGRATIONS
 from gatecast.storage.connect import open_engine, open_storage
@@ -40,8 +39,12 @@ from gatecast.storage.contract import (
     TrimPolicy,
 )
 from gatecast.storage.jetstream.arrival import Arrival
+from gatecast.storage.migrations import available, tables
+from gatecast.storage.postgres.moved import TABLES
+from gatecast.storage.postgres.storage import MIGRATIONS as OF_LOG
 from gatecast.testing.contracts.backend import make_event, make_events, publish, read
 from gatecast.testing.nats_server import NatsServer, nats_server
+from gatecast.wakeup.contract import EVERYTHING
 from tests.contract.test_undeliverable import _POSTGRES_DAMAGES, _SQLITE_DAMAGES
 
 pytestmark = pytest.mark.slow
@@ -145,7 +148,7 @@ async def _use(engine: Engine) -> list[str]:
     for name in ("used", "empty", "trimmed", "é \U0001f600", "long", "gone", "again"):
         await engine.log.register(name)
     await publish(engine, *(replace(make_event("used", text="é\U0001f600\u2028\n"), originated_at=at) for at in _EDGES))
-    traced = Event(gateway_id="used", type="t", action="DELETE", entity_type="E", entity_id="é", trace_parent=_TRACE)
+    traced = replace(make_event("used"), action=Action.DELETE, entity_id="é", trace_parent=_TRACE)
     await publish(engine, traced, make_event("used"), make_event("é \U0001f600"), make_event("again"))
     await publish(engine, make_event("used", large="x" * 1_000_000))
     await publish(engine, *make_events(2_500, "long"))
@@ -230,7 +233,7 @@ def _execute(url: str, statement: str) -> None:
             file.execute(statement.replace("gatecast.", "gatecast_"))
     else:
         with psycopg.connect(url, autocommit=True) as server:
-            server.execute(statement)  # type: ignore[call-overload] # the test's own
+            server.execute(statement)
 
 
 # --- the hub goes on --------------------------------------------------------------------------------------------------
@@ -275,7 +278,7 @@ async def test_a_pod_of_before_delivers_nothing_more_and_what_it_takes_is_forwar
         await _move(database_url, stream_url)
         async with EventHub.open(stream_url, outbox=database_url) as hub:
             await hub.publish(make_event("g"))
-            old.delivery.reader.hint(_everything())
+            old.delivery.reader.hint(EVERYTHING)
             with pytest.raises(SubscriptionClosed):
                 await anext(subscription)
             presence = old.engine.presence
@@ -289,12 +292,6 @@ async def test_a_pod_of_before_delivers_nothing_more_and_what_it_takes_is_forwar
             late = make_event("g")
             await old.publish(late)
             assert (await hub.outbox.wait_until_forwarded(late)).offset == 3
-
-
-def _everything() -> Any:
-    from gatecast.wakeup.contract import EVERYTHING
-
-    return EVERYTHING
 
 
 # --- while pods run ---------------------------------------------------------------------------------------------------
@@ -616,12 +613,5 @@ def test_the_command_says_what_it_did_and_what_to_do(
 
 def test_both_databases_seal_the_same_tables() -> None:
     """A table that a later release adds to the log is sealed as well."""
-    from gatecast.storage.migrations import available, tables
-    from gatecast.storage.postgres.moved import TABLES
-    from gatecast.storage.postgres.storage import MIGRATIONS as OF_LOG
-
     stay = {"gatecast.schema_migrations", "gatecast.schema_functions"}
     assert {f"gatecast.{each}" for each in TABLES} == set(tables(available(OF_LOG))) - stay
-
-
-_ = FileSource, ServerSource

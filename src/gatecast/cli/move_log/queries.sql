@@ -27,12 +27,12 @@ SELECT gateway_id, replica, CAST(epoch AS text) AS epoch, sent, confirmed, resyn
 FROM gatecast.cursors ORDER BY gateway_id, replica
 
 -- name: outcomes
--- Of events in a run of offsets, with what the events are about.
-SELECT o."offset", o.replica, o.kind, o.reason, e.entity_type, e.entity_id, e.event_id,
+-- With what their events are about, in the order of the key, after one of them.
+SELECT o.log_id, o."offset", o.replica, o.kind, o.reason, e.entity_type, e.entity_id, e.event_id,
        CASE WHEN o.recorded_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00:00'
             THEN o.recorded_at END AS recorded_at
 FROM gatecast.outcomes o JOIN gatecast.events e ON e.log_id = o.log_id AND e."offset" = o."offset"
-WHERE o.log_id = $1 AND o."offset" > $2 AND o."offset" <= $3 ORDER BY o."offset", o.replica
+WHERE (o.log_id, o."offset", o.replica) > ($1, $2, $3) ORDER BY o.log_id, o."offset", o.replica LIMIT $4
 
 -- name: mark_gateways
 -- Everything that was published is in the log.

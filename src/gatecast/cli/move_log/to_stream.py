@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
@@ -26,8 +26,8 @@ _LOGS, _BYTES = 50, 512 * 1024
 #: While pods run, what has come meanwhile is copied again: so often, or until it is so little.
 _ROUNDS, _LITTLE = 10, 500
 
-#: Offsets whose outcomes are read together.
-_OFFSETS = 5_000
+#: Outcomes that are read together.
+_OUTCOMES = 5_000
 
 #: What the stream did not take is sent again so often.
 _ATTEMPTS = 8
@@ -152,29 +152,25 @@ class StreamTarget:
     async def _copy_outcomes(self, source: Source, logs: Sequence[ArrivingLog]) -> int:
         """How many events have got other outcomes than were copied."""
         copied = await self._arrival.copied(logs)
-        return sum([await self._copy_outcomes_of(source, log, copied[log.gateway_id]) for log in logs])
-
-    async def _copy_outcomes_of(self, source: Source, log: ArrivingLog, copied: Copied) -> int:
-        known = self._outcomes.setdefault(log.source, {})
-        present: dict[int, int] = {}
+        here = {each.source: (each, copied[each.gateway_id]) for each in logs}
+        present: dict[int, dict[int, int]] = {each.source: {} for each in logs}
         count = 0
-        for first in range(log.low, log.head, _OFFSETS):
-            last = min(log.head, first + _OFFSETS)
-            rows = _by_offset(await source.fetch(QUERIES["outcomes"], log.source, first, last))
-            numbers = {offset: hash(tuple(map(_told, of_event))) for offset, of_event in rows.items()}
-            changed = {offset for offset, number in numbers.items() if known.get(offset) != number}
-            for again in (False, True):
-                some = [row for offset in sorted(changed) if (offset in known) is again for row in rows[offset]]
-                if some:
-                    await self._persistently(
-                        lambda some=some, again=again: self._arrival.record({copied: some}, again=again)  # type: ignore[misc]
-                    )
-            present |= numbers
+        async for page in _outcomes(source):
+            changed: list[tuple[Copied, Sequence[Row], bool]] = []
+            for (log_id, offset), rows in page.items():
+                if log_id not in here or not here[log_id][0].low < offset <= here[log_id][0].head:
+                    continue
+                known = self._outcomes.get(log_id, {}).get(offset)
+                present[log_id][offset] = number = hash(tuple(map(_told, rows)))
+                if number != known:
+                    changed.append((here[log_id][1], rows, known is not None))
+            await self._persistently(lambda changed=changed: self._arrival.record(changed))  # type: ignore[misc]
             count += len(changed)
-        for offset in known.keys() - present.keys():
-            if offset > log.low:
-                await self._arrival.remove_outcomes(copied, offset)
-        self._outcomes[log.source] = present
+        for log_id, (log, copy) in here.items():
+            for offset in self._outcomes.get(log_id, {}).keys() - present[log_id].keys():
+                if offset > log.low:
+                    await self._arrival.remove_outcomes(copy, offset)
+        self._outcomes = present
         return count
 
     async def _persistently(self, work: Callable[[], Awaitable[T]]) -> T:
@@ -262,8 +258,19 @@ def _by_gateway(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return {name: list(found) for name, found in groupby(rows, key=itemgetter("gateway_id"))}
 
 
-def _by_offset(rows: Iterable[Row]) -> dict[int, list[Row]]:
-    return {offset: list(found) for offset, found in groupby(rows, key=itemgetter("offset"))}
+async def _outcomes(source: Source) -> AsyncIterator[dict[tuple[int, int], list[Row]]]:
+    """The outcomes of every event, by log and offset, some events at a time."""
+    rest: list[Row] = []
+    after = (0, 0, "")
+    while rows := await source.fetch(QUERIES["outcomes"], *after, _OUTCOMES):
+        after = rows[-1]["log_id"], rows[-1]["offset"], rows[-1]["replica"]
+        rest += rows
+        events = {event: list(found) for event, found in groupby(rest, key=itemgetter("log_id", "offset"))}
+        # The last event may have more.
+        rest = events.popitem()[1]
+        yield events
+    if rest:
+        yield {(rest[0]["log_id"], rest[0]["offset"]): rest}
 
 
 def _told(row: Row) -> tuple[object, ...]:

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import groupby
 from typing import Self
 from uuid import UUID, uuid4, uuid5
 
@@ -289,16 +288,12 @@ class Arrival:
         for kind in ("applied", "special"):
             await self._stream.purge(f"{self._subjects.name}.{kind}.>")
 
-    async def record(self, outcomes: Mapping[Copied, Sequence[Row]], *, again: bool) -> None:
-        """Store the outcomes of these events, in the order of their offsets; `again`: some may be here already."""
-        units = [
-            [self._outcomes(copied, offset, list(rows), again=again)]
-            for copied, found in outcomes.items()
-            for offset, rows in groupby(found, key=lambda row: int(row["offset"]))
-        ]
-        await self._store(units)
+    async def record(self, outcomes: Iterable[tuple[Copied, Sequence[Row], bool]]) -> None:
+        """Store these outcomes, in each place all those of one event; and whether some of it may be here already."""
+        await self._store([self._outcomes(*each)] for each in outcomes)
 
-    def _outcomes(self, log: Copied, offset: int, rows: Sequence[Row], *, again: bool) -> Write:
+    def _outcomes(self, log: Copied, rows: Sequence[Row], again: bool) -> Write:  # noqa: FBT001 - what a place holds
+        offset = rows[0]["offset"]
         replicas = {row["replica"]: (row["kind"], row["reason"], _seconds(row["recorded_at"])) for row in rows}
         event_id = _uuid(rows[0]["event_id"])
         document = EventOutcomes(

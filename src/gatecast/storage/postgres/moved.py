@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from uuid import UUID
 
 import asyncpg
@@ -102,9 +101,11 @@ async def is_closed(transaction: PostgresTransaction) -> bool:
 
 async def _truncate(transaction: PostgresTransaction) -> None:
     """Empty the large tables at once, unless somebody reads them for longer, as a backup does."""
-    with suppress(asyncpg.LockNotAvailableError):
-        async with transaction.connection.transaction():
-            await transaction.connection.execute(_QUERIES["truncate"])
+    await _run(transaction, _QUERIES["begin_part"])
+    try:
+        await transaction.connection.execute(_QUERIES["truncate"])
+    except asyncpg.LockNotAvailableError:
+        await _run(transaction, _QUERIES["undo_part"])
 
 
 async def _lock(transaction: PostgresTransaction) -> None:

@@ -15,6 +15,12 @@ WHERE tgrelid = 'gatecast.gateway_streams'::regclass AND tgname = 'gatecast_move
 -- name: is_closed
 SELECT tgname FROM pg_catalog.pg_trigger WHERE tgrelid = 'gatecast.pods'::regclass AND tgname = 'gatecast_closed'
 
+-- name: begin_part
+SAVEPOINT gatecast_emptying
+
+-- name: undo_part
+ROLLBACK TO SAVEPOINT gatecast_emptying
+
 -- name: truncate
 SET LOCAL lock_timeout = '1s';
 TRUNCATE gatecast.events, gatecast.outcomes, gatecast.passages

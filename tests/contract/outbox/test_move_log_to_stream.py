@@ -20,8 +20,10 @@ import pytest
 import typer
 
 from gatecast.cli.main import app
+from gatecast.cli.move_log import to_stream
 from gatecast.cli.move_log.moving import Moved, MoveUncertain, move, undo
 from gatecast.cli.move_log.places import opened_places
+from gatecast.cli.move_log.source import FileSource, ServerSource
 from gatecast.cli.move_log.to_stream import StreamTarget
 from gatecast.errors import DatabaseUnsuitable, StorageUnavailable, SubscriptionClosed
 from gatecast.events import Action, Position, RecordedEvent
@@ -43,7 +45,9 @@ from gatecast.storage.migrations import available, tables
 from gatecast.storage.postgres.moved import TABLES
 from gatecast.storage.postgres.storage import MIGRATIONS as OF_LOG
 from gatecast.testing.contracts.backend import make_event, make_events, publish, read
+from gatecast.testing.eventually import eventually
 from gatecast.testing.nats_server import NatsServer, nats_server
+from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.wakeup.contract import EVERYTHING
 from tests.contract.test_undeliverable import _POSTGRES_DAMAGES, _SQLITE_DAMAGES
 
@@ -416,6 +420,7 @@ _KILLED = """
 import asyncio, importlib, os, signal, sys
 from gatecast.cli.move_log.moving import move
 from gatecast.cli.move_log.places import opened_places
+from gatecast.cli.move_log.source import FileSource, ServerSource
 module, holder, step, when, old, new = sys.argv[1:]
 if when == "before clean-up":
     module, holder, step, when = "gatecast.storage.jetstream.arrival", "Arrival", "clean_up", "before"
@@ -593,6 +598,91 @@ async def test_a_database_that_was_put_back_is_not_moved_again(
     await _move(sqlite_url, stream_url)
     with pytest.raises(DatabaseUnsuitable, match="a copy of this log"):
         await _move(backup, stream_url)
+
+
+@pytest.mark.parametrize("target", ["stream_url", "empty_postgres_url"])
+def test_p6_what_a_restore_has_lost_is_noticed_before_the_log_goes_on_elsewhere(
+    target: str, sqlite_url: str, request: pytest.FixtureRequest
+) -> None:
+    """No pod has run since the backup was put back, so nobody has begun a new history yet."""
+    file = Path(sqlite_url.removeprefix("sqlite:///"))
+    asyncio.run(_takes_events(sqlite_url))
+    backup = file.with_name("backup.db")
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("VACUUM INTO ?", [str(backup)])
+        [(epoch,)] = connection.execute("SELECT current FROM gatecast_epoch")
+    asyncio.run(_takes_events(sqlite_url))
+    backup.rename(file)
+    assert str(asyncio.run(_move(sqlite_url, request.getfixturevalue(target))).epoch) != epoch
+
+
+async def test_nats_is_lost_while_nobody_may_publish(
+    database_url: str, server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not known whether the log has arrived, so nobody publishes until the command is repeated, or undone."""
+    await _takes_events(database_url)
+    host, _, port = server.address.partition(":")
+    async with TcpProxy((host, int(port))) as way:
+        far = server.url(f"O{uuid4().hex}").replace(server.address, way.address)
+        finish = Arrival.finish
+
+        async def is_cut(arrival: Arrival, logs: Any) -> None:  # noqa: ANN401 - as the real one
+            way.cut()
+            await finish(arrival, logs)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Arrival, "finish", is_cut)
+            patched.setattr(to_stream, "_ATTEMPTS", 1)
+            with pytest.raises(MoveUncertain):
+                await _move(database_url, far)
+        with pytest.raises(StorageUnavailable, match="GATECAST_OUTBOX"):
+            await _takes_events(database_url)
+        way.heal()
+        assert (await _move(database_url, far)).rows["gatecast.events"] == 1
+
+
+async def test_the_database_is_lost_when_the_log_has_just_arrived(
+    database_url: str, stream_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log goes on in the stream alone; the command makes the outbox when it is repeated."""
+
+    async def lost(*_: object, **__: object) -> None:
+        raise StorageUnavailable("a test stops the server")
+
+    await _takes_events(database_url)
+    with monkeypatch.context() as patched:
+        for kind in (FileSource, ServerSource):
+            patched.setattr(kind, "become_outbox", lost)
+        with pytest.raises(StorageUnavailable, match="a test stops"):
+            await _move(database_url, stream_url)
+    with pytest.raises(StorageUnavailable, match="GATECAST_OUTBOX"):
+        await _takes_events(database_url)
+    assert (await _move(database_url, stream_url)).rows == {}
+    async with EventHub.open(stream_url, outbox=database_url, adopt=False) as hub:
+        assert await hub.events_published("after") == 1
+
+
+async def test_a_transaction_that_publishes_is_waited_for(database_url: str, stream_url: str) -> None:
+    """What it commits is moved as well."""
+    async with open_storage(database_url, extra_migrations=MIGRATIONS) as opened:
+        storage = opened.storage
+        await storage.log.register("after")
+        async with opened_places(database_url, stream_url) as (source, target):
+            await target.prepare(source)
+            async with storage.database.transaction() as transaction:
+                await storage.log.publish_in(transaction, [make_event("after")])
+                moving = asyncio.create_task(asyncio.to_thread(asyncio.run, _move(database_url, stream_url)))
+                await eventually(lambda: _is_waited_for(database_url))
+            assert (await moving).rows["gatecast.events"] == 1
+
+
+async def _is_waited_for(url: str) -> bool:
+    """Whether somebody waits to seal the tables; a file does not tell."""
+    if url.startswith("sqlite"):
+        return True
+    async with await psycopg.AsyncConnection.connect(url) as server:
+        found = await server.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND mode = 'ShareRowExclusiveLock'")
+        return await found.fetchone() is not None
 
 
 def test_the_command_says_what_it_did_and_what_to_do(

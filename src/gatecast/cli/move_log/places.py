@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from uuid import UUID
 
 from gatecast.cli.move_log.moving import Target
 from gatecast.cli.move_log.source import QUERIES, Source, opened_source
@@ -12,6 +11,7 @@ from gatecast.cli.move_log.to_database import DatabaseTarget
 from gatecast.errors import DatabaseUnsuitable
 from gatecast.server.pod import MIGRATIONS
 from gatecast.storage.connect import OpenStorage, open_storage, place_of
+from gatecast.storage.contract import Changes
 from gatecast.storage.database_url import Backend
 from gatecast.storage.migrations import SchemaNeed
 from gatecast.storage.postgres.database import PostgresDatabase
@@ -35,6 +35,7 @@ async def opened_places(
                 async with opened_source(old, to_stream=False) as source:
                     if not undo:
                         await _check_schema(old, source)
+                        await _settled(old, source)
                         await target.migrate()
                     yield source, DatabaseTarget(target)
         else:
@@ -80,14 +81,17 @@ async def _stream_target(old: OpenStorage, source: Source, stream: StreamUrl, pl
             [row] = await source.fetch(QUERIES["bound"])
             yield StreamTarget(arrival, place=place, bound=row["log"])
         else:
-            yield StreamTarget(arrival, place=place, lineage=await _lineage(old, source))
+            lineage = (await _settled(old, source)).lineage
+            yield StreamTarget(arrival, place=place, lineage=lineage)
 
 
-async def _lineage(old: OpenStorage, source: Source) -> Sequence[UUID]:
-    """What was decided about the history of the log, once it is decided whether that goes on where it is now."""
+async def _settled(old: OpenStorage, source: Source) -> Changes:
+    """What the log says of itself, once it is decided whether its history goes on where it is now.
+
+    As the first pod after a restore decides it: what was lost is noticed before the log goes on elsewhere.
+    """
     found = await old.storage.log.changed_since(0)
     if not found.settled and await source.seal() is None:
-        # As the first pod after a restore does it: what was lost is noticed before the log goes on elsewhere.
         await old.storage.log.record_history(found.epoch)
         found = await old.storage.log.changed_since(0)
-    return found.lineage
+    return found

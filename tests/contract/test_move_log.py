@@ -31,7 +31,7 @@ from gatecast.server.pod import MIGRATIONS, Pod
 from gatecast.settings import Settings
 from gatecast.storage.connect import open_storage
 from gatecast.storage.contract import Connection, Outcome, OutcomeKind, Progress, Storage
-from gatecast.storage.moved import Seal
+from gatecast.storage.moved import Blocking
 from gatecast.storage.postgres.database import PostgresDatabase
 from gatecast.testing.contracts.backend import make_event, publish
 from gatecast.testing.doubles.recording_gateway import RecordingGateway
@@ -358,7 +358,7 @@ async def _die_after_blocking(old: str, new: str) -> None:
         async with Target.open(database) as opened:
             there = await opened.name(None)
     with FileSource.open(_path(old)) as source:
-        await source.block(Seal(target=there, run=uuid4()))
+        await source.block(Blocking(target=there, run=uuid4()))
 
 
 @pytest.mark.parametrize("end", [_move, _undo])
@@ -389,7 +389,7 @@ async def _begin_as_before(old: str, new: str) -> None:
         await target.storage.database.migrate()
         epoch = (await target.storage.log.changed_since(0)).epoch
     with FileSource.open(_path(old)) as source:
-        await source.block(Seal(target=epoch, run=uuid4()))
+        await source.block(Blocking(target=epoch, run=uuid4()))
 
 
 async def test_a_file_is_moved_to_one_database_only(

@@ -19,10 +19,10 @@ TOLD = frozenset({MOVED, MOVED_TO_STREAM})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seal:
+class Blocking:
     """Keeps every program from changing the log while it is moved."""
 
     #: The name of the database or stream that it is moved to.
     target: UUID
-    #: The run of the command that has sealed it last; another one's seal is not broken.
+    #: The run of the command that has blocked it last; what another one has blocked is left to that.
     run: UUID

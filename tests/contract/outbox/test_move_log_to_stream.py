@@ -303,7 +303,7 @@ async def test_a_pod_of_before_delivers_nothing_more_and_what_it_takes_is_forwar
 
 @pytest.fixture
 def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Awaitable[None]]], None]:
-    """Does something between the copying while pods run and the seal."""
+    """Does something after the copying while pods run, and before anybody is blocked."""
 
     def do(work: Callable[[], Awaitable[None]]) -> None:
         prepare = StreamTarget.prepare
@@ -407,9 +407,9 @@ async def test_a_server_that_takes_small_batches_is_obeyed(tmp_path: Path, sqlit
 
 #: Where the command is killed: before a step, or after it.
 _STEPS = {
-    "nothing is sealed, some is copied": (Arrival, "append", "after"),
+    "nothing is blocked, some is copied": (Arrival, "append", "after"),
     "all is copied that was there": (StreamTarget, "prepare", "after"),
-    "it is sealed": (StreamTarget, "take", "before"),
+    "it is blocked": (StreamTarget, "take", "before"),
     "heads are there": (Arrival, "finish", "after"),
     "it is about to arrive": (Arrival, "arrive", "before"),
     "it has arrived": (Arrival, "arrive", "after"),
@@ -568,7 +568,7 @@ async def test_another_log_is_not_moved_into_the_same_stream(
     sqlite_url: str, postgres_url: str, stream_url: str
 ) -> None:
     await _takes_events(sqlite_url)
-    await _killed("it is sealed", sqlite_url, stream_url)
+    await _killed("it is blocked", sqlite_url, stream_url)
     for again in (_move, _undo):
         with pytest.raises(DatabaseUnsuitable, match="another log is being moved"):
             await again(postgres_url, stream_url)
@@ -579,7 +579,7 @@ async def test_a_log_that_is_moved_to_one_stream_is_not_moved_to_another_one(
     database_url: str, stream_url: str, server: NatsServer
 ) -> None:
     await _takes_events(database_url)
-    await _killed("it is sealed", database_url, stream_url)
+    await _killed("it is blocked", database_url, stream_url)
     other = server.url(f"O{uuid4().hex}")
     for again in (_move, _undo):
         with pytest.raises(DatabaseUnsuitable, match="moved to another database or stream"):
@@ -677,7 +677,7 @@ async def test_a_transaction_that_publishes_is_waited_for(database_url: str, str
 
 
 async def _is_waited_for(url: str) -> bool:
-    """Whether somebody waits to seal the tables; a file does not tell."""
+    """Whether somebody waits to block the tables; a file does not tell."""
     if url.startswith("sqlite"):
         return True
     async with await psycopg.AsyncConnection.connect(url) as server:
@@ -702,6 +702,6 @@ def test_the_command_says_what_it_did_and_what_to_do(
 
 
 def test_both_databases_seal_the_same_tables() -> None:
-    """A table that a later release adds to the log is sealed as well."""
+    """A table that a later release adds to the log is blocked as well."""
     stay = {"gatecast.schema_migrations", "gatecast.schema_functions"}
     assert {f"gatecast.{each}" for each in TABLES} == set(tables(available(OF_LOG))) - stay

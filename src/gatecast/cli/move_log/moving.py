@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 from gatecast.cli.move_log.source import Source
 from gatecast.errors import DatabaseUnsuitable, StorageError
-from gatecast.storage.moved import Seal
+from gatecast.storage.moved import Blocking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,21 +94,21 @@ async def move(source: Source, target: Target) -> Moved:
     """
     if (moved := await target.moved_before()) is not None:
         return Moved(epoch=moved)
-    epoch, seal = await source.epoch(), await source.seal()
+    epoch, blocking = await source.epoch(), await source.blocking()
     if await target.epoch() == epoch:
-        if seal is None:
+        if blocking is None:
             raise DatabaseUnsuitable("it has a copy of this log, which was changed since", "name an empty database")
         await target.finish(source)
         return Moved(epoch=epoch)
-    there = await target.name(seal.target if seal is not None else None)
-    if seal is None:
+    there = await target.name(blocking.target if blocking is not None else None)
+    if blocking is None:
         # Refused before anybody has to wait.
         await target.prepare(source)
     else:
-        check_seal(seal, there)
+        check_blocking(blocking, there)
     run = uuid4()
     try:
-        await source.block(Seal(target=there, run=run))
+        await source.block(Blocking(target=there, run=run))
         rows = await target.take(source, there)
     except BaseException:
         await _open_again(source, target, epoch, run)
@@ -126,32 +126,32 @@ async def undo(source: Source, target: Target) -> bool:
     """
     if await target.moved_before() is not None:
         raise DatabaseUnsuitable("the log has arrived in the target", "it goes on there")
-    seal = await source.seal()
-    if seal is not None:
+    blocking = await source.blocking()
+    if blocking is not None:
         if await target.epoch() == await source.epoch():
             raise DatabaseUnsuitable("the log has arrived in the target", "it goes on there")
-        check_seal(seal, await target.name(seal.target))
+        check_blocking(blocking, await target.name(blocking.target))
     # Nobody copies any more, or has the log arrive, when this returns.
     copied = await target.give_up(source)
-    if seal is not None:
+    if blocking is not None:
         await source.unblock()
-    return copied or seal is not None
+    return copied or blocking is not None
 
 
-def check_seal(seal: Seal | None, there: UUID) -> None:
+def check_blocking(blocking: Blocking | None, there: UUID) -> None:
     """Return if the log is moved to the target of this name: in two of them the same history would go on.
 
     Raises:
         DatabaseUnsuitable: it is moved to another one, or not any more.
     """
-    if seal is None or seal.target != there:
+    if blocking is None or blocking.target != there:
         raise DatabaseUnsuitable("the log is moved to another database or stream", "name that one with --to")
 
 
 async def _open_again(source: Source, target: Target, epoch: UUID, run: UUID) -> None:
     """After a failure: let everybody change the log again, unless it has arrived all the same.
 
-    What another run has sealed is left to that one.
+    What another run has blocked is left to that one.
 
     Raises:
         MoveUncertain: whether it has, cannot be asked.

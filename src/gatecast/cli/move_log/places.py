@@ -62,7 +62,7 @@ async def _database_target(old: OpenStorage, new: OpenStorage) -> PostgresDataba
 async def _check_schema(old: OpenStorage, source: Source) -> None:
     if await old.storage.database.schema_need() is not SchemaNeed.NOTHING:
         remedy = "run `gatecast migrate` first"
-        if await source.seal() is not None:
+        if await source.blocking() is not None:
             remedy = "finish the move with that release, or give it up with --undo and run `gatecast migrate` first"
         raise DatabaseUnsuitable("another release made the database", remedy)
 
@@ -91,7 +91,7 @@ async def _settled(old: OpenStorage, source: Source) -> Changes:
     As the first pod after a restore decides it: what was lost is noticed before the log goes on elsewhere.
     """
     found = await old.storage.log.changed_since(0)
-    if not found.settled and await source.seal() is None:
+    if not found.settled and await source.blocking() is None:
         await old.storage.log.record_history(found.epoch)
         found = await old.storage.log.changed_since(0)
     return found

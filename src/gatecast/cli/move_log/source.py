@@ -17,7 +17,7 @@ from gatecast.outbox.records import MIGRATIONS as OUTBOX_MIGRATIONS
 from gatecast.storage.connect import OpenStorage
 from gatecast.storage.contract import Row
 from gatecast.storage.migrations import available
-from gatecast.storage.moved import MOVED, MOVED_TO_STREAM, Seal
+from gatecast.storage.moved import MOVED, MOVED_TO_STREAM, Blocking
 from gatecast.storage.postgres import moved as moved_server
 from gatecast.storage.postgres.database import PostgresDatabase
 from gatecast.storage.queries import Queries
@@ -31,7 +31,7 @@ CHUNK = 1_000
 
 QUERIES = Queries("gatecast.cli.move_log")
 
-_SEALED_MEANWHILE = DatabaseUnsuitable("another move of this log has begun", "wait until that has ended")
+_BLOCKED_MEANWHILE = DatabaseUnsuitable("another move of this log has begun", "wait until that has ended")
 
 
 class Source(Protocol):
@@ -43,10 +43,10 @@ class Source(Protocol):
     async def fetch(self, query: LiteralString, *arguments: object) -> list[Row]:
         """The rows of a query that both databases understand."""
 
-    async def seal(self) -> Seal | None:
+    async def blocking(self) -> Blocking | None:
         """For which move nobody may change the log; None: everybody may."""
 
-    async def block(self, seal: Seal) -> None:
+    async def block(self, blocking: Blocking) -> None:
         """Keep every program from changing the log, once those that change it now have ended.
 
         Raises:
@@ -55,7 +55,7 @@ class Source(Protocol):
         """
 
     async def unblock(self, run: UUID | None = None) -> None:
-        """Let every program change it again; given a run, only if that has sealed it last."""
+        """Let every program change it again; given a run, only if that has blocked it last."""
 
     async def become_outbox(self, *, log: UUID, place: str) -> None:
         """Empty and close the log, which has arrived in a stream, and bind the database to that one as its outbox."""
@@ -83,27 +83,27 @@ class FileSource:
         with closing(connection):
             yield cls(connection, to_stream=to_stream)
 
-    async def seal(self) -> Seal | None:
+    async def blocking(self) -> Blocking | None:
         """For which move nobody may change the log; None: everybody may."""
         with translated():
-            return moved.seal_of(self._connection)
+            return moved.blocking_of(self._connection)
 
-    async def block(self, seal: Seal) -> None:
+    async def block(self, blocking: Blocking) -> None:
         """Keep every program from writing to our tables, once those that write now have ended.
 
         A log that goes to a stream leaves the tables of the control plane behind, which publish when they change.
         """
         with self._writing():
-            known = moved.seal_of(self._connection)
-            if known is not None and known.target != seal.target:
-                raise _SEALED_MEANWHILE
+            known = moved.blocking_of(self._connection)
+            if known is not None and known.target != blocking.target:
+                raise _BLOCKED_MEANWHILE
             tables = [f"gatecast_{each}" for each in moved_server.TABLES] if self._to_stream else self.tables()
-            moved.block(self._connection, tables, seal, MOVED_TO_STREAM if self._to_stream else MOVED)
+            moved.block(self._connection, tables, blocking, MOVED_TO_STREAM if self._to_stream else MOVED)
 
     async def unblock(self, run: UUID | None = None) -> None:
         """Let every program write again."""
         with self._writing():
-            known = moved.seal_of(self._connection)
+            known = moved.blocking_of(self._connection)
             if known is not None and run in (None, known.run):
                 moved.unblock(self._connection)
 
@@ -185,12 +185,12 @@ class ServerSource:
         """The rows of a query that both databases understand."""
         return await self._database.fetch(query, *arguments)
 
-    async def seal(self) -> Seal | None:
+    async def blocking(self) -> Blocking | None:
         """For which move nobody may change the log; None: everybody may."""
         async with self._database.transaction() as transaction:
-            return await moved_server.seal_of(transaction)
+            return await moved_server.blocking_of(transaction)
 
-    async def block(self, seal: Seal) -> None:
+    async def block(self, blocking: Blocking) -> None:
         """Keep every program from changing the log, once those that change it now have ended.
 
         Raises:
@@ -200,13 +200,13 @@ class ServerSource:
 
         async def once() -> None:
             async with _as_owner(), self._database.transaction() as transaction:
-                if not await moved_server.block(transaction, seal):
-                    raise _SEALED_MEANWHILE
+                if not await moved_server.block(transaction, blocking):
+                    raise _BLOCKED_MEANWHILE
 
         await self._database.repeated(once)
 
     async def unblock(self, run: UUID | None = None) -> None:
-        """Let every program change it again; given a run, only if that has sealed it last."""
+        """Let every program change it again; given a run, only if that has blocked it last."""
 
         async def once() -> None:
             async with self._database.transaction() as transaction:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from gatecast.cli.move_log.moving import check_seal
+from gatecast.cli.move_log.moving import check_blocking
 from gatecast.cli.move_log.source import FileSource, Source
 from gatecast.cli.move_log.tables import EPOCH, STAY, Table, moved, name_in_file, table
 from gatecast.cli.move_log.target import Target
@@ -47,7 +47,7 @@ class DatabaseTarget:
         assert isinstance(source, FileSource)  # noqa: S101 - `checked` has seen to that
         async with Target.open(self._database) as target:
             epoch, begun_at, last_log = source.history()
-            check_seal(await source.seal(), there)
+            check_blocking(await source.blocking(), there)
             if await target.epoch() == UUID(epoch):
                 # Another run of the command was faster; this one has waited for it.
                 return {}

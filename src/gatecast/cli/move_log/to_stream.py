@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
-from gatecast.cli.move_log.moving import check_seal
+from gatecast.cli.move_log.moving import check_blocking
 from gatecast.cli.move_log.source import QUERIES, Source
 from gatecast.cli.output import progress
 from gatecast.errors import DatabaseUnsuitable, StorageUnavailable
@@ -98,7 +98,7 @@ class StreamTarget:
             positions = _by_gateway(await source.fetch(QUERIES["positions"]))
             ends = [(each, copied[each.gateway_id], positions.get(each.gateway_id, ())) for each in logs]
             await self._persistently(lambda: self._arrival.finish(ends))
-        check_seal(await source.seal(), there)
+        check_blocking(await source.blocking(), there)
         [row] = await source.fetch(QUERIES["history"])
         await self._arrival.arrive(UUID(row["epoch"]), lineage=self._lineage, first=UUID(row["log"]))
         return {

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import asyncpg
 
-from gatecast.storage.moved import MOVED_TO_STREAM, Seal
+from gatecast.storage.moved import MOVED_TO_STREAM, Blocking
 from gatecast.storage.postgres.database import PostgresTransaction
 from gatecast.storage.postgres.driver_errors import translated
 from gatecast.storage.queries import Queries
@@ -30,23 +30,23 @@ _OF_READERS = (
 EMPTIED = ("events", "forgotten_logs", "outcomes", "passages", "cursors", "connections", "pods")
 
 
-async def block(transaction: PostgresTransaction, seal: Seal) -> bool:
-    """Keep everybody from changing the log, once those that change it now have ended; the seal is remembered.
+async def block(transaction: PostgresTransaction, blocking: Blocking) -> bool:
+    """Keep everybody from changing the log, once those that change it now have ended; for what is remembered.
 
-    False if the log is sealed for another target.
+    False if the log is blocked for another target.
 
     Raises:
         StorageUnavailable: one of them did not end within 10 seconds.
     """
     await _lock(transaction)
-    known = await seal_of(transaction)
-    if known is not None and known.target != seal.target:
+    known = await blocking_of(transaction)
+    if known is not None and known.target != blocking.target:
         return False
     for table in TABLES:
         await _run(
             transaction,
             f"CREATE OR REPLACE TRIGGER gatecast_moved BEFORE INSERT OR UPDATE OR DELETE ON gatecast.{table} "
-            f"FOR EACH STATEMENT EXECUTE FUNCTION gatecast.refuse_moved_v1('{seal.target}', '{seal.run}', "
+            f"FOR EACH STATEMENT EXECUTE FUNCTION gatecast.refuse_moved_v1('{blocking.target}', '{blocking.run}', "
             f"'{MOVED_TO_STREAM}')",
         )
         await _run(transaction, f"ALTER TABLE gatecast.{table} ENABLE TRIGGER gatecast_moved")
@@ -54,25 +54,25 @@ async def block(transaction: PostgresTransaction, seal: Seal) -> bool:
 
 
 async def unblock(transaction: PostgresTransaction, run: UUID | None = None) -> None:
-    """Let everybody change it again; given a run, only if that has sealed it last.
+    """Let everybody change it again; given a run, only if that has blocked it last.
 
     The triggers stay, disabled: to drop them would wait for those who read.
     """
     await _lock(transaction)
-    known = await seal_of(transaction)
+    known = await blocking_of(transaction)
     if known is None or run not in (None, known.run):
         return
     for table in TABLES:
         await _run(transaction, f"ALTER TABLE gatecast.{table} DISABLE TRIGGER gatecast_moved")
 
 
-async def seal_of(transaction: PostgresTransaction) -> Seal | None:
+async def blocking_of(transaction: PostgresTransaction) -> Blocking | None:
     """For whose sake nobody may change it; None: everybody may."""
-    rows = await transaction.fetch(_QUERIES["seal"])
+    rows = await transaction.fetch(_QUERIES["blocking"])
     if not rows:
         return None
     target, run, *_ = bytes(rows[0]["tgargs"]).split(b"\0")
-    return Seal(target=UUID(target.decode()), run=UUID(run.decode()))
+    return Blocking(target=UUID(target.decode()), run=UUID(run.decode()))
 
 
 async def close(transaction: PostgresTransaction) -> None:

@@ -8,7 +8,7 @@ LOCK TABLE gatecast.pods, gatecast.gateway_streams, gatecast.events, gatecast.fo
     gatecast.cursors, gatecast.connections, gatecast.passages, gatecast.claims, gatecast.identity, gatecast.epoch
     IN SHARE ROW EXCLUSIVE MODE
 
--- name: seal
+-- name: blocking
 SELECT tgargs FROM pg_catalog.pg_trigger
 WHERE tgrelid = 'gatecast.gateway_streams'::regclass AND tgname = 'gatecast_moved' AND tgenabled <> 'D'
 

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable
 from uuid import UUID
 
-from gatecast.storage.moved import MOVED, MOVED_TO_STREAM, Seal
+from gatecast.storage.moved import MOVED, MOVED_TO_STREAM, Blocking
 
 _PREFIX = "gatecast_moved_to_"
 
@@ -21,13 +21,17 @@ _OF_READERS = (
 )
 
 
-def block(connection: sqlite3.Connection, tables: Iterable[str], seal: Seal, told: str = MOVED) -> None:
-    """Keep everybody from changing these tables, in the transaction that is open; the seal is remembered."""
+def block(connection: sqlite3.Connection, tables: Iterable[str], blocking: Blocking, told: str = MOVED) -> None:
+    """Keep everybody from changing these tables, in the transaction that is open; for what is remembered."""
     unblock(connection)
     for table in tables:
         for change in ("INSERT", "UPDATE", "DELETE"):
             _refuse(
-                connection, f"{_PREFIX}{seal.target.hex}_{seal.run.hex}_{change.lower()}_{table}", change, table, told
+                connection,
+                f"{_PREFIX}{blocking.target.hex}_{blocking.run.hex}_{change.lower()}_{table}",
+                change,
+                table,
+                told,
             )
 
 
@@ -37,11 +41,11 @@ def unblock(connection: sqlite3.Connection) -> None:
         connection.execute(f'DROP TRIGGER "{name}"')
 
 
-def seal_of(connection: sqlite3.Connection) -> Seal | None:
+def blocking_of(connection: sqlite3.Connection) -> Blocking | None:
     """For whose sake nobody may change them; None: everybody may."""
     for name in _triggers(connection):
         target, run = name.removeprefix(_PREFIX)[:32], name.removeprefix(_PREFIX)[33:65]
-        return Seal(target=UUID(target), run=_run(run))
+        return Blocking(target=UUID(target), run=_run(run))
     return None
 
 

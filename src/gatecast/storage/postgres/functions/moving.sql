@@ -1,6 +1,6 @@
 -- A log that is moved away: nobody changes it any more.
 
--- The trigger of tables that are sealed or closed: its arguments are the target, the run that has sealed them, and what
+-- The trigger of tables that are blocked or closed: its arguments are the target, the run that has blocked them, and what
 -- everybody is told.
 CREATE OR REPLACE FUNCTION gatecast.refuse_moved_v1() RETURNS trigger LANGUAGE plpgsql SET jit = off AS $$
 BEGIN

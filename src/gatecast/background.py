@@ -1,4 +1,4 @@
-"""A task that must run on, and who is told when it dies."""
+"""A task that must not end by itself, and a report to its owner when it dies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _logger = get_logger("background")
 
 
 class BackgroundTask:
-    """Runs until it is stopped. Outages are its work's business; whatever else ends it is a mistake that is told."""
+    """Runs until it is stopped. Its work handles outages itself; any other error ends the task and is reported."""
 
     def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None

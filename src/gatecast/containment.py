@@ -101,7 +101,7 @@ async def in_halves(
         results = await work(items)
     except InvariantBroken:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer to whoever asked
+    except Exception as error:  # noqa: BLE001 - any error at all is the caller's answer
         if len(items) <= 1 or concerns_everyone(error):
             return [typed(error)] * len(items)
         middle = len(items) // 2

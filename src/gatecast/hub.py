@@ -456,9 +456,9 @@ class HubSubscription:
         return None if self._resynchronized else self._opened.start.lost
 
     async def resynchronized(self) -> None:
-        """Record that the desired state was read again; iteration continues with every retained event.
+        """Record that the caller has read the desired state again; iteration continues with every retained event.
 
-        Without this call, the next subscription is told again that events are missing, whatever was acknowledged.
+        Without this call, the next subscription reports the loss again, even if later events were acknowledged.
 
         Raises:
             StorageUnavailable: the database cannot be reached; call it again.
@@ -561,6 +561,7 @@ async def _open_outbox(
         options = OutboxOptions(
             pod_id=settings.pod_id,
             poll_interval=settings.poll_interval.total_seconds(),
+            keep_forwarded=settings.retention,
             send_hint=wakeup.send,
             log_place=log_place,
         )

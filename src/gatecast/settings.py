@@ -99,7 +99,7 @@ def _check_switch(value: object) -> object:
     return value
 
 
-#: Shortest retention of a log behind an outbox: many times as long as a forwarder may stand still.
+#: Shortest retention of a log that an outbox feeds: many times as long as a forwarder may stand still.
 _SHORTEST_BEHIND_OUTBOX = timedelta(minutes=1)
 
 
@@ -420,7 +420,7 @@ def _parse(name: str, text: str, metadata: Mapping[str, Any]) -> object:
 
 @contextmanager
 def _refusing(name: str, value: object, metadata: Mapping[str, Any]) -> Iterator[None]:
-    """A rule that is broken in this block is told with the option's name, and its value unless that is a secret."""
+    """An error raised in this block names the option, and its value unless that is a secret."""
     try:
         yield
     except ValueError as problem:

@@ -17,11 +17,13 @@ async def _verify(*arguments: str) -> tuple[int | None, str]:
     command = (sys.executable, "-m", "gatecast.cli.main", "verify", *arguments)
     process = await asyncio.create_subprocess_exec(*command, stdout=PIPE)
     try:
-        async with asyncio.timeout(PATIENCE):
+        # Several faults, one after the other.
+        async with asyncio.timeout(2 * PATIENCE):
             output, _ = await process.communicate()
     finally:
         if process.returncode is None:
-            process.kill()
+            # Not killed: it ends its pods and its database first.
+            process.terminate()
             await process.wait()
     return process.returncode, output.decode()
 

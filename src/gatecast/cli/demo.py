@@ -1,4 +1,4 @@
-"""`gatecast demo`: two pods, one gateway, one killed pod; nothing is lost, and it is told as it happens."""
+"""`gatecast demo`: two pods, one gateway, one killed pod; nothing is lost, and each step is printed as it happens."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ class _Show:
         async for event in gateway.events():
             number, received_at = event.position.offset, time.time()
             await gateway.acknowledge(event)
-            # What was published is told first, although the gateway may have it before the publisher has its answer.
+            # Print the publish first, although the gateway may have the event before the publisher has its answer.
             milliseconds = (received_at - await self._recorded_at[number]) * 1000
             screen.print(
                 f"   [green]received by gateway[/green]  offset {number}   {milliseconds:.1f} ms after the commit"

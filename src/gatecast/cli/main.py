@@ -149,7 +149,7 @@ def about(
 def run() -> None:
     """Run the command that the arguments name; an error is one line that says what to do."""
     try:
-        # Whoever runs commands inside a program of their own keeps their logs as they are.
+        # A program that runs these commands itself keeps its own logging.
         app(obj=_log_only_errors)
     except (GatecastError, ExtraMissing) as error:
         complaints.print(f"[bold red]error:[/bold red] {escape(redacted(str(error)))}")

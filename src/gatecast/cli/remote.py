@@ -61,7 +61,7 @@ class RequestRefused(GatecastError):
 
 
 def unreachable(server: URL, error: Exception) -> RequestRefused:
-    """What is told when a server gave no answer."""
+    """The error for a server that gave no answer."""
     said = redacted(str(error) or type(error).__name__)
     return RequestRefused(0, "unreachable", f"no answer from {server.with_user(None)}: {said}")
 

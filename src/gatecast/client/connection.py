@@ -46,7 +46,7 @@ class ResyncDemand:
 
     #: Why, and where delivery goes on.
     demand: Resynchronize
-    #: Who must be told when that was done.
+    #: The connection to notify when that is done.
     connection: ClientConnection
 
 
@@ -57,8 +57,8 @@ Incoming: TypeAlias = "Delivered | Undeliverable | ResyncDemand"
 class ClientConnection:
     """Runs one connection from its first frame to its last.
 
-    Two tasks: this one reads, the other one is the only writer. The writer computes what to say from what the user
-    has settled, so any number of acknowledgements between two writes is one frame.
+    Two tasks: this one reads, and the writer alone writes. The writer computes what to send from what the user has
+    acknowledged or rejected, so all acknowledgements between two writes are one frame.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class ClientConnection:
             case Delivered() | Undeliverable():
                 if self._progress.is_new(action.position):
                     await self._put(action, size)
-                # The user may have settled it on the connection before this one.
+                # The user may have acknowledged it on the previous connection.
                 self._something_to_say.set()
             case SendPong(payload):
                 self._pong = payload

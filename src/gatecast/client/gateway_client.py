@@ -267,7 +267,7 @@ class GatewayClient:
                     await asyncio.sleep(pause)
 
     def _tell(self, ending: Ending, pause: float) -> None:
-        """A connection that ends is nothing special; one that does not come about is for somebody to look at."""
+        """Log how the connection ended: as a warning if it was never established, otherwise as a routine event."""
         server, pause = str(self._url.origin()), round(pause, 3)
         if isinstance(ending, Lost) and ending.useful:
             _logger.info("disconnected", server=server, ending=ending, pause=pause)
@@ -276,7 +276,7 @@ class GatewayClient:
 
     async def _connect(self, session: aiohttp.ClientSession) -> Ending:
         """One attempt, and what became of it."""
-        # Read once: while the upgrade is under way the user may settle more, which the server was not asked for.
+        # Read once: the user may acknowledge more during the upgrade, but the server was asked for this position.
         after, event_id = self.position, self.event_id
         try:
             async with asyncio.timeout(UPGRADE_TIME_LIMIT):

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Inbox(Generic[T]):
-    """One puts, one takes. When it is full, the one who puts waits, and so does the socket behind it.
+    """A queue with one producer and one consumer; while it is full, the producer reads no more from the socket.
 
     It holds at most `max_items`, and at most `max_bytes` plus one item, so that any single item fits.
     """
@@ -71,6 +71,6 @@ class Inbox(Generic[T]):
         self._arrived.set()
 
     def close(self) -> None:
-        """Take nothing in any more, so that whoever puts never waits."""
+        """Accept no more items, so that the producer never waits."""
         self._closed = True
         self.clear()

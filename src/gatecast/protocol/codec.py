@@ -78,7 +78,7 @@ def _quoted(text: str) -> str:
 
 
 def join_messages(messages: Iterable[str], most_bytes: int) -> list[str]:
-    """Frames with as many of these messages as fit into so many bytes each; what is larger has a frame of its own."""
+    """Frames of at most this many bytes, each with as many messages as fit; a larger message gets its own frame."""
     frames: list[list[str]] = []
     room = 0
     for message in messages:

@@ -91,7 +91,7 @@ class FileSource:
     async def block(self, blocking: Blocking) -> None:
         """Keep every program from writing to our tables, once those that write now have ended.
 
-        A log that goes to a stream leaves the tables of the control plane behind, which publish when they change.
+        A log that goes to a stream leaves the tables of the control plane as they are; who changes them publishes.
         """
         with self._writing():
             known = moved.blocking_of(self._connection)

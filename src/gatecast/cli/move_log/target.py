@@ -39,7 +39,7 @@ class Target:
         """The database; it is as before unless the block ends without an error. One move at a time is let in."""
         async with database.transaction() as transaction:
             with translated():
-                # Whoever asks for the epoch meanwhile waits until it is known whether this was committed.
+                # A pod that asks for the epoch meanwhile waits until this transaction commits or rolls back.
                 await transaction.connection.execute("LOCK TABLE gatecast.epoch IN ACCESS EXCLUSIVE MODE")
             yield cls(transaction)
 

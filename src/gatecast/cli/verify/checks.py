@@ -229,7 +229,7 @@ async def _caught_up(run: _Run, load: Load) -> None:
 
 
 async def _end_pod(run: _Run, load: Load, end: Callable[[], Coroutine[Any, Any, int]]) -> str:
-    """The second pod is told to end under load; its gateways go to the first one."""
+    """Stop the second pod under load; its gateways move to the first one."""
     first = address_of(run.installation.gateways[0])
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(load.publish(_FEW))

@@ -120,7 +120,7 @@ async def _own_server(stack: AsyncExitStack) -> _Ground:
 
 
 async def _given_server(stack: AsyncExitStack, url: str) -> _Ground:
-    """Somebody else's server: only the way to it may break, where it can be led through a proxy."""
+    """A server that others use: only the connection to it may be broken, if it can go through a proxy."""
     if "," in url or "verify-full" in url:
         return _Ground(direct=url, database=url, pooled=url)
     server = stack.enter_context(GivenServer(url))

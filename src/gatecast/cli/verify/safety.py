@@ -60,7 +60,7 @@ async def _answers(endpoint: Endpoint, access: Access) -> bool:
     try:
         await endpoint.server.request("GET", f"/api/v1/gateways/{access.id}")
     except RequestRefused as refusal:
-        # Whoever answers with an error is there, and has to keep the promise.
+        # A server that answers with an error is there, and has to keep the promise.
         return refusal.status != 0
     return True
 

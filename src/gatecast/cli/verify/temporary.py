@@ -28,7 +28,7 @@ class TemporaryGateways:
 
     def __init__(self, servers: Sequence[AsyncRemote]) -> None:
         self._servers = servers
-        #: By name. Listed before they are asked for: an answer can be lost behind the registration.
+        #: By name. Listed before they are registered: the answer to a registration can get lost.
         self._names: list[str] = []
 
     async def make(self) -> Access:

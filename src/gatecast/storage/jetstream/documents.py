@@ -190,7 +190,7 @@ def decode_event(gateway_id: str, offset: int, message: Message) -> RecordedEven
 
 
 def moment(seconds: float) -> datetime:
-    """The instant so many seconds after the beginning of 1970."""
+    """The instant this many seconds after the beginning of 1970."""
     return datetime.fromtimestamp(seconds, UTC)
 
 

@@ -48,7 +48,7 @@ _EVENTS_PER_READ = 1_000
 #: Scans for heads are repeated so often, after this many seconds, while a replica answers that lags.
 _LOOKS, _LOOK_PAUSE = 10, 0.02
 
-#: The head of a deleted gateway is noted for so many seconds, so that whoever read it before notices.
+#: Seconds for which the head of a deleted gateway is kept, so that its earlier readers notice the deletion.
 _TOMBSTONE_LASTS = 86_400
 
 #: A log whose front retention is removing is read again so often.

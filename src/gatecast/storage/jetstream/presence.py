@@ -27,7 +27,7 @@ from gatecast.storage.jetstream.stream import Message, Stream, Write
 from gatecast.storage.jetstream.transactions import refuse
 from gatecast.waiting import together
 
-#: A pod and its connections are forgotten so many seconds after its lease has expired.
+#: A pod and its connections are forgotten this many seconds after its lease has expired.
 _FORGET_AFTER = 600.0
 
 

@@ -31,7 +31,7 @@ EMPTIED = ("events", "forgotten_logs", "outcomes", "passages", "cursors", "conne
 
 
 async def block(transaction: PostgresTransaction, blocking: Blocking) -> bool:
-    """Keep everybody from changing the log, once those that change it now have ended; for what is remembered.
+    """Keep everybody from changing the log, once those that change it now have ended; the target and the run are remembered.
 
     False if the log is blocked for another target.
 
@@ -100,7 +100,7 @@ async def is_closed(transaction: PostgresTransaction) -> bool:
 
 
 async def _truncate(transaction: PostgresTransaction) -> None:
-    """Empty the large tables at once, unless somebody reads them for longer, as a backup does."""
+    """Empty the large tables at once, unless they are being read for longer, as by a backup."""
     await _run(transaction, _QUERIES["begin_part"])
     try:
         await transaction.connection.execute(_QUERIES["truncate"])

@@ -1,5 +1,5 @@
 -- name: wait_a_little
--- Whoever writes or reads for longer than this is not waited for: everybody who comes later would wait as well.
+-- A transaction that takes longer than this is not waited for: all that come later would wait as well.
 SET LOCAL lock_timeout = '10s'
 
 -- name: lock

@@ -186,7 +186,7 @@ def _positions(connections: Sequence[Columns]) -> list[Columns]:
 
 def _dismiss_token(connection: sqlite3.Connection, token_id: str) -> int:
     if is_closed(connection):
-        # Whoever would be disconnected is not connected here.
+        # The connections are elsewhere, and would stay.
         raise StorageUnavailable(MOVED_TO_STREAM)
     return change(connection, QUERIES["dismiss_token"], token_id)
 

@@ -7,7 +7,7 @@ BEGIN
     RAISE EXCEPTION USING MESSAGE = TG_ARGV[2], ERRCODE = 'cannot_connect_now';
 END $$;
 
--- Return unless the log is read elsewhere: who would disconnect somebody here, reaches nobody.
+-- Return unless the log is read elsewhere: a disconnect that is asked for here reaches no connection.
 CREATE OR REPLACE FUNCTION gatecast.check_not_closed_v1() RETURNS void LANGUAGE plpgsql STABLE SET jit = off AS $$
 DECLARE
     told text := (SELECT convert_from(split_part(encode(t.tgargs, 'escape'), '\000', 3)::bytea, 'UTF8') FROM pg_trigger t

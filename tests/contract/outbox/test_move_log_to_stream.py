@@ -676,12 +676,31 @@ async def test_a_transaction_that_publishes_is_waited_for(database_url: str, str
             assert (await moving).rows["gatecast.events"] == 1
 
 
+async def test_a_pod_that_has_locked_a_position_is_waited_for_when_the_log_is_closed(
+    postgres_url: str, stream_url: str
+) -> None:
+    """Otherwise it would wait for the table, and the command for its row, until the server gives one of them up."""
+    await _takes_events(postgres_url)
+    async with _log(postgres_url) as engine:
+        await _connect(engine, "after", "", 1)
+    await _killed("it has arrived", postgres_url, stream_url)
+    async with await psycopg.AsyncConnection.connect(postgres_url) as pod:
+        await pod.execute("SET deadlock_timeout = '1h'")
+        await pod.execute("SELECT FROM gatecast.cursors FOR NO KEY UPDATE")
+        moving = asyncio.create_task(asyncio.to_thread(asyncio.run, _move(postgres_url, stream_url)))
+        await eventually(lambda: _is_waited_for(postgres_url))
+        with pytest.raises(psycopg.OperationalError, match="GATECAST_OUTBOX"):
+            await pod.execute("UPDATE gatecast.cursors SET confirmed = 1")
+        await pod.rollback()
+        assert (await moving).rows == {}
+
+
 async def _is_waited_for(url: str) -> bool:
-    """Whether somebody waits to block the tables; a file does not tell."""
+    """Whether a session waits to block the tables; a file does not tell."""
     if url.startswith("sqlite"):
         return True
     async with await psycopg.AsyncConnection.connect(url) as server:
-        found = await server.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND mode = 'ShareRowExclusiveLock'")
+        found = await server.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND mode = 'ExclusiveLock'")
         return await found.fetchone() is not None
 
 

@@ -31,9 +31,9 @@ EMPTIED = ("events", "forgotten_logs", "outcomes", "passages", "cursors", "conne
 
 
 async def block(transaction: PostgresTransaction, blocking: Blocking) -> bool:
-    """Keep everybody from changing the log, once those that change it now have ended; the target and the run are remembered.
+    """Keep everybody from changing the log, once those that change it now have ended; False if it goes elsewhere.
 
-    False if the log is blocked for another target.
+    The target and the run are remembered.
 
     Raises:
         StorageUnavailable: one of them did not end within 10 seconds.
@@ -106,6 +106,7 @@ async def _truncate(transaction: PostgresTransaction) -> None:
         await transaction.connection.execute(_QUERIES["truncate"])
     except asyncpg.LockNotAvailableError:
         await _run(transaction, _QUERIES["undo_part"])
+    await _run(transaction, _QUERIES["wait_a_little"])
 
 
 async def _lock(transaction: PostgresTransaction) -> None:

@@ -3,10 +3,11 @@
 SET LOCAL lock_timeout = '10s'
 
 -- name: lock
--- In the order in which transactions lock rows of them; once we have all, what was written before is committed.
+-- In the order in which transactions lock rows of them; once we have all, what was written before is committed. Those that
+-- have locked rows without having changed any are waited for as well: they would wait for us, and we for their rows.
 LOCK TABLE gatecast.pods, gatecast.gateway_streams, gatecast.events, gatecast.forgotten_logs, gatecast.outcomes,
     gatecast.cursors, gatecast.connections, gatecast.passages, gatecast.claims, gatecast.identity, gatecast.epoch
-    IN SHARE ROW EXCLUSIVE MODE
+    IN EXCLUSIVE MODE
 
 -- name: blocking
 SELECT tgargs FROM pg_catalog.pg_trigger

@@ -22,7 +22,7 @@ _OF_READERS = (
 
 
 def block(connection: sqlite3.Connection, tables: Iterable[str], blocking: Blocking, told: str = MOVED) -> None:
-    """Keep everybody from changing these tables, in the transaction that is open; the target and the run are remembered."""
+    """Keep everybody from changing these tables, in the open transaction; the target and the run are remembered."""
     unblock(connection)
     for table in tables:
         for change in ("INSERT", "UPDATE", "DELETE"):

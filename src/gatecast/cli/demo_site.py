@@ -20,7 +20,7 @@ from gatecast.testing.processes.deployment import address_of, gateway_address
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.testing.unmodified_gateway import UnmodifiedGateway
 
-#: How often something changes, so that a visitor sees life at once; in seconds.
+#: Seconds between changes, so that a visitor sees activity at once.
 _CHANGE_INTERVAL = 5.0
 
 #: How often the site checks that the pod at an address is alive, in seconds.
@@ -140,7 +140,7 @@ class DemoSite:
         return f"http://{self._console.address}/login#token={self._admin_token}"
 
     def announce(self) -> None:
-        """Say where everything is."""
+        """Print the addresses and commands to try."""
         command = shlex.quote(_own_command())
         export = f"export GATECAST_URL=http://{self._console.address} GATECAST_TOKEN={self._admin_token}"
         lines = (
@@ -161,7 +161,7 @@ class DemoSite:
 
 
 def _own_command() -> str:
-    """The command that works as pasted, also where no environment is activated."""
+    """The command as it can be pasted, even if no environment is activated."""
     beside = Path(sys.executable).with_name("gatecast")
     return os.path.relpath(beside) if beside.exists() else "gatecast"
 

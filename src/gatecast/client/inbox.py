@@ -34,7 +34,7 @@ class Inbox(Generic[T]):
         return not self._closed and (len(self._items) >= self._max_items or self._bytes >= self._max_bytes)
 
     async def put(self, item: T, *, size: int = 0) -> None:
-        """Add an item of `size` bytes, when there is room; after `close` it goes nowhere."""
+        """Add an item of `size` bytes, when there is room; after `close` it is dropped."""
         while self.is_full:
             await self._room.wait()
         if not self._closed:
@@ -43,7 +43,7 @@ class Inbox(Generic[T]):
             self._arrived.set()
 
     async def take(self) -> T:
-        """The next item; raises what `fail` was told once nothing is left."""
+        """The next item; once none is left, raises the error that `fail` got."""
         if self._taken_by_someone:
             raise RuntimeError("only one at a time may iterate over the events of a client")
         self._taken_by_someone = True
@@ -66,7 +66,7 @@ class Inbox(Generic[T]):
         self._room.set()
 
     def fail(self, error: BaseException) -> None:
-        """Let `take` raise this from now on."""
+        """Let `take` raise this error once nothing is left."""
         self._failure = error
         self._arrived.set()
 

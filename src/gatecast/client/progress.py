@@ -1,4 +1,4 @@
-"""How far the user has come: outlives connections."""
+"""The user's progress, which outlives connections."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ClientProgress:
 
     @property
     def acked(self) -> Position | None:
-        """Everything up to here was acknowledged or rejected; None while nobody knows where delivery begins."""
+        """Everything up to here was acknowledged or rejected; None until it is known where delivery begins."""
         return Position(self._epoch, self._window.confirmed) if self._epoch else None
 
     @property
@@ -37,7 +37,7 @@ class ClientProgress:
 
     @property
     def event_id(self) -> str | None:
-        """The id of the event at `position`; None when that one was not handed out."""
+        """The id of the event at `position`; None if that event was not handed out."""
         position = self.position
         return None if position is None else self._ids.get(position.offset)
 

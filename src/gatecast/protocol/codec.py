@@ -166,7 +166,7 @@ def decode_frame_from_server(text: str) -> Iterable[Outbound]:
 def decode_from_server(text: str) -> Outbound:
     """One message of the server, for `gatecast.v2` clients.
 
-    What carries an `eventId` is an event, whatever its type: a publisher may name an event `resync.required`.
+    A message with an `eventId` is an event of any type: a publisher may name an event `resync.required`.
     """
     # Not strict: the payload is the publisher's own text.
     loaded = _load_object(text, _LENIENT)

@@ -341,7 +341,7 @@ class ServerSession:
         return [] if self._closed else self._admit(_Reply(useless="binary"), now)
 
     def receive_text(self, text: str, now: float) -> list[SessionAction]:
-        """Receive a text frame; never raises, whatever it holds."""
+        """Receive a text frame; never raises."""
         if self._closed:
             return []
         message = codec.decode(text, max_bytes=self._limits.max_text_bytes)

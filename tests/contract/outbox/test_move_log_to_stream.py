@@ -711,7 +711,7 @@ def test_the_command_says_what_it_did_and_what_to_do(
     command = typer.main.get_command(app)
     arguments = ["move-log", f"--database={sqlite_url}", f"--to={stream_url}"]
     command.main([*arguments, "--undo"], standalone_mode=False)
-    assert "nothing is to be undone" in capsys.readouterr().out
+    assert "nothing to undo" in capsys.readouterr().out
     command.main(arguments, standalone_mode=False)
     told = " ".join(capsys.readouterr().out.split())
     assert "moved 1 events of 1 logs" in told

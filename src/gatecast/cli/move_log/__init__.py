@@ -27,22 +27,23 @@ def move_log(
     settings: Settings,
     to: Annotated[str, typer.Option(help=f"Where the log goes on: the URL of {_PLACES}.")],
     give_up: Annotated[
-        bool, typer.Option("--undo", help="Give up a move that was interrupted, so that the log is in use again.")
+        bool, typer.Option("--undo", help="Give up an interrupted move, so that pods use the log again.")
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Move the log, while pods run: from SQLite to PostgreSQL with everything else, or to NATS JetStream alone.
 
-    Once it ends, pods on the old database publish nothing any more; publishers repeat what they could not publish.
-    Start the pods again with the new GATECAST_DATABASE, and with the old one as GATECAST_OUTBOX if that is a stream:
-    offsets, epoch and positions go on, and no gateway resynchronizes. If it is interrupted, run it again or add --undo.
+    From the moment it begins, or with a stream from shortly before it ends, pods on the old database can no longer
+    publish; publishers repeat what they could not publish. Restart the pods with the new GATECAST_DATABASE, and with
+    the old one as GATECAST_OUTBOX if that is a stream: offsets, epoch and positions continue, and no gateway
+    resynchronizes. If the move is interrupted, run it again or add --undo.
     """
     if give_up:
         undone = run_to_its_end(_between(settings, to, undo, give_up=True))
         if as_json:
             print_json({"undone": undone})
         else:
-            screen.print("the log is in use again" if undone else "nothing is to be undone: the log is in use")
+            screen.print("pods use the log again" if undone else "nothing to undo: the log is in use")
         return
     found = run_to_its_end(_between(settings, to, move))
     if as_json:
@@ -54,11 +55,11 @@ def move_log(
 def _show(found: Moved, *, to_stream: bool) -> None:
     events, gateways = (found.rows.get(f"gatecast.{name}", 0) for name in ("events", "gateway_streams"))
     screen.print(f"moved {events:,} events of {gateways:,} logs" if found.rows else "everything was moved already")
-    screen.print(f"the history goes on: epoch {found.epoch}")
+    screen.print(f"the history continues: epoch {found.epoch}")
     if to_stream:
         screen.print("start the pods with the stream as GATECAST_DATABASE and the old database as GATECAST_OUTBOX")
     else:
-        screen.print("start the pods with the new GATECAST_DATABASE; nobody writes to the file any more")
+        screen.print("start the pods with the new GATECAST_DATABASE; no program writes to the file any more")
 
 
 async def _between(

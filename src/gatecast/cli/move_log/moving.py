@@ -18,20 +18,20 @@ from gatecast.storage.moved import Blocking
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """What a move did."""
+    """The result of a move."""
 
-    #: The history, which goes on.
+    #: The history, which continues.
     epoch: UUID
     #: How many rows of each table were moved; empty: an earlier run had moved them already.
     rows: dict[str, int] = field(default_factory=dict)
 
 
 class MoveUncertain(StorageError):
-    """It is not known whether the move was committed; until it is, nobody changes the log."""
+    """It is unknown whether the move was committed; until it is known, no program can change the log."""
 
     def __str__(self) -> str:
         return (
-            "the target does not say whether the log has arrived there, so nobody changes the log for now; repeat the "
+            "the target does not say whether the log has arrived there, so the log stays closed for now; repeat the "
             "command to finish, or add --undo to give up"
         )
 
@@ -89,7 +89,7 @@ async def move(source: Source, target: Target) -> Moved:
 
     Raises:
         DatabaseUnsuitable: one of them is not of the right kind, or is not empty, or is in use.
-        MoveUncertain: the target was lost just when it adopted the history.
+        MoveUncertain: the connection to the target was lost when it adopted the history.
         StorageError: something failed; the log is as before.
     """
     if (moved := await target.moved_before()) is not None:
@@ -102,7 +102,7 @@ async def move(source: Source, target: Target) -> Moved:
         return Moved(epoch=epoch)
     there = await target.name(blocking.target if blocking is not None else None)
     if blocking is None:
-        # Refused before anybody has to wait.
+        # Refused before any writer has to wait.
         await target.prepare(source)
     else:
         check_blocking(blocking, there)
@@ -122,14 +122,14 @@ async def undo(source: Source, target: Target) -> bool:
 
     Raises:
         DatabaseUnsuitable: the log has arrived in the target, or is moved to another one.
-        StorageError: that cannot be asked.
+        StorageError: that is unknown now.
     """
     if await target.moved_before() is not None:
-        raise DatabaseUnsuitable("the log has arrived in the target", "it goes on there")
+        raise DatabaseUnsuitable("the log has arrived in the target", "use it there")
     blocking = await source.blocking()
     if blocking is not None:
         if await target.epoch() == await source.epoch():
-            raise DatabaseUnsuitable("the log has arrived in the target", "it goes on there")
+            raise DatabaseUnsuitable("the log has arrived in the target", "use it there")
         check_blocking(blocking, await target.name(blocking.target))
     # Nobody copies any more, or has the log arrive, when this returns.
     copied = await target.give_up(source)
@@ -145,16 +145,16 @@ def check_blocking(blocking: Blocking | None, there: UUID) -> None:
         DatabaseUnsuitable: it is moved to another one, or not any more.
     """
     if blocking is None or blocking.target != there:
-        raise DatabaseUnsuitable("the log is moved to another database or stream", "name that one with --to")
+        raise DatabaseUnsuitable("the log is being moved to another database or stream", "name that one with --to")
 
 
 async def _open_again(source: Source, target: Target, epoch: UUID, run: UUID) -> None:
-    """After a failure: let everybody change the log again, unless it has arrived all the same.
+    """After a failure: let everybody change the log again, unless it has arrived nevertheless.
 
     What another run has blocked is left to that one.
 
     Raises:
-        MoveUncertain: whether it has, cannot be asked.
+        MoveUncertain: it is unknown whether it has arrived.
     """
     try:
         if await target.call_off(epoch):

@@ -54,7 +54,7 @@ async def _database_target(old: OpenStorage, new: OpenStorage) -> PostgresDataba
         )
     if old.backend is not Backend.SQLITE:
         raise DatabaseUnsuitable(
-            "the log is not in a file of SQLite", "move one of PostgreSQL with pg_dump or a standby (docs/how-to)"
+            "the log is not in an SQLite file", "move one on PostgreSQL with pg_dump or a standby (docs/how-to)"
         )
     return database
 

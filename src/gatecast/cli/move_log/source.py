@@ -26,7 +26,7 @@ from gatecast.storage.sqlite.connection import open_writer
 from gatecast.storage.sqlite.driver_errors import translated
 from gatecast.storage.sqlite.statements import change, select_named
 
-#: Rows that are in memory at once.
+#: Most rows in memory at once.
 CHUNK = 1_000
 
 QUERIES = Queries("gatecast.cli.move_log")
@@ -62,7 +62,7 @@ class Source(Protocol):
 
 
 class FileSource:
-    """A file of SQLite; for use in one thread."""
+    """An SQLite file; for use in one thread."""
 
     def __init__(self, connection: sqlite3.Connection, *, to_stream: bool = False) -> None:
         self._connection = connection
@@ -123,7 +123,7 @@ class FileSource:
         return UUID(self.history()[0])
 
     def history(self) -> tuple[str, str, int]:
-        """The identity of its history, when that began, and the number of its last change: no log has a higher one."""
+        """The identity of its history, when that began, and the number of its last change, the highest of all logs."""
         with translated():
             row = self._connection.execute("SELECT current, begun_at, last_change FROM gatecast_epoch").fetchone()
             return str(row[0]), str(row[1]), int(row[2])

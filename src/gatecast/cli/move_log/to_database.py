@@ -1,4 +1,4 @@
-"""Moves everything that a file of SQLite holds to PostgreSQL, in one transaction there."""
+"""Moves everything in an SQLite file to PostgreSQL, in one transaction there."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class DatabaseTarget:
             epoch, begun_at, last_log = source.history()
             check_blocking(await source.blocking(), there)
             if await target.epoch() == UUID(epoch):
-                # Another run of the command was faster; this one has waited for it.
+                # Another run of the command was faster, and this one has waited for it.
                 return {}
             await target.check_unused()
             found = await _tables(source, target)
@@ -74,7 +74,7 @@ class DatabaseTarget:
 
 
 async def _tables(source: FileSource, target: Target) -> list[Table]:
-    """The tables to move; each one of the file is either among them or has a reason not to be."""
+    """The tables to move; every other table of the file is skipped for a reason, or refused."""
     names = moved(tables(available(POSTGRES_MIGRATIONS, *MIGRATIONS)))
     if unknown := set(source.tables()) - {name_in_file(each) for each in (*names, *STAY, EPOCH)}:
         problem = f"the file has tables that are unknown here: {', '.join(sorted(unknown))}"

@@ -211,7 +211,7 @@ class StreamTarget:
     async def give_up(self, source: Source) -> bool:
         """Remove what was copied."""
         if await self._arrival.epoch() == await source.epoch():
-            raise DatabaseUnsuitable("the log has arrived in the stream", "it goes on there")
+            raise DatabaseUnsuitable("the log has arrived in the stream", "use it there")
         return await self._arrival.give_up(await _log_of(source))
 
 

@@ -124,7 +124,7 @@ async def test_a_viewer_changes_nothing(open_console: OpenConsole) -> None:
     async with _opened(open_console) as (browser, issuer):
         issuer.claims["role"] = ["cook", "viewer"]
         await _log_in(browser)
-        assert "You may only read." in (await browser.get("/gateways")).text
+        assert "You have read-only access." in (await browser.get("/gateways")).text
         assert (await browser.post("/gateways/new", data={"name": "mine"})).status_code == 403
 
 

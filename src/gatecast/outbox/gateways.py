@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from gatecast.errors import UnknownGateway
-from gatecast.events import RecordedEvent
+from gatecast.errors import GatecastError, UnknownGateway
+from gatecast.events import UNKNOWN_ID, RecordedEvent
 from gatecast.outbox.records import Records
 from gatecast.storage.contract import (
     DeliverySummary,
@@ -18,10 +18,12 @@ from gatecast.storage.contract import (
     GatewayStatus,
     Presence,
     ReadRequest,
+    ReadResult,
     Storage,
     Survey,
     Transaction,
 )
+from gatecast.storage.reading import read_each
 
 #: Most entries, and bytes of their data, that a look at one gateway reads.
 _ENTRIES: Final = 500
@@ -59,18 +61,19 @@ class OutboxGateways:
         """What waits for this gateway; nothing if it is not registered."""
         mark = await self._records.mark(gateway_id)
         after = mark.forwarded if mark is not None else 0
-        [read] = await self._outbox.log.read([_entries_after(gateway_id, after, _ENTRIES)])
+        read = await self._read(gateway_id, after, _ENTRIES)
         if read is not None and mark is not None and mark.outbox_log != read.log_id:
             # Registered again, and not looked at since: nothing of this log was forwarded.
             mark, after = None, 0
-            [read] = await self._outbox.log.read([_entries_after(gateway_id, after, _ENTRIES)])
+            read = await self._read(gateway_id, after, _ENTRIES)
         if read is None or not read.events:
             return GatewayQueue()
         first = read.events[0]
         return GatewayQueue(
             events=read.head - max(read.low_water_mark, after),
             event_ids=[UUID(int=entry.event_id.int) for entry in read.events],
-            since=first.recorded_at,
+            # What stands in for an entry that cannot be read does not know when it was stored.
+            since=first.recorded_at if first.event_id != UNKNOWN_ID else None,
             refusal=mark.reason if mark is not None and mark.refused == first.offset else None,
         )
 
@@ -79,9 +82,20 @@ class OutboxGateways:
         found = await self._outbox.log.find(gateway_id, [event_id])
         if event_id not in found:
             return None
-        [read] = await self._outbox.log.read([_entries_after(gateway_id, found[event_id].offset - 1, 1)])
+        read = await self._read(gateway_id, found[event_id].offset - 1, 1)
         entry = next(iter(read.events), None) if read is not None else None
         return entry if entry is not None and entry.event_id.int == event_id.int else None
+
+    async def _read(self, gateway_id: str, after: int, most: int) -> ReadResult | None:
+        """Entries of one gateway; an event stands in for one that cannot be read.
+
+        Raises:
+            GatecastError: nothing of it can be read.
+        """
+        [read] = await read_each(self._outbox.log, [_entries_after(gateway_id, after, most)])
+        if isinstance(read, GatecastError):
+            raise read
+        return read
 
     async def published(self, gateway_id: str) -> int:
         """How many events were ever published to it: through the outbox, or, if those are more, to its log.

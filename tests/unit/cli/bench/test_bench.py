@@ -154,6 +154,25 @@ def test_what_happens_once_is_measured_once(scenario: str, figures: int) -> None
 
 
 @pytest.mark.usefixtures("ready")
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["idle", "--gateways", "50", "--pods", "2"], "processor time, 30 of 80 gateways connected, 2 pods"),
+        (["storm", "--gateways", "10"], "gateways back, of 10"),
+    ],
+)
+def test_what_takes_minutes_at_its_full_size_is_asked_for(arguments: Sequence[str], what: str) -> None:
+    assert _run(*arguments)["figures"][0]["what"] == what
+
+
+@pytest.mark.parametrize(
+    "arguments", [["idle", "--gateways", "0"], ["idle", "--pods", "11"], ["retention", "--rows", "1"]]
+)
+def test_a_size_that_is_none_is_refused(arguments: Sequence[str]) -> None:
+    assert CliRunner().invoke(app, arguments).exit_code == 2
+
+
+@pytest.mark.usefixtures("ready")
 @pytest.mark.parametrize("scenario", ["fan-out", "deploy"])
 def test_what_reaches_many_gateways_is_measured_for_few_and_for_many(scenario: str) -> None:
     document = _run(scenario)

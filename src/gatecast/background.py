@@ -1,4 +1,4 @@
-"""A task that must run on, and who is told when it dies."""
+"""A task that must not end by itself, and a report to its owner when it dies."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any, NoReturn, TypeAlias
 
 from gatecast.telemetry import get_logger
 
-#: Told once why a background task has died; must not block or raise.
+#: Called once with the error of a background task that died; must not block or raise.
 FailureListener: TypeAlias = Callable[[BaseException], None]
 
-#: A task that is still there after so long was not cancelled: some libraries swallow it. In seconds.
+#: A task that still runs after this many seconds has lost its cancellation: some libraries swallow it.
 _CANCEL_TIME_LIMIT = 1.0
 
 _logger = get_logger("background")
 
 
 class BackgroundTask:
-    """Runs until it is stopped. Outages are its work's business; whatever else ends it is a mistake that is told."""
+    """Runs until it is stopped. Its work handles outages itself; any other error ends the task and is reported."""
 
     def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None
@@ -27,7 +27,7 @@ class BackgroundTask:
         self._told: FailureListener = _ignore
 
     def on_failure(self, told: FailureListener) -> None:
-        """Tell it why the task has died, once it has."""
+        """Call it with the error when the task dies."""
         self._told = told
         if self._failure is not None:
             told(self._failure)
@@ -42,7 +42,7 @@ class BackgroundTask:
         self._stopping = True
         while self._task is not None and not self._task.done():
             self._task.cancel()
-            # Waited for and not awaited: a cancellation that comes out of here is then our own.
+            # Waited for and not awaited: a cancellation raised here is then our own.
             await asyncio.wait([self._task], timeout=_CANCEL_TIME_LIMIT)
 
     def _note_end(self, task: asyncio.Task[None]) -> None:
@@ -54,19 +54,19 @@ class BackgroundTask:
 
 
 def reason_of_end(task: asyncio.Task[None]) -> BaseException:
-    """Why a task that should run on has ended."""
+    """The reason why a task that must run on has ended."""
     if task.cancelled():
         return RuntimeError(f"{task.get_name()} was cancelled")
     return task.exception() or RuntimeError(f"{task.get_name()} ended by itself")
 
 
 async def run_together(work: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]) -> NoReturn:
-    """Run all of this work, which must run on, each in a task of its name; when one ends, however it does, all end.
+    """Run each of these in a task of its name until one ends, in any way; then end the others.
 
-    A task group would not do: it takes no notice of a task that returns, or that was cancelled.
+    A task group ignores a task that returns or is cancelled.
 
     Raises:
-        Exception: what has ended one; a RuntimeError if it returned or was cancelled.
+        Exception: the error that ended one; a RuntimeError if it returned or was cancelled.
     """
     tasks = [asyncio.create_task(each(), name=name) for name, each in work.items()]
     try:
@@ -79,4 +79,4 @@ async def run_together(work: Mapping[str, Callable[[], Coroutine[Any, Any, None]
 
 
 def _ignore(_failure: BaseException) -> None:
-    """Nobody asked to be told."""
+    """No listener is registered."""

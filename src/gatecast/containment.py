@@ -1,6 +1,6 @@
-"""How a failure stays where it belongs: with the loop that met it, and with the one item whose fault it is.
+"""Contains a failure: it stays with the loop that met it, and with the one item that caused it.
 
-Only `InvariantBroken` ends a pod. Every other error of a loop is answered, remembered and tried again (promise P11).
+Only `InvariantBroken` ends a pod. After any other error a loop remembers the problem and tries again (promise P11).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _logger = get_logger("loops")
 
 
 def _nothing() -> None:
-    """Nobody needs to know."""
+    """The default listener: does nothing."""
 
 
 class RetryLoop:
@@ -37,9 +37,9 @@ class RetryLoop:
     def __init__(
         self, name: str, what: str, *, backoff: Backoff | None = None, on_failure: Callable[[], None] = _nothing
     ) -> None:
-        #: The log event that tells of a failure.
+        #: The log event for a failure.
         self.name = name
-        #: What the loop cannot do while it fails, as a sentence.
+        #: The effect of a failure, as a sentence.
         self.what = what
         self._backoff = backoff or Backoff()
         self._on_failure = on_failure
@@ -50,7 +50,7 @@ class RetryLoop:
 
     @property
     def alarm(self) -> str | None:
-        """What makes the pod unready: the problem, once there was no success for 10 seconds."""
+        """Why the pod is unready: the problem, once there was no success for 10 seconds."""
         if self.problem is None or _now() - self._failing_since < UNREADY_AFTER:
             return None
         return f"{self.what}: {self.problem}"
@@ -62,12 +62,12 @@ class RetryLoop:
             await rest()
 
     async def until_done(self, work: Callable[[], Awaitable[T]], *, final: tuple[type[Exception], ...] = ()) -> T:
-        """What the work returns, once it succeeds; errors that are `final` are answers as well, and come out."""
+        """The result of the work, once it succeeds; errors that are `final` are raised at once."""
         while True:
             try:
                 result = await work()
             except Exception as error:
-                # Whatever else it is, it must not end the loop.
+                # No other error may end the loop.
                 if isinstance(error, (InvariantBroken, *final)):
                     raise
                 await self._back_off(error)
@@ -92,16 +92,17 @@ class RetryLoop:
 async def in_halves(
     items: Sequence[T], work: Callable[[Sequence[T]], Awaitable[Sequence[R]]]
 ) -> Sequence[R | GatecastError]:
-    """What `work` made of each item, in order, or why it failed.
+    """The result of `work` for each item, in order, or the error that it failed with.
 
     A batch that fails for one of its items is halved, and each half again, the first one first, until the culprit
-    stands alone and the others have succeeded. What concerns every item, like a lost connection, is not.
+    stands alone and the others have succeeded. An error that concerns every item, like a lost connection, halves
+    nothing.
     """
     try:
         results = await work(items)
     except InvariantBroken:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer to whoever asked
+    except Exception as error:  # noqa: BLE001 - any error at all is the caller's answer
         if len(items) <= 1 or concerns_everyone(error):
             return [typed(error)] * len(items)
         middle = len(items) // 2
@@ -125,7 +126,7 @@ async def refused_in_halves(
 
 @contextmanager
 def contained(event: str, **fields: object) -> Iterator[None]:
-    """Log whatever fails in the block, and go on after it: for work that is looked at again anyway."""
+    """Log any error in the block and continue after it: for work that is repeated anyway."""
     try:
         yield
     except InvariantBroken:
@@ -135,14 +136,14 @@ def contained(event: str, **fields: object) -> Iterator[None]:
 
 
 def concerns_everyone(error: BaseException) -> bool:
-    """Whether no single item can be at fault: the connection, the schema or the pod is."""
+    """Whether no single item can be at fault, but the connection, the schema or the pod."""
     if isinstance(error, StatementFailed):
         return False
     return isinstance(error, StorageError | HubClosed | OSError)
 
 
 def typed(error: Exception) -> GatecastError:
-    """The error itself where it is one of ours; else `StatementFailed`, caused by it."""
+    """The error itself if it is one of ours; else `StatementFailed`, caused by it."""
     if isinstance(error, GatecastError):
         return error
     failed = StatementFailed(type(error).__name__)
@@ -151,12 +152,12 @@ def typed(error: Exception) -> GatecastError:
 
 
 def describe(error: BaseException) -> str:
-    """What may be shown of an error: the words of ours, and the kind of any other, whose words may hold a secret."""
+    """What may be shown of an error: the text of ours; only the type of any other, whose text may hold a secret."""
     return str(error) if isinstance(error, GatecastError) else type(error).__name__
 
 
 def log_failure(event: str, error: BaseException, **fields: object) -> None:
-    """One line that tells what failed and, where that is not plain, in which code; no values, which may be secret."""
+    """Log what failed and, if that is not obvious, in which code; no values, which may be secret."""
     plain = isinstance(error, GatecastError) and not isinstance(error, StatementFailed)
     where = {} if plain else {"where": _where(error)}
     _logger.warning(event, error=describe(error), **where, **fields)

@@ -16,7 +16,7 @@
     ├── StorageError
     │   ├── StorageUnavailable  the database cannot be reached now: nothing is known to be stored
     │   │   ├── LogHeld         another transaction holds the log: nothing was stored
-    │   │   └── RepeatUncertain whether an event was published before cannot be told: nothing was stored
+    │   │   └── RepeatUncertain it is unknown whether an event was published before: nothing was stored
     │   ├── StatementFailed     the database refused this one statement: nothing of it was stored
     │   │   └── ValueRefused    the database cannot hold one of the values
     │   ├── SchemaMissing       the database lacks the schema, or its newest part
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
 _SHOWN_VALUE_LENGTH = 80
 
-#: So many characters of a value are searched for secrets; the rest is not shown.
+#: Number of characters of a value that are searched for secrets; the rest is not shown.
 _SEARCHED_LENGTH = 20_000
 
 
@@ -70,7 +70,7 @@ def shorten(value: object) -> str:
     try:
         text = repr(value[:_SEARCHED_LENGTH] if isinstance(value, str | bytes) else value)
     except (ValueError, RecursionError):
-        # A number of more digits than Python writes, or what is nested too deep.
+        # A number with more digits than Python prints, or a value nested too deep.
         text = f"({type(value).__name__}: too large to show)"
     text = redacted(text[:_SEARCHED_LENGTH])
     return text if len(text) <= _SHOWN_VALUE_LENGTH else f"{text[: _SHOWN_VALUE_LENGTH - 1]}…"
@@ -88,7 +88,7 @@ class GatecastError(Exception):
 
 
 def _remade(kind: type[GatecastError], *arguments: object) -> GatecastError:
-    """Without `__init__`: what it would need is in the state that follows."""
+    """Without `__init__`: the pickled state follows and holds what it would need."""
     return kind.__new__(kind, *arguments)
 
 
@@ -140,7 +140,7 @@ class Mistakes:
 
 
 class UnsupportedBody(InvalidValue):
-    """The body of a request comes in a form that is not read; `field` is the header that says so."""
+    """The body of a request has an unsupported form; `field` is the header that names it."""
 
 
 class PayloadTooLarge(InvalidValue):
@@ -173,7 +173,7 @@ class UnknownGateway(GatecastError, LookupError):
 
 @dataclass(eq=False, repr=False)
 class PositionPending(GatecastError):
-    """The event waits in the outbox, so that its offset is not known yet."""
+    """The event waits in the outbox, so its offset is not known yet."""
 
     #: The gateway whose log will hold the event.
     gateway_id: str
@@ -220,7 +220,7 @@ class PositionLost(GatecastError):
 
 @dataclass(eq=False, repr=False)
 class EventUndeliverable(GatecastError):
-    """An event of the log cannot be read or sent; nothing after it is delivered before you decide.
+    """An event of the log cannot be read or sent; no later event is delivered until you decide.
 
     Acknowledge `position` to leave the event out, or repair its row and subscribe again.
     """
@@ -318,7 +318,7 @@ class LogHeld(StorageUnavailable):
 
 
 class RepeatUncertain(StorageUnavailable):
-    """Whether an event was published before cannot be told now; nothing was stored."""
+    """It is unknown now whether an event was published before; nothing was stored."""
 
     def __init__(self, event_id: UUID) -> None:
         super().__init__(str(event_id))
@@ -327,8 +327,8 @@ class RepeatUncertain(StorageUnavailable):
 
     def __str__(self) -> str:
         return (
-            f"whether event {self.event_id} was published before cannot be told while the log is away, and it changes "
-            "what is kept; nothing was stored: repeat it with the same id, or without an id if it is new"
+            f"it is unknown whether event {self.event_id} was published before, because the log is away, and the event "
+            "changes stored data; nothing was stored: repeat it with the same id, or without an id if it is new"
         )
 
 

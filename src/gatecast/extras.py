@@ -1,4 +1,4 @@
-"""What the parts of Gatecast need beyond the library: extras, of which each is named in the error of who lacks it."""
+"""What parts of Gatecast need beyond the library: extras. The error for a missing one names it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 
 class ExtraMissing(ImportError):
-    """A part of Gatecast was asked for that is not installed."""
+    """A part of Gatecast is not installed."""
 
     def __init__(self, extra: str, modules: list[str]) -> None:
         super().__init__(
@@ -42,7 +42,7 @@ class ExtraMissing(ImportError):
 
 
 def require(extra: str) -> None:
-    """Return when everything that an extra brings can be imported; nothing of it is imported here.
+    """Return if all modules of an extra can be imported; does not import them.
 
     Raises:
         ExtraMissing: something is not installed; names the extra that brings it.

@@ -1,4 +1,4 @@
-"""Many callers ask for one thing each, and one statement answers all who asked while the one before it ran."""
+"""Combines questions: one statement answers all callers that asked while the previous statement ran."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ R = TypeVar("R")
 #: Most questions in one statement.
 _MOST = 200
 
-#: So long a statement keeps the next one waiting, which carries everybody who asks meanwhile; in seconds.
+#: Longest time that a statement keeps the next one waiting, which carries all questions asked meanwhile; in seconds.
 _LATE = 0.1
 
-#: So many statements run at once: while one waits for a database that has gone without a word, another can ask anew.
+#: Most statements at once: while one waits for a database that silently vanished, another can ask anew.
 _AT_ONCE = 2
 
 
 @dataclass(slots=True, eq=False)
 class _Question(Generic[T, R]):
-    """One item, and who waits for its answer."""
+    """One item, and the future for its answer."""
 
     item: T
     answer: asyncio.Future[R]
-    #: The statement that carries it; None before that has begun.
+    #: The statement that carries it; None before it has begun.
     statement: asyncio.Future[Sequence[R | GatecastError]] | None = None
 
 
 class Gathered(Generic[T, R]):
-    """Asks `work` for many items at once: who asks alone is answered at once, and who asks meanwhile with the next.
+    """Asks `work` about many items at once: questions asked while a statement runs share the next one.
 
-    A statement begins after everybody whose question it carries has asked, so each sees what was committed before; the
-    next one begins when it has ended, or is late. One item that makes the statement fail fails alone (`in_halves`).
+    A statement begins after all of its questions were asked, so each answer includes what was committed before. The
+    next one begins when it has ended, or is late. An item that makes the statement fail fails alone (`in_halves`).
 
-    With `writes`, a caller that is cancelled while its statement runs leaves only when that has ended: what it undoes
-    then is not written after all.
+    With `writes`, a caller that is cancelled while its statement runs returns only when that has ended, so that what
+    the caller then undoes is not written afterwards.
     """
 
     def __init__(
@@ -53,14 +53,14 @@ class Gathered(Generic[T, R]):
         self._writes = writes
         self._waiting: deque[_Question[T, R]] = deque()
         self._running: set[asyncio.Task[None]] = set()
-        #: Whose statement the others wait for; None: nobody's.
+        #: The statement that later questions wait for; None: none.
         self._awaited: asyncio.Task[None] | None = None
 
     async def ask(self, item: T) -> R:
         """What `work` makes of this item.
 
         Raises:
-            GatecastError: it failed for this item, or for all.
+            GatecastError: the statement failed for this item, or for all.
         """
         question: _Question[T, R] = _Question(item, asyncio.get_running_loop().create_future())
         self._waiting.append(question)
@@ -74,7 +74,7 @@ class Gathered(Generic[T, R]):
             raise
 
     def _begin(self) -> None:
-        """Have one more statement run, if there is need and room for it."""
+        """Start one more statement, if it is needed and there is room."""
         if self._waiting and len(self._running) < _AT_ONCE:
             self._awaited = asyncio.create_task(self._run(), name=self._name)
             self._running.add(self._awaited)
@@ -84,17 +84,17 @@ class Gathered(Generic[T, R]):
         self._running.discard(task)
         if self._awaited is task:
             self._awaited = None
-            # Cancelled with everything else: the loop ends.
+            # Cancelled because the loop ends.
             if not task.cancelled():
                 self._begin()
 
     def _pass_by(self) -> None:
-        """Let nobody wait for the present statement any longer."""
+        """Stop making later questions wait for the present statement."""
         self._awaited = None
         self._begin()
 
     async def _run(self) -> None:
-        """Answer until nobody waits."""
+        """Answer until no question waits."""
         loop = asyncio.get_running_loop()
         while batch := self._take():
             late = loop.call_later(_LATE, self._pass_by)
@@ -104,7 +104,7 @@ class Gathered(Generic[T, R]):
                 late.cancel()
 
     async def _answer(self, batch: list[_Question[T, R]]) -> None:
-        """Run one statement; it is given up once nobody waits for it any more."""
+        """Run one statement; cancel it once no caller waits for it."""
         asking = asyncio.ensure_future(in_halves([each.item for each in batch], self._work))
         left = len(batch)
 
@@ -127,7 +127,7 @@ class Gathered(Generic[T, R]):
             _settle(batch, asking)
 
     def _take(self) -> list[_Question[T, R]]:
-        """The next questions that are still asked."""
+        """The next questions whose callers still wait."""
         batch: list[_Question[T, R]] = []
         while self._waiting and len(batch) < _MOST:
             question = self._waiting.popleft()
@@ -137,7 +137,7 @@ class Gathered(Generic[T, R]):
 
 
 def _settle(batch: list[_Question[T, R]], asked: asyncio.Future[Sequence[R | GatecastError]]) -> None:
-    """Give everybody who still waits the answer."""
+    """Give the answers to the callers that still wait."""
     error = asked.exception()
     answers = [error] * len(batch) if error is not None else asked.result()
     for each, answer in zip(batch, answers, strict=True):
@@ -150,7 +150,7 @@ def _settle(batch: list[_Question[T, R]], asked: asyncio.Future[Sequence[R | Gat
 
 
 async def _at_its_end(statement: asyncio.Future[Sequence[R | GatecastError]]) -> None:
-    """Return once the statement has ended, also when cancelled again: once its last caller has gone it is given up."""
+    """Return once the statement has ended, even if cancelled again: it is given up once its last caller has gone."""
     while not statement.done():
         with suppress(asyncio.CancelledError):
             await asyncio.wait([statement])

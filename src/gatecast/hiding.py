@@ -1,10 +1,10 @@
-"""Keeps what may be a secret out of every text that is printed, logged or answered."""
+"""Removes possible secrets from every text that is printed, logged or sent in an answer."""
 
 from __future__ import annotations
 
 import re
 
-#: Stands where a secret was.
+#: Replaces a secret.
 HIDDEN = "(hidden)"
 
 #: What may hold a secret wherever it appears, besides credentials in front of an `@`: a password in the forms of
@@ -30,9 +30,9 @@ _COLON = re.compile(r":(?!//)")
 
 
 def may_hold_secret(text: str) -> bool:
-    """Whether `redacted` would perhaps change the text; it takes a tenth of the time to know.
+    """Whether `redacted` might change the text; takes a tenth of its time.
 
-    A text with letters of other scripts always may: patterns that ignore case take some of them for ours.
+    Always true for letters of other scripts: patterns that ignore case match some of them.
     """
     if not text.isascii():
         return True
@@ -53,7 +53,7 @@ def redacted(text: str) -> str:
 
 
 def _without_credentials(line: str) -> str:
-    """The line without what may be the credentials of a URL, however badly it is written."""
+    """The line without possible credentials of a URL, even a malformed one."""
     begin, end = line.find("://"), line.rfind("@")
     return f"{line[:begin]}://{HIDDEN}{line[end:]}" if 0 <= begin < end else line
 

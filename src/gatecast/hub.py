@@ -91,7 +91,7 @@ class EventHub:
         migrations: Sequence[str] = (),
         adopt: bool = True,
     ) -> AsyncIterator[Self]:
-        """Open the database at `url` and start delivery; without `url` and `settings` the environment says which.
+        """Open the database at `url` and start delivery; without `url` and `settings`, environment variables name it.
 
         An empty database gets its schema. An older schema is upgraded only if the setting `migrate` is `always`.
         `migrations` names packages with your own migrations, numbered from 9001; with an outbox they are for its
@@ -99,7 +99,7 @@ class EventHub:
 
         `outbox` is the URL of the SQL database with your application's tables, if that is not the one of the log. A
         publish in a transaction of that database commits with it, and is then forwarded to the log. A new outbox adopts
-        the gateways that the log has; with `adopt=False` it is refused then, as where its URL was mistyped.
+        the gateways of the log; with `adopt=False` opening fails instead, which catches a mistyped URL.
 
         Raises:
             SettingInvalid: a URL names no supported database, or a variable of the environment is wrong.
@@ -244,8 +244,8 @@ class EventHub:
     ) -> dict[str, GatewayStatus]:
         """The delivery status of each registered gateway among these, at one instant or as the transaction sees it.
 
-        With an outbox, one whose log is not made yet counts as registered, with an empty log; in a transaction all do,
-        because it does not see the log (`status_before`).
+        With an outbox, a gateway whose log is not created yet counts as registered, with an empty log. In a transaction
+        every gateway does, because the transaction does not see the log (`status_before`).
         """
         presence = self.engine.presence
         if self._outbox is None:
@@ -256,9 +256,9 @@ class EventHub:
         return await self._outbox.gateways.status(presence, gateway_ids, epoch=epoch, transaction=transaction)
 
     async def status_before(self, gateway_id: str) -> GatewayStatus | None:
-        """The status for the answer to a transaction that begins now and will not see the log.
+        """The status to report for a transaction that begins now and will not see the log.
 
-        None if it will see it, if the gateway is not registered, or if the log does not answer within a second.
+        None if it will see the log, if the gateway is not registered, or if the log does not answer within a second.
         """
         if self._outbox is None:
             return None
@@ -268,16 +268,16 @@ class EventHub:
         return None
 
     async def summaries(self, gateway_ids: Sequence[str]) -> Sequence[DeliverySummary]:
-        """The same as `status` in short, for thousands of gateways."""
+        """The `status` of thousands of gateways, in a short form."""
         survey = self.engine.survey
         if self._outbox is None:
             return await survey.summaries(gateway_ids)
         return await self._outbox.gateways.summaries(survey, gateway_ids)
 
     async def unforwarded(self, gateway_id: str) -> GatewayQueue:
-        """What of one gateway waits in the outbox; nothing if there is none.
+        """The events of one gateway that wait in the outbox; none without an outbox.
 
-        Ask before the log: what is forwarded in between is then found in both, and nothing in neither.
+        Call it before reading the log: an event forwarded in between is then counted twice, and none is missed.
         """
         return GatewayQueue() if self._outbox is None else await self._outbox.gateways.queue(gateway_id)
 
@@ -297,7 +297,7 @@ class EventHub:
 
     @property
     def engine(self) -> Engine:
-        """What holds the log that the hub works on; with an outbox, what is changed goes through that."""
+        """The engine that holds the log; with an outbox, changes go through the outbox."""
         return self._engine
 
     @property
@@ -305,7 +305,7 @@ class EventHub:
         """The SQL database that the hub works on.
 
         Raises:
-            DatabaseUnsuitable: the log is on NATS JetStream, which is none.
+            DatabaseUnsuitable: the log is on NATS JetStream, which is not an SQL database.
         """
         if isinstance(self._opened, OpenStorage):
             return self._opened.storage
@@ -322,12 +322,12 @@ class EventHub:
 
     @property
     def has_outbox(self) -> bool:
-        """Whether what is published goes through an outbox."""
+        """Whether publishes go through an outbox."""
         return self._outbox is not None
 
     @property
     def outbox(self) -> Outbox:
-        """What waits to be forwarded to the log, and what the log refused.
+        """The outbox: the events that wait to be forwarded to the log, and those that the log refused.
 
         Raises:
             DatabaseUnsuitable: the hub was opened without an outbox.
@@ -349,7 +349,7 @@ class EventHub:
     async def close(self, *, within: float | None = None) -> None:
         """Answer accepted publishes, store positions, and return the lease, within the drain time.
 
-        `within` takes the place of the drain time, in seconds, where other steps have used some of it.
+        `within` replaces the drain time, in seconds, if other steps have used part of it.
         """
         if self._closed.is_set():
             return
@@ -357,8 +357,8 @@ class EventHub:
         seconds = self._settings.drain_time.total_seconds() if within is None else within
         if await _done_within(seconds / 2, self.delivery.drain()):
             return
-        # One step hangs, on a log that another transaction holds or on the database. The other steps have their own
-        # time. A step that fails does no harm: publishers get an error, events are repeated, the lease expires.
+        # One step hangs, on a held log or on the database. The other steps have their own time. A step that fails does
+        # no harm: publishers get an error, events are repeated, the lease expires.
         for subscription in self.delivery.subscriptions:
             subscription.close()
         await _done_within(seconds / 4, self.delivery.recorder.flush())
@@ -431,7 +431,7 @@ class HubSubscription:
             if events := [event for event in taken if not subscription.lot.passes(event)]:
                 return events
             if taken and taken[0].offset == subscription.confirmed.offset + 1:
-                # Nothing else will be acknowledged that covers what is left out.
+                # The user gets no later event whose acknowledgement would cover the skipped ones.
                 subscription.acknowledge(taken[-1].offset)
             if (stuck := subscription.stuck_at) is not None:
                 position = Position(subscription.confirmed.epoch, stuck.offset)
@@ -456,9 +456,9 @@ class HubSubscription:
         return None if self._resynchronized else self._opened.start.lost
 
     async def resynchronized(self) -> None:
-        """Record that the desired state was read again; iteration continues with every retained event.
+        """Record that the caller has read the desired state again; iteration continues with every retained event.
 
-        Without this call, the next subscription is told again that events are missing, whatever was acknowledged.
+        Without this call, the next subscription reports the loss again, even if later events were acknowledged.
 
         Raises:
             StorageUnavailable: the database cannot be reached; call it again.
@@ -485,13 +485,13 @@ class HubSubscription:
         subscription.acknowledge(position.offset)
 
     async def close(self) -> None:
-        """End it and store its position; with the database away it is stored later, or what it covers comes again."""
+        """End it and store its position; if the database is away, that happens later, or the events come again."""
         if self._subscription is not None:
             self._subscription.close()
             await _done_within(_FLUSH_TIME_LIMIT, self._delivery.recorder.flush())
 
 
-#: The log has so long to tell a status that an answer only shows, in seconds.
+#: Longest wait for a status that an answer merely shows, in seconds.
 _STATUS_TIME_LIMIT = 1.0
 
 #: Most events that a library subscriber takes from the feed at once.
@@ -520,7 +520,7 @@ def trim_policy(settings: Settings) -> TrimPolicy:
 
 
 async def prepare_schema(storage: Storage, migrate: str) -> None:
-    """Migrate when asked, or where nothing of ours was before; else refuse a schema that does not fit.
+    """Migrate when asked, or if the database has no schema of ours; else refuse a schema that does not fit.
 
     Raises:
         SchemaMissing: the schema is older than this release.
@@ -561,6 +561,7 @@ async def _open_outbox(
         options = OutboxOptions(
             pod_id=settings.pod_id,
             poll_interval=settings.poll_interval.total_seconds(),
+            keep_forwarded=settings.retention,
             send_hint=wakeup.send,
             log_place=log_place,
         )

@@ -21,12 +21,12 @@ from gatecast.hiding import HIDDEN, redacted
 
 PREFIX = "GATECAST_"
 
-#: Variables of ours that are no settings: of the commands that talk to a server, and of the tests.
+#: Variables of ours that are not settings: those of commands that talk to a server, and of the tests.
 _NOT_SETTINGS = {"GATECAST_URL", "GATECAST_TOKEN", "GATECAST_TEST_POSTGRES"}
 
 Networks: TypeAlias = "tuple[IPv4Network | IPv6Network, ...]"
 
-#: What Kubernetes tells every pod of services whose names begin with "gatecast".
+#: Variables that Kubernetes sets in every pod for services whose names begin with "gatecast".
 _SERVICE_LINK = re.compile(r"\w+_SERVICE_(HOST|PORT(_\w+)?)|\w+_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?")
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
@@ -99,7 +99,7 @@ def _check_switch(value: object) -> object:
     return value
 
 
-#: Shortest retention of a log behind an outbox: many times as long as a forwarder may stand still.
+#: Shortest retention of a log that an outbox feeds: many times as long as a forwarder may stand still.
 _SHORTEST_BEHIND_OUTBOX = timedelta(minutes=1)
 
 
@@ -199,7 +199,7 @@ def _default_pod_id() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a running Gatecast was told. Values are checked however they are given.
+    """The settings of a running Gatecast. Values are checked, wherever they come from.
 
     Raises:
         SettingInvalid: a value cannot be used; names it.
@@ -349,7 +349,7 @@ class Settings:
         """Return if a hub with an outbox can have these settings.
 
         Raises:
-            SettingInvalid: the log keeps ids too shortly to recognize what is forwarded again.
+            SettingInvalid: the log does not keep ids long enough to recognize events that are forwarded again.
         """
         if self.retention < _SHORTEST_BEHIND_OUTBOX:
             rule = "be at least 1m with an outbox: after a lost answer, the log recognizes events by the ids it keeps"
@@ -420,7 +420,7 @@ def _parse(name: str, text: str, metadata: Mapping[str, Any]) -> object:
 
 @contextmanager
 def _refusing(name: str, value: object, metadata: Mapping[str, Any]) -> Iterator[None]:
-    """A rule that is broken in this block is told with the option's name, and its value unless that is a secret."""
+    """An error raised in this block names the option, and its value unless that is a secret."""
     try:
         yield
     except ValueError as problem:
@@ -429,7 +429,7 @@ def _refusing(name: str, value: object, metadata: Mapping[str, Any]) -> Iterator
 
 
 def _refuse_unknown(environment: Mapping[str, str]) -> None:
-    """A misspelt variable would silently do nothing."""
+    """Refuse unknown variables: a misspelt one would silently do nothing."""
     known = {variable(option.name) for option in fields(Settings)} | _NOT_SETTINGS
     for name in environment:
         if name.startswith(PREFIX) and name not in known and not _SERVICE_LINK.fullmatch(name):

@@ -1,4 +1,4 @@
-"""How everything here waits: for a signal, for a time, or until it is cancelled. Never by polling a flag."""
+"""How every part waits: for a signal, for a time, or until it is cancelled. Never by polling a flag."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Signal:
     def __init__(self) -> None:
         self._is_set = False
         self._waiter: asyncio.Future[None] | None = None
-        #: Called instead, where nobody waits; must not block or raise.
+        #: Called by `set` instead of waking a waiter; must not block or raise.
         self.on_set: Callable[[], None] | None = None
 
     def set(self) -> None:
@@ -57,7 +57,7 @@ class Backoff:
     first: float = 0.1
     #: Upper bound of any pause, in seconds.
     longest: float = 5.0
-    #: Each upper bound is this many times the one before.
+    #: Each upper bound is this many times the previous one.
     factor: float = 2.0
 
     def pause(self, attempt: int) -> float:
@@ -70,7 +70,7 @@ _RANDOM = random.Random()  # noqa: S311 - spreads load, guards nothing
 
 
 def random_source() -> random.Random:
-    """A source of pauses; it repeats as well after `reseed`."""
+    """A source of random numbers for pauses, which repeats after `reseed`."""
     return random.Random(_RANDOM.random())  # noqa: S311 - as above
 
 

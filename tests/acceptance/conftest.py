@@ -66,8 +66,15 @@ def stream_site(nats: NatsServer, postgres_url: str) -> Site:
 @pytest.fixture(params=["sqlite", "postgresql", "jetstream"])
 def site(request: pytest.FixtureRequest) -> Site:
     """Where pods keep what they have, on each engine, empty and of the test's own."""
-    if request.param == "jetstream":
-        found: Site = request.getfixturevalue("stream_site")
-        return found
-    fixture = "sqlite_url" if request.param == "sqlite" else "postgres_url"
-    return Site(database=str(request.getfixturevalue(fixture)))
+    return _site_on(request)
+
+
+@pytest.fixture(params=["postgresql", "jetstream"])
+def large_site(request: pytest.FixtureRequest) -> Site:
+    """The same on engines for many pods."""
+    return _site_on(request)
+
+
+def _site_on(request: pytest.FixtureRequest) -> Site:
+    fixture = {"sqlite": "sqlite_url", "postgresql": "postgres_url", "jetstream": "stream_site"}[request.param]
+    return Site.of(request.getfixturevalue(fixture))

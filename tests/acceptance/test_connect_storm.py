@@ -22,7 +22,7 @@ from gatecast.testing.doubles.raw_connection import CONNECT_PATH, RawConnection
 from gatecast.testing.doubles.recording_gateway import RecordingGateway
 from gatecast.testing.pods import RunningPod
 from gatecast.testing.postgres_server import PostgresServer
-from gatecast.testing.processes.deployment import Deployment, gateway_address
+from gatecast.testing.processes.deployment import Deployment, Site, gateway_address
 from gatecast.testing.processes.load import Load, check_delivery
 
 pytestmark = pytest.mark.acceptance
@@ -45,17 +45,16 @@ async def _register(hub: EventHub, count: int) -> list[tuple[str, str]]:
 
 
 async def test_s30_five_hundred_gateways_get_exactly_what_was_committed_while_pods_die_and_stand_still(
-    postgres: PostgresServer, new_database: NewDatabase
+    large_site: Site,
 ) -> None:
     """Events are published on all pods all the time.
 
     One pod dies, and everybody who was on it connects elsewhere at once. Another one stands still for longer than its
     lease, so that all others count it as dead; its gateways go away as well, and it runs on as if nothing had happened.
     """
-    database = postgres.url(await new_database())
     async with (
-        Deployment(database) as deployment,
-        EventHub.open(settings=Settings(database=database), migrations=MIGRATIONS) as hub,
+        Deployment(large_site) as deployment,
+        EventHub.open(settings=large_site.settings(), migrations=MIGRATIONS) as hub,
         AsyncExitStack() as stack,
     ):
         dying, freezing, staying = pods = await deployment.start("dying", "freezing", "staying")

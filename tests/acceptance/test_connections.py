@@ -27,9 +27,9 @@ NewDatabase = Callable[[], Awaitable[str]]
 _EAGER = GatewayOptions(reconnect_initial=0.05, reconnect_max=0.5)
 
 
-async def test_s13_a_connection_that_never_reads_takes_nothing_from_the_other(database: str) -> None:
+async def test_s13_a_connection_that_never_reads_takes_nothing_from_the_other(site: Site) -> None:
     """Two connections of one gateway; the stored position waits for the slower one."""
-    async with Deployment(database) as deployment:
+    async with Deployment(site) as deployment:
         [pod] = await deployment.start("one")
         operator = await deployment.operator(pod)
         access = await operator.create_gateway("doubled")
@@ -50,9 +50,9 @@ async def _connect_and_vanish(pod: RunningPod, access: GatewayAccess) -> None:
         assert (await connection.message())["type"] == "connection.ack"
 
 
-async def test_s14_reconnecting_fast_leaves_exactly_one_live_feed(database: str) -> None:
+async def test_s14_reconnecting_fast_leaves_exactly_one_live_feed(site: Site) -> None:
     """A hundred reconnects in a row, then ten at once, some while the previous ones still end."""
-    async with Deployment(database, max_connections_per_gateway="20") as deployment:
+    async with Deployment(site, max_connections_per_gateway="20") as deployment:
         [pod] = await deployment.start("one")
         operator = await deployment.operator(pod)
         access = await operator.create_gateway("flapping")

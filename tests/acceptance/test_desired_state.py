@@ -1,6 +1,6 @@
 """Random operations of operators, gateways and networks: what is shown is so, and at the end so is what is wanted.
 
-On real sockets and both databases; `simulation.histories` lives through many more of them, in virtual time.
+On real sockets and every engine; `simulation.histories` lives through many more of them, in virtual time.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, TypeVar
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -28,8 +29,10 @@ from hypothesis.stateful import (
 
 from gatecast.testing.desired_state import in_desired_state
 from gatecast.testing.eventually import PATIENCE, eventually
+from gatecast.testing.nats_server import NatsServer
 from gatecast.testing.operator import Refused
 from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.processes.deployment import Site
 from gatecast.testing.processes.installation import Replica
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.testing.unmodified_gateway import GatewayOptions, UnmodifiedGateway
@@ -68,8 +71,8 @@ _EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "5"))
 class ControlPlane(RuleBasedStateMachine):
     """Two pods, two gateways, and an operator at each pod."""
 
-    #: Makes the URL of an empty database out of a folder of its own; set by the tests.
-    new_database: ClassVar[Any]
+    #: Makes an empty site out of a folder of its own; set by the tests.
+    new_site: ClassVar[Any]
 
     @initialize()
     def start(self) -> None:
@@ -86,8 +89,8 @@ class ControlPlane(RuleBasedStateMachine):
 
     async def _start(self) -> None:
         enter = self.stack.enter_async_context
-        self.database = await self.new_database(Path(self.folder.name))
-        self.pods: list[Replica] = [await enter(Replica(self.database, number)) for number in range(2)]
+        site = await self.new_site(Path(self.folder.name))
+        self.pods: list[Replica] = [await enter(Replica(site, number)) for number in range(2)]
         self.ways, self.gateways, self.ids = [], [], []
         #: The pod that each gateway's way leads to.
         self.targets = [0, 1]
@@ -278,7 +281,7 @@ class ControlPlane(RuleBasedStateMachine):
         self._run(self._renew_epoch())
 
     async def _renew_epoch(self) -> None:
-        log = self.pods[0].pod.hub.storage.log
+        log = self.pods[0].pod.hub.engine.log
         await log.renew_epoch((await log.changed_since(0)).epoch)
 
     @rule()
@@ -384,7 +387,7 @@ def test_random_operations_end_in_the_desired_state_on_sqlite() -> None:
 
     class OnSqlite(ControlPlane):
         @staticmethod
-        async def new_database(folder: Path) -> str:
+        async def new_site(folder: Path) -> str:
             return f"sqlite:///{folder / 'gatecast.db'}"
 
     _explore(OnSqlite)
@@ -395,9 +398,20 @@ def test_random_operations_end_in_the_desired_state_on_postgresql(postgres: Post
 
     class OnPostgres(ControlPlane):
         @staticmethod
-        async def new_database(_folder: Path) -> str:
+        async def new_site(_folder: Path) -> str:
             name = f"desired_state_{next(_numbers)}"
             await postgres.create_database(name)
             return postgres.url(name)
 
     _explore(OnPostgres)
+
+
+def test_random_operations_end_in_the_desired_state_on_jetstream(nats: NatsServer) -> None:
+    """On a stream, with a file beside it."""
+
+    class OnJetStream(ControlPlane):
+        @staticmethod
+        async def new_site(folder: Path) -> Site:
+            return Site(database=nats.url(f"D{uuid4().hex}"), outbox=f"sqlite:///{folder / 'gatecast.db'}")
+
+    _explore(OnJetStream)

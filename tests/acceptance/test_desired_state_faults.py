@@ -10,6 +10,7 @@ import pytest
 
 from gatecast.testing.eventually import eventually
 from gatecast.testing.operator import Refused
+from gatecast.testing.processes.deployment import Site
 from gatecast.testing.processes.installation import Edge, Installation, restored_afterwards, synchronized
 from gatecast.testing.unmodified_gateway import Gates
 
@@ -103,10 +104,10 @@ _UNSERVABLE = [
 ]
 
 
-async def test_what_a_gateway_could_never_serve_is_refused(database: str) -> None:
+async def test_what_a_gateway_could_never_serve_is_refused(site: Site) -> None:
     """It would acknowledge it, and its process would end at every start from then on."""
     accepted: list[str] = []
-    async with Installation.open(database) as installation:
+    async with Installation.open(site) as installation:
         for collection, body in _UNSERVABLE:
             try:
                 made = await installation.operator.ask("POST", f"/{collection}", body)
@@ -118,10 +119,10 @@ async def test_what_a_gateway_could_never_serve_is_refused(database: str) -> Non
     assert accepted == []
 
 
-async def test_a_number_that_a_gateway_cannot_decode_is_refused(database: str) -> None:
+async def test_a_number_that_a_gateway_cannot_decode_is_refused(site: Site) -> None:
     """As a parameter of a policy, which may hold anything."""
     policies = [{"name": "set-headers", "version": "v1", "params": {"number": 10**309}}]
-    async with Installation.open(database) as installation:
+    async with Installation.open(site) as installation:
         with pytest.raises(Refused) as refused:
             await installation.operator.ask("POST", "/rest-apis", rest_api(policies=policies))
         assert refused.value.status == 422
@@ -145,8 +146,8 @@ async def _key_of_what_is_gone(installation: Installation) -> str:
     return path
 
 
-async def test_a_key_that_was_revoked_while_its_artifact_was_away_does_not_live_on(database: str) -> None:
-    async with Installation.open(database) as installation:
+async def test_a_key_that_was_revoked_while_its_artifact_was_away_does_not_live_on(site: Site) -> None:
+    async with Installation.open(site) as installation:
         path = await _key_of_what_is_gone(installation)
         await installation.operator.ask("DELETE", f"{path}/api-keys/my-key?wait=confirmed&timeout=10")
         await installation.operator.ask("POST", f"{path}/deployments", {"gatewayId": installation.edge.id})
@@ -155,8 +156,8 @@ async def test_a_key_that_was_revoked_while_its_artifact_was_away_does_not_live_
         assert not [key for key in installation.edge.gateway.api_keys.values() if key.status == "active"]
 
 
-async def test_a_key_that_was_rotated_while_its_artifact_was_away_is_the_new_one(database: str) -> None:
-    async with Installation.open(database) as installation:
+async def test_a_key_that_was_rotated_while_its_artifact_was_away_is_the_new_one(site: Site) -> None:
+    async with Installation.open(site) as installation:
         path = await _key_of_what_is_gone(installation)
         await installation.operator.ask("POST", f"{path}/api-keys/my-key/rotate?wait=confirmed&timeout=10", {})
         await installation.operator.ask("POST", f"{path}/deployments", {"gatewayId": installation.edge.id})
@@ -167,9 +168,9 @@ async def test_a_key_that_was_rotated_while_its_artifact_was_away_is_the_new_one
 # --- 3: a rotated key is lost -------------------------------------------------------------------------------------
 
 
-async def test_a_key_that_was_rotated_while_its_gateway_was_away_is_not_lost(database: str) -> None:
+async def test_a_key_that_was_rotated_while_its_gateway_was_away_is_not_lost(site: Site) -> None:
     """The gateway comes back without data, and has handled the events before it reads the list of keys."""
-    async with Installation.open(database) as installation:
+    async with Installation.open(site) as installation:
         edge = installation.edge
         path = await installation.create("llm-providers", provider())
         await installation.operator.ask("POST", f"{path}/api-keys", {"name": "my-key"})
@@ -196,13 +197,13 @@ async def _proxy_whose_gateway_is_away(installation: Installation) -> tuple[str,
 
 
 @pytest.mark.parametrize("step", ["answered POST /deployments/fetch-batch", "answered GET /deployments"])
-async def test_a_proxy_whose_event_came_before_its_provider_ends_deployed(database: str, step: str) -> None:
+async def test_a_proxy_whose_event_came_before_its_provider_ends_deployed(site: Site, step: str) -> None:
     """Its provider's event is not repeated beside the list.
 
     1 the process handles the provider's event, and ends without its data, 2 the next one gets the proxy's event while
     the list is on its way.
     """
-    async with Installation.open(database) as installation:
+    async with Installation.open(site) as installation:
         edge = installation.edge
         provider_path, proxy_path = await _proxy_whose_gateway_is_away(installation)
         gates, event = Gates(), f"llmproxy.deployed {_id(proxy_path)}"
@@ -218,8 +219,8 @@ async def test_a_proxy_whose_event_came_before_its_provider_ends_deployed(databa
         await installation.is_true()
 
 
-async def test_an_event_that_fails_before_the_list_deploys_the_same_is_not_the_last_word(database: str) -> None:
-    async with Installation.open(database) as installation:
+async def test_an_event_that_fails_before_the_list_deploys_the_same_is_not_the_last_word(site: Site) -> None:
+    async with Installation.open(site) as installation:
         edge = installation.edge
         await edge.gateway.stop()
         made = await installation.operator.ask("POST", "/rest-apis", {**rest_api(), "gateways": [edge.id]})
@@ -233,8 +234,8 @@ async def test_an_event_that_fails_before_the_list_deploys_the_same_is_not_the_l
 # --- 5: a second without the database -----------------------------------------------------------------------------
 
 
-async def test_a_second_without_the_database_fails_no_deployment(database: str) -> None:
-    async with Installation.open(database) as installation:
+async def test_a_second_without_the_database_fails_no_deployment(site: Site) -> None:
+    async with Installation.open(site) as installation:
         edge, operator = installation.edge, installation.operator
         gates = Gates()
         edge.gateway.schedule_steps(gates)
@@ -259,8 +260,8 @@ async def test_a_second_without_the_database_fails_no_deployment(database: str) 
 # --- 6: replicas --------------------------------------------------------------------------------------------------
 
 
-async def test_what_one_replica_stored_and_the_other_failed_to_store_is_deployed(database: str) -> None:
-    async with Installation.open(database) as installation:
+async def test_what_one_replica_stored_and_the_other_failed_to_store_is_deployed(site: Site) -> None:
+    async with Installation.open(site) as installation:
         edge = installation.edge
         async with edge.gateway.replica() as second:
             await synchronized(second, 1)
@@ -284,12 +285,12 @@ async def test_what_one_replica_stored_and_the_other_failed_to_store_is_deployed
 # --- 7: restore ---------------------------------------------------------------------------------------------------
 
 
-async def test_what_was_made_after_the_backup_is_removed_or_the_operator_is_told(database: str) -> None:
+async def test_what_was_made_after_the_backup_is_removed_or_the_operator_is_told(site: Site) -> None:
     """A process that runs names no LLM artifact; when it starts again, it asks."""
-    async with Installation.open(database) as installation:
+    async with Installation.open(site) as installation:
         edge = installation.edge
         await installation.create("llm-providers", provider("Kept"))
-        async with restored_afterwards(installation, database):
+        async with restored_afterwards(installation, site):
             await installation.create("llm-providers", provider("Lost", context="/lost"))
         times = edge.gateway.records.reconciliations
 
@@ -302,9 +303,9 @@ async def test_what_was_made_after_the_backup_is_removed_or_the_operator_is_told
         await installation.is_true()
 
 
-async def test_an_api_that_was_made_after_the_backup_is_removed_because_the_gateway_names_it(database: str) -> None:
-    async with Installation.open(database) as installation:
-        async with restored_afterwards(installation, database):
+async def test_an_api_that_was_made_after_the_backup_is_removed_because_the_gateway_names_it(site: Site) -> None:
+    async with Installation.open(site) as installation:
+        async with restored_afterwards(installation, site):
             path = await installation.create("rest-apis", rest_api("Lost"))
 
         async def gone() -> bool:
@@ -313,13 +314,13 @@ async def test_an_api_that_was_made_after_the_backup_is_removed_because_the_gate
         await eventually(gone)
 
 
-async def test_a_key_that_was_rotated_after_the_backup_is_the_older_one_again(database: str) -> None:
-    async with Installation.open(database) as installation:
+async def test_a_key_that_was_rotated_after_the_backup_is_the_older_one_again(site: Site) -> None:
+    async with Installation.open(site) as installation:
         edge = installation.edge
         path = await installation.create("llm-providers", provider())
         await installation.operator.ask("POST", f"{path}/api-keys", {"name": "my-key"})
         await installation.is_true()
-        async with restored_afterwards(installation, database):
+        async with restored_afterwards(installation, site):
             await installation.operator.ask("POST", f"{path}/api-keys/my-key/rotate", {})
             await installation.is_true()
         times = edge.gateway.records.reconciliations
@@ -331,8 +332,8 @@ async def test_a_key_that_was_rotated_after_the_backup_is_the_older_one_again(da
 # --- 8: names that are swapped ------------------------------------------------------------------------------------
 
 
-async def test_names_that_are_swapped_while_the_gateway_is_away_are_refused_with_the_reason(database: str) -> None:
-    async with Installation.open(database) as installation:
+async def test_names_that_are_swapped_while_the_gateway_is_away_are_refused_with_the_reason(site: Site) -> None:
+    async with Installation.open(site) as installation:
         edge, ask = installation.edge, installation.operator.ask
         alpha = await installation.create("rest-apis", rest_api("Alpha"))
         beta = await installation.create("rest-apis", rest_api("Beta"))
@@ -355,9 +356,9 @@ async def test_names_that_are_swapped_while_the_gateway_is_away_are_refused_with
 # --- 9: events that no list repeats -------------------------------------------------------------------------------
 
 
-async def test_an_event_that_no_list_repeats_is_repeated_or_its_loss_is_shown(database: str) -> None:
+async def test_an_event_that_no_list_repeats_is_repeated_or_its_loss_is_shown(site: Site) -> None:
     data = {"applicationId": "a", "applicationUuid": "a-1", "applicationName": "A", "applicationType": "t"}
-    async with Installation.open(database) as installation:
+    async with Installation.open(site) as installation:
         edge = installation.edge
         event = {
             "type": "application.updated",
@@ -381,8 +382,8 @@ async def test_an_event_that_no_list_repeats_is_repeated_or_its_loss_is_shown(da
 # --- 10: the rest -------------------------------------------------------------------------------------------------
 
 
-async def test_what_the_list_has_delivered_is_not_sent_again_as_an_event(database: str) -> None:
-    async with Installation.open(database) as installation:
+async def test_what_the_list_has_delivered_is_not_sent_again_as_an_event(site: Site) -> None:
+    async with Installation.open(site) as installation:
         edge = installation.edge
         for number in range(10):
             await installation.create("rest-apis", rest_api(f"API {number}"))
@@ -397,8 +398,8 @@ async def test_what_the_list_has_delivered_is_not_sent_again_as_an_event(databas
         assert again == []
 
 
-async def test_a_gateway_that_is_away_is_offline_also_when_nothing_waits_for_it(database: str) -> None:
-    async with Installation.open(database) as installation:
+async def test_a_gateway_that_is_away_is_offline_also_when_nothing_waits_for_it(site: Site) -> None:
+    async with Installation.open(site) as installation:
         await installation.edge.gateway.stop()
 
         async def offline() -> bool:
@@ -407,8 +408,8 @@ async def test_a_gateway_that_is_away_is_offline_also_when_nothing_waits_for_it(
         await eventually(offline)
 
 
-async def test_what_was_deleted_by_hand_is_back_when_the_process_starts_again(database: str) -> None:
-    async with Installation.open(database) as installation:
+async def test_what_was_deleted_by_hand_is_back_when_the_process_starts_again(site: Site) -> None:
+    async with Installation.open(site) as installation:
         edge = installation.edge
         path = await installation.create("llm-providers", provider())
         await installation.operator.ask("POST", f"{path}/api-keys", {"name": "my-key"})
@@ -420,8 +421,8 @@ async def test_what_was_deleted_by_hand_is_back_when_the_process_starts_again(da
         await installation.is_true()
 
 
-async def test_a_change_after_a_restore_starts_from_what_was_restored(database: str) -> None:
-    async with Installation.open(database) as installation:
+async def test_a_change_after_a_restore_starts_from_what_was_restored(site: Site) -> None:
+    async with Installation.open(site) as installation:
         ask = installation.operator.ask
         path = await installation.create("rest-apis", rest_api(context="/first"))
         await ask("PATCH", path, {"context": "/second"})

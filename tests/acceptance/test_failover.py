@@ -14,7 +14,6 @@ from gatecast.testing.doubles.recording_gateway import RecordingGateway
 from gatecast.testing.eventually import PATIENCE
 from gatecast.testing.operator import GatewayAccess, Operator
 from gatecast.testing.pods import RunningPod
-from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.processes.deployment import Deployment, Site, gateway_address
 from gatecast.testing.processes.load import Load, check_delivery
 from gatecast.testing.tcp_proxy import TcpProxy
@@ -39,9 +38,9 @@ async def _connect(stack: AsyncExitStack, balancer: TcpProxy, access: GatewayAcc
     return gateway
 
 
-async def _survive_a_killed_pod(database: str, names: Sequence[str], *, gateways: int, rounds: int) -> None:
+async def _survive_a_killed_pod(site: str | Site, names: Sequence[str], *, gateways: int, rounds: int) -> None:
     """Publish on every pod, kill the first in the middle, and check what every gateway received."""
-    async with Deployment(database) as deployment, AsyncExitStack() as stack:
+    async with Deployment(site) as deployment, AsyncExitStack() as stack:
         pods = await deployment.start(*names)
         operator = await deployment.operator(pods[-1])
         accesses = await _register(operator, gateways)
@@ -85,12 +84,9 @@ async def _kill_and_move(pods: Sequence[RunningPod], balancers: Sequence[TcpProx
             balancer.retarget(gateway_address(pods[1 + number % (len(pods) - 1)]))
 
 
-async def test_s03_s07_s08_a_pod_on_postgresql_is_killed_under_load(
-    postgres: PostgresServer, new_database: NewDatabase
-) -> None:
+async def test_s03_s07_s08_a_pod_is_killed_under_load(large_site: Site) -> None:
     """Three pods; events are published on all of them while one dies and gateways move between the others."""
-    database = postgres.url(await new_database())
-    await _survive_a_killed_pod(database, ("one", "two", "three"), gateways=9, rounds=40)
+    await _survive_a_killed_pod(large_site, ("one", "two", "three"), gateways=9, rounds=40)
 
 
 async def test_s03_s07_s08_a_pod_on_sqlite_is_killed_under_load(sqlite_url: str) -> None:

@@ -195,9 +195,9 @@ async def test_s28_nonsense_is_ignored_and_the_connection_stays(site: Site) -> N
             assert (await connection.message())["position"].endswith(":1")
 
 
-async def test_s28_a_frame_of_ten_mebibytes_closes_the_connection_and_nothing_else(database: str) -> None:
+async def test_s28_a_frame_of_ten_mebibytes_closes_the_connection_and_nothing_else(site: Site) -> None:
     """With 1009; the pod serves others as before."""
-    async with Deployment(database) as deployment:
+    async with Deployment(site) as deployment:
         pod, operator = await _one_pod(deployment)
         access = await operator.create_gateway("shouting")
         async with RawConnection.open(pod.gateways, access.token) as connection:

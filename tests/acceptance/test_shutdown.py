@@ -31,9 +31,9 @@ _GATEWAYS = 10
 _ROUNDS = 25
 
 
-async def test_s29_sigterm_under_load_loses_no_accepted_event(database: str) -> None:
+async def test_s29_sigterm_under_load_loses_no_accepted_event(site: Site) -> None:
     """Whatever was answered with 201 arrives, through the pod that is left; the stopped one exits with 0."""
-    async with Deployment(database) as deployment, AsyncExitStack() as stack:
+    async with Deployment(site) as deployment, AsyncExitStack() as stack:
         stopping, staying = await deployment.start("stopping", "staying")
         operator = await deployment.operator(staying)
         accesses = [await operator.create_gateway(f"gateway-{number}") for number in range(_GATEWAYS)]

@@ -17,11 +17,13 @@ async def _verify(*arguments: str) -> tuple[int | None, str]:
     command = (sys.executable, "-m", "gatecast.cli.main", "verify", *arguments)
     process = await asyncio.create_subprocess_exec(*command, stdout=PIPE)
     try:
-        async with asyncio.timeout(PATIENCE):
+        # Several faults, one after the other.
+        async with asyncio.timeout(2 * PATIENCE):
             output, _ = await process.communicate()
     finally:
         if process.returncode is None:
-            process.kill()
+            # Not killed: it ends its pods and its database first.
+            process.terminate()
             await process.wait()
     return process.returncode, output.decode()
 
@@ -49,6 +51,13 @@ async def test_a_local_installation_on_postgresql_keeps_its_promises() -> None:
     assert all(fault in promises for fault in ("cut", "lost", "neither hears", "database crashes"))
     assert ("PgBouncer" in promises) == (pgbouncer_program() is not None)
     assert "a pod is an hour ahead" in "".join(finding["detail"] for finding in report["findings"])
+
+
+async def test_a_local_installation_on_jetstream_keeps_its_promises() -> None:
+    """Also while one server of three is down, or two, and while another program holds the outbox."""
+    status, output = await _verify("--local", "--database", "nats+embedded", "--gateways", "4", "--events", "20")
+    assert status == 0, output
+    assert all(fault in output for fault in ("1 of 3 NATS servers", "2 of 3 NATS servers", "another program holds"))
 
 
 async def test_a_running_installation_is_left_as_it_was(sqlite_url: str) -> None:

@@ -250,7 +250,7 @@ def test_the_command_says_what_it_did(
     command = typer.main.get_command(app)
     arguments = ["move-log", f"--database={sqlite_url}", f"--to={empty_postgres_url}"]
     command.main([*arguments, "--undo"], standalone_mode=False)
-    assert "nothing is to be undone" in capsys.readouterr().out
+    assert "nothing to undo" in capsys.readouterr().out
     command.main(arguments, standalone_mode=False)
     assert "moved 1 events of 1 logs" in capsys.readouterr().out
     command.main([*arguments, "--json"], standalone_mode=False)
@@ -275,7 +275,7 @@ async def test_a_database_in_use_is_refused_and_nobody_has_to_wait(sqlite_url: s
 async def test_the_wrong_way_round_is_refused(sqlite_url: str, postgres_url: str) -> None:
     with pytest.raises(DatabaseUnsuitable, match="the new database is not PostgreSQL"):
         await _move(sqlite_url, sqlite_url)
-    with pytest.raises(DatabaseUnsuitable, match="not in a file of SQLite"):
+    with pytest.raises(DatabaseUnsuitable, match="not in an SQLite file"):
         await _move(postgres_url, postgres_url)
 
 

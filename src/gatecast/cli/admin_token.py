@@ -1,4 +1,4 @@
-"""`gatecast admin-token …`: who may administer which organization. Works on the database, not through a server."""
+"""`gatecast admin-token …`: the tokens of administrators. Works on the database, not through a server."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from gatecast.controlplane.access.admin_tokens import AdminToken, AdminTokens, R
 from gatecast.hub import prepare_schema
 from gatecast.settings import Settings
 
-app = typer.Typer(
-    no_args_is_help=True, help="Create, list and revoke the tokens of those who administer organizations."
-)
+app = typer.Typer(no_args_is_help=True, help="Create, list and revoke the tokens of administrators.")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`gatecast provider|proxy|api|mcp …`: what gateways are given to run."""
+"""`gatecast provider|proxy|api|mcp …`: the artifacts that gateways run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from gatecast.cli.remote import (
 )
 from gatecast.errors import InvalidValue
 
-#: What commands call each kind, and where the admin API has it.
+#: The command and the admin API path of each kind.
 COLLECTIONS = {"provider": "llm-providers", "proxy": "llm-proxies", "api": "rest-apis", "mcp": "mcp-proxies"}
 
 _File = Annotated[
@@ -40,7 +40,7 @@ _File = Annotated[
 _Gateways = Annotated[
     list[str],
     typer.Option(
-        "--gateway", help="Id or name of a gateway that is to run it; repeatable.", autocompletion=complete_gateways
+        "--gateway", help="Id or name of a gateway to deploy it to; repeatable.", autocompletion=complete_gateways
     ),
 ]
 _Gateway = Annotated[
@@ -52,7 +52,7 @@ _Timeout = Annotated[float, typer.Option(help="How long to wait, in seconds.")]
 
 
 def _path(context: typer.Context, *parts: str) -> str:
-    """Where the admin API has the kind that the command names, or something of it."""
+    """The admin API path of the kind that the command names, or of one part of it."""
     assert context.parent is not None  # noqa: S101 - each command is in a group
     return path_to(COLLECTIONS[str(context.parent.info_name)], *parts)
 
@@ -103,7 +103,7 @@ def show(
     token: TokenOption = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Show one, and the state of its deployment on each gateway."""
+    """Show it, and the state of its deployment on each gateway."""
     found = ask(url, token, "GET", _path(context, name))
     if as_json:
         print_json(found)
@@ -120,7 +120,7 @@ def replace(
     token: TokenOption = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Replace the document by that in FILE, and deploy it to every gateway that runs the artifact."""
+    """Replace the document with the one in FILE, and deploy it to every gateway that runs the artifact."""
     _show_one(ask(url, token, "PUT", _path(context, name), _document(file)), "replaced", as_json=as_json)
 
 
@@ -146,7 +146,7 @@ def delete(
     url: ServerOption = DEFAULT_URL,
     token: TokenOption = "",
 ) -> None:
-    """Delete one and its keys, and remove both from every gateway."""
+    """Delete it and its keys, and remove both from every gateway."""
     if not yes:
         typer.confirm(f"Delete {name} and its keys, everywhere?", abort=True)
     ask(url, token, "DELETE", _path(context, name))
@@ -224,7 +224,7 @@ def _document(file: str) -> dict[str, Any]:
     """The document in a file.
 
     Raises:
-        InvalidValue: it cannot be read, or holds no JSON object.
+        InvalidValue: it cannot be read, or is not a JSON object.
     """
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")

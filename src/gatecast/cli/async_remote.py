@@ -1,4 +1,4 @@
-"""A running server for what does several things at once: `gatecast demo` and `gatecast verify`."""
+"""A client of a running server for concurrent requests: `gatecast demo` and `gatecast verify`."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class AsyncRemote:
         """The JSON of the answer.
 
         Raises:
-            RequestRefused: the server said no, or could not be reached.
+            RequestRefused: the server refused it, or could not be reached.
         """
-        # As a stream: aiohttp warns of larger bodies in one piece.
+        # As a stream: aiohttp warns about larger bodies in one piece.
         data = None if body is None else BytesIO(json.dumps(body).encode())
         try:
             async with self._session.request(method, path, data=data, headers=JSON, params=parameters) as reply:
@@ -56,7 +56,7 @@ async def async_remote(url: str, token: str) -> AsyncIterator[AsyncRemote]:
     """Open a session with a server.
 
     Raises:
-        InvalidValue: the URL is none, or the token cannot be one.
+        InvalidValue: the URL or the token is not valid.
         RequestRefused: there is no token.
     """
     server, limit = server_url(url), aiohttp.ClientTimeout(total=TIME_LIMIT)

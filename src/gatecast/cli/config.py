@@ -1,4 +1,4 @@
-"""`gatecast config …`: whether the settings of a pod fit together."""
+"""`gatecast config …`: check the settings of a pod."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def config() -> None:
 
 @app.command()
 def check(*, as_json: JsonFlag = False) -> None:
-    """Check every GATECAST_* variable: names that are no setting, and values that a pod would refuse.
+    """Check every GATECAST_* variable: is it a setting, and would a pod accept its value?
 
     Opens no database and no socket; `gatecast doctor` does. The exit status is 1 if something is wrong.
     """
@@ -41,10 +41,10 @@ def check(*, as_json: JsonFlag = False) -> None:
 
 
 def problems_of(environment: Mapping[str, str]) -> list[str]:
-    """What is wrong with the variables, a sentence each, without their values."""
+    """The mistakes in the variables, a sentence each, without their values."""
     ours = {name: value for name, value in environment.items() if name.startswith(PREFIX)}
     found = [problem for name in sorted(ours) for problem in _refusal({name: ours[name]})]
-    # Each by itself, so that all mistakes are told at once; then together.
+    # Each by itself, so that all mistakes are reported at once; then together.
     return found or _refusal(ours, together=True)
 
 

@@ -1,4 +1,4 @@
-"""Databases that live as long as a command, and databases made ready."""
+"""Temporary databases for one command, and databases with a prepared schema."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def prepare(database: str, *, pooler: str = "auto") -> list[int]:
     """Create or update the schema; return the numbers of the migrations that were applied.
 
     Raises:
-        StorageError: the database is not there, or refuses; pods would wait for it.
+        StorageError: the database is not there, or refuses; a pod would wait for it.
     """
     async with open_storage(database, extra_migrations=MIGRATIONS, pooler=pooler) as opened:
         return list(await opened.storage.database.migrate())
@@ -63,7 +63,7 @@ async def prepare_outbox(outbox: str, *, pooler: str = "auto", for_pods: bool = 
 
 
 async def prepare_stream(url: str) -> None:
-    """Make the stream if it is missing.
+    """Create the stream if it is missing.
 
     Raises:
         StorageError: no server can be reached, or the stream does not suit.
@@ -74,7 +74,7 @@ async def prepare_stream(url: str) -> None:
 
 @asynccontextmanager
 async def open_tables(settings: Settings, *, send_hints: bool = True) -> AsyncIterator[OpenStorage]:
-    """The SQL database in which pods keep their tables, as it is: a mistyped address makes no new one."""
+    """The existing SQL database in which pods keep their tables: a mistyped address creates no new one."""
     migrations = (*MIGRATIONS, *((OUTBOX_MIGRATIONS,) if settings.outbox else ()))
     opening = open_storage(
         settings.tables, extra_migrations=migrations, pooler=settings.pooler, create=False, send_hints=send_hints

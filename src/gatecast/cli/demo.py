@@ -1,16 +1,14 @@
-"""`gatecast demo`: two pods, one gateway, one killed pod; nothing is lost, and it is told as it happens."""
+"""`gatecast demo`: two pods, one gateway, one killed pod; nothing is lost, and each step is printed as it happens."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
-from pathlib import Path
 from secrets import token_urlsafe
 from typing import Annotated, Any
 from uuid import uuid4
@@ -18,20 +16,20 @@ from uuid import uuid4
 import typer
 
 from gatecast.cli.async_remote import AsyncRemote, async_remote
-from gatecast.cli.databases import prepare, prepare_outbox, prepare_stream, temporary_database
+from gatecast.cli.databases import temporary_database
 from gatecast.cli.demo_site import DemoSite
 from gatecast.cli.output import screen
+from gatecast.cli.sites import NATS_EMBEDDED, nats_site, prepare_site
 from gatecast.client import GatewayClient
-from gatecast.errors import DatabaseUnsuitable, GatecastError, StorageError
+from gatecast.errors import GatecastError
 from gatecast.storage.database_url import parse
 from gatecast.testing.eventually import eventually
-from gatecast.testing.nats_server import nats_cluster
 from gatecast.testing.pods import Pods, RunningPod
 from gatecast.testing.processes.deployment import Site, gateway_address
 from gatecast.testing.processes.pod_template import shared_template
 from gatecast.testing.tcp_proxy import TcpProxy
 
-#: Everything that the demo waits for happens within this time, also on a slow machine; in seconds.
+#: Longest wait for any step of the demo, also on a slow machine; in seconds.
 _PATIENCE = 60.0
 
 
@@ -51,7 +49,7 @@ def demo(
 
 
 async def _until_told(work: Coroutine[Any, Any, None]) -> None:
-    """Do the work until it is done, or until a signal says to stop: then everything that was started ends in order."""
+    """Run the work until it is done, or until a signal stops it: then everything that was started ends in order."""
     task = asyncio.ensure_future(work)
     told = False
 
@@ -74,11 +72,11 @@ async def _demo(database: str, *, once: bool) -> None:
         site = await stack.enter_async_context(_site(database))
         admin_token = token_urlsafe(24)
         screen.print(f"Starting two pods on [bold]{_name(site)}[/bold] …")
-        # Copies of one process, which imports everything once; in another thread, so that signals are heard meanwhile.
+        # Forks of one process, which imports everything once; in another thread, so that signals are handled meanwhile.
         command = await asyncio.to_thread(shared_template)
         pods = Pods(site.database, outbox=site.outbox, admin_token=admin_token, command=command)
         await stack.enter_async_context(pods)
-        await _prepare(site)
+        await prepare_site(site)
         pod_a, pod_b = await pods.start("pod-a"), await pods.start("pod-b")
         server = await stack.enter_async_context(async_remote(pod_a.api, admin_token))
         balancer = await stack.enter_async_context(TcpProxy(gateway_address(pod_b)))
@@ -95,44 +93,25 @@ async def _demo(database: str, *, once: bool) -> None:
 
 @asynccontextmanager
 async def _site(database: str) -> AsyncIterator[Site]:
-    """Where the pods keep what they have; three NATS servers and a file, or any database."""
+    """The storage of the pods: three NATS servers and a file, or any database."""
     async with AsyncExitStack() as stack:
-        if database != "nats+embedded":
+        if database == NATS_EMBEDDED:
+            yield stack.enter_context(nats_site()).site
+        else:
             yield Site(database=await stack.enter_async_context(temporary_database(database)))
-            return
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gatecast-", ignore_cleanup_errors=True)))
-        servers = stack.enter_context(nats_cluster(folder))
-        addresses = ",".join(server.address for server in servers)
-        yield Site(database=f"nats://{addresses}/DEMO", outbox=f"sqlite:///{folder}/pods.db")
 
 
 def _name(site: Site) -> str:
     return "three NATS servers, with SQLite as the outbox" if site.outbox else str(parse(site.database).backend)
 
 
-async def _prepare(site: Site) -> None:
-    if not site.outbox:
-        await prepare(site.database)
-        return
-    await prepare_outbox(site.outbox, for_pods=True)
-
-    async def have_met() -> bool:
-        with suppress(StorageError, DatabaseUnsuitable):
-            await prepare_stream(site.database)
-            return True
-        return False
-
-    # The servers choose a leader first.
-    await eventually(have_met, within=_PATIENCE)
-
-
 class _Show:
-    """What is shown, and what is checked on the way."""
+    """Runs and prints the steps of the demo, and checks the events on the way."""
 
     def __init__(self, server: AsyncRemote, balancer: TcpProxy) -> None:
         self._server = server
         self._balancer = balancer
-        #: When each change was recorded, in seconds since 1970; set once that was printed.
+        #: When each change was recorded, in seconds since 1970; set once its publish was printed.
         self._recorded_at: defaultdict[int, asyncio.Future[float]] = defaultdict(
             asyncio.get_running_loop().create_future
         )
@@ -146,7 +125,7 @@ class _Show:
         """The whole show.
 
         Raises:
-            GatecastError: something did not arrive, or arrived in the wrong order.
+            GatecastError: an event did not arrive, or arrived in the wrong order.
         """
         await self._make_gateway()
         url = f"https://{self._balancer.address}"
@@ -172,7 +151,7 @@ class _Show:
         await pod_b.ended()
         for number in range(4, 7):
             await self._publish(number)
-        # What a load balancer does once it notices.
+        # As a load balancer does once it notices.
         self._balancer.retarget(gateway_address(pod_a))
 
     async def _make_gateway(self) -> None:
@@ -203,7 +182,7 @@ class _Show:
         self._recorded_at[number].set_result(datetime.fromisoformat(event["recordedAt"]).timestamp())
 
     async def _stored(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The answer with the offset; in an outbox an event has none yet, and the same id asks for it."""
+        """The answer with the offset; an event in the outbox has none yet, and publishing the same id asks for it."""
         event = {**body, "eventId": str(uuid4())}
         while True:
             answer: dict[str, Any] = await self._server.request(
@@ -216,7 +195,7 @@ class _Show:
         async for event in gateway.events():
             number, received_at = event.position.offset, time.time()
             await gateway.acknowledge(event)
-            # What was published is told first, although the gateway may have it before the publisher has its answer.
+            # Print the publish first, although the gateway may have the event before the publisher has its answer.
             milliseconds = (received_at - await self._recorded_at[number]) * 1000
             screen.print(
                 f"   [green]received by gateway[/green]  offset {number}   {milliseconds:.1f} ms after the commit"
@@ -257,7 +236,7 @@ def _title(number: int, text: str) -> None:
 
 
 class _ShowFailed(GatecastError):
-    """Something did not arrive, or not in order."""
+    """An event did not arrive, or not in order."""
 
     def __init__(self, received: list[int]) -> None:
         super().__init__(received)

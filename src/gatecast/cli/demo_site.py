@@ -20,10 +20,10 @@ from gatecast.testing.processes.deployment import address_of, gateway_address
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.testing.unmodified_gateway import UnmodifiedGateway
 
-#: How often something changes, so that a visitor sees life at once; in seconds.
+#: Seconds between changes, so that a visitor sees activity at once.
 _CHANGE_INTERVAL = 5.0
 
-#: How often it is looked whether the pod behind an address still lives, in seconds.
+#: How often the site checks that the pod at an address is alive, in seconds.
 _LOOK_INTERVAL = 0.2
 
 _PROVIDER = {
@@ -46,7 +46,7 @@ class _Access:
 
 
 class DemoSite:
-    """Two pods behind one address for people and one for gateways; opened with `async with`."""
+    """Two pods that share one address for people and one for gateways; open it with `async with`."""
 
     def __init__(self, pods: Pods, living: RunningPod, server: AsyncRemote, admin_token: str) -> None:
         self._pods = pods
@@ -119,7 +119,7 @@ class DemoSite:
     # --- pods that visitors kill --------------------------------------------------------------------------------
 
     async def _follow_living_pods(self) -> None:
-        """What a load balancer does, and whoever replaces pods."""
+        """Act as the load balancer, and replace pods that have died."""
         replaced = 0
         while True:
             await asyncio.sleep(_LOOK_INTERVAL)
@@ -136,11 +136,11 @@ class DemoSite:
 
     @property
     def login_link(self) -> str:
-        """Where a visitor begins. The token stands behind the number sign, which browsers send to nobody."""
+        """Where a visitor begins. The token follows the number sign: browsers never send that part."""
         return f"http://{self._console.address}/login#token={self._admin_token}"
 
     def announce(self) -> None:
-        """Say where everything is."""
+        """Print the addresses and commands to try."""
         command = shlex.quote(_own_command())
         export = f"export GATECAST_URL=http://{self._console.address} GATECAST_TOKEN={self._admin_token}"
         lines = (
@@ -161,7 +161,7 @@ class DemoSite:
 
 
 def _own_command() -> str:
-    """The command that works as pasted, also where no environment is activated."""
+    """The command as it can be pasted, even if no environment is activated."""
     beside = Path(sys.executable).with_name("gatecast")
     return os.path.relpath(beside) if beside.exists() else "gatecast"
 

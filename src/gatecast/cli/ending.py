@@ -1,4 +1,4 @@
-"""How commands end before their work does: whatever ends them, they clean up first."""
+"""Commands that are interrupted clean up before they end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 
 T = TypeVar("T")
 
-#: Exit status of what SIGTERM has ended, as shells have it.
+#: Exit status after SIGTERM, as shells report it.
 TERMINATED = 128 + signal.SIGTERM
 
 
@@ -26,7 +26,7 @@ def run_to_its_end(work: Coroutine[Any, Any, T]) -> T:
     async def cancellable() -> T:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine that runs
-        # Not where there are no signals, or in another thread than the main one, which gets them.
+        # Only the main thread gets signals, and some platforms have none.
         with suppress(NotImplementedError, RuntimeError, ValueError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         return await work

@@ -76,7 +76,7 @@ async def _renew(settings: Settings) -> tuple[UUID, UUID]:
 
 @asynccontextmanager
 async def _log(settings: Settings) -> AsyncIterator[EventLog]:
-    """The event logs, in a database that is there already."""
+    """The event logs in an existing database."""
     opening = open_engine(settings.database, pooler=settings.pooler, create=False)
     async with opening as opened:
         yield opened.engine.log

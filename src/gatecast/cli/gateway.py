@@ -121,7 +121,7 @@ def delete(
 
 @app.command()
 def resynchronized(gateway: GatewayArgument, *, url: ServerOption = DEFAULT_URL, token: TokenOption = "") -> None:
-    """Record that a gateway that showed resync-needed has the desired state again, because it was restarted."""
+    """Record that a gateway with resync-needed has the desired state again, because it was restarted."""
     _at_gateway(url, token, gateway, "POST", "/resynchronized")
     screen.print(f"gateway [bold]{gateway}[/bold] is recorded as resynchronized")
 
@@ -198,7 +198,7 @@ def json_object(option: str, text: str) -> dict[str, Any]:
     """The JSON object in an option.
 
     Raises:
-        InvalidValue: there is none in it.
+        InvalidValue: it is not a JSON object.
     """
     value = decode(option, text)
     if not isinstance(value, dict):

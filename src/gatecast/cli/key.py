@@ -93,10 +93,10 @@ def revoke(artifact: _Artifact, name: _Name, *, url: ServerOption = DEFAULT_URL,
 
 
 def _path(artifact: str, *more: str) -> str:
-    """Where its keys are.
+    """The path of its keys.
 
     Raises:
-        InvalidValue: the kind is none of ours.
+        InvalidValue: the kind is unknown.
     """
     kind, _, name = artifact.partition("/")
     if kind not in COLLECTIONS:

@@ -21,8 +21,8 @@ from gatecast.extras import ExtraMissing
 from gatecast.hiding import redacted
 from gatecast.version import __version__
 
-#: Where each command is, in the order of `gatecast --help`. A module is imported when its command is run, so that one
-#: that talks HTTP starts at once, and works without what a server needs.
+#: The module of each command, in the order of `gatecast --help`. It is imported when the command runs, so that an HTTP
+#: command starts at once, and works without the packages of a server.
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "serve": "serve:serve",
@@ -56,7 +56,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
 
 
 class _Commands(TyperGroup):
-    """The commands; what is said of arguments that cannot be used repeats nothing that may be a secret."""
+    """The commands; errors about arguments repeat nothing that may be a secret."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002, ANN401 - typer's own copy of click has no public types
         """The names of all commands."""
@@ -77,7 +77,7 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except Exception as error:
             if isinstance(message := getattr(error, "message", None), str):
-                # An argument too many is most often a value whose flag was forgotten.
+                # An extra argument is most often a value whose flag was forgotten.
                 error.message = redacted(_TOO_MANY.sub(r"\1", message))  # type: ignore[attr-defined]
             raise
 
@@ -101,17 +101,17 @@ def _command(name: str) -> Any:  # noqa: ANN401 - as above
 
 
 def _log_only_errors() -> None:
-    """In a command nobody reads logs; where nothing was imported that logs, there are none."""
+    """Nobody reads the logs of a command; without the logging library there are none."""
     if "gatecast.telemetry" in sys.modules:
         sys.modules["gatecast.telemetry"].configure_logs(format_name="text", pod_id="", level=logging.ERROR)
 
 
-#: A command that cannot run says so before it looks at its arguments.
+#: A command that cannot run says so before it parses its arguments.
 _WHATEVER: dict[str, Any] = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
 def _refusal(missing: ExtraMissing) -> Callable[[], None]:
-    """A command that says what is not installed."""
+    """A command that names the missing extra."""
 
     def refuse() -> None:
         raise missing
@@ -149,7 +149,7 @@ def about(
 def run() -> None:
     """Run the command that the arguments name; an error is one line that says what to do."""
     try:
-        # Whoever runs commands inside a program of their own keeps their logs as they are.
+        # A program that runs these commands itself keeps its own logging.
         app(obj=_log_only_errors)
     except (GatecastError, ExtraMissing) as error:
         complaints.print(f"[bold red]error:[/bold red] {escape(redacted(str(error)))}")

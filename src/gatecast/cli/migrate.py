@@ -14,8 +14,8 @@ from gatecast.settings import Settings
 def migrate(*, settings: Settings, as_json: JsonFlag = False) -> None:
     """Create or update the schema. Safe to repeat, and safe when several pods do it at once.
 
-    With --outbox it is the schema of that outbox, and of nothing else; if the database is a nats:// URL as well, the
-    outbox gets the tables of pods, and the stream is made.
+    With --outbox, only the schema of that outbox. If the database is also a nats:// URL, the outbox gets the tables of
+    pods as well, and the stream is created.
     """
     with progress("migrating"):
         applied = asyncio.run(_prepared(settings))

@@ -1,4 +1,4 @@
-"""Settings as command-line flags: made from `Settings`, so that each exists once."""
+"""Settings as command-line flags, generated from `Settings`, so that each is defined once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gatecast.settings import Settings, descriptions
 def with_settings(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command a flag for each named setting (all when none is named) and pass it the `Settings`.
 
-    The flag wins over the environment variable of the same name, that over the default.
+    The flag wins over the environment variable of the same name, and the variable over the default.
     """
     chosen = [one for one in descriptions() if not names or one.name in names]
 

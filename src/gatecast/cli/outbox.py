@@ -1,4 +1,4 @@
-"""`gatecast outbox …`: what waits in an outbox, and decisions about what its log refused."""
+"""`gatecast outbox …`: show the events in an outbox, and decide about those that its log refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gatecast.storage.migrations import SchemaNeed
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Show what waits in an outbox, decide about what its log refused, and bind it to another log.",
+    help="Show the events in an outbox, decide about those that its log refused, and bind it to another log.",
 )
 
 GatewayArgument = Annotated[str, typer.Argument(help="Id of the gateway, as `gatecast outbox status` shows it.")]
@@ -36,7 +36,7 @@ YesFlag = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 @app.command()
 @with_settings("outbox", "pooler")
 def status(*, settings: Settings, as_json: JsonFlag = False) -> None:
-    """Show how many events of each gateway wait, since when, what the log refused and why, and who forwards."""
+    """Show for each gateway how many events wait, since when, what the log refused and why; and which pod forwards."""
     found = asyncio.run(_status(settings))
     if as_json:
         print_json(_as_json(found))
@@ -64,7 +64,7 @@ def status(*, settings: Settings, as_json: JsonFlag = False) -> None:
 def retry(gateway: GatewayArgument, *, settings: Settings, yes: YesFlag = False, as_json: JsonFlag = False) -> None:
     """Forward the refused event of a gateway again, and then its later ones.
 
-    If the log lacks the gateway, because something else has deleted it, it is registered there.
+    If the gateway was deleted from the log in another way, this registers it there.
     """
     _decide(settings, gateway, retry=True, yes=yes, as_json=as_json)
 
@@ -72,7 +72,7 @@ def retry(gateway: GatewayArgument, *, settings: Settings, yes: YesFlag = False,
 @app.command()
 @with_settings("outbox", "pooler")
 def skip(gateway: GatewayArgument, *, settings: Settings, yes: YesFlag = False, as_json: JsonFlag = False) -> None:
-    """Never forward the refused event of a gateway, and go on with its later ones."""
+    """Never forward the refused event of a gateway, and continue with its later ones."""
     _decide(settings, gateway, retry=False, yes=yes, as_json=as_json)
 
 
@@ -81,9 +81,9 @@ def skip(gateway: GatewayArgument, *, settings: Settings, yes: YesFlag = False, 
 def bind(*, settings: Settings, yes: YesFlag = False, as_json: JsonFlag = False) -> None:
     """Let the outbox forward into the log at --database from now on.
 
-    That may be a database, or a stream at nats://host:4222/STREAM. What waits goes there, and so does every gateway of
-    the outbox. What was forwarded stays in the log of before. A log that was moved, restored or failed over is still
-    the same one, and needs no binding.
+    That may be a database, or a stream at nats://host:4222/STREAM. Waiting events go there, and so does every gateway
+    of the outbox. Forwarded events stay in the previous log. A log that was moved, restored or failed over is still the
+    same one, and needs no binding.
     """
     before = asyncio.run(_status(settings))
     if not yes:
@@ -144,11 +144,11 @@ async def _bind(settings: Settings) -> str:
 
 @asynccontextmanager
 async def _open_log(settings: Settings) -> AsyncIterator[EventLog]:
-    """The log that the settings name, until the block ends: a mistyped address makes no new one.
+    """The existing log that the settings name, until the block ends: a mistyped address creates no new one.
 
     Raises:
         DatabaseUnsuitable: it is not there.
-        SchemaMissing: the database has not the schema of this release.
+        SchemaMissing: the database lacks the schema of this release.
     """
     async with open_engine(settings.database, pooler=settings.pooler, create=False) as opened:
         if isinstance(opened, OpenStorage) and await opened.storage.database.schema_need() is not SchemaNeed.NOTHING:
@@ -161,8 +161,8 @@ async def _opened(settings: Settings) -> AsyncIterator[tuple[Storage, Records]]:
     """The outbox that the settings name, until the block ends.
 
     Raises:
-        SettingInvalid: they name none.
-        DatabaseUnsuitable: the database is none.
+        SettingInvalid: they name no outbox.
+        DatabaseUnsuitable: the database is not an outbox.
         SchemaMissing: an earlier release made it.
     """
     if not settings.outbox:

@@ -13,18 +13,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-#: Colour appears only on a terminal; Rich sees to that, and honours NO_COLOR.
+#: Rich colours output only on a terminal, and honours NO_COLOR.
 screen = Console(highlight=False, soft_wrap=True)
 complaints = Console(stderr=True, highlight=False, soft_wrap=True)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
-#: Wide enough for every row: what is piped is never wrapped, so that a line is a row for those who read it.
+#: Wide enough for every row: piped output is never wrapped, so that a line is a row for its reader.
 _UNBOUNDED = 1_000_000
 
 
 class Output(StrEnum):
-    """How much a list shows."""
+    """How many columns a list shows."""
 
     #: The columns that fit a terminal of 80 characters.
     SHORT = "short"
@@ -36,7 +36,7 @@ OutputOption = Annotated[Output, typer.Option("--output", "-o", help="short, or 
 
 
 def print_json(value: object) -> None:
-    """One JSON document on a line of its own."""
+    """Print one JSON document on a line of its own."""
     typer.echo(json.dumps(value, default=str, ensure_ascii=False))
 
 
@@ -48,9 +48,9 @@ def print_table(
     wide: Mapping[str, str] | None = None,
     output: Output = Output.SHORT,
 ) -> None:
-    """Rows as a table; `columns` gives the heading of each key, `wide` those of keys that are shown when asked for.
+    """Print rows as a table; `columns` gives the heading of each key, `wide` those of keys that only `-o wide` shows.
 
-    `empty` is said when there are no rows.
+    Prints `empty` if there are no rows.
     """
     if not rows:
         screen.print(f"[dim]{empty}[/dim]")
@@ -65,7 +65,7 @@ def print_table(
 
 
 def print_fields(row: Mapping[str, Any], names: Iterable[str]) -> None:
-    """One thing, a field on each line."""
+    """Print one row, a field on each line."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
     table.add_column(overflow="fold")
@@ -79,13 +79,13 @@ def _print_table(table: Table) -> None:
         screen.print(table)
         return
     for line in screen.render_lines(table, screen.options.update(width=_UNBOUNDED), pad=False):
-        # Rich fills the last column up; nobody wants those blanks in a file.
+        # Rich pads the last column; a file needs no such blanks.
         typer.echo("".join(segment.text for segment in line).rstrip())
 
 
 @contextmanager
 def progress(what: str) -> Iterator[None]:
-    """Say on a terminal what is waited for while the block runs; it disappears with its end."""
+    """On a terminal, show what the block waits for until it ends."""
     with complaints.status(f"{what} …") if complaints.is_terminal else _nothing():
         yield
 

@@ -60,6 +60,6 @@ def publish(
 
 
 def _has_happened(event_type: str, wait: str, state: str) -> bool:
-    """Whether the gateway did what was waited for; of what is never acknowledged it can only be confirmed."""
+    """Whether the gateway did what was waited for; types that are never acknowledged can only be confirmed."""
     awaited = wait if is_acknowledged(event_type) else "confirmed"
     return state in (awaited, "applied")

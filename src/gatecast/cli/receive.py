@@ -32,7 +32,7 @@ def receive(
     after: _After = "",
     limit: Annotated[int, typer.Option(help="Stop after this many events; 0: never.", min=0)] = 0,
     reject: _Reject = "",
-    trust: Annotated[str, typer.Option(help="PEM file of the authority that the server's certificate is from.")] = "",
+    trust: Annotated[str, typer.Option(help="PEM file of the authority that issued the server's certificate.")] = "",
     insecure: Annotated[bool, typer.Option("--insecure", help="Accept any certificate.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -43,7 +43,7 @@ def receive(
     if not token:
         raise typer.BadParameter("give the gateway's token, or set GATEWAY_TOKEN", param_hint="--token")
     if context.obj is not None:
-        # Run by itself: say why there is no connection. Inside another program its logs stay as they are.
+        # As a command of its own: log why there is no connection. Inside another program its logging stays as it is.
         configure_logs(format_name="text", pod_id="", level=logging.WARNING)
     client = GatewayClient(
         url,

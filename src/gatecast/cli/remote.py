@@ -1,6 +1,6 @@
-"""How commands talk to a running server: its admin API, one request after the other.
+"""How commands talk to a running server: over its admin API, one request after another.
 
-Over what Python brings: a command is done sooner than an HTTP client with a loop of its own is imported.
+With the standard library alone: importing an asynchronous HTTP client takes longer than a command.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 #: A request takes at most this long, in seconds; waiting for a gateway is on top.
 TIME_LIMIT = 30.0
 
-#: How long a shell may wait for what can be completed, in seconds.
+#: How long a shell may wait for completions, in seconds.
 _COMPLETION_TIME_LIMIT = 2.0
 
-#: A stream that is silent for so long is dead, in seconds: a live one says something every 15.
+#: Seconds of silence after which a stream is dead: a live one sends something every 15.
 _SILENCE = 45.0
 
 JSON = {"Content-Type": "application/json"}
@@ -61,13 +61,13 @@ class RequestRefused(GatecastError):
 
 
 def unreachable(server: URL, error: Exception) -> RequestRefused:
-    """What is told when a server gave no answer."""
+    """The error for a server that gave no answer."""
     said = redacted(str(error) or type(error).__name__)
     return RequestRefused(0, "unreachable", f"no answer from {server.with_user(None)}: {said}")
 
 
 def refusal(status: int, reason: str, content: bytes) -> RequestRefused:
-    """What an answer that is no success tells; a pod says it as `application/problem+json`."""
+    """The error in an unsuccessful answer; a pod sends it as `application/problem+json`."""
     try:
         problem = json.loads(content)
     except ValueError:
@@ -78,11 +78,11 @@ def refusal(status: int, reason: str, content: bytes) -> RequestRefused:
 
 
 def credentials(token: str) -> dict[str, str]:
-    """The headers by which the server knows whose request it is.
+    """The headers that authenticate a request.
 
     Raises:
-        InvalidValue: the token cannot be one.
-        RequestRefused: there is none.
+        InvalidValue: the token is not valid.
+        RequestRefused: there is no token.
     """
     token = token.strip()
     if not token:
@@ -98,8 +98,8 @@ class Remote:
     `time_limit` is how long a server may be silent, in seconds.
 
     Raises:
-        InvalidValue: the URL is none, or the token cannot be one.
-        RequestRefused: there is no token; and from every request: the server said no, or could not be reached.
+        InvalidValue: the URL or the token is not valid.
+        RequestRefused: there is no token; from every request: the server refused it, or could not be reached.
     """
 
     def __init__(self, url: str, token: str, *, time_limit: float = TIME_LIMIT) -> None:
@@ -116,7 +116,7 @@ class Remote:
         parameters: Mapping[str, str] | None = None,
         extra: float = 0,
     ) -> Any:  # noqa: ANN401 - JSON
-        """The JSON of the answer; `extra` seconds for it on top of the usual time limit."""
+        """The JSON of the answer; the request has `extra` seconds on top of the usual time limit."""
         data = None if body is None else json.dumps(body).encode()
         limit = self._time_limit + extra
         with self._reply(method, _with(path, parameters), JSON, data=data, limit=limit) as reply:
@@ -126,7 +126,7 @@ class Remote:
     def all_items(
         self, path: str, parameters: Mapping[str, str] | None = None, *, most: int = 0, cursor: str = "after"
     ) -> list[dict[str, Any]]:
-        """Every item of a paged list, or the first `most`; `cursor` is the parameter that says where a page begins."""
+        """Every item of a paged list, or the first `most`; the parameter `cursor` says where a page begins."""
         items: list[dict[str, Any]] = []
         asked = dict(parameters or {})
         while True:
@@ -137,23 +137,23 @@ class Remote:
             asked[cursor] = str(page["next"])
 
     def stream(self, path: str, parameters: Mapping[str, str], *, last_event_id: str = "") -> Iterator[str]:
-        """The lines of an answer that does not end by itself, from an earlier one's last id on."""
+        """The lines of an answer that does not end by itself; continues after the last id of an earlier one."""
         headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
         with self._reply("GET", _with(path, parameters), headers, limit=_SILENCE) as reply:
             for line in reply:
-                if line.endswith(b"\n"):  # or it is torn
+                if line.endswith(b"\n"):  # or it is incomplete
                     yield line.decode().rstrip("\n")
 
     @contextmanager
     def _reply(
         self, method: str, path: str, headers: Mapping[str, str], *, limit: float, data: bytes | None = None
     ) -> Iterator[HTTPResponse]:
-        """A successful answer, to be read in the block."""
+        """A successful answer, to read in the block."""
         server = self._server
         kind = HTTPSConnection if server.scheme == "https" else HTTPConnection
         connection = kind(server.raw_host or "", server.port, timeout=limit)
         try:
-            # A pod that refuses a body says so before it has all of it, and closes.
+            # A pod may refuse a body and close before it has received all of it.
             with suppress(BrokenPipeError, ConnectionResetError):
                 connection.request(method, server.raw_path.rstrip("/") + path, data, {**headers, **self._credentials})
             reply = connection.getresponse()
@@ -166,7 +166,7 @@ class Remote:
             connection.close()
 
 
-#: Statuses from here on are no success: a redirection is not followed, because it would lose the body or the token.
+#: Statuses from here on are errors: following a redirection would lose the body or the token.
 _NO_SUCCESS = 300
 
 
@@ -175,10 +175,10 @@ def _with(path: str, parameters: Mapping[str, str] | None) -> str:
 
 
 def path_to(*parts: str) -> str:
-    """The path of something below `/api/v1`; parts are names or ids, as people write them.
+    """A path below `/api/v1`; parts are names or ids, as people write them.
 
     Raises:
-        InvalidValue: a part is blank, or one that a path cannot hold.
+        InvalidValue: a part is blank, or a path cannot hold it.
     """
     for part in parts:
         if part.strip() in ("", ".", ".."):
@@ -187,7 +187,7 @@ def path_to(*parts: str) -> str:
 
 
 def gateway_path(gateway: str, *more: str) -> str:
-    """The path of a gateway, or of something of it."""
+    """The path of a gateway, or of a part of it."""
     return path_to("gateways", gateway, *more)
 
 
@@ -201,7 +201,7 @@ def ask(
     parameters: Mapping[str, str] | None = None,
     extra: float = 0,
 ) -> Any:  # noqa: ANN401 - JSON
-    """One request; `extra` seconds for it on top of the usual time limit."""
+    """Send one request; it has `extra` seconds on top of the usual time limit."""
     server = Remote(url, token)
     with progress(f"waiting for {url}"):
         return server.request(method, path, body=body, parameters=parameters, extra=extra)
@@ -226,7 +226,7 @@ def ask_for_all(
 
 
 def complete(ctx: Any, path: str, field: str, incomplete: str) -> list[str]:  # noqa: ANN401 - typer's own copy of click has no public types
-    """What the shell offers: values of a field in a list of the server; nothing where it cannot be asked at once."""
+    """Completions for the shell: a field's values in a list of the server; none if it cannot be asked at once."""
     url = ctx.params.get("url") or os.environ.get("GATECAST_URL") or DEFAULT_URL
     token = ctx.params.get("token") or os.environ.get("GATECAST_TOKEN") or os.environ.get("GATECAST_ADMIN_TOKEN", "")
     with suppress(GatecastError, KeyError):

@@ -1,4 +1,4 @@
-"""`gatecast reseal`: replace the key to what is stored of artifacts."""
+"""`gatecast reseal`: replace the key that encrypts stored artifacts."""
 
 from __future__ import annotations
 
@@ -31,6 +31,6 @@ def reseal(*, settings: Settings, as_json: JsonFlag = False) -> None:
 
 async def _reseal(settings: Settings) -> int:
     async with open_tables(settings) as opened:
-        # Only now: it makes the key of a database on this machine where there is none.
+        # Only now: it creates a missing key for a database on this machine.
         encryption = encryption_for(settings.secret_key, local_key_file(settings.tables))
         return await reseal_all(opened.storage.database, encryption)

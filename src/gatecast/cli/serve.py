@@ -30,7 +30,7 @@ def serve(*, settings: Settings, as_json: JsonFlag = False) -> None:
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """The fast event loop where there is one."""
+    """The fast event loop if it is installed."""
     if sys.platform == "win32":
         return asyncio.new_event_loop()
     import uvloop  # noqa: PLC0415 - not on Windows
@@ -39,7 +39,7 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 
 
 def _announcement(announce: Callable[[Pod], None]) -> Callable[[Pod], None]:
-    """Announce the pod, and spare the garbage collector what is there by then: it stays as long as the process."""
+    """Announce the pod, and exclude present objects from garbage collection: they live as long as the process."""
 
     def ready(pod: Pod) -> None:
         gc.collect()

@@ -14,22 +14,22 @@ from gatecast.cli.output import JsonFlag, cell, complaints, print_json, screen
 from gatecast.cli.remote import DEFAULT_URL, Remote, RequestRefused, ServerOption, TokenOption, gateway_path
 from gatecast.waiting import Backoff
 
-#: A stream that ends is followed on after a while: its pod was replaced.
+#: Pause before reconnecting when a stream ends because its pod was replaced.
 _COMING_BACK = Backoff(first=0.2, longest=5.0)
 
-#: Attempts without an answer before it is given up.
+#: Attempts without an answer before the command gives up.
 _MOST_ATTEMPTS = 10
 
-#: No answer, or one from what stands before the pods: while one is replaced.
+#: No answer, or one from the load balancer while a pod is replaced.
 _COMES_BACK = frozenset({0, 502, 503, 504})
 
-#: What is said of the pod that follows, beside what it tells.
+#: What the command prints about the state of the pod.
 _CONDITIONS = {
     "away": "the database is away: nothing new can be shown until it is back",
-    "back": "the database is back: what came meanwhile follows",
+    "back": "the database is back: events recorded meanwhile follow",
 }
 
-_State = Annotated[bool, typer.Option("--state", help="Tell also how gateways stand, and whenever that changes.")]
+_State = Annotated[bool, typer.Option("--state", help="Print also the state of gateways, and each change of it.")]
 
 
 def tail(
@@ -44,7 +44,7 @@ def tail(
     token: TokenOption = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Print events as they are recorded, until interrupted; goes on at another pod when its own ends."""
+    """Print events as they are recorded, until interrupted; continues on another pod when its own ends."""
     wanted = {"type": event_type, "action": action, "entity": entity}
     with suppress(KeyboardInterrupt):
         _tail(gateway, wanted, Remote(url, token), limit=limit, with_state=with_state, as_json=as_json)
@@ -71,9 +71,9 @@ def _tail(
 
 
 def _messages(server: Remote, parameters: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Kind and data of each message, over as many streams as it takes: each goes on where the one before ended."""
+    """Kind and data of each message, over any number of streams: each continues where the previous one ended."""
     last_id, attempts = "", 0
-    #: Of each gateway; some events come again where a stream goes on.
+    #: Newest offset by gateway: a stream that continues repeats some events.
     newest: dict[str, int] = {}
     while True:
         try:

@@ -1,4 +1,4 @@
-"""`gatecast token …`: what gateways authenticate with."""
+"""`gatecast token …`: the tokens of gateways."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def create(
         print_json(created)
     else:
         screen.print(f"[bold]{created['token']}[/bold]")
-        # Not a part of the output, so that a shell can take that as it is: TOKEN="$(gatecast token create …)".
+        # Not in the output, which a shell can capture as it is: TOKEN="$(gatecast token create …)".
         complaints.print(
             "This is the only time it is shown. The gateway sends it in the header `api-key`.", style="dim"
         )

@@ -30,7 +30,7 @@ from gatecast.protocol.close_codes import NORMAL
 from gatecast.telemetry import get_logger
 from gatecast.waiting import Signal
 
-#: A server that does not take a frame within this time is given up; in seconds.
+#: The connection is given up if the server does not take a frame within this time; in seconds.
 _WRITE_TIME_LIMIT = 30.0
 
 _GOODBYE = struct.pack("!H", NORMAL.number) + NORMAL.reason.encode()
@@ -44,9 +44,9 @@ _logger = get_logger("client")
 class ResyncDemand:
     """The server wants the desired state to be read anew."""
 
-    #: Why, and where delivery goes on.
+    #: Why, and where delivery continues.
     demand: Resynchronize
-    #: Who must be told when that was done.
+    #: The connection to notify when that is done.
     connection: ClientConnection
 
 
@@ -57,8 +57,8 @@ Incoming: TypeAlias = "Delivered | Undeliverable | ResyncDemand"
 class ClientConnection:
     """Runs one connection from its first frame to its last.
 
-    Two tasks: this one reads, the other one is the only writer. The writer computes what to say from what the user
-    has settled, so any number of acknowledgements between two writes is one frame.
+    Two tasks: this one reads, and the writer alone writes. The writer computes what to send from what the user has
+    acknowledged or rejected, so all acknowledgements between two writes are one frame.
     """
 
     def __init__(
@@ -77,13 +77,13 @@ class ClientConnection:
         self._resynchronized = False
         self._leaving = False
         self._rejections = _SentRejections(progress)
-        #: The frame that ended the connection because nobody can read it.
+        #: The unreadable frame that ended the connection.
         self.unreadable: FrameUnreadable | None = None
-        #: Seconds during which the inbox was full and nothing was read: no silence of the server's.
+        #: Seconds during which the inbox was full and nothing was read: they do not count as silence of the server.
         self._not_reading = 0.0
 
     async def run(self) -> int | None:
-        """Speak until one side ends; returns the code of the server's close frame, if there was one."""
+        """Run until one side closes; return the code of the server's close frame, if there was one."""
         writer = asyncio.create_task(self._write(), name="gateway-client-writer")
         try:
             return await self._read()
@@ -106,7 +106,7 @@ class ClientConnection:
         self._something_to_say.set()
 
     def leave(self) -> None:
-        """Say what is left to say, then goodbye."""
+        """Send what is left to send, then close."""
         self._leaving = True
         self._something_to_say.set()
 
@@ -148,7 +148,7 @@ class ClientConnection:
             case Delivered() | Undeliverable():
                 if self._progress.is_new(action.position):
                     await self._put(action, size)
-                # The user may have settled it on the connection before this one.
+                # The user may have acknowledged it on the previous connection.
                 self._something_to_say.set()
             case SendPong(payload):
                 self._pong = payload
@@ -167,7 +167,7 @@ class ClientConnection:
         self._not_reading += _time() - before
 
     def _now(self) -> float:
-        """The time that counts for the server's silence: it stands still while we do not read."""
+        """The clock that measures the server's silence: it stands still while we do not read."""
         return _time() - self._not_reading
 
     # --- writing ------------------------------------------------------------------------------------------------
@@ -216,8 +216,8 @@ class ClientConnection:
 class _SentRejections:
     """Which rejections this connection has sent, and which of them the server has certainly stored.
 
-    It answers a Ping once it has stored what was rejected before. Until then a rejection is repeated on the next
-    connection, which begins in front of the event.
+    The server answers a Ping once it has stored the rejections before it. Until then a rejection is repeated on the
+    next connection, which begins before the event.
     """
 
     def __init__(self, progress: ClientProgress) -> None:
@@ -226,7 +226,7 @@ class _SentRejections:
         self._asked: set[int] = set()
 
     def unsent(self, through: int) -> list[tuple[int, str]]:
-        """Offset and reason of what is to be sent now; it counts as sent."""
+        """Offset and reason of each rejection to send now; it counts as sent."""
         unsent = [
             (offset, reason)
             for offset, reason in self._progress.rejections.items()
@@ -236,14 +236,14 @@ class _SentRejections:
         return unsent
 
     def must_ask(self) -> bool:
-        """True when a Ping is to be sent now; there is one under way at most."""
+        """True when a Ping is to be sent now; at most one is unanswered."""
         if self._asked or not self._sent:
             return False
         self._asked = set(self._sent)
         return True
 
     def answered(self) -> None:
-        """The server has stored everything in front of our Ping."""
+        """Note that the server has stored everything before our Ping."""
         for offset in self._asked:
             self._progress.rejections.pop(offset, None)
         self._sent -= self._asked

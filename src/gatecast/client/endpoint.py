@@ -1,4 +1,4 @@
-"""Where the server is, and whom to trust there."""
+"""The server's address, and the certificates to trust there."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from yarl import URL
 from gatecast.errors import InvalidValue
 from gatecast.hiding import HIDDEN
 
-#: Whose certificates are accepted: `True` the system's authorities', a path those of the authorities in that PEM
-#: file, an `SSLContext` as it says. `False` accepts anyone's: encrypted, but no protection from an impostor.
+#: Which certificates are accepted. `True`: those of the system's authorities; a path: those of the authorities in that
+#: PEM file; an `SSLContext`: as it says; `False`: any, which encrypts but does not protect from an impostor.
 Trust: TypeAlias = tls.SSLContext | Path | str | bool
 
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
@@ -37,7 +37,7 @@ def server_url(text: str) -> URL:
 
 
 def trust(ssl: Trust) -> tls.SSLContext | bool:
-    """What aiohttp needs to know.
+    """The `ssl` argument for aiohttp.
 
     Raises:
         InvalidValue: the file holds no certificates.

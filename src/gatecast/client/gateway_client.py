@@ -81,7 +81,7 @@ class ClientOptions:
 
 
 class GatewayClient:
-    """A gateway's events: each one, in order, at least once, whatever happens to connections and pods.
+    """A gateway's events: each one, in order, at least once, even if connections and pods fail.
 
     ::
 
@@ -248,7 +248,7 @@ class GatewayClient:
             self._inbox.fail(error)
             raise error
         await on_resync(demand.reason, demand.position)
-        # Holds whatever became of the connection meanwhile: the next one is asked to continue from here.
+        # Valid even if the connection ended meanwhile: the next one continues from here.
         self._progress.begin_behind(demand.position)
         if self._connection is item.connection:
             item.connection.resynchronized()
@@ -267,7 +267,7 @@ class GatewayClient:
                     await asyncio.sleep(pause)
 
     def _tell(self, ending: Ending, pause: float) -> None:
-        """A connection that ends is nothing special; one that does not come about is for somebody to look at."""
+        """Log how the connection ended: as a warning if it was never established, otherwise as a routine event."""
         server, pause = str(self._url.origin()), round(pause, 3)
         if isinstance(ending, Lost) and ending.useful:
             _logger.info("disconnected", server=server, ending=ending, pause=pause)
@@ -275,8 +275,8 @@ class GatewayClient:
             _logger.warning("not-connected", server=server, ending=ending, pause=pause)
 
     async def _connect(self, session: aiohttp.ClientSession) -> Ending:
-        """One attempt, and what became of it."""
-        # Read once: while the upgrade is under way the user may settle more, which the server was not asked for.
+        """Make one attempt, and return how it ended."""
+        # Read once: the user may acknowledge more during the upgrade, but the server was asked for this position.
         after, event_id = self.position, self.event_id
         try:
             async with asyncio.timeout(UPGRADE_TIME_LIMIT):
@@ -306,7 +306,7 @@ class GatewayClient:
             code = await connection.run()
         finally:
             self._connection = None
-            # Whatever the user has not had yet comes again.
+            # The server sends again what the user has not had yet.
             self._inbox.clear()
         lasted = clock() - began_at >= self._options.reconnect.useful_after
         return Lost(code, useful=lasted or self.position != after, unreadable=connection.unreadable)
@@ -321,7 +321,7 @@ class GatewayClient:
         return self._url.with_query({name: value for name, value in query.items() if value})
 
     def _on_end(self, task: asyncio.Task[None]) -> None:
-        """Whatever ended the connecting for good is what the user gets."""
+        """Pass the error that ended reconnecting on to the user."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._inbox.fail(error)
 

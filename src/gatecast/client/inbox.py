@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Inbox(Generic[T]):
-    """One puts, one takes. When it is full, the one who puts waits, and so does the socket behind it.
+    """A queue with one producer and one consumer; while it is full, the producer reads no more from the socket.
 
     It holds at most `max_items`, and at most `max_bytes` plus one item, so that any single item fits.
     """
@@ -34,7 +34,7 @@ class Inbox(Generic[T]):
         return not self._closed and (len(self._items) >= self._max_items or self._bytes >= self._max_bytes)
 
     async def put(self, item: T, *, size: int = 0) -> None:
-        """Add an item of `size` bytes, when there is room; after `close` it goes nowhere."""
+        """Add an item of `size` bytes, when there is room; after `close` it is dropped."""
         while self.is_full:
             await self._room.wait()
         if not self._closed:
@@ -43,7 +43,7 @@ class Inbox(Generic[T]):
             self._arrived.set()
 
     async def take(self) -> T:
-        """The next item; raises what `fail` was told once nothing is left."""
+        """The next item; once none is left, raises the error that `fail` got."""
         if self._taken_by_someone:
             raise RuntimeError("only one at a time may iterate over the events of a client")
         self._taken_by_someone = True
@@ -66,11 +66,11 @@ class Inbox(Generic[T]):
         self._room.set()
 
     def fail(self, error: BaseException) -> None:
-        """Let `take` raise this from now on."""
+        """Let `take` raise this error once nothing is left."""
         self._failure = error
         self._arrived.set()
 
     def close(self) -> None:
-        """Take nothing in any more, so that whoever puts never waits."""
+        """Accept no more items, so that the producer never waits."""
         self._closed = True
         self.clear()

@@ -21,7 +21,7 @@ from gatecast.events import MAX_PAYLOAD_BYTES
 
 
 def error_from(status: int, body: bytes, *, gateway_id: str) -> GatecastError:
-    """The error that the server meant; its words come along where there is a field for them."""
+    """The error that the server reported, with its text if the error has a field for it."""
     problem = _problem(body)
     detail = str(problem.get("detail") or problem.get("title") or f"HTTP {status}")
     make = _ERRORS.get(status)

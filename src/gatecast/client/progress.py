@@ -1,4 +1,4 @@
-"""How far the user has come: outlives connections."""
+"""The user's progress, which outlives connections."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gatecast.protocol.window import Window
 
 
 class ClientProgress:
-    """What was handed to the user, and what the user settled of it."""
+    """Which events were handed to the user, and which of them the user acknowledged or rejected."""
 
     def __init__(self, after: Position | None, event_id: str | None = None) -> None:
         self._epoch = after.epoch if after else None
@@ -24,7 +24,7 @@ class ClientProgress:
 
     @property
     def acked(self) -> Position | None:
-        """Everything up to here was acknowledged or rejected; None while nobody knows where delivery begins."""
+        """Everything up to here was acknowledged or rejected; None until it is known where delivery begins."""
         return Position(self._epoch, self._window.confirmed) if self._epoch else None
 
     @property
@@ -37,7 +37,7 @@ class ClientProgress:
 
     @property
     def event_id(self) -> str | None:
-        """The id of the event at `position`; None when that one was not handed out."""
+        """The id of the event at `position`; None if that event was not handed out."""
         position = self.position
         return None if position is None else self._ids.get(position.offset)
 
@@ -63,7 +63,7 @@ class ClientProgress:
             self._ids.popitem(last=False)
 
     def acknowledge(self, position: Position) -> None:
-        """Settle everything up to here; nothing happens when a resynchronization has overtaken it.
+        """Acknowledge everything up to and including this position; ignored after a resynchronization.
 
         Raises:
             InvalidValue: the user has not had that event.
@@ -72,7 +72,7 @@ class ClientProgress:
             self._window.ack_through(position.offset)
 
     def reject(self, position: Position, reason: str) -> None:
-        """Settle this one event as impossible to apply.
+        """Reject this one event as impossible to apply.
 
         Raises:
             InvalidValue: the user has not had that event.
@@ -82,14 +82,14 @@ class ClientProgress:
             self.rejections[position.offset] = reason
 
     def begin_behind(self, position: Position) -> None:
-        """Go on behind a resynchronization."""
+        """Continue after a resynchronization."""
         self._epoch = position.epoch
         self._window = Window(position.offset)
         self._ids.clear()
         self.rejections.clear()
 
     def _concerns_us(self, position: Position) -> bool:
-        """True within this epoch; an older epoch was left behind."""
+        """True within this epoch; positions of an older epoch are ignored."""
         if position.epoch != self._epoch:
             return False
         if position.offset > self._window.sent:

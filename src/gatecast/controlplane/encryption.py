@@ -27,10 +27,10 @@ _RULE = (
 
 
 class Encryption:
-    """Seals texts with AES-256-GCM and opens them again.
+    """Encrypts and decrypts texts with AES-256-GCM.
 
-    The first key seals; every key opens. So a key is replaced by putting the new one in front of the old one. A text
-    is bound to the place that it belongs to: moved to another row it does not open.
+    The first key encrypts; every key decrypts. To replace a key, put the new one before the old one. A text is bound to
+    its place: moved to another row it cannot be decrypted.
     """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
@@ -39,12 +39,12 @@ class Encryption:
 
     @property
     def has_key(self) -> bool:
-        """False: nothing can be sealed."""
+        """False: nothing can be encrypted."""
         return self._newest is not None
 
     @property
     def newest_key_id(self) -> bytes:
-        """What everything begins with that the first key sealed.
+        """The prefix of every text that the first key encrypted.
 
         Raises:
             SecretKeyMissing: there is no key.
@@ -63,10 +63,10 @@ class Encryption:
         return key_id + nonce + self._keys[key_id].encrypt(nonce, text.encode(), place.encode())
 
     def open(self, sealed: bytes, *, place: str) -> str:
-        """The text that was sealed for this place.
+        """The text that was encrypted for this place.
 
         Raises:
-            SecretKeyMissing: it was sealed with a key that is not here.
+            SecretKeyMissing: it was encrypted with a key that is not here.
         """
         key_id, rest = sealed[:_KEY_ID_BYTES], sealed[_KEY_ID_BYTES:]
         if key_id not in self._keys:

@@ -46,7 +46,7 @@ class FleetSamples:
         return instant(row["now"]).timestamp()
 
     async def claim(self, organization: str, now: float) -> bool:
-        """Whether the caller is to measure; false: somebody does, or did in this interval."""
+        """Whether the caller is to measure; false: another pod does, or did in this interval."""
         return bool(await self._database.execute(_QUERIES["claim"], organization, _interval(now)))
 
     async def store(self, organization: str, sample: Sample) -> None:

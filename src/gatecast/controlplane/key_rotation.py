@@ -1,4 +1,4 @@
-"""Sealing anew what older keys sealed, so that those keys can be thrown away."""
+"""Encrypts again, with the newest key, what older keys encrypted, so that those keys can be thrown away."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from gatecast.storage.repeating import whole
 
 _QUERIES = Queries("gatecast.controlplane", "key_rotation.sql")
 
-#: So many are sealed anew in one transaction.
+#: Rows encrypted again in one transaction.
 _BATCH = 100
 
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """What is sealed in one table."""
+    """A table with an encrypted column."""
 
     name: str
     keys: tuple[str, ...]
@@ -39,18 +39,18 @@ _TABLES = (
 
 
 async def reseal(database: Database, encryption: Encryption) -> int:
-    """Seal everything with the newest key that an older one sealed; return how much that was.
+    """Encrypt with the newest key everything that an older key encrypted; return the number of texts.
 
-    May be interrupted and repeated, and run beside pods: what one of them changes meanwhile is left as it wrote it.
+    May be interrupted and repeated, and run beside pods: a text that a pod changes meanwhile stays as the pod wrote it.
 
     Raises:
-        SecretKeyMissing: something was sealed with a key that is not among the sealer's.
+        SecretKeyMissing: a text was encrypted with a key that is not among those of `encryption`.
     """
     return sum([await _Rotation(database, encryption, table).run() for table in _TABLES])
 
 
 class _Rotation:
-    """Seals one table anew."""
+    """Encrypts one table again."""
 
     def __init__(self, database: Database, encryption: Encryption, table: _Table) -> None:
         self._database = database
@@ -58,7 +58,7 @@ class _Rotation:
         self._table = table
 
     async def run(self) -> int:
-        """Seal everything anew that an older key sealed; how much that was."""
+        """Encrypt again every text that an older key encrypted; return their number."""
         count = 0
         old = _QUERIES[f"old_{self._table.name}"]
         while rows := await self._database.fetch(old, self._encryption.newest_key_id, _BATCH):

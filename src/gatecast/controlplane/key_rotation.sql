@@ -1,5 +1,5 @@
 -- name: old_documents
--- What an older key sealed, some at a time; the newest key's id is in front of what that one sealed.
+-- Documents that an older key encrypted, some at a time; a text begins with the id of its key.
 SELECT id, document AS sealed FROM gatecast_contents WHERE substr(document, 1, 4) <> $1 LIMIT $2
 
 -- name: replace_documents

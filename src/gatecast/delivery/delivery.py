@@ -189,7 +189,7 @@ class Delivery:
             await self._engine.presence.connect(
                 connection, start=start.position, resync_reason=start.lost, newest_only=newest_only
             )
-            # Behind the record: a decision that comes from here on ends this connection.
+            # After the connection is recorded: a later decision ends this connection.
             subscription.lot.fill(
                 await self._engine.parking.withheld(
                     connection.gateway_id,
@@ -201,7 +201,7 @@ class Delivery:
             self._check_still_wanted(subscription)
         except BaseException as error:
             if isinstance(error, StorageUnavailable):
-                # Refused perhaps because this place is not settled yet: the reader settles it.
+                # Perhaps refused because the history is not confirmed on this server yet: the reader confirms it.
                 self.reader.hint(EVERYTHING)
             # Cancelled, failed, or closed in between: the row may exist by now, also where closing was too early to
             # remove it.

@@ -13,7 +13,7 @@ from gatecast.waiting import Backoff, Signal
 
 #: Most outcomes that wait to be stored. During a long database outage the oldest are dropped. A gateway may lose an
 #: acknowledgement at any time, so that is a normal outcome; if a position waits for a dropped outcome, its connection
-#: is told.
+#: is notified.
 MAX_WAITING = 10_000
 
 _BATCH = 500

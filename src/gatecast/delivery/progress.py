@@ -69,7 +69,7 @@ class ProgressRecorder:
         if connection_id in self._leaving:
             return
         if connection_id not in self._moved:
-            # Who is noted already was signalled.
+            # A connection that is noted already has signalled.
             self._signal.set()
         self._moved[connection_id] = connection
 

@@ -64,9 +64,9 @@ class _Pending:
 class Publisher:
     """Sends everything that queued while the previous statement ran; one statement is in flight.
 
-    Under load batches grow by themselves, without load nothing waits. A log that some other transaction holds gets a
-    lane of its own that waits for it, so that it delays nobody else (scenario S12); what is published to it meanwhile
-    queues in that lane, in order.
+    Under load batches grow by themselves; without load nothing waits. A log held by another transaction gets its own
+    queue, which waits for it, so that it delays no other log (scenario S12). Events published to it meanwhile join that
+    queue, in order.
     """
 
     def __init__(self, log: EventLog, *, send_hint: Callable[[Hint], None]) -> None:

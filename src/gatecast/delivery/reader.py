@@ -30,8 +30,8 @@ _PUT_OFF = 5.0
 class Reader:
     """Keeps every feed of this pod supplied.
 
-    A hint names gateways to read for; behind it, every `poll_interval` seconds, the log is asked which gateways
-    changed. Hints can be lost without harm. A gateway without a feed here costs nothing here.
+    A hint names gateways to read for. Hints can be lost without harm: every `poll_interval` seconds the reader asks the
+    log which gateways changed. A gateway without a feed here costs nothing here.
     """
 
     def __init__(self, log: EventLog, *, poll_interval: float, backoff: Backoff | None = None) -> None:

@@ -19,7 +19,7 @@ PARKED = "parked"
 class Start:
     """Where delivery begins."""
 
-    #: The first event delivered is the one behind this position.
+    #: Delivery begins with the first event after this position.
     position: Position
     #: Why what the consumer has cannot be continued (`retention`, `epoch`, `ahead`, `parked`); None: it can.
     lost: str | None = None
@@ -28,7 +28,7 @@ class Start:
 def decide_start(standing: PositionState, after: Position | None) -> Start:
     """Continue from what the consumer says it has (`after`), else from what it has confirmed before.
 
-    When that cannot be continued, delivery begins with everything that is retained, and the reason is told: a
+    If delivery cannot continue there, it begins with the first retained event, and the start carries the reason: a
     consumer is never silently taken for current (promise P6).
     """
     known = after or standing.confirmed

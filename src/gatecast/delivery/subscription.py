@@ -123,7 +123,7 @@ class Subscription:
             self._report()
 
     def _waits_at(self, event: RecordedEvent) -> bool:
-        """Whether the log waits at this event; then it is reported, so that somebody can decide."""
+        """Whether the log waits at this event; then it is reported, so that an operator can decide."""
         if event.undeliverable is None or self.connection.rejects or self.lot.passes(event):
             return False
         if self.stuck_at is None:
@@ -158,10 +158,10 @@ class Subscription:
         self._outcomes.report(outcome, on_stored=partial(self.settled, offset), on_dropped=self.outcome_dropped)
 
     def set_aside(self, offset: int) -> None:
-        """Note that no stored position passes this event until it is settled, although it may be confirmed.
+        """Keep the stored position before this event until its outcome is stored, although it may be confirmed.
 
-        It was refused or held, or its confirmation calls for something: a crash before that is stored would leave an
-        event that counts as handled, and of which nobody learns what is left to do.
+        It was refused or held, or its confirmation requires more work: if a crash came before that is stored, the event
+        would count as handled and the work would be lost.
         """
         self._unsettled.add(offset)
 

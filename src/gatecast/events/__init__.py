@@ -1,4 +1,4 @@
-"""Plain values: what is published, what was recorded, where a reader stands, and what every door lets in."""
+"""Plain values: published and recorded events, positions, and the grammar that every endpoint checks."""
 
 from gatecast.events.event import UNKNOWN_ID, Action, Event, RecordedEvent
 from gatecast.events.grammar import (

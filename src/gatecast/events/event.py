@@ -15,7 +15,7 @@ from gatecast.errors import InvalidValue, Mistakes, PayloadTooLarge
 from gatecast.events.grammar import MAX_PAYLOAD_BYTES, clean_identifier, clean_instant, clean_trace_parent
 from gatecast.events.json_values import encode, read_stored
 
-#: The W3C `traceparent` of the change that this task makes: events that it makes without one of their own carry it.
+#: The W3C `traceparent` of the change that this task makes; events that it creates without their own carry it.
 change_trace: ContextVar[str | None] = ContextVar("change_trace", default=None)
 
 #: Stands in for the id of an event that cannot be read.
@@ -60,7 +60,7 @@ class Event:
     event_id: UUID = field(default_factory=uuid4)
     #: When the publisher made the change, by its own clock. Never used for ordering.
     originated_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    #: The W3C `traceparent` of the change, if it is traced; without one that of `change_trace` counts.
+    #: The W3C `traceparent` of the change, if it is traced; by default that of `change_trace`.
     trace_parent: str | None = field(default_factory=change_trace.get)
     #: `data`, encoded.
     payload: str = field(init=False, repr=False)
@@ -69,7 +69,7 @@ class Event:
         mistakes = Mistakes()
         for name, source, clean in _CLEANERS:
             value = getattr(self, source)
-            # No block that costs something where nothing is wrong: every event that is published comes here.
+            # No `with` block, which costs time even without a mistake: every published event comes here.
             try:
                 cleaned = clean(source, value)
             except InvalidValue as mistake:
@@ -81,20 +81,20 @@ class Event:
 
     @classmethod
     def again(cls, *, payload: str, **fields: Any) -> Event:  # noqa: ANN401 - those of an event, apart from its data
-        """An event of the log once more, as a new one, with the data that it had: what was let in is let in again."""
+        """A new event with the data of a recorded one, which is not checked again: it was accepted before."""
         event = cls(**fields)
         object.__setattr__(event, "payload", payload)
         return event
 
     def addressed_to(self, gateway_id: str) -> Event:
-        """The same event for another gateway, sharing the encoded data: what fan-out is made of."""
+        """The same event for another gateway; both share the encoded data, so that fan-out is cheap."""
         clone = copy.copy(self)
         object.__setattr__(clone, "gateway_id", clean_identifier("gateway_id", gateway_id))
         return clone
 
 
 class _Readable:
-    """The data that could be read last: one event for a thousand gateways is looked at once."""
+    """The last data found readable: one event for a thousand gateways is checked once."""
 
     payload = "{}"
 
@@ -130,7 +130,7 @@ class RecordedEvent:
 
     @classmethod
     def standing_in(cls, gateway_id: str, offset: int, problem: str) -> RecordedEvent:
-        """A stand-in for an event of which nothing can be read."""
+        """A stand-in for an event that cannot be read at all."""
         unknown = datetime(1970, 1, 1, tzinfo=UTC)
         return cls(
             gateway_id=gateway_id,
@@ -167,14 +167,14 @@ class RecordedEvent:
         return read_stored("data", self.payload)
 
 
-#: The same fields without the promise that none is set again, which costs a call for each when one is made.
+#: The same fields, not frozen: creating a frozen value costs a call for each field.
 _Unfrozen: Any = make_dataclass(
     "_Unfrozen", [(each.name, Any, field(default=each.default)) for each in fields(RecordedEvent)], slots=True
 )
 
 
 def recorded_quickly(*values: object) -> RecordedEvent:
-    """A recorded event with these fields, in their order: a third of the work, for what reads thousands."""
+    """A recorded event with these fields, in their order: a third of the work, for readers of thousands."""
     event = _Unfrozen(*values)
     # Allowed because both have the same slots.
     event.__class__ = RecordedEvent
@@ -210,7 +210,7 @@ def _trace_parent(field: str, value: object) -> str | None:
     return None if value is None else clean_trace_parent(field, value)
 
 
-#: Each field, the one that its value is made of, and how; mistakes are reported in this order.
+#: Each field, the field its value is made from, and how; mistakes are reported in this order.
 _CLEANERS: Sequence[tuple[str, str, Callable[[str, object], object]]] = (
     *((name, name, clean_identifier) for name in ("gateway_id", "type", "entity_type", "entity_id")),
     ("action", "action", _action),

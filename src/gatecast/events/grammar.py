@@ -49,7 +49,7 @@ def _characters(ranges: str) -> str:
     return "".join("-".join(f"\\U{int(end, 16):08x}" for end in each.split("-")) for each in ranges.split())
 
 
-#: What nearly every identifier is: nothing has to be trimmed or refused.
+#: Matches nearly every identifier; a match needs no trimming, and is never refused.
 _PLAIN = re.compile(f"[!-~](?:[ -~]{{0,{MAX_IDENTIFIER_LENGTH - 2}}}[!-~])?")
 
 _UNPRINTABLE = re.compile(f"[{_characters(UNPRINTABLE)}]")
@@ -103,7 +103,7 @@ def clean_instant(field: str, value: object) -> datetime:
     """The instant in UTC.
 
     Raises:
-        InvalidValue: it is no instant with a time zone, or lies outside the years 1 to 9999 in UTC.
+        InvalidValue: it is not an instant with a time zone, or lies outside the years 1 to 9999 in UTC.
     """
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise InvalidValue(field, value, "be a date and time, and carry a time zone")
@@ -119,7 +119,7 @@ def clean_trace_parent(field: str, value: object) -> str:
     """The `traceparent` as it is.
 
     Raises:
-        InvalidValue: it is not one that W3C Trace Context allows.
+        InvalidValue: W3C Trace Context does not allow it.
     """
     if not isinstance(value, str) or not _TRACE_PARENT.fullmatch(value):
         raise InvalidValue(field, value, "be a W3C traceparent, like 00-<32 hex digits>-<16 hex digits>-01")

@@ -47,7 +47,7 @@ def encode_foreign(field: str, value: Mapping[str, Any]) -> str:
     """A gateway's description of itself, as compact text; it may hold anything that can be read back.
 
     Raises:
-        InvalidValue: it cannot.
+        InvalidValue: it cannot be read back.
     """
     try:
         text = _encoded(value)
@@ -63,14 +63,14 @@ _encoded = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan
 
 
 def _is_suspicious(value: object, text: str) -> bool:
-    """Whether `check` has to look at every part, which takes ten times as long as encoding it; may be wrong in vain."""
+    """Whether `check` must look at every part, which takes ten times as long as encoding; false alarms are harmless."""
     if not text.isascii():
         text.encode()
     return "\\u0000" in text or bool(_LONG_NUMBER.search(text)) or _is_odd(value)
 
 
 def _is_odd(value: object) -> bool:
-    """Whether it is nested too deep, or has keys that are no texts."""
+    """Whether it is nested too deep, or has keys that are not strings."""
     level = [value]
     for _ in range(MAX_DEPTH):
         if not all(_has_texts_as_keys(each) for each in level):
@@ -95,7 +95,7 @@ def check(field: str, value: object) -> None:
     """Refuse a value that a reader could not read back; the error names the place in it, not the value.
 
     Raises:
-        InvalidValue: it is no JSON, nested deeper than 32, or holds NUL, a lone surrogate, an integer of more than 64
+        InvalidValue: it is not JSON, nested deeper than 32, or holds NUL, a lone surrogate, an integer of more than 64
             bits, or a number that is not finite.
     """
     waiting: list[tuple[_Path, object]] = [((), value)]
@@ -131,7 +131,7 @@ def _broken_rule(part: object) -> str | None:
 def _broken_rule_of_keys(part: Mapping[object, object]) -> str | None:
     for key in part:
         if not isinstance(key, str):
-            return "have only texts as keys"
+            return "have only strings as keys"
         if not is_storable(key):
             return "have keys without NUL and lone surrogates"
     return None
@@ -141,14 +141,14 @@ def _broken_rule_of_keys(part: Mapping[object, object]) -> str | None:
 
 
 def decode(field: str, text: str | bytes) -> Any:  # noqa: ANN401 - JSON
-    """The value that a JSON text holds, which `check` may refuse still.
+    """The value that a JSON text holds, which `check` may still refuse.
 
-    A number that is none, too large for a double, or too close to zero for it is not finite then: `check` refuses it at
-    its place.
+    NaN, and a number too large or too close to zero for a double, become values that are not finite: `check` refuses
+    them at their place.
 
     Raises:
-        InvalidValue: it is no JSON, an object in it names a key twice, so that two readers could read two values, or it
-            is nested too deep to be read at all.
+        InvalidValue: it is not JSON, an object in it names a key twice, so that two readers could read two values, or
+        it is nested too deep to be read at all.
     """
     return _decoded(field, text, _DECODER, MAX_DEPTH)
 
@@ -167,10 +167,10 @@ def _decoded(field: str, text: str | bytes, decoder: json.JSONDecoder, depth: in
 
 
 def decode_foreign(field: str, text: str | bytes) -> Any:  # noqa: ANN401 - JSON
-    """The value in a text of a gateway, as `decode`; of a key that is named twice the last one counts.
+    """Like `decode`, for the text of a gateway; the last value of a repeated key counts.
 
     Raises:
-        InvalidValue: it is no JSON, or nested too deep to be read.
+        InvalidValue: it is not JSON, or nested too deep to be read.
     """
     return _decoded(field, text, _FOREIGN_DECODER, MAX_STORED_DEPTH)
 
@@ -210,7 +210,7 @@ def read_stored(field: str, text: str) -> dict[str, Any]:
     """The JSON object in a stored text, whatever rules it was stored under.
 
     Raises:
-        InvalidValue: nobody can read it, or pass it on: it is no JSON object, nested deeper than 200, or holds a lone
+        InvalidValue: it cannot be read or passed on: it is not a JSON object, nested deeper than 200, or holds a lone
             surrogate or a number beyond every limit.
     """
     try:

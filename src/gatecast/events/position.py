@@ -12,7 +12,7 @@ from gatecast.events.grammar import MAX_INTEGER
 
 @dataclass(frozen=True, slots=True, order=False)
 class Position:
-    """A place in one gateway's log: everything up to and including `offset` lies behind it.
+    """A place in one gateway's log, right after the event at `offset`.
 
     Written as `epoch:offset`. Two positions compare only within one epoch: after a restore or a purge the same
     offset means another event.
@@ -20,7 +20,7 @@ class Position:
 
     #: Identity of the database's history.
     epoch: UUID
-    #: Offset of the last event behind this position; 0 is the very beginning.
+    #: Offset of the last event before this position; 0 is the very beginning.
     offset: int
 
     @property

@@ -18,7 +18,7 @@ _QUERIES = Queries("gatecast.outbox", "disconnects.sql")
 #: How often a process asks, in seconds: a revocation takes effect within a second (promise P9).
 _INTERVAL: Final = 0.5
 
-#: So many are kept. A process that has missed more than that disconnects everybody.
+#: The newest that are kept. A process that has missed more than that disconnects everybody.
 _KEPT: Final = 10_000
 
 
@@ -36,7 +36,7 @@ class _Subscription(Protocol):
 
     @property
     def connection(self) -> Connection:
-        """Who it is of."""
+        """The connection that receives the events."""
 
     def end_with(self, reason: str) -> None:
         """End it for this reason."""
@@ -87,9 +87,9 @@ class Disconnects:
     async def apply(self, subscriptions: Callable[[], Sequence[_Subscription]]) -> None:
         """Close those of the subscriptions that were disconnected since the last look.
 
-        The first look only notes where to begin. A subscription is there before its token is confirmed, which waits for
-        a revocation that is being made. So either the confirmation fails, or the subscription is there at the first
-        look after the commit; they are listed once the answer has come.
+        The first look only notes where to begin. A subscription is listed before its token is confirmed, and confirming
+        waits for a revocation in progress. So either the confirmation fails, or the subscription is seen by the next
+        look: subscriptions are listed after the query has been answered.
         """
         seen = self._seen
         rows = await self._database.fetch(_QUERIES["from"], None if seen is None else seen.number)

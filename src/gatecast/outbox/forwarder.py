@@ -38,14 +38,14 @@ _ENTRIES: Final = 1_000
 #: Most of them of one gateway; as one group they fit into one batch of JetStream.
 _ENTRIES_OF_ONE: Final = 100
 
-#: A process that ends has so many seconds to let another one take over at once.
+#: Seconds that a process that ends has to hand over to another one.
 _GOODBYE_TIME_LIMIT: Final = 2.0
 
 #: Most bytes of data of one gateway that are forwarded at once.
 _BYTES: Final = 64 * 1024
 
-#: Entries that were forwarded are removed so often, in seconds.
-_CLEAN_UP_EVERY: Final = 5.0
+#: It is looked so often whether an entry that was forwarded may be removed, in seconds.
+_CLEAN_UP_EVERY: Final = 60.0
 
 #: The log is asked so often whether its history goes on, in seconds.
 _CHECK_EVERY: Final = 5.0
@@ -53,8 +53,8 @@ _CHECK_EVERY: Final = 5.0
 #: Most events of a log that one request reads, to find those that were forwarded before.
 _PAGE: Final = 1_000
 
-#: Removes what is confirmed, which is what was forwarded, and nothing else.
-_FORWARDED = TrimPolicy(keep_confirmed=timedelta(0), keep_at_most=timedelta(days=730_000), max_events=1 << 60)
+#: What waits is never too old.
+_EVER: Final = timedelta(days=730_000)
 
 _UNCERTAIN = (
     "it may have been forwarded and removed by retention since; compare it with what the gateway has, then leave it "
@@ -67,7 +67,7 @@ _logger = get_logger("outbox")
 
 
 def _no_hint(_: Hint) -> None:
-    """Nobody is told: readers of the log poll."""
+    """Send no hint: readers of the log poll."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +77,8 @@ class OutboxOptions:
     pod_id: str
     #: Longest time between two looks at the outbox, in seconds.
     poll_interval: float
+    #: What was forwarded is kept so long, so that a publish in a transaction finds an id that is repeated.
+    keep_forwarded: timedelta = timedelta(0)
     #: Sends hints to those who read the log.
     send_hint: Callable[[Hint], None] = _no_hint
     clock: Callable[[], float] = time.monotonic
@@ -100,11 +102,13 @@ class Forwarder:
         self._records = records
         self._options = options
         self._clock = options.clock
+        #: What was forwarded is kept so long.
+        self.keep_forwarded = options.keep_forwarded
         self.lease = Lease(records, options.pod_id, log=options.log, clock=options.clock)
         self.loop = RetryLoop("forward-failed", "the outbox cannot be forwarded")
         self._signal = Signal()
         self._waiters: set[asyncio.Future[None]] = set()
-        self._cleaned_at = options.clock()
+        self._clean_up_at = options.clock() + _CLEAN_UP_EVERY
         self._term: Term | None = None
         #: The gateways whose entries go one by one, because the log has refused a batch of them.
         self._one_by_one: set[str] = set()
@@ -131,7 +135,7 @@ class Forwarder:
         self._signal.set()
 
     async def moved(self, seconds: float) -> None:
-        """Return when this process has forwarded something, at the latest after so many seconds."""
+        """Return when this process has forwarded something, at the latest after this many seconds."""
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
         try:
@@ -177,9 +181,9 @@ class Forwarder:
             for start in range(0, len(turn.ready), GATEWAYS_AT_ONCE):
                 await self._forward_some(term, turn.ready[start : start + GATEWAYS_AT_ONCE])
             await self._follow_some(term, turn.changed)
-            await self._clean_up(term)
+            await self._clean_up()
         term.aside.clear()
-        await self._clean_up(term)
+        await self._clean_up()
 
     async def _look(self, term: Term) -> list[Waiting]:
         """The gateways of which something is to be forwarded; shows how much waits, and since when."""
@@ -328,7 +332,6 @@ class Forwarder:
 
     async def _delete_log(self, term: Term, gateway_id: str) -> None:
         """Delete the log that the gateway has now, in this term; whenever the request arrives, no later one."""
-        term.is_clean = False
         log = await self._end_of(term, gateway_id)
         if log is not None:
             log_id = log.log_id
@@ -450,17 +453,17 @@ class Forwarder:
     async def _read_log(self, term: Term, requests: Sequence[ReadRequest]) -> Sequence[ReadResult | None]:
         return await self._in_time(term, lambda: self._log.read(requests))
 
-    # --- leaving no trace ---------------------------------------------------------------------------------------------
+    # --- removing what is old -----------------------------------------------------------------------------------------
 
-    async def _clean_up(self, term: Term) -> None:
-        """Remove what was forwarded from the outbox, from time to time."""
-        if term.is_clean or self._clock() - self._cleaned_at < _CLEAN_UP_EVERY:
+    async def _clean_up(self) -> None:
+        """Remove some of what was forwarded and is old enough, from time to time."""
+        if self._clock() < self._clean_up_at:
             return
-        self._cleaned_at = self._clock()
         await self._records.confirm()
-        while await self._outbox.trim(_FORWARDED):
-            await self._keep(term)
-        term.is_clean = True
+        # Only what is confirmed, which is what was forwarded. The rest is removed after what waits now.
+        policy = TrimPolicy(keep_confirmed=self.keep_forwarded, keep_at_most=_EVER, max_events=1 << 60)
+        if not await self._outbox.trim(policy):
+            self._clean_up_at = self._clock() + _CLEAN_UP_EVERY
 
     # --- the term -----------------------------------------------------------------------------------------------------
 

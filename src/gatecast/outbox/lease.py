@@ -9,7 +9,7 @@ from gatecast.errors import DatabaseUnsuitable
 from gatecast.outbox.binding import named
 from gatecast.outbox.records import Forwarder, Records
 
-#: A forwarder that shows no life for so many seconds is replaced.
+#: A forwarder that shows no sign of life for this many seconds is replaced.
 LEASE = 10.0
 
 

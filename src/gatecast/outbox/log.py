@@ -31,10 +31,10 @@ from gatecast.storage.contract import (
     Verdict,
 )
 
-#: Registering and deleting outside a transaction wait for the log so many seconds.
+#: Longest wait for the log, in seconds, when registering or deleting outside a transaction.
 _FOLLOW_TIME_LIMIT: Final = 5.0
 
-#: The log is asked again after so many seconds, unless this process has forwarded something before.
+#: Seconds until the log is asked again, unless this process forwards something first.
 _LOOK_AGAIN: Final = 0.1
 
 

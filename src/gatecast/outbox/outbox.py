@@ -38,13 +38,13 @@ __all__ = ["Outbox", "OutboxOptions", "OutboxStatus", "RefusedEntry", "check"]
 #: What waits for a new gateway waits at most so long, in seconds.
 _SOON: Final = 5.0
 
-#: The outbox is asked again after so many seconds, unless this process has forwarded something before.
+#: Seconds until the outbox is asked again, unless this process forwards something first.
 _LOOK_AGAIN: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forwarding:
-    """Who forwards."""
+    """Which pod forwards."""
 
     #: The process that forwards; empty if none does.
     pod_id: str
@@ -119,6 +119,8 @@ class Outbox:
         """
         known = (await self._storage.log.changed_since(0)).heads.keys() | await self._records.marked_gateways()
         found = await self._log.changed_since(0)
+        # Before anything is published through it: what the log has was then published without it.
+        await self._records.begin_ids(ever=not known and not found.heads)
         self.epoch_at_open = found.epoch
         for gateway_id in found.heads.keys() - known:
             if await self._is_gone(gateway_id):
@@ -154,16 +156,25 @@ class Outbox:
             raise EventNotForwarded(event.gateway_id, event.event_id)
         return position
 
-    async def known(self, gateway_id: str, event_id: UUID) -> Position | None:
-        """Where an event of this id is, pending while it is in the outbox; None if neither holds one now.
+    async def known(self, gateway_id: str, event_id: UUID, *, within: float) -> Position | None:
+        """The position of the event with this id, pending if the outbox holds it; None if neither has it.
+
+        The log is asked for ids that the outbox no longer keeps. If it does not answer `within` this many seconds, the
+        outbox decides, unless it may lack a newer one. Only a publish in a transaction decides between several at once.
 
         Raises:
-            StorageError: one of them cannot be asked, so nobody knows.
+            StorageUnavailable: nobody can tell.
         """
         # The outbox first: what is not there any more was forwarded before the log is asked.
         if await self._storage.log.find(gateway_id, [event_id]):
             return PendingPosition(gateway_id, event_id)
-        return (await self._log.find(gateway_id, [event_id])).get(event_id)
+        try:
+            async with asyncio.timeout(within):
+                return (await self._log.find(gateway_id, [event_id])).get(event_id)
+        except (StorageUnavailable, TimeoutError) as error:
+            if await self._records.knows_ids(self.forwarder.keep_forwarded):
+                return None
+            raise StorageUnavailable("the log does not say whether it holds the event") from error
 
     async def _look_up(self, asked: Sequence[tuple[str, UUID]]) -> list[tuple[Position | None, bool]]:
         """Where each of these events of gateways is in the log, and otherwise whether it waits here."""
@@ -224,7 +235,7 @@ class Outbox:
         return replace(await self._entries.status(), problem=self.forwarder.loop.problem)
 
     async def forwarding(self) -> Forwarding:
-        """Who forwards now; the cost does not depend on the number of gateways."""
+        """Which pod forwards now; the cost does not depend on the number of gateways."""
         return Forwarding(pod_id=(await self._records.forwarder()).pod_id, problem=self.forwarder.loop.problem)
 
     async def refused(self) -> list[RefusedEntry]:

@@ -18,13 +18,26 @@ UPDATE gatecast_outbox_forwarder SET pod_id = '' WHERE term = $1
 UPDATE gatecast_outbox_forwarder SET log = $1, log_place = $2 WHERE log IN ('', $1)
 
 -- name: rebind
--- From one log ($1) to another one ($2). Whoever forwards has the earlier one: its term ($4 is the next) is over.
-UPDATE gatecast_outbox_forwarder SET log = $2, log_place = $3, pod_id = '', term = $4, beats = 0 WHERE log = $1
+-- From one log ($1) to another ($2). The present forwarder has the earlier log: its term ends ($4 is the next).
+UPDATE gatecast_outbox_forwarder SET log = $2, log_place = $3, pod_id = '', term = $4, beats = 0, ids_since = NULL
+WHERE log = $1
 
 -- name: begin_anew
 -- The log of each gateway is looked up, or created, before anything is forwarded. What the log of before refused, this one
 -- may take.
 UPDATE gatecast_outbox_gateways SET log_epoch = '', refused = 0, reason = ''
+
+-- name: begin_ids
+-- Unless it is known already: since ever ($1 is 1), or since now.
+UPDATE gatecast_outbox_forwarder SET ids_since = CASE WHEN $1 = 1 THEN 0 ELSE date_part('epoch', now()) END
+WHERE ids_since IS NULL
+
+-- name: begin_ids_anew
+UPDATE gatecast_outbox_forwarder SET ids_since = date_part('epoch', now())
+
+-- name: knows_ids
+-- Whether the ids of all events published in the last $1 seconds are known.
+SELECT coalesce(ids_since + $1 <= date_part('epoch', now()), false) AS knows_ids FROM gatecast_outbox_forwarder
 
 -- name: log_epochs
 SELECT DISTINCT log_epoch FROM gatecast_outbox_gateways WHERE log_epoch <> ''
@@ -86,6 +99,10 @@ WHERE gateway_id = $1 AND outbox_log = $2 AND refused = $3
 -- name: leave_out
 UPDATE gatecast_outbox_gateways SET forwarded = refused, refused = 0, reason = ''
 WHERE gateway_id = $1 AND outbox_log = $2 AND refused = $3 AND refused > forwarded
+
+-- name: free_id
+-- What was left out and is published again is another entry.
+UPDATE gatecast.events SET event_id = $3 WHERE log_id = $1 AND "offset" = $2
 
 -- name: confirm
 -- What was forwarded counts as confirmed in the outbox, so that its retention removes it. A gateway whose row is held, as

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
+from datetime import timedelta
 from typing import Final, LiteralString
 from uuid import uuid4
 
@@ -18,9 +19,11 @@ MIGRATIONS: Final = "gatecast.outbox.migrations"
 
 _QUERIES = Queries("gatecast.outbox")
 
-#: When an entry was stored, in seconds since 1970. Whatever the column holds fails no statement.
-_SECONDS: Final = "date_part('epoch', e.recorded_at)"
-_SECONDS_ON_SQLITE: Final = "(julianday(e.recorded_at) - 2440587.5) * 86400.0"
+#: An instant in seconds since 1970. Whatever a column holds fails no statement.
+_SECONDS: Final = (
+    ("date_part('epoch', e.recorded_at)", "(julianday(e.recorded_at) - 2440587.5) * 86400.0"),
+    ("date_part('epoch', now())", "(julianday(now()) - 2440587.5) * 86400.0"),
+)
 
 
 class TermOver(StorageUnavailable):
@@ -176,8 +179,18 @@ class Records:
         return Mark(**rows[0]) if rows else None
 
     async def adopt(self, transaction: Transaction, gateway_id: str) -> None:
-        """Note that a gateway that is being registered in the outbox has a log."""
+        """Note that a gateway that is being registered in the outbox has a log, whose ids are not known here."""
         await transaction.execute(self._of_the_log("adopt"), gateway_id)
+        await transaction.execute(self._of_the_log("begin_ids_anew"))
+
+    async def begin_ids(self, *, ever: bool) -> None:
+        """Note, unless that was done, since when every published id is known here: since `ever`, or since now."""
+        await self._database.execute(self._of_the_log("begin_ids"), int(ever))
+
+    async def knows_ids(self, kept: timedelta) -> bool:
+        """Whether every id is known here that was published while ids are kept."""
+        [row] = await self._database.fetch(self._of_the_log("knows_ids"), kept.total_seconds())
+        return bool(row["knows_ids"])
 
     async def save(self, term: str, marks: Sequence[Mark]) -> None:
         """Record how far these gateways were forwarded, all of them or none.
@@ -198,7 +211,12 @@ class Records:
 
     async def leave_out(self, mark: Mark) -> bool:
         """Go on after the refused entry; False if it is not refused any more."""
-        return await self._database.execute(_QUERIES["leave_out"], mark.gateway_id, mark.outbox_log, mark.refused) == 1
+        async with self._database.transaction() as transaction:
+            left_out = _QUERIES["leave_out"], mark.gateway_id, mark.outbox_log, mark.refused
+            if await transaction.execute(*left_out) != 1:
+                return False
+            await transaction.execute(self._of_the_log("free_id"), mark.outbox_log, mark.refused, uuid4())
+        return True
 
     async def confirm(self) -> None:
         """Let retention remove what was forwarded from the outbox; of a gateway that is just being deleted, later."""
@@ -208,7 +226,9 @@ class Records:
         text = _QUERIES[name]
         if self._backend is not Backend.SQLITE:
             return text
-        return text.replace("gatecast.", "gatecast_").replace(_SECONDS, _SECONDS_ON_SQLITE)
+        for seconds, on_sqlite in _SECONDS:
+            text = text.replace(seconds, on_sqlite)
+        return text.replace("gatecast.", "gatecast_")
 
 
 def _waiting(row: Row) -> Waiting:

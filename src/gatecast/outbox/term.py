@@ -99,8 +99,6 @@ class Term:
     _recorded: dict[str, Mark] = field(default_factory=dict)
     #: The gateways that wait for the next call of `forward`: they have a problem of their own.
     aside: set[str] = field(default_factory=set)
-    #: Whether nothing was forwarded that is still in the outbox.
-    is_clean: bool = False
 
     def look(self, found: Sequence[Waiting]) -> None:
         """Note what may be in the log: at first whatever waits, and later where the outbox was restored."""
@@ -130,7 +128,6 @@ class Term:
     def note(self, mark: Mark) -> None:
         """Remember what was recorded."""
         self._recorded[mark.gateway_id] = mark
-        self.is_clean = False
 
     def turn(self, found: Sequence[Waiting]) -> Turn:
         """What is done next: all that can be forwarded, and then some of what is to be registered or deleted."""

@@ -92,7 +92,7 @@ class FrameUnreadable(ProtocolViolation):
 class ClientSession:
     """Which events were delivered, and which were acknowledged or rejected.
 
-    A `ProtocolViolation` ends the connection: close it and connect again behind `settled`.
+    A `ProtocolViolation` ends the connection: close it and connect again after `settled`.
     Every `now` is in seconds of one monotonic clock.
     """
 

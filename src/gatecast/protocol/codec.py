@@ -78,7 +78,7 @@ def _quoted(text: str) -> str:
 
 
 def join_messages(messages: Iterable[str], most_bytes: int) -> list[str]:
-    """Frames with as many of these messages as fit into so many bytes each; what is larger has a frame of its own."""
+    """Frames of at most this many bytes, each with as many messages as fit; a larger message gets its own frame."""
     frames: list[list[str]] = []
     room = 0
     for message in messages:
@@ -166,7 +166,7 @@ def decode_frame_from_server(text: str) -> Iterable[Outbound]:
 def decode_from_server(text: str) -> Outbound:
     """One message of the server, for `gatecast.v2` clients.
 
-    What carries an `eventId` is an event, whatever its type: a publisher may name an event `resync.required`.
+    A message with an `eventId` is an event of any type: a publisher may name an event `resync.required`.
     """
     # Not strict: the payload is the publisher's own text.
     loaded = _load_object(text, _LENIENT)

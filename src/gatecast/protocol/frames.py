@@ -9,7 +9,7 @@ from gatecast.protocol.codec import MAX_INBOUND_BYTES
 
 
 class Opcode(IntEnum):
-    """What a frame is."""
+    """The type of a frame."""
 
     CONTINUATION = 0x0
     TEXT = 0x1
@@ -42,7 +42,7 @@ _CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 
 
 
 class BrokenFrame(Exception):
-    """The peer does not keep to RFC 6455: the connection must be closed with this code, and nothing more be read."""
+    """The peer violates RFC 6455: close the connection with this code, and read nothing more."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(code, reason)
@@ -53,7 +53,7 @@ class BrokenFrame(Exception):
 
 
 class FrameHandler(Protocol):
-    """What is called with each message, in order."""
+    """Receives each message, in order."""
 
     def received_text(self, text: str) -> None:
         """A text, put together from its frames."""
@@ -91,7 +91,7 @@ def encode_close(code: int, reason: str) -> bytes:
 
 
 class FrameReader:
-    """Takes a client's bytes however they are cut, and hands on its messages."""
+    """Takes a client's bytes in pieces of any size, and hands on its messages."""
 
     __slots__ = ("_limit", "_message", "_needed", "_opcode", "_rest")
 
@@ -108,7 +108,7 @@ class FrameReader:
         """Hand on every message that is whole now.
 
         Raises:
-            BrokenFrame: what came before was handed on; nothing may be fed any more.
+            BrokenFrame: earlier messages were handed on; feed nothing more.
         """
         if self._rest:
             self._rest += data
@@ -179,7 +179,7 @@ def _hand_on(opcode: int, payload: bytes, handler: FrameHandler) -> None:
 
 
 def _unmasked(mask: bytes, payload: bytes) -> bytes:
-    """The payload as the client meant it; arithmetic on one long integer is the fastest that needs no compiler."""
+    """The unmasked payload; arithmetic on one long integer is the fastest way without a compiler."""
     size = len(payload)
     repeated = (mask * (size // _MASK_BYTES + 1))[:size]
     return (int.from_bytes(payload, "little") ^ int.from_bytes(repeated, "little")).to_bytes(size, "little")

@@ -38,7 +38,7 @@ def parse_performed_at(value: object) -> datetime | None:
     """A `performedAt`; None when it is absent, null, or the time that Go writes for an absent one.
 
     Raises:
-        ValueError: it is something else than RFC 3339.
+        ValueError: it is not RFC 3339.
     """
     if value is None:
         return None

@@ -169,7 +169,7 @@ class ServerSession:
     """Which events were sent and confirmed, and which may be sent next.
 
     Events are confirmed in order: by `position.ack`, or, for an unmodified gateway, by the Pong that echoes the offset
-    of a Ping sent behind them. That gateway reads frames in order and answers a Ping only after it has handled the
+    of a Ping sent after them. That gateway reads frames in order and answers a Ping only after it has handled the
     frames before it, so its Pong proves handling; from other clients a Pong proves receipt.
 
     Every `now` is in seconds of one monotonic clock.
@@ -297,7 +297,7 @@ class ServerSession:
     def skip_to(self, offset: int) -> list[SessionAction]:
         """Pass over every unsent event up to `offset`; the next event is the one after it.
 
-        What is passed over counts as settled: it is confirmed as soon as everything before it is.
+        A skipped event is confirmed as soon as everything before it is.
 
         Raises:
             ValueError: `offset` was sent already, the client has yet to resynchronize, or the session has closed.
@@ -341,7 +341,7 @@ class ServerSession:
         return [] if self._closed else self._admit(_Reply(useless="binary"), now)
 
     def receive_text(self, text: str, now: float) -> list[SessionAction]:
-        """Receive a text frame; never raises, whatever it holds."""
+        """Receive a text frame; never raises."""
         if self._closed:
             return []
         message = codec.decode(text, max_bytes=self._limits.max_text_bytes)

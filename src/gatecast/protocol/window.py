@@ -22,7 +22,7 @@ class Window:
     def room(self) -> int:
         """How many more events may be sent.
 
-        Counted from `confirmed`, so that a peer that settles everything but one event cannot make `_ahead` grow.
+        Counted from `confirmed`, so that a peer that acknowledges all but one event cannot make `_ahead` grow.
         """
         return max(0, self._size - (self.sent - self.confirmed))
 

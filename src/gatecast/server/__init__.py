@@ -1,4 +1,4 @@
-"""DOORS: the admin API for people and programs, and the gateway API for gateways.
+"""ENDPOINTS: the admin API for people and programs, and the gateway API for gateways.
 
 - `pod`: one replica: both listeners, and the order of starting and stopping
 - `admin_api/`: the API listener (FastAPI)

@@ -57,8 +57,8 @@ class AttemptRate:
 class TokenAttempts:
     """Limits attempts with bad admin tokens per address, before the database is asked.
 
-    A token that was good recently is always looked up, so that someone who guesses from the same address, or through
-    the same proxy, locks out nobody who is already at work.
+    A token that was good recently is always looked up, so that an attacker at the same address, or on the same proxy,
+    locks out nobody who is already at work.
     """
 
     def __init__(self, per_minute: int, *, clock: Callable[[], float]) -> None:

@@ -55,7 +55,7 @@ ERROR_REPLIES: Mapping[type[GatecastError], ErrorReply] = {
         detail="the database cannot hold a value of this request, perhaps a character that its encoding lacks",
     ),
     errors.LogHeld: ErrorReply(503, "log-held", "Another transaction holds the log"),
-    errors.RepeatUncertain: ErrorReply(503, "repeat-uncertain", "Whether it was published before cannot be told"),
+    errors.RepeatUncertain: ErrorReply(503, "repeat-uncertain", "Unknown whether it was published before"),
     errors.StorageError: ErrorReply(
         503, "database-unavailable", "The database is not available", detail="the database cannot be asked; try again"
     ),

@@ -245,7 +245,7 @@ class Pod:
         listener = Listener(listening, server.connection, places=Places(self.budget.api_listener))
         self.api_url = f"http://{_host_and_port(listening)}"
         async with self._serving(server, context):
-            # It must answer before anybody is told its address.
+            # It must answer before its address is announced.
             await server.begun.wait()
             async with self._accepting(listener, name="api-listener"), self._running(meter.run(), name="fleet-meter"):
                 yield
@@ -355,7 +355,7 @@ def _host_and_port(listening: socket.socket) -> str:
 
 
 async def serve(settings: Settings, *, announce: Callable[[Pod], None]) -> int:
-    """Run one pod until it is told to stop; return the exit status: 1 when a part of it died.
+    """Run one pod until a signal stops it; return the exit status: 1 when a part of it died.
 
     A second signal to stop ends the wait for balancers.
     """

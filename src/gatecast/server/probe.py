@@ -37,7 +37,7 @@ _LEAST_ON_TIME = 0.1
 #: A log is replaced after this many events, so that a pod keeps no more of them.
 MOST_EVENTS = 1_000
 
-#: So many events are remembered for people, and for as long as it takes to publish so many: five minutes.
+#: Number of events kept for people to see, and the number published in the time they are kept: five minutes.
 _REMEMBERED = 100
 
 #: A gateway that could not be, or that begins anew, waits this long, in seconds.

@@ -30,7 +30,7 @@ _PLACE = "console-session"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """Who is logged in."""
+    """A logged-in person."""
 
     #: SHA-256 of the admin token that the person logged in with: revoking the token ends the session. Empty for those
     #: who logged in through the OIDC issuer.

@@ -23,7 +23,7 @@ class Series:
         self.total = 0.0
 
     def observe(self, seconds: float, count: int) -> None:
-        """Count so many events that took so long; clocks that differ a little make no negative durations."""
+        """Count this many events with this duration; clocks that differ a little make no negative durations."""
         seconds = max(seconds, 0.0)
         self.counts[bisect_left(self._buckets, seconds)] += count
         self.total += seconds * count

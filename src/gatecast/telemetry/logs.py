@@ -55,7 +55,7 @@ class _Target:
             # As an argument, so that a % in it stands for itself.
             self.logging.log(level, "%s", message, extra={"gatecast": parts})
         else:
-            # Looked up for each line: whoever runs us may put another stream in its place, and close that.
+            # Looked up for each line: the host program may replace the stream, and close the replacement.
             sys.stderr.write(f"{line}\n")
             sys.stderr.flush()
 
@@ -121,7 +121,7 @@ def _shown(key: str, value: str) -> str:
     return redacted(f"{key}={value}").removeprefix(f"{key}=")
 
 
-# --- inside somebody's program ----------------------------------------------------------------------------------------
+# --- inside an application --------------------------------------------------------------------------------------------
 
 
 def _to_logging() -> list[Any]:

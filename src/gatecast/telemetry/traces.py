@@ -48,7 +48,7 @@ class Traced(Protocol):
 
 
 class _Spans:
-    """Where spans go; nowhere unless somebody wants them."""
+    """Where spans go; nowhere unless tracing is on."""
 
     tracer: Any = None
 

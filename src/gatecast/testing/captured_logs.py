@@ -13,7 +13,7 @@ from gatecast.telemetry import logs
 
 @contextmanager
 def captured_logs() -> Iterator[list[dict[str, Any]]]:
-    """The lines that are logged while the block runs, whoever would get them otherwise; `log_level` is in each."""
+    """The lines that are logged while the block runs, instead of their usual output; `log_level` is in each."""
     capture = structlog.testing.LogCapture()
     before = logs.processors[:]
     logs.processors[:] = [capture]

@@ -1,4 +1,4 @@
-"""Waiting for what can only be asked for, not be told: the state behind an HTTP API, for example."""
+"""Waits by asking again and again for what sends no signal: the state that an HTTP API shows, for example."""
 
 from __future__ import annotations
 

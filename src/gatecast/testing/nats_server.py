@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-#: A server that does not listen after so many seconds has failed.
+#: A server that does not listen after this many seconds has failed.
 _START_TIME_LIMIT = 30.0
 
 _STOP_TIME_LIMIT = 10.0

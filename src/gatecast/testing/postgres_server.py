@@ -21,7 +21,8 @@ _STOP_TIME_LIMIT = 15.0
 _PAUSE = 0.02
 _SOCKET = ".s.PGSQL.5432"
 
-#: Ends the server in a folder, and removes the folder, once whoever started this is gone: its standard input ends then.
+#: Ends the server in a folder, and removes the folder, once the process that started this is gone: its standard input
+#: ends then.
 _WATCH = """
 cat >/dev/null
 if server=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null); then
@@ -35,9 +36,9 @@ rm -rf "$1"
 class PostgresServer:
     """A server in a temporary folder that listens on a unix socket there and nowhere else; needs the extra `embedded`.
 
-    Opened with `with`; it ends with this process, whatever that ends with. Unlike the one behind
-    `postgresql+embedded://` it is this process's own child, so that killing it is over when `kill` returns. All its
-    methods but those that are coroutines block.
+    Open it with `with`; it ends with this process, even if that is killed. Unlike the server of
+    `postgresql+embedded://` it is this process's own child, so it is dead when `kill` returns. All its methods but the
+    coroutines block.
 
     `version` is one that the package carries; `programs`, the folder of `postgres` and `initdb`, leads to another one
     that is installed. `parameters` are those of PostgreSQL.
@@ -193,7 +194,7 @@ class PostgresServer:
 
     @property
     def system_user(self) -> str | None:
-        """Who runs it; None: who runs this process."""
+        """The user that runs it; None: the user of this process."""
         user: str | None = self._package.system_user
         return user
 
@@ -257,7 +258,7 @@ class PostgresServer:
             self.kill()
 
     def kill(self) -> None:
-        """End it as a crash does: nothing more is written, nobody is told (SIGKILL)."""
+        """End it as a crash does: nothing more is written, no client is notified (SIGKILL)."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()

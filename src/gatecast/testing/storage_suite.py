@@ -13,7 +13,7 @@ it::
 `EngineContract` is the part that every engine keeps; `StorageContract` adds what needs an SQL database and the caller's
 own transaction. For an engine without one, subclass `EngineContract`, and override `open_storage`. An engine that
 records when events pass their hops also keeps `HopsContract`; subclass it as well, and override `stored_passages`.
-`TransactionContract` holds for an engine behind an outbox, too; then override `caught_up` and `offsets` as well.
+`TransactionContract` holds for an engine with an outbox, too; then override `caught_up` and `offsets` as well.
 
 The tests are coroutines that take pytest's `tmp_path`; a plugin or a small `conftest.py` must run them.
 """

@@ -14,7 +14,7 @@ Address: TypeAlias = "tuple[str, int] | Path"
 
 _CHUNK = 64 * 1024
 
-#: So many turns the event loop takes from accepting a connection to telling of it; and one to spare.
+#: Turns of the event loop from accepting a connection to reporting it, and one to spare.
 _TURNS_TO_LET_IN = 4
 
 #: The wire is cut, not shut: what was not sent yet is dropped, and the peer gets RST.
@@ -202,7 +202,7 @@ class _Link:
             self.task.cancel()
 
     def abort(self) -> None:
-        """Drop both sides, as a pulled cable with a router behind it does; a TCP peer gets RST."""
+        """Drop both sides, as a cable that is pulled out of a router does; a TCP peer gets RST."""
         for side in self.sides:
             connection: socket.socket = side.get_extra_info("socket")
             if connection.family != socket.AF_UNIX and connection.fileno() >= 0:
@@ -210,7 +210,7 @@ class _Link:
             side.transport.abort()
 
     def close(self) -> None:
-        """Close both sides behind what was written to them."""
+        """Close both sides after sending what was written to them."""
         for side in self.sides:
             side.close()
 

@@ -16,8 +16,8 @@ T = TypeVar("T")
 #: In seconds; holds for three hundred years of virtual time.
 _RESOLUTION = 1e-6
 
-#: So many turns of the loop take a nanosecond. If they took none, whoever is woken within the resolution and waits on
-#: for the tiny rest would be woken again and again at the same instant, for ever.
+#: Turns of the loop that take a nanosecond. If they took none, a task that is woken within the resolution and waits for
+#: the tiny rest would be woken at the same instant for ever.
 _TURNS_PER_NANOSECOND = 1_000
 
 

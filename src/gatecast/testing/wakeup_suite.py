@@ -87,7 +87,7 @@ class WakeupContract:
             yield one, ears[0], two, ears[1]
 
     async def test_a_hint_reaches_every_pod_and_the_sender(self, tmp_path: Path) -> None:
-        """Whoever sends it, all hear it."""
+        """Every pod hears it, the sender included."""
         async with self.open_listening(tmp_path) as (one, heard_by_one, two, heard_by_two):
             for number, sender in enumerate((one, two, one)):
                 await self.hint(sender, Hint.at([f"gateway-{number}"]))
@@ -120,7 +120,7 @@ class WakeupContract:
             await heard.until_told_of(*names)
 
     async def test_a_flood_ends_with_everybody_awake(self, tmp_path: Path) -> None:
-        """However many hints come at once, whoever is told last has been told of something."""
+        """However many hints come at once, the last listener to wake has heard of something."""
         async with self.open_listening(tmp_path) as (one, _, two, heard):
             for number in range(500):
                 await self.hint((one, two)[number % 2], Hint.at([f"gateway-{number % 7}"]))

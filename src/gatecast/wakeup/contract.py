@@ -51,7 +51,7 @@ class Wakeup(Protocol):
 
 
 class SupervisedWakeup(Wakeup, Protocol):
-    """A wake-up that listens in a task of its own, which somebody must watch over."""
+    """A wake-up that listens in a task of its own, which its owner must supervise."""
 
     def on_failure(self, told: FailureListener) -> None:
         """Tell it when listening has died for good, also when it has by now. No outage does that: it is a mistake."""

@@ -1,4 +1,4 @@
-"""Notices that somebody changed an SQLite file."""
+"""Notices that an SQLite file has changed."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def _drop_into(sender: socket.socket, datagram: bytes, path: Path) -> None:
     try:
         sender.sendto(datagram, str(path))
     except ConnectionRefusedError:
-        # A pod that was killed left its file behind; nobody will ever listen there again.
+        # The file is that of a killed pod: no pod will ever listen there again.
         with suppress(OSError):
             path.unlink()
     except OSError:

@@ -85,6 +85,7 @@ class Site:
         self.outbox = opened.storage
         self.records = Records(opened.storage.database, opened.backend)
         self.now = 1000.0
+        self.keep_forwarded = timedelta(0)
 
     def log(self) -> Log:
         """The log, which fails as the test tells it."""
@@ -94,7 +95,9 @@ class Site:
         self, pod_id: str = "pod-1", log: object | None = None, records: Records | None = None, *, bound_to: str = ""
     ) -> Forwarder:
         """One more process that may forward."""
-        options = OutboxOptions(pod_id=pod_id, poll_interval=0.1, clock=lambda: self.now, log=bound_to)
+        options = OutboxOptions(
+            pod_id=pod_id, poll_interval=0.1, keep_forwarded=self.keep_forwarded, clock=lambda: self.now, log=bound_to
+        )
         log_: Any = log or self.engine.log
         return Forwarder(self.outbox.log, log_, records or self.records, options)
 

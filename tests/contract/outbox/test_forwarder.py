@@ -9,14 +9,15 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from gatecast.errors import StorageUnavailable
+from gatecast.errors import EventNotForwarded, StorageUnavailable
 from gatecast.outbox.lease import LEASE
 from gatecast.outbox.records import Records, Waiting
-from gatecast.storage.contract import ReadRequest
+from gatecast.storage.contract import ReadRequest, Receipt
 from gatecast.storage.database_url import Backend
 from gatecast.telemetry import metrics
 from gatecast.testing.contracts.backend import GATEWAY, OTHER_GATEWAY, make_event, make_events, publish, read
@@ -569,7 +570,7 @@ async def test_what_was_forwarded_is_removed_from_the_outbox(opening: Opening) -
         log.refused = {stuck.event_id: "no"}
         await site.store(*make_events(250), stuck)
         await forwarder.forward()
-        site.now += 5
+        site.now += 60
         await forwarder.forward()
         assert [len((await read(site.outbox, name)).events) for name in (GATEWAY, OTHER_GATEWAY)] == [0, 1]
         assert len(await site.ids()) == 250
@@ -579,7 +580,7 @@ async def test_what_was_forwarded_is_removed_from_the_outbox(opening: Opening) -
         assert (await site.ids())[-1] == again.event_id
         await site.outbox.log.forget(OTHER_GATEWAY)
         await forwarder.forward()
-        site.now += 5
+        site.now += 60
         await forwarder.forward()
         [row] = await site.outbox.database.fetch(
             "SELECT count(*) AS number FROM gatecast_events"
@@ -593,18 +594,18 @@ async def test_what_was_forwarded_is_removed_while_more_comes_all_the_time(openi
     """The forwarder has never nothing to do, and the outbox does not grow."""
     async with opening() as site:
         log = site.log()
-        more = make_events(6)
+        more = make_events(16)
 
         async def another() -> None:
-            site.now += 3
+            site.now += LEASE / 2
             if more:
                 await site.store(more.pop())
 
         log.after = another
         await site.store(make_event())
         await site.forwarder(log=log).forward()
-        assert len(await site.ids()) == 7
-        assert (await read(site.outbox)).low_water_mark >= 3
+        assert len(await site.ids()) == 17
+        assert (await read(site.outbox)).low_water_mark >= 12
 
 
 async def test_an_id_that_was_forwarded_long_ago_is_stored_once(opening: Opening) -> None:
@@ -613,9 +614,75 @@ async def test_an_id_that_was_forwarded_long_ago_is_stored_once(opening: Opening
         event, forwarder = make_event(), site.forwarder()
         await site.store(event)
         await forwarder.forward()
-        site.now += 5
+        site.now += 60
         await forwarder.forward()
         await site.store(event)
         await forwarder.forward()
         assert await site.ids() == [event.event_id]
         assert await site.waiting() == {}
+
+
+async def test_an_id_that_was_forwarded_is_known_while_ids_are_kept(opening: Opening) -> None:
+    """In the transaction that repeats it: of those that publish it at once one is told that it is new."""
+    async with opening() as site:
+        site.keep_forwarded = timedelta(days=1)
+        forwarder, outbox = site.forwarder(), site.outbox
+        before, event = make_events(2)
+        await site.store(before)
+        await forwarder.forward()
+        site.now += 60
+        await forwarder.forward()
+
+        async def in_a_transaction() -> tuple[Receipt, ...]:
+            async with outbox.database.transaction() as transaction:
+                receipts: tuple[Receipt, ...] = await outbox.log.publish_in(transaction, [before, event])
+                return receipts
+
+        async def by_itself() -> tuple[Receipt, ...]:
+            [result] = await outbox.log.publish([[before, event]])
+            assert isinstance(result, tuple)
+            return result
+
+        results = await asyncio.gather(*(work() for work in (in_a_transaction, by_itself) * 3))
+        assert sorted([each.created for each in result] for result in results) == [[False, False]] * 5 + [[False, True]]
+        assert await site.waiting() == {GATEWAY: 1}
+        await forwarder.forward()
+        assert await site.ids() == ids([before, event])
+
+
+async def test_what_was_left_out_may_be_published_again(opening: Opening) -> None:
+    """It is another entry then: nobody is told that it waits, or that it was published."""
+    async with opening() as site:
+        site.keep_forwarded = timedelta(days=1)
+        log, event = site.log(), make_event()
+        log.refused = {event.event_id: "no"}
+        forwarder = site.forwarder(log=log)
+        outbox = site.as_outbox(forwarder)
+        await site.store(event)
+        await forwarder.forward()
+        assert await outbox.leave_out(GATEWAY)
+        with pytest.raises(EventNotForwarded):
+            await outbox.position_of(event)
+        log.refused = {}
+        [[receipt]] = await site.outbox.log.publish([[event]])
+        assert receipt.created
+        await forwarder.forward()
+        assert await site.ids() == [event.event_id]
+
+
+async def test_the_outbox_says_whether_it_knows_every_id(opening: Opening) -> None:
+    """A new one of an empty log does; otherwise it does once it has kept ids for long enough."""
+    async with opening() as site:
+        kept = timedelta(minutes=1)
+        assert not await site.records.knows_ids(kept)
+        outbox = site.as_outbox(site.forwarder())
+        await site.storage.log.register("before")
+        await outbox.adopt()
+        assert not await site.records.knows_ids(kept)
+        assert await site.records.knows_ids(-kept)
+        await site.statement("UPDATE gatecast_outbox_forwarder SET ids_since = NULL")
+        await site.records.begin_ids(ever=True)
+        assert await site.records.knows_ids(timedelta(days=10_000))
+        await site.storage.log.register("another")
+        await outbox.adopt()
+        assert not await site.records.knows_ids(kept)

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -92,10 +93,14 @@ class _History:
         self._source = source
         self.now = 0.0
         self.committed: dict[str, list[UUID]] = {}
+        #: In half of the histories ids are kept, and what is repeated is known.
+        self._kept = source.choice([timedelta(0), timedelta(days=1)])
         self._pods = [self._pod(number) for number in range(3)]
 
     def _pod(self, number: int) -> Forwarder:
-        options = OutboxOptions(pod_id=f"pod-{number}", poll_interval=0.1, clock=lambda: self.now)
+        options = OutboxOptions(
+            pod_id=f"pod-{number}", poll_interval=0.1, keep_forwarded=self._kept, clock=lambda: self.now
+        )
         log: Any = self._log
         return Forwarder(self._outbox.log, log, self._records, options)
 
@@ -103,6 +108,7 @@ class _History:
         """One thing that happens."""
         choices = [self._commit] * 6 + [self._forward] * 6
         choices += [self._pass, self._restart, self._trim, self._register_or_delete]
+        choices += [self._repeat] * 2 if self._kept else []
         await self._source.choice(choices)()
 
     async def _commit(self) -> None:
@@ -114,6 +120,15 @@ class _History:
         await publish(self._outbox, *events)
         for event in events:
             self.committed[event.gateway_id].append(event.event_id)
+
+    async def _repeat(self) -> None:
+        known = [
+            (gateway_id, event_id) for gateway_id in sorted(self.committed) for event_id in self.committed[gateway_id]
+        ]
+        if known:
+            gateway_id, event_id = self._source.choice(known)
+            [receipt] = await publish(self._outbox, replace(make_event(gateway_id), event_id=event_id))
+            assert not receipt.created
 
     async def _forward(self) -> None:
         with suppress(StorageUnavailable, asyncio.CancelledError):

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import aiohttp
 import pytest
@@ -17,6 +17,7 @@ from gatecast.testing.doubles.raw_connection import RawConnection, refusal
 from gatecast.testing.eventually import PATIENCE, eventually
 from gatecast.testing.nats_server import NatsServer
 from gatecast.testing.operator import GatewayAccess, Operator, Refused
+from gatecast.testing.processes.deployment import Site
 from gatecast.testing.processes.installation import Installation, Replica
 from gatecast.testing.tcp_proxy import TcpProxy
 from tests.acceptance.test_control_plane import provider
@@ -36,7 +37,7 @@ async def _site(server: NatsServer, stream_url: str, outbox_url: str) -> AsyncIt
     host, _, port = server.address.partition(":")
     async with asyncio.timeout(PATIENCE), TcpProxy((host, int(port))) as way:
         far = stream_url.replace(server.address, way.address)
-        async with Installation.open(far, outbox=outbox_url, pods=2) as installation:
+        async with Installation.open(Site(database=far, outbox=outbox_url), pods=2) as installation:
             yield installation, way
 
 
@@ -53,7 +54,7 @@ async def _is_away(installation: Installation) -> bool:
 
 async def test_what_is_created_at_one_pod_arrives_at_a_gateway_of_the_other(stream_url: str, outbox_url: str) -> None:
     """It is confirmed, and both gateways run it."""
-    async with Installation.open(stream_url, outbox=outbox_url, pods=2, gateways=2) as installation:
+    async with Installation.open(Site(database=stream_url, outbox=outbox_url), pods=2, gateways=2) as installation:
         there = Installation(installation.replicas, installation.edges[1:])
         await there.create("llm-providers", provider())
         await there.is_true()
@@ -64,7 +65,7 @@ async def test_what_is_created_at_one_pod_arrives_at_a_gateway_of_the_other(stre
 async def test_an_answer_has_the_offset_and_a_repeated_id_has_the_same_one(
     server: NatsServer, stream_url: str, outbox_url: str
 ) -> None:
-    """Also once the outbox has forgotten the id; another content under it is refused."""
+    """Another content under it is refused."""
     async with _site(server, stream_url, outbox_url) as (installation, _):
         operator, gateway_id, event_id = installation.operator, installation.edge.id, str(uuid4())
         status, first = await _published(operator, gateway_id, eventId=event_id)
@@ -301,40 +302,55 @@ _PLAN = {"type": "subscriptionPlan.updated", "action": "UPDATE", "entityType": "
 async def test_p10_an_event_that_was_published_before_changes_no_record_while_the_log_is_away(
     server: NatsServer, stream_url: str, outbox_url: str
 ) -> None:
-    """Nobody knows its id then: it is refused as unavailable. A new one without an id is taken as ever."""
+    """The outbox knows its id for as long as ids are kept. Where it does not, it is refused as unavailable."""
     async with _site(server, stream_url, outbox_url) as (installation, way):
-        operator, gateway_id, ids = installation.operator, installation.edge.id, [str(uuid4()) for _ in range(2)]
+        operator, gateway_id, ids = installation.operator, installation.edge.id, [str(uuid4()) for _ in range(4)]
         plans, hub = installation.replicas[0].pod.control_plane.subscriptions, installation.replicas[0].pod.hub
 
         async def published(plan_status: str, **fields: object) -> int:
             data = {"planId": "p", "planName": "a plan", "status": plan_status}
-            return (await _published(operator, gateway_id, **_PLAN, data=data, **fields))[0]
+            return (await _published(operator, gateway_id, **{**_PLAN, **fields}, data=data))[0]
 
         async def recorded() -> list[str]:
             return [each.fields["status"] for each in await plans.plans(gateway_id)]
-
-        async def is_forgotten() -> bool:
-            """Whether the outbox has nothing any more of what was forwarded."""
-            await _published(operator, gateway_id)
-            return not await hub.outbox._storage.log.find(gateway_id, [UUID(each) for each in ids])
 
         created = {**_PLAN, "type": "subscriptionPlan.created", "action": "CREATE", "eventId": ids[0]}
         data = {"planId": "p", "planName": "a plan", "status": "ACTIVE"}
         assert (await _published(operator, gateway_id, **created, data=data))[0] == 201
         assert await published("INACTIVE", eventId=ids[1]) == 201
-        await eventually(is_forgotten)
+        plain = {"eventId": str(uuid4()), "data": {"is": "plain"}}
+        assert (await _published(operator, gateway_id, **plain))[0] == 201
         assert (await _published(operator, gateway_id, **created, data=data))[0] == 200
         way.cut()
         await eventually(lambda: _is_away(installation))
-        status, problem = await _published(operator, gateway_id, **created, data=data)
-        assert (status, await recorded()) == (503, ["INACTIVE"])
-        assert problem["type"] == "urn:gatecast:problem:repeat-uncertain"
-        kept = {"type": "application.updated", "entityType": "Application", "eventId": str(uuid4())}
-        assert (await _published(operator, gateway_id, **kept))[0] == 503
+        assert (await _published(operator, gateway_id, **created, data=data))[0] == 202
+        assert (await published("ACTIVE", eventId=ids[1]), await recorded()) == (409, ["INACTIVE"])
+        assert [(await _published(operator, gateway_id, **{**plain, **other}))[0] for other in ({}, _OTHER)] == [
+            202,
+            409,
+        ]
+        # Of several at once that are new one is told so, and changes the record.
+        both = [_published(each.operator, gateway_id, **_kept(ids[2])) for each in installation.replicas * 2]
+        assert [status for status, _ in await asyncio.gather(*both)] == [202] * 4
+        assert (await hub.unforwarded(gateway_id)).events == 1
+        # An outbox that has begun to keep ids a moment ago.
+        await hub.database.execute("UPDATE gatecast_outbox_forwarder SET ids_since = date_part('epoch', now())")
+        status, problem = await _published(operator, gateway_id, **_kept(ids[3]))
+        assert (status, problem["type"]) == (503, "urn:gatecast:problem:repeat-uncertain")
         assert (await published("ACTIVE"), await recorded()) == (202, ["ACTIVE"])
         way.heal()
         await eventually(lambda: _has_repeated(operator, gateway_id, created, data))
         assert await recorded() == ["ACTIVE"]
+        shown = await eventually(lambda: _log(operator, gateway_id, 5))
+        assert [each["eventId"] for each in shown][:4] == [*ids[:2], plain["eventId"], ids[2]]
+
+
+_OTHER = {"data": {"is": "another"}}
+
+
+def _kept(event_id: str) -> dict[str, Any]:
+    """An event of which the latest is kept."""
+    return {"type": "application.updated", "entityType": "Application", "eventId": event_id}
 
 
 async def _has_repeated(operator: Operator, gateway_id: str, fields: dict[str, Any], data: dict[str, Any]) -> bool:
@@ -343,9 +359,9 @@ async def _has_repeated(operator: Operator, gateway_id: str, fields: dict[str, A
 
 async def test_a_pod_whose_outbox_was_mistyped_is_refused(stream_url: str, tmp_path: Path) -> None:
     """Its control plane would know none of the gateways in the log, and turn them away."""
-    async with Replica(stream_url, 0, outbox=f"sqlite:///{tmp_path}/tables.db") as pod:
+    async with Replica(Site(database=stream_url, outbox=f"sqlite:///{tmp_path}/tables.db"), 0) as pod:
         access = await pod.operator.create_gateway("one-gateway")
         await eventually(lambda: _has_log(pod.operator, access))
         with pytest.raises(DatabaseUnsuitable, match=r"tabels\.db is new"):
-            async with Replica(stream_url, 1, outbox=f"sqlite:///{tmp_path}/tabels.db"):
+            async with Replica(Site(database=stream_url, outbox=f"sqlite:///{tmp_path}/tabels.db"), 1):
                 pass

@@ -1,8 +1,12 @@
-"""The public text uses the field's terms, and not the words that they replaced."""
+"""The public text and the source's own text use the field's terms, and not the words that they replaced."""
 
 from __future__ import annotations
 
+import ast
+import io
 import re
+import tokenize
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,13 +14,24 @@ import pytest
 _ROOT = Path(__file__).parents[3]
 _TEXTS = [_ROOT / "README.md", *sorted(_ROOT.glob("docs/**/*.md"))]
 
+#: Applied migrations never change: their checksums are recorded.
+_SOURCES = [
+    path
+    for suffix in ("py", "sql")
+    for path in sorted(_ROOT.glob(f"src/**/*.{suffix}"))
+    if suffix == "py" or "migrations" not in path.parts
+]
+
 #: What is no prose: fenced blocks, inline code (names that are stable may be retired words), addresses of links.
 _CODE = re.compile(r"^ *```.*?^ *```$|`[^`\n]+`|\]\([^)]*\)", re.MULTILINE | re.DOTALL)
+
+#: Names in comments: with or without quotes, of a statement, and of a type.
+_NAME = re.compile(r"`[^`]+`|^\s*name: .*|\b\w*_\w*\b|\b[A-Z][a-z]+[A-Z]\w*\b")
 
 #: The few uses of "behind" that are plain English: lag, and what a proxy does.
 _BEHIND = re.compile(
     r"behind (?:a|the|any) (?:\w+ )?(?:proxy|load balancer|balancer|pooler)|behind\s+PgBouncer|\d+ events? behind"
-    r"|connected, current or behind|current, behind|far (?:it is )?behind|lags? behind",
+    r"|behind gateways|connected, current or behind|current, behind|far (?:it is )?behind|lags? behind",
     re.IGNORECASE,
 )
 
@@ -41,7 +56,7 @@ RETIRED = {
     r"doors?|doorways?": "endpoint",
     r"usual design": "baseline",
     r"lock-first|locks? first": "lock before read",
-    r"whoever|somebody": "a person, thing or condition that acts is named",
+    r"whoever|somebody|the other one": "a person, thing or condition that acts is named",
 }
 
 
@@ -51,13 +66,44 @@ def _prose(path: Path) -> str:
     return _BEHIND.sub("", text)
 
 
-@pytest.mark.parametrize("path", _TEXTS, ids=lambda path: str(path.relative_to(_ROOT)))
-def test_no_page_uses_a_retired_word(path: Path) -> None:
-    found = [
-        f"{number}: {each[0]!r}, better: {instead}"
-        for number, line in enumerate(_prose(path).splitlines(), 1)
+def _comments(path: Path) -> Iterator[tuple[int, str]]:
+    """Comments and docstrings, without names, by line."""
+    text = path.read_text("utf-8")
+    lines = text.splitlines()
+    if path.suffix == ".sql":
+        yield from ((number, line.partition("--")[2]) for number, line in enumerate(lines, 1) if "--" in line)
+        return
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    yield from ((token.start[0], token.string) for token in tokens if token.type == tokenize.COMMENT)
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
+            node
+        ):
+            first, last = node.body[0].lineno, node.body[0].end_lineno or 0
+            yield from enumerate(lines[first - 1 : last], first)
+
+
+def _retired(line: str) -> list[str]:
+    return [
+        f"{each[0]!r}, better: {instead}"
         for word, instead in RETIRED.items()
         for each in re.finditer(rf"\b(?:{word})\b", line, re.IGNORECASE)
+    ]
+
+
+@pytest.mark.parametrize("path", _TEXTS, ids=lambda path: str(path.relative_to(_ROOT)))
+def test_no_page_uses_a_retired_word(path: Path) -> None:
+    found = [f"{number}: {each}" for number, line in enumerate(_prose(path).splitlines(), 1) for each in _retired(line)]
+    assert found == []
+
+
+def test_no_comment_uses_a_retired_word() -> None:
+    """Docstrings and comments of the source keep to the same terms."""
+    found = [
+        f"{path.relative_to(_ROOT)}:{number}: {each}"
+        for path in _SOURCES
+        for number, line in _comments(path)
+        for each in _retired(_BEHIND.sub("", _NAME.sub("", line)))
     ]
     assert found == []
 

@@ -216,7 +216,7 @@ def _event(gateway_id: str) -> Event:
 
 @asynccontextmanager
 async def bare_server() -> AsyncIterator[tuple[int, str, Callable[[int], None]]]:
-    """Its process id, its address, and what makes it send so many events to everybody."""
+    """Its process id, its address, and a function that makes it send a number of events to every connection."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gatecast.cli.bench.echo_server", stdin=PIPE, stdout=PIPE
     )

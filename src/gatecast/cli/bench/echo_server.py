@@ -1,7 +1,7 @@
-"""The yardstick for sockets: the least that anybody can do. `python -m gatecast.cli.bench.echo_server`.
+"""The yardstick for sockets: the least work a server can do. `python -m gatecast.cli.bench.echo_server`.
 
-It shakes hands with whoever connects, and on a byte from its standard input sends one event to each connection, or
-several in one write, and reads what they answer. It knows no tokens, stores nothing, and confirms nothing.
+It accepts every connection. On a byte from its standard input it sends one event to each, or several in one write, and
+reads the answers. It checks no tokens, stores nothing, and confirms nothing.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Figure:
         if self.aim is None:
             return ""
         if not self.middle:
-            # What is subtracted from it, or when it is told, was larger.
+            # The part to subtract was larger than the whole.
             return "too little to tell"
         return "pass" if self.shortfall <= 1 else f"short by {self.shortfall:.1f}x"
 

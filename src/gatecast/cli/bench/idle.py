@@ -27,7 +27,7 @@ SELECT xact_commit AS commits, tup_returned + tup_fetched AS rows
 FROM pg_stat_database WHERE datname = current_database()
 """
 
-#: So many rows in a second are nothing: catalogs are read as well.
+#: Reading fewer rows per second than this counts as idle: catalogs are read as well.
 _FEW_ROWS = 5_000.0
 
 GatewaysOption = Annotated[

@@ -43,7 +43,8 @@ class Pgbench:
     def __init__(self, program: Path, url: str) -> None:
         self._program = program
         self._url = url
-        #: Statements per second in the last round: it is told how many to run, because it counts whole seconds.
+        #: Statements per second in the last round. pgbench counts whole seconds, so it gets a number of statements to
+        #: run.
         self._rate = 500.0
 
     @classmethod

@@ -22,7 +22,7 @@ from gatecast.storage.database_url import Backend
 #: Publishes one event and returns after its commit.
 Publish: TypeAlias = Callable[[Event], Awaitable[object]]
 
-#: Lets so many callers publish to these gateways for so many seconds.
+#: Lets this many callers publish to these gateways for this many seconds.
 Load: TypeAlias = Callable[[Sequence[str], int, float], Awaitable[Round]]
 
 #: What the others are compared with.

@@ -1,5 +1,5 @@
 -- name: fill
--- So many events ($2) for each of these gateways ($1), as if they had been published.
+-- Insert $2 events for each of these gateways ($1), as if they had been published.
 WITH grown AS (
     UPDATE gatecast.gateway_streams SET head = head + $2 WHERE gateway_id = ANY ($1::text[]) RETURNING log_id, head
 )

@@ -1,4 +1,4 @@
-"""`gatecast doctor`: look at what a pod needs, and say what to do about what it lacks."""
+"""`gatecast doctor`: check what a pod needs, and say how to fix what is wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the doctor asks of the database."""
+"""The doctor's checks of the database."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def look_at_database(settings: Settings) -> list[Finding]:
     name = variable("outbox" if settings.outbox else "database")
     try:
         settings.check_for_pod()
-        # On a machine where the embedded server does not run, this starts it for as long as it takes.
+        # If the embedded server does not run on this machine, this starts it for the duration of the check.
         async with open_tables(settings, send_hints=False) as opened:
             return [*await _look_at_schema(opened), *await _look_at_backend(opened)]
     except SettingInvalid as error:
@@ -69,7 +69,7 @@ async def _look_at_schema(opened: OpenStorage) -> list[Finding]:
             return [warning("schema", "there is none yet", "`gatecast migrate` makes it, or the first pod that starts")]
         case SchemaNeed.BEHIND:
             return [
-                problem("schema", "it is of an older release", "run `gatecast migrate` before pods of this one start")
+                problem("schema", "it is from an older release", "run `gatecast migrate` before pods of this one start")
             ]
 
 
@@ -98,7 +98,7 @@ def _pooler(*, pooled: bool) -> Finding:
 
 
 async def _isolation_of_applications(url: str) -> str:
-    """What a transaction of this role gets that asks for nothing; our own sessions do ask."""
+    """The default isolation level of this role; our own sessions set theirs."""
     with translated():
         connection: asyncpg.Connection[Any] = await asyncpg.connect(url, statement_cache_size=0)
         try:

@@ -1,4 +1,4 @@
-"""What the doctor says: one finding for each thing that it looked at."""
+"""The doctor's findings: one for each check."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gatecast.cli.output import screen
 
 
 class State(StrEnum):
-    """How it is."""
+    """The result of a check."""
 
     #: As it should be.
     OK = "ok"
@@ -27,9 +27,9 @@ _STYLES = {State.OK: "green", State.WARNING: "yellow", State.PROBLEM: "bold red"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked at."""
+    """The finding of one check."""
 
-    #: What was looked at, in a word or two.
+    #: What was checked, in a word or two.
     check: str
     state: State
     #: What was found.
@@ -58,7 +58,7 @@ def problem(check: str, message: str, advice: str) -> Finding:
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
-    """A line for each, and below it what to do."""
+    """Print a line for each, and below it what to do."""
     width = max(len(each.check) for each in findings)
     for each in findings:
         style = _STYLES[each.state]

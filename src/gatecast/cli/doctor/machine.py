@@ -1,4 +1,4 @@
-"""What the doctor asks of this machine: descriptors, certificate, listeners."""
+"""The doctor's checks of this machine: descriptors, certificate, listeners."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from gatecast.server.descriptors import budget, raise_limit, sufficient
 from gatecast.server.tls import GatewayTls
 from gatecast.settings import Settings
 
-#: A certificate that ends earlier is warned of, in days.
+#: Days before its expiry at which a certificate gets a warning.
 _RENEW_WITHIN = 21
 
-#: An answer takes no longer, in seconds.
+#: Longest wait for an answer, in seconds.
 _TIME_LIMIT = 10.0
 
 _NOT_READY = 503
 
 
 def look_at_machine(settings: Settings) -> list[Finding]:
-    """Whether this machine suffices for what the settings say."""
+    """Whether this machine suffices for the settings."""
     return [_descriptors(settings), *_certificate(settings)]
 
 
@@ -65,12 +65,12 @@ def _expiry(check: str, pem: bytes) -> Finding:
     if days < 0:
         return problem(check, f"it ended at {ends.isoformat()}", "renew it: gateways that verify it are refused")
     if days < _RENEW_WITHIN:
-        return warning(check, f"it ends in {days} days, at {ends.isoformat()}", "renew it; pods take the new file up")
+        return warning(check, f"it ends in {days} days, at {ends.isoformat()}", "renew it; pods load the new file")
     return ok(check, f"valid for {days} more days")
 
 
 async def look_at_listeners(settings: Settings, api: str, gateways: str) -> list[Finding]:
-    """Whether a pod answers on both; addresses that were not named are those of the settings."""
+    """Whether a pod answers on both listeners; by default at the addresses of the settings."""
     scheme = "http" if settings.gateway_tls == "off" else "https"
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -86,7 +86,7 @@ async def look_at_listeners(settings: Settings, api: str, gateways: str) -> list
 
 
 def _reachable(address: str) -> str:
-    """Where a pod on this machine that listens there is reached."""
+    """The address at which a pod on this machine that listens there is reached."""
     host, _, port = address.rpartition(":")
     return f"{ {'0.0.0.0': '127.0.0.1', '[::]': '[::1]', '::': '[::1]'}.get(host, host) }:{port}"  # noqa: S104 - compared
 
@@ -109,7 +109,7 @@ _OTHER = "something else listens there; correct the address"
 
 
 async def _gateways(session: aiohttp.ClientSession, url: str, *, named: bool) -> Finding:
-    """A request without a token: a pod refuses it."""
+    """Send a request without a token, which a pod refuses."""
     try:
         async with session.get(f"{url.rstrip('/')}/api/internal/v1/deployments") as reply:
             status = reply.status

@@ -1,4 +1,4 @@
-"""What the doctor asks of the stream, where events are on NATS JetStream."""
+"""The doctor's checks of the stream, if events are on NATS JetStream."""
 
 from __future__ import annotations
 

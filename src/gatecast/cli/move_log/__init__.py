@@ -24,22 +24,22 @@ def move_log(
     settings: Settings,
     to: Annotated[str, typer.Option(help="The new database: the URL of an empty PostgreSQL database.")],
     give_up: Annotated[
-        bool, typer.Option("--undo", help="Give up a move that was interrupted, so that pods write to the file again.")
+        bool, typer.Option("--undo", help="Give up an interrupted move, so that pods write to the file again.")
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Move everything that a file of SQLite holds to PostgreSQL, while pods run: logs, positions, gateways, artifacts.
+    """Move everything in an SQLite file to PostgreSQL, while pods run: logs, positions, gateways, artifacts.
 
-    From the moment it begins, pods on the file publish nothing any more; publishers repeat what they could not publish.
-    Start the pods again with the new GATECAST_DATABASE: offsets, epoch and positions go on, and no gateway
-    resynchronizes. If it is interrupted, run it again or add --undo.
+    From the moment it begins, pods on the file can no longer publish; publishers repeat what they could not publish.
+    Restart the pods with the new GATECAST_DATABASE: offsets, epoch and positions continue, and no gateway
+    resynchronizes. If the move is interrupted, run it again or add --undo.
     """
     if give_up:
         undone = run_to_its_end(_between(settings, to, undo))
         if as_json:
             print_json({"undone": undone})
         else:
-            screen.print("pods write to the file again" if undone else "nothing is to be undone: the file is in use")
+            screen.print("pods write to the file again" if undone else "nothing to undo: the file is in use")
         return
     found = run_to_its_end(_between(settings, to, move))
     if as_json:
@@ -47,8 +47,8 @@ def move_log(
         return
     events, gateways = (found.rows.get(f"gatecast.{name}", 0) for name in ("events", "gateway_streams"))
     screen.print(f"moved {events:,} events of {gateways:,} logs" if found.rows else "everything was moved already")
-    screen.print(f"the history goes on: epoch {found.epoch}")
-    screen.print("start the pods with the new GATECAST_DATABASE; nobody writes to the file any more")
+    screen.print(f"the history continues: epoch {found.epoch}")
+    screen.print("start the pods with the new GATECAST_DATABASE; no program writes to the file any more")
 
 
 async def _between(settings: Settings, to: str, work: Callable[[OpenStorage, OpenStorage], Awaitable[T]]) -> T:

@@ -1,7 +1,7 @@
-"""Moves everything that a file of SQLite holds to PostgreSQL, in one transaction there.
+"""Moves everything in an SQLite file to PostgreSQL, in one transaction there.
 
-First nobody may write to the file any more; then everything is copied and committed at once. The new database has the
-file's epoch exactly if that commit happened, which is how an interrupted move is recognized: it is repeated, or undone.
+First the file is closed to writers; then everything is copied and committed at once. The new database has the file's
+epoch exactly if that commit happened, which is how an interrupted move is recognized: it is repeated, or undone.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from gatecast.storage.postgres.storage import MIGRATIONS as POSTGRES_MIGRATIONS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """What a move did."""
+    """The result of a move."""
 
-    #: The history, which goes on.
+    #: The history, which continues.
     epoch: UUID
     #: How many rows each table got; empty: an earlier run had moved them already.
     rows: dict[str, int] = field(default_factory=dict)
 
 
 class MoveUncertain(StorageError):
-    """It is not known whether the move was committed; until it is, nobody writes to the file."""
+    """It is unknown whether the move was committed; until it is known, the file is closed to writers."""
 
     def __str__(self) -> str:
         return (
-            "the new database does not say whether the log has arrived there, so nobody writes to the file for now; "
+            "the new database does not say whether the log has arrived there, so the file stays closed for now; "
             "repeat the command to finish, or add --undo to give up"
         )
 
@@ -49,7 +49,7 @@ async def move(old: OpenStorage, new: OpenStorage) -> Moved:
 
     Raises:
         DatabaseUnsuitable: one of the databases is not of the right kind, or is not empty, or is in use.
-        MoveUncertain: the new database was lost just when it committed.
+        MoveUncertain: the connection to the new database was lost during the commit.
         StorageError: something failed; the file is as before.
     """
     database = _postgres(new)
@@ -63,7 +63,7 @@ async def move(old: OpenStorage, new: OpenStorage) -> Moved:
                 return Moved(epoch=epoch)
             raise DatabaseUnsuitable("it has a copy of this log, which was changed since", "name an empty database")
         if source.target is None:
-            # Refused before anybody has to wait.
+            # Refused before any writer has to wait.
             async with Target.open(database) as target:
                 await target.check_unused()
             source.block(there)
@@ -76,11 +76,11 @@ async def move(old: OpenStorage, new: OpenStorage) -> Moved:
 
 
 async def undo(old: OpenStorage, new: OpenStorage) -> bool:
-    """Let everybody write to the file again; False: nothing keeps them from it.
+    """Open the file to writers again; False: it was open.
 
     Raises:
         DatabaseUnsuitable: the log has arrived in the new database.
-        StorageError: that cannot be asked.
+        StorageError: that is unknown now.
     """
     database = _postgres(new)
     with Source.open(Path(old.location)) as source:
@@ -88,9 +88,9 @@ async def undo(old: OpenStorage, new: OpenStorage) -> bool:
             return False
         async with Target.open(database) as target:
             if await target.epoch() == UUID(source.epoch()[0]):
-                raise DatabaseUnsuitable("the log has arrived in the new database", "it goes on there")
+                raise DatabaseUnsuitable("the log has arrived in the new database", "use it there")
             _check_target(source, await target.name(source.target))
-            # Under the lock: nobody copies meanwhile.
+            # Under the lock: no other run copies meanwhile.
             source.unblock()
         return True
 
@@ -105,7 +105,7 @@ def _postgres(new: OpenStorage) -> PostgresDatabase:
 async def _check_source(old: OpenStorage) -> None:
     if old.backend is not Backend.SQLITE:
         raise DatabaseUnsuitable(
-            "the log is not in a file of SQLite", "move one of PostgreSQL with pg_dump or a standby (docs/how-to)"
+            "the log is not in an SQLite file", "move one on PostgreSQL with pg_dump or a standby (docs/how-to)"
         )
     if await old.storage.database.schema_need() is not SchemaNeed.NOTHING:
         with Source.open(Path(old.location)) as source:
@@ -116,31 +116,31 @@ async def _check_source(old: OpenStorage) -> None:
 
 
 async def _look_at(database: PostgresDatabase, source: Source) -> tuple[UUID, UUID]:
-    """The name of the new database, and which history it has; what copies to it has ended by then."""
+    """The name of the new database, and its history; waits until a running copy to it has ended."""
     async with Target.open(database) as target:
         return await target.name(source.target), await target.epoch()
 
 
 def _check_target(source: Source, there: UUID) -> None:
-    """Return if the file is moved to the database of this name: in two of them the same history would go on.
+    """Return if the file is being moved to this database: the same history must not continue in two.
 
     Raises:
-        DatabaseUnsuitable: it is moved to another one, or not any more.
+        DatabaseUnsuitable: it is being moved to another one, or no longer.
     """
     if source.target != there:
-        raise DatabaseUnsuitable("the file is moved to another database", "name that one with --to")
+        raise DatabaseUnsuitable("the file is being moved to another database", "name that one with --to")
 
 
 async def _open_again(source: Source, database: PostgresDatabase, there: UUID) -> None:
-    """After a failure: let everybody write to the file again, unless the log has arrived all the same.
+    """After a failure: open the file to writers again, unless the log has arrived nevertheless.
 
     Raises:
-        MoveUncertain: whether it has, cannot be asked.
+        MoveUncertain: it is unknown whether it has arrived.
     """
     try:
         async with Target.open(database) as target:
-            # Under the lock: nobody copies meanwhile. What another move has blocked is left to that one. Once the log
-            # has arrived, the database has another name.
+            # Under the lock: no other run copies meanwhile. A file blocked by another move is left to that move. Once
+            # the log has arrived, the database has another name.
             if await target.name(source.target) == there == source.target:
                 source.unblock()
     except StorageError as error:
@@ -152,7 +152,7 @@ async def _copy(source: Source, database: PostgresDatabase, there: UUID) -> dict
         epoch, begun_at, last_log = source.epoch()
         _check_target(source, there)
         if await target.epoch() == UUID(epoch):
-            # Another run of the command was faster; this one has waited for it.
+            # Another run of the command was faster, and this one has waited for it.
             return {}
         await target.check_unused()
         found = await _tables(source, target)
@@ -165,7 +165,7 @@ async def _copy(source: Source, database: PostgresDatabase, there: UUID) -> dict
 
 
 async def _tables(source: Source, target: Target) -> list[Table]:
-    """The tables to move; each one of the file is either among them or has a reason not to be."""
+    """The tables to move; every other table of the file is skipped for a reason, or refused."""
     names = moved(tables(available(POSTGRES_MIGRATIONS, *MIGRATIONS)))
     if unknown := set(source.tables()) - {name_in_file(each) for each in (*names, *STAY, EPOCH)}:
         problem = f"the file has tables that are unknown here: {', '.join(sorted(unknown))}"

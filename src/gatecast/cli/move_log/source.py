@@ -14,12 +14,12 @@ from gatecast.storage.sqlite import moved
 from gatecast.storage.sqlite.connection import open_writer
 from gatecast.storage.sqlite.driver_errors import translated
 
-#: Rows that are in memory at once.
+#: Most rows in memory at once.
 CHUNK = 1_000
 
 
 class Source:
-    """A file of SQLite; for use in one thread. Errors of the driver become those of `gatecast.errors`."""
+    """An SQLite file; for use in one thread. Errors of the driver become those of `gatecast.errors`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -39,12 +39,12 @@ class Source:
 
     @property
     def target(self) -> UUID | None:
-        """The name of the database that it is moved to; None: everybody may write to it."""
+        """The name of the database that it is being moved to; None: it is open to writers."""
         with translated():
             return moved.target_of(self._connection)
 
     def block(self, target: UUID) -> None:
-        """Keep every program from writing to our tables, once those that write now have ended.
+        """Keep every program from writing to our tables, once present writers have ended.
 
         Raises:
             LogHeld: another program holds the file for longer than 10 s.
@@ -72,7 +72,7 @@ class Source:
             self._connection.execute("COMMIT")
 
     def epoch(self) -> tuple[str, str, int]:
-        """The identity of its history, when that began, and the number of its last change: no log has a higher one."""
+        """The identity of its history, when that began, and the number of its last change, the highest of all logs."""
         with translated():
             row = self._connection.execute("SELECT current, begun_at, last_change FROM gatecast_epoch").fetchone()
             return str(row[0]), str(row[1]), int(row[2])

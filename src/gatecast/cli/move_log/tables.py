@@ -1,4 +1,4 @@
-"""Which tables are moved, and how a value of SQLite becomes one of PostgreSQL."""
+"""Which tables are moved, and how values are converted from SQLite to PostgreSQL."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from uuid import UUID
 
 from gatecast.errors import DatabaseUnsuitable
 
-#: What belongs to one database alone: its migrations, and the pods and connections that are there now.
+#: Tables that belong to one database: its migrations, and its present pods and connections.
 STAY = frozenset({"gatecast.schema_migrations", "gatecast.schema_functions", "gatecast.pods", "gatecast.connections"})
 
-#: Its one row is there already, and takes over what identifies the history.
+#: Its one row exists already, and takes over the identity of the history.
 EPOCH = "gatecast.epoch"
 
-#: Which change a row was last part of; each database numbers its changes in its own way.
+#: The last change of a row; each database numbers its changes in its own way.
 _OF_ONE_DATABASE = frozenset({"changed_seq", "trimmed_seq"})
 
-#: How values of a type of PostgreSQL are read from a file; others are the same there.
+#: How values of some PostgreSQL types are read from a file; others are the same.
 _READ: Mapping[str, Callable[[Any], Any]] = MappingProxyType({"uuid": UUID, "boolean": bool, "bytea": bytes})
 
 
@@ -29,7 +29,7 @@ class Table:
 
     #: Its name in PostgreSQL, with the schema unless that is the default one.
     name: str
-    #: The types of its columns in PostgreSQL, of those that both have.
+    #: The PostgreSQL types of the columns that both have.
     types: Mapping[str, str]
 
     @property
@@ -52,18 +52,18 @@ class Table:
 
 
 def passed_as(kind: str) -> str:
-    """The type of what is passed for a column of this type; PostgreSQL converts it."""
+    """The type in which a value of a column is passed; PostgreSQL converts it."""
     # The driver takes the first and the last instant of `datetime` for -infinity and infinity.
     return "text" if kind == "timestamp with time zone" else kind
 
 
 def name_in_file(table: str) -> str:
-    """What a table of PostgreSQL is called in SQLite."""
+    """The name in SQLite of a PostgreSQL table."""
     return table.replace(".", "_")
 
 
 def moved(created: Sequence[str]) -> list[str]:
-    """Those of the tables that migrations created whose rows are moved, in an order in which references hold."""
+    """Those of these tables whose rows are moved, in an order that satisfies references."""
     return [name for name in dict.fromkeys(created) if name not in STAY and name != EPOCH]
 
 
@@ -71,7 +71,7 @@ def table(name: str, types: Mapping[str, str], columns_in_file: Sequence[str]) -
     """A table, given the types of its columns in PostgreSQL and the names of those in the file.
 
     Raises:
-        DatabaseUnsuitable: the file has a column that has no place there.
+        DatabaseUnsuitable: the file has a column that PostgreSQL lacks.
     """
     if unknown := set(columns_in_file) - types.keys() - _OF_ONE_DATABASE:
         problem = f"{name_in_file(name)} has columns that are unknown here: {', '.join(sorted(unknown))}"

@@ -28,7 +28,7 @@ UPDATE gatecast.epoch SET current = $1, begun_at = $2, written_by = pg_current_x
 
 
 class Target:
-    """One transaction of a PostgreSQL database, in which everything arrives at once."""
+    """One transaction of a PostgreSQL database, which receives everything at once."""
 
     def __init__(self, transaction: PostgresTransaction) -> None:
         self._connection = transaction.connection
@@ -36,10 +36,10 @@ class Target:
     @classmethod
     @asynccontextmanager
     async def open(cls, database: PostgresDatabase) -> AsyncIterator[Target]:
-        """The database; it is as before unless the block ends without an error. One move at a time is let in."""
+        """The database; unchanged unless the block ends without an error. One move runs at a time."""
         async with database.transaction() as transaction:
             with translated():
-                # Whoever asks for the epoch meanwhile waits until it is known whether this was committed.
+                # A pod that asks for the epoch meanwhile waits until this transaction commits or rolls back.
                 await transaction.connection.execute("LOCK TABLE gatecast.epoch IN ACCESS EXCLUSIVE MODE")
             yield cls(transaction)
 
@@ -50,10 +50,10 @@ class Target:
             return found
 
     async def name(self, in_file: UUID | None) -> UUID:
-        """What it is called in a file that is moved to it, until its history is another one.
+        """The name by which a file that is being moved refers to it, until its history changes.
 
         A copy of the database, as `CREATE DATABASE … TEMPLATE` makes one, has the same epoch and another name. A file
-        that an earlier release blocked calls it by its epoch.
+        blocked by an earlier release uses the epoch as the name.
         """
         epoch = await self.epoch()
         if in_file == epoch:
@@ -63,7 +63,7 @@ class Target:
         return uuid5(epoch, cluster)
 
     async def check_unused(self) -> None:
-        """Return if nobody uses it.
+        """Return if it is unused.
 
         Raises:
             DatabaseUnsuitable: it holds gateways, artifacts or tokens, or pods run on it.
@@ -85,7 +85,7 @@ class Target:
         return {row["column_name"]: row["data_type"] for row in rows}
 
     async def clear(self, tables: Sequence[Table]) -> None:
-        """Remove what migrations and pods without gateways have left in these tables."""
+        """Remove rows that migrations, and pods without gateways, have added to these tables."""
         with translated():
             for table in reversed(tables):
                 await self._connection.execute(f"DELETE FROM {table.name}")
@@ -104,7 +104,7 @@ class Target:
             )
 
     async def go_on_counting(self, table: str, column: str, after: int) -> None:
-        """Give the next row that is added a number after this one, and after those that are there."""
+        """Number the next added row after this one, and after those that exist."""
         with translated():
             await self._connection.execute(
                 f"SELECT setval(pg_get_serial_sequence($1, $2), greatest(1, $3, (SELECT max({column}) FROM {table})))",
@@ -114,6 +114,6 @@ class Target:
             )
 
     async def adopt(self, epoch: UUID, begun_at: datetime) -> None:
-        """Go on with this history. Where it lives is recorded by the first pod."""
+        """Continue this history. The first pod records where it lives."""
         with translated():
             await self._connection.execute(_ADOPT, epoch, begun_at)

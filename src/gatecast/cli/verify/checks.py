@@ -1,4 +1,4 @@
-"""What `gatecast verify` does to an installation, and what it checks afterwards."""
+"""The steps of `gatecast verify`: what it does to an installation, and what it checks."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from gatecast.testing.processes.load import Load, check_delivery
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.waiting import Backoff
 
-#: Whatever has not arrived within this time counts as lost; in seconds.
+#: An event that has not arrived within this time counts as lost; in seconds.
 _PATIENCE = 60.0
 
-#: Events for each gateway while one thing is tried.
+#: Events for each gateway in one step.
 _FEW = 10
 
-#: How long something is broken, in seconds.
+#: How long a fault lasts, in seconds.
 _BROKEN_FOR = 2.0
 
-#: A pod that does not answer is not insisted on: the next one gets the same event id.
+#: If a pod does not answer, the next one gets the same event id.
 _EAGER = Backoff(first=0.01, longest=0.05)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
-    """What is verified."""
+    """The installation to verify."""
 
     #: Admin API of each pod.
     apis: Sequence[str]
@@ -50,13 +50,13 @@ class Installation:
     gateways: Sequence[str]
     #: An admin token.
     token: str
-    #: Kills the last pod; None: nothing may be killed here.
+    #: Kills the last pod; None: no pod may be killed.
     kill: Callable[[], None] | None = None
-    #: Lets the second pod end in order, and returns its exit status; None: nothing may be ended here.
+    #: Stops the second pod in order, and returns its exit status; None: no pod may be stopped.
     end: Callable[[], Coroutine[Any, Any, int]] | None = None
-    #: What may break besides.
+    #: Further faults to cause.
     faults: Sequence[Fault] = ()
-    #: Whose clock is wrong, in words; empty: nobody's.
+    #: Which clock is wrong, in words; empty: none.
     clocks: str = ""
 
 
@@ -70,7 +70,7 @@ class _Gateway:
 
 @dataclass(slots=True, kw_only=True)
 class _Run:
-    """One verification: what it made, and what it found."""
+    """One verification: what it created, and what it found."""
 
     installation: Installation
     servers: Sequence[AsyncRemote]
@@ -87,7 +87,7 @@ class _Run:
 
 
 async def verify_installation(installation: Installation, *, gateways: int, events: int) -> list[Finding]:
-    """Check every promise that can be seen from outside; delete everything that was made for it.
+    """Check every promise that is visible from outside; delete everything that was created for it.
 
     Raises:
         RequestRefused: the installation cannot be used at all: wrong address or token.
@@ -120,8 +120,8 @@ async def verify_installation(installation: Installation, *, gateways: int, even
 
 
 async def _clean_up(run: _Run) -> list[str]:
-    """Delete what was made; return what could not be."""
-    # What became of the recorders was reported when they were closed.
+    """Delete what was created; return what could not be deleted."""
+    # Failures of recorders were reported when they were closed.
     with suppress(GatecastError):
         await run.recorders.aclose()
     return await run.temporary.delete()
@@ -147,7 +147,7 @@ async def _verify(run: _Run, events: int) -> None:
     load = Load(run.publishers, [gateway.id for gateway in run.gateways])
     check = run.findings.check
     await check("P1 durable: every publish is answered", lambda: _publish_while_things_break(run, load, events))
-    await check("P7 isolated: who hears nothing delays nobody", lambda: _deafen(run, load))
+    await check("P7 isolated: a deaf gateway delays no other", lambda: _deafen(run, load))
     for fault in run.installation.faults:
         await check(f"P10 survivable: {fault.name}", partial(_survive, run, load, fault))
     if clocks := run.installation.clocks:
@@ -158,8 +158,8 @@ async def _verify(run: _Run, events: int) -> None:
         await check("P10 survivable: a pod that ends loses nothing", lambda: _end_pod(run, load, end))
     await check("P2 P3 P5 ordered, complete, resumed", lambda: _everything_arrived(run, load))
     await check("P4 confirmed: positions reach the heads", lambda: _positions(run, load))
-    # What follows makes the recorders' positions move without them.
-    await check("P6 honest: nobody was told that something is missing", lambda: _leave(run))
+    # Later checks move the recorders' positions without them.
+    await check("P6 honest: no gateway was told that events are missing", lambda: _leave(run))
     await check("P1 a repeated event id is stored once", lambda: _repeat(run))
     await check("P1 what cannot be stored is refused", lambda: _refuse(run))
     await check("P6 honest: a foreign position is not continued", lambda: _foreign_position(run))
@@ -207,7 +207,7 @@ async def _deafen(run: _Run, load: Load) -> str:
 
 
 async def _survive(run: _Run, load: Load, fault: Fault) -> str:
-    """Something is broken for a while under load."""
+    """Cause a fault for a while under load."""
     async with asyncio.TaskGroup() as tasks, fault.lasting():
         tasks.create_task(load.publish(_FEW))
         await asyncio.sleep(_BROKEN_FOR)
@@ -216,7 +216,7 @@ async def _survive(run: _Run, load: Load, fault: Fault) -> str:
 
 
 async def _disregard_clocks(run: _Run, load: Load, clocks: str) -> str:
-    """One event after the other, over pods whose clocks are apart."""
+    """Publish events one after another, through pods with different clocks."""
     offsets = [await load.publish_once(run.gateways[0].id) for _ in range(_FEW)]
     expect(offsets == sorted(offsets), f"events that were accepted one after another got the offsets {offsets}")
     await _caught_up(run, load)
@@ -229,7 +229,7 @@ async def _caught_up(run: _Run, load: Load) -> None:
 
 
 async def _end_pod(run: _Run, load: Load, end: Callable[[], Coroutine[Any, Any, int]]) -> str:
-    """The second pod is told to end under load; its gateways go to the first one."""
+    """Stop the second pod under load; its gateways move to the first one."""
     first = address_of(run.installation.gateways[0])
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(load.publish(_FEW))
@@ -313,6 +313,6 @@ async def _revoke(run: _Run) -> str:
 
 
 async def _leave(run: _Run) -> str:
-    """Every recorder goes; one that was ended by the installation says so."""
+    """Close every recorder; one that the installation has closed raises."""
     await run.recorders.aclose()
     return f"{len(run.gateways)} gateways were served to the end"

@@ -1,14 +1,15 @@
-"""What `gatecast verify --local` does to the database of its own pods."""
+"""The faults that `gatecast verify --local` causes at the database of its own pods."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from gatecast.testing.nats_server import NatsServer
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.processes.pgbouncer import PgBouncer
 from gatecast.testing.tcp_proxy import TcpProxy
@@ -16,16 +17,16 @@ from gatecast.testing.tcp_proxy import TcpProxy
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that breaks, and works again afterwards."""
+    """A fault, from which the installation recovers."""
 
     #: What breaks, in words.
     name: str
-    #: It is broken while this block runs.
+    #: The fault lasts while this block runs.
     lasting: Callable[[], AbstractAsyncContextManager[None]]
 
 
 def faults_of_a_wire(wire: TcpProxy) -> list[Fault]:
-    """What can happen between pods and a database that a proxy leads to."""
+    """Faults between pods and a database that they reach through a proxy."""
 
     def fault(name: str, begin: Callable[[], None]) -> Fault:
         @asynccontextmanager
@@ -60,7 +61,7 @@ def crash_of_a_server(server: PostgresServer) -> Fault:
 
 
 def crash_of_a_pooler(pooler: PgBouncer) -> Fault:
-    """PgBouncer is killed, and started again where it was."""
+    """PgBouncer is killed, and started again at the same address."""
 
     @asynccontextmanager
     async def lasting() -> AsyncIterator[None]:
@@ -73,8 +74,24 @@ def crash_of_a_pooler(pooler: PgBouncer) -> Fault:
     return Fault("PgBouncer crashes, through which pod-b reaches the database", lasting)
 
 
+def crash_of_nats(servers: Sequence[NatsServer]) -> Fault:
+    """So many of three NATS servers are killed, and started again."""
+
+    @asynccontextmanager
+    async def lasting() -> AsyncIterator[None]:
+        for server in servers:
+            await asyncio.to_thread(server.kill)
+        try:
+            yield
+        finally:
+            for server in servers:
+                await asyncio.to_thread(server.start)
+
+    return Fault(f"{len(servers)} of 3 NATS servers {'crashes' if len(servers) == 1 else 'crash'}", lasting)
+
+
 def held_file(path: Path) -> Fault:
-    """Another program writes to a database of SQLite, and does not come to an end."""
+    """Another program holds a write transaction on an SQLite database."""
 
     @asynccontextmanager
     async def lasting() -> AsyncIterator[None]:

@@ -1,4 +1,4 @@
-"""What a verification found: one finding for each promise."""
+"""The result of a verification: one finding for each promise."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Findings:
     _began: float = field(default_factory=time.monotonic)
 
     async def check(self, promise: str, work: Callable[[], Awaitable[str]]) -> None:
-        """Do the work, and note whether the promise held: the work returns what was seen, or raises what is wrong."""
+        """Run the check, and note whether the promise held: `work` returns what was seen, or raises an error."""
         start = time.monotonic()
         try:
             with progress(promise):
@@ -60,7 +60,7 @@ class Findings:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """What really went wrong: tasks that ran together fail as a group."""
+    """The actual errors: tasks that ran together fail as a group."""
     if isinstance(error, BaseExceptionGroup):
         for each in error.exceptions:
             yield from _causes(each)

@@ -1,4 +1,4 @@
-"""The installation that `gatecast verify --local` starts itself: three pods, and what it may break there."""
+"""The installation that `gatecast verify --local` starts itself: three pods, and the faults it may cause."""
 
 from __future__ import annotations
 
@@ -10,23 +10,31 @@ from datetime import timedelta
 from secrets import token_urlsafe
 from tempfile import TemporaryDirectory
 
-from gatecast.cli.databases import prepare
+from gatecast.cli.sites import NATS_EMBEDDED, NatsSite, nats_site, prepare_site
 from gatecast.cli.verify.checks import Installation
-from gatecast.cli.verify.faults import Fault, crash_of_a_pooler, crash_of_a_server, faults_of_a_wire, held_file
+from gatecast.cli.verify.faults import (
+    Fault,
+    crash_of_a_pooler,
+    crash_of_a_server,
+    crash_of_nats,
+    faults_of_a_wire,
+    held_file,
+)
 from gatecast.storage.database_url import Backend, parse
 from gatecast.storage.postgres.embedded import embedded_server
 from gatecast.testing.pods import Pods, RunningPod
 from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.processes.deployment import Site
 from gatecast.testing.processes.given_server import GivenServer
 from gatecast.testing.processes.pgbouncer import PgBouncer, pgbouncer_program
 from gatecast.testing.processes.pod_template import shared_template
 from gatecast.testing.processes.wrong_clock import serve_with_clock
 from gatecast.testing.tcp_proxy import TcpProxy
 
-#: All temporary gateways connect at once, and no balancer has to notice that a pod stops.
+#: Settings of the pods: all temporary gateways connect at once, and no balancer has to notice that a pod stops.
 _SETTINGS = {"connect_rate": "1000000", "drain_time": "4s"}
 
-#: How far the clock of one pod is ahead, where the database has a clock of its own.
+#: How far the clock of one pod is ahead, if the database has a clock of its own.
 _AHEAD = timedelta(hours=1)
 
 #: Connections of PgBouncer to the server: more than one pod has.
@@ -35,22 +43,24 @@ _POOLED = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Ground:
-    """What the pods stand on."""
+    """The databases of the pods."""
 
-    #: The database, past everything that breaks.
+    #: The database, reached without any fault.
     direct: str
     #: The database as pods reach it.
     database: str
     #: The database as the second pod reaches it.
     pooled: str
-    #: Whether pods do not ask each other's machine, but the database, what time it is.
+    #: The database of the outbox; empty if there is none.
+    outbox: str = ""
+    #: Whether the database has a clock of its own.
     has_clock: bool = True
     faults: Sequence[Fault] = ()
 
 
 @asynccontextmanager
 async def local_installation(database: str) -> AsyncIterator[Installation]:
-    """Three pods on an empty `sqlite` or `postgresql+embedded`, or on the empty database that a URL names.
+    """Three pods on an empty `sqlite`, `postgresql+embedded` or `nats+embedded`, or on the empty database of a URL.
 
     Raises:
         SettingInvalid: it is neither of these nor the URL of a database.
@@ -58,11 +68,11 @@ async def local_installation(database: str) -> AsyncIterator[Installation]:
     """
     async with AsyncExitStack() as stack:
         ground = await _ground(stack, database)
-        await prepare(ground.direct)
+        await prepare_site(Site(database=ground.direct, outbox=ground.outbox))
         token = token_urlsafe(24)
-        # Copies of one process, which imports everything once; in another thread, so that signals are heard meanwhile.
+        # Forks of one process, which imports everything once; in another thread, so that signals are handled meanwhile.
         command = await asyncio.to_thread(shared_template)
-        pods = Pods(ground.database, admin_token=token, command=command, **_SETTINGS)
+        pods = Pods(ground.database, outbox=ground.outbox, admin_token=token, command=command, **_SETTINGS)
         await stack.enter_async_context(pods)
         wrong_clock = serve_with_clock(_AHEAD) if ground.has_clock else None
         async with asyncio.TaskGroup() as starts:
@@ -94,6 +104,9 @@ async def _ground(stack: AsyncExitStack, database: str) -> _Ground:
         database = f"sqlite:///{folder}/gatecast.db"
     if database == "postgresql+embedded":
         return await _own_server(stack)
+    if database == NATS_EMBEDDED:
+        # Servers are started in another thread, as that takes seconds.
+        return _streams(await asyncio.to_thread(stack.enter_context, nats_site()))
     named = parse(database)
     if named.path is None:
         return await _given_server(stack, named.url)
@@ -103,10 +116,19 @@ async def _ground(stack: AsyncExitStack, database: str) -> _Ground:
     return await _given_server(stack, await stack.enter_async_context(embedded_server(named.path)))
 
 
+def _streams(found: NatsSite) -> _Ground:
+    """Servers that may crash, and a file that may be held."""
+    one, two, _ = found.servers
+    faults = [crash_of_nats([one]), crash_of_nats([one, two]), held_file(found.file)]
+    database, outbox = found.site.database, found.site.outbox
+    # The file of the outbox has no clock of its own.
+    return _Ground(direct=database, database=database, pooled=database, outbox=outbox, has_clock=False, faults=faults)
+
+
 async def _own_server(stack: AsyncExitStack) -> _Ground:
-    """A server that may crash, with a pooler before it where there is one."""
+    """A server that may crash, with a pooler before it if one is installed."""
     server = PostgresServer()
-    # Before the server runs it is a folder; it is made in another thread, as that takes seconds.
+    # In another thread, because creating the server's folder takes seconds.
     await asyncio.to_thread(server.__enter__)
     stack.push(server)
     wire = await stack.enter_async_context(TcpProxy(server.socket))
@@ -120,7 +142,7 @@ async def _own_server(stack: AsyncExitStack) -> _Ground:
 
 
 async def _given_server(stack: AsyncExitStack, url: str) -> _Ground:
-    """Somebody else's server: only the way to it may break, where it can be led through a proxy."""
+    """A server that others use: only the connection to it may be broken, if it can go through a proxy."""
     if "," in url or "verify-full" in url:
         return _Ground(direct=url, database=url, pooled=url)
     server = stack.enter_context(GivenServer(url))

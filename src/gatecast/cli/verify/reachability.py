@@ -1,4 +1,4 @@
-"""Whether everything that a verification needs can be reached, asked before anything is made."""
+"""Checks that all endpoints of a verification can be reached, before anything is created."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _TIME_LIMIT = 5.0
 
 
 async def check_reachability(servers: Sequence[AsyncRemote], listeners: Sequence[str]) -> None:
-    """Return when each admin API answers our token and each gateway listener accepts a connection.
+    """Return if each admin API accepts our token and each gateway listener accepts a connection.
 
     Raises:
-        RequestRefused: one does not; says which one.
+        RequestRefused: one does not; the error names it.
     """
     for server in servers:
         await server.request("GET", "/api/v1/gateways", parameters={"limit": "1"})

@@ -1,4 +1,4 @@
-"""How findings are shown: a table for people, and a page with a timeline."""
+"""The report of findings: a table for the terminal, and a page with a timeline."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gatecast.cli.verify.findings import Finding
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
-    """A line for each promise, and the verdict."""
+    """Print a line for each promise, and the verdict."""
     rows = [
         {
             "held": "held" if finding.held else "BROKEN",
@@ -51,7 +51,7 @@ th, td {{ text-align: left; vertical-align: top; padding: .5rem; border-bottom: 
 
 
 def as_html(findings: Sequence[Finding]) -> str:
-    """A page of its own, with when each check ran."""
+    """A complete page, with a timeline of the checks."""
     end = max((finding.began + finding.seconds for finding in findings), default=1.0)
     held = all(finding.held for finding in findings)
     return _PAGE.format(

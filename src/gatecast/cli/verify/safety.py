@@ -15,10 +15,10 @@ from gatecast.client import GatewayClient
 from gatecast.errors import Forbidden, GatecastError, Unauthenticated
 from gatecast.testing.eventually import eventually
 
-#: The promise, in seconds. What this machine needs for one question and its answer is measured, and comes on top.
+#: The promise, in seconds. The measured round trip on this machine is added to it.
 _PROMISED = 1.0
 
-#: So long is waited for the close, and for a refusal, before both are given up; in seconds.
+#: Longest wait for the close, and for a refusal; in seconds.
 _PATIENCE = 15.0
 
 _QUESTIONS = 5
@@ -26,7 +26,7 @@ _QUESTIONS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A pod's two addresses."""
+    """The two addresses of a pod."""
 
     server: AsyncRemote
     gateways: str
@@ -36,7 +36,7 @@ async def check_revocation(endpoints: Sequence[Endpoint], access: Access) -> str
     """Revoke a token through another pod than the one that holds its connection, if there is another.
 
     Raises:
-        AssertionError: the connection stayed, or closed late, or a pod admits the token still.
+        AssertionError: the connection stayed, or closed late, or a pod still admits the token.
     """
     endpoints = [endpoint for endpoint in endpoints if await _answers(endpoint, access)]
     expect(bool(endpoints), "no pod answers")
@@ -49,7 +49,7 @@ async def check_revocation(endpoints: Sequence[Endpoint], access: Access) -> str
         await _disconnected(client)
         took = time.monotonic() - revoked_at
     limit = _PROMISED + round_trip
-    expect(took <= limit, f"closed {took:.2f} s behind the revocation; {limit:.2f} s are allowed here")
+    expect(took <= limit, f"closed {took:.2f} s after the revocation; {limit:.2f} s are allowed here")
     for endpoint in endpoints:
         await _refused(endpoint, access)
     through = "through another pod" if len(endpoints) > 1 else "through the same pod, as there is no other"
@@ -60,13 +60,13 @@ async def _answers(endpoint: Endpoint, access: Access) -> bool:
     try:
         await endpoint.server.request("GET", f"/api/v1/gateways/{access.id}")
     except RequestRefused as refusal:
-        # Whoever answers with an error is there, and has to keep the promise.
+        # A server that answers with an error is there, and has to keep the promise.
         return refusal.status != 0
     return True
 
 
 async def _round_trip(endpoint: Endpoint, access: Access) -> float:
-    """The longest of a few, in seconds."""
+    """The longest of a few round trips, in seconds."""
     longest = 0.0
     for _ in range(_QUESTIONS):
         began = time.monotonic()
@@ -88,7 +88,7 @@ async def _disconnected(client: GatewayClient) -> None:
 
 
 async def _refused(endpoint: Endpoint, access: Access) -> None:
-    """Return when the pod has refused the token, and fail when it admits it."""
+    """Return when the pod has refused the token; fail if it admits it."""
     async with GatewayClient(endpoint.gateways, access.token, replica="verify", ssl=False) as client:
         refusal = asyncio.create_task(_ending(client))
         try:

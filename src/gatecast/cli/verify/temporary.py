@@ -1,4 +1,4 @@
-"""The gateways that a verification registers, and takes away again whatever happens."""
+"""The gateways that a verification registers, and deletes again in any case."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from gatecast.cli.remote import RequestRefused
 
 
 class LeftBehind(RequestRefused):
-    """A verification could not begin, and gateways that it had made could not be deleted."""
+    """A verification could not begin, and gateways that it had created could not be deleted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """A temporary gateway, and what it authenticates with."""
+    """A temporary gateway, and its token."""
 
     id: str
     token: str
@@ -24,11 +24,11 @@ class Access:
 
 
 class TemporaryGateways:
-    """Makes gateways through the first pod that answers, and deletes all of them through any pod."""
+    """Creates gateways through the first pod that answers, and deletes all of them through any pod."""
 
     def __init__(self, servers: Sequence[AsyncRemote]) -> None:
         self._servers = servers
-        #: By name. Listed before they are asked for: an answer can be lost behind the registration.
+        #: By name. Listed before they are registered: the answer to a registration can get lost.
         self._names: list[str] = []
 
     async def make(self) -> Access:

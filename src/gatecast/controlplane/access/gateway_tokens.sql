@@ -20,7 +20,7 @@ FROM gatecast_gateway_tokens AS t JOIN gatecast_gateways AS g ON g.id = t.gatewa
 WHERE t.digest IN (SELECT key FROM json_each($1)) AND t.revoked_at IS NULL
 
 -- name: confirm_uses
--- One that is locked, perhaps by its revocation, is left out: whoever needs it asks for it alone.
+-- A locked token, perhaps one that is being revoked, is left out; the caller that needs it confirms it alone.
 UPDATE gatecast_gateway_tokens SET last_used_at = now() WHERE id IN (
     SELECT id FROM gatecast_gateway_tokens WHERE id IN (SELECT key FROM json_each($1)) AND revoked_at IS NULL
     ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)

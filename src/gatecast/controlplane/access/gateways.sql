@@ -34,7 +34,7 @@ SELECT id, name, display_name, version, unrestored FROM gatecast_gateways WHERE 
 SELECT id FROM gatecast_gateways WHERE organization = $1 AND id IN (SELECT key FROM json_each($2))
 
 -- name: update_gateway
--- Changes nothing when somebody else was faster.
+-- Changes nothing if another writer was faster.
 UPDATE gatecast_gateways SET name = $4, display_name = $5, description = $6, vhost = $7, type = $8,
     connection_policy = $9, properties = $10, version = version + 1, updated_at = now()
 WHERE organization = $1 AND id = $2 AND version = $3

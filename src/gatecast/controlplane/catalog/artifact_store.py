@@ -157,10 +157,10 @@ class ArtifactStore:
     async def lock(
         self, change: UnitOfWork, organization: str, artifact_kind: ArtifactKind, artifact_id: str, *others: Artifact
     ) -> StoredArtifact:
-        """The artifact, which no other change can alter until this one ends.
+        """The artifact, locked against other changes until this one ends.
 
-        Locks first the providers that it and the other documents need, then the artifact, and then reads it once more:
-        every change locks in this order, so that no two wait for each other.
+        Locks the providers that it and the other documents need, then the artifact, and then reads it once more. Every
+        change locks in this order, so no two deadlock.
 
         Raises:
             NotFound: the organization has no such artifact of this kind.

@@ -44,7 +44,7 @@ FROM gatecast_contents AS c JOIN gatecast_artifacts AS a ON a.id = c.artifact_id
 WHERE c.id IN (SELECT key FROM json_each($1))
 
 -- name: lock_artifacts
--- In one order; whoever comes second sees what the first one did.
+-- In one order; the second writer waits, and then sees what the first one did.
 SELECT id, handle FROM gatecast_artifacts
 WHERE organization = $1 AND kind = $2 AND id IN (SELECT key FROM json_each($3)) ORDER BY id FOR NO KEY UPDATE
 

@@ -199,7 +199,7 @@ class ArtifactSearch:
     async def deployments(
         self, organization: str, wanted: DeploymentFilter, *, after: tuple[str, str, str] = ("", "", ""), limit: int
     ) -> list[ListedDeployment]:
-        """At most `limit` deployments behind this kind, handle and name of a gateway, in that order."""
+        """At most `limit` deployments after this kind, handle and gateway name, in that order."""
         rows = await self._database.fetch(
             _QUERIES["deployments"],
             organization,
@@ -241,7 +241,7 @@ def _patterns(text: str) -> tuple[str, str]:
 
 
 def _cursor(after: str, sort: ArtifactSort) -> tuple[str, str, int]:
-    """Kind and handle behind which a page begins, and how many stand before it; what is none of ours begins anew."""
+    """The kind and handle that a page begins after, and how many come before it; an unknown cursor starts over."""
     if sort is ArtifactSort.CHANGED:
         return "", "", int(after) if after.isascii() and after.isdigit() and len(after) < 8 else 0  # noqa: PLR2004 - more than there are
     kind, _, handle = after.partition(":")

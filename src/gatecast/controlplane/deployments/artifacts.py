@@ -37,7 +37,7 @@ _QUERIES = Queries("gatecast.controlplane.deployments", "artifacts.sql")
 #: Most artifacts with the same context that are shown.
 _MAX_CLASHES = 100
 
-#: Who follows artifacts is told of those that were deleted no longer ago than this.
+#: A follower of artifacts hears of a deletion for this long.
 _DELETED_FOR = timedelta(hours=1)
 
 
@@ -202,7 +202,7 @@ class Artifacts:
         return PlacedArtifact(whole, running, await _clashes_of(change.transaction, artifact.id))
 
     async def running_of(self, artifacts: Sequence[StoredArtifact], *, after: str) -> dict[str, list[Running]]:
-        """The same for the artifacts of a page that began behind `after`, by artifact."""
+        """The same for the artifacts of a page that begins after `after`, by artifact."""
         found: dict[str, list[Running]] = {artifact.id: [] for artifact in artifacts}
         if artifacts:
             last = artifacts[-1]
@@ -217,9 +217,9 @@ class Artifacts:
         return [Placed(row["kind"], row["handle"], deployment_of(row)) for row in rows]
 
     async def last_published_on_gateway(self, gateway_id: str, *, after: str, limit: int) -> list[LastPublished]:
-        """At most `limit` of what a gateway was told of artifacts whose ids come behind `after`, in the order of ids.
+        """At most `limit` of what was last published to a gateway, for artifact ids after `after`, in their order.
 
-        What it is to delete is among them until it is known to have done so.
+        Artifacts that it is to delete are included until it is known to have deleted them.
         """
         rows = await self._database.fetch(_QUERIES["last_published_on_gateway"], gateway_id, after, limit)
         return [_told(row) for row in rows]
@@ -408,7 +408,7 @@ class Artifacts:
     async def deployments(
         self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, *, after: tuple[int, str], limit: int
     ) -> list[Deployment]:
-        """At most `limit` deployments behind one with this revision and gateway, highest revisions first.
+        """At most `limit` deployments after this revision and gateway, highest revisions first.
 
         Raises:
             NotFound: there is no such artifact.

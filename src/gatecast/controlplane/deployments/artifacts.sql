@@ -9,7 +9,7 @@ FROM gatecast_artifacts AS a JOIN gatecast_contents AS c ON c.id = a.content_id
 WHERE a.organization = $1 AND a.kind = $2 AND a.handle > $3 ORDER BY a.handle LIMIT $4
 
 -- name: clashes
--- Who else should be served where an artifact is: an older release let them.
+-- Other artifacts that claim the same route: an older release allowed it.
 SELECT DISTINCT mine.gateway_id, other.kind, a.handle, r.host, r.context FROM gatecast_placements AS mine
 JOIN gatecast_deployments AS d ON d.id = mine.deployment_id
 JOIN gatecast_content_routes AS r ON r.content_id = d.content_id
@@ -26,7 +26,7 @@ SELECT id FROM gatecast_artifacts
 WHERE organization = $1 AND kind = $2 AND name = $3 AND artifact_version = $4 AND id <> $5
 
 -- name: handles
--- Whoever has a handle, or one that was derived from it.
+-- The artifacts that have this handle, or one derived from it.
 SELECT handle FROM gatecast_artifacts
 WHERE organization = $1 AND kind = $2 AND (handle = $3 OR handle LIKE $3 || '-%')
 

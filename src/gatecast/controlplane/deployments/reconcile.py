@@ -1,8 +1,8 @@
 """What must be published so that a gateway reaches the desired state: desired minus observed, as a pure function.
 
-A placement carries both: what the gateway should do with an artifact, and what *this life of the gateway's database* is
-known to have of it. Whatever happens (a lost position, a list that was read, an acknowledgement, its absence, a mistake
-of ours) only changes what is known; `difference` alone decides what is published.
+A placement carries both: what the gateway should do with an artifact, and what *this incarnation of the gateway's
+database* is known to have of it. Every occurrence (a lost position, a list that was read, an acknowledgement, a missing
+one, a mistake of ours) only changes what is known; `difference` alone decides what is published.
 """
 
 from __future__ import annotations
@@ -208,9 +208,9 @@ class Learned:
     placements: Sequence[Placement]
     #: True when the gateway had nothing, and has fetched everything.
     delivered: bool
-    #: True when a new life of its database may have begun: it fetched something, or its process has started and nothing
-    #: runs there that it could have fetched. What it fetched may wait for an answer already: a database that is lost
-    #: twice had no time to give one.
+    #: True when the gateway may have a new database: it fetched something, or its process has started and nothing runs
+    #: there that it could have fetched. What it fetched may wait for an answer already: a database that is lost twice
+    #: had no time to give one.
     new_life: bool
 
 
@@ -313,10 +313,10 @@ _MISMATCH = "DEPLOYMENT_ID_MISMATCH"
 
 
 def after_answer(known: Known, answer: Answer) -> Known | None:
-    """What is known after an answer to the last event; None: it is not awaited, and changes nothing.
+    """What is known after an answer to the last event; None: the answer was not awaited and changes nothing.
 
-    Replicas of a gateway share its database, and one may fail to store what the other one has stored. So when both are
-    said of one event, it is asked again; when that goes on, the failure counts.
+    Replicas of a gateway share its database, and one may fail to store what another has stored. So when one event has
+    both answers, it is published again; if they still differ, the failure counts.
     """
     placement = known.placement
     waiting, done = (

@@ -9,8 +9,8 @@ WHERE n.provider_id = $1 AND p.desired = 'DEPLOYED' AND d.revision >= coalesce(h
 ORDER BY p.gateway_id, p.artifact_id
 
 -- name: names_on_gateways
--- Who has, or may still have, a name: whatever a gateway may have of an artifact, from the revision that it said it has
--- up to the newest, running or not. What is not acknowledged may have failed.
+-- Artifacts that use, or may still use, a name: every revision a gateway may have, from the one it said it has up to
+-- the newest, running or not. An unacknowledged revision may have failed.
 SELECT p.gateway_id, a.handle, d.id AS deployment_id, p.deployment_id AS newest, p.held, newest.state
 FROM gatecast_contents AS c
 JOIN gatecast_deployments AS d ON d.content_id = c.id
@@ -23,7 +23,7 @@ WHERE c.name = $3 AND c.artifact_version = $4 AND p.kind = $2 AND p.gateway_id I
 ORDER BY p.gateway_id, a.handle
 
 -- name: routes_on_gateways
--- Who is served, or should be, at one of these places: what was told last and, where that failed, what came before it.
+-- Artifacts that are, or should be, served at these places: the last published one and, if it failed, the one before.
 SELECT p.gateway_id, p.kind, a.handle, r.host, r.context FROM gatecast_content_routes AS r
 JOIN gatecast_deployments AS d ON d.content_id = r.content_id
 JOIN gatecast_placements AS p ON p.artifact_id = d.artifact_id AND p.gateway_id = d.gateway_id
@@ -47,7 +47,7 @@ WHERE p.gateway_id IN (SELECT key FROM json_each($1)) AND p.artifact_id IN (SELE
 ORDER BY p.gateway_id, p.artifact_id
 
 -- name: imported_handle
--- Who shows it. One that is undeployed may be deleted: gateways announce both in the same words (gateway-protocol.md 3.7).
+-- Gateways that list it. An undeployed one may be deleted: gateways announce both alike (gateway-protocol.md 3.7).
 SELECT DISTINCT gateway_id FROM gatecast_imported_artifacts
 WHERE gateway_id IN (SELECT key FROM json_each($1)) AND kind = $2 AND handle = $3 AND status = 'deployed'
 

@@ -17,7 +17,7 @@ MASK = "***"
 #: Longest credential, in characters: what a gateway's `set-headers` policy takes.
 MAX_CREDENTIAL_LENGTH = 8_192
 
-#: A gateway removes a credential only when it is told so (gateway-protocol.md 4.1).
+#: A gateway removes a credential only on explicit request (gateway-protocol.md 4.1).
 NO_CREDENTIAL = {"type": "none"}
 
 

@@ -28,7 +28,7 @@ _LINE_OVERHEAD = 4
 
 _Path = tuple[str | int, ...]
 
-#: So many bytes, or a mistake.
+#: A size in bytes, or a mistake.
 _Found: TypeAlias = int | Broken
 
 
@@ -67,7 +67,7 @@ def _parts(value: object, path: _Path) -> Iterator[_Found]:
 
 
 def _parts_of_object(value: Mapping[object, object], path: _Path) -> Iterator[_Found]:
-    """A bad key is told at the object that has it, because a place itself must be fit to be shown."""
+    """A bad key is reported at the object that has it, because a place itself must be fit to be shown."""
     for key, item in value.items():
         problem = _problem_of_key(key)
         if problem is not None:

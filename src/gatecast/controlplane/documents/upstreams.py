@@ -57,7 +57,7 @@ class Timeout(Part):
 
 
 class WeightedOrigin(Part):
-    """One of the servers behind a name."""
+    """One of the servers that share a name."""
 
     url: Origin
     weight: Annotated[StrictInt, Field(ge=0, le=100)] | None = None

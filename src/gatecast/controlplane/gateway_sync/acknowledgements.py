@@ -133,8 +133,7 @@ class Acknowledgements:
                 # Looked at before it goes: what does not fit any more has pushed older ones out already.
                 if self._waiting and self._waiting[0] is each:
                     self._waiting.popleft()
-        # Each gateway in a change of its own: one whose log somebody holds, or whose rows nobody can read, delays only
-        # itself.
+        # Each gateway in a unit of work of its own: a held log, or rows that cannot be read, delay only that gateway.
         for gateway_id, organization in sorted(self._doubted):
             await self._settle(gateway_id, organization)
 

@@ -115,10 +115,10 @@ class DesiredState:
     async def read_lists(
         self, organization: str, gateway_id: str, seen: Synchronization | None, *, alone: bool = False
     ) -> bool:
-        """The gateway has read its lists, or, with None, it reads none: publish what they did not settle.
+        """The gateway has read its lists, or, with None, reads none: publish what it still lacks.
 
-        `alone`: they were read over one connection, and not by replicas that cannot be told apart. Return whether a new
-        life of its database has begun.
+        `alone`: they were read over one connection, and not by replicas that cannot be told apart. Return whether the
+        gateway has a new database.
         """
         if seen is None:
             return False

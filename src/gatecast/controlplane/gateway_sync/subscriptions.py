@@ -212,7 +212,7 @@ _SUBSCRIPTION = _Shape(
 
 
 def record_place(gateway_id: str, kind: str, record_id: str) -> str:
-    """Where a subscription, or a plan, is sealed for."""
+    """The place that a subscription, or a plan, is encrypted for."""
     return f"{kind}:{gateway_id}:{record_id}"
 
 

@@ -1,10 +1,10 @@
-"""Which gateways lost events that nobody here can publish again.
+"""Which gateways lost events that the control plane cannot publish again.
 
-A gateway whose position cannot be continued is brought up to date by publishing once more what the control plane wants
-it to have. That is everything only if nobody else ever published to it: an application's own events are gone. Who
-published is not written into the log, and what retention removed cannot be asked. So the control plane counts, in the
-transactions in which it publishes, and a log that is longer than its count holds somebody else's events, by whatever
-way they came: the admin API, the library, or the SQL function.
+A gateway whose position cannot be continued is brought up to date by republishing what the control plane wants it to
+have. That is everything only if no other publisher used its log: an application's own events are gone. The log does not
+record the publisher, and removed events cannot be examined. So the control plane counts its own events in the
+transactions that publish them. A log longer than this count holds foreign events, from the admin API, the library, or
+the SQL function.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ async def mark_unlisted(transaction: Transaction, gateway_id: str, reason: str) 
 
 
 class ForeignEvents:
-    """What gateways lost for good, until an operator says that it was made good."""
+    """Foreign events that gateways lost for good, until an operator declares them recovered."""
 
     def __init__(self, hub: EventHub) -> None:
         self._hub = hub
         self._database = hub.database
 
     async def note(self, gateway_id: str, reason: str) -> bool:
-        """Note a loss (`reason` as in `Start.lost`) of which not everything was published again; False: all of it was.
+        """Record a loss (`reason` as in `Start.lost`); return False if everything could be republished.
 
         Raises:
             UnknownGateway: the gateway was deleted.
@@ -59,7 +59,7 @@ class ForeignEvents:
         return True
 
     async def made_good(self, gateway_id: str) -> None:
-        """Whoever publishes to it has published once more what it needs, and it has nothing that nobody knows."""
+        """Record that the gateway has again everything it needs, and nothing unknown."""
         await self._mark(gateway_id, "")
         await self._database.execute(_QUERIES["mark_unlisted"], gateway_id, "")
 

@@ -3,10 +3,10 @@
 INSERT INTO gatecast_organizations (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET id = excluded.id
 
 -- name: lock_gateway
--- An update is the lock that every database knows: whoever comes second waits, and then sees what the first one did.
+-- An update is the lock that every database knows: the second writer waits, and then sees what the first one did.
 UPDATE gatecast_gateways SET version = version WHERE organization = $1 AND id = $2
 
 -- name: lock_gateways
--- In one order, so that no two changes wait for each other; whoever comes second sees what the first one did.
+-- In one order, so that no two changes deadlock; the second writer sees what the first one did.
 SELECT id FROM gatecast_gateways WHERE organization = $1 AND id IN (SELECT key FROM json_each($2))
 ORDER BY id FOR NO KEY UPDATE

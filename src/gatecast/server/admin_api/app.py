@@ -100,7 +100,7 @@ def operation_id(route: APIRoute) -> str:
 
 
 def create_admin_app(context: AdminContext) -> FastAPI:
-    """The application behind the API listener."""
+    """The application that the API listener serves."""
     # The documentation has a route of our own, and the console a page for it whose scripts come from this server.
     app = _AdminApp(openapi_url=None, docs_url=None, redoc_url=None, routes=[*_routes()])
     app.state.context = context
@@ -192,6 +192,6 @@ class _ForwardedScheme:
         said = ",".join(request.headers.getlist("X-Forwarded-Proto")).rpartition(",")[2].strip().lower()
         peer = request.client.host if request.client else ""
         if said in ("http", "https") and is_trusted(peer, context_of(request).settings.trusted_proxies):
-            # In place: whoever counts the answer finds its route in the same scope.
+            # In place: the metrics middleware finds the route in the same scope.
             scope["scheme"] = said
         await self._app(scope, receive, send)

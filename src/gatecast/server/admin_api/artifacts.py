@@ -1,7 +1,7 @@
 """`/api/v1/llm-providers` and the other kinds of artifacts: what they are, where they run, and their keys.
 
-The kinds differ in their documents only, so the routes are made once for each family. Some annotations are models that
-are made here, so they are evaluated where they stand: nothing is imported from `__future__`.
+The kinds differ only in their documents, so one function makes the routes of each kind. Some annotations are models
+that are made here, so they are evaluated where they stand: nothing is imported from `__future__`.
 """
 
 from typing import Annotated, Any, TypedDict
@@ -105,7 +105,7 @@ class _Asked:
             ids = (deployment.artifact_id, deployment.id)
             return deployment_view(await self.artifacts.deployment(self.organization, artifact_kind, *ids))
 
-        # As the change has left it: it is done, and whoever asks again would do it twice.
+        # As the change has left it: the change is done, and a caller that retries would repeat it.
         view = deployment_view(deployment)
         if self._wait is not None:
             waiting = Wait(

@@ -19,7 +19,7 @@ _Filter = Annotated[str, Query(max_length=255, description="Only entries with ex
 
 
 class AuditEntryView(Model):
-    """A change that somebody asked for."""
+    """A change that a caller requested."""
 
     id: str
     asked_at: datetime

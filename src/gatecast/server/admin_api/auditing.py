@@ -70,7 +70,7 @@ async def allow(request: Request, context: Audited, caller: Caller, *, door: str
 
 
 def _action_of(request: Request) -> str:
-    """What the request is to do, the same at both doors: `create_gateway`, `deploy_llm_provider`."""
+    """The action of a request, the same in the admin API and the console: `create_gateway`, `deploy_llm_provider`."""
     endpoint = getattr(request.scope.get("endpoint"), "__name__", request.url.path)
     name = getattr(request.scope.get("route"), "operation_id", None) or endpoint
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()

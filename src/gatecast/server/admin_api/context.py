@@ -50,7 +50,7 @@ class AdminContext:
     admin_tokens: AdminTokens
     #: How the gateways of organizations stand.
     fleets: Fleets
-    #: Who asked for what.
+    #: Records who requested which change.
     audit: AuditLog
     #: Who has logged out everywhere.
     log_outs: LogOuts

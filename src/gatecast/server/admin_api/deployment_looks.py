@@ -36,7 +36,7 @@ Visible: TypeAlias = tuple[str, str, bool, datetime]
 
 
 def visible(listed: ListedDeployment) -> Visible:
-    """What is another whenever somebody should be told."""
+    """The values whose change is reported."""
     deployment = listed.deployment
     return deployment.state.value, deployment.reason, listed.runs, deployment.updated_at
 

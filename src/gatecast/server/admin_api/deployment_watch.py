@@ -16,8 +16,8 @@ _PORTION = 200
 class DeploymentWatch:
     """What one stream has said of deployments.
 
-    Only the newest state of each is told, so a client that reads slowly is told less and holds up nobody. Whoever comes
-    back is told again what changed within the last minute. All streams of a pod share its looks.
+    Only the newest state of each is sent, so a client that reads slowly gets less and holds up nobody. A client that
+    returns gets the changes of the last minute again. All streams of a pod share its looks.
     """
 
     def __init__(self, context: AdminContext, organization: str, *, gateway: str) -> None:
@@ -33,7 +33,7 @@ class DeploymentWatch:
         #: When the last look began that this stream has seen, and whether there were more changes than that brings.
         self._seen_at: float | None = None
         self._more = False
-        #: Whether it is to be said that not every change is told.
+        #: Whether the stream has yet to say that it leaves out changes.
         self._missed = False
 
     async def look(self) -> None:

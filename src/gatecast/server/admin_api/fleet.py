@@ -21,7 +21,7 @@ from gatecast.storage.contract import DeliverySummary
 #: Most gateways that one overview covers; further ones are found by their names.
 MAX_GATEWAYS = 50_000
 
-#: Organizations of which it is known when somebody looked at them.
+#: Organizations for which the time of the last look is kept.
 _KEPT = 100
 
 
@@ -132,7 +132,7 @@ class Fleet:
         return Counter(pod_id for standing in self.standings for pod_id in standing.summary.pods)
 
     def matching(self, wanted: FleetFilter, *, sort: Sort = Sort.NAME) -> list[FleetGateway]:
-        """The gateways that are wanted; those that need somebody most come first."""
+        """The gateways that the filter selects; those that need attention most come first."""
         found = [each for each in self.standings if wanted.fits(each)] if wanted != FleetFilter() else self.standings
         # Python sorts stably, and the names are in order already.
         return list(found) if sort is Sort.NAME else sorted(found, key=_KEYS[sort])
@@ -146,7 +146,7 @@ class Fleets:
         self._gateways = gateways
         self._clock = clock or asyncio.get_running_loop().time
         self._looks = SharedLooks(self._look, name="fleet", clock=self._clock)
-        #: When somebody looked at each organization last, the latest at the end.
+        #: When each organization was last looked at, the latest at the end.
         self._looked_at: OrderedDict[str, float] = OrderedDict()
 
     async def look(self, organization: str) -> Fleet:
@@ -174,7 +174,7 @@ class Fleets:
         return await self._looks.of(organization)
 
     def looked_at(self, *, within: float) -> list[str]:
-        """The organizations that somebody has looked at in the last so many seconds."""
+        """The organizations that a caller has looked at within this many seconds."""
         since = self._clock() - within
         return [organization for organization, at in self._looked_at.items() if at >= since]
 
@@ -187,7 +187,7 @@ class Fleets:
 
 
 def _visible(standing: FleetGateway) -> tuple[object, ...]:
-    """What lists show of it, without ages; that it has not confirmed for too long is told by its code."""
+    """What lists show of it, without ages; its code says that it has not confirmed for too long."""
     gateway, summary = standing
     return (
         gateway.id,

@@ -88,7 +88,7 @@ def _known(seconds: float) -> float | None:
 
 
 class FleetMeter:
-    """Measures the organizations that somebody looks at."""
+    """Measures the organizations that are being looked at."""
 
     def __init__(self, fleets: Fleets, survey: Survey, samples: FleetSamples) -> None:
         self._fleets = fleets

@@ -19,8 +19,8 @@ _PORTION = 200
 class FleetWatch:
     """What one stream has said of its gateways.
 
-    Only the newest state of each is told, so a client that reads slowly is told less and holds up nobody. Whoever comes
-    back is told of all of them anew. All streams of a pod share its looks at the fleet.
+    Only the newest state of each is sent, so a client that reads slowly gets less and holds up nobody. A client that
+    returns gets all of them anew. All streams of a pod share its looks at the fleet.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class FleetWatch:
 
 
 def _visible(standing: FleetGateway) -> tuple[object, ...]:
-    """What a client is told of, and what changes with it: who makes progress was heard of."""
+    """The values whose change is sent; progress shows as a newer `last_seen`."""
     summary = standing.summary
     return (
         standing.gateway.name,

@@ -26,7 +26,7 @@ _GATEWAYS_PER_READ = 8
 _EVENTS_PER_GATEWAY = 100
 _BYTES_PER_GATEWAY = 128 * 1024
 
-#: A marker that no log has reached: whoever asks for what came after it learns the present one.
+#: A marker that no log has reached: asking for what came after it returns the present one.
 _LAST = 2**60
 
 #: So many gateways of others are remembered as such.
@@ -76,7 +76,7 @@ class Follower:
     ) -> Self:
         """A follower of one gateway, or of all, that continues where an earlier one was, or begins with what comes now.
 
-        `goes_on` with no position means that the client has one that nobody can go on from: that is told as a gap.
+        `goes_on` with no position: the client's position cannot be continued, which is reported as a gap.
 
         Raises:
             NotFound: there is no such gateway.
@@ -134,7 +134,7 @@ class Follower:
             self._resumed = resumed
 
     async def _remember(self) -> None:
-        """Note the last events that the client was shown before: what became of them meanwhile is told, too."""
+        """Note the last events that the client was shown before: their later outcomes are sent, too."""
         if (resumed := self._resumed) is None:
             return
         fleet = await self._context.fleets.look(self._organization)
@@ -281,7 +281,7 @@ class Follower:
     def _portion(self, messages: list[str]) -> str:
         """Messages, the last one with the position after them.
 
-        Whoever loses the connection in between gets the portion once more.
+        A client that loses the connection in between gets the portion once more.
         """
         if not messages:
             return ""

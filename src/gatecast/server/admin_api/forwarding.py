@@ -75,7 +75,7 @@ def is_log_away(context: AdminContext) -> bool:
 async def known_in_log(context: AdminContext, events: Sequence[Event]) -> Mapping[tuple[str, UUID], Position]:
     """Where the log has events of these gateways and ids already, if there is an outbox and the log can be asked.
 
-    An outbox knows an id only until it is forwarded. What is published again after that is not published, so that it
+    The log may know ids that the outbox keeps no more. What is published again after that is not published, so that it
     has the same answer; the log would not store it a second time either.
     """
     if not context.hub.has_outbox or is_log_away(context):
@@ -97,17 +97,18 @@ async def known_in_log(context: AdminContext, events: Sequence[Event]) -> Mappin
 async def known_for_sure(context: AdminContext, event: Event) -> Receipt | None:
     """The receipt of an event whose id was published before; None if it is new, as it is where there is no outbox.
 
-    For what changes tables as well: the change that was made before must not be made again, after later ones.
+    For what changes tables as well: the change that was made before must not be made again, after later ones. What is
+    published at the same time, the transaction of the change finds.
 
     Raises:
-        RepeatUncertain: nobody can tell, because the log cannot be asked.
+        RepeatUncertain: nobody can tell: the log cannot be asked, and the outbox does not know the ids of long enough.
     """
     if not context.hub.has_outbox:
         return None
+    seconds = 0.0 if is_log_away(context) else _KNOWN_TIME_LIMIT
     try:
-        async with asyncio.timeout(_KNOWN_TIME_LIMIT):
-            position = await context.hub.outbox.known(event.gateway_id, event.event_id)
-    except (StorageUnavailable, TimeoutError) as error:
+        position = await context.hub.outbox.known(event.gateway_id, event.event_id, within=seconds)
+    except StorageUnavailable as error:
         raise RepeatUncertain(event.event_id) from error
     if position is None:
         return None

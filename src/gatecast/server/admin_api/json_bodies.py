@@ -1,4 +1,4 @@
-"""JSON in the bodies of requests, read by the one grammar of all doors."""
+"""JSON in the bodies of requests, read by the one grammar of all endpoints."""
 
 from __future__ import annotations
 

@@ -223,7 +223,7 @@ def listed_deployment(listed: ListedDeployment) -> ListedDeploymentView:
 
 
 def _place(after: str) -> tuple[str, str, str]:
-    """Kind, handle and name of a gateway behind which a page begins."""
+    """The kind, handle and gateway name that a page begins after."""
     kind, _, rest = after.partition(":")
     handle, _, name = rest.partition(":")
     return kind, handle, name

@@ -19,7 +19,7 @@ async def gateway_ids(context: AdminContext, organization: str, named: Iterable[
     """The ids of gateways that are named by ids or names, each once, in their order.
 
     Raises:
-        NotFound: there is no gateway of some name. Whether there is one of an id is for whoever uses it to find out.
+        NotFound: there is no gateway of some name. Ids are not checked: the caller finds out when it uses them.
     """
     return list(dict.fromkeys((await ids_of_gateways(context, organization, named)).values()))
 

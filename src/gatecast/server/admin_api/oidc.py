@@ -152,7 +152,7 @@ class Authorization:
     """What a browser brought back from the issuer, and what it took along on its way there."""
 
     code: str
-    #: Proves that whoever brings the code has asked for it (PKCE).
+    #: Proves that the browser that brings the code has asked for it (PKCE).
     verifier: str
     #: Stands in the id token, so that one of another log-in does not do.
     nonce: str
@@ -190,7 +190,7 @@ class _IssuerKeys:
             return self._keys[key_id]
         asking = self._ask_again(UNKNOWN_ASK_INTERVAL)
         if asking is not None:
-            # Whoever leaves while it is asked harms nobody.
+            # A caller that is cancelled meanwhile does not cancel the request for the others.
             await asyncio.shield(asking)
         return self._found(key_id)
 
@@ -318,7 +318,7 @@ class OidcIssuer:
         return await self._endpoint("authorization_endpoint")
 
     async def exchange(self, authorization: Authorization) -> Caller:
-        """Who a browser brought this authorization for.
+        """The person who logged in with this authorization.
 
         The id token says that it was made for this log-in; who the person is and what they may do is read from the
         access token where that is a JWT for our audience, and from the id token otherwise.

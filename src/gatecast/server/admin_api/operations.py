@@ -43,7 +43,7 @@ async def is_ready(context: Context, response: Response) -> dict[str, Any]:
 
 
 def describe_outbox(hub: EventHub) -> str | None:
-    """How this pod stands to the log behind its outbox, in a few words; None: it has no outbox.
+    """How this pod stands to the log that its outbox feeds, in a few words; None: it has no outbox.
 
     A pod is ready while the log is away: it takes changes, and delivers them once the log is back.
     """

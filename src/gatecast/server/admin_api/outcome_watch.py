@@ -47,10 +47,10 @@ class OutcomeWatch:
         self._look_at = now + self._pause
 
     async def before(self, confirmed: Mapping[str, int]) -> str:
-        """What is to be said before these positions are told, as text: or what was rejected would seem applied.
+        """The messages to send before these positions, or a rejected event would seem applied.
 
         Outcomes are stored before the positions that pass them, so those of shown events that are passed only now are
-        there. Whoever has heard nothing for long would not look for them yet.
+        there. `look` alone would be too late: it pauses longer the longer nothing is found.
         """
         passed = [each for each in dict.fromkeys(self._shown) if self._is_passed_now(*each, confirmed)]
         if passed:

@@ -99,7 +99,7 @@ def _asked(scope: Scope) -> tuple[str, str] | None:
     return (path[1], token.decode("ascii")) if token.isascii() and token == token.strip() else None
 
 
-#: What a body says of an event, as most clients say it. Whoever says it otherwise goes the long way.
+#: The fields of an event as most clients send them. Any other body takes the long way.
 _FIELDS = {"type": str, "action": str, "entityType": str, "entityId": str, "data": dict, "eventId": str}
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")

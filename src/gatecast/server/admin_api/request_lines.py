@@ -57,7 +57,7 @@ class RequestLines:
 
 
 def _log(scope: Scope, status: int, seconds: float) -> None:
-    # Without the query: it may hold what somebody searched for.
+    # Without the query: it may hold a person's search text.
     peer = scope["client"][0] if scope.get("client") else None
     path, took = scope["path"], round(seconds, 6)
     _logger.info("answered", method=scope["method"], path=path, status=status, seconds=took, peer=peer)

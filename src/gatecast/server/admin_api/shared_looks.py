@@ -56,7 +56,7 @@ class _Look(Generic[T]):
         self._ended_at = now
 
     def holds(self, now: float) -> bool:
-        """Whether whoever asks now gets this one."""
+        """Whether a caller that asks now gets this look."""
         if self._ended_at is None:
             return not self.task.done()
         if self.task.cancelled() or self.task.exception() is not None:

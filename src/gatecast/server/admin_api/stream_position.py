@@ -24,7 +24,7 @@ _OLD_FORM = re.compile(r"eJ[\w=-]{20,}", re.ASCII)
 class StreamPosition:
     """How far a stream is in its round through the gateways, which it makes in the order of their ids.
 
-    Its length does not depend on how many gateways there are. Who goes on from it misses nothing.
+    Its length does not depend on the number of gateways. A client that resumes from it misses nothing.
     """
 
     #: The history that the rest belongs to.

@@ -122,7 +122,7 @@ def known(position: Position, status: GatewayStatus, outcomes: Iterable[Outcome]
     if any(one.kind is OutcomeKind.APPLIED for one in mine):
         return Known("applied")
     if mine:
-        # Held because its entity is parked, or published again: nothing is known of it before somebody decides.
+        # Held because its entity is parked, or published again: nothing is known of it before an operator decides.
         return Known()
     # In another epoch the same offset is another event.
     confirmed = status.epoch == position.epoch and status.confirmed >= position.offset
@@ -152,7 +152,7 @@ class PublishedLook:
         return known(position, status, outcomes)
 
 
-# --- what is told to many gateways --------------------------------------------------------------------------------
+# --- what goes to many gateways -----------------------------------------------------------------------------------
 
 NOT_EVERYWHERE: dict[int | str, dict[str, Any]] = {
     202: {
@@ -164,9 +164,9 @@ NOT_EVERYWHERE: dict[int | str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitPolicy:
-    """How long a caller waits for every gateway that is told of a change.
+    """How long a caller waits for every gateway that a change concerns.
 
-    Of what nobody acknowledges, that it was confirmed is the final word.
+    An event that no client acknowledges is final once it is confirmed.
     """
 
     context: AdminContext

@@ -30,12 +30,12 @@ from gatecast.storage.reading import read_each
 #: A confirmed change without an acknowledgement after this time, in seconds, counts as not acknowledged.
 ANSWERED_WITHIN = 60.0
 
-#: A log is held by a transaction that stays open if each of so many looks, so many seconds apart, finds it held. Each
-#: publish holds it for an instant, and on SQLite each write.
+#: An open transaction holds a log if each of this many looks, this many seconds apart, finds it held. Each publish
+#: holds it for an instant, and on SQLite each write.
 _LOOKS = 4
 _BETWEEN_LOOKS = 0.05
 
-#: So many of the newest events are searched for rejections.
+#: Number of the newest events that are searched for rejections.
 _RECENT_EVENTS = 100
 _RECENT_BYTES = 8 * 1024 * 1024
 
@@ -174,7 +174,7 @@ def _why_behind(status: GatewayStatus, lag: int) -> WhyView:
 
 
 def _events(number: int, one: str, many: str) -> str:
-    """So many events do something."""
+    """A number of events as the subject of a sentence."""
     return f"1 event {one}" if number == 1 else f"{number:,} events {many}"
 
 

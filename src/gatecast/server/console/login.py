@@ -107,7 +107,7 @@ async def log_out(request: Request) -> Response:
 
 @router.post("/logout/everywhere")
 async def log_out_everywhere(request: Request, context: Context) -> Response:
-    """End every session of this person; whoever has a token ends its sessions by revoking it."""
+    """End every session of this person; a token's sessions end when the token is revoked."""
     require_own_origin(request)
     session = context.cookies.open(request.cookies.get(COOKIE, ""))
     if session is not None and session.subject:

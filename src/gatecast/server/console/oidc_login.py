@@ -1,7 +1,7 @@
 """Logging in through the OIDC issuer: authorization code with PKCE.
 
-No pod remembers who is on the way to the issuer: a short-lived sealed cookie does, so that the way back may lead to any
-pod. It is Lax and not Strict because that way begins on the issuer's pages.
+No pod remembers a log-in in progress: a short-lived encrypted cookie does, so that the browser may return to any pod.
+It is Lax and not Strict because the return begins on the issuer's pages.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gatecast.server.sessions import Session
 
 router = APIRouter(prefix="/login/oidc", route_class=ConsoleRoute, include_in_schema=False)
 
-#: Who is on the way to the issuer.
+#: The cookie of a log-in in progress.
 _COOKIE = "gatecast_login"
 
 #: How long one may take there, in seconds.

@@ -40,7 +40,7 @@ class NotLoggedIn(GatecastError):
 
 
 async def visitor_of(request: Request, context: Context) -> Session:
-    """Who is looking at the page.
+    """The session of the visitor.
 
     Raises:
         NotLoggedIn: nobody is logged in, the session is over, or the token was revoked.

@@ -1,4 +1,4 @@
-"""The way of one event as a picture: a lane for each connection, waiting and working in different tones."""
+"""The way of one event as a picture: a row for each connection, waiting and working in different tones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Step:
     #: What, in words.
     name: str
     at: datetime
-    #: Up to so many seconds before or after that.
+    #: Up to this many seconds before or after that.
     within: float
     #: Since the event was recorded.
     after: str
@@ -33,7 +33,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """A stretch of time in a lane."""
+    """A stretch of time in a row."""
 
     x: float
     width: float

@@ -84,7 +84,7 @@ COHORTS: web.AppKey[Cohorts] = web.AppKey("cohorts", Cohorts)
 
 
 def create_gateway_app(context: GatewayContext) -> web.Application:
-    """The application behind the gateway listener."""
+    """The application that the gateway listener serves."""
     app = web.Application(client_max_size=MAX_FILE_BYTES, middlewares=[tell_place, _request_lines, _errors_as_statuses])
     app[CONTEXT], app[CONVERSATIONS], app[COHORTS] = context, Conversations(), Cohorts()
     app.on_cleanup.append(app[CONVERSATIONS].end)
@@ -206,7 +206,7 @@ _MESSAGES = {
 
 
 async def identify(request: web.Request) -> GatewayIdentity | None:
-    """Who sends this request, by its `api-key`; None: nobody we know.
+    """The gateway that sends this request, by its `api-key`; None: unknown.
 
     Raises:
         StorageUnavailable: that cannot be told now.
@@ -233,7 +233,7 @@ class _ConnectParameters:
 
 @dataclass(frozen=True, slots=True)
 class _Caller:
-    """Who connects, from where, and what it asked for."""
+    """The gateway that connects, its address, and its connect parameters."""
 
     identity: GatewayIdentity
     address: str
@@ -310,7 +310,7 @@ async def _subscribe(context: GatewayContext, caller: _Caller) -> Subscription:
 async def _speak(app: web.Application, handshake: Handshake, caller: _Caller, subscription: Subscription) -> None:
     context = app[CONTEXT]
     if context.control_plane is None or caller.parameters.version is not Version.GATEWAY_V1:
-        # A client of the other version is told what it has to ask for.
+        # A client of the other version gets an error that names the right one.
         with handshake.accept(SUBPROTOCOL) as socket:
             return await _converse(context, socket, caller, subscription, None)
     async with app[HOLDING].watch(caller.identity.gateway_id) as watch:

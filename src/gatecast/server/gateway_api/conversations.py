@@ -23,14 +23,14 @@ _logger = get_logger("gateway-api")
 
 
 class Conversations:
-    """Those that run, so that whoever stops the listener can wait for them."""
+    """The running conversations, so that stopping the listener can wait for them."""
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[None]] = set()
         self._ends_at = 0.0
 
     async def begin(self, conversation: Conversation) -> web.StreamResponse:
-        """What the request is answered; whoever is cancelled before it is known ends the conversation."""
+        """The answer to the request; cancelling this before the answer is known ends the conversation."""
         answer: asyncio.Future[web.StreamResponse] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(_run(conversation, answer), name="conversation")
         self._running.add(task)

@@ -64,7 +64,7 @@ class DeploymentObserver(Observer):
 
     @property
     def holds(self) -> bool:
-        """True while the gateway synchronizes, and until it is settled what that has left open.
+        """True while the gateway synchronizes, and until what it still lacks is published.
 
         What fails later has an answer of its own.
         """
@@ -144,7 +144,7 @@ class DeploymentObserver(Observer):
             )
 
     async def _settle_what_was_read(self) -> None:
-        """Publish what the lists that the gateway has read did not settle."""
+        """Publish what the gateway still lacks after it has read its lists."""
         ids, control_plane = (self._identity.organization, self._identity.gateway_id), self._control_plane
         if self._watch is not None:
             await asyncio.wait([self._watch.over])

@@ -32,7 +32,7 @@ _logger = get_logger("gateway-socket")
 
 
 class SocketHandler(FrameHandler, Protocol):
-    """What is told of a connection, in order; nothing of it may wait."""
+    """Callbacks for what happens on a connection, in order; none of them may block."""
 
     def pause_writing(self) -> None:
         """The peer does not take what was sent: send nothing more."""
@@ -272,7 +272,7 @@ class _Tail:
         return False, b""
 
     def feed_eof(self) -> None:
-        """The socket is told of the end by itself."""
+        """Nothing to do: the socket reports the end itself."""
 
 
 def _handshake(request: web.Request, protocol: str) -> bytes:

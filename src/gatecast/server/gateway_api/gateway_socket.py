@@ -71,7 +71,7 @@ class Observer:
 
     @property
     def holds(self) -> bool:
-        """True while events wait; whoever ends that sets the subscription's `changed`."""
+        """True while events wait; the code that ends the wait sets the subscription's `changed`."""
         return False
 
     def sent(self, events: Sequence[RecordedEvent]) -> None:
@@ -338,7 +338,7 @@ class GatewaySocket:
             self._socket.close(code.number, code.reason)
 
     def _limit_goodbye(self) -> None:
-        """Whoever must go is gone within a second (promise P9), also when it does not read and nothing is written."""
+        """Abort a revoked connection within a second (promise P9), even if it does not read and nothing is written."""
         if self._subscription.feed.end_reason in _MUST_GO:
             self._goodbye = self._loop.call_later(GOODBYE_TIME_LIMIT, self._abort)
 

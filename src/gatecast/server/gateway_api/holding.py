@@ -3,7 +3,7 @@
 An unmodified gateway reads lists over HTTP after it has connected, from any pod, and handles events meanwhile. What it
 reads may be older than an event that it has handled by then: it would bring back what was deleted, or lose a key. So
 the connection that its calls belong to sends no event until it has read the last list. That happens once, when it
-begins: whoever else calls with the gateway's token, a health check every minute, holds nothing.
+begins: other calls with the gateway's token, such as health checks, hold nothing.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Hold:
             self._finished_at = None if seen.finished is None else now - seen.finished
 
     def _belongs(self, began_at: float) -> bool:
-        """Whether calls that began then are those of this connection, and not of whoever else has the token."""
+        """Whether calls that began then are those of this connection, and not of another holder of the token."""
         return began_at - self._connected_at <= BELONG_WITHIN.total_seconds()
 
     @property

@@ -1,4 +1,4 @@
-"""What gateways send in the bodies of their requests. Whoever sends something else is told what it should be."""
+"""What gateways send in the bodies of their requests. A refusal of anything else says what was expected."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class Remembered:
 class Claim:
     """The right to register gateways for an owner, until the owner makes another claim."""
 
-    #: Who claims it, as an outbox does by its identity.
+    #: The owner that claims it, such as an outbox by its identity.
     owner: str
     #: Differs from that of every other claim.
     token: str

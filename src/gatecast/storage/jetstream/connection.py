@@ -145,7 +145,7 @@ class Connection:
         """Let a client hear every subject that it does not know of; the server has that when this returns.
 
         Raises:
-            StorageUnavailable: the server may not have it; the client tells it again when it has reconnected.
+            StorageUnavailable: the server may not have it; the client subscribes again when it has reconnected.
         """
         with _translated():
             for subject in self._heard.keys() - subscribed:

@@ -94,6 +94,17 @@ class LowWaterMark(Document):
     #: Sequence in the stream of the last removed event.
     sequence: int
 
+    @classmethod
+    def of(cls, message: Message | None, head: Head) -> Self | None:
+        """The low-water mark of the log with this head; None if nothing of it was removed.
+
+        One past the head tells of a log that a stream has lost which was put back: retention was at work meanwhile.
+        """
+        if message is None or not message.data:
+            return None
+        found = cls.decode(message.data)
+        return found if found.log == head.log and found.offset <= head.head else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForgottenLog(Document):
@@ -168,7 +179,7 @@ def decode_event(gateway_id: str, offset: int, message: Message) -> RecordedEven
 
 
 def moment(seconds: float) -> datetime:
-    """The instant so many seconds after the beginning of 1970."""
+    """The instant this many seconds after the beginning of 1970."""
     return datetime.fromtimestamp(seconds, UTC)
 
 

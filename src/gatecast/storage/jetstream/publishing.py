@@ -80,8 +80,8 @@ class Appending:
     def batch(self) -> list[Write]:
         """Every message to store.
 
-        Log by log: the head of each comes after its events, so that whoever sees a head sees all of its log, and
-        before the events of the next log, so that whoever has seen it finds those after it.
+        Log by log: the head of each comes after its events, so that a reader that sees a head sees all of its log, and
+        before the events of the next log, so that a reader that has seen the head finds the later ones.
         """
         writes: list[Write] = []
         for gateway_id, appended in self._appended.items():

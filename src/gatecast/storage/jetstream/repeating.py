@@ -12,7 +12,7 @@ from gatecast.waiting import Backoff
 
 T = TypeVar("T")
 
-#: Work is repeated so often; each time somebody else got on.
+#: Most attempts at one piece of work; each failed one means that another writer made progress.
 _ATTEMPTS = 100
 
 _BACKOFF = Backoff(first=0.001, longest=0.1)

@@ -151,7 +151,7 @@ class State:
     # --- progress -----------------------------------------------------------------------------------------------
 
     def note(self, progress: Iterable[Progress], epoch: UUID) -> None:
-        """Note how far connections have got; whoever reports is alive."""
+        """Note how far connections have got; a connection that reports is alive."""
         known = {each.connection_id: each for each in self.connections}
         for one in progress:
             connection = known.get(one.connection_id)

@@ -23,7 +23,7 @@ _PAGE = 500
 #: A replica that has not stored what this pod already saw is asked again: so often, after this many seconds.
 _LOOKS, _LOOK_PAUSE = 50, 0.02
 
-#: The server's clock is asked for again after so many seconds.
+#: The server's clock is asked for again after this many seconds.
 _CLOCK_LASTS = 5.0
 
 #: What the server calls a write whose expectation is not met.
@@ -67,7 +67,7 @@ class Write:
     expect: int | None = None
     #: Another subject that the expectation is about.
     about: str = ""
-    #: The server removes it after so many seconds; 0: never.
+    #: The server removes it after this many seconds; 0: never.
     lasts: int = 0
 
     @property
@@ -195,7 +195,7 @@ class Stream:
     async def read(self, subjects: Sequence[str], *, max_bytes: int) -> list[Message]:
         """The newest messages of at most 1,000 subjects, in the order of their sequences.
 
-        At least one, and about so many bytes. A replica that lags may answer.
+        At least one, and about `max_bytes`. A replica that lags may answer.
         """
         replies, _ = await self._collect({"multi_last": list(subjects), "max_bytes": max_bytes})
         return list(map(_message, replies))

@@ -73,7 +73,7 @@ def check(config: Mapping[str, Any], name: str, replicas: int) -> None:
 
 
 def check_max_payload(most: int) -> None:
-    """Return if every event fits into a message; the server takes messages of so many bytes.
+    """Return if every event fits into a message; the server takes messages of up to `most` bytes.
 
     Raises:
         DatabaseUnsuitable: an event might be accepted by an outbox, and then block its gateway.

@@ -20,7 +20,7 @@ RELEASE_TIME_LIMIT = 1.0
 #: How long closing may take, in seconds.
 GOODBYE_TIME_LIMIT = 2.0
 
-#: A connection that nobody has needed for so many seconds is closed.
+#: A connection that is idle for this many seconds is closed.
 LONGEST_IDLE = 300.0
 
 
@@ -67,7 +67,7 @@ class ConnectionPool:
                     await self._places.acquire()
                 await asyncio.gather(*(connection.close() for connection, _ in self._idle))
         except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            # Whoever uses one gets an error.
+            # A task that still uses a connection gets the error.
             pass
         finally:
             for connection in [*self._in_use, *(each for each, _ in self._idle)]:
@@ -80,7 +80,7 @@ class ConnectionPool:
             TimeoutError: within this time, in seconds, none was given back, or could be opened.
             asyncpg.InterfaceError: the pool is closed.
         """
-        # Whoever waited first is served first, also where one is idle by now.
+        # The first caller to wait is served first, even if a connection is idle by now.
         if not self._places.locked() and (connection := self._take_idle()) is not None:
             await self._places.acquire()
             self._in_use.add(connection)

@@ -3,11 +3,11 @@
 SELECT pg_advisory_xact_lock(hashtext('gatecast.migrations'))
 
 -- name: compile_nothing
--- For the transaction only: behind a pooler the session is somebody else's next.
+-- For the transaction only: a pooler gives the session to another client next.
 SET LOCAL jit = off
 
 -- name: role
--- Who we are, and where each of these tables is for us; nothing here needs a right.
+-- The current role, and where it finds each of these tables; this needs no privilege.
 SELECT current_user::text AS role, current_schema()::text AS creates_in, t.schema, t.name, n.nspname::text AS found_in,
        t.schema <> '' OR pg_table_is_visible(c.oid) AS visible, has_schema_privilege(n.oid, 'USAGE') AS usable,
        ARRAY(SELECT p FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) p

@@ -85,7 +85,7 @@ async def _connect(*arguments: Any, **options: Any) -> asyncpg.Connection[Any]: 
 
 
 async def _is_pooled(connection: asyncpg.Connection[Any]) -> bool:
-    """Whether the process number announced at connect is not that of the server's process, as behind every pooler."""
+    """Whether the process number announced at connect differs from the server's own, as with every pooler."""
     try:
         return bool(await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid())
     except BaseException:

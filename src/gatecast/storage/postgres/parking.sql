@@ -3,8 +3,8 @@
 SELECT log_id, head FROM gatecast.gateway_streams WHERE gateway_id = $1 FOR NO KEY UPDATE
 
 -- name: with_outcomes
--- Few have: those of whom anything waits or was decided, or was settled after their start. One look for each of those
--- that connect at the same time, whatever the statistics say.
+-- Few have: those with an event that waits, was decided, or got its final outcome after their start. One look for each
+-- of those that connect at the same time, regardless of statistics.
 SELECT r.key FROM json_each($1) AS r
      CROSS JOIN LATERAL (SELECT log_id FROM gatecast.gateway_streams
                          WHERE gateway_id = json_extract_path_text(r.value, 'gateway') LIMIT 1) s
@@ -27,8 +27,8 @@ SELECT o."offset" FROM gatecast.gateway_streams s JOIN gatecast.outcomes o ON o.
 WHERE s.gateway_id = $1 AND o.replica = $2 AND o.kind IN ('released', 'rejected', 'omitted') AND o."offset" > $3
 
 -- name: to_release
--- The events of an entity from the first one that is held or tried again, or behind the first skipped one, up to $5:
--- without those that were published again already, and without those that are left out.
+-- The events of an entity from the first held or retried one, or after the first skipped one, up to $5, without those
+-- that were published again already or are left out.
 SELECT e."offset", e.event_id, e.recorded_at, e.type, e.action, e.entity_type, e.entity_id, e.payload, e.trace_parent,
        CASE WHEN e.originated_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
             THEN e.originated_at END AS originated_at
@@ -101,5 +101,5 @@ UPDATE gatecast.outcomes o SET kind = CASE o.kind WHEN 'undeliverable' THEN $6 E
 WHERE o.log_id = p.log_id AND o.replica = $2 AND o."offset" = p."offset"
 
 -- name: dismiss_replica
--- Its connections hold what they held; the next one is told anew what to hold.
+-- Its present connections keep holding what they hold; the next one learns anew what to hold.
 SELECT gatecast.dismiss_positions_v1(ARRAY[$1::text], ARRAY[$2::text])

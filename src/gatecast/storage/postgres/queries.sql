@@ -88,7 +88,7 @@ FROM gatecast.epoch p, gatecast.gateway_streams s
 WHERE s.gateway_id = $1
 
 -- name: is_held
--- Whoever appends holds the row, so that it is skipped here. The lock that this takes ends with the statement.
+-- A transaction that appends holds the row, so it is skipped here. The lock that this takes ends with the statement.
 WITH free AS MATERIALIZED (
     SELECT gateway_id FROM gatecast.gateway_streams WHERE gateway_id = $1 FOR SHARE SKIP LOCKED
 )
@@ -208,7 +208,7 @@ WITH log AS MATERIALIZED (
     ORDER BY n.log_id, n."offset", n.replica, n.kind = 'held', n.number DESC
     ON CONFLICT (log_id, "offset", replica) DO UPDATE
     SET kind = excluded.kind, reason = excluded.reason, recorded_at = now()
-    -- What was decided stays so, and what is parked stays parked: whoever rejects or holds it once more did not know yet.
+    -- A decision stays, and a parked event stays parked: a connection that rejects or holds it again did not know yet.
     WHERE o.kind = 'applied'
        OR o.kind = 'held' AND excluded.kind IN ('parked', 'rejected', 'undeliverable')
        OR o.kind IN ('parked', 'rejected', 'undeliverable') AND excluded.kind IN ('applied', 'rejected')
@@ -216,8 +216,8 @@ WITH log AS MATERIALIZED (
        OR o.kind = 'undeliverable' AND excluded.kind = 'omitted'
     RETURNING 1
 )
--- A cap has removed it while it was on its way: whoever did not apply it has to be told (promise P6). Outcomes are
--- counted so that they are locked before positions, like everywhere.
+-- A cap removed the event while it was on its way: a replica that did not apply it must be told (promise P6). Outcomes
+-- are counted so that they are locked before positions, like everywhere.
 SELECT gatecast.lose_parked_v1(array_agg(n.gateway_id), array_agg(n.replica))
 FROM (SELECT count(*) FROM stored) s CROSS JOIN said n
 WHERE n.kind IN ('parked', 'held', 'undeliverable') AND n."offset" <= n.trimmed_through HAVING count(*) > 0
@@ -237,7 +237,7 @@ FROM unnest($1::text[], $2::bigint[]) AS w(gateway_id, "offset")
 ORDER BY o.recorded_at, w.gateway_id, w."offset", o.replica
 
 -- name: deliveries
--- The newest rows that tell of one event. Whoever reads, sends and confirms is less than 5,000 events apart.
+-- The newest rows about one event. Reading, sending and confirming are less than 5,000 events apart.
 SELECT * FROM (
     SELECT * FROM gatecast.passages
     WHERE log_id = (SELECT log_id FROM gatecast.gateway_streams WHERE gateway_id = $1)

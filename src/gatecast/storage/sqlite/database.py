@@ -163,7 +163,7 @@ class SqliteDatabase:
 
     def _keep_history(self, expected: UUID, connection: sqlite3.Connection) -> None:
         self._file.check()
-        # Under the lock: whoever writes first otherwise decides that another history begins.
+        # Under the lock: otherwise a writer could begin another history first.
         begin(connection)
         try:
             history.keep(connection, self.history_file, expected)

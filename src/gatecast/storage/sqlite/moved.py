@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable
 from uuid import UUID
 
-#: What everybody is told who tries.
+#: The error for every attempt to open it.
 MOVED = "its log was moved to another database; start pods with the GATECAST_DATABASE of that one"
 
 _PREFIX = "gatecast_moved_to_"

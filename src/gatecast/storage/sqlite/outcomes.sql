@@ -6,7 +6,7 @@ FROM gatecast_gateway_streams AS s CROSS JOIN gatecast_events AS e ON e.log_id =
 WHERE s.gateway_id = $1 AND e."offset" = $2
 ON CONFLICT (log_id, "offset", replica) DO UPDATE
 SET kind = excluded.kind, reason = excluded.reason, recorded_at = excluded.recorded_at
--- What was decided stays so, and what is parked stays parked: whoever rejects or holds it once more did not know yet.
+-- A decision stays, and a parked event stays parked: a connection that rejects or holds it again did not know yet.
 WHERE gatecast_outcomes.kind = 'applied'
    OR gatecast_outcomes.kind = 'held' AND excluded.kind IN ('parked', 'rejected', 'undeliverable')
    OR gatecast_outcomes.kind IN ('parked', 'rejected', 'undeliverable') AND excluded.kind IN ('applied', 'rejected')
@@ -14,7 +14,7 @@ WHERE gatecast_outcomes.kind = 'applied'
    OR gatecast_outcomes.kind = 'undeliverable' AND excluded.kind = 'omitted'
 
 -- name: note_lost
--- A cap has removed it while it was on its way: whoever did not apply it has to be told (promise P6).
+-- A cap removed the event while it was on its way: a replica that did not apply it must be told (promise P6).
 UPDATE gatecast_cursors SET resync_reason = 'parked' WHERE gateway_id = $1 AND replica = $3 AND EXISTS (
     SELECT 1 FROM gatecast_gateway_streams AS s WHERE s.gateway_id = $1 AND s.trimmed_through >= $2)
 
@@ -29,7 +29,7 @@ WHERE log_id = (SELECT log_id FROM gatecast_gateway_streams WHERE gateway_id = $
 ORDER BY "offset", replica
 
 -- name: deliveries
--- The newest rows that tell of one event. Whoever reads, sends and confirms is less than 5,000 events apart.
+-- The newest rows about one event. Reading, sending and confirming are less than 5,000 events apart.
 SELECT * FROM (
     SELECT * FROM gatecast_passages
     WHERE log_id = (SELECT log_id FROM gatecast_gateway_streams WHERE gateway_id = $1) AND through >= $2 AND through < $2 + 5000

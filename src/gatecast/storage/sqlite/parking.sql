@@ -3,7 +3,7 @@
 SELECT log_id, head FROM gatecast_gateway_streams WHERE gateway_id = $1
 
 -- name: with_outcomes
--- Few have: those of whom anything waits or was decided, or was settled after their start.
+-- Few have: those with an event that waits, was decided, or got its final outcome after their start.
 SELECT r.key FROM json_each($1) AS r
      JOIN gatecast_gateway_streams AS s ON s.gateway_id = json_extract_path_text(r.value, 'gateway')
 WHERE EXISTS (
@@ -25,8 +25,8 @@ SELECT o."offset" FROM gatecast_gateway_streams s JOIN gatecast_outcomes o ON o.
 WHERE s.gateway_id = $1 AND o.replica = $2 AND o.kind IN ('released', 'rejected', 'omitted') AND o."offset" > $3
 
 -- name: to_release
--- The events of an entity from the first one that is held or tried again, or behind the first skipped one, up to $5:
--- without those that were published again already, and without those that are left out.
+-- The events of an entity from the first held or retried one, or after the first skipped one, up to $5, without those
+-- that were published again already or are left out.
 SELECT e."offset", e.event_id, e.recorded_at, e.type, e.action, e.entity_type, e.entity_id, e.payload, e.originated_at, e.trace_parent
 FROM gatecast_events e
 WHERE e.log_id = $1 AND e.entity_type = $3 AND e.entity_id = $4 AND e."offset" <= $5 AND e."offset" >= (
@@ -89,6 +89,6 @@ WHERE log_id = (SELECT s.log_id FROM gatecast_gateway_streams s WHERE s.gateway_
                 AND e.entity_type = $3 AND e.entity_id = $4)
 
 -- name: dismiss_replica
--- Its connections hold what they held; the next one is told anew what to hold.
+-- Its present connections keep holding what they hold; the next one learns anew what to hold.
 UPDATE gatecast_connections SET dismissal = 'restarting'
 WHERE gateway_id = $1 AND replica = $2 AND dismissal IS NULL

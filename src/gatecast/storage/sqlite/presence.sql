@@ -6,7 +6,7 @@ INSERT INTO gatecast_pods (pod_id, lease_until, life) VALUES ($1, $2, $3)
 ON CONFLICT (pod_id) DO UPDATE SET lease_until = excluded.lease_until RETURNING life
 
 -- name: ended_with_their_pods
--- $1 is a pod that lives. A pod without a row was forgotten, perhaps just when somebody connected to it.
+-- $1 is a live pod. A pod without a row was forgotten, perhaps just when a gateway connected to it.
 SELECT o.connection_id, o.gateway_id, o.replica FROM gatecast_connections AS o LEFT JOIN gatecast_pods AS p ON p.pod_id = o.pod_id
 WHERE NOT o.released AND o.pod_id <> $1 AND (p.pod_id IS NULL OR p.lease_until <= now())
 
@@ -65,12 +65,12 @@ INSERT OR REPLACE INTO gatecast_connections (connection_id, gateway_id, replica,
 VALUES ($1, $2, $3, $4, $5, $6, $7, now(), $8, $8)
 
 -- name: advance_connection
--- Who reports is alive, even if its pod's lease ran out.
+-- A connection that reports is alive, even if its pod's lease ran out.
 UPDATE gatecast_connections SET sent = max(sent, $3), confirmed = max(confirmed, $4), released = false
 WHERE connection_id = $1 AND $2 = (SELECT current FROM gatecast_epoch)
 
 -- name: insert_passages
--- Not of who was dismissed: its gateway was perhaps deleted and registered again under the same id.
+-- Not for a connection told to close: its gateway was perhaps deleted and registered again under the same id.
 INSERT INTO gatecast_passages (log_id, through, replica, connection_id, pod_id,
                       picked_up_after, picked_up_through, picked_up_first, picked_up_last,
                       sent_after, sent_through, sent_first, sent_last,
@@ -80,16 +80,16 @@ FROM gatecast_connections AS o CROSS JOIN gatecast_gateway_streams AS s ON s.gat
 WHERE o.connection_id = $1 AND $2 = (SELECT current FROM gatecast_epoch) AND o.dismissal IS NULL
 
 -- name: thin_passages
--- A gateway that comes again and again without getting on leaves so many rows behind.
+-- Keep the newest 100: a gateway that reconnects again and again without progress would fill the table.
 DELETE FROM gatecast_passages WHERE number IN (
     SELECT t.number FROM gatecast_gateway_streams AS s CROSS JOIN gatecast_passages AS t
         ON t.log_id = s.log_id AND t.through > $3 AND t.through <= $3 + 1000
     WHERE s.gateway_id = $1 AND t.replica = $2 ORDER BY t.number DESC LIMIT -1 OFFSET 100)
 
 -- name: advance_positions
--- Each of these positions ($1, a list of [gateway, replica]) moves to what its slowest connection has confirmed. Those of
--- a dead pod count until they are released. Who was dismissed counts no more: what it confirmed was perhaps sent again
--- since, or before its gateway was deleted and registered again under the same id.
+-- Each of these positions ($1, a list of [gateway, replica]) moves to what its slowest connection has confirmed. Those
+-- of a dead pod count until they are released. A connection told to close no longer counts: its events were perhaps
+-- sent again since, or its gateway was deleted and registered again under the same id.
 WITH reached AS (
     SELECT o.gateway_id, o.replica, max(o.sent) AS sent, min(o.confirmed) AS confirmed
     FROM gatecast_connections AS o
@@ -109,9 +109,9 @@ WHERE gatecast_cursors.gateway_id = reached.gateway_id AND gatecast_cursors.repl
 SELECT connection_id, gateway_id, replica FROM gatecast_connections WHERE pod_id = $1
 
 -- name: dismiss_older
--- These connections ($1) have ended. One that ended before it confirmed its whole log may have been sent events again that
--- an older connection had confirmed: then the gateway needs also what came behind them again, so the older ones come
--- back and continue from the position.
+-- These connections ($1) have ended. A connection that ended before it confirmed its whole log may have received events
+-- again that an older connection had confirmed. Then the gateway also needs the later events again, so older
+-- connections are closed and continue from the position.
 UPDATE gatecast_connections SET dismissal = 'restarting' WHERE number IN (
     SELECT o.number FROM gatecast_connections AS ended JOIN gatecast_gateway_streams AS s ON s.gateway_id = ended.gateway_id
         JOIN gatecast_connections AS o ON o.gateway_id = ended.gateway_id AND o.replica = ended.replica

@@ -69,7 +69,7 @@ FROM gatecast_gateway_streams AS s
 WHERE s.gateway_id IN (SELECT value FROM json_each($1)) AND t.confirmed_through > 0 AND t.confirmed_last >= $2
 
 -- name: ends
--- What a log holds now: what lies behind the first and up to the second.
+-- What a log holds now: the events after the first offset, up to the second.
 SELECT trimmed_through, head FROM gatecast_gateway_streams WHERE gateway_id = $1
 
 -- name: recorded_before
@@ -88,8 +88,8 @@ WITH RECURSIVE log AS (
 SELECT low AS "offset" FROM half ORDER BY high - low LIMIT 1
 
 -- name: search
--- The newest that match, of those behind $2 up to $3, bounded in rows and bytes. What became of an event is told as by
--- `gatecast.server.admin_api.waits.known`.
+-- The newest that match, of those after $2 up to $3, bounded in rows and bytes. What became of an event follows the
+-- rules of `gatecast.server.admin_api.waits.known`.
 SELECT w.* FROM (
     SELECT m.*, sum(m.size) OVER (ORDER BY m."offset" DESC) AS bytes, count(*) OVER () AS matched FROM (
         SELECT e."offset", e.event_id, e.type, e.action, e.entity_type, e.entity_id, e.payload, e.size,

@@ -193,7 +193,7 @@ async def publish(storage: Engine, *events: Event) -> tuple[Receipt, ...]:
 
 
 async def read(storage: Engine, gateway_id: str = GATEWAY, *, after: int = 0, limit: int = 1_000) -> ReadResult:
-    """What lies behind `after` in the log of a registered gateway."""
+    """The events after `after` in the log of a registered gateway."""
     request = ReadRequest(gateway_id=gateway_id, after=after, max_events=limit, max_bytes=64_000_000)
     (result,) = await storage.log.read([request])
     assert result is not None
@@ -213,10 +213,10 @@ async def epoch_of(storage: Engine) -> UUID:
 
 
 async def settled_marker(log: EventLog) -> int:
-    """The marker `lasting` behind everything that is committed now.
+    """The marker `lasting` after everything that is committed now.
 
-    On a server that others use, too, it comes once the transactions have ended that were open meanwhile: until then a
-    marker may lie further back, and what follows it is shown again.
+    On a shared server it comes once the transactions that were open meanwhile have ended: until then a marker may lie
+    further back, and what follows it is shown again.
     """
 
     async def settled() -> Changes | None:

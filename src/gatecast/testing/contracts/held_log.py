@@ -1,4 +1,4 @@
-"""A gateway's log in the hands of somebody else: what a long transaction of an application looks like."""
+"""A gateway's log, held by another transaction: what a long transaction of an application looks like."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ class HeldLog:
         await self._connection.execute(statement, *arguments)
 
     async def waited_for(self) -> None:
-        """Return when a statement of somebody waits for it."""
+        """Return when a statement waits for it."""
         waiting = "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
         await eventually(lambda: self._connection.fetchval(waiting))

@@ -1,4 +1,4 @@
-"""What every backend promises of histories: one that lacks what was read from it is told from one that does not."""
+"""What every backend promises about histories: it tells one that lacks an event that was read from a complete one."""
 
 from __future__ import annotations
 

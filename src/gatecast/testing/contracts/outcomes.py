@@ -66,7 +66,7 @@ class OutcomesContract(EngineBackend):
             assert len(await storage.outcomes.of_events(GATEWAY, [1])) == len(names)
 
     async def test_an_outcome_of_no_event_is_dropped(self, tmp_path: Path) -> None:
-        """What was said of an event that is not in the log leaves no row behind; the rest of the call is stored."""
+        """An outcome of an event that is not in the log leaves no row; the rest of the call is stored."""
         async with self.open_with(tmp_path, GATEWAY, OTHER_GATEWAY) as storage:
             await publish(storage, *make_events(1))
             foreign = _applied(1, gateway_id=OTHER_GATEWAY)

@@ -90,7 +90,7 @@ class ParkingContract(EngineBackend):
             assert await storage.parking.parked(GATEWAY, after=0, limit=10) == []
 
     async def test_a_skip_leaves_out_what_was_rejected(self, tmp_path: Path) -> None:
-        """What is held comes, with everything of the entity behind it."""
+        """The held event comes, with every later one of its entity."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await self._parked(storage, 2)
             assert await storage.parking.resolve(GATEWAY, "", _ENTITY, retry=False)
@@ -117,7 +117,7 @@ class ParkingContract(EngineBackend):
     async def test_what_was_passed_over_comes_although_that_was_not_stored(
         self, tmp_path: Path, *, retry: bool, expected: list[int]
     ) -> None:
-        """The pod died before it had stored what it held, and the client says that it stands behind it."""
+        """The pod died before it had stored what it held, and the client's position is after it."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await self._parked(storage)
             assert await storage.parking.resolve(GATEWAY, "", _ENTITY, retry=retry)
@@ -137,7 +137,7 @@ class ParkingContract(EngineBackend):
     async def test_a_rejection_that_is_repeated_undoes_no_decision(
         self, tmp_path: Path, *, retry: bool, expected: list[int]
     ) -> None:
-        """A client repeats what it does not know to be stored: before the release, and behind it."""
+        """A client repeats what it does not know to be stored: before the release, and after it."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await self._parked(storage, 2)
             await storage.parking.resolve(GATEWAY, "", _ENTITY, retry=retry)
@@ -166,7 +166,7 @@ class ParkingContract(EngineBackend):
             assert await _numbers(storage, after=5) == [1, 2, 3, 4]
 
     async def test_of_two_decisions_one_counts(self, tmp_path: Path) -> None:
-        """The other one finds nothing parked."""
+        """The second decision finds nothing parked."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await self._parked(storage, 2)
             decisions = [storage.parking.resolve(GATEWAY, "", _ENTITY, retry=retry) for retry in (True, False)]
@@ -175,7 +175,7 @@ class ParkingContract(EngineBackend):
             assert not await storage.parking.resolve("unknown", "", _ENTITY, retry=True)
 
     async def test_a_decision_sends_the_connections_of_the_replica_away(self, tmp_path: Path) -> None:
-        """They hold what they held; the next one is told anew."""
+        """They hold what they held; the next connection learns anew what to hold."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await self._parked(storage, 2, replica="a")
             for name in ("a", "b"):
@@ -187,7 +187,7 @@ class ParkingContract(EngineBackend):
     async def test_a_copy_that_one_connection_held_may_be_rejected_by_another(
         self, tmp_path: Path, first: OutcomeKind
     ) -> None:
-        """It is parked then, and not just held, whoever says so first: somebody can decide about it."""
+        """The event is parked, and not just held, in either order: an operator can decide about it."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await self._parked(storage, 2)
             await storage.parking.resolve(GATEWAY, "", _ENTITY, retry=True)
@@ -229,7 +229,7 @@ class ParkingContract(EngineBackend):
             }
 
     async def test_who_connects_while_its_decision_is_lost_has_to_come_again(self, tmp_path: Path) -> None:
-        """It read where it stands before, and is told the next time; what was told is told until it is done."""
+        """It read its position before, and learns of the loss the next time; each start repeats it until recovery."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await self._parked(storage, 2)
             start = await self._position(storage, 5)

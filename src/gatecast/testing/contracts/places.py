@@ -1,4 +1,4 @@
-"""The contract of places: where a log stood when a marker was taken; whoever goes on from there misses nothing."""
+"""The contract of places: where a log stood when a marker was taken; a reader that continues there misses nothing."""
 
 from __future__ import annotations
 

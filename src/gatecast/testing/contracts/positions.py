@@ -264,7 +264,7 @@ class PositionsContract(EngineBackend):
             assert await stored_offset(storage) == 9
 
     async def test_s08_what_was_sent_again_is_sent_again_to_its_end(self, tmp_path: Path) -> None:
-        """A gateway went back to an older event on a newer connection, so what came behind it must come again, too."""
+        """A gateway went back to an older event on a newer connection, so the later events must come again, too."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await publish(storage, *make_events(9))
             await connect(storage, make_connection("before"))
@@ -334,7 +334,7 @@ class PositionsContract(EngineBackend):
             assert await stored_offset(storage) == 6
 
     async def test_whoever_ends_with_everything_confirmed_dismisses_nobody(self, tmp_path: Path) -> None:
-        """Nor does an older connection dismiss a newer one, or one of another replica."""
+        """Nor does an older connection close a newer one, or one of another replica."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await publish(storage, *make_events(9))
             await connect(storage, make_connection("older"))

@@ -42,7 +42,7 @@ async def _live(storage: Engine, gateway_id: str = GATEWAY) -> list[str]:
 
 
 class PresenceContract(EngineBackend):
-    """Leases, connections, dismissals and status."""
+    """Leases, connections, disconnects and status."""
 
     async def test_a_lease_tells_the_pods_life(self, tmp_path: Path) -> None:
         """Every renewal says the same, and after its end the pod has another one."""
@@ -112,7 +112,7 @@ class PresenceContract(EngineBackend):
             assert (await storage.presence.standing(GATEWAY, "")).confirmed is None
 
     async def test_connecting_to_a_deleted_gateway_is_refused(self, tmp_path: Path) -> None:
-        """A gateway that vanished meanwhile is unknown, and no connection is left behind."""
+        """A gateway that vanished meanwhile is unknown, and no connection remains."""
         async with self.open_with(tmp_path) as storage:
             with pytest.raises(UnknownGateway):
                 await connect(storage, make_connection())
@@ -165,7 +165,7 @@ class PresenceContract(EngineBackend):
             assert await _live(storage) == sorted(f"staying-{turns}" for turns in range(12))
 
     async def test_s14_newest_only_supersedes_the_others(self, tmp_path: Path) -> None:
-        """The newest connection of a gateway and replica dismisses the older ones, on every pod, and no others."""
+        """The newest connection of a gateway and replica closes the older ones, on every pod, and no others."""
         async with self.open_with(tmp_path, GATEWAY, OTHER_GATEWAY) as storage:
             await storage.presence.renew_lease("pod-2", ALIVE)
             await connect(storage, make_connection("old"))
@@ -178,7 +178,7 @@ class PresenceContract(EngineBackend):
             assert await _live(storage) == ["named", "new"]
 
     async def test_several_connections_may_stand_side_by_side(self, tmp_path: Path) -> None:
-        """Without `newest_only` nobody is dismissed."""
+        """Without `newest_only` no connection is closed."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await connect(storage, make_connection("one"))
             await connect(storage, make_connection("two"))
@@ -186,7 +186,7 @@ class PresenceContract(EngineBackend):
             assert await _live(storage) == ["one", "two"]
 
     async def test_s26_a_revoked_token_dismisses_its_connections(self, tmp_path: Path) -> None:
-        """Connections that came with the token are dismissed on every pod; the others stay."""
+        """Connections that came with the token are closed on every pod; the others stay."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await storage.presence.renew_lease("pod-2", ALIVE)
             await connect(storage, make_connection("one"))
@@ -199,7 +199,7 @@ class PresenceContract(EngineBackend):
             assert await storage.presence.pending_disconnects("pod-2") == {"two": DisconnectReason.TOKEN_REVOKED}
 
     async def test_a_dismissed_connection_is_gone_once_it_is_closed(self, tmp_path: Path) -> None:
-        """Closing it, also after its gateway was deleted, ends its dismissal."""
+        """Closing it, also after its gateway was deleted, removes the disconnect."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             connection = make_connection()
             await connect(storage, connection)
@@ -301,7 +301,7 @@ class PresenceContract(EngineBackend):
             assert (await read(storage)).head == 3
 
     async def test_s20_connecting_at_a_position_of_another_epoch_is_refused(self, tmp_path: Path) -> None:
-        """Whoever looked before a new history began must look again; nothing is recorded."""
+        """A pod that read the position before a new history began must read it again; nothing is recorded."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             with pytest.raises(StorageUnavailable):
                 await storage.presence.connect(make_connection(), start=Position(uuid4(), 7))

@@ -134,7 +134,7 @@ class PublishingContract(EngineBackend):
             assert await ids_of(storage) == [event.event_id, other.event_id]
 
     async def test_s16_a_repeated_group_is_answered_like_the_first(self, tmp_path: Path) -> None:
-        """Whoever did not hear the answer publishes the same again, and learns the first positions."""
+        """A caller that missed the answer publishes the same again, and gets the first positions."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             events = make_events(5)
             first = await publish(storage, *events)

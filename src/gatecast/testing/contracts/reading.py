@@ -40,7 +40,7 @@ class ReadingContract(EngineBackend):
     """`EventLog.read`, `changed_since`, `register`, `forget` and `renew_epoch`."""
 
     async def test_reads_what_lies_behind_an_offset(self, tmp_path: Path) -> None:
-        """Events come in offset order, starting behind `after`, with the log's head."""
+        """Events come in offset order, starting after `after`, with the log's head."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await publish(storage, *make_events(5))
             result = await read(storage, after=2)
@@ -49,7 +49,7 @@ class ReadingContract(EngineBackend):
             assert (result.head, result.low_water_mark) == (5, 0)
 
     async def test_reads_nothing_behind_the_head(self, tmp_path: Path) -> None:
-        """At the head, and beyond it, there is nothing, and the head is told."""
+        """At the head, and beyond it, a read returns no events, and the head."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             assert (await read(storage)).head == 0
             await publish(storage, *make_events(2))

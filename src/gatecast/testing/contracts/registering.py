@@ -54,7 +54,7 @@ class RegisteringContract(EngineBackend):
             assert await storage.log.register("a-third-one")
 
     async def test_the_identity_outlives_a_history(self, tmp_path: Path) -> None:
-        """It is that of the log, whoever opens it; another log has another one."""
+        """It belongs to the log, and is the same in every pod; another log has another one."""
         async with self.open_with(tmp_path) as storage:
             identity = await storage.log.identity()
             epoch = await epoch_of(storage)

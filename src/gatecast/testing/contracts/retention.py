@@ -34,7 +34,7 @@ def _policy(
 
 
 async def _retained(storage: Engine, gateway_id: str = GATEWAY) -> list[int]:
-    """The offsets still in the log, which must begin right behind `low_water_mark`."""
+    """The offsets still in the log, which must begin right after `low_water_mark`."""
     result = await read(storage, gateway_id)
     offsets = [event.offset for event in result.events]
     assert offsets == list(range(result.low_water_mark + 1, result.head + 1))
@@ -109,7 +109,7 @@ class RetentionContract(EngineBackend):
             assert (await storage.log.changed_since(0)).heads == {GATEWAY: 4}
 
     async def test_a_reader_learns_what_was_removed(self, tmp_path: Path) -> None:
-        """Whoever asks for removed events gets the first retained one, and the number up to which all is gone."""
+        """A reader that asks for removed events gets the first retained one, and the low-water mark."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await publish(storage, *make_events(5))
             await storage.log.trim(_policy(max_events=2))
@@ -166,7 +166,7 @@ class RetentionContract(EngineBackend):
             await publish(storage, *make_events(2, OTHER_GATEWAY))
             await storage.log.forget(GATEWAY)
             await storage.log.forget(OTHER_GATEWAY)
-            # By whoever comes: the pod that forgot it may be dead.
+            # By any pod: the pod that forgot it may be dead.
             assert [await second.log.trim(_policy(chunk=3)) for _ in range(4)] == [3, 3, 1, 0]
 
     async def test_a_gateway_registered_again_is_not_touched_by_what_is_left(self, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ class SurveyContract(EngineBackend):
     """`Survey`."""
 
     async def test_a_summary_tells_how_each_gateway_stands(self, tmp_path: Path) -> None:
-        """What is behind, since when, where it is connected, and what is wrong; of gateways that exist."""
+        """Its lag, since when, where it is connected, and what is wrong; of gateways that exist."""
         async with self.open_with(tmp_path, GATEWAY, OTHER_GATEWAY) as storage:
             await publish(storage, *make_events(3))
             await connect(storage, make_connection("one"))
@@ -151,7 +151,7 @@ class SurveyContract(EngineBackend):
             assert await _offsets(storage, until=times[1] - timedelta(days=1)) == []
 
     async def test_a_search_goes_on_where_it_ended(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """It looks at so many events, also where none matches, and ends at the beginning of the log."""
+        """It looks at a bounded number of events, also where none matches, and ends at the beginning of the log."""
         monkeypatch.setattr(survey, "LOOKED_AT", 4)
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await publish(storage, _event(type="rare"), *make_events(9))
@@ -167,7 +167,7 @@ class SurveyContract(EngineBackend):
             assert await _offsets(storage, before=first.before, max_events=2) == [8, 7]
 
     async def test_a_page_is_bounded_in_bytes(self, tmp_path: Path) -> None:
-        """One event comes whatever its size, and the next page begins behind it."""
+        """A page holds at least one event, whatever its size, and the next page begins after it."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             await publish(storage, *(_event(data={"text": "x" * 1_000}) for _ in range(3)))
             found = await _found(storage, max_bytes=10)

@@ -120,7 +120,7 @@ class TransactionContract(StorageBackend):
             assert (await read(storage)).head == 0
 
     async def test_s02_a_transaction_held_open_is_not_overtaken(self, tmp_path: Path) -> None:
-        """Within a gateway, whoever publishes while a transaction holds the log comes after it."""
+        """Within a gateway, a publish while a transaction holds the log comes after that transaction."""
         async with self.open_with(tmp_path, GATEWAY) as storage, self.open_second(tmp_path) as second:
             for opening in self.transactions(storage, tmp_path):
                 head = (await read(storage)).head
@@ -132,7 +132,7 @@ class TransactionContract(StorageBackend):
                 assert await self.offsets(storage, [*held, *await later]) == [head + 1, head + 2]
 
     async def test_s02_a_log_given_up_by_a_rollback_has_no_gap(self, tmp_path: Path) -> None:
-        """Whoever waited for a transaction that rolls back takes its numbers."""
+        """A publisher that waited for a transaction that rolls back takes its numbers."""
         async with self.open_with(tmp_path, GATEWAY) as storage, self.open_second(tmp_path) as second:
             for number, opening in enumerate(self.transactions(storage, tmp_path)):
                 async with rolled_back(opening) as transaction:
@@ -158,7 +158,7 @@ class TransactionContract(StorageBackend):
                 assert (await second.log.changed_since(marker)).heads[GATEWAY] == head + 1
 
     async def test_whoever_has_published_and_not_committed_holds_the_log(self, tmp_path: Path) -> None:
-        """Everybody can see that somebody does, without waiting for it; nobody holds what nobody changes."""
+        """Every pod sees without waiting that a log is held; a log that nobody changes is not held."""
         async with self.open_with(tmp_path, GATEWAY, OTHER_GATEWAY) as storage, self.open_second(tmp_path) as second:
             await self.caught_up(storage)
             for opening in self.transactions(storage, tmp_path):
@@ -222,7 +222,7 @@ class RevocationContract(StorageBackend):
     """`Presence.disconnect_token` in the caller's transaction."""
 
     async def test_s26_a_revocation_takes_part_in_the_transaction(self, tmp_path: Path) -> None:
-        """Revoking inside the caller's transaction dismisses when that commits."""
+        """Revoking inside the caller's transaction closes the connections when that commits."""
         async with self.open_with(tmp_path, GATEWAY) as storage:
             for number, opening in enumerate(self.transactions(storage, tmp_path)):
                 await connect(storage, make_connection(f"connection-{number}", token_id=f"token-{number}"))

@@ -1,4 +1,4 @@
-"""The control plane of one installation without its doors: what services do, and which events they publish."""
+"""The control plane of one installation without its endpoints: what services do, and which events they publish."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stands between the code and both drivers: fails one statement, whoever runs it, and remembers what ran."""
+"""Stands between the code and both drivers: fails one statement, in any task, and remembers what ran."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class MemoryTransport(asyncio.Transport):
         self._protocol = protocol
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        """Who has what arrives."""
+        """The protocol that gets what arrives."""
         return self._protocol
 
     def is_reading(self) -> bool:

@@ -12,7 +12,7 @@ from gatecast.testing.contracts.backend import make_connection
 
 @dataclass
 class MovingConnection:
-    """One that stands where it is told."""
+    """A connection at the position that a test sets."""
 
     #: What it tells.
     progress: Progress

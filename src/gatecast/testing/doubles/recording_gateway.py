@@ -23,7 +23,7 @@ class RecordingGateway:
     def __init__(self, url: str, token: str, *, options: ClientOptions = EAGER) -> None:
         #: Offset and id of each event, in the order of arrival.
         self.received: list[tuple[int, str]] = []
-        #: Each time that it had to read the desired state anew: why, and behind which offset it went on.
+        #: Each time that it had to read the desired state anew: why, and after which offset it continued.
         self.resyncs: list[tuple[str, int]] = []
         self._client = GatewayClient(url, token, ssl=False, options=options)
         self._task: asyncio.Task[None] | None = None

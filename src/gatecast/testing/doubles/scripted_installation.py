@@ -51,7 +51,7 @@ def document(kind: str, name: str, **specification: object) -> str:
 
 
 def zipped(text: str, name: str = "folder/any.yaml") -> bytes:
-    """A ZIP with the document behind another entry."""
+    """A ZIP with the document after another entry."""
     package = io.BytesIO()
     with zipfile.ZipFile(package, "w") as archive:
         archive.writestr("README.txt", "not me")

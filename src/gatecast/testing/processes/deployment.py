@@ -1,13 +1,14 @@
-"""A whole deployment: pods as processes on one database, and someone who operates each of them."""
+"""A whole deployment: pods as processes on one database, and an operator for each of them."""
 
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from gatecast.client import EventPublisher
+from gatecast.settings import Settings
 from gatecast.testing.operator import Operator
 from gatecast.testing.pods import Pods, RunningPod
 from gatecast.testing.processes.pod_template import shared_template
@@ -31,6 +32,20 @@ class Site:
     #: The URL of the database beside the stream; empty if there is no stream.
     outbox: str = ""
 
+    @classmethod
+    def of(cls, site: str | Self) -> Self:
+        """The site; a URL is that of a database with everything."""
+        return cls(database=site) if isinstance(site, str) else site
+
+    def settings(self, **others: Any) -> Settings:  # noqa: ANN401 - of the settings
+        """The settings of a pod or hub here."""
+        return Settings(database=self.database, outbox=self.outbox, **others)
+
+    @property
+    def tables(self) -> str:
+        """The URL of the SQL database with the tables of pods."""
+        return self.outbox or self.database
+
 
 class Deployment:
     """Starts pods; opened with `async with`, and nothing is left of it afterwards.
@@ -39,7 +54,7 @@ class Deployment:
     """
 
     def __init__(self, database: str | Site, **settings: str) -> None:
-        site = Site(database=database) if isinstance(database, str) else database
+        site = Site.of(database)
         given = {**_GENEROUS, "outbox": site.outbox, **settings}
         self.pods = Pods(site.database, admin_token=_ADMIN_TOKEN, command=shared_template(), **given)
         self._stack = AsyncExitStack()
@@ -56,11 +71,11 @@ class Deployment:
         return await self.pods.start_all(*names)
 
     async def operator(self, pod: RunningPod) -> Operator:
-        """Someone who talks to this pod."""
+        """An operator who talks to this pod."""
         return await self._stack.enter_async_context(Operator(pod.api, _ADMIN_TOKEN))
 
     async def operators(self, *pods: RunningPod) -> list[Operator]:
-        """Someone who talks to each of these pods."""
+        """An operator for each of these pods."""
         return [await self.operator(pod) for pod in pods]
 
     async def publishers(self, *pods: RunningPod) -> list[EventPublisher]:
@@ -69,7 +84,7 @@ class Deployment:
         return [await self._stack.enter_async_context(publisher) for publisher in opened]
 
     async def balancer(self, pod: RunningPod) -> TcpProxy:
-        """What stands between gateways and pods: leads to this pod's gateway listener until it is told otherwise."""
+        """A proxy between gateways and pods: leads to this pod's gateway listener until a test redirects it."""
         return await self._stack.enter_async_context(TcpProxy(gateway_address(pod)))
 
 

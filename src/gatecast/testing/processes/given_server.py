@@ -56,7 +56,7 @@ class GivenServer(PostgresServer):
         return subprocess.run(command, input=text, capture_output=True, check=True, cwd=folder).stdout  # noqa: S603 - named by tests
 
     def kill(self) -> None:
-        """Not this one: it is somebody else's."""
+        """Not allowed: the server belongs to others."""
         raise NotImplementedError
 
     def start(self) -> None:
@@ -67,7 +67,7 @@ def server_for_tests() -> PostgresServer:
     """The server that GATECAST_TEST_POSTGRES names, or one of our own; opened with `with`.
 
     It is not asked to survive a power cut, nor to tidy up by itself: statistics are there only when a test makes them.
-    It has room for 64 callers beside the pools of whoever measures them.
+    It has room for 64 callers beside the pools of a benchmark.
     """
     given = os.environ.get("GATECAST_TEST_POSTGRES", "").strip()
     return GivenServer(given) if given else PostgresServer(fsync="off", autovacuum="off", max_connections="200")

@@ -1,4 +1,4 @@
-"""A small installation in this process: real pods on one database, simulated gateways, and someone who operates it."""
+"""A small installation in this process: real pods on one database, simulated gateways, and an operator."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from gatecast import Settings
 from gatecast.errors import StorageUnavailable
 from gatecast.server.pod import Pod
-from gatecast.storage.connect import open_storage
+from gatecast.storage.connect import open_engine
 from gatecast.storage.sqlite.database import SqliteDatabase
 from gatecast.testing.desired_state import differences
 from gatecast.testing.eventually import PATIENCE, eventually
 from gatecast.testing.operator import Operator
-from gatecast.testing.processes.deployment import address_of
+from gatecast.testing.processes.deployment import Site, address_of
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.testing.unmodified_gateway import GatewayOptions, UnmodifiedGateway
 
@@ -39,10 +38,8 @@ class Replica:
     pod: Pod
     operator: Operator
 
-    def __init__(self, database: str, number: int, *, outbox: str = "") -> None:
-        self._settings = Settings(
-            database=database,
-            outbox=outbox,
+    def __init__(self, site: str | Site, number: int) -> None:
+        self._settings = Site.of(site).settings(
             api_listen="127.0.0.1:0",
             gateway_listen="127.0.0.1:0",
             admin_token=_ADMIN_TOKEN,
@@ -117,12 +114,10 @@ class Installation:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, database: str, *, pods: int = 1, gateways: int = 1, outbox: str = "") -> AsyncIterator[Self]:
+    async def open(cls, site: str | Site, *, pods: int = 1, gateways: int = 1) -> AsyncIterator[Self]:
         """Start it; gateway n begins at pod n, and has gone through its first synchronization."""
         async with AsyncExitStack() as stack:
-            replicas = [
-                await stack.enter_async_context(Replica(database, number, outbox=outbox)) for number in range(pods)
-            ]
+            replicas = [await stack.enter_async_context(Replica(site, number)) for number in range(pods)]
             installation = cls(replicas)
             for number in range(gateways):
                 access = await installation.operator.create_gateway(f"gateway-{number}")
@@ -135,7 +130,7 @@ class Installation:
 
     @property
     def operator(self) -> Operator:
-        """Who talks to the first pod."""
+        """The operator who talks to the first pod."""
         return self.replicas[0].operator
 
     @property
@@ -215,20 +210,20 @@ async def synchronized(gateway: UnmodifiedGateway, times: int) -> None:
 
 
 @asynccontextmanager
-async def restored_afterwards(installation: Installation, database: str) -> AsyncIterator[None]:
+async def restored_afterwards(installation: Installation, site: Site) -> AsyncIterator[None]:
     """What the block changes is lost: the database is then as it was before, and its history has another name.
 
     As the instructions say: pods are stopped for the backup and for the restore, and the epoch is renewed before they
-    start. Gateways go on running, and find the pods where they were.
+    start. A stream goes on with what it has. Gateways go on running, and find the pods where they were.
     """
     await _stop(installation)
-    restore = await _backup(database)
+    restore = await _backup(site.tables)
     await _start(installation)
     yield
     await _stop(installation)
     await restore()
-    async with open_storage(database) as opened:
-        log = opened.storage.log
+    async with open_engine(site.database) as opened:
+        log = opened.engine.log
         await log.renew_epoch((await log.changed_since(0)).epoch)
     await _start(installation)
 

@@ -74,7 +74,7 @@ class PatroniNode:
         await self.process.wait()
         running = self.folder / "data/postmaster.pid"
         os.kill(int(running.read_text().splitlines()[0]), signal.SIGKILL)
-        # The number is nobody's on a machine that comes back. Here it is known until whoever adopted the server looks.
+        # After a reboot no process has this number. Here it stays known until the adopting process looks.
         running.unlink()
 
     def settings(self, etcd: int, programs: Path) -> dict[str, Any]:

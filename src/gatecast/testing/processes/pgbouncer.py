@@ -78,7 +78,7 @@ class PgBouncer:
 
     def _configure(self) -> str:
         folder = Path(self._folder.name)
-        # It refuses to run as root, and must find its files as somebody else.
+        # It refuses to run as root, and must find its files as another user.
         folder.chmod(0o777)
         configuration = folder / "pgbouncer.ini"
         configuration.write_text(

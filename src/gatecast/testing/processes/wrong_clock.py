@@ -10,7 +10,7 @@ import time_machine
 
 
 def serve_with_clock(ahead: timedelta) -> tuple[str, ...]:
-    """The command that runs a pod whose clock is ahead by this much, or behind where it is negative; for `Pods`."""
+    """The command that runs a pod whose clock is ahead by this much, or slow if negative; for `Pods`."""
     return (sys.executable, "-m", __name__, str(ahead.total_seconds()))
 
 

@@ -34,7 +34,7 @@ _UNITS = {
 
 
 class Dropped(Exception):
-    """The event has no effect; the control plane is told nothing."""
+    """The event has no effect, and the control plane gets no answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,7 +60,7 @@ class Artifacts:
     def __init__(self, policies: Sequence[Mapping[str, Any]], own: OwnArtifacts, secrets: Mapping[str, str]) -> None:
         #: What the gateway's database holds, by artifact id.
         self.stored: dict[str, Artifact] = {}
-        #: Who serves it: one for each replica of the gateway.
+        #: The runtimes that serve it: one for each replica of the gateway.
         self.runtimes: list[Runtime] = []
         self._policies = policies
         self._own = own

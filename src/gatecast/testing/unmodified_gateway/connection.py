@@ -151,7 +151,7 @@ class Link:
     async def _receive(self) -> aiohttp.WSMessage | None:
         """The next frame that is not a ping; None when the connection is lost.
 
-        Pings are answered here and nowhere else: behind a handler that takes its time, a Pong waits (section 1.6).
+        Pings are answered here and nowhere else: a slow handler delays the Pong (section 1.6).
         """
         while True:
             message = await self.socket.receive()

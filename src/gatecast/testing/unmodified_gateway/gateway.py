@@ -205,7 +205,7 @@ class UnmodifiedGateway:
         self._controls.planned_failures.clear()
 
     def make(self, configuration: Mapping[str, Any]) -> str:
-        """Make an artifact or a template on the gateway itself, and return its id there; the control plane is told.
+        """Make an artifact or a template on the gateway itself, and return its id there; the control plane is notified.
 
         Raises:
             Rejected: the gateway cannot apply it.
@@ -215,7 +215,7 @@ class UnmodifiedGateway:
         return local_id
 
     def remove(self, local_id: str) -> None:
-        """Remove what was made on the gateway itself; the control plane is told that it is undeployed.
+        """Remove what was made on the gateway itself; the gateway reports it as undeployed.
 
         Raises:
             Rejected: a proxy still refers to it.

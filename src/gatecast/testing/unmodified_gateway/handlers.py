@@ -24,7 +24,7 @@ from gatecast.testing.unmodified_gateway.yaml_values import Rejected
 #: What an event that says nothing about its success is handled by.
 Silent: TypeAlias = Callable[[Event], None]
 
-#: Other family's events than API's share the resource type's name as their prefix.
+#: Events of every artifact kind but APIs have the resource type's name as their prefix.
 _VERBS = ("deployed", "undeployed", "deleted")
 
 

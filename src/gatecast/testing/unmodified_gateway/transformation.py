@@ -24,7 +24,7 @@ class Runtime:
         self._note = note
 
     def tell(self, artifact_id: str, artifact: Artifact | None) -> None:
-        """Serve what was stored, or nothing more; what cannot be transformed is not served, and nobody is told."""
+        """Serve what was stored, or stop serving it; what cannot be transformed is silently not served."""
         if artifact is None:
             self.running.pop(artifact_id, None)
             return

@@ -14,7 +14,7 @@ import pytest
 from gatecast.controlplane.access.admin_tokens import Role
 from gatecast.controlplane.access.gateways import GatewayFields
 from gatecast.events import Action, Event
-from gatecast.server.admin_api import AdminContext
+from gatecast.server.admin_api import AdminContext, shared_looks
 from gatecast.server.console.pages import gateway
 
 OpenConsole: TypeAlias = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]]
@@ -67,6 +67,20 @@ async def test_s31_events_of_another_organization_are_not_found(open_console: Op
             found = await browser.get("/events", params={"gateway": named})
             assert found.status_code == 422
             assert "api.updated" not in found.text
+
+
+async def test_a_gateway_that_was_deleted_a_moment_ago_does_not_hide_the_others(
+    open_console: OpenConsole, log_in: LogIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The overview lists gateways as they were a moment ago."""
+    monkeypatch.setattr(shared_looks, "FRESH", float("inf"))
+    async with open_console() as (browser, context):
+        await log_in(browser)
+        deleted, _ = await _gateway(context, name="deleted"), await _gateway(context, name="remaining")
+        assert "/gateways/" + deleted in (await browser.get("/")).text
+        await context.gateways.delete("default", deleted)
+        overview = await browser.get("/")
+        assert (overview.status_code, "remaining" in overview.text) == (200, True)
 
 
 async def test_an_open_page_of_what_was_deleted_loads_again(open_console: OpenConsole, log_in: LogIn) -> None:

@@ -301,7 +301,7 @@ class ArtifactPages:
         name: str,
         change: Callable[[str, ArtifactKind, str, str], Awaitable[IssuedKey]],
     ) -> Response:
-        # Read before: once the key is made, nothing that fails may keep its value from whoever asked.
+        # Read before: once the key is made, no failure may keep its value from the visitor.
         read = await self._read(context, visitor.organization, artifact_id, _Shown(tab="keys"))
         try:
             issued = await change(visitor.organization, self._artifact_kind, artifact_id, name)

@@ -48,7 +48,7 @@ async def show_audit(
     action: _Filter = "",
     subject: _Filter = "",
 ) -> Response:
-    """Who asked for which change."""
+    """Show who requested which change."""
     found = await list_audit_entries(context, visitor.organization, after, action, subject, _ROWS)
     filters = {name: value for name, value in (("action", action), ("subject", subject)) if value}
     return page(

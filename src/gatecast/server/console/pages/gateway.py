@@ -31,7 +31,7 @@ from gatecast.server.console.waterfall import now, waterfall
 
 router = APIRouter(prefix="/gateways/{gateway_id}", route_class=ConsoleRoute, include_in_schema=False)
 
-#: So many of the newest events are shown, and so many are searched for others of the same entity.
+#: Number of the newest events that are shown, and that are searched for others of the same entity.
 _NEWEST = 25
 _NEIGHBOURHOOD = 100
 
@@ -83,7 +83,7 @@ def _page(request: Request, context: AdminContext, read: Mapping[str, Any], *, s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolment:
-    """What a gateway-controller is told so that it connects as this gateway."""
+    """The configuration with which a gateway-controller connects as this gateway."""
 
     host: str
     token: str
@@ -134,7 +134,7 @@ async def disconnect_gateway(
 @router.post("/tokens")
 async def create_token(request: Request, context: Context, visitor: Visitor, gateway_id: GatewayOfPage) -> Response:
     """A new token, shown once."""
-    # Read before: once the token is made, nothing that fails may keep it from whoever asked.
+    # Read before: once the token is made, no failure may keep it from the visitor.
     read = await _read(context, visitor.organization, gateway_id)
     issued = await context.tokens.issue(visitor.organization, gateway_id)
     new = TokenView(

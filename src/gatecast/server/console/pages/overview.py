@@ -1,12 +1,14 @@
-"""The overview: how many gateways stand how, and what needs somebody."""
+"""The overview: how many gateways are in each state, and what needs attention."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
 
 from gatecast.controlplane.deployments.artifact_search import IN_FLIGHT, ArtifactFilter, ArtifactSort
+from gatecast.errors import NotFound, UnknownGateway
 from gatecast.server.admin_api.context import AdminContext, Context
 from gatecast.server.admin_api.fleet import Fleet, FleetFilter, FleetGateway, FleetState, Sort
 from gatecast.server.admin_api.fleet_history import FleetHistory, show_fleet_history
@@ -49,7 +51,7 @@ _HELP = {
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """A gateway that somebody should look at, and why."""
+    """A gateway that needs attention, and why."""
 
     standing: FleetGateway
     why: WhyView
@@ -90,8 +92,11 @@ async def _attention(context: AdminContext, organization: str, fleet: Fleet) -> 
     """The gateways that are not current, or not connected, the gravest first; and how many there are."""
     gravest = fleet.matching(FleetFilter(), sort=Sort.STATE)
     wanted = [each for each in gravest if each.state is not FleetState.CURRENT or not each.connected]
-    found = [Attention(each, await explain_gateway(each.id, context, organization)) for each in wanted[:_LISTED]]
-    # Some of them may have caught up since.
+    found = []
+    for each in wanted[:_LISTED]:
+        # The fleet is as it was some seconds ago: since then some may have caught up, or were deleted.
+        with suppress(NotFound, UnknownGateway):
+            found.append(Attention(each, await explain_gateway(each.id, context, organization)))
     return [each for each in found if each.why.code != "current"], len(wanted)
 
 

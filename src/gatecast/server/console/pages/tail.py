@@ -58,7 +58,7 @@ async def stream_events(
     last_event_id: Annotated[str, Header(max_length=MAX_LENGTH)] = "",
     position: Annotated[str, Query(max_length=MAX_LENGTH)] = "",
 ) -> StreamingResponse:
-    """The stream of the admin API, for whoever is logged in; a page that was paused says itself where it goes on."""
+    """The stream of the admin API for a logged-in visitor; a page that was paused sends the position to resume from."""
     last_id = last_event_id or position
     stream = await follow(context, visitor.organization, gateway, last_id, lambda: _is_still(request, context))
     stream.body_iterator = _heard(stream.body_iterator)
@@ -162,7 +162,7 @@ def _visible(status: GatewayStatus) -> tuple[object, ...]:
 
 
 async def _is_still(request: Request, context: AdminContext) -> bool:
-    """Whether whoever began to follow may go on; true as long as that cannot be told."""
+    """Whether the visitor may still follow; true while that is unknown."""
     try:
         await visitor_of(request, context)
     except NotLoggedIn:

@@ -39,8 +39,8 @@ BEGIN
     SELECT array_agg(o.gateway_id), array_agg(o.replica), array_agg(o.connection_id)
     INTO gateway_ids, replicas, connection_ids FROM gatecast.connections o WHERE o.token_id = p_token_id;
     PERFORM gatecast.lock_positions_v1(gateway_ids, replicas);
-    -- These and no others: one that came while we waited stands on a position that is not locked here. Whoever opened it
-    -- looks at the token once more behind its record, and finds it revoked.
+    -- These and no others: the position of a connection that came while we waited is not locked here. Its pod checks
+    -- the token once more after it has recorded the connection, and finds it revoked.
     UPDATE gatecast.connections SET dismissal = 'token-revoked' WHERE connection_id = ANY (connection_ids);
     GET DIAGNOSTICS dismissed = ROW_COUNT;
     RETURN dismissed;

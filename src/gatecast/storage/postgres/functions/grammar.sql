@@ -27,9 +27,9 @@ BEGIN
     RETURN cleaned;
 END $$;
 
--- Refuse data that somebody could not read back. As jsonb it has neither NUL nor lone surrogates in it; what else jsonb
--- would change without a word is looked for in the text, in which everything between quotes is left out: every colon is
--- a key's then, and every digit a number's.
+-- Refuse data that cannot be read back unchanged. The cast to jsonb refuses NUL and lone surrogates; what else jsonb
+-- would silently change is looked for in the text without its quoted parts: there every colon is a key's, and every
+-- digit a number's.
 CREATE OR REPLACE FUNCTION gatecast.check_data_v1(p_data json) RETURNS void LANGUAGE plpgsql IMMUTABLE SET jit = off AS $$
 DECLARE
     quoted constant text := E'"([^"\\\\]|\\\\.)*"';

@@ -1,7 +1,7 @@
 -- Leases of pods, and what becomes of the connections of those that died.
 
--- What became of pods: the connections of p_returned count again, those of p_ended have ended, and those of p_forgotten
--- are removed. Everything is locked at once, or two that look after pods would wait for each other.
+-- Apply what became of pods: the connections of p_returned count again, those of p_ended have ended, and those of
+-- p_forgotten are removed. Everything is locked at once, or two concurrent calls would deadlock.
 CREATE OR REPLACE FUNCTION gatecast.settle_pods_v1(p_returned text[], p_ended text[], p_forgotten text[])
 RETURNS void LANGUAGE plpgsql SET jit = off AS $$
 DECLARE
@@ -23,9 +23,9 @@ BEGIN
     PERFORM gatecast.advance_positions_v1(gateway_ids, replicas);
 END $$;
 
--- Keep a pod alive and return its life. Looks after what dead pods left: their connections no longer hold
--- positions back, and long after its death a pod is forgotten. A renewal that a crash takes back is made again, so it waits
--- neither for the disk nor for a standby: pods live on while commits wait for one that is gone.
+-- Keep a pod alive and return its incarnation. Cleans up after dead pods: their connections no longer hold positions
+-- back, and long after its death a pod is forgotten. A renewal that a crash undoes is made again, so it waits neither
+-- for the disk nor for a standby: pods live on while commits wait for a standby that is gone.
 CREATE OR REPLACE FUNCTION gatecast.renew_lease_v1(p_pod_id text, p_duration interval) RETURNS uuid LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 DECLARE
@@ -39,7 +39,7 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     INSERT INTO gatecast.pods AS p (pod_id, lease_until) VALUES (p_pod_id, now() + p_duration)
     ON CONFLICT (pod_id) DO UPDATE SET lease_until = excluded.lease_until RETURNING p.life INTO present_life;
-    -- One renewal does it for all, and once for each death: whoever finds a pod locked leaves it to the other.
+    -- One renewal does it for all pods, once for each death: a renewal that finds a pod locked leaves it to the holder.
     ended := ARRAY(
         SELECT p.pod_id FROM gatecast.pods p
         WHERE p.lease_until <= now() AND p.pod_id <> p_pod_id
@@ -49,7 +49,7 @@ BEGIN
         SELECT p.pod_id FROM gatecast.pods p
         WHERE p.lease_until < now() - interval '10 minutes' AND p.pod_id <> p_pod_id FOR UPDATE SKIP LOCKED);
     IF NOT known THEN
-        -- Somebody may have connected to a pod just when it was forgotten.
+        -- A gateway may have connected to a pod just when it was forgotten.
         ended := ended || ARRAY(SELECT DISTINCT o.pod_id FROM gatecast.connections o
                                 WHERE NOT o.released AND NOT EXISTS (
                                     SELECT FROM gatecast.pods p WHERE p.pod_id = o.pod_id));

@@ -4,9 +4,9 @@
 -- and would rather read a table as a whole; hence the settings on the functions.
 
 -- Lock these positions, then everything that they depend on: two pods that report at the same time would otherwise each
--- see the other's old value as the slowest, and the position would stay behind for ever. Whoever changes connections of
--- more than one position comes here first, once, or two would wait for each other. Order of all locks: pods, streams,
--- outcomes, positions, connections.
+-- see the other's old value as the slowest, and the position would lag for ever. A change to connections of more than
+-- one position calls this first, once, or two changes would deadlock. Order of all locks: pods, streams, outcomes,
+-- positions, connections.
 CREATE OR REPLACE FUNCTION gatecast.lock_positions_v1(p_gateway_ids text[], p_replicas text[]) RETURNS void LANGUAGE plpgsql SET jit = off AS $$
 BEGIN
     PERFORM FROM gatecast.cursors c
@@ -31,7 +31,7 @@ BEGIN
 END $$;
 
 -- Move each of these positions to what its slowest connection has confirmed. Those of a dead pod count until they are
--- released. Who was dismissed counts no more: what it confirmed was perhaps sent again since, or before its gateway was
+-- released. A connection told to close no longer counts: its events were perhaps sent again since, or its gateway was
 -- deleted and registered again under the same id.
 CREATE OR REPLACE FUNCTION gatecast.advance_positions_v1(p_gateway_ids text[], p_replicas text[]) RETURNS void LANGUAGE sql SET jit = off AS $$
     UPDATE gatecast.cursors c
@@ -46,9 +46,9 @@ CREATE OR REPLACE FUNCTION gatecast.advance_positions_v1(p_gateway_ids text[], p
       AND (c.confirmed < s.confirmed OR c.sent < s.sent)
 $$;
 
--- These connections have ended. One that ended before it confirmed its whole log may have been sent events again that
--- an older connection had confirmed: then the gateway needs also what came behind them again, so the older ones come
--- back and continue from the position. Their positions must be locked.
+-- These connections have ended. A connection that ended before it confirmed its whole log may have received events
+-- again that an older connection had confirmed. Then the gateway also needs the later events again, so older
+-- connections are closed and continue from the position. Their positions must be locked.
 CREATE OR REPLACE FUNCTION gatecast.dismiss_older_v1(p_connection_ids text[]) RETURNS void LANGUAGE sql SET jit = off AS $$
     UPDATE gatecast.connections o SET dismissal = 'restarting'
     FROM gatecast.connections ended JOIN gatecast.gateway_streams s USING (gateway_id)
@@ -94,7 +94,7 @@ BEGIN
               WHERE o.gateway_id = p_gateway_id AND o.replica = p_replica AND NOT o.released AND o.dismissal IS NULL) s
         WHERE c.gateway_id = p_gateway_id AND c.replica = p_replica AND c.confirmed > s.slowest;
     END IF;
-    -- A gateway that comes again and again without getting on leaves so many rows behind.
+    -- Keep the newest 100: a gateway that reconnects again and again without progress would fill the table.
     DELETE FROM gatecast.passages t USING gatecast.gateway_streams s
     WHERE s.gateway_id = p_gateway_id AND t.log_id = s.log_id AND t.through > p_start AND t.through <= p_start + 1000
       AND t.number IN (
@@ -107,8 +107,8 @@ BEGIN
     RETURN true;
 END $$;
 
--- As connect, but false instead of waiting for a lock, but for a moment: that somebody else is making the same new position
--- shows only when it is made.
+-- As connect, but false instead of a long wait for a lock. A short wait is needed: that another transaction makes the
+-- same new position shows only when it is made.
 CREATE OR REPLACE FUNCTION gatecast.connect_at_once_v1(
     p_gateway_id text, p_replica text, p_connection_id text, p_pod_id text, p_protocol text, p_remote text,
     p_token_id text, p_epoch uuid, p_start bigint, p_newest_only boolean, p_resync_reason text
@@ -218,7 +218,7 @@ BEGIN
                     ELSE p_starts[r.number] END
     FROM unnest(free) AS r(number)
     WHERE c.gateway_id = p_gateway_ids[r.number] AND c.replica = p_replicas[r.number];
-    -- A gateway that comes again and again without getting on leaves so many rows behind.
+    -- Keep the newest 100: a gateway that reconnects again and again without progress would fill the table.
     DELETE FROM gatecast.passages t
     USING unnest(free) AS r(number)
          JOIN gatecast.gateway_streams s ON s.gateway_id = p_gateway_ids[r.number]
@@ -262,8 +262,8 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SE
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     PERFORM gatecast.lock_positions_v1(p_gateway_ids, p_replicas);
-    -- Not of who was dismissed: its gateway was perhaps deleted and registered again under the same id. The position is
-    -- locked, so nobody deletes the gateway between this and the commit.
+    -- Not for a connection told to close: its gateway was perhaps deleted and registered again under the same id. The
+    -- position is locked, so nobody deletes the gateway between this and the commit.
     INSERT INTO gatecast.passages (log_id, through, replica, connection_id, pod_id,
                                    picked_up_after, picked_up_through, picked_up_first, picked_up_last,
                                    sent_after, sent_through, sent_first, sent_last,
@@ -278,7 +278,7 @@ BEGIN
          JOIN gatecast.gateway_streams s ON s.gateway_id = o.gateway_id
     WHERE p.epoch = (SELECT e.current FROM gatecast.epoch e)
       AND greatest(p_offsets[p.i][2], p_offsets[p.i][4], p_offsets[p.i][6]) > 0;
-    -- Who reports is alive, even if its pod's lease ran out.
+    -- A connection that reports is alive, even if its pod's lease ran out.
     UPDATE gatecast.connections o
     SET sent = greatest(o.sent, p.sent), confirmed = greatest(o.confirmed, p.confirmed), released = false
     FROM (SELECT u.connection_id, max(u.sent) AS sent, max(u.confirmed) AS confirmed

@@ -1,11 +1,11 @@
 -- Appending to logs.
 --
--- The row of gateway_streams is the lock of its gateway's log. Whoever holds it has seen every earlier commit of that
--- log, and nobody else can number events until it commits: commit order is offset order, so a reader that asks for
--- `offset > cursor` can never skip a commit that comes late.
+-- The row of gateway_streams is the lock of its gateway's log. Its holder has seen every earlier commit of that log,
+-- and nobody else can number events until it commits: commit order is offset order, so a reader that asks for
+-- `offset > cursor` can never skip a late commit.
 --
--- Both functions lock first and look second. In READ COMMITTED each statement of a function has a snapshot of its own,
--- so the look behind the lock sees what the previous holder committed; a "check, then insert" in one statement does not.
+-- Both functions lock before they read. In READ COMMITTED each statement of a function has a snapshot of its own, so
+-- the read after the lock sees what the previous holder committed; a "check, then insert" in one statement does not.
 --
 -- Both raise `synchronous_commit` to `on` where a role or database has it lower: a receipt means that it is on disk (P1).
 -- They set it for the transaction, because a SET clause ends with its function, before the commit.
@@ -28,8 +28,8 @@ EXCEPTION WHEN OTHERS THEN
     RAISE LOG 'gatecast: a hint was lost: %', SQLERRM;
 END $$;
 
--- The first and the last instant that a datetime can hold come from asyncpg as -infinity and infinity: what is stored is
--- what was meant. Whoever writes these himself was refused before.
+-- The first and the last instant that a datetime can hold come from asyncpg as -infinity and infinity: what is stored
+-- is what was meant. Explicit infinities were refused before.
 
 -- Append one event. Status: stored, duplicate, unknown (no such gateway), busy (its log is held and wait is false).
 CREATE OR REPLACE FUNCTION gatecast.append_event_v1(
@@ -133,7 +133,7 @@ BEGIN
     )
     SELECT t.number,
            CASE WHEN r.group_number IS NULL THEN CASE WHEN n.number = t.number THEN 'stored' ELSE 'duplicate' END
-                -- Whoever waited holds every log there was: one that appeared since then came too late.
+                -- A caller that waited holds every log there was: a log that appeared since then came too late.
                 WHEN p_wait OR NOT EXISTS (SELECT FROM gatecast.gateway_streams s WHERE s.gateway_id = r.gateway_id)
                 THEN 'unknown' ELSE 'busy' END,
            r.gateway_id::text, e.current, coalesce(t.known_offset, n.new_offset)
@@ -180,7 +180,7 @@ BEGIN
             SELECT gateway_id, log_id, head FROM gatecast.gateway_streams WHERE gateway_id = ANY (p_gateway_ids)
             ORDER BY gateway_id FOR NO KEY UPDATE SKIP LOCKED) l;
     END IF;
-    -- Behind the locks, so this sees what their previous holders committed. The scalar subquery keeps it an index lookup
+    -- After the locks, so this sees what their previous holders committed. The scalar subquery keeps it an index lookup
     -- for each event, whatever the statistics say.
     SELECT count(*) = cardinality(p_event_ids) AND count(l.log_id) = count(*) AND count(l.known) = 0 INTO plain FROM (
         SELECT h.log_id, (SELECT e."offset" FROM gatecast.events e

@@ -30,7 +30,7 @@ END $$;
 
 -- Remove at most one chunk of old events and return how many went; those of deleted gateways go first. Skips logs that
 -- are being written to, or whose outcomes are, so it makes no publisher wait and lets nothing slip through: it locks
--- first and looks at outcomes second, and whoever records outcomes finds what was removed.
+-- before it reads outcomes, and a later writer of outcomes sees which events were removed.
 CREATE OR REPLACE FUNCTION gatecast.trim_events_v1(
     p_keep_confirmed interval, p_keep_at_most interval, p_max_events bigint, p_chunk integer
 ) RETURNS bigint LANGUAGE plpgsql
@@ -84,7 +84,7 @@ BEGIN
             WHERE w.goes) p
         WHERE p.events > 0 ORDER BY c.gateway_id
     LOOP
-        -- Lock first, then count: what cannot be locked must not use up the chunk of the logs behind it.
+        -- Lock before counting: a log that cannot be locked must not use up the chunk of later logs.
         EXIT WHEN removed + removable.events > p_chunk;
         PERFORM FROM gatecast.gateway_streams s
         WHERE s.gateway_id = removable.gateway_id AND s.trimmed_through < removable.through

@@ -69,7 +69,7 @@ class History:
     #: In which order changes were committed first.
     order: dict[Change, int] = field(default_factory=dict)
     _commits: int = 0
-    #: The changes that somebody decided to leave out.
+    #: The changes that an operator decided to leave out.
     left_out: defaultdict[str, set[Change]] = field(default_factory=lambda: defaultdict(set))
     #: The last position of each connection that the database took note of.
     noted: dict[str, int] = field(default_factory=dict)
@@ -182,7 +182,7 @@ class History:
                 )
 
     def skipped(self, gateway_id: str, event: RecordedEvent) -> None:
-        """Somebody decided to leave this event out."""
+        """An operator decided to leave this event out."""
         self._note("skipped", gateway_id, event.offset)
         self.left_out[gateway_id].add(Change.of(event))
 

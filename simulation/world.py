@@ -620,7 +620,7 @@ class SimulatedWorld:
             asyncio.get_running_loop().call_later(self.random.uniform(0, 20), setattr, gateway, "reluctance", 0.0)
 
     async def _decide(self) -> None:
-        """Somebody tries what is parked again, or leaves it out."""
+        """An operator retries or skips what is parked."""
         for gateway in self.gateways:
             for entity in self.database.rows.entities(gateway.gateway_id, "", OutcomeKind.PARKED):
                 retry = self.random.random() < 0.5

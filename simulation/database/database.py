@@ -31,7 +31,7 @@ class SimulatedDatabase:
     reachable_at = led_at = 0.0
     #: Who asks it knows within so many seconds that there will be no answer.
     answers_within = 0.0
-    #: Who restores it begins a new history.
+    #: A restore begins a new history.
     settles_within = 0.0
 
     def __init__(

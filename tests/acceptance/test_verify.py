@@ -61,7 +61,7 @@ async def test_a_local_installation_on_jetstream_keeps_its_promises() -> None:
 
 
 async def test_a_running_installation_is_left_as_it_was(sqlite_url: str) -> None:
-    """Against pods that somebody else runs, nothing is killed, and every temporary gateway is deleted again."""
+    """Against pods that it did not start, nothing is killed, and every temporary gateway is deleted again."""
     async with Deployment(sqlite_url) as deployment:
         one, two = await deployment.start("one", "two")
         operator = await deployment.operator(one)

@@ -364,7 +364,7 @@ async def test_a_statement_that_fails_for_unknown_reasons_ends_nothing(
 
 @pytest.mark.parametrize("backend", ["postgres", "sqlite"])
 async def test_every_statement_is_reached(url: str, backend: str, faults: FailingStatements) -> None:
-    """So that none is forgotten above: whoever adds one adds what runs it."""
+    """So that none is forgotten above: a new statement needs a test that runs it."""
     async with _scene(url) as scene:
         await scene.exercise()
         assert scene.refused == []

@@ -346,7 +346,7 @@ async def test_a_move_that_is_cancelled_leaves_everything_as_it_was(
 
 
 async def test_a_process_that_was_killed_is_repeated_or_undone(sqlite_url: str, empty_postgres_url: str) -> None:
-    """Whoever blocked the file is gone; nothing has arrived."""
+    """The process that blocked the file is gone; nothing has arrived."""
     await _die_after_blocking(sqlite_url, empty_postgres_url)
     with pytest.raises(StorageUnavailable, match="moved to another database"):
         await _takes_events(sqlite_url)
@@ -455,7 +455,7 @@ async def test_a_commit_whose_answer_is_lost_is_found_out(
 async def test_a_copy_that_was_not_used_is_not_overwritten_by_a_later_one(
     sqlite_url: str, empty_postgres_url: str
 ) -> None:
-    """Somebody took the file into use again; what it has since is not there."""
+    """The file was put into use again; its later events are not there."""
     await _move(sqlite_url, empty_postgres_url)
     with Source.open(_path(sqlite_url)) as source:
         source.unblock()
@@ -473,7 +473,7 @@ async def _each(*moves: tuple[str, str]) -> list[Moved | BaseException]:
 
 
 async def test_of_two_moves_at_once_one_moves_everything(sqlite_url: str, empty_postgres_url: str) -> None:
-    """The other one is refused, or finds that everything was moved; the log is there once, and goes on there alone."""
+    """The second is refused, or finds that everything was moved; the log is there once, and goes on there alone."""
     await _takes_events(sqlite_url)
     results = await _each(*[(sqlite_url, empty_postgres_url)] * 2)
     moved = [each for each in results if isinstance(each, Moved)]

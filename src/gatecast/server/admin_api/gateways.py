@@ -79,13 +79,13 @@ async def create_gateway(
 async def list_gateways(
     context: Context,
     organization: Organization,
-    after: Annotated[str, Query(max_length=120, description="`next` of the page before.")] = "",
+    after: Annotated[str, Query(max_length=120, description="`next` of the previous page.")] = "",
     limit: Limit = 100,
     search: Annotated[str, Query(max_length=120, description="A part of the name or display name.")] = "",
     connected: Annotated[bool | None, Query(description="Only those that are, or are not, connected.")] = None,
-    state: Annotated[FleetState | None, Query(description="Only those that are so far.")] = None,
+    state: Annotated[FleetState | None, Query(description="Only gateways in this state.")] = None,
     sort: Annotated[
-        Sort, Query(description="`lag`, `last-seen` and `state`: those that need somebody most come first.")
+        Sort, Query(description="`lag`, `last-seen` and `state`: those that need attention most come first.")
     ] = Sort.NAME,
 ) -> GatewayPage:
     """A page of gateways. With a filter, or sorted by another field than the name, it may be a second old."""

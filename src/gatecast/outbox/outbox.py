@@ -274,7 +274,10 @@ async def check(storage: Storage, log: EventLog) -> None:
     if await storage.database.schema_version():
         epochs = [(await each.changed_since(0)).epoch for each in (storage.log, log)]
         if epochs[0] == epochs[1]:
-            rule = "name another database than the log; to publish in a transaction of the log's own, leave it out"
+            rule = (
+                "name another database than the log; to publish in a transaction of the log's own, leave it out; if "
+                "its log was moved to this stream, repeat `gatecast move-log`, which was interrupted"
+            )
             raise SettingInvalid("GATECAST_OUTBOX", HIDDEN, rule)
     await refuse_log(storage)
 
@@ -289,7 +292,8 @@ async def refuse_log(storage: Storage) -> None:
         return
     if (await storage.log.changed_since(0)).heads:
         raise DatabaseUnsuitable(
-            "it holds a log with gateways of its own", "name another database as the outbox, or delete those gateways"
+            "it holds a log with gateways of its own",
+            "name another database as the outbox, or move that log to a new stream with `gatecast move-log`",
         )
 
 

@@ -112,11 +112,25 @@ class OutboxGateways:
         empty = _empty_status(epoch)
         return found | {name: replace(empty, gateway_id=name) for name in registered if name not in found}
 
+    async def waiting(self) -> dict[str, int]:
+        """How many events of each gateway wait. The cost grows with the number of gateways."""
+        return {each.gateway_id: each.entries for each in await self._records.waiting() if each.entries > 0}
+
     async def summaries(self, survey: Survey, gateway_ids: Sequence[str]) -> list[DeliverySummary]:
-        """The summaries of those of these gateways that are registered; one without a log has an empty one."""
+        """The summaries of those of these gateways that are registered; one without a log has an empty one.
+
+        What waits for a gateway counts as if it was in its log.
+        """
+        waiting = await self.waiting()
         registered = await self._outbox.survey.summaries(gateway_ids)
         found = {each.gateway_id: each for each in await survey.summaries(gateway_ids)}
-        return [found.get(each.gateway_id) or _empty_summary(each.gateway_id) for each in registered]
+        here = [found.get(each.gateway_id) or _empty_summary(each.gateway_id) for each in registered]
+        return [
+            replace(each, head=each.head + more, lag=each.lag + more)
+            if (more := waiting.get(each.gateway_id))
+            else each
+            for each in here
+        ]
 
 
 async def end_of(log: EventLog, gateway_id: str) -> int:
@@ -150,6 +164,10 @@ def _empty_summary(gateway_id: str) -> DeliverySummary:
     return DeliverySummary(
         gateway_id=gateway_id, head=0, lag=0, lag_seconds=0.0, last_seen=None, resync_reason="", pods=(), parked=False
     )
+
+
+def _with_waiting(summary: DeliverySummary, events: int) -> DeliverySummary:
+    return replace(summary, head=summary.head + events, lag=summary.lag + events) if events else summary
 
 
 def _entries_after(gateway_id: str, offset: int, most: int) -> ReadRequest:

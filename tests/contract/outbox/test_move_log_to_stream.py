@@ -459,6 +459,36 @@ async def test_a_stream_with_too_few_copies_is_refused(sqlite_url: str, stream_u
     await _takes_events(sqlite_url)
 
 
+async def test_a_role_that_does_not_own_the_tables_is_told_so_and_nobody_has_to_wait(
+    postgres_url: str, stream_url: str
+) -> None:
+    role = f"app_{uuid4().hex}"
+    for statement in (
+        f"CREATE ROLE {role} LOGIN",
+        f"GRANT ALL ON SCHEMA gatecast, public TO {role}",
+        f"GRANT ALL ON ALL TABLES IN SCHEMA gatecast, public TO {role}",
+    ):
+        _execute(postgres_url, statement)
+    with pytest.raises(DatabaseUnsuitable, match="run the command as the owner of the tables"):
+        await _move(postgres_url.replace("//postgres@", f"//{role}@"), stream_url)
+    await _takes_events(postgres_url)
+    for statement in (f"DROP OWNED BY {role}", f"DROP ROLE {role}"):
+        _execute(postgres_url, statement)
+
+
+async def test_a_backup_that_is_being_made_does_not_keep_the_log_from_being_closed(
+    postgres_url: str, stream_url: str
+) -> None:
+    """It reads the tables all the time; they are emptied row by row then."""
+    await _takes_events(postgres_url)
+    async with await psycopg.AsyncConnection.connect(postgres_url) as backup:
+        await backup.execute("SELECT FROM gatecast.events, gatecast.outcomes, gatecast.passages")
+        await _move(postgres_url, stream_url)
+    async with open_storage(postgres_url) as opened:
+        [found] = await opened.storage.database.fetch("SELECT count(*) AS events FROM gatecast.events")
+        assert found["events"] == 0
+
+
 async def test_an_outbox_of_another_log_is_refused(sqlite_url: str, stream_url: str, server: NatsServer) -> None:
     other = server.url(f"O{uuid4().hex}")
     async with EventHub.open(other, outbox=sqlite_url):
